@@ -1,0 +1,205 @@
+//! The scheme's configuration. Every value has a default; TOML keys are the field names.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use std::fmt;
+use std::str::FromStr;
+
+/// Longest signature, bits.
+pub const MAX_BITS: u32 = 64;
+
+/// A value that the scheme cannot work with.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {reason}")]
+pub struct ConfigError {
+    /// The key as it stands in the configuration file, such as `rpq.bits`.
+    pub key: &'static str,
+    /// What is wrong with its value, and what would be right.
+    pub reason: String,
+}
+
+/// How vectors are cut from a layer's operand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Granularity {
+    /// The k x k window of one channel; of a row of a matrix product, the row.
+    ChannelPatch,
+    /// The window of all channels (of a group): a row of im2col.
+    Patch,
+    /// This many consecutive elements of such a row; the last of a row may be shorter.
+    SubVector(u32),
+}
+
+impl fmt::Display for Granularity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Granularity::ChannelPatch => f.write_str("channel-patch"),
+            Granularity::Patch => f.write_str("patch"),
+            Granularity::SubVector(length) => write!(f, "sub-vector({length})"),
+        }
+    }
+}
+
+impl FromStr for Granularity {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let length = text.strip_prefix("sub-vector(").and_then(|rest| rest.strip_suffix(')'));
+        match (text, length.map(str::parse)) {
+            ("channel-patch", _) => Ok(Granularity::ChannelPatch),
+            ("patch", _) => Ok(Granularity::Patch),
+            (_, Some(Ok(length))) if length > 0 => Ok(Granularity::SubVector(length)),
+            _ => Err(format!("{text:?} is not one of channel-patch, patch, sub-vector(L) with L of at least 1")),
+        }
+    }
+}
+
+impl Serialize for Granularity {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Granularity {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// Random projection with quantisation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rpq {
+    /// Signature length, 1 to 64 bits.
+    pub bits: u32,
+    /// Seed of the projection matrix.
+    pub seed: u64,
+    /// How vectors are cut.
+    pub granularity: Granularity,
+}
+
+impl Default for Rpq {
+    fn default() -> Self {
+        Self { bits: 20, seed: 1, granularity: Granularity::ChannelPatch }
+    }
+}
+
+/// How a signature chooses its set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SetIndex {
+    /// The signature's bits are mixed first, so that alike signatures spread over the sets.
+    Mixed,
+    /// The signature as it is.
+    LowBits,
+}
+
+/// Over which stream of vectors MCACHE lives before it is flushed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scope {
+    /// One sample and one set of weights: a channel, or a sub-vector's place in the row.
+    Channel,
+    /// One sample.
+    Sample,
+    /// The whole batch.
+    Batch,
+}
+
+/// The signature cache.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct McacheConfig {
+    /// Entries in all.
+    pub entries: u32,
+    /// Entries of a set; `entries` is a multiple.
+    pub ways: u32,
+    /// How a signature chooses its set.
+    pub index: SetIndex,
+    /// Scope in convolutions.
+    pub scope: Scope,
+    /// Scope in fully connected layers, where a sample may be a single row. An attention product's
+    /// right operand changes with the sample, so there it is never wider than one sample.
+    pub scope_linear: Scope,
+    /// Results that can be read in a cycle, in units of one array row's width.
+    pub read_ports: u32,
+}
+
+impl Default for McacheConfig {
+    fn default() -> Self {
+        Self {
+            entries: 1024,
+            ways: 16,
+            index: SetIndex::Mixed,
+            scope: Scope::Channel,
+            scope_linear: Scope::Batch,
+            read_ports: 1,
+        }
+    }
+}
+
+/// Signatures and their cache: what decides a HIT.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Scheme {
+    /// Signatures.
+    pub rpq: Rpq,
+    /// The cache.
+    pub mcache: McacheConfig,
+}
+
+impl Scheme {
+    /// Checks every value; the error names the key.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let fail = |key, reason| Err(ConfigError { key, reason });
+        let Rpq { bits, .. } = self.rpq;
+        let McacheConfig { entries, ways, read_ports, .. } = self.mcache;
+        if !(1..=MAX_BITS).contains(&bits) {
+            return fail("rpq.bits", format!("is {bits}, but a signature has 1 to {MAX_BITS} bits"));
+        }
+        if !(1..=1 << 24).contains(&entries) {
+            return fail("mcache.entries", format!("is {entries}, but must be between 1 and {}", 1 << 24));
+        }
+        if !(1..=entries).contains(&ways) {
+            return fail("mcache.ways", format!("is {ways}, but must be between 1 and mcache.entries ({entries})"));
+        }
+        if entries % ways != 0 {
+            let reason = format!("is {entries}, which is not a multiple of mcache.ways ({ways})");
+            return fail("mcache.entries", reason);
+        }
+        if !(1..=1 << 16).contains(&read_ports) {
+            return fail("mcache.read_ports", format!("is {read_ports}, but must be between 1 and {}", 1 << 16));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn granularities_read_back_as_they_print() {
+        for granularity in [Granularity::ChannelPatch, Granularity::Patch, Granularity::SubVector(16)] {
+            assert_eq!(granularity.to_string().parse(), Ok(granularity));
+        }
+        for wrong in ["", "sub-vector", "sub-vector(0)", "sub-vector(-1)", "sub-vector(4", "Patch"] {
+            assert!(wrong.parse::<Granularity>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn impossible_values_are_refused_by_key() {
+        let key = |change: fn(&mut Scheme)| {
+            let mut scheme = Scheme::default();
+            change(&mut scheme);
+            scheme.validate().map_err(|error| error.key)
+        };
+        assert_eq!(key(|_| ()), Ok(()));
+        assert_eq!(key(|s| s.rpq.bits = 0), Err("rpq.bits"));
+        assert_eq!(key(|s| s.rpq.bits = 65), Err("rpq.bits"));
+        assert_eq!(key(|s| s.mcache.entries = 0), Err("mcache.entries"));
+        assert_eq!(key(|s| s.mcache.entries = 1000), Err("mcache.entries"));
+        assert_eq!(key(|s| s.mcache.ways = 0), Err("mcache.ways"));
+        assert_eq!(key(|s| s.mcache.ways = 2048), Err("mcache.ways"));
+        assert_eq!(key(|s| s.mcache.read_ports = 0), Err("mcache.read_ports"));
+    }
+}

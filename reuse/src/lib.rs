@@ -1,0 +1,36 @@
+//! Input-similarity reuse as MERCURY (HPCA 2023) proposes it: input vectors are cut from a layer's
+//! operand ([`VectorView`]), projected and quantised to signatures ([`Projection`]), and looked up in
+//! a cache ([`Mcache`]); the outcome of every vector is its [`Hitmap`].
+//!
+//! No files and no tensors library here: the analyzer that predicts and the tracer that trains with
+//! reuse decide a HIT by this same code.
+//!
+//! ```
+//! use mercury_reuse::{Hitmap, Planes, VectorView, config::*, signatures};
+//! use mercury_trace::geometry::{Conv2d, Pass};
+//!
+//! let conv = Conv2d {
+//!     in_channels: 1, out_channels: 8, input: [4, 4], kernel: [3, 3],
+//!     stride: [1; 2], padding: [0; 2], dilation: [1; 2], groups: 1,
+//! };
+//! // A plane whose rows are all alike: the two windows in a column see the same vector.
+//! let values: Vec<f32> = (0..16).map(|i| [1.0, -2.0, 3.0, 0.5][i % 4]).collect();
+//! let planes = Planes { values: &values, samples: 1, channels: 1, height: 4, width: 4 };
+//! let scheme = Scheme::default();
+//! let view = VectorView::new(planes, conv.windows(Pass::Forward)[0], 1, scheme.rpq.granularity);
+//! let hitmap = Hitmap::new(view.layout(), &signatures(&view, &scheme.rpq), &scheme.mcache, scheme.mcache.scope);
+//! assert_eq!(hitmap.counts()[0].hit, 2);
+//! assert_eq!(hitmap.representative(2), 0);
+//! ```
+
+pub mod config;
+mod hitmap;
+mod kernel;
+mod mcache;
+mod projection;
+mod vectors;
+
+pub use hitmap::{Counts, Hitmap, signatures};
+pub use mcache::{Mcache, Outcome};
+pub use projection::Projection;
+pub use vectors::{Layout, Planes, Stream, VectorView};

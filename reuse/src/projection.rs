@@ -1,0 +1,106 @@
+//! The random projection matrix R, and signatures by it.
+
+use crate::config::MAX_BITS;
+use crate::kernel;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+/// R for vectors of one length: `bits` rows of N(0, 1) entries.
+///
+/// Rows are drawn in order, so those of a shorter signature are the first ones of a longer: the
+/// signature of b bits is a prefix (the low b bits) of the one of 64.
+///
+/// Entry `e` (counted along the rows) comes from the uniform 64-bit words `2 (e / 2)` and
+/// `2 (e / 2) + 1` of the `ChaCha8` stream numbered by the vector's length, whose key is the seed in
+/// little-endian bytes followed by zeros. With u = (word >> 11) + 1 over 2^53 for the first and
+/// v = (word >> 11) over 2^53 for the second word, Box and Muller's pair is
+/// `sqrt(-2 ln u) (cos 2πv, sin 2πv)`: its first for an even `e`, its second for an odd one, rounded
+/// to f32. A row of odd length leaves the second of its last pair unused. The functions come from
+/// the libm crate, so that every machine draws the same.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Projection {
+    length: usize,
+    bits: u32,
+    rows: Vec<f32>,
+    /// `rows` transposed and padded with zeros to whole blocks of [`kernel::BLOCK`] bits.
+    columns: Vec<f32>,
+}
+
+impl Projection {
+    /// Draws R for vectors of `length` elements and signatures of `bits` bits.
+    ///
+    /// # Panics
+    /// If `length` is 0 or `bits` is not within 1 to 64.
+    pub fn new(seed: u64, length: usize, bits: u32) -> Self {
+        assert!(length > 0 && (1..=MAX_BITS).contains(&bits), "length {length}, {bits} bits");
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&seed.to_le_bytes());
+        let mut rng = ChaCha8Rng::from_seed(key);
+        rng.set_stream(length as u64);
+        let mut rows = Vec::with_capacity(bits as usize * length);
+        for _ in 0..bits {
+            for start in (0..length).step_by(2) {
+                let pair = normal_pair(&mut rng);
+                rows.extend_from_slice(&pair[..(length - start).min(2)]);
+            }
+        }
+        let padded = kernel::padded_bits(bits);
+        let mut columns = vec![0.0; length * padded];
+        for (bit, row) in rows.chunks_exact(length).enumerate() {
+            for (element, &value) in row.iter().enumerate() {
+                columns[element * padded + bit] = value;
+            }
+        }
+        Self { length, bits, rows, columns }
+    }
+
+    /// Length of the vectors.
+    pub fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Signature length.
+    pub fn bits(&self) -> u32 {
+        self.bits
+    }
+
+    /// Row `bit` of R.
+    pub fn row(&self, bit: u32) -> &[f32] {
+        &self.rows[bit as usize * self.length..][..self.length]
+    }
+
+    /// The signature of a vector: bit i is set where <x, `row(i)`> > 0.
+    ///
+    /// The product accumulates in f32 by fused multiply-add from element 0 up.
+    ///
+    /// ```
+    /// use mercury_reuse::Projection;
+    /// let x = [0.5, -1.0, 2.0];
+    /// let long = Projection::new(1, 3, 64).signature(&x);
+    /// assert_eq!(Projection::new(1, 3, 20).signature(&x), long & 0xF_FFFF);
+    /// ```
+    ///
+    /// # Panics
+    /// If the vector is not `length()` long.
+    pub fn signature(&self, vector: &[f32]) -> u64 {
+        assert_eq!(vector.len(), self.length, "length of the vector");
+        kernel::signature(vector, &self.columns, self.bits)
+    }
+
+    /// As [`Projection::signature`], by the plain scalar loop that defines it.
+    pub fn signature_scalar(&self, vector: &[f32]) -> u64 {
+        (0..self.bits).fold(0, |signature, bit| {
+            let dot = vector.iter().zip(self.row(bit)).fold(0.0f32, |sum, (x, r)| x.mul_add(*r, sum));
+            signature | (u64::from(dot > 0.0) << bit)
+        })
+    }
+}
+
+fn normal_pair(rng: &mut ChaCha8Rng) -> [f32; 2] {
+    const SCALE: f64 = 1.0 / (1u64 << 53) as f64;
+    let u = ((rng.next_u64() >> 11) + 1) as f64 * SCALE;
+    let v = (rng.next_u64() >> 11) as f64 * SCALE;
+    let radius = libm::sqrt(-2.0 * libm::log(u));
+    let (sin, cos) = libm::sincos(std::f64::consts::TAU * v);
+    [(radius * cos) as f32, (radius * sin) as f32]
+}

@@ -1,0 +1,95 @@
+//! What can be wrong with a trace.
+
+use std::io;
+use std::path::PathBuf;
+
+/// An error that names the file, the field and what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TraceError {
+    /// The operating system refused.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+    /// No manifest: not a trace at all.
+    #[error("{}: not a trace (it has no manifest.json); give the folder that `mercury-tracer capture --out` wrote", path.display())]
+    NotATrace {
+        /// The folder given.
+        path: PathBuf,
+    },
+    /// Written by a newer program.
+    #[error("{}: schema_version is {found}, but this program reads up to {known}; update it", path.display())]
+    NewerSchema {
+        /// The manifest.
+        path: PathBuf,
+        /// The version it has.
+        found: u32,
+        /// The version understood here.
+        known: u32,
+    },
+    /// The output folder holds something already.
+    #[error("{}: exists and is not empty; choose another folder or remove it", path.display())]
+    NotEmpty {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A file that the manifest promises is not there.
+    #[error("{}: missing, though manifest.json lists it; copy the whole trace again, or capture anew", path.display())]
+    MissingTensor {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file that is not (whole) Parquet.
+    #[error("{}: not a readable Parquet file ({reason}); it may be truncated: copy it again, or capture anew", path.display())]
+    Parquet {
+        /// The file.
+        path: PathBuf,
+        /// What the Parquet reader said.
+        reason: String,
+    },
+    /// A value that contradicts the format or another file.
+    #[error("{}: {field}: {reason}", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// The column, key or row at fault.
+        field: String,
+        /// What is wrong, and the remedy.
+        reason: String,
+    },
+    /// A NaN or infinity among the values.
+    #[error(
+        "{}: values: row {row} holds {value}; training has diverged at this step, leave the step out (lower the learning rate) or capture anew",
+        path.display()
+    )]
+    NotFinite {
+        /// The file.
+        path: PathBuf,
+        /// The row, counted from 0.
+        row: u64,
+        /// The value.
+        value: f32,
+    },
+}
+
+impl TraceError {
+    pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| TraceError::Io { path, source }
+    }
+
+    pub(crate) fn parquet(path: impl Into<PathBuf>, reason: impl ToString) -> Self {
+        TraceError::Parquet { path: path.into(), reason: reason.to_string() }
+    }
+
+    pub(crate) fn invalid(path: impl Into<PathBuf>, field: impl Into<String>, reason: impl Into<String>) -> Self {
+        TraceError::Invalid { path: path.into(), field: field.into(), reason: reason.into() }
+    }
+}
+
+/// The result of a trace operation.
+pub type Result<T> = std::result::Result<T, TraceError>;

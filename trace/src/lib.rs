@@ -1,0 +1,62 @@
+//! What a MERCURY trace is: a folder of Parquet files that hold what each layer of a model computed
+//! on during captured training steps.
+//!
+//! ```text
+//! manifest.json    what the trace is of; replaced atomically after each captured step
+//! layers.parquet   one row a layer, in execution order: name, operation, geometry, MACs
+//! steps.parquet    one row for every training step
+//! tensors/step=000200/layer=features.0/{input,grad_output,weight}.parquet
+//! ```
+//!
+//! This crate knows the format alone: nothing about who captures, nothing about what is looked for
+//! in it. Input vectors are not stored; [`windows`] says where a kernel would cut them.
+//!
+//! ```
+//! use mercury_trace::{geometry::*, layers::Layer, manifest::*, tensor::TensorKind, Trace, TraceWriter};
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let dir = tempfile::tempdir()?;
+//! let linear = Geometry::Linear(Linear { rows: 1, in_features: 3, out_features: 2 });
+//! let layers = vec![Layer { name: "fc".into(), geometry: linear }];
+//! let manifest = Manifest {
+//!     schema_version: SCHEMA_VERSION,
+//!     created_by: "an example".into(),
+//!     model: Model { name: "tiny".into(), parameters: 6, input: [3, 1, 1], classes: 2 },
+//!     dataset: Dataset { name: "none".into(), train_samples: 1, validation_samples: 0 },
+//!     seed: 1,
+//!     training: Training {
+//!         steps: 1, batch_size: 1, learning_rate: 0.1, momentum: 0.0, weight_decay: 0.0, validation_accuracy: None,
+//!     },
+//!     versions: Default::default(),
+//!     device: "cpu".into(),
+//!     sampling: Sampling::default(),
+//!     captured: vec![],
+//!     complete: false,
+//! };
+//! let mut writer = TraceWriter::create(dir.path(), manifest, layers)?;
+//! let input = writer.write_tensor(0, "fc", TensorKind::Input, [([0, 0], &[1.0, 2.0, 3.0][..])])?;
+//! let step = CapturedStep { step: 0, samples: vec![0], dataset_indices: vec![7], tensors: vec![input] };
+//! writer.commit(step, &[])?;
+//!
+//! let trace = Trace::open(dir.path())?;
+//! let step = &trace.manifest().captured[0];
+//! let tensor = trace.tensor(step, &trace.layers()[0], TensorKind::Input)?;
+//! assert_eq!(tensor.row(0), [1.0, 2.0, 3.0]);
+//! # Ok(()) }
+//! ```
+
+pub mod atomic;
+pub mod error;
+pub mod geometry;
+pub mod layers;
+pub mod manifest;
+pub mod read;
+pub mod steps;
+mod table;
+pub mod tensor;
+mod trace;
+pub mod windows;
+mod write;
+
+pub use error::TraceError;
+pub use trace::Trace;
+pub use write::{TraceWriter, create_empty_dir};

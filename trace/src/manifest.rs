@@ -1,0 +1,157 @@
+//! `manifest.json`: what a trace is of, and which files it has.
+
+use crate::error::{Result, TraceError};
+use crate::tensor::TensorKind;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+/// Version of the format that this crate writes, and the newest that it reads.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// The file's name within a trace.
+pub const FILE_NAME: &str = "manifest.json";
+
+/// What a trace is of. Unknown keys are ignored, so that a reader can open what a later minor
+/// revision wrote.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of the format, [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// The program and version that wrote the trace.
+    pub created_by: String,
+    /// The model.
+    pub model: Model,
+    /// The data it was trained on.
+    pub dataset: Dataset,
+    /// Seed of initial weights, order of samples and choice of what to keep.
+    pub seed: u64,
+    /// Hyper-parameters of the training.
+    pub training: Training,
+    /// Versions of what computed it.
+    pub versions: BTreeMap<String, String>,
+    /// The device it was computed on, such as `cpu`.
+    pub device: String,
+    /// What was kept of each captured step.
+    pub sampling: Sampling,
+    /// The captured steps whose files are complete, ascending.
+    pub captured: Vec<CapturedStep>,
+    /// Whether the training ran to its end.
+    pub complete: bool,
+}
+
+/// The model of a trace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Model {
+    /// Its name, such as `vgg13`.
+    pub name: String,
+    /// Number of parameters.
+    pub parameters: u64,
+    /// Channels, rows and columns of an input sample.
+    pub input: [u32; 3],
+    /// Number of classes.
+    pub classes: u32,
+}
+
+/// The data set of a trace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dataset {
+    /// Its name, such as `fashion-mnist`.
+    pub name: String,
+    /// Samples that were trained on.
+    pub train_samples: u64,
+    /// Samples for validation.
+    pub validation_samples: u64,
+}
+
+/// Hyper-parameters.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Training {
+    /// Training steps asked for.
+    pub steps: u64,
+    /// Samples per step.
+    pub batch_size: u32,
+    /// Learning rate.
+    pub learning_rate: f64,
+    /// Momentum of SGD.
+    pub momentum: f64,
+    /// Weight decay.
+    pub weight_decay: f64,
+    /// Validation accuracy after the last step, where it was measured.
+    pub validation_accuracy: Option<f64>,
+}
+
+/// What was kept of each captured step. Where a layer is missing from the maps, all was kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sampling {
+    /// Most samples kept per captured step; `None` keeps the whole batch.
+    pub samples: Option<u32>,
+    /// Channels kept of the input, by layer, ascending.
+    pub channels: BTreeMap<String, Vec<u32>>,
+    /// Channels kept of the output gradient, by layer, ascending.
+    pub grad_channels: BTreeMap<String, Vec<u32>>,
+    /// Filters kept of the weight, by layer, ascending.
+    pub filters: BTreeMap<String, Vec<u32>>,
+}
+
+/// One captured step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CapturedStep {
+    /// The training step, from 0.
+    pub step: u64,
+    /// Position within the batch of each kept sample, ascending.
+    pub samples: Vec<u32>,
+    /// Index within the data set of each kept sample, in the same order.
+    pub dataset_indices: Vec<u64>,
+    /// The files of this step.
+    pub tensors: Vec<TensorFile>,
+}
+
+/// One tensor file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TensorFile {
+    /// The layer's name.
+    pub layer: String,
+    /// Which of its tensors.
+    pub kind: TensorKind,
+    /// Rows in the file.
+    pub rows: u64,
+    /// Values in a row.
+    pub width: u32,
+    /// Size of the file.
+    pub bytes: u64,
+}
+
+impl Manifest {
+    /// Reads the manifest of the trace in `dir`.
+    pub fn read(dir: &Path) -> Result<Self> {
+        let path = dir.join(FILE_NAME);
+        let text = match fs::read_to_string(&path) {
+            Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+                return Err(TraceError::NotATrace { path: dir.to_owned() });
+            }
+            other => other.map_err(TraceError::io(&path))?,
+        };
+        let broken = |error: serde_json::Error| TraceError::invalid(&path, "manifest", format!("{error}; capture anew"));
+        // The version first: the rest of a newer manifest may not fit today's structure.
+        #[derive(Deserialize)]
+        struct Version {
+            schema_version: u32,
+        }
+        let Version { schema_version } = serde_json::from_str(&text).map_err(broken)?;
+        if schema_version > SCHEMA_VERSION {
+            return Err(TraceError::NewerSchema { path, found: schema_version, known: SCHEMA_VERSION });
+        }
+        serde_json::from_str(&text).map_err(broken)
+    }
+
+    /// Replaces the manifest of the trace in `dir` atomically.
+    pub fn write(&self, dir: &Path) -> Result<()> {
+        let path = dir.join(FILE_NAME);
+        let mut text = serde_json::to_string_pretty(self).expect("a manifest has string keys and finite numbers");
+        text.push('\n');
+        crate::atomic::write(&path, |file| file.write_all(text.as_bytes())).map_err(TraceError::io(&path))
+    }
+}

@@ -1,0 +1,63 @@
+//! `steps.parquet`: one row for every training step, captured or not.
+
+use crate::error::Result;
+use crate::table::{self, Table};
+use std::path::Path;
+
+/// The file's name within a trace.
+pub const FILE_NAME: &str = "steps.parquet";
+
+/// A training step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Step {
+    /// Number of the step, from 0.
+    pub step: u64,
+    /// Pass over the data set, from 0.
+    pub epoch: u64,
+    /// Training loss of the step's batch.
+    pub loss: f64,
+    /// Share of the batch that was classified correctly, 0 to 1.
+    pub accuracy: f64,
+    /// Learning rate in force.
+    pub learning_rate: f64,
+    /// Wall-clock seconds the step took, capture included.
+    pub seconds: f64,
+    /// Whether the step's tensors are in the trace.
+    pub captured: bool,
+}
+
+/// Replaces the steps of the trace in `dir`.
+pub fn write(dir: &Path, steps: &[Step]) -> Result<()> {
+    let f64s = |field: fn(&Step) -> f64| table::f64s(steps.iter().map(field));
+    table::write(
+        &dir.join(FILE_NAME),
+        vec![
+            ("step", table::u64s(steps.iter().map(|step| step.step))),
+            ("epoch", table::u64s(steps.iter().map(|step| step.epoch))),
+            ("loss", f64s(|step| step.loss)),
+            ("accuracy", f64s(|step| step.accuracy)),
+            ("learning_rate", f64s(|step| step.learning_rate)),
+            ("seconds", f64s(|step| step.seconds)),
+            ("captured", table::bools(steps.iter().map(|step| step.captured))),
+        ],
+    )
+}
+
+/// Reads the steps of the trace in `dir`.
+pub fn read(dir: &Path) -> Result<Vec<Step>> {
+    let table = Table::read(&dir.join(FILE_NAME))?;
+    let (step, epoch) = (table.u64("step")?, table.u64("epoch")?);
+    let (loss, accuracy) = (table.f64("loss")?, table.f64("accuracy")?);
+    let (learning_rate, seconds) = (table.f64("learning_rate")?, table.f64("seconds")?);
+    let captured = table.bool("captured")?;
+    let row = |i: usize| Step {
+        step: step[i],
+        epoch: epoch[i],
+        loss: loss[i],
+        accuracy: accuracy[i],
+        learning_rate: learning_rate[i],
+        seconds: seconds[i],
+        captured: captured.value(i),
+    };
+    Ok((0..table.rows()).map(row).collect())
+}

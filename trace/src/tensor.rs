@@ -1,0 +1,165 @@
+//! Tensor files: one row of values with its keys per channel plane, operand row or filter.
+
+use crate::atomic;
+use crate::error::{Result, TraceError};
+use crate::geometry::Geometry;
+use arrow::array::{ArrayRef, Float32Array, FixedSizeListArray, RecordBatch, UInt32Array};
+use arrow::datatypes::{DataType, Field, Schema};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::WriterProperties;
+use parquet::schema::types::ColumnPath;
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tempfile::NamedTempFile;
+
+/// Most bytes of values in a row group.
+pub const ROW_GROUP_BYTES: usize = 128 << 20;
+
+/// Bytes of values gathered before they are handed to the Parquet encoder.
+const BATCH_BYTES: usize = 4 << 20;
+
+/// Which tensor of a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TensorKind {
+    /// X, what the layer was given.
+    Input,
+    /// dY, the loss' gradient with respect to what it returned.
+    GradOutput,
+    /// W, its filters (of an attention product: its right operand).
+    Weight,
+}
+
+impl TensorKind {
+    /// The file's name without its ending.
+    pub fn name(self) -> &'static str {
+        match self {
+            TensorKind::Input => "input",
+            TensorKind::GradOutput => "grad_output",
+            TensorKind::Weight => "weight",
+        }
+    }
+}
+
+/// Key columns and row width of a tensor file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorShape {
+    /// Names of the `u32` key columns, outermost first; rows are in ascending order of them.
+    pub keys: &'static [&'static str],
+    /// Values in a row.
+    pub width: usize,
+}
+
+impl TensorShape {
+    /// The shape of one of a layer's files.
+    pub fn of(geometry: &Geometry, kind: TensorKind) -> Self {
+        let area = |[rows, columns]: [u32; 2]| rows as usize * columns as usize;
+        let (keys, width): (&[&str], usize) = match (geometry, kind) {
+            (Geometry::Conv2d(conv), TensorKind::Input) => (&["sample", "channel"], area(conv.input)),
+            (Geometry::Conv2d(conv), TensorKind::GradOutput) => (&["sample", "channel"], area(conv.output())),
+            (Geometry::Linear(linear), TensorKind::Input) => (&["sample", "row"], linear.in_features as usize),
+            (Geometry::Linear(linear), TensorKind::GradOutput) => (&["sample", "row"], linear.out_features as usize),
+            (Geometry::Attention(a), TensorKind::Input) => (&["sample", "head", "row"], a.inner as usize),
+            (Geometry::Attention(a), TensorKind::GradOutput) => (&["sample", "head", "row"], a.columns as usize),
+            (Geometry::Attention(a), TensorKind::Weight) => (&["sample", "head", "filter"], a.inner as usize),
+            (_, TensorKind::Weight) => (&["filter"], geometry.filter_length()),
+        };
+        Self { keys, width }
+    }
+
+    pub(crate) fn schema(&self) -> Schema {
+        let mut fields: Vec<Field> = self.keys.iter().map(|key| Field::new(*key, DataType::UInt32, false)).collect();
+        fields.push(Field::new("values", DataType::FixedSizeList(element(), self.width as i32), false));
+        Schema::new(fields)
+    }
+
+    /// Bytes of values in a row.
+    pub fn row_bytes(&self) -> usize {
+        self.width * size_of::<f32>()
+    }
+}
+
+fn element() -> Arc<Field> {
+    Arc::new(Field::new("element", DataType::Float32, false))
+}
+
+/// Writes one tensor file. It appears under its name when [`TensorWriter::finish`] succeeds.
+///
+/// Memory: one row group in encoded form, at most [`ROW_GROUP_BYTES`] before compression.
+pub struct TensorWriter {
+    path: PathBuf,
+    shape: TensorShape,
+    keys: Vec<Vec<u32>>,
+    values: Vec<f32>,
+    rows: u64,
+    writer: ArrowWriter<File>,
+    file: NamedTempFile,
+}
+
+impl TensorWriter {
+    /// Starts the file at `path`; `metadata` becomes the file's `mercury.*` key-value metadata.
+    pub fn create(path: &Path, shape: TensorShape, metadata: &[(&str, String)]) -> Result<Self> {
+        let file = atomic::begin(path).map_err(TraceError::io(path))?;
+        let handle = file.as_file().try_clone().map_err(TraceError::io(path))?;
+        // Neighbouring floats share exponents: splitting them by byte is what makes them compress.
+        let leaf = ColumnPath::new(["values", "list", "element"].map(String::from).to_vec());
+        let metadata = metadata.iter().map(|(key, value)| KeyValue::new(format!("mercury.{key}"), value.clone()));
+        let properties = WriterProperties::builder()
+            .set_created_by(concat!("mercury-trace ", env!("CARGO_PKG_VERSION")).to_owned())
+            .set_compression(Compression::ZSTD(ZstdLevel::try_new(1).expect("1 is a zstd level")))
+            .set_column_dictionary_enabled(leaf.clone(), false)
+            .set_column_encoding(leaf, Encoding::BYTE_STREAM_SPLIT)
+            .set_max_row_group_row_count(Some((ROW_GROUP_BYTES / shape.row_bytes()).max(1)))
+            .set_key_value_metadata(Some(metadata.collect()))
+            .build();
+        let writer = ArrowWriter::try_new(handle, Arc::new(shape.schema()), Some(properties))
+            .map_err(|error| TraceError::parquet(path, error))?;
+        let keys = vec![Vec::new(); shape.keys.len()];
+        Ok(Self { path: path.to_owned(), shape, keys, values: Vec::new(), rows: 0, writer, file })
+    }
+
+    /// Appends a row.
+    ///
+    /// # Panics
+    /// If the number of keys or values is not the shape's.
+    pub fn push(&mut self, keys: &[u32], values: &[f32]) -> Result<()> {
+        assert_eq!((keys.len(), values.len()), (self.keys.len(), self.shape.width), "row of another shape");
+        for (column, &key) in self.keys.iter_mut().zip(keys) {
+            column.push(key);
+        }
+        self.values.extend_from_slice(values);
+        self.rows += 1;
+        if size_of_val(self.values.as_slice()) >= BATCH_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let mut columns: Vec<ArrayRef> = Vec::new();
+        for column in &mut self.keys {
+            columns.push(Arc::new(UInt32Array::from(std::mem::take(column))));
+        }
+        let values = Arc::new(Float32Array::from(std::mem::take(&mut self.values)));
+        columns.push(Arc::new(FixedSizeListArray::new(element(), self.shape.width as i32, values, None)));
+        let batch = RecordBatch::try_new(Arc::new(self.shape.schema()), columns).expect("columns follow the schema");
+        self.writer.write(&batch).map_err(|error| failed_write(&self.path, error))
+    }
+
+    /// Writes what is left, syncs and renames; returns rows and size of the file.
+    pub fn finish(mut self) -> Result<(u64, u64)> {
+        if !self.values.is_empty() {
+            self.flush()?;
+        }
+        self.writer.finish().map_err(|error| failed_write(&self.path, error))?;
+        let bytes = self.file.as_file().metadata().map_err(TraceError::io(&self.path))?.len();
+        atomic::commit(self.file, &self.path).map_err(TraceError::io(&self.path))?;
+        Ok((self.rows, bytes))
+    }
+}
+
+/// An encoder's error while writing is nearly always the disk's: say that, not "unreadable file".
+pub(crate) fn failed_write(path: &Path, error: parquet::errors::ParquetError) -> TraceError {
+    TraceError::Io { path: path.to_owned(), source: std::io::Error::other(error) }
+}

@@ -1,0 +1,164 @@
+//! Reading a trace: everything that can be checked without the tensors is checked on opening.
+
+use crate::error::{Result, TraceError};
+use crate::geometry::Geometry;
+use crate::layers::{self, Layer};
+use crate::manifest::{self, CapturedStep, Manifest, TensorFile};
+use crate::read::{Tensor, TensorReader};
+use crate::steps::{self, Step};
+use crate::tensor::{TensorKind, TensorShape};
+use crate::write::tensor_path;
+use std::path::{Path, PathBuf};
+
+/// An opened trace.
+#[derive(Debug, Clone)]
+pub struct Trace {
+    dir: PathBuf,
+    manifest: Manifest,
+    layers: Vec<Layer>,
+}
+
+impl Trace {
+    /// Opens the trace in `dir` and checks that manifest and layers agree.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let manifest = Manifest::read(dir)?;
+        let trace = Self { dir: dir.to_owned(), manifest, layers: layers::read(dir)? };
+        trace.check().map_err(|(field, reason)| {
+            TraceError::invalid(dir.join(manifest::FILE_NAME), field, format!("{reason}; capture anew"))
+        })?;
+        Ok(trace)
+    }
+
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// What the trace is of.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The layers, in execution order.
+    pub fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+
+    /// Every training step.
+    pub fn steps(&self) -> Result<Vec<Step>> {
+        steps::read(&self.dir)
+    }
+
+    /// The file of a tensor, `None` where it was not captured.
+    pub fn file<'a>(&self, step: &'a CapturedStep, layer: &str, kind: TensorKind) -> Option<&'a TensorFile> {
+        step.tensors.iter().find(|file| file.layer == layer && file.kind == kind)
+    }
+
+    /// Where a tensor's file lies.
+    pub fn path(&self, step: &CapturedStep, layer: &str, kind: TensorKind) -> PathBuf {
+        tensor_path(&self.dir, step.step, layer, kind)
+    }
+
+    /// Streams a tensor.
+    pub fn reader(&self, step: &CapturedStep, layer: &Layer, kind: TensorKind) -> Result<TensorReader> {
+        let path = self.path(step, &layer.name, kind);
+        let file = self.file(step, &layer.name, kind).ok_or_else(|| {
+            let field = format!("captured step {}", step.step);
+            let reason = format!("{} of layer {} was not captured; capture it, or leave the layer out", kind.name(), layer.name);
+            TraceError::invalid(self.dir.join(manifest::FILE_NAME), field, reason)
+        })?;
+        TensorReader::open(&path, TensorShape::of(&layer.geometry, kind), file.rows)
+    }
+
+    /// Reads a tensor whole and checks that it holds exactly the samples, channels and filters that
+    /// the manifest says were kept. Its values are then `[samples][channels or rows][width]`.
+    pub fn tensor(&self, step: &CapturedStep, layer: &Layer, kind: TensorKind) -> Result<Tensor> {
+        let tensor = self.reader(step, layer, kind)?.read_all()?;
+        let expected = self.expected_keys(step, layer, kind);
+        for (index, (name, wanted)) in tensor.shape.keys.iter().zip(&expected).enumerate() {
+            let inner: usize = expected[index + 1..].iter().map(Vec::len).product();
+            let outer: usize = expected[..index].iter().map(Vec::len).product();
+            let column = &tensor.keys[index];
+            let cycle = (0..outer).flat_map(|_| wanted.iter().flat_map(|&key| std::iter::repeat_n(key, inner)));
+            if !cycle.eq(column.iter().copied()) {
+                let reason = "does not hold the keys that manifest.json says were kept; copy the whole trace again";
+                return Err(TraceError::invalid(self.path(step, &layer.name, kind), *name, reason));
+            }
+        }
+        Ok(tensor)
+    }
+
+    /// The channels of X or dY, or the filters of W, that were kept of a layer.
+    pub fn kept(&self, layer: &Layer, kind: TensorKind) -> Vec<u32> {
+        let sampling = &self.manifest.sampling;
+        let (map, all) = match kind {
+            TensorKind::Input => (&sampling.channels, layer.geometry.inputs()),
+            TensorKind::GradOutput => (&sampling.grad_channels, layer.geometry.filters()),
+            TensorKind::Weight => (&sampling.filters, layer.geometry.filters()),
+        };
+        map.get(&layer.name).cloned().unwrap_or_else(|| (0..all).collect())
+    }
+
+    fn expected_keys(&self, step: &CapturedStep, layer: &Layer, kind: TensorKind) -> Vec<Vec<u32>> {
+        let samples = step.samples.clone();
+        match (&layer.geometry, kind) {
+            (Geometry::Attention(a), TensorKind::Weight) => vec![samples, (0..a.heads).collect(), (0..a.columns).collect()],
+            (_, TensorKind::Weight) => vec![self.kept(layer, kind)],
+            (Geometry::Conv2d(_), _) => vec![samples, self.kept(layer, kind)],
+            (Geometry::Linear(linear), _) => vec![samples, (0..linear.rows).collect()],
+            (Geometry::Attention(a), _) => vec![samples, (0..a.heads).collect(), (0..a.rows).collect()],
+        }
+    }
+
+    /// What in the manifest contradicts itself or the layers: field and reason.
+    fn check(&self) -> std::result::Result<(), (String, String)> {
+        let sampling = &self.manifest.sampling;
+        let of_layers = |name: &str| self.layers.iter().find(|layer| layer.name == name);
+        let maps = [
+            ("sampling.channels", &sampling.channels, TensorKind::Input),
+            ("sampling.grad_channels", &sampling.grad_channels, TensorKind::GradOutput),
+            ("sampling.filters", &sampling.filters, TensorKind::Weight),
+        ];
+        for (field, map, kind) in maps {
+            for (name, kept) in map {
+                let layer = of_layers(name).ok_or((field.into(), format!("layer {name:?} is not in layers.parquet")))?;
+                let all = if kind == TensorKind::Input { layer.geometry.inputs() } else { layer.geometry.filters() };
+                if kept.is_empty() || !is_ascending(kept) || kept.iter().any(|&index| index >= all) {
+                    return Err((field.into(), format!("of layer {name:?} must ascend below {all}")));
+                }
+            }
+        }
+        let steps: Vec<u64> = self.manifest.captured.iter().map(|step| step.step).collect();
+        if !is_ascending(&steps) {
+            return Err(("captured".into(), "steps do not ascend".into()));
+        }
+        for step in &self.manifest.captured {
+            let field = format!("captured step {}", step.step);
+            let samples = &step.samples;
+            let whole = samples.iter().all(|&sample| sample < self.manifest.training.batch_size);
+            if samples.is_empty() || !whole || !is_ascending(samples) || samples.len() != step.dataset_indices.len() {
+                return Err((field, "samples must ascend below batch_size, one dataset index each".into()));
+            }
+            for file in &step.tensors {
+                let Some(layer) = of_layers(&file.layer) else {
+                    return Err((field, format!("layer {:?} is not in layers.parquet", file.layer)));
+                };
+                let width = TensorShape::of(&layer.geometry, file.kind).width;
+                let rows: u64 = self.expected_keys(step, layer, file.kind).iter().map(|keys| keys.len() as u64).product();
+                if (file.width as usize, file.rows) != (width, rows) {
+                    let (kind, name) = (file.kind.name(), &file.layer);
+                    let reason = format!(
+                        "{kind} of layer {name:?} has {} rows of {}, its geometry and sampling give {rows} of {width}",
+                        file.rows, file.width
+                    );
+                    return Err((field, reason));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_ascending<T: PartialOrd>(values: &[T]) -> bool {
+    values.windows(2).all(|pair| pair[0] < pair[1])
+}

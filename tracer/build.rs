@@ -1,0 +1,12 @@
+//! Puts libtorch's folder into the binary's run path, so that it runs without environment variables.
+
+use std::path::Path;
+
+fn main() {
+    println!("cargo:rerun-if-env-changed=DEP_TCH_LIBTORCH_LIB");
+    // Set by torch-sys, which is a direct dependency for just this.
+    let lib = std::env::var("DEP_TCH_LIBTORCH_LIB").expect("torch-sys says where it found libtorch");
+    println!("cargo:rustc-link-arg=-Wl,-rpath,{lib}");
+    let version = std::fs::read_to_string(Path::new(&lib).join("../build-version"));
+    println!("cargo:rustc-env=LIBTORCH_VERSION={}", version.as_deref().map_or("unknown", str::trim));
+}

@@ -1,0 +1,36 @@
+//! The command line, one file a command. Data goes to stdout, messages to stderr.
+
+mod capture;
+mod lists;
+
+use clap::{Parser, Subcommand};
+
+/// Trains real models on libtorch and captures what their layers compute on.
+///
+/// The trace it writes is a folder of Parquet files, to be replayed by `mercury-analyzer`.
+/// Exit codes: 0 done, 2 wrong input or a failure that the message explains.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Capture(Box<capture::Capture>),
+    Models(lists::Models),
+    Datasets(lists::Datasets),
+}
+
+impl Cli {
+    /// Runs the command.
+    pub fn run(self) -> anyhow::Result<()> {
+        tch::set_num_interop_threads(1);
+        match self.command {
+            Command::Capture(capture) => capture.run(),
+            Command::Models(models) => models.run(),
+            Command::Datasets(datasets) => datasets.run(),
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! What can go wrong in the tracer.
+
+use mercury_trace::TraceError;
+use std::path::PathBuf;
+
+/// An error that names the flag or file and the remedy.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TracerError {
+    /// `--model` names none.
+    #[error("--model: {name:?} is not known; choose one of {known}")]
+    UnknownModel {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// `--dataset` names none.
+    #[error("--dataset: {name:?} is not known; choose one of {known}")]
+    UnknownDataset {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// A flag's value makes no sense.
+    #[error("{flag}: {reason}")]
+    Flag {
+        /// The flag.
+        flag: &'static str,
+        /// What is wrong, and the remedy.
+        reason: String,
+    },
+    /// A data file is missing.
+    #[error("{}: {source}; fetch the data with `python3 data/fetch.py {dataset}`, or name its folder with --data-dir", path.display())]
+    MissingData {
+        /// The file.
+        path: PathBuf,
+        /// Its data set.
+        dataset: &'static str,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// A data file does not hold what its format says.
+    #[error("{}: {reason}; remove it and fetch the data with `python3 data/fetch.py {dataset}`", path.display())]
+    BadData {
+        /// The file.
+        path: PathBuf,
+        /// Its data set.
+        dataset: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Training has diverged.
+    #[error("the loss is {loss} at step {step}: training has diverged; lower --lr. Steps captured before are in the trace")]
+    Diverged {
+        /// The step.
+        step: u64,
+        /// The loss.
+        loss: f64,
+    },
+    /// The trace could not be written.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
+    /// libtorch refused.
+    #[error("libtorch: {0}")]
+    Torch(#[from] tch::TchError),
+}
+
+/// The result of a tracer operation.
+pub type Result<T> = std::result::Result<T, TracerError>;

@@ -1,0 +1,112 @@
+//! What is kept of a captured step: seeded choices without replacement.
+
+use mercury_trace::geometry::Geometry;
+use mercury_trace::layers::Layer;
+use mercury_trace::manifest::Sampling;
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+
+/// How much is asked for; `None` is all.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Limits {
+    /// Samples of a batch.
+    pub samples: Option<u32>,
+    /// Channels of each convolution's input and output gradient.
+    pub channels: Option<u32>,
+    /// Filters of each layer's weight.
+    pub filters: Option<u32>,
+}
+
+/// What the choice is for; each has random numbers of its own.
+#[derive(Debug, Clone, Copy)]
+pub enum Purpose {
+    /// Order of the data set in an epoch.
+    Epoch(u64),
+    /// Samples of a captured step.
+    Samples(u64),
+    /// Input channels of a layer.
+    Channels(usize),
+    /// Filters of a layer, and with them channels of its output gradient.
+    Filters(usize),
+}
+
+/// The numbers `0..count` in a random order that depends on seed and purpose alone.
+pub fn permutation(seed: u64, purpose: Purpose, count: usize) -> Vec<u32> {
+    let (tag, number) = match purpose {
+        Purpose::Epoch(epoch) => (0, epoch),
+        Purpose::Samples(step) => (1, step),
+        Purpose::Channels(layer) => (2, layer as u64),
+        Purpose::Filters(layer) => (3, layer as u64),
+    };
+    let mut key = [0; 32];
+    for (slot, word) in key.chunks_exact_mut(8).zip([seed, tag, number]) {
+        slot.copy_from_slice(&u64::to_le_bytes(word));
+    }
+    let mut order: Vec<u32> = (0..count as u32).collect();
+    order.shuffle(&mut ChaCha8Rng::from_seed(key));
+    order
+}
+
+/// The first `limit` of an order, ascending; `None` where that is all of it.
+pub fn keep(order: &[u32], limit: Option<u32>) -> Option<Vec<u32>> {
+    let limit = limit.filter(|&limit| (limit as usize) < order.len())?;
+    let mut kept = order[..limit as usize].to_vec();
+    kept.sort_unstable();
+    Some(kept)
+}
+
+/// Chooses channels and filters for a whole run.
+///
+/// Kept filters are among the kept channels of the output gradient, so that the gradients of those
+/// filters can be computed from the trace.
+pub fn choose(seed: u64, limits: Limits, layers: &[Layer]) -> Sampling {
+    let mut sampling = Sampling { samples: limits.samples, ..Sampling::default() };
+    for (index, layer) in layers.iter().enumerate() {
+        let filters = permutation(seed, Purpose::Filters(index), layer.geometry.filters() as usize);
+        if let Some(kept) = keep(&filters, limits.filters) {
+            sampling.filters.insert(layer.name.clone(), kept);
+        }
+        // Rows of a matrix product are kept whole: they are the vectors.
+        if let Geometry::Conv2d(conv) = layer.geometry {
+            let channels = permutation(seed, Purpose::Channels(index), conv.in_channels as usize);
+            if let Some(kept) = keep(&channels, limits.channels) {
+                sampling.channels.insert(layer.name.clone(), kept);
+            }
+            let limit = limits.channels.map(|channels| channels.max(limits.filters.unwrap_or(conv.out_channels)));
+            if let Some(kept) = keep(&filters, limit) {
+                sampling.grad_channels.insert(layer.name.clone(), kept);
+            }
+        }
+    }
+    sampling
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mercury_trace::geometry::Conv2d;
+
+    #[test]
+    fn kept_filters_are_among_the_kept_gradient_channels() {
+        let conv = Conv2d {
+            in_channels: 64,
+            out_channels: 128,
+            input: [8, 8],
+            kernel: [3, 3],
+            stride: [1; 2],
+            padding: [1; 2],
+            dilation: [1; 2],
+            groups: 1,
+        };
+        let layers = [Layer { name: "conv".into(), geometry: Geometry::Conv2d(conv) }];
+        let limits = Limits { samples: None, channels: Some(16), filters: Some(20) };
+        let sampling = choose(7, limits, &layers);
+        assert_eq!(sampling.channels["conv"].len(), 16);
+        assert_eq!(sampling.filters["conv"].len(), 20);
+        assert!(sampling.filters["conv"].iter().all(|filter| sampling.grad_channels["conv"].contains(filter)));
+        assert_eq!(sampling, choose(7, limits, &layers));
+        assert_ne!(sampling, choose(8, limits, &layers));
+        assert_eq!(choose(7, Limits::default(), &layers), Sampling::default());
+    }
+}

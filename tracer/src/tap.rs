@@ -1,0 +1,194 @@
+//! The tap: what a model's layers are computed through. A model hands each convolution and linear
+//! layer to the tap by name and knows nothing of what the tap does beside computing it.
+
+use mercury_trace::geometry::{Conv2d, Geometry, Linear};
+use mercury_trace::layers::Layer;
+use std::collections::BTreeSet;
+use tch::Tensor;
+
+/// A convolution of a model.
+#[derive(Debug)]
+pub struct ConvLayer {
+    /// The module's name.
+    pub name: String,
+    /// `[filters, channels / groups, rows, columns]`.
+    pub weight: Tensor,
+    /// `[filters]`.
+    pub bias: Option<Tensor>,
+    /// Input elements from one output to the next.
+    pub stride: [i64; 2],
+    /// Zeros on each side.
+    pub padding: [i64; 2],
+    /// Input elements from one kernel element to the next.
+    pub dilation: [i64; 2],
+    /// Groups of channels and filters.
+    pub groups: i64,
+}
+
+impl ConvLayer {
+    /// The layer's output.
+    pub fn compute(&self, x: &Tensor) -> Tensor {
+        x.conv2d(&self.weight, self.bias.as_ref(), self.stride, self.padding, self.dilation, self.groups)
+    }
+
+    fn geometry(&self, x: &Tensor) -> Geometry {
+        let (input, weight) = (x.size(), self.weight.size());
+        let pair = |values: [i64; 2]| values.map(|value| value as u32);
+        Geometry::Conv2d(Conv2d {
+            in_channels: input[1] as u32,
+            out_channels: weight[0] as u32,
+            input: pair([input[2], input[3]]),
+            kernel: pair([weight[2], weight[3]]),
+            stride: pair(self.stride),
+            padding: pair(self.padding),
+            dilation: pair(self.dilation),
+            groups: self.groups as u32,
+        })
+    }
+}
+
+/// A fully connected layer of a model.
+#[derive(Debug)]
+pub struct LinearLayer {
+    /// The module's name.
+    pub name: String,
+    /// `[out_features, in_features]`.
+    pub weight: Tensor,
+    /// `[out_features]`.
+    pub bias: Option<Tensor>,
+}
+
+impl LinearLayer {
+    /// The layer's output.
+    pub fn compute(&self, x: &Tensor) -> Tensor {
+        x.linear(&self.weight, self.bias.as_ref())
+    }
+
+    fn geometry(&self, x: &Tensor) -> Geometry {
+        let (input, weight) = (x.size(), self.weight.size());
+        let rows: i64 = input[1..input.len() - 1].iter().product();
+        Geometry::Linear(Linear { rows: rows as u32, in_features: weight[1] as u32, out_features: weight[0] as u32 })
+    }
+}
+
+/// Computes layers, and may look at what they compute on. The default does nothing more.
+pub trait Tap {
+    /// A convolution's output.
+    fn conv2d(&mut self, layer: &ConvLayer, x: &Tensor) -> Tensor {
+        layer.compute(x)
+    }
+
+    /// A linear layer's output.
+    fn linear(&mut self, layer: &LinearLayer, x: &Tensor) -> Tensor {
+        layer.compute(x)
+    }
+}
+
+/// Computes and does nothing more.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Plain;
+
+impl Tap for Plain {}
+
+/// Operands of one layer in one step.
+#[derive(Debug)]
+pub struct Record {
+    /// The layer's name and geometry.
+    pub layer: Layer,
+    /// X, without its history.
+    pub input: Tensor,
+    /// W, without its history.
+    pub weight: Tensor,
+    probe: Tensor,
+}
+
+impl Record {
+    /// dY, after the backward pass.
+    pub fn grad_output(&self) -> Tensor {
+        self.probe.grad()
+    }
+}
+
+/// Keeps the operands of the layers it is asked for.
+#[derive(Debug, Default)]
+pub struct Recorder {
+    wanted: Option<BTreeSet<String>>,
+    /// What was kept, in execution order.
+    pub records: Vec<Record>,
+}
+
+impl Recorder {
+    /// Records the layers of these names.
+    pub fn of(wanted: BTreeSet<String>) -> Self {
+        Self { wanted: Some(wanted), records: Vec::new() }
+    }
+
+    /// Records every layer.
+    pub fn of_all() -> Self {
+        Self::default()
+    }
+
+    fn record(&mut self, name: &str, geometry: Geometry, x: &Tensor, weight: &Tensor, y: Tensor) -> Tensor {
+        if self.wanted.as_ref().is_some_and(|wanted| !wanted.contains(name)) {
+            return y;
+        }
+        // tch has no hooks on tensors: a zero that is added to the output gets the output's gradient.
+        let probe = y.zeros_like().set_requires_grad(true);
+        let watched = &y + &probe;
+        let layer = Layer { name: name.to_owned(), geometry };
+        self.records.push(Record { layer, input: x.detach(), weight: weight.detach(), probe });
+        watched
+    }
+}
+
+impl Tap for Recorder {
+    fn conv2d(&mut self, layer: &ConvLayer, x: &Tensor) -> Tensor {
+        self.record(&layer.name, layer.geometry(x), x, &layer.weight, layer.compute(x))
+    }
+
+    fn linear(&mut self, layer: &LinearLayer, x: &Tensor) -> Tensor {
+        self.record(&layer.name, layer.geometry(x), x, &layer.weight, layer.compute(x))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::{Device, Kind};
+
+    #[test]
+    fn a_recorded_layer_computes_the_same_and_yields_its_operands() {
+        let options = (Kind::Float, Device::Cpu);
+        tch::manual_seed(3);
+        let layer = ConvLayer {
+            name: "conv".into(),
+            weight: Tensor::randn([4, 3, 3, 3], options).set_requires_grad(true),
+            bias: None,
+            stride: [2, 1],
+            padding: [1, 0],
+            dilation: [1, 2],
+            groups: 1,
+        };
+        let x = Tensor::randn([2, 3, 8, 9], options);
+        let mut recorder = Recorder::of_all();
+        let y = recorder.conv2d(&layer, &x);
+        assert_eq!(y, Plain.conv2d(&layer, &x));
+        // The loss sum(y^2) has the gradient 2y.
+        y.square().sum(Kind::Float).backward();
+        let record = &recorder.records[0];
+        assert!(record.grad_output().allclose(&(&y * 2.0), 1e-6, 1e-6, false));
+        assert_eq!(record.input, x);
+        let Geometry::Conv2d(conv) = record.layer.geometry else { panic!("a convolution") };
+        assert_eq!(conv.output().map(i64::from), y.size()[2..]);
+    }
+
+    #[test]
+    fn layers_that_are_not_wanted_are_left_alone() {
+        let options = (Kind::Float, Device::Cpu);
+        let weight = Tensor::ones([2, 3], options);
+        let layer = LinearLayer { name: "fc".into(), weight, bias: None };
+        let mut recorder = Recorder::of(BTreeSet::from(["other".to_owned()]));
+        recorder.linear(&layer, &Tensor::ones([1, 3], options));
+        assert!(recorder.records.is_empty());
+    }
+}
