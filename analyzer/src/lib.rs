@@ -1,1 +1,20 @@
-//! x
+//! Replays a training trace through input-similarity reuse (RPQ, MCACHE) and a systolic timing model.
+//!
+//! A straight line: [`mercury_trace::Trace`] -> [`operand::LayerData`] -> vectors -> signatures ->
+//! Hitmap ([`replay::Similarity`]) -> cycles ([`timing`]) and output error ([`accuracy`]) ->
+//! [`replay::PassResult`] -> tables ([`results`]).
+
+pub mod accuracy;
+pub mod cli;
+pub mod config;
+pub mod error;
+mod export;
+pub mod interval;
+pub mod operand;
+pub mod replay;
+pub mod results;
+pub mod timing;
+pub mod topology;
+pub mod weights;
+
+pub use error::AnalyzerError;

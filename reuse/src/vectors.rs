@@ -129,13 +129,15 @@ impl<'a> VectorView<'a> {
         self.streams.iter().map(|stream| stream.length).max().unwrap_or(0)
     }
 
-    /// Where an element of a group's row comes from: channel within the group, kernel row and
-    /// kernel column.
-    pub fn element(&self, element: usize) -> (usize, usize, usize) {
-        let (channel, tap) = (element / self.windows.taps(), element % self.windows.taps());
+    /// Where an element of a stream's vectors comes from and what it meets: the plane's channel, the
+    /// kernel's row and column.
+    pub fn element(&self, stream: usize, offset: usize) -> (usize, usize, usize) {
+        let Stream { group, first, .. } = self.streams[stream];
+        let (channel, tap) = ((first + offset) / self.windows.taps(), (first + offset) % self.windows.taps());
         let columns = self.windows.x.taps as usize;
         let (ty, tx) = ((tap / columns) as u32, (tap % columns) as u32);
-        (channel, self.windows.y.kernel_element(ty), self.windows.x.kernel_element(tx))
+        let kernel = (self.windows.y.kernel_element(ty), self.windows.x.kernel_element(tx));
+        (group * self.channels_per_group + channel, kernel.0, kernel.1)
     }
 
     /// Copies a vector to the front of `out` and returns it; padding is zero.

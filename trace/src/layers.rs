@@ -16,6 +16,8 @@ pub struct Layer {
     pub name: String,
     /// What it computes.
     pub geometry: Geometry,
+    /// Whether training computes the gradient of its input: not where the input is the data itself.
+    pub input_grad: bool,
 }
 
 /// Whether a name can be that of a layer: it becomes part of a path, so only letters, digits, `_`,
@@ -54,6 +56,7 @@ pub fn write(dir: &Path, layers: &[Layer]) -> Result<()> {
             ("padding_width", column(|row| row.padding[1])),
             ("dilation_height", column(|row| row.dilation[0])),
             ("dilation_width", column(|row| row.dilation[1])),
+            ("input_grad", table::bools(layers.iter().map(|layer| layer.input_grad))),
             ("macs", table::u64s(layers.iter().map(|layer| layer.geometry.macs()))),
         ],
     )
@@ -63,6 +66,7 @@ pub fn write(dir: &Path, layers: &[Layer]) -> Result<()> {
 pub fn read(dir: &Path) -> Result<Vec<Layer>> {
     let path = dir.join(FILE_NAME);
     let table = Table::read(&path)?;
+    let input_grad = table.bool("input_grad")?;
     let (names, ops) = (table.string("name")?, table.string("op")?);
     let pair = |name: &str| -> Result<[&[u32]; 2]> {
         Ok([table.u32(&format!("{name}_height"))?, table.u32(&format!("{name}_width"))?])
@@ -93,7 +97,7 @@ pub fn read(dir: &Path) -> Result<Vec<Layer>> {
         }
         let wrong = |reason: String| TraceError::invalid(&path, format!("layer {name}"), reason);
         let geometry = flat.geometry(ops.value(row)).map_err(wrong)?;
-        layers.push(Layer { name: name.to_owned(), geometry });
+        layers.push(Layer { name: name.to_owned(), geometry, input_grad: input_grad.value(row) });
     }
     Ok(layers)
 }

@@ -16,7 +16,7 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let dir = tempfile::tempdir()?;
 //! let linear = Geometry::Linear(Linear { rows: 1, in_features: 3, out_features: 2 });
-//! let layers = vec![Layer { name: "fc".into(), geometry: linear }];
+//! let layers = vec![Layer { name: "fc".into(), geometry: linear, input_grad: false }];
 //! let manifest = Manifest {
 //!     schema_version: SCHEMA_VERSION,
 //!     created_by: "an example".into(),

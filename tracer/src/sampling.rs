@@ -99,7 +99,7 @@ mod tests {
             dilation: [1; 2],
             groups: 1,
         };
-        let layers = [Layer { name: "conv".into(), geometry: Geometry::Conv2d(conv) }];
+        let layers = [Layer { name: "conv".into(), geometry: Geometry::Conv2d(conv), input_grad: true }];
         let limits = Limits { samples: None, channels: Some(16), filters: Some(20) };
         let sampling = choose(7, limits, &layers);
         assert_eq!(sampling.channels["conv"].len(), 16);

@@ -135,7 +135,7 @@ impl Recorder {
         // tch has no hooks on tensors: a zero that is added to the output gets the output's gradient.
         let probe = y.zeros_like().set_requires_grad(true);
         let watched = &y + &probe;
-        let layer = Layer { name: name.to_owned(), geometry };
+        let layer = Layer { name: name.to_owned(), geometry, input_grad: x.requires_grad() };
         self.records.push(Record { layer, input: x.detach(), weight: weight.detach(), probe });
         watched
     }

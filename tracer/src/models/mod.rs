@@ -55,7 +55,8 @@ impl ModelSpec {
 pub fn layers(model: &dyn Model, input: [i64; 3], device: Device) -> Vec<Layer> {
     let image = Tensor::zeros([1, input[0], input[1], input[2]], (Kind::Float, device));
     let mut recorder = Recorder::of_all();
-    let _scores = tch::no_grad(|| model.forward(&image, false, &mut recorder));
+    // With gradients on, so that the recorder sees which inputs need theirs.
+    let _scores = model.forward(&image, false, &mut recorder);
     recorder.records.into_iter().map(|record| record.layer).collect()
 }
 

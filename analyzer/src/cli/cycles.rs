@@ -1,0 +1,72 @@
+//! `cycles`: the baseline of a topology file.
+
+use crate::error::AnalyzerError;
+use crate::export::{self, Format};
+use crate::timing::{self, Array, DataflowName, MAX_ARRAY};
+use crate::topology;
+use anyhow::Result;
+use clap::Args;
+use polars::prelude::{Column, DataFrame};
+use std::path::PathBuf;
+
+/// Time the layers of a SCALE-Sim topology file on an array, without reuse and without stalls.
+///
+/// Example: mercury-analyzer cycles --topology alexnet.csv --array 12x14 --dataflow ws --format csv
+#[derive(Debug, Args)]
+pub struct Cycles {
+    /// Topology file (CSV): convolutions or products M, N, K.
+    #[arg(long, value_name = "FILE")]
+    topology: PathBuf,
+    /// Rows x columns of the array.
+    #[arg(long, value_name = "RxC", default_value = "12x14")]
+    array: String,
+    /// Which operand stays in place.
+    #[arg(long, value_enum, default_value_t = DataflowName::WeightStationary)]
+    dataflow: DataflowName,
+    /// What to print.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+impl Cycles {
+    /// Prints the table.
+    pub fn run(self) -> Result<()> {
+        let (rows, columns) = parse_array(&self.array)?;
+        let array = Array { rows, columns, accumulate_lanes: columns, read_ports: 1 };
+        let dataflow = timing::dataflow(self.dataflow);
+        let layers = topology::read(&self.topology)?;
+        let cycles: Vec<u64> =
+            layers.iter().map(|layer| dataflow.dense(&array, layer.gemm.m, layer.gemm.k, layer.gemm.n)).collect();
+        let utilization: Vec<f64> = layers
+            .iter()
+            .zip(&cycles)
+            .map(|(layer, &cycles)| layer.gemm.macs() as f64 / (cycles as f64 * (rows * columns) as f64))
+            .collect();
+        let column = |name: &str, of: fn(&topology::TopologyLayer) -> u64| {
+            Column::new(name.into(), layers.iter().map(of).collect::<Vec<_>>())
+        };
+        let names: Vec<&str> = layers.iter().map(|layer| layer.name.as_str()).collect();
+        let mut frame = DataFrame::new(
+            layers.len(),
+            vec![
+                Column::new("layer".into(), names),
+                column("m", |layer| layer.gemm.m),
+                column("k", |layer| layer.gemm.k),
+                column("n", |layer| layer.gemm.n),
+                Column::new("cycles".into(), cycles),
+                Column::new("utilization".into(), utilization),
+            ],
+        )?;
+        export::print(&mut frame, self.format)
+    }
+}
+
+fn parse_array(text: &str) -> Result<(u64, u64), AnalyzerError> {
+    text.split_once('x')
+        .and_then(|(rows, columns)| Some((rows.parse().ok()?, columns.parse().ok()?)))
+        .filter(|(rows, columns)| [rows, columns].iter().all(|size| (1..=u64::from(MAX_ARRAY)).contains(*size)))
+        .ok_or_else(|| AnalyzerError::Flag {
+            flag: "--array",
+            reason: format!("{text:?} is not rows x columns, each from 1 to {MAX_ARRAY}, such as 12x14"),
+        })
+}

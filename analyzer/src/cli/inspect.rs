@@ -1,0 +1,112 @@
+//! `inspect`: what is in a trace.
+
+use crate::export::{self, Format};
+use anyhow::Result;
+use clap::Args;
+use mercury_trace::geometry::Geometry;
+use mercury_trace::tensor::TensorKind;
+use mercury_trace::Trace;
+use polars::prelude::{Column, DataFrame};
+use std::io::Write;
+use std::path::PathBuf;
+
+/// Show what a trace holds: model, training, captured steps, layers.
+///
+/// As JSON or CSV only the table of layers is printed.
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// The trace's folder.
+    trace: PathBuf,
+    /// What to print.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+impl Inspect {
+    /// Prints it.
+    pub fn run(self) -> Result<()> {
+        let trace = Trace::open(&self.trace)?;
+        if self.format == Format::Table {
+            std::io::stdout().write_all(headline(&trace)?.as_bytes())?;
+        }
+        export::print(&mut layers(&trace)?, self.format)
+    }
+}
+
+fn headline(trace: &Trace) -> Result<String> {
+    let manifest = trace.manifest();
+    let steps = trace.steps()?;
+    let (model, training) = (&manifest.model, &manifest.training);
+    let [channels, rows, columns] = model.input;
+    let captured: Vec<String> = manifest.captured.iter().map(|step| step.step.to_string()).collect();
+    let samples = manifest.captured.first().map_or(0, |step| step.samples.len());
+    let mut text = format!(
+        "{} ({:.1} M parameters, input {channels} x {rows} x {columns}) on {}, seed {}, {}\n",
+        model.name,
+        model.parameters as f64 / 1e6,
+        manifest.dataset.name,
+        manifest.seed,
+        manifest.device
+    );
+    text += &format!(
+        "trained {} of {} steps of {} samples{}\n",
+        steps.len(),
+        training.steps,
+        training.batch_size,
+        if manifest.complete { "" } else { " (not complete)" }
+    );
+    if let (Some(first), Some(last)) = (steps.first(), steps.last()) {
+        text += &format!("training loss {:.3} at step {}, {:.3} at step {}\n", first.loss, first.step, last.loss, last.step);
+    }
+    if let Some(accuracy) = training.validation_accuracy {
+        text += &format!("validation accuracy {:.1} %\n", 100.0 * accuracy);
+    }
+    text += &format!("captured steps {}, {samples} samples of each\n\n", captured.join(", "));
+    Ok(text)
+}
+
+fn layers(trace: &Trace) -> Result<DataFrame> {
+    let layers = trace.layers();
+    let captured = &trace.manifest().captured;
+    let bytes = |name: &str| {
+        let files = captured.iter().flat_map(|step| &step.tensors).filter(|file| file.layer == name);
+        files.map(|file| file.bytes).sum::<u64>()
+    };
+    let kept = |kind: TensorKind| layers.iter().map(|layer| trace.kept(layer, kind).len() as u64).collect::<Vec<_>>();
+    let names: Vec<&str> = layers.iter().map(|layer| layer.name.as_str()).collect();
+    let ops: Vec<&str> = layers.iter().map(|layer| layer.geometry.op()).collect();
+    let shapes: Vec<String> = layers.iter().map(|layer| shape(&layer.geometry)).collect();
+    Ok(DataFrame::new(
+        layers.len(),
+        vec![
+            Column::new("layer".into(), names),
+            Column::new("op".into(), ops),
+            Column::new("geometry".into(), shapes),
+            Column::new("macs".into(), layers.iter().map(|layer| layer.geometry.macs()).collect::<Vec<_>>()),
+            Column::new("kept_channels".into(), kept(TensorKind::Input)),
+            Column::new("kept_filters".into(), kept(TensorKind::Weight)),
+            Column::new("bytes".into(), layers.iter().map(|layer| bytes(&layer.name)).collect::<Vec<_>>()),
+        ],
+    )?)
+}
+
+fn shape(geometry: &Geometry) -> String {
+    match geometry {
+        Geometry::Conv2d(conv) => {
+            let [[height, width], [kernel_height, kernel_width]] = [conv.input, conv.kernel];
+            let mut text = format!(
+                "{}x{height}x{width} * {}x{kernel_height}x{kernel_width}",
+                conv.in_channels, conv.out_channels
+            );
+            if conv.stride != [1, 1] {
+                text += &format!(" /{}", conv.stride[0]);
+            }
+            if conv.groups > 1 {
+                text += &format!(" in {} groups", conv.groups);
+            }
+            text
+        }
+        Geometry::Linear(linear) => format!("{}x{} * {}", linear.rows, linear.in_features, linear.out_features),
+        Geometry::Attention(a) => format!("{} heads of {}x{} * {}", a.heads, a.rows, a.inner, a.columns),
+    }
+}

@@ -1,0 +1,45 @@
+//! The command line, one file a command. Data goes to stdout, messages to stderr.
+
+mod cycles;
+mod inspect;
+mod overrides;
+mod projection;
+mod replay;
+mod report;
+mod vectors;
+
+use clap::{Parser, Subcommand};
+
+/// Would input-similarity reuse speed up training of this model, and what would it cost in accuracy?
+///
+/// Replays traces of `mercury-tracer` through random-projection signatures, a signature cache
+/// (MCACHE) and a systolic timing model.
+/// Exit codes: 0 done, 2 wrong input or a failure that the message explains.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Inspect(inspect::Inspect),
+    Replay(Box<replay::Replay>),
+    Vectors(Box<vectors::Vectors>),
+    Projection(projection::Projection),
+    Cycles(cycles::Cycles),
+}
+
+impl Cli {
+    /// Runs the command.
+    pub fn run(self) -> anyhow::Result<()> {
+        match self.command {
+            Command::Inspect(inspect) => inspect.run(),
+            Command::Replay(replay) => replay.run(),
+            Command::Vectors(vectors) => vectors.run(),
+            Command::Projection(projection) => projection.run(),
+            Command::Cycles(cycles) => cycles.run(),
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! `projection`: the random matrix R.
+
+use crate::error::AnalyzerError;
+use anyhow::Result;
+use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, UInt32Array};
+use arrow::datatypes::{DataType, Field};
+use arrow::record_batch::RecordBatch;
+use clap::Args;
+use mercury_trace::atomic;
+use parquet::arrow::ArrowWriter;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Longest vector that R is drawn for.
+const MAX_LENGTH: u32 = 1 << 24;
+
+/// Write the projection matrix R as Parquet: one row a bit, its values N(0, 1).
+///
+/// Example: mercury-analyzer projection --length 9 --bits 20 --seed 1 --out r.parquet
+#[derive(Debug, Args)]
+pub struct Projection {
+    /// Length of the vectors.
+    #[arg(long, value_name = "D", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_LENGTH)))]
+    length: u32,
+    /// Signature length.
+    #[arg(long, value_name = "B", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=64))]
+    bits: u32,
+    /// Seed.
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seed: u64,
+    /// The file to write.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+impl Projection {
+    /// Writes it.
+    pub fn run(self) -> Result<()> {
+        let projection = mercury_reuse::Projection::new(self.seed, self.length as usize, self.bits);
+        let values: Vec<f32> = (0..self.bits).flat_map(|bit| projection.row(bit).to_vec()).collect();
+        let element = Arc::new(Field::new("element", DataType::Float32, false));
+        let values = Arc::new(Float32Array::from(values));
+        let columns: [(&str, ArrayRef); 2] = [
+            ("bit", Arc::new(UInt32Array::from_iter_values(0..self.bits))),
+            ("values", Arc::new(FixedSizeListArray::new(element, self.length as i32, values, None))),
+        ];
+        let batch = RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, false)))?;
+        let fail = || AnalyzerError::io(&self.out);
+        let file = atomic::begin(&self.out).map_err(fail())?;
+        let mut writer = ArrowWriter::try_new(file.as_file().try_clone().map_err(fail())?, batch.schema(), None)?;
+        writer.write(&batch)?;
+        writer.close()?;
+        atomic::commit(file, &self.out).map_err(fail())?;
+        Ok(())
+    }
+}

@@ -1,0 +1,148 @@
+//! What `replay` prints for people.
+
+use crate::accuracy::SquaredError;
+use crate::config::Config;
+use crate::export::{Align, text_table};
+use crate::replay::PassResult;
+use crate::results::step_interval;
+use mercury_reuse::Counts;
+use mercury_trace::Trace;
+use mercury_trace::geometry::Pass;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Sums over passes and steps.
+#[derive(Default)]
+struct Total {
+    counts: Counts,
+    forward_error: SquaredError,
+    has_error: bool,
+    cycles: BTreeMap<Pass, [u64; 2]>,
+}
+
+impl Total {
+    fn add(&mut self, result: &PassResult) {
+        if result.pass != Pass::WeightGrad {
+            self.counts += result.counts;
+        }
+        if let (Pass::Forward, Some(error)) = (result.pass, result.error) {
+            self.forward_error += error;
+            self.has_error = true;
+        }
+        let sum = self.cycles.entry(result.pass).or_default();
+        sum[0] += result.baseline;
+        sum[1] += result.mercury.total();
+    }
+
+    fn of<'a>(results: impl IntoIterator<Item = &'a PassResult>) -> Self {
+        let mut total = Self::default();
+        results.into_iter().for_each(|result| total.add(result));
+        total
+    }
+
+    fn all_cycles(&self) -> [u64; 2] {
+        self.cycles.values().fold([0; 2], |sum, cycles| [sum[0] + cycles[0], sum[1] + cycles[1]])
+    }
+
+    fn row(&self, name: &str) -> Vec<String> {
+        let vectors = self.counts.vectors();
+        let share = |part: u64| {
+            if vectors == 0 { "-".to_owned() } else { format!("{:.1} %", 100.0 * part as f64 / vectors as f64) }
+        };
+        let error = if self.has_error { format!("{:.1} %", 100.0 * self.forward_error.relative()) } else { "-".into() };
+        let [baseline, mercury] = self.all_cycles();
+        let mut row = vec![
+            name.to_owned(),
+            vectors.to_string(),
+            share(self.counts.hit),
+            share(self.counts.mau),
+            share(self.counts.mnu),
+            error,
+            baseline.to_string(),
+            mercury.to_string(),
+        ];
+        row.extend(Pass::ALL.map(|pass| self.cycles.get(&pass).map_or_else(|| "-".into(), |&cycles| speed_up(cycles))));
+        row.push(speed_up([baseline, mercury]));
+        row
+    }
+}
+
+fn speed_up([baseline, mercury]: [u64; 2]) -> String {
+    format!("{:.2}x", baseline as f64 / mercury as f64)
+}
+
+/// The table, the totals, and where the results are.
+pub fn text(trace: &Trace, config: &Config, results: &[PassResult], out: &Path) -> String {
+    let manifest = trace.manifest();
+    let mut text = format!(
+        "{} on {}: {} bits, {}, MCACHE {} x {}, {}x{} {}\n\n",
+        manifest.model.name,
+        manifest.dataset.name,
+        config.rpq.bits,
+        config.rpq.granularity,
+        config.mcache.entries,
+        config.mcache.ways,
+        config.array.rows,
+        config.array.columns,
+        config.dataflow_name(),
+    );
+    let mut layers: BTreeMap<usize, Vec<&PassResult>> = BTreeMap::new();
+    let mut steps: BTreeMap<u64, Vec<&PassResult>> = BTreeMap::new();
+    for result in results {
+        layers.entry(result.layer_index).or_default().push(result);
+        steps.entry(result.step).or_default().push(result);
+    }
+    use Align::{Left, Right};
+    let columns = [
+        ("layer", Left),
+        ("vectors", Right),
+        ("HIT", Right),
+        ("MAU", Right),
+        ("MNU", Right),
+        ("output error", Right),
+        ("baseline cycles", Right),
+        ("MERCURY cycles", Right),
+        ("forward", Right),
+        ("input-grad", Right),
+        ("weight-grad", Right),
+        ("speed-up", Right),
+    ];
+    let mut rows: Vec<Vec<String>> =
+        layers.values().map(|results| Total::of(results.iter().copied()).row(&results[0].layer.name)).collect();
+    rows.push(Total::of(results).row("model"));
+    text += &text_table(&columns, rows);
+
+    text += "\nmodel speed-up by training step, with the 95 % interval over captured samples:\n";
+    for (step, results) in &steps {
+        let cycles = Total::of(results.iter().copied()).all_cycles();
+        let interval = step_interval(results)
+            .map_or_else(|| "no interval: one sample".into(), |[low, high]| format!("{low:.3} to {high:.3}"));
+        text += &format!("  step {step}: {} ({interval})\n", speed_up(cycles));
+    }
+    let sum = |of: fn(&PassResult) -> u64| results.iter().map(of).sum::<u64>();
+    let all = sum(|result| result.mercury.total()).max(1) as f64;
+    let share = |cycles: u64| 100.0 * cycles as f64 / all;
+    text += &format!(
+        "MERCURY's cycles: {:.1} % signatures, {:.1} % products, {:.1} % waiting for MCACHE copies or gradient additions\n",
+        share(sum(|result| result.mercury.signature)),
+        share(sum(|result| result.mercury.compute)),
+        share(sum(|result| result.mercury.stall)),
+    );
+    let seconds = |cycles: u64| cycles as f64 / (config.array.clock_mhz * 1e6);
+    let [baseline, mercury] = Total::of(results).all_cycles();
+    text += &format!(
+        "at {} MHz: {:.3} s baseline, {:.3} s MERCURY for the captured samples\n",
+        config.array.clock_mhz,
+        seconds(baseline),
+        seconds(mercury)
+    );
+    text += "\nHIT, MAU, MNU: shares of the vectors that are looked up, in forward and input-grad (weight-grad keeps the\n\
+             outcomes of forward). Output error: |Y' - Y| / |Y|\n\
+             of the forward pass. Cycles: captured samples, all passes, without memory stalls.\n";
+    text += &format!(
+        "\nresults: {0}/layers.parquet, {0}/models.parquet, {0}/run.json\n  \
+         python: import polars; polars.read_parquet(\"{0}/layers.parquet\")\n",
+        out.display()
+    );
+    text
+}

@@ -1,0 +1,187 @@
+//! `vectors`: a layer's input vectors, one a row.
+
+use super::overrides::Configuration;
+use crate::error::AnalyzerError;
+use crate::operand::LayerData;
+use crate::replay::Similarity;
+use anyhow::Result;
+use arrow::array::{
+    ArrayRef, Float32Builder, ListBuilder, RecordBatch, StringBuilder, UInt32Builder, UInt64Builder,
+};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use clap::Args;
+use mercury_reuse::{Outcome, VectorView};
+use mercury_trace::geometry::{Geometry, Pass};
+use mercury_trace::layers::Layer;
+use mercury_trace::manifest::CapturedStep;
+use mercury_trace::{Trace, atomic};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Rows written at a time.
+const BATCH_ROWS: usize = 1 << 14;
+
+/// Write a layer's input vectors as Parquet, one a row, with signature and outcome.
+///
+/// Columns: product (a strided input gradient has several), vector, sample (its place in the batch),
+/// stream, channel (of the vector's first element; an attention product's head), position, values,
+/// signature, outcome (HIT, MAU, MNU), representative (a vector of the same product).
+///
+/// Example: mercury-analyzer vectors trace --layer features.0 --out vectors.parquet
+#[derive(Debug, Args)]
+pub struct Vectors {
+    /// The trace's folder.
+    trace: PathBuf,
+    /// The layer; `mercury-analyzer inspect` lists them.
+    #[arg(long, value_name = "NAME")]
+    layer: String,
+    /// The captured step [default: the last].
+    #[arg(long, value_name = "N")]
+    step: Option<u64>,
+    /// The pass: forward, input-grad (weight-grad has the vectors of forward).
+    #[arg(long, value_name = "PASS", default_value = "forward", value_parser = parse_pass)]
+    pass: Pass,
+    /// The file to write.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Write only the first N vectors of each product.
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    #[command(flatten)]
+    configuration: Configuration,
+}
+
+fn parse_pass(name: &str) -> Result<Pass, String> {
+    let known = Pass::ALL.into_iter().find(|pass| pass.name() == name);
+    known.ok_or_else(|| format!("choose one of {}", Pass::ALL.map(Pass::name).join(", ")))
+}
+
+impl Vectors {
+    /// Writes them.
+    pub fn run(self) -> Result<()> {
+        let trace = Trace::open(&self.trace)?;
+        let layer = self.find_layer(&trace)?.clone();
+        let step = self.find_step(&trace)?;
+        let config = self.configuration.resolve()?;
+        let data = LayerData::read(&trace, step, &layer)?;
+        if data.streamed(self.pass).is_none() {
+            let reason = format!("pass {} needs the output gradient, which was not captured", self.pass);
+            return Err(AnalyzerError::Layer { layer: layer.name, reason }.into());
+        }
+        let similarity = Similarity::of(&data, self.pass, &config)?;
+
+        let fail = || AnalyzerError::io(&self.out);
+        let file = atomic::begin(&self.out).map_err(fail())?;
+        let level = ZstdLevel::try_new(1).expect("1 is a zstd level");
+        let properties = WriterProperties::builder().set_compression(Compression::ZSTD(level)).build();
+        let handle = file.as_file().try_clone().map_err(fail())?;
+        let mut writer = ArrowWriter::try_new(handle, schema(), Some(properties))?;
+        for product in 0..similarity.views.len() {
+            let count = similarity.views[product].layout().vectors().min(self.limit.unwrap_or(usize::MAX));
+            for first in (0..count).step_by(BATCH_ROWS) {
+                let rows = first..(first + BATCH_ROWS).min(count);
+                writer.write(&batch(&data, step, self.pass, &similarity, product, rows)?)?;
+            }
+        }
+        writer.close()?;
+        atomic::commit(file, &self.out).map_err(fail())?;
+        Ok(())
+    }
+
+    fn find_layer<'t>(&self, trace: &'t Trace) -> Result<&'t Layer, AnalyzerError> {
+        trace.layers().iter().find(|layer| layer.name == self.layer).ok_or_else(|| {
+            let known: Vec<&str> = trace.layers().iter().map(|layer| layer.name.as_str()).collect();
+            let reason = format!("{:?} is not a layer of this trace; choose one of {}", self.layer, known.join(", "));
+            AnalyzerError::Flag { flag: "--layer", reason }
+        })
+    }
+
+    fn find_step<'t>(&self, trace: &'t Trace) -> Result<&'t CapturedStep, AnalyzerError> {
+        let captured = &trace.manifest().captured;
+        let found = match self.step {
+            Some(number) => captured.iter().find(|step| step.step == number),
+            None => captured.last(),
+        };
+        found.ok_or_else(|| {
+            let known: Vec<String> = captured.iter().map(|step| step.step.to_string()).collect();
+            let reason = format!("is not a captured step of this trace; captured are: {}", known.join(", "));
+            AnalyzerError::Flag { flag: "--step", reason }
+        })
+    }
+}
+
+fn schema() -> SchemaRef {
+    let values = DataType::List(Arc::new(Field::new("element", DataType::Float32, false)));
+    Arc::new(Schema::new(vec![
+        Field::new("product", DataType::UInt32, false),
+        Field::new("vector", DataType::UInt64, false),
+        Field::new("sample", DataType::UInt32, false),
+        Field::new("stream", DataType::UInt32, false),
+        Field::new("channel", DataType::UInt32, false),
+        Field::new("position", DataType::UInt32, false),
+        Field::new("values", values, false),
+        Field::new("signature", DataType::UInt64, false),
+        Field::new("outcome", DataType::Utf8, false),
+        Field::new("representative", DataType::UInt64, false),
+    ]))
+}
+
+fn batch(
+    data: &LayerData,
+    step: &CapturedStep,
+    pass: Pass,
+    similarity: &Similarity,
+    product: usize,
+    rows: std::ops::Range<usize>,
+) -> Result<RecordBatch> {
+    let (view, hitmap) = (&similarity.views[product], &similarity.hitmaps[product]);
+    let [mut products, mut samples, mut streams, mut channels, mut positions] = [(); 5].map(|()| UInt32Builder::new());
+    let [mut vectors, mut signatures, mut representatives] = [(); 3].map(|()| UInt64Builder::new());
+    let mut outcomes = StringBuilder::new();
+    let element = Field::new("element", DataType::Float32, false);
+    let mut values = ListBuilder::new(Float32Builder::new()).with_field(element);
+    let mut buffer = vec![0.0; view.max_length()];
+    for vector in rows {
+        let (sample, stream, position) = view.layout().locate(vector);
+        products.append_value(product as u32);
+        vectors.append_value(vector as u64);
+        samples.append_value(step.samples[sample]);
+        streams.append_value(stream as u32);
+        channels.append_value(channel(data, view, pass, stream));
+        positions.append_value(position as u32);
+        values.values().append_slice(view.gather(sample, stream, position, &mut buffer));
+        values.append(true);
+        signatures.append_value(similarity.signatures[product][vector]);
+        outcomes.append_value(match hitmap.outcomes()[vector] {
+            Outcome::Hit(_) => "HIT",
+            Outcome::Mau => "MAU",
+            Outcome::Mnu => "MNU",
+        });
+        representatives.append_value(hitmap.representative(vector) as u64);
+    }
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(products.finish()),
+        Arc::new(vectors.finish()),
+        Arc::new(samples.finish()),
+        Arc::new(streams.finish()),
+        Arc::new(channels.finish()),
+        Arc::new(positions.finish()),
+        Arc::new(values.finish()),
+        Arc::new(signatures.finish()),
+        Arc::new(outcomes.finish()),
+        Arc::new(representatives.finish()),
+    ];
+    Ok(RecordBatch::try_new(schema(), columns)?)
+}
+
+fn channel(data: &LayerData, view: &VectorView, pass: Pass, stream: usize) -> u32 {
+    let (plane, _, _) = view.element(stream, 0);
+    match (data.layer.geometry, pass) {
+        (Geometry::Conv2d(_), Pass::InputGrad) => data.grad_channels[plane],
+        (Geometry::Conv2d(_), _) => data.channels[plane],
+        (Geometry::Linear(_) | Geometry::Attention(_), _) => plane as u32,
+    }
+}

@@ -1,0 +1,211 @@
+//! Configuration: one TOML file, a preset, flags. Unknown keys are refused.
+
+use crate::error::{AnalyzerError, Result};
+use crate::timing::{self, Array, Dataflow, DataflowName};
+use mercury_reuse::config::{McacheConfig, Rpq, Scheme};
+use mercury_trace::geometry::Pass;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use toml::Table;
+
+/// Presets: name and file.
+pub const PRESETS: &[(&str, &str)] = &[
+    ("mercury", include_str!("../presets/mercury.toml")),
+    ("patch-os", include_str!("../presets/patch-os.toml")),
+];
+
+/// The array and its dataflow.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ArrayConfig {
+    /// Which operand stays in place.
+    pub dataflow: DataflowName,
+    /// Rows of processing elements.
+    pub rows: u32,
+    /// Columns of processing elements.
+    pub columns: u32,
+    /// Clock, MHz: turns cycles into seconds.
+    pub clock_mhz: f64,
+    /// Additions a cycle by which a HIT's gradient joins its group's; default: `columns`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accumulate_lanes: Option<u32>,
+}
+
+impl Default for ArrayConfig {
+    fn default() -> Self {
+        let dataflow = DataflowName::WeightStationary;
+        Self { dataflow, rows: 12, columns: 14, clock_mhz: 200.0, accumulate_lanes: None }
+    }
+}
+
+/// Where the scheme is applied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReuseConfig {
+    /// Passes with reuse; the others run as in the baseline. The weight gradient keeps the forward
+    /// pass's signatures, so it can be here only together with `forward`.
+    pub passes: Vec<Pass>,
+}
+
+impl Default for ReuseConfig {
+    fn default() -> Self {
+        Self { passes: Pass::ALL.to_vec() }
+    }
+}
+
+/// Everything a replay depends on beside the trace.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Signatures.
+    pub rpq: Rpq,
+    /// The signature cache.
+    pub mcache: McacheConfig,
+    /// The array.
+    pub array: ArrayConfig,
+    /// Where the scheme is applied.
+    pub reuse: ReuseConfig,
+}
+
+impl Config {
+    /// The preset of a name.
+    pub fn preset(name: &str) -> Result<Table> {
+        let (_, text) = PRESETS.iter().find(|(preset, _)| *preset == name).ok_or_else(|| AnalyzerError::Flag {
+            flag: "--preset",
+            reason: format!("{name:?} is not one of {}", preset_names()),
+        })?;
+        Ok(text.parse().expect("presets are well-formed, as a test checks"))
+    }
+
+    /// The table in a file.
+    pub fn file(path: &Path) -> Result<Table> {
+        let fail = |reason: String| AnalyzerError::Config { origin: path.display().to_string(), reason };
+        let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
+        text.parse().map_err(|error: toml::de::Error| fail(error.to_string().trim_end().to_owned()))
+    }
+
+    /// The configuration of a table from `origin` (for messages), with overrides by key such as
+    /// `rpq.bits`, whose values are TOML or else plain strings.
+    pub fn resolve(origin: &str, mut table: Table, overrides: &[(&'static str, String)]) -> Result<Self> {
+        for (key, text) in overrides {
+            let (section, name) = key.split_once('.').expect("keys of flags have a section");
+            let section = table.entry(section).or_insert_with(|| toml::Value::Table(Table::new()));
+            if let Some(section) = section.as_table_mut() {
+                section.insert(name.to_owned(), parse_value(text));
+            }
+        }
+        let fail = |reason: String| AnalyzerError::Config { origin: origin.to_owned(), reason };
+        // By way of text: an error of toml's then shows the line that is wrong.
+        let text = toml::to_string(&table).expect("a table prints");
+        let config: Config = toml::from_str(&text).map_err(|error| fail(error.to_string().trim_end().to_owned()))?;
+        config.validate().map_err(fail)?;
+        Ok(config)
+    }
+
+    /// What decides a HIT.
+    pub fn scheme(&self) -> Scheme {
+        Scheme { rpq: self.rpq.clone(), mcache: self.mcache.clone() }
+    }
+
+    /// The array that timing works with.
+    pub fn timing_array(&self) -> Array {
+        Array {
+            rows: u64::from(self.array.rows),
+            columns: u64::from(self.array.columns),
+            accumulate_lanes: u64::from(self.array.accumulate_lanes.unwrap_or(self.array.columns)),
+            read_ports: u64::from(self.mcache.read_ports),
+        }
+    }
+
+    /// The dataflow that timing works with.
+    pub fn dataflow(&self) -> &'static dyn Dataflow {
+        timing::dataflow(self.array.dataflow)
+    }
+
+    /// The dataflow in words.
+    pub fn dataflow_name(&self) -> &'static str {
+        match self.array.dataflow {
+            DataflowName::OutputStationary => "output stationary",
+            DataflowName::WeightStationary => "weight stationary",
+            DataflowName::InputStationary => "input stationary",
+        }
+    }
+
+    fn validate(&self) -> std::result::Result<(), String> {
+        self.scheme().validate().map_err(|error| error.to_string())?;
+        let lanes = self.array.accumulate_lanes.unwrap_or(1);
+        let sizes = [("rows", self.array.rows), ("columns", self.array.columns), ("accumulate_lanes", lanes)];
+        for (name, value) in sizes {
+            if !(1..=timing::MAX_ARRAY).contains(&value) {
+                return Err(format!("array.{name}: is {value}, but must be between 1 and {}", timing::MAX_ARRAY));
+            }
+        }
+        let clock = self.array.clock_mhz;
+        if !clock.is_finite() || clock <= 0.0 {
+            return Err(format!("array.clock_mhz: is {clock}, but must be above 0"));
+        }
+        let passes = &self.reuse.passes;
+        if passes.contains(&Pass::WeightGrad) && !passes.contains(&Pass::Forward) {
+            return Err("reuse.passes: weight-grad keeps the signatures of forward; add forward".to_owned());
+        }
+        self.dataflow().check(self.rpq.granularity)
+    }
+}
+
+/// A TOML value, or a string where the text is none: `--array.dataflow os` needs no quotes.
+fn parse_value(text: &str) -> toml::Value {
+    format!("value = {text}")
+        .parse::<Table>()
+        .ok()
+        .and_then(|mut table| table.remove("value").filter(|_| table.is_empty()))
+        .unwrap_or_else(|| toml::Value::String(text.to_owned()))
+}
+
+/// Names of the presets, for messages and help.
+pub fn preset_names() -> String {
+    PRESETS.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(overrides: &[(&'static str, &str)]) -> std::result::Result<Config, String> {
+        let overrides: Vec<_> = overrides.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
+        Config::resolve("test", Table::new(), &overrides).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn presets_are_valid_and_mercury_is_the_default() {
+        for (name, _) in PRESETS {
+            let config = Config::resolve(name, Config::preset(name).unwrap(), &[]).unwrap();
+            assert_eq!(config == Config::default(), *name == "mercury", "{name}");
+        }
+    }
+
+    #[test]
+    fn flags_override_keys() {
+        let config = resolve(&[
+            ("rpq.bits", "32"),
+            ("array.dataflow", "os"),
+            ("rpq.granularity", "patch"),
+            ("reuse.passes", "[\"forward\"]"),
+        ])
+        .unwrap();
+        assert_eq!(config.rpq.bits, 32);
+        assert_eq!(config.array.dataflow, DataflowName::OutputStationary);
+        assert_eq!(config.reuse.passes, [Pass::Forward]);
+    }
+
+    #[test]
+    fn wrong_values_are_named() {
+        let error = |overrides| resolve(overrides).unwrap_err();
+        assert!(error(&[("rpq.bits", "65")]).contains("rpq.bits: is 65"));
+        assert!(error(&[("rpq.bits", "many")]).contains("bits"));
+        assert!(error(&[("rpq.bitz", "20")]).contains("unknown field `bitz`"));
+        assert!(error(&[("mcache.ways", "3")]).contains("not a multiple of mcache.ways (3)"));
+        assert!(error(&[("array.rows", "0")]).contains("array.rows: is 0"));
+        assert!(error(&[("array.dataflow", "os")]).contains("rpq.granularity"));
+        assert!(error(&[("reuse.passes", "[\"weight-grad\"]")]).contains("add forward"));
+    }
+}

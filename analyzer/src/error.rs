@@ -1,0 +1,68 @@
+//! What can go wrong in the analyzer.
+
+use mercury_trace::TraceError;
+use std::path::PathBuf;
+
+/// An error that names the file, the field and what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AnalyzerError {
+    /// The trace is not as it should be.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
+    /// A flag's value makes no sense.
+    #[error("{flag}: {reason}")]
+    Flag {
+        /// The flag.
+        flag: &'static str,
+        /// What is wrong, and the remedy.
+        reason: String,
+    },
+    /// The configuration is not valid.
+    #[error("configuration ({origin}): {reason}")]
+    Config {
+        /// The file, or what else it came from.
+        origin: String,
+        /// What is wrong, and the remedy.
+        reason: String,
+    },
+    /// The trace lacks what the configuration needs.
+    #[error("layer {layer}: {reason}")]
+    Layer {
+        /// The layer.
+        layer: String,
+        /// What is missing, and the remedy.
+        reason: String,
+    },
+    /// A topology file that SCALE-Sim would not read either.
+    #[error("{}: line {line}: {reason}", path.display())]
+    Topology {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: u64,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A file could not be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// A result could not be put into a table.
+    #[error("results: {0}")]
+    Polars(#[from] polars::error::PolarsError),
+}
+
+impl AnalyzerError {
+    pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| AnalyzerError::Io { path, source }
+    }
+}
+
+/// The result of an analyzer operation.
+pub type Result<T> = std::result::Result<T, AnalyzerError>;

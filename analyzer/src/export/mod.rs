@@ -1,0 +1,39 @@
+//! Printing tables: one file a format.
+
+mod csv;
+mod json;
+mod table;
+
+use crate::error::Result;
+use polars::prelude::DataFrame;
+use std::io::Write;
+
+pub use table::{Align, text_table};
+
+/// What is printed to stdout.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Table,
+    /// An array of objects, one a row.
+    Json,
+    /// Comma-separated, with a header.
+    Csv,
+}
+
+/// Prints a frame in one format.
+trait Exporter {
+    fn export(&self, frame: &mut DataFrame) -> Result<Vec<u8>>;
+}
+
+/// Prints a frame to stdout.
+pub fn print(frame: &mut DataFrame, format: Format) -> anyhow::Result<()> {
+    let exporter: &dyn Exporter = match format {
+        Format::Table => &table::Table,
+        Format::Json => &json::Json,
+        Format::Csv => &csv::Csv,
+    };
+    std::io::stdout().write_all(&exporter.export(frame)?)?;
+    Ok(())
+}

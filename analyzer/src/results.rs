@@ -1,0 +1,209 @@
+//! Results: `run.json`, `layers.parquet`, `models.parquet` in one folder that appears whole.
+
+use crate::config::Config;
+use crate::error::{AnalyzerError, Result};
+use crate::interval;
+use crate::replay::PassResult;
+use mercury_trace::geometry::Pass;
+use mercury_trace::manifest::{self, Manifest};
+use mercury_trace::{Trace, TraceError, create_empty_dir};
+use polars::prelude::*;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+/// What a run computed and from what: enough to do it again. No paths and no times, so that equal
+/// runs write equal bytes.
+#[derive(Debug, Serialize)]
+struct Run<'a> {
+    schema_version: u32,
+    created_by: &'static str,
+    configurations: [&'a Config; 1],
+    trace: TraceIdentity<'a>,
+}
+
+#[derive(Debug, Serialize)]
+struct TraceIdentity<'a> {
+    manifest_sha256: String,
+    model: &'a manifest::Model,
+    dataset: &'a manifest::Dataset,
+    seed: u64,
+    batch_size: u32,
+    captured_steps: Vec<u64>,
+}
+
+/// A folder of results being made. Claimed first, so that a folder that cannot be written is
+/// refused before the work; dropped without [`ResultsDir::write`] it leaves nothing.
+pub struct ResultsDir {
+    target: PathBuf,
+    scratch: TempDir,
+}
+
+impl ResultsDir {
+    /// Claims `target`, which must be empty or missing.
+    pub fn claim(target: &Path) -> Result<Self> {
+        if target.exists() {
+            create_empty_dir(target)?;
+        }
+        let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        fs::create_dir_all(parent).map_err(AnalyzerError::io(parent))?;
+        let mut builder = tempfile::Builder::new();
+        let scratch = builder.prefix(".mercury-results-").tempdir_in(parent).map_err(AnalyzerError::io(target))?;
+        Ok(Self { target: target.to_owned(), scratch })
+    }
+
+    /// Writes the results and puts the folder in place.
+    pub fn write(self, trace: &Trace, config: &Config, results: &[PassResult]) -> Result<()> {
+        let dir = self.scratch.path();
+        let run = Run {
+            schema_version: 1,
+            created_by: concat!("mercury-analyzer ", env!("CARGO_PKG_VERSION")),
+            configurations: [config],
+            trace: identity(trace)?,
+        };
+        let mut text = serde_json::to_string_pretty(&run).expect("a run has string keys and finite numbers");
+        text.push('\n');
+        let path = dir.join("run.json");
+        fs::write(&path, text).map_err(AnalyzerError::io(path))?;
+        let mut layers = layers_frame(results)?;
+        write_parquet(&dir.join("models.parquet"), &mut models_frame(&layers, results)?)?;
+        write_parquet(&dir.join("layers.parquet"), &mut layers)?;
+        let made = self.scratch.keep();
+        set_ordinary_permissions(&made)?;
+        // Replaces an empty folder; one that was filled meanwhile is left alone.
+        fs::rename(&made, &self.target).map_err(|source| {
+            let _ = fs::remove_dir_all(&made);
+            AnalyzerError::Io { path: self.target.clone(), source }
+        })
+    }
+}
+
+fn set_ordinary_permissions(dir: &Path) -> Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).map_err(AnalyzerError::io(dir))?;
+    }
+    Ok(())
+}
+
+fn identity(trace: &Trace) -> Result<TraceIdentity<'_>> {
+    let path = trace.dir().join(manifest::FILE_NAME);
+    let bytes = fs::read(&path).map_err(|source| TraceError::Io { path, source })?;
+    let manifest: &Manifest = trace.manifest();
+    Ok(TraceIdentity {
+        manifest_sha256: Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect(),
+        model: &manifest.model,
+        dataset: &manifest.dataset,
+        seed: manifest.seed,
+        batch_size: manifest.training.batch_size,
+        captured_steps: manifest.captured.iter().map(|step| step.step).collect(),
+    })
+}
+
+/// One row per configuration, step, layer and pass.
+pub fn layers_frame(results: &[PassResult]) -> Result<DataFrame> {
+    let u64s = |name: &str, of: fn(&PassResult) -> u64| Column::new(name.into(), results.iter().map(of).collect::<Vec<_>>());
+    let f64s = |name: &str, of: fn(&PassResult) -> Option<f64>| {
+        Column::new(name.into(), results.iter().map(of).collect::<Vec<_>>())
+    };
+    let texts = |name: &str, of: fn(&PassResult) -> &str| Column::new(name.into(), results.iter().map(of).collect::<Vec<_>>());
+    let columns = vec![
+        u64s("configuration", |_| 0),
+        u64s("step", |r| r.step),
+        u64s("layer_index", |r| r.layer_index as u64),
+        texts("layer", |r| &r.layer.name),
+        texts("op", |r| r.layer.geometry.op()),
+        texts("pass", |r| r.pass.name()),
+        Column::new("reuse".into(), results.iter().map(|r| r.reuse).collect::<Vec<_>>()),
+        u64s("samples", |r| r.samples as u64),
+        u64s("vector_length", |r| r.vector_length as u64),
+        u64s("streams_captured", |r| r.streams[0]),
+        u64s("streams", |r| r.streams[1]),
+        u64s("vectors", |r| r.counts.vectors()),
+        u64s("hit", |r| r.counts.hit),
+        u64s("mau", |r| r.counts.mau),
+        u64s("mnu", |r| r.counts.mnu),
+        f64s("hit_rate", |r| (r.counts.vectors() > 0).then(|| r.counts.hit as f64 / r.counts.vectors() as f64)),
+        u64s("macs", |r| r.macs),
+        u64s("macs_skipped", |r| r.macs_skipped),
+        u64s("baseline_cycles", |r| r.baseline),
+        u64s("mercury_cycles", |r| r.mercury.total()),
+        u64s("signature_cycles", |r| r.mercury.signature),
+        u64s("compute_cycles", |r| r.mercury.compute),
+        u64s("stall_cycles", |r| r.mercury.stall),
+        f64s("speed_up", |r| Some(r.baseline as f64 / r.mercury.total() as f64)),
+        f64s("error_square", |r| r.error.map(|error| error.error)),
+        f64s("exact_square", |r| r.error.map(|error| error.exact)),
+        f64s("output_error", |r| r.error.map(|error| error.relative())),
+    ];
+    Ok(DataFrame::new(results.len(), columns)?)
+}
+
+/// Totals per configuration and step, with the speed-up's 95 % interval over samples.
+pub fn models_frame(layers: &DataFrame, results: &[PassResult]) -> Result<DataFrame> {
+    // Each vector counts once: the weight gradient keeps the outcomes of the forward pass.
+    const LOOKED_UP: [&str; 4] = ["vectors", "hit", "mau", "mnu"];
+    const COUNTERS: [&str; 7] = [
+        "macs",
+        "macs_skipped",
+        "baseline_cycles",
+        "mercury_cycles",
+        "signature_cycles",
+        "compute_cycles",
+        "stall_cycles",
+    ];
+    let ratio = |name: &str, above: &str, below: &str| {
+        (col(above).cast(DataType::Float64) / col(below).cast(DataType::Float64)).alias(name)
+    };
+    let mut totals = vec![col("samples").max()];
+    let looked_up = col("pass").neq(lit(Pass::WeightGrad.name()));
+    totals.extend(LOOKED_UP.map(|name| col(name).filter(looked_up.clone()).sum()));
+    totals.extend(COUNTERS.map(|name| col(name).sum()));
+    let mut models = layers
+        .clone()
+        .lazy()
+        .group_by_stable([col("configuration"), col("step")])
+        .agg(totals)
+        .with_columns([
+            ratio("hit_rate", "hit", "vectors"),
+            ratio("speed_up", "baseline_cycles", "mercury_cycles"),
+        ])
+        .collect()?;
+
+    let mut steps: BTreeMap<u64, Vec<&PassResult>> = BTreeMap::new();
+    for result in results {
+        steps.entry(result.step).or_default().push(result);
+    }
+    let intervals: Vec<Option<[f64; 2]>> = steps.values().map(|results| step_interval(results)).collect();
+    for (index, name) in ["speed_up_low", "speed_up_high"].into_iter().enumerate() {
+        let bounds: Vec<Option<f64>> = intervals.iter().map(|bounds| bounds.map(|bounds| bounds[index])).collect();
+        models.with_column(Column::new(name.into(), bounds))?;
+    }
+    Ok(models)
+}
+
+/// The speed-up's interval from all results of a step.
+pub fn step_interval(results: &[&PassResult]) -> Option<[f64; 2]> {
+    let samples = results.first()?.leave_one_out.len();
+    let mut total = [0; 2];
+    let mut leave_one_out = vec![[0; 2]; samples];
+    for result in results {
+        total[0] += result.baseline;
+        total[1] += result.mercury.total();
+        for (sum, cycles) in leave_one_out.iter_mut().zip(&result.leave_one_out) {
+            sum[0] += cycles[0];
+            sum[1] += cycles[1];
+        }
+    }
+    interval::speed_up(total, &leave_one_out)
+}
+
+fn write_parquet(path: &Path, frame: &mut DataFrame) -> Result<()> {
+    let mut file = File::create(path).map_err(AnalyzerError::io(path))?;
+    ParquetWriter::new(&mut file).with_compression(ParquetCompression::Zstd(None)).finish(frame)?;
+    file.sync_all().map_err(AnalyzerError::io(path))
+}

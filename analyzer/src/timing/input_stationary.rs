@@ -1,0 +1,22 @@
+//! Input stationary: R elements of C vectors stay in place while filters stream.
+
+use super::{Array, Dataflow};
+use mercury_reuse::config::Granularity;
+
+pub(super) struct InputStationary;
+
+impl Dataflow for InputStationary {
+    fn dense(&self, array: &Array, m: u64, k: u64, n: u64) -> u64 {
+        k.div_ceil(array.rows) * m.div_ceil(array.columns) * (2 * array.rows + array.columns + n - 2)
+    }
+
+    fn check(&self, granularity: Granularity) -> Result<(), String> {
+        match granularity {
+            Granularity::Patch => Ok(()),
+            other => Err(format!(
+                "rpq.granularity: is {other}, but an input-stationary array sums all channels of a vector and \
+                 can only skip whole ones; set it to patch"
+            )),
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Cycles of a systolic array, baseline and with reuse, by one model: they differ in the Hitmap alone.
+//!
+//! A dense product of `m x k` by `k x n` on an array of R x C takes, without stalls, as SCALE-Sim
+//! (Samajdar et al., ISPASS 2020) counts them:
+//!
+//! | dataflow | folds | cycles of a fold |
+//! | --- | --- | --- |
+//! | output stationary | ceil(m/R) ceil(n/C) | R + C + k - 2 |
+//! | weight stationary | ceil(k/R) ceil(n/C) | 2R + C + m - 2 |
+//! | input stationary | ceil(k/R) ceil(m/C) | 2R + C + n - 2 |
+//!
+//! SCALE-Sim 3 reports the index of the last cycle, one less in all.
+//!
+//! With reuse m (in the weight gradient: k) shrinks to the vectors that did not hit, stream by stream.
+//!
+//! Left out: memory (buffers are taken to be large and fast enough) and the latency of a look-up,
+//! which is taken to be pipelined with the signature's computation.
+
+mod input_stationary;
+mod output_stationary;
+mod weight_stationary;
+
+use mercury_reuse::Counts;
+use mercury_reuse::config::Granularity;
+use mercury_trace::geometry::{Gemm, Pass};
+use serde::{Deserialize, Serialize};
+
+/// Most rows or columns of an array.
+pub const MAX_ARRAY: u32 = 1 << 16;
+
+/// Which operand stays in place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+pub enum DataflowName {
+    /// Output stationary.
+    #[serde(rename = "os")]
+    #[value(name = "os")]
+    OutputStationary,
+    /// Weight stationary.
+    #[serde(rename = "ws")]
+    #[value(name = "ws")]
+    WeightStationary,
+    /// Input stationary.
+    #[serde(rename = "is")]
+    #[value(name = "is")]
+    InputStationary,
+}
+
+/// The model of a dataflow.
+pub fn dataflow(name: DataflowName) -> &'static dyn Dataflow {
+    match name {
+        DataflowName::OutputStationary => &output_stationary::OutputStationary,
+        DataflowName::WeightStationary => &weight_stationary::WeightStationary,
+        DataflowName::InputStationary => &input_stationary::InputStationary,
+    }
+}
+
+/// The array's sizes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Array {
+    /// Rows of processing elements, R.
+    pub rows: u64,
+    /// Columns of processing elements, C.
+    pub columns: u64,
+    /// Additions a cycle by which a HIT's gradient joins its group's.
+    pub accumulate_lanes: u64,
+    /// Rows of C results that MCACHE delivers in a cycle.
+    pub read_ports: u64,
+}
+
+/// Vectors that meet the same weights, and what became of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamWork {
+    /// Length of each vector.
+    pub length: u64,
+    /// Outcomes.
+    pub counts: Counts,
+}
+
+/// One product of a layer's pass.
+#[derive(Debug, Clone)]
+pub struct Work {
+    /// The pass.
+    pub pass: Pass,
+    /// The dense product, of all channels.
+    pub gemm: Gemm,
+    /// The streams that were captured.
+    pub streams: Vec<StreamWork>,
+    /// How many streams the layer has: where only some channels were captured, the cycles of those
+    /// stand for the others in proportion.
+    pub streams_in_all: u64,
+    /// Signature length.
+    pub bits: u64,
+}
+
+/// Cycles with reuse.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MercuryCycles {
+    /// Computing signatures: on the same array, R's rows as filters.
+    pub signature: u64,
+    /// Computing the products of vectors that did not hit.
+    pub compute: u64,
+    /// Waiting for results to be copied, or gradients to be added, beyond that.
+    pub stall: u64,
+}
+
+impl MercuryCycles {
+    /// All cycles.
+    pub fn total(&self) -> u64 {
+        self.signature + self.compute + self.stall
+    }
+}
+
+impl std::ops::AddAssign for MercuryCycles {
+    fn add_assign(&mut self, other: Self) {
+        self.signature += other.signature;
+        self.compute += other.compute;
+        self.stall += other.stall;
+    }
+}
+
+/// How an array runs products.
+pub trait Dataflow: Sync {
+    /// Cycles of a dense product.
+    fn dense(&self, array: &Array, m: u64, k: u64, n: u64) -> u64;
+
+    /// Whether vectors of this granularity can be dropped one by one; if not, why and what to do.
+    fn check(&self, granularity: Granularity) -> Result<(), String>;
+
+    /// Compute and stall cycles of a stream's products in the forward pass or the input gradient:
+    /// only vectors that did not hit are computed, the results of the others are copied, C of them a
+    /// cycle and port, while the array computes.
+    fn products(&self, array: &Array, stream: &StreamWork, filters: u64) -> (u64, u64) {
+        let computed = stream.counts.computed();
+        let compute = if computed == 0 { 0 } else { self.dense(array, computed, stream.length, filters) };
+        let copies = filters.div_ceil(array.columns) * stream.counts.hit.div_ceil(array.read_ports);
+        (compute, copies.saturating_sub(compute))
+    }
+
+    /// Compute and stall cycles of a stream's share of the weight gradient: the reduction runs over
+    /// the vectors that did not hit; the output gradients of the others are added to those of their
+    /// representatives, one addition a filter, while the array computes.
+    fn reduction(&self, array: &Array, stream: &StreamWork, filters: u64) -> (u64, u64) {
+        let computed = stream.counts.computed();
+        let compute = if computed == 0 { 0 } else { self.dense(array, stream.length, computed, filters) };
+        let additions = (stream.counts.hit * filters).div_ceil(array.accumulate_lanes);
+        (compute, additions.saturating_sub(compute))
+    }
+
+    /// Cycles of the baseline.
+    fn baseline(&self, array: &Array, work: &Work) -> u64 {
+        work.gemm.count * self.dense(array, work.gemm.m, work.gemm.k, work.gemm.n)
+    }
+
+    /// Cycles with reuse.
+    fn mercury(&self, array: &Array, work: &Work) -> MercuryCycles {
+        let mut sum = MercuryCycles::default();
+        for stream in &work.streams {
+            let (compute, stall) = match work.pass {
+                Pass::WeightGrad => self.reduction(array, stream, work.gemm.n),
+                Pass::Forward | Pass::InputGrad => {
+                    sum.signature += self.dense(array, stream.counts.vectors(), stream.length, work.bits);
+                    self.products(array, stream, work.gemm.n)
+                }
+            };
+            sum.compute += compute;
+            sum.stall += stall;
+        }
+        let captured = work.streams.len() as u64;
+        let scale = |cycles: u64| (u128::from(cycles) * u128::from(work.streams_in_all) / u128::from(captured)) as u64;
+        MercuryCycles { signature: scale(sum.signature), compute: scale(sum.compute), stall: scale(sum.stall) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,22 @@
+//! Output stationary: R vectors by C filters accumulate in place while k elements stream.
+
+use super::{Array, Dataflow};
+use mercury_reuse::config::Granularity;
+
+pub(super) struct OutputStationary;
+
+impl Dataflow for OutputStationary {
+    fn dense(&self, array: &Array, m: u64, k: u64, n: u64) -> u64 {
+        m.div_ceil(array.rows) * n.div_ceil(array.columns) * (array.rows + array.columns + k - 2)
+    }
+
+    fn check(&self, granularity: Granularity) -> Result<(), String> {
+        match granularity {
+            Granularity::Patch => Ok(()),
+            other => Err(format!(
+                "rpq.granularity: is {other}, but an output-stationary array sums all channels of a vector in \
+                 place and can only skip whole ones; set it to patch"
+            )),
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The kept weights that a stream's vectors meet, as a dense block.
+
+use crate::operand::LayerData;
+use mercury_reuse::VectorView;
+use mercury_trace::geometry::{Attention, Conv2d, Geometry, Pass};
+use mercury_trace::read::Tensor;
+use std::ops::Range;
+
+/// Elements of a stream's vectors that meet kept weights, and those weights.
+pub struct StreamWeights {
+    /// The elements, ascending.
+    pub elements: Vec<usize>,
+    /// Which of the pass's outputs they add to.
+    pub outputs: Range<usize>,
+    /// `[elements][outputs]`.
+    pub values: Vec<f32>,
+}
+
+impl StreamWeights {
+    /// One row of weights for each place, which `row` appends.
+    fn new<T>(
+        outputs: Range<usize>,
+        places: impl Iterator<Item = (usize, T)>,
+        row: impl Fn(T, &mut Vec<f32>),
+    ) -> Self {
+        let (mut elements, mut values) = (Vec::new(), Vec::new());
+        for (element, place) in places {
+            elements.push(element);
+            row(place, &mut values);
+        }
+        Self { elements, outputs, values }
+    }
+
+    /// The weights of an element and its block's outputs.
+    pub fn rows(&self) -> impl Iterator<Item = (usize, &[f32])> {
+        self.elements.iter().copied().zip(self.values.chunks_exact(self.outputs.len().max(1)))
+    }
+}
+
+impl LayerData {
+    /// Whether each sample meets weights of its own.
+    pub fn weights_change_with_sample(&self) -> bool {
+        matches!(self.layer.geometry, Geometry::Attention(_))
+    }
+
+    /// Number of outputs of the forward pass or the input gradient that kept weights add to, over
+    /// all groups or heads.
+    pub fn outputs(&self, pass: Pass) -> usize {
+        match (self.layer.geometry, pass) {
+            (Geometry::Conv2d(conv), Pass::InputGrad) => conv.in_channels as usize,
+            (Geometry::Linear(linear), Pass::InputGrad) => linear.in_features as usize,
+            (Geometry::Attention(a), Pass::InputGrad) => (a.heads * a.inner) as usize,
+            (Geometry::Attention(a), _) => (a.heads * a.columns) as usize,
+            (_, _) => self.filters.len(),
+        }
+    }
+
+    /// The kept weights that a stream's vectors of a sample meet in the forward pass or the input
+    /// gradient; `None` where the weight was not captured.
+    pub fn stream_weights(&self, view: &VectorView, pass: Pass, sample: usize, stream: usize) -> Option<StreamWeights> {
+        let weight = self.weight.as_ref()?;
+        let places = (0..view.streams()[stream].length).map(|offset| (offset, view.element(stream, offset)));
+        Some(match self.layer.geometry {
+            Geometry::Conv2d(conv) => self.convolution(conv, weight, pass, places),
+            Geometry::Linear(_) if pass == Pass::InputGrad => {
+                let kept = places.filter_map(|(offset, (_, _, filter))| Some((offset, self.kept_filter(filter)?)));
+                StreamWeights::new(0..self.outputs(pass), kept, |row, values| values.extend_from_slice(weight.row(row)))
+            }
+            Geometry::Linear(_) => {
+                StreamWeights::new(0..self.filters.len(), places, |(_, _, column), values| {
+                    values.extend((0..self.filters.len()).map(|row| weight.row(row)[column]));
+                })
+            }
+            Geometry::Attention(attention) => {
+                let head = view.streams()[stream].group;
+                product_of_activations(attention, weight, pass, sample, head, places)
+            }
+        })
+    }
+
+    /// Position among the kept filters.
+    fn kept_filter(&self, filter: usize) -> Option<usize> {
+        self.filters.binary_search(&(filter as u32)).ok()
+    }
+
+    fn convolution(
+        &self,
+        conv: Conv2d,
+        weight: &Tensor,
+        pass: Pass,
+        places: impl Iterator<Item = (usize, (usize, usize, usize))>,
+    ) -> StreamWeights {
+        let mut places = places.peekable();
+        let area = (conv.kernel[0] * conv.kernel[1]) as usize;
+        let channels = (conv.in_channels / conv.groups) as usize;
+        let filters = (conv.out_channels / conv.groups) as usize;
+        let tap = |y: usize, x: usize| y * conv.kernel[1] as usize + x;
+        let first = places.peek().map_or(0, |&(_, (channel, _, _))| channel);
+        if pass == Pass::InputGrad {
+            let group = self.grad_channels[first] as usize / filters;
+            let kept = places.filter_map(|(offset, (channel, y, x))| {
+                Some((offset, (self.kept_filter(self.grad_channels[channel] as usize)?, tap(y, x))))
+            });
+            StreamWeights::new(group * channels..(group + 1) * channels, kept, |(row, tap), values| {
+                values.extend((0..channels).map(|channel| weight.row(row)[channel * area + tap]));
+            })
+        } else {
+            let group = self.channels[first] as usize / channels;
+            let bound = |group: usize| self.filters.partition_point(|&filter| (filter as usize) < group * filters);
+            let outputs = bound(group)..bound(group + 1);
+            let rows = outputs.clone();
+            StreamWeights::new(outputs, places, |(channel, y, x), values| {
+                let column = self.channels[channel] as usize % channels * area + tap(y, x);
+                values.extend(rows.clone().map(|row| weight.row(row)[column]));
+            })
+        }
+    }
+}
+
+fn product_of_activations(
+    attention: Attention,
+    right: &Tensor,
+    pass: Pass,
+    sample: usize,
+    head: usize,
+    places: impl Iterator<Item = (usize, (usize, usize, usize))>,
+) -> StreamWeights {
+    let (columns, inner) = (attention.columns as usize, attention.inner as usize);
+    let base = (sample * attention.heads as usize + head) * columns;
+    if pass == Pass::InputGrad {
+        StreamWeights::new(head * inner..(head + 1) * inner, places, |(_, _, column), values| {
+            values.extend_from_slice(right.row(base + column));
+        })
+    } else {
+        StreamWeights::new(head * columns..(head + 1) * columns, places, |(_, _, element), values| {
+            values.extend((0..columns).map(|column| right.row(base + column)[element]));
+        })
+    }
+}
