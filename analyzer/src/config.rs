@@ -9,10 +9,8 @@ use std::path::Path;
 use toml::Table;
 
 /// Presets: name and file.
-pub const PRESETS: &[(&str, &str)] = &[
-    ("mercury", include_str!("../presets/mercury.toml")),
-    ("patch-os", include_str!("../presets/patch-os.toml")),
-];
+pub const PRESETS: &[(&str, &str)] =
+    &[("mercury", include_str!("../presets/mercury.toml")), ("patch-os", include_str!("../presets/patch-os.toml"))];
 
 /// The array and its dataflow.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -81,7 +79,10 @@ impl Config {
     pub fn file(path: &Path) -> Result<Table> {
         let fail = |reason: String| AnalyzerError::Config { origin: path.display().to_string(), reason };
         let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
-        text.parse().map_err(|error: toml::de::Error| fail(error.to_string().trim_end().to_owned()))
+        // Checked as it stands, so that an error shows the line that is wrong.
+        let fail_at = |error: toml::de::Error| fail(error.to_string().trim_end().to_owned());
+        toml::from_str::<Config>(&text).map_err(fail_at)?;
+        text.parse().map_err(fail_at)
     }
 
     /// The configuration of a table from `origin` (for messages), with overrides by key such as
@@ -89,15 +90,21 @@ impl Config {
     pub fn resolve(origin: &str, mut table: Table, overrides: &[(&'static str, String)]) -> Result<Self> {
         for (key, text) in overrides {
             let (section, name) = key.split_once('.').expect("keys of flags have a section");
-            let section = table.entry(section).or_insert_with(|| toml::Value::Table(Table::new()));
+            let value = parse_value(text);
+            // Alone first, so that an error names the flag.
+            let alone =
+                Table::from_iter([(section.to_owned(), Table::from_iter([(name.to_owned(), value.clone())]).into())]);
+            alone.try_into::<Config>().map_err(|error| AnalyzerError::Config {
+                origin: format!("--{key}"),
+                reason: error.message().to_owned(),
+            })?;
+            let section = table.entry(section).or_insert_with(|| Table::new().into());
             if let Some(section) = section.as_table_mut() {
-                section.insert(name.to_owned(), parse_value(text));
+                section.insert(name.to_owned(), value);
             }
         }
         let fail = |reason: String| AnalyzerError::Config { origin: origin.to_owned(), reason };
-        // By way of text: an error of toml's then shows the line that is wrong.
-        let text = toml::to_string(&table).expect("a table prints");
-        let config: Config = toml::from_str(&text).map_err(|error| fail(error.to_string().trim_end().to_owned()))?;
+        let config: Config = table.try_into().map_err(|error: toml::de::Error| fail(error.message().to_owned()))?;
         config.validate().map_err(fail)?;
         Ok(config)
     }

@@ -45,12 +45,20 @@ pub enum AnalyzerError {
         reason: String,
     },
     /// A file could not be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {error}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
         /// What the operating system said.
-        source: std::io::Error,
+        error: std::io::Error,
+    },
+    /// The folder for the results cannot be made.
+    #[error("{}: the results' folder cannot be made here ({error}); choose another with --out", path.display())]
+    Output {
+        /// The folder.
+        path: PathBuf,
+        /// What the operating system said.
+        error: std::io::Error,
     },
     /// A result could not be put into a table.
     #[error("results: {0}")]
@@ -60,7 +68,7 @@ pub enum AnalyzerError {
 impl AnalyzerError {
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
-        move |source| AnalyzerError::Io { path, source }
+        move |error| AnalyzerError::Io { path, error }
     }
 }
 

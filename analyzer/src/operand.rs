@@ -33,9 +33,7 @@ pub struct LayerData {
 impl LayerData {
     /// Reads the layer's tensors of a step; X must be there.
     pub fn read(trace: &Trace, step: &CapturedStep, layer: &Layer) -> Result<Self> {
-        let optional = |kind| {
-            trace.file(step, &layer.name, kind).map(|_| trace.tensor(step, layer, kind)).transpose()
-        };
+        let optional = |kind| trace.file(step, &layer.name, kind).map(|_| trace.tensor(step, layer, kind)).transpose();
         Ok(Self {
             layer: layer.clone(),
             samples: step.samples.len(),

@@ -10,7 +10,13 @@ use mercury_trace::Trace;
 use mercury_trace::geometry::{Gemm, Pass};
 use mercury_trace::layers::Layer;
 
-/// What reuse does to one pass of one layer in one captured step, over the kept samples.
+/// What reuse does to one pass of one layer in one captured step.
+///
+/// Outcomes are counted over the kept samples and channels. Cycles and MACs are those of the whole
+/// training step, its batch and all channels, for which what was kept stands in proportion: the
+/// share of folds that is overhead depends on the batch, so a few samples timed alone would say
+/// little about the step. (Where MCACHE lives longer than a sample, hits among samples that were not
+/// kept are so left out.)
 #[derive(Debug, Clone, PartialEq)]
 pub struct PassResult {
     /// The training step.
@@ -23,6 +29,8 @@ pub struct PassResult {
     pub pass: Pass,
     /// Kept samples.
     pub samples: usize,
+    /// Samples of the step.
+    pub batch: u32,
     /// Whether the scheme is applied to this pass; if not, no vectors are looked up and the cycles
     /// are the baseline's.
     pub reuse: bool,
@@ -32,7 +40,7 @@ pub struct PassResult {
     pub streams: [u64; 2],
     /// Outcomes of the captured vectors.
     pub counts: Counts,
-    /// Multiply-accumulates of all channels of the kept samples.
+    /// Multiply-accumulates.
     pub macs: u64,
     /// Those of them that hits make unnecessary (additions of gradients are not counted off).
     pub macs_skipped: u64,
@@ -57,7 +65,8 @@ pub fn replay(trace: &Trace, config: &Config, mut progress: impl FnMut(u64, &str
             }
             progress(step.step, &layer.name);
             let data = LayerData::read(trace, step, layer)?;
-            results.extend(replay_layer(&data, config, step.step, index)?);
+            let place = Place { step: step.step, layer_index: index, batch: trace.manifest().training.batch_size };
+            results.extend(replay_layer(&data, config, place)?);
         }
     }
     Ok(results)
@@ -87,7 +96,15 @@ impl<'a> Similarity<'a> {
     }
 }
 
-fn replay_layer(data: &LayerData, config: &Config, step: u64, layer_index: usize) -> Result<Vec<PassResult>> {
+/// Where a layer's data come from.
+#[derive(Clone, Copy)]
+struct Place {
+    step: u64,
+    layer_index: usize,
+    batch: u32,
+}
+
+fn replay_layer(data: &LayerData, config: &Config, place: Place) -> Result<Vec<PassResult>> {
     let mut results = Vec::new();
     // The weight gradient keeps the forward pass's signatures and outcomes.
     let mut forward = None;
@@ -107,10 +124,11 @@ fn replay_layer(data: &LayerData, config: &Config, step: u64, layer_index: usize
             (true, Pass::WeightGrad) => forward.as_ref(),
         };
         let (dataflow, array) = (config.dataflow(), config.timing_array());
-        let gemms = data.layer.geometry.gemms(pass, data.samples as u32);
+        let gemms = data.layer.geometry.gemms(pass, place.batch);
         let mut result = PassResult {
-            step,
-            layer_index,
+            step: place.step,
+            layer_index: place.layer_index,
+            batch: place.batch,
             layer: data.layer.clone(),
             pass,
             samples: data.samples,
@@ -130,9 +148,13 @@ fn replay_layer(data: &LayerData, config: &Config, step: u64, layer_index: usize
             let plain = MercuryCycles { compute: baseline, ..MercuryCycles::default() };
             (baseline, if reuse { dataflow.mercury(&array, work) } else { plain })
         };
-        for product in 0..gemms.len() {
+        for (product, &gemm) in gemms.iter().enumerate() {
             let seen = similarity.map(|all| (&all.views[product], &all.hitmaps[product]));
-            let work = |without| work(data, pass, product, seen, config, without);
+            let work = |without| {
+                let (streams, streams_in_all) = seen
+                    .map_or((Vec::new(), 0), |(view, hitmap)| streams(data, pass, view, hitmap, place.batch, without));
+                Work { pass, gemm, streams, streams_in_all, bits: u64::from(config.rpq.bits) }
+            };
             let whole = work(None);
             let (baseline, mercury) = cycles(&whole);
             result.baseline += baseline;
@@ -163,35 +185,40 @@ fn replay_layer(data: &LayerData, config: &Config, step: u64, layer_index: usize
     Ok(results)
 }
 
-/// One product of a pass as timing sees it, over all kept samples or all but one.
-fn work(
+/// The streams of a product as timing sees them, and how many there are in the whole batch and
+/// layer; from all kept samples or all but one.
+fn streams(
     data: &LayerData,
     pass: Pass,
-    product: usize,
-    seen: Option<(&VectorView, &Hitmap)>,
-    config: &Config,
+    view: &VectorView,
+    hitmap: &Hitmap,
+    batch: u32,
     without: Option<usize>,
-) -> Work {
-    let samples = data.samples - usize::from(without.is_some());
-    let gemm = data.layer.geometry.gemms(pass, samples as u32)[product];
-    let bits = u64::from(config.rpq.bits);
-    let Some((view, hitmap)) = seen else {
-        return Work { pass, gemm, streams: Vec::new(), streams_in_all: 0, bits };
-    };
+) -> (Vec<StreamWork>, u64) {
     let layout = view.layout();
-    let length = |stream: usize| view.streams()[stream].length as u64;
     let counts = hitmap.counts();
-    let kept = (0..layout.samples).filter(|&sample| Some(sample) != without);
-    let streams: Vec<StreamWork> = if data.weights_change_with_sample() {
-        // Each sample's vectors meet weights of their own: a product for each.
-        kept.flat_map(|sample| (0..layout.streams).map(move |stream| (sample, stream)))
-            .map(|(sample, stream)| StreamWork { length: length(stream), counts: counts[sample * layout.streams + stream] })
-            .collect()
+    let kept: Vec<usize> = (0..layout.samples).filter(|&sample| Some(sample) != without).collect();
+    let run = |sample: usize, stream: usize| counts[sample * layout.streams + stream];
+    let work = |stream: usize, counts| StreamWork { length: view.streams()[stream].length as u64, counts };
+    let streams: Vec<StreamWork>;
+    let in_all = data.streams_in_all(pass, layout.streams);
+    if data.weights_change_with_sample() {
+        // Each sample's vectors meet weights of their own: a stream for each.
+        let pairs = kept.iter().flat_map(|&sample| (0..layout.streams).map(move |stream| (sample, stream)));
+        streams = pairs.map(|(sample, stream)| work(stream, run(sample, stream))).collect();
+        (streams, in_all * u64::from(batch))
     } else {
-        let kept: Vec<usize> = kept.collect();
-        let of = |stream| kept.iter().map(|sample| counts[sample * layout.streams + stream]).sum();
-        (0..layout.streams).map(|stream| StreamWork { length: length(stream), counts: of(stream) }).collect()
-    };
-    let streams_in_all = data.streams_in_all(pass, streams.len());
-    Work { pass, gemm, streams, streams_in_all, bits }
+        let sum = |stream| kept.iter().map(|&sample| run(sample, stream)).sum();
+        let whole = |counts| scale(counts, u64::from(batch), kept.len() as u64);
+        streams = (0..layout.streams).map(|stream| work(stream, whole(sum(stream)))).collect();
+        (streams, in_all)
+    }
+}
+
+/// Counts of `samples` samples scaled to `batch`; rounded so that they add up.
+fn scale(counts: Counts, batch: u64, samples: u64) -> Counts {
+    let vectors = counts.vectors() * batch / samples;
+    let hit = (counts.hit * batch / samples).min(vectors);
+    let mau = (counts.mau * batch).div_ceil(samples).min(vectors - hit);
+    Counts { hit, mau, mnu: vectors - hit - mau }
 }

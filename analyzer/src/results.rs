@@ -49,9 +49,11 @@ impl ResultsDir {
             create_empty_dir(target)?;
         }
         let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        fs::create_dir_all(parent).map_err(AnalyzerError::io(parent))?;
+        let fail =
+            |error: std::io::Error| AnalyzerError::Output { path: target.to_owned(), error: error.kind().into() };
+        fs::create_dir_all(parent).map_err(fail)?;
         let mut builder = tempfile::Builder::new();
-        let scratch = builder.prefix(".mercury-results-").tempdir_in(parent).map_err(AnalyzerError::io(target))?;
+        let scratch = builder.prefix(".mercury-results-").tempdir_in(parent).map_err(fail)?;
         Ok(Self { target: target.to_owned(), scratch })
     }
 
@@ -74,9 +76,9 @@ impl ResultsDir {
         let made = self.scratch.keep();
         set_ordinary_permissions(&made)?;
         // Replaces an empty folder; one that was filled meanwhile is left alone.
-        fs::rename(&made, &self.target).map_err(|source| {
+        fs::rename(&made, &self.target).map_err(|error| {
             let _ = fs::remove_dir_all(&made);
-            AnalyzerError::Io { path: self.target.clone(), source }
+            AnalyzerError::Output { path: self.target, error }
         })
     }
 }
@@ -92,7 +94,7 @@ fn set_ordinary_permissions(dir: &Path) -> Result<()> {
 
 fn identity(trace: &Trace) -> Result<TraceIdentity<'_>> {
     let path = trace.dir().join(manifest::FILE_NAME);
-    let bytes = fs::read(&path).map_err(|source| TraceError::Io { path, source })?;
+    let bytes = fs::read(&path).map_err(|error| TraceError::Io { path, error })?;
     let manifest: &Manifest = trace.manifest();
     Ok(TraceIdentity {
         manifest_sha256: Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect(),
@@ -106,11 +108,13 @@ fn identity(trace: &Trace) -> Result<TraceIdentity<'_>> {
 
 /// One row per configuration, step, layer and pass.
 pub fn layers_frame(results: &[PassResult]) -> Result<DataFrame> {
-    let u64s = |name: &str, of: fn(&PassResult) -> u64| Column::new(name.into(), results.iter().map(of).collect::<Vec<_>>());
+    let u64s =
+        |name: &str, of: fn(&PassResult) -> u64| Column::new(name.into(), results.iter().map(of).collect::<Vec<_>>());
     let f64s = |name: &str, of: fn(&PassResult) -> Option<f64>| {
         Column::new(name.into(), results.iter().map(of).collect::<Vec<_>>())
     };
-    let texts = |name: &str, of: fn(&PassResult) -> &str| Column::new(name.into(), results.iter().map(of).collect::<Vec<_>>());
+    let texts =
+        |name: &str, of: fn(&PassResult) -> &str| Column::new(name.into(), results.iter().map(of).collect::<Vec<_>>());
     let columns = vec![
         u64s("configuration", |_| 0),
         u64s("step", |r| r.step),
@@ -120,6 +124,7 @@ pub fn layers_frame(results: &[PassResult]) -> Result<DataFrame> {
         texts("pass", |r| r.pass.name()),
         Column::new("reuse".into(), results.iter().map(|r| r.reuse).collect::<Vec<_>>()),
         u64s("samples", |r| r.samples as u64),
+        u64s("batch", |r| u64::from(r.batch)),
         u64s("vector_length", |r| r.vector_length as u64),
         u64s("streams_captured", |r| r.streams[0]),
         u64s("streams", |r| r.streams[1]),
@@ -143,7 +148,8 @@ pub fn layers_frame(results: &[PassResult]) -> Result<DataFrame> {
     Ok(DataFrame::new(results.len(), columns)?)
 }
 
-/// Totals per configuration and step, with the speed-up's 95 % interval over samples.
+/// Totals per configuration and step, with the speed-up's 95 % interval over samples. The output
+/// error is that of all forward outputs together.
 pub fn models_frame(layers: &DataFrame, results: &[PassResult]) -> Result<DataFrame> {
     // Each vector counts once: the weight gradient keeps the outcomes of the forward pass.
     const LOOKED_UP: [&str; 4] = ["vectors", "hit", "mau", "mnu"];
@@ -156,13 +162,15 @@ pub fn models_frame(layers: &DataFrame, results: &[PassResult]) -> Result<DataFr
         "compute_cycles",
         "stall_cycles",
     ];
+    let forward = |name: &str| col(name).filter(col("pass").eq(lit(Pass::Forward.name()))).sum();
     let ratio = |name: &str, above: &str, below: &str| {
         (col(above).cast(DataType::Float64) / col(below).cast(DataType::Float64)).alias(name)
     };
-    let mut totals = vec![col("samples").max()];
+    let mut totals = vec![col("samples").max(), col("batch").max()];
     let looked_up = col("pass").neq(lit(Pass::WeightGrad.name()));
     totals.extend(LOOKED_UP.map(|name| col(name).filter(looked_up.clone()).sum()));
     totals.extend(COUNTERS.map(|name| col(name).sum()));
+    totals.extend(["error_square", "exact_square"].map(forward));
     let mut models = layers
         .clone()
         .lazy()
@@ -171,6 +179,7 @@ pub fn models_frame(layers: &DataFrame, results: &[PassResult]) -> Result<DataFr
         .with_columns([
             ratio("hit_rate", "hit", "vectors"),
             ratio("speed_up", "baseline_cycles", "mercury_cycles"),
+            (col("error_square") / col("exact_square")).sqrt().alias("output_error"),
         ])
         .collect()?;
 

@@ -1,8 +1,10 @@
 //! SCALE-Sim's topology files: CSV, a header row, a layer a row, a trailing comma or not.
 //!
 //! Convolution form: name, ifmap height, ifmap width, filter height, filter width, channels, filters,
-//! stride, or stride height and stride width. GEMM form: name, M, N, K. Both as SCALE-Sim 2 and 3
-//! read them; output height is ceil((H - filter height + stride) / stride), without padding.
+//! stride, or stride height and stride width (which version 2 of SCALE-Sim reads, 3 does not). GEMM
+//! form: name, M, N, K. Output height is ceil((H - filter height + stride) / stride), without padding.
+//! As there, a remark or a sparsity ratio after the last number is passed over, and a convolution
+//! whose name contains `DP` is depth-wise: a product of its own for each channel.
 
 use crate::error::{AnalyzerError, Result};
 use mercury_trace::geometry::Gemm;
@@ -17,17 +19,19 @@ pub struct TopologyLayer {
     pub gemm: Gemm,
 }
 
-/// Largest number in a topology file: products of four stay below 2^64.
-const MAX_NUMBER: u64 = 1 << 20;
+/// Largest number in a topology file.
+const MAX_NUMBER: u64 = 1 << 24;
+
+/// Most multiply-accumulates of a layer, so that no array's cycles overflow 64 bits.
+const MAX_MACS: u128 = 1 << 44;
 
 /// Reads a topology file; its header or number of columns tells which form it has.
 pub fn read(path: &Path) -> Result<Vec<TopologyLayer>> {
     let fail = |line, reason: String| AnalyzerError::Topology { path: path.to_owned(), line, reason };
-    let mut reader = csv::ReaderBuilder::new()
-        .flexible(true)
-        .trim(csv::Trim::All)
-        .from_path(path)
-        .map_err(|error| AnalyzerError::Io { path: path.to_owned(), source: std::io::Error::other(error.to_string()) })?;
+    let mut reader =
+        csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_path(path).map_err(|error| {
+            AnalyzerError::Io { path: path.to_owned(), error: std::io::Error::other(error.to_string()) }
+        })?;
     let mut layers = Vec::new();
     for record in reader.records() {
         let record = record.map_err(|error| {
@@ -38,6 +42,9 @@ pub fn read(path: &Path) -> Result<Vec<TopologyLayer>> {
         while fields.last().is_some_and(|field| field.is_empty()) {
             fields.pop();
         }
+        if fields.len() > 4 && fields.last().is_some_and(|field| field.parse::<u64>().is_err()) {
+            fields.pop();
+        }
         let [name, numbers @ ..] = fields.as_slice() else { continue };
         let numbers = numbers
             .iter()
@@ -46,7 +53,11 @@ pub fn read(path: &Path) -> Result<Vec<TopologyLayer>> {
                 _ => Err(fail(line, format!("{field:?} is not a whole number from 1 to {MAX_NUMBER}"))),
             })
             .collect::<Result<Vec<u64>>>()?;
-        let gemm = gemm(&numbers).map_err(|reason| fail(line, reason))?;
+        let gemm = gemm(name, &numbers).map_err(|reason| fail(line, reason))?;
+        let macs = [gemm.m, gemm.k, gemm.n, gemm.count].iter().map(|&size| u128::from(size)).product::<u128>();
+        if macs > MAX_MACS {
+            return Err(fail(line, format!("the layer has {macs} multiply-accumulates, more than {MAX_MACS}")));
+        }
         layers.push(TopologyLayer { name: (*name).to_owned(), gemm });
     }
     if layers.is_empty() {
@@ -55,22 +66,25 @@ pub fn read(path: &Path) -> Result<Vec<TopologyLayer>> {
     Ok(layers)
 }
 
-fn gemm(numbers: &[u64]) -> std::result::Result<Gemm, String> {
+fn gemm(name: &str, numbers: &[u64]) -> std::result::Result<Gemm, String> {
     match *numbers {
         [m, n, k] => Ok(Gemm { m, k, n, count: 1 }),
-        [height, width, filter_height, filter_width, channels, filters, stride_height, ref rest @ ..] if rest.len() <= 1 => {
+        [height, width, filter_height, filter_width, channels, filters, stride_height, ref rest @ ..]
+            if rest.len() <= 1 =>
+        {
             let stride_width = rest.first().copied().unwrap_or(stride_height);
             if filter_height > height || filter_width > width {
                 return Err(format!(
                     "a filter of {filter_height} x {filter_width} does not fit an ifmap of {height} x {width}"
                 ));
             }
+            let (count, channels) = if name.contains("DP") { (channels, 1) } else { (1, channels) };
             let output = |size: u64, filter: u64, stride: u64| (size - filter + stride).div_ceil(stride);
             Ok(Gemm {
                 m: output(height, filter_height, stride_height) * output(width, filter_width, stride_width),
                 k: filter_height * filter_width * channels,
                 n: filters,
-                count: 1,
+                count,
             })
         }
         _ => Err(format!(
@@ -93,11 +107,22 @@ mod tests {
 
     #[test]
     fn both_forms_are_read_with_and_without_trailing_commas() {
-        let conv = parse("Layer name, IFMAP Height, ...\nConv1, 224, 224, 11, 11, 3, 96, 4,\nConv2, 31, 31, 5, 5, 96, 256, 1, 2\n\n").unwrap();
+        let conv = parse(
+            "Layer name, IFMAP Height, ...\nConv1, 224, 224, 11, 11, 3, 96, 4,\nConv2, 31, 31, 5, 5, 96, 256, 1, 2\n\n",
+        )
+        .unwrap();
         assert_eq!(conv[0].gemm, Gemm { m: 55 * 55, k: 363, n: 96, count: 1 });
         assert_eq!(conv[1].gemm, Gemm { m: 27 * 14, k: 2400, n: 256, count: 1 });
         let gemm = parse("Layer, M, N, K,\nfc, 128, 4096, 2048,\n").unwrap();
         assert_eq!(gemm[0], TopologyLayer { name: "fc".into(), gemm: Gemm { m: 128, k: 2048, n: 4096, count: 1 } });
+    }
+
+    #[test]
+    fn remarks_are_passed_over_and_depth_wise_layers_are_split() {
+        let layers =
+            parse("h\nDP1, 9, 9, 3, 3, 4, 1, 1, #dw\nc, 9, 9, 3, 3, 4, 1, 1, 2:4,\ng, 5, 6, 7, 2:4\n").unwrap();
+        let expected = [(49, 9, 1, 4), (49, 36, 1, 1), (5, 7, 6, 1)].map(|(m, k, n, count)| Gemm { m, k, n, count });
+        assert_eq!(layers.iter().map(|layer| layer.gemm).collect::<Vec<_>>(), expected);
     }
 
     #[test]
@@ -107,6 +132,7 @@ mod tests {
         assert!(error("h\na, 8, 8, 3, 3, x, 4, 1\n").contains("\"x\" is not a whole number"));
         assert!(error("h\na, 2, 2, 3, 3, 1, 4, 1\n").contains("does not fit"));
         assert!(error("h\na, 0, 2, 3\n").contains("from 1 to"));
+        assert!(error("h\na, 16777216, 16777216, 16777216\n").contains("multiply-accumulates, more than"));
         assert!(error("h\n").contains("no layers"));
     }
 }

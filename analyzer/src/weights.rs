@@ -18,11 +18,7 @@ pub struct StreamWeights {
 
 impl StreamWeights {
     /// One row of weights for each place, which `row` appends.
-    fn new<T>(
-        outputs: Range<usize>,
-        places: impl Iterator<Item = (usize, T)>,
-        row: impl Fn(T, &mut Vec<f32>),
-    ) -> Self {
+    fn new<T>(outputs: Range<usize>, places: impl Iterator<Item = (usize, T)>, row: impl Fn(T, &mut Vec<f32>)) -> Self {
         let (mut elements, mut values) = (Vec::new(), Vec::new());
         for (element, place) in places {
             elements.push(element);
@@ -66,11 +62,9 @@ impl LayerData {
                 let kept = places.filter_map(|(offset, (_, _, filter))| Some((offset, self.kept_filter(filter)?)));
                 StreamWeights::new(0..self.outputs(pass), kept, |row, values| values.extend_from_slice(weight.row(row)))
             }
-            Geometry::Linear(_) => {
-                StreamWeights::new(0..self.filters.len(), places, |(_, _, column), values| {
-                    values.extend((0..self.filters.len()).map(|row| weight.row(row)[column]));
-                })
-            }
+            Geometry::Linear(_) => StreamWeights::new(0..self.filters.len(), places, |(_, _, column), values| {
+                values.extend((0..self.filters.len()).map(|row| weight.row(row)[column]));
+            }),
             Geometry::Attention(attention) => {
                 let head = view.streams()[stream].group;
                 product_of_activations(attention, weight, pass, sample, head, places)

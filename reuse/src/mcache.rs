@@ -54,7 +54,8 @@ impl Mcache {
         let set = (key % self.filled.len() as u64) as usize;
         let filled = self.filled[set] as usize;
         let ways = &mut self.entries[set * self.ways..][..self.ways];
-        if let Some(entry) = ways[..filled].iter().find(|entry| entry.signature == signature && entry.stream == stream) {
+        if let Some(entry) = ways[..filled].iter().find(|entry| entry.signature == signature && entry.stream == stream)
+        {
             return Outcome::Hit(entry.vector);
         }
         if filled == self.ways {

@@ -10,13 +10,13 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 /// Rows are drawn in order, so those of a shorter signature are the first ones of a longer: the
 /// signature of b bits is a prefix (the low b bits) of the one of 64.
 ///
-/// Entry `e` (counted along the rows) comes from the uniform 64-bit words `2 (e / 2)` and
+/// Entry `e`, counted along rows that are padded to even length, comes from the uniform 64-bit words `2 (e / 2)` and
 /// `2 (e / 2) + 1` of the `ChaCha8` stream numbered by the vector's length, whose key is the seed in
 /// little-endian bytes followed by zeros. With u = (word >> 11) + 1 over 2^53 for the first and
 /// v = (word >> 11) over 2^53 for the second word, Box and Muller's pair is
 /// `sqrt(-2 ln u) (cos 2πv, sin 2πv)`: its first for an even `e`, its second for an odd one, rounded
-/// to f32. A row of odd length leaves the second of its last pair unused. The functions come from
-/// the libm crate, so that every machine draws the same.
+/// to f32. (So a row of odd length leaves the second of its last pair unused.) The functions come
+/// from the libm crate, so that every machine draws the same.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Projection {
     length: usize,

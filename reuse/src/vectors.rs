@@ -91,9 +91,8 @@ impl<'a> VectorView<'a> {
             Granularity::Patch => row,
             Granularity::SubVector(length) => length as usize,
         };
-        let cut = |group| {
-            (0..row).step_by(length).map(move |first| Stream { group, first, length: length.min(row - first) })
-        };
+        let cut =
+            |group| (0..row).step_by(length).map(move |first| Stream { group, first, length: length.min(row - first) });
         let streams = (0..groups).flat_map(cut).collect();
         Self { planes, windows, channels_per_group, streams }
     }
@@ -107,11 +106,7 @@ impl<'a> VectorView<'a> {
 
     /// How many vectors there are.
     pub fn layout(&self) -> Layout {
-        Layout {
-            samples: self.planes.samples,
-            streams: self.streams.len(),
-            positions: self.windows.positions(),
-        }
+        Layout { samples: self.planes.samples, streams: self.streams.len(), positions: self.windows.positions() }
     }
 
     /// The streams.

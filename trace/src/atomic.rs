@@ -16,7 +16,8 @@ pub fn begin(path: &Path) -> io::Result<NamedTempFile> {
         // As an ordinary new file, not private as temporary files are; the umask still applies.
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
-    builder.tempfile_in(parent)
+    // The error names the temporary file; who called knows the file that was wanted.
+    builder.tempfile_in(parent).map_err(|error| error.kind().into())
 }
 
 /// Syncs the temporary file and renames it to `path`, replacing what stood there.

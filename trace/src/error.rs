@@ -8,12 +8,12 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum TraceError {
     /// The operating system refused.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {error}", path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
         /// What it said.
-        source: io::Error,
+        error: io::Error,
     },
     /// No manifest: not a trace at all.
     #[error("{}: not a trace (it has no manifest.json); give the folder that `mercury-tracer capture --out` wrote", path.display())]
@@ -79,7 +79,7 @@ pub enum TraceError {
 impl TraceError {
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| TraceError::Io { path, source }
+        move |error| TraceError::Io { path, error }
     }
 
     pub(crate) fn parquet(path: impl Into<PathBuf>, reason: impl ToString) -> Self {

@@ -4,8 +4,15 @@ use crate::windows::{Axis, Windows};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Largest value of any dimension, so that products of four stay far from overflowing `u64`.
+/// Largest value of any dimension.
 pub const MAX_DIMENSION: u32 = 1 << 24;
+
+/// Most multiply-accumulates of a layer on one sample: with this and [`MAX_BATCH`] no count
+/// overflows 64 bits.
+pub const MAX_MACS: u128 = 1 << 40;
+
+/// Most samples of a training step.
+pub const MAX_BATCH: u32 = 1 << 20;
 
 /// One of the three matrix products that training does for a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -101,9 +108,8 @@ impl Conv2d {
             let columns = axis(1);
             axis(0).into_iter().flat_map(|y| columns.iter().map(move |&x| Windows { y, x })).collect()
         } else {
-            let axis = |i: usize| {
-                Axis::forward(output[i], self.kernel[i], self.stride[i], self.padding[i], self.dilation[i])
-            };
+            let axis =
+                |i: usize| Axis::forward(output[i], self.kernel[i], self.stride[i], self.padding[i], self.dilation[i]);
             vec![Windows { y: axis(0), x: axis(1) }]
         }
     }
@@ -158,6 +164,34 @@ impl Geometry {
 
     /// Checks that the numbers describe a layer that can be computed; says which one does not.
     pub fn validate(&self) -> Result<(), String> {
+        self.validate_dimensions()?;
+        let sizes: [u32; 3] = match self {
+            Geometry::Conv2d(conv) => {
+                let [rows, columns] = conv.output();
+                [rows, columns, conv.out_channels]
+            }
+            Geometry::Linear(linear) => [linear.rows, linear.out_features, 1],
+            Geometry::Attention(attention) => [attention.heads, attention.rows, attention.columns],
+        };
+        let macs = sizes.iter().map(|&size| u128::from(size)).product::<u128>() * self.filter_length_u128();
+        if macs > MAX_MACS {
+            return Err(format!("has {macs} multiply-accumulates a sample, more than {MAX_MACS}"));
+        }
+        Ok(())
+    }
+
+    fn filter_length_u128(&self) -> u128 {
+        match self {
+            Geometry::Conv2d(conv) => {
+                let sizes = [conv.in_channels / conv.groups, conv.kernel[0], conv.kernel[1]];
+                sizes.iter().map(|&size| u128::from(size)).product()
+            }
+            Geometry::Linear(linear) => u128::from(linear.in_features),
+            Geometry::Attention(attention) => u128::from(attention.inner),
+        }
+    }
+
+    fn validate_dimensions(&self) -> Result<(), String> {
         let within = |name: &str, value: u32, least: u32| {
             if (least..=MAX_DIMENSION).contains(&value) {
                 Ok(())
@@ -275,13 +309,7 @@ impl Geometry {
 
     /// Elements of one filter.
     pub fn filter_length(&self) -> usize {
-        match self {
-            Geometry::Conv2d(conv) => {
-                (conv.in_channels / conv.groups) as usize * conv.kernel[0] as usize * conv.kernel[1] as usize
-            }
-            Geometry::Linear(linear) => linear.in_features as usize,
-            Geometry::Attention(attention) => attention.inner as usize,
-        }
+        self.filter_length_u128() as usize
     }
 }
 

@@ -25,9 +25,9 @@ pub struct Layer {
 pub fn is_layer_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= 200
-        && name.split('.').all(|part| {
-            !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
-        })
+        && name
+            .split('.')
+            .all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-'))
 }
 
 /// Writes the layers of the trace in `dir`.
@@ -71,7 +71,8 @@ pub fn read(dir: &Path) -> Result<Vec<Layer>> {
     let pair = |name: &str| -> Result<[&[u32]; 2]> {
         Ok([table.u32(&format!("{name}_height"))?, table.u32(&format!("{name}_width"))?])
     };
-    let [in_channels, out_channels, rows, groups] = ["in_channels", "out_channels", "rows", "groups"].map(|n| table.u32(n));
+    let [in_channels, out_channels, rows, groups] =
+        ["in_channels", "out_channels", "rows", "groups"].map(|n| table.u32(n));
     let (in_channels, out_channels, rows, groups) = (in_channels?, out_channels?, rows?, groups?);
     let (input, output, kernel) = (pair("input")?, pair("output")?, pair("kernel")?);
     let (stride, padding, dilation) = (pair("stride")?, pair("padding")?, pair("dilation")?);

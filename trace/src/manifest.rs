@@ -134,7 +134,8 @@ impl Manifest {
             }
             other => other.map_err(TraceError::io(&path))?,
         };
-        let broken = |error: serde_json::Error| TraceError::invalid(&path, "manifest", format!("{error}; capture anew"));
+        let broken =
+            |error: serde_json::Error| TraceError::invalid(&path, "manifest", format!("{error}; capture anew"));
         // The version first: the rest of a newer manifest may not fit today's structure.
         #[derive(Deserialize)]
         struct Version {

@@ -147,8 +147,10 @@ fn check_schema(path: &Path, found: &arrow::datatypes::Schema, shape: &TensorSha
         };
         if have != want {
             let (have_type, want_type) = (have.data_type(), want.data_type());
-            let reason =
-                format!("found column {} of type {have_type}, expected type {want_type}, no nulls; {remedy}", have.name());
+            let reason = format!(
+                "found column {} of type {have_type}, expected type {want_type}, no nulls; {remedy}",
+                have.name()
+            );
             return Err(TraceError::invalid(path, want.name(), reason));
         }
     }

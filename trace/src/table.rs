@@ -110,8 +110,9 @@ pub(crate) fn strings<'a>(values: impl IntoIterator<Item = &'a str>) -> ArrayRef
 
 /// Replaces the file at `path` by a table of these columns, atomically.
 pub(crate) fn write(path: &Path, columns: Vec<(&str, ArrayRef)>) -> Result<()> {
-    let batch = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, false)))
-        .expect("columns of a table are of one length");
+    let batch =
+        RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, false)))
+            .expect("columns of a table are of one length");
     let file = atomic::begin(path).map_err(TraceError::io(path))?;
     let handle = file.as_file().try_clone().map_err(TraceError::io(path))?;
     let properties = WriterProperties::builder()

@@ -3,7 +3,7 @@
 use crate::atomic;
 use crate::error::{Result, TraceError};
 use crate::geometry::Geometry;
-use arrow::array::{ArrayRef, Float32Array, FixedSizeListArray, RecordBatch, UInt32Array};
+use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, UInt32Array};
 use arrow::datatypes::{DataType, Field, Schema};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
@@ -161,5 +161,5 @@ impl TensorWriter {
 
 /// An encoder's error while writing is nearly always the disk's: say that, not "unreadable file".
 pub(crate) fn failed_write(path: &Path, error: parquet::errors::ParquetError) -> TraceError {
-    TraceError::Io { path: path.to_owned(), source: std::io::Error::other(error) }
+    TraceError::Io { path: path.to_owned(), error: std::io::Error::other(error) }
 }

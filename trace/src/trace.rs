@@ -64,7 +64,8 @@ impl Trace {
         let path = self.path(step, &layer.name, kind);
         let file = self.file(step, &layer.name, kind).ok_or_else(|| {
             let field = format!("captured step {}", step.step);
-            let reason = format!("{} of layer {} was not captured; capture it, or leave the layer out", kind.name(), layer.name);
+            let reason =
+                format!("{} of layer {} was not captured; capture it, or leave the layer out", kind.name(), layer.name);
             TraceError::invalid(self.dir.join(manifest::FILE_NAME), field, reason)
         })?;
         TensorReader::open(&path, TensorShape::of(&layer.geometry, kind), file.rows)
@@ -102,7 +103,9 @@ impl Trace {
     fn expected_keys(&self, step: &CapturedStep, layer: &Layer, kind: TensorKind) -> Vec<Vec<u32>> {
         let samples = step.samples.clone();
         match (&layer.geometry, kind) {
-            (Geometry::Attention(a), TensorKind::Weight) => vec![samples, (0..a.heads).collect(), (0..a.columns).collect()],
+            (Geometry::Attention(a), TensorKind::Weight) => {
+                vec![samples, (0..a.heads).collect(), (0..a.columns).collect()]
+            }
             (_, TensorKind::Weight) => vec![self.kept(layer, kind)],
             (Geometry::Conv2d(_), _) => vec![samples, self.kept(layer, kind)],
             (Geometry::Linear(linear), _) => vec![samples, (0..linear.rows).collect()],
@@ -121,7 +124,8 @@ impl Trace {
         ];
         for (field, map, kind) in maps {
             for (name, kept) in map {
-                let layer = of_layers(name).ok_or((field.into(), format!("layer {name:?} is not in layers.parquet")))?;
+                let layer =
+                    of_layers(name).ok_or((field.into(), format!("layer {name:?} is not in layers.parquet")))?;
                 let all = if kind == TensorKind::Input { layer.geometry.inputs() } else { layer.geometry.filters() };
                 if kept.is_empty() || !is_ascending(kept) || kept.iter().any(|&index| index >= all) {
                     return Err((field.into(), format!("of layer {name:?} must ascend below {all}")));
@@ -144,7 +148,8 @@ impl Trace {
                     return Err((field, format!("layer {:?} is not in layers.parquet", file.layer)));
                 };
                 let width = TensorShape::of(&layer.geometry, file.kind).width;
-                let rows: u64 = self.expected_keys(step, layer, file.kind).iter().map(|keys| keys.len() as u64).product();
+                let rows: u64 =
+                    self.expected_keys(step, layer, file.kind).iter().map(|keys| keys.len() as u64).product();
                 if (file.width as usize, file.rows) != (width, rows) {
                     let (kind, name) = (file.kind.name(), &file.layer);
                     let reason = format!(

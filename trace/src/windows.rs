@@ -51,7 +51,8 @@ impl Axis {
         let mut walks = Vec::new();
         for residue in 0..stride.min(input) {
             let shifted = u64::from(residue) + u64::from(padding);
-            let meets = |r: u32| (u64::from(r) * u64::from(dilation)) % u64::from(stride) == shifted % u64::from(stride);
+            let meets =
+                |r: u32| (u64::from(r) * u64::from(dilation)) % u64::from(stride) == shifted % u64::from(stride);
             let Some(first) = (0..kernel.min(kernel_step)).find(|&r| meets(r)) else {
                 continue;
             };

@@ -3,10 +3,10 @@
 use crate::error::Result;
 use crate::sampling::{self, Purpose};
 use crate::tap::Record;
+use mercury_trace::TraceWriter;
 use mercury_trace::geometry::Geometry;
 use mercury_trace::manifest::{CapturedStep, TensorFile};
 use mercury_trace::tensor::{TensorKind, TensorShape};
-use mercury_trace::TraceWriter;
 use tch::{Device, Kind, Tensor};
 
 /// Writes a step's records and returns what the manifest will say of them.

@@ -32,14 +32,14 @@ pub enum TracerError {
         reason: String,
     },
     /// A data file is missing.
-    #[error("{}: {source}; fetch the data with `python3 data/fetch.py {dataset}`, or name its folder with --data-dir", path.display())]
+    #[error("{}: {error}; fetch the data with `python3 data/fetch.py {dataset}`, or name its folder with --data-dir", path.display())]
     MissingData {
         /// The file.
         path: PathBuf,
         /// Its data set.
         dataset: &'static str,
         /// What the operating system said.
-        source: std::io::Error,
+        error: std::io::Error,
     },
     /// A data file does not hold what its format says.
     #[error("{}: {reason}; remove it and fetch the data with `python3 data/fetch.py {dataset}`", path.display())]
@@ -52,7 +52,9 @@ pub enum TracerError {
         reason: String,
     },
     /// Training has diverged.
-    #[error("the loss is {loss} at step {step}: training has diverged; lower --lr. Steps captured before are in the trace")]
+    #[error(
+        "the loss is {loss} at step {step}: training has diverged; lower --lr. Steps captured before are in the trace"
+    )]
     Diverged {
         /// The step.
         step: u64,

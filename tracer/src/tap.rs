@@ -188,7 +188,7 @@ mod tests {
         let weight = Tensor::ones([2, 3], options);
         let layer = LinearLayer { name: "fc".into(), weight, bias: None };
         let mut recorder = Recorder::of(BTreeSet::from(["other".to_owned()]));
-        recorder.linear(&layer, &Tensor::ones([1, 3], options));
+        let _y = recorder.linear(&layer, &Tensor::ones([1, 3], options));
         assert!(recorder.records.is_empty());
     }
 }

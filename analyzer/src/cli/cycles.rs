@@ -11,6 +11,9 @@ use std::path::PathBuf;
 
 /// Time the layers of a SCALE-Sim topology file on an array, without reuse and without stalls.
 ///
+/// Columns m, k and n are those of one product; a depth-wise layer has one for each channel, and its
+/// cycles are those of all.
+///
 /// Example: mercury-analyzer cycles --topology alexnet.csv --array 12x14 --dataflow ws --format csv
 #[derive(Debug, Args)]
 pub struct Cycles {
@@ -35,8 +38,7 @@ impl Cycles {
         let array = Array { rows, columns, accumulate_lanes: columns, read_ports: 1 };
         let dataflow = timing::dataflow(self.dataflow);
         let layers = topology::read(&self.topology)?;
-        let cycles: Vec<u64> =
-            layers.iter().map(|layer| dataflow.dense(&array, layer.gemm.m, layer.gemm.k, layer.gemm.n)).collect();
+        let cycles: Vec<u64> = layers.iter().map(|layer| dataflow.product(&array, layer.gemm)).collect();
         let utilization: Vec<f64> = layers
             .iter()
             .zip(&cycles)

@@ -3,9 +3,9 @@
 use crate::export::{self, Format};
 use anyhow::Result;
 use clap::Args;
+use mercury_trace::Trace;
 use mercury_trace::geometry::Geometry;
 use mercury_trace::tensor::TensorKind;
-use mercury_trace::Trace;
 use polars::prelude::{Column, DataFrame};
 use std::io::Write;
 use std::path::PathBuf;
@@ -56,7 +56,10 @@ fn headline(trace: &Trace) -> Result<String> {
         if manifest.complete { "" } else { " (not complete)" }
     );
     if let (Some(first), Some(last)) = (steps.first(), steps.last()) {
-        text += &format!("training loss {:.3} at step {}, {:.3} at step {}\n", first.loss, first.step, last.loss, last.step);
+        text += &format!(
+            "training loss {:.3} at step {}, {:.3} at step {}\n",
+            first.loss, first.step, last.loss, last.step
+        );
     }
     if let Some(accuracy) = training.validation_accuracy {
         text += &format!("validation accuracy {:.1} %\n", 100.0 * accuracy);
@@ -94,10 +97,8 @@ fn shape(geometry: &Geometry) -> String {
     match geometry {
         Geometry::Conv2d(conv) => {
             let [[height, width], [kernel_height, kernel_width]] = [conv.input, conv.kernel];
-            let mut text = format!(
-                "{}x{height}x{width} * {}x{kernel_height}x{kernel_width}",
-                conv.in_channels, conv.out_channels
-            );
+            let mut text =
+                format!("{}x{height}x{width} * {}x{kernel_height}x{kernel_width}", conv.in_channels, conv.out_channels);
             if conv.stride != [1, 1] {
                 text += &format!(" /{}", conv.stride[0]);
             }

@@ -131,14 +131,14 @@ pub fn text(trace: &Trace, config: &Config, results: &[PassResult], out: &Path) 
     let seconds = |cycles: u64| cycles as f64 / (config.array.clock_mhz * 1e6);
     let [baseline, mercury] = Total::of(results).all_cycles();
     text += &format!(
-        "at {} MHz: {:.3} s baseline, {:.3} s MERCURY for the captured samples\n",
+        "at {} MHz: {:.3} s baseline, {:.3} s MERCURY for the captured steps\n",
         config.array.clock_mhz,
         seconds(baseline),
         seconds(mercury)
     );
     text += "\nHIT, MAU, MNU: shares of the vectors that are looked up, in forward and input-grad (weight-grad keeps the\n\
              outcomes of forward). Output error: |Y' - Y| / |Y|\n\
-             of the forward pass. Cycles: captured samples, all passes, without memory stalls.\n";
+             of the forward pass. Cycles: the captured steps, whole batches, all passes, without memory stalls.\n";
     text += &format!(
         "\nresults: {0}/layers.parquet, {0}/models.parquet, {0}/run.json\n  \
          python: import polars; polars.read_parquet(\"{0}/layers.parquet\")\n",

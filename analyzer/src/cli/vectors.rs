@@ -5,9 +5,7 @@ use crate::error::AnalyzerError;
 use crate::operand::LayerData;
 use crate::replay::Similarity;
 use anyhow::Result;
-use arrow::array::{
-    ArrayRef, Float32Builder, ListBuilder, RecordBatch, StringBuilder, UInt32Builder, UInt64Builder,
-};
+use arrow::array::{ArrayRef, Float32Builder, ListBuilder, RecordBatch, StringBuilder, UInt32Builder, UInt64Builder};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use clap::Args;
 use mercury_reuse::{Outcome, VectorView};

@@ -42,7 +42,9 @@ impl Exporter for Table {
                 (column.name().as_str(), align)
             })
             .collect();
-        let row = |index: usize| frame.columns().iter().map(|column| cell(&column.get(index).unwrap_or(AnyValue::Null))).collect();
+        let row = |index: usize| {
+            frame.columns().iter().map(|column| cell(&column.get(index).unwrap_or(AnyValue::Null))).collect()
+        };
         Ok(text_table(&columns, (0..frame.height()).map(row)).into_bytes())
     }
 }

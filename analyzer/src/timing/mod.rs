@@ -81,12 +81,12 @@ pub struct StreamWork {
 pub struct Work {
     /// The pass.
     pub pass: Pass,
-    /// The dense product, of all channels.
+    /// The dense product, of the whole batch and all channels.
     pub gemm: Gemm,
-    /// The streams that were captured.
+    /// The streams that were captured, each with the vectors of the whole batch.
     pub streams: Vec<StreamWork>,
-    /// How many streams the layer has: where only some channels were captured, the cycles of those
-    /// stand for the others in proportion.
+    /// How many streams there are: where only some were captured, the cycles of those stand for the
+    /// others in proportion.
     pub streams_in_all: u64,
     /// Signature length.
     pub bits: u64,
@@ -146,9 +146,14 @@ pub trait Dataflow: Sync {
         (compute, additions.saturating_sub(compute))
     }
 
+    /// Cycles of all `count` dense products.
+    fn product(&self, array: &Array, gemm: Gemm) -> u64 {
+        gemm.count * self.dense(array, gemm.m, gemm.k, gemm.n)
+    }
+
     /// Cycles of the baseline.
     fn baseline(&self, array: &Array, work: &Work) -> u64 {
-        work.gemm.count * self.dense(array, work.gemm.m, work.gemm.k, work.gemm.n)
+        self.product(array, work.gemm)
     }
 
     /// Cycles with reuse.

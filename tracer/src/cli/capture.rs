@@ -111,10 +111,11 @@ impl Capture {
             seed: self.seed,
         };
         let bar = progress_bar(self.steps, "training");
-        let steps = train::train(built.as_ref(), &mut optimizer, &data, device, settings, &wanted, &mut writer, |step| {
-            bar.set_message(format!("loss {:.3}, accuracy {:.0} %", step.loss, 100.0 * step.accuracy));
-            bar.inc(1);
-        })?;
+        let steps =
+            train::train(built.as_ref(), &mut optimizer, &data, device, settings, &wanted, &mut writer, |step| {
+                bar.set_message(format!("loss {:.3}, accuracy {:.0} %", step.loss, 100.0 * step.accuracy));
+                bar.inc(1);
+            })?;
         bar.finish_and_clear();
 
         let bar = progress_bar(validation as u64, "validating");
@@ -124,7 +125,8 @@ impl Capture {
         bar.finish_and_clear();
         let manifest = writer.finish(accuracy, &steps)?;
         let recent = &steps[steps.len().saturating_sub(20)..];
-        let mean = |of: fn(&mercury_trace::steps::Step) -> f64| recent.iter().map(of).sum::<f64>() / recent.len() as f64;
+        let mean =
+            |of: fn(&mercury_trace::steps::Step) -> f64| recent.iter().map(of).sum::<f64>() / recent.len() as f64;
         report(&self.out, &manifest, mean(|step| step.loss), mean(|step| step.accuracy))
     }
 

@@ -143,5 +143,5 @@ impl Dataset {
 
 /// Reads a file of a data set whole.
 fn read_file(path: &Path, dataset: &'static str) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|source| TracerError::MissingData { path: path.to_owned(), dataset, source })
+    std::fs::read(path).map_err(|error| TracerError::MissingData { path: path.to_owned(), dataset, error })
 }

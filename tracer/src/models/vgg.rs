@@ -38,11 +38,8 @@ fn vgg(root: &Path, blocks: &[&[i64]], mut channels: i64, classes: i64) -> Vgg {
     let fully_connected = |module: i64, inputs, outputs| {
         linear(&(root / "classifier" / module), &format!("classifier.{module}"), inputs, outputs)
     };
-    let classifier = [
-        fully_connected(0, channels * 7 * 7, 4096),
-        fully_connected(3, 4096, 4096),
-        fully_connected(6, 4096, classes),
-    ];
+    let classifier =
+        [fully_connected(0, channels * 7 * 7, 4096), fully_connected(3, 4096, 4096), fully_connected(6, 4096, classes)];
     Vgg { features, classifier }
 }
 

@@ -1,0 +1,55 @@
+# Everything is set up by the targets that need it: a fresh machine needs Rust, python3 (with pip and
+# venv), a C++ compiler and make.
+
+PYTHON ?= python3
+BIN := $(or $(CARGO_TARGET_DIR),target)/release
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mercury
+# One virtual environment for each state of the requirements, shared by all checkouts.
+VENV := $(CACHE)/notebooks-$(shell cksum < notebooks/requirements.txt | cut -d' ' -f1)
+TEST_TRACE := $(BIN)/mercury-test
+
+.PHONY: setup build demo test test-notebooks notebooks clean
+
+setup: ## libtorch (CPU) for the tracer
+	$(PYTHON) scripts/libtorch.py
+
+build: setup ## both binaries
+	# With the tests, so that these share every compiled dependency with `make test`.
+	cargo build --release --workspace --all-targets
+
+demo: build ## the main job on real data: train VGG-13, capture, replay, answer
+	$(PYTHON) data/fetch.py fashion-mnist
+	rm -rf demo
+	$(BIN)/mercury-tracer capture --model vgg13 --dataset fashion-mnist --out demo/trace \
+	  --steps 121 --every 60 --lr 0.02 --samples 8 --filters 32 --validation-samples 1000
+	$(BIN)/mercury-analyzer inspect demo/trace
+	@echo; echo "== whole patches on an output-stationary array"
+	$(BIN)/mercury-analyzer replay demo/trace --preset patch-os --out demo/results-patch-os
+	@echo; echo "== MERCURY: patches of one channel"
+	$(BIN)/mercury-analyzer replay demo/trace --preset mercury --out demo/results
+
+test: setup ## all tests
+	$(PYTHON) data/fetch.py fashion-mnist
+	cargo test --release --workspace
+	$(MAKE) test-notebooks
+
+test-notebooks: build $(VENV)/ready ## a real trace and its results open in pyarrow, polars, DuckDB and the notebooks
+	rm -rf $(TEST_TRACE) && mkdir -p $(TEST_TRACE)
+	$(BIN)/mercury-tracer capture --model vgg13 --dataset fashion-mnist --out $(TEST_TRACE)/trace \
+	  --steps 3 --every 2 --batch-size 8 --samples 2 --filters 8 --validation-samples 64
+	$(BIN)/mercury-analyzer replay $(TEST_TRACE)/trace --out $(TEST_TRACE)/results --format csv > /dev/null
+	$(VENV)/bin/jupytext --test --to ipynb notebooks/*.py
+	MERCURY_TRACE=$(abspath $(TEST_TRACE)/trace) MERCURY_RESULTS=$(abspath $(TEST_TRACE)/results) \
+	  $(VENV)/bin/python -m pytest -q --nbmake notebooks
+
+notebooks: $(VENV)/ready ## JupyterLab on the notebooks; run `make demo` first
+	$(VENV)/bin/jupyter lab notebooks
+
+$(VENV)/ready: notebooks/requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet -r notebooks/requirements.txt
+	touch $@
+
+clean: ## the demo's output and cargo's
+	rm -rf demo
+	cargo clean

@@ -1,0 +1,202 @@
+//! Output errors against dense results: operands with every HIT replaced by its representative are
+//! built explicitly and multiplied by the definition of each layer.
+
+mod common;
+
+use mercury_analyzer::accuracy::{self, SquaredError};
+use mercury_analyzer::config::Config;
+use mercury_analyzer::operand::LayerData;
+use mercury_analyzer::replay::Similarity;
+use mercury_reuse::config::{Granularity, Scope};
+use mercury_trace::Trace;
+use mercury_trace::geometry::{Geometry, Pass};
+use mercury_trace::manifest::Sampling;
+
+/// A dense matrix product by its definition: `[samples][streams..]` of vectors against the weights
+/// each element meets, found from tensor indices, not from the code under test.
+struct Dense<'a> {
+    data: &'a LayerData,
+    pass: Pass,
+}
+
+impl Dense<'_> {
+    /// The weight between an element (plane channel, kernel row, kernel column) and an output, or
+    /// none where they are not connected or the filter was not kept.
+    fn weight(&self, sample: usize, (channel, ky, kx): (usize, usize, usize), output: usize) -> Option<f64> {
+        let data = self.data;
+        let weight = data.weight.as_ref().unwrap();
+        let row_of = |filter: u32| data.filters.iter().position(|&kept| kept == filter);
+        let value = match (data.layer.geometry, self.pass) {
+            (Geometry::Conv2d(conv), pass) => {
+                let (channels, filters) = (conv.in_channels / conv.groups, conv.out_channels / conv.groups);
+                let (input, filter) = match pass {
+                    Pass::InputGrad => (output as u32, data.grad_channels[channel]),
+                    _ => (data.channels[channel], data.filters[output]),
+                };
+                if input / channels != filter / filters {
+                    return None;
+                }
+                let tap = ((input % channels) as usize * conv.kernel[0] as usize + ky) * conv.kernel[1] as usize + kx;
+                weight.row(row_of(filter)?)[tap]
+            }
+            (Geometry::Linear(_), Pass::InputGrad) => weight.row(row_of(kx as u32)?)[output],
+            (Geometry::Linear(_), _) => weight.row(output)[kx],
+            (Geometry::Attention(a), pass) => {
+                let (columns, inner) = (a.columns as usize, a.inner as usize);
+                let block = if pass == Pass::InputGrad { inner } else { columns };
+                if output / block != channel {
+                    return None;
+                }
+                let (column, element) =
+                    if pass == Pass::InputGrad { (kx, output % inner) } else { (output % columns, kx) };
+                weight.row((sample * a.heads as usize + channel) * columns + column)[element]
+            }
+        };
+        Some(f64::from(value))
+    }
+
+    fn error(&self, similarity: &Similarity, product: usize) -> SquaredError {
+        let (view, hitmap) = (&similarity.views[product], &similarity.hitmaps[product]);
+        let layout = view.layout();
+        let mut buffer = vec![0.0; view.max_length()];
+        let mut sum = SquaredError::default();
+        for sample in 0..layout.samples {
+            for position in 0..layout.positions {
+                for output in 0..self.data.outputs(self.pass) {
+                    let (mut exact, mut reused) = (0.0, 0.0);
+                    for stream in 0..layout.streams {
+                        let vector = (sample * layout.streams + stream) * layout.positions + position;
+                        let x = view.gather(sample, stream, position, &mut buffer).to_vec();
+                        let (s, t, p) = layout.locate(hitmap.representative(vector));
+                        let substitute = view.gather(s, t, p, &mut buffer).to_vec();
+                        for offset in 0..x.len() {
+                            let Some(weight) = self.weight(sample, view.element(stream, offset), output) else {
+                                continue;
+                            };
+                            exact += f64::from(x[offset]) * weight;
+                            reused += f64::from(substitute[offset]) * weight;
+                        }
+                    }
+                    sum += SquaredError { error: (reused - exact) * (reused - exact), exact: exact * exact };
+                }
+            }
+        }
+        sum
+    }
+
+    /// Of the weight gradient: for each element of each stream and each kept filter it meets.
+    fn gradient_error(&self, similarity: &Similarity) -> SquaredError {
+        let (view, hitmap) = (&similarity.views[0], &similarity.hitmaps[0]);
+        let (layout, data) = (view.layout(), self.data);
+        let mut sum = SquaredError::default();
+        let mut buffer = vec![0.0; view.max_length()];
+        let groups = if data.weights_change_with_sample() { layout.samples } else { 1 };
+        for (stream, separate) in (0..layout.streams).flat_map(|s| (0..groups).map(move |g| (s, g))) {
+            let samples = if groups > 1 { separate..separate + 1 } else { 0..layout.samples };
+            let outputs = match data.layer.geometry {
+                Geometry::Attention(a) => a.columns as usize,
+                _ => data.filters.len(),
+            };
+            for (offset, output) in (0..view.streams()[stream].length).flat_map(|o| (0..outputs).map(move |f| (o, f))) {
+                let (mut exact, mut reused) = (0.0, 0.0);
+                for (sample, position) in samples.clone().flat_map(|s| (0..layout.positions).map(move |p| (s, p))) {
+                    let (channel, _, _) = view.element(stream, offset);
+                    let Some(dy) = self.gradient(sample, channel, position, output) else { continue };
+                    let vector = (sample * layout.streams + stream) * layout.positions + position;
+                    let x = f64::from(view.gather(sample, stream, position, &mut buffer)[offset]);
+                    let (s, t, p) = layout.locate(hitmap.representative(vector));
+                    let substitute = f64::from(view.gather(s, t, p, &mut buffer)[offset]);
+                    exact += x * dy;
+                    reused += substitute * dy;
+                }
+                sum += SquaredError { error: (reused - exact) * (reused - exact), exact: exact * exact };
+            }
+        }
+        sum
+    }
+
+    fn gradient(&self, sample: usize, channel: usize, position: usize, output: usize) -> Option<f64> {
+        let data = self.data;
+        let dy = data.grad_output.as_ref().unwrap();
+        Some(f64::from(match data.layer.geometry {
+            Geometry::Conv2d(conv) => {
+                let filter = data.filters[output];
+                if data.channels[channel] / (conv.in_channels / conv.groups)
+                    != filter / (conv.out_channels / conv.groups)
+                {
+                    return None;
+                }
+                let plane = data.grad_channels.iter().position(|&kept| kept == filter)?;
+                dy.row(sample * data.grad_channels.len() + plane)[position]
+            }
+            Geometry::Linear(linear) => dy.row(sample * linear.rows as usize + position)[data.filters[output] as usize],
+            Geometry::Attention(a) => {
+                dy.row((sample * a.heads as usize + channel) * a.rows as usize + position)[output]
+            }
+        }))
+    }
+}
+
+fn close(found: SquaredError, expected: SquaredError) -> bool {
+    let near = |a: f64, b: f64| (a - b).abs() <= 1e-9 * b.abs().max(1e-12);
+    near(found.error, expected.error) && near(found.exact, expected.exact)
+}
+
+fn check(sampling: Sampling, config: &Config) -> u64 {
+    let dir = tempfile::tempdir().unwrap();
+    common::write_trace(dir.path(), sampling, common::value);
+    let trace = Trace::open(dir.path()).unwrap();
+    let step = &trace.manifest().captured[1];
+    let mut hits = 0;
+    for layer in trace.layers() {
+        let data = LayerData::read(&trace, step, layer).unwrap();
+        for pass in [Pass::Forward, Pass::InputGrad] {
+            let similarity = Similarity::of(&data, pass, config).unwrap();
+            let dense = Dense { data: &data, pass };
+            for product in 0..similarity.views.len() {
+                let (view, hitmap) = (&similarity.views[product], &similarity.hitmaps[product]);
+                hits += hitmap.counts().iter().map(|counts| counts.hit).sum::<u64>();
+                let found = accuracy::output_error(&data, pass, view, hitmap).unwrap();
+                let expected = dense.error(&similarity, product);
+                assert!(close(found, expected), "{} {pass}: {found:?}, dense {expected:?}", layer.name);
+            }
+            if pass == Pass::Forward {
+                let found =
+                    accuracy::weight_gradient_error(&data, &similarity.views[0], &similarity.hitmaps[0]).unwrap();
+                let expected = Dense { data: &data, pass: Pass::WeightGrad }.gradient_error(&similarity);
+                assert!(close(found, expected), "{} weight-grad: {found:?}, dense {expected:?}", layer.name);
+            }
+        }
+    }
+    hits
+}
+
+fn config(granularity: Granularity, bits: u32, scope: Scope) -> Config {
+    let mut config = Config::default();
+    config.rpq.granularity = granularity;
+    config.rpq.bits = bits;
+    config.mcache.scope = scope;
+    config
+}
+
+#[test]
+fn errors_equal_those_of_substituted_operands() {
+    for granularity in [Granularity::ChannelPatch, Granularity::Patch, Granularity::SubVector(5)] {
+        for scope in [Scope::Channel, Scope::Sample, Scope::Batch] {
+            let hits = check(Sampling::default(), &config(granularity, 4, scope));
+            assert!(hits > 100, "{granularity} {scope:?}: only {hits} hits, the test would say little");
+        }
+    }
+}
+
+#[test]
+fn errors_of_a_sampled_trace_are_those_of_what_was_kept() {
+    let kept = |layer: &str, kept: &[u32]| (layer.to_owned(), kept.to_vec());
+    let sampling = Sampling {
+        samples: Some(3),
+        channels: [kept("features.0", &[0, 2]), kept("features.3", &[1, 3])].into(),
+        grad_channels: [kept("features.3", &[0, 2, 5])].into(),
+        filters: [kept("features.0", &[1, 2]), kept("features.3", &[0, 5]), kept("classifier.0", &[3, 4, 6])].into(),
+    };
+    assert!(check(sampling, &config(Granularity::ChannelPatch, 4, Scope::Channel)) > 50);
+}

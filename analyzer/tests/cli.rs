@@ -1,0 +1,275 @@
+//! The command line as a stranger meets it: what it prints, what it writes, how it fails.
+
+mod common;
+
+use mercury_trace::manifest::Sampling;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use tempfile::TempDir;
+
+/// A folder with a trace in it; commands run there, so that paths in messages are short.
+struct Place {
+    dir: TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        common::write_trace(&dir.path().join("trace"), Sampling::default(), common::value);
+        Self { dir }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn run(&self, arguments: &str) -> Output {
+        let words = arguments.split_whitespace();
+        Command::new(env!("CARGO_BIN_EXE_mercury-analyzer")).args(words).current_dir(self.dir.path()).output().unwrap()
+    }
+
+    fn stdout(&self, arguments: &str) -> String {
+        let output = self.run(arguments);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// What a wrong call says; it must exit with 2, print nothing as data and not have panicked.
+    fn error(&self, arguments: &str) -> String {
+        let output = self.run(arguments);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments}: {stderr}");
+        assert!(output.stdout.is_empty(), "{arguments} printed data");
+        assert!(!stderr.contains("panicked"), "{stderr}");
+        stderr
+    }
+
+    fn tensor(&self) -> PathBuf {
+        self.path("trace/tensors/step=000010/layer=features.3/input.parquet")
+    }
+}
+
+fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut files: Vec<_> = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap()))
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn inspect_shows_what_a_trace_holds() {
+    let place = Place::new();
+    insta::assert_snapshot!("inspect_table", place.stdout("inspect trace"));
+    insta::assert_snapshot!("inspect_csv", place.stdout("inspect trace --format csv"));
+}
+
+#[test]
+fn replay_prints_a_table_and_the_same_rows_in_other_formats() {
+    let place = Place::new();
+    insta::assert_snapshot!("replay_table", place.stdout("replay trace --out results --rpq.bits 6"));
+    let csv = place.stdout("replay trace --out results2 --rpq.bits 6 --format csv");
+    insta::assert_snapshot!("replay_csv", csv);
+    let json = place.stdout("replay trace --out results3 --rpq.bits 6 --format json");
+    let rows: Vec<serde_json::Value> = serde_json::from_str(&json).unwrap();
+    assert_eq!(rows.len(), csv.lines().count() - 1);
+    insta::assert_snapshot!("run_json", fs::read_to_string(place.path("results/run.json")).unwrap());
+}
+
+#[test]
+fn output_stationary_arrays_replay_whole_patches() {
+    let place = Place::new();
+    insta::assert_snapshot!(place.stdout("replay trace --out results --preset patch-os --rpq.bits 6"));
+}
+
+#[test]
+fn results_are_the_same_bytes_whatever_the_threads() {
+    let place = Place::new();
+    for (threads, out) in [(1, "one"), (4, "four"), (4, "again")] {
+        place.stdout(&format!("replay trace --out {out} --threads {threads}"));
+    }
+    let one = files(&place.path("one"));
+    assert_eq!(
+        one.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
+        ["layers.parquet", "models.parquet", "run.json"]
+    );
+    assert_eq!(one, files(&place.path("four")));
+    assert_eq!(one, files(&place.path("again")));
+}
+
+#[test]
+fn passes_without_reuse_run_as_the_baseline() {
+    let place = Place::new();
+    let output = Command::new(env!("CARGO_BIN_EXE_mercury-analyzer"))
+        .args(["replay", "trace", "--out", "results", "--format", "json", "--reuse.passes", "[\"forward\"]"])
+        .current_dir(place.dir.path())
+        .output()
+        .unwrap();
+    let rows: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
+    for row in rows.iter().filter(|row| row["pass"] != "forward") {
+        assert_eq!(row["baseline_cycles"], row["mercury_cycles"]);
+        assert_eq!((&row["reuse"], &row["vectors"]), (&false.into(), &0.into()));
+    }
+}
+
+#[test]
+fn vectors_and_projection_write_parquet_that_fits_together() {
+    use arrow::array::AsArray;
+    use arrow::datatypes::{Float32Type, UInt64Type};
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+    let read = |path: PathBuf| {
+        let reader = ParquetRecordBatchReaderBuilder::try_new(fs::File::open(path).unwrap()).unwrap();
+        let batches: Vec<_> = reader.build().unwrap().map(Result::unwrap).collect();
+        arrow::compute::concat_batches(&batches[0].schema(), &batches).unwrap()
+    };
+    let place = Place::new();
+    place.stdout("vectors trace --layer features.0 --step 0 --rpq.bits 12 --out vectors.parquet");
+    place.stdout("projection --length 9 --bits 12 --out r.parquet");
+    let (vectors, r) = (read(place.path("vectors.parquet")), read(place.path("r.parquet")));
+    assert_eq!(vectors.num_rows(), 3 * 3 * 64);
+    let r = r.column_by_name("values").unwrap().as_fixed_size_list();
+    let values = vectors.column_by_name("values").unwrap().as_list::<i32>();
+    let signatures = vectors.column_by_name("signature").unwrap().as_primitive::<UInt64Type>();
+    let outcomes = vectors.column_by_name("outcome").unwrap().as_string::<i32>();
+    let representatives = vectors.column_by_name("representative").unwrap().as_primitive::<UInt64Type>();
+    let mut hits = 0;
+    for vector in 0..vectors.num_rows() {
+        let x = values.value(vector);
+        let signature = (0..12).fold(0u64, |signature, bit| {
+            let row = r.value(bit);
+            let pairs = x.as_primitive::<Float32Type>().values().iter().zip(row.as_primitive::<Float32Type>().values());
+            let dot = pairs.fold(0.0f32, |sum, (x, r)| x.mul_add(*r, sum));
+            signature | u64::from(dot > 0.0) << bit
+        });
+        assert_eq!(signatures.value(vector), signature);
+        let representative = representatives.value(vector) as usize;
+        if outcomes.value(vector) == "HIT" {
+            hits += 1;
+            assert!(representative < vector);
+            assert_eq!(signatures.value(representative), signature);
+        } else {
+            assert_eq!(representative, vector);
+        }
+    }
+    assert!(hits > 50, "{hits}");
+    place.stdout("vectors trace --layer features.3 --pass input-grad --limit 2 --out few.parquet");
+    assert_eq!(read(place.path("few.parquet")).num_rows(), 2 * 4);
+}
+
+#[test]
+fn cycles_times_a_topology() {
+    let place = Place::new();
+    fs::write(
+        place.path("net.csv"),
+        "Layer,H,W,FH,FW,C,F,S,\nConv1,227,227,11,11,3,96,4,\nConv5,15,15,3,3,384,256,1,\n",
+    )
+    .unwrap();
+    insta::assert_snapshot!(
+        "cycles_csv",
+        place.stdout("cycles --topology net.csv --array 12x14 --dataflow ws --format csv")
+    );
+    insta::assert_snapshot!("cycles_table", place.stdout("cycles --topology net.csv --dataflow os"));
+}
+
+#[test]
+fn wrong_flags_are_named() {
+    let place = Place::new();
+    let cases = [
+        "replay trace --out results --rpq.bits 0",
+        "replay trace --out results --rpq.bits 65",
+        "replay trace --out results --rpq.bits many",
+        "replay trace --out results --rpq.granularity sub-vector(0)",
+        "replay trace --out results --mcache.entries 1000",
+        "replay trace --out results --array.dataflow os",
+        "replay trace --out results --array.rows 0",
+        "replay trace --out results --array.clock_mhz -1",
+        "replay trace --out results --preset nonesuch",
+        "replay trace --out results --config nonesuch.toml",
+        "vectors trace --layer nonesuch --out v.parquet",
+        "vectors trace --layer features.0 --step 7 --out v.parquet",
+        "vectors trace --layer features.0 --out nonesuch/v.parquet",
+        "projection --length 0 --out r.parquet",
+        "projection --length 9 --bits 65 --out r.parquet",
+        "cycles --topology nonesuch.csv",
+        "inspect nonesuch",
+    ];
+    let report: Vec<String> = cases.iter().map(|case| format!("$ {case}\n{}", place.error(case))).collect();
+    insta::assert_snapshot!(report.join("\n"));
+    assert!(!place.path("results").exists() && !place.path("v.parquet").exists() && !place.path("r.parquet").exists());
+}
+
+#[test]
+fn a_wrong_configuration_file_is_named_with_its_line() {
+    let place = Place::new();
+    fs::write(place.path("c.toml"), "[rpq]\nbitz = 20\n").unwrap();
+    let unknown = place.error("replay trace --out results --config c.toml");
+    fs::write(place.path("c.toml"), "[rpq\nbits = 20\n").unwrap();
+    let broken = place.error("replay trace --out results --config c.toml");
+    insta::assert_snapshot!(format!("{unknown}\n{broken}"));
+}
+
+#[test]
+fn a_broken_trace_is_refused_and_nothing_is_left() {
+    let break_it: [(&str, &dyn Fn(&Place)); 7] = [
+        ("tensor file truncated", &|place| {
+            let bytes = fs::read(place.tensor()).unwrap();
+            fs::write(place.tensor(), &bytes[..bytes.len() / 2]).unwrap();
+        }),
+        ("tensor file of another layer", &|place| {
+            let other = place.path("trace/tensors/step=000010/layer=features.0/input.parquet");
+            fs::copy(other, place.tensor()).unwrap();
+        }),
+        ("tensor file missing", &|place| fs::remove_file(place.tensor()).unwrap()),
+        ("manifest of a newer schema", &|place| {
+            let path = place.path("trace/manifest.json");
+            let text = fs::read_to_string(&path).unwrap().replace("\"schema_version\": 1", "\"schema_version\": 99");
+            fs::write(path, text).unwrap();
+        }),
+        ("manifest is not JSON", &|place| fs::write(place.path("trace/manifest.json"), "{").unwrap()),
+        ("layers.parquet is a text", &|place| fs::write(place.path("trace/layers.parquet"), "layers").unwrap()),
+        ("a NaN among the values", &|place| {
+            fs::remove_dir_all(place.path("trace")).unwrap();
+            let nan = |i: usize, salt| if i == 300 && salt == 40 { f32::NAN } else { common::value(i, salt) };
+            common::write_trace(&place.path("trace"), Sampling::default(), nan);
+        }),
+    ];
+    let mut report = String::new();
+    for (what, change) in break_it {
+        let place = Place::new();
+        change(&place);
+        report += &format!("# {what}\n{}\n", place.error("replay trace --out results"));
+        let left: Vec<String> = files_in(place.dir.path());
+        assert_eq!(left, ["trace"], "{what}");
+    }
+    insta::assert_snapshot!(report);
+}
+
+fn files_in(dir: &Path) -> Vec<String> {
+    fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+#[test]
+fn an_output_that_cannot_be_written_is_refused_before_the_work() {
+    let place = Place::new();
+    fs::create_dir(place.path("full")).unwrap();
+    fs::write(place.path("full/precious.txt"), "mine").unwrap();
+    fs::write(place.path("file"), "mine too").unwrap();
+    let errors = [place.error("replay trace --out full"), place.error("replay trace --out file/results")];
+    insta::assert_snapshot!(errors.join("\n"));
+    assert_eq!(fs::read_to_string(place.path("full/precious.txt")).unwrap(), "mine");
+}
+
+#[test]
+fn vectors_that_span_channels_need_all_of_them() {
+    let place = Place::new();
+    fs::remove_dir_all(place.path("trace")).unwrap();
+    let kept = [("features.0".to_owned(), vec![0, 2])].into();
+    let sampling = Sampling { channels: kept, ..Default::default() };
+    common::write_trace(&place.path("trace"), sampling, common::value);
+    insta::assert_snapshot!(place.error("replay trace --out results --rpq.granularity patch"));
+    place.stdout("replay trace --out results");
+}

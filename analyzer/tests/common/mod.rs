@@ -1,0 +1,126 @@
+//! A small trace with every kind of layer, whose values follow a formula.
+
+use mercury_trace::TraceWriter;
+use mercury_trace::geometry::{Attention, Conv2d, Geometry, Linear};
+use mercury_trace::layers::Layer;
+use mercury_trace::manifest::{CapturedStep, Dataset, Manifest, Model, SCHEMA_VERSION, Sampling, Training};
+use mercury_trace::steps::Step;
+use mercury_trace::tensor::{TensorKind, TensorShape};
+use std::path::Path;
+
+/// Samples captured of each step.
+pub const SAMPLES: [u32; 3] = [1, 2, 5];
+
+/// A value that repeats often enough for hits, yet not everywhere.
+pub fn value(index: usize, salt: usize) -> f32 {
+    let block = (index / 5 * 31 + index % 3 + salt * 17) % 23;
+    if block < 6 { 0.0 } else { block as f32 / 4.0 - 3.0 }
+}
+
+pub fn layers() -> Vec<Layer> {
+    let conv = |in_channels, out_channels, input, stride, groups| {
+        Geometry::Conv2d(Conv2d {
+            in_channels,
+            out_channels,
+            input: [input; 2],
+            kernel: [3; 2],
+            stride: [stride; 2],
+            padding: [1; 2],
+            dilation: [1; 2],
+            groups,
+        })
+    };
+    let layer = |name: &str, geometry, input_grad| Layer { name: name.to_owned(), geometry, input_grad };
+    vec![
+        layer("features.0", conv(3, 4, 8, 1, 1), false),
+        layer("features.3", conv(4, 6, 8, 2, 2), true),
+        layer("attention.scores", Geometry::Attention(Attention { heads: 2, rows: 5, inner: 4, columns: 5 }), true),
+        layer("classifier.0", Geometry::Linear(Linear { rows: 1, in_features: 24, out_features: 7 }), true),
+    ]
+}
+
+fn manifest(sampling: Sampling) -> Manifest {
+    Manifest {
+        schema_version: SCHEMA_VERSION,
+        created_by: "a test".to_owned(),
+        model: Model { name: "small".to_owned(), parameters: 500, input: [3, 8, 8], classes: 7 },
+        dataset: Dataset { name: "formula".to_owned(), train_samples: 64, validation_samples: 0 },
+        seed: 1,
+        training: Training {
+            steps: 11,
+            batch_size: 8,
+            learning_rate: 0.1,
+            momentum: 0.9,
+            weight_decay: 0.0,
+            validation_accuracy: None,
+        },
+        versions: [("libtorch".to_owned(), "none".to_owned())].into(),
+        device: "cpu".to_owned(),
+        sampling,
+        captured: Vec::new(),
+        complete: false,
+    }
+}
+
+/// Writes the trace, steps 0 and 10 captured, with these channels kept and these values.
+pub fn write_trace(dir: &Path, sampling: Sampling, value: impl Fn(usize, usize) -> f32) {
+    let mut writer = TraceWriter::create(dir, manifest(sampling.clone()), layers()).unwrap();
+    let mut steps = Vec::new();
+    for number in 0..11u64 {
+        let captured = number % 10 == 0;
+        let loss = 2.0 / (number + 1) as f64;
+        steps.push(Step { step: number, epoch: 0, loss, accuracy: 0.5, learning_rate: 0.1, seconds: 0.25, captured });
+        if !captured {
+            continue;
+        }
+        let mut tensors = Vec::new();
+        for (index, layer) in layers().iter().enumerate() {
+            for (salt, kind) in [TensorKind::Input, TensorKind::GradOutput, TensorKind::Weight].into_iter().enumerate()
+            {
+                let shape = TensorShape::of(&layer.geometry, kind);
+                let keys = keys(layer, kind, &sampling);
+                let values: Vec<f32> =
+                    (0..keys.len() * shape.width).map(|i| value(i, 10 * index + 3 * number as usize + salt)).collect();
+                let rows = keys.iter().zip(values.chunks(shape.width));
+                tensors.push(writer.write_tensor(number, &layer.name, kind, rows).unwrap());
+            }
+        }
+        let dataset_indices = vec![3, 60, 12];
+        writer
+            .commit(CapturedStep { step: number, samples: SAMPLES.to_vec(), dataset_indices, tensors }, &steps)
+            .unwrap();
+    }
+    writer.finish(Some(0.75), &steps).unwrap();
+}
+
+fn keys(layer: &Layer, kind: TensorKind, sampling: &Sampling) -> Vec<Vec<u32>> {
+    let all = |count: u32| (0..count).collect::<Vec<u32>>();
+    let inner = match (layer.geometry, kind) {
+        (Geometry::Attention(a), TensorKind::Weight) => {
+            let pairs =
+                all(a.heads).into_iter().flat_map(|head| all(a.columns).into_iter().map(move |c| vec![head, c]));
+            pairs.collect()
+        }
+        (Geometry::Attention(a), _) => {
+            let pairs =
+                all(a.heads).into_iter().flat_map(|head| all(a.rows).into_iter().map(move |row| vec![head, row]));
+            pairs.collect()
+        }
+        (_, TensorKind::Weight) => {
+            let kept = sampling.filters.get(&layer.name).cloned().unwrap_or_else(|| all(layer.geometry.filters()));
+            return kept.into_iter().map(|filter| vec![filter]).collect();
+        }
+        (Geometry::Linear(linear), _) => all(linear.rows).into_iter().map(|row| vec![row]).collect::<Vec<_>>(),
+        (Geometry::Conv2d(conv), kind) => {
+            let (map, count) = if kind == TensorKind::Input {
+                (&sampling.channels, conv.in_channels)
+            } else {
+                (&sampling.grad_channels, conv.out_channels)
+            };
+            let kept = map.get(&layer.name).cloned().unwrap_or_else(|| all(count));
+            kept.into_iter().map(|channel| vec![channel]).collect()
+        }
+    };
+    let with_sample = |&sample: &u32| inner.iter().map(move |key| [vec![sample], key.clone()].concat());
+    SAMPLES.iter().flat_map(with_sample).collect()
+}

@@ -1,0 +1,96 @@
+#!/usr/bin/env -S python3 -P
+"""Reference for `tests/scalesim.rs`: the compute cycles that SCALE-Sim counts.
+
+    pip install scalesim==3.0.0 "numpy<2.4"
+    python3 -P scalesim.py alexnet_narrow.csv odd.csv gemm.csv > scalesim.csv
+
+`scalesim.csv` was made by scalesim 3.0.0 with numpy 2.3.5 on Python 3.11, in five minutes of one
+core; with numpy 2.4 this scalesim fails. -P keeps this file from hiding the package of its name.
+
+SCALE-Sim plays every cycle of the array and of its buffers, which full AlexNet would take hours
+for: `alexnet_narrow.csv` has AlexNet's layers (padded, since SCALE-Sim does not pad; ungrouped) with
+an eighth of the channels and filters. Memory is SCALE-Sim's stall-free mode.
+"""
+
+import argparse
+import csv
+import sys
+import tempfile
+from itertools import product
+from pathlib import Path
+
+from scalesim.scale_sim import scalesim
+
+DATAFLOWS = ["ws", "os", "is"]
+CONFIG = """\
+[general]
+run_name = run
+[run_presets]
+InterfaceBandwidth = CALC
+UseRamulatorTrace = False
+[architecture_presets]
+ArrayHeight = {rows}
+ArrayWidth = {columns}
+IfmapSramSzkB = 1024
+FilterSramSzkB = 1024
+OfmapSramSzkB = 1024
+IfmapOffset = 0
+FilterOffset = 10000000
+OfmapOffset = 20000000
+Dataflow = {dataflow}
+ReadRequestBuffer = 32
+WriteRequestBuffer = 32
+[layout]
+IfmapCustomLayout = False
+FilterCustomLayout = False
+IfmapSRAMBankBandwidth = 10
+IfmapSRAMBankNum = 10
+IfmapSRAMBankPort = 2
+FilterSRAMBankBandwidth = 10
+FilterSRAMBankNum = 10
+FilterSRAMBankPort = 2
+[sparsity]
+SparsitySupport = False
+"""
+
+
+def simulate(topology: Path, dataflow: str, rows: int, columns: int) -> list[tuple[str, int]]:
+    """Each layer's name and compute cycles."""
+    gemm = "filter" not in topology.read_text().splitlines()[0].lower()
+    with tempfile.TemporaryDirectory() as folder:
+        config, layout = Path(folder, "config.cfg"), Path(folder, "layout.csv")
+        config.write_text(CONFIG.format(rows=rows, columns=columns, dataflow=dataflow))
+        layout.write_text("no layer has a layout of its own,\n")
+        simulation = scalesim(
+            save_disk_space=True,  # No memory traces.
+            verbose=False,
+            config=str(config),
+            topology=str(topology),
+            layout=str(layout),
+            input_type_gemm=gemm,
+        )
+        simulation.run_scale(top_path=folder)
+        with open(Path(folder, "run", "COMPUTE_REPORT.csv"), newline="") as report:
+            layers = list(csv.DictReader(report, skipinitialspace=True))
+    if any(int(layer["Stall Cycles"]) for layer in layers):
+        raise SystemExit(f"{topology} stalls on {rows}x{columns}, {dataflow}: enlarge the buffers in CONFIG")
+    return list(zip(simulation.topo.get_layer_names(), (int(layer["Total Cycles"]) for layer in layers), strict=True))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("topologies", nargs="+", type=Path, metavar="TOPOLOGY", help="SCALE-Sim topology file")
+    parser.add_argument("--arrays", nargs="+", default=["12x14", "8x8", "32x16"], metavar="RxC")
+    arguments = parser.parse_args()
+
+    table = csv.writer(sys.stdout, lineterminator="\n")
+    table.writerow(["topology", "dataflow", "rows", "columns", "layer", "cycles"])
+    for topology, array, dataflow in product(arguments.topologies, arguments.arrays, DATAFLOWS):
+        rows, columns = map(int, array.split("x"))
+        for layer, cycles in simulate(topology, dataflow, rows, columns):
+            table.writerow([topology.stem, dataflow, rows, columns, layer, cycles])
+        print(topology, array, dataflow, "done", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""A trace and its results open in pyarrow, polars and DuckDB, and mean the same in each.
+
+`make test-notebooks` makes both and names them in MERCURY_TRACE and MERCURY_RESULTS.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+ROW_GROUP_BYTES = 128 << 20
+
+
+def directory(variable: str) -> Path:
+    path = os.environ.get(variable)
+    if not path:
+        pytest.fail(f"{variable} is not set; run `make test-notebooks`, or set it to a folder", pytrace=False)
+    if not Path(path).is_dir():
+        pytest.fail(f"{variable}: {path} is not a folder", pytrace=False)
+    return Path(path)
+
+
+@pytest.fixture(scope="module")
+def trace() -> Path:
+    return directory("MERCURY_TRACE")
+
+
+@pytest.fixture(scope="module")
+def results() -> Path:
+    return directory("MERCURY_RESULTS")
+
+
+@pytest.fixture(scope="module")
+def manifest(trace: Path) -> dict:
+    return json.loads((trace / "manifest.json").read_text())
+
+
+def duck(path: Path) -> pa.Table:
+    # The folders' names look like partitions, which would become columns of their own.
+    return duckdb.read_parquet(str(path), hive_partitioning=False).to_arrow_table()
+
+
+def rows(path: Path) -> list[dict]:
+    """The rows of a small table, the same in all three libraries."""
+    by_pyarrow = pq.ParquetFile(path).read().to_pylist()
+    assert pl.read_parquet(path).to_dicts() == by_pyarrow, f"{path}: polars and pyarrow differ"
+    assert duck(path).to_pylist() == by_pyarrow, f"{path}: DuckDB and pyarrow differ"
+    return by_pyarrow
+
+
+def tensors(trace: Path, manifest: dict) -> list[tuple[Path, int, dict]]:
+    """Path, step and the manifest's entry of every tensor file."""
+    return [
+        (trace / f"tensors/step={step:06}/layer={entry['layer']}/{entry['kind']}.parquet", step, entry)
+        for step, entries in ((captured["step"], captured["tensors"]) for captured in manifest["captured"])
+        for entry in entries
+    ]
+
+
+def bits(column: pa.ChunkedArray) -> np.ndarray:
+    """Bit patterns, so that -0 differs from 0 and a NaN equals itself."""
+    return column.combine_chunks().flatten().to_numpy().view(np.uint32)
+
+
+def test_manifest_lists_every_file(trace, manifest):
+    listed = {path: entry["bytes"] for path, _, entry in tensors(trace, manifest)}
+    found = {path: path.stat().st_size for path in (trace / "tensors").rglob("*.parquet")}
+    assert listed, "no step was captured"
+    assert listed == found
+
+
+def test_layers_and_steps(trace, manifest):
+    layers = rows(trace / "layers.parquet")
+    assert [layer["index"] for layer in layers] == list(range(len(layers)))
+    captured = manifest["captured"]
+    assert {entry["layer"] for step in captured for entry in step["tensors"]} <= {layer["name"] for layer in layers}
+
+    steps = rows(trace / "steps.parquet")
+    assert [step["step"] for step in steps if step["captured"]] == [step["step"] for step in captured]
+    if manifest["complete"]:
+        assert len(steps) == manifest["training"]["steps"]
+
+
+def test_tensors_hold_the_same_in_each_library(trace, manifest):
+    for path, _, entry in tensors(trace, manifest):
+        by_pyarrow = pq.ParquetFile(path).read()
+        by_polars = pl.read_parquet(path, hive_partitioning=False)
+        by_duckdb = duck(path)
+        *keys, values = by_pyarrow.column_names
+        assert values == "values" and keys, path
+        assert by_polars.columns == by_duckdb.column_names == by_pyarrow.column_names, path
+
+        width = entry["width"]
+        assert pa.types.is_fixed_size_list(by_pyarrow.schema.field(values).type), path
+        assert by_pyarrow.schema.field(values).type.list_size == width, path
+        assert by_polars.schema[values] == pl.Array(pl.Float32, width), path
+
+        expected = bits(by_pyarrow[values])
+        assert len(expected) == entry["rows"] * width, path
+        for table in (by_pyarrow, by_polars.to_arrow(), by_duckdb):
+            assert table.num_rows == entry["rows"], path
+            flat = table[values].combine_chunks().flatten()
+            assert flat.null_count == 0 and all(column.null_count == 0 for column in table.columns), path
+            assert np.array_equal(bits(table[values]), expected), path
+            for key in keys:
+                assert table[key].type == pa.uint32() and table[key].equals(by_pyarrow[key]), (path, key)
+
+
+def test_tensors_say_what_they_are(trace, manifest):
+    ops = {layer["name"]: layer["op"] for layer in rows(trace / "layers.parquet")}
+    for path, step, entry in tensors(trace, manifest):
+        expected = {
+            "mercury.schema_version": str(manifest["schema_version"]),
+            "mercury.step": str(step),
+            "mercury.layer": entry["layer"],
+            "mercury.kind": entry["kind"],
+            "mercury.op": ops[entry["layer"]],
+        }
+        by_pyarrow = {key.decode(): value.decode() for key, value in pq.read_metadata(path).metadata.items()}
+        pairs = duckdb.execute("SELECT key, value FROM parquet_kv_metadata(?)", [str(path)]).fetchall()
+        by_duckdb = {key.decode(): value.decode() for key, value in pairs}
+        for found in (by_pyarrow, pl.read_parquet_metadata(path), by_duckdb):
+            assert {key: value for key, value in found.items() if key.startswith("mercury.")} == expected, path
+
+
+def test_tensors_are_encoded_as_documented(trace, manifest):
+    for path, _, entry in tensors(trace, manifest):
+        metadata = pq.read_metadata(path)
+        for index in range(metadata.num_row_groups):
+            group = metadata.row_group(index)
+            column = group.column(group.num_columns - 1)
+            assert column.path_in_schema == "values.list.element", path
+            assert column.compression == "ZSTD", path
+            # RLE is that of the list's levels; a dictionary would show as PLAIN or RLE_DICTIONARY.
+            assert set(column.encodings) == {"BYTE_STREAM_SPLIT", "RLE"}, path
+            assert not column.has_dictionary_page, path
+            # A single row may be wider than the cap.
+            assert group.num_rows == 1 or group.num_rows * entry["width"] * 4 <= ROW_GROUP_BYTES, path
+
+
+def test_results_add_up(results):
+    layers, models = rows(results / "layers.parquet"), rows(results / "models.parquet")
+    assert layers and models
+    for row in layers + models:
+        assert row["hit"] + row["mau"] + row["mnu"] == row["vectors"], row
+        assert row["signature_cycles"] + row["compute_cycles"] + row["stall_cycles"] == row["mercury_cycles"], row
+        assert row["speed_up"] == row["baseline_cycles"] / row["mercury_cycles"], row
+        assert row["hit_rate"] == (row["hit"] / row["vectors"] if row["vectors"] else None), row
+
+    for model in models:
+        of_model = [row for row in layers if all(row[key] == model[key] for key in ("configuration", "step"))]
+        # The weight gradient keeps the forward pass's outcomes, so its vectors count once.
+        looked_up = [row for row in of_model if row["pass"] != "weight-grad"]
+        for name in ("vectors", "hit"):
+            assert model[name] == sum(row[name] for row in looked_up), (name, model)
+        for name in ("baseline_cycles", "mercury_cycles"):
+            assert model[name] == sum(row[name] for row in of_model), (name, model)

@@ -1,0 +1,102 @@
+//! R and signatures against an implementation of its own, `reference/projection.py`, and against
+//! the properties that the scheme rests on.
+
+use mercury_reuse::Projection;
+use proptest::prelude::*;
+
+/// A line of the reference; `index` and `element` are 0 where its kind has none.
+struct Line {
+    kind: &'static str,
+    projection: Projection,
+    index: usize,
+    element: usize,
+    expected: u64,
+}
+
+fn reference() -> Vec<Line> {
+    let lines = include_str!("reference/projection.csv").lines().skip(1);
+    let line = |text: &'static str| {
+        let [kind, seed, length, bits, index, element, hex] = text.split(',').collect::<Vec<_>>()[..] else {
+            panic!("seven columns: {text}");
+        };
+        let optional = |column: &str| if column.is_empty() { 0 } else { column.parse().unwrap() };
+        let (seed, length, bits) = (seed.parse().unwrap(), length.parse().unwrap(), bits.parse().unwrap());
+        Line {
+            kind,
+            projection: Projection::new(seed, length, bits),
+            index: optional(index),
+            element: optional(element),
+            expected: u64::from_str_radix(hex, 16).unwrap(),
+        }
+    };
+    lines.map(line).collect()
+}
+
+/// The reference's vectors, by the same formula.
+fn vector(number: usize, length: usize) -> Vec<f32> {
+    (0..length).map(|i| ((i * 37 + number * 11) % 19) as f32 / 4.0 - 9.0 / 4.0).collect()
+}
+
+/// A vector whose exact product with `row` is 0: the sign is left to how the sum is rounded, so it
+/// tells fused multiply-add from two roundings, and ascending from any other order.
+fn delicate(row: &[f32]) -> Vec<f32> {
+    let mut swapped = vec![0.0; row.len()];
+    for (to, from) in swapped.chunks_exact_mut(2).zip(row.chunks_exact(2)) {
+        to.copy_from_slice(&[from[1], -from[0]]);
+    }
+    swapped
+}
+
+/// Bit k of the signature of row k's own delicate vector.
+fn delicate_bits(projection: &Projection, signature: impl Fn(&[f32]) -> u64) -> u64 {
+    (0..projection.bits()).fold(0, |bits, bit| bits | (signature(&delicate(projection.row(bit))) & (1 << bit)))
+}
+
+/// Equality, no tolerance: the reference takes its logarithm, sine and cosine from the C library and
+/// R takes them from the libm crate, but after rounding to f32 every entry is the same.
+#[test]
+fn equals_the_reference() {
+    let lines = reference();
+    assert!(lines.len() > 80, "{} lines", lines.len());
+    for Line { kind, projection, index, element, expected } in lines {
+        let bits = |value: &f32| u64::from(value.to_bits());
+        let entries = (0..projection.bits()).flat_map(|bit| projection.row(bit));
+        let found = match kind {
+            "entry" => bits(&projection.row(index as u32)[element]),
+            "checksum" => entries.fold(0u64, |sum, value| sum.wrapping_mul(31).wrapping_add(bits(value))),
+            "signature" => projection.signature(&vector(index, projection.length())),
+            "delicate" => delicate_bits(&projection, |vector| projection.signature(vector)),
+            other => panic!("unknown kind {other}"),
+        };
+        let case = (projection.length(), projection.bits(), index, element);
+        assert_eq!(found, expected, "{kind} of (length, bits, index, element) {case:?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_kernel_is_the_scalar_loop(
+        seed: u64,
+        bits in 1u32..=64,
+        vector in prop::collection::vec(-1e3f32..1e3, 1..=80),
+    ) {
+        let projection = Projection::new(seed, vector.len(), bits);
+        prop_assert_eq!(projection.signature(&vector), projection.signature_scalar(&vector));
+        // Random vectors hardly ever come close enough to 0 for the rounding to matter.
+        let [kernel, scalar] = [
+            delicate_bits(&projection, |vector| projection.signature(vector)),
+            delicate_bits(&projection, |vector| projection.signature_scalar(vector)),
+        ];
+        prop_assert_eq!(kernel, scalar);
+    }
+
+    #[test]
+    fn a_shorter_signature_is_the_low_bits_of_the_longest(
+        seed: u64,
+        bits in 1u32..=64,
+        vector in prop::collection::vec(-1e3f32..1e3, 1..=80),
+    ) {
+        let [short, long] = [bits, 64].map(|bits| Projection::new(seed, vector.len(), bits).signature(&vector));
+        prop_assert_eq!(short, long & (u64::MAX >> (64 - bits)));
+    }
+}

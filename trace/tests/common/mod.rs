@@ -1,0 +1,131 @@
+//! A small valid trace for the tests to read, and to break.
+
+use mercury_trace::TraceWriter;
+use mercury_trace::geometry::{Attention, Conv2d, Geometry, Linear};
+use mercury_trace::layers::Layer;
+use mercury_trace::manifest::{CapturedStep, Dataset, Manifest, Model, SCHEMA_VERSION, Sampling, Training};
+use mercury_trace::steps::Step;
+use mercury_trace::tensor::{TensorKind, TensorShape};
+use std::collections::BTreeMap;
+
+/// All tensors of a layer.
+pub const KINDS: [TensorKind; 3] = [TensorKind::Input, TensorKind::GradOutput, TensorKind::Weight];
+
+/// The convolution of [`layers`].
+pub const CONV: &str = "features.0";
+
+/// The linear layer of [`layers`].
+pub const FC: &str = "fc";
+
+/// The attention product of [`layers`].
+pub const ATTENTION: &str = "attention.qk";
+
+/// The captured steps of [`small`].
+pub const CAPTURED: [u64; 2] = [0, 5];
+
+/// A layer of each operation.
+pub fn layers() -> Vec<Layer> {
+    let conv = Conv2d {
+        in_channels: 4,
+        out_channels: 6,
+        input: [5, 4],
+        kernel: [3, 2],
+        stride: [2, 1],
+        padding: [1, 0],
+        dilation: [1, 2],
+        groups: 2,
+    };
+    let geometries = [
+        (CONV, Geometry::Conv2d(conv)),
+        (FC, Geometry::Linear(Linear { rows: 2, in_features: 7, out_features: 3 })),
+        (ATTENTION, Geometry::Attention(Attention { heads: 2, rows: 3, inner: 4, columns: 5 })),
+    ];
+    geometries.map(|(name, geometry)| Layer { name: name.to_owned(), geometry, input_grad: name != CONV }).to_vec()
+}
+
+/// Of the convolution, two channels of X, two of dY and three filters are kept; of the rest, all.
+pub fn sampling() -> Sampling {
+    let kept = |indices: &[u32]| BTreeMap::from([(CONV.to_owned(), indices.to_vec())]);
+    Sampling { samples: Some(2), channels: kept(&[1, 3]), grad_channels: kept(&[0, 5]), filters: kept(&[0, 2, 4]) }
+}
+
+/// A manifest with no step captured yet.
+pub fn manifest(batch_size: u32, sampling: Sampling) -> Manifest {
+    Manifest {
+        schema_version: SCHEMA_VERSION,
+        created_by: "the tests".into(),
+        model: Model { name: "tiny".into(), parameters: 63, input: [4, 5, 4], classes: 3 },
+        dataset: Dataset { name: "none".into(), train_samples: 100, validation_samples: 10 },
+        seed: 7,
+        training: Training {
+            steps: 6,
+            batch_size,
+            learning_rate: 0.05,
+            momentum: 0.9,
+            weight_decay: 5e-4,
+            validation_accuracy: None,
+        },
+        versions: BTreeMap::from([("libtorch".to_owned(), "2.13.0".to_owned())]),
+        device: "cpu".into(),
+        sampling,
+        captured: vec![],
+        complete: false,
+    }
+}
+
+/// A step of a training that goes well.
+pub fn step(step: u64) -> Step {
+    let loss = 2.3 / (step + 1) as f64;
+    let captured = CAPTURED.contains(&step);
+    Step { step, epoch: step / 4, loss, accuracy: 1.0 - loss / 2.5, learning_rate: 0.05, seconds: 0.01, captured }
+}
+
+/// The keys of every row that a tensor has, written down apart from the crate's own account of them.
+pub fn keys(layer: &Layer, kind: TensorKind, samples: &[u32], sampling: &Sampling) -> Vec<Vec<u32>> {
+    let kept = |map: &BTreeMap<String, Vec<u32>>, all: u32| {
+        map.get(&layer.name).cloned().unwrap_or_else(|| (0..all).collect::<Vec<u32>>())
+    };
+    let filters = || kept(&sampling.filters, layer.geometry.filters());
+    let columns: Vec<Vec<u32>> = match (&layer.geometry, kind) {
+        (Geometry::Conv2d(conv), TensorKind::Input) => {
+            vec![samples.to_vec(), kept(&sampling.channels, conv.in_channels)]
+        }
+        (Geometry::Conv2d(conv), TensorKind::GradOutput) => {
+            vec![samples.to_vec(), kept(&sampling.grad_channels, conv.out_channels)]
+        }
+        (Geometry::Conv2d(_) | Geometry::Linear(_), TensorKind::Weight) => vec![filters()],
+        (Geometry::Linear(linear), _) => vec![samples.to_vec(), (0..linear.rows).collect()],
+        (Geometry::Attention(attention), kind) => {
+            let rows = if kind == TensorKind::Weight { attention.columns } else { attention.rows };
+            vec![samples.to_vec(), (0..attention.heads).collect(), (0..rows).collect()]
+        }
+    };
+    columns.iter().fold(vec![vec![]], |outer, column| {
+        outer.iter().flat_map(|row| column.iter().map(move |&key| [row.as_slice(), &[key]].concat())).collect()
+    })
+}
+
+/// A trace of [`layers`] in a folder of its own: six steps, of which [`CAPTURED`] are captured.
+pub fn small() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let (layers, sampling) = (layers(), sampling());
+    let mut writer = TraceWriter::create(dir.path(), manifest(4, sampling.clone()), layers.clone()).unwrap();
+    let steps: Vec<Step> = (0..6).map(step).collect();
+    for number in CAPTURED {
+        let samples = vec![1, 3];
+        let mut tensors = Vec::new();
+        for layer in &layers {
+            for kind in KINDS {
+                let keys = keys(layer, kind, &samples, &sampling);
+                let width = TensorShape::of(&layer.geometry, kind).width;
+                let values: Vec<f32> = (0..keys.len() * width).map(|i| (i as f32).sin() + number as f32).collect();
+                let rows = keys.iter().zip(values.chunks(width));
+                tensors.push(writer.write_tensor(number, &layer.name, kind, rows).unwrap());
+            }
+        }
+        let captured = CapturedStep { step: number, samples, dataset_indices: vec![42, 17], tensors };
+        writer.commit(captured, &steps[..=number as usize]).unwrap();
+    }
+    writer.finish(Some(0.5), &steps).unwrap();
+    dir
+}

@@ -1,0 +1,402 @@
+//! What is written is what is read, bit for bit.
+
+mod common;
+
+use common::{KINDS, keys, manifest, small, step};
+use mercury_trace::geometry::{Attention, Conv2d, Geometry, Linear, MAX_DIMENSION};
+use mercury_trace::layers::{self, Layer};
+use mercury_trace::manifest::{CapturedStep, Dataset, Manifest, Model, SCHEMA_VERSION, Sampling, Training};
+use mercury_trace::steps::{self, Step};
+use mercury_trace::tensor::{ROW_GROUP_BYTES, TensorKind, TensorShape};
+use mercury_trace::{Trace, TraceWriter};
+use parquet::basic::{Compression, Encoding};
+use parquet::file::reader::FileReader;
+use parquet::file::serialized_reader::SerializedFileReader;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::subsequence;
+use std::collections::BTreeMap;
+use std::fs::File;
+
+/// A finite number for each seed and index: any bits, and often one of the awkward kinds.
+fn value(seed: u64, index: u64) -> f32 {
+    const AWKWARD: [u32; 8] = [
+        0x0000_0000, // 0
+        0x8000_0000, // -0
+        0x0000_0001, // the smallest denormal
+        0x807f_ffff, // the largest denormal, negative
+        0x0080_0000, // the smallest normal
+        0x7f7f_ffff, // the largest
+        0xff7f_ffff, // the largest, negative
+        0x3f80_0001, // just above 1
+    ];
+    // SplitMix64.
+    let mut bits = seed.wrapping_add(index.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^= bits >> 31;
+    let value = f32::from_bits((bits >> 32) as u32);
+    if !bits.is_multiple_of(3) && value.is_finite() { value } else { f32::from_bits(AWKWARD[(bits >> 8) as usize % 8]) }
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+/// One axis of a convolution: input, kernel, stride, padding and dilation, not always reaching as
+/// far as the padding allows.
+fn axis(extra: u32) -> impl Strategy<Value = [u32; 5]> {
+    (0..extra, 1..5u32, 1..5u32, 0..4u32, 1..4u32).prop_map(|(extra, kernel, stride, padding, dilation)| {
+        let reach = dilation * (kernel - 1) + 1;
+        [reach.saturating_sub(2 * padding).max(1) + extra, kernel, stride, padding, dilation]
+    })
+}
+
+fn geometry(size: u32) -> impl Strategy<Value = Geometry> {
+    let channels = (1..4u32, 1..size, 1..size);
+    let conv = (axis(size), axis(size), channels).prop_map(|(y, x, (groups, inputs, outputs))| {
+        let [input, kernel, stride, padding, dilation] = [0, 1, 2, 3, 4].map(|i| [y[i], x[i]]);
+        let (in_channels, out_channels) = (groups * inputs, groups * outputs);
+        Geometry::Conv2d(Conv2d { in_channels, out_channels, input, kernel, stride, padding, dilation, groups })
+    });
+    let linear = (1..size, 1..4 * size, 1..4 * size)
+        .prop_map(|(rows, in_features, out_features)| Geometry::Linear(Linear { rows, in_features, out_features }));
+    let attention = (1..4u32, 1..size, 1..size, 1..size)
+        .prop_map(|(heads, rows, inner, columns)| Geometry::Attention(Attention { heads, rows, inner, columns }));
+    prop_oneof![2 => conv, 1 => linear, 1 => attention]
+}
+
+/// Layers of unlike names.
+fn model(size: u32, layers: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Layer>> {
+    let names = ["fc", "features.0", "features.10", "FC", "_", "block-1.conv2.qkv", "7"];
+    let names = Just(names.to_vec()).prop_shuffle();
+    (names, vec((geometry(size), any::<bool>()), layers)).prop_map(|(names, layers)| {
+        let layer = |(name, (geometry, input_grad)): (&str, _)| Layer { name: name.to_owned(), geometry, input_grad };
+        names.into_iter().zip(layers).map(layer).collect()
+    })
+}
+
+/// None (everything is kept) or some of `0..all`.
+fn some_of(all: u32) -> impl Strategy<Value = Option<Vec<u32>>> {
+    proptest::option::of(subsequence((0..all).collect::<Vec<u32>>(), 1..=all as usize))
+}
+
+/// For each layer the kept channels, output channels and filters, where the operation can be sampled so.
+fn sampling(layers: &[Layer]) -> impl Strategy<Value = Sampling> + use<> {
+    let names: Vec<String> = layers.iter().map(|layer| layer.name.clone()).collect();
+    let choices: Vec<_> = layers
+        .iter()
+        .map(|layer| {
+            let (inputs, filters) = (layer.geometry.inputs(), layer.geometry.filters());
+            let planes = matches!(layer.geometry, Geometry::Conv2d(_));
+            let weights = !matches!(layer.geometry, Geometry::Attention(_));
+            (some_of(inputs), some_of(filters), some_of(filters))
+                .prop_map(move |(x, dy, w)| [x.filter(|_| planes), dy.filter(|_| planes), w.filter(|_| weights)])
+        })
+        .collect();
+    choices.prop_map(move |choices| {
+        let map = |which: usize| -> BTreeMap<String, Vec<u32>> {
+            let named = names.iter().zip(&choices);
+            named.filter_map(|(name, kept)| Some((name.clone(), kept[which].clone()?))).collect()
+        };
+        Sampling { samples: None, channels: map(0), grad_channels: map(1), filters: map(2) }
+    })
+}
+
+/// A finite `f64` of any kind.
+fn finite() -> impl Strategy<Value = f64> {
+    use proptest::num::f64::{NEGATIVE, NORMAL, POSITIVE, SUBNORMAL, ZERO};
+    POSITIVE | NEGATIVE | NORMAL | SUBNORMAL | ZERO
+}
+
+fn any_manifest(batch_size: u32, sampling: Sampling) -> impl Strategy<Value = Manifest> {
+    let text = || ".{0,12}";
+    let texts = (text(), text(), text(), text(), proptest::collection::btree_map(text(), text(), 0..3));
+    let counts = (any::<[u64; 5]>(), any::<[u32; 4]>());
+    let rates = ([finite(), finite(), finite()], proptest::option::of(0..=batch_size));
+    (texts, counts, rates).prop_map(
+        move |((created_by, model, dataset, device, versions), counts, (rates, samples))| {
+            let ([parameters, train_samples, validation_samples, seed, steps], [channels, rows, columns, classes]) =
+                counts;
+            let [learning_rate, momentum, weight_decay] = rates;
+            let sampling = Sampling { samples, ..sampling.clone() };
+            Manifest {
+                schema_version: SCHEMA_VERSION,
+                created_by,
+                model: Model { name: model, parameters, input: [channels, rows, columns], classes },
+                dataset: Dataset { name: dataset, train_samples, validation_samples },
+                seed,
+                training: Training {
+                    steps,
+                    batch_size,
+                    learning_rate,
+                    momentum,
+                    weight_decay,
+                    validation_accuracy: None,
+                },
+                versions,
+                device,
+                sampling,
+                captured: vec![],
+                complete: false,
+            }
+        },
+    )
+}
+
+fn any_steps() -> impl Strategy<Value = Vec<Step>> {
+    use proptest::num::f64::ANY;
+    let step = (any::<[u64; 2]>(), [ANY, ANY, ANY, ANY], any::<bool>()).prop_map(
+        |([step, epoch], [loss, accuracy, learning_rate, seconds], captured)| Step {
+            step,
+            epoch,
+            loss,
+            accuracy,
+            learning_rate,
+            seconds,
+            captured,
+        },
+    );
+    vec(step, 0..20)
+}
+
+/// Steps with the bits of their numbers: a diverged training's loss is NaN, and stays it.
+fn step_bits(steps: &[Step]) -> Vec<([u64; 6], bool)> {
+    let floats = |step: &Step| [step.loss, step.accuracy, step.learning_rate, step.seconds].map(f64::to_bits);
+    steps.iter().map(|s| ([&[s.step, s.epoch], &floats(s)[..]].concat().try_into().unwrap(), s.captured)).collect()
+}
+
+/// Everything that a trace is made from; values follow from the seed.
+#[derive(Debug, Clone)]
+struct Plan {
+    layers: Vec<Layer>,
+    manifest: Manifest,
+    /// Number, samples, and whether each kind of each layer's tensors is written.
+    captured: Vec<(u64, Vec<u32>, Vec<[bool; 3]>)>,
+    steps: Vec<Step>,
+    validation_accuracy: Option<f64>,
+    seed: u64,
+}
+
+fn plan() -> impl Strategy<Value = Plan> {
+    let layers = model(7, 1..4);
+    (layers, 1..6u32).prop_flat_map(|(layers, batch_size)| {
+        let batch: Vec<u32> = (0..batch_size).collect();
+        let tensors = vec(any::<[bool; 3]>(), layers.len());
+        let step = (1..1_000_000_000u64, subsequence(batch, 1..=batch_size as usize), tensors);
+        let manifest = sampling(&layers).prop_flat_map(move |sampling| any_manifest(batch_size, sampling));
+        let ends = (any_steps(), proptest::option::of(finite()), any::<u64>());
+        (Just(layers), manifest, vec(step, 1..4), ends).prop_map(|(layers, manifest, mut captured, ends)| {
+            let (steps, validation_accuracy, seed) = ends;
+            captured[0].0 -= 1;
+            for i in 1..captured.len() {
+                captured[i].0 += captured[i - 1].0;
+            }
+            Plan { layers, manifest, captured, steps, validation_accuracy, seed }
+        })
+    })
+}
+
+/// The rows of one tensor; no two tensors of a plan are alike.
+fn rows(plan: &Plan, step: usize, layer: usize, kind: TensorKind) -> Vec<(Vec<u32>, Vec<f32>)> {
+    let width = TensorShape::of(&plan.layers[layer].geometry, kind).width as u64;
+    let seed = plan.seed.wrapping_add((step * 100 + layer * 10 + kind as usize) as u64);
+    let keys = keys(&plan.layers[layer], kind, &plan.captured[step].1, &plan.manifest.sampling);
+    let row = |(row, keys)| (keys, (row * width..(row + 1) * width).map(|index| value(seed, index)).collect());
+    (0u64..).zip(keys).map(row).collect()
+}
+
+fn write(plan: &Plan, dir: &std::path::Path) -> Manifest {
+    let mut writer = TraceWriter::create(dir, plan.manifest.clone(), plan.layers.clone()).unwrap();
+    for (index, (step, samples, wanted)) in plan.captured.iter().enumerate() {
+        let mut tensors = Vec::new();
+        for (layer, wanted) in wanted.iter().enumerate() {
+            for kind in KINDS.into_iter().filter(|&kind| wanted[kind as usize]) {
+                let rows = rows(plan, index, layer, kind);
+                let rows = rows.iter().map(|(keys, values)| (keys, values.as_slice()));
+                tensors.push(writer.write_tensor(*step, &plan.layers[layer].name, kind, rows).unwrap());
+            }
+        }
+        let dataset_indices = samples.iter().map(|&sample| u64::MAX - u64::from(sample)).collect();
+        let captured = CapturedStep { step: *step, samples: samples.clone(), dataset_indices, tensors };
+        writer.commit(captured, &[]).unwrap();
+        assert_eq!(Trace::open(dir).unwrap().manifest(), writer.manifest(), "readable after every commit");
+    }
+    writer.finish(plan.validation_accuracy, &plan.steps).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_written_is_what_is_read(plan in plan()) {
+        let dir = tempfile::tempdir().unwrap();
+        let manifest = write(&plan, dir.path());
+        let trace = Trace::open(dir.path()).unwrap();
+        prop_assert_eq!(trace.manifest(), &manifest);
+        let expected = Manifest {
+            captured: manifest.captured.clone(),
+            complete: true,
+            training: Training { validation_accuracy: plan.validation_accuracy, ..plan.manifest.training.clone() },
+            ..plan.manifest.clone()
+        };
+        prop_assert_eq!(&manifest, &expected);
+        prop_assert_eq!(trace.layers(), &plan.layers);
+        prop_assert_eq!(step_bits(&trace.steps().unwrap()), step_bits(&plan.steps));
+
+        prop_assert_eq!(manifest.captured.len(), plan.captured.len());
+        for (index, (step, plan_step)) in manifest.captured.iter().zip(&plan.captured).enumerate() {
+            prop_assert_eq!((step.step, &step.samples), (plan_step.0, &plan_step.1));
+            for (number, layer) in trace.layers().iter().enumerate() {
+                for kind in KINDS {
+                    if !plan_step.2[number][kind as usize] {
+                        prop_assert_eq!(trace.file(step, &layer.name, kind), None);
+                        let error = trace.tensor(step, layer, kind).unwrap_err().to_string();
+                        prop_assert!(error.contains("was not captured"), "{}", error);
+                        continue;
+                    }
+                    let expected = rows(&plan, index, number, kind);
+                    let file = trace.file(step, &layer.name, kind).unwrap();
+                    let size = std::fs::metadata(trace.path(step, &layer.name, kind)).unwrap().len();
+                    prop_assert_eq!((file.rows, file.bytes), (expected.len() as u64, size));
+
+                    let tensor = trace.tensor(step, layer, kind).unwrap();
+                    prop_assert_eq!(tensor.rows(), expected.len());
+                    for (row, (keys, values)) in expected.iter().enumerate() {
+                        let found: Vec<u32> = tensor.keys.iter().map(|column| column[row]).collect();
+                        prop_assert_eq!(&found, keys);
+                        prop_assert_eq!(bits(tensor.row(row)), bits(values));
+                    }
+                    let kept: Vec<u32> = match (&layer.geometry, kind) {
+                        (Geometry::Conv2d(_) | Geometry::Linear(_), TensorKind::Weight) => tensor.distinct(0),
+                        (Geometry::Conv2d(_), _) => tensor.distinct(1),
+                        _ => trace.kept(layer, kind),
+                    };
+                    prop_assert_eq!(trace.kept(layer, kind), kept);
+
+                    let streamed: Vec<_> = trace.reader(step, layer, kind).unwrap().map(Result::unwrap).collect();
+                    let values: Vec<f32> = streamed.iter().flat_map(|part| part.values.iter().copied()).collect();
+                    prop_assert_eq!(bits(&values), bits(&tensor.values));
+                    for (key, column) in tensor.keys.iter().enumerate() {
+                        let parts: Vec<u32> = streamed.iter().flat_map(|part| part.keys[key].iter().copied()).collect();
+                        prop_assert_eq!(&parts, column);
+                    }
+                }
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn layers_come_back_in_order(layers in model(1000, 0..7)) {
+        let dir = tempfile::tempdir().unwrap();
+        layers::write(dir.path(), &layers).unwrap();
+        prop_assert_eq!(layers::read(dir.path()).unwrap(), layers);
+    }
+}
+
+#[test]
+fn the_largest_dimensions_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let layer = |(name, geometry): (&str, _)| Layer { name: name.to_owned(), geometry, input_grad: true };
+    let conv = Conv2d {
+        in_channels: 1,
+        out_channels: MAX_DIMENSION,
+        input: [MAX_DIMENSION, 1],
+        kernel: [1, 1],
+        stride: [MAX_DIMENSION, 1],
+        padding: [0, 0],
+        dilation: [MAX_DIMENSION, 1],
+        groups: 1,
+    };
+    let linear = Linear { rows: MAX_DIMENSION, in_features: 1, out_features: MAX_DIMENSION };
+    let attention = Attention { heads: 1, rows: 1, inner: MAX_DIMENSION, columns: MAX_DIMENSION };
+    let geometries = [Geometry::Conv2d(conv), Geometry::Linear(linear), Geometry::Attention(attention)];
+    let layers: Vec<Layer> = ["a", "b", "c"].into_iter().zip(geometries).map(layer).collect();
+    layers::write(dir.path(), &layers).unwrap();
+    assert_eq!(layers::read(dir.path()).unwrap(), layers);
+}
+
+#[test]
+fn steps_are_replaced_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    for count in [5, 2, 0] {
+        let written: Vec<Step> = (0..count).map(step).collect();
+        steps::write(dir.path(), &written).unwrap();
+        assert_eq!(steps::read(dir.path()).unwrap(), written);
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_file_says_what_it_holds() {
+    let dir = small();
+    let trace = Trace::open(dir.path()).unwrap();
+    let captured = &trace.manifest().captured[1];
+    let path = trace.path(captured, common::CONV, TensorKind::GradOutput);
+    assert_eq!(path, dir.path().join("tensors/step=000005/layer=features.0/grad_output.parquet"));
+    let file = SerializedFileReader::new(File::open(path).unwrap()).unwrap();
+    let metadata = file.metadata().file_metadata();
+    let pairs = metadata.key_value_metadata().unwrap().iter().map(|pair| (pair.key.as_str(), pair.value.as_deref()));
+    let mercury: BTreeMap<&str, Option<&str>> = pairs.filter(|(key, _)| key.starts_with("mercury.")).collect();
+    let expected = [
+        ("mercury.kind", Some("grad_output")),
+        ("mercury.layer", Some("features.0")),
+        ("mercury.op", Some("conv2d")),
+        ("mercury.schema_version", Some("1")),
+        ("mercury.step", Some("5")),
+    ];
+    assert_eq!(mercury, BTreeMap::from(expected));
+    let values = file.metadata().row_group(0).column(2);
+    assert_eq!(values.column_path().string(), "values.list.element");
+    assert!(values.encodings().any(|encoding| encoding == Encoding::BYTE_STREAM_SPLIT));
+    assert!(values.dictionary_page_offset().is_none());
+    assert!(matches!(values.compression(), Compression::ZSTD(_)));
+}
+
+/// Wide rows, as of VGG's first fully connected layer: Parquet caps row groups by rows, and a
+/// million such rows would be 100 GB in one.
+#[test]
+fn large_tensors_are_cut_into_row_groups_and_batches() {
+    const WIDTH: usize = 25_088;
+    const ROWS: usize = 1_500;
+    let geometry = Geometry::Linear(Linear { rows: 1, in_features: WIDTH as u32, out_features: 1 });
+    let layers = vec![Layer { name: "classifier.0".into(), geometry, input_grad: true }];
+    let samples: Vec<u32> = (0..ROWS as u32).collect();
+    // Row `i` is the `WIDTH` values from the `i`th on.
+    let values: Vec<f32> = (0..(WIDTH + ROWS) as u64).map(|index| value(3, index)).collect();
+    let row = |i: usize| &values[i..i + WIDTH];
+
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = TraceWriter::create(dir.path(), manifest(ROWS as u32, Sampling::default()), layers).unwrap();
+    let rows = samples.iter().map(|&sample| ([sample, 0], row(sample as usize)));
+    let tensors = vec![writer.write_tensor(0, "classifier.0", TensorKind::Input, rows).unwrap()];
+    let dataset_indices = vec![0; ROWS];
+    writer.commit(CapturedStep { step: 0, samples, dataset_indices, tensors }, &[step(0)]).unwrap();
+
+    let trace = Trace::open(dir.path()).unwrap();
+    let captured = &trace.manifest().captured[0];
+    let layer = &trace.layers()[0];
+    let path = trace.path(captured, &layer.name, TensorKind::Input);
+    let file = SerializedFileReader::new(File::open(path).unwrap()).unwrap();
+    let groups: Vec<usize> = file.metadata().row_groups().iter().map(|group| group.num_rows() as usize).collect();
+    assert_eq!(groups, [ROW_GROUP_BYTES / (4 * WIDTH), ROWS - ROW_GROUP_BYTES / (4 * WIDTH)]);
+    assert!(groups.iter().all(|rows| rows * WIDTH * 4 <= ROW_GROUP_BYTES));
+
+    let (mut parts, mut seen) = (0, 0);
+    for part in trace.reader(captured, layer, TensorKind::Input).unwrap() {
+        let part = part.unwrap();
+        parts += 1;
+        assert!(size_of_val(part.values.as_slice()) <= 4 << 20, "streamed in small parts");
+        for index in 0..part.rows() {
+            assert_eq!([part.keys[0][index], part.keys[1][index]], [seen as u32, 0]);
+            assert!(part.row(index).iter().zip(row(seen)).all(|(a, b)| a.to_bits() == b.to_bits()), "row {seen}");
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, ROWS);
+    assert!(parts > 30, "{parts} parts");
+}
