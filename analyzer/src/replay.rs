@@ -180,6 +180,7 @@ fn replay_layer(data: &LayerData, config: &Config, place: Place) -> Result<Vec<P
                 }
             }
         }
+        tracing::debug!(step = place.step, layer = %data.layer.name, %pass, ?result.counts, ?result.mercury, "replayed");
         results.push(result);
     }
     Ok(results)

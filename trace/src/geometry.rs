@@ -11,6 +11,9 @@ pub const MAX_DIMENSION: u32 = 1 << 24;
 /// overflows 64 bits.
 pub const MAX_MACS: u128 = 1 << 40;
 
+/// Most values of a row of a tensor file: 1 GiB of f32.
+pub const MAX_WIDTH: u64 = 1 << 28;
+
 /// Most samples of a training step.
 pub const MAX_BATCH: u32 = 1 << 20;
 
@@ -176,6 +179,15 @@ impl Geometry {
         let macs = sizes.iter().map(|&size| u128::from(size)).product::<u128>() * self.filter_length_u128();
         if macs > MAX_MACS {
             return Err(format!("has {macs} multiply-accumulates a sample, more than {MAX_MACS}"));
+        }
+        if let Geometry::Conv2d(conv) = self {
+            let largest = [conv.input, conv.output()].iter().map(|[h, w]| u64::from(*h) * u64::from(*w)).max();
+            if largest > Some(MAX_WIDTH) {
+                return Err(format!("has planes of more than {MAX_WIDTH} values"));
+            }
+        }
+        if self.filter_length_u128() > u128::from(MAX_WIDTH) {
+            return Err(format!("has filters of more than {MAX_WIDTH} values"));
         }
         Ok(())
     }

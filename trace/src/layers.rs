@@ -96,7 +96,8 @@ pub fn read(dir: &Path) -> Result<Vec<Layer>> {
         if !is_layer_name(name) || !seen.insert(name) {
             return Err(table.invalid("name", format!("{name:?} is not a layer's name, or stands twice; capture anew")));
         }
-        let wrong = |reason: String| TraceError::invalid(&path, format!("layer {name}"), reason);
+        let wrong =
+            |reason: String| TraceError::invalid(&path, format!("layer {name}"), format!("{reason}; capture anew"));
         let geometry = flat.geometry(ops.value(row)).map_err(wrong)?;
         layers.push(Layer { name: name.to_owned(), geometry, input_grad: input_grad.value(row) });
     }

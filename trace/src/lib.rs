@@ -49,6 +49,7 @@ pub mod error;
 pub mod geometry;
 pub mod layers;
 pub mod manifest;
+mod quiet;
 pub mod read;
 pub mod steps;
 mod table;

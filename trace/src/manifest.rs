@@ -128,7 +128,7 @@ impl Manifest {
     /// Reads the manifest of the trace in `dir`.
     pub fn read(dir: &Path) -> Result<Self> {
         let path = dir.join(FILE_NAME);
-        let text = match fs::read_to_string(&path) {
+        let text = match fs::read(&path) {
             Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
                 return Err(TraceError::NotATrace { path: dir.to_owned() });
             }
@@ -141,11 +141,11 @@ impl Manifest {
         struct Version {
             schema_version: u32,
         }
-        let Version { schema_version } = serde_json::from_str(&text).map_err(broken)?;
+        let Version { schema_version } = serde_json::from_slice(&text).map_err(broken)?;
         if schema_version > SCHEMA_VERSION {
             return Err(TraceError::NewerSchema { path, found: schema_version, known: SCHEMA_VERSION });
         }
-        serde_json::from_str(&text).map_err(broken)
+        serde_json::from_slice(&text).map_err(broken)
     }
 
     /// Replaces the manifest of the trace in `dir` atomically.

@@ -1,6 +1,7 @@
 //! Reading tensor files back, with every check that keeps a broken file from being taken for data.
 
 use crate::error::{Result, TraceError};
+use crate::quiet;
 use crate::tensor::TensorShape;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Float32Type, UInt32Type};
@@ -52,7 +53,8 @@ pub struct TensorReader {
     path: PathBuf,
     shape: TensorShape,
     rows: u64,
-    reader: ParquetRecordBatchReader,
+    /// `None` after the end or an error.
+    reader: Option<ParquetRecordBatchReader>,
     seen: u64,
     last: Vec<u32>,
 }
@@ -66,20 +68,19 @@ impl TensorReader {
             }
             other => other.map_err(TraceError::io(path))?,
         };
-        let builder =
-            ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| TraceError::parquet(path, error))?;
+        let builder = quiet::decode(path, || ParquetRecordBatchReaderBuilder::try_new(file))?
+            .map_err(|error| TraceError::parquet(path, error))?;
         check_schema(path, builder.schema(), &shape)?;
         let found = builder.metadata().file_metadata().num_rows();
         if found != rows as i64 {
             let reason = format!("the file has {found}, manifest.json says {rows}; copy the whole trace again");
             return Err(TraceError::invalid(path, "number of rows", reason));
         }
-        let reader = builder
-            .with_batch_size((BATCH_BYTES / shape.row_bytes()).max(1))
-            .build()
+        let batch = (BATCH_BYTES / shape.row_bytes()).max(1);
+        let reader = quiet::decode(path, || builder.with_batch_size(batch).build())?
             .map_err(|error| TraceError::parquet(path, error))?;
         let last = Vec::new();
-        Ok(Self { path: path.to_owned(), shape, rows, reader, seen: 0, last })
+        Ok(Self { path: path.to_owned(), shape, rows, reader: Some(reader), seen: 0, last })
     }
 
     /// Reads all rows.
@@ -123,16 +124,19 @@ impl Iterator for TensorReader {
     type Item = Result<Tensor>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        match self.reader.next() {
-            Some(Ok(batch)) => Some(self.check(&batch)),
-            Some(Err(error)) => Some(Err(TraceError::parquet(&self.path, error))),
-            None if self.seen == self.rows => None,
-            None => {
-                let reason = format!("ends after {} of {} rows", self.seen, self.rows);
-                self.seen = self.rows;
-                Some(Err(TraceError::parquet(&self.path, reason)))
-            }
+        let mut reader = self.reader.take()?;
+        let path = self.path.clone();
+        let part = match quiet::decode(&path, || reader.next()) {
+            Err(error) => Err(error),
+            Ok(Some(Err(error))) => Err(TraceError::parquet(&path, error)),
+            Ok(Some(Ok(batch))) => self.check(&batch),
+            Ok(None) if self.seen == self.rows => return None,
+            Ok(None) => Err(TraceError::parquet(&path, format!("ends after {} of {} rows", self.seen, self.rows))),
+        };
+        if part.is_ok() {
+            self.reader = Some(reader);
         }
+        Some(part)
     }
 }
 
@@ -140,8 +144,8 @@ impl Iterator for TensorReader {
 /// have to agree, and no null may occur.
 fn check_schema(path: &Path, found: &arrow::datatypes::Schema, shape: &TensorShape) -> Result<()> {
     let wanted = shape.schema();
+    let remedy = "this is not the tensor file of that layer; copy the whole trace again, or capture anew";
     for (index, want) in wanted.fields().iter().enumerate() {
-        let remedy = "this is not the tensor file of that layer; copy the whole trace again, or capture anew";
         let Some(have) = found.fields().get(index) else {
             return Err(TraceError::invalid(path, want.name(), format!("the column is missing; {remedy}")));
         };
@@ -153,6 +157,9 @@ fn check_schema(path: &Path, found: &arrow::datatypes::Schema, shape: &TensorSha
             );
             return Err(TraceError::invalid(path, want.name(), reason));
         }
+    }
+    if let Some(extra) = found.fields().get(wanted.fields().len()) {
+        return Err(TraceError::invalid(path, extra.name(), format!("the column is not expected; {remedy}")));
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use crate::atomic;
 use crate::error::{Result, TraceError};
+use crate::quiet;
 use crate::tensor::failed_write;
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Float64Array, RecordBatch, StringArray, UInt32Array, UInt64Array};
 use arrow::compute::concat_batches;
@@ -9,6 +10,7 @@ use arrow::datatypes::{DataType, Float64Type, UInt32Type, UInt64Type};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -31,15 +33,15 @@ impl Table {
             }
             other => other.map_err(TraceError::io(path))?,
         };
-        let parquet = |error| TraceError::parquet(path, error);
-        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(parquet)?;
+        let parquet = |error: ParquetError| TraceError::parquet(path, error);
+        let builder = quiet::decode(path, || ParquetRecordBatchReaderBuilder::try_new(file))?.map_err(parquet)?;
         let rows = builder.metadata().file_metadata().num_rows();
         if !(0..=MAX_ROWS).contains(&rows) {
             return Err(TraceError::invalid(path, "number of rows", format!("{rows} is not believable; capture anew")));
         }
         let schema = builder.schema().clone();
-        let reader = builder.build().map_err(parquet)?;
-        let batches = reader.collect::<std::result::Result<Vec<_>, _>>().map_err(|e| TraceError::parquet(path, e))?;
+        let read = || builder.build()?.collect::<std::result::Result<Vec<_>, _>>().map_err(Into::into);
+        let batches = quiet::decode(path, read)?.map_err(parquet)?;
         let batch = concat_batches(&schema, &batches).map_err(|error| TraceError::parquet(path, error))?;
         Ok(Self { path: path.to_owned(), batch })
     }
@@ -53,15 +55,17 @@ impl Table {
     }
 
     fn column(&self, name: &str, wanted: &DataType) -> Result<&ArrayRef> {
-        let column = self
-            .batch
-            .column_by_name(name)
-            .ok_or_else(|| self.invalid(name, "the column is missing; this is not a file of a trace"))?;
+        let column = self.batch.column_by_name(name).ok_or_else(|| {
+            self.invalid(name, "the column is missing; this is not a file of a trace: copy it again, or capture anew")
+        })?;
         if column.data_type() != wanted {
-            return Err(self.invalid(name, format!("is of type {}, expected {wanted}", column.data_type())));
+            return Err(self.invalid(
+                name,
+                format!("is of type {}, expected {wanted}; copy it again, or capture anew", column.data_type()),
+            ));
         }
         if column.null_count() > 0 {
-            return Err(self.invalid(name, "holds nulls"));
+            return Err(self.invalid(name, "holds nulls; copy it again, or capture anew"));
         }
         Ok(column)
     }

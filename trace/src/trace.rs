@@ -1,7 +1,7 @@
 //! Reading a trace: everything that can be checked without the tensors is checked on opening.
 
 use crate::error::{Result, TraceError};
-use crate::geometry::Geometry;
+use crate::geometry::{Geometry, MAX_BATCH};
 use crate::layers::{self, Layer};
 use crate::manifest::{self, CapturedStep, Manifest, TensorFile};
 use crate::read::{Tensor, TensorReader};
@@ -126,11 +126,21 @@ impl Trace {
             for (name, kept) in map {
                 let layer =
                     of_layers(name).ok_or((field.into(), format!("layer {name:?} is not in layers.parquet")))?;
+                if kind != TensorKind::Weight && !matches!(layer.geometry, Geometry::Conv2d(_)) {
+                    return Err((
+                        field.into(),
+                        format!("of layer {name:?}: is kept whole, as only channels of convolutions can be left out"),
+                    ));
+                }
                 let all = if kind == TensorKind::Input { layer.geometry.inputs() } else { layer.geometry.filters() };
                 if kept.is_empty() || !is_ascending(kept) || kept.iter().any(|&index| index >= all) {
                     return Err((field.into(), format!("of layer {name:?} must ascend below {all}")));
                 }
             }
+        }
+        let batch = self.manifest.training.batch_size;
+        if !(1..=MAX_BATCH).contains(&batch) {
+            return Err(("training.batch_size".into(), format!("is {batch}, but must be between 1 and {MAX_BATCH}")));
         }
         let steps: Vec<u64> = self.manifest.captured.iter().map(|step| step.step).collect();
         if !is_ascending(&steps) {
@@ -139,11 +149,14 @@ impl Trace {
         for step in &self.manifest.captured {
             let field = format!("captured step {}", step.step);
             let samples = &step.samples;
-            let whole = samples.iter().all(|&sample| sample < self.manifest.training.batch_size);
+            let whole = samples.iter().all(|&sample| sample < batch);
             if samples.is_empty() || !whole || !is_ascending(samples) || samples.len() != step.dataset_indices.len() {
                 return Err((field, "samples must ascend below batch_size, one dataset index each".into()));
             }
-            for file in &step.tensors {
+            for (index, file) in step.tensors.iter().enumerate() {
+                if step.tensors[..index].iter().any(|other| (&other.layer, other.kind) == (&file.layer, file.kind)) {
+                    return Err((field, format!("{} of layer {:?} is listed twice", file.kind.name(), file.layer)));
+                }
                 let Some(layer) = of_layers(&file.layer) else {
                     return Err((field, format!("layer {:?} is not in layers.parquet", file.layer)));
                 };

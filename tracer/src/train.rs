@@ -1,7 +1,7 @@
 //! The training loop.
 
 use crate::capture;
-use crate::datasets::{Dataset, Split};
+use crate::datasets::Dataset;
 use crate::error::{Result, TracerError};
 use crate::models::Model;
 use crate::sampling::{self, Purpose};
@@ -52,76 +52,84 @@ impl Batches {
     }
 }
 
-/// Trains, captures every so often the layers named `wanted`, and returns all steps. A captured step
-/// is part of the trace as soon as it is written.
-pub fn train(
-    model: &dyn Model,
-    optimizer: &mut nn::Optimizer,
-    dataset: &Dataset,
-    device: Device,
-    settings: Settings,
-    wanted: &BTreeSet<String>,
-    writer: &mut TraceWriter,
-    mut progress: impl FnMut(&Step),
-) -> Result<Vec<Step>> {
-    let mut batches = Batches::new(dataset.train.len(), settings.seed);
-    let mut steps: Vec<Step> = Vec::new();
-    for step in 0..settings.steps {
-        let start = Instant::now();
-        let (epoch, indices) = batches.next(settings.batch_size);
-        let (images, labels) = dataset.batch(&dataset.train, &indices, device);
-        let mut recorder = (step % settings.every == 0).then(|| Recorder::of(wanted.clone()));
-        let scores = match &mut recorder {
-            Some(recorder) => model.forward(&images, true, recorder),
-            None => model.forward(&images, true, &mut Plain),
-        };
-        let loss = scores.cross_entropy_for_logits(&labels);
-        let value = loss.double_value(&[]);
-        if !value.is_finite() {
-            return Err(TracerError::Diverged { step, loss: value });
+/// A model, what it is trained on and how.
+pub struct Run<'a> {
+    /// The model.
+    pub model: &'a dyn Model,
+    /// The data.
+    pub dataset: &'a Dataset,
+    /// Where it is computed.
+    pub device: Device,
+    /// Hyper-parameters.
+    pub settings: Settings,
+}
+
+impl Run<'_> {
+    /// Trains, captures every so often the layers named `wanted`, and returns all steps. A captured
+    /// step is part of the trace as soon as it is written.
+    pub fn train(
+        &self,
+        optimizer: &mut nn::Optimizer,
+        wanted: &BTreeSet<String>,
+        writer: &mut TraceWriter,
+        mut progress: impl FnMut(&Step),
+    ) -> Result<Vec<Step>> {
+        let Self { model, dataset, device, settings } = self;
+        let mut batches = Batches::new(dataset.train.len(), settings.seed);
+        let mut steps: Vec<Step> = Vec::new();
+        for step in 0..settings.steps {
+            let start = Instant::now();
+            let (epoch, indices) = batches.next(settings.batch_size);
+            let (images, labels) = dataset.batch(&dataset.train, &indices, *device);
+            let mut recorder = (step % settings.every == 0).then(|| Recorder::of(wanted.clone()));
+            let scores = match &mut recorder {
+                Some(recorder) => model.forward(&images, true, recorder),
+                None => model.forward(&images, true, &mut Plain),
+            };
+            let loss = scores.cross_entropy_for_logits(&labels);
+            let value = loss.double_value(&[]);
+            if !value.is_finite() {
+                return Err(TracerError::Diverged { step, loss: value });
+            }
+            optimizer.zero_grad();
+            loss.backward();
+            // Before the optimiser changes the weights in place: the trace holds those of this step.
+            let captured = recorder.map(|r| capture::write_step(writer, step, &indices, &r.records)).transpose()?;
+            optimizer.step();
+            steps.push(Step {
+                step,
+                epoch,
+                loss: value,
+                accuracy: correct(&scores, &labels) as f64 / indices.len() as f64,
+                learning_rate: settings.learning_rate,
+                seconds: start.elapsed().as_secs_f64(),
+                captured: captured.is_some(),
+            });
+            if let Some(captured) = captured {
+                let bytes: u64 = captured.tensors.iter().map(|file| file.bytes).sum();
+                tracing::info!(step, files = captured.tensors.len(), bytes, "captured");
+                writer.commit(captured, &steps)?;
+            }
+            progress(steps.last().expect("a step was just pushed"));
         }
-        optimizer.zero_grad();
-        loss.backward();
-        // Before the optimiser changes the weights in place: the trace holds those of this step.
-        let captured = recorder.map(|r| capture::write_step(writer, step, &indices, &r.records)).transpose()?;
-        optimizer.step();
-        steps.push(Step {
-            step,
-            epoch,
-            loss: value,
-            accuracy: correct(&scores, &labels) as f64 / indices.len() as f64,
-            learning_rate: settings.learning_rate,
-            seconds: start.elapsed().as_secs_f64(),
-            captured: captured.is_some(),
-        });
-        if let Some(captured) = captured {
-            writer.commit(captured, &steps)?;
-        }
-        progress(steps.last().expect("a step was just pushed"));
+        Ok(steps)
     }
-    Ok(steps)
+
+    /// Share of the first `samples` validation images that the model classifies correctly.
+    pub fn validate(&self, samples: usize, mut progress: impl FnMut(usize)) -> f64 {
+        const BATCH: usize = 100;
+        let split = &self.dataset.validation;
+        let mut right = 0;
+        for first in (0..samples).step_by(BATCH) {
+            let indices: Vec<i64> = (first..(first + BATCH).min(samples)).map(|index| index as i64).collect();
+            let (images, labels) = self.dataset.batch(split, &indices, self.device);
+            right += correct(&tch::no_grad(|| self.model.forward(&images, false, &mut Plain)), &labels);
+            progress(indices.len());
+        }
+        right as f64 / samples as f64
+    }
 }
 
 fn correct(scores: &Tensor, labels: &Tensor) -> i64 {
     scores.argmax(-1, false).eq_tensor(labels).sum(Kind::Int64).int64_value(&[])
-}
-
-/// Share of the first `samples` of a split that the model classifies correctly.
-pub fn evaluate(
-    model: &dyn Model,
-    dataset: &Dataset,
-    split: &Split,
-    samples: usize,
-    device: Device,
-    mut progress: impl FnMut(usize),
-) -> f64 {
-    const BATCH: usize = 100;
-    let mut right = 0;
-    for first in (0..samples).step_by(BATCH) {
-        let indices: Vec<i64> = (first..(first + BATCH).min(samples)).map(|index| index as i64).collect();
-        let (images, labels) = dataset.batch(split, &indices, device);
-        right += correct(&tch::no_grad(|| model.forward(&images, false, &mut Plain)), &labels);
-        progress(indices.len());
-    }
-    right as f64 / samples as f64
 }

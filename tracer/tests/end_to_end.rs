@@ -143,6 +143,41 @@ fn check_against_list(vectors: &RecordBatch) -> BTreeMap<String, u64> {
 }
 
 #[test]
+fn a_killed_capture_leaves_a_readable_trace() {
+    let Some(data) = data_dir() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("trace");
+    let mut child = Command::new(TRACER)
+        .args(["capture", "--model", "vgg13", "--dataset", "fashion-mnist", "--data-dir"])
+        .arg(&data)
+        .arg("--out")
+        .arg(&out)
+        .args(["--steps", "1000", "--every", "1", "--batch-size", "2", "--filters", "4"])
+        .spawn()
+        .unwrap();
+    let captured = || Trace::open(&out).map_or(0, |trace| trace.manifest().captured.len());
+    while captured() < 2 {
+        assert!(child.try_wait().unwrap().is_none(), "the capture ended by itself");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+
+    let trace = Trace::open(&out).unwrap();
+    assert!(!trace.manifest().complete);
+    let recorded: Vec<u64> = trace.steps().unwrap().iter().filter(|s| s.captured).map(|s| s.step).collect();
+    // The steps' table is written just before the manifest.
+    let listed: Vec<u64> = trace.manifest().captured.iter().map(|step| step.step).collect();
+    assert!(recorded.starts_with(&listed), "{recorded:?} {listed:?}");
+    for step in &trace.manifest().captured {
+        for file in &step.tensors {
+            let layer = trace.layers().iter().find(|layer| layer.name == file.layer).unwrap();
+            trace.tensor(step, layer, file.kind).unwrap();
+        }
+    }
+}
+
+#[test]
 fn the_same_seed_captures_the_same_values() {
     let Some(data) = data_dir() else { return };
     let dir = tempfile::tempdir().unwrap();

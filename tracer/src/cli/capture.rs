@@ -4,7 +4,7 @@ use crate::datasets::{Dataset, DatasetSpec};
 use crate::error::TracerError;
 use crate::models::{self, ModelSpec};
 use crate::sampling::{self, Limits};
-use crate::train::{self, Settings};
+use crate::train::{Run, Settings};
 use anyhow::Result;
 use clap::Args;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
@@ -111,17 +111,15 @@ impl Capture {
             seed: self.seed,
         };
         let bar = progress_bar(self.steps, "training");
-        let steps =
-            train::train(built.as_ref(), &mut optimizer, &data, device, settings, &wanted, &mut writer, |step| {
-                bar.set_message(format!("loss {:.3}, accuracy {:.0} %", step.loss, 100.0 * step.accuracy));
-                bar.inc(1);
-            })?;
+        let run = Run { model: built.as_ref(), dataset: &data, device, settings };
+        let steps = run.train(&mut optimizer, &wanted, &mut writer, |step| {
+            bar.set_message(format!("loss {:.3}, accuracy {:.0} %", step.loss, 100.0 * step.accuracy));
+            bar.inc(1);
+        })?;
         bar.finish_and_clear();
 
         let bar = progress_bar(validation as u64, "validating");
-        let accuracy = (validation > 0).then(|| {
-            train::evaluate(built.as_ref(), &data, &data.validation, validation, device, |done| bar.inc(done as u64))
-        });
+        let accuracy = (validation > 0).then(|| run.validate(validation, |done| bar.inc(done as u64)));
         bar.finish_and_clear();
         let manifest = writer.finish(accuracy, &steps)?;
         let recent = &steps[steps.len().saturating_sub(20)..];
