@@ -142,7 +142,7 @@ fn close(found: SquaredError, expected: SquaredError) -> bool {
     near(found.error, expected.error) && near(found.exact, expected.exact)
 }
 
-fn check(sampling: Sampling, config: &Config) -> u64 {
+fn check(sampling: &Sampling, config: &Config) -> u64 {
     let dir = tempfile::tempdir().unwrap();
     common::write_trace(dir.path(), sampling, common::value);
     let trace = Trace::open(dir.path()).unwrap();
@@ -183,7 +183,7 @@ fn config(granularity: Granularity, bits: u32, scope: Scope) -> Config {
 fn errors_equal_those_of_substituted_operands() {
     for granularity in [Granularity::ChannelPatch, Granularity::Patch, Granularity::SubVector(5)] {
         for scope in [Scope::Channel, Scope::Sample, Scope::Batch] {
-            let hits = check(Sampling::default(), &config(granularity, 4, scope));
+            let hits = check(&Sampling::default(), &config(granularity, 4, scope));
             assert!(hits > 100, "{granularity} {scope:?}: only {hits} hits, the test would say little");
         }
     }
@@ -198,5 +198,5 @@ fn errors_of_a_sampled_trace_are_those_of_what_was_kept() {
         grad_channels: [kept("features.3", &[0, 2, 5])].into(),
         filters: [kept("features.0", &[1, 2]), kept("features.3", &[0, 5]), kept("classifier.0", &[3, 4, 6])].into(),
     };
-    assert!(check(sampling, &config(Granularity::ChannelPatch, 4, Scope::Channel)) > 50);
+    assert!(check(&sampling, &config(Granularity::ChannelPatch, 4, Scope::Channel)) > 50);
 }

@@ -16,7 +16,7 @@ struct Place {
 impl Place {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        common::write_trace(&dir.path().join("trace"), Sampling::default(), common::value);
+        common::write_trace(&dir.path().join("trace"), &Sampling::default(), common::value);
         Self { dir }
     }
 
@@ -212,29 +212,32 @@ fn a_wrong_configuration_file_is_named_with_its_line() {
     insta::assert_snapshot!(format!("{unknown}\n{broken}"));
 }
 
+/// Breaks the trace of a place.
+type Break = fn(&Place);
+
 #[test]
 fn a_broken_trace_is_refused_and_nothing_is_left() {
-    let break_it: [(&str, &dyn Fn(&Place)); 7] = [
-        ("tensor file truncated", &|place| {
+    let break_it: [(&str, Break); 7] = [
+        ("tensor file truncated", |place| {
             let bytes = fs::read(place.tensor()).unwrap();
             fs::write(place.tensor(), &bytes[..bytes.len() / 2]).unwrap();
         }),
-        ("tensor file of another layer", &|place| {
+        ("tensor file of another layer", |place| {
             let other = place.path("trace/tensors/step=000010/layer=features.0/input.parquet");
             fs::copy(other, place.tensor()).unwrap();
         }),
-        ("tensor file missing", &|place| fs::remove_file(place.tensor()).unwrap()),
-        ("manifest of a newer schema", &|place| {
+        ("tensor file missing", |place| fs::remove_file(place.tensor()).unwrap()),
+        ("manifest of a newer schema", |place| {
             let path = place.path("trace/manifest.json");
             let text = fs::read_to_string(&path).unwrap().replace("\"schema_version\": 1", "\"schema_version\": 99");
             fs::write(path, text).unwrap();
         }),
-        ("manifest is not JSON", &|place| fs::write(place.path("trace/manifest.json"), "{").unwrap()),
-        ("layers.parquet is a text", &|place| fs::write(place.path("trace/layers.parquet"), "layers").unwrap()),
-        ("a NaN among the values", &|place| {
+        ("manifest is not JSON", |place| fs::write(place.path("trace/manifest.json"), "{").unwrap()),
+        ("layers.parquet is a text", |place| fs::write(place.path("trace/layers.parquet"), "layers").unwrap()),
+        ("a NaN among the values", |place| {
             fs::remove_dir_all(place.path("trace")).unwrap();
             let nan = |i: usize, salt| if i == 300 && salt == 40 { f32::NAN } else { common::value(i, salt) };
-            common::write_trace(&place.path("trace"), Sampling::default(), nan);
+            common::write_trace(&place.path("trace"), &Sampling::default(), nan);
         }),
     ];
     let mut report = String::new();
@@ -269,7 +272,7 @@ fn vectors_that_span_channels_need_all_of_them() {
     fs::remove_dir_all(place.path("trace")).unwrap();
     let kept = [("features.0".to_owned(), vec![0, 2])].into();
     let sampling = Sampling { channels: kept, ..Default::default() };
-    common::write_trace(&place.path("trace"), sampling, common::value);
+    common::write_trace(&place.path("trace"), &sampling, common::value);
     insta::assert_snapshot!(place.error("replay trace --out results --rpq.granularity patch"));
     place.stdout("replay trace --out results");
 }

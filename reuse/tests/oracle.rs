@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 /// The rows of im2col of a padded, zero-extended operand, by the definition of convolution.
 fn im2col(conv: &Conv2d, x: &[f32], sample: usize, group: usize) -> Vec<Vec<f32>> {
-    let [height, width] = conv.input.map(|size| size as i64);
+    let [height, width] = conv.input.map(i64::from);
     let channels = (conv.in_channels / conv.groups) as usize;
     let [rows, columns] = conv.output();
     let mut vectors = Vec::new();
@@ -197,7 +197,7 @@ proptest! {
         seed: u32,
     ) {
         let layout = Layout { samples, streams, positions };
-        let signatures: Vec<u64> = values(layout.vectors(), seed).iter().map(|&v| v.abs().to_bits() as u64 % spread).collect();
+        let signatures: Vec<u64> = values(layout.vectors(), seed).iter().map(|&v| u64::from(v.abs().to_bits()) % spread).collect();
         let index = if mixed { SetIndex::Mixed } else { SetIndex::LowBits };
         let config = McacheConfig { entries: sets * ways, ways, index, ..McacheConfig::default() };
         let hitmap = Hitmap::new(layout, &signatures, &config, scope);

@@ -82,7 +82,7 @@ impl TraceError {
         move |error| TraceError::Io { path, error }
     }
 
-    pub(crate) fn parquet(path: impl Into<PathBuf>, reason: impl ToString) -> Self {
+    pub(crate) fn parquet(path: impl Into<PathBuf>, reason: impl std::fmt::Display) -> Self {
         TraceError::Parquet { path: path.into(), reason: reason.to_string() }
     }
 

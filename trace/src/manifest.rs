@@ -124,6 +124,12 @@ pub struct TensorFile {
     pub bytes: u64,
 }
 
+/// The one key whose meaning never changes.
+#[derive(Deserialize)]
+struct Version {
+    schema_version: u32,
+}
+
 impl Manifest {
     /// Reads the manifest of the trace in `dir`.
     pub fn read(dir: &Path) -> Result<Self> {
@@ -136,11 +142,7 @@ impl Manifest {
         };
         let broken =
             |error: serde_json::Error| TraceError::invalid(&path, "manifest", format!("{error}; capture anew"));
-        // The version first: the rest of a newer manifest may not fit today's structure.
-        #[derive(Deserialize)]
-        struct Version {
-            schema_version: u32,
-        }
+        // First: the rest of a newer manifest may not fit today's structure.
         let Version { schema_version } = serde_json::from_slice(&text).map_err(broken)?;
         if schema_version > SCHEMA_VERSION {
             return Err(TraceError::NewerSchema { path, found: schema_version, known: SCHEMA_VERSION });

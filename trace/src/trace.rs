@@ -126,10 +126,15 @@ impl Trace {
             for (name, kept) in map {
                 let layer =
                     of_layers(name).ok_or((field.into(), format!("layer {name:?} is not in layers.parquet")))?;
-                if kind != TensorKind::Weight && !matches!(layer.geometry, Geometry::Conv2d(_)) {
+                let can_be_sampled = match layer.geometry {
+                    Geometry::Conv2d(_) => true,
+                    Geometry::Linear(_) => kind == TensorKind::Weight,
+                    Geometry::Attention(_) => false,
+                };
+                if !can_be_sampled {
                     return Err((
                         field.into(),
-                        format!("of layer {name:?}: is kept whole, as only channels of convolutions can be left out"),
+                        format!("of layer {name:?}: is not one that can be sampled; it is always kept whole"),
                     ));
                 }
                 let all = if kind == TensorKind::Input { layer.geometry.inputs() } else { layer.geometry.filters() };

@@ -58,15 +58,12 @@ fn write_operand(
 
 fn write_weight(writer: &TraceWriter, step: u64, record: &Record, filters: Option<&[u32]>) -> Result<TensorFile> {
     let kind = TensorKind::Weight;
-    match filters {
-        Some(filters) => {
-            let kept = select(&record.weight, 0, filters)?;
-            write_rows(writer, step, record, kind, &kept, filters.iter().map(|&filter| [filter]))
-        }
-        None => {
-            let filters = 0..record.layer.geometry.filters();
-            write_rows(writer, step, record, kind, &record.weight, filters.map(|filter| [filter]))
-        }
+    if let Some(filters) = filters {
+        let kept = select(&record.weight, 0, filters)?;
+        write_rows(writer, step, record, kind, &kept, filters.iter().map(|&filter| [filter]))
+    } else {
+        let filters = 0..record.layer.geometry.filters();
+        write_rows(writer, step, record, kind, &record.weight, filters.map(|filter| [filter]))
     }
 }
 

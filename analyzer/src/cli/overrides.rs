@@ -57,7 +57,7 @@ pub struct Configuration {
     /// Additions of gradients a cycle [default: array.columns].
     #[arg(long = "array.accumulate_lanes", value_name = "N")]
     accumulate_lanes: Option<String>,
-    /// Passes with reuse, such as '["forward", "input-grad"]'.
+    /// Passes with reuse: a TOML list of forward, input-grad, weight-grad, each in quotes.
     #[arg(long = "reuse.passes", value_name = "LIST")]
     passes: Option<String>,
 }

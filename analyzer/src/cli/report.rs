@@ -2,7 +2,8 @@
 
 use crate::accuracy::SquaredError;
 use crate::config::Config;
-use crate::export::{Align, text_table};
+use crate::export::Align::{Left, Right};
+use crate::export::text_table;
 use crate::replay::PassResult;
 use crate::results::step_interval;
 use mercury_reuse::Counts;
@@ -92,7 +93,6 @@ pub fn text(trace: &Trace, config: &Config, results: &[PassResult], out: &Path) 
         layers.entry(result.layer_index).or_default().push(result);
         steps.entry(result.step).or_default().push(result);
     }
-    use Align::{Left, Right};
     let columns = [
         ("layer", Left),
         ("vectors", Right),

@@ -63,7 +63,7 @@ fn manifest(sampling: Sampling) -> Manifest {
 }
 
 /// Writes the trace, steps 0 and 10 captured, with these channels kept and these values.
-pub fn write_trace(dir: &Path, sampling: Sampling, value: impl Fn(usize, usize) -> f32) {
+pub fn write_trace(dir: &Path, sampling: &Sampling, value: impl Fn(usize, usize) -> f32) {
     let mut writer = TraceWriter::create(dir, manifest(sampling.clone()), layers()).unwrap();
     let mut steps = Vec::new();
     for number in 0..11u64 {
@@ -78,7 +78,7 @@ pub fn write_trace(dir: &Path, sampling: Sampling, value: impl Fn(usize, usize) 
             for (salt, kind) in [TensorKind::Input, TensorKind::GradOutput, TensorKind::Weight].into_iter().enumerate()
             {
                 let shape = TensorShape::of(&layer.geometry, kind);
-                let keys = keys(layer, kind, &sampling);
+                let keys = keys(layer, kind, sampling);
                 let values: Vec<f32> =
                     (0..keys.len() * shape.width).map(|i| value(i, 10 * index + 3 * number as usize + salt)).collect();
                 let rows = keys.iter().zip(values.chunks(shape.width));

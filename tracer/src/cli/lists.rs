@@ -9,12 +9,12 @@ use std::io::Write;
 use tch::{Device, nn};
 
 /// List the models: parameters and MACs at the input size they were published for, 1000 classes.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Copy, Args)]
 pub struct Models {}
 
 impl Models {
     /// Prints the table.
-    pub fn run(self) -> Result<()> {
+    pub fn run() -> Result<()> {
         let mut table = table(&["model", "input", "parameters", "MACs", "layers", "reference"]);
         for model in MODELS {
             let variables = nn::VarStore::new(Device::Cpu);
@@ -36,12 +36,12 @@ impl Models {
 }
 
 /// List the data sets; `python3 data/fetch.py NAME` fetches one.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Copy, Args)]
 pub struct Datasets {}
 
 impl Datasets {
     /// Prints the table.
-    pub fn run(self) -> Result<()> {
+    pub fn run() -> Result<()> {
         let mut table = table(&["dataset", "image", "classes", "reference"]);
         for dataset in DATASETS {
             let [channels, rows, columns] = dataset.input;

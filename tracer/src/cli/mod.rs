@@ -29,8 +29,8 @@ impl Cli {
         tch::set_num_interop_threads(1);
         match self.command {
             Command::Capture(capture) => capture.run(),
-            Command::Models(models) => models.run(),
-            Command::Datasets(datasets) => datasets.run(),
+            Command::Models(_) => lists::Models::run(),
+            Command::Datasets(_) => lists::Datasets::run(),
         }
     }
 }

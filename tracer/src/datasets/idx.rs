@@ -1,5 +1,4 @@
-//! The IDX format of MNIST (LeCun, Cortes, Burges) and Fashion-MNIST: a magic number, big-endian
-//! sizes, bytes.
+//! The IDX format in which Fashion-MNIST is published: a magic number, big-endian sizes, bytes.
 
 use super::{Dataset, Split, read_file};
 use crate::error::{Result, TracerError};
