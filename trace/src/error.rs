@@ -43,6 +43,12 @@ pub enum TraceError {
         /// The file.
         path: PathBuf,
     },
+    /// One of the trace's tables is not there.
+    #[error("{}: missing; copy the whole trace again, or capture anew", path.display())]
+    MissingTable {
+        /// The file.
+        path: PathBuf,
+    },
     /// A file that is not (whole) Parquet.
     #[error("{}: not a readable Parquet file ({reason}); it may be truncated: copy it again, or capture anew", path.display())]
     Parquet {

@@ -67,6 +67,7 @@ pub fn read(dir: &Path) -> Result<Vec<Layer>> {
     let path = dir.join(FILE_NAME);
     let table = Table::read(&path)?;
     let input_grad = table.bool("input_grad")?;
+    let (index, macs) = (table.u32("index")?, table.u64("macs")?);
     let (names, ops) = (table.string("name")?, table.string("op")?);
     let pair = |name: &str| -> Result<[&[u32]; 2]> {
         Ok([table.u32(&format!("{name}_height"))?, table.u32(&format!("{name}_width"))?])
@@ -99,6 +100,9 @@ pub fn read(dir: &Path) -> Result<Vec<Layer>> {
         let wrong =
             |reason: String| TraceError::invalid(&path, format!("layer {name}"), format!("{reason}; capture anew"));
         let geometry = flat.geometry(ops.value(row)).map_err(wrong)?;
+        if (index[row] as usize, macs[row]) != (row, geometry.macs()) {
+            return Err(wrong(format!("index {} or macs {} are not those of row {row}", index[row], macs[row])));
+        }
         layers.push(Layer { name: name.to_owned(), geometry, input_grad: input_grad.value(row) });
     }
     Ok(layers)

@@ -140,8 +140,7 @@ impl Iterator for TensorReader {
     }
 }
 
-/// Arrow readers may rename list elements or drop "non-null" on the way; names, types and width
-/// have to agree, and no null may occur.
+/// The schema must be exactly the one that is written, so that nothing has to be guessed.
 fn check_schema(path: &Path, found: &arrow::datatypes::Schema, shape: &TensorShape) -> Result<()> {
     let wanted = shape.schema();
     let remedy = "this is not the tensor file of that layer; copy the whole trace again, or capture anew";

@@ -29,7 +29,7 @@ impl Table {
     pub(crate) fn read(path: &Path) -> Result<Self> {
         let file = match File::open(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(TraceError::MissingTensor { path: path.to_owned() });
+                return Err(TraceError::MissingTable { path: path.to_owned() });
             }
             other => other.map_err(TraceError::io(path))?,
         };

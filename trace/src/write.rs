@@ -85,7 +85,8 @@ impl TraceWriter {
     pub fn commit(&mut self, captured: CapturedStep, steps: &[Step]) -> Result<()> {
         steps::write(&self.dir, steps)?;
         self.manifest.captured.push(captured);
-        self.manifest.write(&self.dir)
+        // A step that the manifest on disk does not have must not come into it with a later one.
+        self.manifest.write(&self.dir).inspect_err(|_| drop(self.manifest.captured.pop()))
     }
 
     /// Ends the trace: all steps, and how well the model did.

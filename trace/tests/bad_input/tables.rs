@@ -47,12 +47,12 @@ fn a_missing_table() {
     let steps = dir.path().join("steps.parquet");
     fs::remove_file(&steps).unwrap();
     let error = trace.steps().unwrap_err();
-    assert!(matches!(error, TraceError::MissingTensor { .. }), "{error:?}");
+    assert!(matches!(error, TraceError::MissingTable { .. }), "{error:?}");
     assert_says(&error, &steps, &["missing"]);
     let layers = dir.path().join("layers.parquet");
     fs::remove_file(&layers).unwrap();
     let error = open_error(dir.path());
-    assert!(matches!(error, TraceError::MissingTensor { .. }), "{error:?}");
+    assert!(matches!(error, TraceError::MissingTable { .. }), "{error:?}");
     assert_says(&error, &layers, &["missing"]);
 }
 
