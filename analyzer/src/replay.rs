@@ -112,9 +112,8 @@ fn replay_layer(data: &LayerData, config: &Config, place: Place) -> Result<Vec<P
         if (pass == Pass::InputGrad && !data.layer.input_grad) || data.streamed(pass).is_none() {
             continue;
         }
-        let reuse = config.reuse.passes.contains(&pass);
         let fresh;
-        let similarity = match (reuse, pass) {
+        let similarity = match (config.reuse.passes.contains(&pass), pass) {
             (false, _) => None,
             (true, Pass::InputGrad) => {
                 fresh = Similarity::of(data, pass, config)?;
@@ -123,95 +122,102 @@ fn replay_layer(data: &LayerData, config: &Config, place: Place) -> Result<Vec<P
             (true, Pass::Forward) => Some(&*forward.insert(Similarity::of(data, pass, config)?)),
             (true, Pass::WeightGrad) => forward.as_ref(),
         };
-        let (dataflow, array) = (config.dataflow(), config.timing_array());
-        let gemms = data.layer.geometry.gemms(pass, place.batch);
-        let mut result = PassResult {
-            step: place.step,
-            layer_index: place.layer_index,
-            batch: place.batch,
-            layer: data.layer.clone(),
-            pass,
-            samples: data.samples,
-            reuse,
-            vector_length: 0,
-            streams: [0; 2],
-            counts: Counts::default(),
-            macs: gemms.iter().map(Gemm::macs).sum(),
-            macs_skipped: 0,
-            baseline: 0,
-            mercury: MercuryCycles::default(),
-            error: None,
-            leave_one_out: vec![[0; 2]; if data.samples > 1 { data.samples } else { 0 }],
-        };
-        let cycles = |work: &Work| {
-            let baseline = dataflow.baseline(&array, work);
-            let plain = MercuryCycles { compute: baseline, ..MercuryCycles::default() };
-            (baseline, if reuse { dataflow.mercury(&array, work) } else { plain })
-        };
-        for (product, &gemm) in gemms.iter().enumerate() {
-            let seen = similarity.map(|all| (&all.views[product], &all.hitmaps[product]));
-            let work = |without| {
-                let (streams, streams_in_all) = seen
-                    .map_or((Vec::new(), 0), |(view, hitmap)| streams(data, pass, view, hitmap, place.batch, without));
-                Work { pass, gemm, streams, streams_in_all, bits: u64::from(config.rpq.bits) }
-            };
-            let whole = work(None);
-            let (baseline, mercury) = cycles(&whole);
-            result.baseline += baseline;
-            result.mercury += mercury;
-            for (sample, sum) in result.leave_one_out.iter_mut().enumerate() {
-                let (baseline, mercury) = cycles(&work(Some(sample)));
-                sum[0] += baseline;
-                sum[1] += mercury.total();
-            }
-            if let Some((view, hitmap)) = seen {
-                result.vector_length = result.vector_length.max(view.max_length());
-                let captured = view.layout().streams;
-                result.streams = [captured as u64, data.streams_in_all(pass, captured)];
-                result.counts += hitmap.counts().into_iter().sum();
-                let skipped: u64 = whole.streams.iter().map(|s| s.counts.hit * s.length * whole.gemm.n).sum();
-                result.macs_skipped += skipped * whole.streams_in_all / whole.streams.len() as u64;
-                let error = match pass {
-                    Pass::WeightGrad => accuracy::weight_gradient_error(data, view, hitmap),
-                    Pass::Forward | Pass::InputGrad => accuracy::output_error(data, pass, view, hitmap),
-                };
-                if let Some(error) = error {
-                    *result.error.get_or_insert_default() += error;
-                }
-            }
-        }
-        tracing::debug!(step = place.step, layer = %data.layer.name, %pass, ?result.counts, ?result.mercury, "replayed");
+        let result = replay_pass(data, config, place, pass, similarity);
+        let (counts, mercury) = (result.counts, result.mercury);
+        tracing::debug!(step = place.step, layer = %data.layer.name, %pass, ?counts, ?mercury, "replayed");
         results.push(result);
     }
     Ok(results)
 }
 
+/// One pass; without `similarity` it runs as in the baseline.
+fn replay_pass(
+    data: &LayerData,
+    config: &Config,
+    place: Place,
+    pass: Pass,
+    similarity: Option<&Similarity>,
+) -> PassResult {
+    let gemms = data.layer.geometry.gemms(pass, place.batch);
+    let mut result = PassResult {
+        step: place.step,
+        layer_index: place.layer_index,
+        batch: place.batch,
+        layer: data.layer.clone(),
+        pass,
+        samples: data.samples,
+        reuse: similarity.is_some(),
+        vector_length: 0,
+        streams: [0; 2],
+        counts: Counts::default(),
+        macs: gemms.iter().map(Gemm::macs).sum(),
+        macs_skipped: 0,
+        baseline: 0,
+        mercury: MercuryCycles::default(),
+        error: None,
+        leave_one_out: vec![[0; 2]; if data.samples > 1 { data.samples } else { 0 }],
+    };
+    for (product, &gemm) in gemms.iter().enumerate() {
+        let (dataflow, array) = (config.dataflow(), config.timing_array());
+        let baseline = dataflow.product(&array, gemm);
+        result.baseline += baseline;
+        let Some(similarity) = similarity else {
+            result.mercury += MercuryCycles { compute: baseline, ..MercuryCycles::default() };
+            result.leave_one_out.iter_mut().flatten().for_each(|cycles| *cycles += baseline);
+            continue;
+        };
+        let (view, hitmap) = (&similarity.views[product], &similarity.hitmaps[product]);
+        let counts = hitmap.counts();
+        let work = |without| {
+            let (streams, streams_in_all) = streams(data, pass, view, &counts, place.batch, without);
+            Work { pass, gemm, streams, streams_in_all, bits: u64::from(config.rpq.bits) }
+        };
+        let whole = work(None);
+        result.mercury += dataflow.mercury(&array, &whole);
+        for (sample, sum) in result.leave_one_out.iter_mut().enumerate() {
+            sum[0] += baseline;
+            sum[1] += dataflow.mercury(&array, &work(Some(sample))).total();
+        }
+        result.macs_skipped += whole.macs_skipped();
+        result.vector_length = result.vector_length.max(view.max_length());
+        let captured = view.layout().streams;
+        result.streams = [captured as u64, data.streams_in_all(pass, captured)];
+        result.counts += counts.iter().copied().sum();
+        let error = match pass {
+            Pass::WeightGrad => accuracy::weight_gradient_error(data, view, hitmap),
+            Pass::Forward | Pass::InputGrad => accuracy::output_error(data, pass, view, hitmap),
+        };
+        if let Some(error) = error {
+            *result.error.get_or_insert_default() += error;
+        }
+    }
+    result
+}
+
 /// The streams of a product as timing sees them, and how many there are in the whole batch and
-/// layer; from all kept samples or all but one.
+/// layer; from the counts of all kept samples or all but one.
 fn streams(
     data: &LayerData,
     pass: Pass,
     view: &VectorView,
-    hitmap: &Hitmap,
+    counts: &[Counts],
     batch: u32,
     without: Option<usize>,
 ) -> (Vec<StreamWork>, u64) {
     let layout = view.layout();
-    let counts = hitmap.counts();
     let kept: Vec<usize> = (0..layout.samples).filter(|&sample| Some(sample) != without).collect();
     let run = |sample: usize, stream: usize| counts[sample * layout.streams + stream];
     let work = |stream: usize, counts| StreamWork { length: view.streams()[stream].length as u64, counts };
-    let streams: Vec<StreamWork>;
     let in_all = data.streams_in_all(pass, layout.streams);
     if data.weights_change_with_sample() {
         // Each sample's vectors meet weights of their own: a stream for each.
         let pairs = kept.iter().flat_map(|&sample| (0..layout.streams).map(move |stream| (sample, stream)));
-        streams = pairs.map(|(sample, stream)| work(stream, run(sample, stream))).collect();
+        let streams = pairs.map(|(sample, stream)| work(stream, run(sample, stream))).collect();
         (streams, in_all * u64::from(batch))
     } else {
         let sum = |stream| kept.iter().map(|&sample| run(sample, stream)).sum();
         let whole = |counts| scale(counts, u64::from(batch), kept.len() as u64);
-        streams = (0..layout.streams).map(|stream| work(stream, whole(sum(stream)))).collect();
+        let streams = (0..layout.streams).map(|stream| work(stream, whole(sum(stream)))).collect();
         (streams, in_all)
     }
 }

@@ -92,6 +92,18 @@ pub struct Work {
     pub bits: u64,
 }
 
+impl Work {
+    /// What the captured streams come to for all.
+    fn scale(&self, captured: u64) -> u64 {
+        (u128::from(captured) * u128::from(self.streams_in_all) / self.streams.len().max(1) as u128) as u64
+    }
+
+    /// Multiply-accumulates that hits make unnecessary.
+    pub fn macs_skipped(&self) -> u64 {
+        self.scale(self.streams.iter().map(|stream| stream.counts.hit * stream.length * self.gemm.n).sum())
+    }
+}
+
 /// Cycles with reuse.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct MercuryCycles {
@@ -146,14 +158,9 @@ pub trait Dataflow: Sync {
         (compute, additions.saturating_sub(compute))
     }
 
-    /// Cycles of all `count` dense products.
+    /// Cycles of all `count` dense products: the baseline.
     fn product(&self, array: &Array, gemm: Gemm) -> u64 {
         gemm.count * self.dense(array, gemm.m, gemm.k, gemm.n)
-    }
-
-    /// Cycles of the baseline.
-    fn baseline(&self, array: &Array, work: &Work) -> u64 {
-        self.product(array, work.gemm)
     }
 
     /// Cycles with reuse.
@@ -170,9 +177,11 @@ pub trait Dataflow: Sync {
             sum.compute += compute;
             sum.stall += stall;
         }
-        let captured = work.streams.len() as u64;
-        let scale = |cycles: u64| (u128::from(cycles) * u128::from(work.streams_in_all) / u128::from(captured)) as u64;
-        MercuryCycles { signature: scale(sum.signature), compute: scale(sum.compute), stall: scale(sum.stall) }
+        MercuryCycles {
+            signature: work.scale(sum.signature),
+            compute: work.scale(sum.compute),
+            stall: work.scale(sum.stall),
+        }
     }
 }
 

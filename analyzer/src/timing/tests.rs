@@ -26,7 +26,7 @@ fn weight_stationary_by_hand() {
     let gemm = Gemm { m: 100, k: 18, n: 20, count: 1 };
     let work = work(Pass::Forward, gemm, 9, &[(60, 40), (100, 0)]);
     let model = dataflow(DataflowName::WeightStationary);
-    assert_eq!(model.baseline(&ARRAY, &work), 2 * 2 * (36 + 100));
+    assert_eq!(model.product(&ARRAY, gemm), 2 * 2 * (36 + 100));
     let cycles = model.mercury(&ARRAY, &work);
     // 20 bits are two folds of columns, each with all vectors, for each channel.
     assert_eq!(cycles.signature, 2 * 2 * (36 + 100));
@@ -78,7 +78,7 @@ proptest! {
             ] {
                 let none = work(pass, gemm, k, &[(0, m)]);
                 let some = work(pass, gemm, k, &[(hit, m - hit)]);
-                let baseline = model.baseline(&ARRAY, &none);
+                let baseline = model.product(&ARRAY, gemm);
                 let (without, with) = (model.mercury(&ARRAY, &none), model.mercury(&ARRAY, &some));
                 prop_assert_eq!((without.compute, without.stall), (baseline, 0));
                 prop_assert!(with.compute <= baseline);
