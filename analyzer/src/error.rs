@@ -10,6 +10,12 @@ pub enum AnalyzerError {
     /// The trace is not as it should be.
     #[error(transparent)]
     Trace(#[from] TraceError),
+    /// Training was stopped before a step was captured.
+    #[error("{}: no step was captured; let `mercury-tracer capture` run until it has written one", path.display())]
+    NothingCaptured {
+        /// The trace's folder.
+        path: PathBuf,
+    },
     /// A flag's value makes no sense.
     #[error("{flag}: {reason}")]
     Flag {

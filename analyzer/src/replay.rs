@@ -2,13 +2,14 @@
 
 use crate::accuracy::{self, SquaredError};
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{AnalyzerError, Result};
 use crate::operand::LayerData;
 use crate::timing::{MercuryCycles, StreamWork, Work};
 use mercury_reuse::{Counts, Hitmap, VectorView, signatures};
 use mercury_trace::Trace;
 use mercury_trace::geometry::{Gemm, Pass};
 use mercury_trace::layers::Layer;
+use mercury_trace::manifest::CapturedStep;
 
 /// What reuse does to one pass of one layer in one captured step.
 ///
@@ -54,10 +55,18 @@ pub struct PassResult {
     pub leave_one_out: Vec<[u64; 2]>,
 }
 
+/// The captured steps of a trace, of which there must be one at least.
+pub fn captured_steps(trace: &Trace) -> Result<&[CapturedStep]> {
+    match trace.manifest().captured.as_slice() {
+        [] => Err(AnalyzerError::NothingCaptured { path: trace.dir().to_owned() }),
+        steps => Ok(steps),
+    }
+}
+
 /// Replays every captured step; `progress` is called with each layer before it is replayed.
 pub fn replay(trace: &Trace, config: &Config, mut progress: impl FnMut(u64, &str)) -> Result<Vec<PassResult>> {
     let mut results = Vec::new();
-    for step in &trace.manifest().captured {
+    for step in captured_steps(trace)? {
         for (index, layer) in trace.layers().iter().enumerate() {
             // A layer that was not asked for at capture has no files.
             if step.tensors.iter().all(|file| file.layer != layer.name) {

@@ -256,6 +256,19 @@ fn files_in(dir: &Path) -> Vec<String> {
 }
 
 #[test]
+fn a_trace_without_a_captured_step_is_said_to_be_one() {
+    let place = Place::new();
+    let path = place.path("trace/manifest.json");
+    let mut manifest: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    manifest["captured"] = serde_json::json!([]);
+    fs::write(&path, manifest.to_string()).unwrap();
+    for command in ["replay trace --out results", "vectors trace --layer features.0 --out v.parquet"] {
+        assert!(place.error(command).contains("trace: no step was captured"));
+    }
+    assert!(place.stdout("inspect trace").contains("no step captured"));
+}
+
+#[test]
 fn an_output_that_cannot_be_written_is_refused_before_the_work() {
     let place = Place::new();
     fs::create_dir(place.path("full")).unwrap();

@@ -64,7 +64,10 @@ fn headline(trace: &Trace) -> Result<String> {
     if let Some(accuracy) = training.validation_accuracy {
         text += &format!("validation accuracy {:.1} %\n", 100.0 * accuracy);
     }
-    text += &format!("captured steps {}, {samples} samples of each\n\n", captured.join(", "));
+    text += &match captured.as_slice() {
+        [] => "no step captured\n\n".to_owned(),
+        captured => format!("captured steps {}, {samples} samples of each\n\n", captured.join(", ")),
+    };
     Ok(text)
 }
 

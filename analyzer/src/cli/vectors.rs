@@ -3,7 +3,7 @@
 use super::overrides::Configuration;
 use crate::error::AnalyzerError;
 use crate::operand::LayerData;
-use crate::replay::Similarity;
+use crate::replay::{Similarity, captured_steps};
 use anyhow::Result;
 use arrow::array::{ArrayRef, Float32Builder, ListBuilder, RecordBatch, StringBuilder, UInt32Builder, UInt64Builder};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -98,7 +98,7 @@ impl Vectors {
     }
 
     fn find_step<'t>(&self, trace: &'t Trace) -> Result<&'t CapturedStep, AnalyzerError> {
-        let captured = &trace.manifest().captured;
+        let captured = captured_steps(trace)?;
         let found = match self.step {
             Some(number) => captured.iter().find(|step| step.step == number),
             None => captured.last(),
