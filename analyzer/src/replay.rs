@@ -3,6 +3,7 @@
 use crate::accuracy::{self, SquaredError};
 use crate::config::Config;
 use crate::error::{AnalyzerError, Result};
+use crate::interval;
 use crate::operand::LayerData;
 use crate::timing::{MercuryCycles, StreamWork, Work};
 use mercury_reuse::{Counts, Hitmap, VectorView, signatures};
@@ -16,8 +17,8 @@ use mercury_trace::manifest::CapturedStep;
 /// Outcomes are counted over the kept samples and channels. Cycles and MACs are those of the whole
 /// training step, its batch and all channels, for which what was kept stands in proportion: the
 /// share of folds that is overhead depends on the batch, so a few samples timed alone would say
-/// little about the step. (Where MCACHE lives longer than a sample, hits among samples that were not
-/// kept are so left out.)
+/// little about the step. Where MCACHE lives longer than a sample this is biased: hits among samples
+/// that were not kept are left out, and so are sets that they would have filled.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PassResult {
     /// The training step.
@@ -53,6 +54,13 @@ pub struct PassResult {
     pub error: Option<SquaredError>,
     /// Baseline and MERCURY cycles without each one of the samples in turn.
     pub leave_one_out: Vec<[u64; 2]>,
+}
+
+impl PassResult {
+    /// 95 % interval of the speed-up over kept samples.
+    pub fn interval(&self) -> Option<[f64; 2]> {
+        interval::speed_up([self.baseline, self.mercury.total()], &self.leave_one_out)
+    }
 }
 
 /// The captured steps of a trace, of which there must be one at least.
@@ -95,6 +103,11 @@ impl<'a> Similarity<'a> {
     /// Cuts, signs and looks up the vectors that a pass streams.
     pub fn of(data: &'a LayerData, pass: Pass, config: &Config) -> Result<Self> {
         let views = data.views(pass, config.rpq.granularity)?;
+        if let Some(view) = views.iter().find(|view| u32::try_from(view.layout().vectors()).is_err()) {
+            let reason =
+                format!("has {} vectors, more than {}; capture fewer samples", view.layout().vectors(), u32::MAX);
+            return Err(AnalyzerError::Layer { layer: data.layer.name.clone(), reason });
+        }
         let scope = data.scope(config.mcache.scope, config.mcache.scope_linear);
         let signatures: Vec<_> = views.iter().map(|view| signatures(view, &config.rpq)).collect();
         let look_up = |(view, signatures): (&VectorView, &Vec<u64>)| {
@@ -118,11 +131,13 @@ fn replay_layer(data: &LayerData, config: &Config, place: Place) -> Result<Vec<P
     // The weight gradient keeps the forward pass's signatures and outcomes.
     let mut forward = None;
     for pass in Pass::ALL {
-        if (pass == Pass::InputGrad && !data.layer.input_grad) || data.streamed(pass).is_none() {
+        if pass == Pass::InputGrad && !data.layer.input_grad {
             continue;
         }
+        // A pass whose operand was not captured runs as in the baseline.
+        let reuse = config.reuse.passes.contains(&pass) && data.streamed(pass).is_some();
         let fresh;
-        let similarity = match (config.reuse.passes.contains(&pass), pass) {
+        let similarity = match (reuse, pass) {
             (false, _) => None,
             (true, Pass::InputGrad) => {
                 fresh = Similarity::of(data, pass, config)?;

@@ -1,5 +1,6 @@
 //! Results: `run.json`, `layers.parquet`, `models.parquet` in one folder that appears whole.
 
+use crate::accuracy::SquaredError;
 use crate::config::Config;
 use crate::error::{AnalyzerError, Result};
 use crate::interval;
@@ -141,6 +142,8 @@ pub fn layers_frame(results: &[PassResult]) -> Result<DataFrame> {
         u64s("compute_cycles", |r| r.mercury.compute),
         u64s("stall_cycles", |r| r.mercury.stall),
         f64s("speed_up", |r| Some(r.baseline as f64 / r.mercury.total() as f64)),
+        f64s("speed_up_low", |r| r.interval().map(|bounds| bounds[0])),
+        f64s("speed_up_high", |r| r.interval().map(|bounds| bounds[1])),
         f64s("error_square", |r| r.error.map(|error| error.error)),
         f64s("exact_square", |r| r.error.map(|error| error.exact)),
         f64s("output_error", |r| r.error.map(|error| error.relative())),
@@ -162,25 +165,20 @@ pub fn models_frame(layers: &DataFrame, results: &[PassResult]) -> Result<DataFr
         "compute_cycles",
         "stall_cycles",
     ];
-    let forward = |name: &str| col(name).filter(col("pass").eq(lit(Pass::Forward.name()))).sum();
     let ratio = |name: &str, above: &str, below: &str| {
-        (col(above).cast(DataType::Float64) / col(below).cast(DataType::Float64)).alias(name)
+        let ratio = col(above).cast(DataType::Float64) / col(below).cast(DataType::Float64);
+        when(col(below).gt(lit(0))).then(ratio).otherwise(lit(NULL)).alias(name)
     };
     let mut totals = vec![col("samples").max(), col("batch").max()];
     let looked_up = col("pass").neq(lit(Pass::WeightGrad.name()));
     totals.extend(LOOKED_UP.map(|name| col(name).filter(looked_up.clone()).sum()));
     totals.extend(COUNTERS.map(|name| col(name).sum()));
-    totals.extend(["error_square", "exact_square"].map(forward));
     let mut models = layers
         .clone()
         .lazy()
         .group_by_stable([col("configuration"), col("step")])
         .agg(totals)
-        .with_columns([
-            ratio("hit_rate", "hit", "vectors"),
-            ratio("speed_up", "baseline_cycles", "mercury_cycles"),
-            (col("error_square") / col("exact_square")).sqrt().alias("output_error"),
-        ])
+        .with_columns([ratio("hit_rate", "hit", "vectors"), ratio("speed_up", "baseline_cycles", "mercury_cycles")])
         .collect()?;
 
     let mut steps: BTreeMap<u64, Vec<&PassResult>> = BTreeMap::new();
@@ -192,7 +190,15 @@ pub fn models_frame(layers: &DataFrame, results: &[PassResult]) -> Result<DataFr
         let bounds: Vec<Option<f64>> = intervals.iter().map(|bounds| bounds.map(|bounds| bounds[index])).collect();
         models.with_column(Column::new(name.into(), bounds))?;
     }
+    let errors: Vec<Option<f64>> = steps.values().map(|results| forward_error(results)).collect();
+    models.with_column(Column::new("output_error".into(), errors))?;
     Ok(models)
+}
+
+/// Output error of all forward outputs together, where any was computed.
+pub fn forward_error(results: &[&PassResult]) -> Option<f64> {
+    let errors: Vec<_> = results.iter().filter(|r| r.pass == Pass::Forward).filter_map(|r| r.error).collect();
+    (!errors.is_empty()).then(|| errors.into_iter().sum::<SquaredError>().relative())
 }
 
 /// The speed-up's interval from all results of a step.

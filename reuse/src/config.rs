@@ -155,8 +155,8 @@ impl Scheme {
         if !(1..=MAX_BITS).contains(&bits) {
             return fail("rpq.bits", format!("is {bits}, but a signature has 1 to {MAX_BITS} bits"));
         }
-        if !(1..=1 << 24).contains(&entries) {
-            return fail("mcache.entries", format!("is {entries}, but must be between 1 and {}", 1 << 24));
+        if !(1..=1 << 20).contains(&entries) {
+            return fail("mcache.entries", format!("is {entries}, but must be between 1 and {}", 1 << 20));
         }
         if !(1..=entries).contains(&ways) {
             return fail("mcache.ways", format!("is {ways}, but must be between 1 and mcache.entries ({entries})"));

@@ -15,7 +15,7 @@ pub fn signatures(view: &VectorView, rpq: &Rpq) -> Vec<u64> {
     let projections: BTreeMap<usize, Projection> =
         lengths.map(|length| (length, Projection::new(rpq.seed, length, rpq.bits))).collect();
     let mut signatures = vec![0; layout.vectors()];
-    signatures.par_chunks_mut(layout.positions).enumerate().for_each_init(
+    signatures.par_chunks_mut(layout.positions.max(1)).enumerate().for_each_init(
         || vec![0.0; view.max_length()],
         |buffer, (run, signatures)| {
             let (sample, stream) = (run / layout.streams, run % layout.streams);
@@ -80,7 +80,7 @@ impl Hitmap {
     /// independent and so run in parallel; the result does not depend on how many do.
     ///
     /// # Panics
-    /// If there are not as many signatures as the layout has vectors, or more than 2^32.
+    /// If there are not as many signatures as the layout has vectors, or 2^32 or more.
     pub fn new(layout: Layout, signatures: &[u64], config: &McacheConfig, scope: Scope) -> Self {
         assert_eq!(signatures.len(), layout.vectors(), "signatures of the layout");
         assert!(u32::try_from(layout.vectors()).is_ok(), "vectors are numbered in 32 bits");
@@ -90,7 +90,9 @@ impl Hitmap {
             Scope::Batch => layout.vectors(),
         };
         let mut outcomes = vec![Outcome::Mnu; layout.vectors()];
-        outcomes.par_chunks_mut(length.max(1)).enumerate().for_each_init(
+        // A cache for each run of scopes, few runs: a cache may be large.
+        let scopes = outcomes.len().div_ceil(length.max(1)) / (4 * rayon::current_num_threads());
+        outcomes.par_chunks_mut(length.max(1)).enumerate().with_min_len(scopes.max(1)).for_each_init(
             || Mcache::new(config),
             |mcache, (chunk, outcomes)| {
                 mcache.flush();

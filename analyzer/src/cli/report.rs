@@ -1,41 +1,36 @@
 //! What `replay` prints for people.
 
-use crate::accuracy::SquaredError;
 use crate::config::Config;
 use crate::export::Align::{Left, Right};
 use crate::export::text_table;
 use crate::replay::PassResult;
-use crate::results::step_interval;
+use crate::results::{forward_error, step_interval};
 use mercury_reuse::Counts;
 use mercury_trace::Trace;
 use mercury_trace::geometry::Pass;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Sums over passes and steps.
+/// Sums over steps: similarity and error of the forward pass, cycles of all.
 #[derive(Default)]
-struct Total {
+struct Total<'a> {
     counts: Counts,
-    forward_error: SquaredError,
-    has_error: bool,
+    forward: Vec<&'a PassResult>,
     cycles: BTreeMap<Pass, [u64; 2]>,
 }
 
-impl Total {
-    fn add(&mut self, result: &PassResult) {
-        if result.pass != Pass::WeightGrad {
+impl<'a> Total<'a> {
+    fn add(&mut self, result: &'a PassResult) {
+        if result.pass == Pass::Forward {
             self.counts += result.counts;
-        }
-        if let (Pass::Forward, Some(error)) = (result.pass, result.error) {
-            self.forward_error += error;
-            self.has_error = true;
+            self.forward.push(result);
         }
         let sum = self.cycles.entry(result.pass).or_default();
         sum[0] += result.baseline;
         sum[1] += result.mercury.total();
     }
 
-    fn of<'a>(results: impl IntoIterator<Item = &'a PassResult>) -> Self {
+    fn of(results: impl IntoIterator<Item = &'a PassResult>) -> Self {
         let mut total = Self::default();
         results.into_iter().for_each(|result| total.add(result));
         total
@@ -50,7 +45,7 @@ impl Total {
         let share = |part: u64| {
             if vectors == 0 { "-".to_owned() } else { format!("{:.1} %", 100.0 * part as f64 / vectors as f64) }
         };
-        let error = if self.has_error { format!("{:.1} %", 100.0 * self.forward_error.relative()) } else { "-".into() };
+        let error = forward_error(&self.forward).map_or_else(|| "-".into(), |error| format!("{:.1} %", 100.0 * error));
         let [baseline, mercury] = self.all_cycles();
         let mut row = vec![
             name.to_owned(),
@@ -136,9 +131,14 @@ pub fn text(trace: &Trace, config: &Config, results: &[PassResult], out: &Path) 
         seconds(baseline),
         seconds(mercury)
     );
-    text += "\nHIT, MAU, MNU: shares of the vectors that are looked up, in forward and input-grad (weight-grad keeps the\n\
-             outcomes of forward). Output error: |Y' - Y| / |Y|\n\
-             of the forward pass. Cycles: the captured steps, whole batches, all passes, without memory stalls.\n";
+    let timed = layers.len();
+    let all = trace.layers().len();
+    text += &format!(
+        "\nvectors, HIT, MAU, MNU and output error |Y' - Y| / |Y|: the forward pass of the captured samples; other passes\n\
+         are in the results. Cycles: {timed} of {all} layers, captured steps, whole batches, all passes, without memory\n\
+         stalls; captured samples and channels stand for the others, so where MCACHE lives longer than a sample (linear\n\
+         layers) hits among samples that were not captured are missing.\n",
+    );
     text += &format!(
         "\nresults: {0}/layers.parquet, {0}/models.parquet, {0}/run.json\n  \
          python: import polars; polars.read_parquet(\"{0}/layers.parquet\")\n",

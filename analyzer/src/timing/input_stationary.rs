@@ -10,6 +10,11 @@ impl Dataflow for InputStationary {
         k.div_ceil(array.rows) * m.div_ceil(array.columns) * (2 * array.rows + array.columns + n - 2)
     }
 
+    /// Filters stream here, so a vector's results are not cut into folds of filters.
+    fn copies(&self, array: &Array, hits: u64, filters: u64) -> u64 {
+        (hits * filters).div_ceil(array.columns * array.read_ports)
+    }
+
     fn check(&self, granularity: Granularity) -> Result<(), String> {
         match granularity {
             Granularity::Patch => Ok(()),

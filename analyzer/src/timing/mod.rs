@@ -13,8 +13,12 @@
 //!
 //! With reuse m (in the weight gradient: k) shrinks to the vectors that did not hit, stream by stream.
 //!
-//! Left out: memory (buffers are taken to be large and fast enough) and the latency of a look-up,
-//! which is taken to be pipelined with the signature's computation.
+//! Copies and additions overlap with computing; hits are taken to be spread evenly over the folds of a
+//! stream, so waiting is counted for the stream as a whole.
+//!
+//! Left out: memory (buffers are taken to be large and fast enough), the latency of a look-up (taken
+//! to be pipelined with the signature's computation), and the additions that merge partial sums
+//! outside of the array, of which vectors of part of a row need more than packed rows.
 
 mod input_stationary;
 mod output_stationary;
@@ -138,13 +142,19 @@ pub trait Dataflow: Sync {
     /// Whether vectors of this granularity can be dropped one by one; if not, why and what to do.
     fn check(&self, granularity: Granularity) -> Result<(), String>;
 
+    /// Cycles of copying the results of `hits` vectors: C results a cycle and port, for each fold of
+    /// the filters anew.
+    fn copies(&self, array: &Array, hits: u64, filters: u64) -> u64 {
+        filters.div_ceil(array.columns) * hits.div_ceil(array.read_ports)
+    }
+
     /// Compute and stall cycles of a stream's products in the forward pass or the input gradient:
     /// only vectors that did not hit are computed, the results of the others are copied, C of them a
     /// cycle and port, while the array computes.
     fn products(&self, array: &Array, stream: &StreamWork, filters: u64) -> (u64, u64) {
         let computed = stream.counts.computed();
         let compute = if computed == 0 { 0 } else { self.dense(array, computed, stream.length, filters) };
-        let copies = filters.div_ceil(array.columns) * stream.counts.hit.div_ceil(array.read_ports);
+        let copies = self.copies(array, stream.counts.hit, filters);
         (compute, copies.saturating_sub(compute))
     }
 
