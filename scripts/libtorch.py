@@ -94,8 +94,11 @@ def write_cargo_config(libtorch: Path) -> None:
     """Hands the path to cargo; a LIBTORCH in the environment still wins over it."""
     path = REPOSITORY / ".cargo" / "config.toml"
     text = f'# Written by scripts/libtorch.py.\n[env]\nLIBTORCH = "{libtorch}"\n'
-    if path.exists() and path.read_text() == text:
-        return
+    if path.exists():
+        if path.read_text() == text:
+            return
+        if not path.read_text().startswith(text.splitlines()[0]):
+            fail(f"{path} is not this script's; put `LIBTORCH = \"{libtorch}\"` under [env] there yourself")
     path.parent.mkdir(exist_ok=True)
     path.write_text(text)
 
@@ -103,6 +106,8 @@ def write_cargo_config(libtorch: Path) -> None:
 def main() -> None:
     if given := os.environ.get("LIBTORCH"):
         found = version_of(Path(given))
+        if not (Path(given) / "lib").is_dir():
+            fail(f"LIBTORCH={given} has no lib folder; set it to a libtorch {VERSION}, or unset it to have one fetched")
         if found.split("+")[0] != VERSION:
             print(f"libtorch: LIBTORCH={given} is version {found}; tch wants {VERSION}", file=sys.stderr)
         libtorch = Path(given).resolve()

@@ -151,11 +151,11 @@ pub fn layers_frame(results: &[PassResult]) -> Result<DataFrame> {
     Ok(DataFrame::new(results.len(), columns)?)
 }
 
-/// Totals per configuration and step, with the speed-up's 95 % interval over samples. The output
-/// error is that of all forward outputs together.
+/// Totals per configuration and step, with the speed-up's 95 % interval over samples. Outcomes
+/// and output error are those of the forward pass, cycles and MACs those of all passes.
 pub fn models_frame(layers: &DataFrame, results: &[PassResult]) -> Result<DataFrame> {
-    // Each vector counts once: the weight gradient keeps the outcomes of the forward pass.
-    const LOOKED_UP: [&str; 4] = ["vectors", "hit", "mau", "mnu"];
+    // Of the forward pass, as the output error: a hit rate says nothing without its error.
+    const FORWARD: [&str; 4] = ["vectors", "hit", "mau", "mnu"];
     const COUNTERS: [&str; 7] = [
         "macs",
         "macs_skipped",
@@ -170,8 +170,8 @@ pub fn models_frame(layers: &DataFrame, results: &[PassResult]) -> Result<DataFr
         when(col(below).gt(lit(0))).then(ratio).otherwise(lit(NULL)).alias(name)
     };
     let mut totals = vec![col("samples").max(), col("batch").max()];
-    let looked_up = col("pass").neq(lit(Pass::WeightGrad.name()));
-    totals.extend(LOOKED_UP.map(|name| col(name).filter(looked_up.clone()).sum()));
+    let forward = col("pass").eq(lit(Pass::Forward.name()));
+    totals.extend(FORWARD.map(|name| col(name).filter(forward.clone()).sum()));
     totals.extend(COUNTERS.map(|name| col(name).sum()));
     let mut models = layers
         .clone()

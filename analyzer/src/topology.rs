@@ -25,13 +25,17 @@ const MAX_NUMBER: u64 = 1 << 24;
 /// Most multiply-accumulates of a layer, so that no array's cycles overflow 64 bits.
 const MAX_MACS: u128 = 1 << 44;
 
-/// Reads a topology file; its header or number of columns tells which form it has.
+/// Reads a topology file; a row's number of columns tells which form it has.
 pub fn read(path: &Path) -> Result<Vec<TopologyLayer>> {
     let fail = |line, reason: String| AnalyzerError::Topology { path: path.to_owned(), line, reason };
     let mut reader =
         csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_path(path).map_err(|error| {
             AnalyzerError::Io { path: path.to_owned(), error: std::io::Error::other(error.to_string()) }
         })?;
+    let header = reader.headers().map_err(|error| fail(1, format!("is not CSV text: {error}")))?;
+    if header.get(1).is_some_and(|field| field.parse::<u64>().is_ok()) {
+        return Err(fail(1, "looks like a layer, but the first line is a header; put one before it".to_owned()));
+    }
     let mut layers = Vec::new();
     for record in reader.records() {
         let record = record.map_err(|error| {
@@ -134,5 +138,6 @@ mod tests {
         assert!(error("h\na, 0, 2, 3\n").contains("from 1 to"));
         assert!(error("h\na, 16777216, 16777216, 16777216\n").contains("multiply-accumulates, more than"));
         assert!(error("h\n").contains("no layers"));
+        assert!(error("a, 1, 2, 3\nb, 1, 2, 3\n").contains("line 1: looks like a layer"));
     }
 }

@@ -165,6 +165,10 @@ impl Scheme {
             let reason = format!("is {entries}, which is not a multiple of mcache.ways ({ways})");
             return fail("mcache.entries", reason);
         }
+        if self.mcache.scope_linear == Scope::Channel {
+            let reason = "is channel, but rows of a matrix product have no channels; set it to batch or sample";
+            return fail("mcache.scope_linear", reason.to_owned());
+        }
         if !(1..=1 << 16).contains(&read_ports) {
             return fail("mcache.read_ports", format!("is {read_ports}, but must be between 1 and {}", 1 << 16));
         }
@@ -201,5 +205,6 @@ mod tests {
         assert_eq!(key(|s| s.mcache.ways = 0), Err("mcache.ways"));
         assert_eq!(key(|s| s.mcache.ways = 2048), Err("mcache.ways"));
         assert_eq!(key(|s| s.mcache.read_ports = 0), Err("mcache.read_ports"));
+        assert_eq!(key(|s| s.mcache.scope_linear = Scope::Channel), Err("mcache.scope_linear"));
     }
 }

@@ -14,8 +14,7 @@ pub const SCHEMA_VERSION: u32 = 1;
 /// The file's name within a trace.
 pub const FILE_NAME: &str = "manifest.json";
 
-/// What a trace is of. Unknown keys are ignored, so that a reader can open what a later minor
-/// revision wrote.
+/// What a trace is of.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// Version of the format, [`SCHEMA_VERSION`].
@@ -146,6 +145,9 @@ impl Manifest {
         let Version { schema_version } = serde_json::from_slice(&text).map_err(broken)?;
         if schema_version > SCHEMA_VERSION {
             return Err(TraceError::NewerSchema { path, found: schema_version, known: SCHEMA_VERSION });
+        }
+        if schema_version == 0 {
+            return Err(TraceError::invalid(&path, "schema_version", "is 0, but versions begin with 1; capture anew"));
         }
         serde_json::from_slice(&text).map_err(broken)
     }

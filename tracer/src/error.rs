@@ -53,7 +53,7 @@ pub enum TracerError {
     },
     /// Training has diverged.
     #[error(
-        "the loss is {loss} at step {step}: training has diverged; lower --lr. Steps captured before are in the trace"
+        "the loss is {loss} at step {step}: training has diverged; lower --lr and choose another --out, as this one holds the steps captured before"
     )]
     Diverged {
         /// The step.

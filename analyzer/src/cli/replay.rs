@@ -26,8 +26,8 @@ pub struct Replay {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Worker threads [default: one a core]. Results do not depend on it.
-    #[arg(long, value_name = "N")]
-    threads: Option<std::num::NonZeroUsize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
     /// What to print.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -41,7 +41,7 @@ impl Replay {
         let config = self.configuration.resolve()?;
         let trace = Trace::open(&self.trace)?;
         let target = ResultsDir::claim(&self.out)?;
-        let threads = self.threads.map_or(0, std::num::NonZeroUsize::get);
+        let threads = self.threads.map_or(0, usize::from);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().context("--threads")?;
 
         let manifest = trace.manifest();

@@ -137,7 +137,7 @@ pub fn text(trace: &Trace, config: &Config, results: &[PassResult], out: &Path) 
         "\nvectors, HIT, MAU, MNU and output error |Y' - Y| / |Y|: the forward pass of the captured samples; other passes\n\
          are in the results. Cycles: {timed} of {all} layers, captured steps, whole batches, all passes, without memory\n\
          stalls; captured samples and channels stand for the others, so where MCACHE lives longer than a sample (linear\n\
-         layers) hits among samples that were not captured are missing.\n",
+         layers) hits among samples that were not captured are missing. Errors are of the captured channels and filters.\n",
     );
     text += &format!(
         "\nresults: {0}/layers.parquet, {0}/models.parquet, {0}/run.json\n  \

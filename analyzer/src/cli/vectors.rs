@@ -69,6 +69,10 @@ impl Vectors {
             let reason = format!("pass {} needs the output gradient, which was not captured", self.pass);
             return Err(AnalyzerError::Layer { layer: layer.name, reason }.into());
         }
+        if self.pass == Pass::InputGrad && !layer.input_grad {
+            let reason = "its input is the data, of which training computes no gradient; take pass forward".to_owned();
+            return Err(AnalyzerError::Layer { layer: layer.name, reason }.into());
+        }
         let similarity = Similarity::of(&data, self.pass, &config)?;
 
         let fail = || AnalyzerError::io(&self.out);

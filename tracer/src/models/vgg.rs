@@ -59,3 +59,27 @@ impl Model for Vgg {
         tap.linear(third, &x)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::{Device, nn};
+
+    /// torchvision's `vgg13(num_classes=1000)`: names of its state dict and number of parameters.
+    #[test]
+    fn parameters_are_named_and_counted_as_torchvisions() {
+        let variables = nn::VarStore::new(Device::Cpu);
+        let _vgg = vgg13(&variables.root(), 3, 1000);
+        let mut names: Vec<String> = variables.variables().into_keys().collect();
+        names.sort();
+        let modules = ["features", "classifier"].into_iter().flat_map(|part| {
+            let indices: &[u32] = if part == "features" { &[0, 2, 5, 7, 10, 12, 15, 17, 20, 22] } else { &[0, 3, 6] };
+            indices.iter().map(move |index| format!("{part}.{index}"))
+        });
+        let mut expected: Vec<String> =
+            modules.flat_map(|module| ["weight", "bias"].map(|kind| format!("{module}.{kind}"))).collect();
+        expected.sort();
+        assert_eq!(names, expected);
+        assert_eq!(crate::models::parameters(&variables), 133_047_848);
+    }
+}
