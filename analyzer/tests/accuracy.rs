@@ -197,6 +197,7 @@ fn errors_of_a_sampled_trace_are_those_of_what_was_kept() {
         channels: [kept("features.0", &[0, 2]), kept("features.3", &[1, 3])].into(),
         grad_channels: [kept("features.3", &[0, 2, 5])].into(),
         filters: [kept("features.0", &[1, 2]), kept("features.3", &[0, 5]), kept("classifier.0", &[3, 4, 6])].into(),
+        ..Sampling::default()
     };
     assert!(check(&sampling, &config(Granularity::ChannelPatch, 4, Scope::Channel)) > 50);
 }

@@ -80,6 +80,24 @@ pub enum TraceError {
         /// The value.
         value: f32,
     },
+    /// A value that has no place in 16 bits.
+    #[error("{}: values: row {row} holds {value}, beyond what f16 can hold (65504); capture with --dtype f32", path.display())]
+    F16Range {
+        /// The file.
+        path: PathBuf,
+        /// The row, counted from 0.
+        row: u64,
+        /// The value.
+        value: f32,
+    },
+    /// What an earlier run left does not go with this one.
+    #[error("{}: {reason}", path.display())]
+    Resume {
+        /// The trace.
+        path: PathBuf,
+        /// What differs, and the remedy.
+        reason: String,
+    },
 }
 
 impl TraceError {

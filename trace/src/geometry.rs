@@ -1,5 +1,6 @@
 //! Layer geometry: what a layer multiplies, and the matrix products that each pass of it amounts to.
 
+use crate::tensor::TensorKind;
 use crate::windows::{Axis, Windows};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -32,6 +33,15 @@ pub enum Pass {
 impl Pass {
     /// All passes, in the order in which training runs them.
     pub const ALL: [Pass; 3] = [Pass::Forward, Pass::InputGrad, Pass::WeightGrad];
+
+    /// The tensors that it multiplies, of a layer whose operands are X, W and dY.
+    pub fn operands(self) -> [TensorKind; 2] {
+        match self {
+            Pass::Forward => [TensorKind::Input, TensorKind::Weight],
+            Pass::InputGrad => [TensorKind::GradOutput, TensorKind::Weight],
+            Pass::WeightGrad => [TensorKind::Input, TensorKind::GradOutput],
+        }
+    }
 
     /// The name used in files and on the command line.
     pub fn name(self) -> &'static str {

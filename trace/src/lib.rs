@@ -5,6 +5,7 @@
 //! manifest.json    what the trace is of; replaced atomically after each captured step
 //! layers.parquet   one row a layer, in execution order: name, operation, geometry, MACs
 //! steps.parquet    one row for every training step
+//! evaluations.parquet  one row for every measurement on data that was not trained on
 //! tensors/step=000200/layer=features.0/{input,grad_output,weight}.parquet
 //! ```
 //!
@@ -20,11 +21,12 @@
 //! let manifest = Manifest {
 //!     schema_version: SCHEMA_VERSION,
 //!     created_by: "an example".into(),
-//!     model: Model { name: "tiny".into(), parameters: 6, input: [3, 1, 1], classes: 2 },
-//!     dataset: Dataset { name: "none".into(), train_samples: 1, validation_samples: 0 },
+//!     model: Model { name: "tiny".into(), parameters: 6, input: vec![3, 1, 1], classes: 2 },
+//!     dataset: Dataset { name: "none".into(), train_samples: 1, validation_samples: 0, description: Default::default() },
 //!     seed: 1,
 //!     training: Training {
-//!         steps: 1, batch_size: 1, learning_rate: 0.1, momentum: 0.0, weight_decay: 0.0, validation_accuracy: None,
+//!         steps: 1, batch_size: 1, learning_rate: 0.1, momentum: 0.0, weight_decay: 0.0,
+//!         settings: Default::default(), validation_accuracy: None,
 //!     },
 //!     versions: Default::default(),
 //!     device: "cpu".into(),
@@ -32,8 +34,8 @@
 //!     captured: vec![],
 //!     complete: false,
 //! };
-//! let mut writer = TraceWriter::create(dir.path(), manifest, layers)?;
-//! let input = writer.write_tensor(0, "fc", TensorKind::Input, [([0, 0], &[1.0, 2.0, 3.0][..])])?;
+//! let mut writer = TraceWriter::create(dir.path(), manifest, &layers)?;
+//! let input = writer.files().write(0, "fc", TensorKind::Input, [([0, 0], &[1.0, 2.0, 3.0][..])])?;
 //! let step = CapturedStep { step: 0, samples: vec![0], dataset_indices: vec![7], tensors: vec![input] };
 //! writer.commit(step, &[])?;
 //!
@@ -46,6 +48,7 @@
 
 pub mod atomic;
 pub mod error;
+pub mod evaluations;
 pub mod geometry;
 pub mod layers;
 pub mod manifest;
@@ -60,4 +63,4 @@ mod write;
 
 pub use error::TraceError;
 pub use trace::Trace;
-pub use write::{TraceWriter, create_empty_dir};
+pub use write::{TensorFiles, TraceWriter, create_empty_dir};

@@ -1,7 +1,8 @@
 //! `manifest.json`: what a trace is of, and which files it has.
 
 use crate::error::{Result, TraceError};
-use crate::tensor::TensorKind;
+use crate::geometry::Pass;
+use crate::tensor::{Dtype, TensorKind};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
@@ -48,9 +49,9 @@ pub struct Model {
     pub name: String,
     /// Number of parameters.
     pub parameters: u64,
-    /// Channels, rows and columns of an input sample.
-    pub input: [u32; 3],
-    /// Number of classes.
+    /// Channels, rows and columns of an image; or tokens of a source and of a target sentence.
+    pub input: Vec<u32>,
+    /// Number of classes, or tokens of the vocabulary.
     pub classes: u32,
 }
 
@@ -63,6 +64,9 @@ pub struct Dataset {
     pub train_samples: u64,
     /// Samples for validation.
     pub validation_samples: u64,
+    /// Where it came from and what was done to it.
+    #[serde(default)]
+    pub description: BTreeMap<String, String>,
 }
 
 /// Hyper-parameters.
@@ -78,13 +82,23 @@ pub struct Training {
     pub momentum: f64,
     /// Weight decay.
     pub weight_decay: f64,
-    /// Validation accuracy after the last step, where it was measured.
+    /// Every other setting that the run depends on, by the name of its flag.
+    #[serde(default)]
+    pub settings: BTreeMap<String, String>,
+    /// Validation accuracy after the last step, where it was measured: share of images whose class,
+    /// or of tokens whose successor, the model found.
     pub validation_accuracy: Option<f64>,
 }
 
 /// What was kept of each captured step. Where a layer is missing from the maps, all was kept.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sampling {
+    /// Passes whose operands are kept.
+    #[serde(default = "all_passes")]
+    pub passes: Vec<Pass>,
+    /// How values are stored.
+    #[serde(default)]
+    pub dtype: Dtype,
     /// Most samples kept per captured step; `None` keeps the whole batch.
     pub samples: Option<u32>,
     /// Channels kept of the input, by layer, ascending.
@@ -93,6 +107,24 @@ pub struct Sampling {
     pub grad_channels: BTreeMap<String, Vec<u32>>,
     /// Filters kept of the weight, by layer, ascending.
     pub filters: BTreeMap<String, Vec<u32>>,
+}
+
+fn all_passes() -> Vec<Pass> {
+    Pass::ALL.to_vec()
+}
+
+impl Default for Sampling {
+    /// Everything is kept.
+    fn default() -> Self {
+        Self {
+            passes: all_passes(),
+            dtype: Dtype::F32,
+            samples: None,
+            channels: BTreeMap::new(),
+            grad_channels: BTreeMap::new(),
+            filters: BTreeMap::new(),
+        }
+    }
 }
 
 /// One captured step.

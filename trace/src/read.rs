@@ -2,9 +2,9 @@
 
 use crate::error::{Result, TraceError};
 use crate::quiet;
-use crate::tensor::TensorShape;
+use crate::tensor::{Dtype, TensorShape};
 use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{Float32Type, UInt32Type};
+use arrow::datatypes::{Float16Type, Float32Type, UInt32Type};
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -102,8 +102,16 @@ impl TensorReader {
             column.extend_from_slice(batch.column(index).as_primitive::<UInt32Type>().values());
         }
         let lists = batch.column(self.shape.keys.len()).as_fixed_size_list();
-        let values = lists.values().as_primitive::<Float32Type>();
-        part.values.extend_from_slice(&values.values()[..lists.len() * self.shape.width]);
+        let count = lists.len() * self.shape.width;
+        match self.shape.dtype {
+            Dtype::F32 => {
+                part.values.extend_from_slice(&lists.values().as_primitive::<Float32Type>().values()[..count]);
+            }
+            Dtype::F16 => {
+                let values = lists.values().as_primitive::<Float16Type>();
+                part.values.extend(values.values()[..count].iter().map(|value| value.to_f32()));
+            }
+        }
         for row in 0..part.rows() {
             let keys: Vec<u32> = part.keys.iter().map(|column| column[row]).collect();
             if !self.last.is_empty() && keys <= self.last {

@@ -3,8 +3,9 @@
 use crate::atomic;
 use crate::error::{Result, TraceError};
 use crate::geometry::Geometry;
-use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, UInt32Array};
+use arrow::array::{ArrayRef, FixedSizeListArray, Float16Array, Float32Array, RecordBatch, UInt32Array};
 use arrow::datatypes::{DataType, Field, Schema};
+use half::f16;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::metadata::KeyValue;
@@ -45,18 +46,64 @@ impl TensorKind {
     }
 }
 
-/// Key columns and row width of a tensor file.
+/// How values are stored. In memory they are f32.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dtype {
+    /// IEEE 754 binary32, as they were computed.
+    #[default]
+    F32,
+    /// IEEE 754 binary16, rounded to nearest: 11 bits of precision, nothing below 6e-8, nothing
+    /// above 65504 (which is refused).
+    F16,
+}
+
+impl Dtype {
+    /// The name used in files and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Dtype::F32 => "f32",
+            Dtype::F16 => "f16",
+        }
+    }
+
+    /// Bytes of a value.
+    pub fn bytes(self) -> usize {
+        match self {
+            Dtype::F32 => 4,
+            Dtype::F16 => 2,
+        }
+    }
+
+    fn arrow(self) -> DataType {
+        match self {
+            Dtype::F32 => DataType::Float32,
+            Dtype::F16 => DataType::Float16,
+        }
+    }
+
+    fn array(self, values: Vec<f32>) -> ArrayRef {
+        match self {
+            Dtype::F32 => Arc::new(Float32Array::from(values)),
+            Dtype::F16 => Arc::new(Float16Array::from_iter_values(values.into_iter().map(f16::from_f32))),
+        }
+    }
+}
+
+/// Key columns, row width and type of the values of a tensor file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorShape {
     /// Names of the `u32` key columns, outermost first; rows are in ascending order of them.
     pub keys: &'static [&'static str],
     /// Values in a row.
     pub width: usize,
+    /// How values are stored.
+    pub dtype: Dtype,
 }
 
 impl TensorShape {
     /// The shape of one of a layer's files.
-    pub fn of(geometry: &Geometry, kind: TensorKind) -> Self {
+    pub fn of(geometry: &Geometry, kind: TensorKind, dtype: Dtype) -> Self {
         let area = |[rows, columns]: [u32; 2]| rows as usize * columns as usize;
         let (keys, width): (&[&str], usize) = match (geometry, kind) {
             (Geometry::Conv2d(conv), TensorKind::Input) => (&["sample", "channel"], area(conv.input)),
@@ -68,23 +115,23 @@ impl TensorShape {
             (Geometry::Attention(a), TensorKind::Weight) => (&["sample", "head", "filter"], a.inner as usize),
             (_, TensorKind::Weight) => (&["filter"], geometry.filter_length()),
         };
-        Self { keys, width }
+        Self { keys, width, dtype }
     }
 
     pub(crate) fn schema(&self) -> Schema {
         let mut fields: Vec<Field> = self.keys.iter().map(|key| Field::new(*key, DataType::UInt32, false)).collect();
-        fields.push(Field::new("values", DataType::FixedSizeList(element(), self.width as i32), false));
+        fields.push(Field::new("values", DataType::FixedSizeList(self.element(), self.width as i32), false));
         Schema::new(fields)
     }
 
     /// Bytes of values in a row.
     pub fn row_bytes(&self) -> usize {
-        self.width * size_of::<f32>()
+        self.width * self.dtype.bytes()
     }
-}
 
-fn element() -> Arc<Field> {
-    Arc::new(Field::new("element", DataType::Float32, false))
+    fn element(&self) -> Arc<Field> {
+        Arc::new(Field::new("element", self.dtype.arrow(), false))
+    }
 }
 
 /// Writes one tensor file. It appears under its name when [`TensorWriter::finish`] succeeds.
@@ -128,6 +175,11 @@ impl TensorWriter {
     /// If the number of keys or values is not the shape's.
     pub fn push(&mut self, keys: &[u32], values: &[f32]) -> Result<()> {
         assert_eq!((keys.len(), values.len()), (self.keys.len(), self.shape.width), "row of another shape");
+        if self.shape.dtype == Dtype::F16
+            && let Some(&value) = values.iter().find(|value| value.is_finite() && !f16::from_f32(**value).is_finite())
+        {
+            return Err(TraceError::F16Range { path: self.path.clone(), row: self.rows, value });
+        }
         for (column, &key) in self.keys.iter_mut().zip(keys) {
             column.push(key);
         }
@@ -141,8 +193,8 @@ impl TensorWriter {
         for column in &mut self.keys {
             columns.push(Arc::new(UInt32Array::from(std::mem::take(column))));
         }
-        let values = Arc::new(Float32Array::from(std::mem::take(&mut self.values)));
-        columns.push(Arc::new(FixedSizeListArray::new(element(), self.shape.width as i32, values, None)));
+        let values = self.shape.dtype.array(std::mem::take(&mut self.values));
+        columns.push(Arc::new(FixedSizeListArray::new(self.shape.element(), self.shape.width as i32, values, None)));
         let batch = RecordBatch::try_new(Arc::new(self.shape.schema()), columns).expect("columns follow the schema");
         self.writer.write(&batch).map_err(|error| failed_write(&self.path, error))
     }

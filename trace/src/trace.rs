@@ -5,6 +5,7 @@ use crate::geometry::{Geometry, MAX_BATCH};
 use crate::layers::{self, Layer};
 use crate::manifest::{self, CapturedStep, Manifest, TensorFile};
 use crate::read::{Tensor, TensorReader};
+use crate::evaluations::{self, Evaluation};
 use crate::steps::{self, Step};
 use crate::tensor::{TensorKind, TensorShape};
 use crate::write::tensor_path;
@@ -49,6 +50,11 @@ impl Trace {
         steps::read(&self.dir)
     }
 
+    /// What was measured on data that was not trained on.
+    pub fn evaluations(&self) -> Result<Vec<Evaluation>> {
+        evaluations::read(&self.dir)
+    }
+
     /// The file of a tensor, `None` where it was not captured.
     pub fn file<'a>(&self, step: &'a CapturedStep, layer: &str, kind: TensorKind) -> Option<&'a TensorFile> {
         step.tensors.iter().find(|file| file.layer == layer && file.kind == kind)
@@ -68,7 +74,7 @@ impl Trace {
                 format!("{} of layer {} was not captured; capture it, or leave the layer out", kind.name(), layer.name);
             TraceError::invalid(self.dir.join(manifest::FILE_NAME), field, reason)
         })?;
-        TensorReader::open(&path, TensorShape::of(&layer.geometry, kind), file.rows)
+        TensorReader::open(&path, TensorShape::of(&layer.geometry, kind, self.manifest.sampling.dtype), file.rows)
     }
 
     /// Reads a tensor whole and checks that it holds exactly the samples, channels and filters that
@@ -165,7 +171,7 @@ impl Trace {
                 let Some(layer) = of_layers(&file.layer) else {
                     return Err((field, format!("layer {:?} is not in layers.parquet", file.layer)));
                 };
-                let width = TensorShape::of(&layer.geometry, file.kind).width;
+                let width = TensorShape::of(&layer.geometry, file.kind, sampling.dtype).width;
                 let rows: u64 =
                     self.expected_keys(step, layer, file.kind).iter().map(|keys| keys.len() as u64).product();
                 if (file.width as usize, file.rows) != (width, rows) {

@@ -1,16 +1,27 @@
 //! Writing a trace: tensors as they come, the manifest after each whole step.
 
 use crate::error::{Result, TraceError};
+use crate::evaluations::{self, Evaluation};
+use crate::geometry::Geometry;
 use crate::layers::{self, Layer};
 use crate::manifest::{CapturedStep, Manifest, TensorFile};
 use crate::steps::{self, Step};
-use crate::tensor::{TensorKind, TensorShape, TensorWriter};
+use crate::tensor::{Dtype, TensorKind, TensorShape, TensorWriter};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-/// The folder of one layer's tensors of one step, within a trace.
+const TENSORS: &str = "tensors";
+
+/// The folder of a step's tensors, within a trace.
+fn step_path(dir: &Path, step: u64) -> PathBuf {
+    dir.join(format!("{TENSORS}/step={step:06}"))
+}
+
+/// A tensor's file, within a trace.
 pub(crate) fn tensor_path(dir: &Path, step: u64, layer: &str, kind: TensorKind) -> PathBuf {
-    dir.join(format!("tensors/step={step:06}/layer={layer}/{}.parquet", kind.name()))
+    step_path(dir, step).join(format!("layer={layer}/{}.parquet", kind.name()))
 }
 
 /// Refuses a folder that holds something; creates it where it is missing.
@@ -20,54 +31,35 @@ pub fn create_empty_dir(dir: &Path) -> Result<()> {
     if entries.next().is_some() { Err(TraceError::NotEmpty { path: dir.to_owned() }) } else { Ok(()) }
 }
 
-/// A trace being written. After every [`TraceWriter::commit`] the folder is a readable trace.
-pub struct TraceWriter {
+/// Writes tensor files of a trace; can be cloned and used from several threads at once.
+#[derive(Debug, Clone)]
+pub struct TensorFiles {
     dir: PathBuf,
-    manifest: Manifest,
-    layers: Vec<Layer>,
+    schema_version: u32,
+    dtype: Dtype,
+    geometries: Arc<BTreeMap<String, Geometry>>,
 }
 
-impl TraceWriter {
-    /// Starts a trace in `dir`, which must be empty or missing.
-    ///
-    /// # Panics
-    /// If a layer's name or geometry is not valid; both come from the program's own models.
-    pub fn create(dir: &Path, manifest: Manifest, layers: Vec<Layer>) -> Result<Self> {
-        for layer in &layers {
-            assert!(layers::is_layer_name(&layer.name), "layer name {:?}", layer.name);
-            layer.geometry.validate().expect("a layer that was computed has a valid geometry");
-        }
-        create_empty_dir(dir)?;
-        layers::write(dir, &layers)?;
-        steps::write(dir, &[])?;
-        manifest.write(dir)?;
-        Ok(Self { dir: dir.to_owned(), manifest, layers })
-    }
-
-    /// The manifest as it stands.
-    pub fn manifest(&self) -> &Manifest {
-        &self.manifest
-    }
-
+impl TensorFiles {
     /// Writes one tensor file; rows must come in ascending order of their keys.
     ///
     /// # Panics
     /// If the layer is not in the trace.
-    pub fn write_tensor<'a, K: AsRef<[u32]>>(
+    pub fn write<'a, K: AsRef<[u32]>>(
         &self,
         step: u64,
         layer: &str,
         kind: TensorKind,
         rows: impl IntoIterator<Item = (K, &'a [f32])>,
     ) -> Result<TensorFile> {
-        let geometry = &self.layers.iter().find(|l| l.name == layer).expect("a layer of this trace").geometry;
+        let geometry = self.geometries.get(layer).expect("a layer of this trace");
         let path = tensor_path(&self.dir, step, layer, kind);
         let folder = path.parent().expect("the path has folders");
         fs::create_dir_all(folder).map_err(TraceError::io(folder))?;
-        let shape = TensorShape::of(geometry, kind);
+        let shape = TensorShape::of(geometry, kind, self.dtype);
         let width = shape.width as u32;
         let metadata = [
-            ("schema_version", self.manifest.schema_version.to_string()),
+            ("schema_version", self.schema_version.to_string()),
             ("step", step.to_string()),
             ("layer", layer.to_owned()),
             ("kind", kind.name().to_owned()),
@@ -80,6 +72,78 @@ impl TraceWriter {
         let (rows, bytes) = writer.finish()?;
         Ok(TensorFile { layer: layer.to_owned(), kind, rows, width, bytes })
     }
+}
+
+/// A trace being written. After every [`TraceWriter::commit`] the folder is a readable trace.
+pub struct TraceWriter {
+    dir: PathBuf,
+    manifest: Manifest,
+    files: TensorFiles,
+}
+
+impl TraceWriter {
+    /// Starts a trace in `dir`, which must be empty or missing.
+    ///
+    /// # Panics
+    /// If a layer's name or geometry is not valid; both come from the program's own models.
+    pub fn create(dir: &Path, manifest: Manifest, layers: &[Layer]) -> Result<Self> {
+        for layer in layers {
+            assert!(layers::is_layer_name(&layer.name), "layer name {:?}", layer.name);
+            layer.geometry.validate().expect("a layer that was computed has a valid geometry");
+        }
+        create_empty_dir(dir)?;
+        layers::write(dir, layers)?;
+        steps::write(dir, &[])?;
+        evaluations::write(dir, &[])?;
+        manifest.write(dir)?;
+        Ok(Self::of(dir, manifest, layers))
+    }
+
+    /// Goes on with a trace that was not completed, from training step `from` on: what it has of that
+    /// step and later ones is removed. Returns the earlier steps and evaluations too.
+    pub fn resume(dir: &Path, from: u64) -> Result<(Self, Vec<Step>, Vec<Evaluation>)> {
+        let trace = crate::Trace::open(dir)?;
+        let mut manifest = trace.manifest().clone();
+        if manifest.complete {
+            let reason = "the run is complete, there is nothing to resume; choose another folder".to_owned();
+            return Err(TraceError::Resume { path: dir.to_owned(), reason });
+        }
+        let mut steps = trace.steps()?;
+        let mut evaluations = trace.evaluations()?;
+        steps.retain(|step| step.step < from);
+        evaluations.retain(|row| row.steps_done <= from);
+        if steps.len() as u64 != from {
+            let reason = format!("steps.parquet holds {} of the {from} steps before the checkpoint; capture anew", steps.len());
+            return Err(TraceError::Resume { path: dir.to_owned(), reason });
+        }
+        // First the lists, then the files: a file that no list names is harmless.
+        manifest.captured.retain(|step| step.step < from);
+        manifest.write(dir)?;
+        steps::write(dir, &steps)?;
+        evaluations::write(dir, &evaluations)?;
+        remove_unlisted(dir, &manifest)?;
+        Ok((Self::of(dir, manifest, trace.layers()), steps, evaluations))
+    }
+
+    fn of(dir: &Path, manifest: Manifest, layers: &[Layer]) -> Self {
+        let files = TensorFiles {
+            dir: dir.to_owned(),
+            schema_version: manifest.schema_version,
+            dtype: manifest.sampling.dtype,
+            geometries: Arc::new(layers.iter().map(|layer| (layer.name.clone(), layer.geometry)).collect()),
+        };
+        Self { dir: dir.to_owned(), manifest, files }
+    }
+
+    /// The manifest as it stands.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// What writes the tensor files.
+    pub fn files(&self) -> &TensorFiles {
+        &self.files
+    }
 
     /// Makes a captured step, whose tensors are all written, part of the trace.
     pub fn commit(&mut self, captured: CapturedStep, steps: &[Step]) -> Result<()> {
@@ -89,12 +153,48 @@ impl TraceWriter {
         self.manifest.write(&self.dir).inspect_err(|_| drop(self.manifest.captured.pop()))
     }
 
-    /// Ends the trace: all steps, and how well the model did.
-    pub fn finish(mut self, validation_accuracy: Option<f64>, steps: &[Step]) -> Result<Manifest> {
+    /// Removes what was written of a step that will not be committed.
+    pub fn abandon(&self, step: u64) -> Result<()> {
+        let path = step_path(&self.dir, step);
+        match fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(TraceError::io(path)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Replaces the tables of steps and evaluations.
+    pub fn log(&self, steps: &[Step], evaluations: &[Evaluation]) -> Result<()> {
         steps::write(&self.dir, steps)?;
+        evaluations::write(&self.dir, evaluations)
+    }
+
+    /// Ends the trace: all steps and evaluations, and how well the model did.
+    pub fn finish(
+        mut self,
+        validation_accuracy: Option<f64>,
+        steps: &[Step],
+        evaluations: &[Evaluation],
+    ) -> Result<Manifest> {
+        self.log(steps, evaluations)?;
         self.manifest.training.validation_accuracy = validation_accuracy;
         self.manifest.complete = true;
         self.manifest.write(&self.dir)?;
         Ok(self.manifest)
     }
+}
+
+/// Removes folders of steps that the manifest does not list, and temporary files of a killed writer.
+fn remove_unlisted(dir: &Path, manifest: &Manifest) -> Result<()> {
+    let listed: Vec<PathBuf> = manifest.captured.iter().map(|step| step_path(dir, step.step)).collect();
+    for (folder, keep) in [(dir.join(TENSORS), true), (dir.to_owned(), false)] {
+        let Ok(entries) = fs::read_dir(&folder) else { continue };
+        for path in entries.filter_map(std::result::Result::ok).map(|entry| entry.path()) {
+            if keep && !listed.contains(&path) {
+                fs::remove_dir_all(&path).map_err(TraceError::io(&path))?;
+            } else if path.extension().is_some_and(|extension| extension == "partial") {
+                fs::remove_file(&path).map_err(TraceError::io(&path))?;
+            }
+        }
+    }
+    Ok(())
 }

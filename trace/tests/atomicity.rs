@@ -3,7 +3,7 @@
 mod common;
 
 use common::{layers, manifest, sampling, small};
-use mercury_trace::tensor::{TensorKind, TensorShape, TensorWriter};
+use mercury_trace::tensor::{Dtype, TensorKind, TensorShape, TensorWriter};
 use mercury_trace::{Trace, TraceWriter};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ fn entries(dir: &Path) -> Vec<PathBuf> {
 }
 
 fn shape() -> TensorShape {
-    TensorShape::of(&layers()[1].geometry, TensorKind::Input)
+    TensorShape::of(&layers()[1].geometry, TensorKind::Input, Dtype::F32)
 }
 
 /// Starts the file and drops it after a number of rows.
@@ -74,10 +74,10 @@ fn a_tensor_that_is_finished_leaves_one_file() {
 #[test]
 fn a_step_that_is_not_committed_is_not_part_of_the_trace() {
     let dir = tempfile::tempdir().unwrap();
-    let writer = TraceWriter::create(dir.path(), manifest(4, sampling()), layers()).unwrap();
+    let writer = TraceWriter::create(dir.path(), manifest(4, sampling()), &layers()).unwrap();
     let values = vec![1.0; shape().width];
     let rows = [([1, 0], values.as_slice()), ([1, 1], &values)];
-    writer.write_tensor(0, "fc", TensorKind::Input, rows).unwrap();
+    writer.files().write(0, "fc", TensorKind::Input, rows).unwrap();
     drop(writer);
     let trace = Trace::open(dir.path()).unwrap();
     assert!(trace.manifest().captured.is_empty() && !trace.manifest().complete);

@@ -123,7 +123,7 @@ fn an_output_folder_that_is_not_empty() {
         let other = tempfile::tempdir().unwrap();
         fs::write(other.path().join(leftover), "").unwrap();
         for path in [dir.path(), other.path()] {
-            let Err(error) = TraceWriter::create(path, manifest(4, sampling()), common::layers()) else {
+            let Err(error) = TraceWriter::create(path, manifest(4, sampling()), &common::layers()) else {
                 panic!("overwrites {}", path.display());
             };
             assert!(matches!(error, TraceError::NotEmpty { .. }), "{error:?}");
@@ -141,7 +141,7 @@ fn an_output_folder_that_cannot_be_made() {
     let file = dir.path().join("file");
     fs::write(&file, "mine").unwrap();
     for path in [file.join("trace"), file.clone()] {
-        let Err(error) = TraceWriter::create(&path, manifest(4, sampling()), common::layers()) else {
+        let Err(error) = TraceWriter::create(&path, manifest(4, sampling()), &common::layers()) else {
             panic!("writes to {}", path.display());
         };
         assert!(matches!(error, TraceError::Io { .. }), "{error:?}");

@@ -3,11 +3,12 @@
 mod common;
 
 use common::{KINDS, keys, manifest, small, step};
+use half::f16;
 use mercury_trace::geometry::{Attention, Conv2d, Geometry, Linear, MAX_DIMENSION, MAX_MACS};
 use mercury_trace::layers::{self, Layer};
 use mercury_trace::manifest::{CapturedStep, Dataset, Manifest, Model, SCHEMA_VERSION, Sampling, Training};
 use mercury_trace::steps::{self, Step};
-use mercury_trace::tensor::{ROW_GROUP_BYTES, TensorKind, TensorShape};
+use mercury_trace::tensor::{Dtype, ROW_GROUP_BYTES, TensorKind, TensorShape};
 use mercury_trace::{Trace, TraceWriter};
 use parquet::basic::{Compression, Encoding};
 use parquet::file::reader::FileReader;
@@ -99,7 +100,7 @@ fn sampling(layers: &[Layer]) -> impl Strategy<Value = Sampling> + use<> {
             let named = names.iter().zip(&choices);
             named.filter_map(|(name, kept)| Some((name.clone(), kept[which].clone()?))).collect()
         };
-        Sampling { samples: None, channels: map(0), grad_channels: map(1), filters: map(2) }
+        Sampling { channels: map(0), grad_channels: map(1), filters: map(2), ..Sampling::default() }
     })
 }
 
@@ -112,19 +113,19 @@ fn finite() -> impl Strategy<Value = f64> {
 fn any_manifest(batch_size: u32, sampling: Sampling) -> impl Strategy<Value = Manifest> {
     let text = || ".{0,12}";
     let texts = (text(), text(), text(), text(), proptest::collection::btree_map(text(), text(), 0..3));
-    let counts = (any::<[u64; 5]>(), any::<[u32; 4]>());
+    let counts = (any::<[u64; 5]>(), any::<[u32; 4]>(), prop_oneof![Just(Dtype::F32), Just(Dtype::F16)]);
     let rates = ([finite(), finite(), finite()], proptest::option::of(0..=batch_size));
     (texts, counts, rates).prop_map(
         move |((created_by, model, dataset, device, versions), counts, (rates, samples))| {
-            let ([parameters, train_samples, validation_samples, seed, steps], [channels, rows, columns, classes]) =
-                counts;
+            let ([parameters, train_samples, validation_samples, seed, steps], sizes, dtype) = counts;
+            let [channels, rows, columns, classes] = sizes;
             let [learning_rate, momentum, weight_decay] = rates;
-            let sampling = Sampling { samples, ..sampling.clone() };
+            let sampling = Sampling { samples, dtype, ..sampling.clone() };
             Manifest {
                 schema_version: SCHEMA_VERSION,
                 created_by,
-                model: Model { name: model, parameters, input: [channels, rows, columns], classes },
-                dataset: Dataset { name: dataset, train_samples, validation_samples },
+                model: Model { name: model, parameters, input: vec![channels, rows, columns], classes },
+                dataset: Dataset { name: dataset, train_samples, validation_samples, description: versions.clone() },
                 seed,
                 training: Training {
                     steps,
@@ -132,6 +133,7 @@ fn any_manifest(batch_size: u32, sampling: Sampling) -> impl Strategy<Value = Ma
                     learning_rate,
                     momentum,
                     weight_decay,
+                    settings: versions.clone(),
                     validation_accuracy: None,
                 },
                 versions,
@@ -197,24 +199,33 @@ fn plan() -> impl Strategy<Value = Plan> {
     })
 }
 
+/// The nearest value that the type can hold.
+fn stored(dtype: Dtype, value: f32) -> f32 {
+    match dtype {
+        Dtype::F32 => value,
+        Dtype::F16 => f16::from_f32(value.clamp(-65504.0, 65504.0)).to_f32(),
+    }
+}
+
 /// The rows of one tensor; no two tensors of a plan are alike.
 fn rows(plan: &Plan, step: usize, layer: usize, kind: TensorKind) -> Vec<(Vec<u32>, Vec<f32>)> {
-    let width = TensorShape::of(&plan.layers[layer].geometry, kind).width as u64;
+    let width = TensorShape::of(&plan.layers[layer].geometry, kind, Dtype::F32).width as u64;
     let seed = plan.seed.wrapping_add((step * 100 + layer * 10 + kind as usize) as u64);
     let keys = keys(&plan.layers[layer], kind, &plan.captured[step].1, &plan.manifest.sampling);
-    let row = |(row, keys)| (keys, (row * width..(row + 1) * width).map(|index| value(seed, index)).collect());
+    let dtype = plan.manifest.sampling.dtype;
+    let row = |(row, keys)| (keys, (row * width..(row + 1) * width).map(|i| stored(dtype, value(seed, i))).collect());
     (0u64..).zip(keys).map(row).collect()
 }
 
 fn write(plan: &Plan, dir: &std::path::Path) -> Manifest {
-    let mut writer = TraceWriter::create(dir, plan.manifest.clone(), plan.layers.clone()).unwrap();
+    let mut writer = TraceWriter::create(dir, plan.manifest.clone(), &plan.layers).unwrap();
     for (index, (step, samples, wanted)) in plan.captured.iter().enumerate() {
         let mut tensors = Vec::new();
         for (layer, wanted) in wanted.iter().enumerate() {
             for kind in KINDS.into_iter().filter(|&kind| wanted[kind as usize]) {
                 let rows = rows(plan, index, layer, kind);
                 let rows = rows.iter().map(|(keys, values)| (keys, values.as_slice()));
-                tensors.push(writer.write_tensor(*step, &plan.layers[layer].name, kind, rows).unwrap());
+                tensors.push(writer.files().write(*step, &plan.layers[layer].name, kind, rows).unwrap());
             }
         }
         let dataset_indices = samples.iter().map(|&sample| u64::MAX - u64::from(sample)).collect();
@@ -222,7 +233,7 @@ fn write(plan: &Plan, dir: &std::path::Path) -> Manifest {
         writer.commit(captured, &[]).unwrap();
         assert_eq!(Trace::open(dir).unwrap().manifest(), writer.manifest(), "readable after every commit");
     }
-    writer.finish(plan.validation_accuracy, &plan.steps).unwrap()
+    writer.finish(plan.validation_accuracy, &plan.steps, &[]).unwrap()
 }
 
 proptest! {
@@ -373,9 +384,9 @@ fn large_tensors_are_cut_into_row_groups_and_batches() {
     let row = |i: usize| &values[i..i + WIDTH];
 
     let dir = tempfile::tempdir().unwrap();
-    let mut writer = TraceWriter::create(dir.path(), manifest(ROWS as u32, Sampling::default()), layers).unwrap();
+    let mut writer = TraceWriter::create(dir.path(), manifest(ROWS as u32, Sampling::default()), &layers).unwrap();
     let rows = samples.iter().map(|&sample| ([sample, 0], row(sample as usize)));
-    let tensors = vec![writer.write_tensor(0, "classifier.0", TensorKind::Input, rows).unwrap()];
+    let tensors = vec![writer.files().write(0, "classifier.0", TensorKind::Input, rows).unwrap()];
     let dataset_indices = vec![0; ROWS];
     writer.commit(CapturedStep { step: 0, samples, dataset_indices, tensors }, &[step(0)]).unwrap();
 

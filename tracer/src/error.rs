@@ -51,6 +51,40 @@ pub enum TracerError {
         /// What is wrong.
         reason: String,
     },
+    /// A file or folder that a flag names cannot be used.
+    #[error("{flag}: {}: {reason}", path.display())]
+    File {
+        /// The flag.
+        flag: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong, and the remedy.
+        reason: String,
+    },
+    /// An image cannot be decoded.
+    #[error("{}: {reason}; mend or remove it, or leave such images out with --skip-corrupt", path.display())]
+    CorruptImage {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A vocabulary could not be written or read.
+    #[error("{}: {reason}", path.display())]
+    Vocabulary {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A file of weights cannot be used.
+    #[error("{}: {reason}", path.display())]
+    Weights {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and the remedy.
+        reason: String,
+    },
     /// Training has diverged.
     #[error(
         "the loss is {loss} at step {step}: training has diverged; lower --lr and choose another --out, as this one holds the steps captured before"

@@ -1,12 +1,20 @@
 //! Trains real models on libtorch and captures what their layers compute on.
 
 pub mod capture;
+pub mod checkpoint;
 pub mod cli;
 pub mod datasets;
 pub mod error;
+pub mod evaluate;
+pub mod metrics;
 pub mod models;
+pub mod optimizer;
+pub mod policy;
 pub mod sampling;
+pub mod schedule;
+pub mod sink;
 pub mod tap;
 pub mod train;
+pub mod weights;
 
 pub use error::TracerError;

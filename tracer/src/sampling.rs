@@ -1,15 +1,20 @@
 //! What is kept of a captured step: seeded choices without replacement.
 
-use mercury_trace::geometry::Geometry;
+use mercury_trace::geometry::{Geometry, Pass};
 use mercury_trace::layers::Layer;
 use mercury_trace::manifest::Sampling;
-use rand::SeedableRng;
+use mercury_trace::tensor::Dtype;
 use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 /// How much is asked for; `None` is all.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Limits {
+    /// Passes whose operands are kept.
+    pub passes: Vec<Pass>,
+    /// How values are stored.
+    pub dtype: Dtype,
     /// Samples of a batch.
     pub samples: Option<u32>,
     /// Channels of each convolution's input and output gradient.
@@ -39,13 +44,23 @@ pub fn permutation(seed: u64, purpose: Purpose, count: usize) -> Vec<u32> {
         Purpose::Channels(layer) => (2, layer as u64),
         Purpose::Filters(layer) => (3, layer as u64),
     };
+    let mut order: Vec<u32> = (0..count as u32).collect();
+    order.shuffle(&mut ChaCha8Rng::from_seed(key(seed, tag, number)));
+    order
+}
+
+fn key(seed: u64, tag: u64, number: u64) -> [u8; 32] {
     let mut key = [0; 32];
     for (slot, word) in key.chunks_exact_mut(8).zip([seed, tag, number]) {
         slot.copy_from_slice(&u64::to_le_bytes(word));
     }
-    let mut order: Vec<u32> = (0..count as u32).collect();
-    order.shuffle(&mut ChaCha8Rng::from_seed(key));
-    order
+    key
+}
+
+/// Seed of libtorch's generator in a step: what is random in it (dropout) depends on no step before.
+pub fn step_seed(seed: u64, step: u64) -> i64 {
+    let mut generator = ChaCha8Rng::from_seed(key(seed, 4, step));
+    i64::from(generator.next_u32())
 }
 
 /// The first `limit` of an order, ascending; `None` where that is all of it.
@@ -60,9 +75,14 @@ pub fn keep(order: &[u32], limit: Option<u32>) -> Option<Vec<u32>> {
 ///
 /// Kept filters are among the kept channels of the output gradient, so that the gradients of those
 /// filters can be computed from the trace.
-pub fn choose(seed: u64, limits: Limits, layers: &[Layer]) -> Sampling {
-    let mut sampling = Sampling { samples: limits.samples, ..Sampling::default() };
+pub fn choose(seed: u64, limits: &Limits, layers: &[Layer]) -> Sampling {
+    let Limits { passes, dtype, samples, .. } = limits.clone();
+    let mut sampling = Sampling { passes, dtype, samples, ..Sampling::default() };
     for (index, layer) in layers.iter().enumerate() {
+        // What takes the part of filters in attention are rows of activations.
+        if matches!(layer.geometry, Geometry::Attention(_)) {
+            continue;
+        }
         let filters = permutation(seed, Purpose::Filters(index), layer.geometry.filters() as usize);
         if let Some(kept) = keep(&filters, limits.filters) {
             sampling.filters.insert(layer.name.clone(), kept);
@@ -87,6 +107,10 @@ mod tests {
     use super::*;
     use mercury_trace::geometry::Conv2d;
 
+    fn everything() -> Limits {
+        Limits { passes: Pass::ALL.to_vec(), ..Limits::default() }
+    }
+
     #[test]
     fn kept_filters_are_among_the_kept_gradient_channels() {
         let conv = Conv2d {
@@ -100,13 +124,13 @@ mod tests {
             groups: 1,
         };
         let layers = [Layer { name: "conv".into(), geometry: Geometry::Conv2d(conv), input_grad: true }];
-        let limits = Limits { samples: None, channels: Some(16), filters: Some(20) };
-        let sampling = choose(7, limits, &layers);
+        let limits = Limits { channels: Some(16), filters: Some(20), ..everything() };
+        let sampling = choose(7, &limits, &layers);
         assert_eq!(sampling.channels["conv"].len(), 16);
         assert_eq!(sampling.filters["conv"].len(), 20);
         assert!(sampling.filters["conv"].iter().all(|filter| sampling.grad_channels["conv"].contains(filter)));
-        assert_eq!(sampling, choose(7, limits, &layers));
-        assert_ne!(sampling, choose(8, limits, &layers));
-        assert_eq!(choose(7, Limits::default(), &layers), Sampling::default());
+        assert_eq!(sampling, choose(7, &limits, &layers));
+        assert_ne!(sampling, choose(8, &limits, &layers));
+        assert_eq!(choose(7, &everything(), &layers), Sampling::default());
     }
 }

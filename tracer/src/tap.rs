@@ -1,7 +1,7 @@
 //! The tap: what a model's layers are computed through. A model hands each convolution and linear
 //! layer to the tap by name and knows nothing of what the tap does beside computing it.
 
-use mercury_trace::geometry::{Conv2d, Geometry, Linear};
+use mercury_trace::geometry::{Attention, Conv2d, Geometry, Linear};
 use mercury_trace::layers::Layer;
 use std::collections::BTreeSet;
 use tch::Tensor;
@@ -71,6 +71,28 @@ impl LinearLayer {
     }
 }
 
+/// A product of two activations within attention, for each head: of queries and keys, or of
+/// attention weights and values. The right operand takes the part of a layer's weight.
+#[derive(Debug)]
+pub struct AttentionLayer {
+    /// The module's name and which of its products.
+    pub name: String,
+}
+
+impl AttentionLayer {
+    /// `left` is `[samples, heads, rows, inner]`, `right` `[samples, heads, columns, inner]`, one
+    /// filter a row; the result is `[samples, heads, rows, columns]`.
+    pub fn compute(left: &Tensor, right: &Tensor) -> Tensor {
+        left.matmul(&right.transpose(-2, -1))
+    }
+
+    fn geometry(left: &Tensor, right: &Tensor) -> Geometry {
+        let (left, right) = (left.size(), right.size());
+        let [heads, rows, inner, columns] = [left[1], left[2], left[3], right[2]].map(|size| size as u32);
+        Geometry::Attention(Attention { heads, rows, inner, columns })
+    }
+}
+
 /// Computes layers, and may look at what they compute on. The default does nothing more.
 pub trait Tap {
     /// A convolution's output.
@@ -81,6 +103,11 @@ pub trait Tap {
     /// A linear layer's output.
     fn linear(&mut self, layer: &LinearLayer, x: &Tensor) -> Tensor {
         layer.compute(x)
+    }
+
+    /// An attention product's output; shapes as in [`AttentionLayer::compute`].
+    fn attention(&mut self, _layer: &AttentionLayer, left: &Tensor, right: &Tensor) -> Tensor {
+        AttentionLayer::compute(left, right)
     }
 }
 
@@ -99,33 +126,34 @@ pub struct Record {
     pub input: Tensor,
     /// W, without its history.
     pub weight: Tensor,
-    probe: Tensor,
+    probe: Option<Tensor>,
 }
 
 impl Record {
-    /// dY, after the backward pass.
-    pub fn grad_output(&self) -> Tensor {
-        self.probe.grad()
+    /// dY, after the backward pass, where the recorder watched gradients.
+    pub fn grad_output(&self) -> Option<Tensor> {
+        self.probe.as_ref().map(Tensor::grad)
     }
 }
 
 /// Keeps the operands of the layers it is asked for.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Recorder {
     wanted: Option<BTreeSet<String>>,
+    gradients: bool,
     /// What was kept, in execution order.
     pub records: Vec<Record>,
 }
 
 impl Recorder {
-    /// Records the layers of these names.
-    pub fn of(wanted: BTreeSet<String>) -> Self {
-        Self { wanted: Some(wanted), records: Vec::new() }
+    /// Records the layers of these names, their output gradients too where `gradients` says so.
+    pub fn of(wanted: BTreeSet<String>, gradients: bool) -> Self {
+        Self { wanted: Some(wanted), gradients, records: Vec::new() }
     }
 
     /// Records every layer.
-    pub fn of_all() -> Self {
-        Self::default()
+    pub fn of_all(gradients: bool) -> Self {
+        Self { wanted: None, gradients, records: Vec::new() }
     }
 
     fn record(&mut self, name: &str, geometry: Geometry, x: &Tensor, weight: &Tensor, y: Tensor) -> Tensor {
@@ -133,8 +161,8 @@ impl Recorder {
             return y;
         }
         // tch has no hooks on tensors: a zero that is added to the output gets the output's gradient.
-        let probe = y.zeros_like().set_requires_grad(true);
-        let watched = &y + &probe;
+        let probe = self.gradients.then(|| y.zeros_like().set_requires_grad(true));
+        let watched = probe.as_ref().map_or_else(|| y.shallow_clone(), |probe| &y + probe);
         let layer = Layer { name: name.to_owned(), geometry, input_grad: x.requires_grad() };
         self.records.push(Record { layer, input: x.detach(), weight: weight.detach(), probe });
         watched
@@ -148,6 +176,11 @@ impl Tap for Recorder {
 
     fn linear(&mut self, layer: &LinearLayer, x: &Tensor) -> Tensor {
         self.record(&layer.name, layer.geometry(x), x, &layer.weight, layer.compute(x))
+    }
+
+    fn attention(&mut self, layer: &AttentionLayer, left: &Tensor, right: &Tensor) -> Tensor {
+        let y = AttentionLayer::compute(left, right);
+        self.record(&layer.name, AttentionLayer::geometry(left, right), left, right, y)
     }
 }
 
@@ -170,13 +203,13 @@ mod tests {
             groups: 1,
         };
         let x = Tensor::randn([2, 3, 8, 9], options);
-        let mut recorder = Recorder::of_all();
+        let mut recorder = Recorder::of_all(true);
         let y = recorder.conv2d(&layer, &x);
         assert_eq!(y, Plain.conv2d(&layer, &x));
         // The loss sum(y^2) has the gradient 2y.
         y.square().sum(Kind::Float).backward();
         let record = &recorder.records[0];
-        assert!(record.grad_output().allclose(&(&y * 2.0), 1e-6, 1e-6, false));
+        assert!(record.grad_output().unwrap().allclose(&(&y * 2.0), 1e-6, 1e-6, false));
         assert_eq!(record.input, x);
         let Geometry::Conv2d(conv) = record.layer.geometry else { panic!("a convolution") };
         assert_eq!(conv.output().map(i64::from), y.size()[2..]);
@@ -187,7 +220,7 @@ mod tests {
         let options = (Kind::Float, Device::Cpu);
         let weight = Tensor::ones([2, 3], options);
         let layer = LinearLayer { name: "fc".into(), weight, bias: None };
-        let mut recorder = Recorder::of(BTreeSet::from(["other".to_owned()]));
+        let mut recorder = Recorder::of(BTreeSet::from(["other".to_owned()]), true);
         let _y = recorder.linear(&layer, &Tensor::ones([1, 3], options));
         assert!(recorder.records.is_empty());
     }

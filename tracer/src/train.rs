@@ -1,55 +1,96 @@
 //! The training loop.
 
 use crate::capture;
-use crate::datasets::Dataset;
+use crate::datasets::{Augment, Batch, Dataset, Loader};
 use crate::error::{Result, TracerError};
-use crate::models::Model;
+use crate::evaluate::{Evaluator, correct, flatten, ignored};
+use crate::models::{Model, Output};
+use crate::optimizer::Optimizer;
+use crate::policy::Policy;
 use crate::sampling::{self, Purpose};
+use crate::schedule::Schedule;
+use crate::sink::Sink;
 use crate::tap::{Plain, Recorder};
-use mercury_trace::TraceWriter;
+use mercury_trace::manifest::Sampling;
 use mercury_trace::steps::Step;
+use mercury_trace::tensor::TensorKind;
 use std::collections::BTreeSet;
 use std::time::Instant;
-use tch::{Device, Kind, Tensor, nn};
+use tch::{Device, Kind, Reduction, Tensor};
 
-/// Hyper-parameters of a run; SGD with momentum, cross entropy.
+/// What an auxiliary head's loss weighs (Szegedy et al., CVPR 2015, section 5).
+const AUXILIARY_WEIGHT: f64 = 0.3;
+
+/// Hyper-parameters of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
     /// Training steps.
     pub steps: u64,
-    /// Every so many steps one is captured, beginning with step 0.
-    pub every: u64,
     /// Samples per step.
     pub batch_size: usize,
     /// Learning rate.
-    pub learning_rate: f64,
-    /// Seed of the order of samples.
+    pub schedule: Schedule,
+    /// Share of the label's weight that goes to all classes alike.
+    pub label_smoothing: f64,
+    /// Most that the norm of all gradients may be.
+    pub clip: Option<f64>,
+    /// Seed of the order of samples, of augmentation and of dropout.
     pub seed: u64,
+    /// Steps between two evaluations.
+    pub evaluate_every: Option<u64>,
+    /// Steps between two checkpoints.
+    pub checkpoint_every: Option<u64>,
 }
 
-/// Order in which training visits the data set: a new permutation each epoch, whole batches only.
-struct Batches {
-    order: Vec<u32>,
-    position: usize,
-    epoch: u64,
+/// What is captured.
+pub struct Capture {
+    /// Which steps.
+    pub policy: Policy,
+    /// Names of the layers.
+    pub layers: BTreeSet<String>,
+    /// What is kept of them.
+    pub sampling: Sampling,
+    /// Bytes of files after which no more is captured.
+    pub max_bytes: Option<u64>,
+    /// Whether training goes on where the trace cannot be written.
+    pub go_on: bool,
+}
+
+/// What becomes of a run while it runs.
+pub trait Observer {
+    /// A step was done.
+    fn step(&mut self, step: &Step);
+    /// Validation samples were measured.
+    fn validated(&mut self, samples: usize);
+    /// Something that the user should know.
+    fn notice(&mut self, message: &str);
+    /// Writes a checkpoint after so many steps.
+    fn checkpoint(&mut self, steps_done: u64, optimizer: &Optimizer) -> Result<()>;
+}
+
+/// Steps of an epoch: whole batches only.
+pub fn steps_per_epoch(samples: usize, batch_size: usize) -> u64 {
+    (samples / batch_size) as u64
+}
+
+/// Samples of each step from `start` on: a new permutation each epoch.
+fn plan(
+    samples: usize,
+    batch_size: usize,
     seed: u64,
-}
-
-impl Batches {
-    fn new(samples: usize, seed: u64) -> Self {
-        Self { order: sampling::permutation(seed, Purpose::Epoch(0), samples), position: 0, epoch: 0, seed }
-    }
-
-    fn next(&mut self, size: usize) -> (u64, Vec<i64>) {
-        if self.position + size > self.order.len() {
-            self.epoch += 1;
-            self.position = 0;
-            self.order = sampling::permutation(self.seed, Purpose::Epoch(self.epoch), self.order.len());
+    steps: std::ops::Range<u64>,
+) -> impl Iterator<Item = (u64, Vec<u32>)> {
+    let per_epoch = steps_per_epoch(samples, batch_size);
+    let mut order = Vec::new();
+    let mut of_epoch = None;
+    steps.map(move |step| {
+        let (epoch, position) = (step / per_epoch, (step % per_epoch) as usize);
+        if of_epoch != Some(epoch) {
+            order = sampling::permutation(seed, Purpose::Epoch(epoch), samples);
+            of_epoch = Some(epoch);
         }
-        let batch = &self.order[self.position..self.position + size];
-        self.position += size;
-        (self.epoch, batch.iter().map(|&index| i64::from(index)).collect())
-    }
+        (epoch, order[position * batch_size..][..batch_size].to_vec())
+    })
 }
 
 /// A model, what it is trained on and how.
@@ -62,74 +103,144 @@ pub struct Run<'a> {
     pub device: Device,
     /// Hyper-parameters.
     pub settings: Settings,
+    /// What is captured.
+    pub capture: Capture,
+    /// What is measured on the way.
+    pub evaluator: &'a Evaluator<'a>,
 }
 
 impl Run<'_> {
-    /// Trains, captures every so often the layers named `wanted`, and returns all steps. A captured
-    /// step is part of the trace as soon as it is written.
+    /// Trains from step `start` on; what is captured and logged goes into the sink.
     pub fn train(
         &self,
-        optimizer: &mut nn::Optimizer,
-        wanted: &BTreeSet<String>,
-        writer: &mut TraceWriter,
-        mut progress: impl FnMut(&Step),
-    ) -> Result<Vec<Step>> {
-        let Self { model, dataset, device, settings } = self;
-        let mut batches = Batches::new(dataset.train.len(), settings.seed);
-        let mut steps: Vec<Step> = Vec::new();
-        for step in 0..settings.steps {
-            let start = Instant::now();
-            let (epoch, indices) = batches.next(settings.batch_size);
-            let (images, labels) = dataset.batch(&dataset.train, &indices, *device);
-            let mut recorder = (step % settings.every == 0).then(|| Recorder::of(wanted.clone()));
-            let scores = match &mut recorder {
-                Some(recorder) => model.forward(&images, true, recorder),
-                None => model.forward(&images, true, &mut Plain),
-            };
-            let loss = scores.cross_entropy_for_logits(&labels);
-            let value = loss.double_value(&[]);
-            if !value.is_finite() {
-                return Err(TracerError::Diverged { step, loss: value });
+        start: u64,
+        optimizer: &mut Optimizer,
+        sink: &Sink,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        let settings = &self.settings;
+        let (samples, seed) = (self.dataset.train.len(), settings.seed);
+        let steps = || plan(samples, settings.batch_size, seed, start..settings.steps);
+        let batches = steps().map(move |(epoch, batch)| (batch, Some(Augment { seed, epoch })));
+        let loader = Loader::start(self.dataset.train.clone(), batches);
+        let mut capturing = true;
+        for ((step, (epoch, indices)), batch) in (start..settings.steps).zip(steps()).zip(loader) {
+            let began = Instant::now();
+            let batch = batch?.to_device(self.device);
+            let captured = capturing && self.captures(step, sink, &mut capturing, observer);
+            let mut row = self.step(step, &batch, &indices, optimizer, captured.then_some(sink))?;
+            row.epoch = epoch;
+            row.seconds = began.elapsed().as_secs_f64();
+            sink.step(row);
+            observer.step(&row);
+            if let Some(error) = sink.failure() {
+                if !self.capture.go_on {
+                    return Err(error);
+                }
+                capturing = false;
+                observer.notice(&format!("{error}; training goes on, but nothing more is captured"));
             }
-            optimizer.zero_grad();
-            loss.backward();
-            // Before the optimiser changes the weights in place: the trace holds those of this step.
-            let captured = recorder.map(|r| capture::write_step(writer, step, &indices, &r.records)).transpose()?;
-            optimizer.step();
-            steps.push(Step {
-                step,
-                epoch,
-                loss: value,
-                accuracy: correct(&scores, &labels) as f64 / indices.len() as f64,
-                learning_rate: settings.learning_rate,
-                seconds: start.elapsed().as_secs_f64(),
-                captured: captured.is_some(),
-            });
-            if let Some(captured) = captured {
-                let bytes: u64 = captured.tensors.iter().map(|file| file.bytes).sum();
-                tracing::info!(step, files = captured.tensors.len(), bytes, "captured");
-                writer.commit(captured, &steps)?;
-            }
-            progress(steps.last().expect("a step was just pushed"));
+            self.between(step + 1, optimizer, sink, observer)?;
         }
-        Ok(steps)
+        Ok(())
     }
 
-    /// Share of the first `samples` validation images that the model classifies correctly.
-    pub fn validate(&self, samples: usize, mut progress: impl FnMut(usize)) -> f64 {
-        const BATCH: usize = 100;
-        let split = &self.dataset.validation;
-        let mut right = 0;
-        for first in (0..samples).step_by(BATCH) {
-            let indices: Vec<i64> = (first..(first + BATCH).min(samples)).map(|index| index as i64).collect();
-            let (images, labels) = self.dataset.batch(split, &indices, self.device);
-            right += correct(&tch::no_grad(|| self.model.forward(&images, false, &mut Plain)), &labels);
-            progress(indices.len());
+    /// One step; its row lacks epoch and seconds.
+    fn step(
+        &self,
+        step: u64,
+        batch: &Batch,
+        indices: &[u32],
+        optimizer: &mut Optimizer,
+        sink: Option<&Sink>,
+    ) -> Result<Step> {
+        let settings = &self.settings;
+        tch::manual_seed(sampling::step_seed(settings.seed, step));
+        let sampling = &self.capture.sampling;
+        let gradients = capture::kinds(sampling).contains(&TensorKind::GradOutput);
+        let mut recorder = sink.map(|_| Recorder::of(self.capture.layers.clone(), gradients));
+        let output = match &mut recorder {
+            Some(recorder) => self.model.forward(batch, true, recorder),
+            None => self.model.forward(batch, true, &mut Plain),
+        };
+        let (loss, accuracy) = self.loss(&output, batch);
+        let value = loss.double_value(&[]);
+        if !value.is_finite() {
+            return Err(TracerError::Diverged { step, loss: value });
         }
-        right as f64 / samples as f64
+        optimizer.zero_grad();
+        loss.backward();
+        // Before the optimiser changes the weights in place: the trace holds those of this step.
+        if let (Some(sink), Some(recorder)) = (sink, recorder) {
+            capture::submit(sink, sampling, settings.seed, step, indices, &recorder.records)?;
+        }
+        if let Some(limit) = settings.clip {
+            optimizer.clip(limit);
+        }
+        let learning_rate = settings.schedule.rate(step);
+        optimizer.step(learning_rate);
+        Ok(Step { step, epoch: 0, loss: value, accuracy, learning_rate, seconds: 0.0, captured: sink.is_some() })
+    }
+
+    /// The loss, and the share of labels that have the highest score.
+    fn loss(&self, output: &Output, batch: &Batch) -> (Tensor, f64) {
+        let ignored = ignored(batch);
+        let (scores, labels) = flatten(&output.scores, batch);
+        let of = |scores: &Tensor| {
+            let smoothing = self.settings.label_smoothing;
+            scores.cross_entropy_loss::<Tensor>(&labels, None, Reduction::Mean, ignored, smoothing)
+        };
+        let loss = output.auxiliary.iter().fold(of(&scores), |loss, scores| loss + of(scores) * AUXILIARY_WEIGHT);
+        let learnt = labels.not_equal(ignored).sum(Kind::Int64).int64_value(&[]);
+        (loss, correct(&scores, &labels, ignored) as f64 / learnt.max(1) as f64)
+    }
+
+    /// Whether a step is captured; sets `capturing` to false where the trace must not grow further.
+    fn captures(&self, step: u64, sink: &Sink, capturing: &mut bool, observer: &mut dyn Observer) -> bool {
+        let per_epoch = steps_per_epoch(self.dataset.train.len(), self.settings.batch_size);
+        if !self.capture.policy.captures(step, per_epoch) {
+            return false;
+        }
+        if let Some(most) = self.capture.max_bytes.filter(|&most| sink.bytes() >= most) {
+            *capturing = false;
+            let bytes = sink.bytes();
+            observer.notice(&format!(
+                "--max-bytes: the trace has {bytes} bytes of {most}; training goes on, but nothing more is captured from step {step} on"
+            ));
+        }
+        *capturing
+    }
+
+    /// What is due after so many steps, but not after the last: evaluation, checkpoint.
+    fn between(&self, done: u64, optimizer: &Optimizer, sink: &Sink, observer: &mut dyn Observer) -> Result<()> {
+        let due = |every: Option<u64>| every.is_some_and(|every| done.is_multiple_of(every)) && done < self.settings.steps;
+        if due(self.settings.evaluate_every) {
+            sink.evaluated(self.evaluator.run(done, |samples| observer.validated(samples))?);
+        }
+        if due(self.settings.checkpoint_every) {
+            // The tables must not be behind the checkpoint that goes on from them.
+            sink.flush()?;
+            observer.checkpoint(done, optimizer)?;
+        }
+        Ok(())
     }
 }
 
-fn correct(scores: &Tensor, labels: &Tensor) -> i64 {
-    scores.argmax(-1, false).eq_tensor(labels).sum(Kind::Int64).int64_value(&[])
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_that_begins_later_is_the_rest_of_the_whole_one() {
+        let whole: Vec<_> = plan(10, 3, 7, 0..20).collect();
+        assert_eq!(plan(10, 3, 7, 8..20).collect::<Vec<_>>(), whole[8..]);
+        for epoch in whole.chunks(3) {
+            let mut seen: Vec<u32> = epoch.iter().flat_map(|(_, batch)| batch.clone()).collect();
+            let count = seen.len();
+            seen.sort_unstable();
+            seen.dedup();
+            assert_eq!(seen.len(), count, "no sample twice in an epoch");
+        }
+        assert_ne!(whole[0].1, whole[3].1, "each epoch has an order of its own");
+    }
 }

@@ -37,13 +37,14 @@ fn headline(trace: &Trace) -> Result<String> {
     let manifest = trace.manifest();
     let steps = trace.steps()?;
     let (model, training) = (&manifest.model, &manifest.training);
-    let [channels, rows, columns] = model.input;
+    let input: Vec<String> = model.input.iter().map(u32::to_string).collect();
     let captured: Vec<String> = manifest.captured.iter().map(|step| step.step.to_string()).collect();
     let samples = manifest.captured.first().map_or(0, |step| step.samples.len());
     let mut text = format!(
-        "{} ({:.1} M parameters, input {channels} x {rows} x {columns}) on {}, seed {}, {}\n",
+        "{} ({:.1} M parameters, input {}) on {}, seed {}, {}\n",
         model.name,
         model.parameters as f64 / 1e6,
+        input.join(" x "),
         manifest.dataset.name,
         manifest.seed,
         manifest.device

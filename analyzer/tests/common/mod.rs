@@ -5,7 +5,7 @@ use mercury_trace::geometry::{Attention, Conv2d, Geometry, Linear};
 use mercury_trace::layers::Layer;
 use mercury_trace::manifest::{CapturedStep, Dataset, Manifest, Model, SCHEMA_VERSION, Sampling, Training};
 use mercury_trace::steps::Step;
-use mercury_trace::tensor::{TensorKind, TensorShape};
+use mercury_trace::tensor::{Dtype, TensorKind, TensorShape};
 use std::path::Path;
 
 /// Samples captured of each step.
@@ -43,8 +43,8 @@ fn manifest(sampling: Sampling) -> Manifest {
     Manifest {
         schema_version: SCHEMA_VERSION,
         created_by: "a test".to_owned(),
-        model: Model { name: "small".to_owned(), parameters: 500, input: [3, 8, 8], classes: 7 },
-        dataset: Dataset { name: "formula".to_owned(), train_samples: 64, validation_samples: 0 },
+        model: Model { name: "small".to_owned(), parameters: 500, input: vec![3, 8, 8], classes: 7 },
+        dataset: Dataset { name: "formula".to_owned(), train_samples: 64, validation_samples: 0, description: BTreeMap::default() },
         seed: 1,
         training: Training {
             steps: 11,
@@ -52,6 +52,7 @@ fn manifest(sampling: Sampling) -> Manifest {
             learning_rate: 0.1,
             momentum: 0.9,
             weight_decay: 0.0,
+            settings: BTreeMap::default(),
             validation_accuracy: None,
         },
         versions: [("libtorch".to_owned(), "none".to_owned())].into(),
@@ -64,7 +65,7 @@ fn manifest(sampling: Sampling) -> Manifest {
 
 /// Writes the trace, steps 0 and 10 captured, with these channels kept and these values.
 pub fn write_trace(dir: &Path, sampling: &Sampling, value: impl Fn(usize, usize) -> f32) {
-    let mut writer = TraceWriter::create(dir, manifest(sampling.clone()), layers()).unwrap();
+    let mut writer = TraceWriter::create(dir, manifest(sampling.clone()), &layers()).unwrap();
     let mut steps = Vec::new();
     for number in 0..11u64 {
         let captured = number % 10 == 0;
@@ -77,12 +78,12 @@ pub fn write_trace(dir: &Path, sampling: &Sampling, value: impl Fn(usize, usize)
         for (index, layer) in layers().iter().enumerate() {
             for (salt, kind) in [TensorKind::Input, TensorKind::GradOutput, TensorKind::Weight].into_iter().enumerate()
             {
-                let shape = TensorShape::of(&layer.geometry, kind);
+                let shape = TensorShape::of(&layer.geometry, kind, Dtype::F32);
                 let keys = keys(layer, kind, sampling);
                 let values: Vec<f32> =
                     (0..keys.len() * shape.width).map(|i| value(i, 10 * index + 3 * number as usize + salt)).collect();
                 let rows = keys.iter().zip(values.chunks(shape.width));
-                tensors.push(writer.write_tensor(number, &layer.name, kind, rows).unwrap());
+                tensors.push(writer.files().write(number, &layer.name, kind, rows).unwrap());
             }
         }
         let dataset_indices = vec![3, 60, 12];

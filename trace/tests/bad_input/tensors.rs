@@ -7,7 +7,7 @@ use arrow::array::{Array, ArrayRef, FixedSizeListArray, Float32Array, Float64Arr
 use arrow::datatypes::{DataType, Field};
 use mercury_trace::geometry::{Geometry, Linear};
 use mercury_trace::read;
-use mercury_trace::tensor::{TensorKind, TensorShape, TensorWriter};
+use mercury_trace::tensor::{Dtype, TensorKind, TensorShape, TensorWriter};
 use mercury_trace::{Trace, TraceError};
 use std::fs;
 use std::path::PathBuf;
@@ -32,7 +32,7 @@ impl Tensor {
     }
 
     fn shape(&self) -> TensorShape {
-        TensorShape::of(&self.trace.layers()[self.layer].geometry, self.kind)
+        TensorShape::of(&self.trace.layers()[self.layer].geometry, self.kind, Dtype::F32)
     }
 
     fn keys(&self) -> Vec<Vec<u32>> {
@@ -282,6 +282,7 @@ fn keys_that_do_not_ascend_from_one_part_to_the_next() {
     let shape = TensorShape::of(
         &Geometry::Linear(Linear { rows: 1, in_features: 1 << 20, out_features: 1 }),
         TensorKind::Input,
+        Dtype::F32,
     );
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("input.parquet");

@@ -5,7 +5,7 @@ use mercury_trace::geometry::{Attention, Conv2d, Geometry, Linear};
 use mercury_trace::layers::Layer;
 use mercury_trace::manifest::{CapturedStep, Dataset, Manifest, Model, SCHEMA_VERSION, Sampling, Training};
 use mercury_trace::steps::Step;
-use mercury_trace::tensor::{TensorKind, TensorShape};
+use mercury_trace::tensor::{Dtype, TensorKind, TensorShape};
 use std::collections::BTreeMap;
 
 /// All tensors of a layer.
@@ -46,7 +46,7 @@ pub fn layers() -> Vec<Layer> {
 /// Of the convolution, two channels of X, two of dY and three filters are kept; of the rest, all.
 pub fn sampling() -> Sampling {
     let kept = |indices: &[u32]| BTreeMap::from([(CONV.to_owned(), indices.to_vec())]);
-    Sampling { samples: Some(2), channels: kept(&[1, 3]), grad_channels: kept(&[0, 5]), filters: kept(&[0, 2, 4]) }
+    Sampling { samples: Some(2), channels: kept(&[1, 3]), grad_channels: kept(&[0, 5]), filters: kept(&[0, 2, 4]), ..Sampling::default() }
 }
 
 /// A manifest with no step captured yet.
@@ -54,8 +54,8 @@ pub fn manifest(batch_size: u32, sampling: Sampling) -> Manifest {
     Manifest {
         schema_version: SCHEMA_VERSION,
         created_by: "the tests".into(),
-        model: Model { name: "tiny".into(), parameters: 63, input: [4, 5, 4], classes: 3 },
-        dataset: Dataset { name: "none".into(), train_samples: 100, validation_samples: 10 },
+        model: Model { name: "tiny".into(), parameters: 63, input: vec![4, 5, 4], classes: 3 },
+        dataset: Dataset { name: "none".into(), train_samples: 100, validation_samples: 10, description: BTreeMap::default() },
         seed: 7,
         training: Training {
             steps: 6,
@@ -63,6 +63,7 @@ pub fn manifest(batch_size: u32, sampling: Sampling) -> Manifest {
             learning_rate: 0.05,
             momentum: 0.9,
             weight_decay: 5e-4,
+            settings: BTreeMap::default(),
             validation_accuracy: None,
         },
         versions: BTreeMap::from([("libtorch".to_owned(), "2.13.0".to_owned())]),
@@ -109,7 +110,7 @@ pub fn keys(layer: &Layer, kind: TensorKind, samples: &[u32], sampling: &Samplin
 pub fn small() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let (layers, sampling) = (layers(), sampling());
-    let mut writer = TraceWriter::create(dir.path(), manifest(4, sampling.clone()), layers.clone()).unwrap();
+    let mut writer = TraceWriter::create(dir.path(), manifest(4, sampling.clone()), &layers).unwrap();
     let steps: Vec<Step> = (0..6).map(step).collect();
     for number in CAPTURED {
         let samples = vec![1, 3];
@@ -117,15 +118,15 @@ pub fn small() -> tempfile::TempDir {
         for layer in &layers {
             for kind in KINDS {
                 let keys = keys(layer, kind, &samples, &sampling);
-                let width = TensorShape::of(&layer.geometry, kind).width;
+                let width = TensorShape::of(&layer.geometry, kind, Dtype::F32).width;
                 let values: Vec<f32> = (0..keys.len() * width).map(|i| (i as f32).sin() + number as f32).collect();
                 let rows = keys.iter().zip(values.chunks(width));
-                tensors.push(writer.write_tensor(number, &layer.name, kind, rows).unwrap());
+                tensors.push(writer.files().write(number, &layer.name, kind, rows).unwrap());
             }
         }
         let captured = CapturedStep { step: number, samples, dataset_indices: vec![42, 17], tensors };
         writer.commit(captured, &steps[..=number as usize]).unwrap();
     }
-    writer.finish(Some(0.5), &steps).unwrap();
+    writer.finish(Some(0.5), &steps, &[]).unwrap();
     dir
 }

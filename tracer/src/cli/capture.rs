@@ -1,164 +1,251 @@
 //! `capture`: train and write a trace.
 
-use crate::datasets::{Dataset, DatasetSpec};
+use super::arguments::{CaptureFlags, DataFlags, ModelFlags, OnError, TrainingFlags};
+use crate::checkpoint::{self, Checkpoint};
+use crate::datasets::{Dataset, DatasetSpec, Task};
 use crate::error::TracerError;
-use crate::models::{self, ModelSpec};
-use crate::sampling::{self, Limits};
-use crate::train::{Run, Settings};
+use crate::evaluate::Evaluator;
+use crate::models::ModelSpec;
+use crate::optimizer::Optimizer;
+use crate::sink::Sink;
+use crate::train::{self, Observer, Run, Settings};
+use crate::weights::Weights;
+use crate::{capture, sampling};
 use anyhow::Result;
 use clap::Args;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use indicatif::{ProgressBar, ProgressStyle};
-use mercury_trace::TraceWriter;
+use mercury_trace::evaluations::Evaluation;
 use mercury_trace::layers::Layer;
 use mercury_trace::manifest::{self, Manifest, SCHEMA_VERSION};
+use mercury_trace::steps::Step;
+use mercury_trace::{Trace, TraceError, TraceWriter};
+use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
-use std::path::PathBuf;
-use tch::nn::{self, OptimizerConfig};
+use std::path::{Path, PathBuf};
 use tch::{Cuda, Device};
 
 /// Train a model and capture what its layers compute on.
 ///
-/// Example: mercury-tracer capture --model vgg13 --dataset fashion-mnist --out trace --steps 101 --every 50 --samples 8 --filters 32
-#[derive(Debug, Args)]
+/// Example: mercury-tracer capture --model vgg13 --dataset fashion-mnist --out trace --steps 101 --capture every=50 --samples 8 --filters 32
+#[derive(Debug, Args, Serialize)]
 pub struct Capture {
-    /// Model to train; `mercury-tracer models` lists them.
-    #[arg(long, value_name = "NAME")]
-    model: String,
-    /// Data set to train on; `mercury-tracer datasets` lists them.
-    #[arg(long, value_name = "NAME")]
-    dataset: String,
-    /// Folder that holds the data sets' folders.
-    #[arg(long, value_name = "DIR", default_value = "data")]
-    data_dir: PathBuf,
-    /// Folder for the trace; must be empty or missing.
+    /// Folder for the trace; must be empty or missing, but with --resume.
     #[arg(long, value_name = "DIR")]
+    #[serde(skip)]
     out: PathBuf,
-    /// Training steps.
-    #[arg(long, value_name = "N", default_value_t = 201)]
-    steps: u64,
-    /// Capture every Nth step, beginning with step 0.
-    #[arg(long, value_name = "N", default_value_t = 50)]
-    every: u64,
-    /// Samples per step.
-    #[arg(long, value_name = "N", default_value_t = 32)]
-    batch_size: u32,
-    /// Learning rate.
-    #[arg(long, value_name = "X", default_value_t = 0.01)]
-    lr: f64,
-    /// Momentum of SGD.
-    #[arg(long, value_name = "X", default_value_t = 0.9)]
-    momentum: f64,
-    /// Weight decay of SGD.
-    #[arg(long, value_name = "X", default_value_t = 5e-4)]
-    weight_decay: f64,
-    /// Seed of initial weights, order of samples, and choice of what to keep.
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    seed: u64,
-    /// Keep at most N samples of a captured step, chosen at random [default: all].
-    #[arg(long, value_name = "N")]
-    samples: Option<u32>,
-    /// Keep at most N channels of each convolution's input and output gradient [default: all].
-    ///
-    /// Vectors that span channels (granularity `patch`, `sub-vector`) need all.
-    #[arg(long, value_name = "N")]
-    channels: Option<u32>,
-    /// Keep at most N filters of each layer's weight [default: all].
-    #[arg(long, value_name = "N")]
-    filters: Option<u32>,
-    /// Capture only layers that match; can be given more than once [default: all].
-    #[arg(long, value_name = "GLOB")]
-    layers: Vec<String>,
-    /// Device to train on: cpu, cuda, cuda:1, ...
-    #[arg(long, value_name = "NAME", default_value = "cpu")]
-    device: String,
-    /// Samples to measure the validation accuracy on after the last step [default: all].
-    #[arg(long, value_name = "N")]
-    validation_samples: Option<usize>,
+    /// Go on with the run that was interrupted in --out, from its last checkpoint; all other flags
+    /// must be those of that run. It ends as it would have without the interruption, bit for bit.
+    #[arg(long)]
+    #[serde(skip)]
+    resume: bool,
+    #[command(flatten)]
+    #[serde(flatten)]
+    model: ModelFlags,
+    #[command(flatten)]
+    #[serde(flatten)]
+    data: DataFlags,
+    #[command(flatten)]
+    #[serde(flatten)]
+    training: TrainingFlags,
+    #[command(flatten)]
+    #[serde(flatten)]
+    capture: CaptureFlags,
 }
 
 impl Capture {
     /// Trains, writes the trace, prints what came of it.
     pub fn run(self) -> Result<()> {
-        self.check()?;
-        let (model, dataset) = (ModelSpec::find(&self.model)?, DatasetSpec::find(&self.dataset)?);
-        let device = parse_device(&self.device)?;
-        let classes = dataset.classes;
-        let mut data = dataset.read(&self.data_dir)?;
-        data.pad_to(model.least_size);
-        let input = data.input();
-        if self.batch_size as usize > data.train.len() {
-            let reason = format!("is {}, but the data set has {} samples", self.batch_size, data.train.len());
+        self.training.check()?;
+        self.capture.check()?;
+        let (model, dataset) = (ModelSpec::find(&self.model.model)?, DatasetSpec::find(&self.data.dataset)?);
+        let device = parse_device(&self.training.device)?;
+        if self.resume {
+            self.check_same_run()?;
+        }
+        let data = dataset.open(&self.data.options(self.training.seed), model.least_size)?;
+        let batch_size = self.training.batch_size as usize;
+        if batch_size > data.train.len() {
+            let reason = format!("is {batch_size}, but the data set has {} samples", data.train.len());
             return Err(TracerError::Flag { flag: "--batch-size", reason }.into());
         }
-
-        tch::manual_seed(self.seed as i64);
-        let variables = nn::VarStore::new(device);
-        let built = model.build(&variables.root(), input[0], classes);
-        let layers = models::layers(built.as_ref(), input, device);
+        let (layers, parameters) = model.layers(&data.task)?;
         let wanted = self.wanted(&layers)?;
-        let validation = self.validation_samples.unwrap_or(usize::MAX).min(data.validation.len());
-        let manifest = self.manifest(&data, &layers, models::parameters(&variables), classes, validation);
-        let mut writer = TraceWriter::create(&self.out, manifest, layers)?;
+        let per_epoch = train::steps_per_epoch(data.train.len(), batch_size);
+        let steps = self.training.total_steps(per_epoch)?;
+        let manifest = self.manifest(&data, &layers, parameters, steps);
+        self.announce(&layers, &wanted, &manifest, per_epoch);
 
-        let mut optimizer = nn::sgd(self.momentum, 0.0, self.weight_decay, false).build(&variables, self.lr)?;
-        let settings = Settings {
-            steps: self.steps,
-            every: self.every,
-            batch_size: self.batch_size as usize,
-            learning_rate: self.lr,
-            seed: self.seed,
+        tch::manual_seed(self.training.seed as i64);
+        let weights = Weights::new(device);
+        let built = model.build(&weights, &data.task);
+        if let Some(path) = &self.model.weights {
+            checkpoint::load_weights(&weights, path)?;
+        }
+        let mut optimizer = Optimizer::new(self.training.method(), self.training.decay(), &weights);
+        let (writer, begun) = self.writer(manifest, &layers, &weights, &mut optimizer)?;
+        let sampling = writer.manifest().sampling.clone();
+        let start = begun.0.len() as u64;
+        let sink = Sink::start(writer, begun.0, begun.1);
+        let evaluator = Evaluator {
+            model: built.as_ref(),
+            dataset: &data,
+            device,
+            samples: self.validation_samples(&data),
+            bleu_samples: self.training.bleu_samples,
+            batch_size,
         };
-        let bar = progress_bar(self.steps, "training");
-        let run = Run { model: built.as_ref(), dataset: &data, device, settings };
-        let steps = run.train(&mut optimizer, &wanted, &mut writer, |step| {
-            bar.set_message(format!("loss {:.3}, accuracy {:.0} %", step.loss, 100.0 * step.accuracy));
-            bar.inc(1);
-        })?;
-        bar.finish_and_clear();
-
-        let bar = progress_bar(validation as u64, "validating");
-        let accuracy = (validation > 0).then(|| run.validate(validation, |done| bar.inc(done as u64)));
-        bar.finish_and_clear();
-        let manifest = writer.finish(accuracy, &steps)?;
-        let recent = &steps[steps.len().saturating_sub(20)..];
-        let mean =
-            |of: fn(&mercury_trace::steps::Step) -> f64| recent.iter().map(of).sum::<f64>() / recent.len() as f64;
-        report(&self.out, &manifest, mean(|step| step.loss), mean(|step| step.accuracy))
+        let run = Run {
+            model: built.as_ref(),
+            dataset: &data,
+            device,
+            settings: self.settings(steps),
+            capture: train::Capture {
+                policy: self.capture.capture.clone(),
+                layers: wanted,
+                sampling,
+                max_bytes: self.capture.max_bytes,
+                go_on: self.capture.on_capture_error == OnError::Continue,
+            },
+            evaluator: &evaluator,
+        };
+        let mut terminal = Terminal {
+            bar: progress_bar(steps, "training"),
+            samples: batch_size,
+            checkpoint: self.checkpoint_path(),
+            weights: &weights,
+            recent: Vec::new(),
+        };
+        terminal.bar.set_position(start);
+        run.train(start, &mut optimizer, &sink, &mut terminal)?;
+        terminal.bar.finish_and_clear();
+        terminal.bar = progress_bar(evaluator.samples as u64, "validating");
+        let evaluations = evaluator.run(steps, |samples| terminal.bar.inc(samples as u64))?;
+        terminal.bar.finish_and_clear();
+        if let Some(path) = &self.model.save {
+            checkpoint::save_weights(&weights, path)?;
+        }
+        let accuracy = accuracy(&evaluations);
+        sink.evaluated(evaluations.clone());
+        let manifest = match sink.finish(accuracy) {
+            Err(error) if run.capture.go_on => {
+                eprintln!("{error}; the run ends, but the trace says that it is not complete");
+                return Ok(());
+            }
+            finished => finished?,
+        };
+        // There is nothing left to go on with.
+        let _ = std::fs::remove_file(self.checkpoint_path());
+        report(&self.out, &manifest, &terminal.recent, &evaluations)
     }
 
-    fn check(&self) -> Result<(), TracerError> {
-        let at_least_one = [
-            ("--steps", Some(self.steps)),
-            ("--every", Some(self.every)),
-            ("--batch-size", Some(u64::from(self.batch_size))),
-            ("--samples", self.samples.map(u64::from)),
-            ("--channels", self.channels.map(u64::from)),
-            ("--filters", self.filters.map(u64::from)),
-        ];
-        for (flag, value) in at_least_one {
-            if value == Some(0) {
-                return Err(TracerError::Flag { flag, reason: "is 0, but must be at least 1".to_owned() });
+    fn checkpoint_path(&self) -> PathBuf {
+        self.out.join(checkpoint::FILE_NAME)
+    }
+
+    /// Starts the trace, or goes on with it: with the steps and evaluations that it has.
+    fn writer(
+        &self,
+        manifest: Manifest,
+        layers: &[Layer],
+        weights: &Weights,
+        optimizer: &mut Optimizer,
+    ) -> Result<(TraceWriter, (Vec<Step>, Vec<Evaluation>)), TracerError> {
+        if !self.resume {
+            return Ok((TraceWriter::create(&self.out, manifest, layers)?, Default::default()));
+        }
+        let path = self.checkpoint_path();
+        let checkpoint = if path.exists() { Some(Checkpoint::read(&path)?) } else { None };
+        let (writer, steps, evaluations) = TraceWriter::resume(&self.out, checkpoint.as_ref().map_or(0, |c| c.steps))?;
+        if let Some(checkpoint) = checkpoint {
+            checkpoint.restore(&path, weights, optimizer)?;
+        }
+        eprintln!("resuming at step {}", steps.len());
+        Ok((writer, (steps, evaluations)))
+    }
+
+    /// Refuses to go on with a run of other flags.
+    fn check_same_run(&self) -> Result<(), TracerError> {
+        let found = Trace::open(&self.out)?.manifest().training.settings.clone();
+        let ours = self.as_settings();
+        for name in found.keys().chain(ours.keys()).filter(|name| *name != THREADS) {
+            if found.get(name) != ours.get(name) {
+                let value = |settings: &BTreeMap<String, String>| settings.get(name).map_or("not given", |v| v).to_owned();
+                let reason = format!(
+                    "--{}: is {}, but the run to resume has {}; give the same flags, or another --out",
+                    name.replace('_', "-"),
+                    value(&ours),
+                    value(&found)
+                );
+                return Err(TraceError::Resume { path: self.out.clone(), reason }.into());
             }
         }
-        for (flag, value) in [("--lr", self.lr), ("--momentum", self.momentum), ("--weight-decay", self.weight_decay)] {
-            if !value.is_finite() || value < 0.0 {
-                return Err(TracerError::Flag { flag, reason: format!("is {value}, but must be a number from 0 up") });
-            }
+        if found.get(THREADS) != ours.get(THREADS) {
+            tracing::warn!("the run to resume used another number of threads: sums may round differently");
         }
         Ok(())
+    }
+
+    /// All flags that the run depends on.
+    fn as_settings(&self) -> BTreeMap<String, String> {
+        let flags = serde_json::to_value(self).expect("flags have names");
+        let text = |value: &serde_json::Value| match value {
+            serde_json::Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        let flags = flags.as_object().expect("flags are a map");
+        let given = flags.iter().filter(|(_, value)| !value.is_null());
+        let mut settings: BTreeMap<String, String> = given.map(|(name, value)| (name.clone(), text(value))).collect();
+        settings.insert(THREADS.to_owned(), tch::get_num_threads().to_string());
+        settings
+    }
+
+    fn settings(&self, steps: u64) -> Settings {
+        let flags = &self.training;
+        Settings {
+            steps,
+            batch_size: flags.batch_size as usize,
+            schedule: flags.schedule(steps),
+            label_smoothing: flags.label_smoothing,
+            clip: flags.clip,
+            seed: flags.seed,
+            evaluate_every: flags.evaluate_every,
+            checkpoint_every: Some(flags.checkpoint_every).filter(|&every| every > 0),
+        }
+    }
+
+    fn validation_samples(&self, data: &Dataset) -> usize {
+        self.training.validation_samples.unwrap_or(usize::MAX).min(data.validation.len())
+    }
+
+    /// Says how large the trace will be.
+    fn announce(&self, layers: &[Layer], wanted: &BTreeSet<String>, manifest: &Manifest, per_epoch: u64) {
+        let layers: Vec<&Layer> = layers.iter().filter(|layer| wanted.contains(&layer.name)).collect();
+        let step = capture::step_bytes(&layers, &manifest.sampling, manifest.training.batch_size);
+        let count = self.capture.capture.count(manifest.training.steps, per_epoch);
+        let total = step as f64 * count as f64;
+        eprintln!(
+            "capturing {count} of {} steps, {} layers: {:.1} MB each, {:.1} MB in all, before compression",
+            manifest.training.steps,
+            layers.len(),
+            step as f64 / 1e6,
+            total / 1e6
+        );
+        if let Some(most) = self.capture.max_bytes.filter(|&most| total > most as f64) {
+            eprintln!("--max-bytes: capturing will stop at {:.1} MB", most as f64 / 1e6);
+        }
     }
 
     /// Names of the layers that the globs match.
     fn wanted(&self, layers: &[Layer]) -> Result<BTreeSet<String>, TracerError> {
         let bad = |reason: String| TracerError::Flag { flag: "--layers", reason };
         let all = || layers.iter().map(|layer| layer.name.clone());
-        if self.layers.is_empty() {
+        if self.capture.layers.is_empty() {
             return Ok(all().collect());
         }
         let mut wanted = BTreeSet::new();
-        for pattern in &self.layers {
+        for pattern in &self.capture.layers {
             let glob = GlobBuilder::new(pattern).build().map_err(|error| bad(error.to_string()))?;
             let set: GlobSet = GlobSetBuilder::new().add(glob).build().map_err(|error| bad(error.to_string()))?;
             let matches: Vec<String> = all().filter(|name| set.is_match(name)).collect();
@@ -171,43 +258,51 @@ impl Capture {
         Ok(wanted)
     }
 
-    fn manifest(&self, data: &Dataset, layers: &[Layer], parameters: u64, classes: i64, validation: usize) -> Manifest {
-        let limits = Limits { samples: self.samples, channels: self.channels, filters: self.filters };
-        let program = concat!("mercury-tracer ", env!("CARGO_PKG_VERSION"));
+    fn manifest(&self, data: &Dataset, layers: &[Layer], parameters: u64, steps: u64) -> Manifest {
+        let (input, classes) = match data.task {
+            Task::Images { channels, size, classes } => (vec![channels, size[0], size[1]], classes),
+            Task::Text { source, target, vocabulary } => (vec![source, target], vocabulary),
+        };
+        let flags = &self.training;
         Manifest {
             schema_version: SCHEMA_VERSION,
-            created_by: program.to_owned(),
+            created_by: concat!("mercury-tracer ", env!("CARGO_PKG_VERSION")).to_owned(),
             model: manifest::Model {
-                name: self.model.clone(),
+                name: self.model.model.clone(),
                 parameters,
-                input: data.input().map(|size| size as u32),
+                input: input.into_iter().map(|size| size as u32).collect(),
                 classes: classes as u32,
             },
             dataset: manifest::Dataset {
-                name: self.dataset.clone(),
+                name: self.data.dataset.clone(),
                 train_samples: data.train.len() as u64,
-                validation_samples: validation as u64,
+                validation_samples: self.validation_samples(data) as u64,
+                description: data.description.clone(),
             },
-            seed: self.seed,
+            seed: flags.seed,
             training: manifest::Training {
-                steps: self.steps,
-                batch_size: self.batch_size,
-                learning_rate: self.lr,
-                momentum: self.momentum,
-                weight_decay: self.weight_decay,
+                steps,
+                batch_size: flags.batch_size,
+                learning_rate: flags.learning_rate(),
+                momentum: flags.momentum,
+                weight_decay: flags.decay(),
+                settings: self.as_settings(),
                 validation_accuracy: None,
             },
             versions: BTreeMap::from([
                 ("libtorch".to_owned(), env!("LIBTORCH_VERSION").to_owned()),
                 ("mercury-tracer".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
             ]),
-            device: self.device.clone(),
-            sampling: sampling::choose(self.seed, limits, layers),
+            device: flags.device.clone(),
+            sampling: sampling::choose(flags.seed, &self.capture.limits(), layers),
             captured: Vec::new(),
             complete: false,
         }
     }
 }
+
+/// The one setting that is not a flag: sums of floats depend on how they are divided.
+const THREADS: &str = "threads";
 
 fn parse_device(name: &str) -> Result<Device, TracerError> {
     let bad = |reason: String| TracerError::Flag { flag: "--device", reason };
@@ -231,7 +326,47 @@ fn parse_device(name: &str) -> Result<Device, TracerError> {
     Ok(Device::Cuda(index))
 }
 
-/// Silent where stderr is not a terminal.
+/// Shows the run's progress; silent where stderr is not a terminal.
+struct Terminal<'a> {
+    bar: ProgressBar,
+    samples: usize,
+    checkpoint: PathBuf,
+    weights: &'a Weights,
+    /// Loss and accuracy of the last steps.
+    recent: Vec<[f64; 2]>,
+}
+
+/// Steps that a mean is taken over.
+const RECENT: usize = 20;
+
+impl Observer for Terminal<'_> {
+    fn step(&mut self, step: &Step) {
+        if self.recent.len() == RECENT {
+            self.recent.remove(0);
+        }
+        self.recent.push([step.loss, step.accuracy]);
+        self.bar.set_message(format!(
+            "loss {:.3}, accuracy {:.0} %, {:.0} samples/s",
+            step.loss,
+            100.0 * step.accuracy,
+            self.samples as f64 / step.seconds
+        ));
+        self.bar.set_position(step.step + 1);
+    }
+
+    fn validated(&mut self, _: usize) {
+        self.bar.set_message("evaluating");
+    }
+
+    fn notice(&mut self, message: &str) {
+        self.bar.suspend(|| eprintln!("warning: {message}"));
+    }
+
+    fn checkpoint(&mut self, steps_done: u64, optimizer: &Optimizer) -> crate::error::Result<()> {
+        checkpoint::save(&self.checkpoint, self.weights, optimizer, steps_done)
+    }
+}
+
 fn progress_bar(length: u64, what: &'static str) -> ProgressBar {
     let style = "{prefix} {wide_bar} {pos}/{len} {msg} (left: {eta})";
     let bar = ProgressBar::new(length).with_prefix(what);
@@ -239,26 +374,31 @@ fn progress_bar(length: u64, what: &'static str) -> ProgressBar {
     bar
 }
 
-fn report(out: &std::path::Path, manifest: &Manifest, loss: f64, accuracy: f64) -> Result<()> {
+fn accuracy(evaluations: &[Evaluation]) -> Option<f64> {
+    evaluations.iter().find(|row| row.metric == "top1" || row.metric == "token_accuracy").map(|row| row.value)
+}
+
+fn report(out: &Path, manifest: &Manifest, recent: &[[f64; 2]], evaluations: &[Evaluation]) -> Result<()> {
     let bytes: u64 = manifest.captured.iter().flat_map(|step| &step.tensors).map(|file| file.bytes).sum();
     let mut stdout = std::io::stdout();
-    let (model, dataset) = (&manifest.model, &manifest.dataset);
-    writeln!(
-        stdout,
-        "{} on {}: loss {loss:.3}, training accuracy {:.1} % (last steps' mean)",
-        model.name,
-        dataset.name,
-        100.0 * accuracy
-    )?;
-    if let Some(accuracy) = manifest.training.validation_accuracy {
-        writeln!(stdout, "validation accuracy {:.1} % on {} samples", 100.0 * accuracy, dataset.validation_samples)?;
+    let mean = |which: usize| recent.iter().map(|values| values[which]).sum::<f64>() / recent.len() as f64;
+    let (model, dataset) = (&manifest.model.name, &manifest.dataset.name);
+    let (loss, accuracy) = (mean(0), 100.0 * mean(1));
+    writeln!(stdout, "{model} on {dataset}: loss {loss:.3}, training accuracy {accuracy:.1} % (last steps' mean)")?;
+    if !evaluations.is_empty() {
+        let shown: Vec<String> = evaluations.iter().map(shown).collect();
+        writeln!(stdout, "validation: {} on {} samples", shown.join(", "), manifest.dataset.validation_samples)?;
     }
-    writeln!(
-        stdout,
-        "trace {}: {} steps captured, {:.1} MB",
-        out.display(),
-        manifest.captured.len(),
-        bytes as f64 / 1e6
-    )?;
+    let count = manifest.captured.len();
+    writeln!(stdout, "trace {}: {count} steps captured, {:.1} MB", out.display(), bytes as f64 / 1e6)?;
     Ok(())
+}
+
+fn shown(row: &Evaluation) -> String {
+    let Evaluation { metric, value, .. } = row;
+    match metric.as_str() {
+        "top1" | "top5" | "token_accuracy" => format!("{} {:.1} %", metric.replace('_', " "), 100.0 * value),
+        "bleu" => format!("BLEU {value:.1} ({} sentences)", row.samples),
+        _ => format!("{metric} {value:.3}"),
+    }
 }

@@ -1,14 +1,14 @@
 //! `models` and `datasets`: what there is.
 
-use crate::datasets::DATASETS;
-use crate::models::{self, MODELS};
+use crate::datasets::{DATASETS, Task};
+use crate::models::MODELS;
 use anyhow::Result;
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use std::io::Write;
-use tch::{Device, nn};
 
-/// List the models: parameters and MACs at the input size they were published for, 1000 classes.
+/// List the models: parameters, MACs of a forward pass and layers that the tap sees, at the input they
+/// were published for (1000 classes, auxiliary heads included; a vocabulary of 37000).
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Models {}
 
@@ -17,15 +17,12 @@ impl Models {
     pub fn run() -> Result<()> {
         let mut table = table(&["model", "input", "parameters", "MACs", "layers", "reference"]);
         for model in MODELS {
-            let variables = nn::VarStore::new(Device::Cpu);
-            let built = tch::no_grad(|| model.build(&variables.root(), model.input[0], 1000));
-            let layers = models::layers(built.as_ref(), model.input, Device::Cpu);
+            let (layers, parameters) = model.layers(&model.task)?;
             let macs: u64 = layers.iter().map(|layer| layer.geometry.macs()).sum();
-            let [channels, rows, columns] = model.input;
             table.add_row([
                 model.name.to_owned(),
-                format!("{channels} x {rows} x {columns}"),
-                format!("{:.1} M", models::parameters(&variables) as f64 / 1e6),
+                shown(&model.task),
+                format!("{:.1} M", parameters as f64 / 1e6),
                 format!("{:.2} G", macs as f64 / 1e9),
                 layers.len().to_string(),
                 model.reference.to_owned(),
@@ -42,17 +39,18 @@ pub struct Datasets {}
 impl Datasets {
     /// Prints the table.
     pub fn run() -> Result<()> {
-        let mut table = table(&["dataset", "image", "classes", "reference"]);
+        let mut table = table(&["dataset", "samples", "reference"]);
         for dataset in DATASETS {
-            let [channels, rows, columns] = dataset.input;
-            table.add_row([
-                dataset.name.to_owned(),
-                format!("{channels} x {rows} x {columns}"),
-                dataset.classes.to_string(),
-                dataset.reference.to_owned(),
-            ]);
+            table.add_row([dataset.name, dataset.kind, dataset.reference]);
         }
         print(&table)
+    }
+}
+
+fn shown(task: &Task) -> String {
+    match task {
+        Task::Images { channels, size: [rows, columns], .. } => format!("{channels} x {rows} x {columns}"),
+        Task::Text { source, target, .. } => format!("{source} + {target} tokens"),
     }
 }
 

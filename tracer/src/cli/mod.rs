@@ -1,5 +1,6 @@
 //! The command line, one file a command. Data goes to stdout, messages to stderr.
 
+mod arguments;
 mod capture;
 mod lists;
 

@@ -1,34 +1,101 @@
-//! CIFAR-10's binary layout (Krizhevsky 2009): a label byte, then 1024 bytes each of red, green, blue.
+//! CIFAR's binary layout (Krizhevsky 2009): label bytes, then 1024 bytes each of red, green, blue.
 
-use super::{Dataset, Split, read_file};
-use crate::error::{Result, TracerError};
+use super::files::Origin;
+use super::memory::{self, Raw};
+use super::{Dataset, Options};
+use crate::error::Result;
 use std::path::Path;
 
-const NAME: &str = "cifar10";
 const IMAGE: usize = 3 * 32 * 32;
 
-/// Reads the training batches that a folder has (one at least) and the test batch.
-pub fn cifar10(folder: &Path) -> Result<Dataset> {
-    let mut train = vec![folder.join("data_batch_1.bin")];
-    train.extend((2..=5).map(|i| folder.join(format!("data_batch_{i}.bin"))).filter(|path| path.exists()));
-    Ok(Dataset::new(read_batches(&train)?, read_batches(&[folder.join("test_batch.bin")])?))
+/// What the records of a set begin with.
+struct Labels {
+    origin: Origin,
+    /// Label bytes of a record; the last is the class.
+    bytes: usize,
+    classes: u8,
 }
 
-fn read_batches(paths: &[impl AsRef<Path>]) -> Result<Split> {
-    let (mut images, mut labels) = (Vec::new(), Vec::new());
-    for path in paths.iter().map(AsRef::as_ref) {
-        let bytes = read_file(path, NAME)?;
-        let bad = |reason| TracerError::BadData { path: path.to_owned(), dataset: NAME, reason };
-        if bytes.is_empty() || bytes.len() % (1 + IMAGE) != 0 {
-            return Err(bad(format!("has {} bytes, not a multiple of {}", bytes.len(), 1 + IMAGE)));
-        }
-        for record in bytes.chunks_exact(1 + IMAGE) {
-            if record[0] > 9 {
-                return Err(bad(format!("label {} is above 9", record[0])));
+/// Reads the training batches that a folder has (one at least) and the test batch.
+pub(super) fn cifar10(options: &Options, least_size: i64) -> Result<Dataset> {
+    let name = "cifar10";
+    let folder = options.data_dir.join(name);
+    let labels = Labels { origin: Origin::Fetched(name), bytes: 1, classes: 10 };
+    let mut train = vec![folder.join("data_batch_1.bin")];
+    train.extend((2..=5).map(|i| folder.join(format!("data_batch_{i}.bin"))).filter(|path| path.exists()));
+    let splits = [labels.read(&train)?, labels.read(&[folder.join("test_batch.bin")])?];
+    memory::dataset(name, labels.classes.into(), splits, options, least_size)
+}
+
+/// Reads the training and the test file; classes are the 100 fine labels.
+pub(super) fn cifar100(options: &Options, least_size: i64) -> Result<Dataset> {
+    let name = "cifar100";
+    let folder = options.data_dir.join(name);
+    let labels = Labels { origin: Origin::Fetched(name), bytes: 2, classes: 100 };
+    let splits = [labels.read(&[folder.join("train.bin")])?, labels.read(&[folder.join("test.bin")])?];
+    memory::dataset(name, labels.classes.into(), splits, options, least_size)
+}
+
+impl Labels {
+    fn read(&self, paths: &[impl AsRef<Path>]) -> Result<Raw> {
+        let record = self.bytes + IMAGE;
+        let (mut images, mut labels) = (Vec::new(), Vec::new());
+        for path in paths.iter().map(AsRef::as_ref) {
+            let bytes = self.origin.read(path)?;
+            if bytes.is_empty() || bytes.len() % record != 0 {
+                let reason = format!("has {} bytes, not a multiple of {record}", bytes.len());
+                return Err(self.origin.bad(path, reason));
             }
-            labels.push(record[0]);
-            images.extend_from_slice(&record[1..]);
+            for record in bytes.chunks_exact(record) {
+                let (label, image) = (record[self.bytes - 1], &record[self.bytes..]);
+                if label >= self.classes {
+                    return Err(self.origin.bad(path, format!("label {label} is above {}", self.classes - 1)));
+                }
+                labels.push(label);
+                images.extend_from_slice(image);
+            }
         }
+        Ok(Raw { images, labels, shape: [3, 32, 32] })
     }
-    Split::new(&images, &labels, [3, 32, 32])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_whole_records_with_known_labels_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("train.bin");
+        let fine = Labels { origin: Origin::Fetched("cifar100"), bytes: 2, classes: 100 };
+        let read = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            fine.read(&[&path]).map_err(|error| error.to_string())
+        };
+        let mut record = vec![3, 99];
+        record.extend((0..IMAGE).map(|i| i as u8));
+        let raw = read(&record).unwrap();
+        assert_eq!((raw.labels, raw.images.len(), raw.images[1]), (vec![99], IMAGE, 1));
+        let error = read(&record[1..]).unwrap_err();
+        assert!(error.contains("has 3073 bytes, not a multiple of 3074"), "{error}");
+        assert!(error.contains("fetch.py cifar100"), "{error}");
+        assert!(read(&[]).unwrap_err().contains("has 0 bytes"));
+        record[1] = 100;
+        assert!(read(&record).unwrap_err().contains("label 100 is above 99"));
+        let error = fine.read(&[dir.path().join("absent")]).unwrap_err().to_string();
+        assert!(error.contains("absent") && error.contains("--data-dir"), "{error}");
+    }
+
+    #[test]
+    fn the_test_file_is_needed() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("cifar10")).unwrap();
+        std::fs::write(dir.path().join("cifar10/data_batch_1.bin"), [1; 1 + IMAGE]).unwrap();
+        let options = Options { data_dir: dir.path().to_owned(), ..Options::default() };
+        let error = cifar10(&options, 0).unwrap_err().to_string();
+        assert!(error.contains("test_batch.bin") && error.contains("fetch.py cifar10"), "{error}");
+        std::fs::write(dir.path().join("cifar10/test_batch.bin"), [1; 2 + 2 * IMAGE]).unwrap();
+        let set = cifar10(&options, 0).unwrap();
+        assert_eq!((set.train.len(), set.validation.len()), (1, 2));
+    }
 }

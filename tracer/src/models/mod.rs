@@ -1,17 +1,57 @@
-//! The models: structs of named layers whose parameters have torchvision's names.
+//! The models: structs of named layers whose parameters have torchvision's names (timm's for
+//! Inception-v4, `torch.nn.Transformer`'s for the Transformer).
 
+mod alexnet;
+mod googlenet;
+mod inception_v4;
+mod mobilenet;
+mod parts;
+mod resnet;
+mod squeezenet;
+mod transformer;
 mod vgg;
 
+use crate::datasets::{Batch, Task};
 use crate::error::TracerError;
-use crate::tap::{ConvLayer, LinearLayer, Recorder, Tap};
+use crate::tap::{Recorder, Tap};
+use crate::weights::{Module, Weights};
 use mercury_trace::layers::Layer;
-use tch::nn::{self, Init, Path};
 use tch::{Device, Kind, Tensor};
+
+/// What a model returns.
+#[derive(Debug)]
+pub struct Output {
+    /// Scores of the classes `[samples, classes]`, or of each next token `[samples, target, vocabulary]`.
+    pub scores: Tensor,
+    /// Scores of auxiliary heads, in training only; each weighs 0.3 in the loss.
+    pub auxiliary: Vec<Tensor>,
+}
 
 /// A model that computes its layers through a tap.
 pub trait Model {
-    /// Class scores, `[samples, classes]`, of images `[samples, channels, rows, columns]`.
-    fn forward(&self, images: &Tensor, train: bool, tap: &mut dyn Tap) -> Tensor;
+    /// What it makes of a batch, labels left aside.
+    ///
+    /// # Panics
+    /// If the batch is not of the model's task; [`ModelSpec::check`] tells.
+    fn forward(&self, batch: &Batch, train: bool, tap: &mut dyn Tap) -> Output;
+
+    /// The model as a translator, where it is one.
+    fn translator(&self) -> Option<&dyn Translator> {
+        None
+    }
+}
+
+/// A model that writes a sentence.
+pub trait Translator {
+    /// The likeliest next token again and again (greedy decoding), from `begin` to `end` or `length`
+    /// tokens; `source` is `[samples, tokens]`, the result too, padded after `end`.
+    fn translate(&self, source: &Tensor, begin: i64, end: i64, length: i64, tap: &mut dyn Tap) -> Tensor;
+}
+
+/// How a model is built.
+enum Build {
+    Images(fn(&Module, channels: i64, classes: i64) -> Box<dyn Model>),
+    Text(fn(&Module, vocabulary: i64) -> Box<dyn Model>),
 }
 
 /// A model that can be built by name.
@@ -20,21 +60,46 @@ pub struct ModelSpec {
     pub name: &'static str,
     /// Where it was published.
     pub reference: &'static str,
-    /// Channels, rows and columns that it was published for.
-    pub input: [i64; 3],
-    /// Fewest rows and columns that it can take.
+    /// What it was published for.
+    pub task: Task,
+    /// Fewest rows and columns of an image that it can take.
     pub least_size: i64,
-    build: fn(&Path, channels: i64, classes: i64) -> Box<dyn Model>,
+    build: Build,
+}
+
+const fn images(
+    name: &'static str,
+    reference: &'static str,
+    size: i64,
+    least_size: i64,
+    build: fn(&Module, i64, i64) -> Box<dyn Model>,
+) -> ModelSpec {
+    let task = Task::Images { channels: 3, size: [size; 2], classes: 1000 };
+    ModelSpec { name, reference, task, least_size, build: Build::Images(build) }
 }
 
 /// All models.
-pub const MODELS: &[ModelSpec] = &[ModelSpec {
-    name: "vgg13",
-    reference: "Simonyan and Zisserman, Very Deep Convolutional Networks (ICLR 2015), configuration B",
-    input: [3, 224, 224],
-    least_size: 32,
-    build: vgg::vgg13,
-}];
+pub const MODELS: &[ModelSpec] = &[
+    images("alexnet", "Krizhevsky, arXiv 1404.5997", 224, 63, alexnet::alexnet),
+    images("googlenet", "Szegedy et al., CVPR 2015", 224, 1, googlenet::googlenet),
+    images("vgg13", "Simonyan and Zisserman, ICLR 2015, B", 224, 32, vgg::vgg13),
+    images("vgg16", "Simonyan and Zisserman, ICLR 2015, D", 224, 32, vgg::vgg16),
+    images("vgg19", "Simonyan and Zisserman, ICLR 2015, E", 224, 32, vgg::vgg19),
+    images("resnet50", "He et al., CVPR 2016", 224, 1, resnet::resnet50),
+    images("resnet101", "He et al., CVPR 2016", 224, 1, resnet::resnet101),
+    images("resnet152", "He et al., CVPR 2016", 224, 1, resnet::resnet152),
+    images("inception_v4", "Szegedy et al., AAAI 2017", 299, 75, inception_v4::inception_v4),
+    images("mobilenet_v2", "Sandler et al., CVPR 2018", 224, 1, mobilenet::mobilenet_v2),
+    images("squeezenet1_0", "Iandola et al., arXiv 1602.07360", 224, 21, squeezenet::squeezenet1_0),
+    ModelSpec {
+        name: "transformer",
+        reference: "Vaswani et al., NeurIPS 2017, base",
+        // The paper's vocabulary; a sentence pair of average length.
+        task: Task::Text { source: 32, target: 32, vocabulary: 37_000 },
+        least_size: 0,
+        build: Build::Text(transformer::transformer),
+    },
+];
 
 impl ModelSpec {
     /// The model of a name.
@@ -45,51 +110,64 @@ impl ModelSpec {
         })
     }
 
-    /// Builds the model under a variable store's root.
-    pub fn build(&self, root: &Path, channels: i64, classes: i64) -> Box<dyn Model> {
-        (self.build)(root, channels, classes)
+    /// Refuses a task that is not the model's.
+    pub fn check(&self, task: &Task) -> Result<(), TracerError> {
+        let bad = |flag, reason| Err(TracerError::Flag { flag, reason });
+        match (&self.build, *task) {
+            (Build::Images(_), Task::Text { .. }) => {
+                bad("--model", format!("{} classifies images, but the data set has sentences; choose transformer", self.name))
+            }
+            (Build::Text(_), Task::Images { .. }) => {
+                bad("--model", format!("{} translates, but the data set has images; choose multi30k or text", self.name))
+            }
+            (Build::Images(_), Task::Images { size, .. }) if size.iter().any(|&side| side < self.least_size) => {
+                let reason = format!("images are {} x {}, but {} needs at least {}", size[0], size[1], self.name, self.least_size);
+                bad("--input-size", reason)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Builds the model for a task that [`ModelSpec::check`] accepts.
+    ///
+    /// # Panics
+    /// If the task is of another kind.
+    pub fn build(&self, weights: &Weights, task: &Task) -> Box<dyn Model> {
+        match (&self.build, *task) {
+            (Build::Images(build), Task::Images { channels, classes, .. }) => build(&weights.root(), channels, classes),
+            (Build::Text(build), Task::Text { vocabulary, .. }) => build(&weights.root(), vocabulary),
+            _ => panic!("{} was not checked against the task", self.name),
+        }
+    }
+
+    /// The layers that training runs through the tap, in execution order, and the number of parameters.
+    pub fn layers(&self, task: &Task) -> Result<(Vec<Layer>, u64), TracerError> {
+        self.check(task)?;
+        let weights = Weights::blank();
+        let model = self.build(&weights, task);
+        // With gradients on, so that the recorder sees which inputs need theirs.
+        let mut recorder = Recorder::of_all(false);
+        model.forward(&blank_batch(task), true, &mut recorder);
+        Ok((recorder.records.into_iter().map(|record| record.layer).collect(), weights.parameters()))
     }
 }
 
-/// A model's layers in execution order, for inputs of a size.
-pub fn layers(model: &dyn Model, input: [i64; 3], device: Device) -> Vec<Layer> {
-    let image = Tensor::zeros([1, input[0], input[1], input[2]], (Kind::Float, device));
-    let mut recorder = Recorder::of_all();
-    // With gradients on, so that the recorder sees which inputs need theirs.
-    let _scores = model.forward(&image, false, &mut recorder);
-    recorder.records.into_iter().map(|record| record.layer).collect()
-}
-
-/// Parameters in a variable store.
-pub fn parameters(variables: &nn::VarStore) -> u64 {
-    variables.trainable_variables().iter().map(|variable| variable.numel() as u64).sum()
-}
-
-/// A 3 x 3 convolution that keeps the size of its planes.
-fn conv3x3(path: &Path, name: &str, channels: i64, filters: i64) -> ConvLayer {
-    ConvLayer {
-        name: name.to_owned(),
-        weight: path.var("weight", &[filters, channels, 3, 3], KAIMING_FAN_OUT),
-        bias: Some(path.var("bias", &[filters], Init::Const(0.0))),
-        stride: [1; 2],
-        padding: [1; 2],
-        dilation: [1; 2],
-        groups: 1,
+fn blank_batch(task: &Task) -> Batch {
+    let labels = Tensor::zeros([1], (Kind::Int64, Device::Cpu));
+    match *task {
+        Task::Images { channels, size: [rows, columns], .. } => {
+            Batch::Images { images: Tensor::zeros([1, channels, rows, columns], (Kind::Float, Device::Cpu)), labels }
+        }
+        // No padding, of which attention would have nothing to look at.
+        Task::Text { source, target, .. } => Batch::Text {
+            source: Tensor::ones([1, source], (Kind::Int64, Device::Cpu)),
+            target: Tensor::ones([1, target + 1], (Kind::Int64, Device::Cpu)),
+        },
     }
 }
 
-/// A fully connected layer, initialised as torchvision does in its VGG.
-fn linear(path: &Path, name: &str, inputs: i64, outputs: i64) -> LinearLayer {
-    LinearLayer {
-        name: name.to_owned(),
-        weight: path.var("weight", &[outputs, inputs], Init::Randn { mean: 0.0, stdev: 0.01 }),
-        bias: Some(path.var("bias", &[outputs], Init::Const(0.0))),
-    }
+/// The images of a batch for a classifier.
+fn images_of(batch: &Batch) -> &Tensor {
+    let Batch::Images { images, .. } = batch else { unreachable!("the task was checked against the model") };
+    images
 }
-
-/// He et al. (ICCV 2015), by the number of outputs: torchvision's choice for convolutions.
-const KAIMING_FAN_OUT: Init = Init::Kaiming {
-    dist: nn::init::NormalOrUniform::Normal,
-    fan: nn::init::FanInOut::FanOut,
-    non_linearity: nn::init::NonLinearity::ReLU,
-};

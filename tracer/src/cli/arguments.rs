@@ -1,0 +1,368 @@
+//! Flags of `capture`, by what they are about. Serialised, they are what a resumed run compares.
+
+use crate::datasets::Options;
+use crate::error::{Result, TracerError};
+use crate::optimizer::Method;
+use crate::policy::{Policy, parse_bytes};
+use crate::sampling::Limits;
+use crate::schedule::{Decay, Schedule};
+use clap::{Args, ValueEnum};
+use mercury_trace::geometry::Pass;
+use mercury_trace::tensor::Dtype;
+use serde::{Serialize, Serializer};
+use std::path::PathBuf;
+
+/// What is trained.
+#[derive(Debug, Args, Serialize)]
+#[command(next_help_heading = "Model")]
+pub struct ModelFlags {
+    /// Model to train; `mercury-tracer models` lists them.
+    #[arg(long, value_name = "NAME")]
+    pub model: String,
+    /// Begin with these weights: a safetensors file with PyTorch's parameter names.
+    #[arg(long, value_name = "FILE")]
+    pub weights: Option<PathBuf>,
+    /// Write the weights after the last step, as a safetensors file with PyTorch's parameter names.
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    pub save: Option<PathBuf>,
+}
+
+/// What it is trained on.
+#[derive(Debug, Args, Serialize)]
+#[command(next_help_heading = "Data")]
+pub struct DataFlags {
+    /// Data set to train on; `mercury-tracer datasets` lists them.
+    #[arg(long, value_name = "NAME")]
+    pub dataset: String,
+    /// Folder that holds the data sets' folders.
+    #[arg(long, value_name = "DIR", default_value = "data")]
+    #[serde(skip)]
+    pub data_dir: PathBuf,
+    /// `images`: folder of JPEG and PNG files, a folder a class, or flat files named CLASS_*.jpg.
+    #[arg(long, value_name = "DIR")]
+    pub train_dir: Option<PathBuf>,
+    /// `images`: folder of images to validate on [default: a share of --train-dir].
+    #[arg(long, value_name = "DIR")]
+    pub validation_dir: Option<PathBuf>,
+    /// Share of the samples to validate on, where a set has no part for that.
+    #[arg(long, value_name = "X", default_value_t = 0.1)]
+    pub validation_share: f64,
+    /// Resize images to N x N [default: their own size, black around them up to the model's least;
+    /// `images`: 224].
+    #[arg(long, value_name = "N")]
+    pub input_size: Option<i64>,
+    /// Crop and flip training images at random.
+    #[arg(long)]
+    pub augment: bool,
+    /// `images`: leave out files that cannot be decoded.
+    #[arg(long)]
+    pub skip_corrupt: bool,
+    /// `text`: sentences to translate from, one a line; plain or gz.
+    #[arg(long, value_name = "FILE")]
+    pub source: Option<PathBuf>,
+    /// `text`: their translations, line by line.
+    #[arg(long, value_name = "FILE")]
+    pub target: Option<PathBuf>,
+    /// `text`: sentences to validate on [default: a share of --source].
+    #[arg(long, value_name = "FILE")]
+    pub validation_source: Option<PathBuf>,
+    /// `text`: their translations.
+    #[arg(long, value_name = "FILE")]
+    pub validation_target: Option<PathBuf>,
+    /// Text: tokens to learn, for both languages together.
+    #[arg(long, value_name = "N", default_value_t = 8000)]
+    pub vocabulary_size: usize,
+    /// Text: most tokens of a sentence; longer ones are not trained on, shorter ones are padded.
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    pub max_length: i64,
+}
+
+impl DataFlags {
+    /// What the data sets' module takes.
+    pub fn options(&self, seed: u64) -> Options {
+        Options {
+            data_dir: self.data_dir.clone(),
+            train: self.train_dir.clone(),
+            validation: self.validation_dir.clone(),
+            validation_share: self.validation_share,
+            input_size: self.input_size,
+            augment: self.augment,
+            skip_corrupt: self.skip_corrupt,
+            source: self.source.clone(),
+            target: self.target.clone(),
+            validation_source: self.validation_source.clone(),
+            validation_target: self.validation_target.clone(),
+            vocabulary_size: self.vocabulary_size,
+            max_length: self.max_length,
+            seed,
+        }
+    }
+}
+
+/// Names of the optimisers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimizerName {
+    Sgd,
+    Adam,
+    #[value(name = "adamw")]
+    AdamW,
+}
+
+/// How it is trained.
+#[derive(Debug, Args, Serialize)]
+#[command(next_help_heading = "Training")]
+pub struct TrainingFlags {
+    /// Training steps [default: 201].
+    #[arg(long, value_name = "N", conflicts_with = "epochs")]
+    pub steps: Option<u64>,
+    /// Train so many times over the data set, whole batches only.
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<u64>,
+    /// Samples per step.
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    pub batch_size: u32,
+    /// Optimiser.
+    #[arg(long, value_enum, default_value_t = OptimizerName::Sgd)]
+    pub optimizer: OptimizerName,
+    /// Highest learning rate [default: 0.01 for sgd, 0.0005 for adam and adamw].
+    #[arg(long, value_name = "X")]
+    pub lr: Option<f64>,
+    /// Momentum of sgd.
+    #[arg(long, value_name = "X", default_value_t = 0.9)]
+    pub momentum: f64,
+    /// Decay of adam's running means.
+    #[arg(long, value_name = "X,X", value_delimiter = ',', num_args = 2, default_values_t = [0.9, 0.999])]
+    pub betas: Vec<f64>,
+    /// Weight decay [default: 0.0005 for sgd, 0 for adam, 0.01 for adamw].
+    #[arg(long, value_name = "X")]
+    pub weight_decay: Option<f64>,
+    /// How the learning rate goes down after the warm-up.
+    #[arg(long, value_enum, default_value_t = Decay::Constant)]
+    #[serde(serialize_with = "as_text")]
+    pub schedule: Decay,
+    /// Steps in which the learning rate rises linearly.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub warmup: u64,
+    /// Schedule `step`: steps between two reductions.
+    #[arg(long, value_name = "N", required_if_eq("schedule", "step"))]
+    pub decay_every: Option<u64>,
+    /// Schedule `step`: what each multiplies the learning rate by.
+    #[arg(long, value_name = "X", default_value_t = 0.1)]
+    pub decay_factor: f64,
+    /// Share of a label's weight that goes to all classes alike.
+    #[arg(long, value_name = "X", default_value_t = 0.0)]
+    pub label_smoothing: f64,
+    /// Scale gradients down to this norm, all together.
+    #[arg(long, value_name = "X")]
+    pub clip: Option<f64>,
+    /// Seed of weights, order of samples, augmentation, dropout, and choice of what to keep.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Device to train on: cpu, cuda, cuda:1, ...
+    #[arg(long, value_name = "NAME", default_value = "cpu")]
+    pub device: String,
+    /// Evaluate every Nth step, not only after the last.
+    #[arg(long, value_name = "N")]
+    pub evaluate_every: Option<u64>,
+    /// Samples to evaluate on, the first ones; 0 for none [default: all].
+    #[arg(long, value_name = "N")]
+    pub validation_samples: Option<usize>,
+    /// Text: sentences among these to translate for BLEU; 0 for none.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub bleu_samples: usize,
+    /// Write a checkpoint every N steps; 0 for none.
+    #[arg(long, value_name = "N", default_value_t = 500)]
+    #[serde(skip)]
+    pub checkpoint_every: u64,
+}
+
+impl TrainingFlags {
+    /// Refuses values that make no sense.
+    pub fn check(&self) -> Result<()> {
+        let at_least_one = [
+            ("--steps", self.steps),
+            ("--epochs", self.epochs),
+            ("--batch-size", Some(u64::from(self.batch_size))),
+            ("--decay-every", self.decay_every),
+            ("--evaluate-every", self.evaluate_every),
+        ];
+        check_at_least_one(&at_least_one)?;
+        let bad = |flag, value: f64, range: &str| {
+            Err(TracerError::Flag { flag, reason: format!("is {value}, but must be a number {range}") })
+        };
+        let from_zero = [
+            ("--lr", self.learning_rate()),
+            ("--momentum", self.momentum),
+            ("--weight-decay", self.decay()),
+            ("--decay-factor", self.decay_factor),
+        ];
+        for (flag, value) in from_zero {
+            if !value.is_finite() || value < 0.0 {
+                return bad(flag, value, "from 0 up");
+            }
+        }
+        let below_one =
+            [("--label-smoothing", self.label_smoothing), ("--betas", self.betas[0]), ("--betas", self.betas[1])];
+        for (flag, value) in below_one {
+            if !(0.0..1.0).contains(&value) {
+                return bad(flag, value, "from 0 to below 1");
+            }
+        }
+        match self.clip {
+            Some(limit) if !limit.is_finite() || limit <= 0.0 => bad("--clip", limit, "above 0"),
+            _ => Ok(()),
+        }
+    }
+
+    pub fn learning_rate(&self) -> f64 {
+        self.lr.unwrap_or(if self.optimizer == OptimizerName::Sgd { 0.01 } else { 0.0005 })
+    }
+
+    pub fn decay(&self) -> f64 {
+        self.weight_decay.unwrap_or(match self.optimizer {
+            OptimizerName::Sgd => 5e-4,
+            OptimizerName::Adam => 0.0,
+            OptimizerName::AdamW => 0.01,
+        })
+    }
+
+    pub fn method(&self) -> Method {
+        let betas = [self.betas[0], self.betas[1]];
+        match self.optimizer {
+            OptimizerName::Sgd => Method::Sgd { momentum: self.momentum },
+            OptimizerName::Adam => Method::Adam { betas },
+            OptimizerName::AdamW => Method::AdamW { betas },
+        }
+    }
+
+    /// Steps of the run, of which an epoch has `per_epoch`.
+    pub fn total_steps(&self, per_epoch: u64) -> Result<u64> {
+        let total = match self.epochs {
+            Some(epochs) => epochs.checked_mul(per_epoch),
+            None => Some(self.steps.unwrap_or(201)),
+        };
+        total.filter(|&steps| steps < 1 << 40).ok_or_else(|| TracerError::Flag {
+            flag: if self.epochs.is_some() { "--epochs" } else { "--steps" },
+            reason: "is more than any run can do".to_owned(),
+        })
+    }
+
+    pub fn schedule(&self, steps: u64) -> Schedule {
+        Schedule {
+            peak: self.learning_rate(),
+            warmup: self.warmup,
+            decay: self.schedule,
+            every: self.decay_every.unwrap_or(1),
+            factor: self.decay_factor,
+            steps,
+        }
+    }
+}
+
+/// What to do where the trace cannot be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OnError {
+    /// End the run; what was captured before stays readable.
+    Stop,
+    /// Train on without capturing.
+    Continue,
+}
+
+/// What is captured.
+#[derive(Debug, Args, Serialize)]
+#[command(next_help_heading = "Capture")]
+pub struct CaptureFlags {
+    /// Steps to capture: every=N, steps=N,N,..., epochs (the first step of each), geometric (0, 1, 2,
+    /// 4, 8, ...), none.
+    #[arg(long, value_name = "WHEN", default_value = "every=50")]
+    #[serde(serialize_with = "as_text")]
+    pub capture: Policy,
+    /// Keep at most N samples of a captured step, chosen at random [default: all].
+    #[arg(long, value_name = "N")]
+    pub samples: Option<u32>,
+    /// Keep at most N channels of each convolution's input and output gradient [default: all].
+    ///
+    /// Vectors that span channels (granularity `patch`, `sub-vector`) need all.
+    #[arg(long, value_name = "N")]
+    pub channels: Option<u32>,
+    /// Keep at most N filters of each layer's weight [default: all].
+    #[arg(long, value_name = "N")]
+    pub filters: Option<u32>,
+    /// Capture only layers that match; can be given more than once [default: all].
+    #[arg(long, value_name = "GLOB")]
+    pub layers: Vec<String>,
+    /// Passes whose operands are kept: forward, and any of input-grad, weight-grad.
+    #[arg(long, value_name = "PASS,...", value_delimiter = ',', value_parser = parse_pass,
+          default_values_t = Pass::ALL)]
+    pub passes: Vec<Pass>,
+    /// How values are stored: f32, or f16 (half the size, 11 bits of precision).
+    #[arg(long, value_name = "TYPE", value_parser = parse_dtype, default_value = "f32")]
+    pub dtype: Dtype,
+    /// Capture no more once the trace has this size, such as 500MB or 2GiB; training goes on.
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    pub max_bytes: Option<u64>,
+    /// Where the trace cannot be written: end the run, or train on without capturing.
+    #[arg(long, value_enum, default_value_t = OnError::Stop)]
+    #[serde(skip)]
+    pub on_capture_error: OnError,
+}
+
+impl CaptureFlags {
+    /// Refuses values that make no sense.
+    pub fn check(&self) -> Result<()> {
+        let counts = [("--samples", self.samples), ("--channels", self.channels), ("--filters", self.filters)];
+        check_at_least_one(&counts.map(|(flag, value)| (flag, value.map(u64::from))))?;
+        if !self.passes.contains(&Pass::Forward) {
+            let reason = "must contain forward: its vectors are what the other passes are compared with".to_owned();
+            return Err(TracerError::Flag { flag: "--passes", reason });
+        }
+        Ok(())
+    }
+
+    pub fn limits(&self) -> Limits {
+        let mut passes = self.passes.clone();
+        passes.sort_unstable();
+        passes.dedup();
+        Limits { passes, dtype: self.dtype, samples: self.samples, channels: self.channels, filters: self.filters }
+    }
+}
+
+fn check_at_least_one(values: &[(&'static str, Option<u64>)]) -> Result<()> {
+    match values.iter().find(|(_, value)| *value == Some(0)) {
+        Some((flag, _)) => Err(TracerError::Flag { flag, reason: "is 0, but must be at least 1".to_owned() }),
+        None => Ok(()),
+    }
+}
+
+fn parse_pass(text: &str) -> std::result::Result<Pass, String> {
+    let known = Pass::ALL.map(Pass::name);
+    Pass::ALL.into_iter().find(|pass| pass.name() == text).ok_or_else(|| format!("not one of {}", known.join(", ")))
+}
+
+fn parse_dtype(text: &str) -> std::result::Result<Dtype, String> {
+    let known = [Dtype::F32, Dtype::F16];
+    known.into_iter().find(|dtype| dtype.name() == text).ok_or_else(|| "not one of f32, f16".to_owned())
+}
+
+/// As it is written on the command line.
+fn as_text<T: ToText, S: Serializer>(value: &T, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.serialize_str(&value.to_text())
+}
+
+trait ToText {
+    fn to_text(&self) -> String;
+}
+
+impl ToText for Policy {
+    fn to_text(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl ToText for Decay {
+    fn to_text(&self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+}

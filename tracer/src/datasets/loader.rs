@@ -1,0 +1,130 @@
+//! Batches made ahead of the step that needs them.
+
+use super::{Augment, Batch, Split};
+use crate::error::Result;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
+use std::thread::{self, JoinHandle};
+
+/// Batches that wait for the training step; more would only take memory.
+const AHEAD: usize = 2;
+
+/// Batches of a split in the order of a plan, made by a thread of its own.
+///
+/// Two batches wait ready at most (and one more is in the making). An error arrives in place of its
+/// batch. Dropping the loader ends its thread, after the batch that it is making.
+pub struct Loader {
+    /// `None` only while dropped.
+    batches: Option<Receiver<Result<Batch>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Loader {
+    /// Begins to load the batches of a plan: for each, the samples and how they are augmented.
+    pub fn start(
+        split: Arc<dyn Split>,
+        plan: impl Iterator<Item = (Vec<u32>, Option<Augment>)> + Send + 'static,
+    ) -> Self {
+        let (sender, batches) = mpsc::sync_channel(AHEAD);
+        let thread = thread::spawn(move || {
+            for (indices, augment) in plan {
+                // Nobody waits any more: the loader was dropped.
+                if sender.send(split.load(&indices, augment)).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { batches: Some(batches), thread: Some(thread) }
+    }
+}
+
+impl Iterator for Loader {
+    type Item = Result<Batch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let batch = self.batches.as_ref()?.recv().ok();
+        if batch.is_none() {
+            // A panic of the thread must not look like the plan's end.
+            if let Some(Err(panic)) = self.thread.take().map(JoinHandle::join) {
+                std::panic::resume_unwind(panic);
+            }
+        }
+        batch
+    }
+}
+
+impl Drop for Loader {
+    fn drop(&mut self) {
+        // First the receiver, so that a thread that waits to send goes on, and ends.
+        drop(self.batches.take());
+        if let Some(thread) = self.thread.take() {
+            // Its panic, if any, concerned a batch that nobody asked for.
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::TracerError;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tch::Tensor;
+
+    /// Labels are the indices; index 13 is an error, 99 a panic.
+    struct Counting(AtomicUsize);
+
+    impl Split for Counting {
+        fn len(&self) -> usize {
+            100
+        }
+
+        fn load(&self, indices: &[u32], _: Option<Augment>) -> Result<Batch> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            assert!(!indices.contains(&99), "index 99");
+            if indices.contains(&13) {
+                return Err(TracerError::Flag { flag: "--test", reason: "13".to_owned() });
+            }
+            let labels: Vec<i64> = indices.iter().map(|&index| i64::from(index)).collect();
+            Ok(Batch::Images { images: Tensor::from_slice(&labels), labels: Tensor::from_slice(&labels) })
+        }
+    }
+
+    fn split() -> Arc<Counting> {
+        Arc::new(Counting(AtomicUsize::new(0)))
+    }
+
+    fn labels(batch: Result<Batch>) -> std::result::Result<Vec<i64>, String> {
+        match batch.map_err(|error| error.to_string())? {
+            Batch::Images { labels, .. } => Ok(labels.try_into().unwrap()),
+            Batch::Text { .. } => Err("text".to_owned()),
+        }
+    }
+
+    #[test]
+    fn batches_come_in_order_and_errors_in_their_place() {
+        let plan = [vec![3, 1], vec![2], vec![13], vec![5, 5]].map(|indices| (indices, None));
+        let batches: Vec<_> = Loader::start(split(), plan.into_iter()).map(labels).collect();
+        assert_eq!(batches, [Ok(vec![3, 1]), Ok(vec![2]), Err("--test: 13".to_owned()), Ok(vec![5, 5])]);
+    }
+
+    #[test]
+    fn dropping_ends_the_thread() {
+        let split = split();
+        let mut loader = Loader::start(split.clone(), std::iter::repeat_with(|| (vec![1], None)));
+        assert_eq!(labels(loader.next().unwrap()), Ok(vec![1]));
+        drop(loader);
+        // Joined: the thread's share of the split is gone, and no more was made than fits.
+        assert_eq!(Arc::strong_count(&split), 1);
+        assert!(split.0.load(Ordering::SeqCst) <= 2 + AHEAD + 1);
+        drop(Loader::start(split.clone(), std::iter::empty()));
+        drop(Loader::start(split, std::iter::repeat_with(|| (vec![1], None))));
+    }
+
+    #[test]
+    #[should_panic(expected = "index 99")]
+    fn panics_are_passed_on() {
+        let mut loader = Loader::start(split(), [(vec![99], None)].into_iter());
+        loader.next();
+    }
+}

@@ -1,0 +1,227 @@
+//! The user's own photos: JPEG and PNG files, decoded when a batch needs them.
+
+use super::files::Origin;
+use super::folder::{self, Classes};
+use super::pixels::{self, Planes, Table, Window};
+use super::{Augment, Batch, Dataset, Options, Split, Task, options};
+use crate::error::{Result, TracerError};
+use image::imageops::{self, FilterType};
+use image::{ImageFormat, ImageReader, Limits, RgbImage};
+use rand::RngExt;
+use rayon::prelude::*;
+use std::collections::BTreeMap;
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tch::Tensor;
+
+/// Mean and standard deviation of `ImageNet`'s red, green and blue, as shares of white.
+const IMAGENET: [[f32; 2]; 3] = [[0.485, 0.229], [0.456, 0.224], [0.406, 0.225]];
+/// Rows and columns where none are asked for.
+const SIZE: i64 = 224;
+/// The shorter side before the crop, for [`SIZE`] rows and columns.
+const SHORTER: usize = 256;
+
+/// An image may announce as many rows or columns, and take as much memory, before it is refused.
+const MOST_SIDE: u32 = 20_000;
+const MOST_BYTES: u64 = 256 << 20;
+/// How many times longer than the shorter side the longer one may be.
+const MOST_ASPECT: usize = 64;
+
+#[derive(Debug, Clone)]
+struct Photo {
+    path: PathBuf,
+    label: i64,
+}
+
+struct Photos {
+    all: Vec<Photo>,
+    /// Rows and columns.
+    size: usize,
+    /// Whether it may be augmented.
+    augmented: bool,
+    table: Table,
+}
+
+impl Photos {
+    fn write(&self, index: u32, augment: Option<Augment>, out: &mut [f32]) -> Result<()> {
+        let path = &self.all[index as usize].path;
+        let image = decode(path)?;
+        let [rows, columns] = resized(&image, self.size);
+        let image = imageops::resize(&image, columns as u32, rows as u32, FilterType::Triangle);
+        let mut window = Window::centred([rows, columns], [self.size; 2]);
+        if let Some(augment) = augment.filter(|_| self.augmented) {
+            let mut rng = pixels::sample_rng(augment, index);
+            window.top = pixels::draw(&mut rng, rows - self.size);
+            window.left = pixels::draw(&mut rng, columns - self.size);
+            window.flip = rng.random();
+        }
+        Planes::from_rgb(&image).write(window, &self.table, out);
+        Ok(())
+    }
+}
+
+impl Split for Photos {
+    fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    fn load(&self, indices: &[u32], augment: Option<Augment>) -> Result<Batch> {
+        let size = 3 * self.size * self.size;
+        let mut images = vec![0.0; indices.len() * size];
+        let write = |(out, &index): (&mut [f32], &u32)| self.write(index, augment, out);
+        let written: Vec<Result<()>> = images.par_chunks_mut(size).zip(indices).map(write).collect();
+        // The first error in the order of the indices, whichever was met first.
+        written.into_iter().collect::<Result<()>>()?;
+        let labels: Vec<i64> = indices.iter().map(|&index| self.all[index as usize].label).collect();
+        let shape = [indices.len(), 3, self.size, self.size].map(|size| size as i64);
+        Ok(Batch::Images {
+            images: Tensor::f_from_slice(&images)?.f_reshape(shape)?,
+            labels: Tensor::f_from_slice(&labels)?,
+        })
+    }
+}
+
+/// Rows and columns such that the shorter side is as much above `size` as 256 is above 224.
+fn resized(image: &RgbImage, size: usize) -> [usize; 2] {
+    let [rows, columns] = [image.height(), image.width()].map(|side| side as usize);
+    let (least, shorter) = (rows.min(columns), (size * SHORTER + SIZE as usize / 2) / SIZE as usize);
+    [rows, columns].map(|side| shorter * side / least)
+}
+
+fn decode(path: &Path) -> Result<RgbImage> {
+    let corrupt = |reason: String| TracerError::CorruptImage { path: path.to_owned(), reason };
+    let bytes = std::fs::read(path).map_err(|error| corrupt(format!("cannot be read: {error}")))?;
+    let mut reader = ImageReader::new(Cursor::new(&bytes))
+        .with_guessed_format()
+        .map_err(|error| corrupt(format!("cannot be read: {error}")))?;
+    match reader.format() {
+        Some(ImageFormat::Png) => {}
+        // The decoder takes what is missing for grey.
+        Some(ImageFormat::Jpeg) if is_whole_jpeg(&bytes) => {}
+        Some(ImageFormat::Jpeg) => return Err(corrupt("is a JPEG file that breaks off".to_owned())),
+        _ => return Err(corrupt("is neither a JPEG nor a PNG file".to_owned())),
+    }
+    let mut limits = Limits::no_limits();
+    limits.max_image_width = Some(MOST_SIDE);
+    limits.max_image_height = Some(MOST_SIDE);
+    limits.max_alloc = Some(MOST_BYTES);
+    reader.limits(limits);
+    let image = reader.decode().map_err(|error| corrupt(format!("cannot be decoded: {error}")))?;
+    let [longer, shorter] =
+        [image.width().max(image.height()), image.width().min(image.height())].map(|side| side as usize);
+    if shorter == 0 || longer > MOST_ASPECT * shorter {
+        let reason = format!("is {} x {} pixels, too narrow to be cropped", image.width(), image.height());
+        return Err(corrupt(reason));
+    }
+    Ok(image.into_rgb8())
+}
+
+/// Whether the end marker follows the beginning of the last scan, in which it cannot occur.
+fn is_whole_jpeg(bytes: &[u8]) -> bool {
+    let last = |marker: u8| bytes.windows(2).rposition(|pair| pair == [0xff, marker]);
+    last(0xd9) > last(0xda)
+}
+
+/// Opens the folders of images that the options name.
+pub(super) fn open(options: &Options, least_size: i64) -> Result<Dataset> {
+    let Some(folder) = &options.train else {
+        let reason = "is needed by --dataset images: a folder with a sub-folder of images for each class".to_owned();
+        return Err(TracerError::Flag { flag: "--train-dir", reason });
+    };
+    let size = options::check_size(options.input_size.unwrap_or(SIZE), least_size)?;
+    let origin = Origin::Flag("--train-dir");
+    let found = folder::list(folder, origin)?;
+    let classes: Vec<String> = found.keys().cloned().collect();
+    if classes.len() < 2 {
+        return Err(origin.bad(folder, format!("holds one class ({}), but training needs two", classes[0])));
+    }
+    let mut left_out = 0;
+    let mut photos = |found| -> Result<Vec<Photo>> {
+        let all = label(found, &classes);
+        let count = all.len();
+        let kept = if options.skip_corrupt { without_corrupt(all) } else { all };
+        left_out += count - kept.len();
+        Ok(kept)
+    };
+    let mut train = photos(found)?;
+    let (validation, chosen) = if let Some(folder) = &options.validation {
+        let found = folder::list(folder, Origin::Flag("--validation-dir"))?;
+        if let Some(class) = found.keys().find(|class| !classes.contains(class)) {
+            let reason = format!("class {class} is none of those in --train-dir; remove it, or add it there");
+            return Err(Origin::Flag("--validation-dir").bad(folder, reason));
+        }
+        let validation = photos(found)?;
+        if validation.is_empty() {
+            return Err(Origin::Flag("--validation-dir").bad(folder, "holds no image that can be decoded"));
+        }
+        (validation, "--validation-dir".to_owned())
+    } else {
+        let Some([kept, chosen]) = options.divide(train.len())? else {
+            let reason = format!("holds too few images ({}) to train and to validate on", train.len());
+            return Err(origin.bad(folder, reason));
+        };
+        let pick = |indices: &[u32]| indices.iter().map(|&index| train[index as usize].clone()).collect::<Vec<_>>();
+        let (kept, chosen) = (pick(&kept), pick(&chosen));
+        train = kept;
+        (chosen, format!("a share of {}, chosen with seed {}", options.validation_share, options.seed))
+    };
+    if train.is_empty() {
+        return Err(origin.bad(folder, "holds no image that can be decoded"));
+    }
+    let description = describe(size, options.augment, chosen, left_out);
+    let split = |photos, augmented| -> Arc<dyn Split> {
+        Arc::new(Photos { all: photos, size, augmented, table: Table::of_shares(&IMAGENET) })
+    };
+    Ok(Dataset {
+        name: "images".to_owned(),
+        task: Task::Images { channels: 3, size: [size as i64; 2], classes: classes.len() as i64 },
+        train: split(train, options.augment),
+        validation: split(validation, false),
+        vocabulary: None,
+        reference_lines: Vec::new(),
+        description,
+    })
+}
+
+fn describe(size: usize, augmented: bool, validation: String, left_out: usize) -> BTreeMap<String, String> {
+    let shorter = (size * SHORTER + SIZE as usize / 2) / SIZE as usize;
+    let augmentation = if augmented { "random crops, random flips" } else { "none" };
+    BTreeMap::from([
+        ("input".to_owned(), format!("shorter side resized to {shorter}, cropped to {size} x {size}")),
+        ("augmentation".to_owned(), augmentation.to_owned()),
+        ("normalisation".to_owned(), "ImageNet's mean and deviation".to_owned()),
+        ("validation".to_owned(), validation),
+        ("left out".to_owned(), format!("{left_out} corrupt images")),
+    ])
+}
+
+/// The images class by class, labelled by the classes' order.
+fn label(found: Classes, classes: &[String]) -> Vec<Photo> {
+    let mut photos = Vec::new();
+    for (class, paths) in found {
+        let label = classes.iter().position(|known| *known == class).expect("the caller has compared the classes");
+        photos.extend(paths.into_iter().map(|path| Photo { path, label: label as i64 }));
+    }
+    photos
+}
+
+/// Those that can be decoded.
+///
+/// All are tried at once, before the first epoch, so that the order of samples does not depend on
+/// when a corrupt one would be met.
+fn without_corrupt(photos: Vec<Photo>) -> Vec<Photo> {
+    let errors: Vec<Option<TracerError>> = photos.par_iter().map(|photo| decode(&photo.path).err()).collect();
+    let count = errors.iter().flatten().count();
+    for error in errors.iter().flatten() {
+        tracing::warn!("left out: {error}");
+    }
+    if count > 0 {
+        tracing::warn!(left_out = count, of = photos.len(), "corrupt images");
+    }
+    photos.into_iter().zip(errors).filter(|(_, error)| error.is_none()).map(|(photo, _)| photo).collect()
+}
+
+#[cfg(test)]
+#[path = "photos_tests.rs"]
+mod tests;

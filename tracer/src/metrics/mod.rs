@@ -1,0 +1,3 @@
+//! What a model is measured by.
+
+pub mod bleu;

@@ -1,0 +1,281 @@
+//! Transformer: Vaswani et al., "Attention Is All You Need" (NeurIPS 2017), the base model of table 3.
+//! Parameters are those of `torch.nn.Transformer` and one embedding, shared by source, target and
+//! output (section 3.4).
+
+use super::parts::{Context, Part, linear};
+use super::{Model, Output, Translator};
+use crate::datasets::Batch;
+use crate::datasets::text;
+use crate::tap::{AttentionLayer, LinearLayer, Tap};
+use crate::weights::{Init, Module};
+use tch::{Kind, Tensor};
+
+const WIDTH: i64 = 512;
+const HEADS: i64 = 8;
+const LAYERS: u32 = 6;
+const FEED_FORWARD: i64 = 2048;
+const DROPOUT: f64 = 0.1;
+const EPSILON: f64 = 1e-5;
+const PAD: i64 = text::PAD as i64;
+
+struct Transformer {
+    embedding: Tensor,
+    encoder: Vec<EncoderLayer>,
+    encoder_norm: LayerNorm,
+    decoder: Vec<DecoderLayer>,
+    decoder_norm: LayerNorm,
+}
+
+pub fn transformer(root: &Module, vocabulary: i64) -> Box<dyn Model> {
+    let init = Init::Normal((WIDTH as f64).powf(-0.5));
+    let (embedding, _) = root.at("embedding").weight_and_bias(&[vocabulary, WIDTH], false, init);
+    let module = root.at("transformer");
+    let (encoder, decoder) = (module.at("encoder"), module.at("decoder"));
+    Box::new(Transformer {
+        embedding,
+        encoder: (0..LAYERS).map(|index| EncoderLayer::new(&encoder.at("layers").at(index))).collect(),
+        encoder_norm: LayerNorm::new(&encoder.at("norm")),
+        decoder: (0..LAYERS).map(|index| DecoderLayer::new(&decoder.at("layers").at(index))).collect(),
+        decoder_norm: LayerNorm::new(&decoder.at("norm")),
+    })
+}
+
+impl Transformer {
+    /// Embeddings and positions of tokens `[samples, length]`.
+    fn embed(&self, tokens: &Tensor, context: &mut Context) -> Tensor {
+        let embedded = Tensor::embedding(&self.embedding, tokens, -1, false, false) * (WIDTH as f64).sqrt();
+        let positions = positions(tokens.size()[1]).to_device(tokens.device());
+        (embedded + positions).dropout(DROPOUT, context.train)
+    }
+
+    fn encode(&self, source: &Tensor, context: &mut Context) -> Tensor {
+        let mask = padding(source);
+        let x = self.embed(source, context);
+        self.encode_embedded(x, &mask, context)
+    }
+
+    fn encode_embedded(&self, mut x: Tensor, mask: &Tensor, context: &mut Context) -> Tensor {
+        for layer in &self.encoder {
+            x = layer.forward(&x, mask, context);
+        }
+        self.encoder_norm.forward(&x)
+    }
+
+    /// Scores of the token after each of the target's, `[samples, target, vocabulary]`.
+    fn decode(&self, mut x: Tensor, memory: &Tensor, masks: &Masks, context: &mut Context) -> Tensor {
+        for layer in &self.decoder {
+            x = layer.forward(&x, memory, masks, context);
+        }
+        let output =
+            LinearLayer { name: "embedding".into(), weight: self.embedding.shallow_clone(), bias: None };
+        output.apply(&self.decoder_norm.forward(&x), context)
+    }
+}
+
+impl Model for Transformer {
+    fn forward(&self, batch: &Batch, train: bool, tap: &mut dyn Tap) -> Output {
+        let Batch::Text { source, target } = batch else { unreachable!("the task was checked against the model") };
+        let context = &mut Context { train, tap };
+        let given = target.narrow(1, 0, target.size()[1] - 1);
+        let masks = Masks::new(source, &given);
+        // Both embeddings first, as a caller of `torch.nn.Transformer` has to do it.
+        let (source, given) = (self.embed(source, context), self.embed(&given, context));
+        let memory = self.encode_embedded(source, &masks.source, context);
+        Output { scores: self.decode(given, &memory, &masks, context), auxiliary: Vec::new() }
+    }
+
+    fn translator(&self) -> Option<&dyn Translator> {
+        Some(self)
+    }
+}
+
+impl Translator for Transformer {
+    fn translate(&self, source: &Tensor, begin: i64, end: i64, length: i64, tap: &mut dyn Tap) -> Tensor {
+        let context = &mut Context { train: false, tap };
+        let memory = self.encode(source, context);
+        let mut target = Tensor::full([source.size()[0], 1], begin, (Kind::Int64, source.device()));
+        let mut ended = target.eq(end);
+        for _ in 0..length {
+            let masks = Masks::new(source, &target);
+            let x = self.embed(&target, context);
+            let scores = self.decode(x, &memory, &masks, context);
+            let best = scores.select(1, -1).argmax(-1, true).masked_fill(&ended, PAD);
+            ended = ended.logical_or(&best.eq(end));
+            target = Tensor::cat(&[target, best], 1);
+            if ended.all().int64_value(&[]) == 1 {
+                break;
+            }
+        }
+        target.narrow(1, 1, target.size()[1] - 1)
+    }
+}
+
+/// Sinusoids of section 3.5, `[length, WIDTH]`.
+fn positions(length: i64) -> Tensor {
+    let options = (Kind::Double, tch::Device::Cpu);
+    let position = Tensor::arange(length, options).unsqueeze(1);
+    let frequency = (Tensor::arange(WIDTH / 2, options) * (-2.0 * 10_000f64.ln() / WIDTH as f64)).exp();
+    let angle = position * frequency;
+    Tensor::stack(&[angle.sin(), angle.cos()], -1).reshape([length, WIDTH]).to_kind(Kind::Float)
+}
+
+/// True where attention must not look, of keys `[samples, length]`: `[samples, 1, 1, length]`.
+fn padding(keys: &Tensor) -> Tensor {
+    keys.eq(PAD).unsqueeze(1).unsqueeze(1)
+}
+
+struct Masks {
+    source: Tensor,
+    /// Padding, and every later token: `[samples, 1, length, length]`.
+    target: Tensor,
+}
+
+impl Masks {
+    fn new(source: &Tensor, target: &Tensor) -> Self {
+        let length = target.size()[1];
+        let later = Tensor::ones([length, length], (Kind::Bool, target.device())).triu(1);
+        Self { source: padding(source), target: padding(target).logical_or(&later) }
+    }
+}
+
+struct LayerNorm {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl LayerNorm {
+    fn new(module: &Module) -> Self {
+        let options = (Kind::Float, tch::Device::Cpu);
+        let weight = module.parameter("weight", &[WIDTH], || Tensor::ones([WIDTH], options));
+        Self { weight, bias: module.parameter("bias", &[WIDTH], || Tensor::zeros([WIDTH], options)) }
+    }
+
+    fn forward(&self, x: &Tensor) -> Tensor {
+        x.layer_norm([WIDTH], Some(&self.weight), Some(&self.bias), EPSILON, true)
+    }
+}
+
+/// Multi-head attention, section 3.2.2. The projections of queries, keys and values are one matrix.
+struct MultiHead {
+    name: String,
+    weight: Tensor,
+    bias: Tensor,
+    out_proj: LinearLayer,
+}
+
+impl MultiHead {
+    fn new(module: &Module) -> Self {
+        let shape = [3 * WIDTH, WIDTH];
+        let weight = module.parameter("in_proj_weight", &shape, || Init::XavierUniform.weight(&shape));
+        let bias = module.parameter("in_proj_bias", &shape[..1], || Init::XavierUniform.bias(&shape));
+        let out_proj = linear(&module.at("out_proj"), WIDTH, WIDTH, Init::XavierUniform);
+        Self { name: module.name(), weight, bias, out_proj }
+    }
+
+    /// The rows of the input projection from `first` on as a layer of its own.
+    fn projection(&self, name: &str, first: i64, count: i64) -> LinearLayer {
+        LinearLayer {
+            name: format!("{}.{name}", self.name),
+            weight: self.weight.narrow(0, first * WIDTH, count * WIDTH),
+            bias: Some(self.bias.narrow(0, first * WIDTH, count * WIDTH)),
+        }
+    }
+
+    fn of_itself(&self, x: &Tensor, mask: &Tensor, context: &mut Context) -> Tensor {
+        let projected = self.projection("in_proj", 0, 3).apply(x, context);
+        let [query, key, value] = [0, 1, 2].map(|part| projected.narrow(-1, part * WIDTH, WIDTH));
+        self.attend(&query, &key, &value, mask, context)
+    }
+
+    fn of_memory(&self, x: &Tensor, memory: &Tensor, mask: &Tensor, context: &mut Context) -> Tensor {
+        let query = self.projection("in_proj.q", 0, 1).apply(x, context);
+        let projected = self.projection("in_proj.kv", 1, 2).apply(memory, context);
+        let [key, value] = [0, 1].map(|part| projected.narrow(-1, part * WIDTH, WIDTH));
+        self.attend(&query, &key, &value, mask, context)
+    }
+
+    fn attend(&self, query: &Tensor, key: &Tensor, value: &Tensor, mask: &Tensor, context: &mut Context) -> Tensor {
+        let heads = |x: &Tensor| {
+            let size = x.size();
+            x.view([size[0], size[1], HEADS, WIDTH / HEADS]).transpose(1, 2)
+        };
+        let product = |product: &str| AttentionLayer { name: format!("{}.{product}", self.name) };
+        let scores = context.tap.attention(&product("scores"), &heads(query), &heads(key));
+        let scores = (scores / ((WIDTH / HEADS) as f64).sqrt()).masked_fill(mask, f64::NEG_INFINITY);
+        let weights = scores.softmax(-1, scores.kind()).dropout(DROPOUT, context.train);
+        let y = context.tap.attention(&product("context"), &weights, &heads(value).transpose(-2, -1));
+        let y = y.transpose(1, 2).contiguous().view([query.size()[0], query.size()[1], WIDTH]);
+        self.out_proj.apply(&y, context)
+    }
+}
+
+/// Section 3.3.
+struct FeedForward {
+    linear1: LinearLayer,
+    linear2: LinearLayer,
+}
+
+impl FeedForward {
+    fn new(module: &Module) -> Self {
+        Self {
+            linear1: linear(&module.at("linear1"), WIDTH, FEED_FORWARD, Init::XavierUniform),
+            linear2: linear(&module.at("linear2"), FEED_FORWARD, WIDTH, Init::XavierUniform),
+        }
+    }
+
+    fn forward(&self, x: &Tensor, context: &mut Context) -> Tensor {
+        let inner = self.linear1.apply(x, context).relu().dropout(DROPOUT, context.train);
+        self.linear2.apply(&inner, context)
+    }
+}
+
+/// What a sublayer's output goes through: dropout, the residual connection, normalisation.
+fn join(x: &Tensor, output: &Tensor, norm: &LayerNorm, context: &Context) -> Tensor {
+    norm.forward(&(x + output.dropout(DROPOUT, context.train)))
+}
+
+struct EncoderLayer {
+    self_attn: MultiHead,
+    feed_forward: FeedForward,
+    norms: [LayerNorm; 2],
+}
+
+impl EncoderLayer {
+    fn new(module: &Module) -> Self {
+        Self {
+            self_attn: MultiHead::new(&module.at("self_attn")),
+            feed_forward: FeedForward::new(module),
+            norms: ["norm1", "norm2"].map(|name| LayerNorm::new(&module.at(name))),
+        }
+    }
+
+    fn forward(&self, x: &Tensor, mask: &Tensor, context: &mut Context) -> Tensor {
+        let x = join(x, &self.self_attn.of_itself(x, mask, context), &self.norms[0], context);
+        join(&x, &self.feed_forward.forward(&x, context), &self.norms[1], context)
+    }
+}
+
+struct DecoderLayer {
+    self_attn: MultiHead,
+    multihead_attn: MultiHead,
+    feed_forward: FeedForward,
+    norms: [LayerNorm; 3],
+}
+
+impl DecoderLayer {
+    fn new(module: &Module) -> Self {
+        Self {
+            self_attn: MultiHead::new(&module.at("self_attn")),
+            multihead_attn: MultiHead::new(&module.at("multihead_attn")),
+            feed_forward: FeedForward::new(module),
+            norms: ["norm1", "norm2", "norm3"].map(|name| LayerNorm::new(&module.at(name))),
+        }
+    }
+
+    fn forward(&self, x: &Tensor, memory: &Tensor, masks: &Masks, context: &mut Context) -> Tensor {
+        let x = join(x, &self.self_attn.of_itself(x, &masks.target, context), &self.norms[0], context);
+        let attended = self.multihead_attn.of_memory(&x, memory, &masks.source, context);
+        let x = join(&x, &attended, &self.norms[1], context);
+        join(&x, &self.feed_forward.forward(&x, context), &self.norms[2], context)
+    }
+}

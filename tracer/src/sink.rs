@@ -1,0 +1,282 @@
+//! Writing a trace off the training thread.
+//!
+//! The training thread hands over copies of tensors through a bounded queue, and waits only where it
+//! is full. Workers encode and write the files; a keeper, which alone owns the [`TraceWriter`],
+//! commits a step when all of its files are there.
+
+use crate::error::{Result, TracerError};
+use mercury_trace::evaluations::Evaluation;
+use mercury_trace::manifest::{CapturedStep, Manifest, TensorFile};
+use mercury_trace::steps::Step;
+use mercury_trace::tensor::TensorKind;
+use mercury_trace::{TraceError, TraceWriter};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+/// Most threads that encode and write.
+const MOST_WORKERS: usize = 4;
+
+/// A tensor to be written.
+pub struct Job {
+    /// The captured step.
+    pub step: u64,
+    /// Its place among the step's files.
+    pub index: usize,
+    /// The layer's name.
+    pub layer: String,
+    /// Which of its tensors.
+    pub kind: TensorKind,
+    /// Keys of all rows, row by row.
+    pub keys: Vec<u32>,
+    /// Values of all rows, row by row.
+    pub values: Vec<f32>,
+    /// Number of rows.
+    pub rows: usize,
+}
+
+enum Event {
+    Written { step: u64, index: usize, result: std::result::Result<TensorFile, TraceError> },
+    /// A step whose jobs have all been handed over.
+    Captured { step: CapturedStep, files: usize },
+    Step(Step),
+    Evaluated(Vec<Evaluation>),
+    /// Answers when all that was handed over before is on disk.
+    Flush(Sender<Result<()>>),
+    Finish(Option<f64>, Sender<Result<Manifest>>),
+}
+
+/// What the keeper tells the training thread.
+#[derive(Default)]
+struct Shared {
+    failed: AtomicBool,
+    failure: Mutex<Option<TracerError>>,
+    bytes: AtomicU64,
+}
+
+impl Shared {
+    fn fail(&self, error: TracerError) {
+        // The first error is the cause, those that follow it are not.
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        self.failed.store(true, Ordering::Release);
+    }
+}
+
+/// Where the training thread hands over what is to be written.
+///
+/// Dropped before [`Sink::finish`], it leaves a readable trace of the steps that were whole.
+pub struct Sink {
+    jobs: Option<SyncSender<Job>>,
+    events: Option<Sender<Event>>,
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Sink {
+    /// Starts the threads; `steps` and `evaluations` are those of the run that is resumed.
+    pub fn start(writer: TraceWriter, steps: Vec<Step>, evaluations: Vec<Evaluation>) -> Self {
+        let workers = thread::available_parallelism().map_or(1, usize::from).min(MOST_WORKERS);
+        let (jobs, queue) = sync_channel::<Job>(workers);
+        let queue = Arc::new(Mutex::new(queue));
+        let (events, inbox) = channel();
+        let shared = Arc::new(Shared::default());
+        let captured = writer.manifest().captured.iter().flat_map(|step| &step.tensors);
+        shared.bytes.store(captured.map(|file| file.bytes).sum(), Ordering::Relaxed);
+        let mut threads: Vec<_> = (0..workers)
+            .map(|_| {
+                let (queue, events, files) = (Arc::clone(&queue), events.clone(), writer.files().clone());
+                thread::spawn(move || {
+                    while let Some(job) = next(&queue) {
+                        let keys = job.keys.chunks_exact((job.keys.len() / job.rows.max(1)).max(1));
+                        let values = job.values.chunks_exact((job.values.len() / job.rows.max(1)).max(1));
+                        let result = files.write(job.step, &job.layer, job.kind, keys.zip(values));
+                        if events.send(Event::Written { step: job.step, index: job.index, result }).is_err() {
+                            break;
+                        }
+                    }
+                })
+            })
+            .collect();
+        let keeper = Keeper { writer, steps, evaluations, pending: BTreeMap::new(), shared: Arc::clone(&shared) };
+        threads.push(thread::spawn(move || keeper.run(&inbox)));
+        Self { jobs: Some(jobs), events: Some(events), shared, threads }
+    }
+
+    /// Hands over a tensor; waits while the queue is full.
+    pub fn write(&self, job: Job) {
+        // The workers end after this sender only.
+        let _ = self.jobs.as_ref().map(|jobs| jobs.send(job));
+    }
+
+    /// Says that a step's `files` tensors have all been handed over.
+    pub fn captured(&self, step: CapturedStep, files: usize) {
+        self.send(Event::Captured { step, files });
+    }
+
+    /// Logs a step.
+    pub fn step(&self, step: Step) {
+        self.send(Event::Step(step));
+    }
+
+    /// Logs an evaluation.
+    pub fn evaluated(&self, evaluations: Vec<Evaluation>) {
+        self.send(Event::Evaluated(evaluations));
+    }
+
+    /// Bytes of the tensors that are part of the trace.
+    pub fn bytes(&self) -> u64 {
+        self.shared.bytes.load(Ordering::Relaxed)
+    }
+
+    /// What went wrong since the last call, if something did.
+    pub fn failure(&self) -> Option<TracerError> {
+        if !self.shared.failed.swap(false, Ordering::Acquire) {
+            return None;
+        }
+        self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Waits until all that was handed over is on disk.
+    pub fn flush(&self) -> Result<()> {
+        let (sender, answer) = channel();
+        self.send(Event::Flush(sender));
+        answer.recv().expect("the keeper ends after its senders only")
+    }
+
+    /// Waits as [`Sink::flush`] does and ends the trace.
+    pub fn finish(mut self, validation_accuracy: Option<f64>) -> Result<Manifest> {
+        let (sender, answer) = channel();
+        self.send(Event::Finish(validation_accuracy, sender));
+        self.close();
+        answer.recv().expect("the keeper answers before it ends")
+    }
+
+    fn send(&self, event: Event) {
+        let _ = self.events.as_ref().map(|events| events.send(event));
+    }
+
+    fn close(&mut self) {
+        self.jobs = None;
+        self.events = None;
+        for thread in self.threads.drain(..) {
+            // A panic has printed its message; here it must not become a second one.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn next(queue: &Mutex<Receiver<Job>>) -> Option<Job> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
+}
+
+/// Files of a step that is not committed yet.
+#[derive(Default)]
+struct Pending {
+    written: Vec<(usize, TensorFile)>,
+    failed: usize,
+    end: Option<(CapturedStep, usize)>,
+}
+
+/// Owns the trace.
+struct Keeper {
+    writer: TraceWriter,
+    steps: Vec<Step>,
+    evaluations: Vec<Evaluation>,
+    pending: BTreeMap<u64, Pending>,
+    shared: Arc<Shared>,
+}
+
+impl Keeper {
+    fn run(mut self, inbox: &Receiver<Event>) {
+        let mut flushes = Vec::new();
+        let mut finish = None;
+        for event in inbox {
+            match event {
+                Event::Step(step) => self.steps.push(step),
+                Event::Evaluated(evaluations) => self.evaluations.extend(evaluations),
+                Event::Captured { step, files } => {
+                    let number = step.step;
+                    self.pending.entry(number).or_default().end = Some((step, files));
+                    self.commit_if_whole(number);
+                }
+                Event::Written { step, index, result } => {
+                    let pending = self.pending.entry(step).or_default();
+                    match result {
+                        Ok(file) => pending.written.push((index, file)),
+                        Err(error) => {
+                            pending.failed += 1;
+                            self.shared.fail(error.into());
+                        }
+                    }
+                    self.commit_if_whole(step);
+                }
+                Event::Flush(answer) => flushes.push(answer),
+                Event::Finish(accuracy, answer) => finish = Some((accuracy, answer)),
+            }
+            if self.pending.is_empty() {
+                for answer in flushes.drain(..) {
+                    let _ = answer.send(self.log());
+                }
+            }
+        }
+        for &step in self.pending.keys() {
+            self.abandon(step);
+        }
+        match finish {
+            Some((accuracy, answer)) => {
+                let manifest = self.writer.finish(accuracy, &self.steps, &self.evaluations);
+                let _ = answer.send(manifest.map_err(TracerError::from));
+            }
+            // Training broke off and says why; what it did until then is worth keeping.
+            None => {
+                if let Err(error) = self.log() {
+                    tracing::warn!("{error}");
+                }
+            }
+        }
+    }
+
+    fn log(&self) -> Result<()> {
+        Ok(self.writer.log(&self.steps, &self.evaluations)?)
+    }
+
+    fn commit_if_whole(&mut self, number: u64) {
+        let whole = |pending: &Pending| {
+            pending.end.as_ref().is_some_and(|(_, files)| pending.written.len() + pending.failed == *files)
+        };
+        if !self.pending.get(&number).is_some_and(whole) {
+            return;
+        }
+        let mut pending = self.pending.remove(&number).expect("it was just looked at");
+        let (mut step, _) = pending.end.take().expect("a whole step has ended");
+        if pending.failed > 0 {
+            self.abandon(number);
+            return;
+        }
+        pending.written.sort_by_key(|(index, _)| *index);
+        step.tensors = pending.written.into_iter().map(|(_, file)| file).collect();
+        let bytes: u64 = step.tensors.iter().map(|file| file.bytes).sum();
+        tracing::info!(step = number, files = step.tensors.len(), bytes, "captured");
+        match self.writer.commit(step, &self.steps) {
+            Ok(()) => drop(self.shared.bytes.fetch_add(bytes, Ordering::Relaxed)),
+            Err(error) => {
+                self.shared.fail(error.into());
+                self.abandon(number);
+            }
+        }
+    }
+
+    fn abandon(&self, step: u64) {
+        if let Err(error) = self.writer.abandon(step) {
+            tracing::warn!("{error}");
+        }
+    }
+}
