@@ -1,11 +1,11 @@
 //! Reading a trace: everything that can be checked without the tensors is checked on opening.
 
 use crate::error::{Result, TraceError};
+use crate::evaluations::{self, Evaluation};
 use crate::geometry::{Geometry, MAX_BATCH};
 use crate::layers::{self, Layer};
 use crate::manifest::{self, CapturedStep, Manifest, TensorFile};
 use crate::read::{Tensor, TensorReader};
-use crate::evaluations::{self, Evaluation};
 use crate::steps::{self, Step};
 use crate::tensor::{TensorKind, TensorShape};
 use crate::write::tensor_path;

@@ -113,7 +113,8 @@ impl TraceWriter {
         steps.retain(|step| step.step < from);
         evaluations.retain(|row| row.steps_done <= from);
         if steps.len() as u64 != from {
-            let reason = format!("steps.parquet holds {} of the {from} steps before the checkpoint; capture anew", steps.len());
+            let reason =
+                format!("steps.parquet holds {} of the {from} steps before the checkpoint; capture anew", steps.len());
             return Err(TraceError::Resume { path: dir.to_owned(), reason });
         }
         // First the lists, then the files: a file that no list names is harmless.

@@ -39,17 +39,14 @@ fn copy_weights(weights: &Weights, path: &Path, mut found: BTreeMap<String, Tens
             Some(tensor) => no_grad(|| entry.tensor.shallow_clone().f_copy_(&tensor))?,
         }
     }
-    let parts = [
-        ("missing", missing),
-        ("not in the model", found.into_keys().collect()),
-        ("of another shape", shapes),
-    ];
+    let parts = [("missing", missing), ("not in the model", found.into_keys().collect()), ("of another shape", shapes)];
     let wrong: Vec<String> =
         parts.iter().filter(|(_, names)| !names.is_empty()).map(|(what, names)| list(what, names)).collect();
     if wrong.is_empty() {
         return Ok(());
     }
-    let reason = format!("does not fit the model: {}; is it of another model, or another number of classes?", wrong.join("; "));
+    let reason =
+        format!("does not fit the model: {}; is it of another model, or another number of classes?", wrong.join("; "));
     Err(TracerError::Weights { path: path.to_owned(), reason })
 }
 

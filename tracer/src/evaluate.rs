@@ -78,9 +78,9 @@ impl Evaluator<'_> {
 
     fn batches(&self, samples: usize) -> Loader {
         let size = self.batch_size;
-        let plan = (0..samples).step_by(size).map(move |first| {
-            ((first as u32..(first + size).min(samples) as u32).collect(), None)
-        });
+        let plan = (0..samples)
+            .step_by(size)
+            .map(move |first| ((first as u32..(first + size).min(samples) as u32).collect(), None));
         Loader::start(self.dataset.validation.clone(), plan)
     }
 
@@ -107,9 +107,11 @@ impl Evaluator<'_> {
         for batch in self.batches(samples) {
             let batch = batch?.to_device(self.device);
             let Batch::Text { source, .. } = &batch else { unreachable!("text") };
-            let tokens = tch::no_grad(|| translator.translate(source, i64::from(BOS), i64::from(EOS), length, &mut Plain));
+            let tokens =
+                tch::no_grad(|| translator.translate(source, i64::from(BOS), i64::from(EOS), length, &mut Plain));
             for row in Vec::<Vec<i64>>::try_from(tokens.to_device(Device::Cpu))? {
-                let sentence = row.into_iter().map(|token| token as u32).take_while(|&token| token != EOS && token != PAD);
+                let sentence =
+                    row.into_iter().map(|token| token as u32).take_while(|&token| token != EOS && token != PAD);
                 translations.push(vocabulary.decode(&sentence.collect::<Vec<_>>()));
             }
         }

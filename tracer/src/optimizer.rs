@@ -191,12 +191,8 @@ mod tests {
         compare(Method::Sgd { momentum: 0.9 }, 0.1, |store| nn::sgd(0.9, 0.0, 0.1, false).build(store, 0.01).unwrap());
         compare(Method::Sgd { momentum: 0.0 }, 0.0, |store| nn::sgd(0.0, 0.0, 0.0, false).build(store, 0.01).unwrap());
         let betas = [0.9, 0.98];
-        compare(Method::Adam { betas }, 0.1, |store| {
-            nn::adam(0.9, 0.98, 0.1).build(store, 0.01).unwrap()
-        });
-        compare(Method::AdamW { betas }, 0.1, |store| {
-            nn::adamw(0.9, 0.98, 0.1).build(store, 0.01).unwrap()
-        });
+        compare(Method::Adam { betas }, 0.1, |store| nn::adam(0.9, 0.98, 0.1).build(store, 0.01).unwrap());
+        compare(Method::AdamW { betas }, 0.1, |store| nn::adamw(0.9, 0.98, 0.1).build(store, 0.01).unwrap());
     }
 
     #[test]

@@ -39,7 +39,9 @@ impl Policy {
             Policy::Steps(wanted) => wanted.range(..steps).count() as u64,
             Policy::Epochs => steps.div_ceil(steps_per_epoch),
             // 0, and one for each bit of the last step.
-            Policy::Geometric => u64::from(steps > 0) + u64::from(steps.saturating_sub(1).checked_ilog2().map_or(0, |log| log + 1)),
+            Policy::Geometric => {
+                u64::from(steps > 0) + u64::from(steps.saturating_sub(1).checked_ilog2().map_or(0, |log| log + 1))
+            }
         }
     }
 }
@@ -91,9 +93,14 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
         ("TB", 1_000_000_000_000),
         ("", 1),
     ];
-    let (number, unit) = UNITS.iter().find_map(|(name, unit)| Some((text.strip_suffix(name)?, *unit))).expect("the empty unit fits");
+    let (number, unit) =
+        UNITS.iter().find_map(|(name, unit)| Some((text.strip_suffix(name)?, *unit))).expect("the empty unit fits");
     let number: f64 = number.trim().parse().map_err(|_| format!("{text:?} is not a size such as 500MB or 2GiB"))?;
-    if number.is_finite() && number >= 0.0 { Ok((number * unit as f64) as u64) } else { Err(format!("{text:?} is not a size")) }
+    if number.is_finite() && number >= 0.0 {
+        Ok((number * unit as f64) as u64)
+    } else {
+        Err(format!("{text:?} is not a size"))
+    }
 }
 
 #[cfg(test)]
@@ -110,7 +117,8 @@ mod tests {
                 assert_eq!(policy.count(steps, 7), counted as u64, "{text}, {steps} steps");
             }
         }
-        let captured = |text: &str| (0..20).filter(|&step| text.parse::<Policy>().unwrap().captures(step, 8)).collect::<Vec<_>>();
+        let captured =
+            |text: &str| (0..20).filter(|&step| text.parse::<Policy>().unwrap().captures(step, 8)).collect::<Vec<_>>();
         assert_eq!(captured("geometric"), [0, 1, 2, 4, 8, 16]);
         assert_eq!(captured("epochs"), [0, 8, 16]);
         for wrong in ["", "every", "every=0", "every=x", "steps=", "steps=1,,2", "sometimes", "epochs=3"] {

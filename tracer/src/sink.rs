@@ -38,9 +38,16 @@ pub struct Job {
 }
 
 enum Event {
-    Written { step: u64, index: usize, result: std::result::Result<TensorFile, TraceError> },
+    Written {
+        step: u64,
+        index: usize,
+        result: std::result::Result<TensorFile, TraceError>,
+    },
     /// A step whose jobs have all been handed over.
-    Captured { step: CapturedStep, files: usize },
+    Captured {
+        step: CapturedStep,
+        files: usize,
+    },
     Step(Step),
     Evaluated(Vec<Evaluation>),
     /// Answers when all that was handed over before is on disk.

@@ -111,13 +111,7 @@ pub struct Run<'a> {
 
 impl Run<'_> {
     /// Trains from step `start` on; what is captured and logged goes into the sink.
-    pub fn train(
-        &self,
-        start: u64,
-        optimizer: &mut Optimizer,
-        sink: &Sink,
-        observer: &mut dyn Observer,
-    ) -> Result<()> {
+    pub fn train(&self, start: u64, optimizer: &mut Optimizer, sink: &Sink, observer: &mut dyn Observer) -> Result<()> {
         let settings = &self.settings;
         let (samples, seed) = (self.dataset.train.len(), settings.seed);
         let steps = || plan(samples, settings.batch_size, seed, start..settings.steps);
@@ -213,7 +207,8 @@ impl Run<'_> {
 
     /// What is due after so many steps, but not after the last: evaluation, checkpoint.
     fn between(&self, done: u64, optimizer: &Optimizer, sink: &Sink, observer: &mut dyn Observer) -> Result<()> {
-        let due = |every: Option<u64>| every.is_some_and(|every| done.is_multiple_of(every)) && done < self.settings.steps;
+        let due =
+            |every: Option<u64>| every.is_some_and(|every| done.is_multiple_of(every)) && done < self.settings.steps;
         if due(self.settings.evaluate_every) {
             sink.evaluated(self.evaluator.run(done, |samples| observer.validated(samples))?);
         }

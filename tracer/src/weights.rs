@@ -31,6 +31,7 @@ pub enum Init {
 }
 
 impl Init {
+    /// A weight of this shape, filters first.
     pub fn weight(self, shape: &[i64]) -> Tensor {
         let options = (Kind::Float, Device::Cpu);
         let receptive: i64 = shape[2..].iter().product();
@@ -46,6 +47,7 @@ impl Init {
         }
     }
 
+    /// The bias of a weight of this shape.
     pub fn bias(self, shape: &[i64]) -> Tensor {
         let mut bias = Tensor::zeros([shape[0]], (Kind::Float, Device::Cpu));
         match self {
@@ -142,14 +144,7 @@ impl Module<'_> {
         self.add(name, &[], Kind::Int64, false, || Tensor::from(0i64))
     }
 
-    fn add(
-        &self,
-        name: &str,
-        shape: &[i64],
-        kind: Kind,
-        trainable: bool,
-        value: impl FnOnce() -> Tensor,
-    ) -> Tensor {
+    fn add(&self, name: &str, shape: &[i64], kind: Kind, trainable: bool, value: impl FnOnce() -> Tensor) -> Tensor {
         let blank = self.weights.blank;
         let value = if blank { Tensor::zeros(shape, (kind, Device::Cpu)) } else { tch::no_grad(value) };
         let tensor = value.to_kind(kind).to_device(self.weights.device).set_requires_grad(trainable);

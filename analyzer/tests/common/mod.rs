@@ -6,6 +6,7 @@ use mercury_trace::layers::Layer;
 use mercury_trace::manifest::{CapturedStep, Dataset, Manifest, Model, SCHEMA_VERSION, Sampling, Training};
 use mercury_trace::steps::Step;
 use mercury_trace::tensor::{Dtype, TensorKind, TensorShape};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Samples captured of each step.
@@ -44,7 +45,12 @@ fn manifest(sampling: Sampling) -> Manifest {
         schema_version: SCHEMA_VERSION,
         created_by: "a test".to_owned(),
         model: Model { name: "small".to_owned(), parameters: 500, input: vec![3, 8, 8], classes: 7 },
-        dataset: Dataset { name: "formula".to_owned(), train_samples: 64, validation_samples: 0, description: BTreeMap::default() },
+        dataset: Dataset {
+            name: "formula".to_owned(),
+            train_samples: 64,
+            validation_samples: 0,
+            description: BTreeMap::default(),
+        },
         seed: 1,
         training: Training {
             steps: 11,
@@ -91,7 +97,7 @@ pub fn write_trace(dir: &Path, sampling: &Sampling, value: impl Fn(usize, usize)
             .commit(CapturedStep { step: number, samples: SAMPLES.to_vec(), dataset_indices, tensors }, &steps)
             .unwrap();
     }
-    writer.finish(Some(0.75), &steps).unwrap();
+    writer.finish(Some(0.75), &steps, &[]).unwrap();
 }
 
 fn keys(layer: &Layer, kind: TensorKind, sampling: &Sampling) -> Vec<Vec<u32>> {

@@ -46,7 +46,13 @@ pub fn layers() -> Vec<Layer> {
 /// Of the convolution, two channels of X, two of dY and three filters are kept; of the rest, all.
 pub fn sampling() -> Sampling {
     let kept = |indices: &[u32]| BTreeMap::from([(CONV.to_owned(), indices.to_vec())]);
-    Sampling { samples: Some(2), channels: kept(&[1, 3]), grad_channels: kept(&[0, 5]), filters: kept(&[0, 2, 4]), ..Sampling::default() }
+    Sampling {
+        samples: Some(2),
+        channels: kept(&[1, 3]),
+        grad_channels: kept(&[0, 5]),
+        filters: kept(&[0, 2, 4]),
+        ..Sampling::default()
+    }
 }
 
 /// A manifest with no step captured yet.
@@ -55,7 +61,12 @@ pub fn manifest(batch_size: u32, sampling: Sampling) -> Manifest {
         schema_version: SCHEMA_VERSION,
         created_by: "the tests".into(),
         model: Model { name: "tiny".into(), parameters: 63, input: vec![4, 5, 4], classes: 3 },
-        dataset: Dataset { name: "none".into(), train_samples: 100, validation_samples: 10, description: BTreeMap::default() },
+        dataset: Dataset {
+            name: "none".into(),
+            train_samples: 100,
+            validation_samples: 10,
+            description: BTreeMap::default(),
+        },
         seed: 7,
         training: Training {
             steps: 6,

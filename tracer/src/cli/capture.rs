@@ -171,7 +171,8 @@ impl Capture {
         let ours = self.as_settings();
         for name in found.keys().chain(ours.keys()).filter(|name| *name != THREADS) {
             if found.get(name) != ours.get(name) {
-                let value = |settings: &BTreeMap<String, String>| settings.get(name).map_or("not given", |v| v).to_owned();
+                let value =
+                    |settings: &BTreeMap<String, String>| settings.get(name).map_or("not given", |v| v).to_owned();
                 let reason = format!(
                     "--{}: is {}, but the run to resume has {}; give the same flags, or another --out",
                     name.replace('_', "-"),

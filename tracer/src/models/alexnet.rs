@@ -9,8 +9,7 @@ pub fn alexnet(root: &Module, channels: i64, classes: i64) -> Box<dyn Model> {
     let features = root.at("features");
     let conv = |index: u32, conv: Conv| conv.bias().at(&features.at(index));
     let classifier = root.at("classifier");
-    let fully_connected =
-        |index: u32, inputs, outputs| linear(&classifier.at(index), inputs, outputs, Init::FanIn);
+    let fully_connected = |index: u32, inputs, outputs| linear(&classifier.at(index), inputs, outputs, Init::FanIn);
     let model = Sequence::default()
         .add(conv(0, Conv::square(channels, 64, 11).stride(4).padding(2)))
         .add(Relu)

@@ -42,11 +42,8 @@ pub fn googlenet(root: &Module, channels: i64, classes: i64) -> Box<dyn Model> {
         .add(inception("5a", 832, [256, 160, 320, 32, 128, 128]))
         .add(inception("5b", 832, [384, 192, 384, 48, 128, 128]));
     let auxiliary = [("aux1", 512), ("aux2", 528)].map(|(name, channels)| head(&root.at(name), channels, classes));
-    let third = third
-        .add(AveragePool(1))
-        .add(Flatten)
-        .add(Dropout(0.2))
-        .add(linear(&root.at("fc"), 1024, classes, INIT));
+    let third =
+        third.add(AveragePool(1)).add(Flatten).add(Dropout(0.2)).add(linear(&root.at("fc"), 1024, classes, INIT));
     Box::new(GoogLeNet { trunk: [first, second, third], auxiliary })
 }
 

@@ -9,15 +9,8 @@ use tch::Tensor;
 const EPSILON: f64 = 1e-5;
 
 /// Expansion, filters, repetitions, stride of the first.
-const BLOCKS: [(i64, i64, u32, i64); 7] = [
-    (1, 16, 1, 1),
-    (6, 24, 2, 2),
-    (6, 32, 3, 2),
-    (6, 64, 4, 2),
-    (6, 96, 3, 1),
-    (6, 160, 3, 2),
-    (6, 320, 1, 1),
-];
+const BLOCKS: [(i64, i64, u32, i64); 7] =
+    [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)];
 
 pub fn mobilenet_v2(root: &Module, channels: i64, classes: i64) -> Box<dyn Model> {
     let features = root.at("features");

@@ -49,12 +49,14 @@ pub trait Translator {
 }
 
 /// How a model is built.
+#[derive(Clone, Copy)]
 enum Build {
     Images(fn(&Module, channels: i64, classes: i64) -> Box<dyn Model>),
     Text(fn(&Module, vocabulary: i64) -> Box<dyn Model>),
 }
 
 /// A model that can be built by name.
+#[derive(Clone, Copy)]
 pub struct ModelSpec {
     /// The name on the command line.
     pub name: &'static str,
@@ -114,14 +116,19 @@ impl ModelSpec {
     pub fn check(&self, task: &Task) -> Result<(), TracerError> {
         let bad = |flag, reason| Err(TracerError::Flag { flag, reason });
         match (&self.build, *task) {
-            (Build::Images(_), Task::Text { .. }) => {
-                bad("--model", format!("{} classifies images, but the data set has sentences; choose transformer", self.name))
-            }
-            (Build::Text(_), Task::Images { .. }) => {
-                bad("--model", format!("{} translates, but the data set has images; choose multi30k or text", self.name))
-            }
+            (Build::Images(_), Task::Text { .. }) => bad(
+                "--model",
+                format!("{} classifies images, but the data set has sentences; choose transformer", self.name),
+            ),
+            (Build::Text(_), Task::Images { .. }) => bad(
+                "--model",
+                format!("{} translates, but the data set has images; choose multi30k or text", self.name),
+            ),
             (Build::Images(_), Task::Images { size, .. }) if size.iter().any(|&side| side < self.least_size) => {
-                let reason = format!("images are {} x {}, but {} needs at least {}", size[0], size[1], self.name, self.least_size);
+                let reason = format!(
+                    "images are {} x {}, but {} needs at least {}",
+                    size[0], size[1], self.name, self.least_size
+                );
                 bad("--input-size", reason)
             }
             _ => Ok(()),
@@ -170,4 +177,24 @@ fn blank_batch(task: &Task) -> Batch {
 fn images_of(batch: &Batch) -> &Tensor {
     let Batch::Images { images, .. } = batch else { unreachable!("the task was checked against the model") };
     images
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_size_is_the_least() {
+        for spec in MODELS.iter().filter(|spec| spec.least_size > 0) {
+            let task = |size| Task::Images { channels: 1, size: [size; 2], classes: 3 };
+            assert!(!spec.layers(&task(spec.least_size)).unwrap().0.is_empty());
+            let error = spec.layers(&task(spec.least_size - 1)).unwrap_err().to_string();
+            assert!(error.contains(&format!("needs at least {}", spec.least_size)), "{error}");
+            if spec.least_size > 1 {
+                let smaller = ModelSpec { least_size: 1, ..*spec };
+                let refused = std::panic::catch_unwind(|| smaller.layers(&task(spec.least_size - 1)));
+                assert!(refused.is_err(), "libtorch refuses it, too: {}", spec.name);
+            }
+        }
+    }
 }

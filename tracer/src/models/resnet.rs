@@ -24,7 +24,8 @@ pub fn resnet152(root: &Module, channels: i64, classes: i64) -> Box<dyn Model> {
 
 fn resnet(root: &Module, depths: [u32; 4], channels: i64, classes: i64) -> Box<dyn Model> {
     let stem = Conv::square(channels, 64, 7).stride(2).same();
-    let mut model = conv_norm(&root.at("conv1"), &root.at("bn1"), stem, 64).add(Relu).add(MaxPool::new(3, 2).padding(1));
+    let mut model =
+        conv_norm(&root.at("conv1"), &root.at("bn1"), stem, 64).add(Relu).add(MaxPool::new(3, 2).padding(1));
     let mut channels = 64;
     for (stage, (depth, width)) in depths.into_iter().zip([64, 128, 256, 512]).enumerate() {
         for index in 0..depth {

@@ -66,8 +66,7 @@ impl Transformer {
         for layer in &self.decoder {
             x = layer.forward(&x, memory, masks, context);
         }
-        let output =
-            LinearLayer { name: "embedding".into(), weight: self.embedding.shallow_clone(), bias: None };
+        let output = LinearLayer { name: "embedding".into(), weight: self.embedding.shallow_clone(), bias: None };
         output.apply(&self.decoder_norm.forward(&x), context)
     }
 }

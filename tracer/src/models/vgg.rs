@@ -34,9 +34,8 @@ fn vgg(root: &Module, depths: [u32; 5], mut channels: i64, classes: i64) -> Box<
         model = model.add(MaxPool::new(2, 2));
         index += 1;
     }
-    let fully_connected = |index: u32, inputs, outputs| {
-        linear(&root.at("classifier").at(index), inputs, outputs, Init::Normal(0.01))
-    };
+    let fully_connected =
+        |index: u32, inputs, outputs| linear(&root.at("classifier").at(index), inputs, outputs, Init::Normal(0.01));
     let model = model
         .add(AveragePool(7))
         .add(Flatten)

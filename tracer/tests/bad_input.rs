@@ -1,0 +1,105 @@
+//! Wrong input ends with one clear error, exit code 2, and nothing half-written.
+
+mod common;
+
+use common::{TRACER, capture, data_dir};
+use std::path::Path;
+use std::process::Command;
+
+fn error_of(mut command: Command) -> String {
+    let output = command.output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{command:?}: {stderr}");
+    assert!(!stderr.contains("panicked"), "{stderr}");
+    stderr
+}
+
+/// The error of `capture` with these arguments; nothing may have been written.
+fn error(out: &Path, arguments: &[&str]) -> String {
+    let mut command = Command::new(TRACER);
+    command.args(["capture", "--out"]).arg(out).args(arguments);
+    let stderr = error_of(command);
+    assert!(!out.exists(), "{stderr}");
+    stderr
+}
+
+#[test]
+fn wrong_flags_are_named_before_any_training() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("trace");
+    let fashion = ["--model", "vgg13", "--dataset", "fashion-mnist"];
+    let with = |more: &[&'static str]| error(&out, &[&fashion[..], more].concat());
+    assert!(
+        error(&out, &["--model", "vgg12", "--dataset", "fashion-mnist"]).contains("choose one of alexnet, googlenet")
+    );
+    assert!(error(&out, &["--model", "vgg13", "--dataset", "nonesuch"]).contains("choose one of fashion-mnist, mnist"));
+    assert!(with(&["--data-dir", "/nonesuch"]).contains("python3 data/fetch.py fashion-mnist"));
+    assert!(with(&["--capture", "every=0"]).contains("every=0: must be at least 1"));
+    assert!(with(&["--capture", "often"]).contains("not one of every=N, steps=N,N,…, epochs, geometric, none"));
+    assert!(with(&["--steps", "0"]).contains("--steps: is 0"));
+    assert!(with(&["--steps", "3", "--epochs", "3"]).contains("cannot be used with"));
+    assert!(with(&["--lr", "nan"]).contains("--lr: is NaN"));
+    assert!(with(&["--clip", "0"]).contains("--clip: is 0"));
+    assert!(with(&["--label-smoothing", "1"]).contains("--label-smoothing: is 1"));
+    assert!(with(&["--schedule", "step"]).contains("--decay-every"));
+    assert!(with(&["--device", "tpu"]).contains("not one of cpu, cuda"));
+    assert!(with(&["--device", "cuda:99"]).contains("--device: cuda:99 was asked for"));
+    assert!(with(&["--passes", "input-grad"]).contains("--passes: must contain forward"));
+    assert!(with(&["--passes", "backward"]).contains("not one of forward, input-grad, weight-grad"));
+    assert!(with(&["--dtype", "bf16"]).contains("not one of f32, f16"));
+    assert!(with(&["--max-bytes", "1XB"]).contains("not a size such as 500MB"));
+    assert!(with(&["--resume"]).contains("not a trace"));
+}
+
+#[test]
+fn flags_that_do_not_go_with_the_data_are_named() {
+    let Some(data) = data_dir() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("trace");
+    let with = |model: &str, more: &[&str]| {
+        let mut command = Command::new(TRACER);
+        command.args(["capture", "--model", model, "--dataset", "fashion-mnist", "--data-dir"]).arg(&data);
+        command.arg("--out").arg(&out).args(more);
+        let stderr = error_of(command);
+        assert!(!out.exists(), "{stderr}");
+        stderr
+    };
+    assert!(with("vgg13", &["--layers", "nonesuch*"]).contains("matches none of features.0"));
+    assert!(with("vgg13", &["--batch-size", "70000"]).contains("the data set has 60000 samples"));
+    assert!(with("vgg13", &["--input-size", "31"]).contains("--input-size: is 31, but the model needs at least 32"));
+    assert!(with("transformer", &[]).contains("transformer translates, but the data set has images"));
+    assert!(with("vgg13", &["--epochs", "18446744073709551615"]).contains("--epochs: is more than any run can do"));
+}
+
+#[test]
+fn a_folder_that_holds_something_is_left_alone() {
+    let Some(data) = data_dir() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("precious.txt"), "mine").unwrap();
+    assert!(error_of(capture(&data, dir.path(), &[])).contains("exists and is not empty"));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn weights_of_another_model_are_refused() {
+    let Some(data) = data_dir() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let [weights, out] = ["squeezenet.safetensors", "trace"].map(|name| dir.path().join(name));
+    let save = ["--model", "squeezenet1_0", "--steps", "1", "--capture", "none", "--save", weights.to_str().unwrap()];
+    let mut command = Command::new(TRACER);
+    command.args(["capture", "--dataset", "fashion-mnist", "--validation-samples", "0", "--data-dir"]).arg(&data);
+    command.arg("--out").arg(dir.path().join("first")).args(save);
+    common::succeed(command);
+
+    let stderr = error_of(capture(&data, &out, &["--weights", weights.to_str().unwrap()]));
+    assert!(stderr.contains("missing: features.2.weight, features.2.bias, features.5.weight"), "{stderr}");
+    assert!(stderr.contains("not in the model: classifier.1.bias") && stderr.contains("more"), "{stderr}");
+    assert!(
+        stderr.contains("of another shape: features.0.weight ([96, 1, 7, 7], the model has [64, 1, 3, 3])"),
+        "{stderr}"
+    );
+    assert!(!out.exists());
+    std::fs::write(&weights, "broken").unwrap();
+    let stderr = error_of(capture(&data, &out, &["--weights", weights.to_str().unwrap()]));
+    assert!(stderr.contains("squeezenet.safetensors: not a readable safetensors file"), "{stderr}");
+}

@@ -1,0 +1,186 @@
+//! Runs that are killed, disks that are full.
+
+mod common;
+
+use common::{TRACER, capture, data_dir, succeed};
+use mercury_trace::Trace;
+use mercury_trace::steps::Step;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// Every file of a folder, by its path in it.
+fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![dir.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                found.insert(path.strip_prefix(dir).unwrap().to_owned(), fs::read(&path).unwrap());
+            }
+        }
+    }
+    found
+}
+
+/// All that a run leaves but the seconds that its steps took.
+fn outcome(dir: &Path) -> (BTreeMap<PathBuf, Vec<u8>>, Vec<Step>) {
+    let mut files = files(dir);
+    files.remove(Path::new("steps.parquet"));
+    let mut steps = Trace::open(dir).unwrap().steps().unwrap();
+    steps.iter_mut().for_each(|step| step.seconds = 0.0);
+    (files, steps)
+}
+
+/// Batch normalisation (running statistics), dropout, momentum, augmentation, evaluation on the way:
+/// all that could differ after a resumption.
+fn run(data: &Path, out: &Path, save: &Path, optimizer: &str) -> Command {
+    let mut command = Command::new(TRACER);
+    command.args(["capture", "--model", "mobilenet_v2", "--dataset", "fashion-mnist", "--augment", "--data-dir"]);
+    command.arg(data).arg("--out").arg(out).arg("--save").arg(save).args(["--optimizer", optimizer]);
+    command.args(["--steps", "40", "--batch-size", "4", "--capture", "every=7", "--samples", "1", "--filters", "2"]);
+    command.args(["--checkpoint-every", "6", "--evaluate-every", "9", "--validation-samples", "8"]);
+    command.args(["--schedule", "cosine", "--warmup", "5", "--label-smoothing", "0.1", "--clip", "1"]);
+    command
+}
+
+#[test]
+fn a_resumed_run_ends_as_one_that_was_never_interrupted() {
+    let Some(data) = data_dir() else { return };
+    for optimizer in ["sgd", "adamw"] {
+        let dir = tempfile::tempdir().unwrap();
+        let place = |name: &str| dir.path().join(name);
+        succeed(run(&data, &place("whole"), &place("whole.safetensors"), optimizer));
+
+        let mut child = run(&data, &place("trace"), &place("resumed.safetensors"), optimizer).spawn().unwrap();
+        let checkpoint = place("trace/checkpoint.safetensors");
+        // Two steps captured, and so some after the checkpoint most likely, too.
+        while !checkpoint.exists() || Trace::open(&place("trace")).unwrap().manifest().captured.len() < 3 {
+            assert!(child.try_wait().unwrap().is_none(), "the run ended by itself");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let killed = Trace::open(&place("trace")).unwrap();
+        assert!(!killed.manifest().complete);
+        assert!(!place("resumed.safetensors").exists());
+
+        let mut other = run(&data, &place("trace"), &place("resumed.safetensors"), optimizer);
+        let refused = other.args(["--resume", "--lr", "0.5"]).output().unwrap();
+        let stderr = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!(refused.status.code(), Some(2), "{stderr}");
+        assert!(stderr.contains("--lr: is 0.5, but the run to resume has not given"), "{stderr}");
+
+        let mut resumed = run(&data, &place("trace"), &place("resumed.safetensors"), optimizer);
+        resumed.arg("--resume");
+        let stderr = String::from_utf8(succeed(resumed).stderr).unwrap();
+        assert!(stderr.contains("resuming at step "), "{stderr}");
+        assert_eq!(fs::read(place("resumed.safetensors")).unwrap(), fs::read(place("whole.safetensors")).unwrap());
+        let (whole, resumed) = (outcome(&place("whole")), outcome(&place("trace")));
+        assert_eq!(whole.1, resumed.1);
+        assert_eq!(whole.0.keys().collect::<Vec<_>>(), resumed.0.keys().collect::<Vec<_>>());
+        for (path, bytes) in &whole.0 {
+            assert!(*bytes == resumed.0[path], "{} differs", path.display());
+        }
+    }
+}
+
+#[test]
+fn a_killed_capture_leaves_a_readable_trace_and_begins_anew_without_a_checkpoint() {
+    let Some(data) = data_dir() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("trace");
+    let more = ["--steps", "8", "--capture", "every=1", "--batch-size", "2", "--filters", "4", "--samples", "1"];
+    let mut child = capture(&data, &out, &more).spawn().unwrap();
+    let captured = || Trace::open(&out).map_or(0, |trace| trace.manifest().captured.len());
+    while captured() < 2 {
+        assert!(child.try_wait().unwrap().is_none(), "the capture ended by itself");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    read_whole(&out);
+    let mut again = capture(&data, &out, &more);
+    again.arg("--resume");
+    assert!(String::from_utf8(succeed(again).stderr).unwrap().contains("resuming at step 0"));
+    assert_eq!(read_whole(&out), 8);
+}
+
+/// Reads every tensor that the trace lists; the number of captured steps.
+fn read_whole(dir: &Path) -> usize {
+    let trace = Trace::open(dir).unwrap();
+    let recorded: Vec<u64> = trace.steps().unwrap().iter().filter(|s| s.captured).map(|s| s.step).collect();
+    // The steps' table is written just before the manifest.
+    let listed: Vec<u64> = trace.manifest().captured.iter().map(|step| step.step).collect();
+    assert!(recorded.starts_with(&listed), "{recorded:?} {listed:?}");
+    for step in &trace.manifest().captured {
+        for file in &step.tensors {
+            let layer = trace.layers().iter().find(|layer| layer.name == file.layer).unwrap();
+            trace.tensor(step, layer, file.kind).unwrap();
+        }
+    }
+    listed.len()
+}
+
+/// A shell that lets no file grow beyond so many blocks of 512 bytes, as if the disk were full.
+#[cfg(unix)]
+fn limited(blocks: u32, command: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "trap '' XFSZ; ulimit -f $0; exec \"$@\"", &blocks.to_string()]);
+    shell.arg(command.get_program()).args(command.get_args());
+    shell
+}
+
+#[cfg(unix)]
+#[test]
+fn where_the_disk_is_full_the_run_ends_or_goes_on_as_asked() {
+    let Some(data) = data_dir() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    // The layers' small files fit, the large ones do not.
+    let more = ["--model", "squeezenet1_0", "--steps", "6", "--capture", "every=2", "--batch-size", "4"];
+    let command = |out: &Path, on_error: &str| {
+        let mut command = Command::new(TRACER);
+        command.args(["capture", "--dataset", "fashion-mnist", "--validation-samples", "0", "--data-dir"]).arg(&data);
+        command.arg("--out").arg(out).args(more).args(["--on-capture-error", on_error]);
+        limited(200, &command)
+    };
+    let out = dir.path().join("stopped");
+    let output = command(&out, "stop").output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains(".parquet: File too large"), "{stderr}");
+    assert_eq!(read_whole(&out), 0);
+    assert!(!out.join("tensors/step=000000").exists(), "nothing is left of the step");
+
+    let out = dir.path().join("went-on");
+    let output = command(&out, "continue").output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    assert!(stderr.contains("training goes on, but nothing more is captured"), "{stderr}");
+    let trace = Trace::open(&out).unwrap();
+    assert!(trace.manifest().complete && trace.manifest().captured.is_empty());
+    assert_eq!(trace.steps().unwrap().len(), 6);
+}
+
+#[test]
+fn a_trace_grows_no_further_than_it_may() {
+    let Some(data) = data_dir() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("trace");
+    let layers = ["--layers", "features.2", "--layers", "classifier.6", "--samples", "1", "--passes", "forward"];
+    let more =
+        [&layers[..], &["--steps", "6", "--capture", "every=1", "--max-bytes", "1MB", "--dtype", "f16"]].concat();
+    let stderr = String::from_utf8(succeed(capture(&data, &out, &more)).stderr).unwrap();
+    assert!(stderr.contains("--max-bytes: capturing will stop at 1.0 MB"), "{stderr}");
+    assert!(stderr.contains("nothing more is captured from step"), "{stderr}");
+    let captured = read_whole(&out);
+    assert!((1..6).contains(&captured), "{captured}");
+    let trace = Trace::open(&out).unwrap();
+    assert_eq!(trace.steps().unwrap().len(), 6);
+    let kinds: Vec<_> = trace.manifest().captured[0].tensors.iter().map(|file| file.kind.name()).collect();
+    assert_eq!(kinds, ["weight", "input", "weight", "input"]);
+}
