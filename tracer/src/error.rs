@@ -95,6 +95,9 @@ pub enum TracerError {
         /// The loss.
         loss: f64,
     },
+    /// A captured step could not be written.
+    #[error("{0}; make room and go on with --resume, or let training go on with --on-capture-error continue")]
+    Capture(#[source] TraceError),
     /// The trace could not be written.
     #[error(transparent)]
     Trace(#[from] TraceError),

@@ -37,6 +37,13 @@ pub struct Job {
     pub rows: usize,
 }
 
+impl Job {
+    /// Bytes of the values, which no file of them exceeds by much.
+    fn bytes(&self) -> u64 {
+        size_of_val(self.values.as_slice()) as u64
+    }
+}
+
 enum Event {
     Written {
         step: u64,
@@ -60,13 +67,14 @@ enum Event {
 struct Shared {
     failed: AtomicBool,
     failure: Mutex<Option<TracerError>>,
+    /// Bytes of files, and of values that are still to become files.
     bytes: AtomicU64,
 }
 
 impl Shared {
-    fn fail(&self, error: TracerError) {
+    fn fail(&self, error: TraceError) {
         // The first error is the cause, those that follow it are not.
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(TracerError::Capture(error));
         self.failed.store(true, Ordering::Release);
     }
 }
@@ -93,12 +101,16 @@ impl Sink {
         shared.bytes.store(captured.map(|file| file.bytes).sum(), Ordering::Relaxed);
         let mut threads: Vec<_> = (0..workers)
             .map(|_| {
-                let (queue, events, files) = (Arc::clone(&queue), events.clone(), writer.files().clone());
+                let (queue, shared) = (Arc::clone(&queue), Arc::clone(&shared));
+                let (events, files) = (events.clone(), writer.files().clone());
                 thread::spawn(move || {
                     while let Some(job) = next(&queue) {
                         let keys = job.keys.chunks_exact((job.keys.len() / job.rows.max(1)).max(1));
                         let values = job.values.chunks_exact((job.values.len() / job.rows.max(1)).max(1));
                         let result = files.write(job.step, &job.layer, job.kind, keys.zip(values));
+                        let written = result.as_ref().map_or(0, |file| file.bytes);
+                        shared.bytes.fetch_add(written, Ordering::Relaxed);
+                        shared.bytes.fetch_sub(job.bytes(), Ordering::Relaxed);
                         if events.send(Event::Written { step: job.step, index: job.index, result }).is_err() {
                             break;
                         }
@@ -113,6 +125,7 @@ impl Sink {
 
     /// Hands over a tensor; waits while the queue is full.
     pub fn write(&self, job: Job) {
+        self.shared.bytes.fetch_add(job.bytes(), Ordering::Relaxed);
         // The workers end after this sender only.
         let _ = self.jobs.as_ref().map(|jobs| jobs.send(job));
     }
@@ -132,7 +145,7 @@ impl Sink {
         self.send(Event::Evaluated(evaluations));
     }
 
-    /// Bytes of the tensors that are part of the trace.
+    /// Bytes of the trace's tensor files, those that are still to be written counted at full size.
     pub fn bytes(&self) -> u64 {
         self.shared.bytes.load(Ordering::Relaxed)
     }
@@ -207,7 +220,10 @@ impl Keeper {
         let mut finish = None;
         for event in inbox {
             match event {
-                Event::Step(step) => self.steps.push(step),
+                Event::Step(step) => {
+                    self.steps.push(step);
+                    self.commit_if_whole(step.step);
+                }
                 Event::Evaluated(evaluations) => self.evaluations.extend(evaluations),
                 Event::Captured { step, files } => {
                     let number = step.step;
@@ -220,7 +236,7 @@ impl Keeper {
                         Ok(file) => pending.written.push((index, file)),
                         Err(error) => {
                             pending.failed += 1;
-                            self.shared.fail(error.into());
+                            self.shared.fail(error);
                         }
                     }
                     self.commit_if_whole(step);
@@ -256,8 +272,10 @@ impl Keeper {
     }
 
     fn commit_if_whole(&mut self, number: u64) {
+        // Its row comes first: the table of steps is never behind the manifest.
+        let logged = self.steps.last().is_some_and(|step| step.step >= number);
         let whole = |pending: &Pending| {
-            pending.end.as_ref().is_some_and(|(_, files)| pending.written.len() + pending.failed == *files)
+            logged && pending.end.as_ref().is_some_and(|(_, files)| pending.written.len() + pending.failed == *files)
         };
         if !self.pending.get(&number).is_some_and(whole) {
             return;
@@ -272,12 +290,9 @@ impl Keeper {
         step.tensors = pending.written.into_iter().map(|(_, file)| file).collect();
         let bytes: u64 = step.tensors.iter().map(|file| file.bytes).sum();
         tracing::info!(step = number, files = step.tensors.len(), bytes, "captured");
-        match self.writer.commit(step, &self.steps) {
-            Ok(()) => drop(self.shared.bytes.fetch_add(bytes, Ordering::Relaxed)),
-            Err(error) => {
-                self.shared.fail(error.into());
-                self.abandon(number);
-            }
+        if let Err(error) = self.writer.commit(step, &self.steps) {
+            self.shared.fail(error);
+            self.abandon(number);
         }
     }
 

@@ -50,7 +50,9 @@ pub struct Capture {
     pub layers: BTreeSet<String>,
     /// What is kept of them.
     pub sampling: Sampling,
-    /// Bytes of files after which no more is captured.
+    /// Most bytes that a step's files have.
+    pub step_bytes: u64,
+    /// Most bytes that all files may have.
     pub max_bytes: Option<u64>,
     /// Whether training goes on where the trace cannot be written.
     pub go_on: bool,
@@ -195,11 +197,13 @@ impl Run<'_> {
         if !self.capture.policy.captures(step, per_epoch) {
             return false;
         }
-        if let Some(most) = self.capture.max_bytes.filter(|&most| sink.bytes() >= most) {
+        let bytes = sink.bytes();
+        if let Some(most) = self.capture.max_bytes.filter(|&most| bytes + self.capture.step_bytes > most) {
             *capturing = false;
-            let bytes = sink.bytes();
             observer.notice(&format!(
-                "--max-bytes: the trace has {bytes} bytes of {most}; training goes on, but nothing more is captured from step {step} on"
+                "--max-bytes: the trace has {:.1} MB, another step might exceed {:.1} MB; training goes on, but nothing more is captured from step {step} on",
+                bytes as f64 / 1e6,
+                most as f64 / 1e6
             ));
         }
         *capturing

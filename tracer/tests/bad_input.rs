@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{TRACER, capture, data_dir};
+use common::{TRACER, capture, data_dir, tracer};
 use std::path::Path;
 use std::process::Command;
 
@@ -57,9 +57,8 @@ fn flags_that_do_not_go_with_the_data_are_named() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("trace");
     let with = |model: &str, more: &[&str]| {
-        let mut command = Command::new(TRACER);
-        command.args(["capture", "--model", model, "--dataset", "fashion-mnist", "--data-dir"]).arg(&data);
-        command.arg("--out").arg(&out).args(more);
+        let mut command = tracer(&data, &out);
+        command.args(["--model", model, "--dataset", "fashion-mnist"]).args(more);
         let stderr = error_of(command);
         assert!(!out.exists(), "{stderr}");
         stderr
@@ -86,9 +85,8 @@ fn weights_of_another_model_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let [weights, out] = ["squeezenet.safetensors", "trace"].map(|name| dir.path().join(name));
     let save = ["--model", "squeezenet1_0", "--steps", "1", "--capture", "none", "--save", weights.to_str().unwrap()];
-    let mut command = Command::new(TRACER);
-    command.args(["capture", "--dataset", "fashion-mnist", "--validation-samples", "0", "--data-dir"]).arg(&data);
-    command.arg("--out").arg(dir.path().join("first")).args(save);
+    let mut command = tracer(&data, &dir.path().join("first"));
+    command.args(["--dataset", "fashion-mnist", "--validation-samples", "0"]).args(save);
     common::succeed(command);
 
     let stderr = error_of(capture(&data, &out, &["--weights", weights.to_str().unwrap()]));

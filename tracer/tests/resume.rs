@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{TRACER, capture, data_dir, succeed};
+use common::{capture, data_dir, succeed, tracer};
 use mercury_trace::Trace;
 use mercury_trace::steps::Step;
 use std::collections::BTreeMap;
@@ -39,9 +39,9 @@ fn outcome(dir: &Path) -> (BTreeMap<PathBuf, Vec<u8>>, Vec<Step>) {
 /// Batch normalisation (running statistics), dropout, momentum, augmentation, evaluation on the way:
 /// all that could differ after a resumption.
 fn run(data: &Path, out: &Path, save: &Path, optimizer: &str) -> Command {
-    let mut command = Command::new(TRACER);
-    command.args(["capture", "--model", "mobilenet_v2", "--dataset", "fashion-mnist", "--augment", "--data-dir"]);
-    command.arg(data).arg("--out").arg(out).arg("--save").arg(save).args(["--optimizer", optimizer]);
+    let mut command = tracer(data, out);
+    command.args(["--model", "mobilenet_v2", "--dataset", "fashion-mnist", "--augment"]);
+    command.arg("--save").arg(save).args(["--optimizer", optimizer]);
     command.args(["--steps", "40", "--batch-size", "4", "--capture", "every=7", "--samples", "1", "--filters", "2"]);
     command.args(["--checkpoint-every", "6", "--evaluate-every", "9", "--validation-samples", "8"]);
     command.args(["--schedule", "cosine", "--warmup", "5", "--label-smoothing", "0.1", "--clip", "1"]);
@@ -131,7 +131,7 @@ fn read_whole(dir: &Path) -> usize {
 fn limited(blocks: u32, command: &Command) -> Command {
     let mut shell = Command::new("sh");
     shell.args(["-c", "trap '' XFSZ; ulimit -f $0; exec \"$@\"", &blocks.to_string()]);
-    shell.arg(command.get_program()).args(command.get_args());
+    shell.arg(command.get_program()).args(command.get_args()).env("OMP_NUM_THREADS", "1");
     shell
 }
 
@@ -143,9 +143,11 @@ fn where_the_disk_is_full_the_run_ends_or_goes_on_as_asked() {
     // The layers' small files fit, the large ones do not.
     let more = ["--model", "squeezenet1_0", "--steps", "6", "--capture", "every=2", "--batch-size", "4"];
     let command = |out: &Path, on_error: &str| {
-        let mut command = Command::new(TRACER);
-        command.args(["capture", "--dataset", "fashion-mnist", "--validation-samples", "0", "--data-dir"]).arg(&data);
-        command.arg("--out").arg(out).args(more).args(["--on-capture-error", on_error]);
+        let mut command = tracer(&data, out);
+        command
+            .args(["--dataset", "fashion-mnist", "--validation-samples", "0"])
+            .args(more)
+            .args(["--on-capture-error", on_error]);
         limited(200, &command)
     };
     let out = dir.path().join("stopped");
@@ -179,6 +181,8 @@ fn a_trace_grows_no_further_than_it_may() {
     assert!(stderr.contains("nothing more is captured from step"), "{stderr}");
     let captured = read_whole(&out);
     assert!((1..6).contains(&captured), "{captured}");
+    let bytes: usize = files(&out.join("tensors")).values().map(Vec::len).sum();
+    assert!(bytes <= 1_000_000, "{bytes}");
     let trace = Trace::open(&out).unwrap();
     assert_eq!(trace.steps().unwrap().len(), 6);
     let kinds: Vec<_> = trace.manifest().captured[0].tensors.iter().map(|file| file.kind.name()).collect();

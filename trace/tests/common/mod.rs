@@ -1,4 +1,5 @@
 //! A small valid trace for the tests to read, and to break.
+#![allow(dead_code, reason = "each test file uses its part")]
 
 use mercury_trace::TraceWriter;
 use mercury_trace::geometry::{Attention, Conv2d, Geometry, Linear};

@@ -133,8 +133,8 @@ pub struct TrainingFlags {
     #[arg(long, value_name = "X", default_value_t = 0.9)]
     pub momentum: f64,
     /// Decay of adam's running means.
-    #[arg(long, value_name = "X,X", value_delimiter = ',', num_args = 2, default_values_t = [0.9, 0.999])]
-    pub betas: Vec<f64>,
+    #[arg(long, value_name = "X,X", value_parser = parse_betas, default_value = "0.9,0.999")]
+    pub betas: [f64; 2],
     /// Weight decay [default: 0.0005 for sgd, 0 for adam, 0.01 for adamw].
     #[arg(long, value_name = "X")]
     pub weight_decay: Option<f64>,
@@ -229,7 +229,7 @@ impl TrainingFlags {
     }
 
     pub fn method(&self) -> Method {
-        let betas = [self.betas[0], self.betas[1]];
+        let betas = self.betas;
         match self.optimizer {
             OptimizerName::Sgd => Method::Sgd { momentum: self.momentum },
             OptimizerName::Adam => Method::Adam { betas },
@@ -300,7 +300,8 @@ pub struct CaptureFlags {
     /// How values are stored: f32, or f16 (half the size, 11 bits of precision).
     #[arg(long, value_name = "TYPE", value_parser = parse_dtype, default_value = "f32")]
     pub dtype: Dtype,
-    /// Capture no more once the trace has this size, such as 500MB or 2GiB; training goes on.
+    /// Capture no more where the tensor files might exceed this size, such as 500MB or 2GiB; training
+    /// goes on.
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     pub max_bytes: Option<u64>,
     /// Where the trace cannot be written: end the run, or train on without capturing.
@@ -334,6 +335,11 @@ fn check_at_least_one(values: &[(&'static str, Option<u64>)]) -> Result<()> {
         Some((flag, _)) => Err(TracerError::Flag { flag, reason: "is 0, but must be at least 1".to_owned() }),
         None => Ok(()),
     }
+}
+
+fn parse_betas(text: &str) -> std::result::Result<[f64; 2], String> {
+    let numbers: Option<Vec<f64>> = text.split(',').map(|number| number.trim().parse().ok()).collect();
+    numbers.and_then(|numbers| numbers.try_into().ok()).ok_or_else(|| "not two numbers such as 0.9,0.98".to_owned())
 }
 
 fn parse_pass(text: &str) -> std::result::Result<Pass, String> {

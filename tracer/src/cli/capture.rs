@@ -75,7 +75,7 @@ impl Capture {
         let per_epoch = train::steps_per_epoch(data.train.len(), batch_size);
         let steps = self.training.total_steps(per_epoch)?;
         let manifest = self.manifest(&data, &layers, parameters, steps);
-        self.announce(&layers, &wanted, &manifest, per_epoch);
+        let step_bytes = self.announce(&layers, &wanted, &manifest, per_epoch);
 
         tch::manual_seed(self.training.seed as i64);
         let weights = Weights::new(device);
@@ -105,6 +105,7 @@ impl Capture {
                 policy: self.capture.capture.clone(),
                 layers: wanted,
                 sampling,
+                step_bytes,
                 max_bytes: self.capture.max_bytes,
                 go_on: self.capture.on_capture_error == OnError::Continue,
             },
@@ -220,8 +221,8 @@ impl Capture {
         self.training.validation_samples.unwrap_or(usize::MAX).min(data.validation.len())
     }
 
-    /// Says how large the trace will be.
-    fn announce(&self, layers: &[Layer], wanted: &BTreeSet<String>, manifest: &Manifest, per_epoch: u64) {
+    /// Says how large the trace will be; returns the bytes of a step.
+    fn announce(&self, layers: &[Layer], wanted: &BTreeSet<String>, manifest: &Manifest, per_epoch: u64) -> u64 {
         let layers: Vec<&Layer> = layers.iter().filter(|layer| wanted.contains(&layer.name)).collect();
         let step = capture::step_bytes(&layers, &manifest.sampling, manifest.training.batch_size);
         let count = self.capture.capture.count(manifest.training.steps, per_epoch);
@@ -236,6 +237,7 @@ impl Capture {
         if let Some(most) = self.capture.max_bytes.filter(|&most| total > most as f64) {
             eprintln!("--max-bytes: capturing will stop at {:.1} MB", most as f64 / 1e6);
         }
+        step
     }
 
     /// Names of the layers that the globs match.

@@ -69,6 +69,7 @@ mod tests {
     use super::*;
     use crate::error::TracerError;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
     use tch::Tensor;
 
     /// Labels are the indices; index 13 is an error, 99 a panic.
@@ -111,14 +112,28 @@ mod tests {
     #[test]
     fn dropping_ends_the_thread() {
         let split = split();
-        let mut loader = Loader::start(split.clone(), std::iter::repeat_with(|| (vec![1], None)));
-        assert_eq!(labels(loader.next().unwrap()), Ok(vec![1]));
-        drop(loader);
-        // Joined: the thread's share of the split is gone, and no more was made than fits.
+        let endless = || std::iter::repeat_with(|| (vec![1], None));
+        let (done, watch) = mpsc::channel();
+        let theirs = split.clone();
+        // In a thread of its own, so that a deadlock fails the test rather than stops it.
+        thread::spawn(move || {
+            let mut loader = Loader::start(theirs.clone(), endless());
+            let first = labels(loader.next().unwrap());
+            drop(loader);
+            drop(Loader::start(theirs.clone(), std::iter::empty()));
+            drop(Loader::start(theirs, endless()));
+            done.send(first).unwrap();
+        });
+        assert_eq!(watch.recv_timeout(Duration::from_secs(30)).unwrap(), Ok(vec![1]));
+        // One was taken, two waited, one was in the making; and again, but for the one taken.
+        assert!(split.0.load(Ordering::SeqCst) <= 2 * (AHEAD + 1) + 1);
+    }
+
+    #[test]
+    fn the_thread_is_joined() {
+        let split = split();
+        drop(Loader::start(split.clone(), std::iter::repeat_with(|| (vec![1], None))));
         assert_eq!(Arc::strong_count(&split), 1);
-        assert!(split.0.load(Ordering::SeqCst) <= 2 + AHEAD + 1);
-        drop(Loader::start(split.clone(), std::iter::empty()));
-        drop(Loader::start(split, std::iter::repeat_with(|| (vec![1], None))));
     }
 
     #[test]

@@ -16,11 +16,17 @@ pub fn data_dir() -> Option<PathBuf> {
     None
 }
 
+/// `mercury-tracer capture`. On one thread each, as tests run side by side.
+pub fn tracer(data: &Path, out: &Path) -> Command {
+    let mut command = Command::new(TRACER);
+    command.env("OMP_NUM_THREADS", "1").arg("capture").arg("--data-dir").arg(data).arg("--out").arg(out);
+    command
+}
+
 /// `mercury-tracer capture` of VGG-13 on Fashion-MNIST, three small steps unless said otherwise.
 pub fn capture(data: &Path, out: &Path, more: &[&str]) -> Command {
-    let mut command = Command::new(TRACER);
-    command.args(["capture", "--model", "vgg13", "--dataset", "fashion-mnist", "--data-dir"]).arg(data).arg("--out");
-    command.arg(out).args(more);
+    let mut command = tracer(data, out);
+    command.args(["--model", "vgg13", "--dataset", "fashion-mnist"]).args(more);
     for (flag, value) in
         [("--steps", "3"), ("--capture", "every=2"), ("--batch-size", "4"), ("--validation-samples", "20")]
     {

@@ -1,0 +1,102 @@
+#!/usr/bin/env python3
+"""Trains every model ten steps on real data, captures the first and the last, replays the trace, and
+prints what came of it: `make models`. Arguments limit it to some models.
+
+Images are CIFAR-10's, made larger where a model needs that; sentences are Multi30K's. Both are
+looked for in the folders of DATA and fetched into the first.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+BINARIES = Path(os.environ.get("CARGO_TARGET_DIR") or REPOSITORY / "target") / "release"
+DATA = [REPOSITORY / "data", REPOSITORY.parent / "shared" / "data"]
+STEPS = 10
+BATCH = 8
+
+# Rows and columns of an image; none for sentences.
+MODELS = {
+    "alexnet": 64,
+    "googlenet": 32,
+    "vgg13": 32,
+    "vgg16": 32,
+    "vgg19": 32,
+    "resnet50": 32,
+    "resnet101": 32,
+    "resnet152": 32,
+    "inception_v4": 80,
+    "mobilenet_v2": 32,
+    "squeezenet1_0": 32,
+    "transformer": None,
+}
+FILES = {"cifar10": ["data_batch_1.bin", "test_batch.bin"], "multi30k": ["train.en", "train.de", "val.en", "val.de"]}
+
+
+def folder_of(dataset: str) -> Path | None:
+    """The first folder that has the data set, fetched if need be."""
+
+    def has(folder: Path) -> bool:
+        place = folder / dataset
+        return all((place / name).exists() or (place / f"{name}.gz").exists() for name in FILES[dataset])
+
+    for folder in DATA:
+        if has(folder):
+            return folder
+    subprocess.run([sys.executable, REPOSITORY / "data" / "fetch.py", dataset])
+    return DATA[0] if has(DATA[0]) else None
+
+
+def run(name: str, *arguments: object) -> str:
+    command = [BINARIES / name, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(map(str, command))}\n{done.stderr}")
+    return done.stdout
+
+
+def model(name: str, scratch: Path) -> str:
+    size = MODELS[name]
+    dataset = "cifar10" if size else "multi30k"
+    folder = folder_of(dataset)
+    if folder is None:
+        return f"{name:<14} SKIPPED: {dataset} could not be fetched"
+    trace, results = scratch / name, scratch / f"{name}-results"
+    flags = ["--model", name, "--dataset", dataset, "--data-dir", folder, "--out", trace, "--steps", STEPS]
+    flags += ["--batch-size", BATCH, "--capture", f"steps=0,{STEPS - 1}", "--samples", 2, "--filters", 16]
+    flags += ["--validation-samples", 40]
+    flags += ["--input-size", size] if size else ["--optimizer", "adam", "--max-length", 24, "--bleu-samples", 8]
+    start = time.monotonic()
+    run("mercury-tracer", "capture", *flags)
+    trained = time.monotonic()
+    rows = json.loads(run("mercury-analyzer", "replay", trace, "--out", results, "--format", "json"))
+    replayed = time.monotonic()
+    size_mb = sum(path.stat().st_size for path in trace.rglob("*.parquet")) / 1e6
+    forward = [row for row in rows if row["pass"] == "forward"]
+    hit_rate = sum(row["hit"] for row in forward) / max(1, sum(row["vectors"] for row in forward))
+    layers = len({row["layer"] for row in rows})
+    shape = f"{size} x {size}" if size else "24 tokens"
+    return (
+        f"{name:<14} {shape:>9} {layers:>6} {trained - start:>9.1f} {size_mb:>9.1f} {replayed - trained:>9.1f}"
+        f" {100 * hit_rate:>7.1f}"
+    )
+
+
+def main() -> None:
+    names = sys.argv[1:] or list(MODELS)
+    if unknown := set(names) - set(MODELS):
+        sys.exit(f"no such model: {', '.join(sorted(unknown))}")
+    print(f"{STEPS} steps of {BATCH} samples, 2 captured (2 samples, 16 filters each), replayed with the default preset")
+    print(f"{'model':<14} {'input':>9} {'layers':>6} {'train s':>9} {'trace MB':>9} {'replay s':>9} {'HIT %':>7}", flush=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in names:
+            print(model(name, Path(scratch)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
