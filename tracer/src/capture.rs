@@ -73,8 +73,8 @@ fn kept(record: &Record, kind: TensorKind, samples: &[u32], sampling: &Sampling)
         TensorKind::Input => (record.input.shallow_clone(), &sampling.channels),
         TensorKind::Weight => (record.weight.shallow_clone(), &sampling.filters),
         TensorKind::GradOutput => {
-            let Some(gradient) = record.grad_output() else { return Ok(None) };
-            (gradient, &sampling.grad_channels)
+            let Some(gradient) = &record.grad_output else { return Ok(None) };
+            (gradient.shallow_clone(), &sampling.grad_channels)
         }
     };
     let attention = matches!(record.layer.geometry, Geometry::Attention(_));

@@ -133,6 +133,7 @@ fn broken(path: &Path, error: &tch::TchError) -> TracerError {
 mod tests {
     use super::*;
     use crate::optimizer::Method;
+    use crate::tap::backward;
     use tch::Kind;
 
     fn model(names: &[(&str, i64)]) -> Weights {
@@ -149,8 +150,9 @@ mod tests {
         let path = dir.path().join(FILE_NAME);
         let weights = model(&[("a", 3), ("b", 2)]);
         let mut optimizer = Optimizer::new(Method::Sgd { momentum: 0.9 }, 0.0, &weights);
-        weights.entries()[0].tensor.sum(Kind::Float).backward();
-        optimizer.step(0.5);
+        let loss = weights.entries()[0].tensor.sum(Kind::Float);
+        let gradients = backward(&loss, &optimizer.parameters(), None).unwrap();
+        optimizer.step(gradients, 0.5);
         save(&path, &weights, &optimizer, 7).unwrap();
 
         let other = model(&[("a", 3), ("b", 2)]);

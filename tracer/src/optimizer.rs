@@ -65,37 +65,21 @@ impl Optimizer {
         Self { method, weight_decay, slots, steps: 0 }
     }
 
-    /// Forgets the gradients.
-    pub fn zero_grad(&mut self) {
-        for slot in &mut self.slots {
-            slot.parameter.zero_grad();
-        }
+    /// The parameters, in the order in which [`Optimizer::step`] takes their gradients.
+    pub fn parameters(&self) -> Vec<&Tensor> {
+        self.slots.iter().map(|slot| &slot.parameter).collect()
     }
 
-    /// Scales all gradients so that together their norm is at most `limit`; as
-    /// `torch.nn.utils.clip_grad_norm_`.
-    pub fn clip(&self, limit: f64) {
-        no_grad(|| {
-            let gradients: Vec<Tensor> = self.gradients().collect();
-            let norms: Vec<Tensor> = gradients.iter().map(Tensor::norm).collect();
-            let scale = (limit / (Tensor::stack(&norms, 0).norm() + 1e-6)).clamp_max(1.0);
-            for mut gradient in gradients {
-                let _ = gradient.g_mul_(&scale);
-            }
-        });
-    }
-
-    fn gradients(&self) -> impl Iterator<Item = Tensor> {
-        self.slots.iter().map(|slot| slot.parameter.grad()).filter(Tensor::defined)
-    }
-
-    /// One step of all parameters that have a gradient.
-    pub fn step(&mut self, learning_rate: f64) {
+    /// One step of all parameters whose gradient is defined; the gradients are used up.
+    ///
+    /// # Panics
+    /// If there are more or fewer gradients than parameters.
+    pub fn step(&mut self, gradients: Vec<Tensor>, learning_rate: f64) {
+        assert_eq!(gradients.len(), self.slots.len(), "a gradient for each parameter");
         self.steps += 1;
         let (method, decay, steps) = (self.method, self.weight_decay, self.steps);
         no_grad(|| {
-            for slot in &mut self.slots {
-                let gradient = slot.parameter.grad();
+            for (slot, gradient) in self.slots.iter_mut().zip(gradients) {
                 if gradient.defined() {
                     update(method, decay, learning_rate, steps as f64, slot, gradient);
                 }
@@ -127,6 +111,16 @@ impl Optimizer {
     }
 }
 
+/// Scales all gradients so that together their norm is at most `limit`; as
+/// `torch.nn.utils.clip_grad_norm_`.
+pub fn clip(gradients: &mut [Tensor], limit: f64) {
+    let norms: Vec<Tensor> = gradients.iter().filter(|gradient| gradient.defined()).map(Tensor::norm).collect();
+    let scale = (limit / (Tensor::stack(&norms, 0).norm() + 1e-6)).clamp_max(1.0);
+    for gradient in gradients.iter_mut().filter(|gradient| gradient.defined()) {
+        let _ = gradient.g_mul_(&scale);
+    }
+}
+
 /// In place throughout, so that a step needs memory for one parameter's update at a time.
 fn update(method: Method, decay: f64, learning_rate: f64, steps: f64, slot: &mut Slot, mut gradient: Tensor) {
     let Slot { parameter, state, .. } = slot;
@@ -141,10 +135,11 @@ fn update(method: Method, decay: f64, learning_rate: f64, steps: f64, slot: &mut
     }
     match method {
         Method::Sgd { momentum } => {
-            let velocity = &mut state[0];
-            let _ = velocity.g_mul_scalar_(momentum);
-            let _ = velocity.g_add_(&gradient);
-            let _ = parameter.addcmul_(velocity, &scalar(-learning_rate));
+            if momentum != 0.0 {
+                let _ = gradient.addcmul_(&state[0], &scalar(momentum));
+            }
+            let _ = parameter.addcmul_(&gradient, &scalar(-learning_rate));
+            state[0] = gradient;
         }
         Method::Adam { betas: [first, second] } | Method::AdamW { betas: [first, second] } => {
             let [mean, square] = &mut state[..] else { unreachable!("Adam keeps two") };
@@ -161,6 +156,7 @@ fn update(method: Method, decay: f64, learning_rate: f64, steps: f64, slot: &mut
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tap::backward;
     use tch::nn::{self, OptimizerConfig};
     use tch::{Device, Kind};
 
@@ -177,9 +173,8 @@ mod tests {
         let target = Tensor::randn([7, 5], (Kind::Float, Device::Cpu));
         for _ in 0..20 {
             let loss = |w: &Tensor| ((w - &target).square() * &target.exp()).sum(Kind::Float);
-            optimizer.zero_grad();
-            loss(&ours).backward();
-            optimizer.step(0.01);
+            let gradients = backward(&loss(&ours), &optimizer.parameters(), None).unwrap();
+            optimizer.step(gradients, 0.01);
             their_optimizer.backward_step(&loss(&peer));
         }
         assert!(ours.allclose(&peer, 1e-5, 1e-6, false), "{method:?}: {}", (&ours - &peer).abs().max());
@@ -200,12 +195,12 @@ mod tests {
         let weights = Weights::new(Device::Cpu);
         let root = weights.root();
         let [a, b] = ["a", "b"].map(|name| root.parameter(name, &[1], || Tensor::from_slice(&[1.0f32])));
-        let optimizer = Optimizer::new(Method::Sgd { momentum: 0.0 }, 0.0, &weights);
-        (&a * 3.0 + &b * 4.0).sum(Kind::Float).backward();
-        optimizer.clip(10.0);
-        assert!((a.grad().double_value(&[0]) - 3.0).abs() < 1e-5);
-        optimizer.clip(1.0);
-        let clipped = [a, b].map(|parameter| parameter.grad().double_value(&[0]));
+        let loss = (&a * 3.0 + &b * 4.0).sum(Kind::Float);
+        let mut gradients = backward(&loss, &[&a, &b], None).unwrap();
+        clip(&mut gradients, 10.0);
+        assert!((gradients[0].double_value(&[0]) - 3.0).abs() < 1e-5);
+        clip(&mut gradients, 1.0);
+        let clipped = [0, 1].map(|index: usize| gradients[index].double_value(&[0]));
         assert!((clipped[0] - 0.6).abs() < 1e-5 && (clipped[1] - 0.8).abs() < 1e-5, "{clipped:?}");
     }
 }

@@ -1,6 +1,7 @@
 //! The tap: what a model's layers are computed through. A model hands each convolution and linear
 //! layer to the tap by name and knows nothing of what the tap does beside computing it.
 
+use crate::error::Result;
 use mercury_trace::geometry::{Attention, Conv2d, Geometry, Linear};
 use mercury_trace::layers::Layer;
 use std::collections::BTreeSet;
@@ -126,14 +127,9 @@ pub struct Record {
     pub input: Tensor,
     /// W, without its history.
     pub weight: Tensor,
+    /// dY, after [`backward`], where the recorder watches gradients.
+    pub grad_output: Option<Tensor>,
     probe: Option<Tensor>,
-}
-
-impl Record {
-    /// dY, after the backward pass, where the recorder watched gradients.
-    pub fn grad_output(&self) -> Option<Tensor> {
-        self.probe.as_ref().map(Tensor::grad)
-    }
 }
 
 /// Keeps the operands of the layers it is asked for.
@@ -164,9 +160,36 @@ impl Recorder {
         let probe = self.gradients.then(|| y.zeros_like().set_requires_grad(true));
         let watched = probe.as_ref().map_or_else(|| y.shallow_clone(), |probe| &y + probe);
         let layer = Layer { name: name.to_owned(), geometry, input_grad: x.requires_grad() };
-        self.records.push(Record { layer, input: x.detach(), weight: weight.detach(), probe });
+        let (input, weight) = (x.detach(), weight.detach());
+        self.records.push(Record { layer, input, weight, grad_output: None, probe });
         watched
     }
+}
+
+/// Gradients of a loss with respect to parameters, and to the outputs that a recorder watched. They
+/// are returned, not summed up in the parameters, which saves a pass over the memory of each. An
+/// undefined tensor stands for the gradient of a parameter that the loss does not depend on.
+pub fn backward(loss: &Tensor, parameters: &[&Tensor], recorder: Option<&mut Recorder>) -> Result<Vec<Tensor>> {
+    let mut inputs = parameters.to_vec();
+    let mut watched = Vec::new();
+    if let Some(recorder) = recorder {
+        for record in &mut recorder.records {
+            if let Some(probe) = record.probe.take() {
+                watched.push((&mut record.grad_output, probe));
+            }
+        }
+    }
+    inputs.extend(watched.iter().map(|(_, probe)| probe));
+    let mut gradients = Tensor::f_run_backward(&[loss], &inputs, false, false)?;
+    for ((grad_output, _), gradient) in watched.into_iter().zip(gradients.drain(parameters.len()..)) {
+        *grad_output = Some(gradient).filter(Tensor::defined);
+    }
+    // Of a bias it can be a view of the output's gradient, and who gets it may change it in place; those
+    // of matrices and kernels are computed into memory of their own.
+    for gradient in gradients.iter_mut().filter(|gradient| gradient.defined() && gradient.dim() < 2) {
+        *gradient = gradient.copy();
+    }
+    Ok(gradients)
 }
 
 impl Tap for Recorder {
@@ -207,9 +230,14 @@ mod tests {
         let y = recorder.conv2d(&layer, &x);
         assert_eq!(y, Plain.conv2d(&layer, &x));
         // The loss sum(y^2) has the gradient 2y.
-        y.square().sum(Kind::Float).backward();
+        let loss = y.square().sum(Kind::Float);
+        let gradients = backward(&loss, &[&layer.weight], Some(&mut recorder)).unwrap();
         let record = &recorder.records[0];
-        assert!(record.grad_output().unwrap().allclose(&(&y * 2.0), 1e-6, 1e-6, false));
+        let grad_output = record.grad_output.as_ref().unwrap();
+        assert!(grad_output.allclose(&(&y * 2.0), 1e-6, 1e-6, false));
+        let expected =
+            Tensor::run_backward(&[Plain.conv2d(&layer, &x).square().sum(Kind::Float)], &[&layer.weight], false, false);
+        assert_eq!(gradients, expected);
         assert_eq!(record.input, x);
         let Geometry::Conv2d(conv) = record.layer.geometry else { panic!("a convolution") };
         assert_eq!(conv.output().map(i64::from), y.size()[2..]);

@@ -5,12 +5,12 @@ use crate::datasets::{Augment, Batch, Dataset, Loader};
 use crate::error::{Result, TracerError};
 use crate::evaluate::{Evaluator, correct, flatten, ignored};
 use crate::models::{Model, Output};
-use crate::optimizer::Optimizer;
+use crate::optimizer::{Optimizer, clip};
 use crate::policy::Policy;
 use crate::sampling::{self, Purpose};
 use crate::schedule::Schedule;
 use crate::sink::Sink;
-use crate::tap::{Plain, Recorder};
+use crate::tap::{Plain, Recorder, backward};
 use mercury_trace::manifest::Sampling;
 use mercury_trace::steps::Step;
 use mercury_trace::tensor::TensorKind;
@@ -164,17 +164,16 @@ impl Run<'_> {
         if !value.is_finite() {
             return Err(TracerError::Diverged { step, loss: value });
         }
-        optimizer.zero_grad();
-        loss.backward();
+        let mut gradients = backward(&loss, &optimizer.parameters(), recorder.as_mut())?;
         // Before the optimiser changes the weights in place: the trace holds those of this step.
         if let (Some(sink), Some(recorder)) = (sink, recorder) {
             capture::submit(sink, sampling, settings.seed, step, indices, &recorder.records)?;
         }
         if let Some(limit) = settings.clip {
-            optimizer.clip(limit);
+            clip(&mut gradients, limit);
         }
         let learning_rate = settings.schedule.rate(step);
-        optimizer.step(learning_rate);
+        optimizer.step(gradients, learning_rate);
         Ok(Step { step, epoch: 0, loss: value, accuracy, learning_rate, seconds: 0.0, captured: sink.is_some() })
     }
 

@@ -51,14 +51,21 @@ pub struct Capture {
     training: TrainingFlags,
     #[command(flatten)]
     #[serde(flatten)]
-    capture: CaptureFlags,
+    kept: CaptureFlags,
+}
+
+/// A trace, and what a run that is resumed has logged in it.
+struct Begun {
+    writer: TraceWriter,
+    steps: Vec<Step>,
+    evaluations: Vec<Evaluation>,
 }
 
 impl Capture {
     /// Trains, writes the trace, prints what came of it.
     pub fn run(self) -> Result<()> {
         self.training.check()?;
-        self.capture.check()?;
+        self.kept.check()?;
         let (model, dataset) = (ModelSpec::find(&self.model.model)?, DatasetSpec::find(&self.data.dataset)?);
         let device = parse_device(&self.training.device)?;
         if self.resume {
@@ -84,10 +91,10 @@ impl Capture {
             checkpoint::load_weights(&weights, path)?;
         }
         let mut optimizer = Optimizer::new(self.training.method(), self.training.decay(), &weights);
-        let (writer, begun) = self.writer(manifest, &layers, &weights, &mut optimizer)?;
-        let sampling = writer.manifest().sampling.clone();
-        let start = begun.0.len() as u64;
-        let sink = Sink::start(writer, begun.0, begun.1);
+        let begun = self.begin(manifest, &layers, &weights, &mut optimizer)?;
+        let sampling = begun.writer.manifest().sampling.clone();
+        let start = begun.steps.len() as u64;
+        let sink = Sink::start(begun.writer, begun.steps, begun.evaluations);
         let evaluator = Evaluator {
             model: built.as_ref(),
             dataset: &data,
@@ -102,12 +109,12 @@ impl Capture {
             device,
             settings: self.settings(steps),
             capture: train::Capture {
-                policy: self.capture.capture.clone(),
+                policy: self.kept.capture.clone(),
                 layers: wanted,
                 sampling,
                 step_bytes,
-                max_bytes: self.capture.max_bytes,
-                go_on: self.capture.on_capture_error == OnError::Continue,
+                max_bytes: self.kept.max_bytes,
+                go_on: self.kept.on_capture_error == OnError::Continue,
             },
             evaluator: &evaluator,
         };
@@ -145,16 +152,17 @@ impl Capture {
         self.out.join(checkpoint::FILE_NAME)
     }
 
-    /// Starts the trace, or goes on with it: with the steps and evaluations that it has.
-    fn writer(
+    /// Starts the trace, or goes on with it.
+    fn begin(
         &self,
         manifest: Manifest,
         layers: &[Layer],
         weights: &Weights,
         optimizer: &mut Optimizer,
-    ) -> Result<(TraceWriter, (Vec<Step>, Vec<Evaluation>)), TracerError> {
+    ) -> Result<Begun, TracerError> {
         if !self.resume {
-            return Ok((TraceWriter::create(&self.out, manifest, layers)?, Default::default()));
+            let writer = TraceWriter::create(&self.out, manifest, layers)?;
+            return Ok(Begun { writer, steps: Vec::new(), evaluations: Vec::new() });
         }
         let path = self.checkpoint_path();
         let checkpoint = if path.exists() { Some(Checkpoint::read(&path)?) } else { None };
@@ -163,7 +171,7 @@ impl Capture {
             checkpoint.restore(&path, weights, optimizer)?;
         }
         eprintln!("resuming at step {}", steps.len());
-        Ok((writer, (steps, evaluations)))
+        Ok(Begun { writer, steps, evaluations })
     }
 
     /// Refuses to go on with a run of other flags.
@@ -225,7 +233,7 @@ impl Capture {
     fn announce(&self, layers: &[Layer], wanted: &BTreeSet<String>, manifest: &Manifest, per_epoch: u64) -> u64 {
         let layers: Vec<&Layer> = layers.iter().filter(|layer| wanted.contains(&layer.name)).collect();
         let step = capture::step_bytes(&layers, &manifest.sampling, manifest.training.batch_size);
-        let count = self.capture.capture.count(manifest.training.steps, per_epoch);
+        let count = self.kept.capture.count(manifest.training.steps, per_epoch);
         let total = step as f64 * count as f64;
         eprintln!(
             "capturing {count} of {} steps, {} layers: {:.1} MB each, {:.1} MB in all, before compression",
@@ -234,7 +242,7 @@ impl Capture {
             step as f64 / 1e6,
             total / 1e6
         );
-        if let Some(most) = self.capture.max_bytes.filter(|&most| total > most as f64) {
+        if let Some(most) = self.kept.max_bytes.filter(|&most| total > most as f64) {
             eprintln!("--max-bytes: capturing will stop at {:.1} MB", most as f64 / 1e6);
         }
         step
@@ -244,11 +252,11 @@ impl Capture {
     fn wanted(&self, layers: &[Layer]) -> Result<BTreeSet<String>, TracerError> {
         let bad = |reason: String| TracerError::Flag { flag: "--layers", reason };
         let all = || layers.iter().map(|layer| layer.name.clone());
-        if self.capture.layers.is_empty() {
+        if self.kept.layers.is_empty() {
             return Ok(all().collect());
         }
         let mut wanted = BTreeSet::new();
-        for pattern in &self.capture.layers {
+        for pattern in &self.kept.layers {
             let glob = GlobBuilder::new(pattern).build().map_err(|error| bad(error.to_string()))?;
             let set: GlobSet = GlobSetBuilder::new().add(glob).build().map_err(|error| bad(error.to_string()))?;
             let matches: Vec<String> = all().filter(|name| set.is_match(name)).collect();
@@ -297,7 +305,7 @@ impl Capture {
                 ("mercury-tracer".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
             ]),
             device: flags.device.clone(),
-            sampling: sampling::choose(flags.seed, &self.capture.limits(), layers),
+            sampling: sampling::choose(flags.seed, &self.kept.limits(), layers),
             captured: Vec::new(),
             complete: false,
         }

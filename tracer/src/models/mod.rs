@@ -83,7 +83,7 @@ const fn images(
 /// All models.
 pub const MODELS: &[ModelSpec] = &[
     images("alexnet", "Krizhevsky, arXiv 1404.5997", 224, 63, alexnet::alexnet),
-    images("googlenet", "Szegedy et al., CVPR 2015", 224, 1, googlenet::googlenet),
+    images("googlenet", "Szegedy et al., CVPR 2015", 224, 15, googlenet::googlenet),
     images("vgg13", "Simonyan and Zisserman, ICLR 2015, B", 224, 32, vgg::vgg13),
     images("vgg16", "Simonyan and Zisserman, ICLR 2015, D", 224, 32, vgg::vgg16),
     images("vgg19", "Simonyan and Zisserman, ICLR 2015, E", 224, 32, vgg::vgg19),
