@@ -1,6 +1,7 @@
 //! `capture`: train and write a trace.
 
 use super::arguments::{CaptureFlags, DataFlags, ModelFlags, OnError, TrainingFlags};
+use super::terminal::Terminal;
 use crate::checkpoint::{self, Checkpoint};
 use crate::datasets::{Dataset, DatasetSpec, Task};
 use crate::error::TracerError;
@@ -8,13 +9,12 @@ use crate::evaluate::Evaluator;
 use crate::models::ModelSpec;
 use crate::optimizer::Optimizer;
 use crate::sink::Sink;
-use crate::train::{self, Observer, Run, Settings};
+use crate::train::{self, Run, Settings};
 use crate::weights::Weights;
 use crate::{capture, sampling};
 use anyhow::Result;
 use clap::Args;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
-use indicatif::{ProgressBar, ProgressStyle};
 use mercury_trace::evaluations::Evaluation;
 use mercury_trace::layers::Layer;
 use mercury_trace::manifest::{self, Manifest, SCHEMA_VERSION};
@@ -22,8 +22,7 @@ use mercury_trace::steps::Step;
 use mercury_trace::{Trace, TraceError, TraceWriter};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use tch::{Cuda, Device};
 
 /// Train a model and capture what its layers compute on.
@@ -118,19 +117,9 @@ impl Capture {
             },
             evaluator: &evaluator,
         };
-        let mut terminal = Terminal {
-            bar: progress_bar(steps, "training"),
-            samples: batch_size,
-            checkpoint: self.checkpoint_path(),
-            weights: &weights,
-            recent: Vec::new(),
-        };
-        terminal.bar.set_position(start);
+        let mut terminal = Terminal::new(start..steps, batch_size, self.checkpoint_path(), &weights);
         run.train(start, &mut optimizer, &sink, &mut terminal)?;
-        terminal.bar.finish_and_clear();
-        terminal.bar = progress_bar(evaluator.samples as u64, "validating");
-        let evaluations = evaluator.run(steps, |samples| terminal.bar.inc(samples as u64))?;
-        terminal.bar.finish_and_clear();
+        let evaluations = terminal.validate(&evaluator, steps)?;
         if let Some(path) = &self.model.save {
             checkpoint::save_weights(&weights, path)?;
         }
@@ -145,7 +134,7 @@ impl Capture {
         };
         // There is nothing left to go on with.
         let _ = std::fs::remove_file(self.checkpoint_path());
-        report(&self.out, &manifest, &terminal.recent, &evaluations)
+        terminal.report(&self.out, &manifest, &evaluations)
     }
 
     fn checkpoint_path(&self) -> PathBuf {
@@ -337,79 +326,7 @@ fn parse_device(name: &str) -> Result<Device, TracerError> {
     Ok(Device::Cuda(index))
 }
 
-/// Shows the run's progress; silent where stderr is not a terminal.
-struct Terminal<'a> {
-    bar: ProgressBar,
-    samples: usize,
-    checkpoint: PathBuf,
-    weights: &'a Weights,
-    /// Loss and accuracy of the last steps.
-    recent: Vec<[f64; 2]>,
-}
-
-/// Steps that a mean is taken over.
-const RECENT: usize = 20;
-
-impl Observer for Terminal<'_> {
-    fn step(&mut self, step: &Step) {
-        if self.recent.len() == RECENT {
-            self.recent.remove(0);
-        }
-        self.recent.push([step.loss, step.accuracy]);
-        self.bar.set_message(format!(
-            "loss {:.3}, accuracy {:.0} %, {:.0} samples/s",
-            step.loss,
-            100.0 * step.accuracy,
-            self.samples as f64 / step.seconds
-        ));
-        self.bar.set_position(step.step + 1);
-    }
-
-    fn validated(&mut self, _: usize) {
-        self.bar.set_message("evaluating");
-    }
-
-    fn notice(&mut self, message: &str) {
-        self.bar.suspend(|| eprintln!("warning: {message}"));
-    }
-
-    fn checkpoint(&mut self, steps_done: u64, optimizer: &Optimizer) -> crate::error::Result<()> {
-        checkpoint::save(&self.checkpoint, self.weights, optimizer, steps_done)
-    }
-}
-
-fn progress_bar(length: u64, what: &'static str) -> ProgressBar {
-    let style = "{prefix} {wide_bar} {pos}/{len} {msg} (left: {eta})";
-    let bar = ProgressBar::new(length).with_prefix(what);
-    bar.set_style(ProgressStyle::with_template(style).expect("the template is well-formed"));
-    bar
-}
-
+/// The figure that the manifest has.
 fn accuracy(evaluations: &[Evaluation]) -> Option<f64> {
     evaluations.iter().find(|row| row.metric == "top1" || row.metric == "token_accuracy").map(|row| row.value)
-}
-
-fn report(out: &Path, manifest: &Manifest, recent: &[[f64; 2]], evaluations: &[Evaluation]) -> Result<()> {
-    let bytes: u64 = manifest.captured.iter().flat_map(|step| &step.tensors).map(|file| file.bytes).sum();
-    let mut stdout = std::io::stdout();
-    let mean = |which: usize| recent.iter().map(|values| values[which]).sum::<f64>() / recent.len() as f64;
-    let (model, dataset) = (&manifest.model.name, &manifest.dataset.name);
-    let (loss, accuracy) = (mean(0), 100.0 * mean(1));
-    writeln!(stdout, "{model} on {dataset}: loss {loss:.3}, training accuracy {accuracy:.1} % (last steps' mean)")?;
-    if !evaluations.is_empty() {
-        let shown: Vec<String> = evaluations.iter().map(shown).collect();
-        writeln!(stdout, "validation: {} on {} samples", shown.join(", "), manifest.dataset.validation_samples)?;
-    }
-    let count = manifest.captured.len();
-    writeln!(stdout, "trace {}: {count} steps captured, {:.1} MB", out.display(), bytes as f64 / 1e6)?;
-    Ok(())
-}
-
-fn shown(row: &Evaluation) -> String {
-    let Evaluation { metric, value, .. } = row;
-    match metric.as_str() {
-        "top1" | "top5" | "token_accuracy" => format!("{} {:.1} %", metric.replace('_', " "), 100.0 * value),
-        "bleu" => format!("BLEU {value:.1} ({} sentences)", row.samples),
-        _ => format!("{metric} {value:.3}"),
-    }
 }

@@ -3,6 +3,7 @@
 mod arguments;
 mod capture;
 mod lists;
+mod terminal;
 
 use clap::{Parser, Subcommand};
 

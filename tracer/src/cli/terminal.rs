@@ -1,0 +1,111 @@
+//! A run as the terminal shows it.
+
+use crate::checkpoint;
+use crate::evaluate::Evaluator;
+use crate::optimizer::Optimizer;
+use crate::train::Observer;
+use crate::weights::Weights;
+use anyhow::Result;
+use indicatif::{ProgressBar, ProgressStyle};
+use mercury_trace::evaluations::Evaluation;
+use mercury_trace::manifest::Manifest;
+use mercury_trace::steps::Step;
+use std::collections::VecDeque;
+use std::io::Write;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// Shows a run's progress on stderr, where that is a terminal, and what came of it on stdout.
+pub struct Terminal<'a> {
+    bar: ProgressBar,
+    samples: usize,
+    checkpoint: PathBuf,
+    weights: &'a Weights,
+    /// Loss and accuracy of the last steps.
+    recent: VecDeque<[f64; 2]>,
+}
+
+/// Steps that a mean is taken over.
+const RECENT: usize = 20;
+
+impl<'a> Terminal<'a> {
+    /// For a run of these steps, of so many samples each.
+    pub fn new(steps: Range<u64>, samples: usize, checkpoint: PathBuf, weights: &'a Weights) -> Self {
+        let bar = progress_bar(steps.end, "training");
+        bar.set_position(steps.start);
+        bar.reset_eta();
+        Self { bar, samples, checkpoint, weights, recent: VecDeque::new() }
+    }
+
+    /// Measures the model after its last step.
+    pub fn validate(&mut self, evaluator: &Evaluator, steps: u64) -> crate::error::Result<Vec<Evaluation>> {
+        self.bar.finish_and_clear();
+        self.bar = progress_bar(evaluator.samples as u64, "validating");
+        let evaluations = evaluator.run(steps, |samples| self.bar.inc(samples as u64))?;
+        self.bar.finish_and_clear();
+        Ok(evaluations)
+    }
+
+    /// Prints what came of the run.
+    pub fn report(&self, out: &Path, manifest: &Manifest, evaluations: &[Evaluation]) -> Result<()> {
+        let bytes: u64 = manifest.captured.iter().flat_map(|step| &step.tensors).map(|file| file.bytes).sum();
+        let mut stdout = std::io::stdout();
+        let mean = |which: usize| {
+            self.recent.iter().map(|values| values[which]).sum::<f64>() / self.recent.len().max(1) as f64
+        };
+        let (model, dataset) = (&manifest.model.name, &manifest.dataset.name);
+        let (loss, accuracy) = (mean(0), 100.0 * mean(1));
+        writeln!(stdout, "{model} on {dataset}: loss {loss:.3}, training accuracy {accuracy:.1} % (last steps' mean)")?;
+        if !evaluations.is_empty() {
+            let shown: Vec<String> = evaluations.iter().map(shown).collect();
+            writeln!(stdout, "validation: {} on {} samples", shown.join(", "), manifest.dataset.validation_samples)?;
+        }
+        let count = manifest.captured.len();
+        writeln!(stdout, "trace {}: {count} steps captured, {:.1} MB", out.display(), bytes as f64 / 1e6)?;
+        Ok(())
+    }
+}
+
+impl Observer for Terminal<'_> {
+    fn step(&mut self, step: &Step) {
+        if self.recent.len() == RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back([step.loss, step.accuracy]);
+        self.bar.set_message(format!(
+            "loss {:.3}, accuracy {:.0} %, {:.0} samples/s",
+            step.loss,
+            100.0 * step.accuracy,
+            self.samples as f64 / step.seconds
+        ));
+        self.bar.set_position(step.step + 1);
+    }
+
+    fn validated(&mut self, _: usize) {
+        self.bar.set_message("evaluating");
+    }
+
+    fn notice(&mut self, message: &str) {
+        self.bar.suspend(|| eprintln!("warning: {message}"));
+    }
+
+    fn checkpoint(&mut self, steps_done: u64, optimizer: &Optimizer) -> crate::error::Result<()> {
+        checkpoint::save(&self.checkpoint, self.weights, optimizer, steps_done)
+    }
+}
+
+fn progress_bar(length: u64, what: &'static str) -> ProgressBar {
+    let style = "{prefix} {wide_bar} {pos}/{len} {msg} (left: {eta})";
+    let bar = ProgressBar::new(length).with_prefix(what);
+    bar.set_style(ProgressStyle::with_template(style).expect("the template is well-formed"));
+    bar
+}
+
+fn shown(row: &Evaluation) -> String {
+    let Evaluation { metric, value, .. } = row;
+    match metric.as_str() {
+        "top1" | "top5" | "token_accuracy" => format!("{} {:.1} %", metric.replace('_', " "), 100.0 * value),
+        "bleu" => format!("BLEU {value:.1} ({} sentences)", row.samples),
+        _ => format!("{metric} {value:.3}"),
+    }
+}
