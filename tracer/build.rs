@@ -7,6 +7,13 @@ fn main() {
     // Set by torch-sys, which is a direct dependency for just this.
     let lib = std::env::var("DEP_TCH_LIBTORCH_LIB").expect("torch-sys says where it found libtorch");
     println!("cargo:rustc-link-arg=-Wl,-rpath,{lib}");
+    // Nothing calls it by name, so the linker would drop it, and with it every CUDA device.
+    let cuda = Path::new(&lib).join("libtorch_cuda.so");
+    if cuda.exists() {
+        println!("cargo:rustc-link-arg=-Wl,--no-as-needed");
+        println!("cargo:rustc-link-arg={}", cuda.display());
+        println!("cargo:rustc-link-arg=-Wl,--as-needed");
+    }
     let version = std::fs::read_to_string(Path::new(&lib).join("../build-version"));
     println!("cargo:rustc-env=LIBTORCH_VERSION={}", version.as_deref().map_or("unknown", str::trim));
 }

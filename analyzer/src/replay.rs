@@ -211,7 +211,8 @@ fn replay_pass(
             Pass::WeightGrad => accuracy::weight_gradient_error(data, view, hitmap),
             Pass::Forward | Pass::InputGrad => accuracy::output_error(data, pass, view, hitmap),
         };
-        if let Some(error) = error {
+        // Where nothing of what was kept meets (channels and filters of other groups), nothing is known.
+        if let Some(error) = error.filter(|error| error.exact > 0.0 || error.error > 0.0) {
             *result.error.get_or_insert_default() += error;
         }
     }

@@ -63,4 +63,4 @@ mod write;
 
 pub use error::TraceError;
 pub use trace::Trace;
-pub use write::{TensorFiles, TraceWriter, create_empty_dir};
+pub use write::{TensorFiles, TraceWriter, check_empty_dir, create_empty_dir};

@@ -24,11 +24,19 @@ pub(crate) fn tensor_path(dir: &Path, step: u64, layer: &str, kind: TensorKind) 
     step_path(dir, step).join(format!("layer={layer}/{}.parquet", kind.name()))
 }
 
+/// Refuses a folder that holds something; it may be missing.
+pub fn check_empty_dir(dir: &Path) -> Result<()> {
+    let mut entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(TraceError::io(dir))?,
+    };
+    if entries.next().is_some() { Err(TraceError::NotEmpty { path: dir.to_owned() }) } else { Ok(()) }
+}
+
 /// Refuses a folder that holds something; creates it where it is missing.
 pub fn create_empty_dir(dir: &Path) -> Result<()> {
-    fs::create_dir_all(dir).map_err(TraceError::io(dir))?;
-    let mut entries = fs::read_dir(dir).map_err(TraceError::io(dir))?;
-    if entries.next().is_some() { Err(TraceError::NotEmpty { path: dir.to_owned() }) } else { Ok(()) }
+    check_empty_dir(dir)?;
+    fs::create_dir_all(dir).map_err(TraceError::io(dir))
 }
 
 /// Writes tensor files of a trace; can be cloned and used from several threads at once.
@@ -66,11 +74,27 @@ impl TensorFiles {
             ("op", geometry.op().to_owned()),
         ];
         let mut writer = TensorWriter::create(&path, shape, &metadata)?;
-        for (keys, values) in rows {
+        for (row, (keys, values)) in (0..).zip(rows) {
+            if let Some(&value) = values.iter().find(|value| !value.is_finite()) {
+                return Err(TraceError::NotFinite { path, row, value });
+            }
             writer.push(keys.as_ref(), values)?;
         }
         let (rows, bytes) = writer.finish()?;
         Ok(TensorFile { layer: layer.to_owned(), kind, rows, width, bytes })
+    }
+}
+
+/// Keeps other writers out of a folder until it is dropped.
+fn lock(dir: &Path) -> Result<fs::File> {
+    let file = fs::File::open(dir).map_err(TraceError::io(dir))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => {
+            let reason = "another run is writing here; wait for its end, or choose another folder".to_owned();
+            Err(TraceError::Resume { path: dir.to_owned(), reason })
+        }
+        Err(fs::TryLockError::Error(error)) => Err(TraceError::io(dir)(error)),
     }
 }
 
@@ -79,6 +103,7 @@ pub struct TraceWriter {
     dir: PathBuf,
     manifest: Manifest,
     files: TensorFiles,
+    _lock: fs::File,
 }
 
 impl TraceWriter {
@@ -92,17 +117,19 @@ impl TraceWriter {
             layer.geometry.validate().expect("a layer that was computed has a valid geometry");
         }
         create_empty_dir(dir)?;
+        let lock = lock(dir)?;
         layers::write(dir, layers)?;
         steps::write(dir, &[])?;
         evaluations::write(dir, &[])?;
         manifest.write(dir)?;
-        Ok(Self::of(dir, manifest, layers))
+        Ok(Self::of(dir, manifest, layers, lock))
     }
 
     /// Goes on with a trace that was not completed, from training step `from` on: what it has of that
     /// step and later ones is removed. Returns the earlier steps and evaluations too.
     pub fn resume(dir: &Path, from: u64) -> Result<(Self, Vec<Step>, Vec<Evaluation>)> {
         let trace = crate::Trace::open(dir)?;
+        let lock = lock(dir)?;
         let mut manifest = trace.manifest().clone();
         if manifest.complete {
             let reason = "the run is complete, there is nothing to resume; choose another folder".to_owned();
@@ -123,17 +150,17 @@ impl TraceWriter {
         steps::write(dir, &steps)?;
         evaluations::write(dir, &evaluations)?;
         remove_unlisted(dir, &manifest)?;
-        Ok((Self::of(dir, manifest, trace.layers()), steps, evaluations))
+        Ok((Self::of(dir, manifest, trace.layers(), lock), steps, evaluations))
     }
 
-    fn of(dir: &Path, manifest: Manifest, layers: &[Layer]) -> Self {
+    fn of(dir: &Path, manifest: Manifest, layers: &[Layer], lock: fs::File) -> Self {
         let files = TensorFiles {
             dir: dir.to_owned(),
             schema_version: manifest.schema_version,
             dtype: manifest.sampling.dtype,
             geometries: Arc::new(layers.iter().map(|layer| (layer.name.clone(), layer.geometry)).collect()),
         };
-        Self { dir: dir.to_owned(), manifest, files }
+        Self { dir: dir.to_owned(), manifest, files, _lock: lock }
     }
 
     /// The manifest as it stands.

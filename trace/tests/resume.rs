@@ -38,6 +38,9 @@ fn a_resumed_trace_has_nothing_of_the_steps_that_are_done_again() {
     writer.log(&steps, &[evaluation(2), evaluation(4)]).unwrap();
     std::fs::write(dir.path().join(".x.partial"), "").unwrap();
 
+    let error = TraceWriter::resume(dir.path(), 2).err().unwrap().to_string();
+    assert!(error.contains("another run is writing here"), "{error}");
+    drop(writer);
     let error = TraceWriter::resume(dir.path(), 5).err().unwrap().to_string();
     assert!(error.contains("steps.parquet holds 4 of the 5 steps"), "{error}");
     let (writer, kept, evaluations) = TraceWriter::resume(dir.path(), 2).unwrap();

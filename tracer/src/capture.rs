@@ -20,14 +20,18 @@ pub fn kinds(sampling: &Sampling) -> Vec<TensorKind> {
         .collect()
 }
 
-/// Bytes of values that a captured step has before compression.
+/// Parquet's own share of a tensor file: schema, metadata, page headers.
+const FILE_BYTES: u64 = 4096;
+
+/// Most bytes that the files of a captured step have; compression makes them smaller.
 pub fn step_bytes(layers: &[&Layer], sampling: &Sampling, batch: u32) -> u64 {
     let samples = sampling.samples.unwrap_or(batch).min(batch);
     let of = |layer: &Layer, kind| {
         let shape = TensorShape::of(&layer.geometry, kind, sampling.dtype);
         let keys = keys(layer, kind, &[0], sampling).len() / shape.keys.len();
         let samples = if shape.keys[0] == "sample" { u64::from(samples) } else { 1 };
-        samples * keys as u64 * shape.row_bytes() as u64
+        let row = shape.row_bytes() + shape.keys.len() * size_of::<u32>();
+        FILE_BYTES + samples * keys as u64 * row as u64
     };
     let kinds = kinds(sampling);
     layers.iter().flat_map(|layer| kinds.iter().map(move |&kind| of(layer, kind))).sum()

@@ -3,6 +3,7 @@
 use crate::error::{Result, TracerError};
 use crate::optimizer::Optimizer;
 use crate::weights::Weights;
+use globset::GlobSet;
 use mercury_trace::atomic;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,16 +23,18 @@ pub fn save_weights(weights: &Weights, path: &Path) -> Result<()> {
     write(path, entries.iter().map(|entry| (entry.name.clone(), &entry.tensor)))
 }
 
-/// Reads a model's parameters and buffers; the file must have all of them and nothing else.
-pub fn load_weights(weights: &Weights, path: &Path) -> Result<()> {
-    copy_weights(weights, path, read(path)?)
+/// Reads a model's parameters and buffers; the file must have all of them and nothing else. Names
+/// that match `fresh` are left as they are, whatever the file has.
+pub fn load_weights(weights: &Weights, path: &Path, fresh: &GlobSet) -> Result<()> {
+    copy_weights(weights, path, read(path)?, fresh)
 }
 
-fn copy_weights(weights: &Weights, path: &Path, mut found: BTreeMap<String, Tensor>) -> Result<()> {
+fn copy_weights(weights: &Weights, path: &Path, mut found: BTreeMap<String, Tensor>, fresh: &GlobSet) -> Result<()> {
+    found.retain(|name, _| !fresh.is_match(name));
     let (mut missing, mut shapes) = (Vec::new(), Vec::new());
     for entry in weights.entries().iter() {
         match found.remove(&entry.name) {
-            None if entry.name.ends_with(OPTIONAL) => {}
+            None if entry.name.ends_with(OPTIONAL) || fresh.is_match(&entry.name) => {}
             None => missing.push(entry.name.clone()),
             Some(tensor) if tensor.size() != entry.tensor.size() => {
                 shapes.push(format!("{} ({:?}, the model has {:?})", entry.name, tensor.size(), entry.tensor.size()));
@@ -45,8 +48,10 @@ fn copy_weights(weights: &Weights, path: &Path, mut found: BTreeMap<String, Tens
     if wrong.is_empty() {
         return Ok(());
     }
-    let reason =
-        format!("does not fit the model: {}; is it of another model, or another number of classes?", wrong.join("; "));
+    let reason = format!(
+        "does not fit the model: {}; is it of another model? Of another number of classes, leave the last layer out with --fresh",
+        wrong.join("; ")
+    );
     Err(TracerError::Weights { path: path.to_owned(), reason })
 }
 
@@ -97,7 +102,7 @@ impl Checkpoint {
 
     /// Puts a model and its optimiser where they were.
     pub fn restore(self, path: &Path, weights: &Weights, optimizer: &mut Optimizer) -> Result<()> {
-        copy_weights(weights, path, self.model)?;
+        copy_weights(weights, path, self.model, &GlobSet::empty())?;
         optimizer.restore(|name| {
             self.optimizer.get(name).map(Tensor::shallow_clone).ok_or_else(|| TracerError::Weights {
                 path: path.to_owned(),
@@ -112,21 +117,27 @@ fn write<'a>(path: &Path, tensors: impl Iterator<Item = (String, &'a Tensor)>) -
     let tensors: Vec<(String, Tensor)> =
         tensors.map(|(name, tensor)| (name, tensor.detach().to_device(Device::Cpu).contiguous())).collect();
     let file = atomic::begin(path).map_err(io)?;
-    Tensor::write_safetensors(&tensors, file.path()).map_err(|error| broken(path, &error))?;
+    Tensor::write_safetensors(&tensors, file.path()).map_err(|error| {
+        let reason = format!("cannot be written: {}", without_path(&error));
+        TracerError::Weights { path: path.to_owned(), reason }
+    })?;
     atomic::commit(file, path).map_err(io)
 }
 
 fn read(path: &Path) -> Result<BTreeMap<String, Tensor>> {
-    Ok(Tensor::read_safetensors(path).map_err(|error| broken(path, &error))?.into_iter().collect())
+    let tensors = Tensor::read_safetensors(path).map_err(|error| {
+        let reason = format!("not a readable safetensors file: {}", without_path(&error));
+        TracerError::Weights { path: path.to_owned(), reason }
+    })?;
+    Ok(tensors.into_iter().collect())
 }
 
 /// tch's message without the path, which ours has.
-fn broken(path: &Path, error: &tch::TchError) -> TracerError {
-    let reason = match error {
-        tch::TchError::SafeTensorError { err, .. } => format!("not a readable safetensors file: {err}"),
+fn without_path(error: &tch::TchError) -> String {
+    match error {
+        tch::TchError::SafeTensorError { err, .. } => err.to_string(),
         other => other.to_string(),
-    };
-    TracerError::Weights { path: path.to_owned(), reason }
+    }
 }
 
 #[cfg(test)]
@@ -174,15 +185,20 @@ mod tests {
         let mut names: Vec<(&str, i64)> = many.iter().map(|name| (name.as_str(), 1)).collect();
         names.push(("a", 3));
         save_weights(&model(&names), &path).unwrap();
-        let error = load_weights(&model(&[("a", 4), ("b", 2), ("bn.num_batches_tracked", 1)]), &path).unwrap_err();
+        let error =
+            load_weights(&model(&[("a", 4), ("b", 2), ("bn.num_batches_tracked", 1)]), &path, &GlobSet::empty())
+                .unwrap_err();
         let text = error.to_string();
         assert!(text.contains("missing: b;") && text.contains("extra09 and 2 more"), "{text}");
         assert!(text.contains("of another shape: a ([3], the model has [4])"), "{text}");
 
+        let fresh = globset::GlobSetBuilder::new().add("[ab]".parse().unwrap()).add("extra*".parse().unwrap()).build();
+        load_weights(&model(&[("a", 4), ("b", 2)]), &path, &fresh.unwrap()).unwrap();
+
         std::fs::write(&path, "not weights").unwrap();
-        let text = load_weights(&model(&[("a", 4)]), &path).unwrap_err().to_string();
+        let text = load_weights(&model(&[("a", 4)]), &path, &GlobSet::empty()).unwrap_err().to_string();
         assert!(text.contains("weights.safetensors: not a readable safetensors file"), "{text}");
-        let text = load_weights(&model(&[]), &dir.path().join("none")).unwrap_err().to_string();
+        let text = load_weights(&model(&[]), &dir.path().join("none"), &GlobSet::empty()).unwrap_err().to_string();
         assert!(text.contains("none: "), "{text}");
         assert!(text.contains("No such file"), "{text}");
     }

@@ -97,13 +97,20 @@ pub enum TracerError {
     },
     /// A captured step could not be written.
     #[error("{0}; make room and go on with --resume, or let training go on with --on-capture-error continue")]
-    Capture(#[source] TraceError),
+    Capture(TraceError),
     /// The trace could not be written.
     #[error(transparent)]
     Trace(#[from] TraceError),
     /// libtorch refused.
     #[error("libtorch: {0}")]
-    Torch(#[from] tch::TchError),
+    Torch(String),
+}
+
+impl From<tch::TchError> for TracerError {
+    fn from(error: tch::TchError) -> Self {
+        // What follows is the stack of the library.
+        Self::Torch(error.to_string().lines().next().unwrap_or_default().to_owned())
+    }
 }
 
 /// The result of a tracer operation.

@@ -140,7 +140,14 @@ pub fn ignored(batch: &Batch) -> i64 {
 }
 
 /// Labels that have the highest score.
-pub fn correct(scores: &Tensor, labels: &Tensor, ignored: i64) -> i64 {
+fn correct(scores: &Tensor, labels: &Tensor, ignored: i64) -> i64 {
     let right = scores.argmax(-1, false).eq_tensor(labels).logical_and(&labels.not_equal(ignored));
     right.sum(Kind::Int64).int64_value(&[])
+}
+
+/// Share of a batch's labels that have the highest score.
+pub fn accuracy(scores: &Tensor, batch: &Batch) -> f64 {
+    let (scores, labels) = flatten(scores, batch);
+    let learnt = labels.not_equal(ignored(batch)).sum(Kind::Int64).int64_value(&[]);
+    correct(&scores, &labels, ignored(batch)) as f64 / learnt.max(1) as f64
 }

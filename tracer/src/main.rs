@@ -2,17 +2,36 @@
 
 use clap::Parser;
 use mercury_tracer::cli::Cli;
+use std::panic::PanicHookInfo;
 use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 fn main() -> ExitCode {
-    // What happens inside, for whoever asks by RUST_LOG=info (or debug); to stderr.
-    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    // Warnings, and what happens inside for whoever asks by RUST_LOG=info (or debug); to stderr.
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into()).from_env_lossy();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
-    match Cli::parse().run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
+    let default = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| match refusal_of_libtorch(panic) {
+        Some(reason) => eprintln!(
+            "error: libtorch: {reason}\nIf it ran out of memory, lower --batch-size, --input-size or --max-length."
+        ),
+        None => default(panic),
+    }));
+    match std::panic::catch_unwind(|| Cli::parse().run()) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => {
             eprintln!("error: {error:#}");
             ExitCode::from(2)
         }
+        Err(_) => ExitCode::from(2),
     }
+}
+
+/// What libtorch said, where a call of it failed that tch takes to succeed.
+fn refusal_of_libtorch(panic: &PanicHookInfo) -> Option<String> {
+    let message = panic.payload().downcast_ref::<String>()?;
+    let (_, said) = message.split_once("Torch(\"")?;
+    // The stack of the library follows, behind an escaped newline.
+    Some(said.split("\\n").next().unwrap_or(said).to_owned())
 }

@@ -57,6 +57,12 @@ fn key(seed: u64, tag: u64, number: u64) -> [u8; 32] {
     key
 }
 
+/// The numbers `0..count`, of which each group has as many as the others, one group after the other.
+fn by_group(groups: &[u32], count: u32) -> Vec<u32> {
+    let size = count / groups.len() as u32;
+    groups.iter().flat_map(|group| group * size..(group + 1) * size).collect()
+}
+
 /// Seed of libtorch's generator in a step: what is random in it (dropout) depends on no step before.
 pub fn step_seed(seed: u64, step: u64) -> i64 {
     let mut generator = ChaCha8Rng::from_seed(key(seed, 4, step));
@@ -83,13 +89,23 @@ pub fn choose(seed: u64, limits: &Limits, layers: &[Layer]) -> Sampling {
         if matches!(layer.geometry, Geometry::Attention(_)) {
             continue;
         }
-        let filters = permutation(seed, Purpose::Filters(index), layer.geometry.filters() as usize);
+        // Filters of one group meet its channels alone, so both are chosen group by group in one order.
+        let groups = match layer.geometry {
+            Geometry::Conv2d(conv) if conv.groups > 1 => {
+                permutation(seed, Purpose::Filters(index), conv.groups as usize)
+            }
+            _ => Vec::new(),
+        };
+        let order = |purpose, count: u32| {
+            if groups.is_empty() { permutation(seed, purpose, count as usize) } else { by_group(&groups, count) }
+        };
+        let filters = order(Purpose::Filters(index), layer.geometry.filters());
         if let Some(kept) = keep(&filters, limits.filters) {
             sampling.filters.insert(layer.name.clone(), kept);
         }
         // Rows of a matrix product are kept whole: they are the vectors.
         if let Geometry::Conv2d(conv) = layer.geometry {
-            let channels = permutation(seed, Purpose::Channels(index), conv.in_channels as usize);
+            let channels = order(Purpose::Channels(index), conv.in_channels);
             if let Some(kept) = keep(&channels, limits.channels) {
                 sampling.channels.insert(layer.name.clone(), kept);
             }
@@ -109,6 +125,26 @@ mod tests {
 
     fn everything() -> Limits {
         Limits { passes: Pass::ALL.to_vec(), ..Limits::default() }
+    }
+
+    #[test]
+    fn kept_filters_of_groups_meet_kept_channels() {
+        let conv = Conv2d {
+            in_channels: 64,
+            out_channels: 128,
+            input: [8, 8],
+            kernel: [3, 3],
+            stride: [1; 2],
+            padding: [1; 2],
+            dilation: [1; 2],
+            groups: 64,
+        };
+        let layers = [Layer { name: "depthwise".into(), geometry: Geometry::Conv2d(conv), input_grad: true }];
+        let sampling = choose(7, &Limits { channels: Some(4), filters: Some(8), ..everything() }, &layers);
+        let groups: Vec<u32> = sampling.filters["depthwise"].iter().map(|filter| filter / 2).collect();
+        let mut distinct = groups.clone();
+        distinct.dedup();
+        assert_eq!(distinct, sampling.channels["depthwise"]);
     }
 
     #[test]

@@ -11,7 +11,8 @@ use mercury_trace::steps::Step;
 use mercury_trace::tensor::TensorKind;
 use mercury_trace::{TraceError, TraceWriter};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -37,13 +38,6 @@ pub struct Job {
     pub rows: usize,
 }
 
-impl Job {
-    /// Bytes of the values, which no file of them exceeds by much.
-    fn bytes(&self) -> u64 {
-        size_of_val(self.values.as_slice()) as u64
-    }
-}
-
 enum Event {
     Written {
         step: u64,
@@ -67,14 +61,16 @@ enum Event {
 struct Shared {
     failed: AtomicBool,
     failure: Mutex<Option<TracerError>>,
-    /// Bytes of files, and of values that are still to become files.
-    bytes: AtomicU64,
 }
 
 impl Shared {
     fn fail(&self, error: TraceError) {
+        let error = match error {
+            refused @ TraceError::Io { .. } => TracerError::Capture(refused),
+            other => other.into(),
+        };
         // The first error is the cause, those that follow it are not.
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(TracerError::Capture(error));
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
         self.failed.store(true, Ordering::Release);
     }
 }
@@ -97,20 +93,19 @@ impl Sink {
         let queue = Arc::new(Mutex::new(queue));
         let (events, inbox) = channel();
         let shared = Arc::new(Shared::default());
-        let captured = writer.manifest().captured.iter().flat_map(|step| &step.tensors);
-        shared.bytes.store(captured.map(|file| file.bytes).sum(), Ordering::Relaxed);
         let mut threads: Vec<_> = (0..workers)
             .map(|_| {
-                let (queue, shared) = (Arc::clone(&queue), Arc::clone(&shared));
-                let (events, files) = (events.clone(), writer.files().clone());
+                let (queue, events, files) = (Arc::clone(&queue), events.clone(), writer.files().clone());
                 thread::spawn(move || {
                     while let Some(job) = next(&queue) {
                         let keys = job.keys.chunks_exact((job.keys.len() / job.rows.max(1)).max(1));
                         let values = job.values.chunks_exact((job.values.len() / job.rows.max(1)).max(1));
-                        let result = files.write(job.step, &job.layer, job.kind, keys.zip(values));
-                        let written = result.as_ref().map_or(0, |file| file.bytes);
-                        shared.bytes.fetch_add(written, Ordering::Relaxed);
-                        shared.bytes.fetch_sub(job.bytes(), Ordering::Relaxed);
+                        // Without an answer to every job, a flush would wait for ever.
+                        let write = || files.write(job.step, &job.layer, job.kind, keys.zip(values));
+                        let result = catch_unwind(AssertUnwindSafe(write)).unwrap_or_else(|_| {
+                            let error = std::io::Error::other("the writer panicked");
+                            Err(TraceError::Io { path: job.layer.into(), error })
+                        });
                         if events.send(Event::Written { step: job.step, index: job.index, result }).is_err() {
                             break;
                         }
@@ -125,7 +120,6 @@ impl Sink {
 
     /// Hands over a tensor; waits while the queue is full.
     pub fn write(&self, job: Job) {
-        self.shared.bytes.fetch_add(job.bytes(), Ordering::Relaxed);
         // The workers end after this sender only.
         let _ = self.jobs.as_ref().map(|jobs| jobs.send(job));
     }
@@ -143,11 +137,6 @@ impl Sink {
     /// Logs an evaluation.
     pub fn evaluated(&self, evaluations: Vec<Evaluation>) {
         self.send(Event::Evaluated(evaluations));
-    }
-
-    /// Bytes of the trace's tensor files, those that are still to be written counted at full size.
-    pub fn bytes(&self) -> u64 {
-        self.shared.bytes.load(Ordering::Relaxed)
     }
 
     /// What went wrong since the last call, if something did.
@@ -221,14 +210,15 @@ impl Keeper {
         for event in inbox {
             match event {
                 Event::Step(step) => {
-                    self.steps.push(step);
-                    self.commit_if_whole(step.step);
+                    // Whether it is in the trace is known only when it is committed.
+                    self.steps.push(Step { captured: false, ..step });
+                    self.commit_whole();
                 }
                 Event::Evaluated(evaluations) => self.evaluations.extend(evaluations),
                 Event::Captured { step, files } => {
                     let number = step.step;
                     self.pending.entry(number).or_default().end = Some((step, files));
-                    self.commit_if_whole(number);
+                    self.commit_whole();
                 }
                 Event::Written { step, index, result } => {
                     let pending = self.pending.entry(step).or_default();
@@ -239,7 +229,7 @@ impl Keeper {
                             self.shared.fail(error);
                         }
                     }
-                    self.commit_if_whole(step);
+                    self.commit_whole();
                 }
                 Event::Flush(answer) => flushes.push(answer),
                 Event::Finish(accuracy, answer) => finish = Some((accuracy, answer)),
@@ -271,34 +261,151 @@ impl Keeper {
         Ok(self.writer.log(&self.steps, &self.evaluations)?)
     }
 
-    fn commit_if_whole(&mut self, number: u64) {
-        // Its row comes first: the table of steps is never behind the manifest.
-        let logged = self.steps.last().is_some_and(|step| step.step >= number);
-        let whole = |pending: &Pending| {
-            logged && pending.end.as_ref().is_some_and(|(_, files)| pending.written.len() + pending.failed == *files)
-        };
-        if !self.pending.get(&number).is_some_and(whole) {
-            return;
+    /// Commits, in their order, the steps of which everything is there.
+    fn commit_whole(&mut self) {
+        while let Some(first) = self.pending.first_entry() {
+            let pending = first.get();
+            let settled = pending.written.len() + pending.failed;
+            let whole = pending.end.as_ref().is_some_and(|(_, files)| settled == *files);
+            // Its row comes first: the table of steps is never behind the manifest.
+            if !whole || self.steps.last().is_none_or(|step| step.step < *first.key()) {
+                return;
+            }
+            let (number, pending) = first.remove_entry();
+            if pending.failed > 0 || !self.commit(number, pending) {
+                self.abandon(number);
+            }
         }
-        let mut pending = self.pending.remove(&number).expect("it was just looked at");
-        let (mut step, _) = pending.end.take().expect("a whole step has ended");
-        if pending.failed > 0 {
-            self.abandon(number);
-            return;
-        }
+    }
+
+    fn commit(&mut self, number: u64, mut pending: Pending) -> bool {
+        let Some((mut step, _)) = pending.end else { return false };
         pending.written.sort_by_key(|(index, _)| *index);
         step.tensors = pending.written.into_iter().map(|(_, file)| file).collect();
         let bytes: u64 = step.tensors.iter().map(|file| file.bytes).sum();
         tracing::info!(step = number, files = step.tensors.len(), bytes, "captured");
-        if let Err(error) = self.writer.commit(step, &self.steps) {
-            self.shared.fail(error);
-            self.abandon(number);
-        }
+        let row = self.steps.iter().rposition(|row| row.step == number).expect("its row came first");
+        self.steps[row].captured = true;
+        self.writer
+            .commit(step, &self.steps)
+            .map_err(|error| {
+                self.steps[row].captured = false;
+                self.shared.fail(error);
+            })
+            .is_ok()
     }
 
     fn abandon(&self, step: u64) {
         if let Err(error) = self.writer.abandon(step) {
             tracing::warn!("{error}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mercury_trace::Trace;
+    use mercury_trace::geometry::{Geometry, Linear};
+    use mercury_trace::layers::Layer;
+    use mercury_trace::manifest::{Dataset, Model, SCHEMA_VERSION, Sampling, Training};
+    use std::path::Path;
+
+    fn writer(dir: &Path) -> TraceWriter {
+        let training = Training {
+            steps: 9,
+            batch_size: 1,
+            learning_rate: 0.1,
+            momentum: 0.0,
+            weight_decay: 0.0,
+            settings: BTreeMap::new(),
+            validation_accuracy: None,
+        };
+        let manifest = Manifest {
+            schema_version: SCHEMA_VERSION,
+            created_by: "a test".into(),
+            model: Model { name: "tiny".into(), parameters: 2, input: vec![2], classes: 1 },
+            dataset: Dataset {
+                name: "none".into(),
+                train_samples: 1,
+                validation_samples: 0,
+                description: BTreeMap::new(),
+            },
+            seed: 1,
+            training,
+            versions: BTreeMap::new(),
+            device: "cpu".into(),
+            sampling: Sampling::default(),
+            captured: vec![],
+            complete: false,
+        };
+        let linear = Geometry::Linear(Linear { rows: 1, in_features: 2, out_features: 1 });
+        TraceWriter::create(dir, manifest, &[Layer { name: "fc".into(), geometry: linear, input_grad: false }]).unwrap()
+    }
+
+    fn row(step: u64) -> Event {
+        let (loss, accuracy, learning_rate, seconds) = (1.0, 0.0, 0.1, 0.0);
+        Event::Step(Step { step, epoch: 0, loss, accuracy, learning_rate, seconds, captured: true })
+    }
+
+    fn captured(step: u64) -> Event {
+        let step = CapturedStep { step, samples: vec![0], dataset_indices: vec![0], tensors: vec![] };
+        Event::Captured { step, files: 1 }
+    }
+
+    /// The keeper's trace after these events, of which the files of steps below 3 are written.
+    fn keep(dir: &Path, events: impl FnOnce(&dyn Fn(u64) -> Event) -> Vec<Event>) -> (Trace, Arc<Shared>) {
+        let writer = writer(dir);
+        let files = writer.files().clone();
+        let written = move |step: u64| {
+            let values: &[f32] = if step < 3 { &[1.0, 2.0] } else { &[1.0, f32::NAN] };
+            let result = files.write(step, "fc", TensorKind::Input, [([0, 0], values)]);
+            Event::Written { step, index: 0, result }
+        };
+        let (sender, inbox) = channel();
+        for event in events(&written) {
+            sender.send(event).unwrap();
+        }
+        drop(sender);
+        let shared = Arc::new(Shared::default());
+        let (steps, evaluations, pending) = (Vec::new(), Vec::new(), BTreeMap::new());
+        Keeper { writer, steps, evaluations, pending, shared: Arc::clone(&shared) }.run(&inbox);
+        (Trace::open(dir).unwrap(), shared)
+    }
+
+    fn steps(trace: &Trace) -> (Vec<u64>, Vec<u64>) {
+        let listed = trace.manifest().captured.iter().map(|step| step.step).collect();
+        let rows = trace.steps().unwrap();
+        (listed, rows.iter().filter(|row| row.captured).map(|row| row.step).collect())
+    }
+
+    #[test]
+    fn a_step_that_is_written_sooner_is_committed_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let (trace, shared) = keep(dir.path(), |written| {
+            vec![captured(0), row(0), captured(1), written(1), row(1), captured(2), row(2), written(2), written(0)]
+        });
+        assert_eq!(steps(&trace), (vec![0, 1, 2], vec![0, 1, 2]));
+        assert!(shared.failure.lock().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_step_that_cannot_be_written_is_not_in_the_trace() {
+        let dir = tempfile::tempdir().unwrap();
+        let (trace, shared) =
+            keep(dir.path(), |written| vec![captured(1), row(1), written(1), written(3), captured(3), row(3), row(4)]);
+        assert_eq!(steps(&trace), (vec![1], vec![1]));
+        assert_eq!(trace.steps().unwrap().len(), 3);
+        assert!(!dir.path().join("tensors/step=000003").exists());
+        let error = shared.failure.lock().unwrap().take().unwrap().to_string();
+        assert!(error.contains("row 0 holds NaN"), "{error}");
+    }
+
+    #[test]
+    fn a_step_of_which_a_file_is_missing_at_the_end_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (trace, _) = keep(dir.path(), |written| vec![written(2), row(2), captured(2), row(3), written(0)]);
+        assert_eq!(steps(&trace), (vec![2], vec![2]));
+        assert!(!dir.path().join("tensors/step=000000").exists());
     }
 }

@@ -3,7 +3,7 @@
 use crate::capture;
 use crate::datasets::{Augment, Batch, Dataset, Loader};
 use crate::error::{Result, TracerError};
-use crate::evaluate::{Evaluator, correct, flatten, ignored};
+use crate::evaluate::{Evaluator, accuracy, flatten, ignored};
 use crate::models::{Model, Output};
 use crate::optimizer::{Optimizer, clip};
 use crate::policy::Policy;
@@ -16,7 +16,7 @@ use mercury_trace::steps::Step;
 use mercury_trace::tensor::TensorKind;
 use std::collections::BTreeSet;
 use std::time::Instant;
-use tch::{Device, Kind, Reduction, Tensor};
+use tch::{Device, Reduction, Tensor};
 
 /// What an auxiliary head's loss weighs (Szegedy et al., CVPR 2015, section 5).
 const AUXILIARY_WEIGHT: f64 = 0.3;
@@ -118,27 +118,75 @@ impl Run<'_> {
         let (samples, seed) = (self.dataset.train.len(), settings.seed);
         let steps = || plan(samples, settings.batch_size, seed, start..settings.steps);
         let batches = steps().map(move |(epoch, batch)| (batch, Some(Augment { seed, epoch })));
-        let loader = Loader::start(self.dataset.train.clone(), batches);
+        let mut loader = Loader::start(self.dataset.train.clone(), batches);
         let mut capturing = true;
-        for ((step, (epoch, indices)), batch) in (start..settings.steps).zip(steps()).zip(loader) {
+        let mut captured_bytes = self.capture.policy.count(start, self.steps_per_epoch()) * self.capture.step_bytes;
+        for (step, (epoch, indices)) in (start..settings.steps).zip(steps()) {
+            // What a step waits for its data is part of its time.
             let began = Instant::now();
-            let batch = batch?.to_device(self.device);
-            let captured = capturing && self.captures(step, sink, &mut capturing, observer);
+            let batch = loader.next().expect("a batch for each step")?.to_device(self.device);
+            let captured = capturing && self.captures(step, captured_bytes, &mut capturing, observer);
+            captured_bytes += if captured { self.capture.step_bytes } else { 0 };
             let mut row = self.step(step, &batch, &indices, optimizer, captured.then_some(sink))?;
             row.epoch = epoch;
             row.seconds = began.elapsed().as_secs_f64();
             sink.step(row);
             observer.step(&row);
-            if let Some(error) = sink.failure() {
-                if !self.capture.go_on {
-                    return Err(error);
-                }
-                capturing = false;
-                observer.notice(&format!("{error}; training goes on, but nothing more is captured"));
+            capturing &= self.check(sink, observer)?;
+            let done = step + 1;
+            let due =
+                |every: Option<u64>| every.is_some_and(|every| done.is_multiple_of(every)) && done < settings.steps;
+            if due(settings.evaluate_every) {
+                sink.evaluated(self.evaluator.run(done, |samples| observer.validated(samples))?);
             }
-            self.between(step + 1, optimizer, sink, observer)?;
+            if due(settings.checkpoint_every) {
+                capturing &= self.checkpoint(done, optimizer, sink, observer)?;
+            }
         }
+        self.flush(sink, observer)?;
         Ok(())
+    }
+
+    /// Whether all went well with what is being written; an error where the run must not go on.
+    fn check(&self, sink: &Sink, observer: &mut dyn Observer) -> Result<bool> {
+        match sink.failure() {
+            None => Ok(true),
+            Some(error) => self.forgive(error, observer),
+        }
+    }
+
+    /// What training that goes on makes of an error of the disk: a notice.
+    fn forgive(&self, error: TracerError, observer: &mut dyn Observer) -> Result<bool> {
+        if !self.capture.go_on {
+            return Err(error);
+        }
+        let reason = match error {
+            TracerError::Capture(refused) => refused.to_string(),
+            other => other.to_string(),
+        };
+        observer.notice(&format!("{reason}; training goes on, but nothing more is captured"));
+        Ok(false)
+    }
+
+    /// Waits until all is on disk; whether it is.
+    fn flush(&self, sink: &Sink, observer: &mut dyn Observer) -> Result<bool> {
+        let flushed = sink.flush();
+        if !self.check(sink, observer)? {
+            return Ok(false);
+        }
+        flushed.map_or_else(|error| self.forgive(error, observer), |()| Ok(true))
+    }
+
+    /// Writes a checkpoint; the tables, and every step captured before it, must be on disk first.
+    fn checkpoint(&self, done: u64, optimizer: &Optimizer, sink: &Sink, observer: &mut dyn Observer) -> Result<bool> {
+        if !self.flush(sink, observer)? {
+            return Ok(false);
+        }
+        observer.checkpoint(done, optimizer).map_or_else(|error| self.forgive(error, observer), |()| Ok(true))
+    }
+
+    fn steps_per_epoch(&self) -> u64 {
+        steps_per_epoch(self.dataset.train.len(), self.settings.batch_size)
     }
 
     /// One step; its row lacks epoch and seconds.
@@ -159,7 +207,7 @@ impl Run<'_> {
             Some(recorder) => self.model.forward(batch, true, recorder),
             None => self.model.forward(batch, true, &mut Plain),
         };
-        let (loss, accuracy) = self.loss(&output, batch);
+        let loss = loss(&output, batch, settings.label_smoothing);
         let value = loss.double_value(&[]);
         if !value.is_finite() {
             return Err(TracerError::Diverged { step, loss: value });
@@ -174,54 +222,34 @@ impl Run<'_> {
         }
         let learning_rate = settings.schedule.rate(step);
         optimizer.step(gradients, learning_rate);
+        let accuracy = accuracy(&output.scores, batch);
         Ok(Step { step, epoch: 0, loss: value, accuracy, learning_rate, seconds: 0.0, captured: sink.is_some() })
     }
 
-    /// The loss, and the share of labels that have the highest score.
-    fn loss(&self, output: &Output, batch: &Batch) -> (Tensor, f64) {
-        let ignored = ignored(batch);
-        let (scores, labels) = flatten(&output.scores, batch);
-        let of = |scores: &Tensor| {
-            let smoothing = self.settings.label_smoothing;
-            scores.cross_entropy_loss::<Tensor>(&labels, None, Reduction::Mean, ignored, smoothing)
-        };
-        let loss = output.auxiliary.iter().fold(of(&scores), |loss, scores| loss + of(scores) * AUXILIARY_WEIGHT);
-        let learnt = labels.not_equal(ignored).sum(Kind::Int64).int64_value(&[]);
-        (loss, correct(&scores, &labels, ignored) as f64 / learnt.max(1) as f64)
-    }
-
     /// Whether a step is captured; sets `capturing` to false where the trace must not grow further.
-    fn captures(&self, step: u64, sink: &Sink, capturing: &mut bool, observer: &mut dyn Observer) -> bool {
-        let per_epoch = steps_per_epoch(self.dataset.train.len(), self.settings.batch_size);
-        if !self.capture.policy.captures(step, per_epoch) {
+    /// That is decided by sizes before compression, which are the same on every machine and disk.
+    fn captures(&self, step: u64, bytes: u64, capturing: &mut bool, observer: &mut dyn Observer) -> bool {
+        if !self.capture.policy.captures(step, self.steps_per_epoch()) {
             return false;
         }
-        let bytes = sink.bytes();
         if let Some(most) = self.capture.max_bytes.filter(|&most| bytes + self.capture.step_bytes > most) {
             *capturing = false;
             observer.notice(&format!(
-                "--max-bytes: the trace has {:.1} MB, another step might exceed {:.1} MB; training goes on, but nothing more is captured from step {step} on",
-                bytes as f64 / 1e6,
+                "--max-bytes: with another step the trace might exceed {:.1} MB; training goes on, but nothing more is captured from step {step} on",
                 most as f64 / 1e6
             ));
         }
         *capturing
     }
+}
 
-    /// What is due after so many steps, but not after the last: evaluation, checkpoint.
-    fn between(&self, done: u64, optimizer: &Optimizer, sink: &Sink, observer: &mut dyn Observer) -> Result<()> {
-        let due =
-            |every: Option<u64>| every.is_some_and(|every| done.is_multiple_of(every)) && done < self.settings.steps;
-        if due(self.settings.evaluate_every) {
-            sink.evaluated(self.evaluator.run(done, |samples| observer.validated(samples))?);
-        }
-        if due(self.settings.checkpoint_every) {
-            // The tables must not be behind the checkpoint that goes on from them.
-            sink.flush()?;
-            observer.checkpoint(done, optimizer)?;
-        }
-        Ok(())
-    }
+/// The loss, in nats: mean cross entropy, and that of auxiliary heads.
+pub fn loss(output: &Output, batch: &Batch, label_smoothing: f64) -> Tensor {
+    let of = |scores: &Tensor| {
+        let (scores, labels) = flatten(scores, batch);
+        scores.cross_entropy_loss::<Tensor>(&labels, None, Reduction::Mean, ignored(batch), label_smoothing)
+    };
+    output.auxiliary.iter().fold(of(&output.scores), |loss, scores| loss + of(scores) * AUXILIARY_WEIGHT)
 }
 
 #[cfg(test)]

@@ -6,15 +6,15 @@
 use mercury_trace::geometry::Geometry;
 use mercury_trace::layers::{self, Layer};
 use mercury_tracer::datasets::{Batch, Task};
-use mercury_tracer::evaluate::{flatten, ignored};
-use mercury_tracer::models::{Model, ModelSpec, Output};
-use mercury_tracer::tap::Plain;
-use mercury_tracer::weights::Weights;
+use mercury_tracer::models::{Model, ModelSpec};
+use mercury_tracer::tap::{Plain, backward};
+use mercury_tracer::train;
+use mercury_tracer::weights::{Entry, Weights};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use tch::{Device, Kind, Reduction, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// libtorch's generator belongs to the process, and the large models need some memory.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -155,14 +155,6 @@ fn draws_as_stored() -> bool {
     versions()["bernoulli"] == draws
 }
 
-fn loss(output: &Output, batch: &Batch) -> Tensor {
-    let of = |scores: &Tensor| {
-        let (scores, labels) = flatten(scores, batch);
-        scores.cross_entropy_loss::<Tensor>(&labels, None, Reduction::Mean, ignored(batch), 0.0)
-    };
-    output.auxiliary.iter().fold(of(&output.scores), |loss, scores| loss + of(scores) * 0.3)
-}
-
 fn check_parameters(name: &str, weights: &Weights) {
     let entries = weights.entries();
     let found: BTreeSet<(String, String, bool)> = entries
@@ -181,7 +173,7 @@ fn check_parameters(name: &str, weights: &Weights) {
 
 fn check_layers(name: &str, spec: &ModelSpec) {
     let dir = tempfile::tempdir().unwrap();
-    layers::write(dir.path(), &spec.layers(&task(name)).unwrap().0).unwrap();
+    layers::write(dir.path(), &spec.outline(&task(name)).unwrap().layers).unwrap();
     let found: Vec<Vec<String>> = layers::read(dir.path()).unwrap().iter().map(row).collect();
     let mut reader = csv::Reader::from_path(path(&format!("{name}.layers.csv"))).unwrap();
     let stored: Vec<Vec<String>> = reader.deserialize().map(Result::unwrap).collect();
@@ -210,20 +202,22 @@ fn check_training_step(name: &str, model: &dyn Model, weights: &Weights, batch: 
     for (index, scores) in output.auxiliary.iter().enumerate() {
         assert_close(name, &format!("aux{}_logits", index + 1), scores, 1e-7);
     }
-    let loss = loss(&output, batch);
+    let loss = train::loss(&output, batch, 0.0);
     assert_close(name, "loss", &loss, 1e-7);
-    loss.backward();
+    let entries = weights.entries();
+    let (learnt, kept): (Vec<&Entry>, Vec<&Entry>) = entries.iter().partition(|entry| entry.trainable);
+    let gradients = backward(&loss, &learnt.iter().map(|entry| &entry.tensor).collect::<Vec<_>>(), None).unwrap();
     let stored: BTreeMap<String, Vec<f64>> = table(&format!("{name}.parameters.csv"))
         .into_iter()
         .map(|row| (row["name"].clone(), ["norm", "p0", "p1", "p2", "p3"].map(|c| row[c].parse().unwrap()).to_vec()))
         .collect();
-    for entry in weights.entries().iter() {
-        let tensor = if entry.trainable { entry.tensor.grad() } else { entry.tensor.shallow_clone() };
-        let (found, stored) = (summary(&entry.name, &tensor), &stored[&entry.name]);
+    let gradients = learnt.iter().map(|entry| &entry.name).zip(&gradients);
+    for (name_of, tensor) in gradients.chain(kept.iter().map(|entry| (&entry.name, &entry.tensor))) {
+        let (found, stored) = (summary(name_of, tensor), &stored[name_of]);
         for (found, value) in found.iter().zip(stored) {
             // Against the norm: a projection can cancel nearly to nothing.
             let tolerance = 1e-6 * stored[0] + 1e-9;
-            assert!((found - value).abs() <= tolerance, "{name} {}: {found}, stored is {value}", entry.name);
+            assert!((found - value).abs() <= tolerance, "{name} {name_of}: {found}, stored is {value}");
         }
     }
 }
@@ -293,7 +287,7 @@ fn as_many_parameters_as_published() {
             Task::Text { source, target, .. } => Task::Text { source, target, vocabulary: 1000 },
             images @ Task::Images { .. } => images,
         };
-        let (_, parameters) = spec.layers(&task).unwrap();
+        let parameters = spec.outline(&task).unwrap().parameters;
         assert_eq!(versions()["models"][spec.name]["parameters_1000"], parameters, "{}", spec.name);
     }
 }

@@ -143,7 +143,18 @@ fn where_the_disk_is_full_the_run_ends_or_goes_on_as_asked() {
     let Some(data) = data_dir() else { return };
     let dir = tempfile::tempdir().unwrap();
     // The layers' small files fit, the large ones do not.
-    let more = ["--model", "squeezenet1_0", "--steps", "6", "--capture", "every=2", "--batch-size", "4"];
+    let more = [
+        "--model",
+        "squeezenet1_0",
+        "--steps",
+        "6",
+        "--capture",
+        "every=2",
+        "--batch-size",
+        "4",
+        "--checkpoint-every",
+        "3",
+    ];
     let command = |out: &Path, on_error: &str| {
         let mut command = tracer(&data, out);
         command
@@ -156,7 +167,8 @@ fn where_the_disk_is_full_the_run_ends_or_goes_on_as_asked() {
     let output = command(&out, "stop").output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{stderr}");
-    assert!(stderr.contains(".parquet: File too large"), "{stderr}");
+    assert!(stderr.contains(".parquet: File too large") && stderr.contains("go on with --resume"), "{stderr}");
+    assert_eq!(stderr.matches("File too large").count(), 1, "said once: {stderr}");
     assert_eq!(read_whole(&out), 0);
     assert!(!out.join("tensors/step=000000").exists(), "nothing is left of the step");
 
@@ -179,7 +191,7 @@ fn a_trace_grows_no_further_than_it_may() {
     let more =
         [&layers[..], &["--steps", "6", "--capture", "every=1", "--max-bytes", "1MB", "--dtype", "f16"]].concat();
     let stderr = String::from_utf8(succeed(capture(&data, &out, &more)).stderr).unwrap();
-    assert!(stderr.contains("--max-bytes: capturing will stop at 1.0 MB"), "{stderr}");
+    assert!(stderr.contains("--max-bytes: capturing will stop at 1.0 MB, before compression"), "{stderr}");
     assert!(stderr.contains("nothing more is captured from step"), "{stderr}");
     let captured = read_whole(&out);
     assert!((1..6).contains(&captured), "{captured}");

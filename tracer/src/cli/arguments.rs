@@ -22,6 +22,10 @@ pub struct ModelFlags {
     /// Begin with these weights: a safetensors file with PyTorch's parameter names.
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
+    /// Leave parameters whose names match as they begin, though --weights has them: `--fresh "fc.*"` for
+    /// another number of classes; can be given more than once.
+    #[arg(long, value_name = "GLOB", requires = "weights")]
+    pub fresh: Vec<String>,
     /// Write the weights after the last step, as a safetensors file with PyTorch's parameter names.
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]

@@ -1,13 +1,14 @@
 //! `capture`: train and write a trace.
 
-use super::arguments::{CaptureFlags, DataFlags, ModelFlags, OnError, TrainingFlags};
+use super::arguments::{CaptureFlags, DataFlags, ModelFlags, OnError, OptimizerName, TrainingFlags};
 use super::terminal::Terminal;
 use crate::checkpoint::{self, Checkpoint};
 use crate::datasets::{Dataset, DatasetSpec, Task};
 use crate::error::TracerError;
 use crate::evaluate::Evaluator;
-use crate::models::ModelSpec;
+use crate::models::{ModelSpec, Outline};
 use crate::optimizer::Optimizer;
+use crate::policy::Policy;
 use crate::sink::Sink;
 use crate::train::{self, Run, Settings};
 use crate::weights::Weights;
@@ -22,7 +23,7 @@ use mercury_trace::steps::Step;
 use mercury_trace::{Trace, TraceError, TraceWriter};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tch::{Cuda, Device};
 
 /// Train a model and capture what its layers compute on.
@@ -69,28 +70,33 @@ impl Capture {
         let device = parse_device(&self.training.device)?;
         if self.resume {
             self.check_same_run()?;
+        } else {
+            mercury_trace::check_empty_dir(&self.out)?;
         }
+        self.check_save()?;
         let data = dataset.open(&self.data.options(self.training.seed), model.least_size)?;
         let batch_size = self.training.batch_size as usize;
         if batch_size > data.train.len() {
             let reason = format!("is {batch_size}, but the data set has {} samples", data.train.len());
             return Err(TracerError::Flag { flag: "--batch-size", reason }.into());
         }
-        let (layers, parameters) = model.layers(&data.task)?;
-        let wanted = self.wanted(&layers)?;
+        let outline = model.outline(&data.task)?;
+        outline.check_batch(batch_size)?;
+        let layers = &outline.layers;
+        let wanted = self.wanted(layers)?;
         let per_epoch = train::steps_per_epoch(data.train.len(), batch_size);
         let steps = self.training.total_steps(per_epoch)?;
-        let manifest = self.manifest(&data, &layers, parameters, steps);
-        let step_bytes = self.announce(&layers, &wanted, &manifest, per_epoch);
+        let manifest = self.manifest(&data, &outline, steps)?;
+        let step_bytes = self.announce(layers, &wanted, &manifest, per_epoch)?;
 
         tch::manual_seed(self.training.seed as i64);
         let weights = Weights::new(device);
         let built = model.build(&weights, &data.task);
         if let Some(path) = &self.model.weights {
-            checkpoint::load_weights(&weights, path)?;
+            checkpoint::load_weights(&weights, path, &globs("--fresh", &self.model.fresh)?)?;
         }
         let mut optimizer = Optimizer::new(self.training.method(), self.training.decay(), &weights);
-        let begun = self.begin(manifest, &layers, &weights, &mut optimizer)?;
+        let begun = self.begin(manifest, layers, &weights, &mut optimizer)?;
         let sampling = begun.writer.manifest().sampling.clone();
         let start = begun.steps.len() as u64;
         let sink = Sink::start(begun.writer, begun.steps, begun.evaluations);
@@ -120,9 +126,6 @@ impl Capture {
         let mut terminal = Terminal::new(start..steps, batch_size, self.checkpoint_path(), &weights);
         run.train(start, &mut optimizer, &sink, &mut terminal)?;
         let evaluations = terminal.validate(&evaluator, steps)?;
-        if let Some(path) = &self.model.save {
-            checkpoint::save_weights(&weights, path)?;
-        }
         let accuracy = accuracy(&evaluations);
         sink.evaluated(evaluations.clone());
         let manifest = match sink.finish(accuracy) {
@@ -134,6 +137,9 @@ impl Capture {
         };
         // There is nothing left to go on with.
         let _ = std::fs::remove_file(self.checkpoint_path());
+        if let Some(path) = &self.model.save {
+            checkpoint::save_weights(&weights, path)?;
+        }
         terminal.report(&self.out, &manifest, &evaluations)
     }
 
@@ -155,6 +161,7 @@ impl Capture {
         }
         let path = self.checkpoint_path();
         let checkpoint = if path.exists() { Some(Checkpoint::read(&path)?) } else { None };
+        check_same_data(&self.out, &manifest, Trace::open(&self.out)?.manifest())?;
         let (writer, steps, evaluations) = TraceWriter::resume(&self.out, checkpoint.as_ref().map_or(0, |c| c.steps))?;
         if let Some(checkpoint) = checkpoint {
             checkpoint.restore(&path, weights, optimizer)?;
@@ -165,8 +172,13 @@ impl Capture {
 
     /// Refuses to go on with a run of other flags.
     fn check_same_run(&self) -> Result<(), TracerError> {
-        let found = Trace::open(&self.out)?.manifest().training.settings.clone();
-        let ours = self.as_settings();
+        let trace = Trace::open(&self.out)?;
+        if trace.manifest().complete {
+            let reason = "the run is complete, there is nothing to resume; choose another folder".to_owned();
+            return Err(TraceError::Resume { path: self.out.clone(), reason }.into());
+        }
+        let found = &trace.manifest().training.settings;
+        let ours = self.as_settings()?;
         for name in found.keys().chain(ours.keys()).filter(|name| *name != THREADS) {
             if found.get(name) != ours.get(name) {
                 let value =
@@ -175,7 +187,7 @@ impl Capture {
                     "--{}: is {}, but the run to resume has {}; give the same flags, or another --out",
                     name.replace('_', "-"),
                     value(&ours),
-                    value(&found)
+                    value(found)
                 );
                 return Err(TraceError::Resume { path: self.out.clone(), reason }.into());
             }
@@ -187,8 +199,11 @@ impl Capture {
     }
 
     /// All flags that the run depends on.
-    fn as_settings(&self) -> BTreeMap<String, String> {
-        let flags = serde_json::to_value(self).expect("flags have names");
+    fn as_settings(&self) -> Result<BTreeMap<String, String>, TracerError> {
+        let flags = serde_json::to_value(self).map_err(|_| TracerError::Flag {
+            flag: "--train-dir, --validation-dir, --source, --target, --weights",
+            reason: "a path is not UTF-8; give it another name".to_owned(),
+        })?;
         let text = |value: &serde_json::Value| match value {
             serde_json::Value::String(text) => text.clone(),
             other => other.to_string(),
@@ -197,7 +212,7 @@ impl Capture {
         let given = flags.iter().filter(|(_, value)| !value.is_null());
         let mut settings: BTreeMap<String, String> = given.map(|(name, value)| (name.clone(), text(value))).collect();
         settings.insert(THREADS.to_owned(), tch::get_num_threads().to_string());
-        settings
+        Ok(settings)
     }
 
     fn settings(&self, steps: u64) -> Settings {
@@ -218,23 +233,40 @@ impl Capture {
         self.training.validation_samples.unwrap_or(usize::MAX).min(data.validation.len())
     }
 
-    /// Says how large the trace will be; returns the bytes of a step.
-    fn announce(&self, layers: &[Layer], wanted: &BTreeSet<String>, manifest: &Manifest, per_epoch: u64) -> u64 {
+    /// Says what the run is on and how large the trace will be; returns the bytes of a step.
+    fn announce(
+        &self,
+        layers: &[Layer],
+        wanted: &BTreeSet<String>,
+        manifest: &Manifest,
+        per_epoch: u64,
+    ) -> Result<u64, TracerError> {
+        let dataset = &manifest.dataset;
+        let notes = ["left out", "truncated"].iter().filter_map(|name| Some((name, dataset.description.get(*name)?)));
+        let notes: String = notes.map(|(name, note)| format!("; {name}: {note}")).collect();
+        eprintln!("{}: {} training samples{notes}", dataset.name, dataset.train_samples);
         let layers: Vec<&Layer> = layers.iter().filter(|layer| wanted.contains(&layer.name)).collect();
         let step = capture::step_bytes(&layers, &manifest.sampling, manifest.training.batch_size);
         let count = self.kept.capture.count(manifest.training.steps, per_epoch);
+        if count == 0 {
+            if self.kept.capture == Policy::None {
+                return Ok(step);
+            }
+            let reason = format!("{} captures none of the {} steps", self.kept.capture, manifest.training.steps);
+            return Err(TracerError::Flag { flag: "--capture", reason });
+        }
         let total = step as f64 * count as f64;
         eprintln!(
-            "capturing {count} of {} steps, {} layers: {:.1} MB each, {:.1} MB in all, before compression",
+            "capturing {count} of {} steps, {} layers: at most {:.1} MB each, {:.1} MB in all, before compression",
             manifest.training.steps,
             layers.len(),
             step as f64 / 1e6,
             total / 1e6
         );
         if let Some(most) = self.kept.max_bytes.filter(|&most| total > most as f64) {
-            eprintln!("--max-bytes: capturing will stop at {:.1} MB", most as f64 / 1e6);
+            eprintln!("--max-bytes: capturing will stop at {:.1} MB, before compression", most as f64 / 1e6);
         }
-        step
+        Ok(step)
     }
 
     /// Names of the layers that the globs match.
@@ -246,8 +278,7 @@ impl Capture {
         }
         let mut wanted = BTreeSet::new();
         for pattern in &self.kept.layers {
-            let glob = GlobBuilder::new(pattern).build().map_err(|error| bad(error.to_string()))?;
-            let set: GlobSet = GlobSetBuilder::new().add(glob).build().map_err(|error| bad(error.to_string()))?;
+            let set = globs("--layers", std::slice::from_ref(pattern))?;
             let matches: Vec<String> = all().filter(|name| set.is_match(name)).collect();
             if matches.is_empty() {
                 let known: Vec<String> = all().collect();
@@ -258,18 +289,18 @@ impl Capture {
         Ok(wanted)
     }
 
-    fn manifest(&self, data: &Dataset, layers: &[Layer], parameters: u64, steps: u64) -> Manifest {
+    fn manifest(&self, data: &Dataset, outline: &Outline, steps: u64) -> Result<Manifest, TracerError> {
         let (input, classes) = match data.task {
             Task::Images { channels, size, classes } => (vec![channels, size[0], size[1]], classes),
             Task::Text { source, target, vocabulary } => (vec![source, target], vocabulary),
         };
         let flags = &self.training;
-        Manifest {
+        Ok(Manifest {
             schema_version: SCHEMA_VERSION,
             created_by: concat!("mercury-tracer ", env!("CARGO_PKG_VERSION")).to_owned(),
             model: manifest::Model {
                 name: self.model.model.clone(),
-                parameters,
+                parameters: outline.parameters,
                 input: input.into_iter().map(|size| size as u32).collect(),
                 classes: classes as u32,
             },
@@ -284,9 +315,9 @@ impl Capture {
                 steps,
                 batch_size: flags.batch_size,
                 learning_rate: flags.learning_rate(),
-                momentum: flags.momentum,
+                momentum: if flags.optimizer == OptimizerName::Sgd { flags.momentum } else { 0.0 },
                 weight_decay: flags.decay(),
-                settings: self.as_settings(),
+                settings: self.as_settings()?,
                 validation_accuracy: None,
             },
             versions: BTreeMap::from([
@@ -294,11 +325,49 @@ impl Capture {
                 ("mercury-tracer".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
             ]),
             device: flags.device.clone(),
-            sampling: sampling::choose(flags.seed, &self.kept.limits(), layers),
+            sampling: sampling::choose(flags.seed, &self.kept.limits(), &outline.layers),
             captured: Vec::new(),
             complete: false,
-        }
+        })
     }
+
+    /// Refuses a place for the weights that would be found wrong only after the training.
+    fn check_save(&self) -> Result<(), TracerError> {
+        let Some(path) = &self.model.save else { return Ok(()) };
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let reason = if path.is_dir() {
+            "is a folder; name a file"
+        } else if folder.is_some_and(|folder| !folder.is_dir()) {
+            "its folder does not exist; create it"
+        } else {
+            return Ok(());
+        };
+        Err(TracerError::File { flag: "--save", path: path.clone(), reason: reason.to_owned() })
+    }
+}
+
+fn globs(flag: &'static str, patterns: &[String]) -> Result<GlobSet, TracerError> {
+    let bad = |error: globset::Error| TracerError::Flag { flag, reason: error.to_string() };
+    let mut set = GlobSetBuilder::new();
+    for pattern in patterns {
+        set.add(GlobBuilder::new(pattern).build().map_err(bad)?);
+    }
+    set.build().map_err(bad)
+}
+
+/// Refuses to go on with a run on other data, or by another version.
+fn check_same_data(out: &Path, ours: &Manifest, found: &Manifest) -> Result<(), TracerError> {
+    let differs = if ours.dataset != found.dataset {
+        "the data set is not what it was (files added, removed, or changed)"
+    } else if ours.versions != found.versions {
+        "another version of mercury-tracer or libtorch began the run"
+    } else if (&ours.model, &ours.sampling) != (&found.model, &found.sampling) {
+        "the model is not what it was"
+    } else {
+        return Ok(());
+    };
+    let reason = format!("{differs}: going on would give another result; give another --out");
+    Err(TraceError::Resume { path: out.to_owned(), reason }.into())
 }
 
 /// The one setting that is not a flag: sums of floats depend on how they are divided.

@@ -1,7 +1,7 @@
 //! `models` and `datasets`: what there is.
 
 use crate::datasets::{DATASETS, Task};
-use crate::models::MODELS;
+use crate::models::{MODELS, Outline};
 use anyhow::Result;
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
@@ -17,7 +17,7 @@ impl Models {
     pub fn run() -> Result<()> {
         let mut table = table(&["model", "input", "parameters", "MACs", "layers", "reference"]);
         for model in MODELS {
-            let (layers, parameters) = model.layers(&model.task)?;
+            let Outline { layers, parameters, .. } = model.outline(&model.task)?;
             let macs: u64 = layers.iter().map(|layer| layer.geometry.macs()).sum();
             table.add_row([
                 model.name.to_owned(),

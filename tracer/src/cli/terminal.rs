@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 use std::io::Write;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Shows a run's progress on stderr, where that is a terminal, and what came of it on stdout.
 pub struct Terminal<'a> {
@@ -21,9 +22,15 @@ pub struct Terminal<'a> {
     samples: usize,
     checkpoint: PathBuf,
     weights: &'a Weights,
+    steps: u64,
+    /// When a line was last printed, where there is no bar.
+    said: Instant,
     /// Loss and accuracy of the last steps.
     recent: VecDeque<[f64; 2]>,
 }
+
+/// How long a run says nothing where stderr is not a terminal.
+const SILENCE: Duration = Duration::from_secs(30);
 
 /// Steps that a mean is taken over.
 const RECENT: usize = 20;
@@ -34,7 +41,7 @@ impl<'a> Terminal<'a> {
         let bar = progress_bar(steps.end, "training");
         bar.set_position(steps.start);
         bar.reset_eta();
-        Self { bar, samples, checkpoint, weights, recent: VecDeque::new() }
+        Self { bar, samples, checkpoint, weights, steps: steps.end, said: Instant::now(), recent: VecDeque::new() }
     }
 
     /// Measures the model after its last step.
@@ -79,6 +86,10 @@ impl Observer for Terminal<'_> {
             self.samples as f64 / step.seconds
         ));
         self.bar.set_position(step.step + 1);
+        if self.bar.is_hidden() && self.said.elapsed() >= SILENCE {
+            self.said = Instant::now();
+            eprintln!("step {} of {}: {}", step.step + 1, self.steps, self.bar.message());
+        }
     }
 
     fn validated(&mut self, _: usize) {

@@ -1,7 +1,7 @@
 //! Small images of one size, held in memory as the bytes of their files.
 
 use super::pixels::{self, Planes, Table, Window};
-use super::{Augment, Batch, Dataset, Options, Split, Task};
+use super::{Augment, Batch, Dataset, Options, Split, Task, digest};
 use crate::error::Result;
 use rand::RngExt;
 use rayon::prelude::*;
@@ -140,6 +140,7 @@ pub(super) fn dataset(
         ("augmentation".to_owned(), augmented),
         ("normalisation".to_owned(), statistics.iter().map(channel).collect::<Vec<_>>().join(", ")),
         ("validation".to_owned(), "the set's test images".to_owned()),
+        ("digest".to_owned(), digest([&train.images, &train.labels, &validation.images, &validation.labels])),
     ]);
     let split = |raw, shift| -> Arc<dyn Split> {
         Arc::new(MemorySplit { raw, fit: Fit { resize: resize.is_some(), size, shift, flip }, table: table.clone() })

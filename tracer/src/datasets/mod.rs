@@ -19,6 +19,7 @@ pub use loader::Loader;
 pub use options::Options;
 
 use crate::error::{Result, TracerError};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -45,6 +46,17 @@ pub enum Task {
         /// Number of tokens, the same ones for both languages.
         vocabulary: i64,
     },
+}
+
+/// SHA-256 of what a data set consists of, its first half in hexadecimal: tells whether a resumed run
+/// sees the same data.
+fn digest<T: AsRef<[u8]>>(parts: impl IntoIterator<Item = T>) -> String {
+    let mut hasher = Sha256::new();
+    for part in parts {
+        hasher.update((part.as_ref().len() as u64).to_le_bytes());
+        hasher.update(part);
+    }
+    hasher.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Samples that a step works on.

@@ -3,7 +3,7 @@
 use super::files::Origin;
 use super::folder::{self, Classes};
 use super::pixels::{self, Planes, Table, Window};
-use super::{Augment, Batch, Dataset, Options, Split, Task, options};
+use super::{Augment, Batch, Dataset, Options, Split, Task, digest, options};
 use crate::error::{Result, TracerError};
 use image::imageops::{self, FilterType};
 use image::{ImageFormat, ImageReader, Limits, RgbImage};
@@ -32,6 +32,17 @@ const MOST_ASPECT: usize = 64;
 struct Photo {
     path: PathBuf,
     label: i64,
+}
+
+impl Photo {
+    /// Class, the last two parts of the path, and size of the file: what a resumed run would not
+    /// notice otherwise.
+    fn identity(&self) -> Vec<u8> {
+        let mut last: Vec<_> = self.path.iter().rev().take(2).map(|part| part.to_string_lossy()).collect();
+        last.reverse();
+        let bytes = self.path.metadata().map_or(0, |metadata| metadata.len());
+        format!("{} {} {bytes}", self.label, last.join("/")).into_bytes()
+    }
 }
 
 struct Photos {
@@ -169,7 +180,8 @@ pub(super) fn open(options: &Options, least_size: i64) -> Result<Dataset> {
     if train.is_empty() {
         return Err(origin.bad(folder, "holds no image that can be decoded"));
     }
-    let description = describe(size, options.augment, chosen, left_out);
+    let mut description = describe(size, options.augment, chosen, left_out);
+    description.insert("digest".to_owned(), digest(train.iter().chain(&validation).map(Photo::identity)));
     let split = |photos, augmented| -> Arc<dyn Split> {
         Arc::new(Photos { all: photos, size, augmented, table: Table::of_shares(&IMAGENET) })
     };

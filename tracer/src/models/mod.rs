@@ -15,6 +15,7 @@ use crate::datasets::{Batch, Task};
 use crate::error::TracerError;
 use crate::tap::{Recorder, Tap};
 use crate::weights::{Module, Weights};
+use mercury_trace::geometry::Geometry;
 use mercury_trace::layers::Layer;
 use tch::{Device, Kind, Tensor};
 
@@ -46,6 +47,34 @@ pub trait Translator {
     /// The likeliest next token again and again (greedy decoding), from `begin` to `end` or `length`
     /// tokens; `source` is `[samples, tokens]`, the result too, padded after `end`.
     fn translate(&self, source: &Tensor, begin: i64, end: i64, length: i64, tap: &mut dyn Tap) -> Tensor;
+}
+
+/// What a model is for a task.
+#[derive(Debug)]
+pub struct Outline {
+    /// The layers that training runs through the tap, in execution order.
+    pub layers: Vec<Layer>,
+    /// Number of parameters.
+    pub parameters: u64,
+    /// Whether it has batch normalisation.
+    normalised: bool,
+}
+
+impl Outline {
+    /// Refuses a batch of which batch normalisation would get one value a channel: its variance is 0.
+    pub fn check_batch(&self, batch_size: usize) -> Result<(), TracerError> {
+        let single = |layer: &&Layer| matches!(layer.geometry, Geometry::Conv2d(conv) if conv.output() == [1, 1]);
+        match self.layers.iter().find(single) {
+            Some(layer) if self.normalised && batch_size == 1 => Err(TracerError::Flag {
+                flag: "--batch-size",
+                reason: format!(
+                    "is 1, but {} gives one value a channel, and batch normalisation needs two; raise it, or --input-size",
+                    layer.name
+                ),
+            }),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// How a model is built.
@@ -147,15 +176,19 @@ impl ModelSpec {
         }
     }
 
-    /// The layers that training runs through the tap, in execution order, and the number of parameters.
-    pub fn layers(&self, task: &Task) -> Result<(Vec<Layer>, u64), TracerError> {
+    /// What the model is for a task, found by running a blank one.
+    pub fn outline(&self, task: &Task) -> Result<Outline, TracerError> {
         self.check(task)?;
         let weights = Weights::blank();
         let model = self.build(&weights, task);
         // With gradients on, so that the recorder sees which inputs need theirs.
         let mut recorder = Recorder::of_all(false);
         model.forward(&blank_batch(task), true, &mut recorder);
-        Ok((recorder.records.into_iter().map(|record| record.layer).collect(), weights.parameters()))
+        Ok(Outline {
+            layers: recorder.records.into_iter().map(|record| record.layer).collect(),
+            parameters: weights.parameters(),
+            normalised: weights.entries().iter().any(|entry| entry.name.ends_with("running_mean")),
+        })
     }
 }
 
@@ -187,14 +220,27 @@ mod tests {
     fn the_least_size_is_the_least() {
         for spec in MODELS.iter().filter(|spec| spec.least_size > 0) {
             let task = |size| Task::Images { channels: 1, size: [size; 2], classes: 3 };
-            assert!(!spec.layers(&task(spec.least_size)).unwrap().0.is_empty());
-            let error = spec.layers(&task(spec.least_size - 1)).unwrap_err().to_string();
+            assert!(!spec.outline(&task(spec.least_size)).unwrap().layers.is_empty());
+            let error = spec.outline(&task(spec.least_size - 1)).unwrap_err().to_string();
             assert!(error.contains(&format!("needs at least {}", spec.least_size)), "{error}");
             if spec.least_size > 1 {
                 let smaller = ModelSpec { least_size: 1, ..*spec };
-                let refused = std::panic::catch_unwind(|| smaller.layers(&task(spec.least_size - 1)));
+                let refused = std::panic::catch_unwind(|| smaller.outline(&task(spec.least_size - 1)));
                 assert!(refused.is_err(), "libtorch refuses it, too: {}", spec.name);
             }
         }
+    }
+
+    #[test]
+    fn one_value_a_channel_is_not_normalised() {
+        let outline = |name: &str, size| {
+            let task = Task::Images { channels: 3, size: [size; 2], classes: 3 };
+            ModelSpec::find(name).unwrap().outline(&task).unwrap()
+        };
+        let error = outline("resnet50", 32).check_batch(1).unwrap_err().to_string();
+        assert!(error.contains("--batch-size: is 1, but layer4.0.conv2 gives one value a channel"), "{error}");
+        outline("resnet50", 32).check_batch(2).unwrap();
+        outline("resnet50", 64).check_batch(1).unwrap();
+        outline("vgg13", 32).check_batch(1).unwrap();
     }
 }

@@ -25,6 +25,7 @@ const SPECIAL: [&str; 4] = ["< pad >", "< bos >", "< eos >", "< unk >"];
 /// A pair that occurs once is no pattern.
 const LEAST_COUNT: u64 = 2;
 /// Fewest tokens: the special ones and every byte.
+const MOST_SIZE: usize = 1 << 20;
 const LEAST_SIZE: usize = SPECIAL.len() + 256;
 
 /// A vocabulary of byte pairs: words are divided into frequent sequences of bytes.
@@ -43,6 +44,10 @@ impl Vocabulary {
                 "is {size}, but must be at least {LEAST_SIZE}: every byte is a token, and {} others",
                 SPECIAL.len()
             );
+            return Err(TracerError::Flag { flag: "--vocabulary-size", reason });
+        }
+        if size > MOST_SIZE {
+            let reason = format!("is {size}, but must be at most {MOST_SIZE}");
             return Err(TracerError::Flag { flag: "--vocabulary-size", reason });
         }
         let mut trainer = BpeTrainer::builder()

@@ -2,7 +2,7 @@
 
 use super::{BOS, EOS, PAD, Vocabulary};
 use crate::datasets::files::Origin;
-use crate::datasets::{Augment, Batch, Dataset, Options, Split, Task};
+use crate::datasets::{Augment, Batch, Dataset, Options, Split, Task, digest};
 use crate::error::{Result, TracerError};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -133,6 +133,8 @@ fn prepare(
     description.insert("truncated".to_owned(), format!("{cut} of {} validation sentences", validated.len()));
     let learnt = format!("{} tokens, byte pairs of both languages' training lines", vocabulary.size());
     description.insert("vocabulary".to_owned(), learnt);
+    description
+        .insert("digest".to_owned(), digest(lines.into_iter().chain(validation.iter().flat_map(|(s, t)| [s, t]))));
 
     let task = Task::Text { source: length as i64, target: length as i64, vocabulary: vocabulary.size() as i64 };
     let split = |pairs| -> Arc<dyn Split> { Arc::new(Sentences { pairs, length }) };
