@@ -25,7 +25,9 @@ demo: build ## the main job on real data: train VGG-13, capture, replay, answer
 	$(BIN)/mercury-analyzer inspect demo/trace
 	@echo; echo "== whole patches on an output-stationary array"
 	$(BIN)/mercury-analyzer replay demo/trace --preset patch-os --out demo/results-patch-os
-	@echo; echo "== MERCURY: patches of one channel"
+	@echo; echo "== patches of one channel on a weight-stationary array"
+	$(BIN)/mercury-analyzer replay demo/trace --array.dataflow ws --out demo/results-ws
+	@echo; echo "== MERCURY: patches of one channel, row stationary"
 	$(BIN)/mercury-analyzer replay demo/trace --preset mercury --out demo/results
 
 models: build ## every model trains ten steps on real data, and its trace replays

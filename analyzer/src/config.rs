@@ -1,8 +1,10 @@
 //! Configuration: one TOML file, a preset, flags. Unknown keys are refused.
 
 use crate::error::{AnalyzerError, Result};
+use crate::timing::row_stationary::{Discipline, PeArray};
+use crate::timing::rows::RowArray;
 use crate::timing::{self, Array, Dataflow, DataflowName};
-use mercury_reuse::config::{McacheConfig, Rpq, Scheme};
+use mercury_reuse::config::{Granularity, McacheConfig, Rpq, Scheme, Scope};
 use mercury_trace::geometry::Pass;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -27,12 +29,38 @@ pub struct ArrayConfig {
     /// Additions a cycle by which a HIT's gradient joins its group's; default: `columns`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accumulate_lanes: Option<u32>,
+    /// Row stationary: cycles of a HIT.
+    pub hit_cycles: u32,
+    /// Row stationary: whether PE sets wait for each other after every filter.
+    pub schedule: ScheduleName,
+    /// Row stationary: whether computing waits for the buses that bring ifmaps and psums, of Eyeriss's
+    /// widths. They bound what reuse can gain.
+    pub network_bound: bool,
+}
+
+/// When a PE set may begin its next filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ScheduleName {
+    /// When all have ended the one before.
+    Synchronous,
+    /// Up to `mcache.versions` - 1 filters before the slowest.
+    Asynchronous,
 }
 
 impl Default for ArrayConfig {
     fn default() -> Self {
-        let dataflow = DataflowName::WeightStationary;
-        Self { dataflow, rows: 12, columns: 14, clock_mhz: 200.0, accumulate_lanes: None }
+        let dataflow = DataflowName::RowStationary;
+        Self {
+            dataflow,
+            rows: 12,
+            columns: 14,
+            clock_mhz: 200.0,
+            accumulate_lanes: None,
+            hit_cycles: 1,
+            schedule: ScheduleName::Asynchronous,
+            network_bound: false,
+        }
     }
 }
 
@@ -124,9 +152,27 @@ impl Config {
         }
     }
 
-    /// The dataflow that timing works with.
-    pub fn dataflow(&self) -> &'static dyn Dataflow {
+    /// The dataflow that timing works with; `None` where that is row stationary.
+    pub fn dataflow(&self) -> Option<&'static dyn Dataflow> {
         timing::dataflow(self.array.dataflow)
+    }
+
+    /// The row-stationary array: Eyeriss's with other rows and columns.
+    pub fn row_array(&self) -> RowArray {
+        let discipline = match self.array.schedule {
+            ScheduleName::Synchronous => Discipline::Synchronous,
+            ScheduleName::Asynchronous => Discipline::Asynchronous {
+                versions: u64::from(self.mcache.versions),
+                banks: u64::from(self.mcache.banks),
+            },
+        };
+        let (rows, columns) = (u64::from(self.array.rows), u64::from(self.array.columns));
+        RowArray {
+            array: PeArray { rows, columns, network_bound: self.array.network_bound, ..PeArray::default() },
+            hit_cycles: u64::from(self.array.hit_cycles),
+            discipline,
+            per_sample: self.mcache.scope_linear == Scope::Sample,
+        }
     }
 
     /// The dataflow in words.
@@ -135,13 +181,19 @@ impl Config {
             DataflowName::OutputStationary => "output stationary",
             DataflowName::WeightStationary => "weight stationary",
             DataflowName::InputStationary => "input stationary",
+            DataflowName::RowStationary => "row stationary",
         }
     }
 
     fn validate(&self) -> std::result::Result<(), String> {
         self.scheme().validate().map_err(|error| error.to_string())?;
         let lanes = self.array.accumulate_lanes.unwrap_or(1);
-        let sizes = [("rows", self.array.rows), ("columns", self.array.columns), ("accumulate_lanes", lanes)];
+        let sizes = [
+            ("rows", self.array.rows),
+            ("columns", self.array.columns),
+            ("accumulate_lanes", lanes),
+            ("hit_cycles", self.array.hit_cycles),
+        ];
         for (name, value) in sizes {
             if !(1..=timing::MAX_ARRAY).contains(&value) {
                 return Err(format!("array.{name}: is {value}, but must be between 1 and {}", timing::MAX_ARRAY));
@@ -155,7 +207,14 @@ impl Config {
         if passes.contains(&Pass::WeightGrad) && !passes.contains(&Pass::Forward) {
             return Err("reuse.passes: weight-grad keeps the signatures of forward; add forward".to_owned());
         }
-        self.dataflow().check(self.rpq.granularity)
+        match self.dataflow() {
+            Some(dataflow) => dataflow.check(self.rpq.granularity),
+            None if self.rpq.granularity == Granularity::ChannelPatch => Ok(()),
+            None => Err(format!(
+                "rpq.granularity: is {}, but a row-stationary array runs one channel at a time; set it to channel-patch",
+                self.rpq.granularity
+            )),
+        }
     }
 }
 

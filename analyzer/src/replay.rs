@@ -5,7 +5,8 @@ use crate::config::Config;
 use crate::error::{AnalyzerError, Result};
 use crate::interval;
 use crate::operand::LayerData;
-use crate::timing::{MercuryCycles, StreamWork, Work};
+use crate::timing::rows::{RowArray, RowProduct};
+use crate::timing::{Array, Dataflow, MercuryCycles, StreamWork, Work};
 use mercury_reuse::{Counts, Hitmap, VectorView, signatures};
 use mercury_trace::Trace;
 use mercury_trace::geometry::{Gemm, Pass};
@@ -163,6 +164,7 @@ fn replay_pass(
     similarity: Option<&Similarity>,
 ) -> PassResult {
     let gemms = data.layer.geometry.gemms(pass, place.batch);
+    let row_array = config.row_array();
     let mut result = PassResult {
         step: place.step,
         layer_index: place.layer_index,
@@ -182,8 +184,8 @@ fn replay_pass(
         leave_one_out: vec![[0; 2]; if data.samples > 1 { data.samples } else { 0 }],
     };
     for (product, &gemm) in gemms.iter().enumerate() {
-        let (dataflow, array) = (config.dataflow(), config.timing_array());
-        let baseline = dataflow.product(&array, gemm);
+        let timing = Timing::new(config, &row_array, data, pass, product, gemm, place.batch);
+        let baseline = timing.baseline();
         result.baseline += baseline;
         let Some(similarity) = similarity else {
             result.mercury += MercuryCycles { compute: baseline, ..MercuryCycles::default() };
@@ -197,10 +199,10 @@ fn replay_pass(
             Work { pass, gemm, streams, streams_in_all, bits: u64::from(config.rpq.bits) }
         };
         let whole = work(None);
-        result.mercury += dataflow.mercury(&array, &whole);
+        result.mercury += timing.mercury(view, hitmap, None, || work(None));
         for (sample, sum) in result.leave_one_out.iter_mut().enumerate() {
             sum[0] += baseline;
-            sum[1] += dataflow.mercury(&array, &work(Some(sample))).total();
+            sum[1] += timing.mercury(view, hitmap, Some(sample), || work(Some(sample))).total();
         }
         result.macs_skipped += whole.macs_skipped();
         result.vector_length = result.vector_length.max(view.max_length());
@@ -217,6 +219,52 @@ fn replay_pass(
         }
     }
     result
+}
+
+/// The timing of one product: by matrix products, or by rows of planes.
+enum Timing<'a> {
+    Products { dataflow: &'static dyn Dataflow, array: Array, gemm: Gemm },
+    Rows(RowProduct<'a>),
+}
+
+impl<'a> Timing<'a> {
+    fn new(
+        config: &Config,
+        row_array: &'a RowArray,
+        data: &LayerData,
+        pass: Pass,
+        product: usize,
+        gemm: Gemm,
+        batch: u32,
+    ) -> Self {
+        match config.dataflow() {
+            Some(dataflow) => Self::Products { dataflow, array: config.timing_array(), gemm },
+            None => {
+                let geometry = &data.layer.geometry;
+                Self::Rows(RowProduct::new(row_array, geometry, pass, product, batch, config.rpq.bits))
+            }
+        }
+    }
+
+    fn baseline(&self) -> u64 {
+        match self {
+            Self::Products { dataflow, array, gemm } => dataflow.product(array, *gemm),
+            Self::Rows(product) => product.baseline(),
+        }
+    }
+
+    fn mercury(
+        &self,
+        view: &VectorView,
+        hitmap: &Hitmap,
+        without: Option<usize>,
+        work: impl FnOnce() -> Work,
+    ) -> MercuryCycles {
+        match self {
+            Self::Products { dataflow, array, .. } => dataflow.mercury(array, &work()),
+            Self::Rows(product) => product.mercury(view, hitmap, without),
+        }
+    }
 }
 
 /// The streams of a product as timing sees them, and how many there are in the whole batch and

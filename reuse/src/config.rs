@@ -92,6 +92,26 @@ pub enum SetIndex {
     LowBits,
 }
 
+impl SetIndex {
+    /// What chooses a signature's set: the set's number is this modulo the number of sets.
+    pub(crate) fn key(self, signature: u64) -> u64 {
+        match self {
+            SetIndex::Mixed => mix(signature),
+            SetIndex::LowBits => signature,
+        }
+    }
+}
+
+/// Finaliser of `MurmurHash3` (Appleby, public domain), 64 bits: a bijection in which every input
+/// bit reaches every output bit.
+fn mix(mut key: u64) -> u64 {
+    key ^= key >> 33;
+    key = key.wrapping_mul(0xff51_afd7_ed55_8ccd);
+    key ^= key >> 33;
+    key = key.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    key ^ (key >> 33)
+}
+
 /// Over which stream of vectors MCACHE lives before it is flushed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -121,6 +141,11 @@ pub struct McacheConfig {
     pub scope_linear: Scope,
     /// Results that can be read in a cycle, in units of one array row's width.
     pub read_ports: u32,
+    /// V: results that an entry holds, one for each filter in flight. A PE set of a row-stationary
+    /// array may be V - 1 filters ahead of the slowest.
+    pub versions: u32,
+    /// Banks: with 2, PE sets may begin the next scope while others end the last.
+    pub banks: u32,
 }
 
 impl Default for McacheConfig {
@@ -132,6 +157,8 @@ impl Default for McacheConfig {
             scope: Scope::Channel,
             scope_linear: Scope::Batch,
             read_ports: 1,
+            versions: 4,
+            banks: 2,
         }
     }
 }
@@ -151,7 +178,7 @@ impl Scheme {
     pub fn validate(&self) -> Result<(), ConfigError> {
         let fail = |key, reason| Err(ConfigError { key, reason });
         let Rpq { bits, .. } = self.rpq;
-        let McacheConfig { entries, ways, read_ports, .. } = self.mcache;
+        let McacheConfig { entries, ways, read_ports, versions, banks, .. } = self.mcache;
         if !(1..=MAX_BITS).contains(&bits) {
             return fail("rpq.bits", format!("is {bits}, but a signature has 1 to {MAX_BITS} bits"));
         }
@@ -169,8 +196,11 @@ impl Scheme {
             let reason = "is channel, but rows of a matrix product have no channels; set it to batch or sample";
             return fail("mcache.scope_linear", reason.to_owned());
         }
-        if !(1..=1 << 16).contains(&read_ports) {
-            return fail("mcache.read_ports", format!("is {read_ports}, but must be between 1 and {}", 1 << 16));
+        for (key, value) in [("mcache.read_ports", read_ports), ("mcache.versions", versions), ("mcache.banks", banks)]
+        {
+            if !(1..=1 << 16).contains(&value) {
+                return fail(key, format!("is {value}, but must be between 1 and {}", 1 << 16));
+            }
         }
         Ok(())
     }

@@ -23,14 +23,23 @@
 //! assert_eq!(hitmap.representative(2), 0);
 //! ```
 
+pub mod analytic;
+pub mod bounds;
 pub mod config;
+mod cosine;
+mod dots;
+mod grid;
 mod hitmap;
 mod kernel;
 mod mcache;
+mod peers;
 mod projection;
+mod repeats;
 mod vectors;
 
+pub use grid::counts_grid;
 pub use hitmap::{Counts, Hitmap, signatures};
 pub use mcache::{Mcache, Outcome};
 pub use projection::Projection;
+pub use repeats::{RepeatHistogram, repeat_histograms, repeat_lengths};
 pub use vectors::{Layout, Planes, Stream, VectorView};

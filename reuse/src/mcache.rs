@@ -46,12 +46,8 @@ impl Mcache {
 
     /// Looks up a signature and inserts it where it is missing and its set has room.
     pub fn access(&mut self, signature: u64, stream: u32, vector: u32) -> Outcome {
-        let key = match self.index {
-            SetIndex::Mixed => mix(signature),
-            SetIndex::LowBits => signature,
-        };
         // As many sets as a power of two: the low bits of the key.
-        let set = (key % self.filled.len() as u64) as usize;
+        let set = (self.index.key(signature) % self.filled.len() as u64) as usize;
         let filled = self.filled[set] as usize;
         let ways = &mut self.entries[set * self.ways..][..self.ways];
         if let Some(entry) = ways[..filled].iter().find(|entry| entry.signature == signature && entry.stream == stream)
@@ -70,14 +66,4 @@ impl Mcache {
     pub fn flush(&mut self) {
         self.filled.fill(0);
     }
-}
-
-/// Finaliser of `MurmurHash3` (Appleby, public domain), 64 bits: a bijection in which every input
-/// bit reaches every output bit.
-fn mix(mut key: u64) -> u64 {
-    key ^= key >> 33;
-    key = key.wrapping_mul(0xff51_afd7_ed55_8ccd);
-    key ^= key >> 33;
-    key = key.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    key ^ (key >> 33)
 }

@@ -42,7 +42,13 @@ pub struct Configuration {
     /// Rows of results that MCACHE delivers in a cycle.
     #[arg(long = "mcache.read_ports", value_name = "N")]
     read_ports: Option<String>,
-    /// Which operand stays in place: os, ws, is.
+    /// Results that an entry of MCACHE holds (row stationary).
+    #[arg(long = "mcache.versions", value_name = "N")]
+    versions: Option<String>,
+    /// Banks of MCACHE (row stationary).
+    #[arg(long = "mcache.banks", value_name = "N")]
+    banks: Option<String>,
+    /// Which operand stays in place: os, ws, is, or rs (rows of a plane).
     #[arg(long = "array.dataflow", value_name = "D")]
     dataflow: Option<String>,
     /// Rows of processing elements.
@@ -57,6 +63,15 @@ pub struct Configuration {
     /// Additions of gradients a cycle [default: array.columns].
     #[arg(long = "array.accumulate_lanes", value_name = "N")]
     accumulate_lanes: Option<String>,
+    /// Cycles of a HIT (row stationary).
+    #[arg(long = "array.hit_cycles", value_name = "N")]
+    hit_cycles: Option<String>,
+    /// PE sets wait after each filter, or not: synchronous, asynchronous (row stationary).
+    #[arg(long = "array.schedule", value_name = "S")]
+    schedule: Option<String>,
+    /// Whether buses of Eyeriss's widths can hold computing up: true, false (row stationary).
+    #[arg(long = "array.network_bound", value_name = "B")]
+    network_bound: Option<String>,
     /// Passes with reuse: a TOML list of forward, input-grad, weight-grad, each in quotes.
     #[arg(long = "reuse.passes", value_name = "LIST")]
     passes: Option<String>,
@@ -82,11 +97,16 @@ impl Configuration {
             ("mcache.scope", self.scope),
             ("mcache.scope_linear", self.scope_linear),
             ("mcache.read_ports", self.read_ports),
+            ("mcache.versions", self.versions),
+            ("mcache.banks", self.banks),
             ("array.dataflow", self.dataflow),
             ("array.rows", self.rows),
             ("array.columns", self.columns),
             ("array.clock_mhz", self.clock_mhz),
             ("array.accumulate_lanes", self.accumulate_lanes),
+            ("array.hit_cycles", self.hit_cycles),
+            ("array.schedule", self.schedule),
+            ("array.network_bound", self.network_bound),
             ("reuse.passes", self.passes),
         ];
         let overrides: Vec<_> = flags.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();

@@ -22,6 +22,8 @@
 
 mod input_stationary;
 mod output_stationary;
+pub mod row_stationary;
+pub mod rows;
 mod weight_stationary;
 
 use mercury_reuse::Counts;
@@ -47,14 +49,19 @@ pub enum DataflowName {
     #[serde(rename = "is")]
     #[value(name = "is")]
     InputStationary,
+    /// Row stationary, see [`row_stationary`].
+    #[serde(rename = "rs")]
+    #[value(skip)]
+    RowStationary,
 }
 
-/// The model of a dataflow.
-pub fn dataflow(name: DataflowName) -> &'static dyn Dataflow {
+/// The model of a dataflow that runs matrix products; `None` of row stationary, which runs planes.
+pub fn dataflow(name: DataflowName) -> Option<&'static dyn Dataflow> {
     match name {
-        DataflowName::OutputStationary => &output_stationary::OutputStationary,
-        DataflowName::WeightStationary => &weight_stationary::WeightStationary,
-        DataflowName::InputStationary => &input_stationary::InputStationary,
+        DataflowName::OutputStationary => Some(&output_stationary::OutputStationary),
+        DataflowName::WeightStationary => Some(&weight_stationary::WeightStationary),
+        DataflowName::InputStationary => Some(&input_stationary::InputStationary),
+        DataflowName::RowStationary => None,
     }
 }
 

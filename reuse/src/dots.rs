@@ -1,0 +1,48 @@
+//! Products of one vector with many, side by side; a bound, so how they round does not matter.
+
+/// Vectors that are taken together.
+pub(crate) const LANES: usize = 64;
+
+/// <`vector`, each of the tile's vectors>; `tile` is `[vector.len()][LANES]`.
+pub(crate) fn dots(vector: &[f32], tile: &[f32]) -> [f32; LANES] {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
+        // SAFETY: the processor has the two features that the function is compiled for.
+        return unsafe { dots_fma(vector, tile) };
+    }
+    accumulate(vector, tile, |sum, x, y| sum + x * y)
+}
+
+/// The same with fused multiply-add, where that is an instruction.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn dots_fma(vector: &[f32], tile: &[f32]) -> [f32; LANES] {
+    accumulate(vector, tile, |sum, x, y| x.mul_add(y, sum))
+}
+
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
+fn accumulate(vector: &[f32], tile: &[f32], add: impl Fn(f32, f32, f32) -> f32) -> [f32; LANES] {
+    let mut sums = [0.0; LANES];
+    for (&x, lanes) in vector.iter().zip(tile.chunks_exact(LANES)) {
+        for (sum, &y) in sums.iter_mut().zip(lanes) {
+            *sum = add(*sum, x, y);
+        }
+    }
+    sums
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_lane_is_a_product_of_its_own() {
+        let vector = [1.0, -2.0, 3.0];
+        let tile: Vec<f32> = (0..3 * LANES).map(|i| (i % 7) as f32).collect();
+        let expected: Vec<f32> =
+            (0..LANES).map(|lane| (0..3).map(|i| vector[i] * tile[i * LANES + lane]).sum()).collect();
+        assert_eq!(dots(&vector, &tile).to_vec(), expected);
+        assert_eq!(accumulate(&vector, &tile, |sum, x, y| sum + x * y).to_vec(), expected);
+    }
+}

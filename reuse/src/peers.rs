@@ -1,0 +1,90 @@
+//! Which vectors may reuse each other's results, and in which order they come.
+
+use crate::config::Scope;
+use crate::vectors::Layout;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+/// The vectors of a layout in groups of peers: one stream's vectors in one scope, in order of
+/// arrival. Only peers can share a signature, because the tag holds the stream.
+///
+/// The scopes `channel` and `sample` have the same groups, a run each; under `batch` a group is a
+/// stream of all samples. All groups of a layout are of one size.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peers {
+    layout: Layout,
+    /// Samples, and so runs, of a group.
+    pub samples: usize,
+}
+
+impl Peers {
+    pub fn new(layout: Layout, scope: Scope) -> Self {
+        Self { layout, samples: if scope == Scope::Batch { layout.samples.max(1) } else { 1 } }
+    }
+
+    /// Number of groups; first by sample, then by stream.
+    pub fn groups(&self) -> usize {
+        self.layout.runs() / self.samples
+    }
+
+    /// Vectors of a group.
+    pub fn members(&self) -> usize {
+        self.samples * self.layout.positions
+    }
+
+    /// Sample, stream and position of a group's member.
+    pub fn locate(&self, group: usize, member: usize) -> (usize, usize, usize) {
+        let sample = group / self.layout.streams * self.samples + self.slot(member);
+        (sample, group % self.layout.streams, member % self.layout.positions)
+    }
+
+    /// Number of a group's member in the layout.
+    pub fn vector(&self, group: usize, member: usize) -> usize {
+        let (sample, stream, position) = self.locate(group, member);
+        (sample * self.layout.streams + stream) * self.layout.positions + position
+    }
+
+    /// A group's items, in order of arrival, from those of all vectors.
+    pub fn of_group<'a, T>(&self, group: usize, all: &'a [T]) -> impl Iterator<Item = &'a T> {
+        let Layout { streams, positions, .. } = self.layout;
+        let first_sample = group / streams * self.samples;
+        let first = (first_sample * streams + group % streams) * positions;
+        (0..self.samples).flat_map(move |slot| &all[first + slot * streams * positions..][..positions])
+    }
+
+    /// Vectors of a run.
+    pub fn positions(&self) -> usize {
+        self.layout.positions
+    }
+
+    /// Which of its group's samples a member is of.
+    pub fn slot(&self, member: usize) -> usize {
+        member / self.layout.positions
+    }
+
+    /// Values in the order of runs, `[samples][streams]`, from those of the groups,
+    /// `[groups][samples of a group]`.
+    pub fn by_run<T: Clone>(&self, groups: &[Vec<T>]) -> Vec<T> {
+        let of_run = |run: usize| {
+            let (sample, stream) = (run / self.layout.streams, run % self.layout.streams);
+            groups[sample / self.samples * self.layout.streams + stream][sample % self.samples].clone()
+        };
+        (0..self.layout.runs()).map(of_run).collect()
+    }
+}
+
+/// The generator of a sample: `ChaCha8`, whose key is the seed in little-endian bytes followed by
+/// zeros.
+pub(crate) fn generator(seed: u64, stream: u64) -> ChaCha8Rng {
+    let mut key = [0; 32];
+    key[..8].copy_from_slice(&seed.to_le_bytes());
+    let mut rng = ChaCha8Rng::from_seed(key);
+    rng.set_stream(stream);
+    rng
+}
+
+/// A number below `bound`: the high word of a random word times the bound. Numbers' chances differ
+/// by 2^-64 at most.
+pub(crate) fn below(rng: &mut ChaCha8Rng, bound: usize) -> usize {
+    ((u128::from(rng.next_u64()) * bound as u128) >> 64) as usize
+}

@@ -1,0 +1,109 @@
+//! Collisions of signatures as the angle predicts them, and their bookkeeping against a plain loop.
+
+use mercury_reuse::analytic::{AngleBin, CollisionOptions, Collisions, collisions};
+use mercury_reuse::config::{Granularity, Rpq, Scope};
+use mercury_reuse::{VectorView, signatures};
+
+const SCOPES: [Scope; 3] = [Scope::Channel, Scope::Sample, Scope::Batch];
+
+/// Rows that lie about few centres, near and far, so that all angles occur.
+fn rows(count: usize, length: usize) -> Vec<f32> {
+    let mut state = 0x9E37_79B9_7F4A_7C15u64;
+    let mut random = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    let centre: Vec<f32> = (0..length).map(|_| random()).collect();
+    let mut row = |_| {
+        let (side, spread) = (random().signum(), random().abs());
+        let around: Vec<f32> = centre.iter().map(|&x| side * x + spread * spread * 2.0 * random()).collect();
+        around
+    };
+    (0..count).flat_map(&mut row).collect()
+}
+
+fn rpq(seed: u64) -> Rpq {
+    Rpq { bits: 64, seed, granularity: Granularity::Patch }
+}
+
+/// Over many matrices the mean of what is measured is what is predicted, in every bin and at every
+/// length.
+#[test]
+fn collisions_are_as_frequent_as_angles_predict() {
+    let values = rows(400, 12);
+    let view = VectorView::of_rows(&values, 1, 1, 400, 12, Granularity::Patch);
+    let bits = [1, 4, 16, 64];
+    let options = CollisionOptions { pairs: 20_000, bins: 12, seed: 4 };
+    let of_seed = |seed| collisions(&view, &signatures(&view, &rpq(seed)), Scope::Batch, &bits, &options);
+    let matrices: Vec<Collisions> = (0..60).map(of_seed).collect();
+    let mut compared = 0;
+    for bin in 0..options.bins {
+        for length in 0..bits.len() {
+            let found = |matrix: &Collisions| matrix.bins[bin].probabilities(length);
+            let Some((predicted, _)) = found(&matrices[0]) else { continue };
+            let measured: Vec<f64> = matrices.iter().map(|matrix| found(matrix).expect("the same pairs").1).collect();
+            let mean = measured.iter().sum::<f64>() / 60.0;
+            let variance = measured.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / 59.0;
+            // 5 standard errors of the mean over matrices; where hardly anything collides those are
+            // themselves uncertain.
+            let tolerance = 5.0 * (variance / 60.0).sqrt() + 2e-4;
+            assert!((mean - predicted).abs() < tolerance, "bin {bin}, {length}: {mean} {predicted} {tolerance}");
+            compared += 1;
+        }
+    }
+    assert!(compared > 30, "{compared}");
+}
+
+#[test]
+fn bins_add_up_and_do_not_depend_on_the_number_of_threads() {
+    let values = rows(3 * 500 * 2, 4);
+    let view = VectorView::of_rows(&values, 3, 2, 500, 4, Granularity::SubVector(3));
+    let rpq = Rpq { granularity: Granularity::SubVector(3), ..rpq(1) };
+    let signatures = signatures(&view, &rpq);
+    let options = CollisionOptions { pairs: 30_000, ..CollisionOptions::default() };
+    for scope in SCOPES {
+        let run = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| collisions(&view, &signatures, scope, &[8, 20], &options))
+        };
+        let found = run(1);
+        assert_eq!(found, run(4));
+        assert_eq!(found.bins.iter().map(|bin| bin.pairs).sum::<u64>() + found.undefined, 30_000);
+        for (number, AngleBin { pairs, angle, predicted, measured }) in found.bins.iter().enumerate() {
+            assert!(measured[1] <= measured[0] && measured[0] <= *pairs && predicted[1] <= predicted[0]);
+            let width = std::f64::consts::PI / options.bins as f64;
+            let mean = angle / *pairs as f64;
+            assert!(*pairs == 0 || (mean / width - number as f64 - 0.5).abs() <= 0.5 + 1e-9, "{mean}");
+        }
+    }
+}
+
+/// Two vectors in a scope: every pair is that pair, whatever is drawn.
+#[test]
+fn a_single_pair_is_predicted_by_hand() {
+    let view = VectorView::of_rows(&[1.0, 0.0, 1.0, 1.0], 1, 1, 2, 2, Granularity::Patch);
+    let options = CollisionOptions { pairs: 1000, bins: 8, seed: 9 };
+    // They share the low 5 bits.
+    let found = collisions(&view, &[0b0_10101, 0b1_10101], Scope::Channel, &[1, 5, 6], &options);
+    let bin = &found.bins[2];
+    assert_eq!((bin.pairs, bin.measured.as_slice()), (1000, [1000, 1000, 0].as_slice()));
+    for (length, bits) in [1, 5, 6].into_iter().enumerate() {
+        let (predicted, _) = bin.probabilities(length).unwrap();
+        assert!((predicted - 0.75f64.powi(bits)).abs() < 1e-12);
+    }
+    assert_eq!(found.bins[0].probabilities(0), None);
+}
+
+#[test]
+fn vectors_without_direction_or_without_peers_are_left_out() {
+    let view = VectorView::of_rows(&[0.0, 0.0, 1.0, 1.0], 1, 1, 2, 2, Granularity::Patch);
+    let options = CollisionOptions { pairs: 10, ..CollisionOptions::default() };
+    assert_eq!(collisions(&view, &[0, 1], Scope::Batch, &[4], &options).undefined, 10);
+    let view = VectorView::of_rows(&[1.0, 1.0], 2, 1, 1, 1, Granularity::Patch);
+    for (scope, pairs) in SCOPES.into_iter().zip([0, 0, 10]) {
+        let found = collisions(&view, &[0, 1], scope, &[4], &options);
+        assert_eq!((found.bins[0].pairs, found.undefined), (pairs, 0));
+    }
+}

@@ -1,0 +1,186 @@
+//! Repeat lengths and grids of counts against naive twins: every earlier vector compared, and a
+//! cache pass for each configuration.
+
+use mercury_reuse::config::{McacheConfig, Scope, SetIndex};
+use mercury_reuse::{Counts, Hitmap, Layout, counts_grid, repeat_histograms, repeat_lengths};
+use proptest::prelude::*;
+use std::time::Instant;
+
+const SCOPES: [Scope; 3] = [Scope::Channel, Scope::Sample, Scope::Batch];
+
+fn scopes() -> impl Strategy<Value = Scope> {
+    prop::sample::select(SCOPES.to_vec())
+}
+
+fn layouts(positions: usize) -> impl Strategy<Value = Layout> {
+    (0usize..4, 0usize..4, 1..positions).prop_map(|(samples, streams, positions)| Layout {
+        samples,
+        streams,
+        positions,
+    })
+}
+
+/// Signatures that share prefixes (low bits) of all lengths: each copies one of few up to a bit of
+/// its own and goes on at random.
+fn signatures(count: usize, seed: u64, few: u64) -> Vec<u64> {
+    let mut state = seed | 1;
+    let mut random = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    };
+    let roots: Vec<u64> = (0..few).map(|_| random()).collect();
+    let mut one = || {
+        let (root, shared) = (roots[(random() % few) as usize], random() % 90);
+        let kept = 1u64.checked_shl(shared as u32).map_or(u64::MAX, |bit| bit - 1);
+        (root & kept) | (random() & !kept)
+    };
+    (0..count).map(|_| one()).collect()
+}
+
+/// Low bits that two signatures share.
+fn common(a: u64, b: u64) -> u8 {
+    (a ^ b).trailing_zeros() as u8
+}
+
+fn naive_lengths(layout: Layout, signatures: &[u64], scope: Scope) -> Vec<u8> {
+    let peers = |a: usize, b: usize| {
+        let (a, b) = (layout.locate(a), layout.locate(b));
+        a.1 == b.1 && (a.0 == b.0 || scope == Scope::Batch)
+    };
+    let of = |vector: usize| {
+        let earlier = (0..vector).filter(|&earlier| peers(earlier, vector));
+        earlier.map(|earlier| common(signatures[earlier], signatures[vector])).max().unwrap_or(0)
+    };
+    (0..layout.vectors()).map(of).collect()
+}
+
+fn one_by_one(
+    layout: Layout,
+    signatures: &[u64],
+    bits: &[u32],
+    caches: &[(u32, u32)],
+    index: SetIndex,
+    scope: Scope,
+) -> Vec<Vec<Counts>> {
+    let mut result = Vec::new();
+    for &bits in bits {
+        let short: Vec<u64> = signatures.iter().map(|signature| signature & (u64::MAX >> (64 - bits))).collect();
+        for &(entries, ways) in caches {
+            let config = McacheConfig { entries, ways, index, ..McacheConfig::default() };
+            result.push(Hitmap::new(layout, &short, &config, scope).counts());
+        }
+    }
+    result
+}
+
+proptest! {
+    #[test]
+    fn repeat_lengths_are_the_most_that_any_earlier_vector_shares(
+        layout in layouts(60), scope in scopes(), seed: u64, few in 1u64..20,
+    ) {
+        let signatures = signatures(layout.vectors(), seed, few);
+        prop_assert_eq!(repeat_lengths(layout, &signatures, scope), naive_lengths(layout, &signatures, scope));
+    }
+
+    #[test]
+    fn histograms_count_what_a_cache_with_room_for_all_hits(
+        layout in layouts(60), scope in scopes(), seed: u64, few in 1u64..20, bits in 1u32..=64,
+    ) {
+        let signatures = signatures(layout.vectors(), seed, few);
+        let histograms = repeat_histograms(layout, &repeat_lengths(layout, &signatures, scope));
+        let counts: Vec<Counts> = histograms.iter().map(|histogram| histogram.counts(bits)).collect();
+        let room = layout.vectors().max(1) as u32;
+        let caches = [(room, room)];
+        prop_assert_eq!(&one_by_one(layout, &signatures, &[bits], &caches, SetIndex::Mixed, scope)[0], &counts);
+        let grid = counts_grid(layout, &signatures, &[bits], &caches, SetIndex::Mixed, scope);
+        prop_assert_eq!(&grid[0], &counts);
+    }
+
+    #[test]
+    fn a_grid_is_a_cache_pass_for_each_configuration(
+        layout in layouts(80), scope in scopes(), seed: u64, few in 1u64..30, mixed: bool,
+        bits in prop::collection::vec(1u32..=64, 0..5),
+        caches in prop::collection::vec((1u32..9, 1u32..6), 0..5),
+    ) {
+        let signatures = signatures(layout.vectors(), seed, few);
+        let caches: Vec<(u32, u32)> = caches.into_iter().map(|(sets, ways)| (sets * ways, ways)).collect();
+        let index = if mixed { SetIndex::Mixed } else { SetIndex::LowBits };
+        let grid = counts_grid(layout, &signatures, &bits, &caches, index, scope);
+        prop_assert_eq!(grid, one_by_one(layout, &signatures, &bits, &caches, index, scope));
+    }
+}
+
+/// Large enough that every step is split over threads, and that sets fill.
+#[test]
+fn large_grids_are_exact_whatever_the_number_of_threads() {
+    let layout = Layout { samples: 5, streams: 3, positions: 4000 };
+    let signatures = signatures(layout.vectors(), 7, 3000);
+    let (bits, caches) = ([8, 64, 20, 44, 45], [(1024, 16), (64, 1), (4096, 16), (768, 8), (1024, 8), (1024, 16)]);
+    for (scope, index) in SCOPES.into_iter().zip([SetIndex::Mixed, SetIndex::LowBits, SetIndex::Mixed]) {
+        let run = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let grid = counts_grid(layout, &signatures, &bits, &caches, index, scope);
+                (grid, repeat_lengths(layout, &signatures, scope))
+            })
+        };
+        let expected = one_by_one(layout, &signatures, &bits, &caches, index, scope);
+        assert_eq!(run(1).0, expected);
+        assert_eq!(run(1), run(3));
+        assert!(expected[0].iter().any(|counts| counts.hit > 0) && expected[1].iter().any(|counts| counts.mnu > 0));
+    }
+}
+
+#[test]
+fn without_vectors_there_is_nothing_to_count() {
+    for (samples, streams, positions) in [(0, 2, 3), (2, 0, 3), (2, 3, 0)] {
+        let layout = Layout { samples, streams, positions };
+        for scope in SCOPES {
+            let grid = counts_grid(layout, &[], &[4], &[(4, 2)], SetIndex::Mixed, scope);
+            assert_eq!(grid, [vec![Counts::default(); layout.runs()]]);
+            assert!(repeat_lengths(layout, &[], scope).is_empty());
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "signatures have 1 to 64 bits")]
+fn a_signature_of_no_bits_is_refused() {
+    let layout = Layout { samples: 1, streams: 1, positions: 1 };
+    counts_grid(layout, &[0], &[0], &[(4, 2)], SetIndex::Mixed, Scope::Batch);
+}
+
+/// Timing, not a check: `cargo test --release -p mercury-reuse --test grid -- --ignored --nocapture`.
+#[test]
+#[ignore = "prints times; takes seconds"]
+fn time_of_a_grid_against_a_pass_for_each_configuration() {
+    let bits = [8, 12, 16, 20, 24, 32, 48, 64];
+    let caches = [(256, 16), (1024, 1), (1024, 4), (1024, 16), (4096, 16), (16384, 16)];
+    for (name, few) in [("many repeats", 100), ("few repeats", 1 << 40)] {
+        for scope in SCOPES {
+            let layout = Layout { samples: 16, streams: 64, positions: 1024 };
+            // Roots differ from run to run where there are many.
+            let signatures = signatures(layout.vectors(), 3, few.min(1 << 20));
+            let start = Instant::now();
+            let grid = counts_grid(layout, &signatures, &bits, &caches, SetIndex::Mixed, scope);
+            let grid_time = start.elapsed();
+            let start = Instant::now();
+            let lengths = repeat_lengths(layout, &signatures, scope);
+            let lengths_time = start.elapsed();
+            let start = Instant::now();
+            let expected = one_by_one(layout, &signatures, &bits, &caches, SetIndex::Mixed, scope);
+            let passes_time = start.elapsed();
+            assert_eq!(grid, expected);
+            let hits = repeat_histograms(layout, &lengths).iter().map(|run| run.counts(20).hit).sum::<u64>();
+            println!(
+                "{name}, {scope:?}: {} vectors, {:.0} % repeat at 20 bits; repeat lengths {lengths_time:.3?}, \
+                 grid {grid_time:.3?}, passes {passes_time:.3?}, ratio {:.1}",
+                layout.vectors(),
+                100.0 * hits as f64 / layout.vectors() as f64,
+                passes_time.as_secs_f64() / grid_time.as_secs_f64(),
+            );
+        }
+    }
+}
