@@ -224,7 +224,7 @@ fn replay_pass(
 /// The timing of one product: by matrix products, or by rows of planes.
 enum Timing<'a> {
     Products { dataflow: &'static dyn Dataflow, array: Array, gemm: Gemm },
-    Rows(RowProduct<'a>),
+    Rows(Box<RowProduct<'a>>),
 }
 
 impl<'a> Timing<'a> {
@@ -237,13 +237,11 @@ impl<'a> Timing<'a> {
         gemm: Gemm,
         batch: u32,
     ) -> Self {
-        match config.dataflow() {
-            Some(dataflow) => Self::Products { dataflow, array: config.timing_array(), gemm },
-            None => {
-                let geometry = &data.layer.geometry;
-                Self::Rows(RowProduct::new(row_array, geometry, pass, product, batch, config.rpq.bits))
-            }
+        if let Some(dataflow) = config.dataflow() {
+            return Self::Products { dataflow, array: config.timing_array(), gemm };
         }
+        let geometry = &data.layer.geometry;
+        Self::Rows(Box::new(RowProduct::new(row_array, geometry, pass, product, batch, config.rpq.bits)))
     }
 
     fn baseline(&self) -> u64 {
