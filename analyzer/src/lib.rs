@@ -10,6 +10,7 @@ pub mod config;
 pub mod error;
 mod export;
 pub mod interval;
+pub mod limits;
 pub mod operand;
 pub mod replay;
 pub mod results;

@@ -4,6 +4,7 @@ use crate::accuracy::{self, SquaredError};
 use crate::config::Config;
 use crate::error::{AnalyzerError, Result};
 use crate::interval;
+use crate::limits::Limits;
 use crate::operand::LayerData;
 use crate::timing::rows::{RowArray, RowProduct};
 use crate::timing::{Array, Dataflow, MercuryCycles, StreamWork, Work};
@@ -43,6 +44,8 @@ pub struct PassResult {
     pub streams: [u64; 2],
     /// Outcomes of the captured vectors.
     pub counts: Counts,
+    /// What bounds reuse on these vectors; the weight gradient's are the forward pass's.
+    pub limits: Option<Limits>,
     /// Multiply-accumulates.
     pub macs: u64,
     /// Those of them that hits make unnecessary (additions of gradients are not counted off).
@@ -176,6 +179,7 @@ fn replay_pass(
         vector_length: 0,
         streams: [0; 2],
         counts: Counts::default(),
+        limits: similarity.filter(|_| pass != Pass::WeightGrad).map(|similarity| Limits::of(data, similarity, config)),
         macs: gemms.iter().map(Gemm::macs).sum(),
         macs_skipped: 0,
         baseline: 0,

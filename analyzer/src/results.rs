@@ -4,6 +4,7 @@ use crate::accuracy::SquaredError;
 use crate::config::Config;
 use crate::error::{AnalyzerError, Result};
 use crate::interval;
+use crate::limits::Limits;
 use crate::replay::PassResult;
 use mercury_trace::geometry::Pass;
 use mercury_trace::manifest::{self, Manifest};
@@ -114,6 +115,9 @@ pub fn layers_frame(results: &[PassResult]) -> Result<DataFrame> {
     let f64s = |name: &str, of: fn(&PassResult) -> Option<f64>| {
         Column::new(name.into(), results.iter().map(of).collect::<Vec<_>>())
     };
+    let limits = |name: &str, of: fn(Limits) -> u64| {
+        Column::new(name.into(), results.iter().map(|r| r.limits.map(of)).collect::<Vec<_>>())
+    };
     let texts =
         |name: &str, of: fn(&PassResult) -> &str| Column::new(name.into(), results.iter().map(of).collect::<Vec<_>>());
     let columns = vec![
@@ -134,6 +138,11 @@ pub fn layers_frame(results: &[PassResult]) -> Result<DataFrame> {
         u64s("mau", |r| r.counts.mau),
         u64s("mnu", |r| r.counts.mnu),
         f64s("hit_rate", |r| (r.counts.vectors() > 0).then(|| r.counts.hit as f64 / r.counts.vectors() as f64)),
+        limits("unlimited_hit", |limits| limits.unlimited),
+        limits("exact_duplicate", |limits| limits.duplicates),
+        limits("zero_vector", |limits| limits.zeros.zero_vectors),
+        limits("operands", |limits| limits.zeros.operands),
+        limits("zero_operands", |limits| limits.zeros.zero_operands),
         u64s("macs", |r| r.macs),
         u64s("macs_skipped", |r| r.macs_skipped),
         u64s("baseline_cycles", |r| r.baseline),

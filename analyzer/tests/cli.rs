@@ -79,6 +79,41 @@ fn replay_prints_a_table_and_the_same_rows_in_other_formats() {
     insta::assert_snapshot!("run_json", fs::read_to_string(place.path("results/run.json")).unwrap());
 }
 
+/// A small MCACHE hits no more than one with room for all, which finds every exact duplicate.
+#[test]
+fn limits_are_limits() {
+    let place = Place::new();
+    let json = place.stdout("replay trace --out results --rpq.bits 6 --mcache.entries 8 --mcache.ways 2 --format json");
+    let rows: Vec<serde_json::Value> = serde_json::from_str(&json).unwrap();
+    let mut fewer = 0;
+    for row in rows.iter().filter(|row| row["pass"] != "weight-grad") {
+        let count = |name: &str| row[name].as_u64().unwrap();
+        assert!(count("exact_duplicate") <= count("unlimited_hit"), "{row}");
+        assert!(count("hit") <= count("unlimited_hit") && count("unlimited_hit") < count("vectors"), "{row}");
+        assert!(count("zero_vector") <= count("vectors") && count("zero_operands") <= count("operands"), "{row}");
+        fewer += u64::from(count("hit") < count("unlimited_hit"));
+    }
+    assert!(fewer > 0, "eight entries are too few");
+    assert!(rows.iter().any(|row| row["pass"] == "weight-grad" && row["unlimited_hit"].is_null()));
+}
+
+/// Sets that run ahead are never later than those that wait for each other; more cache never less.
+#[test]
+fn row_stationary_schedules_are_replayed() {
+    let place = Place::new();
+    let cycles = |out: &str, flags: &str| -> u64 {
+        let json = place.stdout(&format!("replay trace --out {out} --rpq.bits 6 --format json {flags}"));
+        let rows: Vec<serde_json::Value> = serde_json::from_str(&json).unwrap();
+        rows.iter().map(|row| row["mercury_cycles"].as_u64().unwrap()).sum()
+    };
+    let synchronous = cycles("a", "--array.schedule synchronous");
+    assert_eq!(cycles("b", "--mcache.versions 1"), synchronous);
+    assert!(cycles("c", "--mcache.versions 8") <= synchronous);
+    assert!(cycles("d", "--array.network_bound true") >= cycles("e", ""));
+    assert!(cycles("f", "--array.hit_cycles 3 --array.schedule synchronous") > synchronous);
+    insta::assert_snapshot!(place.error("replay trace --out g --rpq.granularity patch"));
+}
+
 #[test]
 fn output_stationary_arrays_replay_whole_patches() {
     let place = Place::new();

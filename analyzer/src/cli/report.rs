@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::export::Align::{Left, Right};
 use crate::export::text_table;
+use crate::limits::Limits;
 use crate::replay::PassResult;
 use crate::results::{forward_error, step_interval};
 use mercury_reuse::Counts;
@@ -67,6 +68,27 @@ fn speed_up([baseline, mercury]: [u64; 2]) -> String {
     format!("{:.2}x", baseline as f64 / mercury as f64)
 }
 
+/// What the forward pass could have hit at best.
+fn bounds(results: &[PassResult]) -> String {
+    let forward = results.iter().filter(|result| result.pass == Pass::Forward);
+    let (mut counts, mut limits) = (Counts::default(), Limits::default());
+    for (result, found) in forward.filter_map(|result| Some((result, result.limits?))) {
+        counts += result.counts;
+        limits += found;
+    }
+    let share = |count: u64, of: u64| 100.0 * count as f64 / of.max(1) as f64;
+    let vectors = |count| share(count, counts.vectors());
+    format!(
+        "\nof these vectors {:.1} % hit; {:.1} % would in an MCACHE with room for all, {:.1} % equal an earlier one exactly,\n\
+         {:.1} % are all zero; {:.1} % of their elements are zero\n",
+        vectors(counts.hit),
+        vectors(limits.unlimited),
+        vectors(limits.duplicates),
+        vectors(limits.zeros.zero_vectors),
+        share(limits.zeros.zero_operands, limits.zeros.operands),
+    )
+}
+
 /// The table, the totals, and where the results are.
 pub fn text(trace: &Trace, config: &Config, results: &[PassResult], out: &Path) -> String {
     let manifest = trace.manifest();
@@ -107,6 +129,7 @@ pub fn text(trace: &Trace, config: &Config, results: &[PassResult], out: &Path) 
     rows.push(Total::of(results).row("model"));
     text += &text_table(&columns, rows);
 
+    text += &bounds(results);
     text += "\nmodel speed-up by training step, with the 95 % interval over captured samples:\n";
     for (step, results) in &steps {
         let cycles = Total::of(results.iter().copied()).all_cycles();
