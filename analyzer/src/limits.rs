@@ -28,7 +28,9 @@ impl Limits {
             // Signatures of these bits repeat where all of their bits do.
             limits.unlimited += histograms.iter().map(|histogram| histogram.counts(config.rpq.bits).hit).sum::<u64>();
             limits.duplicates += exact_duplicates(view, scope).into_iter().sum::<u64>();
-            zeros(view).into_iter().for_each(|run| limits.zeros += run);
+            for run in zeros(view) {
+                limits.zeros += run;
+            }
         }
         limits
     }

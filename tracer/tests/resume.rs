@@ -202,3 +202,49 @@ fn a_trace_grows_no_further_than_it_may() {
     let kinds: Vec<_> = trace.manifest().captured[0].tensors.iter().map(|file| file.kind.name()).collect();
     assert_eq!(kinds, ["weight", "input", "weight", "input"]);
 }
+
+/// Twelve small images in two classes.
+fn photos(dir: &Path) {
+    for index in 0..12u8 {
+        let class = dir.join(["cat", "dog"][usize::from(index) % 2]);
+        fs::create_dir_all(&class).unwrap();
+        let image = image::RgbImage::from_fn(40, 36, |x, y| image::Rgb([x as u8 * 6, y as u8 * 7, index * 20]));
+        image.save(class.join(format!("{index}.png"))).unwrap();
+    }
+}
+
+#[test]
+fn a_run_is_resumed_alone_and_on_its_own_data() {
+    let dir = tempfile::tempdir().unwrap();
+    let [images, out] = ["images", "trace"].map(|name| dir.path().join(name));
+    photos(&images);
+    let run = |more: &[&str]| {
+        let mut command = tracer(dir.path(), &out);
+        command.args(["--model", "squeezenet1_0", "--dataset", "images", "--input-size", "32", "--train-dir"]);
+        command.arg(&images).args(["--steps", "100000", "--batch-size", "2", "--checkpoint-every", "2"]);
+        command.args(["--capture", "steps=0", "--samples", "1", "--filters", "2"]).args(more);
+        command
+    };
+    let refusal = |more: &[&str]| {
+        let output = run(more).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        stderr
+    };
+    assert!(refusal(&["--save", "/nonesuch/weights"]).contains("--save: /nonesuch/weights: its folder does not exist"));
+    assert!(!out.exists());
+
+    let mut child = run(&[]).spawn().unwrap();
+    while !out.join("checkpoint.safetensors").exists() {
+        assert!(child.try_wait().unwrap().is_none(), "the run ended by itself");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let stderr = refusal(&["--resume"]);
+    assert!(stderr.contains("another run is writing here"), "{stderr}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+
+    fs::remove_file(images.join("cat/0.png")).unwrap();
+    let stderr = refusal(&["--resume"]);
+    assert!(stderr.contains("the data set is not what it was"), "{stderr}");
+}
