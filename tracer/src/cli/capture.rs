@@ -1,6 +1,7 @@
 //! `capture`: train and write a trace.
 
 use super::arguments::{CaptureFlags, DataFlags, ModelFlags, OnError, OptimizerName, TrainingFlags};
+use super::device;
 use super::terminal::Terminal;
 use crate::checkpoint::{self, Checkpoint};
 use crate::datasets::{Dataset, DatasetSpec, Task};
@@ -24,7 +25,6 @@ use mercury_trace::{Trace, TraceError, TraceWriter};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use tch::{Cuda, Device};
 
 /// Train a model and capture what its layers compute on.
 ///
@@ -67,7 +67,7 @@ impl Capture {
         self.training.check()?;
         self.kept.check()?;
         let (model, dataset) = (ModelSpec::find(&self.model.model)?, DatasetSpec::find(&self.data.dataset)?);
-        let device = parse_device(&self.training.device)?;
+        let device = device::parse(&self.training.device)?;
         if self.resume {
             self.check_same_run()?;
         } else {
@@ -372,28 +372,6 @@ fn check_same_data(out: &Path, ours: &Manifest, found: &Manifest) -> Result<(), 
 
 /// The one setting that is not a flag: sums of floats depend on how they are divided.
 const THREADS: &str = "threads";
-
-fn parse_device(name: &str) -> Result<Device, TracerError> {
-    let bad = |reason: String| TracerError::Flag { flag: "--device", reason };
-    let index = match name {
-        "cpu" => return Ok(Device::Cpu),
-        "cuda" => 0,
-        _ => name
-            .strip_prefix("cuda:")
-            .and_then(|index| index.parse::<usize>().ok())
-            .ok_or_else(|| bad(format!("{name:?} is not one of cpu, cuda, cuda:N")))?,
-    };
-    if !Cuda::is_available() {
-        return Err(bad(format!(
-            "{name} was asked for, but this libtorch sees no CUDA device; use cpu, or set LIBTORCH to a CUDA build and build again"
-        )));
-    }
-    let count = Cuda::device_count();
-    if index as i64 >= count {
-        return Err(bad(format!("{name} was asked for, but there are {count} CUDA devices, numbered from 0")));
-    }
-    Ok(Device::Cuda(index))
-}
 
 /// The figure that the manifest has.
 fn accuracy(evaluations: &[Evaluation]) -> Option<f64> {

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod capture;
+mod device;
 mod lists;
 mod terminal;
 

@@ -1,0 +1,27 @@
+//! `--device`.
+
+use crate::error::TracerError;
+use tch::{Cuda, Device};
+
+/// The device of a name, which must be there.
+pub fn parse(name: &str) -> Result<Device, TracerError> {
+    let bad = |reason: String| TracerError::Flag { flag: "--device", reason };
+    let index = match name {
+        "cpu" => return Ok(Device::Cpu),
+        "cuda" => 0,
+        _ => name
+            .strip_prefix("cuda:")
+            .and_then(|index| index.parse::<usize>().ok())
+            .ok_or_else(|| bad(format!("{name:?} is not one of cpu, cuda, cuda:N")))?,
+    };
+    if !Cuda::is_available() {
+        return Err(bad(format!(
+            "{name} was asked for, but this libtorch sees no CUDA device; use cpu, or set LIBTORCH to a CUDA build and build again"
+        )));
+    }
+    let count = Cuda::device_count();
+    if index as i64 >= count {
+        return Err(bad(format!("{name} was asked for, but there are {count} CUDA devices, numbered from 0")));
+    }
+    Ok(Device::Cuda(index))
+}
