@@ -1,13 +1,15 @@
-//! What bounds reuse, counted on the same vectors and scopes as MERCURY's hits.
+//! What bounds reuse, counted on the same vectors and scopes as MERCURY's hits, and whether signatures
+//! agree as often as angles predict.
 
 use crate::config::Config;
 use crate::operand::LayerData;
 use crate::replay::Similarity;
+use mercury_reuse::analytic::{CollisionOptions, collisions};
 use mercury_reuse::bounds::{Zeros, exact_duplicates, zeros};
 use mercury_reuse::{repeat_histograms, repeat_lengths};
 
 /// How many of a pass's vectors any scheme of a kind could spare.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Limits {
     /// Vectors that an MCACHE with room for all would hit at this signature length.
     pub unlimited: u64,
@@ -15,7 +17,16 @@ pub struct Limits {
     pub duplicates: u64,
     /// Vectors of zeros only, and zero elements.
     pub zeros: Zeros,
+    /// Pairs of vectors of one stream and scope, drawn by the projection's seed.
+    pub pairs: u64,
+    /// Of these, how many share a signature.
+    pub collisions: u64,
+    /// How many are expected to: the sum of (1 - angle / pi)^bits.
+    pub predicted: f64,
 }
+
+/// Pairs drawn for each product of a pass.
+const PAIRS: usize = 1 << 12;
 
 impl Limits {
     /// Counts them on the vectors of a pass.
@@ -31,6 +42,12 @@ impl Limits {
             for run in zeros(view) {
                 limits.zeros += run;
             }
+            let options = CollisionOptions { pairs: PAIRS, bins: 1, seed: config.rpq.seed };
+            for bin in collisions(view, signatures, scope, &[config.rpq.bits], &options).bins {
+                limits.pairs += bin.pairs;
+                limits.collisions += bin.measured[0];
+                limits.predicted += bin.predicted[0];
+            }
         }
         limits
     }
@@ -41,5 +58,8 @@ impl std::ops::AddAssign for Limits {
         self.unlimited += other.unlimited;
         self.duplicates += other.duplicates;
         self.zeros += other.zeros;
+        self.pairs += other.pairs;
+        self.collisions += other.collisions;
+        self.predicted += other.predicted;
     }
 }

@@ -90,6 +90,8 @@ fn limits_are_limits() {
         let count = |name: &str| row[name].as_u64().unwrap();
         assert!(count("exact_duplicate") <= count("unlimited_hit"), "{row}");
         assert!(count("hit") <= count("unlimited_hit") && count("unlimited_hit") < count("vectors"), "{row}");
+        let (pairs, predicted) = (count("pairs_sampled"), row["pairs_predicted"].as_f64().unwrap());
+        assert!(count("pairs_colliding") <= pairs && (0.0..=pairs as f64).contains(&predicted), "{row}");
         assert!(count("zero_vector") <= count("vectors") && count("zero_operands") <= count("operands"), "{row}");
         fewer += u64::from(count("hit") < count("unlimited_hit"));
     }

@@ -80,12 +80,16 @@ fn bounds(results: &[PassResult]) -> String {
     let vectors = |count| share(count, counts.vectors());
     format!(
         "\nof these vectors {:.1} % hit; {:.1} % would in an MCACHE with room for all, {:.1} % equal an earlier one exactly,\n\
-         {:.1} % are all zero; {:.1} % of their elements are zero\n",
+         {:.1} % are all zero; {:.1} % of their elements are zero; of {} sampled pairs {:.2} % share a signature, where\n\
+         their angles predict {:.2} %\n",
         vectors(counts.hit),
         vectors(limits.unlimited),
         vectors(limits.duplicates),
         vectors(limits.zeros.zero_vectors),
         share(limits.zeros.zero_operands, limits.zeros.operands),
+        limits.pairs,
+        share(limits.collisions, limits.pairs),
+        100.0 * limits.predicted / limits.pairs.max(1) as f64,
     )
 }
 
