@@ -123,13 +123,8 @@ mod tests {
     use super::*;
     use mercury_trace::geometry::Conv2d;
 
-    fn everything() -> Limits {
-        Limits { passes: Pass::ALL.to_vec(), ..Limits::default() }
-    }
-
-    #[test]
-    fn kept_filters_of_groups_meet_kept_channels() {
-        let conv = Conv2d {
+    fn conv(groups: u32) -> Conv2d {
+        Conv2d {
             in_channels: 64,
             out_channels: 128,
             input: [8, 8],
@@ -137,8 +132,17 @@ mod tests {
             stride: [1; 2],
             padding: [1; 2],
             dilation: [1; 2],
-            groups: 64,
-        };
+            groups,
+        }
+    }
+
+    fn everything() -> Limits {
+        Limits { passes: Pass::ALL.to_vec(), ..Limits::default() }
+    }
+
+    #[test]
+    fn kept_filters_of_groups_meet_kept_channels() {
+        let conv = conv(64);
         let layers = [Layer { name: "depthwise".into(), geometry: Geometry::Conv2d(conv), input_grad: true }];
         let sampling = choose(7, &Limits { channels: Some(4), filters: Some(8), ..everything() }, &layers);
         let groups: Vec<u32> = sampling.filters["depthwise"].iter().map(|filter| filter / 2).collect();
@@ -149,16 +153,7 @@ mod tests {
 
     #[test]
     fn kept_filters_are_among_the_kept_gradient_channels() {
-        let conv = Conv2d {
-            in_channels: 64,
-            out_channels: 128,
-            input: [8, 8],
-            kernel: [3, 3],
-            stride: [1; 2],
-            padding: [1; 2],
-            dilation: [1; 2],
-            groups: 1,
-        };
+        let conv = conv(1);
         let layers = [Layer { name: "conv".into(), geometry: Geometry::Conv2d(conv), input_grad: true }];
         let limits = Limits { channels: Some(16), filters: Some(20), ..everything() };
         let sampling = choose(7, &limits, &layers);

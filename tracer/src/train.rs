@@ -120,13 +120,14 @@ impl Run<'_> {
         let batches = steps().map(move |(epoch, batch)| (batch, Some(Augment { seed, epoch })));
         let mut loader = Loader::start(self.dataset.train.clone(), batches);
         let mut capturing = true;
-        let mut captured_bytes = self.capture.policy.count(start, self.steps_per_epoch()) * self.capture.step_bytes;
+        let before = self.capture.policy.count(start, self.steps_per_epoch());
+        let mut captured_bytes = before.saturating_mul(self.capture.step_bytes);
         for (step, (epoch, indices)) in (start..settings.steps).zip(steps()) {
             // What a step waits for its data is part of its time.
             let began = Instant::now();
             let batch = loader.next().expect("a batch for each step")?.to_device(self.device);
             let captured = capturing && self.captures(step, captured_bytes, &mut capturing, observer);
-            captured_bytes += if captured { self.capture.step_bytes } else { 0 };
+            captured_bytes = captured_bytes.saturating_add(if captured { self.capture.step_bytes } else { 0 });
             let mut row = self.step(step, &batch, &indices, optimizer, captured.then_some(sink))?;
             row.epoch = epoch;
             row.seconds = began.elapsed().as_secs_f64();
@@ -232,7 +233,8 @@ impl Run<'_> {
         if !self.capture.policy.captures(step, self.steps_per_epoch()) {
             return false;
         }
-        if let Some(most) = self.capture.max_bytes.filter(|&most| bytes + self.capture.step_bytes > most) {
+        if let Some(most) = self.capture.max_bytes.filter(|&most| bytes.saturating_add(self.capture.step_bytes) > most)
+        {
             *capturing = false;
             observer.notice(&format!(
                 "--max-bytes: with another step the trace might exceed {:.1} MB; training goes on, but nothing more is captured from step {step} on",

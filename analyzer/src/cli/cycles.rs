@@ -36,7 +36,7 @@ impl Cycles {
     pub fn run(self) -> Result<()> {
         let (rows, columns) = parse_array(&self.array)?;
         let array = Array { rows, columns, accumulate_lanes: columns, read_ports: 1 };
-        let dataflow = timing::dataflow(self.dataflow).expect("a topology has matrix products, and so is the flag");
+        let dataflow = timing::dataflow(self.dataflow).expect("the flag offers no row-stationary one");
         let layers = topology::read(&self.topology)?;
         let cycles: Vec<u64> = layers.iter().map(|layer| dataflow.product(&array, layer.gemm)).collect();
         let utilization: Vec<f64> = layers

@@ -128,7 +128,12 @@ impl Capture {
         let evaluations = terminal.validate(&evaluator, steps)?;
         let accuracy = accuracy(&evaluations);
         sink.evaluated(evaluations.clone());
-        let manifest = match sink.finish(accuracy) {
+        let finished = sink.finish(accuracy);
+        // Whatever became of the trace: the weights are there.
+        if let Some(path) = &self.model.save {
+            checkpoint::save_weights(&weights, path)?;
+        }
+        let manifest = match finished {
             Err(error) if run.capture.go_on => {
                 eprintln!("{error}; the run ends, but the trace says that it is not complete");
                 return Ok(());
@@ -137,9 +142,6 @@ impl Capture {
         };
         // There is nothing left to go on with.
         let _ = std::fs::remove_file(self.checkpoint_path());
-        if let Some(path) = &self.model.save {
-            checkpoint::save_weights(&weights, path)?;
-        }
         terminal.report(&self.out, &manifest, &evaluations)
     }
 
@@ -243,6 +245,7 @@ impl Capture {
     ) -> Result<u64, TracerError> {
         let dataset = &manifest.dataset;
         let notes = ["left out", "truncated"].iter().filter_map(|name| Some((name, dataset.description.get(*name)?)));
+        let notes = notes.filter(|(_, note)| !note.starts_with("0 "));
         let notes: String = notes.map(|(name, note)| format!("; {name}: {note}")).collect();
         eprintln!("{}: {} training samples{notes}", dataset.name, dataset.train_samples);
         let layers: Vec<&Layer> = layers.iter().filter(|layer| wanted.contains(&layer.name)).collect();
