@@ -52,38 +52,125 @@ impl FromStr for Granularity {
     }
 }
 
-impl Serialize for Granularity {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+/// Reads and writes a type as the text of its `FromStr` and `Display`.
+macro_rules! serde_as_text {
+    ($type:ty) => {
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+            }
+        }
+    };
+}
+
+serde_as_text!(Granularity);
+serde_as_text!(Variant);
+
+/// What a signature says of a vector, and so what a HIT reuses. `sign` is the scheme's own form, the
+/// others are ours to compare with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Variant {
+    /// The signs of the projection.
+    Sign,
+    /// The signs; a HIT multiplies the reused result by |x| / |representative|.
+    SignRescale,
+    /// The signs and, in so many low bits before them, the exponent of |x|.
+    SignMagnitude(u32),
+    /// The signs of the projection of x less its mean; the mean's share of a result is added exactly.
+    Centred,
+}
+
+/// Most bits of a magnitude: all of an f32's exponent.
+pub const MAX_MAGNITUDE_BITS: u32 = 8;
+
+impl Variant {
+    /// Bits that hold the magnitude.
+    pub fn magnitude_bits(self) -> u32 {
+        if let Variant::SignMagnitude(bits) = self { bits } else { 0 }
     }
 }
 
-impl<'de> Deserialize<'de> for Granularity {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+impl fmt::Display for Variant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Variant::Sign => f.write_str("sign"),
+            Variant::SignRescale => f.write_str("sign+rescale"),
+            Variant::SignMagnitude(bits) => write!(f, "sign+magnitude({bits})"),
+            Variant::Centred => f.write_str("centred"),
+        }
     }
+}
+
+impl FromStr for Variant {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bits = text.strip_prefix("sign+magnitude(").and_then(|rest| rest.strip_suffix(')'));
+        match (text, bits.map(str::parse)) {
+            ("sign", _) => Ok(Variant::Sign),
+            ("sign+rescale", _) => Ok(Variant::SignRescale),
+            ("centred", _) => Ok(Variant::Centred),
+            (_, Some(Ok(bits))) if (1..=MAX_MAGNITUDE_BITS).contains(&bits) => Ok(Variant::SignMagnitude(bits)),
+            _ => Err(format!(
+                "{text:?} is not one of sign, sign+rescale, sign+magnitude(m) with m of 1 to {MAX_MAGNITUDE_BITS}, centred"
+            )),
+        }
+    }
+}
+
+/// How the entries of the projection matrix are drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Matrix {
+    /// N(0, 1).
+    Gaussian,
+    /// -1, 0 and +1 with chances 1/6, 2/3 and 1/6 (Achlioptas 2003): additions alone.
+    Sparse,
 }
 
 /// Random projection with quantisation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rpq {
-    /// Signature length, 1 to 64 bits.
+    /// Signature length, 1 to 64 bits; those of a magnitude come on top.
     pub bits: u32,
     /// Seed of the projection matrix.
     pub seed: u64,
     /// How vectors are cut.
     pub granularity: Granularity,
+    /// What the signature says.
+    pub variant: Variant,
+    /// Entries of the projection matrix.
+    pub projection: Matrix,
+}
+
+impl Rpq {
+    /// Bits of a whole signature.
+    pub fn signature_bits(&self) -> u32 {
+        self.bits + self.variant.magnitude_bits()
+    }
 }
 
 impl Default for Rpq {
     fn default() -> Self {
-        Self { bits: 20, seed: 1, granularity: Granularity::ChannelPatch }
+        Self {
+            bits: 20,
+            seed: 1,
+            granularity: Granularity::ChannelPatch,
+            variant: Variant::Sign,
+            projection: Matrix::Gaussian,
+        }
     }
 }
 
 /// How a signature chooses its set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SetIndex {
     /// The signature's bits are mixed first, so that alike signatures spread over the sets.
@@ -113,7 +200,7 @@ fn mix(mut key: u64) -> u64 {
 }
 
 /// Over which stream of vectors MCACHE lives before it is flushed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scope {
     /// One sample and one set of weights: a channel, or a sub-vector's place in the row.
@@ -124,16 +211,42 @@ pub enum Scope {
     Batch,
 }
 
+/// What becomes of a full set that a signature misses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Replacement {
+    /// Nothing: the signature is not inserted (MNU).
+    None,
+    /// The entry that was found or inserted longest ago makes way.
+    Lru,
+    /// The entry that was inserted longest ago makes way.
+    Fifo,
+}
+
+/// What stands for the vectors that share an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Representative {
+    /// The vector that inserted it.
+    First,
+    /// Their mean, as in TREC and Deep Reuse; it takes a pass over the vectors before the products.
+    Centroid,
+}
+
 /// The signature cache.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct McacheConfig {
-    /// Entries in all.
+    /// Entries in all; 0: as many as it takes, in one set.
     pub entries: u32,
     /// Entries of a set; `entries` is a multiple.
     pub ways: u32,
     /// How a signature chooses its set.
     pub index: SetIndex,
+    /// What becomes of a full set that a signature misses.
+    pub replacement: Replacement,
+    /// What stands for the vectors that share an entry.
+    pub representative: Representative,
     /// Scope in convolutions.
     pub scope: Scope,
     /// Scope in fully connected layers, where a sample may be a single row. An attention product's
@@ -154,6 +267,8 @@ impl Default for McacheConfig {
             entries: 1024,
             ways: 16,
             index: SetIndex::Mixed,
+            replacement: Replacement::None,
+            representative: Representative::First,
             scope: Scope::Channel,
             scope_linear: Scope::Batch,
             read_ports: 1,
@@ -177,15 +292,25 @@ impl Scheme {
     /// Checks every value; the error names the key.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let fail = |key, reason| Err(ConfigError { key, reason });
-        let Rpq { bits, .. } = self.rpq;
+        let bits = self.rpq.bits;
         let McacheConfig { entries, ways, read_ports, versions, banks, .. } = self.mcache;
         if !(1..=MAX_BITS).contains(&bits) {
             return fail("rpq.bits", format!("is {bits}, but a signature has 1 to {MAX_BITS} bits"));
         }
-        if !(1..=1 << 20).contains(&entries) {
-            return fail("mcache.entries", format!("is {entries}, but must be between 1 and {}", 1 << 20));
+        if self.rpq.signature_bits() > MAX_BITS {
+            let reason = format!(
+                "is {}, but with {bits} bits of rpq.bits a signature has more than {MAX_BITS}",
+                self.rpq.variant
+            );
+            return fail("rpq.variant", reason);
         }
-        if !(1..=entries).contains(&ways) {
+        if entries > 1 << 20 {
+            return fail(
+                "mcache.entries",
+                format!("is {entries}, but must be between 1 and {}, or 0: unlimited", 1 << 20),
+            );
+        }
+        if ways == 0 || (entries > 0 && ways > entries) {
             return fail("mcache.ways", format!("is {ways}, but must be between 1 and mcache.entries ({entries})"));
         }
         if entries % ways != 0 {
@@ -211,9 +336,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn granularities_read_back_as_they_print() {
+    fn names_read_back_as_they_print() {
         for granularity in [Granularity::ChannelPatch, Granularity::Patch, Granularity::SubVector(16)] {
             assert_eq!(granularity.to_string().parse(), Ok(granularity));
+        }
+        for variant in [Variant::Sign, Variant::SignRescale, Variant::SignMagnitude(3), Variant::Centred] {
+            assert_eq!(variant.to_string().parse(), Ok(variant));
+        }
+        for wrong in ["", "Sign", "sign+magnitude", "sign+magnitude(0)", "sign+magnitude(9)", "centered"] {
+            assert!(wrong.parse::<Variant>().is_err(), "{wrong}");
         }
         for wrong in ["", "sub-vector", "sub-vector(0)", "sub-vector(-1)", "sub-vector(4", "Patch"] {
             assert!(wrong.parse::<Granularity>().is_err(), "{wrong}");
@@ -230,7 +361,9 @@ mod tests {
         assert_eq!(key(|_| ()), Ok(()));
         assert_eq!(key(|s| s.rpq.bits = 0), Err("rpq.bits"));
         assert_eq!(key(|s| s.rpq.bits = 65), Err("rpq.bits"));
-        assert_eq!(key(|s| s.mcache.entries = 0), Err("mcache.entries"));
+        assert_eq!(key(|s| (s.rpq.bits, s.rpq.variant) = (60, Variant::SignMagnitude(4))), Ok(()));
+        assert_eq!(key(|s| (s.rpq.bits, s.rpq.variant) = (60, Variant::SignMagnitude(5))), Err("rpq.variant"));
+        assert_eq!(key(|s| s.mcache.entries = 0), Ok(()));
         assert_eq!(key(|s| s.mcache.entries = 1000), Err("mcache.entries"));
         assert_eq!(key(|s| s.mcache.ways = 0), Err("mcache.ways"));
         assert_eq!(key(|s| s.mcache.ways = 2048), Err("mcache.ways"));

@@ -2,43 +2,18 @@
 
 mod common;
 
-use common::{KINDS, keys, manifest, small, step};
+use common::{KINDS, keys, step, value};
 use half::f16;
 use mercury_trace::geometry::{Attention, Conv2d, Geometry, Linear, MAX_DIMENSION, MAX_MACS};
 use mercury_trace::layers::{self, Layer};
 use mercury_trace::manifest::{CapturedStep, Dataset, Manifest, Model, SCHEMA_VERSION, Sampling, Training};
 use mercury_trace::steps::{self, Step};
-use mercury_trace::tensor::{Dtype, ROW_GROUP_BYTES, TensorKind, TensorShape};
+use mercury_trace::tensor::{Dtype, TensorKind, TensorShape};
 use mercury_trace::{Trace, TraceWriter};
-use parquet::basic::{Compression, Encoding};
-use parquet::file::reader::FileReader;
-use parquet::file::serialized_reader::SerializedFileReader;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::subsequence;
 use std::collections::BTreeMap;
-use std::fs::File;
-
-/// A finite number for each seed and index: any bits, and often one of the awkward kinds.
-fn value(seed: u64, index: u64) -> f32 {
-    const AWKWARD: [u32; 8] = [
-        0x0000_0000, // 0
-        0x8000_0000, // -0
-        0x0000_0001, // the smallest denormal
-        0x807f_ffff, // the largest denormal, negative
-        0x0080_0000, // the smallest normal
-        0x7f7f_ffff, // the largest
-        0xff7f_ffff, // the largest, negative
-        0x3f80_0001, // just above 1
-    ];
-    // SplitMix64.
-    let mut bits = seed.wrapping_add(index.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    bits ^= bits >> 31;
-    let value = f32::from_bits((bits >> 32) as u32);
-    if !bits.is_multiple_of(3) && value.is_finite() { value } else { f32::from_bits(AWKWARD[(bits >> 8) as usize % 8]) }
-}
 
 fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
@@ -342,74 +317,4 @@ fn steps_are_replaced_whole() {
         assert_eq!(steps::read(dir.path()).unwrap(), written);
     }
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
-}
-
-#[test]
-fn a_file_says_what_it_holds() {
-    let dir = small();
-    let trace = Trace::open(dir.path()).unwrap();
-    let captured = &trace.manifest().captured[1];
-    let path = trace.path(captured, common::CONV, TensorKind::GradOutput);
-    assert_eq!(path, dir.path().join("tensors/step=000005/layer=features.0/grad_output.parquet"));
-    let file = SerializedFileReader::new(File::open(path).unwrap()).unwrap();
-    let metadata = file.metadata().file_metadata();
-    let pairs = metadata.key_value_metadata().unwrap().iter().map(|pair| (pair.key.as_str(), pair.value.as_deref()));
-    let mercury: BTreeMap<&str, Option<&str>> = pairs.filter(|(key, _)| key.starts_with("mercury.")).collect();
-    let expected = [
-        ("mercury.kind", Some("grad_output")),
-        ("mercury.layer", Some("features.0")),
-        ("mercury.op", Some("conv2d")),
-        ("mercury.schema_version", Some("1")),
-        ("mercury.step", Some("5")),
-    ];
-    assert_eq!(mercury, BTreeMap::from(expected));
-    let values = file.metadata().row_group(0).column(2);
-    assert_eq!(values.column_path().string(), "values.list.element");
-    assert!(values.encodings().any(|encoding| encoding == Encoding::BYTE_STREAM_SPLIT));
-    assert!(values.dictionary_page_offset().is_none());
-    assert!(matches!(values.compression(), Compression::ZSTD(_)));
-}
-
-/// Wide rows, as of VGG's first fully connected layer: Parquet caps row groups by rows, and a
-/// million such rows would be 100 GB in one.
-#[test]
-fn large_tensors_are_cut_into_row_groups_and_batches() {
-    const WIDTH: usize = 25_088;
-    const ROWS: usize = 1_500;
-    let geometry = Geometry::Linear(Linear { rows: 1, in_features: WIDTH as u32, out_features: 1 });
-    let layers = vec![Layer { name: "classifier.0".into(), geometry, input_grad: true }];
-    let samples: Vec<u32> = (0..ROWS as u32).collect();
-    // Row `i` is the `WIDTH` values from the `i`th on.
-    let values: Vec<f32> = (0..(WIDTH + ROWS) as u64).map(|index| value(3, index)).collect();
-    let row = |i: usize| &values[i..i + WIDTH];
-
-    let dir = tempfile::tempdir().unwrap();
-    let mut writer = TraceWriter::create(dir.path(), manifest(ROWS as u32, Sampling::default()), &layers).unwrap();
-    let rows = samples.iter().map(|&sample| ([sample, 0], row(sample as usize)));
-    let tensors = vec![writer.files().write(0, "classifier.0", TensorKind::Input, rows).unwrap()];
-    let dataset_indices = vec![0; ROWS];
-    writer.commit(CapturedStep { step: 0, samples, dataset_indices, tensors }, &[step(0)]).unwrap();
-
-    let trace = Trace::open(dir.path()).unwrap();
-    let captured = &trace.manifest().captured[0];
-    let layer = &trace.layers()[0];
-    let path = trace.path(captured, &layer.name, TensorKind::Input);
-    let file = SerializedFileReader::new(File::open(path).unwrap()).unwrap();
-    let groups: Vec<usize> = file.metadata().row_groups().iter().map(|group| group.num_rows() as usize).collect();
-    assert_eq!(groups, [ROW_GROUP_BYTES / (4 * WIDTH), ROWS - ROW_GROUP_BYTES / (4 * WIDTH)]);
-    assert!(groups.iter().all(|rows| rows * WIDTH * 4 <= ROW_GROUP_BYTES));
-
-    let (mut parts, mut seen) = (0, 0);
-    for part in trace.reader(captured, layer, TensorKind::Input).unwrap() {
-        let part = part.unwrap();
-        parts += 1;
-        assert!(size_of_val(part.values.as_slice()) <= 4 << 20, "streamed in small parts");
-        for index in 0..part.rows() {
-            assert_eq!([part.keys[0][index], part.keys[1][index]], [seen as u32, 0]);
-            assert!(part.row(index).iter().zip(row(seen)).all(|(a, b)| a.to_bits() == b.to_bits()), "row {seen}");
-            seen += 1;
-        }
-    }
-    assert_eq!(seen, ROWS);
-    assert!(parts > 30, "{parts} parts");
 }

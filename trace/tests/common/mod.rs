@@ -93,6 +93,27 @@ pub fn step(step: u64) -> Step {
     Step { step, epoch: step / 4, loss, accuracy: 1.0 - loss / 2.5, learning_rate: 0.05, seconds: 0.01, captured }
 }
 
+/// A finite number for each seed and index: any bits, and often one of the awkward kinds.
+pub fn value(seed: u64, index: u64) -> f32 {
+    const AWKWARD: [u32; 8] = [
+        0x0000_0000, // 0
+        0x8000_0000, // -0
+        0x0000_0001, // the smallest denormal
+        0x807f_ffff, // the largest denormal, negative
+        0x0080_0000, // the smallest normal
+        0x7f7f_ffff, // the largest
+        0xff7f_ffff, // the largest, negative
+        0x3f80_0001, // just above 1
+    ];
+    // SplitMix64.
+    let mut bits = seed.wrapping_add(index.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^= bits >> 31;
+    let value = f32::from_bits((bits >> 32) as u32);
+    if !bits.is_multiple_of(3) && value.is_finite() { value } else { f32::from_bits(AWKWARD[(bits >> 8) as usize % 8]) }
+}
+
 /// The keys of every row that a tensor has, written down apart from the crate's own account of them.
 pub fn keys(layer: &Layer, kind: TensorKind, samples: &[u32], sampling: &Sampling) -> Vec<Vec<u32>> {
     let kept = |map: &BTreeMap<String, Vec<u32>>, all: u32| {
