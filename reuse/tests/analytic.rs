@@ -25,7 +25,7 @@ fn rows(count: usize, length: usize) -> Vec<f32> {
 }
 
 fn rpq(seed: u64) -> Rpq {
-    Rpq { bits: 64, seed, granularity: Granularity::Patch }
+    Rpq { bits: 64, seed, granularity: Granularity::Patch, ..Rpq::default() }
 }
 
 /// Over many matrices the mean of what is measured is what is predicted, in every bin and at every

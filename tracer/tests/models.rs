@@ -1,6 +1,6 @@
 //! Every model is torchvision's, timm's or torch.nn's: parameters, layers, outputs, gradients.
 //!
-//! Reference values and the formulas that both sides share: `reference/models.py`. In double
+//! Reference values and the formulas that both sides share: `reference/models.py` and `formulas.py`. In double
 //! precision, as single precision leaves the gradients of deep models to chance (see there).
 
 use mercury_trace::geometry::Geometry;
