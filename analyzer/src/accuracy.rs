@@ -10,9 +10,10 @@ use crate::operand::LayerData;
 use mercury_reuse::{Hitmap, VectorView};
 use mercury_trace::geometry::{Geometry, Pass};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 /// Squares summed over a result's elements.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct SquaredError {
     /// |Y' - Y|²
     pub error: f64,

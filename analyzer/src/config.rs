@@ -4,7 +4,7 @@ use crate::error::{AnalyzerError, Result};
 use crate::timing::row_stationary::{Discipline, PeArray};
 use crate::timing::rows::RowArray;
 use crate::timing::{self, Array, Dataflow, DataflowName};
-use mercury_reuse::config::{Granularity, McacheConfig, Rpq, Scheme, Scope};
+use mercury_reuse::config::{Granularity, MAX_BITS, McacheConfig, Representative, Rpq, Scheme, Scope, Variant};
 use mercury_trace::geometry::Pass;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -79,6 +79,46 @@ impl Default for ReuseConfig {
     }
 }
 
+/// How signatures grow during training.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BitsConfig {
+    /// Steps without a fall of the training loss after which signatures grow by a bit, from `rpq.bits`
+    /// on; 0: never.
+    pub patience: u64,
+    /// The longest that they grow to.
+    pub max: u32,
+}
+
+impl Default for BitsConfig {
+    fn default() -> Self {
+        Self { patience: 200, max: MAX_BITS }
+    }
+}
+
+/// When a layer is switched off.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StopConfig {
+    /// Captured steps over which reuse has to pay; 0: layers stay on.
+    pub window: u32,
+}
+
+impl Default for StopConfig {
+    fn default() -> Self {
+        Self { window: 2 }
+    }
+}
+
+/// What a HIT's product is computed from, as far as it is the configuration's choice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Substitution {
+    /// What is reused.
+    pub variant: Variant,
+    /// What stands for the vectors of an entry.
+    pub representative: Representative,
+}
+
 /// Everything a replay depends on beside the trace.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -91,6 +131,10 @@ pub struct Config {
     pub array: ArrayConfig,
     /// Where the scheme is applied.
     pub reuse: ReuseConfig,
+    /// Growth of signatures.
+    pub bits: BitsConfig,
+    /// Switching layers off.
+    pub stop: StopConfig,
 }
 
 impl Config {
@@ -140,6 +184,11 @@ impl Config {
     /// What decides a HIT.
     pub fn scheme(&self) -> Scheme {
         Scheme { rpq: self.rpq.clone(), mcache: self.mcache.clone() }
+    }
+
+    /// What becomes of a HIT.
+    pub fn substitution(&self) -> Substitution {
+        Substitution { variant: self.rpq.variant, representative: self.mcache.representative }
     }
 
     /// The array that timing works with.
@@ -202,6 +251,10 @@ impl Config {
         let clock = self.array.clock_mhz;
         if !clock.is_finite() || clock <= 0.0 {
             return Err(format!("array.clock_mhz: is {clock}, but must be above 0"));
+        }
+        let max = self.bits.max;
+        if !(1..=MAX_BITS).contains(&max) {
+            return Err(format!("bits.max: is {max}, but a signature has 1 to {MAX_BITS} bits"));
         }
         let passes = &self.reuse.passes;
         if passes.contains(&Pass::WeightGrad) && !passes.contains(&Pass::Forward) {

@@ -66,6 +66,14 @@ pub enum AnalyzerError {
         /// What the operating system said.
         error: std::io::Error,
     },
+    /// A table of results could not be read.
+    #[error("{}: {error}; it is no table of results, or was changed", path.display())]
+    Table {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        error: polars::error::PolarsError,
+    },
     /// A result could not be put into a table.
     #[error("results: {0}")]
     Polars(#[from] polars::error::PolarsError),

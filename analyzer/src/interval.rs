@@ -10,18 +10,49 @@ use statrs::distribution::{ContinuousCDF, StudentsT};
 /// longer than a sample, a sample is left out of the counts but stays in the cache's history.
 /// Bounds are rounded to 1e-6, below which logarithms differ between machines.
 pub fn speed_up(total: [u64; 2], leave_one_out: &[[u64; 2]]) -> Option<[f64; 2]> {
-    let n = leave_one_out.len();
-    if n < 2 {
-        return None;
-    }
+    let others = leave_one_out.to_vec();
+    interval(total, &[others])
+}
+
+/// The same of the totals of several steps, each with samples of its own: `steps` are the totals of
+/// each step without each one of its samples. The jackknife's variances of the steps add up, and so
+/// do their degrees of freedom. `None` where a step has fewer than two samples.
+pub fn stratified(total: [u64; 2], steps: &[Step]) -> Option<[f64; 2]> {
+    let without = |step: &Step| -> Vec<[u64; 2]> {
+        let rest = |which: usize| total[which] - step.total[which];
+        step.leave_one_out.iter().map(|left| [rest(0) + left[0], rest(1) + left[1]]).collect()
+    };
+    interval(total, &steps.iter().map(without).collect::<Vec<_>>())
+}
+
+/// Baseline and MERCURY cycles of a step.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Step {
+    /// Of all its samples.
+    pub total: [u64; 2],
+    /// Without each one of them.
+    pub leave_one_out: Vec<[u64; 2]>,
+}
+
+/// `without` are the totals without each one sample of each stratum.
+fn interval(total: [u64; 2], without: &[Vec<[u64; 2]>]) -> Option<[f64; 2]> {
     let ratio = |[baseline, mercury]: [u64; 2]| baseline as f64 / mercury as f64;
-    let ratios: Vec<f64> = leave_one_out.iter().copied().map(ratio).collect();
-    let mean = ratios.iter().sum::<f64>() / n as f64;
-    let squares: f64 = ratios.iter().map(|ratio| (ratio - mean).powi(2)).sum();
-    let error = (squares * (n - 1) as f64 / n as f64).sqrt();
-    let quantile = StudentsT::new(0.0, 1.0, (n - 1) as f64).expect("n is at least 2").inverse_cdf(0.975);
+    let (mut variance, mut freedom) = (0.0, 0);
+    for stratum in without {
+        let n = stratum.len();
+        if n < 2 {
+            return None;
+        }
+        let ratios: Vec<f64> = stratum.iter().copied().map(ratio).collect();
+        let mean = ratios.iter().sum::<f64>() / n as f64;
+        let squares: f64 = ratios.iter().map(|ratio| (ratio - mean).powi(2)).sum();
+        variance += squares * (n - 1) as f64 / n as f64;
+        freedom += n - 1;
+    }
+    let quantile = StudentsT::new(0.0, 1.0, freedom as f64).ok()?.inverse_cdf(0.975);
     let round = |bound: f64| (bound * 1e6).round() / 1e6;
-    Some([round(ratio(total) - quantile * error), round(ratio(total) + quantile * error)])
+    let half = quantile * variance.sqrt();
+    Some([round(ratio(total) - half), round(ratio(total) + half)])
 }
 
 #[cfg(test)]
@@ -33,6 +64,18 @@ mod tests {
         assert_eq!(speed_up([400, 200], &[[300, 150]; 4]), Some([2.0, 2.0]));
         assert_eq!(speed_up([400, 200], &[]), None);
         assert_eq!(speed_up([400, 200], &[[0, 0]]), None);
+    }
+
+    #[test]
+    fn steps_add_their_variances() {
+        let step = |left: [u64; 2]| Step { total: [3, 2], leave_one_out: left.map(|base| [base, 1]).to_vec() };
+        // Of [6, 4] cycles: without a sample of the first step (3 + 1) / 3 and (3 + 2) / 3, likewise of the second.
+        let [low, high] = stratified([6, 4], &[step([1, 2]), step([1, 2])]).unwrap();
+        // Each variance is 2 (1/6)^2 / 2, t of 2 degrees of freedom 4.302653.
+        let half = 4.302_653 * (2.0f64 / 36.0).sqrt();
+        assert!((low - (1.5 - half)).abs() < 2e-6 && (high - (1.5 + half)).abs() < 2e-6, "{low} {high}");
+        assert_eq!(stratified([6, 4], &[step([1, 2]), Step::default()]), None);
+        assert_eq!(stratified([6, 4], &[]), None);
     }
 
     #[test]

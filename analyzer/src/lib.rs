@@ -5,7 +5,9 @@
 //! [`replay::PassResult`] -> tables ([`results`]).
 
 pub mod accuracy;
+pub mod adaptation;
 pub mod cli;
+pub mod compare;
 pub mod config;
 pub mod error;
 mod export;
@@ -14,6 +16,7 @@ pub mod limits;
 pub mod operand;
 pub mod replay;
 pub mod results;
+pub mod sweep;
 pub mod timing;
 pub mod topology;
 pub mod weights;

@@ -2,14 +2,15 @@
 //! agree as often as angles predict.
 
 use crate::config::Config;
-use crate::operand::LayerData;
-use crate::replay::Similarity;
+use crate::replay::Signed;
 use mercury_reuse::analytic::{CollisionOptions, collisions};
 use mercury_reuse::bounds::{Zeros, exact_duplicates, zeros};
+use mercury_reuse::config::Scope;
 use mercury_reuse::{repeat_histograms, repeat_lengths};
+use serde::{Deserialize, Serialize};
 
 /// How many of a pass's vectors any scheme of a kind could spare.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Limits {
     /// Vectors that an MCACHE with room for all would hit at this signature length.
     pub unlimited: u64,
@@ -29,15 +30,15 @@ pub struct Limits {
 const PAIRS: usize = 1 << 12;
 
 impl Limits {
-    /// Counts them on the vectors of a pass.
-    pub fn of(data: &LayerData, similarity: &Similarity, config: &Config) -> Self {
-        let scope = data.scope(config.mcache.scope, config.mcache.scope_linear);
+    /// Counts them on the vectors of a pass, whose signatures of the configuration's length these are.
+    pub fn of(signed: &Signed, signatures: &[Vec<u64>], scope: Scope, config: &Config) -> Self {
         let mut limits = Self::default();
-        for (view, signatures) in similarity.views.iter().zip(&similarity.signatures) {
+        for (view, signatures) in signed.views.iter().zip(signatures) {
             let lengths = repeat_lengths(view.layout(), signatures, scope);
             let histograms = repeat_histograms(view.layout(), &lengths);
             // Signatures of these bits repeat where all of their bits do.
-            limits.unlimited += histograms.iter().map(|histogram| histogram.counts(config.rpq.bits).hit).sum::<u64>();
+            limits.unlimited +=
+                histograms.iter().map(|histogram| histogram.counts(config.rpq.signature_bits()).hit).sum::<u64>();
             limits.duplicates += exact_duplicates(view, scope).into_iter().sum::<u64>();
             for run in zeros(view) {
                 limits.zeros += run;

@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::error::{AnalyzerError, Result};
 use crate::interval;
 use crate::limits::Limits;
-use crate::replay::PassResult;
+use crate::replay::{Measures, PassResult};
 use mercury_trace::geometry::Pass;
 use mercury_trace::manifest::{self, Manifest};
 use mercury_trace::{Trace, TraceError, create_empty_dir};
@@ -17,13 +17,21 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
+/// What was run, and on what.
+pub const RUN_FILE: &str = "run.json";
+/// A row per configuration, step, layer and pass.
+pub const LAYERS_FILE: &str = "layers.parquet";
+/// A row per configuration and step.
+pub const MODELS_FILE: &str = "models.parquet";
+
 /// What a run computed and from what: enough to do it again. No paths and no times, so that equal
 /// runs write equal bytes.
 #[derive(Debug, Serialize)]
 struct Run<'a> {
     schema_version: u32,
     created_by: &'static str,
-    configurations: [&'a Config; 1],
+    configurations: &'a [Config],
+    measures: &'a Measures,
     trace: TraceIdentity<'a>,
 }
 
@@ -60,21 +68,14 @@ impl ResultsDir {
     }
 
     /// Writes the results and puts the folder in place.
-    pub fn write(self, trace: &Trace, config: &Config, results: &[PassResult]) -> Result<()> {
+    pub fn write(self, trace: &Trace, configs: &[Config], measures: &Measures, results: &[PassResult]) -> Result<()> {
         let dir = self.scratch.path();
-        let run = Run {
-            schema_version: 1,
-            created_by: concat!("mercury-analyzer ", env!("CARGO_PKG_VERSION")),
-            configurations: [config],
-            trace: identity(trace)?,
-        };
-        let mut text = serde_json::to_string_pretty(&run).expect("a run has string keys and finite numbers");
-        text.push('\n');
-        let path = dir.join("run.json");
+        let text = run_text(trace, configs, measures)?;
+        let path = dir.join(RUN_FILE);
         fs::write(&path, text).map_err(AnalyzerError::io(path))?;
         let mut layers = layers_frame(results)?;
-        write_parquet(&dir.join("models.parquet"), &mut models_frame(&layers, results)?)?;
-        write_parquet(&dir.join("layers.parquet"), &mut layers)?;
+        write_parquet(&dir.join(MODELS_FILE), &mut models_frame(&layers, results)?)?;
+        write_parquet(&dir.join(LAYERS_FILE), &mut layers)?;
         let made = self.scratch.keep();
         set_ordinary_permissions(&made)?;
         // Replaces an empty folder; one that was filled meanwhile is left alone.
@@ -83,6 +84,20 @@ impl ResultsDir {
             AnalyzerError::Output { path: self.target, error }
         })
     }
+}
+
+/// The text of `run.json`.
+pub(crate) fn run_text(trace: &Trace, configs: &[Config], measures: &Measures) -> Result<String> {
+    let run = Run {
+        schema_version: 1,
+        created_by: concat!("mercury-analyzer ", env!("CARGO_PKG_VERSION")),
+        configurations: configs,
+        measures,
+        trace: identity(trace)?,
+    };
+    let mut text = serde_json::to_string_pretty(&run).expect("a run has string keys and finite numbers");
+    text.push('\n');
+    Ok(text)
 }
 
 fn set_ordinary_permissions(dir: &Path) -> Result<()> {
@@ -121,13 +136,15 @@ pub fn layers_frame(results: &[PassResult]) -> Result<DataFrame> {
     let texts =
         |name: &str, of: fn(&PassResult) -> &str| Column::new(name.into(), results.iter().map(of).collect::<Vec<_>>());
     let columns = vec![
-        u64s("configuration", |_| 0),
+        u64s("configuration", |r| r.configuration as u64),
         u64s("step", |r| r.step),
         u64s("layer_index", |r| r.layer_index as u64),
-        texts("layer", |r| &r.layer.name),
-        texts("op", |r| r.layer.geometry.op()),
+        texts("layer", |r| &r.layer),
+        texts("op", |r| &r.op),
         texts("pass", |r| r.pass.name()),
         Column::new("reuse".into(), results.iter().map(|r| r.reuse).collect::<Vec<_>>()),
+        Column::new("switched_off".into(), results.iter().map(|r| r.switched_off).collect::<Vec<_>>()),
+        u64s("signature_bits", |r| u64::from(r.bits)),
         u64s("samples", |r| r.samples as u64),
         u64s("batch", |r| u64::from(r.batch)),
         u64s("vector_length", |r| r.vector_length as u64),
@@ -193,9 +210,9 @@ pub fn models_frame(layers: &DataFrame, results: &[PassResult]) -> Result<DataFr
         .with_columns([ratio("hit_rate", "hit", "vectors"), ratio("speed_up", "baseline_cycles", "mercury_cycles")])
         .collect()?;
 
-    let mut steps: BTreeMap<u64, Vec<&PassResult>> = BTreeMap::new();
+    let mut steps: BTreeMap<(usize, u64), Vec<&PassResult>> = BTreeMap::new();
     for result in results {
-        steps.entry(result.step).or_default().push(result);
+        steps.entry((result.configuration, result.step)).or_default().push(result);
     }
     let intervals: Vec<Option<[f64; 2]>> = steps.values().map(|results| step_interval(results)).collect();
     for (index, name) in ["speed_up_low", "speed_up_high"].into_iter().enumerate() {
@@ -215,22 +232,34 @@ pub fn forward_error(results: &[&PassResult]) -> Option<f64> {
 
 /// The speed-up's interval from all results of a step.
 pub fn step_interval(results: &[&PassResult]) -> Option<[f64; 2]> {
-    let samples = results.first()?.leave_one_out.len();
-    let mut total = [0; 2];
-    let mut leave_one_out = vec![[0; 2]; samples];
+    let step = step_cycles(results.iter().copied());
+    interval::speed_up(step.total, &step.leave_one_out)
+}
+
+/// Cycles of all results of a step.
+pub fn step_cycles<'a>(results: impl IntoIterator<Item = &'a PassResult>) -> interval::Step {
+    let mut step = interval::Step::default();
     for result in results {
-        total[0] += result.baseline;
-        total[1] += result.mercury.total();
-        for (sum, cycles) in leave_one_out.iter_mut().zip(&result.leave_one_out) {
+        step.total[0] += result.baseline;
+        step.total[1] += result.mercury.total();
+        step.leave_one_out.resize(result.leave_one_out.len(), [0; 2]);
+        for (sum, cycles) in step.leave_one_out.iter_mut().zip(&result.leave_one_out) {
             sum[0] += cycles[0];
             sum[1] += cycles[1];
         }
     }
-    interval::speed_up(total, &leave_one_out)
+    step
 }
 
-fn write_parquet(path: &Path, frame: &mut DataFrame) -> Result<()> {
+/// Writes a table.
+pub(crate) fn write_parquet(path: &Path, frame: &mut DataFrame) -> Result<()> {
     let mut file = File::create(path).map_err(AnalyzerError::io(path))?;
     ParquetWriter::new(&mut file).with_compression(ParquetCompression::Zstd(None)).finish(frame)?;
     file.sync_all().map_err(AnalyzerError::io(path))
+}
+
+/// Reads a table of results.
+pub(crate) fn read_parquet(path: &Path) -> Result<DataFrame> {
+    let file = File::open(path).map_err(AnalyzerError::io(path))?;
+    ParquetReader::new(file).finish().map_err(|error| AnalyzerError::Table { path: path.to_owned(), error })
 }

@@ -56,7 +56,7 @@ impl Dense<'_> {
     }
 
     fn error(&self, similarity: &Similarity, product: usize) -> SquaredError {
-        let (view, hitmap) = (&similarity.views[product], &similarity.hitmaps[product]);
+        let (view, hitmap) = (&similarity.signed.views[product], &similarity.hitmaps[product]);
         let layout = view.layout();
         let mut buffer = vec![0.0; view.max_length()];
         let mut sum = SquaredError::default();
@@ -86,7 +86,7 @@ impl Dense<'_> {
 
     /// Of the weight gradient: for each element of each stream and each kept filter it meets.
     fn gradient_error(&self, similarity: &Similarity) -> SquaredError {
-        let (view, hitmap) = (&similarity.views[0], &similarity.hitmaps[0]);
+        let (view, hitmap) = (&similarity.signed.views[0], &similarity.hitmaps[0]);
         let (layout, data) = (view.layout(), self.data);
         let mut sum = SquaredError::default();
         let mut buffer = vec![0.0; view.max_length()];
@@ -153,16 +153,16 @@ fn check(sampling: &Sampling, config: &Config) -> u64 {
         for pass in [Pass::Forward, Pass::InputGrad] {
             let similarity = Similarity::of(&data, pass, config).unwrap();
             let dense = Dense { data: &data, pass };
-            for product in 0..similarity.views.len() {
-                let (view, hitmap) = (&similarity.views[product], &similarity.hitmaps[product]);
+            for product in 0..similarity.signed.views.len() {
+                let (view, hitmap) = (&similarity.signed.views[product], &similarity.hitmaps[product]);
                 hits += hitmap.counts().iter().map(|counts| counts.hit).sum::<u64>();
                 let found = accuracy::output_error(&data, pass, view, hitmap).unwrap();
                 let expected = dense.error(&similarity, product);
                 assert!(close(found, expected), "{} {pass}: {found:?}, dense {expected:?}", layer.name);
             }
             if pass == Pass::Forward {
-                let found =
-                    accuracy::weight_gradient_error(&data, &similarity.views[0], &similarity.hitmaps[0]).unwrap();
+                let found = accuracy::weight_gradient_error(&data, &similarity.signed.views[0], &similarity.hitmaps[0])
+                    .unwrap();
                 let expected = Dense { data: &data, pass: Pass::WeightGrad }.gradient_error(&similarity);
                 assert!(close(found, expected), "{} weight-grad: {found:?}, dense {expected:?}", layer.name);
             }

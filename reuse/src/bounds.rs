@@ -7,6 +7,7 @@ use crate::config::Scope;
 use crate::peers::Peers;
 use crate::vectors::VectorView;
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 /// How many vectors of each run, `[samples][streams]`, equal an earlier one of their stream and
 /// scope element for element: what reuse without any error saves.
@@ -68,7 +69,7 @@ fn hash(vector: &[f32]) -> u64 {
 }
 
 /// Zeros of a run.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Zeros {
     /// Vectors in all.
     pub vectors: u64,

@@ -5,6 +5,7 @@ use crate::mcache::{Mcache, Outcome};
 use crate::projection::Projection;
 use crate::vectors::{Layout, VectorView};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Signatures of all vectors, in the layout's order.
@@ -29,7 +30,7 @@ pub fn signatures(view: &VectorView, rpq: &Rpq) -> Vec<u64> {
 }
 
 /// How many vectors of a run (one sample, one stream) had each outcome.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// HIT: found.
     pub hit: u64,

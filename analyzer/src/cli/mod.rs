@@ -1,20 +1,24 @@
 //! The command line, one file a command. Data goes to stdout, messages to stderr.
 
+mod compare;
 mod cycles;
 mod inspect;
 mod overrides;
 mod projection;
 mod replay;
 mod report;
+mod sweep;
 mod vectors;
+mod work;
 
 use clap::{Parser, Subcommand};
+use std::process::ExitCode;
 
 /// Would input-similarity reuse speed up training of this model, and what would it cost in accuracy?
 ///
 /// Replays traces of `mercury-tracer` through random-projection signatures, a signature cache
 /// (MCACHE) and a systolic timing model.
-/// Exit codes: 0 done, 2 wrong input or a failure that the message explains.
+/// Exit codes: 0 done, 1 results differ by more than `compare` was told to accept, 2 wrong input or a failure that the message explains.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 pub struct Cli {
@@ -26,6 +30,8 @@ pub struct Cli {
 enum Command {
     Inspect(inspect::Inspect),
     Replay(Box<replay::Replay>),
+    Sweep(Box<sweep::Sweep>),
+    Compare(compare::Compare),
     Vectors(Box<vectors::Vectors>),
     Projection(projection::Projection),
     Cycles(cycles::Cycles),
@@ -33,13 +39,16 @@ enum Command {
 
 impl Cli {
     /// Runs the command.
-    pub fn run(self) -> anyhow::Result<()> {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
-            Command::Inspect(inspect) => inspect.run(),
-            Command::Replay(replay) => replay.run(),
-            Command::Vectors(vectors) => vectors.run(),
-            Command::Projection(projection) => projection.run(),
-            Command::Cycles(cycles) => cycles.run(),
+            Command::Compare(compare) => return compare.run(),
+            Command::Inspect(inspect) => inspect.run()?,
+            Command::Replay(replay) => replay.run()?,
+            Command::Sweep(sweep) => sweep.run()?,
+            Command::Vectors(vectors) => vectors.run()?,
+            Command::Projection(projection) => projection.run()?,
+            Command::Cycles(cycles) => cycles.run()?,
         }
+        Ok(ExitCode::SUCCESS)
     }
 }

@@ -1,85 +1,102 @@
 //! The configuration's flags: a preset or a file, and one flag for each key.
 
-use crate::config::Config;
+use crate::config::{Config, preset_names};
 use crate::error::Result;
-use clap::Args;
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 use std::path::PathBuf;
+use toml::Table;
+
+/// Every key: its name, what its value is called, and what it is.
+pub const KEYS: &[(&str, &str, &str)] = &[
+    ("rpq.bits", "N", "Signature length, 1 to 64"),
+    ("rpq.seed", "N", "Seed of the projection matrix"),
+    ("rpq.granularity", "G", "How vectors are cut: channel-patch, patch, sub-vector(L)"),
+    ("rpq.variant", "V", "What a signature says: sign, sign+rescale, sign+magnitude(m), centred"),
+    ("rpq.projection", "P", "Entries of the projection matrix: gaussian, sparse"),
+    ("mcache.entries", "N", "Entries of MCACHE"),
+    ("mcache.ways", "N", "Entries of a set"),
+    ("mcache.index", "I", "How a signature chooses its set: mixed, low-bits"),
+    ("mcache.replacement", "R", "What becomes of a full set: none, lru, fifo"),
+    ("mcache.representative", "R", "What stands for an entry's vectors: first, centroid"),
+    ("mcache.scope", "S", "When MCACHE is flushed in convolutions: channel, sample, batch"),
+    ("mcache.scope_linear", "S", "When MCACHE is flushed in fully connected layers: sample, batch"),
+    ("mcache.read_ports", "N", "Rows of results that MCACHE delivers in a cycle"),
+    ("mcache.versions", "N", "Results that an entry of MCACHE holds (row stationary)"),
+    ("mcache.banks", "N", "Banks of MCACHE (row stationary)"),
+    ("array.dataflow", "D", "Which operand stays in place: os, ws, is, or rs (rows of a plane)"),
+    ("array.rows", "N", "Rows of processing elements"),
+    ("array.columns", "N", "Columns of processing elements"),
+    ("array.clock_mhz", "X", "Clock, MHz"),
+    ("array.accumulate_lanes", "N", "Additions of gradients a cycle [default: array.columns]"),
+    ("array.hit_cycles", "N", "Cycles of a HIT (row stationary)"),
+    ("array.schedule", "S", "PE sets wait after each filter, or not: synchronous, asynchronous (row stationary)"),
+    (
+        "array.network_bound",
+        "B",
+        "Whether buses of Eyeriss's widths can hold computing up: true, false (row stationary)",
+    ),
+    ("reuse.passes", "LIST", "Passes with reuse: a TOML list of forward, input-grad, weight-grad, each in quotes"),
+    ("bits.patience", "N", "Steps without a fall of the loss after which signatures grow by a bit; 0: never"),
+    ("bits.max", "N", "The longest that signatures grow to"),
+    ("stop.window", "N", "Captured steps over which a layer has to gain, or is switched off; 0: never"),
+];
+
+const HEADING: &str = "Configuration";
 
 /// Where the configuration comes from: defaults, then a preset or file, then flags by key.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Configuration")]
+#[derive(Debug, Default)]
 pub struct Configuration {
-    /// Configuration file (TOML).
-    #[arg(long, value_name = "FILE", conflicts_with = "preset")]
     config: Option<PathBuf>,
-    /// Configuration that comes with the program: mercury (the default), patch-os.
-    #[arg(long, value_name = "NAME")]
     preset: Option<String>,
-    /// Signature length, 1 to 64.
-    #[arg(long = "rpq.bits", value_name = "N")]
-    bits: Option<String>,
-    /// Seed of the projection matrix.
-    #[arg(long = "rpq.seed", value_name = "N")]
-    seed: Option<String>,
-    /// How vectors are cut: channel-patch, patch, sub-vector(L).
-    #[arg(long = "rpq.granularity", value_name = "G")]
-    granularity: Option<String>,
-    /// Entries of MCACHE.
-    #[arg(long = "mcache.entries", value_name = "N")]
-    entries: Option<String>,
-    /// Entries of a set.
-    #[arg(long = "mcache.ways", value_name = "N")]
-    ways: Option<String>,
-    /// How a signature chooses its set: mixed, low-bits.
-    #[arg(long = "mcache.index", value_name = "I")]
-    index: Option<String>,
-    /// When MCACHE is flushed in convolutions: channel, sample, batch.
-    #[arg(long = "mcache.scope", value_name = "S")]
-    scope: Option<String>,
-    /// When MCACHE is flushed in fully connected layers: sample, batch.
-    #[arg(long = "mcache.scope_linear", value_name = "S")]
-    scope_linear: Option<String>,
-    /// Rows of results that MCACHE delivers in a cycle.
-    #[arg(long = "mcache.read_ports", value_name = "N")]
-    read_ports: Option<String>,
-    /// Results that an entry of MCACHE holds (row stationary).
-    #[arg(long = "mcache.versions", value_name = "N")]
-    versions: Option<String>,
-    /// Banks of MCACHE (row stationary).
-    #[arg(long = "mcache.banks", value_name = "N")]
-    banks: Option<String>,
-    /// Which operand stays in place: os, ws, is, or rs (rows of a plane).
-    #[arg(long = "array.dataflow", value_name = "D")]
-    dataflow: Option<String>,
-    /// Rows of processing elements.
-    #[arg(long = "array.rows", value_name = "N")]
-    rows: Option<String>,
-    /// Columns of processing elements.
-    #[arg(long = "array.columns", value_name = "N")]
-    columns: Option<String>,
-    /// Clock, MHz.
-    #[arg(long = "array.clock_mhz", value_name = "X")]
-    clock_mhz: Option<String>,
-    /// Additions of gradients a cycle [default: array.columns].
-    #[arg(long = "array.accumulate_lanes", value_name = "N")]
-    accumulate_lanes: Option<String>,
-    /// Cycles of a HIT (row stationary).
-    #[arg(long = "array.hit_cycles", value_name = "N")]
-    hit_cycles: Option<String>,
-    /// PE sets wait after each filter, or not: synchronous, asynchronous (row stationary).
-    #[arg(long = "array.schedule", value_name = "S")]
-    schedule: Option<String>,
-    /// Whether buses of Eyeriss's widths can hold computing up: true, false (row stationary).
-    #[arg(long = "array.network_bound", value_name = "B")]
-    network_bound: Option<String>,
-    /// Passes with reuse: a TOML list of forward, input-grad, weight-grad, each in quotes.
-    #[arg(long = "reuse.passes", value_name = "LIST")]
-    passes: Option<String>,
+    overrides: Vec<(&'static str, String)>,
+}
+
+impl Args for Configuration {
+    fn augment_args(command: Command) -> Command {
+        let config = Arg::new("config")
+            .long("config")
+            .value_name("FILE")
+            .value_parser(clap::value_parser!(PathBuf))
+            .conflicts_with("preset")
+            .help("Configuration file (TOML)");
+        let preset = Arg::new("preset")
+            .long("preset")
+            .value_name("NAME")
+            .help(format!("Configuration that comes with the program: {} [default: mercury]", preset_names()));
+        let keys = KEYS.iter().map(|&(key, value, help)| Arg::new(key).long(key).value_name(value).help(help));
+        command.args([config, preset].into_iter().chain(keys).map(|arg| arg.help_heading(HEADING)))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for Configuration {
+    fn from_arg_matches(matches: &ArgMatches) -> std::result::Result<Self, clap::Error> {
+        let value = |key: &'static str| Some((key, matches.get_one::<String>(key)?.clone()));
+        Ok(Self {
+            config: matches.get_one("config").cloned(),
+            preset: matches.get_one("preset").cloned(),
+            overrides: KEYS.iter().filter_map(|&(key, ..)| value(key)).collect(),
+        })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> std::result::Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
 }
 
 impl Configuration {
     /// The configuration that comes of it.
     pub fn resolve(self) -> Result<Config> {
+        let (origin, table, overrides) = self.parts()?;
+        Config::resolve(&origin, table, &overrides)
+    }
+
+    /// What it came from (for messages), its table, and the flags that go on top.
+    pub fn parts(self) -> Result<(String, Table, Vec<(&'static str, String)>)> {
         let (origin, table) = match (&self.config, &self.preset) {
             (Some(path), _) => (path.display().to_string(), Config::file(path)?),
             (None, preset) => {
@@ -87,30 +104,28 @@ impl Configuration {
                 (format!("preset {name}"), Config::preset(name)?)
             }
         };
-        let flags = [
-            ("rpq.bits", self.bits),
-            ("rpq.seed", self.seed),
-            ("rpq.granularity", self.granularity),
-            ("mcache.entries", self.entries),
-            ("mcache.ways", self.ways),
-            ("mcache.index", self.index),
-            ("mcache.scope", self.scope),
-            ("mcache.scope_linear", self.scope_linear),
-            ("mcache.read_ports", self.read_ports),
-            ("mcache.versions", self.versions),
-            ("mcache.banks", self.banks),
-            ("array.dataflow", self.dataflow),
-            ("array.rows", self.rows),
-            ("array.columns", self.columns),
-            ("array.clock_mhz", self.clock_mhz),
-            ("array.accumulate_lanes", self.accumulate_lanes),
-            ("array.hit_cycles", self.hit_cycles),
-            ("array.schedule", self.schedule),
-            ("array.network_bound", self.network_bound),
-            ("reuse.passes", self.passes),
-        ];
-        let overrides: Vec<_> = flags.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
-        let origin = if overrides.is_empty() { origin } else { format!("{origin} and flags") };
-        Config::resolve(&origin, table, &overrides)
+        let origin = if self.overrides.is_empty() { origin } else { format!("{origin} and flags") };
+        Ok((origin, table, self.overrides))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A key of the configuration without a flag, or a flag without a key, would be missed by a user.
+    #[test]
+    fn every_key_is_a_flag() {
+        let mut config = Config::default();
+        config.array.accumulate_lanes = Some(1);
+        let table = Table::try_from(config).unwrap();
+        let of_section = |(section, keys): (&String, &toml::Value)| -> Vec<String> {
+            keys.as_table().unwrap().keys().map(|key| format!("{section}.{key}")).collect()
+        };
+        let mut keys: Vec<String> = table.iter().flat_map(of_section).collect();
+        let mut flags: Vec<String> = KEYS.iter().map(|&(key, ..)| key.to_owned()).collect();
+        keys.sort();
+        flags.sort();
+        assert_eq!(keys, flags);
     }
 }

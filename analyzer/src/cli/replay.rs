@@ -2,12 +2,12 @@
 
 use super::overrides::Configuration;
 use super::report;
+use super::work::{Chosen, on_threads, progress_bar};
 use crate::export::{self, Format};
-use crate::replay;
+use crate::replay::{Errors, Measures, Replay as Replaying};
 use crate::results::{self, ResultsDir};
-use anyhow::{Context, Result};
-use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use anyhow::Result;
+use clap::{Args, ValueEnum};
 use mercury_trace::Trace;
 use std::io::Write;
 use std::path::PathBuf;
@@ -32,34 +32,50 @@ pub struct Replay {
     #[arg(long, value_enum, default_value_t)]
     format: Format,
     #[command(flatten)]
+    chosen: Chosen,
+    /// What to leave out of the results.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "WHAT")]
+    without: Vec<Without>,
+    #[command(flatten)]
     configuration: Configuration,
+}
+
+/// What takes time beside outcomes and cycles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Without {
+    /// Output errors.
+    Errors,
+    /// Bounds and competitors: unlimited MCACHE, exact duplicates, zeros, predicted collisions.
+    Bounds,
 }
 
 impl Replay {
     /// Replays, writes the results, prints them.
     pub fn run(self) -> Result<()> {
         let config = self.configuration.resolve()?;
+        let errors = if self.without.contains(&Without::Errors) { Errors::None } else { Errors::Exact };
+        let bounds = !self.without.contains(&Without::Bounds);
+        let measures = Measures { selection: self.chosen.selection()?, errors, bounds };
         let trace = Trace::open(&self.trace)?;
         let target = ResultsDir::claim(&self.out)?;
-        let threads = self.threads.map_or(0, usize::from);
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().context("--threads")?;
-
-        let manifest = trace.manifest();
-        let layers = manifest.captured.iter().map(|step| step.tensors.len() as u64).sum::<u64>() / 3;
-        let bar = ProgressBar::new(layers).with_prefix("replaying");
-        let style = "{prefix} {wide_bar} {pos}/{len} layers, {msg} (left: {eta})";
-        bar.set_style(ProgressStyle::with_template(style).expect("the template is well-formed"));
-        let results = pool.install(|| {
-            replay::replay(&trace, &config, |step, layer| {
-                bar.set_message(format!("step {step}, {layer}"));
+        let configs = [config];
+        let results = on_threads(self.threads, || {
+            let replay = Replaying::new(&trace, &configs, &measures)?;
+            let units = replay.units();
+            let bar = progress_bar(units.len());
+            let mut results = Vec::new();
+            for unit in units {
+                bar.set_message(format!("step {}, {}", unit.step.step, unit.layer.name));
+                results.extend(replay.unit(&unit)?);
                 bar.inc(1);
-            })
+            }
+            bar.finish_and_clear();
+            Ok(replay.finish(results))
         })?;
-        bar.finish_and_clear();
 
-        target.write(&trace, &config, &results)?;
+        target.write(&trace, &configs, &measures, &results)?;
         if self.format == Format::Table {
-            let text = report::text(&trace, &config, &results, &self.out);
+            let text = report::text(&trace, &configs[0], &results, &self.out);
             std::io::stdout().write_all(text.as_bytes())?;
             Ok(())
         } else {

@@ -93,6 +93,27 @@ fn bounds(results: &[PassResult]) -> String {
     )
 }
 
+/// Signature lengths and layers switched off, where training changed them.
+fn adaptation(results: &[PassResult]) -> String {
+    let mut text = String::new();
+    let bits: BTreeMap<u64, u32> = results.iter().map(|result| (result.step, result.bits)).collect();
+    if bits.values().any(|length| Some(length) != bits.values().next()) {
+        let lengths: Vec<String> = bits.iter().map(|(step, bits)| format!("{bits} at step {step}")).collect();
+        text += &format!("signature bits in force: {}\n", lengths.join(", "));
+    }
+    let mut off: BTreeMap<u64, Vec<&str>> = BTreeMap::new();
+    let mut seen = std::collections::BTreeSet::new();
+    for result in results.iter().filter(|result| result.switched_off) {
+        if seen.insert(result.layer_index) {
+            off.entry(result.step).or_default().push(&result.layer);
+        }
+    }
+    for (step, layers) in off {
+        text += &format!("switched off from step {step} on, as reuse cost cycles there: {}\n", layers.join(", "));
+    }
+    text
+}
+
 /// The table, the totals, and where the results are.
 pub fn text(trace: &Trace, config: &Config, results: &[PassResult], out: &Path) -> String {
     let manifest = trace.manifest();
@@ -129,7 +150,7 @@ pub fn text(trace: &Trace, config: &Config, results: &[PassResult], out: &Path) 
         ("speed-up", Right),
     ];
     let mut rows: Vec<Vec<String>> =
-        layers.values().map(|results| Total::of(results.iter().copied()).row(&results[0].layer.name)).collect();
+        layers.values().map(|results| Total::of(results.iter().copied()).row(&results[0].layer)).collect();
     rows.push(Total::of(results).row("model"));
     text += &text_table(&columns, rows);
 
@@ -141,6 +162,7 @@ pub fn text(trace: &Trace, config: &Config, results: &[PassResult], out: &Path) 
             .map_or_else(|| "no interval: one sample".into(), |[low, high]| format!("{low:.3} to {high:.3}"));
         text += &format!("  step {step}: {} ({interval})\n", speed_up(cycles));
     }
+    text += &adaptation(results);
     let sum = |of: fn(&PassResult) -> u64| results.iter().map(of).sum::<u64>();
     let all = sum(|result| result.mercury.total()).max(1) as f64;
     let share = |cycles: u64| 100.0 * cycles as f64 / all;

@@ -1,6 +1,7 @@
 //! `vectors`: a layer's input vectors, one a row.
 
 use super::overrides::Configuration;
+use super::work::parse_pass;
 use crate::error::AnalyzerError;
 use crate::operand::LayerData;
 use crate::replay::{Similarity, captured_steps};
@@ -52,11 +53,6 @@ pub struct Vectors {
     configuration: Configuration,
 }
 
-fn parse_pass(name: &str) -> Result<Pass, String> {
-    let known = Pass::ALL.into_iter().find(|pass| pass.name() == name);
-    known.ok_or_else(|| format!("choose one of {}", Pass::ALL.map(Pass::name).join(", ")))
-}
-
 impl Vectors {
     /// Writes them.
     pub fn run(self) -> Result<()> {
@@ -81,8 +77,8 @@ impl Vectors {
         let properties = WriterProperties::builder().set_compression(Compression::ZSTD(level)).build();
         let handle = file.as_file().try_clone().map_err(fail())?;
         let mut writer = ArrowWriter::try_new(handle, schema(), Some(properties))?;
-        for product in 0..similarity.views.len() {
-            let count = similarity.views[product].layout().vectors().min(self.limit.unwrap_or(usize::MAX));
+        for product in 0..similarity.signed.views.len() {
+            let count = similarity.signed.views[product].layout().vectors().min(self.limit.unwrap_or(usize::MAX));
             for first in (0..count).step_by(BATCH_ROWS) {
                 let rows = first..(first + BATCH_ROWS).min(count);
                 writer.write(&batch(&data, step, self.pass, &similarity, product, rows)?)?;
@@ -139,7 +135,7 @@ fn batch(
     product: usize,
     rows: std::ops::Range<usize>,
 ) -> Result<RecordBatch> {
-    let (view, hitmap) = (&similarity.views[product], &similarity.hitmaps[product]);
+    let (view, hitmap) = (&similarity.signed.views[product], &similarity.hitmaps[product]);
     let [mut products, mut samples, mut streams, mut channels, mut positions] = [(); 5].map(|()| UInt32Builder::new());
     let [mut vectors, mut signatures, mut representatives] = [(); 3].map(|()| UInt64Builder::new());
     let mut outcomes = StringBuilder::new();
@@ -156,7 +152,7 @@ fn batch(
         positions.append_value(position as u32);
         values.values().append_slice(view.gather(sample, stream, position, &mut buffer));
         values.append(true);
-        signatures.append_value(similarity.signatures[product][vector]);
+        signatures.append_value(similarity.signed.signatures[product][vector]);
         outcomes.append_value(match hitmap.outcomes()[vector] {
             Outcome::Hit(_) => "HIT",
             Outcome::Mau => "MAU",

@@ -116,7 +116,7 @@ impl Work {
 }
 
 /// Cycles with reuse.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MercuryCycles {
     /// Computing signatures: on the same array, R's rows as filters.
     pub signature: u64,

@@ -3,6 +3,8 @@
 use super::schedule::ScopeWork;
 use super::{PeArray, RowCost, RowCounts, Shape};
 use mercury_trace::geometry::Pass;
+use std::collections::HashMap;
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 /// How many values of a mapping's parameter are tried, largest first.
 const TRIED: usize = 32;
@@ -75,6 +77,18 @@ impl Mapping {
     /// # Panics
     /// If a dimension of the shape or the array is 0.
     pub fn new(shape: &Shape, array: &PeArray) -> Self {
+        // A search takes longer than a small layer's replay, and a sweep asks for the same ones again.
+        static KNOWN: LazyLock<Mutex<HashMap<(Shape, PeArray), Mapping>>> = LazyLock::new(Mutex::default);
+        let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = known().get(&(*shape, *array)).copied();
+        found.unwrap_or_else(|| {
+            let best = Self::search(shape, array);
+            known().insert((*shape, *array), best);
+            best
+        })
+    }
+
+    fn search(shape: &Shape, array: &PeArray) -> Self {
         let shapes = if shape.free { cut_rows(shape, array) } else { vec![*shape] };
         let mappings = shapes.iter().flat_map(|shape| candidates(shape, array));
         mappings.min_by_key(Mapping::cost).expect("a plane can always be cut into strips of a row")

@@ -68,7 +68,7 @@ pub use schedule::{Discipline, Schedule, ScopeWork, Timeline};
 pub use shape::Shape;
 
 /// The array and its storage, in words of an operand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PeArray {
     /// Rows of PEs.
     pub rows: u64,

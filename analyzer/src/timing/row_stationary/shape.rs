@@ -21,7 +21,7 @@ use mercury_trace::windows::{Axis, Windows};
 /// A matrix product has one channel, whose "planes" are rows of vectors: its vectors of `length`
 /// elements are spread over the PEs of a set, and how many of them make an output row is the
 /// mapping's choice ([`Shape::free`]).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Shape {
     /// The pass.
     pub pass: Pass,

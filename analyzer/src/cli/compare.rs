@@ -1,0 +1,49 @@
+//! `compare`: what changed between two results.
+
+use crate::compare::{Comparison, Threshold};
+use crate::export::{self, Format};
+use anyhow::Result;
+use clap::Args;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Compare two results: hit rate, output error and speed-up per layer and pass, over all steps.
+///
+/// Rows in which nothing changed are left out. Exit code 1 where a threshold is crossed, else 0.
+///
+/// Example: mercury-analyzer compare before after --threshold speed_up=0.02,output_error=0.005
+#[derive(Debug, Args)]
+pub struct Compare {
+    /// Folder of the first results.
+    a: PathBuf,
+    /// Folder of the second results.
+    b: PathBuf,
+    /// Largest absolute differences that pass: hit_rate, output_error, speed_up. A row that only one of
+    /// the results has crosses them.
+    #[arg(long, value_delimiter = ',', value_name = "METRIC=DIFFERENCE", value_parser = Threshold::parse)]
+    threshold: Vec<Threshold>,
+    /// What to print.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+impl Compare {
+    /// Compares and prints.
+    pub fn run(self) -> Result<ExitCode> {
+        let comparison = Comparison::read(&self.a, &self.b)?;
+        for (key, a, b) in &comparison.settings {
+            eprintln!("{key}: {a} -> {b}");
+        }
+        let mut changed = comparison.changed()?;
+        if changed.height() == 0 {
+            eprintln!("nothing changed in {} rows", comparison.rows.height());
+        }
+        export::print(&mut changed, self.format)?;
+        let crossed = comparison.crossed(&self.threshold)?;
+        if crossed > 0 {
+            eprintln!("{crossed} of {} rows cross a threshold", comparison.rows.height());
+            return Ok(ExitCode::from(1));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,97 @@
+//! `sweep`: a grid of configurations on one trace.
+
+use super::overrides::{Configuration, KEYS};
+use super::work::{Chosen, on_threads, progress_bar};
+use crate::export::{self, Format};
+use crate::replay::{Errors, Measures, Replay};
+use crate::sweep::grid::{Axis, Grid};
+use crate::sweep::pareto::Metric;
+use crate::sweep::store::SweepDir;
+use crate::sweep::{self, summary};
+use anyhow::Result;
+use clap::Args;
+use mercury_trace::Trace;
+use polars::prelude::{IntoLazy, col};
+use std::path::PathBuf;
+
+/// Replay a trace under many configurations at once, and say which are worth their cost.
+///
+/// Every combination of the values of the swept keys; those that do not go together are left out.
+/// Results go to a folder: run.json, configurations.parquet (a row a configuration, over all steps),
+/// layers.parquet and models.parquet as of `replay`. A sweep that was stopped goes on when it is run
+/// again. Bounds are left out: an MCACHE without limit is mcache.entries=0.
+///
+/// Example: mercury-analyzer sweep trace --set rpq.bits=8..=64:4 --set mcache.ways=1..=16 --out sweep --pareto hit_rate,output_error
+#[derive(Debug, Args)]
+pub struct Sweep {
+    /// The trace's folder.
+    trace: PathBuf,
+    /// Folder for the results: empty, missing, or of the same sweep.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// A key and its values: KEY=A,B,FIRST..=LAST:STEP. Once for each key.
+    #[arg(long = "set", value_name = "KEY=VALUES", required = true, value_parser = parse_axis)]
+    axes: Vec<Axis>,
+    /// Mark the configurations that no other beats by all of these: hit_rate, output_error, speed_up,
+    /// mercury_cycles, rpq.bits, mcache.entries, mcache.ways. The table shows only them.
+    #[arg(long, value_delimiter = ',', value_name = "COLUMNS", value_parser = Metric::parse)]
+    pareto: Vec<Metric>,
+    /// Leave out output errors, which take most of the time.
+    #[arg(long)]
+    no_errors: bool,
+    /// Worker threads [default: one a core]. Results do not depend on it.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// What to print.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    #[command(flatten)]
+    chosen: Chosen,
+    #[command(flatten)]
+    configuration: Configuration,
+}
+
+fn parse_axis(text: &str) -> Result<Axis, String> {
+    Axis::parse(text, KEYS.iter().map(|&(key, ..)| key))
+}
+
+impl Sweep {
+    /// Sweeps, or goes on sweeping, and prints the table of configurations.
+    pub fn run(self) -> Result<()> {
+        let (origin, table, overrides) = self.configuration.parts()?;
+        let grid = Grid::new(self.axes, &origin, &table, &overrides)?;
+        if let Some((count, reason)) = &grid.left_out {
+            eprintln!("{count} combinations do not go together and are left out, the first: {reason}");
+        }
+        let errors = if self.no_errors { Errors::None } else { Errors::Exact };
+        let measures = Measures { selection: self.chosen.selection()?, errors, bounds: false };
+        let trace = Trace::open(&self.trace)?;
+        let replay = Replay::new(&trace, &grid.configs, &measures)?;
+        let dir = SweepDir::open(&self.out, &trace, &grid, &measures)?;
+        let mut frame = if dir.is_complete() {
+            eprintln!("{} is complete; nothing is replayed", self.out.display());
+            dir.summary()?
+        } else {
+            let bar = progress_bar(replay.units().len());
+            let results = on_threads(self.threads, || {
+                Ok(sweep::run(&replay, &dir, |unit| {
+                    bar.set_message(format!("step {}, {}", unit.step.step, unit.layer.name));
+                    bar.inc(1);
+                })?)
+            })?;
+            bar.finish_and_clear();
+            let mut frame = summary::frame(&grid, &results)?;
+            dir.finish(&results, &mut frame)?;
+            frame
+        };
+        if !self.pareto.is_empty() {
+            summary::mark(&mut frame, &self.pareto)?;
+            let all = frame.height();
+            if self.format == Format::Table {
+                frame = frame.lazy().filter(col("pareto")).collect()?.drop("pareto")?;
+                eprintln!("{} of {all} configurations are on the frontier:", frame.height());
+            }
+        }
+        export::print(&mut frame, self.format)
+    }
+}

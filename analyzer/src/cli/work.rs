@@ -1,0 +1,49 @@
+//! What the commands that replay have in common: which part of a trace, on how many threads, how far.
+
+use crate::error::Result as AnalyzerResult;
+use crate::replay::Selection;
+use anyhow::{Context, Result};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use mercury_trace::geometry::Pass;
+
+/// A part of the trace.
+#[derive(Debug, Args)]
+pub struct Chosen {
+    /// Only these layers, by name or pattern such as 'features.*'.
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    layers: Vec<String>,
+    /// Only these captured steps, by number or range such as 100..=500.
+    #[arg(long, value_delimiter = ',', value_name = "STEPS")]
+    steps: Vec<String>,
+    /// Only these passes: forward, input-grad, weight-grad.
+    #[arg(long, value_delimiter = ',', value_name = "PASSES", value_parser = parse_pass)]
+    passes: Vec<Pass>,
+}
+
+impl Chosen {
+    /// The selection that it comes to.
+    pub fn selection(&self) -> AnalyzerResult<Selection> {
+        Selection::new(self.layers.clone(), &self.steps, self.passes.clone())
+    }
+}
+
+/// A pass by its name.
+pub fn parse_pass(name: &str) -> Result<Pass, String> {
+    let known = Pass::ALL.into_iter().find(|pass| pass.name() == name);
+    known.ok_or_else(|| format!("choose one of {}", Pass::ALL.map(Pass::name).join(", ")))
+}
+
+/// Does the work on so many threads; one a core if it is not said.
+pub fn on_threads<T: Send>(threads: Option<u16>, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let threads = threads.map_or(0, usize::from);
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build().context("--threads")?.install(work)
+}
+
+/// A bar that counts layers.
+pub fn progress_bar(layers: usize) -> ProgressBar {
+    let bar = ProgressBar::new(layers as u64).with_prefix("replaying");
+    let style = "{prefix} {wide_bar} {pos}/{len} layers, {msg} (left: {eta})";
+    bar.set_style(ProgressStyle::with_template(style).expect("the template is well-formed"));
+    bar
+}

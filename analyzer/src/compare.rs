@@ -1,0 +1,155 @@
+//! What changed between two results: per configuration, layer and pass, over all steps.
+
+use crate::error::{AnalyzerError, Result};
+use crate::results::{LAYERS_FILE, RUN_FILE, read_parquet};
+use polars::prelude::*;
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+
+/// What is compared.
+pub const METRICS: [&str; 3] = ["hit_rate", "output_error", "speed_up"];
+
+/// The largest difference of a metric that still passes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Threshold {
+    /// One of [`METRICS`].
+    pub metric: &'static str,
+    /// The absolute difference.
+    pub most: f64,
+}
+
+impl Threshold {
+    /// The threshold of `metric=most`.
+    pub fn parse(text: &str) -> std::result::Result<Self, String> {
+        let (name, most) = text.split_once('=').ok_or("is not METRIC=DIFFERENCE, such as speed_up=0.02")?;
+        let metric = METRICS.into_iter().find(|metric| *metric == name);
+        let metric = metric.ok_or_else(|| format!("choose from {}", METRICS.join(", ")))?;
+        let most = most.parse().ok().filter(|most: &f64| *most >= 0.0);
+        Ok(Self { metric, most: most.ok_or("the difference is not a number of at least 0")? })
+    }
+}
+
+/// Two results side by side.
+pub struct Comparison {
+    /// A row per configuration, layer and pass: each metric of the first (`_a`) and second (`_b`) results
+    /// and the second's less the first's (`_change`); null where one has no such row or value.
+    pub rows: DataFrame,
+    /// Settings that differ: key, first, second.
+    pub settings: Vec<(String, String, String)>,
+}
+
+impl Comparison {
+    /// Reads two folders of results.
+    pub fn read(a: &Path, b: &Path) -> Result<Self> {
+        let rows = totals(a)?.join(
+            totals(b)?,
+            KEYS.map(col),
+            KEYS.map(col),
+            JoinArgs::new(JoinType::Full).with_coalesce(JoinCoalesce::CoalesceColumns).with_suffix(Some("_b".into())),
+        );
+        let mut columns = KEYS.map(col).to_vec();
+        for metric in METRICS {
+            let (first, second) = (col(metric), col(format!("{metric}_b")));
+            columns.push(first.clone().alias(format!("{metric}_a")));
+            columns.push(second.clone());
+            // Two that are both infinite do not differ.
+            let change = when(first.clone().eq(second.clone())).then(lit(0.0)).otherwise(second - first);
+            columns.push(change.alias(format!("{metric}_change")));
+        }
+        // Whether a row is in one alone shows in the speed-up, which no row lacks.
+        let rows = rows.select(columns).sort(["configuration", "layer_index", "order"], SortMultipleOptions::default());
+        let rows = rows.collect()?.drop("order")?;
+        let mut settings = Vec::new();
+        differences("", &settings_of(a)?, &settings_of(b)?, &mut settings);
+        Ok(Self { rows, settings })
+    }
+
+    /// The rows in which something differs.
+    pub fn changed(&self) -> Result<DataFrame> {
+        let differs = |metric: &str| {
+            let [a, b] = ["a", "b"].map(|side| col(format!("{metric}_{side}")));
+            a.neq_missing(b)
+        };
+        let any = METRICS.into_iter().map(differs).reduce(Expr::or).expect("there are metrics");
+        Ok(self.rows.clone().lazy().filter(any).collect()?)
+    }
+
+    /// How many rows cross a threshold; a value that only one side has crosses every one.
+    pub fn crossed(&self, thresholds: &[Threshold]) -> Result<usize> {
+        let crosses = |threshold: &Threshold| {
+            let column = |suffix: &str| col(format!("{}_{suffix}", threshold.metric));
+            let alone = column("a").is_null().neq(column("b").is_null());
+            let change = column("change");
+            // Not a number is no small difference.
+            let apart = change.clone().gt(lit(threshold.most)).or(change.clone().lt(lit(-threshold.most)));
+            alone.or(apart).or(change.is_nan()).fill_null(lit(false))
+        };
+        let Some(any) = thresholds.iter().map(crosses).reduce(Expr::or) else { return Ok(0) };
+        Ok(self.rows.clone().lazy().filter(any).collect()?.height())
+    }
+}
+
+/// What a row is of; `order` is the pass's place.
+const KEYS: [&str; 5] = ["configuration", "layer_index", "layer", "order", "pass"];
+
+fn totals(dir: &Path) -> Result<LazyFrame> {
+    let path = dir.join(LAYERS_FILE);
+    let frame = read_parquet(&path)?;
+    let needed = [
+        "configuration",
+        "layer_index",
+        "layer",
+        "pass",
+        "vectors",
+        "hit",
+        "error_square",
+        "exact_square",
+        "baseline_cycles",
+        "mercury_cycles",
+    ];
+    if let Some(missing) = needed.iter().find(|name| frame.column(name).is_err()) {
+        let error = PolarsError::ColumnNotFound(format!("it has no column {missing}").into());
+        return Err(AnalyzerError::Table { path, error });
+    }
+    let order = when(col("pass").eq(lit("forward")))
+        .then(lit(0))
+        .otherwise(when(col("pass").eq(lit("input-grad"))).then(lit(1)).otherwise(lit(2)));
+    let float = |name: &str| col(name).sum().cast(DataType::Float64);
+    let error = float("error_square") / float("exact_square");
+    let known = col("error_square").is_not_null().any(true);
+    Ok(frame.lazy().with_column(order.alias("order")).group_by_stable(KEYS.map(col)).agg([
+        (float("hit") / float("vectors")).alias("hit_rate"),
+        when(known).then(error.sqrt()).otherwise(lit(NULL)).alias("output_error"),
+        (float("baseline_cycles") / float("mercury_cycles")).alias("speed_up"),
+    ]))
+}
+
+fn settings_of(dir: &Path) -> Result<Value> {
+    let path = dir.join(RUN_FILE);
+    let text = fs::read_to_string(&path).map_err(AnalyzerError::io(&path))?;
+    serde_json::from_str(&text)
+        .map_err(|error| AnalyzerError::Io { path, error: std::io::Error::new(std::io::ErrorKind::InvalidData, error) })
+}
+
+fn differences(key: &str, a: &Value, b: &Value, found: &mut Vec<(String, String, String)>) {
+    let join = |name: &str| if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") };
+    match (a, b) {
+        (Value::Object(a), Value::Object(b)) => {
+            let mut names: Vec<&String> = a.keys().chain(b.keys()).collect();
+            names.sort();
+            names.dedup();
+            for name in names {
+                let of = |side: &serde_json::Map<String, Value>| side.get(name).cloned().unwrap_or(Value::Null);
+                differences(&join(name), &of(a), &of(b), found);
+            }
+        }
+        (Value::Array(x), Value::Array(y)) if x.len() == y.len() => {
+            for (number, (a, b)) in x.iter().zip(y).enumerate() {
+                differences(&join(&number.to_string()), a, b, found);
+            }
+        }
+        _ if a != b => found.push((key.to_owned(), a.to_string(), b.to_string())),
+        _ => (),
+    }
+}

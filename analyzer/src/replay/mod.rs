@@ -1,0 +1,207 @@
+//! Replay: a trace's captured steps through signatures, MCACHE, timing and output error.
+
+mod layer;
+mod selection;
+mod similarity;
+mod timed;
+
+pub use selection::Selection;
+pub use similarity::{Signed, Similarity};
+
+use crate::accuracy::SquaredError;
+use crate::adaptation;
+use crate::config::Config;
+use crate::error::{AnalyzerError, Result};
+use crate::interval;
+use crate::limits::Limits;
+use crate::operand::LayerData;
+use crate::timing::MercuryCycles;
+use mercury_reuse::Counts;
+use mercury_trace::Trace;
+use mercury_trace::geometry::Pass;
+use mercury_trace::layers::Layer;
+use mercury_trace::manifest::CapturedStep;
+use serde::{Deserialize, Serialize};
+
+/// What reuse does to one pass of one layer in one captured step.
+///
+/// Outcomes are counted over the kept samples and channels. Cycles and MACs are those of the whole
+/// training step, its batch and all channels, for which what was kept stands in proportion: the
+/// share of folds that is overhead depends on the batch, so a few samples timed alone would say
+/// little about the step. Where MCACHE lives longer than a sample this is biased: hits among samples
+/// that were not kept are left out, and so are sets that they would have filled.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PassResult {
+    /// Number of the configuration.
+    pub configuration: usize,
+    /// The training step.
+    pub step: u64,
+    /// The layer's place in execution order.
+    pub layer_index: usize,
+    /// The layer's name.
+    pub layer: String,
+    /// What the layer computes.
+    pub op: String,
+    /// The pass.
+    pub pass: Pass,
+    /// Kept samples.
+    pub samples: usize,
+    /// Samples of the step.
+    pub batch: u32,
+    /// Whether the scheme is applied to this pass; if not, no vectors are looked up and the cycles
+    /// are the baseline's.
+    pub reuse: bool,
+    /// Whether the layer was switched off after earlier steps, as reuse slowed it down there.
+    pub switched_off: bool,
+    /// Bits of a signature in force.
+    pub bits: u32,
+    /// Length of the longest vector.
+    pub vector_length: usize,
+    /// Streams captured, and how many the layer has.
+    pub streams: [u64; 2],
+    /// Outcomes of the captured vectors.
+    pub counts: Counts,
+    /// What bounds reuse on these vectors; the weight gradient's are the forward pass's.
+    pub limits: Option<Limits>,
+    /// Multiply-accumulates.
+    pub macs: u64,
+    /// Those of them that hits make unnecessary (additions of gradients are not counted off).
+    pub macs_skipped: u64,
+    /// Cycles of the baseline.
+    pub baseline: u64,
+    /// Cycles with reuse.
+    pub mercury: MercuryCycles,
+    /// Output error, where the trace has what it takes.
+    pub error: Option<SquaredError>,
+    /// Baseline and MERCURY cycles without each one of the samples in turn.
+    pub leave_one_out: Vec<[u64; 2]>,
+}
+
+impl PassResult {
+    /// 95 % interval of the speed-up over kept samples.
+    pub fn interval(&self) -> Option<[f64; 2]> {
+        interval::speed_up([self.baseline, self.mercury.total()], &self.leave_one_out)
+    }
+}
+
+/// The captured steps of a trace, of which there must be one at least.
+pub fn captured_steps(trace: &Trace) -> Result<&[CapturedStep]> {
+    match trace.manifest().captured.as_slice() {
+        [] => Err(AnalyzerError::NothingCaptured { path: trace.dir().to_owned() }),
+        steps => Ok(steps),
+    }
+}
+
+/// What is measured beside outcomes and cycles, and where.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Measures {
+    /// Layers, steps and passes.
+    pub selection: Selection,
+    /// Output errors.
+    pub errors: Errors,
+    /// Bounds and competitors.
+    pub bounds: bool,
+}
+
+/// Which output errors are computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Errors {
+    /// None.
+    None,
+    /// Those of all captured outputs.
+    Exact,
+}
+
+impl Errors {
+    /// Whether there are none.
+    pub fn is_none(self) -> bool {
+        self == Errors::None
+    }
+}
+
+impl Default for Measures {
+    fn default() -> Self {
+        Self { selection: Selection::default(), errors: Errors::Exact, bounds: true }
+    }
+}
+
+/// Where a layer's data come from.
+#[derive(Clone, Copy)]
+struct Place {
+    step: u64,
+    layer_index: usize,
+    batch: u32,
+}
+
+/// A layer of a captured step: what is read, and done, at a time.
+pub struct Unit<'a> {
+    /// The step.
+    pub step: &'a CapturedStep,
+    /// The layer's place in execution order.
+    pub layer_index: usize,
+    /// The layer.
+    pub layer: &'a Layer,
+}
+
+/// A trace, and what is asked of it.
+pub struct Replay<'a> {
+    trace: &'a Trace,
+    configs: &'a [Config],
+    measures: &'a Measures,
+    /// The signature length in force at each captured step, `[configs][steps]`.
+    bits: Vec<Vec<u32>>,
+}
+
+impl<'a> Replay<'a> {
+    /// Checks what is asked for against the trace.
+    pub fn new(trace: &'a Trace, configs: &'a [Config], measures: &'a Measures) -> Result<Self> {
+        let captured = captured_steps(trace)?;
+        measures.selection.check(trace)?;
+        let losses: Vec<(u64, f64)> = trace.steps()?.iter().map(|step| (step.step, step.loss)).collect();
+        let steps: Vec<u64> = captured.iter().map(|step| step.step).collect();
+        let bits = configs.iter().map(|config| adaptation::bits_in_force(config, &losses, &steps)).collect();
+        Ok(Self { trace, configs, measures, bits })
+    }
+
+    /// The layers to replay, step by step.
+    pub fn units(&self) -> Vec<Unit<'a>> {
+        let Self { trace, measures, .. } = *self;
+        let layers = move |step: &'a CapturedStep| {
+            // A layer that was not asked for at capture has no files.
+            let captured = move |layer: &Layer| step.tensors.iter().any(|file| file.layer == layer.name);
+            let chosen = move |layer: &Layer| measures.selection.layer(&layer.name) && captured(layer);
+            let layers = trace.layers().iter().enumerate().filter(move |(_, layer)| chosen(layer));
+            layers.map(move |(layer_index, layer)| Unit { step, layer_index, layer })
+        };
+        let steps = trace.manifest().captured.iter().filter(|step| measures.selection.step(step.step));
+        steps.flat_map(layers).collect()
+    }
+
+    /// One layer of one step under each configuration, before any layer is switched off.
+    pub fn unit(&self, unit: &Unit) -> Result<Vec<PassResult>> {
+        let data = LayerData::read(self.trace, unit.step, unit.layer)?;
+        let manifest = self.trace.manifest();
+        let number = manifest.captured.iter().position(|step| step.step == unit.step.step).expect("a captured step");
+        let mut configs = self.configs.to_vec();
+        for (config, bits) in configs.iter_mut().zip(&self.bits) {
+            config.rpq.bits = bits[number];
+        }
+        let batch = manifest.training.batch_size;
+        let place = Place { step: unit.step.step, layer_index: unit.layer_index, batch };
+        let results = layer::evaluate(&data, &configs, self.measures, place)?;
+        tracing::debug!(step = place.step, layer = %unit.layer.name, results = results.len(), "replayed");
+        Ok(results)
+    }
+
+    /// Orders the results of all units by configuration, step, layer and pass, and switches layers off
+    /// as each configuration says.
+    pub fn finish(&self, mut results: Vec<PassResult>) -> Vec<PassResult> {
+        results.sort_by_key(|result| (result.configuration, result.step, result.layer_index, result.pass));
+        for of_one in results.chunk_by_mut(|a, b| a.configuration == b.configuration) {
+            let window = self.configs[of_one[0].configuration].stop.window;
+            adaptation::switch_off(of_one, window);
+        }
+        results
+    }
+}

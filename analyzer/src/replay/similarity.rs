@@ -1,0 +1,61 @@
+//! The vectors of a pass, their signatures and Hitmaps.
+
+use crate::config::Config;
+use crate::error::{AnalyzerError, Result};
+use crate::operand::LayerData;
+use mercury_reuse::config::{McacheConfig, Rpq, Scope};
+use mercury_reuse::{Hitmap, VectorView, signatures};
+use mercury_trace::geometry::Pass;
+
+/// The vectors that a pass streams and their signatures, one view for each product.
+pub struct Signed<'a> {
+    /// The vectors.
+    pub views: Vec<VectorView<'a>>,
+    /// Their signatures.
+    pub signatures: Vec<Vec<u64>>,
+}
+
+impl<'a> Signed<'a> {
+    /// Cuts and signs the vectors of a pass.
+    pub fn of(data: &'a LayerData, pass: Pass, rpq: &Rpq) -> Result<Self> {
+        let views = data.views(pass, rpq.granularity)?;
+        if let Some(view) = views.iter().find(|view| u32::try_from(view.layout().vectors()).is_err()) {
+            let reason =
+                format!("has {} vectors, more than {}; capture fewer samples", view.layout().vectors(), u32::MAX);
+            return Err(AnalyzerError::Layer { layer: data.layer.name.clone(), reason });
+        }
+        let signatures = views.iter().map(|view| signatures(view, rpq)).collect();
+        Ok(Self { views, signatures })
+    }
+
+    /// The signatures' low `bits` bits: what shorter signatures of the same projection are.
+    pub fn shortened(&self, bits: u32) -> Vec<Vec<u64>> {
+        let mask = u64::MAX >> (u64::BITS - bits);
+        self.signatures.iter().map(|signatures| signatures.iter().map(|signature| signature & mask).collect()).collect()
+    }
+
+    /// Looks signatures of these vectors up in an MCACHE.
+    pub fn look_up(&self, signatures: &[Vec<u64>], mcache: &McacheConfig, scope: Scope) -> Vec<Hitmap> {
+        let look_up =
+            |(view, signatures): (&VectorView, &Vec<u64>)| Hitmap::new(view.layout(), signatures, mcache, scope);
+        self.views.iter().zip(signatures).map(look_up).collect()
+    }
+}
+
+/// The vectors of a pass and their Hitmaps under one configuration.
+pub struct Similarity<'a> {
+    /// Vectors and signatures.
+    pub signed: Signed<'a>,
+    /// The outcomes of each view's vectors.
+    pub hitmaps: Vec<Hitmap>,
+}
+
+impl<'a> Similarity<'a> {
+    /// Cuts, signs and looks up the vectors that a pass streams.
+    pub fn of(data: &'a LayerData, pass: Pass, config: &Config) -> Result<Self> {
+        let signed = Signed::of(data, pass, &config.rpq)?;
+        let scope = data.scope(config.mcache.scope, config.mcache.scope_linear);
+        let hitmaps = signed.look_up(&signed.signatures, &config.mcache, scope);
+        Ok(Self { signed, hitmaps })
+    }
+}

@@ -1,0 +1,210 @@
+//! The configurations of a sweep: every combination of the values of some keys.
+
+use crate::config::Config;
+use crate::error::{AnalyzerError, Result};
+use toml::Table;
+
+/// Most configurations of a sweep.
+pub const MAX_CONFIGURATIONS: usize = 100_000;
+
+/// A key and the values that it takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Axis {
+    /// The key, such as `rpq.bits`.
+    pub key: &'static str,
+    /// Its values, as they stand in a configuration file (text without quotes).
+    pub values: Vec<String>,
+}
+
+impl Axis {
+    /// The axis of `key=values`: values and ranges with a comma between them, such as
+    /// `rpq.bits=4,8..=32:8,64`. A range runs up to its second number, in steps of the number behind
+    /// the colon or else of 1.
+    pub fn parse(text: &str, keys: impl IntoIterator<Item = &'static str>) -> std::result::Result<Self, String> {
+        let (name, values) = text.split_once('=').ok_or("is not KEY=VALUES, such as rpq.bits=16,20,32..=64:8")?;
+        let key = keys.into_iter().find(|key| *key == name.trim()).ok_or_else(|| {
+            format!("{name:?} is no key of a configuration; `mercury-analyzer sweep --help` lists them")
+        })?;
+        let mut axis = Self { key, values: Vec::new() };
+        for item in split(values) {
+            axis.values.extend(expand(item.trim())?);
+            if axis.values.len() > MAX_CONFIGURATIONS {
+                return Err(format!("has more than {MAX_CONFIGURATIONS} values"));
+            }
+        }
+        let mut seen = axis.values.clone();
+        seen.sort();
+        seen.dedup();
+        if seen.len() < axis.values.len() {
+            return Err("has a value twice".to_owned());
+        }
+        Ok(axis)
+    }
+}
+
+/// Splits at commas that no bracket holds.
+fn split(values: &str) -> Vec<&str> {
+    let (mut items, mut depth, mut first) = (Vec::new(), 0, 0);
+    for (at, character) in values.char_indices() {
+        match character {
+            '[' | '(' => depth += 1,
+            ']' | ')' => depth -= 1,
+            ',' if depth == 0 => {
+                items.push(&values[first..at]);
+                first = at + 1;
+            }
+            _ => (),
+        }
+    }
+    items.push(&values[first..]);
+    items
+}
+
+fn expand(item: &str) -> std::result::Result<Vec<String>, String> {
+    let Some((first, rest)) = item.split_once("..=") else {
+        return if item.is_empty() { Err("has an empty value".to_owned()) } else { Ok(vec![item.to_owned()]) };
+    };
+    let (last, step) = rest.split_once(':').unwrap_or((rest, "1"));
+    let number = |text: &str| text.trim().parse::<u32>().ok();
+    match (number(first), number(last), number(step)) {
+        (Some(first), Some(last), Some(step)) if first <= last && step > 0 => Ok((first..=last)
+            .step_by(step as usize)
+            .take(MAX_CONFIGURATIONS + 1)
+            .map(|value| value.to_string())
+            .collect()),
+        _ => Err(format!("{item:?} is not a range such as 8..=64:4")),
+    }
+}
+
+/// The valid combinations.
+#[derive(Debug)]
+pub struct Grid {
+    /// The swept keys.
+    pub axes: Vec<Axis>,
+    /// The configurations, the last axis changing fastest.
+    pub configs: Vec<Config>,
+    /// The value of each axis in each configuration, by its place on the axis.
+    pub places: Vec<Vec<usize>>,
+    /// Combinations that no configuration can have, and why the first cannot.
+    pub left_out: Option<(usize, String)>,
+}
+
+impl Grid {
+    /// All combinations of the axes on top of a configuration. Those that do not go together (so many
+    /// ways of so few entries) are left out; a value that goes with nothing is an error.
+    pub fn new(axes: Vec<Axis>, origin: &str, table: &Table, overrides: &[(&'static str, String)]) -> Result<Self> {
+        let flag = |reason| AnalyzerError::Flag { flag: "--set", reason };
+        for (number, axis) in axes.iter().enumerate() {
+            if axes[..number].iter().any(|other| other.key == axis.key) {
+                return Err(flag(format!("{} is given twice; put its values into one list", axis.key)));
+            }
+        }
+        let combinations = axes.iter().try_fold(1, |product: usize, axis| product.checked_mul(axis.values.len()));
+        let combinations = combinations.filter(|&count| count <= MAX_CONFIGURATIONS);
+        let combinations =
+            combinations.ok_or_else(|| flag(format!("asks for more than {MAX_CONFIGURATIONS} configurations")))?;
+        let mut grid = Self { axes, configs: Vec::new(), places: Vec::new(), left_out: None };
+        for number in 0..combinations {
+            let places = grid.combination(number);
+            let mut all = overrides.to_vec();
+            all.extend(grid.axes.iter().zip(&places).map(|(axis, &place)| (axis.key, axis.values[place].clone())));
+            match Config::resolve(origin, table.clone(), &all) {
+                Ok(config) => {
+                    grid.configs.push(config);
+                    grid.places.push(places);
+                }
+                Err(error) => match &mut grid.left_out {
+                    Some((count, _)) => *count += 1,
+                    none => *none = Some((1, error.to_string())),
+                },
+            }
+        }
+        grid.check(flag)?;
+        Ok(grid)
+    }
+
+    /// The place on each axis of a combination.
+    fn combination(&self, mut number: usize) -> Vec<usize> {
+        let mut places = vec![0; self.axes.len()];
+        for (place, axis) in places.iter_mut().zip(&self.axes).rev() {
+            *place = number % axis.values.len();
+            number /= axis.values.len();
+        }
+        places
+    }
+
+    fn check(&self, flag: impl Fn(String) -> AnalyzerError) -> Result<()> {
+        let Some((_, reason)) = &self.left_out else { return Ok(()) };
+        for (number, axis) in self.axes.iter().enumerate() {
+            for (place, value) in axis.values.iter().enumerate() {
+                if !self.places.iter().any(|places| places[number] == place) {
+                    return Err(flag(format!(
+                        "{}={value} goes with nothing else that is asked for: {reason}",
+                        axis.key
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The values of an axis, configuration by configuration.
+    pub fn column(&self, axis: usize) -> Vec<&str> {
+        self.places.iter().map(|places| self.axes[axis].values[places[axis]].as_str()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEYS: [&str; 4] = ["rpq.bits", "mcache.entries", "mcache.ways", "reuse.passes"];
+
+    fn axis(text: &str) -> std::result::Result<Vec<String>, String> {
+        Axis::parse(text, KEYS).map(|axis| axis.values)
+    }
+
+    fn grid(texts: &[&str]) -> Result<Grid> {
+        let axes = texts.iter().map(|text| Axis::parse(text, KEYS).unwrap()).collect();
+        Grid::new(axes, "test", &Table::new(), &[])
+    }
+
+    #[test]
+    fn values_and_ranges_are_listed() {
+        assert_eq!(axis("rpq.bits=4,8..=20:6, 64").unwrap(), ["4", "8", "14", "20", "64"]);
+        assert_eq!(axis("mcache.ways=1..=3").unwrap(), ["1", "2", "3"]);
+        assert_eq!(axis(r#"reuse.passes=["forward"],["forward","input-grad"]"#).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for text in [
+            "rpq.bits",
+            "rpq.bitz=3",
+            "rpq.bits=",
+            "rpq.bits=1,,2",
+            "rpq.bits=4..=2",
+            "rpq.bits=1..=9:0",
+            "rpq.bits=2,1..=3",
+            "rpq.bits=1..=4000000",
+        ] {
+            assert!(axis(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn all_combinations_that_go_together_the_last_key_fastest() {
+        let grid = grid(&["mcache.entries=8,16", "mcache.ways=1,3,16"]).unwrap();
+        let sizes: Vec<(u32, u32)> = grid.configs.iter().map(|c| (c.mcache.entries, c.mcache.ways)).collect();
+        assert!(grid.column(1).len() == sizes.len());
+        assert_eq!(sizes, [(8, 1), (16, 1), (16, 16)]);
+        assert_eq!(grid.left_out.unwrap().0, 3);
+    }
+
+    #[test]
+    fn a_value_that_goes_with_nothing_is_an_error() {
+        let error = grid(&["mcache.entries=8,16", "mcache.ways=1,3"]).unwrap_err().to_string();
+        assert!(error.contains("mcache.ways=3") && error.contains("not a multiple"), "{error}");
+        assert!(grid(&["rpq.bits=20", "rpq.bits=21"]).unwrap_err().to_string().contains("twice"));
+    }
+}

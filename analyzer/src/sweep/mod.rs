@@ -1,0 +1,32 @@
+//! Many configurations on one trace, in one pass over it.
+//!
+//! [`grid::Grid`] lists the configurations, [`Replay`] evaluates all of them on a layer at a time (its
+//! module on layers says what is shared), [`store::SweepDir`] keeps each layer's results as they come,
+//! so that a sweep that was stopped goes on where it was, and [`summary`] has a row a configuration.
+
+pub mod grid;
+pub mod pareto;
+pub mod store;
+pub mod summary;
+
+use crate::error::Result;
+use crate::replay::{PassResult, Replay, Unit};
+use store::SweepDir;
+
+/// Evaluates the layers that are not done yet; `progress` is called with each before it is.
+pub fn run(replay: &Replay, dir: &SweepDir, mut progress: impl FnMut(&Unit)) -> Result<Vec<PassResult>> {
+    let mut results = Vec::new();
+    for unit in replay.units() {
+        progress(&unit);
+        let of_unit = match dir.done(&unit) {
+            Some(done) => done,
+            None => {
+                let fresh = replay.unit(&unit)?;
+                dir.keep(&unit, &fresh)?;
+                fresh
+            }
+        };
+        results.extend(of_unit);
+    }
+    Ok(replay.finish(results))
+}

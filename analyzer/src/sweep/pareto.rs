@@ -1,0 +1,79 @@
+//! The frontier: configurations that no other beats.
+
+/// A column by which configurations are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Metric {
+    /// The column of `configurations.parquet`.
+    pub name: &'static str,
+    /// Whether more is better.
+    pub more: bool,
+}
+
+/// What can be compared.
+pub const METRICS: &[Metric] = &[
+    Metric { name: "hit_rate", more: true },
+    Metric { name: "output_error", more: false },
+    Metric { name: "speed_up", more: true },
+    Metric { name: "mercury_cycles", more: false },
+    Metric { name: "rpq.bits", more: false },
+    Metric { name: "mcache.entries", more: false },
+    Metric { name: "mcache.ways", more: false },
+];
+
+impl Metric {
+    /// The metric of a name.
+    pub fn parse(name: &str) -> Result<Self, String> {
+        METRICS.iter().find(|metric| metric.name == name).copied().ok_or_else(|| {
+            let names: Vec<&str> = METRICS.iter().map(|metric| metric.name).collect();
+            format!("choose from {}", names.join(", "))
+        })
+    }
+}
+
+/// Which rows no other row beats: is at least as good by every metric and better by one. Rows that
+/// lack a value are never on the frontier. Values are `[metrics][rows]`; O(rows²).
+pub fn frontier(metrics: &[Metric], values: &[Vec<Option<f64>>]) -> Vec<bool> {
+    let rows = values.first().map_or(0, Vec::len);
+    // As if more was better in all.
+    let score = |row: usize| -> Option<Vec<f64>> {
+        metrics
+            .iter()
+            .zip(values)
+            .map(|(metric, values)| if metric.more { values[row] } else { values[row].map(|v| -v) })
+            .collect()
+    };
+    let scores: Vec<Option<Vec<f64>>> = (0..rows).map(score).collect();
+    let beats = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| a >= b) && a != b;
+    let unbeaten = |score: &Vec<f64>| !scores.iter().flatten().any(|other| beats(other, score));
+    scores.iter().map(|score| score.as_ref().is_some_and(unbeaten)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn unbeaten_rows_are_the_frontier() {
+        let metrics = [Metric::parse("hit_rate").unwrap(), Metric::parse("output_error").unwrap()];
+        let hits = [0.9, 0.5, 0.5, 0.9, 0.1].map(Some).to_vec();
+        let errors = vec![Some(0.4), Some(0.1), Some(0.2), Some(0.4), None];
+        assert_eq!(frontier(&metrics, &[hits, errors]), [true, true, false, true, false]);
+        assert!(Metric::parse("hits").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn every_row_is_on_it_or_beaten_by_one_on_it(rows in prop::collection::vec((0u8..6, 0u8..6), 1..30)) {
+            let metrics = [Metric::parse("hit_rate").unwrap(), Metric::parse("output_error").unwrap()];
+            let column = |of: fn(&(u8, u8)) -> u8| rows.iter().map(|row| Some(f64::from(of(row)))).collect::<Vec<_>>();
+            let on = frontier(&metrics, &[column(|row| row.0), column(|row| row.1)]);
+            for (row, &unbeaten) in rows.iter().zip(&on) {
+                let beaten = rows.iter().zip(&on).any(|(other, &on)| {
+                    on && other.0 >= row.0 && other.1 <= row.1 && other != row
+                });
+                prop_assert_eq!(unbeaten, !beaten);
+            }
+        }
+    }
+}

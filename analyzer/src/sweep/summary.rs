@@ -1,0 +1,90 @@
+//! `configurations.parquet`: one row a configuration, over all steps.
+
+use super::grid::Grid;
+use super::pareto::{self, Metric};
+use crate::error::{AnalyzerError, Result};
+use crate::interval;
+use crate::replay::PassResult;
+use crate::results::{forward_error, step_cycles};
+use mercury_reuse::Counts;
+use mercury_trace::geometry::Pass;
+use polars::prelude::*;
+
+/// The file's name.
+pub const FILE: &str = "configurations.parquet";
+
+/// Totals of a configuration.
+struct Row {
+    counts: Counts,
+    error: Option<f64>,
+    baseline: u64,
+    mercury: u64,
+    interval: Option<[f64; 2]>,
+}
+
+impl Row {
+    /// Of one configuration's results, ordered by step.
+    fn of(results: &[PassResult]) -> Self {
+        let all: Vec<&PassResult> = results.iter().collect();
+        let forward = || results.iter().filter(|result| result.pass == Pass::Forward);
+        let sum = |of: fn(&PassResult) -> u64| results.iter().map(of).sum::<u64>();
+        let (baseline, mercury) = (sum(|result| result.baseline), sum(|result| result.mercury.total()));
+        let steps = results.chunk_by(|a, b| a.step == b.step);
+        let steps: Vec<_> = steps.map(step_cycles).collect();
+        Self {
+            counts: forward().map(|result| result.counts).sum(),
+            error: forward_error(&all),
+            baseline,
+            mercury,
+            interval: interval::stratified([baseline, mercury], &steps),
+        }
+    }
+}
+
+/// The table; `results` are ordered by configuration and step, and every configuration has some.
+pub fn frame(grid: &Grid, results: &[PassResult]) -> Result<DataFrame> {
+    let rows: Vec<Row> = results.chunk_by(|a, b| a.configuration == b.configuration).map(Row::of).collect();
+    let u64s = |name: &str, of: fn(&Row) -> u64| Column::new(name.into(), rows.iter().map(of).collect::<Vec<_>>());
+    let f64s =
+        |name: &str, of: fn(&Row) -> Option<f64>| Column::new(name.into(), rows.iter().map(of).collect::<Vec<_>>());
+    let mut columns = vec![Column::new("configuration".into(), (0..rows.len() as u64).collect::<Vec<_>>())];
+    columns.extend((0..grid.axes.len()).map(|axis| swept(grid.axes[axis].key, &grid.column(axis))));
+    columns.extend([
+        u64s("vectors", |row| row.counts.vectors()),
+        u64s("hit", |row| row.counts.hit),
+        u64s("mau", |row| row.counts.mau),
+        u64s("mnu", |row| row.counts.mnu),
+        f64s("hit_rate", |row| (row.counts.vectors() > 0).then(|| row.counts.hit as f64 / row.counts.vectors() as f64)),
+        f64s("output_error", |row| row.error),
+        u64s("baseline_cycles", |row| row.baseline),
+        u64s("mercury_cycles", |row| row.mercury),
+        f64s("speed_up", |row| Some(row.baseline as f64 / row.mercury as f64)),
+        f64s("speed_up_low", |row| row.interval.map(|bounds| bounds[0])),
+        f64s("speed_up_high", |row| row.interval.map(|bounds| bounds[1])),
+    ]);
+    Ok(DataFrame::new(rows.len(), columns)?)
+}
+
+/// The values of a key: numbers where all are.
+fn swept(key: &str, values: &[&str]) -> Column {
+    let numbers: Option<Vec<u64>> = values.iter().map(|value| value.parse().ok()).collect();
+    match numbers {
+        Some(numbers) => Column::new(key.into(), numbers),
+        None => Column::new(key.into(), values.to_vec()),
+    }
+}
+
+/// The frame with a column `pareto`: whether no other configuration is better by all metrics.
+pub fn mark(frame: &mut DataFrame, metrics: &[Metric]) -> Result<()> {
+    let values = |metric: &Metric| -> Result<Vec<Option<f64>>> {
+        let missing = |_| AnalyzerError::Flag {
+            flag: "--pareto",
+            reason: format!("{} is not swept; add it by --set or leave it out", metric.name),
+        };
+        let column = frame.column(metric.name).map_err(missing)?.cast(&DataType::Float64)?;
+        Ok(column.f64()?.iter().collect())
+    };
+    let values: Vec<_> = metrics.iter().map(values).collect::<Result<_>>()?;
+    frame.with_column(Column::new("pareto".into(), pareto::frontier(metrics, &values)))?;
+    Ok(())
+}
