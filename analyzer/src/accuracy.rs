@@ -7,18 +7,29 @@
 //! in a fixed order: the same on every machine and for every number of threads.
 
 use crate::operand::LayerData;
-use mercury_reuse::{Hitmap, VectorView};
+use mercury_reuse::{Hitmap, VectorView, draw};
 use mercury_trace::geometry::{Geometry, Pass};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-/// Squares summed over a result's elements.
+/// Squares summed over a result's elements: all of them, or estimated from a sample of its parts.
+///
+/// A part is an output position of a sample (of a weight gradient: a stream of vectors). Parts of each
+/// stratum (a sample; of a weight gradient, the layer) are drawn without replacement, and the sums
+/// scaled up; the variances and covariance of the two estimated sums come with them, so that sums
+/// over strata have theirs by addition.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct SquaredError {
     /// |Y' - Y|²
     pub error: f64,
     /// |Y|²
     pub exact: f64,
+    /// Variance of the estimate of `error`; 0 where all was summed, as the other two.
+    pub error_variance: f64,
+    /// Covariance of the two estimates.
+    pub covariance: f64,
+    /// Variance of the estimate of `exact`.
+    pub exact_variance: f64,
 }
 
 impl SquaredError {
@@ -26,12 +37,52 @@ impl SquaredError {
     pub fn relative(&self) -> f64 {
         if self.error == 0.0 { 0.0 } else { (self.error / self.exact).sqrt() }
     }
+
+    /// 95 % interval of the relative error: that of the ratio of the two sums, linearised (Cochran,
+    /// Sampling Techniques, 1977, section 6.4), normal, and cut off at 0. The relative error itself
+    /// where all was summed.
+    pub fn interval(&self) -> [f64; 2] {
+        let variance = self.error_variance + self.exact_variance + self.covariance.abs();
+        if variance == 0.0 || self.exact == 0.0 {
+            return [self.relative(); 2];
+        }
+        let ratio = self.error / self.exact;
+        let spread = self.error_variance - 2.0 * ratio * self.covariance + ratio * ratio * self.exact_variance;
+        let half = 1.959_964 * spread.max(0.0).sqrt() / self.exact;
+        [(ratio - half).max(0.0).sqrt(), (ratio + half).sqrt()]
+    }
+
+    /// The estimate of a stratum of `all` parts from the squares of some.
+    fn of_parts(parts: &[(f64, f64)], all: usize) -> Self {
+        let n = parts.len() as f64;
+        let (error, exact) = parts.iter().fold((0.0, 0.0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
+        if parts.len() >= all {
+            return Self { error, exact, ..Self::default() };
+        }
+        let (scale, mean) = (all as f64 / n, (error / n, exact / n));
+        let moment = |of: fn((f64, f64)) -> f64| {
+            let sum: f64 = parts.iter().map(|part| of((part.0 - mean.0, part.1 - mean.1))).sum();
+            // Of a single part nothing is known; then the others of the layer have to do.
+            let sample = if parts.len() > 1 { sum / (n - 1.0) } else { 0.0 };
+            sample * all as f64 * (all as f64 - n) / n
+        };
+        Self {
+            error: error * scale,
+            exact: exact * scale,
+            error_variance: moment(|(error, _)| error * error),
+            covariance: moment(|(error, exact)| error * exact),
+            exact_variance: moment(|(_, exact)| exact * exact),
+        }
+    }
 }
 
 impl std::ops::AddAssign for SquaredError {
     fn add_assign(&mut self, other: Self) {
         self.error += other.error;
         self.exact += other.exact;
+        self.error_variance += other.error_variance;
+        self.covariance += other.covariance;
+        self.exact_variance += other.exact_variance;
     }
 }
 
@@ -41,6 +92,14 @@ impl std::iter::Sum for SquaredError {
             sum += item;
             sum
         })
+    }
+}
+
+/// How many of so many parts are looked at: `most`, but two at least, if it is given.
+fn some(all: usize, most: Option<usize>, seed: u64) -> Vec<usize> {
+    match most {
+        Some(most) if most.max(2) < all => draw(all, most.max(2), seed),
+        _ => (0..all).collect(),
     }
 }
 
@@ -55,9 +114,9 @@ impl Sums {
         Self { exact: vec![0.0; length], change: vec![0.0; length] }
     }
 
-    fn squared(&self) -> SquaredError {
+    fn squares(&self) -> (f64, f64) {
         let square = |values: &[f64]| values.iter().map(|value| value * value).sum();
-        SquaredError { error: square(&self.change), exact: square(&self.exact) }
+        (square(&self.change), square(&self.exact))
     }
 }
 
@@ -89,8 +148,14 @@ impl<'v, 'a> Cutter<'v, 'a> {
 }
 
 /// Output error of the forward pass or the input gradient through one view; `None` where the
-/// weights were not captured.
-pub fn output_error(data: &LayerData, pass: Pass, view: &VectorView, hitmap: &Hitmap) -> Option<SquaredError> {
+/// weights were not captured. Of all positions, or of `most` in all, spread evenly over the samples.
+pub fn output_error(
+    data: &LayerData,
+    pass: Pass,
+    view: &VectorView,
+    hitmap: &Hitmap,
+    most: Option<usize>,
+) -> Option<SquaredError> {
     data.weight.as_ref()?;
     let layout = view.layout();
     let outputs = data.outputs(pass);
@@ -101,8 +166,10 @@ pub fn output_error(data: &LayerData, pass: Pass, view: &VectorView, hitmap: &Hi
     let of_sample = |sample: usize| {
         let own = if shared.is_none() { blocks(sample) } else { Vec::new() };
         let mut cutter = Cutter::new(view, hitmap);
-        let mut squares = SquaredError::default();
-        for position in 0..layout.positions {
+        let most = most.map(|most| most.div_ceil(layout.samples));
+        let chosen = some(layout.positions, most, sample as u64);
+        let mut squares = Vec::with_capacity(chosen.len());
+        for position in chosen {
             let mut sums = Sums::new(outputs);
             for (stream, weights) in shared.as_ref().unwrap_or(&own).iter().enumerate() {
                 let (x, representative) = cutter.cut(sample, stream, position);
@@ -117,16 +184,22 @@ pub fn output_error(data: &LayerData, pass: Pass, view: &VectorView, hitmap: &Hi
                     }
                 }
             }
-            squares += sums.squared();
+            squares.push(sums.squares());
         }
-        squares
+        SquaredError::of_parts(&squares, layout.positions)
     };
     let samples: Vec<SquaredError> = (0..layout.samples).into_par_iter().map(of_sample).collect();
     Some(samples.into_iter().sum())
 }
 
-/// Error of the weight gradient, dW = Xᵀ dY, of kept filters; `None` where dY was not captured.
-pub fn weight_gradient_error(data: &LayerData, view: &VectorView, hitmap: &Hitmap) -> Option<SquaredError> {
+/// Error of the weight gradient, dW = Xᵀ dY, of kept filters; `None` where dY was not captured. Of all
+/// streams, or of as many as have `most` vectors in all.
+pub fn weight_gradient_error(
+    data: &LayerData,
+    view: &VectorView,
+    hitmap: &Hitmap,
+    most: Option<usize>,
+) -> Option<SquaredError> {
     let grad = Gradients::new(data)?;
     let layout = view.layout();
     let of_stream = |stream: usize| {
@@ -135,7 +208,11 @@ pub fn weight_gradient_error(data: &LayerData, view: &VectorView, hitmap: &Hitma
         let columns = grad.columns(data, channel);
         let mut cutter = Cutter::new(view, hitmap);
         let mut sums = Sums::new(length * columns.len());
-        let mut squares = SquaredError::default();
+        let mut squares = (0.0, 0.0);
+        let mut add = |sums: Sums| {
+            let (error, exact) = sums.squares();
+            squares = (squares.0 + error, squares.1 + exact);
+        };
         let mut right = vec![0.0; columns.len()];
         for sample in 0..layout.samples {
             for position in 0..layout.positions {
@@ -150,15 +227,16 @@ pub fn weight_gradient_error(data: &LayerData, view: &VectorView, hitmap: &Hitma
                 }
             }
             if data.weights_change_with_sample() {
-                squares += sums.squared();
-                sums = Sums::new(length * columns.len());
+                add(std::mem::replace(&mut sums, Sums::new(length * columns.len())));
             }
         }
-        squares += sums.squared();
+        add(sums);
         squares
     };
-    let streams: Vec<SquaredError> = (0..layout.streams).into_par_iter().map(of_stream).collect();
-    Some(streams.into_iter().sum())
+    let of_stream_length = (layout.samples * layout.positions).max(1);
+    let chosen = some(layout.streams, most.map(|most| most.div_ceil(of_stream_length)), 0);
+    let streams: Vec<(f64, f64)> = chosen.into_par_iter().map(of_stream).collect();
+    Some(SquaredError::of_parts(&streams, layout.streams))
 }
 
 /// dY of kept filters, laid out as the vectors of the forward pass.

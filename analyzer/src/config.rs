@@ -110,6 +110,28 @@ impl Default for StopConfig {
     }
 }
 
+/// Bounds and competitors that stand beside MERCURY.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BoundsConfig {
+    /// Least cosine with an earlier vector at which ideal similarity reuses.
+    pub cosine: f64,
+    /// Vectors of a stream and scope up to which all are looked at for that.
+    pub exact_vectors: u32,
+    /// Vectors of a pass that are looked at where there are more.
+    pub sampled_vectors: u32,
+    /// Pairs of vectors of a pass whose angle is set beside their signatures.
+    pub pairs: u32,
+    /// Bits of a weight, for weight repetition.
+    pub weight_bits: u32,
+}
+
+impl Default for BoundsConfig {
+    fn default() -> Self {
+        Self { cosine: 0.95, exact_vectors: 128, sampled_vectors: 4096, pairs: 4096, weight_bits: 8 }
+    }
+}
+
 /// What a HIT's product is computed from, as far as it is the configuration's choice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Substitution {
@@ -135,6 +157,8 @@ pub struct Config {
     pub bits: BitsConfig,
     /// Switching layers off.
     pub stop: StopConfig,
+    /// Bounds and competitors.
+    pub bounds: BoundsConfig,
 }
 
 impl Config {
@@ -255,6 +279,13 @@ impl Config {
         let max = self.bits.max;
         if !(1..=MAX_BITS).contains(&max) {
             return Err(format!("bits.max: is {max}, but a signature has 1 to {MAX_BITS} bits"));
+        }
+        let BoundsConfig { cosine, weight_bits, .. } = self.bounds;
+        if !(cosine > 0.0 && cosine <= 1.0) {
+            return Err(format!("bounds.cosine: is {cosine}, but must be above 0 and at most 1"));
+        }
+        if !(2..=16).contains(&weight_bits) {
+            return Err(format!("bounds.weight_bits: is {weight_bits}, but must be between 2 and 16"));
         }
         let passes = &self.reuse.passes;
         if passes.contains(&Pass::WeightGrad) && !passes.contains(&Pass::Forward) {

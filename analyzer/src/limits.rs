@@ -1,66 +1,122 @@
-//! What bounds reuse, counted on the same vectors and scopes as MERCURY's hits, and whether signatures
-//! agree as often as angles predict.
+//! What bounds reuse and competes with it, counted on the same vectors and scopes as MERCURY's hits, and
+//! whether signatures agree as often as angles predict.
 
 use crate::config::Config;
+use crate::operand::LayerData;
 use crate::replay::Signed;
-use mercury_reuse::analytic::{CollisionOptions, collisions};
-use mercury_reuse::bounds::{Zeros, exact_duplicates, zeros};
+use mercury_reuse::analytic::{AngleBin, CollisionOptions, collisions};
+use mercury_reuse::bounds::{
+    CosineOptions, Sampled, WeightRepetition, Zeros, exact_duplicates, ideal_cosine, weight_repetition, zeros,
+};
 use mercury_reuse::config::Scope;
 use mercury_reuse::{repeat_histograms, repeat_lengths};
+use mercury_trace::geometry::Pass;
 use serde::{Deserialize, Serialize};
 
-/// How many of a pass's vectors any scheme of a kind could spare.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+/// How many of a pass's vectors, and of its multiplications, other schemes would spare.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Limits {
     /// Vectors that an MCACHE with room for all would hit at this signature length.
     pub unlimited: u64,
     /// Vectors equal to an earlier one of their scope, element for element: reuse without error.
     pub duplicates: u64,
+    /// Vectors with an earlier one of their scope at a cosine of `bounds.cosine` or more.
+    pub cosine: Sampled,
     /// Vectors of zeros only, and zero elements.
     pub zeros: Zeros,
-    /// Pairs of vectors of one stream and scope, drawn by the projection's seed.
-    pub pairs: u64,
-    /// Of these, how many share a signature.
-    pub collisions: u64,
-    /// How many are expected to: the sum of (1 - angle / pi)^bits.
-    pub predicted: f64,
+    /// Multiplications by weights, and what of them is left where a vector is multiplied once by equal
+    /// ones; none in attention products, which have no weights.
+    pub repetition: WeightRepetition,
+    /// Pairs of vectors of one stream and scope, drawn by the projection's seed, by their angle: how
+    /// many share a signature, and how many are expected to.
+    pub angles: Vec<AngleBin>,
 }
 
-/// Pairs drawn for each product of a pass.
-const PAIRS: usize = 1 << 12;
+/// Bins of angles from 0 to pi.
+pub const BINS: usize = 18;
 
 impl Limits {
     /// Counts them on the vectors of a pass, whose signatures of the configuration's length these are.
-    pub fn of(signed: &Signed, signatures: &[Vec<u64>], scope: Scope, config: &Config) -> Self {
+    pub fn of(
+        data: &LayerData,
+        pass: Pass,
+        signed: &Signed,
+        signatures: &[Vec<u64>],
+        scope: Scope,
+        config: &Config,
+    ) -> Self {
+        let bounds = &config.bounds;
+        let bits = config.rpq.signature_bits();
         let mut limits = Self::default();
         for (view, signatures) in signed.views.iter().zip(signatures) {
             let lengths = repeat_lengths(view.layout(), signatures, scope);
             let histograms = repeat_histograms(view.layout(), &lengths);
-            // Signatures of these bits repeat where all of their bits do.
-            limits.unlimited +=
-                histograms.iter().map(|histogram| histogram.counts(config.rpq.signature_bits()).hit).sum::<u64>();
-            limits.duplicates += exact_duplicates(view, scope).into_iter().sum::<u64>();
-            for run in zeros(view) {
-                limits.zeros += run;
-            }
-            let options = CollisionOptions { pairs: PAIRS, bins: 1, seed: config.rpq.seed };
-            for bin in collisions(view, signatures, scope, &[config.rpq.bits], &options).bins {
-                limits.pairs += bin.pairs;
-                limits.collisions += bin.measured[0];
-                limits.predicted += bin.predicted[0];
+            let mut angles =
+                CollisionOptions { pairs: bounds.pairs as usize, bins: BINS, ..CollisionOptions::default() };
+            angles.seed = config.rpq.seed;
+            let cosine = CosineOptions {
+                exact: bounds.exact_vectors as usize,
+                sample: bounds.sampled_vectors as usize,
+                seed: config.rpq.seed,
+            };
+            limits += Self {
+                // Signatures of these bits repeat where all of their bits do.
+                unlimited: histograms.iter().map(|histogram| histogram.counts(bits).hit).sum(),
+                duplicates: exact_duplicates(view, scope).into_iter().sum(),
+                cosine: ideal_cosine(view, scope, bounds.cosine, &cosine).into_iter().sum(),
+                zeros: zeros(view).into_iter().fold(Zeros::default(), |mut sum, run| {
+                    sum += run;
+                    sum
+                }),
+                repetition: WeightRepetition::default(),
+                angles: collisions(view, signatures, scope, &[bits], &angles).bins,
+            };
+            if !data.weights_change_with_sample() {
+                for stream in 0..view.layout().streams {
+                    limits.repetition += repetition(data, pass, view, stream, bounds.weight_bits);
+                }
             }
         }
         limits
     }
+
+    /// Pairs drawn, those that share a signature, and those expected to.
+    pub fn pairs(&self) -> (u64, u64, f64) {
+        self.angles.iter().fold((0, 0, 0.0), |(pairs, measured, predicted), bin| {
+            (pairs + bin.pairs, measured + bin.measured[0], predicted + bin.predicted[0])
+        })
+    }
+}
+
+/// Weight repetition of what a stream's vectors meet, counted for each vector; a filter is the kept
+/// weights of one output.
+fn repetition(
+    data: &LayerData,
+    pass: Pass,
+    view: &mercury_reuse::VectorView,
+    stream: usize,
+    bits: u32,
+) -> WeightRepetition {
+    let mut sum = WeightRepetition::default();
+    let Some(weights) = data.stream_weights(view, pass, 0, stream) else { return sum };
+    for output in 0..weights.outputs.len() {
+        let filter: Vec<f32> = weights.rows().map(|(_, row)| row[output]).collect();
+        sum += weight_repetition(&filter, bits);
+    }
+    let vectors = (view.layout().samples * view.layout().positions) as u64;
+    WeightRepetition { weights: sum.weights * vectors, zero: sum.zero * vectors, distinct: sum.distinct * vectors }
 }
 
 impl std::ops::AddAssign for Limits {
     fn add_assign(&mut self, other: Self) {
         self.unlimited += other.unlimited;
         self.duplicates += other.duplicates;
+        self.cosine += other.cosine;
         self.zeros += other.zeros;
-        self.pairs += other.pairs;
-        self.collisions += other.collisions;
-        self.predicted += other.predicted;
+        self.repetition += other.repetition;
+        self.angles.resize_with(other.angles.len().max(self.angles.len()), || AngleBin::of_lengths(1));
+        for (sum, bin) in self.angles.iter_mut().zip(&other.angles) {
+            sum.add(bin);
+        }
     }
 }

@@ -4,8 +4,9 @@ use crate::accuracy::SquaredError;
 use crate::config::Config;
 use crate::error::{AnalyzerError, Result};
 use crate::interval;
-use crate::limits::Limits;
+use crate::limits::{BINS, Limits};
 use crate::replay::{Measures, PassResult};
+use mercury_reuse::analytic::AngleBin;
 use mercury_trace::geometry::Pass;
 use mercury_trace::manifest::{self, Manifest};
 use mercury_trace::{Trace, TraceError, create_empty_dir};
@@ -23,6 +24,8 @@ pub const RUN_FILE: &str = "run.json";
 pub const LAYERS_FILE: &str = "layers.parquet";
 /// A row per configuration and step.
 pub const MODELS_FILE: &str = "models.parquet";
+/// A row per configuration, step, layer, pass and bin of angles.
+pub const ANGLES_FILE: &str = "angles.parquet";
 
 /// What a run computed and from what: enough to do it again. No paths and no times, so that equal
 /// runs write equal bytes.
@@ -76,6 +79,7 @@ impl ResultsDir {
         let mut layers = layers_frame(results)?;
         write_parquet(&dir.join(MODELS_FILE), &mut models_frame(&layers, results)?)?;
         write_parquet(&dir.join(LAYERS_FILE), &mut layers)?;
+        write_parquet(&dir.join(ANGLES_FILE), &mut angles_frame(results)?)?;
         let made = self.scratch.keep();
         set_ordinary_permissions(&made)?;
         // Replaces an empty folder; one that was filled meanwhile is left alone.
@@ -130,8 +134,8 @@ pub fn layers_frame(results: &[PassResult]) -> Result<DataFrame> {
     let f64s = |name: &str, of: fn(&PassResult) -> Option<f64>| {
         Column::new(name.into(), results.iter().map(of).collect::<Vec<_>>())
     };
-    let limits = |name: &str, of: fn(Limits) -> u64| {
-        Column::new(name.into(), results.iter().map(|r| r.limits.map(of)).collect::<Vec<_>>())
+    let limits = |name: &str, of: fn(&Limits) -> u64| {
+        Column::new(name.into(), results.iter().map(|r| r.limits.as_ref().map(of)).collect::<Vec<_>>())
     };
     let texts =
         |name: &str, of: fn(&PassResult) -> &str| Column::new(name.into(), results.iter().map(of).collect::<Vec<_>>());
@@ -160,9 +164,17 @@ pub fn layers_frame(results: &[PassResult]) -> Result<DataFrame> {
         limits("zero_vector", |limits| limits.zeros.zero_vectors),
         limits("operands", |limits| limits.zeros.operands),
         limits("zero_operands", |limits| limits.zeros.zero_operands),
-        limits("pairs_sampled", |limits| limits.pairs),
-        limits("pairs_colliding", |limits| limits.collisions),
-        f64s("pairs_predicted", |r| r.limits.map(|limits| limits.predicted)),
+        limits("cosine_sampled", |limits| limits.cosine.sampled),
+        limits("cosine_similar", |limits| limits.cosine.similar),
+        f64s("cosine_share", |r| r.limits.as_ref().and_then(|limits| limits.cosine.share())),
+        f64s("cosine_share_low", |r| r.limits.as_ref().map(|limits| limits.cosine.interval()[0])),
+        f64s("cosine_share_high", |r| r.limits.as_ref().map(|limits| limits.cosine.interval()[1])),
+        limits("multiplications", |limits| limits.repetition.weights),
+        limits("multiplications_by_zero", |limits| limits.repetition.zero),
+        limits("multiplications_distinct", |limits| limits.repetition.distinct),
+        limits("pairs_sampled", |limits| limits.pairs().0),
+        limits("pairs_colliding", |limits| limits.pairs().1),
+        f64s("pairs_predicted", |r| r.limits.as_ref().map(|limits| limits.pairs().2)),
         u64s("macs", |r| r.macs),
         u64s("macs_skipped", |r| r.macs_skipped),
         u64s("baseline_cycles", |r| r.baseline),
@@ -176,8 +188,49 @@ pub fn layers_frame(results: &[PassResult]) -> Result<DataFrame> {
         f64s("error_square", |r| r.error.map(|error| error.error)),
         f64s("exact_square", |r| r.error.map(|error| error.exact)),
         f64s("output_error", |r| r.error.map(|error| error.relative())),
+        f64s("output_error_low", |r| r.error.map(|error| error.interval()[0])),
+        f64s("output_error_high", |r| r.error.map(|error| error.interval()[1])),
     ];
     Ok(DataFrame::new(results.len(), columns)?)
+}
+
+/// Degrees of a bin of angles.
+const WIDTH: f64 = 180.0 / BINS as f64;
+
+/// Sampled pairs of vectors by their angle: how many share a signature, and how many are expected to.
+pub fn angles_frame(results: &[PassResult]) -> Result<DataFrame> {
+    let rows: Vec<(&PassResult, usize, &AngleBin)> = results
+        .iter()
+        .flat_map(|result| {
+            result
+                .limits
+                .iter()
+                .flat_map(|limits| limits.angles.iter().enumerate())
+                .map(move |(number, bin)| (result, number, bin))
+        })
+        .filter(|(.., bin)| bin.pairs > 0)
+        .collect();
+    let column = |name: &str, of: fn(&(&PassResult, usize, &AngleBin)) -> u64| {
+        Column::new(name.into(), rows.iter().map(of).collect::<Vec<_>>())
+    };
+    let float = |name: &str, of: fn(&(&PassResult, usize, &AngleBin)) -> f64| {
+        Column::new(name.into(), rows.iter().map(of).collect::<Vec<_>>())
+    };
+    let columns = vec![
+        column("configuration", |(r, ..)| r.configuration as u64),
+        column("step", |(r, ..)| r.step),
+        column("layer_index", |(r, ..)| r.layer_index as u64),
+        Column::new("layer".into(), rows.iter().map(|(r, ..)| r.layer.as_str()).collect::<Vec<_>>()),
+        Column::new("pass".into(), rows.iter().map(|(r, ..)| r.pass.name()).collect::<Vec<_>>()),
+        column("signature_bits", |(r, ..)| u64::from(r.bits)),
+        float("degrees_from", |(_, bin, _)| *bin as f64 * WIDTH),
+        float("degrees_to", |(_, bin, _)| (*bin + 1) as f64 * WIDTH),
+        float("degrees_mean", |(.., bin)| bin.angle.to_degrees() / bin.pairs as f64),
+        column("pairs", |(.., bin)| bin.pairs),
+        column("colliding", |(.., bin)| bin.measured[0]),
+        float("predicted", |(.., bin)| bin.predicted[0]),
+    ];
+    Ok(DataFrame::new(rows.len(), columns)?)
 }
 
 /// Totals per configuration and step, with the speed-up's 95 % interval over samples. Outcomes
@@ -219,15 +272,16 @@ pub fn models_frame(layers: &DataFrame, results: &[PassResult]) -> Result<DataFr
         let bounds: Vec<Option<f64>> = intervals.iter().map(|bounds| bounds.map(|bounds| bounds[index])).collect();
         models.with_column(Column::new(name.into(), bounds))?;
     }
-    let errors: Vec<Option<f64>> = steps.values().map(|results| forward_error(results)).collect();
+    let errors: Vec<Option<f64>> =
+        steps.values().map(|results| forward_error(results).map(|error| error.relative())).collect();
     models.with_column(Column::new("output_error".into(), errors))?;
     Ok(models)
 }
 
 /// Output error of all forward outputs together, where any was computed.
-pub fn forward_error(results: &[&PassResult]) -> Option<f64> {
+pub fn forward_error(results: &[&PassResult]) -> Option<SquaredError> {
     let errors: Vec<_> = results.iter().filter(|r| r.pass == Pass::Forward).filter_map(|r| r.error).collect();
-    (!errors.is_empty()).then(|| errors.into_iter().sum::<SquaredError>().relative())
+    (!errors.is_empty()).then(|| errors.into_iter().sum())
 }
 
 /// The speed-up's interval from all results of a step.

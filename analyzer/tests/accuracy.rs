@@ -156,7 +156,7 @@ fn check(sampling: &Sampling, config: &Config) -> u64 {
             for product in 0..similarity.signed.views.len() {
                 let (view, hitmap) = (&similarity.signed.views[product], &similarity.hitmaps[product]);
                 hits += hitmap.counts().iter().map(|counts| counts.hit).sum::<u64>();
-                let found = accuracy::output_error(&data, pass, view, hitmap).unwrap();
+                let found = accuracy::output_error(&data, pass, view, hitmap, None).unwrap();
                 let expected = dense.error(&similarity, product);
                 assert!(close(found, expected), "{} {pass}: {found:?}, dense {expected:?}", layer.name);
             }

@@ -6,6 +6,7 @@ use crate::peers::{Peers, below, generator};
 use crate::repeats::check;
 use crate::vectors::VectorView;
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use std::f64::consts::PI;
 
 /// Which pairs [`collisions`] looks at, and how it sorts them.
@@ -26,7 +27,7 @@ impl Default for CollisionOptions {
 }
 
 /// Pairs of vectors whose angle falls into one bin.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct AngleBin {
     /// Pairs.
     pub pairs: u64,
@@ -40,7 +41,8 @@ pub struct AngleBin {
 }
 
 impl AngleBin {
-    fn new(lengths: usize) -> Self {
+    /// An empty bin for so many signature lengths.
+    pub fn of_lengths(lengths: usize) -> Self {
         Self { predicted: vec![0.0; lengths], measured: vec![0; lengths], ..Self::default() }
     }
 
@@ -51,7 +53,8 @@ impl AngleBin {
         (self.pairs > 0).then(|| (self.predicted[length] / pairs, self.measured[length] as f64 / pairs))
     }
 
-    fn add(&mut self, other: &Self) {
+    /// Adds the pairs of another bin of the same lengths.
+    pub fn add(&mut self, other: &Self) {
         self.pairs += other.pairs;
         self.angle += other.angle;
         for (sum, predicted) in self.predicted.iter_mut().zip(&other.predicted) {
@@ -102,7 +105,7 @@ pub fn collisions(
     assert!(bits.iter().all(|bits| (1..=MAX_BITS).contains(bits)), "signatures have 1 to {MAX_BITS} bits");
     assert!(options.bins > 0, "there are bins");
     let peers = Peers::new(view.layout(), scope);
-    let empty = || Collisions { bins: vec![AngleBin::new(bits.len()); options.bins], undefined: 0 };
+    let empty = || Collisions { bins: vec![AngleBin::of_lengths(bits.len()); options.bins], undefined: 0 };
     let pairs = draw(peers, options);
     let of_chunk = |pairs: &[Pair]| {
         let mut buffers = [vec![0.0; view.max_length()], vec![0.0; view.max_length()]];

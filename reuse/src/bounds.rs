@@ -112,7 +112,7 @@ pub fn zeros(view: &VectorView) -> Vec<Zeros> {
 }
 
 /// Weights of a filter that factorisation by equal weights multiplies by.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WeightRepetition {
     /// Weights in all: multiplications a vector without factorisation.
     pub weights: u64,

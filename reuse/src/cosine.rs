@@ -3,10 +3,10 @@
 
 use crate::config::Scope;
 use crate::dots::{LANES, dots};
-use crate::peers::{Peers, below, generator};
+use crate::peers::{Peers, draw_from, generator};
 use crate::vectors::VectorView;
 use rayon::prelude::*;
-use std::collections::BTreeSet;
+use serde::{Deserialize, Serialize};
 
 /// How far [`ideal_cosine`] is exact, and how large a sample it takes beyond.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +27,7 @@ impl Default for CosineOptions {
 }
 
 /// What was found of a run, or of several added up.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sampled {
     /// Vectors.
     pub vectors: u64,
@@ -126,15 +126,7 @@ fn chosen(peers: Peers, group: usize, options: &CosineOptions) -> Vec<usize> {
         return (0..members).collect();
     }
     let count = options.sample.div_ceil(peers.groups()).clamp(1, members);
-    let mut rng = generator(options.seed, group as u64);
-    let mut chosen = BTreeSet::new();
-    for last in members - count..members {
-        let member = below(&mut rng, last + 1);
-        if !chosen.insert(member) {
-            chosen.insert(last);
-        }
-    }
-    chosen.into_iter().collect()
+    draw_from(members, count, &mut generator(options.seed, group as u64))
 }
 
 struct Query {

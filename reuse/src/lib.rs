@@ -40,6 +40,7 @@ mod vectors;
 pub use grid::counts_grid;
 pub use hitmap::{Counts, Hitmap, signatures};
 pub use mcache::{Mcache, Outcome};
+pub use peers::draw;
 pub use projection::Projection;
 pub use repeats::{RepeatHistogram, repeat_histograms, repeat_lengths};
 pub use vectors::{Layout, Planes, Stream, VectorView};

@@ -4,6 +4,7 @@ use crate::config::Scope;
 use crate::vectors::Layout;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
+use std::collections::BTreeSet;
 
 /// The vectors of a layout in groups of peers: one stream's vectors in one scope, in order of
 /// arrival. Only peers can share a signature, because the tag holds the stream.
@@ -87,4 +88,25 @@ pub(crate) fn generator(seed: u64, stream: u64) -> ChaCha8Rng {
 /// by 2^-64 at most.
 pub(crate) fn below(rng: &mut ChaCha8Rng, bound: usize) -> usize {
     ((u128::from(rng.next_u64()) * bound as u128) >> 64) as usize
+}
+
+/// `count` numbers below `all`, ascending, drawn by the seed without replacement.
+///
+/// # Panics
+/// If there are fewer than `count`.
+pub fn draw(all: usize, count: usize, seed: u64) -> Vec<usize> {
+    draw_from(all, count, &mut generator(seed, 0))
+}
+
+/// The same by Floyd's method (Bentley and Floyd 1987).
+pub(crate) fn draw_from(all: usize, count: usize, rng: &mut ChaCha8Rng) -> Vec<usize> {
+    assert!(count <= all, "{count} of {all}");
+    let mut chosen = BTreeSet::new();
+    for last in all - count..all {
+        let member = below(rng, last + 1);
+        if !chosen.insert(member) {
+            chosen.insert(last);
+        }
+    }
+    chosen.into_iter().collect()
 }

@@ -39,6 +39,11 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     ("bits.patience", "N", "Steps without a fall of the loss after which signatures grow by a bit; 0: never"),
     ("bits.max", "N", "The longest that signatures grow to"),
     ("stop.window", "N", "Captured steps over which a layer has to gain, or is switched off; 0: never"),
+    ("bounds.cosine", "X", "Least cosine at which ideal similarity reuses"),
+    ("bounds.exact_vectors", "N", "Vectors of a stream and scope up to which all are looked at for that"),
+    ("bounds.sampled_vectors", "N", "Vectors of a pass that are looked at where there are more"),
+    ("bounds.pairs", "N", "Pairs of vectors whose angle is set beside their signatures"),
+    ("bounds.weight_bits", "N", "Bits of a weight, for weight repetition"),
 ];
 
 const HEADING: &str = "Configuration";

@@ -46,7 +46,8 @@ impl<'a> Total<'a> {
         let share = |part: u64| {
             if vectors == 0 { "-".to_owned() } else { format!("{:.1} %", 100.0 * part as f64 / vectors as f64) }
         };
-        let error = forward_error(&self.forward).map_or_else(|| "-".into(), |error| format!("{:.1} %", 100.0 * error));
+        let error = forward_error(&self.forward)
+            .map_or_else(|| "-".into(), |error| format!("{:.1} %", 100.0 * error.relative()));
         let [baseline, mercury] = self.all_cycles();
         let mut row = vec![
             name.to_owned(),
@@ -68,28 +69,36 @@ fn speed_up([baseline, mercury]: [u64; 2]) -> String {
     format!("{:.2}x", baseline as f64 / mercury as f64)
 }
 
-/// What the forward pass could have hit at best.
-fn bounds(results: &[PassResult]) -> String {
+/// What the forward pass could have spared at best, and by other means.
+fn bounds(config: &Config, results: &[PassResult]) -> String {
     let forward = results.iter().filter(|result| result.pass == Pass::Forward);
     let (mut counts, mut limits) = (Counts::default(), Limits::default());
-    for (result, found) in forward.filter_map(|result| Some((result, result.limits?))) {
+    for (result, found) in forward.filter_map(|result| Some((result, result.limits.as_ref()?))) {
         counts += result.counts;
-        limits += found;
+        limits += found.clone();
+    }
+    if counts.vectors() == 0 {
+        return String::new();
     }
     let share = |count: u64, of: u64| 100.0 * count as f64 / of.max(1) as f64;
     let vectors = |count| share(count, counts.vectors());
+    let (pairs, colliding, predicted) = limits.pairs();
+    let [low, high] = limits.cosine.interval().map(|bound| 100.0 * bound);
     format!(
         "\nof these vectors {:.1} % hit; {:.1} % would in an MCACHE with room for all, {:.1} % equal an earlier one exactly,\n\
-         {:.1} % are all zero; {:.1} % of their elements are zero; of {} sampled pairs {:.2} % share a signature, where\n\
-         their angles predict {:.2} %\n",
+         {low:.1} to {high:.1} % have an earlier one at a cosine of {} or more (95 % interval), {:.1} % are all zero; {:.1} % of\n\
+         their elements are zero; equal weights of {} bits would spare {:.1} % of the multiplications; of {pairs} sampled\n\
+         pairs {:.2} % share a signature, where their angles predict {:.2} %\n",
         vectors(counts.hit),
         vectors(limits.unlimited),
         vectors(limits.duplicates),
+        config.bounds.cosine,
         vectors(limits.zeros.zero_vectors),
         share(limits.zeros.zero_operands, limits.zeros.operands),
-        limits.pairs,
-        share(limits.collisions, limits.pairs),
-        100.0 * limits.predicted / limits.pairs.max(1) as f64,
+        config.bounds.weight_bits,
+        100.0 * limits.repetition.saved(),
+        share(colliding, pairs),
+        100.0 * predicted / pairs.max(1) as f64,
     )
 }
 
@@ -154,7 +163,7 @@ pub fn text(trace: &Trace, config: &Config, results: &[PassResult], out: &Path) 
     rows.push(Total::of(results).row("model"));
     text += &text_table(&columns, rows);
 
-    text += &bounds(results);
+    text += &bounds(config, results);
     text += "\nmodel speed-up by training step, with the 95 % interval over captured samples:\n";
     for (step, results) in &steps {
         let cycles = Total::of(results.iter().copied()).all_cycles();

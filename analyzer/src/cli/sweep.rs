@@ -36,9 +36,9 @@ pub struct Sweep {
     /// mercury_cycles, rpq.bits, mcache.entries, mcache.ways. The table shows only them.
     #[arg(long, value_delimiter = ',', value_name = "COLUMNS", value_parser = Metric::parse)]
     pareto: Vec<Metric>,
-    /// Leave out output errors, which take most of the time.
-    #[arg(long)]
-    no_errors: bool,
+    /// Output positions of a pass that errors are estimated from, with intervals: a number, all or none.
+    #[arg(long, value_name = "N", default_value = "256", value_parser = parse_errors)]
+    errors: Errors,
     /// Worker threads [default: one a core]. Results do not depend on it.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
@@ -55,6 +55,15 @@ fn parse_axis(text: &str) -> Result<Axis, String> {
     Axis::parse(text, KEYS.iter().map(|&(key, ..)| key))
 }
 
+fn parse_errors(text: &str) -> Result<Errors, String> {
+    match (text, text.parse()) {
+        ("all", _) => Ok(Errors::Exact),
+        ("none", _) => Ok(Errors::None),
+        (_, Ok(positions)) if positions > 1 => Ok(Errors::Sampled(positions)),
+        _ => Err("neither all, none, nor a number of at least 2".to_owned()),
+    }
+}
+
 impl Sweep {
     /// Sweeps, or goes on sweeping, and prints the table of configurations.
     pub fn run(self) -> Result<()> {
@@ -63,8 +72,7 @@ impl Sweep {
         if let Some((count, reason)) = &grid.left_out {
             eprintln!("{count} combinations do not go together and are left out, the first: {reason}");
         }
-        let errors = if self.no_errors { Errors::None } else { Errors::Exact };
-        let measures = Measures { selection: self.chosen.selection()?, errors, bounds: false };
+        let measures = Measures { selection: self.chosen.selection()?, errors: self.errors, bounds: false };
         let trace = Trace::open(&self.trace)?;
         let replay = Replay::new(&trace, &grid.configs, &measures)?;
         let dir = SweepDir::open(&self.out, &trace, &grid, &measures)?;

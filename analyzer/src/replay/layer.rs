@@ -122,8 +122,8 @@ impl Layer<'_> {
                         result.error = error;
                         if self.measures.bounds && pass != Pass::WeightGrad {
                             let config = &self.configs[number];
-                            let of = || Limits::of(signed, &signatures, cache.scope, config);
-                            result.limits = Some(*limits.entry((cache.bits, cache.scope)).or_insert_with(of));
+                            let of = || Limits::of(self.data, pass, signed, &signatures, cache.scope, config);
+                            result.limits = Some(limits.entry((cache.bits, cache.scope)).or_insert_with(of).clone());
                         }
                         results.push(result);
                     }
@@ -183,11 +183,12 @@ impl Layer<'_> {
 
     fn error(&self, signed: &Signed, outcomes: &LookedUp, pass: Pass) -> Option<SquaredError> {
         let hitmaps = outcomes.hitmaps.as_ref().filter(|_| !self.measures.errors.is_none())?;
+        let most = self.measures.errors.most();
         let mut sum = None;
         for (view, hitmap) in signed.views.iter().zip(hitmaps) {
             let error = match pass {
-                Pass::WeightGrad => accuracy::weight_gradient_error(self.data, view, hitmap),
-                Pass::Forward | Pass::InputGrad => accuracy::output_error(self.data, pass, view, hitmap),
+                Pass::WeightGrad => accuracy::weight_gradient_error(self.data, view, hitmap, most),
+                Pass::Forward | Pass::InputGrad => accuracy::output_error(self.data, pass, view, hitmap, most),
             };
             // Where nothing of what was kept meets (channels and filters of other groups), nothing is known.
             if let Some(error) = error.filter(|error| error.exact > 0.0 || error.error > 0.0) {

@@ -111,9 +111,17 @@ pub enum Errors {
     None,
     /// Those of all captured outputs.
     Exact,
+    /// Estimates with intervals from so many positions of each pass's outputs, spread evenly over its
+    /// samples; of a weight gradient, from the streams that have so many vectors.
+    Sampled(usize),
 }
 
 impl Errors {
+    /// How many positions are looked at, if not all.
+    pub fn most(self) -> Option<usize> {
+        if let Errors::Sampled(most) = self { Some(most) } else { None }
+    }
+
     /// Whether there are none.
     pub fn is_none(self) -> bool {
         self == Errors::None

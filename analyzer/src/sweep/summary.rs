@@ -2,6 +2,7 @@
 
 use super::grid::Grid;
 use super::pareto::{self, Metric};
+use crate::accuracy::SquaredError;
 use crate::error::{AnalyzerError, Result};
 use crate::interval;
 use crate::replay::PassResult;
@@ -16,7 +17,7 @@ pub const FILE: &str = "configurations.parquet";
 /// Totals of a configuration.
 struct Row {
     counts: Counts,
-    error: Option<f64>,
+    error: Option<SquaredError>,
     baseline: u64,
     mercury: u64,
     interval: Option<[f64; 2]>,
@@ -55,7 +56,9 @@ pub fn frame(grid: &Grid, results: &[PassResult]) -> Result<DataFrame> {
         u64s("mau", |row| row.counts.mau),
         u64s("mnu", |row| row.counts.mnu),
         f64s("hit_rate", |row| (row.counts.vectors() > 0).then(|| row.counts.hit as f64 / row.counts.vectors() as f64)),
-        f64s("output_error", |row| row.error),
+        f64s("output_error", |row| row.error.map(|error| error.relative())),
+        f64s("output_error_low", |row| row.error.map(|error| error.interval()[0])),
+        f64s("output_error_high", |row| row.error.map(|error| error.interval()[1])),
         u64s("baseline_cycles", |row| row.baseline),
         u64s("mercury_cycles", |row| row.mercury),
         f64s("speed_up", |row| Some(row.baseline as f64 / row.mercury as f64)),
