@@ -76,3 +76,117 @@ impl PassResult {
         self.leave_one_out.iter_mut().for_each(|cycles| *cycles = [baseline; 2]);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{BitsConfig, StopConfig};
+    use mercury_reuse::config::{Rpq, Variant};
+    use mercury_trace::geometry::Pass;
+    use proptest::prelude::*;
+
+    fn config(bits: u32, patience: u64, max: u32) -> Config {
+        Config {
+            rpq: Rpq { bits, ..Rpq::default() },
+            bits: BitsConfig { patience, max },
+            stop: StopConfig { window: 0 },
+            ..Config::default()
+        }
+    }
+
+    fn numbered(losses: &[f64]) -> Vec<(u64, f64)> {
+        (0..).zip(losses.iter().copied()).collect()
+    }
+
+    #[test]
+    fn signatures_grow_while_the_loss_stands_still() {
+        let losses = numbered(&[3.0, 2.0, 2.0, 2.5, 1.9, 1.9, 1.9, 1.9, 1.9, 1.9, f64::NAN]);
+        let bits = bits_in_force(&config(20, 2, 22), &losses, &(0..12).collect::<Vec<_>>());
+        // Two steps without a fall end with steps 3, 6 and 8.
+        assert_eq!(bits, [20, 20, 20, 20, 21, 21, 21, 22, 22, 22, 22, 22]);
+        assert_eq!(bits_in_force(&config(20, 0, 64), &losses, &[10]), [20]);
+        // The longest never shortens what the signature begins with.
+        assert_eq!(bits_in_force(&config(20, 2, 8), &losses, &[10]), [20]);
+        let mut magnitude = config(59, 1, 64);
+        magnitude.rpq.variant = Variant::SignMagnitude(4);
+        assert_eq!(bits_in_force(&magnitude, &losses, &[10]), [60]);
+    }
+
+    proptest! {
+        /// Against each step's own view: the losses before it, walked through anew.
+        #[test]
+        fn growth_is_a_function_of_the_losses_before(
+            losses in prop::collection::vec(0u8..6, 0..40),
+            patience in 1u64..5,
+        ) {
+            let losses: Vec<f64> = losses.into_iter().map(f64::from).collect();
+            let config = config(20, patience, 24);
+            let steps: Vec<u64> = (0..losses.len() as u64 + 3).collect();
+            let found = bits_in_force(&config, &numbered(&losses), &steps);
+            for (step, found) in found.iter().enumerate() {
+                let before = &losses[..step.min(losses.len())];
+                let (mut bits, mut quiet) = (20, 0);
+                for (at, loss) in before.iter().enumerate() {
+                    let fell = before[..at].iter().all(|earlier| loss < earlier);
+                    quiet = if fell { 0 } else { quiet + 1 };
+                    if quiet == patience {
+                        bits += 1;
+                        quiet = 0;
+                    }
+                }
+                prop_assert_eq!(*found, bits.min(24));
+            }
+        }
+    }
+
+    fn result(step: u64, layer_index: usize, baseline: u64, mercury: u64) -> PassResult {
+        PassResult {
+            configuration: 0,
+            step,
+            layer_index,
+            layer: layer_index.to_string(),
+            op: "conv2d".to_owned(),
+            pass: Pass::Forward,
+            samples: 2,
+            batch: 2,
+            reuse: true,
+            switched_off: false,
+            bits: 20,
+            vector_length: 9,
+            streams: [1; 2],
+            counts: Counts { hit: 1, mau: 1, mnu: 0 },
+            limits: None,
+            macs: 10,
+            macs_skipped: 5,
+            baseline,
+            mercury: MercuryCycles { compute: mercury, ..MercuryCycles::default() },
+            error: None,
+            leave_one_out: vec![[baseline, mercury]; 2],
+        }
+    }
+
+    #[test]
+    fn a_layer_that_did_not_pay_runs_without_reuse_from_then_on() {
+        // Layer 0 loses a little more in step 1 than it gains in step 0; layer 1 pays in all.
+        let cycles = [(10, 8), (10, 13), (10, 5), (10, 5)];
+        let mut results: Vec<PassResult> = (0..)
+            .zip(cycles)
+            .flat_map(|(step, (baseline, mercury))| [result(step, 0, baseline, mercury), result(step, 1, 10, 9)])
+            .collect();
+        let before = results.clone();
+        switch_off(&mut results, 0);
+        assert_eq!(results, before);
+        switch_off(&mut results, 2);
+        let off: Vec<(u64, usize)> =
+            results.iter().filter(|r| r.switched_off).map(|r| (r.step, r.layer_index)).collect();
+        assert_eq!(off, [(2, 0), (3, 0)]);
+        let last = &results[6];
+        assert_eq!((last.reuse, last.mercury.total(), last.macs_skipped, last.counts.vectors()), (false, 10, 0, 0));
+        assert_eq!(last.leave_one_out, [[10, 10]; 2]);
+        // A shorter window sees the loss alone; break-even is no loss.
+        let mut again = before;
+        again[2].mercury.compute = 10;
+        switch_off(&mut again, 1);
+        assert!(again.iter().all(|result| !result.switched_off));
+    }
+}

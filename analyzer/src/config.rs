@@ -11,8 +11,12 @@ use std::path::Path;
 use toml::Table;
 
 /// Presets: name and file.
-pub const PRESETS: &[(&str, &str)] =
-    &[("mercury", include_str!("../presets/mercury.toml")), ("patch-os", include_str!("../presets/patch-os.toml"))];
+pub const PRESETS: &[(&str, &str)] = &[
+    ("mercury", include_str!("../presets/mercury.toml")),
+    ("patch-os", include_str!("../presets/patch-os.toml")),
+    ("deep-reuse", include_str!("../presets/deep-reuse.toml")),
+    ("trec", include_str!("../presets/trec.toml")),
+];
 
 /// The array and its dataflow.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
