@@ -1,13 +1,13 @@
 //! Output error: how far a pass's result with reuse is from its exact one.
 //!
-//! Reuse computes with the representative of a vector in place of the vector, so the result differs
-//! by the products of `x_rep - x`. Both are summed here over what the trace kept: kept samples, kept
+//! Reuse computes with a substitute of a vector, such as its representative, in place of the vector
+//! ([`Substitutes`]), so the result differs by the products of `x' - x`. Both are summed here over what the trace kept: kept samples, kept
 //! channels and kept filters; where channels were left out, of result and error alike only the part
 //! of the kept channels is seen. Every sum is in f64, of products of two f32, which are exact there,
 //! in a fixed order: the same on every machine and for every number of threads.
 
 use crate::operand::LayerData;
-use mercury_reuse::{Hitmap, VectorView, draw};
+use mercury_reuse::{Substitutes, draw};
 use mercury_trace::geometry::{Geometry, Pass};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -120,43 +120,16 @@ impl Sums {
     }
 }
 
-/// A vector and, where it hits, its representative.
-struct Cutter<'v, 'a> {
-    view: &'v VectorView<'a>,
-    hitmap: &'v Hitmap,
-    vector: Vec<f32>,
-    representative: Vec<f32>,
-}
-
-impl<'v, 'a> Cutter<'v, 'a> {
-    fn new(view: &'v VectorView<'a>, hitmap: &'v Hitmap) -> Self {
-        let buffer = vec![0.0; view.max_length()];
-        Self { view, hitmap, vector: buffer.clone(), representative: buffer }
-    }
-
-    fn cut(&mut self, sample: usize, stream: usize, position: usize) -> (&[f32], Option<&[f32]>) {
-        let layout = self.view.layout();
-        let index = (sample * layout.streams + stream) * layout.positions + position;
-        let vector = self.view.gather(sample, stream, position, &mut self.vector);
-        let representative = self.hitmap.representative(index);
-        let found = (representative != index).then(|| {
-            let (sample, stream, position) = layout.locate(representative);
-            &*self.view.gather(sample, stream, position, &mut self.representative)
-        });
-        (vector, found)
-    }
-}
-
 /// Output error of the forward pass or the input gradient through one view; `None` where the
 /// weights were not captured. Of all positions, or of `most` in all, spread evenly over the samples.
 pub fn output_error(
     data: &LayerData,
     pass: Pass,
-    view: &VectorView,
-    hitmap: &Hitmap,
+    substitutes: &Substitutes,
     most: Option<usize>,
 ) -> Option<SquaredError> {
     data.weight.as_ref()?;
+    let view = substitutes.view();
     let layout = view.layout();
     let outputs = data.outputs(pass);
     let blocks = |sample| -> Vec<_> {
@@ -165,22 +138,22 @@ pub fn output_error(
     let shared = if data.weights_change_with_sample() { None } else { Some(blocks(0)) };
     let of_sample = |sample: usize| {
         let own = if shared.is_none() { blocks(sample) } else { Vec::new() };
-        let mut cutter = Cutter::new(view, hitmap);
+        let mut buffers = substitutes.buffers();
         let most = most.map(|most| most.div_ceil(layout.samples));
         let chosen = some(layout.positions, most, sample as u64);
         let mut squares = Vec::with_capacity(chosen.len());
         for position in chosen {
             let mut sums = Sums::new(outputs);
             for (stream, weights) in shared.as_ref().unwrap_or(&own).iter().enumerate() {
-                let (x, representative) = cutter.cut(sample, stream, position);
+                let (x, substitute) = substitutes.cut(sample, stream, position, &mut buffers);
                 let exact = &mut sums.exact[weights.outputs.clone()];
                 for (element, row) in weights.rows() {
                     add_scaled(exact, x[element], row);
                 }
-                if let Some(representative) = representative {
+                if let Some(substitute) = substitute {
                     let change = &mut sums.change[weights.outputs.clone()];
                     for (element, row) in weights.rows() {
-                        add_scaled(change, representative[element] - x[element], row);
+                        add_scaled(change, substitute[element] - x[element], row);
                     }
                 }
             }
@@ -194,19 +167,15 @@ pub fn output_error(
 
 /// Error of the weight gradient, dW = Xᵀ dY, of kept filters; `None` where dY was not captured. Of all
 /// streams, or of as many as have `most` vectors in all.
-pub fn weight_gradient_error(
-    data: &LayerData,
-    view: &VectorView,
-    hitmap: &Hitmap,
-    most: Option<usize>,
-) -> Option<SquaredError> {
+pub fn weight_gradient_error(data: &LayerData, substitutes: &Substitutes, most: Option<usize>) -> Option<SquaredError> {
     let grad = Gradients::new(data)?;
+    let view = substitutes.view();
     let layout = view.layout();
     let of_stream = |stream: usize| {
         let length = view.streams()[stream].length;
         let (channel, _, _) = view.element(stream, 0);
         let columns = grad.columns(data, channel);
-        let mut cutter = Cutter::new(view, hitmap);
+        let mut buffers = substitutes.buffers();
         let mut sums = Sums::new(length * columns.len());
         let mut squares = (0.0, 0.0);
         let mut add = |sums: Sums| {
@@ -217,12 +186,12 @@ pub fn weight_gradient_error(
         for sample in 0..layout.samples {
             for position in 0..layout.positions {
                 grad.gather(sample, channel, position, &columns, &mut right);
-                let (x, representative) = cutter.cut(sample, stream, position);
+                let (x, substitute) = substitutes.cut(sample, stream, position, &mut buffers);
                 for (element, &x) in x.iter().enumerate() {
                     let at = element * columns.len()..(element + 1) * columns.len();
                     add_scaled(&mut sums.exact[at.clone()], x, &right);
-                    if let Some(representative) = representative {
-                        add_scaled(&mut sums.change[at], representative[element] - x, &right);
+                    if let Some(substitute) = substitute {
+                        add_scaled(&mut sums.change[at], substitute[element] - x, &right);
                     }
                 }
             }

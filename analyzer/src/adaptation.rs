@@ -71,6 +71,7 @@ impl PassResult {
         self.limits = None;
         self.macs_skipped = 0;
         self.error = None;
+        self.matches = None;
         self.mercury = MercuryCycles { compute: self.baseline, ..MercuryCycles::default() };
         let baseline = self.baseline;
         self.leave_one_out.iter_mut().for_each(|cycles| *cycles = [baseline; 2]);
@@ -161,6 +162,7 @@ mod tests {
             baseline,
             mercury: MercuryCycles { compute: mercury, ..MercuryCycles::default() },
             error: None,
+            matches: None,
             leave_one_out: vec![[baseline, mercury]; 2],
         }
     }

@@ -9,7 +9,7 @@ use mercury_reuse::bounds::{
     CosineOptions, Sampled, WeightRepetition, Zeros, exact_duplicates, ideal_cosine, weight_repetition, zeros,
 };
 use mercury_reuse::config::Scope;
-use mercury_reuse::{repeat_histograms, repeat_lengths};
+use mercury_reuse::unlimited_hits;
 use mercury_trace::geometry::Pass;
 use serde::{Deserialize, Serialize};
 
@@ -49,8 +49,6 @@ impl Limits {
         let bits = config.rpq.signature_bits();
         let mut limits = Self::default();
         for (view, signatures) in signed.views.iter().zip(signatures) {
-            let lengths = repeat_lengths(view.layout(), signatures, scope);
-            let histograms = repeat_histograms(view.layout(), &lengths);
             let mut angles =
                 CollisionOptions { pairs: bounds.pairs as usize, bins: BINS, ..CollisionOptions::default() };
             angles.seed = config.rpq.seed;
@@ -60,8 +58,7 @@ impl Limits {
                 seed: config.rpq.seed,
             };
             limits += Self {
-                // Signatures of these bits repeat where all of their bits do.
-                unlimited: histograms.iter().map(|histogram| histogram.counts(bits).hit).sum(),
+                unlimited: unlimited_hits(view.layout(), signatures, bits, scope).into_iter().sum(),
                 duplicates: exact_duplicates(view, scope).into_iter().sum(),
                 cosine: ideal_cosine(view, scope, bounds.cosine, &cosine).into_iter().sum(),
                 zeros: zeros(view).into_iter().fold(Zeros::default(), |mut sum, run| {

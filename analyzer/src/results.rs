@@ -190,6 +190,13 @@ pub fn layers_frame(results: &[PassResult]) -> Result<DataFrame> {
         f64s("output_error", |r| r.error.map(|error| error.relative())),
         f64s("output_error_low", |r| r.error.map(|error| error.interval()[0])),
         f64s("output_error_high", |r| r.error.map(|error| error.interval()[1])),
+        Column::new("hits_sampled".into(), results.iter().map(|r| r.matches.map(|m| m.sampled)).collect::<Vec<_>>()),
+        f64s("match_cosine_median", |r| r.matches?.cosine.map(|q| q[0])),
+        f64s("match_cosine_p90", |r| r.matches?.cosine.map(|q| q[1])),
+        f64s("match_cosine_p99", |r| r.matches?.cosine.map(|q| q[2])),
+        f64s("match_distance_median", |r| r.matches?.distance.map(|q| q[0])),
+        f64s("match_distance_p90", |r| r.matches?.distance.map(|q| q[1])),
+        f64s("match_distance_p99", |r| r.matches?.distance.map(|q| q[2])),
     ];
     Ok(DataFrame::new(results.len(), columns)?)
 }

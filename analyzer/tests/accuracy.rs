@@ -7,6 +7,7 @@ use mercury_analyzer::accuracy::{self, SquaredError};
 use mercury_analyzer::config::Config;
 use mercury_analyzer::operand::LayerData;
 use mercury_analyzer::replay::Similarity;
+use mercury_reuse::Substitutes;
 use mercury_reuse::config::{Granularity, Scope};
 use mercury_trace::Trace;
 use mercury_trace::geometry::{Geometry, Pass};
@@ -77,7 +78,11 @@ impl Dense<'_> {
                             reused += f64::from(substitute[offset]) * weight;
                         }
                     }
-                    sum += SquaredError { error: (reused - exact) * (reused - exact), exact: exact * exact };
+                    sum += SquaredError {
+                        error: (reused - exact) * (reused - exact),
+                        exact: exact * exact,
+                        ..SquaredError::default()
+                    };
                 }
             }
         }
@@ -109,7 +114,11 @@ impl Dense<'_> {
                     exact += x * dy;
                     reused += substitute * dy;
                 }
-                sum += SquaredError { error: (reused - exact) * (reused - exact), exact: exact * exact };
+                sum += SquaredError {
+                    error: (reused - exact) * (reused - exact),
+                    exact: exact * exact,
+                    ..SquaredError::default()
+                };
             }
         }
         sum
@@ -156,13 +165,15 @@ fn check(sampling: &Sampling, config: &Config) -> u64 {
             for product in 0..similarity.signed.views.len() {
                 let (view, hitmap) = (&similarity.signed.views[product], &similarity.hitmaps[product]);
                 hits += hitmap.counts().iter().map(|counts| counts.hit).sum::<u64>();
-                let found = accuracy::output_error(&data, pass, view, hitmap, None).unwrap();
+                let substitutes = Substitutes::new(view, hitmap, config.rpq.variant, config.mcache.representative);
+                let found = accuracy::output_error(&data, pass, &substitutes, None).unwrap();
                 let expected = dense.error(&similarity, product);
                 assert!(close(found, expected), "{} {pass}: {found:?}, dense {expected:?}", layer.name);
             }
             if pass == Pass::Forward {
-                let found = accuracy::weight_gradient_error(&data, &similarity.signed.views[0], &similarity.hitmaps[0])
-                    .unwrap();
+                let (view, hitmap) = (&similarity.signed.views[0], &similarity.hitmaps[0]);
+                let substitutes = Substitutes::new(view, hitmap, config.rpq.variant, config.mcache.representative);
+                let found = accuracy::weight_gradient_error(&data, &substitutes, None).unwrap();
                 let expected = Dense { data: &data, pass: Pass::WeightGrad }.gradient_error(&similarity);
                 assert!(close(found, expected), "{} weight-grad: {found:?}, dense {expected:?}", layer.name);
             }

@@ -3,8 +3,11 @@
 
 pub use crate::cosine::{CosineOptions, Sampled, ideal_cosine};
 
-use crate::config::Scope;
+use crate::config::{Scope, SetIndex};
+use crate::equality::Equality;
 use crate::peers::Peers;
+use crate::repeated::{Table, count_repeats};
+use crate::sweep::Sweep;
 use crate::vectors::VectorView;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -14,58 +17,32 @@ use serde::{Deserialize, Serialize};
 ///
 /// Elements are equal where their bits are, except that -0.0 is taken for 0.0: an f32 sum that
 /// starts at 0.0 comes out with the same bits from either, so the results are the same. (NaN equals
-/// NaN of the same bits.) Vectors are sorted by a hash, and compared themselves where hashes are
-/// equal, so the count is exact. O(n (d + log n)) for n vectors of d elements.
+/// NaN of the same bits.) Vectors are found by a hash, and compared themselves where hashes are
+/// equal, so the count is exact. O(n d) for n vectors of d elements.
 pub fn exact_duplicates(view: &VectorView, scope: Scope) -> Vec<u64> {
     let peers = Peers::new(view.layout(), scope);
-    let of_group = |group| {
-        let mut hashes: Vec<(u64, u32)> = (0..peers.members() as u32)
-            .into_par_iter()
-            .with_min_len(1 << 12)
-            .map_init(
-                || vec![0.0; view.max_length()],
-                |buffer, member| {
-                    let (sample, stream, position) = peers.locate(group, member as usize);
-                    (hash(view.gather(sample, stream, position, buffer)), member)
-                },
-            )
-            .collect();
-        hashes.par_sort_unstable();
-        let mut duplicates = vec![0; peers.samples];
-        let mut buffer = vec![0.0; view.max_length()];
-        for alike in hashes.chunk_by(|a, b| a.0 == b.0).filter(|alike| alike.len() > 1) {
-            // One vector, unless hashes collide.
-            let mut distinct: Vec<Vec<f32>> = Vec::new();
-            for &(_, member) in alike {
-                let (sample, stream, position) = peers.locate(group, member as usize);
-                let vector = view.gather(sample, stream, position, &mut buffer);
-                if distinct.iter().any(|earlier| equal(earlier, vector)) {
-                    duplicates[peers.slot(member as usize)] += 1;
-                } else {
-                    distinct.push(vector.to_vec());
+    let sweep = Sweep::new(view);
+    let of_group = |(table, hashes): &mut (Table, Vec<u64>), group: usize| {
+        let (first, stream, _) = peers.locate(group, 0);
+        hashes.resize(peers.members(), 0);
+        hashes.par_chunks_mut(peers.positions()).enumerate().for_each(|(slot, run)| {
+            run.par_chunks_mut(sweep.block()).enumerate().for_each(|(block, hashes)| {
+                sweep.hashes(first + slot, stream, block * sweep.block_rows(), hashes);
+                for hash in hashes {
+                    *hash = SetIndex::Mixed.key(*hash);
                 }
-            }
-        }
-        duplicates
+            });
+        });
+        let equality = Equality::new(view, first, stream);
+        // Vectors of zeros, the most common duplicates, are equal without a look.
+        let zero = |member: u32| sweep.zero_is_exact() && hashes[member as usize] == 0;
+        count_repeats(table, hashes, peers.positions(), |a, b| zero(b) || equality.of(a, b))
     };
-    let groups: Vec<Vec<u64>> = (0..peers.groups()).into_par_iter().map(of_group).collect();
+    if view.layout().positions == 0 {
+        return vec![0; view.layout().runs()];
+    }
+    let groups: Vec<Vec<u64>> = (0..peers.groups()).into_par_iter().map_init(Default::default, of_group).collect();
     peers.by_run(&groups)
-}
-
-fn bits(x: f32) -> u32 {
-    if x == 0.0 { 0 } else { x.to_bits() }
-}
-
-fn equal(a: &[f32], b: &[f32]) -> bool {
-    a.iter().zip(b).all(|(&a, &b)| bits(a) == bits(b))
-}
-
-/// Multiply and rotate, as in rustc's hash: fast, and good enough for data that nobody chose to
-/// collide.
-fn hash(vector: &[f32]) -> u64 {
-    vector
-        .iter()
-        .fold(0, |hash: u64, &x| (hash.rotate_left(5) ^ u64::from(bits(x))).wrapping_mul(0x517c_c1b7_2722_0a95))
 }
 
 /// Zeros of a run.
@@ -96,19 +73,22 @@ impl std::ops::AddAssign for Zeros {
 /// count as any others.
 pub fn zeros(view: &VectorView) -> Vec<Zeros> {
     let layout = view.layout();
-    let of_run = |buffer: &mut Vec<f32>, run: usize| {
-        let mut zeros = Zeros::default();
-        for position in 0..layout.positions {
-            let vector = view.gather(run / layout.streams, run % layout.streams, position, buffer);
-            let zero = vector.iter().filter(|&&x| x == 0.0).count();
-            zeros.vectors += 1;
-            zeros.zero_vectors += u64::from(zero == vector.len());
-            zeros.operands += vector.len() as u64;
-            zeros.zero_operands += zero as u64;
+    let sweep = Sweep::new(view);
+    let of_run = |counts: &mut Vec<u32>, run: usize| {
+        let (sample, stream) = (run / layout.streams, run % layout.streams);
+        let length = view.streams()[stream].length as u64;
+        let mut nonzero = 0;
+        let mut zero_vectors = 0;
+        for first in (0..layout.positions).step_by(sweep.block()) {
+            let counts = &mut counts[..sweep.block().min(layout.positions - first)];
+            sweep.nonzeros(sample, stream, first / sweep.block() * sweep.block_rows(), counts);
+            nonzero += counts.iter().map(|&count| u64::from(count)).sum::<u64>();
+            zero_vectors += counts.iter().filter(|&&count| count == 0).count() as u64;
         }
-        zeros
+        let (vectors, operands) = (layout.positions as u64, layout.positions as u64 * length);
+        Zeros { vectors, zero_vectors, operands, zero_operands: operands - nonzero }
     };
-    (0..layout.runs()).into_par_iter().map_init(|| vec![0.0; view.max_length()], of_run).collect()
+    (0..layout.runs()).into_par_iter().map_init(|| vec![0; sweep.block()], of_run).collect()
 }
 
 /// Weights of a filter that factorisation by equal weights multiplies by.

@@ -1,33 +1,13 @@
 //! The Hitmap of an operand: for each vector HIT, MAU or MNU, and its representative.
 
-use crate::config::{McacheConfig, Rpq, Scope};
-use crate::mcache::{Mcache, Outcome};
-use crate::projection::Projection;
-use crate::vectors::{Layout, VectorView};
+use crate::config::{McacheConfig, Scope};
+use crate::mcache::table::Table;
+use crate::mcache::{Isa, MNU, Mcache, Outcome, Run, decode};
+use crate::peers::Peers;
+use crate::repeats::check;
+use crate::vectors::Layout;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-
-/// Signatures of all vectors, in the layout's order.
-pub fn signatures(view: &VectorView, rpq: &Rpq) -> Vec<u64> {
-    let layout = view.layout();
-    let lengths = view.streams().iter().map(|stream| stream.length);
-    // A handful at most: only the last sub-vector of a row differs.
-    let projections: BTreeMap<usize, Projection> =
-        lengths.map(|length| (length, Projection::new(rpq.seed, length, rpq.bits))).collect();
-    let mut signatures = vec![0; layout.vectors()];
-    signatures.par_chunks_mut(layout.positions.max(1)).enumerate().for_each_init(
-        || vec![0.0; view.max_length()],
-        |buffer, (run, signatures)| {
-            let (sample, stream) = (run / layout.streams, run % layout.streams);
-            let projection = &projections[&view.streams()[stream].length];
-            for (position, signature) in signatures.iter_mut().enumerate() {
-                *signature = projection.signature(view.gather(sample, stream, position, buffer));
-            }
-        },
-    );
-    signatures
-}
 
 /// How many vectors of a run (one sample, one stream) had each outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,7 +53,9 @@ impl std::iter::Sum for Counts {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hitmap {
     layout: Layout,
-    outcomes: Vec<Outcome>,
+    /// Four bytes an outcome: see [`decode`].
+    codes: Vec<u32>,
+    counts: Vec<Counts>,
 }
 
 impl Hitmap {
@@ -83,29 +65,24 @@ impl Hitmap {
     /// # Panics
     /// If there are not as many signatures as the layout has vectors, or 2^32 or more.
     pub fn new(layout: Layout, signatures: &[u64], config: &McacheConfig, scope: Scope) -> Self {
-        assert_eq!(signatures.len(), layout.vectors(), "signatures of the layout");
-        assert!(u32::try_from(layout.vectors()).is_ok(), "vectors are numbered in 32 bits");
-        let length = match scope {
-            Scope::Channel => layout.positions,
-            Scope::Sample => layout.positions * layout.streams,
-            Scope::Batch => layout.vectors(),
-        };
-        let mut outcomes = vec![Outcome::Mnu; layout.vectors()];
-        // A cache for each run of scopes, few runs: a cache may be large.
-        let scopes = outcomes.len().div_ceil(length.max(1)) / (4 * rayon::current_num_threads());
-        outcomes.par_chunks_mut(length.max(1)).enumerate().with_min_len(scopes.max(1)).for_each_init(
-            || Mcache::new(config),
-            |mcache, (chunk, outcomes)| {
-                mcache.flush();
-                let first = chunk * length;
-                for (offset, outcome) in outcomes.iter_mut().enumerate() {
-                    let vector = first + offset;
-                    let stream = vector / layout.positions % layout.streams;
-                    *outcome = mcache.access(signatures[vector], stream as u32, vector as u32);
-                }
-            },
-        );
-        Self { layout, outcomes }
+        Self::with_isa(layout, signatures, config, scope, Isa::best())
+    }
+
+    /// [`Hitmap::new`] by given instructions, which must be among the processor's: for tests.
+    #[doc(hidden)]
+    pub fn with_isa(layout: Layout, signatures: &[u64], config: &McacheConfig, scope: Scope, isa: Isa) -> Self {
+        check(layout, signatures);
+        assert!(Isa::available().contains(&isa), "{isa:?} is not what this processor has");
+        let mut codes = vec![0; layout.vectors()];
+        let mut counts = vec![Counts::default(); layout.runs()];
+        if !codes.is_empty() {
+            if config.entries == 0 {
+                look_up_unlimited(layout, signatures, scope, isa, &mut codes, &mut counts);
+            } else {
+                look_up(layout, signatures, config, scope, isa, &mut codes, &mut counts);
+            }
+        }
+        Self { layout, codes, counts }
     }
 
     /// How many vectors there are.
@@ -113,33 +90,96 @@ impl Hitmap {
         self.layout
     }
 
+    /// The outcome of a vector.
+    pub fn outcome(&self, vector: usize) -> Outcome {
+        decode(self.codes[vector], vector)
+    }
+
     /// The outcome of each vector.
-    pub fn outcomes(&self) -> &[Outcome] {
-        &self.outcomes
+    pub fn outcomes(&self) -> impl ExactSizeIterator<Item = Outcome> + '_ {
+        self.codes.iter().enumerate().map(|(vector, &code)| decode(code, vector))
     }
 
     /// The vector whose results a vector gets: of a HIT the one that inserted the signature,
     /// otherwise itself.
     pub fn representative(&self, vector: usize) -> usize {
-        match self.outcomes[vector] {
-            Outcome::Hit(representative) => representative as usize,
-            Outcome::Mau | Outcome::Mnu => vector,
+        match self.codes[vector] {
+            MNU => vector,
+            code => code as usize,
         }
     }
 
     /// Counts of each run, `[samples][streams]`.
-    pub fn counts(&self) -> Vec<Counts> {
-        let count = |run: &[Outcome]| {
-            let mut counts = Counts::default();
-            for outcome in run {
-                match outcome {
-                    Outcome::Hit(_) => counts.hit += 1,
-                    Outcome::Mau => counts.mau += 1,
-                    Outcome::Mnu => counts.mnu += 1,
-                }
-            }
-            counts
-        };
-        self.outcomes.chunks(self.layout.positions.max(1)).map(count).collect()
+    pub fn counts(&self) -> &[Counts] {
+        &self.counts
     }
+}
+
+/// Looks up the runs of each scope in order.
+fn look_up(
+    layout: Layout,
+    signatures: &[u64],
+    config: &McacheConfig,
+    scope: Scope,
+    isa: Isa,
+    codes: &mut [u32],
+    counts: &mut [Counts],
+) {
+    let runs = match scope {
+        Scope::Channel => 1,
+        Scope::Sample => layout.streams,
+        Scope::Batch => layout.runs(),
+    };
+    let streamed = runs > 1 && layout.streams > 1;
+    // A cache for each block of scopes, few blocks: a cache may be large.
+    let scopes = (layout.runs() / runs).div_ceil(4 * rayon::current_num_threads());
+    let blocks = codes.par_chunks_mut(scopes * runs * layout.positions).zip(counts.par_chunks_mut(scopes * runs));
+    blocks.enumerate().for_each(|(block, (codes, counts))| {
+        let mut mcache = Mcache::new(config, streamed, isa);
+        let mut run = block * scopes * runs;
+        let codes = codes.chunks_mut(runs * layout.positions);
+        for (codes, counts) in codes.zip(counts.chunks_mut(runs)) {
+            let of_scope = &signatures[run * layout.positions..][..codes.len()];
+            for (codes, counts) in codes.chunks_mut(layout.positions).zip(counts) {
+                let (first, stream) = (run * layout.positions, run % layout.streams);
+                let signatures = &signatures[first..first + layout.positions];
+                *counts = mcache.run(Run { signatures, first: first as u32, stream: stream as u32, codes });
+                run += 1;
+            }
+            mcache.flush(of_scope);
+        }
+    });
+}
+
+/// Looks up each group of peers by itself: where nothing takes up another's place, they know nothing
+/// of each other.
+fn look_up_unlimited(
+    layout: Layout,
+    signatures: &[u64],
+    scope: Scope,
+    isa: Isa,
+    codes: &mut [u32],
+    counts: &mut [Counts],
+) {
+    let peers = Peers::new(layout, scope);
+    let mut groups: Vec<Vec<_>> = Vec::new();
+    groups.resize_with(peers.groups(), || Vec::with_capacity(peers.samples));
+    for (run, of_run) in codes.chunks_mut(layout.positions).zip(counts).enumerate() {
+        let (sample, stream) = (run / layout.streams, run % layout.streams);
+        groups[sample / peers.samples * layout.streams + stream].push((run, of_run));
+    }
+    // A table for each block of groups, few blocks: each takes a while to grow.
+    let least = groups.len().div_ceil(4 * rayon::current_num_threads());
+    groups.par_chunks_mut(least).for_each(|groups| {
+        let mut table = Table::new(((peers.samples - 1) * layout.streams + 1) * layout.positions, isa);
+        for group in groups {
+            table.begin(group[0].0 * layout.positions);
+            for (run, (codes, counts)) in group {
+                let (first, stream) = (*run * layout.positions, *run % layout.streams);
+                let of_run = &signatures[first..first + layout.positions];
+                let run = Run { signatures: of_run, first: first as u32, stream: stream as u32, codes };
+                **counts = table.run(signatures, run);
+            }
+        }
+    });
 }

@@ -1,6 +1,6 @@
 //! Input-similarity reuse as MERCURY (HPCA 2023) proposes it: input vectors are cut from a layer's
 //! operand ([`VectorView`]), projected and quantised to signatures ([`Projection`]), and looked up in
-//! a cache ([`Mcache`]); the outcome of every vector is its [`Hitmap`].
+//! a cache, MCACHE; the outcome of every vector is its [`Hitmap`].
 //!
 //! No files and no tensors library here: the analyzer that predicts and the tracer that trains with
 //! reuse decide a HIT by this same code.
@@ -25,22 +25,40 @@
 
 pub mod analytic;
 pub mod bounds;
+mod centroids;
 pub mod config;
 mod cosine;
 mod dots;
+mod drawn;
+mod equality;
 mod grid;
 mod hitmap;
 mod kernel;
 mod mcache;
 mod peers;
 mod projection;
+mod quality;
+mod repeated;
 mod repeats;
+mod signatures;
+mod strips;
+mod substitute;
+mod sweep;
 mod vectors;
 
 pub use grid::counts_grid;
-pub use hitmap::{Counts, Hitmap, signatures};
-pub use mcache::{Mcache, Outcome};
+pub use hitmap::{Counts, Hitmap};
+#[doc(hidden)] // For tests and benches.
+pub use kernel::Kernel;
+#[doc(hidden)] // For tests and benches.
+pub use mcache::Isa;
+pub use mcache::Outcome;
 pub use peers::draw;
 pub use projection::Projection;
-pub use repeats::{RepeatHistogram, repeat_histograms, repeat_lengths};
+pub use quality::{Match, MatchOptions, MatchQuality, Quantiles, match_quality};
+pub use repeats::{RepeatHistogram, repeat_histograms, repeat_lengths, unlimited_hits};
+#[doc(hidden)] // For tests and benches.
+pub use signatures::signatures_with;
+pub use signatures::{signature_of, signatures, signatures_into};
+pub use substitute::{Buffers, Substitutes};
 pub use vectors::{Layout, Planes, Stream, VectorView};

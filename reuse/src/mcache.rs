@@ -1,6 +1,26 @@
 //! MCACHE: which signatures are resident, and whose results they stand for.
+//!
+//! An entry's results belong to the weights that its vector met, so its tag holds the stream beside
+//! the signature: vectors of another channel never find it, though it takes up its place until the
+//! flush.
+//!
+//! Three engines, one for each shape of cache: [`narrow`] for sets of up to [`narrow::LANES`] ways,
+//! which compares all tags of a set at once; [`wide`] for wider sets, by a hash table; [`table`]
+//! without a limit. All take a run, the signatures of one sample and one stream, at a time.
 
-use crate::config::{McacheConfig, SetIndex};
+mod blocks;
+pub(crate) mod narrow;
+mod number;
+mod plain;
+pub(crate) mod table;
+mod wide;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+use crate::config::{McacheConfig, Replacement};
+use crate::hitmap::Counts;
+use narrow::Narrow;
+use wide::Wide;
 
 /// What a look-up came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,57 +33,111 @@ pub enum Outcome {
     Mnu,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
-struct Entry {
-    signature: u64,
-    stream: u32,
-    vector: u32,
+/// Code of a vector that was neither found nor inserted. No vector has this number: there are fewer
+/// than 2^32.
+pub(crate) const MNU: u32 = u32::MAX;
+
+/// An outcome in four bytes: the vector whose entry holds the signature afterwards, a vector's own
+/// number being MAU, or [`MNU`].
+pub(crate) fn decode(code: u32, vector: usize) -> Outcome {
+    match code {
+        MNU => Outcome::Mnu,
+        own if own as usize == vector => Outcome::Mau,
+        other => Outcome::Hit(other),
+    }
 }
 
-/// A set-associative cache of signatures without replacement.
-///
-/// An entry's results belong to the weights that its vector met, so its tag holds the stream beside
-/// the signature: vectors of another channel never find it, though it takes up its place until the
-/// flush.
-#[derive(Debug, Clone)]
-pub struct Mcache {
-    entries: Vec<Entry>,
-    filled: Vec<u32>,
-    ways: usize,
-    index: SetIndex,
+/// The instructions that look-ups use. The results are the same.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isa {
+    /// No vector instructions of our own.
+    Scalar,
+    /// 256-bit compares.
+    Avx2,
+    /// 512-bit compares and shifts.
+    Avx512,
+}
+
+impl Isa {
+    /// Those of this processor, the best one last.
+    pub fn available() -> Vec<Isa> {
+        #[allow(unused_mut, reason = "other architectures have the first alone")]
+        let mut found = vec![Isa::Scalar];
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::is_x86_feature_detected as has;
+            let bits = has!("bmi1") && has!("bmi2") && has!("lzcnt") && has!("popcnt");
+            if bits && has!("avx2") {
+                found.push(Isa::Avx2);
+                if has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl") {
+                    found.push(Isa::Avx512);
+                }
+            }
+        }
+        found
+    }
+
+    pub(crate) fn best() -> Isa {
+        Isa::available().last().copied().unwrap_or(Isa::Scalar)
+    }
+}
+
+/// The vectors of one sample and stream, in order, on their way past a cache.
+pub(crate) struct Run<'a> {
+    pub signatures: &'a [u64],
+    /// Number of the first vector.
+    pub first: u32,
+    pub stream: u32,
+    /// Receives the code of each.
+    pub codes: &'a mut [u32],
+}
+
+/// A set-associative cache of signatures.
+pub(crate) enum Mcache {
+    Narrow(Narrow),
+    Wide(Wide),
 }
 
 impl Mcache {
-    /// An empty cache; the configuration must be valid.
-    pub fn new(config: &McacheConfig) -> Self {
-        Self {
-            entries: vec![Entry::default(); config.entries as usize],
-            filled: vec![0; (config.entries / config.ways) as usize],
-            ways: config.ways as usize,
-            index: config.index,
+    /// An empty cache; the configuration must be valid and limited. `streamed`: vectors of several
+    /// streams come between two flushes.
+    pub fn new(config: &McacheConfig, streamed: bool, isa: Isa) -> Self {
+        if config.ways as usize <= narrow::LANES {
+            Self::Narrow(Narrow::new(config, streamed, isa))
+        } else {
+            Self::Wide(Wide::new(config))
         }
     }
 
-    /// Looks up a signature and inserts it where it is missing and its set has room.
-    pub fn access(&mut self, signature: u64, stream: u32, vector: u32) -> Outcome {
-        // As many sets as a power of two: the low bits of the key.
-        let set = (self.index.key(signature) % self.filled.len() as u64) as usize;
-        let filled = self.filled[set] as usize;
-        let ways = &mut self.entries[set * self.ways..][..self.ways];
-        if let Some(entry) = ways[..filled].iter().find(|entry| entry.signature == signature && entry.stream == stream)
-        {
-            return Outcome::Hit(entry.vector);
+    /// Leads a run past the cache.
+    pub fn run(&mut self, run: Run) -> Counts {
+        match self {
+            Self::Narrow(narrow) => narrow.run(run),
+            Self::Wide(wide) => wide.run(run),
         }
-        if filled == self.ways {
-            return Outcome::Mnu;
-        }
-        ways[filled] = Entry { signature, stream, vector };
-        self.filled[set] += 1;
-        Outcome::Mau
     }
 
-    /// Empties the cache.
-    pub fn flush(&mut self) {
-        self.filled.fill(0);
+    /// Empties the cache, which all of `signatures`, and nothing else, went past since it was empty.
+    pub fn flush(&mut self, signatures: &[u64]) {
+        match self {
+            Self::Narrow(narrow) => narrow.flush(signatures),
+            Self::Wide(wide) => wide.flush(),
+        }
+    }
+}
+
+/// [`Replacement`] as a constant parameter of the kernels.
+pub(crate) mod policy {
+    pub const NONE: u8 = 0;
+    pub const LRU: u8 = 1;
+    pub const FIFO: u8 = 2;
+}
+
+fn policy_of(replacement: Replacement) -> u8 {
+    match replacement {
+        Replacement::None => policy::NONE,
+        Replacement::Lru => policy::LRU,
+        Replacement::Fifo => policy::FIFO,
     }
 }

@@ -1,50 +1,77 @@
 //! The random projection matrix R, and signatures by it.
 
-use crate::config::MAX_BITS;
-use crate::kernel;
+use crate::config::{MAX_BITS, Matrix, Rpq};
+use crate::kernel::single;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-/// R for vectors of one length: `bits` rows of N(0, 1) entries.
+/// R for vectors of one length: `bits` rows of random entries.
 ///
 /// Rows are drawn in order, so those of a shorter signature are the first ones of a longer: the
 /// signature of b bits is a prefix (the low b bits) of the one of 64.
 ///
-/// Entry `e`, counted along rows that are padded to even length, comes from the uniform 64-bit words `2 (e / 2)` and
-/// `2 (e / 2) + 1` of the `ChaCha8` stream numbered by the vector's length, whose key is the seed in
-/// little-endian bytes followed by zeros. With u = (word >> 11) + 1 over 2^53 for the first and
-/// v = (word >> 11) over 2^53 for the second word, Box and Muller's pair is
-/// `sqrt(-2 ln u) (cos 2πv, sin 2πv)`: its first for an even `e`, its second for an odd one, rounded
-/// to f32. (So a row of odd length leaves the second of its last pair unused.) The functions come
-/// from the libm crate, so that every machine draws the same.
+/// All entries come from the uniform 64-bit words of a `ChaCha8` stream, whose key is the seed in
+/// little-endian bytes followed by zeros.
+///
+/// [`Matrix::Gaussian`], N(0, 1): the stream is numbered by the vector's length. Entry `e`, counted
+/// along rows that are padded to even length, comes from words `2 (e / 2)` and `2 (e / 2) + 1`. With
+/// u = (word >> 11) + 1 over 2^53 for the first and v = (word >> 11) over 2^53 for the second word,
+/// Box and Muller's pair is `sqrt(-2 ln u) (cos 2πv, sin 2πv)`: its first for an even `e`, its second
+/// for an odd one, rounded to f32. (So a row of odd length leaves the second of its last pair
+/// unused.) The functions come from the libm crate, so that every machine draws the same.
+///
+/// [`Matrix::Sparse`], -1, 0 and +1 with chances 1/6, 2/3 and 1/6: the stream is numbered by the
+/// vector's length plus 2^63, and entry `e`, counted along rows, comes from word `e` alone. With
+/// k = 6 word / 2^64, rounded down, it is -1 for k = 0, +1 for k = 5 and 0 for all others. A fused
+/// multiplication by it is an addition or none, and is costed so.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Projection {
     length: usize,
     bits: u32,
     rows: Vec<f32>,
-    /// `rows` transposed and padded with zeros to whole blocks of [`kernel::BLOCK`] bits.
+    /// `rows` transposed and padded with zeros to whole blocks of [`single::BLOCK`] bits.
     columns: Vec<f32>,
 }
 
 impl Projection {
-    /// Draws R for vectors of `length` elements and signatures of `bits` bits.
+    /// Draws a gaussian R for vectors of `length` elements and signatures of `bits` bits.
     ///
     /// # Panics
     /// If `length` is 0 or `bits` is not within 1 to 64.
     pub fn new(seed: u64, length: usize, bits: u32) -> Self {
+        Self::draw(seed, length, bits, Matrix::Gaussian)
+    }
+
+    /// Draws the R of a configuration for vectors of `length` elements.
+    ///
+    /// # Panics
+    /// As [`Projection::new`].
+    pub fn of(rpq: &Rpq, length: usize) -> Self {
+        Self::draw(rpq.seed, length, rpq.bits, rpq.projection)
+    }
+
+    fn draw(seed: u64, length: usize, bits: u32, matrix: Matrix) -> Self {
         assert!(length > 0 && (1..=MAX_BITS).contains(&bits), "length {length}, {bits} bits");
         let mut key = [0; 32];
         key[..8].copy_from_slice(&seed.to_le_bytes());
         let mut rng = ChaCha8Rng::from_seed(key);
-        rng.set_stream(length as u64);
         let mut rows = Vec::with_capacity(bits as usize * length);
-        for _ in 0..bits {
-            for start in (0..length).step_by(2) {
-                let pair = normal_pair(&mut rng);
-                rows.extend_from_slice(&pair[..(length - start).min(2)]);
+        match matrix {
+            Matrix::Gaussian => {
+                rng.set_stream(length as u64);
+                for _ in 0..bits {
+                    for start in (0..length).step_by(2) {
+                        let pair = normal_pair(&mut rng);
+                        rows.extend_from_slice(&pair[..(length - start).min(2)]);
+                    }
+                }
+            }
+            Matrix::Sparse => {
+                rng.set_stream(length as u64 | 1 << 63);
+                rows.extend((0..bits as usize * length).map(|_| sparse(&mut rng)));
             }
         }
-        let padded = kernel::padded_bits(bits);
+        let padded = single::padded_bits(bits);
         let mut columns = vec![0.0; length * padded];
         for (bit, row) in rows.chunks_exact(length).enumerate() {
             for (element, &value) in row.iter().enumerate() {
@@ -84,7 +111,7 @@ impl Projection {
     /// If the vector is not `length()` long.
     pub fn signature(&self, vector: &[f32]) -> u64 {
         assert_eq!(vector.len(), self.length, "length of the vector");
-        kernel::signature(vector, &self.columns, self.bits)
+        single::signature(vector, &self.columns, self.bits)
     }
 
     /// As [`Projection::signature`], by the plain scalar loop that defines it.
@@ -103,4 +130,12 @@ fn normal_pair(rng: &mut ChaCha8Rng) -> [f32; 2] {
     let radius = libm::sqrt(-2.0 * libm::log(u));
     let (sin, cos) = libm::sincos(std::f64::consts::TAU * v);
     [(radius * cos) as f32, (radius * sin) as f32]
+}
+
+fn sparse(rng: &mut ChaCha8Rng) -> f32 {
+    match (u128::from(rng.next_u64()) * 6) >> 64 {
+        0 => -1.0,
+        5 => 1.0,
+        _ => 0.0,
+    }
 }

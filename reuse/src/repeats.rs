@@ -1,8 +1,9 @@
 //! What an unlimited MCACHE would hit, at every signature length at once.
 
-use crate::config::{MAX_BITS, Scope};
+use crate::config::{MAX_BITS, Scope, SetIndex};
 use crate::hitmap::Counts;
 use crate::peers::Peers;
+use crate::repeated::{Table, count_repeats};
 use crate::vectors::Layout;
 use rayon::prelude::*;
 
@@ -39,6 +40,40 @@ pub fn repeat_lengths(layout: Layout, signatures: &[u64], scope: Scope) -> Vec<u
         }
     }
     lengths
+}
+
+/// How many vectors of each run, `[samples][streams]`, repeat the low `bits` bits of a signature of
+/// an earlier vector of their stream and scope: the HITs of an unlimited MCACHE at this one signature
+/// length.
+///
+/// For many lengths at once [`repeat_lengths`] is faster. O(n) for n vectors.
+///
+/// ```
+/// use mercury_reuse::{Layout, config::Scope, unlimited_hits};
+/// let layout = Layout { samples: 1, streams: 1, positions: 3 };
+/// assert_eq!(unlimited_hits(layout, &[0b0101, 0b1101, 0b0101], 3, Scope::Channel), [2]);
+/// assert_eq!(unlimited_hits(layout, &[0b0101, 0b1101, 0b0101], 4, Scope::Channel), [1]);
+/// ```
+///
+/// # Panics
+/// If there are not as many signatures as the layout has vectors, or 2^32 or more; if `bits` is not
+/// within 1 to 64.
+pub fn unlimited_hits(layout: Layout, signatures: &[u64], bits: u32, scope: Scope) -> Vec<u64> {
+    check(layout, signatures);
+    assert!((1..=MAX_BITS).contains(&bits), "{bits} bits");
+    let peers = Peers::new(layout, scope);
+    let kept = u64::MAX >> (MAX_BITS - bits);
+    let of_group = |(table, hashes): &mut (Table, Vec<u64>), group| {
+        hashes.clear();
+        // Mixed one to one: equal hashes are equal signatures.
+        hashes.extend(peers.of_group(group, signatures).map(|signature| SetIndex::Mixed.key(signature & kept)));
+        count_repeats(table, hashes, layout.positions, |_, _| true)
+    };
+    if layout.positions == 0 {
+        return vec![0; layout.runs()];
+    }
+    let groups: Vec<Vec<u64>> = (0..peers.groups()).into_par_iter().map_init(Default::default, of_group).collect();
+    peers.by_run(&groups)
 }
 
 /// Panics if the signatures are not the layout's, or more than 32 bits can number.

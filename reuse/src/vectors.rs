@@ -61,6 +61,21 @@ pub struct Stream {
     pub length: usize,
 }
 
+/// Consecutive elements of a vector that lie in one row of a plane.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Piece {
+    /// The plane's channel.
+    pub channel: usize,
+    /// Tap along rows.
+    pub ty: u32,
+    /// First tap along columns.
+    pub tx: usize,
+    /// Number of taps along columns.
+    pub run: usize,
+    /// The first one's place in the vector.
+    pub element: usize,
+}
+
 /// The input vectors of one operand at a granularity.
 ///
 /// Granularities are all one cut: sub-vectors of `taps` elements are channel patches, sub-vectors
@@ -119,6 +134,17 @@ impl<'a> VectorView<'a> {
         &self.windows
     }
 
+    /// Where the vectors are cut from.
+    pub(crate) fn planes(&self) -> &Planes<'a> {
+        &self.planes
+    }
+
+    /// The channel in which a stream's vectors begin.
+    pub(crate) fn first_channel(&self, stream: usize) -> usize {
+        let Stream { group, first, .. } = self.streams[stream];
+        group * self.channels_per_group + first / self.windows.taps()
+    }
+
     /// Length of the longest vector.
     pub fn max_length(&self) -> usize {
         self.streams.iter().map(|stream| stream.length).max().unwrap_or(0)
@@ -133,6 +159,23 @@ impl<'a> VectorView<'a> {
         let (ty, tx) = ((tap / columns) as u32, (tap % columns) as u32);
         let kernel = (self.windows.y.kernel_element(ty), self.windows.x.kernel_element(tx));
         (group * self.channels_per_group + channel, kernel.0, kernel.1)
+    }
+
+    /// A stream's vectors in pieces, each within one kernel row and so within one row of a plane.
+    pub(crate) fn pieces(&self, stream: usize) -> impl Iterator<Item = Piece> {
+        let Stream { group, first, length } = self.streams[stream];
+        let (taps, columns) = (self.windows.taps(), self.windows.x.taps as usize);
+        let first_channel = group * self.channels_per_group;
+        let mut element = 0;
+        std::iter::from_fn(move || {
+            let at = first + element;
+            let tx = at % columns;
+            let run = (columns - tx).min(length - element);
+            let piece =
+                Piece { channel: first_channel + at / taps, ty: (at % taps / columns) as u32, tx, run, element };
+            element += run;
+            (run > 0).then_some(piece)
+        })
     }
 
     /// Copies a vector to the front of `out` and returns it; padding is zero.

@@ -69,7 +69,7 @@ fn one_by_one(
         let short: Vec<u64> = signatures.iter().map(|signature| signature & (u64::MAX >> (64 - bits))).collect();
         for &(entries, ways) in caches {
             let config = McacheConfig { entries, ways, index, ..McacheConfig::default() };
-            result.push(Hitmap::new(layout, &short, &config, scope).counts());
+            result.push(Hitmap::new(layout, &short, &config, scope).counts().to_vec());
         }
     }
     result

@@ -202,7 +202,7 @@ proptest! {
         let config = McacheConfig { entries: sets * ways, ways, index, ..McacheConfig::default() };
         let hitmap = Hitmap::new(layout, &signatures, &config, scope);
         let expected = naive_hitmap(layout, &signatures, &config, scope);
-        prop_assert_eq!(hitmap.outcomes(), expected.as_slice());
+        prop_assert_eq!(hitmap.outcomes().collect::<Vec<_>>(), expected.as_slice());
         for (vector, outcome) in expected.iter().enumerate() {
             let representative = hitmap.representative(vector);
             match outcome {

@@ -153,7 +153,7 @@ fn batch(
         values.values().append_slice(view.gather(sample, stream, position, &mut buffer));
         values.append(true);
         signatures.append_value(similarity.signed.signatures[product][vector]);
-        outcomes.append_value(match hitmap.outcomes()[vector] {
+        outcomes.append_value(match hitmap.outcome(vector) {
             Outcome::Hit(_) => "HIT",
             Outcome::Mau => "MAU",
             Outcome::Mnu => "MNU",

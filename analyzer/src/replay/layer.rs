@@ -5,15 +5,15 @@
 
 use super::similarity::Signed;
 use super::timed::{Outcomes, Timed};
-use super::{Measures, PassResult, Place};
+use super::{Matches, Measures, PassResult, Place};
 use crate::accuracy::{self, SquaredError};
-use crate::config::Config;
+use crate::config::{Config, Substitution};
 use crate::error::Result;
 use crate::limits::Limits;
 use crate::operand::LayerData;
 use crate::timing::MercuryCycles;
 use mercury_reuse::config::{McacheConfig, Replacement, Rpq, Scope, SetIndex};
-use mercury_reuse::{Counts, Hitmap, counts_grid};
+use mercury_reuse::{Counts, Hitmap, MatchOptions, MatchQuality, Substitutes, counts_grid, match_quality};
 use mercury_trace::geometry::{Gemm, Pass};
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -106,13 +106,17 @@ impl Layer<'_> {
                 Some(counts) => LookedUp { counts, hitmaps: None },
                 None => {
                     let hitmaps = signed.look_up(&signatures, &cache.config(), cache.scope);
-                    LookedUp { counts: hitmaps.iter().map(Hitmap::counts).collect(), hitmaps: Some(hitmaps) }
+                    LookedUp {
+                        counts: hitmaps.iter().map(|hitmap| hitmap.counts().to_vec()).collect(),
+                        hitmaps: Some(hitmaps),
+                    }
                 }
             };
             for &pass in passes {
                 let substituted = |number: usize| self.configs[number].substitution();
-                for (_, members) in grouped(&members, substituted) {
-                    let error = self.error(signed, &outcomes, pass);
+                for (substitution, members) in grouped(&members, substituted) {
+                    let (error, quality) = self.error(signed, &outcomes, pass, substitution);
+                    let matches = quality.map(Matches::from);
                     for number in members {
                         if !self.configs[number].reuse.passes.contains(&pass) {
                             results.push(self.baseline(number, pass));
@@ -120,6 +124,7 @@ impl Layer<'_> {
                         }
                         let mut result = self.timed(signed, &outcomes, number, pass);
                         result.error = error;
+                        result.matches = matches;
                         if self.measures.bounds && pass != Pass::WeightGrad {
                             let config = &self.configs[number];
                             let of = || Limits::of(self.data, pass, signed, &signatures, cache.scope, config);
@@ -181,21 +186,35 @@ impl Layer<'_> {
         known
     }
 
-    fn error(&self, signed: &Signed, outcomes: &LookedUp, pass: Pass) -> Option<SquaredError> {
-        let hitmaps = outcomes.hitmaps.as_ref().filter(|_| !self.measures.errors.is_none())?;
+    /// Output error, and how good the matches are; the weight gradient's are the forward pass's.
+    fn error(
+        &self,
+        signed: &Signed,
+        outcomes: &LookedUp,
+        pass: Pass,
+        Substitution { variant, representative }: Substitution,
+    ) -> (Option<SquaredError>, Option<MatchQuality>) {
+        let Some(hitmaps) = outcomes.hitmaps.as_ref().filter(|_| !self.measures.errors.is_none()) else {
+            return (None, None);
+        };
         let most = self.measures.errors.most();
-        let mut sum = None;
+        let (mut sum, mut quality) = (None, None);
         for (view, hitmap) in signed.views.iter().zip(hitmaps) {
+            let substitutes = Substitutes::new(view, hitmap, variant, representative);
             let error = match pass {
-                Pass::WeightGrad => accuracy::weight_gradient_error(self.data, view, hitmap, most),
-                Pass::Forward | Pass::InputGrad => accuracy::output_error(self.data, pass, view, hitmap, most),
+                Pass::WeightGrad => accuracy::weight_gradient_error(self.data, &substitutes, most),
+                Pass::Forward | Pass::InputGrad => accuracy::output_error(self.data, pass, &substitutes, most),
             };
             // Where nothing of what was kept meets (channels and filters of other groups), nothing is known.
             if let Some(error) = error.filter(|error| error.exact > 0.0 || error.error > 0.0) {
                 *sum.get_or_insert_with(SquaredError::default) += error;
             }
+            if pass != Pass::WeightGrad {
+                *quality.get_or_insert_with(MatchQuality::default) +=
+                    match_quality(&substitutes, &MatchOptions::default());
+            }
         }
-        sum
+        (sum, quality)
     }
 
     /// Outcomes and cycles of a pass.
@@ -257,6 +276,7 @@ impl Layer<'_> {
             baseline,
             mercury: MercuryCycles { compute: baseline, ..MercuryCycles::default() },
             error: None,
+            matches: None,
             leave_one_out: vec![[baseline; 2]; if samples > 1 { samples } else { 0 }],
         }
     }

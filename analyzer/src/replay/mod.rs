@@ -16,7 +16,7 @@ use crate::interval;
 use crate::limits::Limits;
 use crate::operand::LayerData;
 use crate::timing::MercuryCycles;
-use mercury_reuse::Counts;
+use mercury_reuse::{Counts, MatchQuality, Quantiles};
 use mercury_trace::Trace;
 use mercury_trace::geometry::Pass;
 use mercury_trace::layers::Layer;
@@ -73,6 +73,8 @@ pub struct PassResult {
     pub mercury: MercuryCycles,
     /// Output error, where the trace has what it takes.
     pub error: Option<SquaredError>,
+    /// How good the matches are, where errors are computed.
+    pub matches: Option<Matches>,
     /// Baseline and MERCURY cycles without each one of the samples in turn.
     pub leave_one_out: Vec<[u64; 2]>,
 }
@@ -81,6 +83,29 @@ impl PassResult {
     /// 95 % interval of the speed-up over kept samples.
     pub fn interval(&self) -> Option<[f64; 2]> {
         interval::speed_up([self.baseline, self.mercury.total()], &self.leave_one_out)
+    }
+}
+
+/// How close HITs are to what they reuse; of a seeded sample where there are many.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Matches {
+    /// HITs that were looked at.
+    pub sampled: u64,
+    /// Cosine to the representative that half of them, 90 and 99 % reach; none without HITs.
+    pub cosine: Option<[f64; 3]>,
+    /// Relative distance |x' - x| / |x| that half of them, 90 and 99 % do not exceed; none without HITs.
+    pub distance: Option<[f64; 3]>,
+}
+
+impl From<MatchQuality> for Matches {
+    fn from(quality: MatchQuality) -> Self {
+        // Infinite where a vector of zeros is replaced by another: no number in a file.
+        let values = |q: Quantiles| [q.median, q.p90, q.p99].map(|value| f64::from(value.min(f32::MAX)));
+        Self {
+            sampled: quality.sampled,
+            cosine: quality.cosines().map(values),
+            distance: quality.distances().map(values),
+        }
     }
 }
 

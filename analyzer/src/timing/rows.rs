@@ -129,7 +129,7 @@ impl<'a> RowProduct<'a> {
         let mut run = Run { rows: vec![RowCounts::default(); vectors.len().div_ceil(row_length)], reuses: Vec::new() };
         for (place, &vector) in vectors.iter().enumerate() {
             let row = place / row_length;
-            let Outcome::Hit(representative) = hitmap.outcomes()[vector] else {
+            let Outcome::Hit(representative) = hitmap.outcome(vector) else {
                 run.rows[row].computed += 1;
                 continue;
             };

@@ -1,4 +1,4 @@
-//! The signature kernel: all bits of one vector side by side, each accumulated in element order.
+//! The kernel for one vector alone: its bits side by side, each accumulated in element order.
 
 /// Bits that are accumulated together.
 pub(crate) const BLOCK: usize = 16;

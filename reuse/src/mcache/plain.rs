@@ -1,0 +1,112 @@
+//! Look-ups without AVX-512: the twin that its kernel is compared with, and, compiled for AVX2 with
+//! that one's search, what runs where AVX-512 is missing.
+
+use super::blocks::{Block, Missed, for_blocks};
+use super::narrow::{LANES, Narrow};
+use super::{MNU, Run, policy};
+use crate::hitmap::Counts;
+
+/// Leads a run past the cache, without vector instructions of our own.
+pub(crate) fn run(cache: &mut Narrow, run: Run) -> Counts {
+    run_with(cache, run, find)
+}
+
+/// Bits of the ways whose signature this is.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "called for each look-up")]
+pub(crate) fn find(signatures: &[u64], signature: u64) -> u32 {
+    let ways = signatures.iter().enumerate();
+    ways.fold(0, |found, (way, &other)| found | (u32::from(other == signature) << way))
+}
+
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
+pub(crate) fn run_with(cache: &mut Narrow, run: Run, find: impl Fn(&[u64], u64) -> u32) -> Counts {
+    match (cache.policy, cache.streamed) {
+        (policy::LRU, false) => run_as::<{ policy::LRU }, false>(cache, run, find),
+        (policy::LRU, true) => run_as::<{ policy::LRU }, true>(cache, run, find),
+        (policy::FIFO, false) => run_as::<{ policy::FIFO }, false>(cache, run, find),
+        (policy::FIFO, true) => run_as::<{ policy::FIFO }, true>(cache, run, find),
+        (_, false) => run_as::<{ policy::NONE }, false>(cache, run, find),
+        (_, true) => run_as::<{ policy::NONE }, true>(cache, run, find),
+    }
+}
+
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
+fn run_as<const POLICY: u8, const STREAMED: bool>(
+    cache: &mut Narrow,
+    run: Run,
+    find: impl Fn(&[u64], u64) -> u32,
+) -> Counts {
+    let (stride, full, number, stream) = (cache.stride, cache.full, cache.number, run.stream);
+    for_blocks(
+        run,
+        |signatures, sets| number.block(signatures, sets),
+        |block| {
+            let mut missed = Missed::default();
+            let Block { signatures, keys: sets, vectors, codes } = block;
+            for (((&signature, code), &set), &vector) in signatures.iter().zip(codes).zip(sets).zip(vectors) {
+                let (set, base) = (set as usize, set as usize * stride);
+                let valid = u32::from(cache.valid[set]);
+                let mut found = find(&cache.signatures[base..base + stride], signature) & valid;
+                if STREAMED {
+                    let streams = cache.streams[base..base + stride].iter().enumerate();
+                    found &= streams.fold(0, |same, (way, &other)| same | (u32::from(other == stream) << way));
+                }
+                cache.clock += u32::from(POLICY == policy::LRU);
+                if found != 0 {
+                    let way = found.trailing_zeros() as usize;
+                    *code = cache.vectors[base + way];
+                    if POLICY == policy::LRU {
+                        cache.used[base + way] = cache.clock;
+                    }
+                    continue;
+                }
+                missed.all += 1;
+                if valid == full && POLICY == policy::NONE {
+                    *code = MNU;
+                    continue;
+                }
+                let way = if valid == full { victim::<POLICY>(cache, set) } else { valid.trailing_ones() as usize };
+                cache.signatures[base + way] = signature;
+                cache.vectors[base + way] = vector;
+                if STREAMED {
+                    cache.streams[base + way] = stream;
+                }
+                if POLICY == policy::LRU {
+                    cache.used[base + way] = cache.clock;
+                }
+                cache.valid[set] |= 1 << way;
+                *code = vector;
+                missed.inserted += 1;
+            }
+            missed
+        },
+    )
+}
+
+/// The way of a full set that makes way.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
+fn victim<const POLICY: u8>(cache: &mut Narrow, set: usize) -> usize {
+    if POLICY == policy::FIFO {
+        let way = cache.next[set];
+        cache.next[set] = if usize::from(way) + 1 == cache.ways { 0 } else { way + 1 };
+        return usize::from(way);
+    }
+    let used = &cache.used[set * cache.stride..][..cache.ways];
+    // Of a fixed length the compiler unrolls both passes.
+    match <&[u32; LANES]>::try_from(used) {
+        Ok(used) => oldest(used),
+        Err(_) => oldest(used),
+    }
+}
+
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
+fn oldest(used: &[u32]) -> usize {
+    let oldest = used.iter().copied().fold(u32::MAX, u32::min);
+    let ways = used.iter().enumerate();
+    ways.fold(0u32, |found, (way, &used)| found | (u32::from(used == oldest) << way)).trailing_zeros() as usize
+}

@@ -1,0 +1,182 @@
+//! Sets of more ways than can be compared at once: a hash table over all entries finds the one, so
+//! that a look-up takes as long whatever the number of ways.
+
+use super::number::SetNumber;
+use super::{MNU, Run, policy, policy_of};
+use crate::config::{McacheConfig, SetIndex};
+use crate::hitmap::Counts;
+
+/// No entry.
+const NONE: u32 = u32::MAX;
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    signature: u64,
+    stream: u32,
+    vector: u32,
+    /// The next entry of the same bucket.
+    chain: u32,
+    /// LRU: neighbours in the set's order of use.
+    older: u32,
+    newer: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Set {
+    /// Entries `set * ways..set * ways + filled` are in use.
+    filled: u32,
+    /// FIFO: the way that is replaced next.
+    next: u32,
+    /// LRU: the ends of the order of use.
+    newest: u32,
+    oldest: u32,
+}
+
+const EMPTY: Set = Set { filled: 0, next: 0, newest: NONE, oldest: NONE };
+
+pub(crate) struct Wide {
+    number: SetNumber,
+    ways: u32,
+    policy: u8,
+    entries: Vec<Entry>,
+    sets: Vec<Set>,
+    /// First entry of each bucket.
+    buckets: Vec<u32>,
+    /// Sets that hold something.
+    used: Vec<u32>,
+}
+
+impl Wide {
+    pub fn new(config: &McacheConfig) -> Self {
+        let sets = config.entries / config.ways;
+        let entry = Entry { signature: 0, stream: 0, vector: 0, chain: NONE, older: NONE, newer: NONE };
+        Self {
+            number: SetNumber::new(config.index, sets),
+            ways: config.ways,
+            policy: policy_of(config.replacement),
+            entries: vec![entry; config.entries as usize],
+            sets: vec![EMPTY; sets as usize],
+            buckets: vec![NONE; (config.entries as usize).next_power_of_two()],
+            used: Vec::new(),
+        }
+    }
+
+    pub fn run(&mut self, run: Run) -> Counts {
+        let mut counts = Counts::default();
+        for ((&signature, code), vector) in run.signatures.iter().zip(run.codes).zip(run.first..) {
+            *code = self.access(signature, run.stream, vector);
+            match *code {
+                MNU => counts.mnu += 1,
+                own if own == vector => counts.mau += 1,
+                _ => counts.hit += 1,
+            }
+        }
+        counts
+    }
+
+    fn access(&mut self, signature: u64, stream: u32, vector: u32) -> u32 {
+        let bucket = self.bucket(signature, stream);
+        let set = self.number.of(signature);
+        let mut at = self.buckets[bucket];
+        while at != NONE {
+            let entry = &self.entries[at as usize];
+            // An equal signature is of the same set.
+            if entry.signature == signature && entry.stream == stream {
+                let found = entry.vector;
+                if self.policy == policy::LRU && self.sets[set as usize].newest != at {
+                    self.unlink(set, at);
+                    self.link_newest(set, at);
+                }
+                return found;
+            }
+            at = entry.chain;
+        }
+        let state = &mut self.sets[set as usize];
+        let at = if state.filled < self.ways {
+            if state.filled == 0 {
+                self.used.push(set);
+            }
+            state.filled += 1;
+            set * self.ways + state.filled - 1
+        } else {
+            match self.policy {
+                policy::NONE => return MNU,
+                policy::FIFO => {
+                    let way = state.next;
+                    state.next = if way + 1 == self.ways { 0 } else { way + 1 };
+                    self.forget(set * self.ways + way)
+                }
+                _ => {
+                    let oldest = state.oldest;
+                    self.unlink(set, oldest);
+                    self.forget(oldest)
+                }
+            }
+        };
+        // After what makes way is gone: it may have been of the same bucket.
+        let chain = std::mem::replace(&mut self.buckets[bucket], at);
+        self.entries[at as usize] = Entry { signature, stream, vector, chain, older: NONE, newer: NONE };
+        if self.policy == policy::LRU {
+            self.link_newest(set, at);
+        }
+        vector
+    }
+
+    pub fn flush(&mut self) {
+        // A cache may be much larger than a scope.
+        for set in std::mem::take(&mut self.used) {
+            let first = set * self.ways;
+            for at in first..first + self.sets[set as usize].filled {
+                let Entry { signature, stream, .. } = self.entries[at as usize];
+                let bucket = self.bucket(signature, stream);
+                self.buckets[bucket] = NONE;
+            }
+            self.sets[set as usize] = EMPTY;
+        }
+    }
+
+    fn bucket(&self, signature: u64, stream: u32) -> usize {
+        let key = SetIndex::Mixed.key(signature ^ (u64::from(stream) << 32));
+        key as usize & (self.buckets.len() - 1)
+    }
+
+    /// Takes an entry out of its bucket.
+    fn forget(&mut self, at: u32) -> u32 {
+        let Entry { signature, stream, chain, .. } = self.entries[at as usize];
+        let bucket = self.bucket(signature, stream);
+        if self.buckets[bucket] == at {
+            self.buckets[bucket] = chain;
+            return at;
+        }
+        let mut before = self.buckets[bucket] as usize;
+        while self.entries[before].chain != at {
+            before = self.entries[before].chain as usize;
+        }
+        self.entries[before].chain = chain;
+        at
+    }
+
+    fn unlink(&mut self, set: u32, at: u32) {
+        let Entry { older, newer, .. } = self.entries[at as usize];
+        let set = &mut self.sets[set as usize];
+        match older {
+            NONE => set.oldest = newer,
+            older => self.entries[older as usize].newer = newer,
+        }
+        match newer {
+            NONE => set.newest = older,
+            newer => self.entries[newer as usize].older = older,
+        }
+    }
+
+    fn link_newest(&mut self, set: u32, at: u32) {
+        let set = &mut self.sets[set as usize];
+        let before = std::mem::replace(&mut set.newest, at);
+        match before {
+            NONE => set.oldest = at,
+            before => self.entries[before as usize].newer = at,
+        }
+        let entry = &mut self.entries[at as usize];
+        (entry.older, entry.newer) = (before, NONE);
+    }
+}

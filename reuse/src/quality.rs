@@ -1,0 +1,147 @@
+//! How good the matches are: how near a HIT's vector is to what stands for it.
+
+use crate::cosine::dot;
+use crate::mcache::Outcome;
+use crate::peers::draw;
+use crate::substitute::Substitutes;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+/// How many matches [`match_quality`] looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MatchOptions {
+    /// HITs of an operand up to which all are looked at, and the size of the sample beyond.
+    pub sample: usize,
+    /// Seed of the sample.
+    pub seed: u64,
+}
+
+impl Default for MatchOptions {
+    fn default() -> Self {
+        Self { sample: 4096, seed: 1 }
+    }
+}
+
+/// One HIT.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Match {
+    /// Cosine of the angle between the vector and its representative, before the variant (the
+    /// centroid, where that stands for the vectors); of two vectors of zeros 1, of one 0.
+    pub cosine: f32,
+    /// |x' - x| / |x|; where x has zeros only, 0 if x' has, otherwise infinite.
+    pub distance: f32,
+    /// HITs that it stands for: more than one where a sample was drawn.
+    pub weight: f32,
+}
+
+/// What was found of an operand's HITs, or of several operands' added up.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct MatchQuality {
+    /// HITs.
+    pub hits: u64,
+    /// Those that were looked at.
+    pub sampled: u64,
+    /// Those among them left out because an element is not finite.
+    pub undefined: u64,
+    /// All others, in order of arrival.
+    pub matches: Vec<Match>,
+}
+
+/// The values that so many of the HITs keep to, the better ones first.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Quantiles {
+    /// Half of them.
+    pub median: f32,
+    /// 90 %.
+    pub p90: f32,
+    /// 99 %.
+    pub p99: f32,
+}
+
+impl MatchQuality {
+    /// The cosines that half, 90 % and 99 % of the HITs reach or exceed: lower tails, as a match is
+    /// the worse the lower its cosine. None without matches.
+    pub fn cosines(&self) -> Option<Quantiles> {
+        let best_first = |a: &(f32, f32), b: &(f32, f32)| b.0.total_cmp(&a.0);
+        quantiles(self.matches.iter().map(|found| (found.cosine, found.weight)).collect(), best_first)
+    }
+
+    /// The distances that half, 90 % and 99 % of the HITs do not exceed. None without matches.
+    pub fn distances(&self) -> Option<Quantiles> {
+        let best_first = |a: &(f32, f32), b: &(f32, f32)| a.0.total_cmp(&b.0);
+        quantiles(self.matches.iter().map(|found| (found.distance, found.weight)).collect(), best_first)
+    }
+}
+
+/// The first values at which the sum of weights comes to each share of all.
+fn quantiles(
+    mut values: Vec<(f32, f32)>,
+    order: impl Fn(&(f32, f32), &(f32, f32)) -> std::cmp::Ordering,
+) -> Option<Quantiles> {
+    values.sort_by(order);
+    let total: f64 = values.iter().map(|&(_, weight)| f64::from(weight)).sum();
+    let last = values.last()?.0;
+    let at = |percent: f64| {
+        let mut sum = 0.0;
+        let reached = values.iter().find(|&&(_, weight)| {
+            sum += f64::from(weight);
+            sum * 100.0 >= total * percent
+        });
+        reached.map_or(last, |found| found.0)
+    };
+    Some(Quantiles { median: at(50.0), p90: at(90.0), p99: at(99.0) })
+}
+
+impl std::ops::AddAssign for MatchQuality {
+    fn add_assign(&mut self, other: Self) {
+        self.hits += other.hits;
+        self.sampled += other.sampled;
+        self.undefined += other.undefined;
+        self.matches.extend(other.matches);
+    }
+}
+
+/// Compares the vectors of an operand's HITs with what replaces them: all of them where there are few,
+/// otherwise a seeded sample, drawn without replacement, every HIT as likely as any other. (A MAU that a
+/// centroid replaces is no HIT.) Products and norms are in f64, element order. The result does not
+/// depend on the number of threads.
+pub fn match_quality(substitutes: &Substitutes, options: &MatchOptions) -> MatchQuality {
+    let hitmap = substitutes.hitmap();
+    let all = hitmap.layout().vectors();
+    let is_hit = |vector: &usize| matches!(hitmap.outcome(*vector), Outcome::Hit(_));
+    let hits = (0..all).filter(is_hit).count();
+    let vectors: Vec<usize> = if hits <= options.sample {
+        (0..all).filter(is_hit).collect()
+    } else {
+        let mut chosen = draw(hits, options.sample, options.seed).into_iter().peekable();
+        let numbered = (0..all).filter(is_hit).enumerate();
+        numbered.filter_map(|(number, vector)| chosen.next_if_eq(&number).map(|_| vector)).collect()
+    };
+    let weight = hits as f32 / vectors.len() as f32;
+    let of_vector = |buffers: &mut _, &vector: &usize| {
+        let (sample, stream, position) = substitutes.view().layout().locate(vector);
+        let (x, found) = substitutes.cut_representative(sample, stream, position, buffers);
+        let substitute = found.expect("a HIT has a representative");
+        let (xx, cosine) = (dot(x, x), cosine(x, substitute));
+        substitutes.vary(x, substitute);
+        let distance = x.iter().zip(substitute).map(|(&x, y)| f64::from(*y) - f64::from(x));
+        let distance = distance.fold(0.0, |sum, change| sum + change * change);
+        let relative = if distance == 0.0 { 0.0 } else { (distance / xx).sqrt() };
+        let defined = xx.is_finite() && distance.is_finite();
+        defined.then_some(Match { cosine: cosine as f32, distance: relative as f32, weight })
+    };
+    let found: Vec<Option<Match>> =
+        vectors.par_iter().with_min_len(64).map_init(|| substitutes.buffers(), of_vector).collect();
+    let sampled = found.len() as u64;
+    let matches: Vec<Match> = found.into_iter().flatten().collect();
+    MatchQuality { hits: hits as u64, sampled, undefined: sampled - matches.len() as u64, matches }
+}
+
+fn cosine(x: &[f32], y: &[f32]) -> f64 {
+    let (xx, yy) = (dot(x, x), dot(y, y));
+    match (xx > 0.0, yy > 0.0) {
+        (true, true) => (dot(x, y) / (xx * yy).sqrt()).clamp(-1.0, 1.0),
+        (false, false) => 1.0,
+        _ => 0.0,
+    }
+}

@@ -1,0 +1,169 @@
+//! The signatures of all vectors of an operand.
+
+use crate::config::{Rpq, Variant};
+use crate::drawn;
+use crate::kernel::{self, Kernel, MAX_TILE, Packed, Strip};
+use crate::projection::Projection;
+use crate::strips::{Plan, Scratch};
+use crate::vectors::VectorView;
+use rayon::prelude::*;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Signatures of all vectors, in the layout's order. Each is as [`signature_of`] defines it, whatever
+/// the machine and the number of threads.
+pub fn signatures(view: &VectorView, rpq: &Rpq) -> Vec<u64> {
+    let mut out = vec![0; view.layout().vectors()];
+    signatures_into(view, rpq, &mut out);
+    out
+}
+
+/// As [`signatures`], to memory that the caller keeps.
+///
+/// # Panics
+/// If `out` is not as long as there are vectors.
+pub fn signatures_into(view: &VectorView, rpq: &Rpq, out: &mut [u64]) {
+    signatures_with(Kernel::best(), view, rpq, out);
+}
+
+/// As [`signatures_into`], by a kernel of the caller's choice; the result is the same.
+///
+/// # Panics
+/// If `out` is not as long as there are vectors.
+pub fn signatures_with(kernel: Kernel, view: &VectorView, rpq: &Rpq, out: &mut [u64]) {
+    assert_eq!(out.len(), view.layout().vectors(), "signatures of the layout");
+    let all = Signatures::new(kernel, view, rpq);
+    if all.plans.values().any(Option::is_none) {
+        all.tiles(out);
+    } else {
+        all.strips(out);
+    }
+}
+
+/// The signature of one vector, by the plain scalar loops that define it.
+///
+/// The low bits hold the magnitude, if the variant has one: with s = <x, x>, accumulated in f32 by
+/// fused multiply-add from element 0 up, these are the low bits of half its biased exponent,
+/// rounded down (so of the exponent of |x| up to a constant; 0 of a zero vector). The bits above
+/// them are [`Projection::signature_scalar`], so that shorter signatures remain prefixes: of the
+/// vector, or, where it is `centred`, of each element less the mean. The mean is the f32 sum from
+/// element 0 up, times the f32 nearest to 1 / length; it and the differences are rounded to f32.
+///
+/// # Panics
+/// If the vector is not of the projection's length.
+pub fn signature_of(vector: &[f32], projection: &Projection, variant: Variant) -> u64 {
+    assert_eq!(vector.len(), projection.length(), "length of the vector");
+    match variant {
+        Variant::Sign | Variant::SignRescale => projection.signature_scalar(vector),
+        Variant::SignMagnitude(bits) => {
+            let square = vector.iter().fold(0.0f32, |sum, x| x.mul_add(*x, sum));
+            (projection.signature_scalar(vector) << bits) | u64::from(kernel::magnitude(square, bits))
+        }
+        Variant::Centred => {
+            let mean = vector.iter().fold(0.0f32, |sum, x| sum + x) * (1.0 / vector.len() as f32);
+            let centred: Vec<f32> = vector.iter().map(|x| x - mean).collect();
+            projection.signature_scalar(&centred)
+        }
+    }
+}
+
+struct Signatures<'a> {
+    kernel: Kernel,
+    view: &'a VectorView<'a>,
+    variant: Variant,
+    /// R for each length of vectors. A handful at most: only the last sub-vector of a row differs.
+    matrices: BTreeMap<usize, Arc<Packed>>,
+    /// Of the first tap and length of a stream.
+    plans: BTreeMap<(usize, usize), Option<Plan>>,
+}
+
+impl<'a> Signatures<'a> {
+    fn new(kernel: Kernel, view: &'a VectorView<'a>, rpq: &Rpq) -> Self {
+        let (mut matrices, mut plans) = (BTreeMap::new(), BTreeMap::new());
+        for stream in view.streams() {
+            matrices.entry(stream.length).or_insert_with(|| drawn::packed(kernel, rpq, stream.length));
+            let key = (stream.first % view.windows().taps(), stream.length);
+            plans.entry(key).or_insert_with(|| Plan::new(view.windows(), *stream));
+        }
+        Self { kernel, view, variant: rpq.variant, matrices, plans }
+    }
+
+    /// By strips of planes; all streams have plans.
+    fn strips(&self, out: &mut [u64]) {
+        let layout = self.view.layout();
+        let (taps, columns) = (self.view.windows().taps(), self.view.windows().x.positions as usize);
+        let strips = out.par_chunks_mut(layout.positions.max(1)).enumerate().flat_map(|(run, out)| {
+            let (sample, stream) = (run / layout.streams, run % layout.streams);
+            let cut = self.view.streams()[stream];
+            let plan = self.plans[&(cut.first % taps, cut.length)].as_ref().expect("the caller asked for plans");
+            let strips = out.par_chunks_mut(plan.rows * columns).enumerate();
+            strips
+                .map(move |(strip, out)| (plan, &self.matrices[&cut.length], (sample, stream), strip * plan.rows, out))
+        });
+        strips.for_each_init(
+            || (Scratch::default(), Vec::new()),
+            |(scratch, numbers), (plan, matrix, run, row, out)| {
+                let rows = out.len() / columns;
+                let strip = plan.strip(self.view, run, row, rows, scratch);
+                if let Some(lines) = plan.lines(self.kernel.tile(), rows, columns) {
+                    self.kernel.strip(&strip.with_lines(lines), matrix, self.variant, out);
+                    return;
+                }
+                numbers.resize(strip.padded_slots(), 0);
+                self.kernel.strip(&strip, matrix, self.variant, numbers);
+                plan.pick(numbers, columns, out);
+            },
+        );
+    }
+
+    /// By copying vectors one by one and transposing tiles of them. Vectors of different streams
+    /// share a tile, as they do R if they are as long.
+    fn tiles(&self, out: &mut [u64]) {
+        let size = 4 * self.kernel.tile();
+        out.par_chunks_mut(size).enumerate().for_each_init(Buffers::default, |buffers, (chunk, out)| {
+            for (&length, matrix) in &self.matrices {
+                let of_length = |&vector: &usize| {
+                    let (_, stream, _) = self.view.layout().locate(vector);
+                    self.view.streams()[stream].length == length
+                };
+                let first = chunk * size;
+                buffers.members.clear();
+                buffers.members.extend((first..first + out.len()).filter(of_length));
+                self.tiles_of_length(matrix, length, buffers, first, out);
+            }
+        });
+    }
+
+    fn tiles_of_length(&self, matrix: &Packed, length: usize, buffers: &mut Buffers, first: usize, out: &mut [u64]) {
+        let Buffers { members, rows, columns, offsets, numbers } = buffers;
+        let (tile, pitch) = (self.kernel.tile(), length.next_multiple_of(16));
+        rows.resize(tile * pitch, 0.0);
+        columns.resize(tile * pitch + MAX_TILE, 0.0);
+        numbers.resize(tile, 0);
+        offsets.clear();
+        offsets.extend((0..length).map(|element| (element * tile) as u32));
+        for members in members.chunks(tile) {
+            for (&member, row) in members.iter().zip(rows.chunks_exact_mut(pitch)) {
+                let (sample, stream, position) = self.view.layout().locate(member);
+                self.view.gather(sample, stream, position, row);
+            }
+            // Rows beyond the members are of an earlier tile; so are their signatures, then.
+            self.kernel.transpose(rows, pitch, columns);
+            let strip = Strip::new(columns, offsets, ((length - 1) * tile) as u32, tile);
+            self.kernel.strip(&strip, matrix, self.variant, numbers);
+            for (&member, &signature) in members.iter().zip(&*numbers) {
+                out[member - first] = signature;
+            }
+        }
+    }
+}
+
+/// A thread's memory for tiles.
+#[derive(Default)]
+struct Buffers {
+    members: Vec<usize>,
+    rows: Vec<f32>,
+    columns: Vec<f32>,
+    offsets: Vec<u32>,
+    numbers: Vec<u64>,
+}

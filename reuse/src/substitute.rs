@@ -1,0 +1,150 @@
+//! What a vector is replaced by, so that a result with reuse is the exact product of the substituted
+//! operand.
+
+use crate::centroids::Centroids;
+use crate::config::{Representative, Variant};
+use crate::cosine::dot;
+use crate::hitmap::Hitmap;
+use crate::mcache::Outcome;
+use crate::vectors::VectorView;
+
+/// The substitutes of an operand's vectors, made as they are asked for.
+///
+/// r stands for a vector x: of an MNU, which no entry holds, x itself; with
+/// [`Representative::First`] the vector that inserted the entry (of a MAU, x itself), with
+/// [`Representative::Centroid`] the mean of the inserting vector and all its HITs, for the inserting
+/// one, too. Sums are in f64, in order of arrival, rounded to f32. The variant makes x' of it:
+///
+/// - `sign`, `sign+magnitude(m)`: x' = r.
+/// - `sign+rescale`: x' = r |x| / |r|. Norms are in f64, element order; their ratio is rounded to f32
+///   and multiplies each element in f32. A ratio that is not finite, as with |r| = 0, is taken for 1.
+/// - `centred`: x' = r - mean(r) + mean(x), as the mean's share of a result is computed exactly. Means
+///   are those that signatures are made with: the f32 sum of the elements in ascending order, times
+///   1 / d rounded to f32. Their difference is added in f64 and each element rounded once, so that an
+///   equal vector's substitute is that vector, bit for bit.
+///
+/// What stands for itself is not touched by the variant.
+///
+/// Without centroids nothing is held. Centroids take 4 bytes for each element of those entries that
+/// more than one vector shares, 1.5 bits a vector and 16 bytes a run; while they are computed, 4
+/// bytes a HIT and 8 an entry more.
+#[derive(Debug, Clone)]
+pub struct Substitutes<'v, 'a> {
+    view: &'v VectorView<'a>,
+    hitmap: &'v Hitmap,
+    variant: Variant,
+    centroids: Option<Centroids>,
+}
+
+/// Room for a vector and its substitute; each thread has its own.
+#[derive(Debug, Clone)]
+pub struct Buffers {
+    vector: Vec<f32>,
+    substitute: Vec<f32>,
+}
+
+impl<'v, 'a> Substitutes<'v, 'a> {
+    /// Prepares the substitutes; computes the centroids, in parallel, if they are asked for. The
+    /// result does not depend on the number of threads.
+    ///
+    /// # Panics
+    /// If the Hitmap is not of the view's layout.
+    pub fn new(view: &'v VectorView<'a>, hitmap: &'v Hitmap, variant: Variant, representative: Representative) -> Self {
+        assert_eq!(view.layout(), hitmap.layout(), "the Hitmap is of the view");
+        let centroids = (representative == Representative::Centroid).then(|| Centroids::new(view, hitmap));
+        Self { view, hitmap, variant, centroids }
+    }
+
+    /// The vectors.
+    pub fn view(&self) -> &'v VectorView<'a> {
+        self.view
+    }
+
+    /// Their outcomes.
+    pub fn hitmap(&self) -> &'v Hitmap {
+        self.hitmap
+    }
+
+    /// Room for what [`Substitutes::cut`] returns.
+    pub fn buffers(&self) -> Buffers {
+        let buffer = vec![0.0; self.view.max_length()];
+        Buffers { vector: buffer.clone(), substitute: buffer }
+    }
+
+    /// A vector, and its substitute unless it stands for itself.
+    ///
+    /// # Panics
+    /// If the buffers are of a view with shorter vectors.
+    pub fn cut<'o>(
+        &self,
+        sample: usize,
+        stream: usize,
+        position: usize,
+        buffers: &'o mut Buffers,
+    ) -> (&'o [f32], Option<&'o [f32]>) {
+        let (vector, found) = self.cut_representative(sample, stream, position, buffers);
+        let substitute = found.map(|substitute| {
+            self.vary(vector, substitute);
+            &*substitute
+        });
+        (vector, substitute)
+    }
+
+    /// A vector, and what stands for it before the variant, unless itself.
+    pub(crate) fn cut_representative<'o>(
+        &self,
+        sample: usize,
+        stream: usize,
+        position: usize,
+        buffers: &'o mut Buffers,
+    ) -> (&'o [f32], Option<&'o mut [f32]>) {
+        let layout = self.view.layout();
+        let index = (sample * layout.streams + stream) * layout.positions + position;
+        let vector = self.view.gather(sample, stream, position, &mut buffers.vector);
+        let inserting = match self.hitmap.outcome(index) {
+            Outcome::Mnu => return (vector, None),
+            Outcome::Mau => index,
+            Outcome::Hit(inserting) => inserting as usize,
+        };
+        let out = &mut buffers.substitute;
+        let found = match &self.centroids {
+            Some(centroids) => centroids.of(inserting, vector.len()).map(|centroid| {
+                let out = &mut out[..centroid.len()];
+                out.copy_from_slice(centroid);
+                out
+            }),
+            None if inserting == index => None,
+            None => {
+                let (sample, stream, position) = layout.locate(inserting);
+                Some(self.view.gather(sample, stream, position, out))
+            }
+        };
+        (vector, found)
+    }
+
+    /// Makes the substitute of what stands for a vector.
+    pub(crate) fn vary(&self, vector: &[f32], substitute: &mut [f32]) {
+        match self.variant {
+            Variant::Sign | Variant::SignMagnitude(_) => {}
+            Variant::SignRescale => {
+                let scale = (dot(vector, vector).sqrt() / dot(substitute, substitute).sqrt()) as f32;
+                if scale.is_finite() {
+                    for x in substitute {
+                        *x *= scale;
+                    }
+                }
+            }
+            Variant::Centred => {
+                let shift = f64::from(mean(vector)) - f64::from(mean(substitute));
+                for x in substitute {
+                    *x = (f64::from(*x) + shift) as f32;
+                }
+            }
+        }
+    }
+}
+
+/// As signatures have it.
+fn mean(vector: &[f32]) -> f32 {
+    vector.iter().fold(0.0, |sum, x| sum + x) * (1.0 / vector.len() as f64) as f32
+}

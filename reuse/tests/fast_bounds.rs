@@ -1,0 +1,257 @@
+//! Bounds on planes of every geometry against naive twins, and their times.
+
+use mercury_reuse::bounds::{exact_duplicates, zeros};
+use mercury_reuse::config::{Granularity, Rpq, Scope};
+use mercury_reuse::{Planes, VectorView, repeat_histograms, repeat_lengths, signatures, unlimited_hits};
+use mercury_trace::windows::{Axis, Windows};
+use proptest::prelude::*;
+use std::collections::HashSet;
+use std::time::Instant;
+
+const SCOPES: [Scope; 3] = [Scope::Channel, Scope::Sample, Scope::Batch];
+
+/// Planes and windows of any geometry, those of a gradient's walks among them.
+#[derive(Debug, Clone)]
+struct Case {
+    values: Vec<f32>,
+    samples: usize,
+    channels: usize,
+    groups: usize,
+    size: [u32; 2],
+    windows: Windows,
+    granularity: Granularity,
+    scope: Scope,
+}
+
+impl Case {
+    fn view(&self) -> VectorView<'_> {
+        let [height, width] = self.size;
+        let planes = Planes { values: &self.values, samples: self.samples, channels: self.channels, height, width };
+        VectorView::new(planes, self.windows, self.groups, self.granularity)
+    }
+
+    /// Every vector's bits, -0.0 taken for 0.0.
+    fn vectors(&self) -> Vec<Vec<u32>> {
+        let view = self.view();
+        let layout = view.layout();
+        let mut buffer = vec![0.0; view.max_length()];
+        let bits = |x: &f32| if *x == 0.0 { 0 } else { x.to_bits() };
+        let mut vector = |vector| {
+            let (sample, stream, position) = layout.locate(vector);
+            view.gather(sample, stream, position, &mut buffer).iter().map(bits).collect()
+        };
+        (0..layout.vectors()).map(&mut vector).collect()
+    }
+
+    /// How many items of each run repeat an earlier one of their stream and scope.
+    fn repeats<T: std::hash::Hash + Eq>(&self, items: impl IntoIterator<Item = T>) -> Vec<u64> {
+        let layout = self.view().layout();
+        let mut seen = HashSet::new();
+        let mut runs = vec![0; layout.runs()];
+        for (vector, item) in items.into_iter().enumerate() {
+            let (sample, stream, _) = layout.locate(vector);
+            let scope = if self.scope == Scope::Batch { 0 } else { sample };
+            runs[vector / layout.positions] += u64::from(!seen.insert((scope, stream, item)));
+        }
+        runs
+    }
+}
+
+fn axis() -> impl Strategy<Value = (u32, Axis)> {
+    let forward =
+        (1u32..14, 1u32..5, 1u32..4, 0u32..3, 1u32..3).prop_map(|(size, kernel, stride, padding, dilation)| {
+            let reach = dilation * (kernel - 1);
+            let positions = (size + 2 * padding).checked_sub(reach + 1).map_or(1, |room| room / stride + 1);
+            (size, Axis::forward(positions, kernel, stride, padding, dilation))
+        });
+    // What a window of any origin meets, far outside of the plane, too.
+    let any = (1u32..14, 1u32..9, 1u32..4, -12i64..12, 1u32..5, 1u32..4).prop_map(
+        |(size, positions, stride, origin, taps, step)| {
+            (size, Axis { positions, stride, origin, taps, step, kernel_first: 0, kernel_step: 1 })
+        },
+    );
+    prop_oneof![forward, any]
+}
+
+fn cases() -> impl Strategy<Value = Case> {
+    let granularity = prop_oneof![
+        Just(Granularity::ChannelPatch),
+        Just(Granularity::Patch),
+        (1u32..12).prop_map(Granularity::SubVector)
+    ];
+    let scope = prop::sample::select(SCOPES.to_vec());
+    // Few kinds of values, so that vectors repeat; NaN and both zeros among them.
+    let kinds =
+        prop::sample::select(vec![vec![0.0], vec![0.0, -0.0, 1.0], vec![0.0, f32::NAN, 1.5, -1.5, -0.0, 1e-40]]);
+    (1usize..4, 1usize..3, 1usize..3, axis(), axis(), granularity, scope, kinds, any::<u64>()).prop_map(
+        |(samples, groups, of_group, (height, y), (width, x), granularity, scope, kinds, mut state)| {
+            let count = samples * groups * of_group * (height * width) as usize;
+            let mut value = || {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                kinds[(state >> 40) as usize % kinds.len()]
+            };
+            let values = (0..count).map(|_| value()).collect();
+            let (channels, size, windows) = (groups * of_group, [height, width], Windows { y, x });
+            Case { values, samples, channels, groups, size, windows, granularity, scope }
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn duplicates_on_planes_are_those_of_a_set(case in cases()) {
+        prop_assert_eq!(exact_duplicates(&case.view(), case.scope), case.repeats(case.vectors()));
+    }
+
+    #[test]
+    fn zeros_on_planes_are_counted_in_every_vector(case in cases()) {
+        let runs = zeros(&case.view());
+        let (layout, vectors) = (case.view().layout(), case.vectors());
+        prop_assert_eq!(runs.len(), layout.runs());
+        for (run, vectors) in runs.iter().zip(vectors.chunks(layout.positions)) {
+            let zero: Vec<usize> = vectors.iter().map(|vector| vector.iter().filter(|&&x| x == 0).count()).collect();
+            prop_assert_eq!(run.vectors, vectors.len() as u64);
+            prop_assert_eq!(run.operands, vectors.iter().map(|vector| vector.len() as u64).sum::<u64>());
+            prop_assert_eq!(run.zero_operands, zero.iter().sum::<usize>() as u64);
+            let whole = vectors.iter().zip(&zero).filter(|(vector, zero)| vector.len() == **zero).count();
+            prop_assert_eq!(run.zero_vectors, whole as u64);
+        }
+    }
+
+    #[test]
+    fn unlimited_hits_are_those_of_the_repeat_lengths(case in cases(), seed: u64, bits in 1u32..=64, spread in 1u32..=64) {
+        let layout = case.view().layout();
+        let signature = |vector: usize| {
+            // Some are alike in all bits, some in few.
+            let word = (vector as u64 % 97 + 1).wrapping_mul(seed | 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            (word ^ (word >> 29)) & (u64::MAX >> (64 - spread))
+        };
+        let signatures: Vec<u64> = (0..layout.vectors()).map(signature).collect();
+        let found = unlimited_hits(layout, &signatures, bits, case.scope);
+        prop_assert_eq!(&found, &case.repeats(signatures.iter().map(|signature| signature & (u64::MAX >> (64 - bits)))));
+        let lengths = repeat_lengths(layout, &signatures, case.scope);
+        let histograms = repeat_histograms(layout, &lengths);
+        let expected = histograms.iter().map(|histogram| histogram.counts(bits).hit);
+        prop_assert_eq!(found, expected.collect::<Vec<u64>>());
+    }
+}
+
+/// Groups so large that they are dealt to several tables, and not all of one run.
+#[test]
+fn large_groups_are_counted_as_small_ones_and_by_any_number_of_threads() {
+    let size = 200;
+    let axis = Axis::forward(size, 3, 1, 1, 1);
+    let mut values = planes(5, 2, size as usize, true);
+    // Coarse values, so that others than vectors of zeros repeat, too.
+    for x in &mut values {
+        *x = (*x * 2.0).round() / 2.0;
+    }
+    let (windows, granularity) = (Windows { y: axis, x: axis }, Granularity::ChannelPatch);
+    for scope in SCOPES {
+        let values = values.clone();
+        let case = Case { values, samples: 5, channels: 2, groups: 1, size: [size; 2], windows, granularity, scope };
+        let view = case.view();
+        let signatures = signatures(&view, &Rpq::default());
+        let run = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                (exact_duplicates(&view, scope), unlimited_hits(view.layout(), &signatures, 12, scope), zeros(&view))
+            })
+        };
+        let found = run(1);
+        assert_eq!(found, run(4));
+        assert_eq!(found.0, case.repeats(case.vectors()));
+        assert_eq!(found.1, case.repeats(signatures.iter().map(|signature| signature & 0xfff)));
+        let zero: u64 = found.2.iter().map(|run| run.zero_vectors).sum();
+        assert!(found.0.iter().sum::<u64>() > zero && zero > 0);
+    }
+}
+
+/// More elements than a hash's count of them has room for.
+#[test]
+fn very_long_vectors_are_compared_too() {
+    let length = 1 << 16;
+    let mut values = vec![0.0; 5 * length];
+    values[length..2 * length].fill(1.0);
+    values[3 * length..4 * length].fill(1.0);
+    let view = VectorView::of_rows(&values, 1, 1, 5, length as u32, Granularity::Patch);
+    assert_eq!(exact_duplicates(&view, Scope::Batch), [3]);
+    assert_eq!((zeros(&view)[0].zero_vectors, zeros(&view)[0].zero_operands), (3, 3 << 16));
+}
+
+/// Fields of a few waves and some noise: smooth, without zeros; with ReLU half of it, in patches.
+fn planes(samples: usize, channels: usize, size: usize, relu: bool) -> Vec<f32> {
+    let mut state = 7u64;
+    let mut noise = move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1 << 24) as f32 - 0.5
+    };
+    let mut values = Vec::with_capacity(samples * channels * size * size);
+    for plane in 0..samples * channels {
+        let (fy, fx, phase) = (0.05 + (plane % 7) as f32 * 0.03, 0.04 + (plane % 5) as f32 * 0.05, plane as f32);
+        for y in 0..size {
+            for x in 0..size {
+                let wave = (y as f32 * fy + phase).sin() * (x as f32 * fx).cos() + 0.2 * noise();
+                values.push(if relu { wave.max(0.0) } else { wave });
+            }
+        }
+    }
+    values
+}
+
+/// Timing, not a check: `cargo test --release -p mercury-reuse --test fast_bounds -- --ignored --nocapture`.
+#[test]
+#[ignore = "prints times; takes seconds"]
+fn time_of_the_bounds_on_planes() {
+    let (patch, row) = (Granularity::ChannelPatch, Granularity::SubVector(9));
+    let axis = |size, stride| Axis::forward((size - 1) / stride + 1, 3, stride, 1, 1);
+    for (samples, channels, size, stride, relu) in [
+        (1, 64, 224, 1, true),
+        (1, 64, 224, 1, false),
+        (8, 8, 224, 1, true),
+        (4, 64, 112, 2, true),
+        (64, 128, 14, 1, true),
+    ] {
+        let values = planes(samples, channels, size, relu);
+        let size = size as u32;
+        let planes = Planes { values: &values, samples, channels, height: size, width: size };
+        let windows = Windows { y: axis(size, stride), x: axis(size, stride) };
+        let zero = values.iter().filter(|&&x| x == 0.0).count() as f64 / values.len() as f64;
+        println!("{samples} x {channels} x {size} x {size}, stride {stride}, {:.0} % zeros, 3 x 3", 100.0 * zero);
+        times(&VectorView::new(planes, windows, 1, patch));
+        if stride == 2 {
+            println!("as patches of all channels");
+            times(&VectorView::new(planes, windows, 1, Granularity::Patch));
+        }
+    }
+    let values = planes(1, 36, 224, true);
+    println!("rows of 576, sub-vectors of 9");
+    times(&VectorView::of_rows(&values, 1, 1, 224 * 224 * 36 / 576, 576, row));
+    println!("rows of 576");
+    times(&VectorView::of_rows(&values, 1, 1, 224 * 224 * 36 / 576, 576, Granularity::Patch));
+}
+
+fn times(view: &VectorView) {
+    let layout = view.layout();
+    let all = signatures(view, &Rpq { bits: 64, ..Rpq::default() });
+    let timed = |name: &str, run: &dyn Fn() -> u64| {
+        let times = (0..5).map(|_| {
+            let start = Instant::now();
+            let sum = run();
+            (start.elapsed().as_secs_f64() * 1e9 / layout.vectors() as f64, sum)
+        });
+        let (ns, sum) = times.fold((f64::MAX, 0), |best, (ns, sum)| (best.0.min(ns), sum));
+        println!("  {name}: {ns:.2} ns a vector ({sum} of {})", layout.vectors());
+    };
+    timed("zeros", &|| zeros(view).iter().map(|run| run.zero_vectors).sum());
+    for scope in [Scope::Channel, Scope::Batch] {
+        timed(&format!("duplicates, {scope:?}"), &|| exact_duplicates(view, scope).iter().sum());
+        timed(&format!("unlimited hits at 20 bits, {scope:?}"), &|| {
+            unlimited_hits(layout, &all, 20, scope).iter().sum()
+        });
+        timed(&format!("repeat lengths and histograms, {scope:?}"), &|| {
+            let lengths = repeat_lengths(layout, &all, scope);
+            repeat_histograms(layout, &lengths).iter().map(|histogram| histogram.counts(20).hit).sum()
+        });
+    }
+}

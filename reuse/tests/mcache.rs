@@ -1,0 +1,212 @@
+//! MCACHE of every kind against naive twins, by each set of instructions that the processor has.
+
+use mercury_reuse::config::{McacheConfig, Replacement, Scope, SetIndex};
+use mercury_reuse::{Counts, Hitmap, Isa, Layout, Outcome};
+use proptest::prelude::*;
+
+/// The mixing function of the configuration, written out again.
+fn mixed(signature: u64) -> u64 {
+    let mut key = signature ^ (signature >> 33);
+    key = key.wrapping_mul(0xff51_afd7_ed55_8ccd);
+    key = (key ^ (key >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    key ^ (key >> 33)
+}
+
+/// What is resident in a set, each with the times that it was inserted and last used.
+struct Resident {
+    signature: u64,
+    stream: usize,
+    vector: u32,
+    inserted: usize,
+    used: usize,
+}
+
+/// Limited: a list for each set, its victim found by its times.
+fn of_lists(layout: Layout, signatures: &[u64], config: &McacheConfig, scope: Scope) -> Vec<Outcome> {
+    let sets = u64::from(config.entries / config.ways);
+    let mut lists: Vec<Vec<Resident>> = Vec::new();
+    let mut outcomes = Vec::new();
+    for (time, &signature) in signatures.iter().enumerate() {
+        let (sample, stream, position) = layout.locate(time);
+        let begins = match scope {
+            Scope::Channel => position == 0,
+            Scope::Sample => position == 0 && stream == 0,
+            Scope::Batch => position == 0 && stream == 0 && sample == 0,
+        };
+        if begins {
+            lists = (0..sets).map(|_| Vec::new()).collect();
+        }
+        let key = if config.index == SetIndex::Mixed { mixed(signature) } else { signature };
+        let list = &mut lists[(key % sets) as usize];
+        if let Some(entry) = list.iter_mut().find(|entry| (entry.signature, entry.stream) == (signature, stream)) {
+            entry.used = time;
+            outcomes.push(Outcome::Hit(entry.vector));
+            continue;
+        }
+        if list.len() == config.ways as usize {
+            let victim = match config.replacement {
+                Replacement::None => {
+                    outcomes.push(Outcome::Mnu);
+                    continue;
+                }
+                Replacement::Lru => (0..list.len()).min_by_key(|&way| list[way].used),
+                Replacement::Fifo => (0..list.len()).min_by_key(|&way| list[way].inserted),
+            };
+            list.swap_remove(victim.unwrap());
+        }
+        list.push(Resident { signature, stream, vector: time as u32, inserted: time, used: time });
+        outcomes.push(Outcome::Mau);
+    }
+    outcomes
+}
+
+/// Unlimited: the first of all earlier vectors of the stream and scope with the signature.
+fn of_all_earlier(layout: Layout, signatures: &[u64], scope: Scope) -> Vec<Outcome> {
+    let of = |vector: usize| {
+        let (sample, stream, _) = layout.locate(vector);
+        let same = |&earlier: &usize| {
+            let other = layout.locate(earlier);
+            let peers = other.1 == stream && (other.0 == sample || scope == Scope::Batch);
+            peers && signatures[earlier] == signatures[vector]
+        };
+        (0..vector).find(same).map_or(Outcome::Mau, |first| Outcome::Hit(first as u32))
+    };
+    (0..layout.vectors()).map(of).collect()
+}
+
+fn counts_of(layout: Layout, outcomes: &[Outcome]) -> Vec<Counts> {
+    let mut counts = vec![Counts::default(); layout.runs()];
+    for (vector, outcome) in outcomes.iter().enumerate() {
+        let run = &mut counts[vector / layout.positions];
+        match outcome {
+            Outcome::Hit(_) => run.hit += 1,
+            Outcome::Mau => run.mau += 1,
+            Outcome::Mnu => run.mnu += 1,
+        }
+    }
+    counts
+}
+
+/// Signatures of `spread` values, alike in their low bits or in their high ones, of which some in a
+/// hundred repeat the one before.
+fn signatures(count: usize, seed: u64, spread: u64, shift: u32, repeats: u64) -> Vec<u64> {
+    let mut state = seed | 1;
+    let mut random = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 32
+    };
+    let mut last = 0;
+    let mut one = || {
+        if random() % 100 >= repeats {
+            last = (random() % spread).rotate_right(shift);
+        }
+        last
+    };
+    (0..count).map(|_| one()).collect()
+}
+
+fn check(layout: Layout, signatures: &[u64], config: &McacheConfig, scope: Scope) -> Result<(), TestCaseError> {
+    let expected = match config.entries {
+        0 => of_all_earlier(layout, signatures, scope),
+        _ => of_lists(layout, signatures, config, scope),
+    };
+    for isa in Isa::available() {
+        let hitmap = Hitmap::with_isa(layout, signatures, config, scope, isa);
+        prop_assert_eq!(hitmap.outcomes().collect::<Vec<_>>(), expected.as_slice(), "{:?}", isa);
+        prop_assert_eq!(hitmap.counts(), counts_of(layout, &expected));
+        for (vector, &outcome) in expected.iter().enumerate() {
+            let representative = if let Outcome::Hit(first) = outcome { first as usize } else { vector };
+            prop_assert_eq!((hitmap.outcome(vector), hitmap.representative(vector)), (outcome, representative));
+        }
+    }
+    Ok(())
+}
+
+const REPLACEMENTS: [Replacement; 3] = [Replacement::None, Replacement::Lru, Replacement::Fifo];
+const SCOPES: [Scope; 3] = [Scope::Channel, Scope::Sample, Scope::Batch];
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn outcomes_are_those_of_a_list_for_each_set(
+        (samples, streams, positions) in (1usize..4, 1usize..4, 1usize..300),
+        (sets, ways) in (1u32..12, prop_oneof![1u32..=16, Just(8), Just(16), 17u32..40]),
+        replacement in prop::sample::select(REPLACEMENTS.to_vec()),
+        scope in prop::sample::select(SCOPES.to_vec()),
+        mixed: bool,
+        (spread, repeats) in (1u64..400, prop_oneof![Just(0), 0u64..100]),
+        shift in prop_oneof![Just(0u32), 0u32..64],
+        seed: u64,
+    ) {
+        let layout = Layout { samples, streams, positions };
+        let index = if mixed { SetIndex::Mixed } else { SetIndex::LowBits };
+        let config = McacheConfig { entries: sets * ways, ways, index, replacement, ..McacheConfig::default() };
+        check(layout, &signatures(layout.vectors(), seed, spread, shift, repeats), &config, scope)?;
+    }
+
+    #[test]
+    fn without_a_limit_the_first_of_all_earlier_ones_is_found(
+        (samples, streams, positions) in (1usize..4, 1usize..4, 1usize..300),
+        replacement in prop::sample::select(REPLACEMENTS.to_vec()),
+        scope in prop::sample::select(SCOPES.to_vec()),
+        (spread, repeats) in (1u64..2000, 0u64..100),
+        shift in 0u32..64,
+        ways in 1u32..40,
+        seed: u64,
+    ) {
+        let layout = Layout { samples, streams, positions };
+        let config = McacheConfig { entries: 0, ways, replacement, ..McacheConfig::default() };
+        check(layout, &signatures(layout.vectors(), seed, spread, shift, repeats), &config, scope)?;
+    }
+}
+
+/// Of the default's shape, with sets that fill; and more sets than a scope has vectors, which are
+/// flushed one by one.
+#[test]
+fn large_streams_are_exact() {
+    for (entries, ways) in [(1024, 16), (1008, 16), (768, 8), (1 << 18, 1), (1 << 18, 16), (1024, 1024), (1 << 18, 64)]
+    {
+        for (replacement, scope) in REPLACEMENTS.into_iter().zip(SCOPES) {
+            let layout = Layout { samples: 3, streams: 3, positions: 900 };
+            let signatures = signatures(layout.vectors(), 5, 3000, 20, 20);
+            let config = McacheConfig { entries, ways, replacement, ..McacheConfig::default() };
+            check(layout, &signatures, &config, scope).unwrap();
+        }
+    }
+}
+
+/// The unlimited table grows many times, and keeps what it holds.
+#[test]
+fn unlimited_tables_grow() {
+    let layout = Layout { samples: 2, streams: 1, positions: 40_000 };
+    let signatures: Vec<u64> = (0..layout.vectors() as u64).map(|vector| vector % 30_000).collect();
+    let config = McacheConfig { entries: 0, ..McacheConfig::default() };
+    for (scope, first) in [(Scope::Batch, 0), (Scope::Channel, 40_000)] {
+        let hitmap = Hitmap::new(layout, &signatures, &config, scope);
+        let mut seen = std::collections::HashMap::new();
+        for (vector, &signature) in signatures.iter().enumerate() {
+            if vector == first {
+                seen.clear();
+            }
+            assert_eq!(hitmap.representative(vector), *seen.entry(signature).or_insert(vector));
+        }
+    }
+}
+
+#[test]
+fn without_vectors_there_is_nothing_to_look_up() {
+    for (samples, streams, positions) in [(0, 2, 3), (2, 0, 3), (2, 3, 0)] {
+        let layout = Layout { samples, streams, positions };
+        for scope in SCOPES {
+            for entries in [0, 1024] {
+                let config = McacheConfig { entries, ..McacheConfig::default() };
+                let hitmap = Hitmap::new(layout, &[], &config, scope);
+                assert_eq!(hitmap.counts(), vec![Counts::default(); layout.runs()]);
+                assert_eq!(hitmap.outcomes().len(), 0);
+            }
+        }
+    }
+}
