@@ -73,6 +73,8 @@ impl PassResult {
         self.error = None;
         self.matches = None;
         self.mercury = MercuryCycles { compute: self.baseline, ..MercuryCycles::default() };
+        self.traffic = self.baseline_traffic;
+        self.energy[1] = self.energy[0];
         let baseline = self.baseline;
         self.leave_one_out.iter_mut().for_each(|cycles| *cycles = [baseline; 2]);
     }
@@ -82,6 +84,7 @@ impl PassResult {
 mod tests {
     use super::*;
     use crate::config::{BitsConfig, StopConfig};
+    use crate::timing::memory::Traffic;
     use mercury_reuse::config::{Rpq, Variant};
     use mercury_trace::geometry::Pass;
     use proptest::prelude::*;
@@ -161,6 +164,9 @@ mod tests {
             macs_skipped: 5,
             baseline,
             mercury: MercuryCycles { compute: mercury, ..MercuryCycles::default() },
+            baseline_traffic: Traffic::default(),
+            traffic: Traffic::default(),
+            energy: [1.0, 0.5],
             error: None,
             matches: None,
             leave_one_out: vec![[baseline, mercury]; 2],
@@ -184,7 +190,7 @@ mod tests {
         assert_eq!(off, [(2, 0), (3, 0)]);
         let last = &results[6];
         assert_eq!((last.reuse, last.mercury.total(), last.macs_skipped, last.counts.vectors()), (false, 10, 0, 0));
-        assert_eq!(last.leave_one_out, [[10, 10]; 2]);
+        assert_eq!((last.leave_one_out.as_slice(), last.energy), ([[10, 10]; 2].as_slice(), [1.0; 2]));
         // A shorter window sees the loss alone; break-even is no loss.
         let mut again = before;
         again[2].mercury.compute = 10;

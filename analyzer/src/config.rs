@@ -1,6 +1,7 @@
 //! Configuration: one TOML file, a preset, flags. Unknown keys are refused.
 
 use crate::error::{AnalyzerError, Result};
+use crate::timing::memory::{Energy, Memory, MemoryModel, Signatures};
 use crate::timing::row_stationary::{Discipline, PeArray};
 use crate::timing::rows::RowArray;
 use crate::timing::{self, Array, Dataflow, DataflowName};
@@ -163,6 +164,10 @@ pub struct Config {
     pub stop: StopConfig,
     /// Bounds and competitors.
     pub bounds: BoundsConfig,
+    /// Buffer and DRAM.
+    pub memory: Memory,
+    /// What an access costs.
+    pub energy: Energy,
 }
 
 impl Config {
@@ -245,10 +250,25 @@ impl Config {
         };
         let (rows, columns) = (u64::from(self.array.rows), u64::from(self.array.columns));
         RowArray {
-            array: PeArray { rows, columns, network_bound: self.array.network_bound, ..PeArray::default() },
+            array: self.memory.pe_array(PeArray {
+                rows,
+                columns,
+                network_bound: self.array.network_bound,
+                ..PeArray::default()
+            }),
             hit_cycles: u64::from(self.array.hit_cycles),
             discipline,
             per_sample: self.mcache.scope_linear == Scope::Sample,
+        }
+    }
+
+    /// The memory that traffic is counted for.
+    pub fn memory_model(&self) -> MemoryModel {
+        let kept = self.reuse.passes.contains(&Pass::WeightGrad);
+        MemoryModel {
+            memory: self.memory.clone(),
+            array: self.timing_array(),
+            signatures: Signatures::new(&self.rpq, kept),
         }
     }
 
@@ -291,6 +311,8 @@ impl Config {
         if !(2..=16).contains(&weight_bits) {
             return Err(format!("bounds.weight_bits: is {weight_bits}, but must be between 2 and 16"));
         }
+        self.memory.validate()?;
+        self.energy.validate()?;
         let passes = &self.reuse.passes;
         if passes.contains(&Pass::WeightGrad) && !passes.contains(&Pass::Forward) {
             return Err("reuse.passes: weight-grad keeps the signatures of forward; add forward".to_owned());

@@ -182,9 +182,19 @@ pub fn layers_frame(results: &[PassResult]) -> Result<DataFrame> {
         u64s("signature_cycles", |r| r.mercury.signature),
         u64s("compute_cycles", |r| r.mercury.compute),
         u64s("stall_cycles", |r| r.mercury.stall),
+        u64s("extra_cycles", |r| r.mercury.extra),
         f64s("speed_up", |r| Some(r.baseline as f64 / r.mercury.total() as f64)),
         f64s("speed_up_low", |r| r.interval().map(|bounds| bounds[0])),
         f64s("speed_up_high", |r| r.interval().map(|bounds| bounds[1])),
+        u64s("baseline_memory_stall", |r| r.baseline_traffic.stall),
+        u64s("mercury_memory_stall", |r| r.traffic.stall),
+        u64s("baseline_dram_words", |r| r.baseline_traffic.accesses.dram.total()),
+        u64s("mercury_dram_words", |r| r.traffic.accesses.dram.total()),
+        u64s("baseline_buffer_words", |r| r.baseline_traffic.accesses.buffer.total()),
+        u64s("mercury_buffer_words", |r| r.traffic.accesses.buffer.total()),
+        u64s("mcache_words", |r| r.traffic.accesses.mcache),
+        f64s("baseline_energy", |r| Some(r.energy[0])),
+        f64s("mercury_energy", |r| Some(r.energy[1])),
         f64s("error_square", |r| r.error.map(|error| error.error)),
         f64s("exact_square", |r| r.error.map(|error| error.exact)),
         f64s("output_error", |r| r.error.map(|error| error.relative())),
@@ -245,7 +255,7 @@ pub fn angles_frame(results: &[PassResult]) -> Result<DataFrame> {
 pub fn models_frame(layers: &DataFrame, results: &[PassResult]) -> Result<DataFrame> {
     // Of the forward pass, as the output error: a hit rate says nothing without its error.
     const FORWARD: [&str; 4] = ["vectors", "hit", "mau", "mnu"];
-    const COUNTERS: [&str; 7] = [
+    const COUNTERS: [&str; 14] = [
         "macs",
         "macs_skipped",
         "baseline_cycles",
@@ -253,6 +263,13 @@ pub fn models_frame(layers: &DataFrame, results: &[PassResult]) -> Result<DataFr
         "signature_cycles",
         "compute_cycles",
         "stall_cycles",
+        "extra_cycles",
+        "baseline_memory_stall",
+        "mercury_memory_stall",
+        "baseline_dram_words",
+        "mercury_dram_words",
+        "baseline_energy",
+        "mercury_energy",
     ];
     let ratio = |name: &str, above: &str, below: &str| {
         let ratio = col(above).cast(DataType::Float64) / col(below).cast(DataType::Float64);

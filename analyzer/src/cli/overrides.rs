@@ -44,6 +44,17 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     ("bounds.sampled_vectors", "N", "Vectors of a pass that are looked at where there are more"),
     ("bounds.pairs", "N", "Pairs of vectors whose angle is set beside their signatures"),
     ("bounds.weight_bits", "N", "Bits of a weight, for weight repetition"),
+    ("memory.word_bytes", "N", "Bytes of a word"),
+    ("memory.buffer_kb", "N", "Global buffer, KB"),
+    ("memory.dram_bytes_per_cycle", "X", "Bytes from and to DRAM in a cycle; 0: no bound"),
+    ("memory.double_buffered", "B", "Whether half of the buffer is filled while the other is used: true, false"),
+    ("energy.mac", "X", "Energy of a multiply-accumulate"),
+    ("energy.add", "X", "Energy of an addition"),
+    ("energy.register", "X", "Energy of a register access"),
+    ("energy.neighbour", "X", "Energy of a word from the neighbouring PE"),
+    ("energy.buffer", "X", "Energy of a word of the global buffer"),
+    ("energy.dram", "X", "Energy of a word of DRAM"),
+    ("energy.mcache", "X", "Energy of a word of MCACHE [default: energy.buffer]"),
 ];
 
 const HEADING: &str = "Configuration";
@@ -123,6 +134,7 @@ mod tests {
     fn every_key_is_a_flag() {
         let mut config = Config::default();
         config.array.accumulate_lanes = Some(1);
+        config.energy.mcache = Some(1.0);
         let table = Table::try_from(config).unwrap();
         let of_section = |(section, keys): (&String, &toml::Value)| -> Vec<String> {
             keys.as_table().unwrap().keys().map(|key| format!("{section}.{key}")).collect()

@@ -176,13 +176,27 @@ pub fn text(trace: &Trace, config: &Config, results: &[PassResult], out: &Path) 
     let all = sum(|result| result.mercury.total()).max(1) as f64;
     let share = |cycles: u64| 100.0 * cycles as f64 / all;
     text += &format!(
-        "MERCURY's cycles: {:.1} % signatures, {:.1} % products, {:.1} % waiting for MCACHE copies or gradient additions\n",
+        "MERCURY's cycles: {:.1} % signatures, {:.1} % products, {:.1} % waiting for MCACHE copies or gradient additions,\n\
+         {:.1} % for variants and centroids\n",
         share(sum(|result| result.mercury.signature)),
         share(sum(|result| result.mercury.compute)),
         share(sum(|result| result.mercury.stall)),
+        share(sum(|result| result.mercury.extra)),
+    );
+    let energy = |which: usize| results.iter().map(|result| result.energy[which]).sum::<f64>();
+    let stalls = [sum(|result| result.baseline_traffic.stall), sum(|result| result.traffic.stall)];
+    let [baseline, mercury] = Total::of(results).all_cycles();
+    text += &format!(
+        "memory: {:.0} and {:.0} million words from and to DRAM (baseline, MERCURY), stalls of {:.1} and {:.1} % of their cycles;\n\
+         with stalls {}; energy {:.1} % of the baseline's\n",
+        sum(|result| result.baseline_traffic.accesses.dram.total()) as f64 / 1e6,
+        sum(|result| result.traffic.accesses.dram.total()) as f64 / 1e6,
+        100.0 * stalls[0] as f64 / baseline.max(1) as f64,
+        100.0 * stalls[1] as f64 / mercury.max(1) as f64,
+        speed_up([baseline + stalls[0], mercury + stalls[1]]),
+        100.0 * energy(1) / energy(0),
     );
     let seconds = |cycles: u64| cycles as f64 / (config.array.clock_mhz * 1e6);
-    let [baseline, mercury] = Total::of(results).all_cycles();
     text += &format!(
         "at {} MHz: {:.3} s baseline, {:.3} s MERCURY for the captured steps\n",
         config.array.clock_mhz,

@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::limits::Limits;
 use crate::operand::LayerData;
 use crate::timing::MercuryCycles;
+use crate::timing::memory::Traffic;
 use mercury_reuse::config::{McacheConfig, Replacement, Rpq, Scope, SetIndex};
 use mercury_reuse::{Counts, Hitmap, MatchOptions, MatchQuality, Substitutes, counts_grid, match_quality};
 use mercury_trace::geometry::{Gemm, Pass};
@@ -225,6 +226,7 @@ impl Layer<'_> {
         result.reuse = true;
         result.baseline = 0;
         result.mercury = MercuryCycles::default();
+        result.traffic = Traffic::default();
         result.leave_one_out.fill([0; 2]);
         for (product, view) in signed.views.iter().enumerate() {
             let timed = Timed::new(self.data, config, &row_array, (pass, product), self.place.batch);
@@ -232,7 +234,9 @@ impl Layer<'_> {
             let outcomes = Outcomes { view, counts: &outcomes.counts[product], hitmap };
             let baseline = timed.baseline();
             result.baseline += baseline;
-            result.mercury += timed.mercury(outcomes, None);
+            let cycles = timed.mercury(outcomes, None);
+            result.mercury += cycles;
+            result.traffic += timed.traffic(outcomes, cycles);
             for (sample, sum) in result.leave_one_out.iter_mut().enumerate() {
                 sum[0] += baseline;
                 sum[1] += timed.mercury(outcomes, Some(sample)).total();
@@ -243,6 +247,7 @@ impl Layer<'_> {
             result.streams = [captured as u64, self.data.streams_in_all(pass, captured)];
             result.counts += outcomes.counts.iter().copied().sum();
         }
+        result.energy[1] = result.traffic.accesses.energy(&config.energy);
         result
     }
 
@@ -252,8 +257,13 @@ impl Layer<'_> {
         let config = &self.configs[number];
         let row_array = config.row_array();
         let gemms = self.data.layer.geometry.gemms(pass, batch);
-        let of = |product| Timed::new(self.data, config, &row_array, (pass, product), batch).baseline();
-        let baseline: u64 = (0..gemms.len()).map(of).sum();
+        let (mut baseline, mut traffic) = (0, Traffic::default());
+        for product in 0..gemms.len() {
+            let timed = Timed::new(self.data, config, &row_array, (pass, product), batch);
+            baseline += timed.baseline();
+            traffic += timed.baseline_traffic();
+        }
+        let energy = traffic.accesses.energy(&config.energy);
         let samples = self.data.samples;
         PassResult {
             configuration: number,
@@ -275,6 +285,9 @@ impl Layer<'_> {
             macs_skipped: 0,
             baseline,
             mercury: MercuryCycles { compute: baseline, ..MercuryCycles::default() },
+            baseline_traffic: traffic,
+            traffic,
+            energy: [energy; 2],
             error: None,
             matches: None,
             leave_one_out: vec![[baseline; 2]; if samples > 1 { samples } else { 0 }],

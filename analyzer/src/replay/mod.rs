@@ -16,6 +16,7 @@ use crate::interval;
 use crate::limits::Limits;
 use crate::operand::LayerData;
 use crate::timing::MercuryCycles;
+use crate::timing::memory::Traffic;
 use mercury_reuse::{Counts, MatchQuality, Quantiles};
 use mercury_trace::Trace;
 use mercury_trace::geometry::Pass;
@@ -71,6 +72,12 @@ pub struct PassResult {
     pub baseline: u64,
     /// Cycles with reuse.
     pub mercury: MercuryCycles,
+    /// What the baseline moves.
+    pub baseline_traffic: Traffic,
+    /// What is moved with reuse.
+    pub traffic: Traffic,
+    /// Energy of the baseline and with reuse, by the configuration's costs.
+    pub energy: [f64; 2],
     /// Output error, where the trace has what it takes.
     pub error: Option<SquaredError>,
     /// How good the matches are, where errors are computed.

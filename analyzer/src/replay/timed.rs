@@ -1,9 +1,11 @@
 //! Cycles of one product of a pass, by whichever dataflow the configuration has.
 
-use crate::config::Config;
+use crate::config::{Config, Substitution};
 use crate::operand::LayerData;
+use crate::timing::memory::{LayerProduct, MemoryModel, Traffic};
 use crate::timing::rows::{RowArray, RowProduct};
-use crate::timing::{Array, Dataflow, MercuryCycles, StreamWork, Work};
+use crate::timing::{Array, Dataflow, DataflowName, MercuryCycles, StreamWork, Work};
+use mercury_reuse::config::{Representative, Variant};
 use mercury_reuse::{Counts, Hitmap, VectorView};
 use mercury_trace::geometry::{Gemm, Pass};
 
@@ -11,9 +13,14 @@ use mercury_trace::geometry::{Gemm, Pass};
 pub struct Timed<'a> {
     data: &'a LayerData,
     pass: Pass,
+    product: usize,
     gemm: Gemm,
     batch: u32,
     bits: u64,
+    dataflow: DataflowName,
+    array: Array,
+    substitution: Substitution,
+    memory: MemoryModel,
     model: Model<'a>,
 }
 
@@ -49,7 +56,19 @@ impl<'a> Timed<'a> {
         } else {
             Model::Rows(Box::new(RowProduct::new(row_array, &data.layer.geometry, pass, product, batch, bits)))
         };
-        Self { data, pass, gemm, batch, bits: u64::from(bits), model }
+        Self {
+            data,
+            pass,
+            product,
+            gemm,
+            batch,
+            bits: u64::from(bits),
+            dataflow: config.array.dataflow,
+            array: config.timing_array(),
+            substitution: config.substitution(),
+            memory: config.memory_model(),
+            model,
+        }
     }
 
     /// Cycles without reuse.
@@ -65,11 +84,61 @@ impl<'a> Timed<'a> {
     /// # Panics
     /// If the dataflow is row stationary and there is no Hitmap.
     pub fn mercury(&self, outcomes: Outcomes, without: Option<usize>) -> MercuryCycles {
-        match &self.model {
-            Model::Products { dataflow, array } => dataflow.mercury(array, &self.work(outcomes, without)),
+        let work = self.work(outcomes, without);
+        let cycles = match &self.model {
+            Model::Products { dataflow, array } => dataflow.mercury(array, &work),
             Model::Rows(product) => {
                 product.mercury(outcomes.view, outcomes.hitmap.expect("row stationary has a Hitmap"), without)
             }
+        };
+        MercuryCycles { extra: self.extra(&work), ..cycles }
+    }
+
+    /// What centroids and variants add, spread over the array without gaps: each HIT's elements are added
+    /// to its group's sum, `array.accumulate_lanes` a cycle, before the products begin; for
+    /// `sign+rescale` each vector has its norm (a multiplication an element; that of a reused result is
+    /// pipelined with its copy); for `centred` its mean (an addition an element), and a
+    /// multiplication with each filter's sum of weights. In a weight gradient the forward pass's norms,
+    /// means and centroids are there, and only the mean's multiplications are new.
+    fn extra(&self, work: &Work) -> u64 {
+        let sum = |of: &dyn Fn(&StreamWork) -> u64| work.scale(work.streams.iter().map(of).sum());
+        let pes = self.array.rows * self.array.columns;
+        let forms = self.pass != Pass::WeightGrad;
+        let elements = |stream: &StreamWork| stream.counts.vectors() * stream.length;
+        let variant = match self.substitution.variant {
+            Variant::SignRescale if forms => sum(&elements).div_ceil(pes),
+            Variant::Centred => {
+                let means = if forms { sum(&elements).div_ceil(self.array.accumulate_lanes) } else { 0 };
+                means + sum(&|stream| stream.counts.vectors() * self.gemm.n).div_ceil(pes)
+            }
+            Variant::Sign | Variant::SignMagnitude(_) | Variant::SignRescale => 0,
+        };
+        let centroids = match self.substitution.representative {
+            Representative::Centroid if forms => {
+                sum(&|stream| stream.counts.hit * stream.length).div_ceil(self.array.accumulate_lanes)
+            }
+            Representative::Centroid | Representative::First => 0,
+        };
+        variant + centroids
+    }
+
+    /// What the product moves without reuse.
+    pub fn baseline_traffic(&self) -> Traffic {
+        self.memory.baseline(&self.layer_product(), self.baseline())
+    }
+
+    /// What it moves with reuse, in so many cycles.
+    pub fn traffic(&self, outcomes: Outcomes, cycles: MercuryCycles) -> Traffic {
+        self.memory.mercury(&self.layer_product(), &self.work(outcomes, None), cycles)
+    }
+
+    fn layer_product(&self) -> LayerProduct {
+        let geometry = &self.data.layer.geometry;
+        match &self.model {
+            Model::Products { .. } => {
+                LayerProduct::of_products(self.dataflow, geometry, self.pass, self.product, self.batch)
+            }
+            Model::Rows(rows) => LayerProduct::of_rows(rows, geometry, self.pass, self.product, self.batch),
         }
     }
 

@@ -16,11 +16,12 @@
 //! Copies and additions overlap with computing; hits are taken to be spread evenly over the folds of a
 //! stream, so waiting is counted for the stream as a whole.
 //!
-//! Left out: memory (buffers are taken to be large and fast enough), the latency of a look-up (taken
+//! Left out: memory (see [`memory`], which has its stalls), the latency of a look-up (taken
 //! to be pipelined with the signature's computation), and the additions that merge partial sums
 //! outside of the array, of which vectors of part of a row need more than packed rows.
 
 mod input_stationary;
+pub mod memory;
 mod output_stationary;
 pub mod row_stationary;
 pub mod rows;
@@ -105,7 +106,7 @@ pub struct Work {
 
 impl Work {
     /// What the captured streams come to for all.
-    fn scale(&self, captured: u64) -> u64 {
+    pub(crate) fn scale(&self, captured: u64) -> u64 {
         (u128::from(captured) * u128::from(self.streams_in_all) / self.streams.len().max(1) as u128) as u64
     }
 
@@ -124,12 +125,14 @@ pub struct MercuryCycles {
     pub compute: u64,
     /// Waiting for results to be copied, or gradients to be added, beyond that.
     pub stall: u64,
+    /// Additions for centroids; norms and means of variants, and what they add to the products.
+    pub extra: u64,
 }
 
 impl MercuryCycles {
     /// All cycles.
     pub fn total(&self) -> u64 {
-        self.signature + self.compute + self.stall
+        self.signature + self.compute + self.stall + self.extra
     }
 }
 
@@ -138,6 +141,7 @@ impl std::ops::AddAssign for MercuryCycles {
         self.signature += other.signature;
         self.compute += other.compute;
         self.stall += other.stall;
+        self.extra += other.extra;
     }
 }
 
@@ -198,6 +202,7 @@ pub trait Dataflow: Sync {
             signature: work.scale(sum.signature),
             compute: work.scale(sum.compute),
             stall: work.scale(sum.stall),
+            extra: 0,
         }
     }
 }

@@ -41,6 +41,16 @@ impl<'a> RowProduct<'a> {
         Self { model, geometry: *geometry, pass, number: product, batch, bits, dealt: OnceCell::new() }
     }
 
+    /// How the product of the whole batch is laid on the array.
+    pub fn mapping(&self) -> &Mapping {
+        &self.batch
+    }
+
+    /// How the product that computes its signatures is.
+    pub fn signatures(&self) -> Mapping {
+        Mapping::new(&self.batch.shape().signatures(u64::from(self.bits)), &self.model.array)
+    }
+
     /// Cycles of the baseline.
     pub fn baseline(&self) -> u64 {
         self.batch.baseline().total()
@@ -67,14 +77,13 @@ impl<'a> RowProduct<'a> {
         };
         let signature = match self.pass {
             Pass::WeightGrad => 0,
-            _ => {
-                Mapping::new(&self.batch.shape().signatures(u64::from(self.bits)), &self.model.array).baseline().total()
-            }
+            _ => self.signatures().baseline().total(),
         };
         MercuryCycles {
             signature,
             compute: compute + baseline.overhead(),
             stall: baseline.network.saturating_sub(compute),
+            extra: 0,
         }
     }
 

@@ -213,7 +213,7 @@ impl Mapping {
     }
 
     /// Ifmap words that reach the array: all, for each pass over the filters.
-    fn ifmap_loads(&self) -> u64 {
+    pub(in crate::timing) fn ifmap_loads(&self) -> u64 {
         let Choice { kernel_rows, strip, filter_lanes, filters, .. } = self.choice;
         let rows = Shape { kernel: [kernel_rows, 0], ..self.shape }.touched_rows(strip.min(self.shape.output[0]));
         let plane = self.strips() * self.row_parts() * rows * self.shape.touched_columns();
@@ -222,7 +222,7 @@ impl Mapping {
 
     /// Psum words that reach the array, and as many that leave it (by a bus of their own): all, for
     /// each pass over the channels. In a weight gradient, the words of dY.
-    fn psum_loads(&self) -> u64 {
+    pub(in crate::timing) fn psum_loads(&self) -> u64 {
         let Choice { channel_lanes, channels, .. } = self.choice;
         let positions = self.shape.output[0] * self.shape.output[1] * self.shape.samples;
         // Lanes of a group add to the same psums.
@@ -231,7 +231,7 @@ impl Mapping {
     }
 
     /// Filter words that reach the array.
-    fn filter_loads(&self) -> u64 {
+    pub(in crate::timing) fn filter_loads(&self) -> u64 {
         // Filters that all channels share stay, if the PEs hold them whole.
         let stay = self.shape.shared_filters && self.column_parts() == 1 && self.row_parts() == 1;
         let again = if stay {
@@ -259,7 +259,13 @@ impl Mapping {
         ifmap * filters.div_ceil(self.choice.buffered_filters) + self.filter_loads()
     }
 
-    fn row_parts(&self) -> u64 {
+    /// Hops of an output's partial sums up the columns, for a channel and filter.
+    pub(in crate::timing) fn hops(&self) -> u64 {
+        self.row_parts() * (self.choice.kernel_rows - 1)
+    }
+
+    /// Parts into which a kernel higher than the array is cut.
+    pub(in crate::timing) fn row_parts(&self) -> u64 {
         self.shape.kernel[0].div_ceil(self.choice.kernel_rows)
     }
 
