@@ -33,8 +33,9 @@ demo: build ## the main job on real data: train VGG-13, capture, replay, answer
 models: build ## every model trains ten steps on real data, and its trace replays
 	$(PYTHON) scripts/models.py
 
-bench: setup ## what capturing costs
+bench: setup ## what capturing costs; our speeds beside those of others, into bench.json beside release/ (BENCH=--large: memory too)
 	cargo bench --workspace --bench cost
+	$(PYTHON) scripts/bench/bench.py $(BENCH)
 
 test: setup ## all tests
 	$(PYTHON) data/fetch.py fashion-mnist

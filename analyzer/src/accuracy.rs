@@ -268,3 +268,47 @@ fn add_scaled(sums: &mut [f64], scale: f32, row: &[f32]) {
         *sum += f64::from(scale) * f64::from(value);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Parts of a layer as they are: most contribute little, some much, error and result related.
+    fn parts() -> Vec<(f64, f64)> {
+        let part = |i: usize| {
+            let (a, b) = ((i * 7919 % 101) as f64 / 101.0, (i * 104_729 % 97) as f64 / 97.0);
+            (a * a * a * (1.0 + b), 2.0 + 5.0 * a * b)
+        };
+        (0..600).map(part).collect()
+    }
+
+    #[test]
+    fn all_parts_are_no_estimate() {
+        let all = SquaredError::of_parts(&parts(), 600);
+        let sum = parts().iter().fold((0.0, 0.0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
+        assert_eq!((all.error, all.exact), sum);
+        assert_eq!(all.interval(), [all.relative(); 2]);
+    }
+
+    #[test]
+    fn intervals_hold_the_whole_about_as_often_as_they_say() {
+        let (parts, seeds) = (parts(), 1000);
+        let whole = SquaredError::of_parts(&parts, 600).relative();
+        let (mut held, mut width) = (0, 0.0);
+        for seed in 0..seeds {
+            // Two strata, of different sampling rates.
+            let sampled = |from: usize, count: usize| {
+                let chosen: Vec<_> = draw(300, count, seed).into_iter().map(|part| parts[from + part]).collect();
+                SquaredError::of_parts(&chosen, 300)
+            };
+            let found: SquaredError = [sampled(0, 60), sampled(300, 30)].into_iter().sum();
+            let [low, high] = found.interval();
+            assert!(low <= found.relative() && found.relative() <= high);
+            held += u32::from((low..=high).contains(&whole));
+            width += high - low;
+        }
+        // 95 % but for the normal approximation; and no wider than needed.
+        assert!((910..=985).contains(&held), "{held} of {seeds}");
+        assert!(width / (seeds as f64) < 0.5 * whole, "{width}");
+    }
+}

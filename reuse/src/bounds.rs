@@ -7,7 +7,7 @@ use crate::config::{Scope, SetIndex};
 use crate::equality::Equality;
 use crate::peers::Peers;
 use crate::repeated::{Table, count_repeats};
-use crate::sweep::Sweep;
+use crate::scan::Sweep;
 use crate::vectors::VectorView;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};

@@ -1,6 +1,6 @@
 //! Whether two vectors are equal, compared where they lie.
 
-use crate::sweep::{Inside, bits};
+use crate::scan::{Inside, bits};
 use crate::vectors::{Piece, VectorView};
 use mercury_trace::windows::Axis;
 use std::ops::Range;

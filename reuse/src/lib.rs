@@ -40,10 +40,11 @@ mod projection;
 mod quality;
 mod repeated;
 mod repeats;
+mod scan;
 mod signatures;
 mod strips;
 mod substitute;
-mod sweep;
+
 mod vectors;
 
 pub use grid::counts_grid;

@@ -10,15 +10,14 @@ use std::process::ExitCode;
 /// Compare two results: hit rate, output error and speed-up per layer and pass, over all steps.
 ///
 /// Rows in which nothing changed are left out. Exit code 1 where a threshold is crossed, else 0.
-///
-/// Example: mercury-analyzer compare before after --threshold speed_up=0.02,output_error=0.005
 #[derive(Debug, Args)]
+#[command(after_help = "Example: mercury-analyzer compare before after --threshold speed_up=0.02,output_error=0.005")]
 pub struct Compare {
     /// Folder of the first results.
     a: PathBuf,
     /// Folder of the second results.
     b: PathBuf,
-    /// Largest absolute differences that pass: hit_rate, output_error, speed_up. A row that only one of
+    /// Largest absolute differences that pass: `hit_rate`, `output_error`, `speed_up`. A row that only one of
     /// the results has crosses them.
     #[arg(long, value_delimiter = ',', value_name = "METRIC=DIFFERENCE", value_parser = Threshold::parse)]
     threshold: Vec<Threshold>,

@@ -57,6 +57,9 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     ("energy.mcache", "X", "Energy of a word of MCACHE [default: energy.buffer]"),
 ];
 
+/// Keys and their values on top of a configuration.
+pub type Overrides = Vec<(&'static str, String)>;
+
 const HEADING: &str = "Configuration";
 
 /// Where the configuration comes from: defaults, then a preset or file, then flags by key.
@@ -64,7 +67,7 @@ const HEADING: &str = "Configuration";
 pub struct Configuration {
     config: Option<PathBuf>,
     preset: Option<String>,
-    overrides: Vec<(&'static str, String)>,
+    overrides: Overrides,
 }
 
 impl Args for Configuration {
@@ -112,7 +115,7 @@ impl Configuration {
     }
 
     /// What it came from (for messages), its table, and the flags that go on top.
-    pub fn parts(self) -> Result<(String, Table, Vec<(&'static str, String)>)> {
+    pub fn parts(self) -> Result<(String, Table, Overrides)> {
         let (origin, table) = match (&self.config, &self.preset) {
             (Some(path), _) => (path.display().to_string(), Config::file(path)?),
             (None, preset) => {

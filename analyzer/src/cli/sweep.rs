@@ -20,9 +20,9 @@ use std::path::PathBuf;
 /// Results go to a folder: run.json, configurations.parquet (a row a configuration, over all steps),
 /// layers.parquet and models.parquet as of `replay`. A sweep that was stopped goes on when it is run
 /// again. Bounds are left out: an MCACHE without limit is mcache.entries=0.
-///
-/// Example: mercury-analyzer sweep trace --set rpq.bits=8..=64:4 --set mcache.ways=1..=16 --out sweep --pareto hit_rate,output_error
 #[derive(Debug, Args)]
+#[command(after_help = "Example: mercury-analyzer sweep trace --set rpq.bits=8..=64:4 --set mcache.ways=1,2,4,8,16 \
+                        --out sweep --pareto hit_rate,output_error")]
 pub struct Sweep {
     /// The trace's folder.
     trace: PathBuf,
@@ -32,8 +32,8 @@ pub struct Sweep {
     /// A key and its values: KEY=A,B,FIRST..=LAST:STEP. Once for each key.
     #[arg(long = "set", value_name = "KEY=VALUES", required = true, value_parser = parse_axis)]
     axes: Vec<Axis>,
-    /// Mark the configurations that no other beats by all of these: hit_rate, output_error, speed_up,
-    /// mercury_cycles, rpq.bits, mcache.entries, mcache.ways. The table shows only them.
+    /// Mark the configurations that no other beats by all of these: `hit_rate`, `output_error`,
+    /// `speed_up`, `mercury_cycles`, `rpq.bits`, `mcache.entries`, `mcache.ways`. The table shows only them.
     #[arg(long, value_delimiter = ',', value_name = "COLUMNS", value_parser = Metric::parse)]
     pareto: Vec<Metric>,
     /// Output positions of a pass that errors are estimated from, with intervals: a number, all or none.

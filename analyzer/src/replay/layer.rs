@@ -96,22 +96,19 @@ impl Layer<'_> {
 
     fn looked_up(&self, signed: &Signed, passes: &[Pass], members: &[usize], results: &mut Vec<PassResult>) {
         let mut caches: HashMap<usize, Cache> = members.iter().map(|&number| (number, self.cache(number))).collect();
-        let mut known = self.grid(signed, members, &mut caches);
+        let mut known = grid(signed, members, &mut caches);
         let mut limits: HashMap<(u32, Scope), Limits> = HashMap::new();
         for (cache, members) in grouped(members, |number| caches[&number]) {
             let signatures = signed.shortened(cache.bits);
             // With sums alone at stake the grid's are enough.
             let sums = self.measures.errors.is_none()
                 && members.iter().all(|&number| self.configs[number].dataflow().is_some());
-            let outcomes = match known.remove(&cache).filter(|_| sums) {
-                Some(counts) => LookedUp { counts, hitmaps: None },
-                None => {
-                    let hitmaps = signed.look_up(&signatures, &cache.config(), cache.scope);
-                    LookedUp {
-                        counts: hitmaps.iter().map(|hitmap| hitmap.counts().to_vec()).collect(),
-                        hitmaps: Some(hitmaps),
-                    }
-                }
+            let outcomes = if let Some(counts) = known.remove(&cache).filter(|_| sums) {
+                LookedUp { counts, hitmaps: None }
+            } else {
+                let hitmaps = signed.look_up(&signatures, &cache.config(), cache.scope);
+                let counts = hitmaps.iter().map(|hitmap| hitmap.counts().to_vec()).collect();
+                LookedUp { counts, hitmaps: Some(hitmaps) }
             };
             for &pass in passes {
                 let substituted = |number: usize| self.configs[number].substitution();
@@ -144,47 +141,6 @@ impl Layer<'_> {
         let scope = self.data.scope(config.mcache.scope, config.mcache.scope_linear);
         let cache = Cache { bits: config.rpq.signature_bits(), scope, entries, ways, index, replacement };
         if entries == 0 { cache.unlimited() } else { cache }
-    }
-
-    /// Counts of all caches from one sort, where there are several; those in which everything finds
-    /// room become one.
-    fn grid(
-        &self,
-        signed: &Signed,
-        members: &[usize],
-        caches: &mut HashMap<usize, Cache>,
-    ) -> HashMap<Cache, Vec<Vec<Counts>>> {
-        let mut known = HashMap::new();
-        let limited: Vec<usize> = members.iter().copied().filter(|number| caches[number].entries > 0).collect();
-        if grouped(&limited, |number| caches[&number]).len() < 2 {
-            return known;
-        }
-        for ((scope, index), members) in grouped(&limited, |number| (caches[&number].scope, caches[&number].index)) {
-            let of = |number: usize| caches[&number];
-            let bits: Vec<u32> = grouped(&members, |number| of(number).bits).into_iter().map(|(key, _)| key).collect();
-            let sizes = grouped(&members, |number| (of(number).entries, of(number).ways));
-            let sizes: Vec<(u32, u32)> = sizes.into_iter().map(|(key, _)| key).collect();
-            let products: Vec<Vec<Vec<Counts>>> = signed
-                .views
-                .iter()
-                .zip(&signed.signatures)
-                .map(|(view, signatures)| counts_grid(view.layout(), signatures, &bits, &sizes, index, scope))
-                .collect();
-            for number in members {
-                let cache = caches[&number];
-                let length = bits.iter().position(|&bits| bits == cache.bits).expect("a length of the list");
-                let size = sizes.iter().position(|&size| size == (cache.entries, cache.ways)).expect("a size of it");
-                let counts = products.iter().map(|product| &product[length * sizes.len() + size]);
-                let roomy = counts.clone().flatten().all(|counts| counts.mnu == 0);
-                let cache = if roomy { cache.unlimited() } else { cache };
-                caches.insert(number, cache);
-                // The grid's caches never replace anything.
-                if roomy || cache.replacement == Replacement::None {
-                    known.entry(cache).or_insert_with(|| counts.cloned().collect());
-                }
-            }
-        }
-        known
     }
 
     /// Output error, and how good the matches are; the weight gradient's are the forward pass's.
@@ -293,6 +249,42 @@ impl Layer<'_> {
             leave_one_out: vec![[baseline; 2]; if samples > 1 { samples } else { 0 }],
         }
     }
+}
+
+/// Counts of all caches from one sort, where there are several; those in which everything finds
+/// room become one.
+fn grid(signed: &Signed, members: &[usize], caches: &mut HashMap<usize, Cache>) -> HashMap<Cache, Vec<Vec<Counts>>> {
+    let mut known = HashMap::new();
+    let limited: Vec<usize> = members.iter().copied().filter(|number| caches[number].entries > 0).collect();
+    if grouped(&limited, |number| caches[&number]).len() < 2 {
+        return known;
+    }
+    for ((scope, index), members) in grouped(&limited, |number| (caches[&number].scope, caches[&number].index)) {
+        let of = |number: usize| caches[&number];
+        let bits: Vec<u32> = grouped(&members, |number| of(number).bits).into_iter().map(|(key, _)| key).collect();
+        let sizes = grouped(&members, |number| (of(number).entries, of(number).ways));
+        let sizes: Vec<(u32, u32)> = sizes.into_iter().map(|(key, _)| key).collect();
+        let products: Vec<Vec<Vec<Counts>>> = signed
+            .views
+            .iter()
+            .zip(&signed.signatures)
+            .map(|(view, signatures)| counts_grid(view.layout(), signatures, &bits, &sizes, index, scope))
+            .collect();
+        for number in members {
+            let cache = caches[&number];
+            let length = bits.iter().position(|&bits| bits == cache.bits).expect("a length of the list");
+            let size = sizes.iter().position(|&size| size == (cache.entries, cache.ways)).expect("a size of it");
+            let counts = products.iter().map(|product| &product[length * sizes.len() + size]);
+            let roomy = counts.clone().flatten().all(|counts| counts.mnu == 0);
+            let cache = if roomy { cache.unlimited() } else { cache };
+            caches.insert(number, cache);
+            // The grid's caches never replace anything.
+            if roomy || cache.replacement == Replacement::None {
+                known.entry(cache).or_insert_with(|| counts.cloned().collect());
+            }
+        }
+    }
+    known
 }
 
 /// Items by key, in order of first appearance.

@@ -18,15 +18,13 @@ pub fn run(replay: &Replay, dir: &SweepDir, mut progress: impl FnMut(&Unit)) -> 
     let mut results = Vec::new();
     for unit in replay.units() {
         progress(&unit);
-        let of_unit = match dir.done(&unit) {
-            Some(done) => done,
-            None => {
-                let fresh = replay.unit(&unit)?;
-                dir.keep(&unit, &fresh)?;
-                fresh
-            }
-        };
-        results.extend(of_unit);
+        if let Some(done) = dir.done(&unit) {
+            results.extend(done);
+            continue;
+        }
+        let fresh = replay.unit(&unit)?;
+        dir.keep(&unit, &fresh)?;
+        results.extend(fresh);
     }
     Ok(replay.finish(results))
 }

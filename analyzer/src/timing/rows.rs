@@ -93,7 +93,9 @@ impl<'a> RowProduct<'a> {
         let mut before = 0;
         groups
             .map(|rounds| {
-                rounds.iter().for_each(|round| schedule.scope(round));
+                for round in rounds {
+                    schedule.scope(round);
+                }
                 let now = schedule.timeline().cycles;
                 now - std::mem::replace(&mut before, now)
             })

@@ -1,5 +1,9 @@
 //! A small trace with every kind of layer, whose values follow a formula.
 
+#![allow(dead_code, reason = "each test binary uses a part of what stands here")]
+
+pub mod place;
+
 use mercury_trace::TraceWriter;
 use mercury_trace::geometry::{Attention, Conv2d, Geometry, Linear};
 use mercury_trace::layers::Layer;

@@ -1,0 +1,59 @@
+//! A trace in a folder of its own, and the program run there.
+
+use mercury_trace::manifest::Sampling;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use tempfile::TempDir;
+
+/// A folder with a trace in it; commands run there, so that paths in messages are short.
+pub struct Place {
+    dir: TempDir,
+}
+
+impl Place {
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        super::write_trace(&dir.path().join("trace"), &Sampling::default(), super::value);
+        Self { dir }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn run(&self, arguments: &str) -> Output {
+        let words = arguments.split_whitespace();
+        Command::new(env!("CARGO_BIN_EXE_mercury-analyzer")).args(words).current_dir(self.dir.path()).output().unwrap()
+    }
+
+    pub fn stdout(&self, arguments: &str) -> String {
+        let output = self.run(arguments);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// What a wrong call says; it must exit with 2, print nothing as data and not have panicked.
+    pub fn error(&self, arguments: &str) -> String {
+        let output = self.run(arguments);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments}: {stderr}");
+        assert!(output.stdout.is_empty(), "{arguments} printed data");
+        assert!(!stderr.contains("panicked"), "{stderr}");
+        stderr
+    }
+
+    pub fn tensor(&self) -> PathBuf {
+        self.path("trace/tensors/step=000010/layer=features.3/input.parquet")
+    }
+}
+
+pub fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut files: Vec<_> = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap()))
+        .collect();
+    files.sort();
+    files
+}

@@ -1,0 +1,100 @@
+//! Sweeps, selections and comparisons from the command line.
+
+mod common;
+
+use common::place::{Place, files};
+use std::fs;
+
+fn rows(json: &str) -> Vec<serde_json::Value> {
+    serde_json::from_str(json).unwrap()
+}
+
+/// A sweep's configurations are what replays of them would be, however their work is shared.
+#[test]
+fn a_sweep_is_many_replays() {
+    let place = Place::new();
+    let sweep = "sweep trace --out sweep --set rpq.bits=3,6,20 --set mcache.entries=0,4,32 \
+                 --set mcache.replacement=none,lru --set rpq.variant=sign,centred --mcache.ways 4 --errors all --format json";
+    let swept = rows(&place.stdout(sweep));
+    assert_eq!(swept.len(), 36);
+    let layers = place.path("sweep/layers.parquet");
+    assert!(layers.exists() && !place.path("sweep/parts").exists());
+    for (number, row) in swept.iter().enumerate().filter(|(number, _)| number % 5 == 0) {
+        let value = |key: &str| row[key].to_string().trim_matches('"').to_owned();
+        let keys = ["rpq.bits", "mcache.entries", "mcache.replacement", "rpq.variant"];
+        let flags: Vec<String> = keys.iter().map(|key| format!("--{key} {}", value(key))).collect();
+        let replay =
+            format!("replay trace --out r{number} --mcache.ways 4 --without bounds --format json {}", flags.join(" "));
+        let replayed = rows(&place.stdout(&replay));
+        let sum = |name: &str, forward: bool| -> u64 {
+            let of = replayed.iter().filter(|row| !forward || row["pass"] == "forward");
+            of.map(|row| row[name].as_u64().unwrap()).sum()
+        };
+        assert_eq!(row["hit"].as_u64(), Some(sum("hit", true)), "{row}");
+        assert_eq!(row["mnu"].as_u64(), Some(sum("mnu", true)), "{row}");
+        assert_eq!(row["mercury_cycles"].as_u64(), Some(sum("mercury_cycles", false)), "{row}");
+        let squares = |name: &str| -> f64 {
+            replayed.iter().filter(|row| row["pass"] == "forward").map(|row| row[name].as_f64().unwrap()).sum()
+        };
+        let error = (squares("error_square") / squares("exact_square")).sqrt();
+        assert!((row["output_error"].as_f64().unwrap() - error).abs() < 1e-12, "{row}, {error}");
+    }
+}
+
+#[test]
+fn a_sweep_goes_on_where_it_was() {
+    let place = Place::new();
+    let sweep =
+        "sweep trace --set rpq.bits=4,8 --set mcache.ways=1,2,16 --errors 8 --pareto hit_rate,output_error --out";
+    insta::assert_snapshot!("sweep_table", place.stdout(&format!("{sweep} whole")));
+    // One that was stopped after some layers: the parts of a complete one, and nothing else yet.
+    let stopped = place.path("stopped");
+    fs::create_dir_all(stopped.join("parts")).unwrap();
+    fs::copy(place.path("whole/sweep.json"), stopped.join("sweep.json")).unwrap();
+    fs::write(stopped.join("parts/step-000000-layer-0001.json"), "[{\"configuration\": 0, \"st").unwrap();
+    place.stdout(&format!("{sweep} stopped"));
+    assert_eq!(files(&place.path("whole")), files(&stopped));
+    // Run again, it is there already.
+    let again = place.run(&format!("{sweep} whole"));
+    assert!(again.status.success() && String::from_utf8_lossy(&again.stderr).contains("is complete"));
+    insta::assert_snapshot!("sweep_of_another", place.error("sweep trace --set rpq.bits=4,9 --out whole"));
+}
+
+#[test]
+fn nonsensical_sweeps_are_refused() {
+    let place = Place::new();
+    let error = |flags: &str| place.error(&format!("sweep trace --out sweep {flags}"));
+    insta::assert_snapshot!("sweep_bad_key", error("--set rpq.bitz=3"));
+    insta::assert_snapshot!("sweep_bad_value", error("--set rpq.bits=20,99"));
+    insta::assert_snapshot!("sweep_bad_range", error("--set rpq.bits=20..=4"));
+    insta::assert_snapshot!("sweep_bad_pareto", error("--set rpq.bits=20 --pareto mcache.ways"));
+    insta::assert_snapshot!("sweep_too_many", error("--set rpq.seed=1..=100000 --set rpq.bits=1..=64"));
+}
+
+#[test]
+fn a_part_of_a_trace_is_replayed() {
+    let place = Place::new();
+    let part = "replay trace --out part --layers features.* --steps 10 --passes forward,weight-grad --format json";
+    for row in rows(&place.stdout(part)) {
+        assert!(row["layer"].as_str().unwrap().starts_with("features.") && row["step"] == 10, "{row}");
+        assert_ne!(row["pass"], "input-grad");
+    }
+    insta::assert_snapshot!("no_such_layer", place.error("replay trace --out other --layers conv*"));
+    insta::assert_snapshot!("no_such_step", place.error("replay trace --out other --steps 7,100..=200"));
+}
+
+#[test]
+fn results_are_compared() {
+    let place = Place::new();
+    place.stdout("replay trace --out a --rpq.bits 6");
+    place.stdout("replay trace --out b --rpq.bits 7");
+    let same = place.run("compare a a --threshold hit_rate=0,output_error=0,speed_up=0");
+    assert_eq!(same.status.code(), Some(0));
+    let changed = place.run("compare a b --threshold hit_rate=0.001");
+    assert_eq!(changed.status.code(), Some(1));
+    insta::assert_snapshot!("compare_table", String::from_utf8(changed.stdout).unwrap());
+    insta::assert_snapshot!("compare_messages", String::from_utf8(changed.stderr).unwrap());
+    assert_eq!(place.run("compare a b --threshold speed_up=100").status.code(), Some(0));
+    insta::assert_snapshot!("compare_missing", place.error("compare a c"));
+    insta::assert_snapshot!("compare_bad_threshold", place.error("compare a b --threshold hits=1"));
+}

@@ -1,0 +1,299 @@
+#!/usr/bin/env python3
+"""Our speeds and those of others, from one run on one machine, in turn: `make bench`.
+
+Prints a table and leaves bench.json beside cargo's release folder: a list of {what, ours, peer, unit,
+ratio, goal, met}. A goal names the column that it is about. Of several runs the best counts, ours
+and theirs alike. `--large` adds the peak memory of a replay of a trace of several GB; other arguments
+(signatures, hitmap, replay, memory, sweep, cycles) limit the run to these parts.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+import zlib
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+REPOSITORY = HERE.parent.parent
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR") or REPOSITORY / "target").absolute()
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mercury"
+ANALYZER = TARGET / "release" / "mercury-analyzer"
+SYNTHETIC = TARGET / "release" / "examples" / "synthetic"
+ROUNDS = 5
+# Of the trace that `synthetic` writes: vectors of a sample, one for each position and channel.
+SAMPLE_VECTORS = 64 * 112 * 112
+
+# By length of a vector and bits: at least so many times numpy, faiss and this share of the peak.
+NUMPY = {(d, bits): 3.0 for d in (9, 27) for bits in (20, 32, 64)} | {(576, 20): 1.5, (576, 32): 1.3, (576, 64): 1.0}
+FAISS = {(d, bits): 15.0 for d in (9, 27) for bits in (20, 32, 64)}
+PEAK = {9: 0.8, 27: 0.8, 576: 0.75}
+
+SWEEP = ["rpq.bits=8..=64:4", "mcache.entries=256,1024", "mcache.ways=1,2,4,16", "array.dataflow=ws,rs"]
+ALEXNET = """\
+Layer name, IFMAP Height, IFMAP Width, Filter Height, Filter Width, Channels, Num Filter, Strides,
+conv1, 227, 227, 11, 11, 3, 96, 4,
+conv2, 31, 31, 5, 5, 96, 256, 1,
+conv3, 15, 15, 3, 3, 256, 384, 1,
+conv4, 15, 15, 3, 3, 384, 384, 1,
+conv5, 15, 15, 3, 3, 384, 256, 1,
+fc6, 6, 6, 6, 6, 256, 4096, 1,
+fc7, 1, 1, 1, 1, 4096, 4096, 1,
+fc8, 1, 1, 1, 1, 4096, 1000, 1,
+"""
+
+ROWS: list[dict] = []
+
+
+def add(what, ours, unit, peer=None, ratio=None, goal=None) -> None:
+    """Appends a result; `goal` is a column (ours or ratio), a comparison (>= or <=) and a number."""
+    row = {"what": what, "ours": ours, "peer": peer, "unit": unit, "ratio": ratio, "goal": None, "met": None}
+    if goal is not None:
+        column, comparison, number = goal
+        row["met"] = row[column] >= number if comparison == ">=" else row[column] <= number
+        row["goal"] = f"{column} {comparison} {number:g}"
+    ROWS.append(row)
+
+
+def run(*command: object, **options: object) -> str:
+    """Standard output of a command that has to succeed."""
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, cwd=REPOSITORY, **options)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(map(str, command))}\n{done.stderr}")
+    return done.stdout
+
+
+def lines(*command: object) -> list[dict]:
+    """The JSON lines that a command prints."""
+    return [json.loads(line) for line in run(*command).splitlines() if line.startswith("{")]
+
+
+def python() -> Path:
+    """A Python with the peers' packages, in an environment for this state of the requirements."""
+    requirements = HERE / "requirements.txt"
+    folder = CACHE / f"bench-{zlib.crc32(requirements.read_bytes()):08x}"
+    binary = folder / "bin" / "python"
+    if not (folder / "ready").exists():
+        venv.create(folder, with_pip=True, clear=True)
+        run(binary, "-m", "pip", "install", "--quiet", "-r", requirements)
+        (folder / "ready").touch()
+    return binary
+
+
+def best(kept: dict, rows: list[dict], column: str) -> None:
+    """Keeps the fastest of the rows of each name."""
+    for row in rows:
+        if row["what"] not in kept or kept[row["what"]][column] < row[column]:
+            kept[row["what"]] = row
+
+
+def signatures(_: Path) -> None:
+    """Signatures by our kernels, numpy and faiss, one thread each."""
+    interpreter = python()
+    ours: dict[str, dict] = {}
+    peers: dict[str, dict] = {}
+    for _ in range(2):
+        best(ours, lines("cargo", "bench", "--quiet", "--workspace", "--bench", "signatures"), "ours")
+        best(peers, lines(interpreter, HERE / "signatures_peers.py"), "peer")
+    for row in ours.values():
+        d, bits = row["d"], row["bits"]
+        _, kernel, case, *_ = row["what"].split(", ")
+        plain = row["what"].endswith(", sign, Gaussian")
+        same = {name: peer for name, peer in peers.items() if plain and f", {case}, {bits} bits" in name}
+        for name, peer in same.items():
+            library, form = name.split(", ")[1], name.split(", ")[-1]
+            # Vectors are given to the peer cut already, which is the harder comparison: the goals are about it.
+            goals = {} if form == "windows" else NUMPY if library.startswith("numpy") else FAISS
+            least = goals.get((d, bits))
+            goal = None if least is None else ("ratio", ">=", least)
+            what = f"signatures, d = {d}, {bits} bits, to {library} on {form}"
+            add(what, row["ours"], "M vectors/s", peer["peer"], row["ours"] / peer["peer"], goal)
+        if same:
+            done, share = row["ours"] * d * bits / 1e3, row["peak_share"]
+            what = f"signatures, d = {d}, {bits} bits, {kernel} to the FMA peak"
+            add(what, done, "G FMA/s", done / share, share, ("ratio", ">=", PEAK[d]))
+
+
+def hitmap(_: Path) -> None:
+    """Look-ups in MCACHE, and by two plain ways of writing it."""
+    for row in lines("cargo", "bench", "--quiet", "--workspace", "--bench", "hitmap", "--", "/none"):
+        goal = ("ours", ">=", 200.0)
+        add(f"hitmap, {row['what']}", row["ours"], row["unit"], row["peer"], row["ratio"], goal)
+
+
+def seconds(commands: dict[str, list], rounds: int = ROUNDS) -> dict[str, float]:
+    """The least seconds that each command takes, in turn; `OUT` becomes a folder of its own."""
+    times = dict.fromkeys(commands, float("inf"))
+    for _ in range(rounds):
+        for name, command in commands.items():
+            with tempfile.TemporaryDirectory() as scratch:
+                filled = [f"{scratch}/out" if part == "OUT" else part for part in command]
+                start = time.perf_counter()
+                run(*filled)
+                times[name] = min(times[name], time.perf_counter() - start)
+    return times
+
+
+def synthetic(folder: Path, samples: int, steps: int = 1) -> Path:
+    """A trace of that many samples a step."""
+    trace = folder / f"trace-{samples}-{steps}"
+    if not trace.exists():
+        run(SYNTHETIC, trace, samples, steps)
+    return trace
+
+
+def replay(folder: Path) -> None:
+    """Whole replays of the forward pass, from files to files."""
+    samples = 64
+    command = [ANALYZER, "replay", synthetic(folder, samples), "--out", "OUT", "--passes", "forward"]
+    core = [*command, "--without", "errors,bounds", "--threads"]
+    cores = min(2, os.cpu_count() or 1)
+    ways = {
+        "one": [*core, "1"],
+        "two": [*core, str(cores)],
+        "no reuse": [*core, "1", "--reuse.passes", "[]"],
+        "ws": [*core, "1", "--array.dataflow", "ws"],
+    }
+    times = seconds(ways)
+    full = [*command, "--threads", "1"]
+    times |= seconds({"default": full, "errors": [*full, "--without", "bounds"]}, 2)
+    rate = {name: samples * SAMPLE_VECTORS / took / 1e6 for name, took in times.items()}
+    unit = "M vectors/s"
+    add("replay, one thread, without errors and bounds", rate["one"], unit, goal=("ours", ">=", 50.0))
+    ratio = rate["two"] / rate["one"]
+    add(f"replay, {cores} threads to one", rate["two"], unit, rate["one"], ratio, ("ratio", ">=", 1.8))
+    share = times["no reuse"] / times["one"]
+    add("of it: read, baseline, results (no reuse), of the time", times["no reuse"], "s", times["one"], share)
+    add("replay, weight stationary, to row stationary", rate["ws"], unit, rate["one"], rate["ws"] / rate["one"])
+    add("replay, one thread, with errors", rate["errors"], unit, rate["one"], rate["errors"] / rate["one"])
+    what = "replay, one thread, with errors and bounds (default)"
+    add(what, rate["default"], unit, rate["one"], rate["default"] / rate["one"])
+
+
+def memory(folder: Path) -> None:
+    """The most memory that a replay of a large trace has at once."""
+    trace = synthetic(folder, 128, 12)
+    size = sum(path.stat().st_size for path in trace.rglob("*.parquet")) / 1e9
+    code = (
+        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL);"
+        " print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    ways = {"without errors and bounds": ["--without", "errors,bounds"], "default": []}
+    for name, flags in ways.items():
+        command = [ANALYZER, "replay", trace, "--out", folder / f"large {name}", *flags]
+        kilobytes = int(run(sys.executable, "-c", code, *command))
+        what = f"peak memory, replay of {size:.1f} GB, {name}"
+        add(what, kilobytes / 1024, "MiB", goal=("ours", "<=", 512.0))
+
+
+def sweep(folder: Path) -> None:
+    """240 configurations at once, beside replays of one."""
+    trace = synthetic(folder, 4)
+    replay = [ANALYZER, "replay", trace, "--out", "OUT"]
+    keys = [part for key in SWEEP for part in ("--set", key)]
+    swept = [ANALYZER, "sweep", trace, "--out", "OUT", "--errors", "none", *keys]
+    plain = [key if "dataflow" not in key else "array.dataflow=ws" for key in keys]
+    ways = {
+        "240": swept,
+        "120": [*swept[:-8], *plain],
+        "bare": [*replay, "--without", "errors,bounds"],
+        "default": replay,
+    }
+    times = seconds(ways, 3)
+    for way, name in (("bare", "without errors and bounds"), ("default", "default")):
+        goal = ("ratio", "<=", 3.0)
+        add(f"sweep of 240, to a replay, {name}", times["240"], "s", times[way], times["240"] / times[way], goal)
+    what = "sweep of the 120 weight-stationary, to a replay, default"
+    add(what, times["120"], "s", times["default"], times["120"] / times["default"])
+
+
+def cycles(folder: Path) -> None:
+    """AlexNet's cycles: the whole process, beside one that prints its version."""
+    topology = folder / "alexnet.csv"
+    topology.write_text(ALEXNET)
+    command = [ANALYZER, "cycles", "--topology", topology, "--array"]
+    ways = {"12x14": [*command, "12x14"], "256x256": [*command, "256x256"], "start": [ANALYZER, "--version"]}
+    times = seconds(ways, 30)
+    for array in ("12x14", "256x256"):
+        what, ratio = f"cycles, AlexNet on {array}, to a start of the program", times[array] / times["start"]
+        add(what, times[array] * 1e3, "ms", times["start"] * 1e3, ratio, ("ours", "<=", 5.0))
+
+
+def busy() -> float:
+    """Seconds that the machine's processors have worked for anyone (its host included) since it started."""
+    try:
+        fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+    except OSError:
+        return 0.0
+    user, nice, system, _, _, interrupts, soft, steal = map(int, fields)
+    return (user + nice + system + interrupts + soft + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def own() -> float:
+    """Seconds that this process and those it waited for have worked."""
+    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return sum(usage.ru_utime + usage.ru_stime for usage in map(resource.getrusage, kinds))
+
+
+def processor() -> str:
+    """Name and thread count."""
+    try:
+        info = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        info = ""
+    names = [line.split(":")[1].strip() for line in info.splitlines() if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} threads"
+
+
+def table() -> str:
+    """All results for people."""
+    head = ["what", "ours", "peer", "unit", "ratio", "goal", ""]
+    cells = [head]
+
+    def show(value: float | None) -> str:
+        return "-" if value is None else f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
+
+    for row in ROWS:
+        numbers = [show(row["ours"]), show(row["peer"]), row["unit"], show(row["ratio"])]
+        met = {None: "", True: "met", False: "NOT MET"}[row["met"]]
+        cells.append([row["what"], *numbers, row["goal"] or "-", met])
+    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    cells.insert(1, ["-" * width for width in widths])
+    return "\n".join("| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in cells)
+
+
+def main() -> None:
+    """Measures, prints, writes."""
+    parts = {part.__name__: part for part in (signatures, hitmap, replay, memory, sweep, cycles)}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(parts))
+    parser.add_argument("--large", action="store_true", help="peak memory on several GB")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.parts) - set(parts):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    wanted = arguments.parts or [name for name in parts if name != "memory" or arguments.large]
+    run("cargo", "build", "--release", "--workspace", "--bins", "--example", "synthetic")
+    run("cargo", "bench", "--workspace", "--bench", "signatures", "--bench", "hitmap", "--no-run")
+    python()
+    start, others = time.monotonic(), busy() - own()
+    with tempfile.TemporaryDirectory(dir=TARGET, prefix="bench-") as scratch:
+        for name in wanted:
+            print(f"measuring {name}", file=sys.stderr, flush=True)
+            parts[name](Path(scratch))
+    available = (time.monotonic() - start) * (os.cpu_count() or 1)
+    share = max(0.0, busy() - own() - others) / available
+    part = TARGET / "bench.json.part"
+    part.write_text(json.dumps(ROWS, indent=1) + "\n")
+    part.replace(TARGET / "bench.json")
+    print(table())
+    print(f"\n{processor()}; meanwhile others took {100 * share:.0f} % of its time; {TARGET / 'bench.json'}")
+
+
+if __name__ == "__main__":
+    main()
