@@ -286,8 +286,8 @@ mod tests {
     fn all_parts_are_no_estimate() {
         let all = SquaredError::of_parts(&parts(), 600);
         let sum = parts().iter().fold((0.0, 0.0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
-        assert_eq!((all.error, all.exact), sum);
-        assert_eq!(all.interval(), [all.relative(); 2]);
+        assert_eq!((all.error.to_bits(), all.exact.to_bits()), (sum.0.to_bits(), sum.1.to_bits()));
+        assert_eq!(all.interval().map(f64::to_bits), [all.relative().to_bits(); 2]);
     }
 
     #[test]

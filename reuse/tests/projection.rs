@@ -1,7 +1,8 @@
 //! R and signatures against an implementation of its own, `reference/projection.py`, and against
 //! the properties that the scheme rests on.
 
-use mercury_reuse::Projection;
+use mercury_reuse::config::{Matrix, Rpq, Variant};
+use mercury_reuse::{Projection, signature_of};
 use proptest::prelude::*;
 
 /// A line of the reference; `index` and `element` are 0 where its kind has none.
@@ -16,14 +17,15 @@ struct Line {
 fn reference() -> Vec<Line> {
     let lines = include_str!("reference/projection.csv").lines().skip(1);
     let line = |text: &'static str| {
-        let [kind, seed, length, bits, index, element, hex] = text.split(',').collect::<Vec<_>>()[..] else {
-            panic!("seven columns: {text}");
+        let [kind, matrix, seed, length, bits, index, element, hex] = text.split(',').collect::<Vec<_>>()[..] else {
+            panic!("eight columns: {text}");
         };
         let optional = |column: &str| if column.is_empty() { 0 } else { column.parse().unwrap() };
-        let (seed, length, bits) = (seed.parse().unwrap(), length.parse().unwrap(), bits.parse().unwrap());
+        let projection = if matrix == "sparse" { Matrix::Sparse } else { Matrix::Gaussian };
+        let rpq = Rpq { seed: seed.parse().unwrap(), bits: bits.parse().unwrap(), projection, ..Rpq::default() };
         Line {
             kind,
-            projection: Projection::new(seed, length, bits),
+            projection: Projection::of(&rpq, length.parse().unwrap()),
             index: optional(index),
             element: optional(element),
             expected: u64::from_str_radix(hex, 16).unwrap(),
@@ -57,7 +59,7 @@ fn delicate_bits(projection: &Projection, signature: impl Fn(&[f32]) -> u64) -> 
 #[test]
 fn equals_the_reference() {
     let lines = reference();
-    assert!(lines.len() > 80, "{} lines", lines.len());
+    assert!(lines.len() > 250, "{} lines", lines.len());
     for Line { kind, projection, index, element, expected } in lines {
         let bits = |value: &f32| u64::from(value.to_bits());
         let entries = (0..projection.bits()).flat_map(|bit| projection.row(bit));
@@ -65,6 +67,8 @@ fn equals_the_reference() {
             "entry" => bits(&projection.row(index as u32)[element]),
             "checksum" => entries.fold(0u64, |sum, value| sum.wrapping_mul(31).wrapping_add(bits(value))),
             "signature" => projection.signature(&vector(index, projection.length())),
+            "magnitude" => signature_of(&vector(index, projection.length()), &projection, Variant::SignMagnitude(4)),
+            "centred" => signature_of(&vector(index, projection.length()), &projection, Variant::Centred),
             "delicate" => delicate_bits(&projection, |vector| projection.signature(vector)),
             other => panic!("unknown kind {other}"),
         };

@@ -98,7 +98,7 @@ def signatures(_: Path) -> None:
     interpreter = python()
     ours: dict[str, dict] = {}
     peers: dict[str, dict] = {}
-    for _ in range(2):
+    for _ in range(3):
         best(ours, lines("cargo", "bench", "--quiet", "--workspace", "--bench", "signatures"), "ours")
         best(peers, lines(interpreter, HERE / "signatures_peers.py"), "peer")
     for row in ours.values():
@@ -184,7 +184,7 @@ def memory(folder: Path) -> None:
         "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL);"
         " print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
     )
-    ways = {"without errors and bounds": ["--without", "errors,bounds"], "default": []}
+    ways = {"without errors and bounds": ["--without", "errors,bounds"], "default, two steps": ["--steps", "0..=1"]}
     for name, flags in ways.items():
         command = [ANALYZER, "replay", trace, "--out", folder / f"large {name}", *flags]
         kilobytes = int(run(sys.executable, "-c", code, *command))

@@ -36,7 +36,7 @@ fn plane(state: &mut u64) -> Vec<f32> {
     };
     let (rows, columns) = (wave(), wave());
     let pairs = rows.iter().flat_map(|row| columns.iter().map(move |column| row * column));
-    pairs.map(|value| (value + 0.02 * random(state)).max(0.0)).collect()
+    pairs.map(|value| (value + 0.1 * random(state)).max(0.0)).collect()
 }
 
 fn manifest(samples: u32, steps: u64) -> Manifest {

@@ -5,7 +5,8 @@ use anyhow::Result;
 use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, UInt32Array};
 use arrow::datatypes::{DataType, Field};
 use arrow::record_batch::RecordBatch;
-use clap::Args;
+use clap::{Args, ValueEnum};
+use mercury_reuse::config::{Matrix, Rpq};
 use mercury_trace::atomic;
 use parquet::arrow::ArrowWriter;
 use std::path::PathBuf;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 /// Longest vector that R is drawn for.
 const MAX_LENGTH: u32 = 1 << 24;
 
-/// Write the projection matrix R as Parquet: one row a bit, its values N(0, 1).
+/// Write the projection matrix R as Parquet, one row a bit.
 ///
 /// Example: mercury-analyzer projection --length 9 --bits 20 --seed 1 --out r.parquet
 #[derive(Debug, Args)]
@@ -28,15 +29,29 @@ pub struct Projection {
     /// Seed.
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
+    /// Its entries, as `rpq.projection`: gaussian, or sparse (-1, 0, +1).
+    #[arg(long, value_enum, default_value_t = Entries::Gaussian)]
+    entries: Entries,
     /// The file to write.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
 }
 
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Entries {
+    Gaussian,
+    Sparse,
+}
+
 impl Projection {
     /// Writes it.
     pub fn run(self) -> Result<()> {
-        let projection = mercury_reuse::Projection::new(self.seed, self.length as usize, self.bits);
+        let projection = match self.entries {
+            Entries::Gaussian => Matrix::Gaussian,
+            Entries::Sparse => Matrix::Sparse,
+        };
+        let rpq = Rpq { bits: self.bits, seed: self.seed, projection, ..Rpq::default() };
+        let projection = mercury_reuse::Projection::of(&rpq, self.length as usize);
         let values: Vec<f32> = (0..self.bits).flat_map(|bit| projection.row(bit).to_vec()).collect();
         let element = Arc::new(Field::new("element", DataType::Float32, false));
         let values = Arc::new(Float32Array::from(values));

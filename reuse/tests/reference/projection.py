@@ -11,6 +11,7 @@ from fractions import Fraction
 
 CASES = [(1, 1, 64), (1, 9, 20), (1, 27, 64), (7, 3, 64), (2**40 + 5, 576, 20), (2**64 - 1, 25, 33)]
 VECTORS = range(5)
+MAGNITUDE = 4
 
 
 def chacha8_block(key: list[int], counter: int, stream: int) -> list[int]:
@@ -65,6 +66,12 @@ def projection(seed: int, length: int, bits: int) -> list[list[float]]:
     return rows
 
 
+def sparse(seed: int, length: int, bits: int) -> list[list[float]]:
+    words = uniform_words(seed, length + 2**63)
+    entry = {0: -1.0, 5: 1.0}
+    return [[entry.get(6 * next(words) >> 64, 0.0) for _ in range(length)] for _ in range(bits)]
+
+
 def nearest_f32(value: Fraction) -> float:
     """Rounds once, ties to even; by way of a double it would round twice."""
     if value == 0:
@@ -96,11 +103,27 @@ def delicate(row: list[float]) -> list[float]:
     return swapped
 
 
+def centred(x: list[float]) -> list[float]:
+    total = 0.0
+    for value in x:
+        total = nearest_f32(Fraction(total) + Fraction(value))
+    mean = nearest_f32(Fraction(total) * Fraction(nearest_f32(Fraction(1, len(x)))))
+    return [nearest_f32(Fraction(value) - Fraction(mean)) for value in x]
+
+
+def exponent(x: list[float]) -> int:
+    squares = 0.0
+    for value in x:
+        squares = nearest_f32(Fraction(value) * Fraction(value) + Fraction(squares))
+    return (f32_bits(squares) >> 23 & 0xFF) >> 1
+
+
 def main() -> None:
-    print("kind,seed,length,bits,index,element,hex")
-    for seed, length, bits in CASES:
-        rows = projection(seed, length, bits)
-        case = f"{seed},{length},{bits}"
+    print("kind,matrix,seed,length,bits,index,element,hex")
+    for (seed, length, bits), draw in [(case, draw) for case in CASES for draw in (projection, sparse)]:
+        rows = draw(seed, length, bits)
+        matrix = "gaussian" if draw is projection else "sparse"
+        case = f"{matrix},{seed},{length},{bits}"
         for bit in sorted({0, bits // 2, bits - 1}):
             for element in sorted({0, length // 2, length - 1}):
                 print(f"entry,{case},{bit},{element},{f32_bits(rows[bit][element]):08x}")
@@ -113,6 +136,11 @@ def main() -> None:
             x = vector(number, length)
             signature = sum(sign_bit(x, row) << bit for bit, row in enumerate(rows))
             print(f"signature,{case},{number},,{signature:016x}")
+            if bits + MAGNITUDE <= 64:
+                low = exponent(x) % 2**MAGNITUDE
+                print(f"magnitude,{case},{number},,{signature << MAGNITUDE | low:016x}")
+            signature = sum(sign_bit(centred(x), row) << bit for bit, row in enumerate(rows))
+            print(f"centred,{case},{number},,{signature:016x}")
         own = sum(sign_bit(delicate(row), row) << bit for bit, row in enumerate(rows))
         print(f"delicate,{case},,,{own:016x}")
 
