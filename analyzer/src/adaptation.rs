@@ -4,6 +4,7 @@
 //! Our reading of the scheme: what counts as standing still, and over which steps a layer has to pay,
 //! are configuration values.
 
+use crate::accuracy::SquaredError;
 use crate::config::Config;
 use crate::replay::PassResult;
 use crate::timing::MercuryCycles;
@@ -63,14 +64,19 @@ pub fn switch_off(results: &mut [PassResult], window: u32) {
 }
 
 impl PassResult {
-    /// The result without reuse: no look-ups, no error, the baseline's cycles.
+    /// The result without reuse: the same vectors, but no look-ups, no error, the baseline's cycles.
     fn switch_off(&mut self) {
         self.switched_off = true;
         self.reuse = false;
         self.counts = Counts::default();
         self.limits = None;
         self.macs_skipped = 0;
-        self.error = None;
+        let exact = |error: SquaredError| SquaredError {
+            exact: error.exact,
+            exact_variance: error.exact_variance,
+            ..SquaredError::default()
+        };
+        self.error = self.error.map(exact);
         self.matches = None;
         self.mercury = MercuryCycles { compute: self.baseline, ..MercuryCycles::default() };
         self.traffic = self.baseline_traffic;
@@ -158,6 +164,7 @@ mod tests {
             bits: 20,
             vector_length: 9,
             streams: [1; 2],
+            vectors: 2,
             counts: Counts { hit: 1, mau: 1, mnu: 0 },
             limits: None,
             macs: 10,
@@ -189,7 +196,9 @@ mod tests {
             results.iter().filter(|r| r.switched_off).map(|r| (r.step, r.layer_index)).collect();
         assert_eq!(off, [(2, 0), (3, 0)]);
         let last = &results[6];
-        assert_eq!((last.reuse, last.mercury.total(), last.macs_skipped, last.counts.vectors()), (false, 10, 0, 0));
+        assert_eq!((last.reuse, last.mercury.total(), last.macs_skipped), (false, 10, 0));
+        // The vectors are still there, of which none hits.
+        assert_eq!((last.vectors, last.counts), (2, Counts::default()));
         assert_eq!((last.leave_one_out.as_slice(), last.energy), ([[10, 10]; 2].as_slice(), [1.0; 2]));
         // A shorter window sees the loss alone; break-even is no loss.
         let mut again = before;

@@ -41,7 +41,23 @@ pub struct Comparison {
 
 impl Comparison {
     /// Reads two folders of results.
+    ///
+    /// # Errors
+    /// If one cannot be read, or they have different numbers of configurations: rows belong together by
+    /// the configuration's number.
     pub fn read(a: &Path, b: &Path) -> Result<Self> {
+        let [run_a, run_b] = [settings_of(a)?, settings_of(b)?];
+        let count = |run: &Value| run["configurations"].as_array().map_or(0, Vec::len);
+        if count(&run_a) != count(&run_b) {
+            let reason = format!(
+                "{} has {} configurations and {} has {}; compare results of the same grid, or of one configuration each",
+                a.display(),
+                count(&run_a),
+                b.display(),
+                count(&run_b)
+            );
+            return Err(AnalyzerError::Flag { flag: "results", reason });
+        }
         let rows = totals(a)?.join(
             totals(b)?,
             KEYS.map(col),
@@ -61,7 +77,7 @@ impl Comparison {
         let rows = rows.select(columns).sort(["configuration", "layer_index", "order"], SortMultipleOptions::default());
         let rows = rows.collect()?.drop("order")?;
         let mut settings = Vec::new();
-        differences("", &settings_of(a)?, &settings_of(b)?, &mut settings);
+        differences("", &run_a, &run_b, &mut settings);
         Ok(Self { rows, settings })
     }
 

@@ -308,6 +308,15 @@ impl Config {
         if !(cosine > 0.0 && cosine <= 1.0) {
             return Err(format!("bounds.cosine: is {cosine}, but must be above 0 and at most 1"));
         }
+        let most = 1 << 20;
+        let sizes = [
+            ("exact_vectors", self.bounds.exact_vectors),
+            ("sampled_vectors", self.bounds.sampled_vectors),
+            ("pairs", self.bounds.pairs),
+        ];
+        if let Some((name, value)) = sizes.into_iter().find(|(_, value)| *value > most) {
+            return Err(format!("bounds.{name}: is {value}, but must be at most {most}"));
+        }
         if !(2..=16).contains(&weight_bits) {
             return Err(format!("bounds.weight_bits: is {weight_bits}, but must be between 2 and 16"));
         }
@@ -316,6 +325,12 @@ impl Config {
         let passes = &self.reuse.passes;
         if passes.contains(&Pass::WeightGrad) && !passes.contains(&Pass::Forward) {
             return Err("reuse.passes: weight-grad keeps the signatures of forward; add forward".to_owned());
+        }
+        if self.array.dataflow == DataflowName::RowStationary && self.mcache.scope == Scope::Batch {
+            return Err("mcache.scope: is batch, but a row-stationary array ends all filters of one sample's channel \
+                        before the next, when an entry holds results of the last mcache.versions filters alone; set it \
+                        to channel or sample"
+                .to_owned());
         }
         match self.dataflow() {
             Some(dataflow) => dataflow.check(self.rpq.granularity),

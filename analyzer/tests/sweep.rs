@@ -50,14 +50,39 @@ fn a_sweep_goes_on_where_it_was() {
     // One that was stopped after some layers: the parts of a complete one, and nothing else yet.
     let stopped = place.path("stopped");
     fs::create_dir_all(stopped.join("parts")).unwrap();
+    fs::write(stopped.join(".x.partial"), "").unwrap();
     fs::copy(place.path("whole/sweep.json"), stopped.join("sweep.json")).unwrap();
     fs::write(stopped.join("parts/step-000000-layer-0001.json"), "[{\"configuration\": 0, \"st").unwrap();
     place.stdout(&format!("{sweep} stopped"));
+    fs::remove_file(stopped.join(".x.partial")).unwrap();
     assert_eq!(files(&place.path("whole")), files(&stopped));
+    // Killed before it had said what it is, it begins anew; what is somebody else's is left alone.
+    fs::create_dir(place.path("claimed")).unwrap();
+    fs::write(place.path("claimed/.lock"), "").unwrap();
+    place.stdout(&format!("{sweep} claimed"));
+    fs::create_dir(place.path("foreign")).unwrap();
+    fs::write(place.path("foreign/file"), "").unwrap();
+    insta::assert_snapshot!("sweep_foreign", place.error(&format!("{sweep} foreign")));
+    assert_eq!(files(&place.path("foreign")).len(), 1);
     // Run again, it is there already.
     let again = place.run(&format!("{sweep} whole"));
     assert!(again.status.success() && String::from_utf8_lossy(&again.stderr).contains("is complete"));
     insta::assert_snapshot!("sweep_of_another", place.error("sweep trace --set rpq.bits=4,9 --out whole"));
+}
+
+/// Layers that are switched off keep their vectors, so that configurations compare over the same ones.
+#[test]
+fn switching_off_raises_neither_hit_rate_nor_error() {
+    let place = Place::new();
+    let swept =
+        rows(&place.stdout("sweep trace --out sweep --set stop.window=0,1 --rpq.bits 6 --errors all --format json"));
+    let value = |row: usize, name: &str| swept[row][name].as_f64().unwrap();
+    assert_eq!(swept[0]["vectors"], swept[1]["vectors"]);
+    assert!(value(1, "hit_rate") < value(0, "hit_rate") && value(1, "output_error") < value(0, "output_error"));
+    assert!(value(1, "mercury_cycles") < value(0, "mercury_cycles"));
+    assert!(place.run("compare trace trace").status.code() == Some(2));
+    place.stdout("replay trace --out one");
+    insta::assert_snapshot!("compare_other_grids", place.error("compare one sweep"));
 }
 
 #[test]
@@ -68,6 +93,10 @@ fn nonsensical_sweeps_are_refused() {
     insta::assert_snapshot!("sweep_bad_value", error("--set rpq.bits=20,99"));
     insta::assert_snapshot!("sweep_bad_range", error("--set rpq.bits=20..=4"));
     insta::assert_snapshot!("sweep_bad_pareto", error("--set rpq.bits=20 --pareto mcache.ways"));
+    insta::assert_snapshot!("sweep_without_errors", error("--set rpq.bits=20 --errors none --pareto output_error"));
+    insta::assert_snapshot!("sweep_nothing", error("--set mcache.ways=1025..=1030"));
+    insta::assert_snapshot!("sweep_bounds", error("--set bounds.cosine=0.9,0.95"));
+    insta::assert_snapshot!("sweep_batch_scope", error("--set mcache.scope=batch"));
     insta::assert_snapshot!("sweep_too_many", error("--set rpq.seed=1..=100000 --set rpq.bits=1..=64"));
 }
 

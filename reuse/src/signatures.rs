@@ -43,8 +43,8 @@ pub fn signatures_with(kernel: Kernel, view: &VectorView, rpq: &Rpq, out: &mut [
 /// The signature of one vector, by the plain scalar loops that define it.
 ///
 /// The low bits hold the magnitude, if the variant has one: with s = <x, x>, accumulated in f32 by
-/// fused multiply-add from element 0 up, these are the low bits of half its biased exponent,
-/// rounded down (so of the exponent of |x| up to a constant; 0 of a zero vector). The bits above
+/// fused multiply-add from element 0 up, these are the low bits of floor(log2 |x|) + 64 as
+/// the exponent of s gives it (0 where s is below 2^-126, as of a zero vector). The bits above
 /// them are [`Projection::signature_scalar`], so that shorter signatures remain prefixes: of the
 /// vector, or, where it is `centred`, of each element less the mean. The mean is the f32 sum from
 /// element 0 up, times the f32 nearest to 1 / length; it and the differences are rounded to f32.
@@ -60,7 +60,7 @@ pub fn signature_of(vector: &[f32], projection: &Projection, variant: Variant) -
             (projection.signature_scalar(vector) << bits) | u64::from(kernel::magnitude(square, bits))
         }
         Variant::Centred => {
-            let mean = vector.iter().fold(0.0f32, |sum, x| sum + x) * (1.0 / vector.len() as f32);
+            let mean = mean(vector);
             let centred: Vec<f32> = vector.iter().map(|x| x - mean).collect();
             projection.signature_scalar(&centred)
         }
@@ -166,4 +166,10 @@ struct Buffers {
     columns: Vec<f32>,
     offsets: Vec<u32>,
     numbers: Vec<u64>,
+}
+
+/// The mean that `centred` takes off, as every kernel computes it: the f32 sum from element 0 up, times
+/// the reciprocal of the length.
+pub(crate) fn mean(vector: &[f32]) -> f32 {
+    vector.iter().fold(0.0, |sum, x| sum + x) * (1.0 / vector.len() as f32)
 }

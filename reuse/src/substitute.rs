@@ -6,6 +6,7 @@ use crate::config::{Representative, Variant};
 use crate::cosine::dot;
 use crate::hitmap::Hitmap;
 use crate::mcache::Outcome;
+use crate::signatures::mean;
 use crate::vectors::VectorView;
 
 /// The substitutes of an operand's vectors, made as they are asked for.
@@ -142,9 +143,4 @@ impl<'v, 'a> Substitutes<'v, 'a> {
             }
         }
     }
-}
-
-/// As signatures have it.
-fn mean(vector: &[f32]) -> f32 {
-    vector.iter().fold(0.0, |sum, x| sum + x) * (1.0 / vector.len() as f64) as f32
 }

@@ -197,10 +197,11 @@ fn large_operands_are_the_scalar_twin_whatever_the_number_of_threads() {
 fn the_magnitude_is_the_exponent_of_the_length() {
     let projection = Projection::new(1, 2, 8);
     let low = |vector: [f32; 2], bits| signature_of(&vector, &projection, Variant::SignMagnitude(bits)) & 0xFF;
-    let magnitude = |vector| low(vector, 8);
+    let magnitude = |vector| low(vector, 7) & 0x7F;
     assert_eq!(magnitude([0.0, -0.0]), 0);
-    // |x| = 5: 25 has the exponent 4, biased by 127.
-    assert_eq!(magnitude([3.0, 4.0]), (127 + 4) >> 1);
+    for length in [1e-18f32, 0.3, 0.5, 0.999, 1.0, 1.4, 1.5, 1.9, 2.0, 2.5, 3.99, 4.0, 5.0, 6.4, 1e18] {
+        assert_eq!(magnitude([0.0, length]) as i32, length.log2().floor() as i32 + 64, "{length}");
+    }
     // Twice as long, or half, is one more or less; a little longer is the same.
     assert_eq!(magnitude([6.0, 8.0]), magnitude([3.0, 4.0]) + 1);
     assert_eq!(magnitude([1.5, 2.0]), magnitude([3.0, 4.0]) - 1);

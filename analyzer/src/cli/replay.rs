@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 /// Replay a trace: similarity, output error and cycles per layer, pass and step.
 ///
-/// Results go to a folder: run.json, layers.parquet, models.parquet. A table for people adds up
+/// Results go to a folder: run.json, layers.parquet, models.parquet, angles.parquet. A table for people adds up
 /// passes and steps; JSON and CSV print the rows of layers.parquet.
 ///
 /// Example: mercury-analyzer replay trace --out results --rpq.bits 32

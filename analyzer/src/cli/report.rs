@@ -15,6 +15,7 @@ use std::path::Path;
 /// Sums over steps: similarity and error of the forward pass, cycles of all.
 #[derive(Default)]
 struct Total<'a> {
+    vectors: u64,
     counts: Counts,
     forward: Vec<&'a PassResult>,
     cycles: BTreeMap<Pass, [u64; 2]>,
@@ -23,6 +24,7 @@ struct Total<'a> {
 impl<'a> Total<'a> {
     fn add(&mut self, result: &'a PassResult) {
         if result.pass == Pass::Forward {
+            self.vectors += result.vectors;
             self.counts += result.counts;
             self.forward.push(result);
         }
@@ -42,7 +44,7 @@ impl<'a> Total<'a> {
     }
 
     fn row(&self, name: &str) -> Vec<String> {
-        let vectors = self.counts.vectors();
+        let vectors = self.vectors;
         let share = |part: u64| {
             if vectors == 0 { "-".to_owned() } else { format!("{:.1} %", 100.0 * part as f64 / vectors as f64) }
         };
@@ -126,14 +128,18 @@ fn adaptation(results: &[PassResult]) -> String {
 /// The table, the totals, and where the results are.
 pub fn text(trace: &Trace, config: &Config, results: &[PassResult], out: &Path) -> String {
     let manifest = trace.manifest();
+    let cache = match config.mcache.entries {
+        0 => "unlimited MCACHE".to_owned(),
+        entries => format!("MCACHE {entries} x {}", config.mcache.ways),
+    };
     let mut text = format!(
-        "{} on {}: {} bits, {}, MCACHE {} x {}, {}x{} {}\n\n",
+        "{} on {}: {} bits, {}, {}, {}, {}x{} {}\n\n",
         manifest.model.name,
         manifest.dataset.name,
         config.rpq.bits,
         config.rpq.granularity,
-        config.mcache.entries,
-        config.mcache.ways,
+        config.rpq.variant,
+        cache,
         config.array.rows,
         config.array.columns,
         config.dataflow_name(),
@@ -176,7 +182,7 @@ pub fn text(trace: &Trace, config: &Config, results: &[PassResult], out: &Path) 
     let all = sum(|result| result.mercury.total()).max(1) as f64;
     let share = |cycles: u64| 100.0 * cycles as f64 / all;
     text += &format!(
-        "MERCURY's cycles: {:.1} % signatures, {:.1} % products, {:.1} % waiting for MCACHE copies or gradient additions,\n\
+        "MERCURY's cycles: {:.1} % signatures, {:.1} % products, {:.1} % waiting for copies, gradient additions or buses,\n\
          {:.1} % for variants and centroids\n",
         share(sum(|result| result.mercury.signature)),
         share(sum(|result| result.mercury.compute)),
@@ -194,7 +200,7 @@ pub fn text(trace: &Trace, config: &Config, results: &[PassResult], out: &Path) 
         100.0 * stalls[0] as f64 / baseline.max(1) as f64,
         100.0 * stalls[1] as f64 / mercury.max(1) as f64,
         speed_up([baseline + stalls[0], mercury + stalls[1]]),
-        100.0 * energy(1) / energy(0),
+        100.0 * energy(1) / energy(0).max(f64::MIN_POSITIVE),
     );
     let seconds = |cycles: u64| cycles as f64 / (config.array.clock_mhz * 1e6);
     text += &format!(
@@ -207,12 +213,12 @@ pub fn text(trace: &Trace, config: &Config, results: &[PassResult], out: &Path) 
     let all = trace.layers().len();
     text += &format!(
         "\nvectors, HIT, MAU, MNU and output error |Y' - Y| / |Y|: the forward pass of the captured samples; other passes\n\
-         are in the results. Cycles: {timed} of {all} layers, captured steps, whole batches, all passes, without memory\n\
+         are in the results. Cycles: {timed} of {all} layers, captured steps and passes, whole batches, without memory\n\
          stalls; captured samples and channels stand for the others, so where MCACHE lives longer than a sample (linear\n\
          layers) hits among samples that were not captured are missing. Errors are of the captured channels and filters.\n",
     );
     text += &format!(
-        "\nresults: {0}/layers.parquet, {0}/models.parquet, {0}/run.json\n  \
+        "\nresults: {0}/layers.parquet, {0}/models.parquet, {0}/angles.parquet, {0}/run.json\n  \
          python: import polars; polars.read_parquet(\"{0}/layers.parquet\")\n",
         out.display()
     );

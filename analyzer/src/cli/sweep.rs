@@ -33,7 +33,8 @@ pub struct Sweep {
     #[arg(long = "set", value_name = "KEY=VALUES", required = true, value_parser = parse_axis)]
     axes: Vec<Axis>,
     /// Mark the configurations that no other beats by all of these: `hit_rate`, `output_error`,
-    /// `speed_up`, `mercury_cycles`, `rpq.bits`, `mcache.entries`, `mcache.ways`. The table shows only them.
+    /// `speed_up`, `speed_up_with_stalls`, `mercury_cycles`, `energy`, `rpq.bits`, `mcache.entries`,
+    /// `mcache.ways`. The table shows only them.
     #[arg(long, value_delimiter = ',', value_name = "COLUMNS", value_parser = Metric::parse)]
     pareto: Vec<Metric>,
     /// Output positions of a pass that errors are estimated from, with intervals: a number, all or none.
@@ -52,7 +53,8 @@ pub struct Sweep {
 }
 
 fn parse_axis(text: &str) -> Result<Axis, String> {
-    Axis::parse(text, KEYS.iter().map(|&(key, ..)| key))
+    // Bounds are not computed in a sweep.
+    Axis::parse(text, KEYS.iter().map(|&(key, ..)| key).filter(|key| !key.starts_with("bounds.")))
 }
 
 fn parse_errors(text: &str) -> Result<Errors, String> {
@@ -72,6 +74,7 @@ impl Sweep {
         if let Some((count, reason)) = &grid.left_out {
             eprintln!("{count} combinations do not go together and are left out, the first: {reason}");
         }
+        summary::check(&grid, self.errors, &self.pareto)?;
         let measures = Measures { selection: self.chosen.selection()?, errors: self.errors, bounds: false };
         let trace = Trace::open(&self.trace)?;
         let replay = Replay::new(&trace, &grid.configs, &measures)?;

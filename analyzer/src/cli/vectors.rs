@@ -2,6 +2,7 @@
 
 use super::overrides::Configuration;
 use super::work::parse_pass;
+use crate::adaptation::bits_in_force;
 use crate::error::AnalyzerError;
 use crate::operand::LayerData;
 use crate::replay::{Similarity, captured_steps};
@@ -27,7 +28,7 @@ const BATCH_ROWS: usize = 1 << 14;
 ///
 /// Columns: product (a strided input gradient has several), vector, sample (its place in the batch),
 /// stream, channel (of the vector's first element; an attention product's head), position, values,
-/// signature, outcome (HIT, MAU, MNU), representative (a vector of the same product).
+/// signature (of the length in force at the step), outcome (HIT, MAU, MNU), representative (a vector of the same product).
 ///
 /// Example: mercury-analyzer vectors trace --layer features.0 --out vectors.parquet
 #[derive(Debug, Args)]
@@ -59,7 +60,9 @@ impl Vectors {
         let trace = Trace::open(&self.trace)?;
         let layer = self.find_layer(&trace)?.clone();
         let step = self.find_step(&trace)?;
-        let config = self.configuration.resolve()?;
+        let mut config = self.configuration.resolve()?;
+        let losses: Vec<(u64, f64)> = trace.steps()?.iter().map(|step| (step.step, step.loss)).collect();
+        config.rpq.bits = bits_in_force(&config, &losses, &[step.step])[0];
         let data = LayerData::read(&trace, step, &layer)?;
         if data.streamed(self.pass).is_none() {
             let reason = format!("pass {} needs the output gradient, which was not captured", self.pass);

@@ -13,7 +13,8 @@ pub struct Chosen {
     /// Only these layers, by name or pattern such as 'features.*'.
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     layers: Vec<String>,
-    /// Only these captured steps, by number or range such as 100..=500.
+    /// Only these captured steps, by number or range such as 100..=500. With this or --passes no layer is
+    /// switched off (stop.window).
     #[arg(long, value_delimiter = ',', value_name = "STEPS")]
     steps: Vec<String>,
     /// Only these passes: forward, input-grad, weight-grad.

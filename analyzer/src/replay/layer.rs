@@ -7,7 +7,7 @@ use super::similarity::Signed;
 use super::timed::{Outcomes, Timed};
 use super::{Matches, Measures, PassResult, Place};
 use crate::accuracy::{self, SquaredError};
-use crate::config::{Config, Substitution};
+use crate::config::{BitsConfig, BoundsConfig, Config, StopConfig, Substitution};
 use crate::error::Result;
 use crate::limits::Limits;
 use crate::operand::LayerData;
@@ -16,13 +16,14 @@ use crate::timing::memory::Traffic;
 use mercury_reuse::config::{McacheConfig, Replacement, Rpq, Scope, SetIndex};
 use mercury_reuse::{Counts, Hitmap, MatchOptions, MatchQuality, Substitutes, counts_grid, match_quality};
 use mercury_trace::geometry::{Gemm, Pass};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::hash::Hash;
 
 /// The results of a layer, by configuration and in it by pass. `configs` have the signature length
 /// in force at this step.
 pub fn evaluate(data: &LayerData, configs: &[Config], measures: &Measures, place: Place) -> Result<Vec<PassResult>> {
-    let layer = Layer { data, configs, measures, place };
+    let layer = Layer { data, configs, measures, place, baselines: RefCell::default() };
     let mut results = Vec::new();
     // The weight gradient keeps the forward pass's signatures and outcomes.
     layer.streamed(Pass::Forward, &[Pass::Forward, Pass::WeightGrad], &mut results)?;
@@ -38,6 +39,29 @@ struct Layer<'a> {
     configs: &'a [Config],
     measures: &'a Measures,
     place: Place,
+    /// Cycles and traffic of baselines that were asked for.
+    baselines: RefCell<Vec<Baseline>>,
+}
+
+/// What a pass takes and moves without reuse under configurations that are alike but for reuse.
+struct Baseline {
+    pass: Pass,
+    config: Config,
+    cycles: u64,
+    traffic: Traffic,
+}
+
+/// A configuration without what only the outcomes depend on.
+fn like(config: &Config) -> Config {
+    let mut like = Config {
+        bits: BitsConfig::default(),
+        stop: StopConfig::default(),
+        bounds: BoundsConfig::default(),
+        ..config.clone()
+    };
+    let McacheConfig { entries, ways, index, replacement, .. } = McacheConfig::default();
+    like.mcache = McacheConfig { entries, ways, index, replacement, ..like.mcache };
+    like
 }
 
 /// What a Hitmap depends on beside the vectors and their longest signatures.
@@ -97,7 +121,7 @@ impl Layer<'_> {
     fn looked_up(&self, signed: &Signed, passes: &[Pass], members: &[usize], results: &mut Vec<PassResult>) {
         let mut caches: HashMap<usize, Cache> = members.iter().map(|&number| (number, self.cache(number))).collect();
         let mut known = grid(signed, members, &mut caches);
-        let mut limits: HashMap<(u32, Scope), Limits> = HashMap::new();
+        let mut limits: Vec<((u32, Scope, &BoundsConfig), Limits)> = Vec::new();
         for (cache, members) in grouped(members, |number| caches[&number]) {
             let signatures = signed.shortened(cache.bits);
             // With sums alone at stake the grid's are enough.
@@ -115,18 +139,29 @@ impl Layer<'_> {
                 for (substitution, members) in grouped(&members, substituted) {
                     let (error, quality) = self.error(signed, &outcomes, pass, substitution);
                     let matches = quality.map(Matches::from);
+                    let mut timed: Vec<(Config, PassResult)> = Vec::new();
                     for number in members {
                         if !self.configs[number].reuse.passes.contains(&pass) {
                             results.push(self.baseline(number, pass));
                             continue;
                         }
-                        let mut result = self.timed(signed, &outcomes, number, pass);
+                        let like = like(&self.configs[number]);
+                        let known = timed.iter().position(|(other, _)| *other == like).unwrap_or_else(|| {
+                            timed.push((like, self.timed(signed, &outcomes, number, pass)));
+                            timed.len() - 1
+                        });
+                        let mut result = PassResult { configuration: number, ..timed[known].1.clone() };
                         result.error = error;
                         result.matches = matches;
                         if self.measures.bounds && pass != Pass::WeightGrad {
                             let config = &self.configs[number];
-                            let of = || Limits::of(self.data, pass, signed, &signatures, cache.scope, config);
-                            result.limits = Some(limits.entry((cache.bits, cache.scope)).or_insert_with(of).clone());
+                            let key = (cache.bits, cache.scope, &config.bounds);
+                            let known = limits.iter().position(|(other, _)| *other == key).unwrap_or_else(|| {
+                                let found = Limits::of(self.data, pass, signed, &signatures, cache.scope, config);
+                                limits.push((key, found));
+                                limits.len() - 1
+                            });
+                            result.limits = Some(limits[known].1.clone());
                         }
                         results.push(result);
                     }
@@ -207,18 +242,32 @@ impl Layer<'_> {
         result
     }
 
+    /// Vectors of a pass; none where its operand was not captured or cannot be cut so.
+    fn vectors(&self, config: &Config, pass: Pass) -> u64 {
+        let views = self.data.views(pass, config.rpq.granularity);
+        views.iter().flatten().map(|view| view.layout().vectors() as u64).sum()
+    }
+
     /// A pass without reuse.
     fn baseline(&self, number: usize, pass: Pass) -> PassResult {
         let Place { step, layer_index, batch } = self.place;
         let config = &self.configs[number];
         let row_array = config.row_array();
         let gemms = self.data.layer.geometry.gemms(pass, batch);
-        let (mut baseline, mut traffic) = (0, Traffic::default());
-        for product in 0..gemms.len() {
-            let timed = Timed::new(self.data, config, &row_array, (pass, product), batch);
-            baseline += timed.baseline();
-            traffic += timed.baseline_traffic();
-        }
+        let like = like(&Config { rpq: Rpq::default(), ..config.clone() });
+        let known = self.baselines.borrow().iter().position(|known| known.pass == pass && known.config == like);
+        let known = known.unwrap_or_else(|| {
+            let (mut cycles, mut traffic) = (0, Traffic::default());
+            for product in 0..gemms.len() {
+                let timed = Timed::new(self.data, config, &row_array, (pass, product), batch);
+                cycles += timed.baseline();
+                traffic += timed.baseline_traffic();
+            }
+            let mut baselines = self.baselines.borrow_mut();
+            baselines.push(Baseline { pass, config: like, cycles, traffic });
+            baselines.len() - 1
+        });
+        let Baseline { cycles: baseline, traffic, .. } = self.baselines.borrow()[known];
         let energy = traffic.accesses.energy(&config.energy);
         let samples = self.data.samples;
         PassResult {
@@ -235,6 +284,7 @@ impl Layer<'_> {
             bits: config.rpq.signature_bits(),
             vector_length: 0,
             streams: [0; 2],
+            vectors: self.vectors(config, pass),
             counts: Counts::default(),
             limits: None,
             macs: gemms.iter().map(Gemm::macs).sum(),

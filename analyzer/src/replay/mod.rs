@@ -60,7 +60,9 @@ pub struct PassResult {
     pub vector_length: usize,
     /// Streams captured, and how many the layer has.
     pub streams: [u64; 2],
-    /// Outcomes of the captured vectors.
+    /// Captured vectors, whether looked up or not.
+    pub vectors: u64,
+    /// Outcomes of those that were looked up.
     pub counts: Counts,
     /// What bounds reuse on these vectors; the weight gradient's are the forward pass's.
     pub limits: Option<Limits>,
@@ -235,11 +237,13 @@ impl<'a> Replay<'a> {
     }
 
     /// Orders the results of all units by configuration, step, layer and pass, and switches layers off
-    /// as each configuration says.
+    /// as each configuration says, unless steps or passes were left out.
     pub fn finish(&self, mut results: Vec<PassResult>) -> Vec<PassResult> {
         results.sort_by_key(|result| (result.configuration, result.step, result.layer_index, result.pass));
         for of_one in results.chunk_by_mut(|a, b| a.configuration == b.configuration) {
-            let window = self.configs[of_one[0].configuration].stop.window;
+            // A part of the steps or passes does not say what a layer costs.
+            let whole = self.measures.selection.has_all_steps_and_passes();
+            let window = if whole { self.configs[of_one[0].configuration].stop.window } else { 0 };
             adaptation::switch_off(of_one, window);
         }
         results

@@ -64,6 +64,11 @@ impl Selection {
         self.passes.is_empty() || self.passes.contains(&pass)
     }
 
+    /// Whether no step and no pass is left out by name.
+    pub fn has_all_steps_and_passes(&self) -> bool {
+        self.steps.is_empty() && self.passes.is_empty()
+    }
+
     /// Refuses a selection of nothing.
     pub fn check(&self, trace: &Trace) -> Result<()> {
         let captured = &trace.manifest().captured;

@@ -2,7 +2,7 @@
 
 use crate::config::{Config, Substitution};
 use crate::operand::LayerData;
-use crate::timing::memory::{LayerProduct, MemoryModel, Traffic};
+use crate::timing::memory::{Accesses, LayerProduct, MemoryModel, Traffic};
 use crate::timing::rows::{RowArray, RowProduct};
 use crate::timing::{Array, Dataflow, DataflowName, MercuryCycles, StreamWork, Work};
 use mercury_reuse::config::{Representative, Variant};
@@ -84,14 +84,18 @@ impl<'a> Timed<'a> {
     /// # Panics
     /// If the dataflow is row stationary and there is no Hitmap.
     pub fn mercury(&self, outcomes: Outcomes, without: Option<usize>) -> MercuryCycles {
-        let work = self.work(outcomes, without);
         let cycles = match &self.model {
-            Model::Products { dataflow, array } => dataflow.mercury(array, &work),
+            Model::Products { dataflow, array } => dataflow.mercury(array, &self.work(outcomes, without)),
             Model::Rows(product) => {
                 product.mercury(outcomes.view, outcomes.hitmap.expect("row stationary has a Hitmap"), without)
             }
         };
-        MercuryCycles { extra: self.extra(&work), ..cycles }
+        let Substitution { variant, representative } = self.substitution;
+        let plain = matches!(variant, Variant::Sign | Variant::SignMagnitude(_));
+        if plain && representative == Representative::First {
+            return cycles;
+        }
+        MercuryCycles { extra: self.extra(&self.work(outcomes, without)), ..cycles }
     }
 
     /// What centroids and variants add, spread over the array without gaps: each HIT's elements are added
@@ -129,7 +133,41 @@ impl<'a> Timed<'a> {
 
     /// What it moves with reuse, in so many cycles.
     pub fn traffic(&self, outcomes: Outcomes, cycles: MercuryCycles) -> Traffic {
-        self.memory.mercury(&self.layer_product(), &self.work(outcomes, None), cycles)
+        let work = self.work(outcomes, None);
+        let mut traffic = self.memory.mercury(&self.layer_product(), &work, cycles);
+        traffic.accesses += self.extra_accesses(&work);
+        traffic
+    }
+
+    /// What centroids and variants access: vectors come from the buffer a second time, elements are added
+    /// to sums that lie there, or multiplied, and centroids are written. Left out: the division, and a
+    /// second reading from DRAM where a scope does not fit in the buffer.
+    fn extra_accesses(&self, work: &Work) -> Accesses {
+        let sum = |of: &dyn Fn(&StreamWork) -> u64| work.scale(work.streams.iter().map(of).sum());
+        let forms = self.pass != Pass::WeightGrad;
+        let elements = sum(&|stream| stream.counts.vectors() * stream.length);
+        let mut accesses = Accesses::default();
+        match self.substitution.variant {
+            Variant::SignRescale if forms => {
+                accesses.macs += elements;
+                accesses.buffer.similarity.reads += elements;
+            }
+            Variant::Centred => {
+                if forms {
+                    accesses.adds += elements;
+                    accesses.buffer.similarity.reads += elements;
+                }
+                accesses.macs += sum(&|stream| stream.counts.vectors() * self.gemm.n);
+            }
+            Variant::Sign | Variant::SignMagnitude(_) | Variant::SignRescale => (),
+        }
+        if self.substitution.representative == Representative::Centroid && forms {
+            let hits = sum(&|stream| stream.counts.hit * stream.length);
+            accesses.adds += hits;
+            accesses.buffer.similarity.reads += 2 * hits;
+            accesses.buffer.similarity.writes += hits + sum(&|stream| stream.counts.mau * stream.length);
+        }
+        accesses
     }
 
     fn layer_product(&self) -> LayerProduct {

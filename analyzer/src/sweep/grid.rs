@@ -14,6 +14,8 @@ pub struct Axis {
     pub key: &'static str,
     /// Its values, as they stand in a configuration file (text without quotes).
     pub values: Vec<String>,
+    /// Whether each comes from a range, of which some may go with nothing else.
+    pub ranged: Vec<bool>,
 }
 
 impl Axis {
@@ -25,9 +27,10 @@ impl Axis {
         let key = keys.into_iter().find(|key| *key == name.trim()).ok_or_else(|| {
             format!("{name:?} is no key of a configuration; `mercury-analyzer sweep --help` lists them")
         })?;
-        let mut axis = Self { key, values: Vec::new() };
+        let mut axis = Self { key, values: Vec::new(), ranged: Vec::new() };
         for item in split(values) {
             axis.values.extend(expand(item.trim())?);
+            axis.ranged.resize(axis.values.len(), item.contains("..="));
             if axis.values.len() > MAX_CONFIGURATIONS {
                 return Err(format!("has more than {MAX_CONFIGURATIONS} values"));
             }
@@ -91,7 +94,8 @@ pub struct Grid {
 
 impl Grid {
     /// All combinations of the axes on top of a configuration. Those that do not go together (so many
-    /// ways of so few entries) are left out; a value that goes with nothing is an error.
+    /// ways of so few entries) are left out; a value that goes with nothing is an error, unless it is of a
+    /// range.
     pub fn new(axes: Vec<Axis>, origin: &str, table: &Table, overrides: &[(&'static str, String)]) -> Result<Self> {
         let flag = |reason| AnalyzerError::Flag { flag: "--set", reason };
         for (number, axis) in axes.iter().enumerate() {
@@ -135,9 +139,12 @@ impl Grid {
 
     fn check(&self, flag: impl Fn(String) -> AnalyzerError) -> Result<()> {
         let Some((_, reason)) = &self.left_out else { return Ok(()) };
+        if self.configs.is_empty() {
+            return Err(flag(format!("no combination is valid: {reason}")));
+        }
         for (number, axis) in self.axes.iter().enumerate() {
             for (place, value) in axis.values.iter().enumerate() {
-                if !self.places.iter().any(|places| places[number] == place) {
+                if !axis.ranged[place] && !self.places.iter().any(|places| places[number] == place) {
                     return Err(flag(format!(
                         "{}={value} goes with nothing else that is asked for: {reason}",
                         axis.key
@@ -205,6 +212,8 @@ mod tests {
     fn a_value_that_goes_with_nothing_is_an_error() {
         let error = grid(&["mcache.entries=8,16", "mcache.ways=1,3"]).unwrap_err().to_string();
         assert!(error.contains("mcache.ways=3") && error.contains("not a multiple"), "{error}");
+        assert_eq!(grid(&["mcache.entries=8,16", "mcache.ways=1..=16"]).unwrap().configs.len(), 4 + 5);
+        assert!(grid(&["mcache.entries=8", "mcache.ways=9..=16"]).is_err());
         assert!(grid(&["rpq.bits=20", "rpq.bits=21"]).unwrap_err().to_string().contains("twice"));
     }
 }

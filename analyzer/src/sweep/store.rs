@@ -5,7 +5,7 @@ use super::summary;
 use crate::error::{AnalyzerError, Result};
 use crate::replay::{Measures, PassResult, Unit};
 use crate::results;
-use mercury_trace::{Trace, atomic, create_empty_dir};
+use mercury_trace::{Trace, TraceError, atomic};
 use polars::prelude::DataFrame;
 use std::fs;
 use std::io::Write;
@@ -13,13 +13,16 @@ use std::path::{Path, PathBuf};
 
 /// What the sweep is, to know it again.
 const IDENTITY: &str = "sweep.json";
+/// Locked while a sweep runs.
+const LOCK: &str = ".lock";
 /// Layers that are done, until all are.
 const PARTS: &str = "parts";
 
 /// A sweep's folder.
 pub struct SweepDir {
     dir: PathBuf,
-    identity: String,
+    /// The text of `run.json`.
+    run: String,
     /// Held while the sweep runs.
     _lock: fs::File,
 }
@@ -27,34 +30,42 @@ pub struct SweepDir {
 impl SweepDir {
     /// Begins a sweep in an empty or missing folder, or goes on with the same one.
     pub fn open(dir: &Path, trace: &Trace, grid: &Grid, measures: &Measures) -> Result<Self> {
-        let identity = results::run_text(trace, &grid.configs, measures)?;
+        let run = results::run_text(trace, &grid.configs, measures)?;
+        let axes = grid.axes.iter().map(|axis| (axis.key, &axis.values)).collect::<Vec<_>>();
+        let axes = serde_json::to_string(&axes).expect("axes are text");
+        let identity = format!("{{\"axes\": {axes},\n\"run\": {run}}}\n");
         let fail = |error: std::io::Error| AnalyzerError::Output { path: dir.to_owned(), error };
-        let known = match fs::read_to_string(dir.join(IDENTITY)) {
-            Ok(text) => Some(text),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            Err(error) => return Err(fail(error)),
-        };
-        match &known {
-            Some(text) if *text != identity => {
-                let reason = format!(
+        let refuse = |reason| Err(AnalyzerError::Flag { flag: "--out", reason });
+        fs::create_dir_all(dir).map_err(fail)?;
+        let lock = fs::File::create(dir.join(LOCK)).map_err(fail)?;
+        if lock.try_lock().is_err() {
+            return refuse(format!(
+                "another sweep is writing to {}; wait for it or choose another folder",
+                dir.display()
+            ));
+        }
+        match fs::read_to_string(dir.join(IDENTITY)) {
+            Ok(known) if known == identity => (),
+            Ok(_) => {
+                return refuse(format!(
                     "{} holds another sweep (of another trace, other keys or other values); choose another folder",
                     dir.display()
-                );
-                return Err(AnalyzerError::Flag { flag: "--out", reason });
+                ));
             }
-            Some(_) => (),
-            None => {
-                create_empty_dir(dir)?;
-                fs::create_dir_all(dir.join(PARTS)).map_err(fail)?;
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                if !is_fresh(dir).map_err(fail)? {
+                    let _ = fs::remove_file(dir.join(LOCK));
+                    return Err(TraceError::NotEmpty { path: dir.to_owned() }.into());
+                }
                 write(&dir.join(IDENTITY), identity.as_bytes())?;
             }
+            Err(error) => return Err(fail(error)),
         }
-        let lock = fs::File::open(dir.join(IDENTITY)).map_err(fail)?;
-        if lock.try_lock().is_err() {
-            let reason = format!("another sweep is writing to {}; wait for it or choose another folder", dir.display());
-            return Err(AnalyzerError::Flag { flag: "--out", reason });
+        let this = Self { dir: dir.to_owned(), run, _lock: lock };
+        if this.is_complete() {
+            this.remove_parts()?;
         }
-        Ok(Self { dir: dir.to_owned(), identity, _lock: lock })
+        Ok(this)
     }
 
     /// Whether the results are there.
@@ -74,6 +85,8 @@ impl SweepDir {
 
     /// Keeps a layer's results.
     pub fn keep(&self, unit: &Unit, results: &[PassResult]) -> Result<()> {
+        let parts = self.dir.join(PARTS);
+        fs::create_dir_all(&parts).map_err(AnalyzerError::io(parts))?;
         let text = serde_json::to_vec(results).expect("results are finite numbers");
         write(&self.part(unit), &text)
     }
@@ -85,14 +98,40 @@ impl SweepDir {
         results::write_parquet(&self.dir.join(summary::FILE), summary)?;
         results::write_parquet(&self.dir.join(results::LAYERS_FILE), &mut layers)?;
         // Last: where it is, everything is.
-        write(&self.dir.join(results::RUN_FILE), self.identity.as_bytes())?;
+        write(&self.dir.join(results::RUN_FILE), self.run.as_bytes())?;
+        self.remove_parts()
+    }
+
+    fn remove_parts(&self) -> Result<()> {
         let parts = self.dir.join(PARTS);
-        fs::remove_dir_all(&parts).map_err(AnalyzerError::io(parts))
+        match fs::remove_dir_all(&parts) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(AnalyzerError::Io { path: parts, error }),
+            _ => Ok(()),
+        }
     }
 
     /// The summary of a sweep that is complete.
     pub fn summary(&self) -> Result<DataFrame> {
         results::read_parquet(&self.dir.join(summary::FILE))
+    }
+}
+
+/// Whether a folder holds nothing but what a sweep that was killed at once leaves.
+fn is_fresh(dir: &Path) -> std::io::Result<bool> {
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        let name = name.to_string_lossy();
+        if name != LOCK && !(name.starts_with('.') && name.ends_with(".partial")) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+impl Drop for SweepDir {
+    fn drop(&mut self) {
+        // A lock ends with its process; the file is only what it hangs on.
+        let _ = fs::remove_file(self.dir.join(LOCK));
     }
 }
 

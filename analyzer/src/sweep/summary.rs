@@ -5,7 +5,7 @@ use super::pareto::{self, Metric};
 use crate::accuracy::SquaredError;
 use crate::error::{AnalyzerError, Result};
 use crate::interval;
-use crate::replay::PassResult;
+use crate::replay::{Errors, PassResult};
 use crate::results::{forward_error, step_cycles};
 use mercury_reuse::Counts;
 use mercury_trace::geometry::Pass;
@@ -16,10 +16,14 @@ pub const FILE: &str = "configurations.parquet";
 
 /// Totals of a configuration.
 struct Row {
+    vectors: u64,
     counts: Counts,
     error: Option<SquaredError>,
     baseline: u64,
     mercury: u64,
+    /// Waiting for DRAM, without reuse and with it.
+    stalls: [u64; 2],
+    energy: [f64; 2],
     interval: Option<[f64; 2]>,
 }
 
@@ -33,10 +37,13 @@ impl Row {
         let steps = results.chunk_by(|a, b| a.step == b.step);
         let steps: Vec<_> = steps.map(step_cycles).collect();
         Self {
+            vectors: forward().map(|result| result.vectors).sum(),
             counts: forward().map(|result| result.counts).sum(),
             error: forward_error(&all),
             baseline,
             mercury,
+            stalls: [sum(|result| result.baseline_traffic.stall), sum(|result| result.traffic.stall)],
+            energy: [0, 1].map(|which| results.iter().map(|result| result.energy[which]).sum()),
             interval: interval::stratified([baseline, mercury], &steps),
         }
     }
@@ -51,11 +58,11 @@ pub fn frame(grid: &Grid, results: &[PassResult]) -> Result<DataFrame> {
     let mut columns = vec![Column::new("configuration".into(), (0..rows.len() as u64).collect::<Vec<_>>())];
     columns.extend((0..grid.axes.len()).map(|axis| swept(grid.axes[axis].key, &grid.column(axis))));
     columns.extend([
-        u64s("vectors", |row| row.counts.vectors()),
+        u64s("vectors", |row| row.vectors),
         u64s("hit", |row| row.counts.hit),
         u64s("mau", |row| row.counts.mau),
         u64s("mnu", |row| row.counts.mnu),
-        f64s("hit_rate", |row| (row.counts.vectors() > 0).then(|| row.counts.hit as f64 / row.counts.vectors() as f64)),
+        f64s("hit_rate", |row| (row.vectors > 0).then(|| row.counts.hit as f64 / row.vectors as f64)),
         f64s("output_error", |row| row.error.map(|error| error.relative())),
         f64s("output_error_low", |row| row.error.map(|error| error.interval()[0])),
         f64s("output_error_high", |row| row.error.map(|error| error.interval()[1])),
@@ -64,6 +71,10 @@ pub fn frame(grid: &Grid, results: &[PassResult]) -> Result<DataFrame> {
         f64s("speed_up", |row| Some(row.baseline as f64 / row.mercury as f64)),
         f64s("speed_up_low", |row| row.interval.map(|bounds| bounds[0])),
         f64s("speed_up_high", |row| row.interval.map(|bounds| bounds[1])),
+        f64s("speed_up_with_stalls", |row| {
+            Some((row.baseline + row.stalls[0]) as f64 / (row.mercury + row.stalls[1]) as f64)
+        }),
+        f64s("energy", |row| (row.energy[0] > 0.0).then(|| row.energy[1] / row.energy[0])),
     ]);
     Ok(DataFrame::new(rows.len(), columns)?)
 }
@@ -77,15 +88,24 @@ fn swept(key: &str, values: &[&str]) -> Column {
     }
 }
 
+/// Refuses metrics that the sweep will not have.
+pub fn check(grid: &Grid, errors: Errors, metrics: &[Metric]) -> Result<()> {
+    let fail = |reason| Err(AnalyzerError::Flag { flag: "--pareto", reason });
+    for metric in metrics {
+        if metric.name.contains('.') && !grid.axes.iter().any(|axis| axis.key == metric.name) {
+            return fail(format!("{} is not swept; add it by --set or leave it out", metric.name));
+        }
+        if metric.name == "output_error" && errors.is_none() {
+            return fail("output_error is not computed with --errors none".to_owned());
+        }
+    }
+    Ok(())
+}
+
 /// The frame with a column `pareto`: whether no other configuration is better by all metrics.
 pub fn mark(frame: &mut DataFrame, metrics: &[Metric]) -> Result<()> {
     let values = |metric: &Metric| -> Result<Vec<Option<f64>>> {
-        let missing = |_| AnalyzerError::Flag {
-            flag: "--pareto",
-            reason: format!("{} is not swept; add it by --set or leave it out", metric.name),
-        };
-        let column = frame.column(metric.name).map_err(missing)?.cast(&DataType::Float64)?;
-        Ok(column.f64()?.iter().collect())
+        Ok(frame.column(metric.name)?.cast(&DataType::Float64)?.f64()?.iter().collect())
     };
     let values: Vec<_> = metrics.iter().map(values).collect::<Result<_>>()?;
     frame.with_column(Column::new("pareto".into(), pareto::frontier(metrics, &values)))?;

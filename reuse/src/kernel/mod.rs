@@ -218,9 +218,9 @@ impl Packed {
     }
 }
 
-/// The low `bits` bits of the exponent of |x| whose square is `square`, up to a constant: half of the
-/// square's biased exponent, rounded down; 0 of a zero vector.
+/// The low `bits` bits of floor(log2 |x|) + 64, of the x whose square is `square`: with the square's biased
+/// exponent E, (E + 1) / 2 rounded down. 0 where the square is below 2^-126, as of a zero vector.
 pub(crate) fn magnitude(square: f32, bits: u32) -> u32 {
     let exponent = (square.to_bits() >> 23) & 0xFF;
-    (exponent >> 1) & ((1 << bits) - 1)
+    ((exponent + 1) >> 1) & ((1 << bits) - 1)
 }

@@ -115,7 +115,7 @@ def exponent(x: list[float]) -> int:
     squares = 0.0
     for value in x:
         squares = nearest_f32(Fraction(value) * Fraction(value) + Fraction(squares))
-    return (f32_bits(squares) >> 23 & 0xFF) >> 1
+    return max(math.floor(math.log2(squares) / 2) + 64, 0) if squares else 0
 
 
 def main() -> None:

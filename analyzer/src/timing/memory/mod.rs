@@ -57,8 +57,8 @@
 //!
 //! Latency, rows and banks of DRAM; banks and ports of the buffer (compute never waits for it);
 //! compression and zero gating; leakage, clock, and the buses' energy; multiplications at a HIT
-//! (`sign+rescale`) and the means of `centred`; replacement traffic of an LRU or FIFO cache; writing
-//! centroids. MCACHE is taken to hold results of all filters. Where its tags are needed again for later
+//! (`sign+rescale`); replacement traffic of an LRU or FIFO cache. (What variants and centroids access beside
+//! is added by the replay.) MCACHE is taken to hold results of all filters. Where its tags are needed again for later
 //! folds of filters, the Hitmap is taken to lead there without a look-up. Sums of a group's
 //! gradients are taken to stay in the buffer while a stream lasts. A tile's time to fill the array, an
 //! eighth of its streaming at most, is not in the cycles; loads and stores are taken to be spread over
