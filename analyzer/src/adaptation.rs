@@ -64,12 +64,11 @@ pub fn switch_off(results: &mut [PassResult], window: u32) {
 }
 
 impl PassResult {
-    /// The result without reuse: the same vectors, but no look-ups, no error, the baseline's cycles.
+    /// The result without reuse: the same vectors, with their bounds, but no look-ups, no error, the baseline's cycles.
     fn switch_off(&mut self) {
         self.switched_off = true;
         self.reuse = false;
         self.counts = Counts::default();
-        self.limits = None;
         self.macs_skipped = 0;
         let exact = |error: SquaredError| SquaredError {
             exact: error.exact,

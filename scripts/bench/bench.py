@@ -255,7 +255,7 @@ def processor() -> str:
 
 def table() -> str:
     """All results for people."""
-    cells = [["what", "ours", "peer", "unit", "ratio", "goal", ""]]
+    cells = [["what", "ours", "peer", "unit", "ratio", "goal", "goal is"]]
 
     def show(value: float | None) -> str:
         return "-" if value is None else f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"

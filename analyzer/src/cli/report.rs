@@ -74,16 +74,17 @@ fn speed_up([baseline, mercury]: [u64; 2]) -> String {
 /// What the forward pass could have spared at best, and by other means.
 fn bounds(config: &Config, results: &[PassResult]) -> String {
     let forward = results.iter().filter(|result| result.pass == Pass::Forward);
-    let (mut counts, mut limits) = (Counts::default(), Limits::default());
+    let (mut all, mut hits, mut limits) = (0, 0, Limits::default());
     for (result, found) in forward.filter_map(|result| Some((result, result.limits.as_ref()?))) {
-        counts += result.counts;
+        all += result.vectors;
+        hits += result.counts.hit;
         limits += found.clone();
     }
-    if counts.vectors() == 0 {
+    if all == 0 {
         return String::new();
     }
     let share = |count: u64, of: u64| 100.0 * count as f64 / of.max(1) as f64;
-    let vectors = |count| share(count, counts.vectors());
+    let vectors = |count| share(count, all);
     let (pairs, colliding, predicted) = limits.pairs();
     let [low, high] = limits.cosine.interval().map(|bound| 100.0 * bound);
     format!(
@@ -91,7 +92,7 @@ fn bounds(config: &Config, results: &[PassResult]) -> String {
          {low:.1} to {high:.1} % have an earlier one at a cosine of {} or more (95 % interval), {:.1} % are all zero; {:.1} % of\n\
          their elements are zero; equal weights of {} bits would spare {:.1} % of the multiplications; of {pairs} sampled\n\
          pairs {:.2} % share a signature, where their angles predict {:.2} %\n",
-        vectors(counts.hit),
+        vectors(hits),
         vectors(limits.unlimited),
         vectors(limits.duplicates),
         config.bounds.cosine,
