@@ -1,6 +1,5 @@
 //! How PE sets are laid on the array: strips, folds and copies.
 
-use super::schedule::ScopeWork;
 use super::{PeArray, RowCost, RowCounts, Shape};
 use mercury_trace::geometry::Pass;
 use std::collections::HashMap;
@@ -156,28 +155,6 @@ impl Mapping {
             // Gradients stay in the PEs until the pass ends.
             accumulation: if self.shape.pass == Pass::WeightGrad { 0 } else { parts * hops },
         }
-    }
-
-    /// Deals the output rows of a round's scopes to PE sets. `rows[lane]` are the counts of a scope's
-    /// rows; row y goes to column y mod e of the lane, as strips do. `reuses` are `(lane, row, row of
-    /// the representative)`.
-    ///
-    /// # Panics
-    /// If there are more lanes than the mapping has.
-    pub fn deal(&self, rows: &[&[RowCounts]], cost: RowCost, reuses: &[(u32, u32, u32)]) -> ScopeWork {
-        let strip = self.choice.strip as usize;
-        let mut work = vec![0; self.sets() as usize];
-        for (lane, rows) in rows.iter().enumerate() {
-            for (row, &counts) in rows.iter().enumerate() {
-                work[lane * strip + row % strip] += cost.row(counts);
-            }
-        }
-        let set = |lane: u32, row: u32| lane * strip as u32 + row % strip as u32;
-        let pairs = reuses.iter().map(|&(lane, row, from)| (set(lane, row), set(lane, from)));
-        let mut reuses: Vec<_> = pairs.filter(|(set, from)| set != from).collect();
-        reuses.sort_unstable();
-        reuses.dedup();
-        ScopeWork { work, reuses }
     }
 
     /// Cycles of the dense product.

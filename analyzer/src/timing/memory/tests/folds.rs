@@ -201,7 +201,7 @@ fn tall_products_run_in_tiles() {
     assert_eq!(found.accesses().buffer.filter.reads, 72 * 576 * 128);
 }
 
-/// The SRAM accesses of `reference/accesses.csv`, written by `reference/accesses.py`. Output stationary,
+/// The SRAM accesses of `reference/accesses.csv`, written by `reference/scalesim.py --accesses`. Output stationary,
 /// SCALE-Sim 3.0.0 counts R + C ofmap writes too many for each fold (it adds the sizes of the array
 /// once more, where its two other dataflows do not), which are taken off here.
 #[test]

@@ -1,4 +1,4 @@
-use super::super::{Choice, Discipline, Mapping, PeArray, RowCounts, Schedule, Shape};
+use super::super::{Choice, Discipline, Mapping, PeArray, RowCounts, Schedule, ScopeWork, Shape};
 use mercury_trace::geometry::{Attention, Conv2d, Gemm, Geometry, Linear, Pass};
 use proptest::prelude::*;
 
@@ -78,9 +78,11 @@ fn alexnet_takes_what_eyeriss_measured() {
 /// Rows dealt to PE sets, every position computed.
 fn schedule_of_dense(mapping: &Mapping, discipline: Discipline) -> u64 {
     let [rows, positions] = mapping.shape().output;
-    let full = vec![RowCounts { computed: positions, hit: 0 }; rows as usize];
-    let lanes = vec![full.as_slice(); mapping.choice().channel_lanes as usize];
-    let scope = mapping.deal(&lanes, mapping.row_cost(1), &[]);
+    let full = mapping.row_cost(1).row(RowCounts { computed: positions, hit: 0 });
+    let strip = mapping.choice().strip;
+    // Row y goes to column y mod e of each lane.
+    let of_set = |set: u64| (set % strip..rows).step_by(strip as usize).count() as u64 * full;
+    let scope = ScopeWork { work: (0..mapping.sets()).map(of_set).collect(), reuses: Vec::new() };
     let mut schedule = Schedule::new(discipline, mapping.sets() as usize, mapping.filters_per_set());
     (0..mapping.rounds()).for_each(|_| schedule.scope(&scope));
     schedule.timeline().cycles
@@ -138,22 +140,6 @@ proptest! {
         let some = cost.row(RowCounts { computed, hit: hits });
         prop_assert!(some <= all);
     }
-}
-
-#[test]
-fn rows_are_dealt_as_strips_lie() {
-    let shape = Shape::of_layer(&Geometry::Conv2d(conv(3, 96, 227, 11, 4, 0, 1)), Pass::Forward, 4, false)[0];
-    let mapping = Mapping::new(&shape, &PeArray::default());
-    assert_eq!((mapping.choice().strip, mapping.strips(), mapping.sets(), mapping.filters_per_set()), (7, 8, 7, 48));
-    let cost = mapping.row_cost(1);
-    assert_eq!((cost.computed, cost.hit, cost.accumulation), (11, 1, 10));
-    let mut rows = vec![RowCounts { computed: 0, hit: 55 }; 55];
-    rows[0] = RowCounts { computed: 5, hit: 50 };
-    rows[8] = RowCounts { computed: 1, hit: 54 };
-    // Row 8 lies below row 1; rows 7 and 9 reuse from rows 0 and 8; the last column has seven rows.
-    let work = mapping.deal(&[&rows], cost, &[(0, 7, 0), (0, 9, 8), (0, 16, 8), (0, 1, 0)]);
-    assert_eq!(work.work, [7 * 55 + 55 + 50 + 10, 7 * 55 + 11 + 54 + 10, 440, 440, 440, 440, 385]);
-    assert_eq!(work.reuses, [(1, 0), (2, 1)]);
 }
 
 #[test]

@@ -1,0 +1,178 @@
+use super::*;
+use mercury_reuse::config::{Granularity, McacheConfig, Scope};
+use mercury_reuse::{Layout, Planes};
+use mercury_trace::geometry::{Attention, Conv2d, Linear};
+use proptest::prelude::*;
+
+const SAMPLES: usize = 3;
+
+fn array_of(discipline: Discipline) -> RowArray {
+    let array = PeArray { network_bound: false, ..PeArray::default() };
+    RowArray { array, hit_cycles: 1, discipline, per_sample: false }
+}
+
+fn conv() -> Conv2d {
+    Conv2d {
+        in_channels: 6,
+        out_channels: 20,
+        input: [13, 11],
+        kernel: [3, 3],
+        stride: [1; 2],
+        padding: [1; 2],
+        dilation: [1; 2],
+        groups: 1,
+    }
+}
+
+/// A pass of a layer whose vectors have these signatures, by vector.
+fn mercury(
+    geometry: Geometry,
+    pass: Pass,
+    model: &RowArray,
+    signature: impl Fn(Layout, usize) -> u64,
+    without: Option<usize>,
+) -> (u64, MercuryCycles) {
+    let row = match geometry {
+        Geometry::Conv2d(conv) => conv.in_channels * conv.input[0] * conv.input[1],
+        Geometry::Linear(linear) => linear.rows * linear.in_features,
+        Geometry::Attention(attention) => attention.heads * attention.rows * attention.inner,
+    };
+    let values = vec![0.5; SAMPLES * row as usize];
+    let view = match geometry {
+        Geometry::Conv2d(conv) => {
+            let [height, width] = conv.input;
+            let (channels, values) = (conv.in_channels as usize, values.as_slice());
+            let planes = Planes { values, samples: SAMPLES, channels, height, width };
+            VectorView::new(planes, conv.windows(pass)[0], 1, Granularity::ChannelPatch)
+        }
+        Geometry::Linear(l) => {
+            VectorView::of_rows(&values, SAMPLES, 1, l.rows, l.in_features, Granularity::ChannelPatch)
+        }
+        Geometry::Attention(a) => {
+            VectorView::of_rows(&values, SAMPLES, a.heads as usize, a.rows, a.inner, Granularity::ChannelPatch)
+        }
+    };
+    let layout = view.layout();
+    let signatures: Vec<u64> = (0..layout.vectors()).map(|vector| signature(layout, vector)).collect();
+    let cache = McacheConfig { entries: 1 << 14, ways: 1 << 14, ..McacheConfig::default() };
+    let scope = if matches!(geometry, Geometry::Linear(_)) { Scope::Batch } else { Scope::Channel };
+    let hitmap = Hitmap::new(layout, &signatures, &cache, scope);
+    let product = RowProduct::new(model, &geometry, pass, 0, SAMPLES as u32, 20);
+    (product.baseline(), product.mercury(&view, &hitmap, without))
+}
+
+fn geometries() -> [Geometry; 3] {
+    [
+        Geometry::Conv2d(conv()),
+        Geometry::Linear(Linear { rows: 7, in_features: 40, out_features: 30 }),
+        Geometry::Attention(Attention { heads: 2, rows: 9, inner: 16, columns: 9 }),
+    ]
+}
+
+#[test]
+fn without_a_hit_computing_takes_the_baselines_time() {
+    for discipline in [Discipline::Synchronous, Discipline::Asynchronous { versions: 4, banks: 2 }] {
+        for (geometry, pass) in geometries().into_iter().flat_map(|g| [Pass::Forward, Pass::WeightGrad].map(|p| (g, p)))
+        {
+            let (baseline, found) = mercury(geometry, pass, &array_of(discipline), |_, vector| vector as u64, None);
+            assert_eq!(found.compute, baseline, "{geometry:?} {pass}");
+            assert_eq!(found.signature > 0, pass == Pass::Forward);
+        }
+    }
+}
+
+#[test]
+fn hits_save_time_and_no_more_than_there_is() {
+    let model = array_of(Discipline::Asynchronous { versions: 4, banks: 2 });
+    for geometry in geometries() {
+        let half = |layout: Layout, vector: usize| (vector % layout.positions / 2) as u64;
+        let (baseline, halved) = mercury(geometry, Pass::Forward, &model, half, None);
+        let (_, same) = mercury(geometry, Pass::Forward, &model, |_, _| 1, None);
+        assert!(same.compute < halved.compute && halved.compute < baseline, "{geometry:?}");
+        // A hit takes a cycle, a computed position k_w at least.
+        assert!(same.compute * 16 > baseline / 3, "{geometry:?}");
+    }
+}
+
+#[test]
+fn a_sample_that_is_left_out_stands_for_nothing() {
+    let model = array_of(Discipline::Synchronous);
+    let geometry = Geometry::Conv2d(conv());
+    // The last sample alone has hits.
+    let last = |layout: Layout, vector: usize| {
+        let of_sample = layout.streams * layout.positions;
+        if vector / of_sample == SAMPLES - 1 { 1 } else { vector as u64 + 2 }
+    };
+    let (baseline, without) = mercury(geometry, Pass::Forward, &model, last, Some(SAMPLES - 1));
+    assert_eq!(without.compute, baseline);
+    let (_, alone) = mercury(geometry, Pass::Forward, &model, last, Some(0));
+    let (_, all) = mercury(geometry, Pass::Forward, &model, last, None);
+    assert!(alone.compute < all.compute && all.compute < baseline);
+}
+
+/// By hand: a plane of one row, 4 positions, one of them a hit, one channel and one filter.
+#[test]
+fn a_row_costs_its_positions() {
+    let model = array_of(Discipline::Synchronous);
+    let one = Conv2d { in_channels: 1, out_channels: 1, input: [3, 6], padding: [0; 2], ..conv() };
+    let geometry = Geometry::Conv2d(one);
+    let (baseline, none) = mercury(geometry, Pass::Forward, &model, |_, vector| vector as u64, None);
+    let (_, found) = mercury(geometry, Pass::Forward, &model, |_, vector| (vector % 4).max(1) as u64, None);
+    assert_eq!(none.compute, baseline);
+    // Three samples, in each a hit of 1 cycle in place of the kernel's 3.
+    assert_eq!(none.compute - found.compute, 3 * 2);
+}
+
+/// By the definition: each plane's rows counted and dealt to columns of PEs one by one.
+fn naive(model: &RowArray, hitmap: &Hitmap, columns: usize) -> u64 {
+    let geometry = Geometry::Conv2d(conv());
+    let product = RowProduct::new(model, &geometry, Pass::Forward, 0, SAMPLES as u32, 20);
+    let mapping = product.mapping();
+    let (layout, strip, cost) = (hitmap.layout(), mapping.choice().strip as usize, mapping.row_cost(model.hit_cycles));
+    let mut schedule = Schedule::new(model.discipline, mapping.sets() as usize, mapping.filters_per_set());
+    let runs: Vec<(usize, usize)> =
+        (0..layout.samples).flat_map(|sample| (0..layout.streams).map(move |stream| (sample, stream))).collect();
+    for of_sample in runs.chunk_by(|a, b| a.0 == b.0) {
+        for lanes in of_sample.chunks(mapping.choice().channel_lanes as usize) {
+            let mut scope = ScopeWork { work: vec![0; mapping.sets() as usize], reuses: Vec::new() };
+            for (lane, &(sample, stream)) in lanes.iter().enumerate() {
+                let first = (sample * layout.streams + stream) * layout.positions;
+                let set = |vector: usize| lane * strip + (vector - first) / columns % strip;
+                for row in 0..layout.positions / columns {
+                    let vectors = first + row * columns..first + (row + 1) * columns;
+                    let hits: Vec<usize> =
+                        vectors.clone().filter(|&vector| matches!(hitmap.outcome(vector), Outcome::Hit(_))).collect();
+                    let counts = RowCounts { computed: (columns - hits.len()) as u64, hit: hits.len() as u64 };
+                    scope.work[set(vectors.start)] += cost.row(counts);
+                    let from = |&hit: &usize| (set(hit) as u32, set(hitmap.representative(hit)) as u32);
+                    scope.reuses.extend(hits.iter().map(from).filter(|(set, from)| set != from));
+                }
+            }
+            schedule.scope(&scope);
+        }
+    }
+    schedule.timeline().cycles
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn outcomes_are_dealt_as_rows_lie_on_the_array(
+        distinct in 1u64..200, salt: u64, versions in 1u64..5, rows in 3u64..15, columns in 1u64..16,
+    ) {
+        let discipline = Discipline::Asynchronous { versions, banks: 2 };
+        let array = PeArray { rows, columns, network_bound: false, ..PeArray::default() };
+        let model = RowArray { array, ..array_of(discipline) };
+        let [height, width] = [13, 11];
+        let layout = Layout { samples: SAMPLES, streams: 6, positions: height * width };
+        let signature = |_: Layout, vector: usize| (vector as u64 ^ salt).wrapping_mul(0x9E37_79B9_7F4A_7C15) % distinct;
+        let signatures: Vec<u64> = (0..layout.vectors()).map(|vector| signature(layout, vector)).collect();
+        let cache = McacheConfig { entries: 0, ways: 1, ..McacheConfig::default() };
+        let hitmap = Hitmap::new(layout, &signatures, &cache, Scope::Channel);
+        let geometry = Geometry::Conv2d(conv());
+        let (_, found) = mercury(geometry, Pass::Forward, &model, signature, None);
+        let overhead = RowProduct::new(&model, &geometry, Pass::Forward, 0, SAMPLES as u32, 20).mapping().baseline().overhead();
+        prop_assert_eq!(found.compute, naive(&model, &hitmap, width) + overhead);
+    }
+}
