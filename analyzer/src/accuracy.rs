@@ -7,7 +7,7 @@
 //! in a fixed order: the same on every machine and for every number of threads.
 
 use crate::operand::LayerData;
-use mercury_reuse::{Substitutes, draw};
+use mercury_reuse::{Substitutes, add_outer, add_scaled_rows, draw};
 use mercury_trace::geometry::{Geometry, Pass};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -147,14 +147,11 @@ pub fn output_error(
             for (stream, weights) in shared.as_ref().unwrap_or(&own).iter().enumerate() {
                 let (x, substitute) = substitutes.cut(sample, stream, position, &mut buffers);
                 let exact = &mut sums.exact[weights.outputs.clone()];
-                for (element, row) in weights.rows() {
-                    add_scaled(exact, x[element], row);
-                }
+                add_scaled_rows(exact, weights.elements.iter().map(|&element| x[element]), &weights.values);
                 if let Some(substitute) = substitute {
                     let change = &mut sums.change[weights.outputs.clone()];
-                    for (element, row) in weights.rows() {
-                        add_scaled(change, substitute[element] - x[element], row);
-                    }
+                    let changes = weights.elements.iter().map(|&element| substitute[element] - x[element]);
+                    add_scaled_rows(change, changes, &weights.values);
                 }
             }
             squares.push(sums.squares());
@@ -187,12 +184,9 @@ pub fn weight_gradient_error(data: &LayerData, substitutes: &Substitutes, most: 
             for position in 0..layout.positions {
                 grad.gather(sample, channel, position, &columns, &mut right);
                 let (x, substitute) = substitutes.cut(sample, stream, position, &mut buffers);
-                for (element, &x) in x.iter().enumerate() {
-                    let at = element * columns.len()..(element + 1) * columns.len();
-                    add_scaled(&mut sums.exact[at.clone()], x, &right);
-                    if let Some(substitute) = substitute {
-                        add_scaled(&mut sums.change[at], substitute[element] - x, &right);
-                    }
+                add_outer(&mut sums.exact, x.iter().copied(), &right);
+                if let Some(substitute) = substitute {
+                    add_outer(&mut sums.change, substitute.iter().zip(x).map(|(substitute, x)| substitute - x), &right);
                 }
             }
             if data.weights_change_with_sample() {
@@ -257,15 +251,6 @@ impl<'a> Gradients<'a> {
                 }
             };
         }
-    }
-}
-
-fn add_scaled(sums: &mut [f64], scale: f32, row: &[f32]) {
-    if scale == 0.0 {
-        return;
-    }
-    for (sum, &value) in sums.iter_mut().zip(row) {
-        *sum += f64::from(scale) * f64::from(value);
     }
 }
 

@@ -44,6 +44,7 @@ mod scan;
 mod signatures;
 mod strips;
 mod substitute;
+mod sums;
 
 mod vectors;
 
@@ -62,4 +63,5 @@ pub use repeats::{RepeatHistogram, repeat_histograms, repeat_lengths, unlimited_
 pub use signatures::signatures_with;
 pub use signatures::{signature_of, signatures, signatures_into};
 pub use substitute::{Buffers, Substitutes};
+pub use sums::{add_outer, add_scaled_rows};
 pub use vectors::{Layout, Planes, Stream, VectorView};
