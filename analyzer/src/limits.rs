@@ -49,9 +49,12 @@ impl Limits {
         let bits = config.rpq.signature_bits();
         let mut limits = Self::default();
         for (view, signatures) in signed.views.iter().zip(signatures) {
-            let mut angles =
-                CollisionOptions { pairs: bounds.pairs as usize, bins: BINS, ..CollisionOptions::default() };
-            angles.seed = config.rpq.seed;
+            // Of few vectors there are few pairs, and long vectors take long: no more than there are.
+            let layout = view.layout();
+            let members = if scope == Scope::Batch { layout.samples * layout.positions } else { layout.positions };
+            let distinct = layout.vectors() * members.saturating_sub(1) / 2;
+            let angles =
+                CollisionOptions { pairs: distinct.min(bounds.pairs as usize), bins: BINS, seed: config.rpq.seed };
             let cosine = CosineOptions {
                 exact: bounds.exact_vectors as usize,
                 sample: bounds.sampled_vectors as usize,
