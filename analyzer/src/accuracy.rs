@@ -6,8 +6,8 @@
 //! of the kept channels is seen. Every sum is in f64, of products of two f32, which are exact there,
 //! in a fixed order: the same on every machine and for every number of threads.
 
-use crate::operand::LayerData;
-use mercury_reuse::{Substitutes, add_outer, add_scaled_rows, draw};
+use crate::operand::{Kept, LayerData};
+use mercury_reuse::{Substitutes, VectorView, add_outer, add_scaled_rows, draw};
 use mercury_trace::geometry::{Geometry, Pass};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -104,6 +104,7 @@ fn some(all: usize, most: Option<usize>, seed: u64) -> Vec<usize> {
 }
 
 /// A result and how reuse changes it.
+#[derive(Debug, Clone)]
 struct Sums {
     exact: Vec<f64>,
     change: Vec<f64>,
@@ -120,27 +121,28 @@ impl Sums {
     }
 }
 
-/// Output error of the forward pass or the input gradient through one view; `None` where the
-/// weights were not captured. Of all positions, or of `most` in all, spread evenly over the samples.
+/// Output error of the forward pass or the input gradient through one view, sample by sample; `None`
+/// where the weights were not captured. Of all positions, or of `most` of all kept samples, spread
+/// evenly over them.
 pub fn output_error(
     data: &LayerData,
     pass: Pass,
     substitutes: &Substitutes,
     most: Option<usize>,
-) -> Option<SquaredError> {
+) -> Option<Vec<SquaredError>> {
     data.weight.as_ref()?;
     let view = substitutes.view();
     let layout = view.layout();
     let outputs = data.outputs(pass);
+    let most = most.map(|most| most.div_ceil(data.kept.samples));
     let blocks = |sample| -> Vec<_> {
         (0..layout.streams).filter_map(|stream| data.stream_weights(view, pass, sample, stream)).collect()
     };
-    let shared = if data.weights_change_with_sample() { None } else { Some(blocks(0)) };
+    let shared = if data.kept.weights_change_with_sample() { None } else { Some(blocks(0)) };
     let of_sample = |sample: usize| {
         let own = if shared.is_none() { blocks(sample) } else { Vec::new() };
         let mut buffers = substitutes.buffers();
-        let most = most.map(|most| most.div_ceil(layout.samples));
-        let chosen = some(layout.positions, most, sample as u64);
+        let chosen = some(layout.positions, most, (data.first_sample + sample) as u64);
         let mut squares = Vec::with_capacity(chosen.len());
         for position in chosen {
             let mut sums = Sums::new(outputs);
@@ -158,48 +160,78 @@ pub fn output_error(
         }
         SquaredError::of_parts(&squares, layout.positions)
     };
-    let samples: Vec<SquaredError> = (0..layout.samples).into_par_iter().map(of_sample).collect();
-    Some(samples.into_iter().sum())
+    Some((0..layout.samples).into_par_iter().map(of_sample).collect())
 }
 
-/// Error of the weight gradient, dW = Xᵀ dY, of kept filters; `None` where dY was not captured. Of all
-/// streams, or of as many as have `most` vectors in all.
-pub fn weight_gradient_error(data: &LayerData, substitutes: &Substitutes, most: Option<usize>) -> Option<SquaredError> {
-    let grad = Gradients::new(data)?;
-    let view = substitutes.view();
-    let layout = view.layout();
-    let of_stream = |stream: usize| {
-        let length = view.streams()[stream].length;
-        let (channel, _, _) = view.element(stream, 0);
-        let columns = grad.columns(data, channel);
+/// Error of the weight gradient, dW = Xᵀ dY, of kept filters, from samples as they come.
+///
+/// Until the last one has come it holds 16 bytes for each weight of the streams that are looked at.
+#[derive(Debug, Clone)]
+pub struct WeightGradient {
+    streams: Vec<StreamGradient>,
+    all: usize,
+}
+
+/// What a stream adds to the weight gradient.
+#[derive(Debug, Clone)]
+struct StreamGradient {
+    stream: usize,
+    sums: Option<Sums>,
+    squares: (f64, f64),
+}
+
+impl WeightGradient {
+    /// Begins with none of the samples; of all streams, or of as many as have `most` vectors in all.
+    pub fn new(data: &LayerData, view: &VectorView, most: Option<usize>) -> Self {
+        let layout = view.layout();
+        let of_stream_length = (data.kept.samples * layout.positions).max(1);
+        let chosen = some(layout.streams, most.map(|most| most.div_ceil(of_stream_length)), 0);
+        let stream = |stream| StreamGradient { stream, sums: None, squares: (0.0, 0.0) };
+        Self { streams: chosen.into_iter().map(stream).collect(), all: layout.streams }
+    }
+
+    /// Adds the samples that come next.
+    ///
+    /// # Panics
+    /// If dY was not captured.
+    pub fn add(&mut self, data: &LayerData, substitutes: &Substitutes) {
+        let grad = Gradients::new(data).expect("the caller has looked for dY");
+        self.streams.par_iter_mut().for_each(|stream| stream.add(data, &grad, substitutes));
+    }
+
+    /// The error of the whole.
+    pub fn error(&self) -> SquaredError {
+        let squares: Vec<(f64, f64)> = self.streams.iter().map(|stream| stream.squares).collect();
+        SquaredError::of_parts(&squares, self.all)
+    }
+}
+
+impl StreamGradient {
+    fn add(&mut self, data: &LayerData, grad: &Gradients, substitutes: &Substitutes) {
+        let view = substitutes.view();
+        let layout = view.layout();
+        let length = view.streams()[self.stream].length;
+        let (channel, _, _) = view.element(self.stream, 0);
+        let columns = grad.columns(&data.kept, channel);
         let mut buffers = substitutes.buffers();
-        let mut sums = Sums::new(length * columns.len());
-        let mut squares = (0.0, 0.0);
-        let mut add = |sums: Sums| {
-            let (error, exact) = sums.squares();
-            squares = (squares.0 + error, squares.1 + exact);
-        };
         let mut right = vec![0.0; columns.len()];
         for sample in 0..layout.samples {
+            let sums = self.sums.get_or_insert_with(|| Sums::new(length * columns.len()));
             for position in 0..layout.positions {
                 grad.gather(sample, channel, position, &columns, &mut right);
-                let (x, substitute) = substitutes.cut(sample, stream, position, &mut buffers);
+                let (x, substitute) = substitutes.cut(sample, self.stream, position, &mut buffers);
                 add_outer(&mut sums.exact, x.iter().copied(), &right);
                 if let Some(substitute) = substitute {
                     add_outer(&mut sums.change, substitute.iter().zip(x).map(|(substitute, x)| substitute - x), &right);
                 }
             }
-            if data.weights_change_with_sample() {
-                add(std::mem::replace(&mut sums, Sums::new(length * columns.len())));
+            let last = data.is_last() && sample + 1 == layout.samples;
+            if last || data.kept.weights_change_with_sample() {
+                let (error, exact) = self.sums.take().map_or((0.0, 0.0), |sums| sums.squares());
+                self.squares = (self.squares.0 + error, self.squares.1 + exact);
             }
         }
-        add(sums);
-        squares
-    };
-    let of_stream_length = (layout.samples * layout.positions).max(1);
-    let chosen = some(layout.streams, most.map(|most| most.div_ceil(of_stream_length)), 0);
-    let streams: Vec<(f64, f64)> = chosen.into_par_iter().map(of_stream).collect();
-    Some(SquaredError::of_parts(&streams, layout.streams))
+    }
 }
 
 /// dY of kept filters, laid out as the vectors of the forward pass.
@@ -215,10 +247,11 @@ struct Gradients<'a> {
 impl<'a> Gradients<'a> {
     fn new(data: &'a LayerData) -> Option<Self> {
         let tensor = data.grad_output.as_ref()?;
-        let place = |filter| data.grad_channels.binary_search(filter).ok();
-        let geometry = data.layer.geometry;
+        let place = |filter| data.kept.grad_channels.binary_search(filter).ok();
+        let Kept { grad_channels, filters, .. } = &*data.kept;
+        let geometry = data.kept.layer.geometry;
         let (planes, planes_of_sample) = match geometry {
-            Geometry::Conv2d(_) => (data.filters.iter().filter_map(place).collect(), data.grad_channels.len()),
+            Geometry::Conv2d(_) => (filters.iter().filter_map(place).collect(), grad_channels.len()),
             Geometry::Linear(linear) => (Vec::new(), linear.rows as usize),
             Geometry::Attention(attention) => (Vec::new(), (attention.heads * attention.rows) as usize),
         };
@@ -227,7 +260,7 @@ impl<'a> Gradients<'a> {
 
     /// What the gradients of a stream's vectors are: planes of a convolution's filters of the same
     /// group, features of a row.
-    fn columns(&self, data: &LayerData, channel: usize) -> Vec<usize> {
+    fn columns(&self, data: &Kept, channel: usize) -> Vec<usize> {
         match self.geometry {
             Geometry::Conv2d(conv) => {
                 let group = data.channels[channel] / (conv.in_channels / conv.groups);

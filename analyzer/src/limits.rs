@@ -1,7 +1,7 @@
 //! What bounds reuse and competes with it, counted on the same vectors and scopes as MERCURY's hits, and
 //! whether signatures agree as often as angles predict.
 
-use crate::config::Config;
+use crate::config::BoundsConfig;
 use crate::operand::LayerData;
 use crate::replay::Signed;
 use mercury_reuse::analytic::{AngleBin, CollisionOptions, collisions};
@@ -36,48 +36,50 @@ pub struct Limits {
 pub const BINS: usize = 18;
 
 impl Limits {
-    /// Counts them on the vectors of a pass, whose signatures of the configuration's length these are.
-    pub fn of(
+    /// Counts them on the vectors of a pass, of the samples that are there as part of all, at a signature
+    /// length, in a scope. The seed is that of what is drawn.
+    pub fn add(
+        &mut self,
         data: &LayerData,
         pass: Pass,
         signed: &Signed,
-        signatures: &[Vec<u64>],
-        scope: Scope,
-        config: &Config,
-    ) -> Self {
-        let bounds = &config.bounds;
-        let bits = config.rpq.signature_bits();
-        let mut limits = Self::default();
-        for (view, signatures) in signed.views.iter().zip(signatures) {
+        (bits, scope, seed): (u32, Scope, u64),
+        bounds: &BoundsConfig,
+    ) {
+        self.angles.resize_with(BINS, || AngleBin::of_lengths(1));
+        let mut angles = Vec::with_capacity(signed.views.len());
+        for (view, signatures) in signed.views.iter().zip(&signed.signatures) {
             // Of few vectors there are few pairs, and long vectors take long: no more than there are.
             let layout = view.layout();
-            let members = if scope == Scope::Batch { layout.samples * layout.positions } else { layout.positions };
-            let distinct = layout.vectors() * members.saturating_sub(1) / 2;
-            let angles =
-                CollisionOptions { pairs: distinct.min(bounds.pairs as usize), bins: BINS, seed: config.rpq.seed };
-            let cosine = CosineOptions {
-                exact: bounds.exact_vectors as usize,
-                sample: bounds.sampled_vectors as usize,
-                seed: config.rpq.seed,
-            };
-            limits += Self {
-                unlimited: unlimited_hits(view.layout(), signatures, bits, scope).into_iter().sum(),
-                duplicates: exact_duplicates(view, scope).into_iter().sum(),
-                cosine: ideal_cosine(view, scope, bounds.cosine, &cosine).into_iter().sum(),
-                zeros: zeros(view).into_iter().fold(Zeros::default(), |mut sum, run| {
-                    sum += run;
-                    sum
-                }),
-                repetition: WeightRepetition::default(),
-                angles: collisions(view, signatures, scope, &[bits], &angles).bins,
-            };
-            if !data.weights_change_with_sample() {
-                for stream in 0..view.layout().streams {
-                    limits.repetition += repetition(data, pass, view, stream, bounds.weight_bits);
+            let samples = data.kept.samples;
+            let members = if scope == Scope::Batch { samples * layout.positions } else { layout.positions };
+            let vectors = samples * layout.streams * layout.positions;
+            let distinct = vectors * members.saturating_sub(1) / 2;
+            let options = CollisionOptions { pairs: distinct.min(bounds.pairs as usize), bins: BINS, seed };
+            angles.push(collisions(view, signatures, scope, &[bits], &options));
+            let cosine =
+                CosineOptions { exact: bounds.exact_vectors as usize, sample: bounds.sampled_vectors as usize, seed };
+            self.unlimited += unlimited_hits(layout, signatures, bits, scope).into_iter().sum::<u64>();
+            self.duplicates += exact_duplicates(view, scope).into_iter().sum::<u64>();
+            self.cosine += ideal_cosine(view, scope, bounds.cosine, &cosine).into_iter().sum();
+            for run in zeros(view) {
+                self.zeros += run;
+            }
+            // Every sample meets the same weights.
+            if data.first_sample == 0 && !data.kept.weights_change_with_sample() {
+                for stream in 0..layout.streams {
+                    self.repetition += repetition(data, pass, view, stream, bounds.weight_bits);
                 }
             }
         }
-        limits
+        // Sample by sample, so that sums are rounded alike however many come at a time.
+        for sample in 0..angles.iter().map(Vec::len).max().unwrap_or(0) {
+            for bins in angles.iter().filter_map(|products| products.get(sample)) {
+                for (sum, bin) in self.angles.iter_mut().zip(&bins.bins) {
+                    sum.add(bin);
+                }
+            }
+        }
     }
 
     /// Pairs drawn, those that share a signature, and those expected to.
@@ -103,7 +105,7 @@ fn repetition(
         let filter: Vec<f32> = weights.rows().map(|(_, row)| row[output]).collect();
         sum += weight_repetition(&filter, bits);
     }
-    let vectors = (view.layout().samples * view.layout().positions) as u64;
+    let vectors = (data.kept.samples * view.layout().positions) as u64;
     WeightRepetition { weights: sum.weights * vectors, zero: sum.zero * vectors, distinct: sum.distinct * vectors }
 }
 

@@ -1,49 +1,126 @@
 //! What a pass streams and what it meets: a layer's captured tensors as vectors and weights.
 
 use crate::error::{AnalyzerError, Result};
-use mercury_reuse::config::{Granularity, Scope};
-use mercury_reuse::{Planes, VectorView};
-use mercury_trace::Trace;
+use mercury_reuse::config::{Granularity, McacheConfig, Scope};
+use mercury_reuse::{Part, Planes, VectorView};
 use mercury_trace::geometry::{Geometry, Pass};
 use mercury_trace::layers::Layer;
 use mercury_trace::manifest::CapturedStep;
 use mercury_trace::read::Tensor;
 use mercury_trace::tensor::TensorKind;
+use mercury_trace::{SampleReader, Trace};
+use std::sync::Arc;
 
-/// A layer of a captured step, read from the trace.
-pub struct LayerData {
+/// What of a layer a step has kept.
+#[derive(Debug, Clone)]
+pub struct Kept {
     /// The layer.
     pub layer: Layer,
-    /// Kept samples.
+    /// Samples.
+    pub samples: usize,
+    /// Channels of X.
+    pub channels: Vec<u32>,
+    /// Channels of dY.
+    pub grad_channels: Vec<u32>,
+    /// Filters.
+    pub filters: Vec<u32>,
+}
+
+/// A layer of a captured step, read from the trace: all kept samples or some.
+pub struct LayerData {
+    /// What was kept in all.
+    pub kept: Arc<Kept>,
+    /// The first sample's place among the kept ones.
+    pub first_sample: usize,
+    /// Samples that are here.
     pub samples: usize,
     /// X.
     pub input: Tensor,
     /// dY, where it was captured.
     pub grad_output: Option<Tensor>,
-    /// W, where it was captured.
-    pub weight: Option<Tensor>,
-    /// Kept channels of X.
-    pub channels: Vec<u32>,
-    /// Kept channels of dY.
-    pub grad_channels: Vec<u32>,
-    /// Kept filters.
-    pub filters: Vec<u32>,
+    /// W, where it was captured: of all samples.
+    pub weight: Option<Arc<Tensor>>,
 }
 
-impl LayerData {
-    /// Reads the layer's tensors of a step; X must be there.
-    pub fn read(trace: &Trace, step: &CapturedStep, layer: &Layer) -> Result<Self> {
-        let optional = |kind| trace.file(step, &layer.name, kind).map(|_| trace.tensor(step, layer, kind)).transpose();
-        Ok(Self {
+/// Which tensors beside X are read, where they were captured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Needs {
+    /// dY.
+    pub grad_output: bool,
+    /// W.
+    pub weight: bool,
+}
+
+/// Reads a layer some samples at a time.
+pub struct LayerReader<'a> {
+    kept: Arc<Kept>,
+    first_sample: usize,
+    at_a_time: usize,
+    input: SampleReader<'a>,
+    grad_output: Option<SampleReader<'a>>,
+    weight: Option<Arc<Tensor>>,
+}
+
+impl<'a> LayerReader<'a> {
+    /// Opens the layer's files of a step; X must be there. W is read.
+    pub fn open(
+        trace: &'a Trace,
+        step: &'a CapturedStep,
+        layer: &'a Layer,
+        at_a_time: usize,
+        needs: Needs,
+    ) -> Result<Self> {
+        let there = |kind| trace.file(step, &layer.name, kind).is_some();
+        let kept = Kept {
             layer: layer.clone(),
             samples: step.samples.len(),
-            input: trace.tensor(step, layer, TensorKind::Input)?,
-            grad_output: optional(TensorKind::GradOutput)?,
-            weight: optional(TensorKind::Weight)?,
             channels: trace.kept(layer, TensorKind::Input),
             grad_channels: trace.kept(layer, TensorKind::GradOutput),
             filters: trace.kept(layer, TensorKind::Weight),
+        };
+        let by_samples = |kind| trace.samples(step, layer, kind, at_a_time);
+        let grad_output = needs.grad_output && there(TensorKind::GradOutput);
+        let weight = needs.weight && there(TensorKind::Weight);
+        Ok(Self {
+            kept: Arc::new(kept),
+            first_sample: 0,
+            at_a_time,
+            input: by_samples(TensorKind::Input)?,
+            grad_output: grad_output.then(|| by_samples(TensorKind::GradOutput)).transpose()?,
+            weight: weight.then(|| trace.tensor(step, layer, TensorKind::Weight).map(Arc::new)).transpose()?,
         })
+    }
+
+    fn read(&mut self) -> Result<Option<LayerData>> {
+        let Some(input) = self.input.next().transpose()? else { return Ok(None) };
+        let grad_output = self.grad_output.as_mut().and_then(Iterator::next).transpose()?;
+        let first_sample = self.first_sample;
+        let samples = self.at_a_time.min(self.kept.samples - first_sample);
+        self.first_sample += samples;
+        let (kept, weight) = (Arc::clone(&self.kept), self.weight.clone());
+        Ok(Some(LayerData { kept, first_sample, samples, input, grad_output, weight }))
+    }
+}
+
+impl Iterator for LayerReader<'_> {
+    type Item = Result<LayerData>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.read().transpose()
+    }
+}
+
+impl LayerData {
+    /// Reads the layer's tensors of a step whole; X must be there.
+    pub fn read(trace: &Trace, step: &CapturedStep, layer: &Layer) -> Result<Self> {
+        let needs = Needs { grad_output: true, weight: true };
+        let mut reader = LayerReader::open(trace, step, layer, step.samples.len(), needs)?;
+        reader.next().expect("a captured step has samples")
+    }
+
+    /// Whether these are the last of the kept samples.
+    pub fn is_last(&self) -> bool {
+        self.first_sample + self.samples == self.kept.samples
     }
 
     /// The tensor that a pass cuts its vectors from: dY for the input gradient, else X.
@@ -57,17 +134,18 @@ impl LayerData {
         let Some(tensor) = self.streamed(pass) else { return Ok(Vec::new()) };
         let values = tensor.values.as_slice();
         let samples = self.samples;
+        let part = Part { first: self.first_sample, of: self.kept.samples };
         let rows = |heads: u32, rows: u32| {
             let length = tensor.shape.width as u32;
-            vec![VectorView::of_rows(values, samples, heads as usize, rows, length, granularity)]
+            vec![VectorView::of_rows(values, samples, heads as usize, rows, length, granularity).with_part(part)]
         };
-        match self.layer.geometry {
+        match self.kept.layer.geometry {
             Geometry::Linear(linear) => Ok(rows(1, linear.rows)),
             Geometry::Attention(attention) => Ok(rows(attention.heads, attention.rows)),
             Geometry::Conv2d(conv) => {
                 let (kept, all, [height, width]) = match pass {
-                    Pass::InputGrad => (&self.grad_channels, conv.out_channels, conv.output()),
-                    Pass::Forward | Pass::WeightGrad => (&self.channels, conv.in_channels, conv.input),
+                    Pass::InputGrad => (&self.kept.grad_channels, conv.out_channels, conv.output()),
+                    Pass::Forward | Pass::WeightGrad => (&self.kept.channels, conv.in_channels, conv.input),
                 };
                 // A channel patch stands alone, so any channels will do; longer vectors need all.
                 let groups = if granularity == Granularity::ChannelPatch { 1 } else { conv.groups as usize };
@@ -77,15 +155,17 @@ impl LayerData {
                          channels; capture without --channels, or set rpq.granularity to channel-patch",
                         kept.len()
                     );
-                    return Err(AnalyzerError::Layer { layer: self.layer.name.clone(), reason });
+                    return Err(AnalyzerError::Layer { layer: self.kept.layer.name.clone(), reason });
                 }
                 let planes = Planes { values, samples, channels: kept.len(), height, width };
-                let view = |windows| VectorView::new(planes, windows, groups, granularity);
+                let view = |windows| VectorView::new(planes, windows, groups, granularity).with_part(part);
                 Ok(conv.windows(pass).into_iter().map(view).collect())
             }
         }
     }
+}
 
+impl Kept {
     /// Streams that the whole layer has, where a view of what was captured has `captured`.
     pub fn streams_in_all(&self, pass: Pass, captured: usize) -> u64 {
         let Geometry::Conv2d(conv) = self.layer.geometry else { return captured as u64 };
@@ -97,13 +177,18 @@ impl LayerData {
         captured as u64 * u64::from(all) / kept as u64
     }
 
-    /// The scope in which the layer's MCACHE lives.
-    pub fn scope(&self, convolution: Scope, linear: Scope) -> Scope {
-        match (self.layer.geometry, linear) {
-            (Geometry::Conv2d(_), _) => convolution,
-            // The right operand, which takes the part of the weights, changes with the sample.
-            (Geometry::Attention(_), Scope::Batch) => Scope::Sample,
-            (Geometry::Attention(_) | Geometry::Linear(_), linear) => linear,
-        }
+    /// Whether each sample meets weights of its own.
+    pub fn weights_change_with_sample(&self) -> bool {
+        matches!(self.layer.geometry, Geometry::Attention(_))
+    }
+}
+
+/// The scope in which a layer's MCACHE lives.
+pub fn scope(geometry: &Geometry, mcache: &McacheConfig) -> Scope {
+    match (geometry, mcache.scope_linear) {
+        (Geometry::Conv2d(_), _) => mcache.scope,
+        // The right operand, which takes the part of the weights, changes with the sample.
+        (Geometry::Attention(_), Scope::Batch) => Scope::Sample,
+        (Geometry::Attention(_) | Geometry::Linear(_), scope) => scope,
     }
 }

@@ -34,47 +34,42 @@ impl StreamWeights {
 }
 
 impl LayerData {
-    /// Whether each sample meets weights of its own.
-    pub fn weights_change_with_sample(&self) -> bool {
-        matches!(self.layer.geometry, Geometry::Attention(_))
-    }
-
     /// Number of outputs of the forward pass or the input gradient that kept weights add to, over
     /// all groups or heads.
     pub fn outputs(&self, pass: Pass) -> usize {
-        match (self.layer.geometry, pass) {
+        match (self.kept.layer.geometry, pass) {
             (Geometry::Conv2d(conv), Pass::InputGrad) => conv.in_channels as usize,
             (Geometry::Linear(linear), Pass::InputGrad) => linear.in_features as usize,
             (Geometry::Attention(a), Pass::InputGrad) => (a.heads * a.inner) as usize,
             (Geometry::Attention(a), _) => (a.heads * a.columns) as usize,
-            (_, _) => self.filters.len(),
+            (_, _) => self.kept.filters.len(),
         }
     }
 
     /// The kept weights that a stream's vectors of a sample meet in the forward pass or the input
     /// gradient; `None` where the weight was not captured.
     pub fn stream_weights(&self, view: &VectorView, pass: Pass, sample: usize, stream: usize) -> Option<StreamWeights> {
-        let weight = self.weight.as_ref()?;
+        let weight = self.weight.as_deref()?;
         let places = (0..view.streams()[stream].length).map(|offset| (offset, view.element(stream, offset)));
-        Some(match self.layer.geometry {
+        Some(match self.kept.layer.geometry {
             Geometry::Conv2d(conv) => self.convolution(conv, weight, pass, places),
             Geometry::Linear(_) if pass == Pass::InputGrad => {
                 let kept = places.filter_map(|(offset, (_, _, filter))| Some((offset, self.kept_filter(filter)?)));
                 StreamWeights::new(0..self.outputs(pass), kept, |row, values| values.extend_from_slice(weight.row(row)))
             }
-            Geometry::Linear(_) => StreamWeights::new(0..self.filters.len(), places, |(_, _, column), values| {
-                values.extend((0..self.filters.len()).map(|row| weight.row(row)[column]));
+            Geometry::Linear(_) => StreamWeights::new(0..self.kept.filters.len(), places, |(_, _, column), values| {
+                values.extend((0..self.kept.filters.len()).map(|row| weight.row(row)[column]));
             }),
             Geometry::Attention(attention) => {
                 let head = view.streams()[stream].group;
-                product_of_activations(attention, weight, pass, sample, head, places)
+                product_of_activations(attention, weight, pass, self.first_sample + sample, head, places)
             }
         })
     }
 
     /// Position among the kept filters.
     fn kept_filter(&self, filter: usize) -> Option<usize> {
-        self.filters.binary_search(&(filter as u32)).ok()
+        self.kept.filters.binary_search(&(filter as u32)).ok()
     }
 
     fn convolution(
@@ -91,20 +86,20 @@ impl LayerData {
         let tap = |y: usize, x: usize| y * conv.kernel[1] as usize + x;
         let first = places.peek().map_or(0, |&(_, (channel, _, _))| channel);
         if pass == Pass::InputGrad {
-            let group = self.grad_channels[first] as usize / filters;
+            let group = self.kept.grad_channels[first] as usize / filters;
             let kept = places.filter_map(|(offset, (channel, y, x))| {
-                Some((offset, (self.kept_filter(self.grad_channels[channel] as usize)?, tap(y, x))))
+                Some((offset, (self.kept_filter(self.kept.grad_channels[channel] as usize)?, tap(y, x))))
             });
             StreamWeights::new(group * channels..(group + 1) * channels, kept, |(row, tap), values| {
                 values.extend((0..channels).map(|channel| weight.row(row)[channel * area + tap]));
             })
         } else {
-            let group = self.channels[first] as usize / channels;
-            let bound = |group: usize| self.filters.partition_point(|&filter| (filter as usize) < group * filters);
+            let group = self.kept.channels[first] as usize / channels;
+            let bound = |group: usize| self.kept.filters.partition_point(|&filter| (filter as usize) < group * filters);
             let outputs = bound(group)..bound(group + 1);
             let rows = outputs.clone();
             StreamWeights::new(outputs, places, |(channel, y, x), values| {
-                let column = self.channels[channel] as usize % channels * area + tap(y, x);
+                let column = self.kept.channels[channel] as usize % channels * area + tap(y, x);
                 values.extend(rows.clone().map(|row| weight.row(row)[column]));
             })
         }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use mercury_analyzer::accuracy::{self, SquaredError};
+use mercury_analyzer::accuracy::{self, SquaredError, WeightGradient};
 use mercury_analyzer::config::Config;
 use mercury_analyzer::operand::LayerData;
 use mercury_analyzer::replay::Similarity;
@@ -26,13 +26,13 @@ impl Dense<'_> {
     fn weight(&self, sample: usize, (channel, ky, kx): (usize, usize, usize), output: usize) -> Option<f64> {
         let data = self.data;
         let weight = data.weight.as_ref().unwrap();
-        let row_of = |filter: u32| data.filters.iter().position(|&kept| kept == filter);
-        let value = match (data.layer.geometry, self.pass) {
+        let row_of = |filter: u32| data.kept.filters.iter().position(|&kept| kept == filter);
+        let value = match (data.kept.layer.geometry, self.pass) {
             (Geometry::Conv2d(conv), pass) => {
                 let (channels, filters) = (conv.in_channels / conv.groups, conv.out_channels / conv.groups);
                 let (input, filter) = match pass {
-                    Pass::InputGrad => (output as u32, data.grad_channels[channel]),
-                    _ => (data.channels[channel], data.filters[output]),
+                    Pass::InputGrad => (output as u32, data.kept.grad_channels[channel]),
+                    _ => (data.kept.channels[channel], data.kept.filters[output]),
                 };
                 if input / channels != filter / filters {
                     return None;
@@ -95,12 +95,12 @@ impl Dense<'_> {
         let (layout, data) = (view.layout(), self.data);
         let mut sum = SquaredError::default();
         let mut buffer = vec![0.0; view.max_length()];
-        let groups = if data.weights_change_with_sample() { layout.samples } else { 1 };
+        let groups = if data.kept.weights_change_with_sample() { layout.samples } else { 1 };
         for (stream, separate) in (0..layout.streams).flat_map(|s| (0..groups).map(move |g| (s, g))) {
             let samples = if groups > 1 { separate..separate + 1 } else { 0..layout.samples };
-            let outputs = match data.layer.geometry {
+            let outputs = match data.kept.layer.geometry {
                 Geometry::Attention(a) => a.columns as usize,
-                _ => data.filters.len(),
+                _ => data.kept.filters.len(),
             };
             for (offset, output) in (0..view.streams()[stream].length).flat_map(|o| (0..outputs).map(move |f| (o, f))) {
                 let (mut exact, mut reused) = (0.0, 0.0);
@@ -127,18 +127,20 @@ impl Dense<'_> {
     fn gradient(&self, sample: usize, channel: usize, position: usize, output: usize) -> Option<f64> {
         let data = self.data;
         let dy = data.grad_output.as_ref().unwrap();
-        Some(f64::from(match data.layer.geometry {
+        Some(f64::from(match data.kept.layer.geometry {
             Geometry::Conv2d(conv) => {
-                let filter = data.filters[output];
-                if data.channels[channel] / (conv.in_channels / conv.groups)
+                let filter = data.kept.filters[output];
+                if data.kept.channels[channel] / (conv.in_channels / conv.groups)
                     != filter / (conv.out_channels / conv.groups)
                 {
                     return None;
                 }
-                let plane = data.grad_channels.iter().position(|&kept| kept == filter)?;
-                dy.row(sample * data.grad_channels.len() + plane)[position]
+                let plane = data.kept.grad_channels.iter().position(|&kept| kept == filter)?;
+                dy.row(sample * data.kept.grad_channels.len() + plane)[position]
             }
-            Geometry::Linear(linear) => dy.row(sample * linear.rows as usize + position)[data.filters[output] as usize],
+            Geometry::Linear(linear) => {
+                dy.row(sample * linear.rows as usize + position)[data.kept.filters[output] as usize]
+            }
             Geometry::Attention(a) => {
                 dy.row((sample * a.heads as usize + channel) * a.rows as usize + position)[output]
             }
@@ -166,14 +168,16 @@ fn check(sampling: &Sampling, config: &Config) -> u64 {
                 let (view, hitmap) = (&similarity.signed.views[product], &similarity.hitmaps[product]);
                 hits += hitmap.counts().iter().map(|counts| counts.hit).sum::<u64>();
                 let substitutes = Substitutes::new(view, hitmap, config.rpq.variant, config.mcache.representative);
-                let found = accuracy::output_error(&data, pass, &substitutes, None).unwrap();
+                let found = accuracy::output_error(&data, pass, &substitutes, None).unwrap().into_iter().sum();
                 let expected = dense.error(&similarity, product);
                 assert!(close(found, expected), "{} {pass}: {found:?}, dense {expected:?}", layer.name);
             }
             if pass == Pass::Forward {
                 let (view, hitmap) = (&similarity.signed.views[0], &similarity.hitmaps[0]);
                 let substitutes = Substitutes::new(view, hitmap, config.rpq.variant, config.mcache.representative);
-                let found = accuracy::weight_gradient_error(&data, &substitutes, None).unwrap();
+                let mut gradient = WeightGradient::new(&data, substitutes.view(), None);
+                gradient.add(&data, &substitutes);
+                let found = gradient.error();
                 let expected = Dense { data: &data, pass: Pass::WeightGrad }.gradient_error(&similarity);
                 assert!(close(found, expected), "{} weight-grad: {found:?}, dense {expected:?}", layer.name);
             }

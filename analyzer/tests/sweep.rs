@@ -58,12 +58,16 @@ fn a_sweep_goes_on_where_it_was() {
     assert_eq!(files(&place.path("whole")), files(&stopped));
     // Killed before it had said what it is, it begins anew; what is somebody else's is left alone.
     fs::create_dir(place.path("claimed")).unwrap();
-    fs::write(place.path("claimed/.lock"), "").unwrap();
+    fs::write(place.path("claimed/.x.partial"), "").unwrap();
     place.stdout(&format!("{sweep} claimed"));
     fs::create_dir(place.path("foreign")).unwrap();
     fs::write(place.path("foreign/file"), "").unwrap();
     insta::assert_snapshot!("sweep_foreign", place.error(&format!("{sweep} foreign")));
     assert_eq!(files(&place.path("foreign")).len(), 1);
+    let lock = mercury_trace::atomic::lock(&place.path("whole")).unwrap();
+    let error = place.error(&format!("{sweep} whole"));
+    assert!(lock.is_some() && error.contains("another sweep is writing to whole"), "{error}");
+    drop(lock);
     // Run again, it is there already.
     let again = place.run(&format!("{sweep} whole"));
     assert!(again.status.success() && String::from_utf8_lossy(&again.stderr).contains("is complete"));

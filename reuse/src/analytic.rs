@@ -4,7 +4,7 @@ use crate::config::{MAX_BITS, Scope};
 use crate::cosine::dot;
 use crate::peers::{Peers, below, generator};
 use crate::repeats::check;
-use crate::vectors::VectorView;
+use crate::vectors::{Part, VectorView};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::f64::consts::PI;
@@ -67,7 +67,7 @@ impl AngleBin {
 }
 
 /// Collisions by angle.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Collisions {
     /// Bin i has the angles from i pi / bins up to the next one's, the last one pi, too.
     pub bins: Vec<AngleBin>,
@@ -75,9 +75,30 @@ pub struct Collisions {
     pub undefined: u64,
 }
 
+impl std::ops::AddAssign<&Collisions> for Collisions {
+    fn add_assign(&mut self, other: &Collisions) {
+        self.undefined += other.undefined;
+        let lengths = other.bins.first().map_or(0, |bin| bin.measured.len());
+        self.bins.resize_with(other.bins.len().max(self.bins.len()), || AngleBin::of_lengths(lengths));
+        for (sum, bin) in self.bins.iter_mut().zip(&other.bins) {
+            sum.add(bin);
+        }
+    }
+}
+
+impl<'a> std::iter::Sum<&'a Collisions> for Collisions {
+    fn sum<I: Iterator<Item = &'a Collisions>>(iter: I) -> Self {
+        iter.fold(Self::default(), |mut sum, collisions| {
+            sum += collisions;
+            sum
+        })
+    }
+}
+
 /// Draws pairs of different vectors of one stream and scope, every such pair as likely as any other
 /// (with replacement), and compares how often their signatures of each length are equal with what
-/// their angles predict.
+/// their angles predict. One result for each sample, which has its share of the pairs (under
+/// [`Scope::Batch`] one for all); of a part of an operand those of the whole.
 ///
 /// A random projection tells two vectors apart in a bit with probability angle / pi (Goemans and
 /// Williamson 1995; Charikar 2002), independently of other bits: (1 - angle / pi)^bits to share them
@@ -98,19 +119,16 @@ pub fn collisions(
     scope: Scope,
     bits: &[u32],
     options: &CollisionOptions,
-) -> Collisions {
-    /// Pairs summed up together: a constant, so that rounding does not depend on the threads.
-    const CHUNK: usize = 4096;
+) -> Vec<Collisions> {
     check(view.layout(), signatures);
     assert!(bits.iter().all(|bits| (1..=MAX_BITS).contains(bits)), "signatures have 1 to {MAX_BITS} bits");
     assert!(options.bins > 0, "there are bins");
     let peers = Peers::new(view.layout(), scope);
-    let empty = || Collisions { bins: vec![AngleBin::of_lengths(bits.len()); options.bins], undefined: 0 };
-    let pairs = draw(peers, options);
-    let of_chunk = |pairs: &[Pair]| {
+    let of_block = |block: usize| {
         let mut buffers = [vec![0.0; view.max_length()], vec![0.0; view.max_length()]];
-        let mut collisions = empty();
-        for pair in pairs {
+        let bins = vec![AngleBin::of_lengths(bits.len()); options.bins];
+        let mut collisions = Collisions { bins, undefined: 0 };
+        for pair in draw(peers, view.part(), block, options) {
             match pair.angle(view, peers, &mut buffers) {
                 Some(angle) => {
                     let bin = (angle / PI * options.bins as f64) as usize;
@@ -122,14 +140,7 @@ pub fn collisions(
         }
         collisions
     };
-    let chunks: Vec<Collisions> = pairs.par_chunks(CHUNK).map(of_chunk).collect();
-    chunks.iter().fold(empty(), |mut sum, chunk| {
-        sum.undefined += chunk.undefined;
-        for (sum, bin) in sum.bins.iter_mut().zip(&chunk.bins) {
-            sum.add(bin);
-        }
-        sum
-    })
+    (0..peers.blocks()).into_par_iter().map(of_block).collect()
 }
 
 impl AngleBin {
@@ -149,18 +160,23 @@ struct Pair {
     members: [usize; 2],
 }
 
-fn draw(peers: Peers, options: &CollisionOptions) -> Vec<Pair> {
-    let members = peers.members();
-    if members < 2 || peers.groups() == 0 {
+/// The pairs of a sample (of all, where a group has all), whose groups are numbered from its first.
+fn draw(peers: Peers, part: Part, block: usize, options: &CollisionOptions) -> Vec<Pair> {
+    let (members, groups) = (peers.members(), peers.groups() / peers.blocks());
+    if members < 2 || groups == 0 {
         return Vec::new();
     }
-    let mut rng = generator(options.seed, 0);
+    let (first, all) = peers.numbering(part);
+    let (number, blocks) = (first / groups + block, all / groups);
+    // So that the shares add up.
+    let until = |number: usize| (options.pairs as u128 * number as u128 / blocks as u128) as usize;
+    let mut rng = generator(options.seed, number as u64);
     let mut pair = || {
-        let (group, first) = (below(&mut rng, peers.groups()), below(&mut rng, members));
+        let (group, first) = (block * groups + below(&mut rng, groups), below(&mut rng, members));
         let other = below(&mut rng, members - 1);
         Pair { group, members: [first, other + usize::from(other >= first)] }
     };
-    (0..options.pairs).map(|_| pair()).collect()
+    (until(number)..until(number + 1)).map(|_| pair()).collect()
 }
 
 impl Pair {

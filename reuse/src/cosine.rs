@@ -4,7 +4,7 @@
 use crate::config::Scope;
 use crate::dots::{LANES, dots};
 use crate::peers::{Peers, draw_from, generator};
-use crate::vectors::VectorView;
+use crate::vectors::{Part, VectorView};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -92,7 +92,8 @@ impl std::iter::Sum for Sampled {
 /// any earlier vector of their stream and scope.
 ///
 /// Exact where a stream has at most `options.exact` vectors in a scope. Beyond, a seeded sample of
-/// its vectors, drawn without replacement, is compared with all that came earlier; the first vector,
+/// its vectors, drawn without replacement (of a part of an operand those that would be drawn of the
+/// whole), is compared with all that came earlier; the first vector,
 /// which has none, is part of the population.
 ///
 /// x is similar to y where <x, y> >= threshold sqrt(<x, x> <y, y>), all in f64, sums in element
@@ -108,7 +109,7 @@ pub fn ideal_cosine(view: &VectorView, scope: Scope, threshold: f64, options: &C
     let peers = Peers::new(view.layout(), scope);
     let of_group = |group: usize| {
         let mut runs = vec![Sampled { vectors: peers.positions() as u64, ..Sampled::default() }; peers.samples];
-        for query in (Search { view, peers, group, threshold }).run(&chosen(peers, group, options)) {
+        for query in (Search { view, peers, group, threshold }).run(&chosen(peers, view.part(), group, options)) {
             let run = &mut runs[peers.slot(query.member)];
             run.sampled += 1;
             run.similar += u64::from(query.similar);
@@ -120,13 +121,14 @@ pub fn ideal_cosine(view: &VectorView, scope: Scope, threshold: f64, options: &C
 }
 
 /// The members to look at, ascending: all, or as many as the options say by Floyd's method.
-fn chosen(peers: Peers, group: usize, options: &CosineOptions) -> Vec<usize> {
+fn chosen(peers: Peers, part: Part, group: usize, options: &CosineOptions) -> Vec<usize> {
     let members = peers.members();
     if members <= options.exact {
         return (0..members).collect();
     }
-    let count = options.sample.div_ceil(peers.groups()).clamp(1, members);
-    draw_from(members, count, &mut generator(options.seed, group as u64))
+    let (first, groups) = peers.numbering(part);
+    let count = options.sample.div_ceil(groups).clamp(1, members);
+    draw_from(members, count, &mut generator(options.seed, (first + group) as u64))
 }
 
 struct Query {

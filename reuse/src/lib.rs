@@ -58,10 +58,10 @@ pub use mcache::Outcome;
 pub use peers::draw;
 pub use projection::Projection;
 pub use quality::{Match, MatchOptions, MatchQuality, Quantiles, match_quality};
-pub use repeats::{RepeatHistogram, repeat_histograms, repeat_lengths, unlimited_hits};
+pub use repeats::unlimited_hits;
 #[doc(hidden)] // For tests and benches.
 pub use signatures::signatures_with;
-pub use signatures::{signature_of, signatures, signatures_into};
+pub use signatures::{signature_of, signatures};
 pub use substitute::{Buffers, Substitutes};
 pub use sums::{add_outer, add_scaled_rows};
-pub use vectors::{Layout, Planes, Stream, VectorView};
+pub use vectors::{Layout, Part, Planes, Stream, VectorView};

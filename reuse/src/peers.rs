@@ -1,7 +1,7 @@
 //! Which vectors may reuse each other's results, and in which order they come.
 
 use crate::config::Scope;
-use crate::vectors::Layout;
+use crate::vectors::{Layout, Part};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::collections::BTreeSet;
@@ -26,6 +26,17 @@ impl Peers {
     /// Number of groups; first by sample, then by stream.
     pub fn groups(&self) -> usize {
         self.layout.runs() / self.samples
+    }
+
+    /// Samples, or 1 where a group has the vectors of all.
+    pub fn blocks(&self) -> usize {
+        self.layout.samples / self.samples
+    }
+
+    /// The first group's number in the operand that these samples are a part of, and its groups.
+    pub fn numbering(&self, part: Part) -> (usize, usize) {
+        let Layout { streams, .. } = self.layout;
+        (part.first / self.samples * streams, part.of.div_ceil(self.samples) * streams)
     }
 
     /// Vectors of a group.

@@ -1,7 +1,6 @@
 //! The random projection matrix R, and signatures by it.
 
 use crate::config::{MAX_BITS, Matrix, Rpq};
-use crate::kernel::single;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -29,8 +28,6 @@ pub struct Projection {
     length: usize,
     bits: u32,
     rows: Vec<f32>,
-    /// `rows` transposed and padded with zeros to whole blocks of [`single::BLOCK`] bits.
-    columns: Vec<f32>,
 }
 
 impl Projection {
@@ -71,14 +68,7 @@ impl Projection {
                 rows.extend((0..bits as usize * length).map(|_| sparse(&mut rng)));
             }
         }
-        let padded = single::padded_bits(bits);
-        let mut columns = vec![0.0; length * padded];
-        for (bit, row) in rows.chunks_exact(length).enumerate() {
-            for (element, &value) in row.iter().enumerate() {
-                columns[element * padded + bit] = value;
-            }
-        }
-        Self { length, bits, rows, columns }
+        Self { length, bits, rows }
     }
 
     /// Length of the vectors.
@@ -96,26 +86,22 @@ impl Projection {
         &self.rows[bit as usize * self.length..][..self.length]
     }
 
-    /// The signature of a vector: bit i is set where <x, `row(i)`> > 0.
+    /// The signature of a vector, by the plain scalar loop that defines it: bit i is set where
+    /// <x, `row(i)`> > 0.
     ///
     /// The product accumulates in f32 by fused multiply-add from element 0 up.
     ///
     /// ```
     /// use mercury_reuse::Projection;
     /// let x = [0.5, -1.0, 2.0];
-    /// let long = Projection::new(1, 3, 64).signature(&x);
-    /// assert_eq!(Projection::new(1, 3, 20).signature(&x), long & 0xF_FFFF);
+    /// let long = Projection::new(1, 3, 64).signature_scalar(&x);
+    /// assert_eq!(Projection::new(1, 3, 20).signature_scalar(&x), long & 0xF_FFFF);
     /// ```
     ///
     /// # Panics
     /// If the vector is not `length()` long.
-    pub fn signature(&self, vector: &[f32]) -> u64 {
-        assert_eq!(vector.len(), self.length, "length of the vector");
-        single::signature(vector, &self.columns, self.bits)
-    }
-
-    /// As [`Projection::signature`], by the plain scalar loop that defines it.
     pub fn signature_scalar(&self, vector: &[f32]) -> u64 {
+        assert_eq!(vector.len(), self.length, "length of the vector");
         (0..self.bits).fold(0, |signature, bit| {
             let dot = vector.iter().zip(self.row(bit)).fold(0.0f32, |sum, (x, r)| x.mul_add(*r, sum));
             signature | (u64::from(dot > 0.0) << bit)

@@ -3,14 +3,14 @@
 use crate::cosine::dot;
 use crate::mcache::Outcome;
 use crate::peers::draw;
-use crate::substitute::Substitutes;
+use crate::substitute::{Buffers, Substitutes};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// How many matches [`match_quality`] looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MatchOptions {
-    /// HITs of an operand up to which all are looked at, and the size of the sample beyond.
+    /// HITs of an operand that are looked at, spread evenly over its samples.
     pub sample: usize,
     /// Seed of the sample.
     pub seed: u64,
@@ -101,40 +101,67 @@ impl std::ops::AddAssign for MatchQuality {
     }
 }
 
-/// Compares the vectors of an operand's HITs with what replaces them: all of them where there are few,
-/// otherwise a seeded sample, drawn without replacement, every HIT as likely as any other. (A MAU that a
-/// centroid replaces is no HIT.) Products and norms are in f64, element order. The result does not
-/// depend on the number of threads.
+/// Compares the vectors of an operand's HITs with what replaces them: of each sample all of them where
+/// there are few, otherwise a seeded choice, drawn without replacement, every HIT of the sample as likely
+/// as any other; of a part of an operand those of the whole. (A MAU that a centroid replaces is no
+/// HIT.) Products and norms are in f64, element order. The result does not depend on the number of
+/// threads.
 pub fn match_quality(substitutes: &Substitutes, options: &MatchOptions) -> MatchQuality {
-    let hitmap = substitutes.hitmap();
-    let all = hitmap.layout().vectors();
-    let is_hit = |vector: &usize| matches!(hitmap.outcome(*vector), Outcome::Hit(_));
-    let hits = (0..all).filter(is_hit).count();
-    let vectors: Vec<usize> = if hits <= options.sample {
-        (0..all).filter(is_hit).collect()
-    } else {
-        let mut chosen = draw(hits, options.sample, options.seed).into_iter().peekable();
-        let numbered = (0..all).filter(is_hit).enumerate();
-        numbered.filter_map(|(number, vector)| chosen.next_if_eq(&number).map(|_| vector)).collect()
+    let (view, hitmap) = (substitutes.view(), substitutes.hitmap());
+    let (layout, part) = (view.layout(), view.part());
+    let most = options.sample.div_ceil(part.of.max(1));
+    let of_sample = |sample: usize| {
+        let runs = &hitmap.counts()[sample * layout.streams..][..layout.streams];
+        let hits = runs.iter().map(|counts| counts.hit as usize).sum();
+        let seed = options.seed.wrapping_add((part.first + sample) as u64);
+        let chosen: Vec<usize> = if hits <= most { (0..hits).collect() } else { draw(hits, most, seed) };
+        let weight = hits as f32 / chosen.len() as f32;
+        let mut buffers = substitutes.buffers();
+        let (mut matches, mut numbers, mut before) = (Vec::new(), chosen.iter().copied().peekable(), 0);
+        for (stream, counts) in runs.iter().enumerate() {
+            let end = before + counts.hit as usize;
+            // Most runs have few of the chosen, or none.
+            if numbers.peek().is_none_or(|&number| number >= end) {
+                before = end;
+                continue;
+            }
+            let first = (sample * layout.streams + stream) * layout.positions;
+            for position in 0..layout.positions {
+                if !matches!(hitmap.outcome(first + position), Outcome::Hit(_)) {
+                    continue;
+                }
+                before += 1;
+                if numbers.next_if_eq(&(before - 1)).is_some() {
+                    matches.extend(compare(substitutes, (sample, stream, position), weight, &mut buffers));
+                }
+            }
+        }
+        let undefined = (chosen.len() - matches.len()) as u64;
+        MatchQuality { hits: hits as u64, sampled: chosen.len() as u64, undefined, matches }
     };
-    let weight = hits as f32 / vectors.len() as f32;
-    let of_vector = |buffers: &mut _, &vector: &usize| {
-        let (sample, stream, position) = substitutes.view().layout().locate(vector);
-        let (x, found) = substitutes.cut_representative(sample, stream, position, buffers);
-        let substitute = found.expect("a HIT has a representative");
-        let (xx, cosine) = (dot(x, x), cosine(x, substitute));
-        substitutes.vary(x, substitute);
-        let distance = x.iter().zip(substitute).map(|(&x, y)| f64::from(*y) - f64::from(x));
-        let distance = distance.fold(0.0, |sum, change| sum + change * change);
-        let relative = if distance == 0.0 { 0.0 } else { (distance / xx).sqrt() };
-        let defined = xx.is_finite() && distance.is_finite();
-        defined.then_some(Match { cosine: cosine as f32, distance: relative as f32, weight })
-    };
-    let found: Vec<Option<Match>> =
-        vectors.par_iter().with_min_len(64).map_init(|| substitutes.buffers(), of_vector).collect();
-    let sampled = found.len() as u64;
-    let matches: Vec<Match> = found.into_iter().flatten().collect();
-    MatchQuality { hits: hits as u64, sampled, undefined: sampled - matches.len() as u64, matches }
+    let samples: Vec<MatchQuality> = (0..layout.samples).into_par_iter().map(of_sample).collect();
+    samples.into_iter().fold(MatchQuality::default(), |mut sum, sample| {
+        sum += sample;
+        sum
+    })
+}
+
+/// Compares a HIT with what replaces it; none where that is no number.
+fn compare(
+    substitutes: &Substitutes,
+    (sample, stream, position): (usize, usize, usize),
+    weight: f32,
+    buffers: &mut Buffers,
+) -> Option<Match> {
+    let (x, found) = substitutes.cut_representative(sample, stream, position, buffers);
+    let substitute = found.expect("a HIT has a representative");
+    let (xx, cosine) = (dot(x, x), cosine(x, substitute));
+    substitutes.vary(x, substitute);
+    let distance = x.iter().zip(substitute).map(|(&x, y)| f64::from(*y) - f64::from(x));
+    let distance = distance.fold(0.0, |sum, change| sum + change * change);
+    let relative = if distance == 0.0 { 0.0 } else { (distance / xx).sqrt() };
+    let defined = xx.is_finite() && distance.is_finite();
+    defined.then_some(Match { cosine: cosine as f32, distance: relative as f32, weight })
 }
 
 fn cosine(x: &[f32], y: &[f32]) -> f64 {

@@ -14,19 +14,11 @@ use std::sync::Arc;
 /// the machine and the number of threads.
 pub fn signatures(view: &VectorView, rpq: &Rpq) -> Vec<u64> {
     let mut out = vec![0; view.layout().vectors()];
-    signatures_into(view, rpq, &mut out);
+    signatures_with(Kernel::best(), view, rpq, &mut out);
     out
 }
 
-/// As [`signatures`], to memory that the caller keeps.
-///
-/// # Panics
-/// If `out` is not as long as there are vectors.
-pub fn signatures_into(view: &VectorView, rpq: &Rpq, out: &mut [u64]) {
-    signatures_with(Kernel::best(), view, rpq, out);
-}
-
-/// As [`signatures_into`], by a kernel of the caller's choice; the result is the same.
+/// As [`signatures`], by a kernel of the caller's choice, to memory that the caller keeps.
 ///
 /// # Panics
 /// If `out` is not as long as there are vectors.

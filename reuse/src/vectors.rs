@@ -76,6 +76,16 @@ pub(crate) struct Piece {
     pub element: usize,
 }
 
+/// Which samples of an operand a view has, where it has only some: what is drawn by a seed then is the
+/// same as of all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// Number of the first sample.
+    pub first: usize,
+    /// How many samples there are.
+    pub of: usize,
+}
+
 /// The input vectors of one operand at a granularity.
 ///
 /// Granularities are all one cut: sub-vectors of `taps` elements are channel patches, sub-vectors
@@ -86,6 +96,7 @@ pub struct VectorView<'a> {
     windows: Windows,
     channels_per_group: usize,
     streams: Vec<Stream>,
+    part: Part,
 }
 
 impl<'a> VectorView<'a> {
@@ -109,7 +120,19 @@ impl<'a> VectorView<'a> {
         let cut =
             |group| (0..row).step_by(length).map(move |first| Stream { group, first, length: length.min(row - first) });
         let streams = (0..groups).flat_map(cut).collect();
-        Self { planes, windows, channels_per_group, streams }
+        let part = Part { first: 0, of: planes.samples };
+        Self { planes, windows, channels_per_group, streams, part }
+    }
+
+    /// The same, as some of the operand's samples.
+    #[must_use]
+    pub fn with_part(self, part: Part) -> Self {
+        Self { part, ..self }
+    }
+
+    /// Which samples these are.
+    pub fn part(&self) -> Part {
+        self.part
     }
 
     /// The rows of a matrix product, `[samples][heads][rows][length]`: each row a window.

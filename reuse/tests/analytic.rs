@@ -1,8 +1,9 @@
 //! Collisions of signatures as the angle predicts them, and their bookkeeping against a plain loop.
 
 use mercury_reuse::analytic::{AngleBin, CollisionOptions, Collisions, collisions};
-use mercury_reuse::config::{Granularity, Rpq, Scope};
-use mercury_reuse::{VectorView, signatures};
+use mercury_reuse::bounds::{CosineOptions, ideal_cosine};
+use mercury_reuse::config::{Granularity, McacheConfig, Representative, Rpq, Scope, Variant};
+use mercury_reuse::{Hitmap, MatchOptions, Part, Substitutes, VectorView, match_quality, signatures};
 
 const SCOPES: [Scope; 3] = [Scope::Channel, Scope::Sample, Scope::Batch];
 
@@ -36,7 +37,7 @@ fn collisions_are_as_frequent_as_angles_predict() {
     let view = VectorView::of_rows(&values, 1, 1, 400, 12, Granularity::Patch);
     let bits = [1, 4, 16, 64];
     let options = CollisionOptions { pairs: 20_000, bins: 12, seed: 4 };
-    let of_seed = |seed| collisions(&view, &signatures(&view, &rpq(seed)), Scope::Batch, &bits, &options);
+    let of_seed = |seed| collisions(&view, &signatures(&view, &rpq(seed)), Scope::Batch, &bits, &options).iter().sum();
     let matrices: Vec<Collisions> = (0..60).map(of_seed).collect();
     let mut compared = 0;
     for bin in 0..options.bins {
@@ -68,8 +69,10 @@ fn bins_add_up_and_do_not_depend_on_the_number_of_threads() {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| collisions(&view, &signatures, scope, &[8, 20], &options))
         };
-        let found = run(1);
-        assert_eq!(found, run(4));
+        let of_samples = run(1);
+        assert_eq!(of_samples, run(4));
+        assert_eq!(of_samples.len(), if scope == Scope::Batch { 1 } else { 3 });
+        let found: Collisions = of_samples.iter().sum();
         assert_eq!(found.bins.iter().map(|bin| bin.pairs).sum::<u64>() + found.undefined, 30_000);
         for (number, AngleBin { pairs, angle, predicted, measured }) in found.bins.iter().enumerate() {
             assert!(measured[1] <= measured[0] && measured[0] <= *pairs && predicted[1] <= predicted[0]);
@@ -86,7 +89,7 @@ fn a_single_pair_is_predicted_by_hand() {
     let view = VectorView::of_rows(&[1.0, 0.0, 1.0, 1.0], 1, 1, 2, 2, Granularity::Patch);
     let options = CollisionOptions { pairs: 1000, bins: 8, seed: 9 };
     // They share the low 5 bits.
-    let found = collisions(&view, &[0b0_10101, 0b1_10101], Scope::Channel, &[1, 5, 6], &options);
+    let found = &collisions(&view, &[0b0_10101, 0b1_10101], Scope::Channel, &[1, 5, 6], &options)[0];
     let bin = &found.bins[2];
     assert_eq!((bin.pairs, bin.measured.as_slice()), (1000, [1000, 1000, 0].as_slice()));
     for (length, bits) in [1, 5, 6].into_iter().enumerate() {
@@ -100,10 +103,35 @@ fn a_single_pair_is_predicted_by_hand() {
 fn vectors_without_direction_or_without_peers_are_left_out() {
     let view = VectorView::of_rows(&[0.0, 0.0, 1.0, 1.0], 1, 1, 2, 2, Granularity::Patch);
     let options = CollisionOptions { pairs: 10, ..CollisionOptions::default() };
-    assert_eq!(collisions(&view, &[0, 1], Scope::Batch, &[4], &options).undefined, 10);
+    assert_eq!(collisions(&view, &[0, 1], Scope::Batch, &[4], &options)[0].undefined, 10);
     let view = VectorView::of_rows(&[1.0, 1.0], 2, 1, 1, 1, Granularity::Patch);
     for (scope, pairs) in SCOPES.into_iter().zip([0, 0, 10]) {
-        let found = collisions(&view, &[0, 1], scope, &[4], &options);
+        let found: Collisions = collisions(&view, &[0, 1], scope, &[4], &options).iter().sum();
         assert_eq!((found.bins[0].pairs, found.undefined), (pairs, 0));
     }
+}
+
+#[test]
+fn parts_are_drawn_as_the_whole() {
+    let values = rows(5 * 2 * 90, 4);
+    let view = |first: usize, samples: usize| {
+        let values = &values[first * 2 * 90 * 4..][..samples * 2 * 90 * 4];
+        VectorView::of_rows(values, samples, 2, 90, 4, Granularity::Patch).with_part(Part { first, of: 5 })
+    };
+    let options = CollisionOptions { pairs: 1003, ..CollisionOptions::default() };
+    let cosine = CosineOptions { exact: 20, sample: 300, seed: 5 };
+    let find = |view: &VectorView| {
+        let signatures: Vec<u64> = signatures(view, &rpq(1)).iter().map(|signature| signature & 0xff).collect();
+        let hitmap = Hitmap::new(view.layout(), &signatures, &McacheConfig::default(), Scope::Channel);
+        let substitutes = Substitutes::new(view, &hitmap, Variant::Sign, Representative::First);
+        let angles = collisions(view, &signatures, Scope::Channel, &[8], &options);
+        let similar = ideal_cosine(view, Scope::Channel, 0.9, &cosine);
+        (angles, similar, match_quality(&substitutes, &MatchOptions { sample: 40, seed: 2 }).matches)
+    };
+    let (angles, similar, matches) = find(&view(0, 5));
+    let parts = [find(&view(0, 2)), find(&view(2, 3))];
+    assert_eq!(parts.iter().flat_map(|part| part.0.clone()).collect::<Vec<_>>(), angles);
+    assert_eq!(parts.iter().flat_map(|part| part.1.clone()).collect::<Vec<_>>(), similar);
+    assert_eq!(parts.iter().flat_map(|part| part.2.clone()).collect::<Vec<_>>(), matches);
+    assert!(!matches.is_empty());
 }

@@ -1,8 +1,8 @@
-//! Repeat lengths and grids of counts against naive twins: every earlier vector compared, and a
+//! Unlimited hits and grids of counts against naive twins: every earlier vector compared, and a
 //! cache pass for each configuration.
 
 use mercury_reuse::config::{McacheConfig, Scope, SetIndex};
-use mercury_reuse::{Counts, Hitmap, Layout, counts_grid, repeat_histograms, repeat_lengths};
+use mercury_reuse::{Counts, Hitmap, Layout, counts_grid, unlimited_hits};
 use proptest::prelude::*;
 use std::time::Instant;
 
@@ -40,11 +40,12 @@ fn signatures(count: usize, seed: u64, few: u64) -> Vec<u64> {
 }
 
 /// Low bits that two signatures share.
-fn common(a: u64, b: u64) -> u8 {
-    (a ^ b).trailing_zeros() as u8
+fn common(a: u64, b: u64) -> u32 {
+    (a ^ b).trailing_zeros()
 }
 
-fn naive_lengths(layout: Layout, signatures: &[u64], scope: Scope) -> Vec<u8> {
+/// For each vector the most low bits that its signature shares with any earlier vector of its stream and scope.
+fn naive_lengths(layout: Layout, signatures: &[u64], scope: Scope) -> Vec<u32> {
     let peers = |a: usize, b: usize| {
         let (a, b) = (layout.locate(a), layout.locate(b));
         a.1 == b.1 && (a.0 == b.0 || scope == Scope::Batch)
@@ -77,20 +78,16 @@ fn one_by_one(
 
 proptest! {
     #[test]
-    fn repeat_lengths_are_the_most_that_any_earlier_vector_shares(
-        layout in layouts(60), scope in scopes(), seed: u64, few in 1u64..20,
-    ) {
-        let signatures = signatures(layout.vectors(), seed, few);
-        prop_assert_eq!(repeat_lengths(layout, &signatures, scope), naive_lengths(layout, &signatures, scope));
-    }
-
-    #[test]
-    fn histograms_count_what_a_cache_with_room_for_all_hits(
+    fn a_cache_with_room_for_all_hits_what_any_earlier_vector_shares(
         layout in layouts(60), scope in scopes(), seed: u64, few in 1u64..20, bits in 1u32..=64,
     ) {
         let signatures = signatures(layout.vectors(), seed, few);
-        let histograms = repeat_histograms(layout, &repeat_lengths(layout, &signatures, scope));
-        let counts: Vec<Counts> = histograms.iter().map(|histogram| histogram.counts(bits)).collect();
+        let lengths = naive_lengths(layout, &signatures, scope);
+        let of_run = |run: &[u32]| run.iter().filter(|&&length| length >= bits).count() as u64;
+        let hits: Vec<u64> = lengths.chunks(layout.positions).map(of_run).collect();
+        prop_assert_eq!(&unlimited_hits(layout, &signatures, bits, scope), &hits);
+        let vectors = layout.positions as u64;
+        let counts: Vec<Counts> = hits.into_iter().map(|hit| Counts { hit, mau: vectors - hit, mnu: 0 }).collect();
         let room = layout.vectors().max(1) as u32;
         let caches = [(room, room)];
         prop_assert_eq!(&one_by_one(layout, &signatures, &[bits], &caches, SetIndex::Mixed, scope)[0], &counts);
@@ -121,14 +118,11 @@ fn large_grids_are_exact_whatever_the_number_of_threads() {
     for (scope, index) in SCOPES.into_iter().zip([SetIndex::Mixed, SetIndex::LowBits, SetIndex::Mixed]) {
         let run = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| {
-                let grid = counts_grid(layout, &signatures, &bits, &caches, index, scope);
-                (grid, repeat_lengths(layout, &signatures, scope))
-            })
+            pool.install(|| counts_grid(layout, &signatures, &bits, &caches, index, scope))
         };
         let expected = one_by_one(layout, &signatures, &bits, &caches, index, scope);
-        assert_eq!(run(1).0, expected);
-        assert_eq!(run(1), run(3));
+        assert_eq!(run(1), expected);
+        assert_eq!(run(3), expected);
         assert!(expected[0].iter().any(|counts| counts.hit > 0) && expected[1].iter().any(|counts| counts.mnu > 0));
     }
 }
@@ -140,7 +134,7 @@ fn without_vectors_there_is_nothing_to_count() {
         for scope in SCOPES {
             let grid = counts_grid(layout, &[], &[4], &[(4, 2)], SetIndex::Mixed, scope);
             assert_eq!(grid, [vec![Counts::default(); layout.runs()]]);
-            assert!(repeat_lengths(layout, &[], scope).is_empty());
+            assert_eq!(unlimited_hits(layout, &[], 4, scope), vec![0; layout.runs()]);
         }
     }
 }
@@ -167,15 +161,14 @@ fn time_of_a_grid_against_a_pass_for_each_configuration() {
             let grid = counts_grid(layout, &signatures, &bits, &caches, SetIndex::Mixed, scope);
             let grid_time = start.elapsed();
             let start = Instant::now();
-            let lengths = repeat_lengths(layout, &signatures, scope);
-            let lengths_time = start.elapsed();
+            let hits: u64 = unlimited_hits(layout, &signatures, 20, scope).iter().sum();
+            let hits_time = start.elapsed();
             let start = Instant::now();
             let expected = one_by_one(layout, &signatures, &bits, &caches, SetIndex::Mixed, scope);
             let passes_time = start.elapsed();
             assert_eq!(grid, expected);
-            let hits = repeat_histograms(layout, &lengths).iter().map(|run| run.counts(20).hit).sum::<u64>();
             println!(
-                "{name}, {scope:?}: {} vectors, {:.0} % repeat at 20 bits; repeat lengths {lengths_time:.3?}, \
+                "{name}, {scope:?}: {} vectors, {:.0} % repeat at 20 bits; unlimited hits {hits_time:.3?}, \
                  grid {grid_time:.3?}, passes {passes_time:.3?}, ratio {:.1}",
                 layout.vectors(),
                 100.0 * hits as f64 / layout.vectors() as f64,

@@ -207,7 +207,7 @@ fn the_magnitude_is_the_exponent_of_the_length() {
     assert_eq!(magnitude([1.5, 2.0]), magnitude([3.0, 4.0]) - 1);
     assert_eq!(magnitude([3.0, 4.5]), magnitude([3.0, 4.0]));
     let signs = |vector: [f32; 2]| signature_of(&vector, &projection, Variant::SignMagnitude(3)) >> 3;
-    assert_eq!(signs([3.0, 4.0]), projection.signature(&[3.0, 4.0]));
+    assert_eq!(signs([3.0, 4.0]), projection.signature_scalar(&[3.0, 4.0]));
 }
 
 #[test]

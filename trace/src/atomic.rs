@@ -1,6 +1,6 @@
-//! Files that are there whole or not at all.
+//! Files that are there whole or not at all, and folders that have one writer at a time.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io;
 use std::path::Path;
 use tempfile::NamedTempFile;
@@ -35,4 +35,14 @@ pub fn write(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io:
     let mut file = begin(path)?;
     fill(file.as_file_mut())?;
     commit(file, path)
+}
+
+/// Keeps other writers out of a folder until what it returns is dropped; `None` where one is there already.
+pub fn lock(dir: &Path) -> io::Result<Option<File>> {
+    let file = File::open(dir)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
 }

@@ -62,5 +62,5 @@ pub mod windows;
 mod write;
 
 pub use error::TraceError;
-pub use trace::Trace;
+pub use trace::{SampleReader, Trace};
 pub use write::{TensorFiles, TraceWriter, check_empty_dir, create_empty_dir};

@@ -48,7 +48,8 @@ impl Tensor {
     }
 }
 
-/// Streams a tensor file; each item is a run of rows.
+/// Streams a tensor file; each item is a run of rows, [`TensorReader::next_rows`] gives as many as are asked
+/// for.
 pub struct TensorReader {
     path: PathBuf,
     shape: TensorShape,
@@ -57,11 +58,20 @@ pub struct TensorReader {
     reader: Option<ParquetRecordBatchReader>,
     seen: u64,
     last: Vec<u32>,
+    /// Rows that were decoded and not yet taken, from `taken` on.
+    rest: Tensor,
+    taken: usize,
 }
 
 impl TensorReader {
     /// Opens a file that must hold `rows` rows of `shape`.
     pub fn open(path: &Path, shape: TensorShape, rows: u64) -> Result<Self> {
+        let batch = (BATCH_BYTES / shape.row_bytes()).max(1);
+        Self::with_batch(path, shape, rows, batch)
+    }
+
+    /// The same, decoding so many rows at a time.
+    pub fn with_batch(path: &Path, shape: TensorShape, rows: u64, batch: usize) -> Result<Self> {
         let file = match File::open(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Err(TraceError::MissingTensor { path: path.to_owned() });
@@ -76,42 +86,69 @@ impl TensorReader {
             let reason = format!("the file has {found}, manifest.json says {rows}; copy the whole trace again");
             return Err(TraceError::invalid(path, "number of rows", reason));
         }
-        let batch = (BATCH_BYTES / shape.row_bytes()).max(1);
         let reader = quiet::decode(path, || builder.with_batch_size(batch).build())?
             .map_err(|error| TraceError::parquet(path, error))?;
-        let last = Vec::new();
-        Ok(Self { path: path.to_owned(), shape, rows, reader: Some(reader), seen: 0, last })
+        let rest = Tensor::new(shape.clone());
+        let path = path.to_owned();
+        Ok(Self { path, shape, rows, reader: Some(reader), seen: 0, last: Vec::new(), rest, taken: 0 })
     }
 
     /// Reads all rows.
-    pub fn read_all(self) -> Result<Tensor> {
-        let mut all = Tensor::new(self.shape.clone());
-        for part in self {
-            let part = part?;
-            for (column, more) in all.keys.iter_mut().zip(part.keys) {
-                column.extend(more);
-            }
-            all.values.extend(part.values);
-        }
+    pub fn read_all(mut self) -> Result<Tensor> {
+        let rows = self.rows as usize;
+        let all = self.next_rows(rows)?;
+        // Nothing is left but what only the end shows.
+        self.next().transpose()?;
         Ok(all)
     }
 
-    fn check(&mut self, batch: &RecordBatch) -> Result<Tensor> {
+    /// The next `rows` rows; fewer where the file ends before.
+    pub fn next_rows(&mut self, rows: usize) -> Result<Tensor> {
+        let mut tensor = Tensor::new(self.shape.clone());
+        while tensor.rows() < rows {
+            if self.taken == self.rest.rows() {
+                let Some(part) = self.next() else { break };
+                (self.rest, self.taken) = (part?, 0);
+            }
+            if tensor.rows() == 0 && self.taken == 0 && self.rest.rows() <= rows {
+                let none = Tensor::new(self.shape.clone());
+                tensor = std::mem::replace(&mut self.rest, none);
+                continue;
+            }
+            let some = self.taken..self.rest.rows().min(self.taken + rows - tensor.rows());
+            for (column, more) in tensor.keys.iter_mut().zip(&self.rest.keys) {
+                column.extend_from_slice(&more[some.clone()]);
+            }
+            let width = self.shape.width;
+            tensor.values.extend_from_slice(&self.rest.values[some.start * width..some.end * width]);
+            self.taken = some.end;
+        }
+        Ok(tensor)
+    }
+
+    fn check(&mut self, batch: RecordBatch) -> Result<Tensor> {
         let mut part = Tensor::new(self.shape.clone());
         for (index, column) in part.keys.iter_mut().enumerate() {
             column.extend_from_slice(batch.column(index).as_primitive::<UInt32Type>().values());
         }
-        let lists = batch.column(self.shape.keys.len()).as_fixed_size_list();
+        let lists = batch.column(self.shape.keys.len()).as_fixed_size_list().clone();
+        // So that the values are moved where nobody else has them.
+        drop(batch);
         let count = lists.len() * self.shape.width;
         match self.shape.dtype {
             Dtype::F32 => {
-                part.values.extend_from_slice(&lists.values().as_primitive::<Float32Type>().values()[..count]);
+                let (_, _, values, _) = lists.into_parts();
+                let array = values.as_primitive::<Float32Type>().clone();
+                drop(values);
+                part.values = array.into_parts().1.into();
+                part.values.truncate(count);
             }
             Dtype::F16 => {
                 let values = lists.values().as_primitive::<Float16Type>();
                 part.values.extend(values.values()[..count].iter().map(|value| value.to_f32()));
             }
         }
+        let finite = all_finite(&part.values);
         for row in 0..part.rows() {
             let keys: Vec<u32> = part.keys.iter().map(|column| column[row]).collect();
             if !self.last.is_empty() && keys <= self.last {
@@ -119,7 +156,7 @@ impl TensorReader {
                 return Err(TraceError::invalid(&self.path, self.shape.keys.join(", "), reason));
             }
             self.last = keys;
-            if let Some(&value) = part.row(row).iter().find(|value| !value.is_finite()) {
+            if !finite && let Some(&value) = part.row(row).iter().find(|value| !value.is_finite()) {
                 return Err(TraceError::NotFinite { path: self.path.clone(), row: self.seen, value });
             }
             self.seen += 1;
@@ -137,7 +174,7 @@ impl Iterator for TensorReader {
         let part = match quiet::decode(&path, || reader.next()) {
             Err(error) => Err(error),
             Ok(Some(Err(error))) => Err(TraceError::parquet(&path, error)),
-            Ok(Some(Ok(batch))) => self.check(&batch),
+            Ok(Some(Ok(batch))) => self.check(batch),
             Ok(None) if self.seen == self.rows => return None,
             Ok(None) => Err(TraceError::parquet(&path, format!("ends after {} of {} rows", self.seen, self.rows))),
         };
@@ -146,6 +183,12 @@ impl Iterator for TensorReader {
         }
         Some(part)
     }
+}
+
+/// Without a branch for each, as they nearly always are.
+fn all_finite(values: &[f32]) -> bool {
+    let largest = values.iter().fold(0, |largest, value| (value.to_bits() & (u32::MAX >> 1)).max(largest));
+    largest < f32::INFINITY.to_bits()
 }
 
 /// The schema must be exactly the one that is written, so that nothing has to be guessed.

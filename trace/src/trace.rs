@@ -67,6 +67,11 @@ impl Trace {
 
     /// Streams a tensor.
     pub fn reader(&self, step: &CapturedStep, layer: &Layer, kind: TensorKind) -> Result<TensorReader> {
+        let (path, shape, rows) = self.shape(step, layer, kind)?;
+        TensorReader::open(&path, shape, rows)
+    }
+
+    fn shape(&self, step: &CapturedStep, layer: &Layer, kind: TensorKind) -> Result<(PathBuf, TensorShape, u64)> {
         let path = self.path(step, &layer.name, kind);
         let file = self.file(step, &layer.name, kind).ok_or_else(|| {
             let field = format!("captured step {}", step.step);
@@ -74,15 +79,44 @@ impl Trace {
                 format!("{} of layer {} was not captured; capture it, or leave the layer out", kind.name(), layer.name);
             TraceError::invalid(self.dir.join(manifest::FILE_NAME), field, reason)
         })?;
-        TensorReader::open(&path, TensorShape::of(&layer.geometry, kind, self.manifest.sampling.dtype), file.rows)
+        Ok((path, TensorShape::of(&layer.geometry, kind, self.manifest.sampling.dtype), file.rows))
     }
 
     /// Reads a tensor whole and checks that it holds exactly the samples, channels and filters that
     /// the manifest says were kept. Its values are then `[samples][channels or rows][width]`.
     pub fn tensor(&self, step: &CapturedStep, layer: &Layer, kind: TensorKind) -> Result<Tensor> {
         let tensor = self.reader(step, layer, kind)?.read_all()?;
-        let expected = self.expected_keys(step, layer, kind);
-        for (index, (name, wanted)) in tensor.shape.keys.iter().zip(&expected).enumerate() {
+        self.check_keys(&tensor, step, layer, kind, &self.expected_keys(&step.samples, layer, kind))?;
+        Ok(tensor)
+    }
+
+    /// Reads a tensor that has samples, some of them at a time, with the same checks.
+    ///
+    /// # Panics
+    /// If it has none, as the weights of a convolution or linear layer.
+    pub fn samples<'a>(
+        &'a self,
+        step: &'a CapturedStep,
+        layer: &'a Layer,
+        kind: TensorKind,
+        at_a_time: usize,
+    ) -> Result<SampleReader<'a>> {
+        let (path, shape, rows) = self.shape(step, layer, kind)?;
+        assert_eq!(shape.keys[0], "sample", "tensors that are read by samples have some");
+        let rows_of_sample = rows as usize / step.samples.len();
+        let reader = TensorReader::with_batch(&path, shape, rows, (rows_of_sample * at_a_time).max(1))?;
+        Ok(SampleReader { trace: self, step, layer, kind, reader, rows_of_sample, at_a_time, next: 0 })
+    }
+
+    fn check_keys(
+        &self,
+        tensor: &Tensor,
+        step: &CapturedStep,
+        layer: &Layer,
+        kind: TensorKind,
+        expected: &[Vec<u32>],
+    ) -> Result<()> {
+        for (index, (name, wanted)) in tensor.shape.keys.iter().zip(expected).enumerate() {
             let inner: usize = expected[index + 1..].iter().map(Vec::len).product();
             let outer: usize = expected[..index].iter().map(Vec::len).product();
             let column = &tensor.keys[index];
@@ -92,7 +126,7 @@ impl Trace {
                 return Err(TraceError::invalid(self.path(step, &layer.name, kind), *name, reason));
             }
         }
-        Ok(tensor)
+        Ok(())
     }
 
     /// The channels of X or dY, or the filters of W, that were kept of a layer.
@@ -106,8 +140,8 @@ impl Trace {
         map.get(&layer.name).cloned().unwrap_or_else(|| (0..all).collect())
     }
 
-    fn expected_keys(&self, step: &CapturedStep, layer: &Layer, kind: TensorKind) -> Vec<Vec<u32>> {
-        let samples = step.samples.clone();
+    fn expected_keys(&self, samples: &[u32], layer: &Layer, kind: TensorKind) -> Vec<Vec<u32>> {
+        let samples = samples.to_vec();
         match (&layer.geometry, kind) {
             (Geometry::Attention(a), TensorKind::Weight) => {
                 vec![samples, (0..a.heads).collect(), (0..a.columns).collect()]
@@ -173,7 +207,7 @@ impl Trace {
                 };
                 let width = TensorShape::of(&layer.geometry, file.kind, sampling.dtype).width;
                 let rows: u64 =
-                    self.expected_keys(step, layer, file.kind).iter().map(|keys| keys.len() as u64).product();
+                    self.expected_keys(samples, layer, file.kind).iter().map(|keys| keys.len() as u64).product();
                 if (file.width as usize, file.rows) != (width, rows) {
                     let (kind, name) = (file.kind.name(), &file.layer);
                     let reason = format!(
@@ -185,6 +219,42 @@ impl Trace {
             }
         }
         Ok(())
+    }
+}
+
+/// Reads some samples of a tensor at a time.
+pub struct SampleReader<'a> {
+    trace: &'a Trace,
+    step: &'a CapturedStep,
+    layer: &'a Layer,
+    kind: TensorKind,
+    reader: TensorReader,
+    rows_of_sample: usize,
+    at_a_time: usize,
+    next: usize,
+}
+
+impl Iterator for SampleReader<'_> {
+    type Item = Result<Tensor>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let samples = self.step.samples.get(self.next..).filter(|rest| !rest.is_empty())?;
+        let samples = &samples[..samples.len().min(self.at_a_time)];
+        self.next += samples.len();
+        let last = self.next == self.step.samples.len();
+        let take = |reader: &mut TensorReader| {
+            let tensor = reader.next_rows(self.rows_of_sample * samples.len())?;
+            // Some faults only the file's end shows.
+            if last {
+                reader.next().transpose()?;
+            }
+            Ok(tensor)
+        };
+        Some(take(&mut self.reader).and_then(|tensor| {
+            let expected = self.trace.expected_keys(samples, self.layer, self.kind);
+            self.trace.check_keys(&tensor, self.step, self.layer, self.kind, &expected)?;
+            Ok(tensor)
+        }))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Writing a trace: tensors as they come, the manifest after each whole step.
 
+use crate::atomic;
 use crate::error::{Result, TraceError};
 use crate::evaluations::{self, Evaluation};
 use crate::geometry::Geometry;
@@ -87,15 +88,10 @@ impl TensorFiles {
 
 /// Keeps other writers out of a folder until it is dropped.
 fn lock(dir: &Path) -> Result<fs::File> {
-    let file = fs::File::open(dir).map_err(TraceError::io(dir))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => {
-            let reason = "another run is writing here; wait for its end, or choose another folder".to_owned();
-            Err(TraceError::Resume { path: dir.to_owned(), reason })
-        }
-        Err(fs::TryLockError::Error(error)) => Err(TraceError::io(dir)(error)),
-    }
+    atomic::lock(dir).map_err(TraceError::io(dir))?.ok_or_else(|| {
+        let reason = "another run is writing here; wait for its end, or choose another folder".to_owned();
+        TraceError::Resume { path: dir.to_owned(), reason }
+    })
 }
 
 /// A trace being written. After every [`TraceWriter::commit`] the folder is a readable trace.

@@ -2,9 +2,9 @@
 
 use super::overrides::Configuration;
 use super::report;
-use super::work::{Chosen, on_threads, progress_bar};
+use super::work::{Work, on_threads, progress_bar};
 use crate::export::{self, Format};
-use crate::replay::{Errors, Measures, Replay as Replaying};
+use crate::replay::{Errors, Measures, Replay as Replaying, Unit};
 use crate::results::{self, ResultsDir};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
@@ -25,14 +25,8 @@ pub struct Replay {
     /// Folder for the results; must be empty or missing.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Worker threads [default: one a core]. Results do not depend on it.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
-    /// What to print.
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
     #[command(flatten)]
-    chosen: Chosen,
+    work: Work,
     /// What to leave out of the results.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "WHAT")]
     without: Vec<Without>,
@@ -55,31 +49,32 @@ impl Replay {
         let config = self.configuration.resolve()?;
         let errors = if self.without.contains(&Without::Errors) { Errors::None } else { Errors::Exact };
         let bounds = !self.without.contains(&Without::Bounds);
-        let measures = Measures { selection: self.chosen.selection()?, errors, bounds };
+        let measures = Measures { selection: self.work.chosen.selection()?, errors, bounds };
         let trace = Trace::open(&self.trace)?;
         let target = ResultsDir::claim(&self.out)?;
         let configs = [config];
-        let results = on_threads(self.threads, || {
+        let results = on_threads(self.work.threads, || {
             let replay = Replaying::new(&trace, &configs, &measures)?;
             let units = replay.units();
             let bar = progress_bar(units.len());
             let mut results = Vec::new();
-            for unit in units {
-                bar.set_message(format!("step {}, {}", unit.step.step, unit.layer.name));
-                results.extend(replay.unit(&unit)?);
+            let begin = |unit: &Unit| bar.set_message(format!("step {}, {}", unit.step.step, unit.layer.name));
+            replay.run(&units, begin, |_, of_unit| {
+                results.extend(of_unit);
                 bar.inc(1);
-            }
+                Ok(())
+            })?;
             bar.finish_and_clear();
             Ok(replay.finish(results))
         })?;
 
         target.write(&trace, &configs, &measures, &results)?;
-        if self.format == Format::Table {
+        if self.work.format == Format::Table {
             let text = report::text(&trace, &configs[0], &results, &self.out);
             std::io::stdout().write_all(text.as_bytes())?;
             Ok(())
         } else {
-            export::print(&mut results::layers_frame(&results)?, self.format)
+            export::print(&mut results::layers_frame(&results)?, self.work.format)
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `sweep`: a grid of configurations on one trace.
 
 use super::overrides::{Configuration, KEYS};
-use super::work::{Chosen, on_threads, progress_bar};
+use super::work::{Work, on_threads, progress_bar};
 use crate::export::{self, Format};
 use crate::replay::{Errors, Measures, Replay};
 use crate::sweep::grid::{Axis, Grid};
@@ -40,14 +40,8 @@ pub struct Sweep {
     /// Output positions of a pass that errors are estimated from, with intervals: a number, all or none.
     #[arg(long, value_name = "N", default_value = "256", value_parser = parse_errors)]
     errors: Errors,
-    /// Worker threads [default: one a core]. Results do not depend on it.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
-    /// What to print.
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
     #[command(flatten)]
-    chosen: Chosen,
+    work: Work,
     #[command(flatten)]
     configuration: Configuration,
 }
@@ -75,7 +69,7 @@ impl Sweep {
             eprintln!("{count} combinations do not go together and are left out, the first: {reason}");
         }
         summary::check(&grid, self.errors, &self.pareto)?;
-        let measures = Measures { selection: self.chosen.selection()?, errors: self.errors, bounds: false };
+        let measures = Measures { selection: self.work.chosen.selection()?, errors: self.errors, bounds: false };
         let trace = Trace::open(&self.trace)?;
         let replay = Replay::new(&trace, &grid.configs, &measures)?;
         let dir = SweepDir::open(&self.out, &trace, &grid, &measures)?;
@@ -84,7 +78,7 @@ impl Sweep {
             dir.summary()?
         } else {
             let bar = progress_bar(replay.units().len());
-            let results = on_threads(self.threads, || {
+            let results = on_threads(self.work.threads, || {
                 Ok(sweep::run(&replay, &dir, |unit| {
                     bar.set_message(format!("step {}, {}", unit.step.step, unit.layer.name));
                     bar.inc(1);
@@ -98,11 +92,11 @@ impl Sweep {
         if !self.pareto.is_empty() {
             summary::mark(&mut frame, &self.pareto)?;
             let all = frame.height();
-            if self.format == Format::Table {
+            if self.work.format == Format::Table {
                 frame = frame.lazy().filter(col("pareto")).collect()?.drop("pareto")?;
                 eprintln!("{} of {all} configurations are on the frontier:", frame.height());
             }
         }
-        export::print(&mut frame, self.format)
+        export::print(&mut frame, self.work.format)
     }
 }

@@ -180,9 +180,9 @@ fn batch(
 
 fn channel(data: &LayerData, view: &VectorView, pass: Pass, stream: usize) -> u32 {
     let (plane, _, _) = view.element(stream, 0);
-    match (data.layer.geometry, pass) {
-        (Geometry::Conv2d(_), Pass::InputGrad) => data.grad_channels[plane],
-        (Geometry::Conv2d(_), _) => data.channels[plane],
+    match (data.kept.layer.geometry, pass) {
+        (Geometry::Conv2d(_), Pass::InputGrad) => data.kept.grad_channels[plane],
+        (Geometry::Conv2d(_), _) => data.kept.channels[plane],
         (Geometry::Linear(_) | Geometry::Attention(_), _) => plane as u32,
     }
 }

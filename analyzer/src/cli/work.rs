@@ -1,11 +1,25 @@
 //! What the commands that replay have in common: which part of a trace, on how many threads, how far.
 
 use crate::error::Result as AnalyzerResult;
+use crate::export::Format;
 use crate::replay::Selection;
 use anyhow::{Context, Result};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use mercury_trace::geometry::Pass;
+
+/// What is replayed, how, and what of it is shown.
+#[derive(Debug, Args)]
+pub struct Work {
+    /// Worker threads [default: one a core]. Results do not depend on it.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+    /// What to print.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+    #[command(flatten)]
+    pub chosen: Chosen,
+}
 
 /// A part of the trace.
 #[derive(Debug, Args)]

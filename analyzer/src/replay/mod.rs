@@ -1,8 +1,11 @@
 //! Replay: a trace's captured steps through signatures, MCACHE, timing and output error.
 
+mod grouped;
 mod layer;
+mod projected;
 mod selection;
 mod similarity;
+mod tally;
 mod timed;
 
 pub use selection::Selection;
@@ -14,14 +17,17 @@ use crate::config::Config;
 use crate::error::{AnalyzerError, Result};
 use crate::interval;
 use crate::limits::Limits;
-use crate::operand::LayerData;
+use crate::operand::{self, LayerData, LayerReader, Needs};
 use crate::timing::MercuryCycles;
 use crate::timing::memory::Traffic;
+use layer::Layer;
+use mercury_reuse::config::Scope;
 use mercury_reuse::{Counts, MatchQuality, Quantiles};
 use mercury_trace::Trace;
-use mercury_trace::geometry::Pass;
-use mercury_trace::layers::Layer;
+use mercury_trace::geometry::{Geometry, Pass};
+use mercury_trace::layers;
 use mercury_trace::manifest::CapturedStep;
+use mercury_trace::tensor::TensorKind;
 use serde::{Deserialize, Serialize};
 
 /// What reuse does to one pass of one layer in one captured step.
@@ -168,6 +174,10 @@ impl Default for Measures {
     }
 }
 
+/// Values of an operand that are read and evaluated at a time, if a sample has no more: few enough that
+/// what is made of them stays in a processor's cache.
+const VALUES_AT_A_TIME: usize = 1 << 20;
+
 /// Where a layer's data come from.
 #[derive(Clone, Copy)]
 struct Place {
@@ -183,7 +193,7 @@ pub struct Unit<'a> {
     /// The layer's place in execution order.
     pub layer_index: usize,
     /// The layer.
-    pub layer: &'a Layer,
+    pub layer: &'a layers::Layer,
 }
 
 /// A trace, and what is asked of it.
@@ -211,8 +221,8 @@ impl<'a> Replay<'a> {
         let Self { trace, measures, .. } = *self;
         let layers = move |step: &'a CapturedStep| {
             // A layer that was not asked for at capture has no files.
-            let captured = move |layer: &Layer| step.tensors.iter().any(|file| file.layer == layer.name);
-            let chosen = move |layer: &Layer| measures.selection.layer(&layer.name) && captured(layer);
+            let captured = move |layer: &layers::Layer| step.tensors.iter().any(|file| file.layer == layer.name);
+            let chosen = move |layer: &layers::Layer| measures.selection.layer(&layer.name) && captured(layer);
             let layers = trace.layers().iter().enumerate().filter(move |(_, layer)| chosen(layer));
             layers.map(move |(layer_index, layer)| Unit { step, layer_index, layer })
         };
@@ -220,20 +230,79 @@ impl<'a> Replay<'a> {
         steps.flat_map(layers).collect()
     }
 
-    /// One layer of one step under each configuration, before any layer is switched off.
-    pub fn unit(&self, unit: &Unit) -> Result<Vec<PassResult>> {
-        let data = LayerData::read(self.trace, unit.step, unit.layer)?;
+    /// Evaluates layers under each configuration, before any layer is switched off, and hands the results
+    /// of each to `done`; `begin` is called with each before it is evaluated. Samples that come next are
+    /// read while others are evaluated.
+    pub fn run(
+        &self,
+        units: &[Unit],
+        begin: impl Fn(&Unit),
+        mut done: impl FnMut(&Unit, Vec<PassResult>) -> Result<()>,
+    ) -> Result<()> {
+        let mut parts = units.iter().flat_map(|unit| {
+            let (reader, failed) = match self.reader(unit) {
+                Ok(reader) => (Some(reader), None),
+                Err(error) => (None, Some(Err(error))),
+            };
+            reader.into_iter().flatten().chain(failed).map(move |part| (unit, part))
+        });
+        let mut next = parts.next();
+        let mut layer: Option<Layer> = None;
+        while let Some((unit, data)) = next {
+            let data = data?;
+            if data.first_sample == 0 {
+                begin(unit);
+                layer = Some(self.layer(unit, &data));
+            }
+            let layer = layer.as_mut().expect("a layer begins with its first sample");
+            let added;
+            (added, next) = rayon::join(|| layer.add(&data), || parts.next());
+            added?;
+            if data.is_last() {
+                let results = layer.results();
+                tracing::debug!(step = unit.step.step, layer = %unit.layer.name, results = results.len(), "replayed");
+                done(unit, results)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn layer(&self, unit: &Unit, first: &LayerData) -> Layer<'a> {
         let manifest = self.trace.manifest();
         let number = manifest.captured.iter().position(|step| step.step == unit.step.step).expect("a captured step");
         let mut configs = self.configs.to_vec();
         for (config, bits) in configs.iter_mut().zip(&self.bits) {
             config.rpq.bits = bits[number];
         }
-        let batch = manifest.training.batch_size;
-        let place = Place { step: unit.step.step, layer_index: unit.layer_index, batch };
-        let results = layer::evaluate(&data, &configs, self.measures, place)?;
-        tracing::debug!(step = place.step, layer = %unit.layer.name, results = results.len(), "replayed");
-        Ok(results)
+        let place = Place { step: unit.step.step, layer_index: unit.layer_index, batch: manifest.training.batch_size };
+        Layer::new(first, configs, self.measures, place)
+    }
+
+    fn reader(&self, unit: &Unit<'a>) -> Result<LayerReader<'a>> {
+        let Measures { selection, errors, bounds } = self.measures;
+        let needs = Needs {
+            grad_output: selection.pass(Pass::InputGrad) || (!errors.is_none() && selection.pass(Pass::WeightGrad)),
+            weight: !errors.is_none() || *bounds,
+        };
+        LayerReader::open(self.trace, unit.step, unit.layer, self.samples_at_a_time(unit), needs)
+    }
+
+    /// Does not depend on the machine, so that neither do the results.
+    fn samples_at_a_time(&self, unit: &Unit) -> usize {
+        let samples = unit.step.samples.len();
+        let geometry = &unit.layer.geometry;
+        let convolution = matches!(geometry, Geometry::Conv2d(_));
+        let whole = |config: &Config| {
+            let of_rows = !convolution && config.dataflow().is_none();
+            of_rows || operand::scope(geometry, &config.mcache) == Scope::Batch
+        };
+        if self.configs.iter().any(whole) {
+            return samples;
+        }
+        let files = unit.step.tensors.iter().filter(|file| file.layer == unit.layer.name);
+        let streamed = files.filter(|file| file.kind != TensorKind::Weight);
+        let values = streamed.map(|file| file.rows as usize * file.width as usize).max().unwrap_or(0);
+        (VALUES_AT_A_TIME * samples / values.max(1)).clamp(1, samples)
     }
 
     /// Orders the results of all units by configuration, step, layer and pass, and switches layers off

@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::error::{AnalyzerError, Result};
-use crate::operand::LayerData;
+use crate::operand::{self, LayerData};
 use mercury_reuse::config::{McacheConfig, Rpq, Scope};
 use mercury_reuse::{Hitmap, VectorView, signatures};
 use mercury_trace::geometry::Pass;
@@ -22,7 +22,7 @@ impl<'a> Signed<'a> {
         if let Some(view) = views.iter().find(|view| u32::try_from(view.layout().vectors()).is_err()) {
             let reason =
                 format!("has {} vectors, more than {}; capture fewer samples", view.layout().vectors(), u32::MAX);
-            return Err(AnalyzerError::Layer { layer: data.layer.name.clone(), reason });
+            return Err(AnalyzerError::Layer { layer: data.kept.layer.name.clone(), reason });
         }
         let signatures = views.iter().map(|view| signatures(view, rpq)).collect();
         Ok(Self { views, signatures })
@@ -54,7 +54,7 @@ impl<'a> Similarity<'a> {
     /// Cuts, signs and looks up the vectors that a pass streams.
     pub fn of(data: &'a LayerData, pass: Pass, config: &Config) -> Result<Self> {
         let signed = Signed::of(data, pass, &config.rpq)?;
-        let scope = data.scope(config.mcache.scope, config.mcache.scope_linear);
+        let scope = operand::scope(&data.kept.layer.geometry, &config.mcache);
         let hitmaps = signed.look_up(&signed.signatures, &config.mcache, scope);
         Ok(Self { signed, hitmaps })
     }

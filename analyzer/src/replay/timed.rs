@@ -1,17 +1,17 @@
 //! Cycles of one product of a pass, by whichever dataflow the configuration has.
 
 use crate::config::{Config, Substitution};
-use crate::operand::LayerData;
+use crate::operand::Kept;
 use crate::timing::memory::{Accesses, LayerProduct, MemoryModel, Traffic};
-use crate::timing::rows::{RowArray, RowProduct};
+use crate::timing::rows::{Dealt, RowProduct};
 use crate::timing::{Array, Dataflow, DataflowName, MercuryCycles, StreamWork, Work};
+use mercury_reuse::Counts;
 use mercury_reuse::config::{Representative, Variant};
-use mercury_reuse::{Counts, Hitmap, VectorView};
 use mercury_trace::geometry::{Gemm, Pass};
 
 /// One product of a layer's pass for the whole batch.
 pub struct Timed<'a> {
-    data: &'a LayerData,
+    kept: &'a Kept,
     pass: Pass,
     product: usize,
     gemm: Gemm,
@@ -21,43 +21,38 @@ pub struct Timed<'a> {
     array: Array,
     substitution: Substitution,
     memory: MemoryModel,
-    model: Model<'a>,
+    model: Model,
 }
 
-enum Model<'a> {
+enum Model {
     Products { dataflow: &'static dyn Dataflow, array: Array },
-    Rows(Box<RowProduct<'a>>),
+    Rows(Box<RowProduct>),
 }
 
-/// A product's vectors and what became of them.
+/// What became of a product's vectors.
 #[derive(Clone, Copy)]
 pub struct Outcomes<'a> {
-    /// The vectors.
-    pub view: &'a VectorView<'a>,
+    /// Length of each stream's vectors.
+    pub lengths: &'a [u64],
     /// Counts of each run, `[samples][streams]`.
     pub counts: &'a [Counts],
-    /// Each vector's outcome: what a row-stationary array needs to know.
-    pub hitmap: Option<&'a Hitmap>,
+    /// How they were dealt to PE sets, of a row-stationary array.
+    pub dealt: Option<&'a Dealt>,
 }
 
 impl<'a> Timed<'a> {
     /// Product number `product` of a pass, as `Geometry::gemms` counts them.
-    pub fn new(
-        data: &'a LayerData,
-        config: &Config,
-        row_array: &'a RowArray,
-        (pass, product): (Pass, usize),
-        batch: u32,
-    ) -> Self {
-        let gemm = data.layer.geometry.gemms(pass, batch)[product];
+    pub fn new(kept: &'a Kept, config: &Config, (pass, product): (Pass, usize), batch: u32) -> Self {
+        let geometry = &kept.layer.geometry;
+        let gemm = geometry.gemms(pass, batch)[product];
         let bits = config.rpq.signature_bits();
         let model = if let Some(dataflow) = config.dataflow() {
             Model::Products { dataflow, array: config.timing_array() }
         } else {
-            Model::Rows(Box::new(RowProduct::new(row_array, &data.layer.geometry, pass, product, batch, bits)))
+            Model::Rows(Box::new(RowProduct::new(config.row_array(), geometry, pass, product, batch, bits)))
         };
         Self {
-            data,
+            kept,
             pass,
             product,
             gemm,
@@ -82,13 +77,11 @@ impl<'a> Timed<'a> {
     /// Cycles with reuse, from the kept samples but `without`.
     ///
     /// # Panics
-    /// If the dataflow is row stationary and there is no Hitmap.
+    /// If the dataflow is row stationary and nothing was dealt.
     pub fn mercury(&self, outcomes: Outcomes, without: Option<usize>) -> MercuryCycles {
         let cycles = match &self.model {
             Model::Products { dataflow, array } => dataflow.mercury(array, &self.work(outcomes, without)),
-            Model::Rows(product) => {
-                product.mercury(outcomes.view, outcomes.hitmap.expect("row stationary has a Hitmap"), without)
-            }
+            Model::Rows(product) => product.mercury(outcomes.dealt.expect("row stationary deals outcomes"), without),
         };
         let Substitution { variant, representative } = self.substitution;
         let plain = matches!(variant, Variant::Sign | Variant::SignMagnitude(_));
@@ -171,7 +164,7 @@ impl<'a> Timed<'a> {
     }
 
     fn layer_product(&self) -> LayerProduct {
-        let geometry = &self.data.layer.geometry;
+        let geometry = &self.kept.layer.geometry;
         match &self.model {
             Model::Products { .. } => {
                 LayerProduct::of_products(self.dataflow, geometry, self.pass, self.product, self.batch)
@@ -182,21 +175,21 @@ impl<'a> Timed<'a> {
 
     /// The product's streams as timing sees them, for the whole batch and layer, from the counts of all
     /// kept samples or all but one.
-    pub fn work(&self, Outcomes { view, counts, .. }: Outcomes, without: Option<usize>) -> Work {
-        let layout = view.layout();
-        let kept: Vec<usize> = (0..layout.samples).filter(|&sample| Some(sample) != without).collect();
-        let run = |sample: usize, stream: usize| counts[sample * layout.streams + stream];
-        let work = |stream: usize, counts| StreamWork { length: view.streams()[stream].length as u64, counts };
-        let in_all = self.data.streams_in_all(self.pass, layout.streams);
-        let (streams, streams_in_all) = if self.data.weights_change_with_sample() {
+    pub fn work(&self, Outcomes { lengths, counts, .. }: Outcomes, without: Option<usize>) -> Work {
+        let streams = lengths.len();
+        let kept: Vec<usize> = (0..self.kept.samples).filter(|&sample| Some(sample) != without).collect();
+        let run = |sample: usize, stream: usize| counts[sample * streams + stream];
+        let work = |stream: usize, counts| StreamWork { length: lengths[stream], counts };
+        let in_all = self.kept.streams_in_all(self.pass, streams);
+        let (streams, streams_in_all) = if self.kept.weights_change_with_sample() {
             // Each sample's vectors meet weights of their own: a stream for each.
-            let pairs = kept.iter().flat_map(|&sample| (0..layout.streams).map(move |stream| (sample, stream)));
+            let pairs = kept.iter().flat_map(|&sample| (0..streams).map(move |stream| (sample, stream)));
             let streams = pairs.map(|(sample, stream)| work(stream, run(sample, stream))).collect();
             (streams, in_all * u64::from(self.batch))
         } else {
             let sum = |stream| kept.iter().map(|&sample| run(sample, stream)).sum();
             let whole = |counts| scale(counts, u64::from(self.batch), kept.len() as u64);
-            let streams = (0..layout.streams).map(|stream| work(stream, whole(sum(stream)))).collect();
+            let streams = (0..streams).map(|stream| work(stream, whole(sum(stream)))).collect();
             (streams, in_all)
         };
         Work { pass: self.pass, gemm: self.gemm, streams, streams_in_all, bits: self.bits }

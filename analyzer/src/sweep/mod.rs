@@ -14,17 +14,21 @@ use crate::replay::{PassResult, Replay, Unit};
 use store::SweepDir;
 
 /// Evaluates the layers that are not done yet; `progress` is called with each before it is.
-pub fn run(replay: &Replay, dir: &SweepDir, mut progress: impl FnMut(&Unit)) -> Result<Vec<PassResult>> {
-    let mut results = Vec::new();
+pub fn run(replay: &Replay, dir: &SweepDir, progress: impl Fn(&Unit)) -> Result<Vec<PassResult>> {
+    let (mut results, mut open) = (Vec::new(), Vec::new());
     for unit in replay.units() {
-        progress(&unit);
-        if let Some(done) = dir.done(&unit) {
-            results.extend(done);
-            continue;
+        match dir.done(&unit) {
+            Some(done) => {
+                progress(&unit);
+                results.extend(done);
+            }
+            None => open.push(unit),
         }
-        let fresh = replay.unit(&unit)?;
-        dir.keep(&unit, &fresh)?;
-        results.extend(fresh);
     }
+    replay.run(&open, progress, |unit, fresh| {
+        dir.keep(unit, &fresh)?;
+        results.extend(fresh);
+        Ok(())
+    })?;
     Ok(replay.finish(results))
 }

@@ -13,8 +13,6 @@ use std::path::{Path, PathBuf};
 
 /// What the sweep is, to know it again.
 const IDENTITY: &str = "sweep.json";
-/// Locked while a sweep runs.
-const LOCK: &str = ".lock";
 /// Layers that are done, until all are.
 const PARTS: &str = "parts";
 
@@ -37,13 +35,12 @@ impl SweepDir {
         let fail = |error: std::io::Error| AnalyzerError::Output { path: dir.to_owned(), error };
         let refuse = |reason| Err(AnalyzerError::Flag { flag: "--out", reason });
         fs::create_dir_all(dir).map_err(fail)?;
-        let lock = fs::File::create(dir.join(LOCK)).map_err(fail)?;
-        if lock.try_lock().is_err() {
+        let Some(lock) = atomic::lock(dir).map_err(fail)? else {
             return refuse(format!(
                 "another sweep is writing to {}; wait for it or choose another folder",
                 dir.display()
             ));
-        }
+        };
         match fs::read_to_string(dir.join(IDENTITY)) {
             Ok(known) if known == identity => (),
             Ok(_) => {
@@ -54,10 +51,9 @@ impl SweepDir {
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 if !is_fresh(dir).map_err(fail)? {
-                    let _ = fs::remove_file(dir.join(LOCK));
                     return Err(TraceError::NotEmpty { path: dir.to_owned() }.into());
                 }
-                write(&dir.join(IDENTITY), identity.as_bytes())?;
+                atomic::write(&dir.join(IDENTITY), |file| file.write_all(identity.as_bytes())).map_err(fail)?;
             }
             Err(error) => return Err(fail(error)),
         }
@@ -121,18 +117,11 @@ fn is_fresh(dir: &Path) -> std::io::Result<bool> {
     for entry in fs::read_dir(dir)? {
         let name = entry?.file_name();
         let name = name.to_string_lossy();
-        if name != LOCK && !(name.starts_with('.') && name.ends_with(".partial")) {
+        if !(name.starts_with('.') && name.ends_with(".partial")) {
             return Ok(false);
         }
     }
     Ok(true)
-}
-
-impl Drop for SweepDir {
-    fn drop(&mut self) {
-        // A lock ends with its process; the file is only what it hangs on.
-        let _ = fs::remove_file(self.dir.join(LOCK));
-    }
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {

@@ -1,15 +1,17 @@
 //! Row-stationary cycles of a layer's pass: its mapping, and its Hitmap dealt to PE sets.
+//!
+//! Samples may come a few at a time: [`RowProduct::deal`] turns outcomes into rounds of the PE sets,
+//! [`Dealt::add`] times them, [`RowProduct::mercury`] says what it comes to.
 
 use super::MercuryCycles;
 use super::row_stationary::{Discipline, Mapping, PeArray, RowCost, RowCounts, Schedule, ScopeWork, Shape};
 use mercury_reuse::{Hitmap, Outcome, VectorView};
 use mercury_trace::geometry::{Geometry, Pass};
 use rayon::prelude::*;
-use std::cell::OnceCell;
 use std::ops::Range;
 
 /// A row-stationary array and how its PE sets wait for each other.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RowArray {
     /// The array.
     pub array: PeArray,
@@ -22,23 +24,76 @@ pub struct RowArray {
 }
 
 /// One product of a layer's pass, for the whole batch.
-pub struct RowProduct<'a> {
-    model: &'a RowArray,
+#[derive(Debug, Clone)]
+pub struct RowProduct {
+    model: RowArray,
     geometry: Geometry,
     pass: Pass,
     number: usize,
     batch: Mapping,
     bits: u32,
-    /// Of a convolution, the schedule of all samples, made when it is first asked for.
-    dealt: OnceCell<Dealt>,
 }
 
-impl<'a> RowProduct<'a> {
+/// What the PE sets do for some samples.
+#[derive(Debug, Clone)]
+pub enum Rounds {
+    /// The rounds of each sample of a convolution.
+    Planes(Vec<Vec<ScopeWork>>),
+    /// Compute cycles of a matrix product of the whole batch, by what all kept samples gain and by what
+    /// all but each of them do.
+    Rows(u64, Vec<u64>),
+}
+
+/// The time of the samples that were dealt so far.
+#[derive(Debug, Clone)]
+pub enum Dealt {
+    /// Of a convolution.
+    Planes {
+        /// Where the PE sets are.
+        schedule: Schedule,
+        /// Cycles that they advanced over each sample's rounds.
+        advances: Vec<u64>,
+        /// Rounds of a sample.
+        rounds: u64,
+    },
+    /// Of a matrix product; see [`Rounds::Rows`].
+    Rows(u64, Vec<u64>),
+}
+
+impl Dealt {
+    /// Adds the samples that come next; of a matrix product they come all at once.
+    pub fn add(&mut self, more: &Rounds) {
+        match (self, more) {
+            (Self::Planes { schedule, advances, rounds }, Rounds::Planes(samples)) => {
+                advances.extend(advance(schedule, samples.iter().map(Vec::as_slice)));
+                *rounds = samples.first().map_or(*rounds, |sample| sample.len() as u64);
+            }
+            (this, Rounds::Rows(all, without)) => *this = Self::Rows(*all, without.clone()),
+            (Self::Rows(..), Rounds::Planes(_)) => unreachable!("rounds are of the product that they are added to"),
+        }
+    }
+}
+
+/// How far the schedule advances over each group of rounds, in turn.
+fn advance<'r>(schedule: &mut Schedule, groups: impl Iterator<Item = &'r [ScopeWork]>) -> Vec<u64> {
+    let mut before = schedule.timeline().cycles;
+    groups
+        .map(|rounds| {
+            for round in rounds {
+                schedule.scope(round);
+            }
+            let now = schedule.timeline().cycles;
+            now - std::mem::replace(&mut before, now)
+        })
+        .collect()
+}
+
+impl RowProduct {
     /// The product of this number, as [`Geometry::gemms`] counts them.
-    pub fn new(model: &'a RowArray, geometry: &Geometry, pass: Pass, product: usize, batch: u32, bits: u32) -> Self {
+    pub fn new(model: RowArray, geometry: &Geometry, pass: Pass, product: usize, batch: u32, bits: u32) -> Self {
         let shape = Shape::of_layer(geometry, pass, batch, model.per_sample)[product];
         let batch = Mapping::new(&shape, &model.array);
-        Self { model, geometry: *geometry, pass, number: product, batch, bits, dealt: OnceCell::new() }
+        Self { model, geometry: *geometry, pass, number: product, batch, bits }
     }
 
     /// How the product of the whole batch is laid on the array.
@@ -56,24 +111,21 @@ impl<'a> RowProduct<'a> {
         self.batch.baseline().total()
     }
 
-    /// Cycles with reuse, from the outcomes of the kept samples but `without`.
+    /// Cycles with reuse, from the kept samples but `without`.
     ///
     /// What was kept stands for the batch: rounds of a convolution in proportion to their number, a
     /// matrix product by what its kept vectors gain over their own baseline. Without one of a
     /// convolution's samples its schedule is taken to be shorter by as much as it advances over that
     /// sample's rounds: exact where all sets meet at their end, else nearly so.
-    pub fn mercury(&self, view: &VectorView, hitmap: &Hitmap, without: Option<usize>) -> MercuryCycles {
-        let layout = hitmap.layout();
-        let samples: Vec<usize> = (0..layout.samples).filter(|&sample| Some(sample) != without).collect();
+    pub fn mercury(&self, dealt: &Dealt, without: Option<usize>) -> MercuryCycles {
         let baseline = self.batch.baseline();
-        let compute = if let Geometry::Conv2d(_) = self.geometry {
-            let dealt = self.dealt.get_or_init(|| self.convolution(view, hitmap));
-            let cycles = samples.iter().map(|&sample| dealt.advances[sample]).sum();
-            scale(cycles, self.batch.rounds(), dealt.rounds_of_sample * samples.len() as u64)
-        } else {
-            let kept = Shape::of_layer(&self.geometry, self.pass, samples.len() as u32, self.model.per_sample);
-            let kept = Mapping::new(&kept[self.number], &self.model.array);
-            scale(self.product(&kept, hitmap, &samples), baseline.compute, kept.baseline().compute)
+        let compute = match dealt {
+            Dealt::Planes { advances, rounds, .. } => {
+                let kept = || advances.iter().enumerate().filter(|&(sample, _)| Some(sample) != without);
+                let cycles = kept().map(|(_, cycles)| cycles).sum();
+                scale(cycles, self.batch.rounds(), rounds * kept().count() as u64)
+            }
+            Dealt::Rows(all, of_others) => without.map_or(*all, |sample| of_others[sample]),
         };
         let signature = match self.pass {
             Pass::WeightGrad => 0,
@@ -87,23 +139,37 @@ impl<'a> RowProduct<'a> {
         }
     }
 
-    /// How far the schedule advances over each group of rounds, in turn.
-    fn advances<'r>(&self, mapping: &Mapping, groups: impl Iterator<Item = &'r [ScopeWork]>) -> Vec<u64> {
-        let mut schedule = Schedule::new(self.model.discipline, mapping.sets() as usize, mapping.filters_per_set());
-        let mut before = 0;
-        groups
-            .map(|rounds| {
-                for round in rounds {
-                    schedule.scope(round);
-                }
-                let now = schedule.timeline().cycles;
-                now - std::mem::replace(&mut before, now)
-            })
-            .collect()
+    /// Before any sample.
+    pub fn begin(&self) -> Dealt {
+        Dealt::Planes { schedule: self.schedule(&self.batch), advances: Vec::new(), rounds: 0 }
+    }
+
+    /// What the PE sets do for samples: of a convolution any, of a matrix product all that were kept.
+    pub fn deal(&self, view: &VectorView, hitmap: &Hitmap) -> Rounds {
+        if let Geometry::Conv2d(_) = self.geometry {
+            return Rounds::Planes(self.convolution(view, hitmap));
+        }
+        let samples = hitmap.layout().samples;
+        let compute = |without: Option<usize>| {
+            let samples: Vec<usize> = (0..samples).filter(|&sample| Some(sample) != without).collect();
+            let kept = Shape::of_layer(&self.geometry, self.pass, samples.len() as u32, self.model.per_sample);
+            let kept = Mapping::new(&kept[self.number], &self.model.array);
+            scale(self.product(&kept, hitmap, &samples), self.batch.baseline().compute, kept.baseline().compute)
+        };
+        let without = if samples > 1 {
+            (0..samples).into_par_iter().map(|sample| compute(Some(sample))).collect()
+        } else {
+            Vec::new()
+        };
+        Rounds::Rows(compute(None), without)
+    }
+
+    fn schedule(&self, mapping: &Mapping) -> Schedule {
+        Schedule::new(self.model.discipline, mapping.sets() as usize, mapping.filters_per_set())
     }
 
     /// Consecutive channels of a sample are on the array at once.
-    fn convolution(&self, view: &VectorView, hitmap: &Hitmap) -> Dealt {
+    fn convolution(&self, view: &VectorView, hitmap: &Hitmap) -> Vec<Vec<ScopeWork>> {
         let layout = hitmap.layout();
         let dealer = Dealer::new(self, &self.batch, view.windows().x.positions as usize, layout.positions);
         let lanes = self.batch.choice().channel_lanes as usize;
@@ -118,9 +184,7 @@ impl<'a> RowProduct<'a> {
             });
             planes.map(|planes| dealer.deal(hitmap, &planes)).collect()
         };
-        let rounds: Vec<Vec<ScopeWork>> = (0..layout.samples).into_par_iter().map(of_sample).collect();
-        let advances = self.advances(&self.batch, rounds.iter().map(Vec::as_slice));
-        Dealt { advances, rounds_of_sample: rounds.first().map_or(0, Vec::len) as u64 }
+        (0..layout.samples).into_par_iter().map(of_sample).collect()
     }
 
     /// Compute cycles of a matrix product's samples: a plane is one head of a sample, a sample's rows, or
@@ -147,15 +211,8 @@ impl<'a> RowProduct<'a> {
         let dealer = Dealer::new(self, mapping, mapping.shape().output[1] as usize, longest);
         let lanes = mapping.choice().channel_lanes as usize;
         let rounds: Vec<ScopeWork> = planes.chunks(lanes.max(1)).map(|planes| dealer.deal(hitmap, planes)).collect();
-        self.advances(mapping, std::iter::once(rounds.as_slice())).iter().sum()
+        advance(&mut self.schedule(mapping), std::iter::once(rounds.as_slice())).iter().sum()
     }
-}
-
-/// A convolution's schedule.
-struct Dealt {
-    /// Cycles that it advances over each sample's rounds.
-    advances: Vec<u64>,
-    rounds_of_sample: u64,
 }
 
 /// The vectors of a scope that one lane works on, in order.

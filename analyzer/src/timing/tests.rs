@@ -1,4 +1,5 @@
 use super::*;
+use mercury_trace::geometry::Conv2d;
 use proptest::prelude::*;
 
 const ARRAY: Array = Array { rows: 12, columns: 14, accumulate_lanes: 14, read_ports: 1 };
@@ -11,6 +12,20 @@ fn work(pass: Pass, gemm: Gemm, length: u64, streams: &[(u64, u64)]) -> Work {
     let streams: Vec<_> = streams.iter().map(stream).collect();
     let streams_in_all = streams.len() as u64;
     Work { pass, gemm, streams, streams_in_all, bits: 20 }
+}
+
+/// A convolution with square inputs and kernels.
+pub fn conv(channels: u32, filters: u32, input: u32, kernel: u32, stride: u32, padding: u32, groups: u32) -> Conv2d {
+    Conv2d {
+        in_channels: channels,
+        out_channels: filters,
+        input: [input; 2],
+        kernel: [kernel; 2],
+        stride: [stride; 2],
+        padding: [padding; 2],
+        dilation: [1; 2],
+        groups,
+    }
 }
 
 #[test]

@@ -8,7 +8,6 @@ mod block;
 #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
 mod neon;
 mod scalar;
-pub(crate) mod single;
 
 use crate::config::Variant;
 use crate::projection::Projection;

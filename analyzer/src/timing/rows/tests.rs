@@ -57,8 +57,10 @@ fn mercury(
     let cache = McacheConfig { entries: 1 << 14, ways: 1 << 14, ..McacheConfig::default() };
     let scope = if matches!(geometry, Geometry::Linear(_)) { Scope::Batch } else { Scope::Channel };
     let hitmap = Hitmap::new(layout, &signatures, &cache, scope);
-    let product = RowProduct::new(model, &geometry, pass, 0, SAMPLES as u32, 20);
-    (product.baseline(), product.mercury(&view, &hitmap, without))
+    let product = RowProduct::new(*model, &geometry, pass, 0, SAMPLES as u32, 20);
+    let mut dealt = product.begin();
+    dealt.add(&product.deal(&view, &hitmap));
+    (product.baseline(), product.mercury(&dealt, without))
 }
 
 fn geometries() -> [Geometry; 3] {
@@ -126,7 +128,7 @@ fn a_row_costs_its_positions() {
 /// By the definition: each plane's rows counted and dealt to columns of PEs one by one.
 fn naive(model: &RowArray, hitmap: &Hitmap, columns: usize) -> u64 {
     let geometry = Geometry::Conv2d(conv());
-    let product = RowProduct::new(model, &geometry, Pass::Forward, 0, SAMPLES as u32, 20);
+    let product = RowProduct::new(*model, &geometry, Pass::Forward, 0, SAMPLES as u32, 20);
     let mapping = product.mapping();
     let (layout, strip, cost) = (hitmap.layout(), mapping.choice().strip as usize, mapping.row_cost(model.hit_cycles));
     let mut schedule = Schedule::new(model.discipline, mapping.sets() as usize, mapping.filters_per_set());
@@ -172,7 +174,7 @@ proptest! {
         let hitmap = Hitmap::new(layout, &signatures, &cache, Scope::Channel);
         let geometry = Geometry::Conv2d(conv());
         let (_, found) = mercury(geometry, Pass::Forward, &model, signature, None);
-        let overhead = RowProduct::new(&model, &geometry, Pass::Forward, 0, SAMPLES as u32, 20).mapping().baseline().overhead();
+        let overhead = RowProduct::new(model, &geometry, Pass::Forward, 0, SAMPLES as u32, 20).mapping().baseline().overhead();
         prop_assert_eq!(found.compute, naive(&model, &hitmap, width) + overhead);
     }
 }

@@ -3,29 +3,16 @@
 use super::*;
 use crate::timing::row_stationary::Discipline;
 use crate::timing::rows::RowArray;
-use mercury_trace::geometry::Conv2d;
+use crate::timing::tests::conv;
 use proptest::prelude::*;
 
 fn array() -> RowArray {
     RowArray { array: PeArray::default(), hit_cycles: 1, discipline: Discipline::Synchronous, per_sample: false }
 }
 
-fn conv(channels: u32, filters: u32, input: u32, kernel: u32, stride: u32, padding: u32, groups: u32) -> Conv2d {
-    Conv2d {
-        in_channels: channels,
-        out_channels: filters,
-        input: [input; 2],
-        kernel: [kernel; 2],
-        stride: [stride; 2],
-        padding: [padding; 2],
-        dilation: [1; 2],
-        groups,
-    }
-}
-
 fn product(geometry: &Geometry, pass: Pass, batch: u32) -> (LayerProduct, u64) {
     let array = array();
-    let rows = RowProduct::new(&array, geometry, pass, 0, batch, 20);
+    let rows = RowProduct::new(array, geometry, pass, 0, batch, 20);
     (LayerProduct::of_rows(&rows, geometry, pass, 0, batch), rows.baseline())
 }
 

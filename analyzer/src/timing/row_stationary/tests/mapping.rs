@@ -1,19 +1,7 @@
 use super::super::{Choice, Discipline, Mapping, PeArray, RowCounts, Schedule, ScopeWork, Shape};
+use crate::timing::tests::conv;
 use mercury_trace::geometry::{Attention, Conv2d, Gemm, Geometry, Linear, Pass};
 use proptest::prelude::*;
-
-fn conv(channels: u32, filters: u32, input: u32, kernel: u32, stride: u32, padding: u32, groups: u32) -> Conv2d {
-    Conv2d {
-        in_channels: channels,
-        out_channels: filters,
-        input: [input; 2],
-        kernel: [kernel; 2],
-        stride: [stride; 2],
-        padding: [padding; 2],
-        dilation: [1; 2],
-        groups,
-    }
-}
 
 /// A convolution of AlexNet as Eyeriss ran it.
 struct Published {

@@ -1,0 +1,184 @@
+//! Sections of the configuration that are the analyzer's own, each with its range checks; errors name the key.
+
+use crate::timing::{DataflowName, MAX_ARRAY};
+use mercury_reuse::config::MAX_BITS;
+use mercury_trace::geometry::Pass;
+use serde::{Deserialize, Serialize};
+
+/// The array and its dataflow.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ArrayConfig {
+    /// Which operand stays in place.
+    pub dataflow: DataflowName,
+    /// Rows of processing elements.
+    pub rows: u32,
+    /// Columns of processing elements.
+    pub columns: u32,
+    /// Clock, MHz: turns cycles into seconds.
+    pub clock_mhz: f64,
+    /// Additions a cycle by which a HIT's gradient joins its group's; default: `columns`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accumulate_lanes: Option<u32>,
+    /// Row stationary: cycles of a HIT.
+    pub hit_cycles: u32,
+    /// Row stationary: whether PE sets wait for each other after every filter.
+    pub schedule: ScheduleName,
+    /// Row stationary: whether computing waits for the buses that bring ifmaps and psums, of Eyeriss's
+    /// widths. They bound what reuse can gain.
+    pub network_bound: bool,
+}
+
+/// When a PE set may begin its next filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ScheduleName {
+    /// When all have ended the one before.
+    Synchronous,
+    /// Up to `mcache.versions` - 1 filters before the slowest.
+    Asynchronous,
+}
+
+impl Default for ArrayConfig {
+    fn default() -> Self {
+        let dataflow = DataflowName::RowStationary;
+        Self {
+            dataflow,
+            rows: 12,
+            columns: 14,
+            clock_mhz: 200.0,
+            accumulate_lanes: None,
+            hit_cycles: 1,
+            schedule: ScheduleName::Asynchronous,
+            network_bound: false,
+        }
+    }
+}
+
+impl ArrayConfig {
+    pub(super) fn validate(&self) -> Result<(), String> {
+        let lanes = self.accumulate_lanes.unwrap_or(1);
+        let sizes = [
+            ("rows", self.rows),
+            ("columns", self.columns),
+            ("accumulate_lanes", lanes),
+            ("hit_cycles", self.hit_cycles),
+        ];
+        for (name, value) in sizes {
+            if !(1..=MAX_ARRAY).contains(&value) {
+                return Err(format!("array.{name}: is {value}, but must be between 1 and {MAX_ARRAY}"));
+            }
+        }
+        let clock = self.clock_mhz;
+        if !clock.is_finite() || clock <= 0.0 {
+            return Err(format!("array.clock_mhz: is {clock}, but must be above 0"));
+        }
+        Ok(())
+    }
+}
+
+/// Where the scheme is applied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReuseConfig {
+    /// Passes with reuse; the others run as in the baseline. The weight gradient keeps the forward
+    /// pass's signatures, so it can be here only together with `forward`.
+    pub passes: Vec<Pass>,
+}
+
+impl Default for ReuseConfig {
+    fn default() -> Self {
+        Self { passes: Pass::ALL.to_vec() }
+    }
+}
+
+impl ReuseConfig {
+    pub(super) fn validate(&self) -> Result<(), String> {
+        if self.passes.contains(&Pass::WeightGrad) && !self.passes.contains(&Pass::Forward) {
+            return Err("reuse.passes: weight-grad keeps the signatures of forward; add forward".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// How signatures grow during training.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BitsConfig {
+    /// Steps without a fall of the training loss after which signatures grow by a bit, from `rpq.bits`
+    /// on; 0: never.
+    pub patience: u64,
+    /// The longest that they grow to.
+    pub max: u32,
+}
+
+impl Default for BitsConfig {
+    fn default() -> Self {
+        Self { patience: 200, max: MAX_BITS }
+    }
+}
+
+impl BitsConfig {
+    pub(super) fn validate(&self) -> Result<(), String> {
+        let max = self.max;
+        if !(1..=MAX_BITS).contains(&max) {
+            return Err(format!("bits.max: is {max}, but a signature has 1 to {MAX_BITS} bits"));
+        }
+        Ok(())
+    }
+}
+
+/// When a layer is switched off.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StopConfig {
+    /// Captured steps over which reuse has to pay; 0: layers stay on.
+    pub window: u32,
+}
+
+impl Default for StopConfig {
+    fn default() -> Self {
+        Self { window: 2 }
+    }
+}
+
+/// Bounds and competitors that stand beside MERCURY.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BoundsConfig {
+    /// Least cosine with an earlier vector at which ideal similarity reuses.
+    pub cosine: f64,
+    /// Vectors of a stream and scope up to which all are looked at for that.
+    pub exact_vectors: u32,
+    /// Vectors of a pass that are looked at where there are more.
+    pub sampled_vectors: u32,
+    /// Pairs of vectors of a pass whose angle is set beside their signatures.
+    pub pairs: u32,
+    /// Bits of a weight, for weight repetition.
+    pub weight_bits: u32,
+}
+
+impl Default for BoundsConfig {
+    fn default() -> Self {
+        Self { cosine: 0.95, exact_vectors: 128, sampled_vectors: 4096, pairs: 4096, weight_bits: 8 }
+    }
+}
+
+impl BoundsConfig {
+    pub(super) fn validate(&self) -> Result<(), String> {
+        let Self { cosine, weight_bits, .. } = *self;
+        if !(cosine > 0.0 && cosine <= 1.0) {
+            return Err(format!("bounds.cosine: is {cosine}, but must be above 0 and at most 1"));
+        }
+        let most = 1 << 20;
+        let sizes =
+            [("exact_vectors", self.exact_vectors), ("sampled_vectors", self.sampled_vectors), ("pairs", self.pairs)];
+        if let Some((name, value)) = sizes.into_iter().find(|(_, value)| *value > most) {
+            return Err(format!("bounds.{name}: is {value}, but must be at most {most}"));
+        }
+        if !(2..=16).contains(&weight_bits) {
+            return Err(format!("bounds.weight_bits: is {weight_bits}, but must be between 2 and 16"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,24 @@
+//! Items that are alike, in order of first appearance.
+
+use indexmap::IndexMap;
+use std::hash::Hash;
+
+/// Items by key.
+pub fn grouped<T: Copy, K: Hash + Eq>(items: impl IntoIterator<Item = T>, key: impl Fn(T) -> K) -> IndexMap<K, Vec<T>> {
+    let mut groups: IndexMap<K, Vec<T>> = IndexMap::new();
+    for item in items {
+        groups.entry(key(item)).or_default().push(item);
+    }
+    groups
+}
+
+/// Each item once; for few different ones.
+pub fn distinct<T: Copy + PartialEq>(items: impl IntoIterator<Item = T>) -> Vec<T> {
+    let mut known = Vec::new();
+    for item in items {
+        if !known.contains(&item) {
+            known.push(item);
+        }
+    }
+    known
+}

@@ -1,0 +1,285 @@
+//! The configurations that project a pass's vectors alike, with as little done twice as the mathematics
+//! allows: vectors are signed once at the longest length, shorter signatures are their prefixes, caches
+//! in which everything finds room have one Hitmap among them, errors depend on Hitmap and substitution
+//! alone, and caches that had the same outcomes so far have one tally.
+
+use super::grouped::{distinct, grouped};
+use super::similarity::Signed;
+use super::tally::{RowPass, Substituted, Tally};
+use super::{Measures, Place};
+use crate::accuracy;
+use crate::config::{BoundsConfig, Config};
+use crate::error::Result;
+use crate::limits::Limits;
+use crate::operand::{self, Kept, LayerData};
+use crate::timing::rows::{Rounds, RowProduct};
+use mercury_reuse::config::{McacheConfig, Replacement, Rpq, Scope, SetIndex};
+use mercury_reuse::{Counts, Hitmap, MatchOptions, Substitutes, counts_grid, match_quality};
+use mercury_trace::geometry::{Geometry, Pass};
+use std::collections::HashMap;
+
+/// What a Hitmap depends on beside the vectors and their longest signatures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Cache {
+    /// Bits of the whole signature.
+    bits: u32,
+    scope: Scope,
+    entries: u32,
+    ways: u32,
+    index: SetIndex,
+    replacement: Replacement,
+}
+
+impl Cache {
+    fn of(config: &Config, geometry: &Geometry) -> Self {
+        let McacheConfig { entries, ways, index, replacement, .. } = config.mcache;
+        let scope = operand::scope(geometry, &config.mcache);
+        let cache = Self { bits: config.rpq.signature_bits(), scope, entries, ways, index, replacement };
+        if entries == 0 { cache.unlimited() } else { cache }
+    }
+
+    /// A cache of which nothing matters, as it has room for all.
+    fn unlimited(self) -> Self {
+        Self { entries: 0, ways: 1, index: SetIndex::Mixed, replacement: Replacement::None, ..self }
+    }
+
+    fn config(self) -> McacheConfig {
+        let Self { entries, ways, index, replacement, .. } = self;
+        McacheConfig { entries, ways, index, replacement, ..McacheConfig::default() }
+    }
+}
+
+/// Configurations that differ in no more than the length of their projection.
+pub struct Projected {
+    source: Pass,
+    rpq: Rpq,
+    /// Of each product's streams, the length of their vectors.
+    lengths: Vec<Vec<u64>>,
+    caches: Vec<(Cache, Vec<usize>)>,
+    alike: Vec<Alike>,
+    rows: Vec<(RowPass, Vec<RowProduct>)>,
+    limits: Vec<(Bounded, Limits)>,
+}
+
+/// What bounds depend on: bits, scope and their own options.
+type Bounded = (u32, Scope, BoundsConfig);
+
+fn bounded(config: &Config, geometry: &Geometry) -> Bounded {
+    let Cache { bits, scope, .. } = Cache::of(config, geometry);
+    (bits, scope, config.bounds.clone())
+}
+
+/// Caches that had the same outcomes so far.
+#[derive(Clone)]
+struct Alike {
+    caches: Vec<usize>,
+    tally: Tally,
+}
+
+/// The outcomes of one cache, product by product.
+struct LookedUp {
+    counts: Vec<Vec<Counts>>,
+    hitmaps: Vec<Hitmap>,
+}
+
+impl Projected {
+    /// Of no samples; `source` is the pass whose vectors are signed, `passes` those that they decide,
+    /// `members` numbers of configurations.
+    pub fn new(
+        kept: &Kept,
+        source: Pass,
+        passes: &[Pass],
+        members: &[usize],
+        configs: &[Config],
+        measures: &Measures,
+        place: Place,
+    ) -> Self {
+        let bits = members.iter().map(|&number| configs[number].rpq.bits).max().unwrap_or(1);
+        let rpq = Rpq { bits, ..configs[members[0]].rpq.clone() };
+        let geometry = &kept.layer.geometry;
+        let products = geometry.gemms(source, place.batch).len();
+        let caches: Vec<(Cache, Vec<usize>)> =
+            grouped(members.iter().copied(), |number| Cache::of(&configs[number], geometry)).into_iter().collect();
+
+        let reusing = |pass: Pass| {
+            members.iter().map(|&number| &configs[number]).filter(move |config| config.reuse.passes.contains(&pass))
+        };
+        let (mut rows, mut substituted): (Vec<(RowPass, Vec<RowProduct>)>, Vec<Substituted>) = Default::default();
+        for &pass in passes {
+            for config in reusing(pass).filter(|config| config.dataflow().is_none()) {
+                let array = config.row_array();
+                if rows.iter().all(|(known, _)| *known != (pass, array)) {
+                    // How rows are dealt does not depend on the signature's length.
+                    let product = |product| RowProduct::new(array, geometry, pass, product, place.batch, bits);
+                    rows.push(((pass, array), (0..products).map(product).collect()));
+                }
+            }
+            if !measures.errors.is_none() {
+                substituted.extend(distinct(reusing(pass).map(|config| (pass, config.substitution()))));
+            }
+        }
+        let mut limits: Vec<(Bounded, Limits)> = Vec::new();
+        if measures.bounds && passes.contains(&source) {
+            for config in reusing(source) {
+                let key = bounded(config, geometry);
+                if limits.iter().all(|(known, _)| *known != key) {
+                    limits.push((key, Limits::default()));
+                }
+            }
+        }
+        let tally = Tally::new(products, substituted, rows.iter().map(|(of, rows)| (*of, rows.as_slice())).collect());
+        let alike = vec![Alike { caches: (0..caches.len()).collect(), tally }];
+        Self { source, rpq, lengths: Vec::new(), caches, alike, rows, limits }
+    }
+
+    /// The pass whose vectors are signed.
+    pub fn source(&self) -> Pass {
+        self.source
+    }
+
+    /// Of each product's streams, the length of their vectors.
+    pub fn lengths(&self) -> &[Vec<u64>] {
+        &self.lengths
+    }
+
+    /// Each tally with the configurations that it is of.
+    pub fn tallies(&self) -> impl Iterator<Item = (&Tally, impl Iterator<Item = usize>)> {
+        let members = |alike: &Alike| alike.caches.clone().into_iter().flat_map(|cache| self.caches[cache].1.clone());
+        self.alike.iter().map(move |alike| (&alike.tally, members(alike)))
+    }
+
+    /// What bounds reuse under a configuration; the weight gradient has the forward pass's.
+    pub fn limits(&self, pass: Pass, config: &Config, kept: &Kept) -> Option<&Limits> {
+        let key = (pass == self.source).then(|| bounded(config, &kept.layer.geometry))?;
+        self.limits.iter().find(|(known, _)| *known == key).map(|(_, limits)| limits)
+    }
+
+    /// Evaluates the samples that come next.
+    pub fn add(&mut self, data: &LayerData, configs: &[Config], measures: &Measures) -> Result<()> {
+        let signed = Signed::of(data, self.source, &self.rpq)?;
+        if data.first_sample == 0 {
+            let lengths = |view: &mercury_reuse::VectorView| view.streams().iter().map(|s| s.length as u64).collect();
+            self.lengths = signed.views.iter().map(lengths).collect();
+        }
+        for ((bits, scope, bounds), limits) in &mut self.limits {
+            limits.add(data, self.source, &signed, (*bits, *scope, self.rpq.seed), bounds);
+        }
+        let caches: Vec<Cache> = self.caches.iter().map(|(cache, _)| *cache).collect();
+        let (caches, mut known) = grid(&signed, &caches);
+        self.split(&caches, configs);
+        let mut shortened: Vec<(u32, Vec<Vec<u64>>)> = Vec::new();
+        let by_cache = grouped(0..self.alike.len(), |number| caches[self.alike[number].caches[0]]);
+        for (cache, alike) in by_cache {
+            let sums = !alike.iter().any(|&number| self.alike[number].tally.needs_hitmap());
+            let outcomes = if let Some(counts) = known.remove(&cache).filter(|_| sums) {
+                LookedUp { counts, hitmaps: Vec::new() }
+            } else {
+                let signatures = if cache.bits == self.rpq.signature_bits() {
+                    &signed.signatures
+                } else if let Some(at) = shortened.iter().position(|(bits, _)| *bits == cache.bits) {
+                    &shortened[at].1
+                } else {
+                    shortened.push((cache.bits, signed.shortened(cache.bits)));
+                    &shortened[shortened.len() - 1].1
+                };
+                let hitmaps = signed.look_up(signatures, &cache.config(), cache.scope);
+                LookedUp { counts: hitmaps.iter().map(|hitmap| hitmap.counts().to_vec()).collect(), hitmaps }
+            };
+            self.tally(data, &signed, &outcomes, &alike, measures);
+        }
+        Ok(())
+    }
+
+    /// Parts caches that were alike so far but are not in these samples, for each of which `caches` has
+    /// the one that stands for it.
+    fn split(&mut self, caches: &[Cache], configs: &[Config]) {
+        for Alike { caches: alike, tally } in std::mem::take(&mut self.alike) {
+            if distinct(alike.iter().map(|&cache| caches[cache])).len() == 1 {
+                self.alike.push(Alike { caches: alike, tally });
+                continue;
+            }
+            let parts = grouped(alike, |cache| caches[cache]);
+            for alike in parts.into_values() {
+                let members = alike.iter().flat_map(|&cache| &self.caches[cache].1);
+                let mut tally = tally.clone();
+                tally.retain(&members.map(|&number| &configs[number]).collect::<Vec<_>>());
+                self.alike.push(Alike { caches: alike, tally });
+            }
+        }
+    }
+
+    /// Adds the outcomes to tallies, all of which have them.
+    fn tally(&mut self, data: &LayerData, signed: &Signed, outcomes: &LookedUp, alike: &[usize], measures: &Measures) {
+        let LookedUp { counts, hitmaps } = outcomes;
+        for &number in alike {
+            self.alike[number].tally.add_counts(counts);
+        }
+        let wanted = alike.iter().flat_map(|&number| self.alike[number].tally.row_passes());
+        for of in distinct(wanted) {
+            let (_, products) = self.rows.iter().find(|(known, _)| *known == of).expect("made for all configurations");
+            let deal = |((product, view), hitmap): ((&RowProduct, _), _)| product.deal(view, hitmap);
+            let rounds: Vec<Rounds> = products.iter().zip(&signed.views).zip(hitmaps).map(deal).collect();
+            for &number in alike {
+                self.alike[number].tally.add_rounds(of, &rounds);
+            }
+        }
+        let wanted = alike.iter().flat_map(|&number| self.alike[number].tally.substituted());
+        let most = measures.errors.most();
+        for (substitution, of) in grouped(wanted, |(_, substitution)| substitution) {
+            let substitutes =
+                |(view, hitmap)| Substitutes::new(view, hitmap, substitution.variant, substitution.representative);
+            let substitutes: Vec<Substitutes> = signed.views.iter().zip(hitmaps).map(substitutes).collect();
+            for pass in distinct(of.into_iter().map(|(pass, _)| pass)) {
+                if pass == Pass::WeightGrad {
+                    for &number in alike {
+                        self.alike[number].tally.add_gradients(substitution, data, signed, &substitutes, most);
+                    }
+                    continue;
+                }
+                let of_product = |substitutes: &Substitutes| {
+                    let quality = match_quality(substitutes, &MatchOptions::default());
+                    (accuracy::output_error(data, pass, substitutes, most), quality)
+                };
+                let found: Vec<_> = substitutes.iter().map(of_product).collect();
+                for &number in alike {
+                    self.alike[number].tally.add_errors((pass, substitution), &found);
+                }
+            }
+        }
+    }
+}
+
+/// The cache that stands for each, and counts of some of them: from one sort, where there are several;
+/// those in which everything finds room become one.
+fn grid(signed: &Signed, caches: &[Cache]) -> (Vec<Cache>, HashMap<Cache, Vec<Vec<Counts>>>) {
+    let (mut standing, mut known) = (caches.to_vec(), HashMap::new());
+    let limited: Vec<usize> = (0..caches.len()).filter(|&number| caches[number].entries > 0).collect();
+    if limited.len() < 2 {
+        return (standing, known);
+    }
+    for ((scope, index), members) in grouped(limited, |number| (caches[number].scope, caches[number].index)) {
+        let of = |number: usize| caches[number];
+        let bits: Vec<u32> = grouped(members.iter().copied(), |number| of(number).bits).into_keys().collect();
+        let size = |number: usize| (of(number).entries, of(number).ways);
+        let sizes: Vec<(u32, u32)> = grouped(members.iter().copied(), size).into_keys().collect();
+        let products: Vec<Vec<Vec<Counts>>> = signed
+            .views
+            .iter()
+            .zip(&signed.signatures)
+            .map(|(view, signatures)| counts_grid(view.layout(), signatures, &bits, &sizes, index, scope))
+            .collect();
+        for number in members {
+            let cache = of(number);
+            let length = bits.iter().position(|&bits| bits == cache.bits).expect("a length of the list");
+            let size = sizes.iter().position(|&known| known == size(number)).expect("a size of it");
+            let counts = products.iter().map(|product| &product[length * sizes.len() + size]);
+            let roomy = counts.clone().flatten().all(|counts| counts.mnu == 0);
+            standing[number] = if roomy { cache.unlimited() } else { cache };
+            // The grid's caches never replace anything.
+            if roomy || cache.replacement == Replacement::None {
+                known.entry(standing[number]).or_insert_with(|| counts.cloned().collect());
+            }
+        }
+    }
+    (standing, known)
+}
