@@ -7,7 +7,8 @@
 //! in a fixed order: the same on every machine and for every number of threads.
 
 use crate::operand::{Kept, LayerData};
-use mercury_reuse::{Substitutes, VectorView, add_outer, add_scaled_rows, draw};
+use crate::weights::StreamWeights;
+use mercury_reuse::{Buffers, Substitutes, VectorView, add_outer, add_scaled_rows, draw};
 use mercury_trace::geometry::{Geometry, Pass};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -115,6 +116,11 @@ impl Sums {
         Self { exact: vec![0.0; length], change: vec![0.0; length] }
     }
 
+    fn clear(&mut self) {
+        self.exact.fill(0.0);
+        self.change.fill(0.0);
+    }
+
     fn squares(&self) -> (f64, f64) {
         let square = |values: &[f64]| values.iter().map(|value| value * value).sum();
         (square(&self.change), square(&self.exact))
@@ -138,29 +144,33 @@ pub fn output_error(
     let blocks = |sample| -> Vec<_> {
         (0..layout.streams).filter_map(|stream| data.stream_weights(view, pass, sample, stream)).collect()
     };
-    let shared = if data.kept.weights_change_with_sample() { None } else { Some(blocks(0)) };
-    let of_sample = |sample: usize| {
-        let own = if shared.is_none() { blocks(sample) } else { Vec::new() };
-        let mut buffers = substitutes.buffers();
-        let chosen = some(layout.positions, most, (data.first_sample + sample) as u64);
-        let mut squares = Vec::with_capacity(chosen.len());
-        for position in chosen {
-            let mut sums = Sums::new(outputs);
-            for (stream, weights) in shared.as_ref().unwrap_or(&own).iter().enumerate() {
-                let (x, substitute) = substitutes.cut(sample, stream, position, &mut buffers);
-                let exact = &mut sums.exact[weights.outputs.clone()];
-                add_scaled_rows(exact, weights.elements.iter().map(|&element| x[element]), &weights.values);
-                if let Some(substitute) = substitute {
-                    let change = &mut sums.change[weights.outputs.clone()];
-                    let changes = weights.elements.iter().map(|&element| substitute[element] - x[element]);
-                    add_scaled_rows(change, changes, &weights.values);
-                }
+    let own = data.kept.weights_change_with_sample();
+    let weights: Vec<Vec<StreamWeights>> =
+        (0..if own { layout.samples } else { 1 }).into_par_iter().map(blocks).collect();
+    let chosen = |sample| some(layout.positions, most, (data.first_sample + sample) as u64);
+    let chosen: Vec<Vec<usize>> = (0..layout.samples).map(chosen).collect();
+    let of_position = |buffers: &mut (Buffers, Sums), (sample, position): (usize, usize)| {
+        let (buffers, sums) = buffers;
+        sums.clear();
+        for (stream, weights) in weights[if own { sample } else { 0 }].iter().enumerate() {
+            let (x, substitute) = substitutes.cut(sample, stream, position, buffers);
+            let exact = &mut sums.exact[weights.outputs.clone()];
+            add_scaled_rows(exact, weights.elements.iter().map(|&element| x[element]), &weights.values);
+            if let Some(substitute) = substitute {
+                let change = &mut sums.change[weights.outputs.clone()];
+                let changes = weights.elements.iter().map(|&element| substitute[element] - x[element]);
+                add_scaled_rows(change, changes, &weights.values);
             }
-            squares.push(sums.squares());
         }
+        sums.squares()
+    };
+    let of_sample = |(sample, chosen): (usize, &Vec<usize>)| {
+        let positions = chosen.par_iter().with_min_len(16).map(|&position| (sample, position));
+        let buffers = || (substitutes.buffers(), Sums::new(outputs));
+        let squares: Vec<(f64, f64)> = positions.map_init(buffers, of_position).collect();
         SquaredError::of_parts(&squares, layout.positions)
     };
-    Some((0..layout.samples).into_par_iter().map(of_sample).collect())
+    Some(chosen.par_iter().enumerate().map(of_sample).collect())
 }
 
 /// Error of the weight gradient, dW = Xᵀ dY, of kept filters, from samples as they come.

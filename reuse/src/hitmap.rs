@@ -59,6 +59,9 @@ pub struct Hitmap {
 }
 
 impl Hitmap {
+    /// Number of no vector, see [`Hitmap::holders`].
+    pub const NONE: u32 = MNU;
+
     /// Runs the signatures through an MCACHE that is flushed as `scope` says. Scopes are
     /// independent and so run in parallel; the result does not depend on how many do.
     ///
@@ -98,6 +101,12 @@ impl Hitmap {
     /// The outcome of each vector.
     pub fn outcomes(&self) -> impl ExactSizeIterator<Item = Outcome> + '_ {
         self.codes.iter().enumerate().map(|(vector, &code)| decode(code, vector))
+    }
+
+    /// For each vector the one that holds its signature afterwards: of a HIT the one that inserted it, of
+    /// a MAU itself, of an MNU none, [`Hitmap::NONE`].
+    pub fn holders(&self) -> &[u32] {
+        &self.codes
     }
 
     /// The vector whose results a vector gets: of a HIT the one that inserted the signature,

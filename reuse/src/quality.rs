@@ -116,26 +116,28 @@ pub fn match_quality(substitutes: &Substitutes, options: &MatchOptions) -> Match
         let seed = options.seed.wrapping_add((part.first + sample) as u64);
         let chosen: Vec<usize> = if hits <= most { (0..hits).collect() } else { draw(hits, most, seed) };
         let weight = hits as f32 / chosen.len() as f32;
-        let mut buffers = substitutes.buffers();
-        let (mut matches, mut numbers, mut before) = (Vec::new(), chosen.iter().copied().peekable(), 0);
+        let (mut before, mut numbers) = (0, chosen.as_slice());
+        let mut of_runs = Vec::new();
         for (stream, counts) in runs.iter().enumerate() {
-            let end = before + counts.hit as usize;
-            // Most runs have few of the chosen, or none.
-            if numbers.peek().is_none_or(|&number| number >= end) {
-                before = end;
-                continue;
+            let of_run;
+            (of_run, numbers) =
+                numbers.split_at(numbers.partition_point(|&number| number < before + counts.hit as usize));
+            // Many runs have none of the chosen.
+            if !of_run.is_empty() {
+                of_runs.push((stream, before, of_run));
             }
-            let first = (sample * layout.streams + stream) * layout.positions;
-            for position in 0..layout.positions {
-                if !matches!(hitmap.outcome(first + position), Outcome::Hit(_)) {
-                    continue;
-                }
-                before += 1;
-                if numbers.next_if_eq(&(before - 1)).is_some() {
-                    matches.extend(compare(substitutes, (sample, stream, position), weight, &mut buffers));
-                }
-            }
+            before += counts.hit as usize;
         }
+        let of_run = |buffers: &mut _, &(stream, before, chosen): &(usize, usize, &[usize])| -> Vec<Match> {
+            let first = (sample * layout.streams + stream) * layout.positions;
+            let is_hit = |position: &usize| matches!(hitmap.outcome(first + position), Outcome::Hit(_));
+            let mut chosen = chosen.iter().map(|number| number - before).peekable();
+            let hits = (0..layout.positions).filter(is_hit).enumerate();
+            let positions = hits.filter_map(|(number, position)| chosen.next_if_eq(&number).map(|_| position));
+            positions.filter_map(|position| compare(substitutes, (sample, stream, position), weight, buffers)).collect()
+        };
+        let matches: Vec<Vec<Match>> = of_runs.par_iter().map_init(|| substitutes.buffers(), of_run).collect();
+        let matches = matches.concat();
         let undefined = (chosen.len() - matches.len()) as u64;
         MatchQuality { hits: hits as u64, sampled: chosen.len() as u64, undefined, matches }
     };

@@ -3,12 +3,14 @@
 //! Samples may come a few at a time: [`RowProduct::deal`] turns outcomes into rounds of the PE sets,
 //! [`Dealt::add`] times them, [`RowProduct::mercury`] says what it comes to.
 
+mod deal;
+
 use super::MercuryCycles;
-use super::row_stationary::{Discipline, Mapping, PeArray, RowCost, RowCounts, Schedule, ScopeWork, Shape};
-use mercury_reuse::{Hitmap, Outcome, VectorView};
+use super::row_stationary::{Discipline, Mapping, PeArray, Schedule, ScopeWork, Shape};
+use deal::{Dealer, Plane};
+use mercury_reuse::{Hitmap, VectorView};
 use mercury_trace::geometry::{Geometry, Pass};
 use rayon::prelude::*;
-use std::ops::Range;
 
 /// A row-stationary array and how its PE sets wait for each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,20 +173,20 @@ impl RowProduct {
     /// Consecutive channels of a sample are on the array at once.
     fn convolution(&self, view: &VectorView, hitmap: &Hitmap) -> Vec<Vec<ScopeWork>> {
         let layout = hitmap.layout();
-        let dealer = Dealer::new(self, &self.batch, view.windows().x.positions as usize, layout.positions);
+        let dealer = self.dealer(&self.batch, view.windows().x.positions as usize, layout.positions);
         let lanes = self.batch.choice().channel_lanes as usize;
-        let of_sample = |sample: usize| -> Vec<ScopeWork> {
-            let first = |stream: usize| (sample * layout.streams + stream) * layout.positions;
-            let streams: Vec<usize> = (0..layout.streams).collect();
-            let planes = streams.chunks(lanes).map(|lanes| {
-                lanes
-                    .iter()
-                    .map(|&stream| Plane::Whole(first(stream)..first(stream) + layout.positions))
-                    .collect::<Vec<_>>()
-            });
-            planes.map(|planes| dealer.deal(hitmap, &planes)).collect()
+        let rounds_of_sample = layout.streams.div_ceil(lanes);
+        let round = |round: usize| {
+            let (sample, lane) = (round / rounds_of_sample, round % rounds_of_sample * lanes);
+            let streams = lane..(lane + lanes).min(layout.streams);
+            let plane = |stream: usize| {
+                Plane::new(hitmap, [(sample * layout.streams + stream) * layout.positions], layout.positions)
+            };
+            dealer.deal(&streams.map(plane).collect::<Vec<_>>())
         };
-        (0..layout.samples).into_par_iter().map(of_sample).collect()
+        let rounds: Vec<ScopeWork> = (0..layout.samples * rounds_of_sample).into_par_iter().map(round).collect();
+        let mut rounds = rounds.into_iter();
+        (0..layout.samples).map(|_| rounds.by_ref().take(rounds_of_sample).collect()).collect()
     }
 
     /// Compute cycles of a matrix product's samples: a plane is one head of a sample, a sample's rows, or
@@ -194,127 +196,25 @@ impl RowProduct {
         let of_sample = layout.streams * layout.positions;
         let planes: Vec<Plane> = match self.geometry {
             Geometry::Linear(_) if !self.model.per_sample => {
-                let rows = samples.iter().flat_map(|&sample| sample * of_sample..(sample + 1) * of_sample);
-                vec![Plane::Some(rows.collect())]
+                vec![Plane::new(hitmap, samples.iter().map(|sample| sample * of_sample), of_sample)]
             }
-            _ => samples
-                .iter()
-                .flat_map(|&sample| {
-                    (0..layout.streams).map(move |stream| {
-                        let first = sample * of_sample + stream * layout.positions;
-                        Plane::Whole(first..first + layout.positions)
-                    })
-                })
-                .collect(),
+            _ => {
+                let firsts = samples.iter().flat_map(|&sample| {
+                    (0..layout.streams).map(move |stream| sample * of_sample + stream * layout.positions)
+                });
+                firsts.map(|first| Plane::new(hitmap, [first], layout.positions)).collect()
+            }
         };
         let longest = planes.iter().map(Plane::vectors).max().unwrap_or(0);
-        let dealer = Dealer::new(self, mapping, mapping.shape().output[1] as usize, longest);
+        let dealer = self.dealer(mapping, mapping.shape().output[1] as usize, longest);
         let lanes = mapping.choice().channel_lanes as usize;
-        let rounds: Vec<ScopeWork> = planes.chunks(lanes.max(1)).map(|planes| dealer.deal(hitmap, planes)).collect();
+        let rounds: Vec<ScopeWork> = planes.chunks(lanes.max(1)).map(|planes| dealer.deal(planes)).collect();
         advance(&mut self.schedule(mapping), std::iter::once(rounds.as_slice())).iter().sum()
     }
-}
 
-/// The vectors of a scope that one lane works on, in order.
-enum Plane {
-    Whole(Range<usize>),
-    Some(Vec<usize>),
-}
-
-impl Plane {
-    fn vectors(&self) -> usize {
-        match self {
-            Plane::Whole(vectors) => vectors.len(),
-            Plane::Some(vectors) => vectors.len(),
-        }
-    }
-}
-
-/// Deals the outcomes of planes to PE sets.
-struct Dealer<'a> {
-    mapping: &'a Mapping,
-    cost: RowCost,
-    /// Whether a HIT waits for the set that computes its result; additions of gradients wait for nobody.
-    waits: bool,
-    row_length: usize,
-    /// The column of PEs, of a strip's, that takes the vector at each place of a plane.
-    columns: Vec<u32>,
-}
-
-impl<'a> Dealer<'a> {
-    fn new(product: &RowProduct, mapping: &'a Mapping, row_length: usize, places: usize) -> Self {
-        let strip = mapping.choice().strip as usize;
-        Self {
-            mapping,
-            cost: mapping.row_cost(product.model.hit_cycles),
-            waits: product.pass != Pass::WeightGrad,
-            row_length,
-            columns: (0..places).map(|place| (place / row_length % strip) as u32).collect(),
-        }
-    }
-
-    /// A round: one plane a lane.
-    fn deal(&self, hitmap: &Hitmap, planes: &[Plane]) -> ScopeWork {
-        let strip = self.mapping.choice().strip as usize;
-        let mut work = vec![0; self.mapping.sets() as usize];
-        let mut reuses = Vec::new();
-        // Whether a column of the lane's strip copies from another.
-        let mut copies = vec![false; strip * strip];
-        for (lane, plane) in planes.iter().enumerate() {
-            let work = &mut work[lane * strip..][..strip];
-            match plane {
-                Plane::Whole(vectors) => {
-                    let place = |vector: usize| (vectors.contains(&vector)).then(|| vector - vectors.start);
-                    self.lane(hitmap, vectors.clone(), place, work, &mut copies);
-                }
-                Plane::Some(vectors) => {
-                    let place = |vector: usize| vectors.binary_search(&vector).ok();
-                    self.lane(hitmap, vectors.iter().copied(), place, work, &mut copies);
-                }
-            }
-            for (pair, copies) in copies.iter_mut().enumerate().filter(|(_, copies)| **copies) {
-                *copies = false;
-                let (set, from) = (pair / strip, pair % strip);
-                if set != from {
-                    reuses.push(((lane * strip + set) as u32, (lane * strip + from) as u32));
-                }
-            }
-        }
-        ScopeWork { work, reuses }
-    }
-
-    /// One lane; `place` finds a vector of the plane.
-    fn lane(
-        &self,
-        hitmap: &Hitmap,
-        vectors: impl Iterator<Item = usize>,
-        place: impl Fn(usize) -> Option<usize>,
-        work: &mut [u64],
-        copies: &mut [bool],
-    ) {
-        let strip = work.len();
-        let mut counts = RowCounts::default();
-        let mut last = 0;
-        for (at, vector) in vectors.enumerate() {
-            if at > 0 && at % self.row_length == 0 {
-                work[self.columns[at - 1] as usize] += self.cost.row(std::mem::take(&mut counts));
-            }
-            last = at;
-            let Outcome::Hit(representative) = hitmap.outcome(vector) else {
-                counts.computed += 1;
-                continue;
-            };
-            counts.hit += 1;
-            // What an earlier scope computed is there already.
-            if self.waits
-                && let Some(from) = place(representative as usize)
-            {
-                copies[self.columns[at] as usize * strip + self.columns[from] as usize] = true;
-            }
-        }
-        if counts != RowCounts::default() {
-            work[self.columns[last] as usize] += self.cost.row(counts);
-        }
+    fn dealer<'m>(&self, mapping: &'m Mapping, row_length: usize, places: usize) -> Dealer<'m> {
+        let waits = self.pass != Pass::WeightGrad;
+        Dealer::new(mapping, self.model.hit_cycles, waits, row_length, places)
     }
 }
 

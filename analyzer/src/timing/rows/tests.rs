@@ -1,6 +1,7 @@
 use super::*;
+use crate::timing::row_stationary::RowCounts;
 use mercury_reuse::config::{Granularity, McacheConfig, Scope};
-use mercury_reuse::{Layout, Planes};
+use mercury_reuse::{Layout, Outcome, Planes};
 use mercury_trace::geometry::{Attention, Conv2d, Linear};
 use proptest::prelude::*;
 

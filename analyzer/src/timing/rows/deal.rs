@@ -1,0 +1,98 @@
+//! Deals the outcomes of planes to PE sets.
+
+use crate::timing::row_stationary::{Mapping, RowCost, RowCounts, ScopeWork};
+use mercury_reuse::Hitmap;
+use std::borrow::Cow;
+
+/// The vectors of a scope that one lane works on, in order.
+pub struct Plane<'a> {
+    /// Number of the first vector.
+    first: u32,
+    /// Of each vector the number of the one that holds its signature; see [`Hitmap::holders`].
+    holders: Cow<'a, [u32]>,
+}
+
+impl<'a> Plane<'a> {
+    /// Runs of so many vectors, of which these are the first, ascending.
+    pub fn new(hitmap: &'a Hitmap, firsts: impl IntoIterator<Item = usize>, length: usize) -> Self {
+        let firsts: Vec<usize> = firsts.into_iter().collect();
+        let run = |first: usize| &hitmap.holders()[first..first + length];
+        if let [first] = *firsts {
+            return Self { first: first as u32, holders: run(first).into() };
+        }
+        // Numbered anew, without gaps; what an earlier scope holds, and nobody here, is far beyond.
+        let beyond = Hitmap::NONE - 1;
+        let place = |holder: u32| {
+            let at = firsts.partition_point(|&first| first <= holder as usize);
+            let first = at.checked_sub(1).map(|run| (run, firsts[run]));
+            let within = first.filter(|(_, first)| holder as usize - first < length);
+            within.map_or(beyond, |(run, first)| (run * length + holder as usize - first) as u32)
+        };
+        let renumber = |&holder: &u32| if holder == Hitmap::NONE { holder } else { place(holder) };
+        Self { first: 0, holders: firsts.iter().flat_map(|&first| run(first)).map(renumber).collect() }
+    }
+
+    /// How many there are.
+    pub fn vectors(&self) -> usize {
+        self.holders.len()
+    }
+}
+
+/// Deals planes to the PE sets of a mapping.
+pub struct Dealer<'a> {
+    mapping: &'a Mapping,
+    cost: RowCost,
+    waits: bool,
+    row_length: usize,
+    /// The column of PEs, of a strip's, that takes the vector at each place of a plane; at the end one more
+    /// for vectors that are not of the plane.
+    columns: Vec<u32>,
+}
+
+impl<'a> Dealer<'a> {
+    /// For planes of rows of this length and at most so many places. `waits` says whether a HIT waits for
+    /// the set that computes its result; additions of gradients wait for nobody.
+    pub fn new(mapping: &'a Mapping, hit_cycles: u64, waits: bool, row_length: usize, places: usize) -> Self {
+        let strip = mapping.choice().strip as usize;
+        let columns = (0..places).map(|place| (place / row_length % strip) as u32).chain([strip as u32]).collect();
+        Self { mapping, cost: mapping.row_cost(hit_cycles), waits, row_length, columns }
+    }
+
+    /// A round: one plane a lane.
+    pub fn deal(&self, planes: &[Plane]) -> ScopeWork {
+        let strip = self.mapping.choice().strip as usize;
+        let mut work = vec![0; self.mapping.sets() as usize];
+        let mut reuses = Vec::new();
+        // By column of the lane's strip, from which columns (and, at the end, from elsewhere) it copies.
+        let mut copies = vec![false; strip * (strip + 1)];
+        for (lane, plane) in planes.iter().enumerate() {
+            copies.fill(false);
+            self.lane(plane, &mut work[lane * strip..][..strip], &mut copies);
+            for (set, copies) in copies.chunks(strip + 1).enumerate() {
+                let others = copies[..strip].iter().enumerate().filter(|&(from, copies)| *copies && from != set);
+                reuses.extend(others.map(|(from, _)| ((lane * strip + set) as u32, (lane * strip + from) as u32)));
+            }
+        }
+        ScopeWork { work, reuses }
+    }
+
+    fn lane(&self, plane: &Plane, work: &mut [u64], copies: &mut [bool]) {
+        let strip = work.len();
+        let outside = self.columns.len() as u32 - 1;
+        for (row, holders) in plane.holders.chunks(self.row_length).enumerate() {
+            let column = row % strip;
+            let first = plane.first + (row * self.row_length) as u32;
+            let is_hit = |(own, &holder): (u32, &u32)| u32::from(holder != own && holder != Hitmap::NONE);
+            let hit = u64::from((first..).zip(holders).map(is_hit).sum::<u32>());
+            work[column] += self.cost.row(RowCounts { computed: holders.len() as u64 - hit, hit });
+            // What an earlier scope computed is there already. A MAU copies from its own column: nothing.
+            if self.waits && strip > 1 {
+                let copies = &mut copies[column * (strip + 1)..][..=strip];
+                for holder in holders {
+                    let place = holder.wrapping_sub(plane.first).min(outside);
+                    copies[self.columns[place as usize] as usize] = true;
+                }
+            }
+        }
+    }
+}
