@@ -42,6 +42,16 @@ fn a_sweep_is_many_replays() {
 }
 
 #[test]
+fn a_sweep_writes_the_same_bytes_whatever_the_threads() {
+    let place = Place::new();
+    for (threads, out) in [(1, "one"), (4, "four")] {
+        let keys = "--set rpq.bits=4,6 --set mcache.ways=1,4,16 --set array.dataflow=ws,rs --mcache.entries 16";
+        place.stdout(&format!("sweep trace --out {out} --threads {threads} {keys}"));
+    }
+    assert_eq!(files(&place.path("one")), files(&place.path("four")));
+}
+
+#[test]
 fn a_sweep_goes_on_where_it_was() {
     let place = Place::new();
     let sweep =
@@ -113,6 +123,10 @@ fn a_part_of_a_trace_is_replayed() {
         assert_ne!(row["pass"], "input-grad");
     }
     insta::assert_snapshot!("no_such_layer", place.error("replay trace --out other --layers conv*"));
+    insta::assert_snapshot!(
+        "no_such_pass",
+        place.error("replay trace --out other --layers features.0 --passes input-grad")
+    );
     insta::assert_snapshot!("no_such_step", place.error("replay trace --out other --steps 7,100..=200"));
 }
 

@@ -88,6 +88,10 @@ impl Hitmap {
         Self { layout, codes, counts }
     }
 
+    pub(crate) fn of_parts(layout: Layout, codes: Vec<u32>, counts: Vec<Counts>) -> Self {
+        Self { layout, codes, counts }
+    }
+
     /// How many vectors there are.
     pub fn layout(&self) -> Layout {
         self.layout
@@ -124,6 +128,15 @@ impl Hitmap {
     }
 }
 
+/// Runs between two flushes.
+pub(crate) fn runs_of(scope: Scope, layout: Layout) -> usize {
+    match scope {
+        Scope::Channel => 1,
+        Scope::Sample => layout.streams,
+        Scope::Batch => layout.runs(),
+    }
+}
+
 /// Looks up the runs of each scope in order.
 fn look_up(
     layout: Layout,
@@ -134,11 +147,7 @@ fn look_up(
     codes: &mut [u32],
     counts: &mut [Counts],
 ) {
-    let runs = match scope {
-        Scope::Channel => 1,
-        Scope::Sample => layout.streams,
-        Scope::Batch => layout.runs(),
-    };
+    let runs = runs_of(scope, layout);
     let streamed = runs > 1 && layout.streams > 1;
     // A cache for each block of scopes, few blocks: a cache may be large.
     let scopes = (layout.runs() / runs).div_ceil(4 * rayon::current_num_threads());

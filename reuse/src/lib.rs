@@ -34,6 +34,7 @@ mod equality;
 mod grid;
 mod hitmap;
 mod kernel;
+mod limited;
 mod mcache;
 mod peers;
 mod projection;
@@ -52,6 +53,7 @@ pub use grid::counts_grid;
 pub use hitmap::{Counts, Hitmap};
 #[doc(hidden)] // For tests and benches.
 pub use kernel::Kernel;
+pub use limited::Limited;
 #[doc(hidden)] // For tests and benches.
 pub use mcache::Isa;
 pub use mcache::Outcome;

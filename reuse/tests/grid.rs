@@ -2,7 +2,7 @@
 //! cache pass for each configuration.
 
 use mercury_reuse::config::{McacheConfig, Scope, SetIndex};
-use mercury_reuse::{Counts, Hitmap, Layout, counts_grid, unlimited_hits};
+use mercury_reuse::{Counts, Hitmap, Layout, Limited, counts_grid, unlimited_hits};
 use proptest::prelude::*;
 use std::time::Instant;
 
@@ -106,6 +106,24 @@ proptest! {
         let index = if mixed { SetIndex::Mixed } else { SetIndex::LowBits };
         let grid = counts_grid(layout, &signatures, &bits, &caches, index, scope);
         prop_assert_eq!(grid, one_by_one(layout, &signatures, &bits, &caches, index, scope));
+    }
+
+    #[test]
+    fn a_limited_hitmap_is_a_pass_through_that_cache(
+        layout in layouts(80), scope in scopes(), seed: u64, few in 1u64..30, mixed: bool,
+        sets in 1u32..9, ways in prop::collection::vec(1u32..6, 1..4), bits in 1u32..=64,
+    ) {
+        let mut signatures = signatures(layout.vectors(), seed, few);
+        signatures.iter_mut().for_each(|signature| *signature &= u64::MAX >> (64 - bits));
+        let index = if mixed { SetIndex::Mixed } else { SetIndex::LowBits };
+        let cache = |entries, ways| McacheConfig { entries, ways, index, ..McacheConfig::default() };
+        let unlimited = Hitmap::new(layout, &signatures, &cache(0, 1), scope);
+        let mut limited = Limited::new(&unlimited, &signatures, scope, index);
+        for sets in [sets, 2 * sets, 1] {
+            let found: Vec<Hitmap> = limited.hitmaps(sets, ways.iter().copied()).collect();
+            let expected = ways.iter().map(|&ways| Hitmap::new(layout, &signatures, &cache(sets * ways, ways), scope));
+            prop_assert_eq!(found, expected.collect::<Vec<_>>());
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Replay: a trace's captured steps through signatures, MCACHE, timing and output error.
 
+mod caches;
 mod grouped;
 mod layer;
 mod projected;
@@ -203,6 +204,7 @@ pub struct Replay<'a> {
     measures: &'a Measures,
     /// The signature length in force at each captured step, `[configs][steps]`.
     bits: Vec<Vec<u32>>,
+    values_at_a_time: usize,
 }
 
 impl<'a> Replay<'a> {
@@ -213,7 +215,23 @@ impl<'a> Replay<'a> {
         let losses: Vec<(u64, f64)> = trace.steps()?.iter().map(|step| (step.step, step.loss)).collect();
         let steps: Vec<u64> = captured.iter().map(|step| step.step).collect();
         let bits = configs.iter().map(|config| adaptation::bits_in_force(config, &losses, &steps)).collect();
-        Ok(Self { trace, configs, measures, bits })
+        let replay = Self { trace, configs, measures, bits, values_at_a_time: VALUES_AT_A_TIME };
+        let has = |unit: &Unit, pass: &Pass| {
+            measures.selection.pass(*pass) && (*pass != Pass::InputGrad || unit.layer.input_grad)
+        };
+        if !replay.units().iter().any(|unit| Pass::ALL.iter().any(|pass| has(unit, pass))) {
+            let reason = "chooses nothing: the chosen layers have none of the chosen passes (the first has no \
+                          input-grad), or were not captured in the chosen steps";
+            return Err(AnalyzerError::Flag { flag: "--layers", reason: reason.to_owned() });
+        }
+        Ok(replay)
+    }
+
+    /// Reads and evaluates samples of so many values of an operand at a time, one sample at least: memory
+    /// against speed. The results are the same.
+    #[must_use]
+    pub fn with_values_at_a_time(self, values: usize) -> Self {
+        Self { values_at_a_time: values, ..self }
     }
 
     /// The layers to replay, step by step.
@@ -302,7 +320,7 @@ impl<'a> Replay<'a> {
         let files = unit.step.tensors.iter().filter(|file| file.layer == unit.layer.name);
         let streamed = files.filter(|file| file.kind != TensorKind::Weight);
         let values = streamed.map(|file| file.rows as usize * file.width as usize).max().unwrap_or(0);
-        (VALUES_AT_A_TIME * samples / values.max(1)).clamp(1, samples)
+        (self.values_at_a_time.saturating_mul(samples) / values.max(1)).clamp(1, samples)
     }
 
     /// Orders the results of all units by configuration, step, layer and pass, and switches layers off

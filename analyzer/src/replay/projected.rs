@@ -3,6 +3,7 @@
 //! in which everything finds room have one Hitmap among them, errors depend on Hitmap and substitution
 //! alone, and caches that had the same outcomes so far have one tally.
 
+use super::caches::{Cache, grid, look_up};
 use super::grouped::{distinct, grouped};
 use super::similarity::Signed;
 use super::tally::{RowPass, Substituted, Tally};
@@ -11,43 +12,11 @@ use crate::accuracy;
 use crate::config::{BoundsConfig, Config};
 use crate::error::Result;
 use crate::limits::Limits;
-use crate::operand::{self, Kept, LayerData};
+use crate::operand::{Kept, LayerData};
 use crate::timing::rows::{Rounds, RowProduct};
-use mercury_reuse::config::{McacheConfig, Replacement, Rpq, Scope, SetIndex};
-use mercury_reuse::{Counts, Hitmap, MatchOptions, Substitutes, counts_grid, match_quality};
+use mercury_reuse::config::{Rpq, Scope};
+use mercury_reuse::{Counts, Hitmap, MatchOptions, Substitutes, match_quality};
 use mercury_trace::geometry::{Geometry, Pass};
-use std::collections::HashMap;
-
-/// What a Hitmap depends on beside the vectors and their longest signatures.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Cache {
-    /// Bits of the whole signature.
-    bits: u32,
-    scope: Scope,
-    entries: u32,
-    ways: u32,
-    index: SetIndex,
-    replacement: Replacement,
-}
-
-impl Cache {
-    fn of(config: &Config, geometry: &Geometry) -> Self {
-        let McacheConfig { entries, ways, index, replacement, .. } = config.mcache;
-        let scope = operand::scope(geometry, &config.mcache);
-        let cache = Self { bits: config.rpq.signature_bits(), scope, entries, ways, index, replacement };
-        if entries == 0 { cache.unlimited() } else { cache }
-    }
-
-    /// A cache of which nothing matters, as it has room for all.
-    fn unlimited(self) -> Self {
-        Self { entries: 0, ways: 1, index: SetIndex::Mixed, replacement: Replacement::None, ..self }
-    }
-
-    fn config(self) -> McacheConfig {
-        let Self { entries, ways, index, replacement, .. } = self;
-        McacheConfig { entries, ways, index, replacement, ..McacheConfig::default() }
-    }
-}
 
 /// Configurations that differ in no more than the length of their projection.
 pub struct Projected {
@@ -74,12 +43,6 @@ fn bounded(config: &Config, geometry: &Geometry) -> Bounded {
 struct Alike {
     caches: Vec<usize>,
     tally: Tally,
-}
-
-/// The outcomes of one cache, product by product.
-struct LookedUp {
-    counts: Vec<Vec<Counts>>,
-    hitmaps: Vec<Hitmap>,
 }
 
 impl Projected {
@@ -167,25 +130,19 @@ impl Projected {
         let caches: Vec<Cache> = self.caches.iter().map(|(cache, _)| *cache).collect();
         let (caches, mut known) = grid(&signed, &caches);
         self.split(&caches, configs);
-        let mut shortened: Vec<(u32, Vec<Vec<u64>>)> = Vec::new();
         let by_cache = grouped(0..self.alike.len(), |number| caches[self.alike[number].caches[0]]);
-        for (cache, alike) in by_cache {
-            let sums = !alike.iter().any(|&number| self.alike[number].tally.needs_hitmap());
-            let outcomes = if let Some(counts) = known.remove(&cache).filter(|_| sums) {
-                LookedUp { counts, hitmaps: Vec::new() }
-            } else {
-                let signatures = if cache.bits == self.rpq.signature_bits() {
-                    &signed.signatures
-                } else if let Some(at) = shortened.iter().position(|(bits, _)| *bits == cache.bits) {
-                    &shortened[at].1
-                } else {
-                    shortened.push((cache.bits, signed.shortened(cache.bits)));
-                    &shortened[shortened.len() - 1].1
-                };
-                let hitmaps = signed.look_up(signatures, &cache.config(), cache.scope);
-                LookedUp { counts: hitmaps.iter().map(|hitmap| hitmap.counts().to_vec()).collect(), hitmaps }
-            };
-            self.tally(data, &signed, &outcomes, &alike, measures);
+        for ((bits, scope), caches) in grouped(by_cache.keys().copied(), |cache| (cache.bits, cache.scope)) {
+            let (sums, looked_up): (Vec<Cache>, Vec<Cache>) = caches.into_iter().partition(|cache| {
+                let needs_hitmap = |&number: &usize| self.alike[number].tally.needs_hitmap();
+                known.contains_key(cache) && !by_cache[cache].iter().any(needs_hitmap)
+            });
+            for cache in sums {
+                let counts = known.remove(&cache).expect("looked for just now");
+                by_cache[&cache].iter().for_each(|&number| self.alike[number].tally.add_counts(&counts));
+            }
+            look_up(&signed, bits, scope, &looked_up, |cache, hitmaps| {
+                self.tally(data, &signed, hitmaps, &by_cache[&cache], measures);
+            });
         }
         Ok(())
     }
@@ -209,10 +166,10 @@ impl Projected {
     }
 
     /// Adds the outcomes to tallies, all of which have them.
-    fn tally(&mut self, data: &LayerData, signed: &Signed, outcomes: &LookedUp, alike: &[usize], measures: &Measures) {
-        let LookedUp { counts, hitmaps } = outcomes;
+    fn tally(&mut self, data: &LayerData, signed: &Signed, hitmaps: &[Hitmap], alike: &[usize], measures: &Measures) {
+        let counts: Vec<Vec<Counts>> = hitmaps.iter().map(|hitmap| hitmap.counts().to_vec()).collect();
         for &number in alike {
-            self.alike[number].tally.add_counts(counts);
+            self.alike[number].tally.add_counts(&counts);
         }
         let wanted = alike.iter().flat_map(|&number| self.alike[number].tally.row_passes());
         for of in distinct(wanted) {
@@ -247,39 +204,4 @@ impl Projected {
             }
         }
     }
-}
-
-/// The cache that stands for each, and counts of some of them: from one sort, where there are several;
-/// those in which everything finds room become one.
-fn grid(signed: &Signed, caches: &[Cache]) -> (Vec<Cache>, HashMap<Cache, Vec<Vec<Counts>>>) {
-    let (mut standing, mut known) = (caches.to_vec(), HashMap::new());
-    let limited: Vec<usize> = (0..caches.len()).filter(|&number| caches[number].entries > 0).collect();
-    if limited.len() < 2 {
-        return (standing, known);
-    }
-    for ((scope, index), members) in grouped(limited, |number| (caches[number].scope, caches[number].index)) {
-        let of = |number: usize| caches[number];
-        let bits: Vec<u32> = grouped(members.iter().copied(), |number| of(number).bits).into_keys().collect();
-        let size = |number: usize| (of(number).entries, of(number).ways);
-        let sizes: Vec<(u32, u32)> = grouped(members.iter().copied(), size).into_keys().collect();
-        let products: Vec<Vec<Vec<Counts>>> = signed
-            .views
-            .iter()
-            .zip(&signed.signatures)
-            .map(|(view, signatures)| counts_grid(view.layout(), signatures, &bits, &sizes, index, scope))
-            .collect();
-        for number in members {
-            let cache = of(number);
-            let length = bits.iter().position(|&bits| bits == cache.bits).expect("a length of the list");
-            let size = sizes.iter().position(|&known| known == size(number)).expect("a size of it");
-            let counts = products.iter().map(|product| &product[length * sizes.len() + size]);
-            let roomy = counts.clone().flatten().all(|counts| counts.mnu == 0);
-            standing[number] = if roomy { cache.unlimited() } else { cache };
-            // The grid's caches never replace anything.
-            if roomy || cache.replacement == Replacement::None {
-                known.entry(standing[number]).or_insert_with(|| counts.cloned().collect());
-            }
-        }
-    }
-    (standing, known)
 }

@@ -13,6 +13,8 @@ pub struct Signed<'a> {
     pub views: Vec<VectorView<'a>>,
     /// Their signatures.
     pub signatures: Vec<Vec<u64>>,
+    /// Bits of a signature.
+    pub bits: u32,
 }
 
 impl<'a> Signed<'a> {
@@ -25,7 +27,7 @@ impl<'a> Signed<'a> {
             return Err(AnalyzerError::Layer { layer: data.kept.layer.name.clone(), reason });
         }
         let signatures = views.iter().map(|view| signatures(view, rpq)).collect();
-        Ok(Self { views, signatures })
+        Ok(Self { views, signatures, bits: rpq.signature_bits() })
     }
 
     /// The signatures' low `bits` bits: what shorter signatures of the same projection are.

@@ -6,7 +6,7 @@ mod walk;
 use self::stream::Stream;
 use self::walk::{Arrival, Size, Walk};
 use crate::config::{MAX_BITS, Scope, SetIndex};
-use crate::hitmap::Counts;
+use crate::hitmap::{Counts, runs_of};
 use crate::peers::Peers;
 use crate::repeats::check;
 use crate::vectors::Layout;
@@ -41,15 +41,12 @@ pub fn counts_grid(
 ) -> Vec<Vec<Counts>> {
     check(layout, signatures);
     let plan = Plan::new(bits, caches);
-    let (scopes, runs) = match scope {
-        Scope::Channel => (layout.runs(), 1),
-        Scope::Sample => (layout.samples, layout.streams),
-        Scope::Batch => (1, layout.runs()),
-    };
     let mut result = vec![vec![Counts::default(); layout.runs()]; bits.len() * caches.len()];
     if layout.vectors() == 0 {
         return result;
     }
+    let runs = runs_of(scope, layout);
+    let scopes = layout.runs() / runs;
     // Blocks of scopes, few of them: each has a slice of every combination's counts.
     let scopes_per_block = scopes.div_ceil(8 * rayon::current_num_threads());
     let mut blocks: Vec<Vec<&mut [Counts]>> = Vec::new();

@@ -1,0 +1,74 @@
+//! Results do not depend on how many samples are evaluated at a time, nor on what else is evaluated.
+
+mod common;
+
+use mercury_analyzer::config::Config;
+use mercury_analyzer::replay::{Errors, Measures, PassResult, Replay, Selection};
+use mercury_trace::Trace;
+use mercury_trace::manifest::Sampling;
+
+fn results(trace: &Trace, configs: &[Config], measures: &Measures, values: usize) -> Vec<PassResult> {
+    let replay = Replay::new(trace, configs, measures).unwrap().with_values_at_a_time(values);
+    let mut results = Vec::new();
+    let run = replay.run(
+        &replay.units(),
+        |_| (),
+        |_, of_unit| {
+            results.extend(of_unit);
+            Ok(())
+        },
+    );
+    run.unwrap();
+    replay.finish(results)
+}
+
+fn configs(base: &str, variations: &[&str]) -> Vec<Config> {
+    let config = |variation: &&str| {
+        let keys = format!("{base} {variation}");
+        let set = |key: &str| -> (&'static str, String) {
+            let (key, value) = key.split_once('=').unwrap();
+            (String::leak(key.to_owned()), value.to_owned())
+        };
+        let overrides: Vec<_> = keys.split_whitespace().map(set).collect();
+        Config::resolve("a test", toml::Table::new(), &overrides).unwrap()
+    };
+    variations.iter().map(config).collect()
+}
+
+#[test]
+fn samples_may_come_one_at_a_time_or_all_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    common::write_trace(&dir.path().join("trace"), &Sampling::default(), common::value);
+    let trace = Trace::open(&dir.path().join("trace")).unwrap();
+    let variations = [
+        "rpq.bits=3",
+        "rpq.bits=6 mcache.entries=4 mcache.ways=2",
+        "rpq.bits=6 mcache.entries=8 mcache.ways=2",
+        "rpq.bits=6 mcache.entries=16 mcache.ways=4 mcache.index=low-bits",
+        "rpq.bits=6 mcache.entries=8 mcache.ways=2 mcache.replacement=lru",
+        "rpq.bits=6 mcache.entries=0 rpq.variant=sign+rescale mcache.representative=centroid",
+        "rpq.bits=6 mcache.entries=4 mcache.ways=2 mcache.representative=centroid",
+        "rpq.bits=9 rpq.variant=centred mcache.entries=4 mcache.ways=1",
+        "rpq.bits=5 rpq.variant=sign+magnitude(2) bounds.cosine=0.8 bounds.exact_vectors=4 bounds.sampled_vectors=40",
+    ];
+    let bases = [
+        "",
+        "array.dataflow=ws mcache.scope_linear=sample",
+        "array.dataflow=ws mcache.scope=sample mcache.scope_linear=sample",
+        "array.schedule=synchronous mcache.scope=sample",
+        "array.dataflow=ws mcache.scope=batch",
+    ];
+    for (base, errors) in bases.iter().flat_map(|base| [Errors::Exact, Errors::Sampled(20)].map(|e| (base, e))) {
+        let measures = Measures { selection: Selection::default(), errors, bounds: true };
+        let configs = configs(base, &variations);
+        let whole = results(&trace, &configs, &measures, usize::MAX);
+        assert!(whole.iter().any(|result| result.counts.mnu > 0) && whole.iter().any(|result| result.counts.hit > 0));
+        assert_eq!(results(&trace, &configs, &measures, 0), whole, "{base}");
+        for (number, config) in configs.into_iter().enumerate() {
+            let alone = results(&trace, &[config], &measures, 500);
+            let found = whole.iter().filter(|result| result.configuration == number);
+            let found: Vec<PassResult> = found.map(|found| PassResult { configuration: 0, ..found.clone() }).collect();
+            assert_eq!(alone, found, "{base}, {}", variations[number]);
+        }
+    }
+}
