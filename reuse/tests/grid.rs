@@ -114,7 +114,9 @@ proptest! {
         sets in 1u32..9, ways in prop::collection::vec(1u32..6, 1..4), bits in 1u32..=64,
     ) {
         let mut signatures = signatures(layout.vectors(), seed, few);
-        signatures.iter_mut().for_each(|signature| *signature &= u64::MAX >> (64 - bits));
+        for signature in &mut signatures {
+            *signature &= u64::MAX >> (64 - bits);
+        }
         let index = if mixed { SetIndex::Mixed } else { SetIndex::LowBits };
         let cache = |entries, ways| McacheConfig { entries, ways, index, ..McacheConfig::default() };
         let unlimited = Hitmap::new(layout, &signatures, &cache(0, 1), scope);
