@@ -33,6 +33,18 @@ fn mercury(
     signature: impl Fn(Layout, usize) -> u64,
     without: Option<usize>,
 ) -> (u64, MercuryCycles) {
+    let cache = McacheConfig { entries: 1 << 14, ways: 1 << 14, ..McacheConfig::default() };
+    mercury_with(&cache, geometry, pass, model, signature, without)
+}
+
+fn mercury_with(
+    cache: &McacheConfig,
+    geometry: Geometry,
+    pass: Pass,
+    model: &RowArray,
+    signature: impl Fn(Layout, usize) -> u64,
+    without: Option<usize>,
+) -> (u64, MercuryCycles) {
     let row = match geometry {
         Geometry::Conv2d(conv) => conv.in_channels * conv.input[0] * conv.input[1],
         Geometry::Linear(linear) => linear.rows * linear.in_features,
@@ -55,9 +67,8 @@ fn mercury(
     };
     let layout = view.layout();
     let signatures: Vec<u64> = (0..layout.vectors()).map(|vector| signature(layout, vector)).collect();
-    let cache = McacheConfig { entries: 1 << 14, ways: 1 << 14, ..McacheConfig::default() };
     let scope = if matches!(geometry, Geometry::Linear(_)) { Scope::Batch } else { Scope::Channel };
-    let hitmap = Hitmap::new(layout, &signatures, &cache, scope);
+    let hitmap = Hitmap::new(layout, &signatures, cache, scope);
     let product = RowProduct::new(*model, &geometry, pass, 0, SAMPLES as u32, 20);
     let mut dealt = product.begin();
     dealt.add(&product.deal(&view, &hitmap));
@@ -171,10 +182,11 @@ proptest! {
         let layout = Layout { samples: SAMPLES, streams: 6, positions: height * width };
         let signature = |_: Layout, vector: usize| (vector as u64 ^ salt).wrapping_mul(0x9E37_79B9_7F4A_7C15) % distinct;
         let signatures: Vec<u64> = (0..layout.vectors()).map(|vector| signature(layout, vector)).collect();
-        let cache = McacheConfig { entries: 0, ways: 1, ..McacheConfig::default() };
+        // With sets that fill, so that all outcomes are there.
+        let cache = McacheConfig { entries: 32, ways: 2, ..McacheConfig::default() };
         let hitmap = Hitmap::new(layout, &signatures, &cache, Scope::Channel);
         let geometry = Geometry::Conv2d(conv());
-        let (_, found) = mercury(geometry, Pass::Forward, &model, signature, None);
+        let (_, found) = mercury_with(&cache, geometry, Pass::Forward, &model, signature, None);
         let overhead = RowProduct::new(model, &geometry, Pass::Forward, 0, SAMPLES as u32, 20).mapping().baseline().overhead();
         prop_assert_eq!(found.compute, naive(&model, &hitmap, width) + overhead);
     }
