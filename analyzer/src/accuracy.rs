@@ -1,9 +1,9 @@
 //! Output error: how far a pass's result with reuse is from its exact one.
 //!
 //! Reuse computes with a substitute of a vector, such as its representative, in place of the vector
-//! ([`Substitutes`]), so the result differs by the products of `x' - x`. Both are summed here over what the trace kept: kept samples, kept
-//! channels and kept filters; where channels were left out, of result and error alike only the part
-//! of the kept channels is seen. Every sum is in f64, of products of two f32, which are exact there,
+//! ([`Substitutes`]), so the result differs by the products of `x' - x`. Both are summed here over what
+//! the trace kept: kept samples, kept channels and kept filters; where channels were left out, of result
+//! and error alike only the part of the kept channels is seen. Every sum is in f64, of products of two f32, which are exact there,
 //! in a fixed order: the same on every machine and for every number of threads.
 
 use crate::operand::{Kept, LayerData};
@@ -96,7 +96,7 @@ impl std::iter::Sum for SquaredError {
     }
 }
 
-/// How many of so many parts are looked at: `most`, but two at least, if it is given.
+/// Which of so many parts are looked at: `most`, but two at least, if it is given.
 fn some(all: usize, most: Option<usize>, seed: u64) -> Vec<usize> {
     match most {
         Some(most) if most.max(2) < all => draw(all, most.max(2), seed),
@@ -175,60 +175,78 @@ pub fn output_error(
 
 /// Error of the weight gradient, dW = Xᵀ dY, of kept filters, from samples as they come.
 ///
-/// Until the last one has come it holds 16 bytes for each weight of the streams that are looked at.
+/// Where samples come some at a time it holds 16 bytes for each weight of the streams that are looked at,
+/// until the last has come; where they come all at once no more than some MB a thread.
 #[derive(Debug, Clone)]
 pub struct WeightGradient {
-    streams: Vec<StreamGradient>,
+    parts: Vec<GradientPart>,
     all: usize,
 }
 
-/// What a stream adds to the weight gradient.
+/// The gradient of a stream's weights in some columns (filters).
 #[derive(Debug, Clone)]
-struct StreamGradient {
+struct GradientPart {
     stream: usize,
+    columns: Vec<usize>,
     sums: Option<Sums>,
     squares: (f64, f64),
 }
 
+/// Weights of a part, but one column at least.
+const PART_WEIGHTS: usize = 1 << 18;
+
 impl WeightGradient {
-    /// Begins with none of the samples; of all streams, or of as many as have `most` vectors in all.
-    pub fn new(data: &LayerData, view: &VectorView, most: Option<usize>) -> Self {
+    /// Begins with none of the samples; of all streams, or of as many as have `most` vectors in all. `None`
+    /// where dY was not captured.
+    pub fn new(data: &LayerData, view: &VectorView, most: Option<usize>) -> Option<Self> {
+        let grad = Gradients::new(data)?;
         let layout = view.layout();
         let of_stream_length = (data.kept.samples * layout.positions).max(1);
-        let chosen = some(layout.streams, most.map(|most| most.div_ceil(of_stream_length)), 0);
-        let stream = |stream| StreamGradient { stream, sums: None, squares: (0.0, 0.0) };
-        Self { streams: chosen.into_iter().map(stream).collect(), all: layout.streams }
+        let mut parts = Vec::new();
+        for stream in some(layout.streams, most.map(|most| most.div_ceil(of_stream_length)), 0) {
+            let (channel, _, _) = view.element(stream, 0);
+            let columns = grad.columns(&data.kept, channel);
+            let at_a_time = (PART_WEIGHTS / view.streams()[stream].length).max(1);
+            // A stream without columns has a part, too: there are as many as were drawn.
+            for part in columns.chunks(at_a_time).chain(columns.is_empty().then_some([].as_slice())) {
+                parts.push(GradientPart { stream, columns: part.to_vec(), sums: None, squares: (0.0, 0.0) });
+            }
+        }
+        Some(Self { parts, all: layout.streams })
     }
 
     /// Adds the samples that come next.
     ///
     /// # Panics
-    /// If dY was not captured.
+    /// If their dY was not captured.
     pub fn add(&mut self, data: &LayerData, substitutes: &Substitutes) {
-        let grad = Gradients::new(data).expect("the caller has looked for dY");
-        self.streams.par_iter_mut().for_each(|stream| stream.add(data, &grad, substitutes));
+        let grad = Gradients::new(data).expect("dY of one sample is dY of all");
+        self.parts.par_iter_mut().for_each(|part| part.add(data, &grad, substitutes));
     }
 
     /// The error of the whole.
     pub fn error(&self) -> SquaredError {
-        let squares: Vec<(f64, f64)> = self.streams.iter().map(|stream| stream.squares).collect();
-        SquaredError::of_parts(&squares, self.all)
+        let streams = self.parts.chunk_by(|a, b| a.stream == b.stream);
+        let sum = |parts: &[GradientPart]| {
+            parts.iter().fold((0.0, 0.0), |sum, part| (sum.0 + part.squares.0, sum.1 + part.squares.1))
+        };
+        SquaredError::of_parts(&streams.map(sum).collect::<Vec<_>>(), self.all)
     }
 }
 
-impl StreamGradient {
+impl GradientPart {
     fn add(&mut self, data: &LayerData, grad: &Gradients, substitutes: &Substitutes) {
         let view = substitutes.view();
         let layout = view.layout();
         let length = view.streams()[self.stream].length;
         let (channel, _, _) = view.element(self.stream, 0);
-        let columns = grad.columns(&data.kept, channel);
+        let columns = &self.columns;
         let mut buffers = substitutes.buffers();
         let mut right = vec![0.0; columns.len()];
         for sample in 0..layout.samples {
             let sums = self.sums.get_or_insert_with(|| Sums::new(length * columns.len()));
             for position in 0..layout.positions {
-                grad.gather(sample, channel, position, &columns, &mut right);
+                grad.gather(sample, channel, position, columns, &mut right);
                 let (x, substitute) = substitutes.cut(sample, self.stream, position, &mut buffers);
                 add_outer(&mut sums.exact, x.iter().copied(), &right);
                 if let Some(substitute) = substitute {

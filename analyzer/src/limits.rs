@@ -8,7 +8,7 @@ use mercury_reuse::analytic::{AngleBin, CollisionOptions, collisions};
 use mercury_reuse::bounds::{
     CosineOptions, Sampled, WeightRepetition, Zeros, exact_duplicates, ideal_cosine, weight_repetition, zeros,
 };
-use mercury_reuse::config::Scope;
+use mercury_reuse::config::{Rpq, Scope};
 use mercury_reuse::unlimited_hits;
 use mercury_trace::geometry::Pass;
 use serde::{Deserialize, Serialize};
@@ -36,16 +36,18 @@ pub struct Limits {
 pub const BINS: usize = 18;
 
 impl Limits {
-    /// Counts them on the vectors of a pass, of the samples that are there as part of all, at a signature
-    /// length, in a scope. The seed is that of what is drawn.
+    /// Counts them on the vectors of a pass, of the samples that are there as part of all. `rpq` is what
+    /// signatures of the length in question are made by; its seed is that of what is drawn, too.
     pub fn add(
         &mut self,
         data: &LayerData,
         pass: Pass,
         signed: &Signed,
-        (bits, scope, seed): (u32, Scope, u64),
+        scope: Scope,
+        rpq: &Rpq,
         bounds: &BoundsConfig,
     ) {
+        let (seed, variant, bits) = (rpq.seed, rpq.variant, rpq.signature_bits());
         self.angles.resize_with(BINS, || AngleBin::of_lengths(1));
         let mut angles = Vec::with_capacity(signed.views.len());
         for (view, signatures) in signed.views.iter().zip(&signed.signatures) {
@@ -55,8 +57,8 @@ impl Limits {
             let members = if scope == Scope::Batch { samples * layout.positions } else { layout.positions };
             let vectors = samples * layout.streams * layout.positions;
             let distinct = vectors * members.saturating_sub(1) / 2;
-            let options = CollisionOptions { pairs: distinct.min(bounds.pairs as usize), bins: BINS, seed };
-            angles.push(collisions(view, signatures, scope, &[bits], &options));
+            let options = CollisionOptions { pairs: distinct.min(bounds.pairs as usize), bins: BINS, seed, variant };
+            angles.push(collisions(view, signatures, scope, &[rpq.bits], &options));
             let cosine =
                 CosineOptions { exact: bounds.exact_vectors as usize, sample: bounds.sampled_vectors as usize, seed };
             self.unlimited += unlimited_hits(layout, signatures, bits, scope).into_iter().sum::<u64>();

@@ -51,6 +51,11 @@ pub struct Needs {
     pub weight: bool,
 }
 
+impl Needs {
+    /// All.
+    pub const ALL: Self = Self { grad_output: true, weight: true };
+}
+
 /// Reads a layer some samples at a time.
 pub struct LayerReader<'a> {
     kept: Arc<Kept>,
@@ -84,7 +89,7 @@ impl<'a> LayerReader<'a> {
         Ok(Self {
             kept: Arc::new(kept),
             first_sample: 0,
-            at_a_time,
+            at_a_time: at_a_time.max(1),
             input: by_samples(TensorKind::Input)?,
             grad_output: grad_output.then(|| by_samples(TensorKind::GradOutput)).transpose()?,
             weight: weight.then(|| trace.tensor(step, layer, TensorKind::Weight).map(Arc::new)).transpose()?,
@@ -112,8 +117,7 @@ impl Iterator for LayerReader<'_> {
 
 impl LayerData {
     /// Reads the layer's tensors of a step whole; X must be there.
-    pub fn read(trace: &Trace, step: &CapturedStep, layer: &Layer) -> Result<Self> {
-        let needs = Needs { grad_output: true, weight: true };
+    pub fn read(trace: &Trace, step: &CapturedStep, layer: &Layer, needs: Needs) -> Result<Self> {
         let mut reader = LayerReader::open(trace, step, layer, step.samples.len(), needs)?;
         reader.next().expect("a captured step has samples")
     }

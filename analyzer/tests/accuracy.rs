@@ -5,7 +5,7 @@ mod common;
 
 use mercury_analyzer::accuracy::{self, SquaredError, WeightGradient};
 use mercury_analyzer::config::Config;
-use mercury_analyzer::operand::LayerData;
+use mercury_analyzer::operand::{LayerData, Needs};
 use mercury_analyzer::replay::Similarity;
 use mercury_reuse::Substitutes;
 use mercury_reuse::config::{Granularity, Scope};
@@ -160,7 +160,7 @@ fn check(sampling: &Sampling, config: &Config) -> u64 {
     let step = &trace.manifest().captured[1];
     let mut hits = 0;
     for layer in trace.layers() {
-        let data = LayerData::read(&trace, step, layer).unwrap();
+        let data = LayerData::read(&trace, step, layer, Needs::ALL).unwrap();
         for pass in [Pass::Forward, Pass::InputGrad] {
             let similarity = Similarity::of(&data, pass, config).unwrap();
             let dense = Dense { data: &data, pass };
@@ -175,7 +175,7 @@ fn check(sampling: &Sampling, config: &Config) -> u64 {
             if pass == Pass::Forward {
                 let (view, hitmap) = (&similarity.signed.views[0], &similarity.hitmaps[0]);
                 let substitutes = Substitutes::new(view, hitmap, config.rpq.variant, config.mcache.representative);
-                let mut gradient = WeightGradient::new(&data, substitutes.view(), None);
+                let mut gradient = WeightGradient::new(&data, substitutes.view(), None).unwrap();
                 gradient.add(&data, &substitutes);
                 let found = gradient.error();
                 let expected = Dense { data: &data, pass: Pass::WeightGrad }.gradient_error(&similarity);

@@ -57,6 +57,8 @@ fn samples_may_come_one_at_a_time_or_all_at_once() {
         "array.dataflow=ws mcache.scope=sample mcache.scope_linear=sample",
         "array.schedule=synchronous mcache.scope=sample",
         "array.dataflow=ws mcache.scope=batch",
+        "array.dataflow=os rpq.granularity=patch mcache.scope_linear=sample",
+        "array.dataflow=ws rpq.granularity=sub-vector(5)",
     ];
     for (base, errors) in bases.iter().flat_map(|base| [Errors::Exact, Errors::Sampled(20)].map(|e| (base, e))) {
         let measures = Measures { selection: Selection::default(), errors, bounds: true };

@@ -1,9 +1,10 @@
 //! Does a signature tell angles as the theory of random projections says?
 
-use crate::config::{MAX_BITS, Scope};
+use crate::config::{MAX_BITS, Scope, Variant};
 use crate::cosine::dot;
 use crate::peers::{Peers, below, generator};
 use crate::repeats::check;
+use crate::signatures::mean;
 use crate::vectors::{Part, VectorView};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -18,11 +19,14 @@ pub struct CollisionOptions {
     pub bins: usize,
     /// Seed of the draw.
     pub seed: u64,
+    /// What the signatures say: where vectors are centred, angles are of what was projected; bits of a
+    /// magnitude, which are no signs, are left out.
+    pub variant: Variant,
 }
 
 impl Default for CollisionOptions {
     fn default() -> Self {
-        Self { pairs: 1 << 16, bins: 36, seed: 1 }
+        Self { pairs: 1 << 16, bins: 36, seed: 1, variant: Variant::Sign }
     }
 }
 
@@ -105,8 +109,8 @@ impl<'a> std::iter::Sum<&'a Collisions> for Collisions {
 /// all. That is the mean over random matrices. One matrix serves all pairs, so the difference that
 /// it makes does not vanish with more pairs: short vectors, with few directions, show it most.
 ///
-/// `signatures` are of 64 bits, in the order of the view's layout, by any projection of it; `bits` are
-/// the lengths to compare. Angles are 2 atan2(|u - v|, |u + v|) in f64 of the unit vectors u and v
+/// `signatures` are in the order of the view's layout, by any projection of it; `bits` are the lengths to
+/// compare, without a magnitude's, none longer than the signatures. Angles are 2 atan2(|u - v|, |u + v|) in f64 of the unit vectors u and v
 /// (Kahan), which keeps small angles exact. No pair is drawn where a stream has a single vector in
 /// a scope.
 ///
@@ -129,10 +133,10 @@ pub fn collisions(
         let bins = vec![AngleBin::of_lengths(bits.len()); options.bins];
         let mut collisions = Collisions { bins, undefined: 0 };
         for pair in draw(peers, view.part(), block, options) {
-            match pair.angle(view, peers, &mut buffers) {
+            match pair.angle(view, peers, options.variant, &mut buffers) {
                 Some(angle) => {
                     let bin = (angle / PI * options.bins as f64) as usize;
-                    let shared = pair.shared(peers, signatures);
+                    let shared = pair.shared(peers, options.variant, signatures);
                     collisions.bins[bin.min(options.bins - 1)].count(angle, shared, bits);
                 }
                 None => collisions.undefined += 1,
@@ -180,17 +184,27 @@ fn draw(peers: Peers, part: Part, block: usize, options: &CollisionOptions) -> V
 }
 
 impl Pair {
-    /// Low bits that the two signatures share.
-    fn shared(&self, peers: Peers, signatures: &[u64]) -> u32 {
+    /// Low bits, above a magnitude's, that the two signatures share.
+    fn shared(&self, peers: Peers, variant: Variant, signatures: &[u64]) -> u32 {
         let [a, b] = self.members.map(|member| signatures[peers.vector(self.group, member)]);
-        (a ^ b).trailing_zeros()
+        ((a ^ b) >> variant.magnitude_bits()).trailing_zeros()
     }
 
     /// The angle between the two vectors, if both have a direction.
-    fn angle(&self, view: &VectorView, peers: Peers, buffers: &mut [Vec<f32>; 2]) -> Option<f64> {
+    fn angle(&self, view: &VectorView, peers: Peers, variant: Variant, buffers: &mut [Vec<f32>; 2]) -> Option<f64> {
         let [a, b] = buffers;
         let [(sample, stream, x), (other_sample, _, y)] = self.members.map(|member| peers.locate(self.group, member));
-        angle(view.gather(sample, stream, x, a), view.gather(other_sample, stream, y, b))
+        let vectors = [view.gather(sample, stream, x, a), view.gather(other_sample, stream, y, b)];
+        let [x, y] = vectors.map(|vector| {
+            if variant == Variant::Centred {
+                let mean = mean(vector);
+                for x in vector.iter_mut() {
+                    *x -= mean;
+                }
+            }
+            &*vector
+        });
+        angle(x, y)
     }
 }
 

@@ -40,6 +40,14 @@ impl std::ops::AddAssign for Counts {
     }
 }
 
+impl std::ops::Sub for Counts {
+    type Output = Self;
+
+    fn sub(self, other: Self) -> Self {
+        Self { hit: self.hit - other.hit, mau: self.mau - other.mau, mnu: self.mnu - other.mnu }
+    }
+}
+
 impl std::iter::Sum for Counts {
     fn sum<I: Iterator<Item = Self>>(iter: I) -> Self {
         iter.fold(Self::default(), |mut sum, counts| {

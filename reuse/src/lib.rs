@@ -46,7 +46,6 @@ mod signatures;
 mod strips;
 mod substitute;
 mod sums;
-
 mod vectors;
 
 pub use grid::counts_grid;

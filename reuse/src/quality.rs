@@ -92,6 +92,15 @@ fn quantiles(
     Some(Quantiles { median: at(50.0), p90: at(90.0), p99: at(99.0) })
 }
 
+impl std::iter::Sum for MatchQuality {
+    fn sum<I: Iterator<Item = Self>>(iter: I) -> Self {
+        iter.fold(Self::default(), |mut sum, quality| {
+            sum += quality;
+            sum
+        })
+    }
+}
+
 impl std::ops::AddAssign for MatchQuality {
     fn add_assign(&mut self, other: Self) {
         self.hits += other.hits;
@@ -142,10 +151,7 @@ pub fn match_quality(substitutes: &Substitutes, options: &MatchOptions) -> Match
         MatchQuality { hits: hits as u64, sampled: chosen.len() as u64, undefined, matches }
     };
     let samples: Vec<MatchQuality> = (0..layout.samples).into_par_iter().map(of_sample).collect();
-    samples.into_iter().fold(MatchQuality::default(), |mut sum, sample| {
-        sum += sample;
-        sum
-    })
+    samples.into_iter().sum()
 }
 
 /// Compares a HIT with what replaces it; none where that is no number.

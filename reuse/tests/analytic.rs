@@ -83,6 +83,30 @@ fn bins_add_up_and_do_not_depend_on_the_number_of_threads() {
     }
 }
 
+/// What is projected is what angles are of, and a magnitude tells no angle.
+#[test]
+fn variants_are_predicted_by_what_they_project() {
+    // Far from the origin, so that centring changes every angle.
+    let values: Vec<f32> = rows(300, 12).iter().map(|x| x + 5.0).collect();
+    let view = VectorView::of_rows(&values, 1, 1, 300, 12, Granularity::Patch);
+    let centred: Vec<f32> = values
+        .chunks(12)
+        .flat_map(|row| {
+            let mean = row.iter().sum::<f32>() * (1.0 / 12.0);
+            row.iter().map(move |x| x - mean).collect::<Vec<_>>()
+        })
+        .collect();
+    let centred = VectorView::of_rows(&centred, 1, 1, 300, 12, Granularity::Patch);
+    let of = |view: &VectorView, variant| {
+        let signatures = signatures(view, &Rpq { bits: 57, variant, ..rpq(3) });
+        let options = CollisionOptions { pairs: 5000, variant, ..CollisionOptions::default() };
+        collisions(view, &signatures, Scope::Batch, &[6], &options)
+    };
+    assert_eq!(of(&view, Variant::Centred), of(&centred, Variant::Sign));
+    assert_eq!(of(&view, Variant::SignMagnitude(7)), of(&view, Variant::Sign));
+    assert_ne!(of(&view, Variant::Centred), of(&view, Variant::Sign));
+}
+
 /// Two vectors in a scope: every pair is that pair, whatever is drawn.
 #[test]
 fn a_single_pair_is_predicted_by_hand() {

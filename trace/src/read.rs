@@ -9,8 +9,9 @@ use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchR
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-/// Bytes of values decoded at a time.
-const BATCH_BYTES: usize = 4 << 20;
+/// Bytes of values decoded at a time: few, so that the decoder's buffers stay in a processor's cache and the
+/// allocator need not fetch new pages for each.
+const BATCH_BYTES: usize = 1 << 18;
 
 /// Rows of a tensor file, or a run of them.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,12 +67,6 @@ pub struct TensorReader {
 impl TensorReader {
     /// Opens a file that must hold `rows` rows of `shape`.
     pub fn open(path: &Path, shape: TensorShape, rows: u64) -> Result<Self> {
-        let batch = (BATCH_BYTES / shape.row_bytes()).max(1);
-        Self::with_batch(path, shape, rows, batch)
-    }
-
-    /// The same, decoding so many rows at a time.
-    pub fn with_batch(path: &Path, shape: TensorShape, rows: u64, batch: usize) -> Result<Self> {
         let file = match File::open(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Err(TraceError::MissingTensor { path: path.to_owned() });
@@ -86,6 +81,7 @@ impl TensorReader {
             let reason = format!("the file has {found}, manifest.json says {rows}; copy the whole trace again");
             return Err(TraceError::invalid(path, "number of rows", reason));
         }
+        let batch = (BATCH_BYTES / shape.row_bytes()).max(1);
         let reader = quiet::decode(path, || builder.with_batch_size(batch).build())?
             .map_err(|error| TraceError::parquet(path, error))?;
         let rest = Tensor::new(shape.clone());
@@ -105,15 +101,12 @@ impl TensorReader {
     /// The next `rows` rows; fewer where the file ends before.
     pub fn next_rows(&mut self, rows: usize) -> Result<Tensor> {
         let mut tensor = Tensor::new(self.shape.clone());
+        // No more than there are, whatever the caller believes.
+        tensor.values.reserve_exact(rows.min(self.rows as usize) * self.shape.width);
         while tensor.rows() < rows {
             if self.taken == self.rest.rows() {
-                let Some(part) = self.next() else { break };
+                let Some(part) = self.decode() else { break };
                 (self.rest, self.taken) = (part?, 0);
-            }
-            if tensor.rows() == 0 && self.taken == 0 && self.rest.rows() <= rows {
-                let none = Tensor::new(self.shape.clone());
-                tensor = std::mem::replace(&mut self.rest, none);
-                continue;
             }
             let some = self.taken..self.rest.rows().min(self.taken + rows - tensor.rows());
             for (column, more) in tensor.keys.iter_mut().zip(&self.rest.keys) {
@@ -169,6 +162,14 @@ impl Iterator for TensorReader {
     type Item = Result<Tensor>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        let rest = self.rest.rows() - self.taken;
+        if rest > 0 { Some(self.next_rows(rest)) } else { self.decode() }
+    }
+}
+
+impl TensorReader {
+    /// The next rows that are not decoded yet.
+    fn decode(&mut self) -> Option<Result<Tensor>> {
         let mut reader = self.reader.take()?;
         let path = self.path.clone();
         let part = match quiet::decode(&path, || reader.next()) {

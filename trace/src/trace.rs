@@ -90,7 +90,7 @@ impl Trace {
         Ok(tensor)
     }
 
-    /// Reads a tensor that has samples, some of them at a time, with the same checks.
+    /// Reads a tensor that has samples, so many of them at a time (one at least), with the same checks.
     ///
     /// # Panics
     /// If it has none, as the weights of a convolution or linear layer.
@@ -104,7 +104,8 @@ impl Trace {
         let (path, shape, rows) = self.shape(step, layer, kind)?;
         assert_eq!(shape.keys[0], "sample", "tensors that are read by samples have some");
         let rows_of_sample = rows as usize / step.samples.len();
-        let reader = TensorReader::with_batch(&path, shape, rows, (rows_of_sample * at_a_time).max(1))?;
+        let reader = TensorReader::open(&path, shape, rows)?;
+        let at_a_time = at_a_time.max(1);
         Ok(SampleReader { trace: self, step, layer, kind, reader, rows_of_sample, at_a_time, next: 0 })
     }
 

@@ -39,7 +39,8 @@ pub struct Replay {
 enum Without {
     /// Output errors.
     Errors,
-    /// Bounds and competitors: unlimited MCACHE, exact duplicates, zeros, predicted collisions.
+    /// Bounds and competitors: unlimited MCACHE, exact duplicates, ideal cosine similarity, zeros, weight
+    /// repetition, predicted collisions.
     Bounds,
 }
 

@@ -4,7 +4,7 @@ use super::overrides::Configuration;
 use super::work::parse_pass;
 use crate::adaptation::bits_in_force;
 use crate::error::AnalyzerError;
-use crate::operand::LayerData;
+use crate::operand::{LayerData, Needs};
 use crate::replay::{Similarity, captured_steps};
 use anyhow::Result;
 use arrow::array::{ArrayRef, Float32Builder, ListBuilder, RecordBatch, StringBuilder, UInt32Builder, UInt64Builder};
@@ -63,7 +63,8 @@ impl Vectors {
         let mut config = self.configuration.resolve()?;
         let losses: Vec<(u64, f64)> = trace.steps()?.iter().map(|step| (step.step, step.loss)).collect();
         config.rpq.bits = bits_in_force(&config, &losses, &[step.step])[0];
-        let data = LayerData::read(&trace, step, &layer)?;
+        let needs = Needs { grad_output: self.pass == Pass::InputGrad, weight: false };
+        let data = LayerData::read(&trace, step, &layer, needs)?;
         if data.streamed(self.pass).is_none() {
             let reason = format!("pass {} needs the output gradient, which was not captured", self.pass);
             return Err(AnalyzerError::Layer { layer: layer.name, reason }.into());

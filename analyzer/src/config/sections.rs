@@ -150,9 +150,10 @@ pub struct BoundsConfig {
     pub cosine: f64,
     /// Vectors of a stream and scope up to which all are looked at for that.
     pub exact_vectors: u32,
-    /// Vectors of a pass that are looked at where there are more.
+    /// Vectors of each product of a pass that are looked at where there are more, spread evenly over streams
+    /// and scopes, one of each at least.
     pub sampled_vectors: u32,
-    /// Pairs of vectors of a pass whose angle is set beside their signatures.
+    /// Pairs of vectors of each product of a pass whose angle is set beside their signatures.
     pub pairs: u32,
     /// Bits of a weight, for weight repetition.
     pub weight_bits: u32,

@@ -49,6 +49,9 @@ impl Cache {
 /// The Hitmaps of caches, by product of a pass, over signatures of one length in one scope. Caches of one
 /// number of sets are found together.
 pub fn look_up(signed: &Signed, bits: u32, scope: Scope, caches: &[Cache], mut found: impl FnMut(Cache, &[Hitmap])) {
+    if caches.is_empty() {
+        return;
+    }
     let signatures: Cow<[Vec<u64>]> =
         if bits == signed.bits { signed.signatures.as_slice().into() } else { signed.shortened(bits).into() };
     if let [cache] = *caches {

@@ -150,7 +150,11 @@ impl<'a> Layer<'a> {
         for (product, (lengths, counts)) in lengths.iter().zip(tally.counts()).enumerate() {
             let timed = Timed::new(&self.kept, config, (pass, product), self.place.batch);
             let dealt = config.dataflow().is_none().then(|| tally.dealt(pass, &config.row_array(), product));
-            let outcomes = Outcomes { lengths, counts, dealt };
+            let mut sums = vec![Counts::default(); lengths.len()];
+            for sample in counts.chunks(lengths.len().max(1)) {
+                sums.iter_mut().zip(sample).for_each(|(sum, counts)| *sum += *counts);
+            }
+            let outcomes = Outcomes { lengths, counts, sums: &sums, dealt };
             let baseline = timed.baseline();
             result.baseline += baseline;
             let cycles = timed.mercury(outcomes, None);
@@ -163,7 +167,8 @@ impl<'a> Layer<'a> {
             result.macs_skipped += timed.work(outcomes, None).macs_skipped();
             result.vector_length = result.vector_length.max(lengths.iter().copied().max().unwrap_or(0) as usize);
             let captured = lengths.len();
-            result.streams = [captured as u64, self.kept.streams_in_all(pass, captured)];
+            result.streams[0] += captured as u64;
+            result.streams[1] += self.kept.streams_in_all(pass, captured);
             result.counts += counts.iter().copied().sum();
         }
         result.energy[1] = result.traffic.accesses.energy(&config.energy);

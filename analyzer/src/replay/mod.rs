@@ -65,7 +65,7 @@ pub struct PassResult {
     pub bits: u32,
     /// Length of the longest vector.
     pub vector_length: usize,
-    /// Streams captured, and how many the layer has.
+    /// Streams captured, and how many the layer has, over the products of the pass.
     pub streams: [u64; 2],
     /// Captured vectors, whether looked up or not.
     pub vectors: u64,
@@ -152,8 +152,9 @@ pub enum Errors {
     None,
     /// Those of all captured outputs.
     Exact,
-    /// Estimates with intervals from so many positions of each pass's outputs, spread evenly over its
-    /// samples; of a weight gradient, from the streams that have so many vectors.
+    /// Estimates with intervals from so many positions of the outputs of each product of a pass, spread
+    /// evenly over its samples, two of each at least; of a weight gradient, from the streams that have so
+    /// many vectors.
     Sampled(usize),
 }
 
@@ -175,8 +176,8 @@ impl Default for Measures {
     }
 }
 
-/// Values of an operand that are read and evaluated at a time, if a sample has no more: few enough that
-/// what is made of them stays in a processor's cache.
+/// Values of an operand that are read and evaluated at a time, if a sample has no more: so few that
+/// memory is no concern, so many that starting threads is none.
 const VALUES_AT_A_TIME: usize = 1 << 20;
 
 /// Where a layer's data come from.
@@ -220,9 +221,9 @@ impl<'a> Replay<'a> {
             measures.selection.pass(*pass) && (*pass != Pass::InputGrad || unit.layer.input_grad)
         };
         if !replay.units().iter().any(|unit| Pass::ALL.iter().any(|pass| has(unit, pass))) {
-            let reason = "chooses nothing: the chosen layers have none of the chosen passes (the first has no \
+            let reason = "choose nothing: the chosen layers have none of the chosen passes (the first has no \
                           input-grad), or were not captured in the chosen steps";
-            return Err(AnalyzerError::Flag { flag: "--layers", reason: reason.to_owned() });
+            return Err(AnalyzerError::Flag { flag: "--layers, --steps, --passes", reason: reason.to_owned() });
         }
         Ok(replay)
     }
@@ -258,11 +259,11 @@ impl<'a> Replay<'a> {
         mut done: impl FnMut(&Unit, Vec<PassResult>) -> Result<()>,
     ) -> Result<()> {
         let mut parts = units.iter().flat_map(|unit| {
-            let (reader, failed) = match self.reader(unit) {
-                Ok(reader) => (Some(reader), None),
-                Err(error) => (None, Some(Err(error))),
+            let parts: Box<dyn Iterator<Item = Result<LayerData>> + Send> = match self.reader(unit) {
+                Ok(reader) => Box::new(reader),
+                Err(error) => Box::new(std::iter::once(Err(error))),
             };
-            reader.into_iter().flatten().chain(failed).map(move |part| (unit, part))
+            parts.map(move |part| (unit, part))
         });
         let mut next = parts.next();
         let mut layer: Option<Layer> = None;
@@ -305,7 +306,6 @@ impl<'a> Replay<'a> {
         LayerReader::open(self.trace, unit.step, unit.layer, self.samples_at_a_time(unit), needs)
     }
 
-    /// Does not depend on the machine, so that neither do the results.
     fn samples_at_a_time(&self, unit: &Unit) -> usize {
         let samples = unit.step.samples.len();
         let geometry = &unit.layer.geometry;

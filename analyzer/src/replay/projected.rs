@@ -125,7 +125,8 @@ impl Projected {
             self.lengths = signed.views.iter().map(lengths).collect();
         }
         for ((bits, scope, bounds), limits) in &mut self.limits {
-            limits.add(data, self.source, &signed, (*bits, *scope, self.rpq.seed), bounds);
+            let rpq = Rpq { bits: *bits - self.rpq.variant.magnitude_bits(), ..self.rpq.clone() };
+            limits.add(data, self.source, &signed, *scope, &rpq, bounds);
         }
         let caches: Vec<Cache> = self.caches.iter().map(|(cache, _)| *cache).collect();
         let (caches, mut known) = grid(&signed, &caches);
@@ -158,8 +159,7 @@ impl Projected {
             let parts = grouped(alike, |cache| caches[cache]);
             for alike in parts.into_values() {
                 let members = alike.iter().flat_map(|&cache| &self.caches[cache].1);
-                let mut tally = tally.clone();
-                tally.retain(&members.map(|&number| &configs[number]).collect::<Vec<_>>());
+                let tally = tally.of(&members.map(|&number| &configs[number]).collect::<Vec<_>>());
                 self.alike.push(Alike { caches: alike, tally });
             }
         }

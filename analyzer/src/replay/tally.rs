@@ -51,16 +51,17 @@ impl Tally {
         }
     }
 
-    /// Drops what none of these configurations asks for.
-    pub fn retain(&mut self, members: &[&Config]) {
+    /// A copy of what these configurations ask for.
+    pub fn of(&self, members: &[&Config]) -> Self {
         let reuses = |config: &Config, pass: Pass| config.reuse.passes.contains(&pass);
         let any = |wanted: &dyn Fn(&Config) -> bool| members.iter().any(|config| wanted(config));
-        self.errors.retain(|Errors { of: (pass, substitution), .. }| {
+        let errors = self.errors.iter().filter(|Errors { of: (pass, substitution), .. }| {
             any(&|config| reuses(config, *pass) && config.substitution() == *substitution)
         });
-        self.dealt.retain(|((pass, array), _)| {
+        let dealt = self.dealt.iter().filter(|((pass, array), _)| {
             any(&|config| reuses(config, *pass) && config.dataflow().is_none() && config.row_array() == *array)
         });
+        Self { counts: self.counts.clone(), errors: errors.cloned().collect(), dealt: dealt.cloned().collect() }
     }
 
     /// Whether more than counts is wanted.
@@ -107,11 +108,13 @@ impl Tally {
     ) {
         let of = (Pass::WeightGrad, substitution);
         let Some(errors) = self.errors.iter_mut().find(|errors| errors.of == of) else { return };
-        if data.grad_output.is_none() {
-            return;
-        }
         for ((sum, view), substitutes) in errors.gradients.iter_mut().zip(&signed.views).zip(substitutes) {
-            sum.get_or_insert_with(|| WeightGradient::new(data, view, most)).add(data, substitutes);
+            if sum.is_none() {
+                *sum = WeightGradient::new(data, view, most);
+            }
+            if let Some(sum) = sum {
+                sum.add(data, substitutes);
+            }
         }
     }
 
@@ -137,12 +140,7 @@ impl Tally {
         let products = errors.outputs.iter().flatten().copied().chain(gradients);
         // Where nothing of what was kept meets (channels and filters of other groups), nothing is known.
         let known: Vec<SquaredError> = products.filter(|error| error.exact > 0.0 || error.error > 0.0).collect();
-        let quality = (pass != Pass::WeightGrad).then(|| {
-            errors.quality.iter().cloned().fold(MatchQuality::default(), |mut sum, product| {
-                sum += product;
-                sum
-            })
-        });
+        let quality = (pass != Pass::WeightGrad).then(|| errors.quality.iter().cloned().sum());
         ((!known.is_empty()).then(|| known.into_iter().sum()), quality)
     }
 

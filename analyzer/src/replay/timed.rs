@@ -36,6 +36,8 @@ pub struct Outcomes<'a> {
     pub lengths: &'a [u64],
     /// Counts of each run, `[samples][streams]`.
     pub counts: &'a [Counts],
+    /// Of each stream, over all samples.
+    pub sums: &'a [Counts],
     /// How they were dealt to PE sets, of a row-stationary array.
     pub dealt: Option<&'a Dealt>,
 }
@@ -175,20 +177,24 @@ impl<'a> Timed<'a> {
 
     /// The product's streams as timing sees them, for the whole batch and layer, from the counts of all
     /// kept samples or all but one.
-    pub fn work(&self, Outcomes { lengths, counts, .. }: Outcomes, without: Option<usize>) -> Work {
+    pub fn work(&self, Outcomes { lengths, counts, sums, .. }: Outcomes, without: Option<usize>) -> Work {
         let streams = lengths.len();
-        let kept: Vec<usize> = (0..self.kept.samples).filter(|&sample| Some(sample) != without).collect();
         let run = |sample: usize, stream: usize| counts[sample * streams + stream];
         let work = |stream: usize, counts| StreamWork { length: lengths[stream], counts };
         let in_all = self.kept.streams_in_all(self.pass, streams);
         let (streams, streams_in_all) = if self.kept.weights_change_with_sample() {
             // Each sample's vectors meet weights of their own: a stream for each.
-            let pairs = kept.iter().flat_map(|&sample| (0..streams).map(move |stream| (sample, stream)));
+            let kept = (0..self.kept.samples).filter(|&sample| Some(sample) != without);
+            let pairs = kept.flat_map(|sample| (0..streams).map(move |stream| (sample, stream)));
             let streams = pairs.map(|(sample, stream)| work(stream, run(sample, stream))).collect();
             (streams, in_all * u64::from(self.batch))
         } else {
-            let sum = |stream| kept.iter().map(|&sample| run(sample, stream)).sum();
-            let whole = |counts| scale(counts, u64::from(self.batch), kept.len() as u64);
+            let sum = |stream: usize| match without {
+                Some(sample) => sums[stream] - run(sample, stream),
+                None => sums[stream],
+            };
+            let samples = self.kept.samples - usize::from(without.is_some());
+            let whole = |counts| scale(counts, u64::from(self.batch), samples as u64);
             let streams = (0..streams).map(|stream| work(stream, whole(sum(stream)))).collect();
             (streams, in_all)
         };

@@ -1,7 +1,7 @@
 //! Many configurations on one trace, in one pass over it.
 //!
 //! [`grid::Grid`] lists the configurations, [`Replay`] evaluates all of them on a layer at a time (its
-//! module on layers says what is shared), [`store::SweepDir`] keeps each layer's results as they come,
+//! module on projections says what is shared), [`store::SweepDir`] keeps each layer's results as they come,
 //! so that a sweep that was stopped goes on where it was, and [`summary`] has a row a configuration.
 
 pub mod grid;

@@ -16,9 +16,10 @@
 //! Copies and additions overlap with computing; hits are taken to be spread evenly over the folds of a
 //! stream, so waiting is counted for the stream as a whole.
 //!
-//! Left out: inserting into MCACHE (taken to keep up with computing), memory (see [`memory`], which has its stalls), the latency of a look-up (taken
-//! to be pipelined with the signature's computation), and the additions that merge partial sums
-//! outside of the array, of which vectors of part of a row need more than packed rows.
+//! Left out: inserting into MCACHE (taken to keep up with computing), memory (see [`memory`], which has its
+//! stalls), the latency of a look-up (taken to be pipelined with the signature's computation), and the
+//! additions that merge partial sums outside of the array, of which vectors of part of a row need more than
+//! packed rows.
 
 mod input_stationary;
 pub mod memory;

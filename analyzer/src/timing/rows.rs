@@ -58,20 +58,27 @@ pub enum Dealt {
         /// Rounds of a sample.
         rounds: u64,
     },
-    /// Of a matrix product; see [`Rounds::Rows`].
-    Rows(u64, Vec<u64>),
+    /// Of a matrix product, once it was dealt; see [`Rounds::Rows`].
+    Rows(Option<(u64, Vec<u64>)>),
 }
 
 impl Dealt {
-    /// Adds the samples that come next; of a matrix product they come all at once.
+    /// Adds the samples that come next.
+    ///
+    /// # Panics
+    /// If the rounds are of another product, or of a matrix product that was dealt already: its samples come
+    /// all at once.
     pub fn add(&mut self, more: &Rounds) {
         match (self, more) {
             (Self::Planes { schedule, advances, rounds }, Rounds::Planes(samples)) => {
                 advances.extend(advance(schedule, samples.iter().map(Vec::as_slice)));
                 *rounds = samples.first().map_or(*rounds, |sample| sample.len() as u64);
             }
-            (this, Rounds::Rows(all, without)) => *this = Self::Rows(*all, without.clone()),
-            (Self::Rows(..), Rounds::Planes(_)) => unreachable!("rounds are of the product that they are added to"),
+            (Self::Rows(cycles), Rounds::Rows(all, without)) => {
+                assert!(cycles.is_none(), "a matrix product's samples come all at once");
+                *cycles = Some((*all, without.clone()));
+            }
+            _ => unreachable!("rounds are of the product that they are added to"),
         }
     }
 }
@@ -127,7 +134,10 @@ impl RowProduct {
                 let cycles = kept().map(|(_, cycles)| cycles).sum();
                 scale(cycles, self.batch.rounds(), rounds * kept().count() as u64)
             }
-            Dealt::Rows(all, of_others) => without.map_or(*all, |sample| of_others[sample]),
+            Dealt::Rows(cycles) => {
+                let (all, of_others) = cycles.as_ref().expect("a product is dealt before it is timed");
+                without.map_or(*all, |sample| of_others[sample])
+            }
         };
         let signature = match self.pass {
             Pass::WeightGrad => 0,
@@ -143,7 +153,11 @@ impl RowProduct {
 
     /// Before any sample.
     pub fn begin(&self) -> Dealt {
-        Dealt::Planes { schedule: self.schedule(&self.batch), advances: Vec::new(), rounds: 0 }
+        if let Geometry::Conv2d(_) = self.geometry {
+            Dealt::Planes { schedule: self.schedule(&self.batch), advances: Vec::new(), rounds: 0 }
+        } else {
+            Dealt::Rows(None)
+        }
     }
 
     /// What the PE sets do for samples: of a convolution any, of a matrix product all that were kept.

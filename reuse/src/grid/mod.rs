@@ -15,7 +15,7 @@ use rayon::prelude::*;
 /// Counts of each run for every combination of signature length and cache, without replacement:
 /// what [`Hitmap::counts`](crate::Hitmap::counts) gives for each, exactly.
 ///
-/// `signatures` are of 64 bits, in the layout's order; `caches` are pairs of entries and ways. The
+/// `signatures` are in the layout's order, as long as the longest length at least; `caches` are pairs of entries and ways. The
 /// result is `[bits.len() * caches.len()][samples * streams]`: of the lengths in their order, under
 /// each the caches in theirs.
 ///

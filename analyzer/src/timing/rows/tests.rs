@@ -124,6 +124,26 @@ fn a_sample_that_is_left_out_stands_for_nothing() {
     assert!(alone.compute < all.compute && all.compute < baseline);
 }
 
+/// Of a matrix product the others are dealt anew: as if they had been alone.
+#[test]
+fn a_sample_of_a_matrix_product_is_left_out() {
+    for per_sample in [false, true] {
+        let model = RowArray { per_sample, ..array_of(Discipline::Asynchronous { versions: 4, banks: 2 }) };
+        for geometry in &geometries()[1..] {
+            // The middle sample has hits on its own vectors alone, the others none.
+            let middle = |layout: Layout, vector: usize| {
+                let of_sample = layout.streams * layout.positions;
+                if vector / of_sample == 1 { 1 } else { vector as u64 + 2 }
+            };
+            let (baseline, without) = mercury(*geometry, Pass::Forward, &model, middle, Some(1));
+            assert_eq!(without.compute, baseline, "{geometry:?}");
+            let (_, with) = mercury(*geometry, Pass::Forward, &model, middle, None);
+            let (_, of_others) = mercury(*geometry, Pass::Forward, &model, middle, Some(0));
+            assert!(of_others.compute < with.compute && with.compute < baseline, "{geometry:?}");
+        }
+    }
+}
+
 /// By hand: a plane of one row, 4 positions, one of them a hit, one channel and one filter.
 #[test]
 fn a_row_costs_its_positions() {
