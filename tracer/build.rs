@@ -1,4 +1,5 @@
-//! Puts libtorch's folder into the binary's run path, so that it runs without environment variables.
+//! Puts libtorch's folder into the binary's run path, so that it runs without environment variables, and
+//! compiles the one piece of C++ that tch has no binding for.
 
 use std::path::Path;
 
@@ -14,6 +15,21 @@ fn main() {
         println!("cargo:rustc-link-arg={}", cuda.display());
         println!("cargo:rustc-link-arg=-Wl,--as-needed");
     }
+    node(&Path::new(&lib).join("../include"));
     let version = std::fs::read_to_string(Path::new(&lib).join("../build-version"));
     println!("cargo:rustc-env=LIBTORCH_VERSION={}", version.as_deref().map_or("unknown", str::trim));
+}
+
+/// `src/reuse/node.cpp`, which derives from a class template of libtorch's.
+fn node(include: &Path) {
+    println!("cargo:rerun-if-changed=src/reuse/node.cpp");
+    cc::Build::new()
+        .cpp(true)
+        .std("c++20")
+        .include(include)
+        .include(include.join("torch/csrc/api/include"))
+        // Of libtorch's headers.
+        .warnings(false)
+        .file("src/reuse/node.cpp")
+        .compile("mercury_node");
 }

@@ -8,35 +8,21 @@ use crate::accuracy::SquaredError;
 use crate::config::Config;
 use crate::replay::PassResult;
 use crate::timing::MercuryCycles;
-use mercury_reuse::Counts;
-use mercury_reuse::config::MAX_BITS;
+use mercury_reuse::{Counts, Growth};
 use std::collections::BTreeMap;
 
 /// The signature length in force at each of `steps`, ascending, from the losses of all training
-/// steps `(step, loss)`, ascending too.
-///
-/// Signatures begin with `rpq.bits` bits and grow by one each time the loss has not fallen below its
-/// least value so far for `bits.patience` steps since it last did or since they last grew, up to
-/// `bits.max`. A step's own loss counts from the next step on. A loss that is not a number is no fall.
+/// steps `(step, loss)`, ascending too; see [`Growth`].
 pub fn bits_in_force(config: &Config, losses: &[(u64, f64)], steps: &[u64]) -> Vec<u32> {
-    let patience = config.bits.patience;
-    let longest = MAX_BITS - config.rpq.variant.magnitude_bits();
-    let most = config.bits.max.min(longest).max(config.rpq.bits);
-    let (mut bits, mut least, mut waited) = (config.rpq.bits, f64::INFINITY, 0);
+    let mut growth = Growth::new(&config.rpq, &config.bits);
     let mut losses = losses.iter().peekable();
-    let mut in_force = Vec::with_capacity(steps.len());
-    for &step in steps {
+    let in_force = |&step: &u64| {
         while let Some((_, loss)) = losses.next_if(|(at, _)| *at < step) {
-            waited += 1;
-            if *loss < least {
-                (least, waited) = (*loss, 0);
-            } else if patience > 0 && waited >= patience {
-                (bits, waited) = ((bits + 1).min(most), 0);
-            }
+            growth.step(*loss);
         }
-        in_force.push(bits);
-    }
-    in_force
+        growth.bits()
+    };
+    steps.iter().map(in_force).collect()
 }
 
 /// Switches layers off in the results of one configuration, ordered by step: a layer whose passes

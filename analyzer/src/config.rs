@@ -2,7 +2,8 @@
 
 mod sections;
 
-pub use sections::{ArrayConfig, BitsConfig, BoundsConfig, ReuseConfig, ScheduleName, StopConfig};
+pub use mercury_reuse::config::{BitsConfig, ReuseConfig, StopConfig};
+pub use sections::{ArrayConfig, BoundsConfig, ScheduleName};
 
 use crate::error::{AnalyzerError, Result};
 use crate::timing::memory::{Energy, Memory, MemoryModel, Signatures};
@@ -171,11 +172,11 @@ impl Config {
     fn validate(&self) -> std::result::Result<(), String> {
         self.scheme().validate().map_err(|error| error.to_string())?;
         self.array.validate()?;
-        self.bits.validate()?;
+        self.bits.validate().map_err(|error| error.to_string())?;
         self.bounds.validate()?;
         self.memory.validate()?;
         self.energy.validate()?;
-        self.reuse.validate()?;
+        self.reuse.validate().map_err(|error| error.to_string())?;
         if self.array.dataflow == DataflowName::RowStationary && self.mcache.scope == Scope::Batch {
             return Err("mcache.scope: is batch, but a row-stationary array ends all filters of one sample's channel \
                         before the next, when an entry holds results of the last mcache.versions filters alone; set it \

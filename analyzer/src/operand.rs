@@ -1,8 +1,8 @@
 //! What a pass streams and what it meets: a layer's captured tensors as vectors and weights.
 
 use crate::error::{AnalyzerError, Result};
-use mercury_reuse::config::{Granularity, McacheConfig, Scope};
-use mercury_reuse::{Part, Planes, VectorView};
+use mercury_reuse::config::Granularity;
+use mercury_reuse::{Part, VectorView};
 use mercury_trace::geometry::{Geometry, Pass};
 use mercury_trace::layers::Layer;
 use mercury_trace::manifest::CapturedStep;
@@ -136,36 +136,25 @@ impl LayerData {
     /// tensor was not captured.
     pub fn views(&self, pass: Pass, granularity: Granularity) -> Result<Vec<VectorView<'_>>> {
         let Some(tensor) = self.streamed(pass) else { return Ok(Vec::new()) };
-        let values = tensor.values.as_slice();
-        let samples = self.samples;
         let part = Part { first: self.first_sample, of: self.kept.samples };
-        let rows = |heads: u32, rows: u32| {
-            let length = tensor.shape.width as u32;
-            vec![VectorView::of_rows(values, samples, heads as usize, rows, length, granularity).with_part(part)]
-        };
-        match self.kept.layer.geometry {
-            Geometry::Linear(linear) => Ok(rows(1, linear.rows)),
-            Geometry::Attention(attention) => Ok(rows(attention.heads, attention.rows)),
-            Geometry::Conv2d(conv) => {
-                let (kept, all, [height, width]) = match pass {
-                    Pass::InputGrad => (&self.kept.grad_channels, conv.out_channels, conv.output()),
-                    Pass::Forward | Pass::WeightGrad => (&self.kept.channels, conv.in_channels, conv.input),
-                };
-                // A channel patch stands alone, so any channels will do; longer vectors need all.
-                let groups = if granularity == Granularity::ChannelPatch { 1 } else { conv.groups as usize };
-                if granularity != Granularity::ChannelPatch && kept.len() != all as usize {
-                    let reason = format!(
-                        "only {} of {all} channels were captured, but vectors of granularity {granularity} span \
-                         channels; capture without --channels, or set rpq.granularity to channel-patch",
-                        kept.len()
-                    );
-                    return Err(AnalyzerError::Layer { layer: self.kept.layer.name.clone(), reason });
-                }
-                let planes = Planes { values, samples, channels: kept.len(), height, width };
-                let view = |windows| VectorView::new(planes, windows, groups, granularity).with_part(part);
-                Ok(conv.windows(pass).into_iter().map(view).collect())
+        let geometry = &self.kept.layer.geometry;
+        let mut channels = 1;
+        if let Geometry::Conv2d(conv) = geometry {
+            let (kept, all) = match pass {
+                Pass::InputGrad => (&self.kept.grad_channels, conv.out_channels),
+                Pass::Forward | Pass::WeightGrad => (&self.kept.channels, conv.in_channels),
+            };
+            channels = kept.len();
+            if granularity != Granularity::ChannelPatch && channels != all as usize {
+                let reason = format!(
+                    "only {channels} of {all} channels were captured, but vectors of granularity {granularity} span \
+                     channels; capture without --channels, or set rpq.granularity to channel-patch"
+                );
+                return Err(AnalyzerError::Layer { layer: self.kept.layer.name.clone(), reason });
             }
         }
+        let views = mercury_reuse::views(geometry, pass, granularity, &tensor.values, self.samples, channels);
+        Ok(views.into_iter().map(|view| view.with_part(part)).collect())
     }
 }
 
@@ -184,15 +173,5 @@ impl Kept {
     /// Whether each sample meets weights of its own.
     pub fn weights_change_with_sample(&self) -> bool {
         matches!(self.layer.geometry, Geometry::Attention(_))
-    }
-}
-
-/// The scope in which a layer's MCACHE lives.
-pub fn scope(geometry: &Geometry, mcache: &McacheConfig) -> Scope {
-    match (geometry, mcache.scope_linear) {
-        (Geometry::Conv2d(_), _) => mcache.scope,
-        // The right operand, which takes the part of the weights, changes with the sample.
-        (Geometry::Attention(_), Scope::Batch) => Scope::Sample,
-        (Geometry::Attention(_) | Geometry::Linear(_), scope) => scope,
     }
 }

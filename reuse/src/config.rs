@@ -1,5 +1,9 @@
 //! The scheme's configuration. Every value has a default; TOML keys are the field names.
 
+mod training;
+
+pub use training::{BitsConfig, ReuseConfig, StopConfig};
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::fmt;
 use std::str::FromStr;

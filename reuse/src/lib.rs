@@ -26,16 +26,20 @@
 pub mod analytic;
 pub mod bounds;
 mod centroids;
+mod columns;
 pub mod config;
 mod cosine;
+mod deviation;
 mod dots;
 mod drawn;
 mod equality;
 mod grid;
+mod growth;
 mod hitmap;
 mod kernel;
 mod limited;
 mod mcache;
+mod operand;
 mod peers;
 mod projection;
 mod quality;
@@ -48,7 +52,9 @@ mod substitute;
 mod sums;
 mod vectors;
 
+pub use deviation::Deviation;
 pub use grid::counts_grid;
+pub use growth::Growth;
 pub use hitmap::{Counts, Hitmap};
 #[doc(hidden)] // For tests and benches.
 pub use kernel::Kernel;
@@ -56,6 +62,7 @@ pub use limited::Limited;
 #[doc(hidden)] // For tests and benches.
 pub use mcache::Isa;
 pub use mcache::Outcome;
+pub use operand::{vectors_of_sample, views};
 pub use peers::draw;
 pub use projection::Projection;
 pub use quality::{Match, MatchOptions, MatchQuality, Quantiles, match_quality};

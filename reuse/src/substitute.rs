@@ -34,6 +34,7 @@ pub struct Substitutes<'v, 'a> {
     view: &'v VectorView<'a>,
     hitmap: &'v Hitmap,
     variant: Variant,
+    representative: Representative,
     centroids: Option<Centroids>,
 }
 
@@ -53,7 +54,7 @@ impl<'v, 'a> Substitutes<'v, 'a> {
     pub fn new(view: &'v VectorView<'a>, hitmap: &'v Hitmap, variant: Variant, representative: Representative) -> Self {
         assert_eq!(view.layout(), hitmap.layout(), "the Hitmap is of the view");
         let centroids = (representative == Representative::Centroid).then(|| Centroids::new(view, hitmap));
-        Self { view, hitmap, variant, centroids }
+        Self { view, hitmap, variant, representative, centroids }
     }
 
     /// The vectors.
@@ -64,6 +65,16 @@ impl<'v, 'a> Substitutes<'v, 'a> {
     /// Their outcomes.
     pub fn hitmap(&self) -> &'v Hitmap {
         self.hitmap
+    }
+
+    /// What is reused.
+    pub(crate) fn variant(&self) -> Variant {
+        self.variant
+    }
+
+    /// What stands for the vectors of an entry.
+    pub(crate) fn representative(&self) -> Representative {
+        self.representative
     }
 
     /// Room for what [`Substitutes::cut`] returns.

@@ -148,6 +148,43 @@ proptest! {
         }
     }
 
+    /// The matrices that computing with reuse multiplies hold what is cut one by one.
+    #[test]
+    fn matrices_hold_the_substitutes(case in cases(), first: prop::sample::Index, last: prop::sample::Index) {
+        let view = case.view();
+        let (hitmap, layout) = (case.hitmap(&view), view.layout());
+        let (first, last) = (first.index(layout.samples), last.index(layout.samples));
+        let samples = first.min(last)..first.max(last) + 1;
+        let elements: usize = view.streams().iter().map(|stream| stream.length).sum();
+        for (variant, representative) in VARIANTS.iter().flat_map(|&v| REPRESENTATIVES.map(|r| (v, r))) {
+            let substitutes = Substitutes::new(&view, &hitmap, variant, representative);
+            let pairs = cut_all(&substitutes);
+            let width = samples.len() * layout.positions;
+            let mut columns = vec![f32::NAN; elements * width];
+            substitutes.columns(samples.clone(), &mut columns);
+            let (mut rows, mut element) = (vec![f32::NAN; elements * layout.positions], 0);
+            for (number, sample) in samples.clone().enumerate() {
+                substitutes.rows(sample, &mut rows);
+                element = 0;
+                for (stream, cut) in view.streams().iter().enumerate() {
+                    for position in 0..layout.positions {
+                        let vector = (sample * layout.streams + stream) * layout.positions + position;
+                        let (x, substitute) = &pairs[vector];
+                        for (offset, value) in substitute.as_ref().unwrap_or(x).iter().enumerate() {
+                            let column = columns[(element + offset) * width + number * layout.positions + position];
+                            prop_assert_eq!(value.to_bits(), column.to_bits());
+                            let of_group = elements / case.groups;
+                            let row = rows[(cut.group * layout.positions + position) * of_group + cut.first + offset];
+                            prop_assert_eq!(value.to_bits(), row.to_bits());
+                        }
+                    }
+                    element += cut.length;
+                }
+            }
+            prop_assert_eq!(element, elements);
+        }
+    }
+
     #[test]
     fn rescaling_keeps_norms_and_centring_means(case in cases(), representative in prop::sample::select(REPRESENTATIVES.to_vec())) {
         let view = case.view();

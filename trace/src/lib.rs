@@ -6,6 +6,7 @@
 //! layers.parquet   one row a layer, in execution order: name, operation, geometry, MACs
 //! steps.parquet    one row for every training step
 //! evaluations.parquet  one row for every measurement on data that was not trained on
+//! measurements.parquet, loss_changes.parquet  what reuse did, where it was in the loop
 //! tensors/step=000200/layer=features.0/{input,grad_output,weight}.parquet
 //! ```
 //!
@@ -52,6 +53,7 @@ pub mod evaluations;
 pub mod geometry;
 pub mod layers;
 pub mod manifest;
+pub mod measurements;
 mod quiet;
 pub mod read;
 pub mod steps;

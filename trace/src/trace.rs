@@ -5,6 +5,7 @@ use crate::evaluations::{self, Evaluation};
 use crate::geometry::{Geometry, MAX_BATCH};
 use crate::layers::{self, Layer};
 use crate::manifest::{self, CapturedStep, Manifest, TensorFile};
+use crate::measurements::Measurements;
 use crate::read::{Tensor, TensorReader};
 use crate::steps::{self, Step};
 use crate::tensor::{TensorKind, TensorShape};
@@ -53,6 +54,11 @@ impl Trace {
     /// What was measured on data that was not trained on.
     pub fn evaluations(&self) -> Result<Vec<Evaluation>> {
         evaluations::read(&self.dir)
+    }
+
+    /// What reuse did, where it was in the loop.
+    pub fn measurements(&self) -> Result<Measurements> {
+        Measurements::read(&self.dir)
     }
 
     /// The file of a tensor, `None` where it was not captured.

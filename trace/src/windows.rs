@@ -72,6 +72,15 @@ impl Axis {
         walks
     }
 
+    /// Of a walk of [`Axis::input_grad`], the input coordinate that its first position gives: the others
+    /// are `stride` apart.
+    pub fn residue(&self, stride: u32, padding: u32, dilation: u32) -> u32 {
+        let last = self.taps - 1;
+        let nearest = self.origin + i64::from(last) * i64::from(self.step);
+        let at = nearest * i64::from(stride) + self.kernel_element(last) as i64 * i64::from(dilation);
+        (at - i64::from(padding)) as u32
+    }
+
     /// The plane's coordinate at a position and tap, `None` in padding.
     #[inline]
     pub fn coordinate(&self, position: u32, tap: u32, size: u32) -> Option<usize> {
@@ -136,13 +145,14 @@ mod tests {
             }
             let mut found = Vec::new();
             for walk in Axis::input_grad(input, kernel, stride, padding, dilation) {
-                // The walk's residue is not kept: recover it from any tap that is inside.
+                let residue = walk.residue(stride, padding, dilation);
+                prop_assert!(residue < stride);
                 for t in 0..walk.positions {
                     for j in 0..walk.taps {
                         if let Some(y) = walk.coordinate(t, j, output) {
                             let r = walk.kernel_element(j);
                             let h = (y as i64) * i64::from(stride) - i64::from(padding) + (r as i64) * i64::from(dilation);
-                            prop_assert_eq!(h / i64::from(stride), i64::from(t));
+                            prop_assert_eq!(h, i64::from(residue) + i64::from(t) * i64::from(stride));
                             found.push((h as usize, r, y));
                         }
                     }

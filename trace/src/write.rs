@@ -6,6 +6,7 @@ use crate::evaluations::{self, Evaluation};
 use crate::geometry::Geometry;
 use crate::layers::{self, Layer};
 use crate::manifest::{CapturedStep, Manifest, TensorFile};
+use crate::measurements::Measurements;
 use crate::steps::{self, Step};
 use crate::tensor::{Dtype, TensorKind, TensorShape, TensorWriter};
 use std::collections::BTreeMap;
@@ -145,6 +146,10 @@ impl TraceWriter {
         manifest.write(dir)?;
         steps::write(dir, &steps)?;
         evaluations::write(dir, &evaluations)?;
+        let measurements = trace.measurements()?;
+        if !measurements.is_empty() {
+            measurements.before(from).write(dir)?;
+        }
         remove_unlisted(dir, &manifest)?;
         Ok((Self::of(dir, manifest, trace.layers(), lock), steps, evaluations))
     }
@@ -190,6 +195,11 @@ impl TraceWriter {
     pub fn log(&self, steps: &[Step], evaluations: &[Evaluation]) -> Result<()> {
         steps::write(&self.dir, steps)?;
         evaluations::write(&self.dir, evaluations)
+    }
+
+    /// Replaces what reuse did.
+    pub fn log_measurements(&self, measurements: &Measurements) -> Result<()> {
+        measurements.write(&self.dir)
     }
 
     /// Ends the trace: all steps and evaluations, and how well the model did.

@@ -5,7 +5,7 @@ use crate::datasets::{Batch, Dataset, Loader, Task};
 use crate::error::Result;
 use crate::metrics::bleu::corpus_bleu;
 use crate::models::Model;
-use crate::tap::Plain;
+use crate::tap::Tap;
 use mercury_trace::evaluations::Evaluation;
 use tch::{Device, Kind, Reduction, Tensor};
 
@@ -37,12 +37,13 @@ struct Sums {
 impl Evaluator<'_> {
     /// Measures: for images `loss`, `top1`, and `top5` where there are more than five classes; for
     /// text `loss`, `token_accuracy`, `perplexity` (e to the loss) and `bleu`. Losses are mean cross
-    /// entropies in nats, without label smoothing; `progress` hears how many samples were done.
-    pub fn run(&self, steps_done: u64, mut progress: impl FnMut(usize)) -> Result<Vec<Evaluation>> {
+    /// entropies in nats, without label smoothing. Layers are computed through the tap; `progress` hears
+    /// how many samples were done.
+    pub fn run(&self, steps_done: u64, tap: &mut dyn Tap, mut progress: impl FnMut(usize)) -> Result<Vec<Evaluation>> {
         let mut sums = Sums::default();
         for batch in self.batches(self.samples) {
             let batch = batch?.to_device(self.device);
-            tch::no_grad(|| self.add(&mut sums, &batch));
+            tch::no_grad(|| self.add(&mut sums, &batch, tap));
             progress(batch.len());
         }
         let row = |metric: &str, value: f64, samples: usize| Evaluation {
@@ -69,7 +70,7 @@ impl Evaluator<'_> {
                 rows.push(row("perplexity", loss.exp(), self.samples));
                 let samples = self.bleu_samples.min(self.samples);
                 if samples > 0 {
-                    rows.push(row("bleu", self.bleu(samples)?, samples));
+                    rows.push(row("bleu", self.bleu(samples, tap)?, samples));
                 }
             }
         }
@@ -84,8 +85,8 @@ impl Evaluator<'_> {
         Loader::start(self.dataset.validation.clone(), plan)
     }
 
-    fn add(&self, sums: &mut Sums, batch: &Batch) {
-        let scores = self.model.forward(batch, false, &mut Plain).scores;
+    fn add(&self, sums: &mut Sums, batch: &Batch, tap: &mut dyn Tap) {
+        let scores = self.model.forward(batch, false, tap).scores;
         let (scores, labels) = flatten(&scores, batch);
         let ignored = ignored(batch);
         let loss = scores.cross_entropy_loss::<Tensor>(&labels, None, Reduction::Sum, ignored, 0.0);
@@ -99,7 +100,7 @@ impl Evaluator<'_> {
     }
 
     /// Corpus BLEU of greedy translations of the first sentences.
-    fn bleu(&self, samples: usize) -> Result<f64> {
+    fn bleu(&self, samples: usize, tap: &mut dyn Tap) -> Result<f64> {
         let translator = self.model.translator().expect("a model of text translates");
         let vocabulary = self.dataset.vocabulary.as_ref().expect("text has a vocabulary");
         let Task::Text { target: length, .. } = self.dataset.task else { unreachable!("text") };
@@ -107,8 +108,7 @@ impl Evaluator<'_> {
         for batch in self.batches(samples) {
             let batch = batch?.to_device(self.device);
             let Batch::Text { source, .. } = &batch else { unreachable!("text") };
-            let tokens =
-                tch::no_grad(|| translator.translate(source, i64::from(BOS), i64::from(EOS), length, &mut Plain));
+            let tokens = tch::no_grad(|| translator.translate(source, i64::from(BOS), i64::from(EOS), length, tap));
             for row in Vec::<Vec<i64>>::try_from(tokens.to_device(Device::Cpu))? {
                 let sentence =
                     row.into_iter().map(|token| token as u32).take_while(|&token| token != EOS && token != PAD);

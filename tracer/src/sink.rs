@@ -7,6 +7,7 @@
 use crate::error::{Result, TracerError};
 use mercury_trace::evaluations::Evaluation;
 use mercury_trace::manifest::{CapturedStep, Manifest, TensorFile};
+use mercury_trace::measurements::Measurements;
 use mercury_trace::steps::Step;
 use mercury_trace::tensor::TensorKind;
 use mercury_trace::{TraceError, TraceWriter};
@@ -16,6 +17,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+
+/// What a run has logged.
+#[derive(Debug, Default)]
+pub struct Log {
+    /// Training steps.
+    pub steps: Vec<Step>,
+    /// Measurements on data that was not trained on.
+    pub evaluations: Vec<Evaluation>,
+    /// What reuse did, where it was in the loop.
+    pub measurements: Measurements,
+}
 
 /// Most threads that encode and write.
 const MOST_WORKERS: usize = 4;
@@ -51,6 +63,7 @@ enum Event {
     },
     Step(Step),
     Evaluated(Vec<Evaluation>),
+    Measured(Measurements),
     /// Answers when all that was handed over before is on disk.
     Flush(Sender<Result<()>>),
     Finish(Option<f64>, Sender<Result<Manifest>>),
@@ -86,8 +99,8 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// Starts the threads; `steps` and `evaluations` are those of the run that is resumed.
-    pub fn start(writer: TraceWriter, steps: Vec<Step>, evaluations: Vec<Evaluation>) -> Self {
+    /// Starts the threads; `log` is that of the run that is resumed.
+    pub fn start(writer: TraceWriter, log: Log) -> Self {
         let workers = thread::available_parallelism().map_or(1, usize::from).min(MOST_WORKERS);
         let (jobs, queue) = sync_channel::<Job>(workers);
         let queue = Arc::new(Mutex::new(queue));
@@ -113,7 +126,7 @@ impl Sink {
                 })
             })
             .collect();
-        let keeper = Keeper { writer, steps, evaluations, pending: BTreeMap::new(), shared: Arc::clone(&shared) };
+        let keeper = Keeper { writer, log, pending: BTreeMap::new(), shared: Arc::clone(&shared) };
         threads.push(thread::spawn(move || keeper.run(&inbox)));
         Self { jobs: Some(jobs), events: Some(events), shared, threads }
     }
@@ -137,6 +150,11 @@ impl Sink {
     /// Logs an evaluation.
     pub fn evaluated(&self, evaluations: Vec<Evaluation>) {
         self.send(Event::Evaluated(evaluations));
+    }
+
+    /// Logs what reuse did.
+    pub fn measured(&self, measurements: Measurements) {
+        self.send(Event::Measured(measurements));
     }
 
     /// What went wrong since the last call, if something did.
@@ -197,8 +215,7 @@ struct Pending {
 /// Owns the trace.
 struct Keeper {
     writer: TraceWriter,
-    steps: Vec<Step>,
-    evaluations: Vec<Evaluation>,
+    log: Log,
     pending: BTreeMap<u64, Pending>,
     shared: Arc<Shared>,
 }
@@ -211,10 +228,11 @@ impl Keeper {
             match event {
                 Event::Step(step) => {
                     // Whether it is in the trace is known only when it is committed.
-                    self.steps.push(Step { captured: false, ..step });
+                    self.log.steps.push(Step { captured: false, ..step });
                     self.commit_whole();
                 }
-                Event::Evaluated(evaluations) => self.evaluations.extend(evaluations),
+                Event::Evaluated(evaluations) => self.log.evaluations.extend(evaluations),
+                Event::Measured(measurements) => self.log.measurements.extend(measurements),
                 Event::Captured { step, files } => {
                     let number = step.step;
                     self.pending.entry(number).or_default().end = Some((step, files));
@@ -245,8 +263,7 @@ impl Keeper {
         }
         match finish {
             Some((accuracy, answer)) => {
-                let manifest = self.writer.finish(accuracy, &self.steps, &self.evaluations);
-                let _ = answer.send(manifest.map_err(TracerError::from));
+                let _ = answer.send(self.finish(accuracy));
             }
             // Training broke off and says why; what it did until then is worth keeping.
             None => {
@@ -258,7 +275,16 @@ impl Keeper {
     }
 
     fn log(&self) -> Result<()> {
-        Ok(self.writer.log(&self.steps, &self.evaluations)?)
+        let Log { steps, evaluations, measurements } = &self.log;
+        if !measurements.is_empty() {
+            self.writer.log_measurements(measurements)?;
+        }
+        Ok(self.writer.log(steps, evaluations)?)
+    }
+
+    fn finish(self, accuracy: Option<f64>) -> Result<Manifest> {
+        self.log()?;
+        Ok(self.writer.finish(accuracy, &self.log.steps, &self.log.evaluations)?)
     }
 
     /// Commits, in their order, the steps of which everything is there.
@@ -268,7 +294,7 @@ impl Keeper {
             let settled = pending.written.len() + pending.failed;
             let whole = pending.end.as_ref().is_some_and(|(_, files)| settled == *files);
             // Its row comes first: the table of steps is never behind the manifest.
-            if !whole || self.steps.last().is_none_or(|step| step.step < *first.key()) {
+            if !whole || self.log.steps.last().is_none_or(|step| step.step < *first.key()) {
                 return;
             }
             let (number, pending) = first.remove_entry();
@@ -284,12 +310,12 @@ impl Keeper {
         step.tensors = pending.written.into_iter().map(|(_, file)| file).collect();
         let bytes: u64 = step.tensors.iter().map(|file| file.bytes).sum();
         tracing::info!(step = number, files = step.tensors.len(), bytes, "captured");
-        let row = self.steps.iter().rposition(|row| row.step == number).expect("its row came first");
-        self.steps[row].captured = true;
+        let row = self.log.steps.iter().rposition(|row| row.step == number).expect("its row came first");
+        self.log.steps[row].captured = true;
         self.writer
-            .commit(step, &self.steps)
+            .commit(step, &self.log.steps)
             .map_err(|error| {
-                self.steps[row].captured = false;
+                self.log.steps[row].captured = false;
                 self.shared.fail(error);
             })
             .is_ok()

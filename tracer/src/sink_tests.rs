@@ -59,8 +59,8 @@ fn keep(dir: &Path, events: impl FnOnce(&dyn Fn(u64) -> Event) -> Vec<Event>) ->
     }
     drop(sender);
     let shared = Arc::new(Shared::default());
-    let (steps, evaluations, pending) = (Vec::new(), Vec::new(), BTreeMap::new());
-    Keeper { writer, steps, evaluations, pending, shared: Arc::clone(&shared) }.run(&inbox);
+    let (log, pending) = (Log::default(), BTreeMap::new());
+    Keeper { writer, log, pending, shared: Arc::clone(&shared) }.run(&inbox);
     (Trace::open(dir).unwrap(), shared)
 }
 

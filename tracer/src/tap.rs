@@ -32,7 +32,8 @@ impl ConvLayer {
         x.conv2d(&self.weight, self.bias.as_ref(), self.stride, self.padding, self.dilation, self.groups)
     }
 
-    fn geometry(&self, x: &Tensor) -> Geometry {
+    /// What it computes on such an input.
+    pub fn geometry(&self, x: &Tensor) -> Geometry {
         let (input, weight) = (x.size(), self.weight.size());
         let pair = |values: [i64; 2]| values.map(|value| value as u32);
         Geometry::Conv2d(Conv2d {
@@ -65,7 +66,8 @@ impl LinearLayer {
         x.linear(&self.weight, self.bias.as_ref())
     }
 
-    fn geometry(&self, x: &Tensor) -> Geometry {
+    /// What it computes on such an input.
+    pub fn geometry(&self, x: &Tensor) -> Geometry {
         let (input, weight) = (x.size(), self.weight.size());
         let rows: i64 = input[1..input.len() - 1].iter().product();
         Geometry::Linear(Linear { rows: rows as u32, in_features: weight[1] as u32, out_features: weight[0] as u32 })
@@ -87,7 +89,8 @@ impl AttentionLayer {
         left.matmul(&right.transpose(-2, -1))
     }
 
-    fn geometry(left: &Tensor, right: &Tensor) -> Geometry {
+    /// What it computes on such operands.
+    pub fn geometry(left: &Tensor, right: &Tensor) -> Geometry {
         let (left, right) = (left.size(), right.size());
         let [heads, rows, inner, columns] = [left[1], left[2], left[3], right[2]].map(|size| size as u32);
         Geometry::Attention(Attention { heads, rows, inner, columns })
@@ -132,11 +135,11 @@ pub struct Record {
     probe: Option<Tensor>,
 }
 
-/// Keeps the operands of the layers it is asked for.
-#[derive(Debug)]
+/// Keeps the operands of the layers it is asked for, which another tap computes.
 pub struct Recorder {
     wanted: Option<BTreeSet<String>>,
     gradients: bool,
+    inner: Box<dyn Tap>,
     /// What was kept, in execution order.
     pub records: Vec<Record>,
 }
@@ -144,12 +147,18 @@ pub struct Recorder {
 impl Recorder {
     /// Records the layers of these names, their output gradients too where `gradients` says so.
     pub fn of(wanted: BTreeSet<String>, gradients: bool) -> Self {
-        Self { wanted: Some(wanted), gradients, records: Vec::new() }
+        Self { wanted: Some(wanted), gradients, inner: Box::new(Plain), records: Vec::new() }
     }
 
     /// Records every layer.
     pub fn of_all(gradients: bool) -> Self {
-        Self { wanted: None, gradients, records: Vec::new() }
+        Self { wanted: None, gradients, inner: Box::new(Plain), records: Vec::new() }
+    }
+
+    /// The same, with layers computed by `inner`.
+    #[must_use]
+    pub fn through(self, inner: Box<dyn Tap>) -> Self {
+        Self { inner, ..self }
     }
 
     fn record(&mut self, name: &str, geometry: Geometry, x: &Tensor, weight: &Tensor, y: Tensor) -> Tensor {
@@ -194,15 +203,17 @@ pub fn backward(loss: &Tensor, parameters: &[&Tensor], recorder: Option<&mut Rec
 
 impl Tap for Recorder {
     fn conv2d(&mut self, layer: &ConvLayer, x: &Tensor) -> Tensor {
-        self.record(&layer.name, layer.geometry(x), x, &layer.weight, layer.compute(x))
+        let y = self.inner.conv2d(layer, x);
+        self.record(&layer.name, layer.geometry(x), x, &layer.weight, y)
     }
 
     fn linear(&mut self, layer: &LinearLayer, x: &Tensor) -> Tensor {
-        self.record(&layer.name, layer.geometry(x), x, &layer.weight, layer.compute(x))
+        let y = self.inner.linear(layer, x);
+        self.record(&layer.name, layer.geometry(x), x, &layer.weight, y)
     }
 
     fn attention(&mut self, layer: &AttentionLayer, left: &Tensor, right: &Tensor) -> Tensor {
-        let y = AttentionLayer::compute(left, right);
+        let y = self.inner.attention(layer, left, right);
         self.record(&layer.name, AttentionLayer::geometry(left, right), left, right, y)
     }
 }

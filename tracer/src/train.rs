@@ -7,11 +7,13 @@ use crate::evaluate::{Evaluator, accuracy, flatten, ignored};
 use crate::models::{Model, Output};
 use crate::optimizer::{Optimizer, clip};
 use crate::policy::Policy;
+use crate::reuse::{InLoop, Outcome, compare};
 use crate::sampling::{self, Purpose};
 use crate::schedule::Schedule;
 use crate::sink::Sink;
-use crate::tap::{Plain, Recorder, backward};
+use crate::tap::{Plain, Recorder, Tap, backward};
 use mercury_trace::manifest::Sampling;
+use mercury_trace::measurements::Measurements;
 use mercury_trace::steps::Step;
 use mercury_trace::tensor::TensorKind;
 use std::collections::BTreeSet;
@@ -107,8 +109,25 @@ pub struct Run<'a> {
     pub settings: Settings,
     /// What is captured.
     pub capture: Capture,
+    /// Reuse in the loop.
+    pub reuse: &'a InLoop,
+    /// What training keeps but does not learn: of batch normalisation.
+    pub buffers: Vec<Tensor>,
     /// What is measured on the way.
     pub evaluator: &'a Evaluator<'a>,
+}
+
+/// What came of a batch: forward and backward.
+struct Passed {
+    output: Output,
+    loss: f64,
+    gradients: Vec<Tensor>,
+}
+
+impl Passed {
+    fn outcome(&self) -> Outcome<'_> {
+        Outcome { loss: self.loss, gradients: &self.gradients }
+    }
 }
 
 impl Run<'_> {
@@ -128,17 +147,18 @@ impl Run<'_> {
             let batch = loader.next().expect("a batch for each step")?.to_device(self.device);
             let captured = capturing && self.captures(step, captured_bytes, &mut capturing, observer);
             captured_bytes = captured_bytes.saturating_add(if captured { self.capture.step_bytes } else { 0 });
-            let mut row = self.step(step, &batch, &indices, optimizer, captured.then_some(sink))?;
+            let mut row = self.step(step, &batch, &indices, optimizer, sink, captured)?;
             row.epoch = epoch;
             row.seconds = began.elapsed().as_secs_f64();
             sink.step(row);
+            self.reuse.step(row.loss);
             observer.step(&row);
             capturing &= self.check(sink, observer)?;
             let done = step + 1;
             let due =
                 |every: Option<u64>| every.is_some_and(|every| done.is_multiple_of(every)) && done < settings.steps;
             if due(settings.evaluate_every) {
-                sink.evaluated(self.evaluator.run(done, |samples| observer.validated(samples))?);
+                sink.evaluated(self.evaluator.run(done, &mut Plain, |samples| observer.validated(samples))?);
             }
             if due(settings.checkpoint_every) {
                 capturing &= self.checkpoint(done, optimizer, sink, observer)?;
@@ -197,34 +217,76 @@ impl Run<'_> {
         batch: &Batch,
         indices: &[u32],
         optimizer: &mut Optimizer,
-        sink: Option<&Sink>,
+        sink: &Sink,
+        captured: bool,
     ) -> Result<Step> {
         let settings = &self.settings;
-        tch::manual_seed(sampling::step_seed(settings.seed, step));
-        let sampling = &self.capture.sampling;
-        let gradients = capture::kinds(sampling).contains(&TensorKind::GradOutput);
-        let mut recorder = sink.map(|_| Recorder::of(self.capture.layers.clone(), gradients));
-        let output = match &mut recorder {
-            Some(recorder) => self.model.forward(batch, true, recorder),
-            None => self.model.forward(batch, true, &mut Plain),
+        let compares = self.reuse.measures(step, self.steps_per_epoch());
+        let tap: Box<dyn Tap> = match &self.reuse.training {
+            Some(session) => Box::new(session.tap(step, compares)),
+            None => Box::new(Plain),
         };
-        let loss = loss(&output, batch, settings.label_smoothing);
-        let value = loss.double_value(&[]);
-        if !value.is_finite() {
-            return Err(TracerError::Diverged { step, loss: value });
+        let sampling = &self.capture.sampling;
+        let gradients = captured && capture::kinds(sampling).contains(&TensorKind::GradOutput);
+        let wanted = if captured { self.capture.layers.clone() } else { BTreeSet::new() };
+        let mut recorder = Recorder::of(wanted, gradients).through(tap);
+        let passed = self.pass(step, batch, &optimizer.parameters(), &mut recorder)?;
+        if !passed.loss.is_finite() {
+            return Err(TracerError::Diverged { step, loss: passed.loss });
         }
-        let mut gradients = backward(&loss, &optimizer.parameters(), recorder.as_mut())?;
         // Before the optimiser changes the weights in place: the trace holds those of this step.
-        if let (Some(sink), Some(recorder)) = (sink, recorder) {
+        if captured {
             capture::submit(sink, sampling, settings.seed, step, indices, &recorder.records)?;
         }
+        if compares {
+            sink.measured(self.compare(step, batch, &optimizer.parameters(), &passed)?);
+        } else if let Some(session) = &self.reuse.training {
+            session.take();
+        }
+        let Passed { output, loss, mut gradients } = passed;
         if let Some(limit) = settings.clip {
             clip(&mut gradients, limit);
         }
         let learning_rate = settings.schedule.rate(step);
         optimizer.step(gradients, learning_rate);
         let accuracy = accuracy(&output.scores, batch);
-        Ok(Step { step, epoch: 0, loss: value, accuracy, learning_rate, seconds: 0.0, captured: sink.is_some() })
+        Ok(Step { step, epoch: 0, loss, accuracy, learning_rate, seconds: 0.0, captured })
+    }
+
+    /// Forward and backward; random numbers are those of the step, however often it is passed.
+    fn pass(&self, step: u64, batch: &Batch, parameters: &[&Tensor], recorder: &mut Recorder) -> Result<Passed> {
+        tch::manual_seed(sampling::step_seed(self.settings.seed, step));
+        let output = self.model.forward(batch, true, recorder);
+        let loss = loss(&output, batch, self.settings.label_smoothing);
+        let gradients = backward(&loss, parameters, Some(recorder))?;
+        Ok(Passed { output, loss: loss.double_value(&[]), gradients })
+    }
+
+    /// Sets what reuse makes of a step beside exact computation, of which `passed` is one or the other;
+    /// the model is left as it was.
+    fn compare(&self, step: u64, batch: &Batch, parameters: &[&Tensor], passed: &Passed) -> Result<Measurements> {
+        let buffers: Vec<Tensor> = self.buffers.iter().map(Tensor::copy).collect();
+        let pass = |tap: Box<dyn Tap>| {
+            self.pass(step, batch, parameters, &mut Recorder::of(BTreeSet::new(), false).through(tap))
+        };
+        let mut measurements = Measurements::default();
+        let plain = match &self.reuse.training {
+            Some(session) => {
+                let plain = pass(Box::new(Plain))?;
+                measurements.extend(compare(session, step, &plain.outcome(), &passed.outcome()));
+                Some(plain)
+            }
+            None => None,
+        };
+        let exact = plain.as_ref().unwrap_or(passed).outcome();
+        for session in &self.reuse.probes {
+            let reused = pass(Box::new(session.tap(step, true)))?;
+            measurements.extend(compare(session, step, &exact, &reused.outcome()));
+        }
+        for (buffer, before) in self.buffers.iter().zip(&buffers) {
+            tch::no_grad(|| buffer.shallow_clone().copy_(before));
+        }
+        Ok(measurements)
     }
 
     /// Whether a step is captured; sets `capturing` to false where the trace must not grow further.

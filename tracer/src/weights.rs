@@ -96,6 +96,11 @@ impl Weights {
         self.entries.borrow()
     }
 
+    /// What training keeps but does not learn.
+    pub fn buffers(&self) -> Vec<Tensor> {
+        self.entries().iter().filter(|entry| !entry.trainable).map(|entry| entry.tensor.shallow_clone()).collect()
+    }
+
     /// Values in the parameters.
     pub fn parameters(&self) -> u64 {
         self.entries().iter().filter(|entry| entry.trainable).map(|entry| entry.tensor.numel() as u64).sum()

@@ -1,8 +1,6 @@
 //! Sections of the configuration that are the analyzer's own, each with its range checks; errors name the key.
 
 use crate::timing::{DataflowName, MAX_ARRAY};
-use mercury_reuse::config::MAX_BITS;
-use mercury_trace::geometry::Pass;
 use serde::{Deserialize, Serialize};
 
 /// The array and its dataflow.
@@ -74,71 +72,6 @@ impl ArrayConfig {
             return Err(format!("array.clock_mhz: is {clock}, but must be above 0"));
         }
         Ok(())
-    }
-}
-
-/// Where the scheme is applied.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ReuseConfig {
-    /// Passes with reuse; the others run as in the baseline. The weight gradient keeps the forward
-    /// pass's signatures, so it can be here only together with `forward`.
-    pub passes: Vec<Pass>,
-}
-
-impl Default for ReuseConfig {
-    fn default() -> Self {
-        Self { passes: Pass::ALL.to_vec() }
-    }
-}
-
-impl ReuseConfig {
-    pub(super) fn validate(&self) -> Result<(), String> {
-        if self.passes.contains(&Pass::WeightGrad) && !self.passes.contains(&Pass::Forward) {
-            return Err("reuse.passes: weight-grad keeps the signatures of forward; add forward".to_owned());
-        }
-        Ok(())
-    }
-}
-
-/// How signatures grow during training.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct BitsConfig {
-    /// Steps without a fall of the training loss after which signatures grow by a bit, from `rpq.bits`
-    /// on; 0: never.
-    pub patience: u64,
-    /// The longest that they grow to.
-    pub max: u32,
-}
-
-impl Default for BitsConfig {
-    fn default() -> Self {
-        Self { patience: 200, max: MAX_BITS }
-    }
-}
-
-impl BitsConfig {
-    pub(super) fn validate(&self) -> Result<(), String> {
-        let max = self.max;
-        if !(1..=MAX_BITS).contains(&max) {
-            return Err(format!("bits.max: is {max}, but a signature has 1 to {MAX_BITS} bits"));
-        }
-        Ok(())
-    }
-}
-
-/// When a layer is switched off.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct StopConfig {
-    /// Captured steps over which reuse has to pay; 0: layers stay on.
-    pub window: u32,
-}
-
-impl Default for StopConfig {
-    fn default() -> Self {
-        Self { window: 2 }
     }
 }
 

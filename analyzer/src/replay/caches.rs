@@ -3,7 +3,6 @@
 use super::grouped::grouped;
 use super::similarity::Signed;
 use crate::config::Config;
-use crate::operand;
 use mercury_reuse::config::{McacheConfig, Replacement, Scope, SetIndex};
 use mercury_reuse::{Counts, Hitmap, Limited, counts_grid};
 use mercury_trace::geometry::Geometry;
@@ -25,7 +24,7 @@ pub struct Cache {
 impl Cache {
     pub fn of(config: &Config, geometry: &Geometry) -> Self {
         let McacheConfig { entries, ways, index, replacement, .. } = config.mcache;
-        let scope = operand::scope(geometry, &config.mcache);
+        let scope = config.mcache.scope_of(geometry);
         let cache = Self { bits: config.rpq.signature_bits(), scope, entries, ways, index, replacement };
         if entries == 0 { cache.unlimited() } else { cache }
     }

@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::error::{AnalyzerError, Result};
 use crate::interval;
 use crate::limits::Limits;
-use crate::operand::{self, LayerData, LayerReader, Needs};
+use crate::operand::{LayerData, LayerReader, Needs};
 use crate::timing::MercuryCycles;
 use crate::timing::memory::Traffic;
 use layer::Layer;
@@ -312,7 +312,7 @@ impl<'a> Replay<'a> {
         let convolution = matches!(geometry, Geometry::Conv2d(_));
         let whole = |config: &Config| {
             let of_rows = !convolution && config.dataflow().is_none();
-            of_rows || operand::scope(geometry, &config.mcache) == Scope::Batch
+            of_rows || config.mcache.scope_of(geometry) == Scope::Batch
         };
         if self.configs.iter().any(whole) {
             return samples;

@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::error::{AnalyzerError, Result};
-use crate::operand::{self, LayerData};
+use crate::operand::LayerData;
 use mercury_reuse::config::{McacheConfig, Rpq, Scope};
 use mercury_reuse::{Hitmap, VectorView, signatures};
 use mercury_trace::geometry::Pass;
@@ -56,7 +56,7 @@ impl<'a> Similarity<'a> {
     /// Cuts, signs and looks up the vectors that a pass streams.
     pub fn of(data: &'a LayerData, pass: Pass, config: &Config) -> Result<Self> {
         let signed = Signed::of(data, pass, &config.rpq)?;
-        let scope = operand::scope(&data.kept.layer.geometry, &config.mcache);
+        let scope = config.mcache.scope_of(&data.kept.layer.geometry);
         let hitmaps = signed.look_up(&signed.signatures, &config.mcache, scope);
         Ok(Self { signed, hitmaps })
     }

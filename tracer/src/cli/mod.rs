@@ -3,8 +3,12 @@
 mod arguments;
 mod capture;
 mod device;
+mod evaluate;
 mod lists;
+mod reuse;
+mod run;
 mod terminal;
+mod train;
 
 use clap::{Parser, Subcommand};
 
@@ -22,6 +26,8 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Capture(Box<capture::Capture>),
+    Train(Box<train::Train>),
+    Evaluate(Box<evaluate::Evaluate>),
     Models(lists::Models),
     Datasets(lists::Datasets),
 }
@@ -32,6 +38,8 @@ impl Cli {
         tch::set_num_interop_threads(1);
         match self.command {
             Command::Capture(capture) => capture.run(),
+            Command::Train(train) => train.run(),
+            Command::Evaluate(evaluate) => evaluate.run(),
             Command::Models(_) => lists::Models::run(),
             Command::Datasets(_) => lists::Datasets::run(),
         }

@@ -3,6 +3,8 @@
 use crate::checkpoint;
 use crate::evaluate::Evaluator;
 use crate::optimizer::Optimizer;
+use crate::reuse::Session;
+use crate::tap::{Plain, Tap};
 use crate::train::Observer;
 use crate::weights::Weights;
 use anyhow::Result;
@@ -14,6 +16,7 @@ use std::collections::VecDeque;
 use std::io::Write;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Shows a run's progress on stderr, where that is a terminal, and what came of it on stdout.
@@ -44,12 +47,27 @@ impl<'a> Terminal<'a> {
         Self { bar, samples, checkpoint, weights, steps: steps.end, said: Instant::now(), recent: VecDeque::new() }
     }
 
-    /// Measures the model after its last step.
-    pub fn validate(&mut self, evaluator: &Evaluator, steps: u64) -> crate::error::Result<Vec<Evaluation>> {
+    /// Measures the model after its last step: without reuse, and with, if that is how it was trained;
+    /// the latter's metrics have `reuse_` before their names.
+    pub fn validate(
+        &mut self,
+        evaluator: &Evaluator,
+        steps: u64,
+        reuse: Option<&Arc<Session>>,
+    ) -> crate::error::Result<Vec<Evaluation>> {
         self.bar.finish_and_clear();
-        self.bar = progress_bar(evaluator.samples as u64, "validating");
-        let evaluations = evaluator.run(steps, |samples| self.bar.inc(samples as u64))?;
-        self.bar.finish_and_clear();
+        let mut validate = |what, tap: &mut dyn Tap| {
+            self.bar = progress_bar(evaluator.samples as u64, what);
+            let evaluations = evaluator.run(steps, tap, |samples| self.bar.inc(samples as u64));
+            self.bar.finish_and_clear();
+            evaluations
+        };
+        let mut evaluations = validate("validating", &mut Plain)?;
+        if let Some(session) = reuse {
+            let with = validate("validating with reuse", &mut session.tap(steps, false))?;
+            evaluations
+                .extend(with.into_iter().map(|row| Evaluation { metric: format!("reuse_{}", row.metric), ..row }));
+        }
         Ok(evaluations)
     }
 
@@ -105,7 +123,7 @@ impl Observer for Terminal<'_> {
     }
 }
 
-fn progress_bar(length: u64, what: &'static str) -> ProgressBar {
+pub fn progress_bar(length: u64, what: &'static str) -> ProgressBar {
     let style = "{prefix} {wide_bar} {pos}/{len} {msg} (left: {eta})";
     let bar = ProgressBar::new(length).with_prefix(what);
     bar.set_style(ProgressStyle::with_template(style).expect("the template is well-formed"));
@@ -114,9 +132,10 @@ fn progress_bar(length: u64, what: &'static str) -> ProgressBar {
 
 fn shown(row: &Evaluation) -> String {
     let Evaluation { metric, value, .. } = row;
-    match metric.as_str() {
-        "top1" | "top5" | "token_accuracy" => format!("{} {:.1} %", metric.replace('_', " "), 100.0 * value),
-        "bleu" => format!("BLEU {value:.1} ({} sentences)", row.samples),
-        _ => format!("{metric} {value:.3}"),
+    let (with, metric) = metric.strip_prefix("reuse_").map_or(("", metric.as_str()), |metric| ("with reuse: ", metric));
+    match metric {
+        "top1" | "top5" | "token_accuracy" => format!("{with}{} {:.1} %", metric.replace('_', " "), 100.0 * value),
+        "bleu" => format!("{with}BLEU {value:.1} ({} sentences)", row.samples),
+        _ => format!("{with}{metric} {value:.3}"),
     }
 }

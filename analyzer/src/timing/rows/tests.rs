@@ -127,6 +127,7 @@ fn a_sample_that_is_left_out_stands_for_nothing() {
 /// Of a matrix product the others are dealt anew: as if they had been alone.
 #[test]
 fn a_sample_of_a_matrix_product_is_left_out() {
+    let mut gains = 0;
     for per_sample in [false, true] {
         let model = RowArray { per_sample, ..array_of(Discipline::Asynchronous { versions: 4, banks: 2 }) };
         for geometry in &geometries()[1..] {
@@ -139,9 +140,12 @@ fn a_sample_of_a_matrix_product_is_left_out() {
             assert_eq!(without.compute, baseline, "{geometry:?}");
             let (_, with) = mercury(*geometry, Pass::Forward, &model, middle, None);
             let (_, of_others) = mercury(*geometry, Pass::Forward, &model, middle, Some(0));
-            assert!(of_others.compute < with.compute && with.compute < baseline, "{geometry:?}");
+            // Sets that wait for others may hide what the hits save, but not turn it around.
+            assert!(of_others.compute <= with.compute && with.compute <= baseline, "{geometry:?}");
+            gains += u32::from(of_others.compute < with.compute && with.compute < baseline);
         }
     }
+    assert!(gains > 0);
 }
 
 /// By hand: a plane of one row, 4 positions, one of them a hit, one channel and one filter.

@@ -1,0 +1,74 @@
+//! Where and how long the scheme is applied during training.
+
+use super::{ConfigError, MAX_BITS};
+use mercury_trace::geometry::Pass;
+use serde::{Deserialize, Serialize};
+
+/// Where the scheme is applied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReuseConfig {
+    /// Passes with reuse; the others run as in the baseline. The weight gradient keeps the forward
+    /// pass's signatures, so it can be here only together with `forward`.
+    pub passes: Vec<Pass>,
+}
+
+impl Default for ReuseConfig {
+    fn default() -> Self {
+        Self { passes: Pass::ALL.to_vec() }
+    }
+}
+
+impl ReuseConfig {
+    /// Checks every value; the error names the key.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        if self.passes.contains(&Pass::WeightGrad) && !self.passes.contains(&Pass::Forward) {
+            let reason = "weight-grad keeps the signatures of forward; add forward".to_owned();
+            return Err(ConfigError { key: "reuse.passes", reason });
+        }
+        Ok(())
+    }
+}
+
+/// How signatures grow during training.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BitsConfig {
+    /// Steps without a fall of the training loss after which signatures grow by a bit, from `rpq.bits`
+    /// on; 0: never.
+    pub patience: u64,
+    /// The longest that they grow to.
+    pub max: u32,
+}
+
+impl Default for BitsConfig {
+    fn default() -> Self {
+        Self { patience: 200, max: MAX_BITS }
+    }
+}
+
+impl BitsConfig {
+    /// Checks every value; the error names the key.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let max = self.max;
+        if !(1..=MAX_BITS).contains(&max) {
+            let reason = format!("is {max}, but a signature has 1 to {MAX_BITS} bits");
+            return Err(ConfigError { key: "bits.max", reason });
+        }
+        Ok(())
+    }
+}
+
+/// When a layer is switched off.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StopConfig {
+    /// Captured steps over which reuse has to pay; 0: layers stay on.
+    pub window: u32,
+}
+
+impl Default for StopConfig {
+    fn default() -> Self {
+        Self { window: 2 }
+    }
+}

@@ -1,0 +1,126 @@
+//! The vectors of a layer's pass, cut from the whole of its streamed operand.
+
+use crate::config::{Granularity, McacheConfig, Scope};
+use crate::vectors::{Planes, VectorView};
+use mercury_trace::geometry::{Geometry, Pass};
+use mercury_trace::windows::Windows;
+
+/// The vectors that a pass streams, one view for each product of [`Geometry::gemms`].
+///
+/// `values` is X, or dY of an input gradient, of so many samples: of a convolution
+/// `[samples][channels][rows][columns]`, where `channels` may be some of the operand's only if each is a
+/// stream of its own ([`Granularity::ChannelPatch`]); of a linear layer `[samples][rows][features]`; of an
+/// attention product `[samples][heads][rows][inner]`.
+///
+/// # Panics
+/// If there are not as many values.
+pub fn views<'a>(
+    geometry: &Geometry,
+    pass: Pass,
+    granularity: Granularity,
+    values: &'a [f32],
+    samples: usize,
+    channels: usize,
+) -> Vec<VectorView<'a>> {
+    let of_dy = pass == Pass::InputGrad;
+    let rows = |heads: u32, rows: u32, length: u32| {
+        vec![VectorView::of_rows(values, samples, heads as usize, rows, length, granularity)]
+    };
+    match *geometry {
+        Geometry::Linear(linear) => rows(1, linear.rows, if of_dy { linear.out_features } else { linear.in_features }),
+        Geometry::Attention(attention) => {
+            rows(attention.heads, attention.rows, if of_dy { attention.columns } else { attention.inner })
+        }
+        Geometry::Conv2d(conv) => {
+            let [height, width] = if of_dy { conv.output() } else { conv.input };
+            // A channel patch stands alone, whatever its group.
+            let groups = if granularity == Granularity::ChannelPatch { 1 } else { conv.groups as usize };
+            let planes = Planes { values, samples, channels, height, width };
+            let view = |windows| VectorView::new(planes, windows, groups, granularity);
+            conv.windows(pass).into_iter().map(view).collect()
+        }
+    }
+}
+
+/// Vectors of a sample that a pass streams, in the product that has most: what [`views`] cuts of the whole
+/// operand.
+pub fn vectors_of_sample(geometry: &Geometry, pass: Pass, granularity: Granularity) -> u64 {
+    let of_dy = pass == Pass::InputGrad;
+    // Streams of a group whose rows are as long.
+    let streams = |row: u64, taps: u64| match granularity {
+        Granularity::ChannelPatch => row / taps,
+        Granularity::Patch => 1,
+        Granularity::SubVector(length) => row.div_ceil(u64::from(length)),
+    };
+    match *geometry {
+        Geometry::Linear(linear) => {
+            let row = u64::from(if of_dy { linear.out_features } else { linear.in_features });
+            u64::from(linear.rows) * streams(row, row)
+        }
+        Geometry::Attention(attention) => {
+            let row = u64::from(if of_dy { attention.columns } else { attention.inner });
+            u64::from(attention.heads) * u64::from(attention.rows) * streams(row, row)
+        }
+        Geometry::Conv2d(conv) => {
+            let groups = u64::from(conv.groups);
+            let channels = u64::from(if of_dy { conv.out_channels } else { conv.in_channels }) / groups;
+            let of = |windows: &Windows| {
+                let taps = windows.taps() as u64;
+                windows.positions() as u64 * groups * streams(channels * taps, taps)
+            };
+            conv.windows(pass).iter().map(of).max().unwrap_or(0)
+        }
+    }
+}
+
+impl McacheConfig {
+    /// The scope in which a layer's MCACHE lives.
+    pub fn scope_of(&self, geometry: &Geometry) -> Scope {
+        match (geometry, self.scope_linear) {
+            (Geometry::Conv2d(_), _) => self.scope,
+            // The right operand, which takes the part of the weights, changes with the sample.
+            (Geometry::Attention(_), Scope::Batch) => Scope::Sample,
+            (Geometry::Attention(_) | Geometry::Linear(_), scope) => scope,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mercury_trace::geometry::{Attention, Conv2d, Linear};
+
+    #[test]
+    fn vectors_are_counted_as_they_are_cut() {
+        let conv = |stride: u32, groups| {
+            Geometry::Conv2d(Conv2d {
+                in_channels: 4,
+                out_channels: 6,
+                input: [9, 7],
+                kernel: [3, 2],
+                stride: [stride, 1],
+                padding: [1, 0],
+                dilation: [1; 2],
+                groups,
+            })
+        };
+        let linear = Geometry::Linear(Linear { rows: 3, in_features: 10, out_features: 7 });
+        let attention = Geometry::Attention(Attention { heads: 2, rows: 5, inner: 6, columns: 4 });
+        for geometry in [conv(1, 1), conv(2, 2), linear, attention] {
+            for granularity in [Granularity::ChannelPatch, Granularity::Patch, Granularity::SubVector(4)] {
+                for (pass, inputs) in [(Pass::Forward, true), (Pass::InputGrad, false)] {
+                    let (channels, size) = match geometry {
+                        Geometry::Conv2d(conv) if inputs => (4, 4 * conv.input[0] * conv.input[1]),
+                        Geometry::Conv2d(conv) => (6, 6 * conv.output()[0] * conv.output()[1]),
+                        Geometry::Linear(_) => (1, 3 * if inputs { 10 } else { 7 }),
+                        Geometry::Attention(_) => (1, 10 * if inputs { 6 } else { 4 }),
+                    };
+                    let values = vec![0.0; 2 * size as usize];
+                    let views = views(&geometry, pass, granularity, &values, 2, channels);
+                    let cut = views.iter().map(|view| view.layout().vectors() as u64 / 2).max();
+                    assert_eq!(cut, Some(vectors_of_sample(&geometry, pass, granularity)), "{geometry:?} {pass}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! What reuse did in the loop of a training run: `measurements.parquet`, one row for each pass of a layer in a
+//! measured step, and `loss_changes.parquet`, one row a measured step. Runs without reuse have neither.
+
+use crate::error::{Result, TraceError};
+use crate::geometry::Pass;
+use crate::table::{self, Table};
+use std::path::Path;
+
+/// The first file's name within a trace.
+pub const FILE_NAME: &str = "measurements.parquet";
+/// The second file's.
+pub const LOSS_CHANGES: &str = "loss_changes.parquet";
+
+/// A pass of a layer with reuse, on the whole batch, beside the same operands without.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measurement {
+    /// The training step.
+    pub step: u64,
+    /// Name of the configuration of reuse.
+    pub configuration: String,
+    /// The layer's name.
+    pub layer: String,
+    /// The pass.
+    pub pass: Pass,
+    /// Bits of a signature in force.
+    pub bits: u32,
+    /// Vectors that were HIT; the weight gradient has the forward pass's outcomes.
+    pub hit: u64,
+    /// Vectors that were MAU.
+    pub mau: u64,
+    /// Vectors that were MNU.
+    pub mnu: u64,
+    /// |Y' - Y| / |Y|, where Y is the result without reuse and Y' that with; infinite where Y alone is 0.
+    pub output_error: f64,
+    /// Cosine of the angle between Y and Y'; not a number where one of them alone is 0.
+    pub cosine: f64,
+    /// |Y'| / |Y|; infinite where Y alone is 0.
+    pub norm_ratio: f64,
+}
+
+/// A step's loss and gradients with reuse beside those without, of the same weights and samples.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LossChange {
+    /// The training step.
+    pub step: u64,
+    /// Name of the configuration of reuse.
+    pub configuration: String,
+    /// Bits of a signature in force.
+    pub bits: u32,
+    /// Loss without reuse.
+    pub loss: f64,
+    /// Loss with reuse in every layer, less that without.
+    pub loss_change: f64,
+    /// Relative error of the gradient of all parameters together.
+    pub gradient_error: f64,
+    /// Cosine of the angle between that gradient with reuse and without.
+    pub gradient_cosine: f64,
+    /// Its norm with reuse, relative to that without.
+    pub gradient_norm_ratio: f64,
+}
+
+/// Both tables.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Measurements {
+    /// By step, configuration, layer and pass.
+    pub layers: Vec<Measurement>,
+    /// By step and configuration.
+    pub steps: Vec<LossChange>,
+}
+
+impl Measurements {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.layers.is_empty() && self.steps.is_empty()
+    }
+
+    /// Adds those of later steps.
+    pub fn extend(&mut self, more: Self) {
+        self.layers.extend(more.layers);
+        self.steps.extend(more.steps);
+    }
+
+    /// Those of steps before `from`.
+    #[must_use]
+    pub fn before(mut self, from: u64) -> Self {
+        self.layers.retain(|row| row.step < from);
+        self.steps.retain(|row| row.step < from);
+        self
+    }
+
+    /// Replaces those of the trace in `dir`.
+    pub fn write(&self, dir: &Path) -> Result<()> {
+        let rows = &self.layers;
+        let u64s = |field: fn(&Measurement) -> u64| table::u64s(rows.iter().map(field));
+        let f64s = |field: fn(&Measurement) -> f64| table::f64s(rows.iter().map(field));
+        table::write(
+            &dir.join(FILE_NAME),
+            vec![
+                ("step", u64s(|row| row.step)),
+                ("configuration", table::strings(rows.iter().map(|row| row.configuration.as_str()))),
+                ("layer", table::strings(rows.iter().map(|row| row.layer.as_str()))),
+                ("pass", table::strings(rows.iter().map(|row| row.pass.name()))),
+                ("bits", table::u32s(rows.iter().map(|row| row.bits))),
+                ("hit", u64s(|row| row.hit)),
+                ("mau", u64s(|row| row.mau)),
+                ("mnu", u64s(|row| row.mnu)),
+                ("output_error", f64s(|row| row.output_error)),
+                ("cosine", f64s(|row| row.cosine)),
+                ("norm_ratio", f64s(|row| row.norm_ratio)),
+            ],
+        )?;
+        let rows = &self.steps;
+        let f64s = |field: fn(&LossChange) -> f64| table::f64s(rows.iter().map(field));
+        table::write(
+            &dir.join(LOSS_CHANGES),
+            vec![
+                ("step", table::u64s(rows.iter().map(|row| row.step))),
+                ("configuration", table::strings(rows.iter().map(|row| row.configuration.as_str()))),
+                ("bits", table::u32s(rows.iter().map(|row| row.bits))),
+                ("loss", f64s(|row| row.loss)),
+                ("loss_change", f64s(|row| row.loss_change)),
+                ("gradient_error", f64s(|row| row.gradient_error)),
+                ("gradient_cosine", f64s(|row| row.gradient_cosine)),
+                ("gradient_norm_ratio", f64s(|row| row.gradient_norm_ratio)),
+            ],
+        )
+    }
+
+    /// Reads those of the trace in `dir`, which may have none.
+    pub fn read(dir: &Path) -> Result<Self> {
+        if !dir.join(FILE_NAME).exists() && !dir.join(LOSS_CHANGES).exists() {
+            return Ok(Self::default());
+        }
+        Ok(Self { layers: layers(dir)?, steps: steps(dir)? })
+    }
+}
+
+fn layers(dir: &Path) -> Result<Vec<Measurement>> {
+    let path = dir.join(FILE_NAME);
+    let table = Table::read(&path)?;
+    let (step, bits) = (table.u64("step")?, table.u32("bits")?);
+    let [configuration, layer, pass] = [table.string("configuration")?, table.string("layer")?, table.string("pass")?];
+    let [hit, mau, mnu] = [table.u64("hit")?, table.u64("mau")?, table.u64("mnu")?];
+    let [output_error, cosine, norm_ratio] =
+        [table.f64("output_error")?, table.f64("cosine")?, table.f64("norm_ratio")?];
+    let row = |i: usize| {
+        let name = pass.value(i);
+        let pass = Pass::ALL.into_iter().find(|pass| pass.name() == name).ok_or_else(|| {
+            TraceError::invalid(&path, "pass", format!("{name:?} is none; copy the file again, or train anew"))
+        })?;
+        Ok(Measurement {
+            step: step[i],
+            configuration: configuration.value(i).to_owned(),
+            layer: layer.value(i).to_owned(),
+            pass,
+            bits: bits[i],
+            hit: hit[i],
+            mau: mau[i],
+            mnu: mnu[i],
+            output_error: output_error[i],
+            cosine: cosine[i],
+            norm_ratio: norm_ratio[i],
+        })
+    };
+    (0..table.rows()).map(row).collect()
+}
+
+fn steps(dir: &Path) -> Result<Vec<LossChange>> {
+    let table = Table::read(&dir.join(LOSS_CHANGES))?;
+    let (step, configuration, bits) = (table.u64("step")?, table.string("configuration")?, table.u32("bits")?);
+    let (loss, loss_change) = (table.f64("loss")?, table.f64("loss_change")?);
+    let [error, cosine, norm_ratio] =
+        [table.f64("gradient_error")?, table.f64("gradient_cosine")?, table.f64("gradient_norm_ratio")?];
+    let row = |i: usize| LossChange {
+        step: step[i],
+        configuration: configuration.value(i).to_owned(),
+        bits: bits[i],
+        loss: loss[i],
+        loss_change: loss_change[i],
+        gradient_error: error[i],
+        gradient_cosine: cosine[i],
+        gradient_norm_ratio: norm_ratio[i],
+    };
+    Ok((0..table.rows()).map(row).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(Measurements::read(dir.path()).unwrap(), Measurements::default());
+        let layer = |step, pass| Measurement {
+            step,
+            configuration: "mercury".into(),
+            layer: "features.0".into(),
+            pass,
+            bits: 20,
+            hit: 3,
+            mau: 2,
+            mnu: 1,
+            output_error: 0.25,
+            cosine: 0.5,
+            norm_ratio: f64::INFINITY,
+        };
+        let change = |step| LossChange {
+            step,
+            configuration: "mercury".into(),
+            bits: 20,
+            loss: 2.5,
+            loss_change: -0.125,
+            gradient_error: 0.5,
+            gradient_cosine: 0.75,
+            gradient_norm_ratio: 1.5,
+        };
+        let mut all = Measurements { layers: vec![layer(0, Pass::Forward)], steps: vec![change(0)] };
+        let first = all.clone();
+        all.extend(Measurements { layers: vec![layer(5, Pass::WeightGrad)], steps: vec![change(5)] });
+        all.write(dir.path()).unwrap();
+        assert_eq!(Measurements::read(dir.path()).unwrap(), all);
+        assert_eq!(all.before(5), first);
+        std::fs::remove_file(dir.path().join(LOSS_CHANGES)).unwrap();
+        assert!(Measurements::read(dir.path()).is_err(), "one of the two is a damaged trace");
+    }
+}

@@ -1,0 +1,83 @@
+//! Flags of reuse in the loop.
+
+use crate::error::Result;
+use crate::policy::Policy;
+use crate::reuse::{InLoop, Named, Off, Override, Session};
+use clap::Args;
+use mercury_trace::layers::Layer;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Reuse in the loop of a run.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Reuse")]
+pub struct ReuseFlags {
+    /// Train with reuse as this configuration of mercury-analyzer says (TOML).
+    #[arg(long, value_name = "CONFIG")]
+    pub reuse: Option<PathBuf>,
+    /// At measured steps, try reuse as this configuration says beside what is trained; can be given more
+    /// than once.
+    #[arg(long, value_name = "CONFIG")]
+    pub probe: Vec<PathBuf>,
+    /// Set a key of --reuse: rpq.bits=32; can be given more than once.
+    #[arg(long, value_name = "KEY=VALUE", requires = "reuse")]
+    pub set: Vec<Override>,
+    /// Compute matching layers without reuse, from a step on: 'features.2*@120', or 'fc' for all steps. A
+    /// replay says which layers reuse does not pay for (stop.window); can be given more than once.
+    #[arg(long, value_name = "GLOB[@STEP]")]
+    pub off: Vec<Off>,
+    /// Steps at which reuse is set beside exact computation, which takes about three times as long:
+    /// every=N, steps=N,N,..., epochs, geometric (0, 1, 2, 4, 8, ...), none.
+    #[arg(long, value_name = "WHEN", default_value = "geometric")]
+    pub measure: Policy,
+}
+
+impl Default for ReuseFlags {
+    /// No reuse.
+    fn default() -> Self {
+        Self { reuse: None, probe: Vec::new(), set: Vec::new(), off: Vec::new(), measure: Policy::None }
+    }
+}
+
+impl ReuseFlags {
+    /// What the run does.
+    pub fn in_loop(&self) -> Result<InLoop> {
+        let session = |named| Session::new(named, self.off.clone());
+        let training = self.reuse.as_ref().map(|path| Named::read("--reuse", path, &self.set)).transpose()?;
+        let probes: Result<Vec<Named>> = self.probe.iter().map(|path| Named::read("--probe", path, &[])).collect();
+        Ok(InLoop {
+            training: training.map(session),
+            probes: probes?.into_iter().map(session).collect(),
+            measure: self.measure.clone(),
+        })
+    }
+
+    /// Refuses what does not fit the model.
+    pub fn check(&self, reuse: &InLoop, layers: &[Layer], batch_size: u32) -> Result<()> {
+        self.off.iter().try_for_each(|off| off.check(layers))?;
+        reuse.sessions().try_for_each(|session| session.named().check_batch(layers, batch_size))?;
+        let training = reuse.training.iter().any(|session| session.named().settings.stop.window > 0);
+        if training && self.off.is_empty() {
+            tracing::info!("stop.window takes a timing model; layers that a replay switched off are named with --off");
+        }
+        Ok(())
+    }
+
+    /// What the result depends on, by name.
+    pub fn as_settings(&self, reuse: &InLoop) -> BTreeMap<String, String> {
+        let mut settings = BTreeMap::new();
+        if let Some(session) = &reuse.training {
+            settings.insert("reuse".to_owned(), session.named().text.clone());
+        }
+        let probes: Vec<&str> = reuse.probes.iter().map(|session| session.named().text.as_str()).collect();
+        if !probes.is_empty() {
+            settings.insert("probe".to_owned(), probes.join("\n"));
+        }
+        if reuse.sessions().next().is_some() {
+            let off: Vec<String> = self.off.iter().map(ToString::to_string).collect();
+            settings.insert("off".to_owned(), off.join(" "));
+            settings.insert("measure".to_owned(), self.measure.to_string());
+        }
+        settings
+    }
+}

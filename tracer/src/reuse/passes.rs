@@ -1,0 +1,265 @@
+//! The three passes of a layer, exact and with reuse.
+//!
+//! With reuse each is the exact product of the substituted operand, which is what copying the results of
+//! representatives gives: `reuse` decides which vectors are replaced and by what, and writes the operand's
+//! matrix; libtorch multiplies it.
+
+use super::matrix::{Room, values};
+use crate::error::Result;
+use mercury_reuse::config::{McacheConfig, Rpq};
+use mercury_reuse::{Counts, Hitmap, Substitutes, VectorView, signatures, views};
+use mercury_trace::geometry::{Conv2d, Geometry, Pass};
+use mercury_trace::windows::Windows;
+use tch::{Device, Kind, Tensor};
+
+/// Values of a matrix that is multiplied at a time, but a sample at least: it should stay in a
+/// processor's last cache.
+const VALUES_AT_A_TIME: usize = 1 << 21;
+
+/// What decides a HIT and what becomes of it, with the signature length in force.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scheme {
+    /// Signatures.
+    pub rpq: Rpq,
+    /// The cache.
+    pub mcache: McacheConfig,
+}
+
+/// An operand that a pass streams: its values on the CPU, sample by sample.
+pub struct Streamed {
+    values: Vec<f32>,
+    samples: usize,
+    channels: usize,
+}
+
+impl Streamed {
+    /// Of X, or of dY.
+    pub fn new(geometry: &Geometry, tensor: &Tensor) -> Result<Self> {
+        let size = tensor.size();
+        let channels = if let Geometry::Conv2d(_) = geometry { size[1] as usize } else { 1 };
+        Ok(Self { values: values(tensor)?, samples: size[0] as usize, channels })
+    }
+
+    /// The operand as it was, on the CPU.
+    pub fn tensor(&self, size: &[i64]) -> Tensor {
+        Tensor::from_slice(&self.values).reshape(size)
+    }
+
+    fn views(&self, geometry: &Geometry, pass: Pass, rpq: &Rpq) -> Vec<VectorView<'_>> {
+        views(geometry, pass, rpq.granularity, &self.values, self.samples, self.channels)
+    }
+}
+
+/// The outcomes of a pass's vectors, by product.
+pub struct Outcomes(Vec<Hitmap>);
+
+impl Outcomes {
+    /// Signs and looks up the vectors of the forward pass or the input gradient.
+    pub fn new(scheme: &Scheme, geometry: &Geometry, pass: Pass, streamed: &Streamed) -> Self {
+        let scope = scheme.mcache.scope_of(geometry);
+        let look_up =
+            |view: &VectorView| Hitmap::new(view.layout(), &signatures(view, &scheme.rpq), &scheme.mcache, scope);
+        Self(streamed.views(geometry, pass, &scheme.rpq).iter().map(look_up).collect())
+    }
+
+    /// How many vectors had each.
+    pub fn counts(&self) -> Counts {
+        self.0.iter().flat_map(Hitmap::counts).copied().sum()
+    }
+
+    /// The Hitmaps, by product.
+    pub fn hitmaps(&self) -> &[Hitmap] {
+        &self.0
+    }
+}
+
+/// A layer's pass over a streamed operand whose outcomes are known.
+pub struct Reuse<'a> {
+    /// What becomes of a HIT.
+    pub scheme: &'a Scheme,
+    /// The layer.
+    pub geometry: &'a Geometry,
+    /// X, or dY of the input gradient.
+    pub streamed: &'a Streamed,
+    /// Of its vectors.
+    pub outcomes: &'a Outcomes,
+}
+
+impl Reuse<'_> {
+    /// Y without bias, for W; both on the CPU.
+    pub fn forward(&self, w: &Tensor, room: &mut Room) -> Tensor {
+        match self.geometry {
+            Geometry::Conv2d(conv) => {
+                let y = Tensor::empty(self.planes(conv.out_channels, conv.output()), (Kind::Float, Device::Cpu));
+                let w = grouped(w, conv);
+                self.columns(Pass::Forward, conv, room, |_, first, samples, columns| {
+                    let planes = planes_first(&w.bmm(columns), conv.out_channels, samples, conv.output());
+                    y.narrow(0, first, samples).copy_(&planes);
+                });
+                y
+            }
+            Geometry::Linear(_) => self.products(Pass::Forward, room, |_, rows| rows.matmul(&w.tr())),
+            Geometry::Attention(_) => self.products(Pass::Forward, room, |(first, samples), rows| {
+                rows.matmul(&w.narrow(0, first, samples).transpose(-2, -1))
+            }),
+        }
+    }
+
+    /// dX, for W; both on the CPU.
+    pub fn input_grad(&self, w: &Tensor, room: &mut Room) -> Tensor {
+        match self.geometry {
+            Geometry::Conv2d(conv) => {
+                // Inputs that no output depends on have no walk.
+                let dx = Tensor::zeros(self.planes(conv.in_channels, conv.input), (Kind::Float, Device::Cpu));
+                let walks = conv.windows(Pass::InputGrad);
+                let weights: Vec<Tensor> = walks.iter().map(|walk| rotated(w, conv, walk)).collect();
+                self.columns(Pass::InputGrad, conv, room, |number, first, samples, columns| {
+                    let (y, x) = (&walks[number].y, &walks[number].x);
+                    let size = [y.positions, x.positions];
+                    let planes = planes_first(&weights[number].bmm(columns), conv.in_channels, samples, size);
+                    let mut part = dx.narrow(0, first, samples);
+                    for (axis, walk) in [y, x].into_iter().enumerate() {
+                        let residue = walk.residue(conv.stride[axis], conv.padding[axis], conv.dilation[axis]);
+                        part = part.slice(axis as i64 + 2, i64::from(residue), None, i64::from(conv.stride[axis]));
+                    }
+                    part.copy_(&planes);
+                });
+                dx
+            }
+            Geometry::Linear(_) => self.products(Pass::InputGrad, room, |_, rows| rows.matmul(w)),
+            Geometry::Attention(_) => {
+                self.products(Pass::InputGrad, room, |(first, samples), rows| rows.matmul(&w.narrow(0, first, samples)))
+            }
+        }
+    }
+
+    /// dW, from the forward pass's vectors and outcomes, for dY on the CPU.
+    pub fn weight_grad(&self, dy: &Tensor, room: &mut Room) -> Tensor {
+        match self.geometry {
+            Geometry::Conv2d(conv) => {
+                let groups = i64::from(conv.groups);
+                let filters = i64::from(conv.out_channels) / groups;
+                let mut dw = Sum::default();
+                self.columns(Pass::WeightGrad, conv, room, |_, first, samples, columns| {
+                    let dy = dy.narrow(0, first, samples).flatten(2, 3).transpose(0, 1);
+                    dw.add(dy.reshape([groups, filters, -1]).bmm(&columns.transpose(1, 2)));
+                });
+                let [rows, columns] = conv.kernel.map(i64::from);
+                dw.value().reshape([i64::from(conv.out_channels), -1, rows, columns])
+            }
+            Geometry::Linear(linear) => {
+                let dy = dy.reshape([-1, i64::from(linear.rows), i64::from(linear.out_features)]);
+                let mut dw = Sum::default();
+                self.rows(Pass::WeightGrad, room, |(first, samples), rows| {
+                    dw.add(dy.narrow(0, first, samples).flatten(0, 1).tr().matmul(&rows.flatten(0, 1)));
+                });
+                dw.value()
+            }
+            Geometry::Attention(_) => self.products(Pass::WeightGrad, room, |(first, samples), rows| {
+                dy.narrow(0, first, samples).transpose(-2, -1).matmul(rows)
+            }),
+        }
+    }
+
+    fn planes(&self, channels: u32, [height, width]: [u32; 2]) -> [i64; 4] {
+        [self.streamed.samples as i64, i64::from(channels), i64::from(height), i64::from(width)]
+    }
+
+    /// Makes the matrices of some samples at a time, `[groups][elements][samples x positions]`, and hands
+    /// each to `product` with the number of its product, the first sample and how many there are.
+    fn columns(&self, pass: Pass, conv: &Conv2d, room: &mut Room, mut product: impl FnMut(usize, i64, i64, &Tensor)) {
+        for (number, (view, hitmap)) in self.substituted(pass).enumerate() {
+            let substitutes = self.substitutes(&view, hitmap);
+            let elements: usize = view.streams().iter().map(|stream| stream.length).sum();
+            let positions = view.layout().positions;
+            let at_a_time = (VALUES_AT_A_TIME / (elements * positions).max(1)).max(1);
+            for first in (0..self.streamed.samples).step_by(at_a_time) {
+                let samples = first..self.streamed.samples.min(first + at_a_time);
+                let (count, groups) = (samples.len(), conv.groups as usize);
+                let shape = [groups, elements / groups, count * positions].map(|size| size as i64);
+                let matrix = room.matrix(&shape, |out| substitutes.columns(samples, out));
+                product(number, first as i64, count as i64, &matrix);
+            }
+        }
+    }
+
+    /// Makes the rows of some samples at a time, `[samples]([heads])[rows][elements]`, and hands them to
+    /// `product` with the first sample and how many there are.
+    fn rows(&self, pass: Pass, room: &mut Room, mut product: impl FnMut((i64, i64), &Tensor)) {
+        let (view, hitmap) = self.substituted(pass).next().expect("a matrix product is one product");
+        let substitutes = self.substitutes(&view, hitmap);
+        let of_sample = self.streamed.values.len() / self.streamed.samples.max(1);
+        let at_a_time = (VALUES_AT_A_TIME / of_sample.max(1)).max(1);
+        for first in (0..self.streamed.samples).step_by(at_a_time) {
+            let samples = first..self.streamed.samples.min(first + at_a_time);
+            let count = samples.len() as i64;
+            let mut shape = vec![count];
+            match self.geometry {
+                Geometry::Attention(attention) => shape.extend([attention.heads, attention.rows].map(i64::from)),
+                Geometry::Linear(linear) => shape.push(i64::from(linear.rows)),
+                Geometry::Conv2d(_) => unreachable!("convolutions have columns"),
+            }
+            shape.push(of_sample as i64 / shape[1..].iter().product::<i64>());
+            let matrix = room.matrix(&shape, |out| {
+                for (sample, out) in samples.zip(out.chunks_exact_mut(of_sample)) {
+                    substitutes.rows(sample, out);
+                }
+            });
+            product((first as i64, count), &matrix);
+        }
+    }
+
+    /// As [`Reuse::rows`]: the products of all samples, one after the other.
+    fn products(&self, pass: Pass, room: &mut Room, mut product: impl FnMut((i64, i64), &Tensor) -> Tensor) -> Tensor {
+        let mut products = Vec::new();
+        self.rows(pass, room, |samples, rows| products.push(product(samples, rows)));
+        Tensor::cat(&products, 0)
+    }
+
+    fn substituted(&self, pass: Pass) -> impl Iterator<Item = (VectorView<'_>, &Hitmap)> {
+        self.streamed.views(self.geometry, pass, &self.scheme.rpq).into_iter().zip(&self.outcomes.0)
+    }
+
+    fn substitutes<'v>(&self, view: &'v VectorView<'v>, hitmap: &'v Hitmap) -> Substitutes<'v, 'v> {
+        Substitutes::new(view, hitmap, self.scheme.rpq.variant, self.scheme.mcache.representative)
+    }
+}
+
+/// A sum of tensors of one shape.
+#[derive(Default)]
+struct Sum(Option<Tensor>);
+
+impl Sum {
+    fn add(&mut self, part: Tensor) {
+        self.0 = Some(match self.0.take() {
+            None => part,
+            Some(sum) => sum + part,
+        });
+    }
+
+    fn value(self) -> Tensor {
+        self.0.expect("a batch has samples")
+    }
+}
+
+/// W as `[groups][filters][elements]`.
+fn grouped(w: &Tensor, conv: &Conv2d) -> Tensor {
+    w.reshape([i64::from(conv.groups), i64::from(conv.out_channels / conv.groups), -1])
+}
+
+/// What a walk of the input gradient meets: `[groups][channels][filters x taps]`.
+fn rotated(w: &Tensor, conv: &Conv2d, walk: &Windows) -> Tensor {
+    let elements = |axis: &mercury_trace::windows::Axis| {
+        let elements: Vec<i64> = (0..axis.taps).map(|tap| axis.kernel_element(tap) as i64).collect();
+        Tensor::from_slice(&elements)
+    };
+    let (groups, filters) = (i64::from(conv.groups), i64::from(conv.out_channels / conv.groups));
+    let channels = i64::from(conv.in_channels / conv.groups);
+    let taps = w.index_select(2, &elements(&walk.y)).index_select(3, &elements(&walk.x));
+    taps.reshape([groups, filters, channels, -1]).transpose(1, 2).reshape([groups, channels, -1])
+}
+
+/// `[groups][channels][samples x positions]` as `[samples][channels][rows][columns]`.
+fn planes_first(product: &Tensor, channels: u32, samples: i64, [rows, columns]: [u32; 2]) -> Tensor {
+    product.reshape([i64::from(channels), samples, i64::from(rows), i64::from(columns)]).transpose(0, 1)
+}
