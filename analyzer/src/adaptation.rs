@@ -4,7 +4,7 @@
 //! Our reading of the scheme: what counts as standing still, and over which steps a layer has to pay,
 //! are configuration values.
 
-use crate::accuracy::SquaredError;
+use crate::accuracy::ErrorSums;
 use crate::config::Config;
 use crate::replay::PassResult;
 use crate::timing::MercuryCycles;
@@ -56,12 +56,7 @@ impl PassResult {
         self.reuse = false;
         self.counts = Counts::default();
         self.macs_skipped = 0;
-        let exact = |error: SquaredError| SquaredError {
-            exact: error.exact,
-            exact_variance: error.exact_variance,
-            ..SquaredError::default()
-        };
-        self.error = self.error.map(exact);
+        self.error = self.error.take().map(ErrorSums::without_reuse);
         self.matches = None;
         self.mercury = MercuryCycles { compute: self.baseline, ..MercuryCycles::default() };
         self.traffic = self.baseline_traffic;

@@ -1,6 +1,6 @@
 //! Results: `run.json`, `layers.parquet`, `models.parquet` in one folder that appears whole.
 
-use crate::accuracy::SquaredError;
+use crate::accuracy::{ErrorSums, Estimate, Interval};
 use crate::config::Config;
 use crate::error::{AnalyzerError, Result};
 use crate::interval;
@@ -77,7 +77,7 @@ impl ResultsDir {
         let path = dir.join(RUN_FILE);
         fs::write(&path, text).map_err(AnalyzerError::io(path))?;
         let mut layers = layers_frame(results)?;
-        write_parquet(&dir.join(MODELS_FILE), &mut models_frame(&layers, results)?)?;
+        write_parquet(&dir.join(MODELS_FILE), &mut models_frame(&layers, results, trace.layers().len())?)?;
         write_parquet(&dir.join(LAYERS_FILE), &mut layers)?;
         write_parquet(&dir.join(ANGLES_FILE), &mut angles_frame(results)?)?;
         let made = self.scratch.keep();
@@ -139,7 +139,7 @@ pub fn layers_frame(results: &[PassResult]) -> Result<DataFrame> {
     };
     let texts =
         |name: &str, of: fn(&PassResult) -> &str| Column::new(name.into(), results.iter().map(of).collect::<Vec<_>>());
-    let columns = vec![
+    let mut columns = vec![
         u64s("configuration", |r| r.configuration as u64),
         u64s("step", |r| r.step),
         u64s("layer_index", |r| r.layer_index as u64),
@@ -195,11 +195,6 @@ pub fn layers_frame(results: &[PassResult]) -> Result<DataFrame> {
         u64s("mcache_words", |r| r.traffic.accesses.mcache),
         f64s("baseline_energy", |r| Some(r.energy[0])),
         f64s("mercury_energy", |r| Some(r.energy[1])),
-        f64s("error_square", |r| r.error.map(|error| error.error)),
-        f64s("exact_square", |r| r.error.map(|error| error.exact)),
-        f64s("output_error", |r| r.error.map(|error| error.relative())),
-        f64s("output_error_low", |r| r.error.map(|error| error.interval()[0])),
-        f64s("output_error_high", |r| r.error.map(|error| error.interval()[1])),
         Column::new("hits_sampled".into(), results.iter().map(|r| r.matches.map(|m| m.sampled)).collect::<Vec<_>>()),
         f64s("match_cosine_median", |r| r.matches?.cosine.map(|q| q[0])),
         f64s("match_cosine_p90", |r| r.matches?.cosine.map(|q| q[1])),
@@ -208,7 +203,35 @@ pub fn layers_frame(results: &[PassResult]) -> Result<DataFrame> {
         f64s("match_distance_p90", |r| r.matches?.distance.map(|q| q[1])),
         f64s("match_distance_p99", |r| r.matches?.distance.map(|q| q[2])),
     ];
+    let estimates: Vec<_> = results.iter().map(|r| r.error.as_ref().map(ErrorSums::estimate)).collect();
+    columns.extend(error_columns(&estimates));
     Ok(DataFrame::new(results.len(), columns)?)
+}
+
+/// How far results with reuse are from exact ones, with 95 % intervals.
+pub(crate) fn error_columns(estimates: &[Option<Estimate>]) -> Vec<Column> {
+    let column = |name: &str, of: &dyn Fn(&Estimate) -> Option<f64>| {
+        Column::new(name.into(), estimates.iter().map(|estimate| estimate.as_ref().and_then(of)).collect::<Vec<_>>())
+    };
+    let mut columns = vec![
+        column("error_square", &|estimate| Some(estimate.change())),
+        column("exact_square", &|estimate| Some(estimate.exact())),
+    ];
+    let measures: [(&str, fn(&Estimate) -> Option<Interval>); 4] = [
+        ("output_error", |estimate| Some(estimate.relative())),
+        // No angle where a result vanishes.
+        ("output_cosine", |estimate| Some(estimate.cosine()).filter(|cosine| !cosine.value.is_nan())),
+        ("output_norm_ratio", |estimate| Some(estimate.norm_ratio())),
+        ("loss_change", Estimate::loss_change),
+    ];
+    for (name, measure) in measures {
+        let bounds: [(&str, fn(Interval) -> f64); 3] =
+            [("", |interval| interval.value), ("_low", |interval| interval.low), ("_high", |interval| interval.high)];
+        for (suffix, bound) in bounds {
+            columns.push(column(&format!("{name}{suffix}"), &|estimate| measure(estimate).map(bound)));
+        }
+    }
+    columns
 }
 
 /// Degrees of a bin of angles.
@@ -251,8 +274,9 @@ pub fn angles_frame(results: &[PassResult]) -> Result<DataFrame> {
 }
 
 /// Totals per configuration and step, with the speed-up's 95 % interval over samples. Outcomes
-/// and output error are those of the forward pass, cycles and MACs those of all passes.
-pub fn models_frame(layers: &DataFrame, results: &[PassResult]) -> Result<DataFrame> {
+/// and output error are those of the forward pass, cycles and MACs those of all passes. The change of
+/// the loss is that of all `layers_in_all` layers together, to first order; none where some are missing.
+pub fn models_frame(layers: &DataFrame, results: &[PassResult], layers_in_all: usize) -> Result<DataFrame> {
     // Of the forward pass, as the output error: a hit rate says nothing without its error.
     const FORWARD: [&str; 4] = ["vectors", "hit", "mau", "mnu"];
     const COUNTERS: [&str; 14] = [
@@ -296,16 +320,30 @@ pub fn models_frame(layers: &DataFrame, results: &[PassResult]) -> Result<DataFr
         let bounds: Vec<Option<f64>> = intervals.iter().map(|bounds| bounds.map(|bounds| bounds[index])).collect();
         models.with_column(Column::new(name.into(), bounds))?;
     }
-    let errors: Vec<Option<f64>> =
-        steps.values().map(|results| forward_error(results).map(|error| error.relative())).collect();
-    models.with_column(Column::new("output_error".into(), errors))?;
+    let errors: Vec<_> = steps.values().map(|results| forward_error(results, layers_in_all)).collect();
+    for column in error_columns(&errors) {
+        models.with_column(column)?;
+    }
     Ok(models)
 }
 
-/// Output error of all forward outputs together, where any was computed.
-pub fn forward_error(results: &[&PassResult]) -> Option<SquaredError> {
-    let errors: Vec<_> = results.iter().filter(|r| r.pass == Pass::Forward).filter_map(|r| r.error).collect();
-    (!errors.is_empty()).then(|| errors.into_iter().sum())
+/// Output error of all forward outputs together, where any was computed: of layers of one step that share
+/// samples, and of several steps that do not. Their changes of the loss add up, to first order, if all
+/// layers are there.
+pub fn forward_error(results: &[&PassResult], layers_in_all: usize) -> Option<Estimate> {
+    let mut steps: BTreeMap<u64, (ErrorSums, usize)> = BTreeMap::new();
+    for result in results.iter().filter(|result| result.pass == Pass::Forward) {
+        let Some(error) = &result.error else { continue };
+        steps
+            .entry(result.step)
+            .and_modify(|(sum, layers)| {
+                sum.add(error);
+                *layers += 1;
+            })
+            .or_insert_with(|| (error.clone(), 1));
+    }
+    let of_step = |(sum, layers): &(ErrorSums, usize)| sum.estimate().with_loss_if(*layers == layers_in_all);
+    (!steps.is_empty()).then(|| steps.values().map(of_step).sum())
 }
 
 /// The speed-up's interval from all results of a step.

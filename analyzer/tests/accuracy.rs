@@ -3,12 +3,12 @@
 
 mod common;
 
-use mercury_analyzer::accuracy::{self, SquaredError, WeightGradient};
+use mercury_analyzer::accuracy::{self, ErrorSums, Estimate, WeightGradient};
 use mercury_analyzer::config::Config;
 use mercury_analyzer::operand::{LayerData, Needs};
 use mercury_analyzer::replay::Similarity;
-use mercury_reuse::Substitutes;
 use mercury_reuse::config::{Granularity, Scope};
+use mercury_reuse::{Deviation, Substitutes};
 use mercury_trace::Trace;
 use mercury_trace::geometry::{Geometry, Pass};
 use mercury_trace::manifest::Sampling;
@@ -56,11 +56,12 @@ impl Dense<'_> {
         Some(f64::from(value))
     }
 
-    fn error(&self, similarity: &Similarity, product: usize) -> SquaredError {
+    /// And the change of the loss, <dY, Y' - Y>, over what was kept.
+    fn error(&self, similarity: &Similarity, product: usize) -> (Deviation, f64) {
         let (view, hitmap) = (&similarity.signed.views[product], &similarity.hitmaps[product]);
         let layout = view.layout();
         let mut buffer = vec![0.0; view.max_length()];
-        let mut sum = SquaredError::default();
+        let (mut sum, mut loss) = (Deviation::default(), 0.0);
         for sample in 0..layout.samples {
             for position in 0..layout.positions {
                 for output in 0..self.data.outputs(self.pass) {
@@ -78,22 +79,43 @@ impl Dense<'_> {
                             reused += f64::from(substitute[offset]) * weight;
                         }
                     }
-                    sum += SquaredError {
-                        error: (reused - exact) * (reused - exact),
-                        exact: exact * exact,
-                        ..SquaredError::default()
-                    };
+                    let change = reused - exact;
+                    sum += Deviation { exact: exact * exact, change: change * change, cross: exact * change };
+                    if self.pass == Pass::Forward {
+                        loss += self.gradient_of_output(sample, position, output).unwrap_or(0.0) * change;
+                    }
                 }
             }
         }
-        sum
+        (sum, loss)
+    }
+
+    fn gradient_of_output(&self, sample: usize, position: usize, output: usize) -> Option<f64> {
+        let data = self.data;
+        match data.kept.layer.geometry {
+            // Any channel of the filter's group.
+            Geometry::Conv2d(conv) => {
+                let group = data.kept.filters[output] / (conv.out_channels / conv.groups);
+                let channel = data
+                    .kept
+                    .channels
+                    .iter()
+                    .position(|channel| channel / (conv.in_channels / conv.groups) == group)?;
+                self.gradient(sample, channel, position, output)
+            }
+            Geometry::Linear(_) => self.gradient(sample, 0, position, output),
+            Geometry::Attention(a) => {
+                let columns = a.columns as usize;
+                self.gradient(sample, output / columns, position, output % columns)
+            }
+        }
     }
 
     /// Of the weight gradient: for each element of each stream and each kept filter it meets.
-    fn gradient_error(&self, similarity: &Similarity) -> SquaredError {
+    fn gradient_error(&self, similarity: &Similarity) -> Deviation {
         let (view, hitmap) = (&similarity.signed.views[0], &similarity.hitmaps[0]);
         let (layout, data) = (view.layout(), self.data);
-        let mut sum = SquaredError::default();
+        let mut sum = Deviation::default();
         let mut buffer = vec![0.0; view.max_length()];
         let groups = if data.kept.weights_change_with_sample() { layout.samples } else { 1 };
         for (stream, separate) in (0..layout.streams).flat_map(|s| (0..groups).map(move |g| (s, g))) {
@@ -114,11 +136,8 @@ impl Dense<'_> {
                     exact += x * dy;
                     reused += substitute * dy;
                 }
-                sum += SquaredError {
-                    error: (reused - exact) * (reused - exact),
-                    exact: exact * exact,
-                    ..SquaredError::default()
-                };
+                let change = reused - exact;
+                sum += Deviation { exact: exact * exact, change: change * change, cross: exact * change };
             }
         }
         sum
@@ -148,9 +167,36 @@ impl Dense<'_> {
     }
 }
 
-fn close(found: SquaredError, expected: SquaredError) -> bool {
-    let near = |a: f64, b: f64| (a - b).abs() <= 1e-9 * b.abs().max(1e-12);
-    near(found.error, expected.error) && near(found.exact, expected.exact)
+fn near(a: f64, b: f64) -> bool {
+    (a - b).abs() <= 1e-9 * b.abs().max(1e-6)
+}
+
+fn close(found: &Estimate, expected: Deviation) -> bool {
+    near(found.change(), expected.change)
+        && near(found.exact(), expected.exact)
+        && (expected.exact == 0.0 || near(found.cosine().value, expected.cosine()))
+        && (expected.exact == 0.0 || near(found.norm_ratio().value, expected.norm_ratio()))
+}
+
+/// Products of a channel and a filter that the layer has, for each of which all was kept.
+fn products_of_each(data: &LayerData) -> f64 {
+    let kept = &data.kept;
+    match kept.layer.geometry {
+        Geometry::Conv2d(conv) => {
+            let connected = |channel: u32, filter: u32| {
+                channel / (conv.in_channels / conv.groups) == filter / (conv.out_channels / conv.groups)
+            };
+            let count = |channels: &[u32], filters: &[u32]| -> f64 {
+                channels.iter().map(|&c| filters.iter().filter(|&&f| connected(c, f)).count() as f64).sum()
+            };
+            let all = |count: u32| (0..count).collect::<Vec<u32>>();
+            let filters: Vec<u32> =
+                kept.filters.iter().copied().filter(|filter| kept.grad_channels.contains(filter)).collect();
+            count(&all(conv.in_channels), &all(conv.out_channels)) / count(&kept.channels, &filters)
+        }
+        Geometry::Linear(linear) => f64::from(linear.out_features) / kept.filters.len() as f64,
+        Geometry::Attention(_) => 1.0,
+    }
 }
 
 fn check(sampling: &Sampling, config: &Config) -> u64 {
@@ -168,18 +214,24 @@ fn check(sampling: &Sampling, config: &Config) -> u64 {
                 let (view, hitmap) = (&similarity.signed.views[product], &similarity.hitmaps[product]);
                 hits += hitmap.counts().iter().map(|counts| counts.hit).sum::<u64>();
                 let substitutes = Substitutes::new(view, hitmap, config.rpq.variant, config.mcache.representative);
-                let found = accuracy::output_error(&data, pass, &substitutes, None).unwrap().into_iter().sum();
-                let expected = dense.error(&similarity, product);
-                assert!(close(found, expected), "{} {pass}: {found:?}, dense {expected:?}", layer.name);
+                let mut found = ErrorSums::new(1.0, true);
+                let samples = accuracy::output_error(&data, pass, &substitutes, None).unwrap();
+                samples.into_iter().for_each(|sample| found.push(sample));
+                let found = found.estimate();
+                let (expected, loss) = dense.error(&similarity, product);
+                assert!(close(&found, expected), "{} {pass}: {found:?}, dense {expected:?}", layer.name);
+                let scale = if loss == 0.0 { 1.0 } else { products_of_each(&data) };
+                let found = found.loss_change().unwrap().value;
+                assert!(near(found, loss * scale), "{} {pass}: loss {found}, dense {loss} x {scale}", layer.name);
             }
             if pass == Pass::Forward {
                 let (view, hitmap) = (&similarity.signed.views[0], &similarity.hitmaps[0]);
                 let substitutes = Substitutes::new(view, hitmap, config.rpq.variant, config.mcache.representative);
                 let mut gradient = WeightGradient::new(&data, substitutes.view(), None).unwrap();
                 gradient.add(&data, &substitutes);
-                let found = gradient.error();
+                let found = gradient.error().estimate();
                 let expected = Dense { data: &data, pass: Pass::WeightGrad }.gradient_error(&similarity);
-                assert!(close(found, expected), "{} weight-grad: {found:?}, dense {expected:?}", layer.name);
+                assert!(close(&found, expected), "{} weight-grad: {found:?}, dense {expected:?}", layer.name);
             }
         }
     }

@@ -1,5 +1,6 @@
 //! What `replay` prints for people.
 
+use crate::accuracy::Interval;
 use crate::config::Config;
 use crate::export::Align::{Left, Right};
 use crate::export::text_table;
@@ -48,8 +49,8 @@ impl<'a> Total<'a> {
         let share = |part: u64| {
             if vectors == 0 { "-".to_owned() } else { format!("{:.1} %", 100.0 * part as f64 / vectors as f64) }
         };
-        let error = forward_error(&self.forward)
-            .map_or_else(|| "-".into(), |error| format!("{:.1} %", 100.0 * error.relative()));
+        let error = forward_error(&self.forward, 0)
+            .map_or_else(|| "-".into(), |error| format!("{:.1} %", 100.0 * error.relative().value));
         let [baseline, mercury] = self.all_cycles();
         let mut row = vec![
             name.to_owned(),
@@ -103,6 +104,14 @@ fn bounds(config: &Config, results: &[PassResult]) -> String {
         share(colliding, pairs),
         100.0 * predicted / pairs.max(1) as f64,
     )
+}
+
+/// What reuse in all layers makes of a step's loss.
+fn loss_change(results: &[&PassResult], layers: usize) -> String {
+    match forward_error(results, layers).and_then(|error| error.loss_change()) {
+        Some(Interval { value, low, high }) => format!("loss {value:+.4} ({low:+.4} to {high:+.4})"),
+        None => "loss unknown: it takes weights, output gradients and errors of all layers".to_owned(),
+    }
 }
 
 /// Signature lengths and layers switched off, where training changed them.
@@ -171,12 +180,14 @@ pub fn text(trace: &Trace, config: &Config, results: &[PassResult], out: &Path) 
     text += &text_table(&columns, rows);
 
     text += &bounds(config, results);
-    text += "\nmodel speed-up by training step, with the 95 % interval over captured samples:\n";
+    text += "\nby training step, with 95 % intervals over captured samples: the model's speed-up, and how much reuse in the\n\
+             forward pass changes the loss, to first order (the sum of dY (Y' - Y) over all layers):\n";
     for (step, results) in &steps {
         let cycles = Total::of(results.iter().copied()).all_cycles();
         let interval = step_interval(results)
             .map_or_else(|| "no interval: one sample".into(), |[low, high]| format!("{low:.3} to {high:.3}"));
-        text += &format!("  step {step}: {} ({interval})\n", speed_up(cycles));
+        let loss = loss_change(results, trace.layers().len());
+        text += &format!("  step {step}: {} ({interval}), {loss}\n", speed_up(cycles));
     }
     text += &adaptation(results);
     let sum = |of: fn(&PassResult) -> u64| results.iter().map(of).sum::<u64>();

@@ -12,7 +12,7 @@ mod timed;
 pub use selection::Selection;
 pub use similarity::{Signed, Similarity};
 
-use crate::accuracy::SquaredError;
+use crate::accuracy::ErrorSums;
 use crate::adaptation;
 use crate::config::Config;
 use crate::error::{AnalyzerError, Result};
@@ -88,7 +88,7 @@ pub struct PassResult {
     /// Energy of the baseline and with reuse, by the configuration's costs.
     pub energy: [f64; 2],
     /// Output error, where the trace has what it takes.
-    pub error: Option<SquaredError>,
+    pub error: Option<ErrorSums>,
     /// How good the matches are, where errors are computed.
     pub matches: Option<Matches>,
     /// Baseline and MERCURY cycles without each one of the samples in turn.
@@ -300,7 +300,7 @@ impl<'a> Replay<'a> {
     fn reader(&self, unit: &Unit<'a>) -> Result<LayerReader<'a>> {
         let Measures { selection, errors, bounds } = self.measures;
         let needs = Needs {
-            grad_output: selection.pass(Pass::InputGrad) || (!errors.is_none() && selection.pass(Pass::WeightGrad)),
+            grad_output: selection.pass(Pass::InputGrad) || !errors.is_none(),
             weight: !errors.is_none() || *bounds,
         };
         LayerReader::open(self.trace, unit.step, unit.layer, self.samples_at_a_time(unit), needs)

@@ -8,7 +8,7 @@ use super::grouped::{distinct, grouped};
 use super::similarity::Signed;
 use super::tally::{RowPass, Substituted, Tally};
 use super::{Measures, Place};
-use crate::accuracy;
+use crate::accuracy::{self, ErrorSums};
 use crate::config::{BoundsConfig, Config};
 use crate::error::Result;
 use crate::limits::Limits;
@@ -21,6 +21,8 @@ use mercury_trace::geometry::{Geometry, Pass};
 /// Configurations that differ in no more than the length of their projection.
 pub struct Projected {
     source: Pass,
+    /// Samples of the step.
+    batch: u32,
     rpq: Rpq,
     /// Of each product's streams, the length of their vectors.
     lengths: Vec<Vec<u64>>,
@@ -92,7 +94,7 @@ impl Projected {
         }
         let tally = Tally::new(products, substituted, rows.iter().map(|(of, rows)| (*of, rows.as_slice())).collect());
         let alike = vec![Alike { caches: (0..caches.len()).collect(), tally }];
-        Self { source, rpq, lengths: Vec::new(), caches, alike, rows, limits }
+        Self { source, batch: place.batch, rpq, lengths: Vec::new(), caches, alike, rows, limits }
     }
 
     /// The pass whose vectors are signed.
@@ -198,8 +200,10 @@ impl Projected {
                     (accuracy::output_error(data, pass, substitutes, most), quality)
                 };
                 let found: Vec<_> = substitutes.iter().map(of_product).collect();
+                let of_each = f64::from(self.batch) / data.kept.samples as f64;
+                let none = ErrorSums::new(of_each, pass == Pass::Forward && data.grad_output.is_some());
                 for &number in alike {
-                    self.alike[number].tally.add_errors((pass, substitution), &found);
+                    self.alike[number].tally.add_errors((pass, substitution), &found, &none);
                 }
             }
         }

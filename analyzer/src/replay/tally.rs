@@ -1,7 +1,7 @@
 //! What is summed up over a layer's samples for the caches that had the same outcomes so far.
 
 use super::similarity::Signed;
-use crate::accuracy::{SquaredError, WeightGradient};
+use crate::accuracy::{ErrorSums, OutputErrors, WeightGradient};
 use crate::config::{Config, Substitution};
 use crate::operand::LayerData;
 use crate::timing::rows::{Dealt, Rounds, RowArray, RowProduct};
@@ -27,7 +27,7 @@ pub type RowPass = (Pass, RowArray);
 struct Errors {
     of: Substituted,
     /// Of the forward pass or the input gradient.
-    outputs: Vec<Option<SquaredError>>,
+    outputs: Vec<Option<ErrorSums>>,
     /// Of the weight gradient.
     gradients: Vec<Option<WeightGradient>>,
     quality: Vec<MatchQuality>,
@@ -86,12 +86,13 @@ impl Tally {
         }
     }
 
-    /// Adds the errors of samples, by product and sample, of a pass for which they are wanted.
-    pub fn add_errors(&mut self, of: Substituted, found: &[(Option<Vec<SquaredError>>, MatchQuality)]) {
+    /// Adds the errors of samples, by product and sample, of a pass for which they are wanted, to `none` at
+    /// first.
+    pub fn add_errors(&mut self, of: Substituted, found: &[(Option<OutputErrors>, MatchQuality)], none: &ErrorSums) {
         let Some(errors) = self.errors.iter_mut().find(|errors| errors.of == of) else { return };
         for (product, (samples, quality)) in found.iter().enumerate() {
             for sample in samples.iter().flatten() {
-                *errors.outputs[product].get_or_insert_default() += *sample;
+                errors.outputs[product].get_or_insert_with(|| none.clone()).push(*sample);
             }
             errors.quality[product] += quality.clone();
         }
@@ -132,16 +133,18 @@ impl Tally {
     }
 
     /// Output error, and how good the matches are; the weight gradient's are the forward pass's.
-    pub fn error(&self, pass: Pass, substitution: Substitution) -> (Option<SquaredError>, Option<MatchQuality>) {
+    pub fn error(&self, pass: Pass, substitution: Substitution) -> (Option<ErrorSums>, Option<MatchQuality>) {
         let Some(errors) = self.errors.iter().find(|errors| errors.of == (pass, substitution)) else {
             return (None, None);
         };
         let gradients = errors.gradients.iter().flatten().map(WeightGradient::error);
-        let products = errors.outputs.iter().flatten().copied().chain(gradients);
-        // Where nothing of what was kept meets (channels and filters of other groups), nothing is known.
-        let known: Vec<SquaredError> = products.filter(|error| error.exact > 0.0 || error.error > 0.0).collect();
+        let products = errors.outputs.iter().flatten().cloned().chain(gradients);
+        let known = products.filter(|error| !error.is_empty()).reduce(|mut sum, error| {
+            sum.add(&error);
+            sum
+        });
         let quality = (pass != Pass::WeightGrad).then(|| errors.quality.iter().cloned().sum());
-        ((!known.is_empty()).then(|| known.into_iter().sum()), quality)
+        (known, quality)
     }
 
     /// A product's schedule.

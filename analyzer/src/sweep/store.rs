@@ -21,6 +21,8 @@ pub struct SweepDir {
     dir: PathBuf,
     /// The text of `run.json`.
     run: String,
+    /// Layers of the model.
+    layers: usize,
     /// Held while the sweep runs.
     _lock: fs::File,
 }
@@ -57,7 +59,7 @@ impl SweepDir {
             }
             Err(error) => return Err(fail(error)),
         }
-        let this = Self { dir: dir.to_owned(), run, _lock: lock };
+        let this = Self { dir: dir.to_owned(), run, layers: trace.layers().len(), _lock: lock };
         if this.is_complete() {
             this.remove_parts()?;
         }
@@ -90,7 +92,8 @@ impl SweepDir {
     /// Writes the results of all layers, and drops the parts.
     pub fn finish(&self, results: &[PassResult], summary: &mut DataFrame) -> Result<()> {
         let mut layers = results::layers_frame(results)?;
-        results::write_parquet(&self.dir.join(results::MODELS_FILE), &mut results::models_frame(&layers, results)?)?;
+        let mut models = results::models_frame(&layers, results, self.layers)?;
+        results::write_parquet(&self.dir.join(results::MODELS_FILE), &mut models)?;
         results::write_parquet(&self.dir.join(summary::FILE), summary)?;
         results::write_parquet(&self.dir.join(results::LAYERS_FILE), &mut layers)?;
         // Last: where it is, everything is.

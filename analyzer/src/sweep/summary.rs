@@ -2,11 +2,11 @@
 
 use super::grid::Grid;
 use super::pareto::{self, Metric};
-use crate::accuracy::SquaredError;
+use crate::accuracy::Estimate;
 use crate::error::{AnalyzerError, Result};
 use crate::interval;
 use crate::replay::{Errors, PassResult};
-use crate::results::{forward_error, step_cycles};
+use crate::results::{error_columns, forward_error, step_cycles};
 use mercury_reuse::Counts;
 use mercury_trace::geometry::Pass;
 use polars::prelude::*;
@@ -14,11 +14,15 @@ use polars::prelude::*;
 /// The file's name.
 pub const FILE: &str = "configurations.parquet";
 
+/// Errors of the summary; all are in `layers.parquet`.
+const ERRORS: [&str; 2] = ["output_error", "loss_change"];
+
 /// Totals of a configuration.
 struct Row {
     vectors: u64,
     counts: Counts,
-    error: Option<SquaredError>,
+    error: Option<Estimate>,
+    steps: usize,
     baseline: u64,
     mercury: u64,
     /// Waiting for DRAM, without reuse and with it.
@@ -29,7 +33,7 @@ struct Row {
 
 impl Row {
     /// Of one configuration's results, ordered by step.
-    fn of(results: &[PassResult]) -> Self {
+    fn of(results: &[PassResult], layers_in_all: usize) -> Self {
         let all: Vec<&PassResult> = results.iter().collect();
         let forward = || results.iter().filter(|result| result.pass == Pass::Forward);
         let sum = |of: fn(&PassResult) -> u64| results.iter().map(of).sum::<u64>();
@@ -39,7 +43,8 @@ impl Row {
         Self {
             vectors: forward().map(|result| result.vectors).sum(),
             counts: forward().map(|result| result.counts).sum(),
-            error: forward_error(&all),
+            error: forward_error(&all, layers_in_all),
+            steps: steps.len(),
             baseline,
             mercury,
             stalls: [sum(|result| result.baseline_traffic.stall), sum(|result| result.traffic.stall)],
@@ -50,8 +55,11 @@ impl Row {
 }
 
 /// The table; `results` are ordered by configuration and step, and every configuration has some.
-pub fn frame(grid: &Grid, results: &[PassResult]) -> Result<DataFrame> {
-    let rows: Vec<Row> = results.chunk_by(|a, b| a.configuration == b.configuration).map(Row::of).collect();
+pub fn frame(grid: &Grid, results: &[PassResult], layers_in_all: usize) -> Result<DataFrame> {
+    let rows: Vec<Row> = results
+        .chunk_by(|a, b| a.configuration == b.configuration)
+        .map(|results| Row::of(results, layers_in_all))
+        .collect();
     let u64s = |name: &str, of: fn(&Row) -> u64| Column::new(name.into(), rows.iter().map(of).collect::<Vec<_>>());
     let f64s =
         |name: &str, of: fn(&Row) -> Option<f64>| Column::new(name.into(), rows.iter().map(of).collect::<Vec<_>>());
@@ -63,9 +71,11 @@ pub fn frame(grid: &Grid, results: &[PassResult]) -> Result<DataFrame> {
         u64s("mau", |row| row.counts.mau),
         u64s("mnu", |row| row.counts.mnu),
         f64s("hit_rate", |row| (row.vectors > 0).then(|| row.counts.hit as f64 / row.vectors as f64)),
-        f64s("output_error", |row| row.error.map(|error| error.relative())),
-        f64s("output_error_low", |row| row.error.map(|error| error.interval()[0])),
-        f64s("output_error_high", |row| row.error.map(|error| error.interval()[1])),
+    ]);
+    let errors: Vec<_> = rows.iter().map(|row| row.error.map(|error| error.mean_of(row.steps))).collect();
+    let shown = |column: &Column| ERRORS.iter().any(|name| column.name().starts_with(name));
+    columns.extend(error_columns(&errors).into_iter().filter(shown));
+    columns.extend([
         u64s("baseline_cycles", |row| row.baseline),
         u64s("mercury_cycles", |row| row.mercury),
         f64s("speed_up", |row| Some(row.baseline as f64 / row.mercury as f64)),

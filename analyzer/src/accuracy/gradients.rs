@@ -1,0 +1,105 @@
+//! dY as it lies beside the vectors of the forward pass.
+
+use crate::operand::{Kept, LayerData};
+use mercury_trace::geometry::Geometry;
+
+/// dY of kept filters, laid out as the vectors of the forward pass.
+pub struct Gradients<'a> {
+    values: &'a [f32],
+    geometry: Geometry,
+    /// Of each kept filter of a convolution, its plane among those of dY, where that was kept.
+    planes: Vec<Option<usize>>,
+    planes_of_sample: usize,
+    width: usize,
+}
+
+impl<'a> Gradients<'a> {
+    /// Of the samples that are there; `None` where dY was not captured.
+    pub fn new(data: &'a LayerData) -> Option<Self> {
+        let tensor = data.grad_output.as_ref()?;
+        let place = |filter| data.kept.grad_channels.binary_search(filter).ok();
+        let Kept { grad_channels, filters, .. } = &*data.kept;
+        let geometry = data.kept.layer.geometry;
+        let (planes, planes_of_sample) = match geometry {
+            Geometry::Conv2d(_) => (filters.iter().map(place).collect(), grad_channels.len()),
+            Geometry::Linear(linear) => (Vec::new(), linear.rows as usize),
+            Geometry::Attention(attention) => (Vec::new(), (attention.heads * attention.rows) as usize),
+        };
+        Some(Self { values: &tensor.values, geometry, planes, planes_of_sample, width: tensor.shape.width })
+    }
+
+    /// What the gradients of a stream's vectors are: planes of a convolution's filters of the same
+    /// group, features of a row.
+    pub fn columns(&self, data: &Kept, channel: usize) -> Vec<usize> {
+        match self.geometry {
+            Geometry::Conv2d(conv) => {
+                let group = data.channels[channel] / (conv.in_channels / conv.groups);
+                let of_group = |plane: &usize| data.grad_channels[*plane] / (conv.out_channels / conv.groups) == group;
+                self.planes.iter().copied().flatten().filter(of_group).collect()
+            }
+            Geometry::Linear(_) => data.filters.iter().map(|&filter| filter as usize).collect(),
+            Geometry::Attention(attention) => (0..attention.columns as usize).collect(),
+        }
+    }
+
+    /// The gradients of columns at the vectors of a position in a channel (head).
+    pub fn gather(&self, sample: usize, channel: usize, position: usize, columns: &[usize], out: &mut [f32]) {
+        for (slot, &column) in out.iter_mut().zip(columns) {
+            *slot = self.values[self.index(sample, channel, position, column)];
+        }
+    }
+
+    fn index(&self, sample: usize, channel: usize, position: usize, column: usize) -> usize {
+        let base = sample * self.planes_of_sample;
+        match self.geometry {
+            Geometry::Conv2d(_) => (base + column) * self.width + position,
+            Geometry::Linear(_) => (base + position) * self.width + column,
+            Geometry::Attention(attention) => {
+                (base + channel * attention.rows as usize + position) * self.width + column
+            }
+        }
+    }
+
+    /// The gradient of each output of the forward pass at a position, in the order of
+    /// [`LayerData::outputs`]; 0 where it was not kept.
+    pub fn of_outputs(&self, data: &Kept, sample: usize, position: usize, out: &mut [f32]) {
+        match self.geometry {
+            Geometry::Conv2d(_) => {
+                for (slot, plane) in out.iter_mut().zip(&self.planes) {
+                    *slot = plane.map_or(0.0, |plane| self.values[self.index(sample, 0, position, plane)]);
+                }
+            }
+            Geometry::Linear(_) => {
+                for (slot, &filter) in out.iter_mut().zip(&data.filters) {
+                    *slot = self.values[self.index(sample, 0, position, filter as usize)];
+                }
+            }
+            Geometry::Attention(attention) => {
+                let columns = attention.columns as usize;
+                for (output, slot) in out.iter_mut().enumerate() {
+                    *slot = self.values[self.index(sample, output / columns, position, output % columns)];
+                }
+            }
+        }
+    }
+
+    /// For how many of the layer's products of a channel and a filter each of those stands whose channel,
+    /// weights and gradient were kept.
+    pub fn products_of_each(&self, data: &Kept) -> f64 {
+        match self.geometry {
+            Geometry::Conv2d(conv) => {
+                let group = |index: u32, all: u32| index / (all / conv.groups);
+                let mut kept = 0.0;
+                for number in 0..conv.groups {
+                    let channels = data.channels.iter().filter(|&&c| group(c, conv.in_channels) == number).count();
+                    let with_gradient = data.filters.iter().zip(&self.planes).filter(|(_, plane)| plane.is_some());
+                    let filters = with_gradient.filter(|&(&f, _)| group(f, conv.out_channels) == number).count();
+                    kept += channels as f64 * filters as f64;
+                }
+                f64::from(conv.in_channels) * f64::from(conv.out_channels) / f64::from(conv.groups) / kept
+            }
+            Geometry::Linear(linear) => f64::from(linear.out_features) / data.filters.len() as f64,
+            Geometry::Attention(_) => 1.0,
+        }
+    }
+}

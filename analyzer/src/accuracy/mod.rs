@@ -1,0 +1,203 @@
+//! Output error: how far a pass's result with reuse is from its exact one.
+//!
+//! Reuse computes with a substitute of a vector, such as its representative, in place of the vector
+//! ([`Substitutes`]), so the result differs by the products of `x' - x`. Both are summed here over what
+//! the trace kept: kept samples, kept channels and kept filters; where channels were left out, of result
+//! and error alike only the part of the kept channels is seen. Every sum is in f64, of products of two f32, which are exact there,
+//! in a fixed order: the same on every machine and for every number of threads.
+
+mod gradients;
+mod sums;
+
+pub use sums::{ErrorSums, Estimate, Interval, Moments};
+
+use crate::operand::LayerData;
+use crate::weights::StreamWeights;
+use gradients::Gradients;
+use mercury_reuse::{Buffers, Substitutes, VectorView, add_outer, add_scaled_rows, draw};
+use mercury_trace::geometry::Pass;
+use rayon::prelude::*;
+use sums::{Covariance, of_parts};
+
+/// Which of so many parts are looked at: `most`, but two at least, if it is given.
+fn some(all: usize, most: Option<usize>, seed: u64) -> Vec<usize> {
+    match most {
+        Some(most) if most.max(2) < all => draw(all, most.max(2), seed),
+        _ => (0..all).collect(),
+    }
+}
+
+/// Sums of each of some samples, and their covariances where positions were drawn.
+pub type OutputErrors = Vec<(Moments, Covariance)>;
+
+/// A result and how reuse changes it.
+#[derive(Debug, Clone)]
+struct Sums {
+    exact: Vec<f64>,
+    change: Vec<f64>,
+}
+
+impl Sums {
+    fn new(length: usize) -> Self {
+        Self { exact: vec![0.0; length], change: vec![0.0; length] }
+    }
+
+    fn clear(&mut self) {
+        self.exact.fill(0.0);
+        self.change.fill(0.0);
+    }
+
+    /// |Y|², |Y' - Y|², <Y, Y' - Y>, and <dY, Y' - Y> for dY of these elements, if it is there.
+    fn moments(&self, gradients: &[f32]) -> Moments {
+        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum();
+        let loss = gradients.iter().zip(&self.change).map(|(&gradient, change)| f64::from(gradient) * change).sum();
+        let Self { exact, change } = self;
+        [dot(exact, exact), dot(change, change), dot(exact, change), loss]
+    }
+}
+
+/// Output error of the forward pass or the input gradient through one view, sample by sample; `None`
+/// where the weights were not captured. Of all positions, or of `most` of all kept samples, spread
+/// evenly over them. The loss is that of the forward pass, scaled to all channels and filters.
+pub fn output_error(
+    data: &LayerData,
+    pass: Pass,
+    substitutes: &Substitutes,
+    most: Option<usize>,
+) -> Option<OutputErrors> {
+    data.weight.as_ref()?;
+    let view = substitutes.view();
+    let layout = view.layout();
+    let outputs = data.outputs(pass);
+    let most = most.map(|most| most.div_ceil(data.kept.samples));
+    let blocks = |sample| -> Vec<_> {
+        (0..layout.streams).filter_map(|stream| data.stream_weights(view, pass, sample, stream)).collect()
+    };
+    let own = data.kept.weights_change_with_sample();
+    let weights: Vec<Vec<StreamWeights>> =
+        (0..if own { layout.samples } else { 1 }).into_par_iter().map(blocks).collect();
+    let chosen = |sample| some(layout.positions, most, (data.first_sample + sample) as u64);
+    let chosen: Vec<Vec<usize>> = (0..layout.samples).map(chosen).collect();
+    let gradients = if pass == Pass::Forward { Gradients::new(data) } else { None };
+    let products_of_each = gradients.as_ref().map_or(1.0, |gradients| gradients.products_of_each(&data.kept));
+    let of_position = |buffers: &mut (Buffers, Sums, Vec<f32>), (sample, position): (usize, usize)| {
+        let (buffers, sums, dy) = buffers;
+        sums.clear();
+        for (stream, weights) in weights[if own { sample } else { 0 }].iter().enumerate() {
+            let (x, substitute) = substitutes.cut(sample, stream, position, buffers);
+            let exact = &mut sums.exact[weights.outputs.clone()];
+            add_scaled_rows(exact, weights.elements.iter().map(|&element| x[element]), &weights.values);
+            if let Some(substitute) = substitute {
+                let change = &mut sums.change[weights.outputs.clone()];
+                let changes = weights.elements.iter().map(|&element| substitute[element] - x[element]);
+                add_scaled_rows(change, changes, &weights.values);
+            }
+        }
+        if let Some(gradients) = &gradients {
+            dy.resize(outputs, 0.0);
+            gradients.of_outputs(&data.kept, sample, position, dy);
+        }
+        let [exact, change, cross, loss] = sums.moments(dy);
+        // 0 of nothing is known as 0.
+        [exact, change, cross, if loss == 0.0 { 0.0 } else { loss * products_of_each }]
+    };
+    let of_sample = |(sample, chosen): (usize, &Vec<usize>)| {
+        let positions = chosen.par_iter().with_min_len(16).map(|&position| (sample, position));
+        let buffers = || (substitutes.buffers(), Sums::new(outputs), Vec::new());
+        let parts: Vec<Moments> = positions.map_init(buffers, of_position).collect();
+        of_parts(&parts, layout.positions)
+    };
+    Some(chosen.par_iter().enumerate().map(of_sample).collect())
+}
+
+/// Error of the weight gradient, dW = Xᵀ dY, of kept filters, from samples as they come.
+///
+/// Where samples come some at a time it holds 16 bytes for each weight of the streams that are looked at,
+/// until the last has come; where they come all at once no more than some MB a thread.
+#[derive(Debug, Clone)]
+pub struct WeightGradient {
+    parts: Vec<GradientPart>,
+    all: usize,
+}
+
+/// The gradient of a stream's weights in some columns (filters).
+#[derive(Debug, Clone)]
+struct GradientPart {
+    stream: usize,
+    columns: Vec<usize>,
+    sums: Option<Sums>,
+    moments: Moments,
+}
+
+/// Weights of a part, but one column at least.
+const PART_WEIGHTS: usize = 1 << 18;
+
+impl WeightGradient {
+    /// Begins with none of the samples; of all streams, or of as many as have `most` vectors in all. `None`
+    /// where dY was not captured.
+    pub fn new(data: &LayerData, view: &VectorView, most: Option<usize>) -> Option<Self> {
+        let grad = Gradients::new(data)?;
+        let layout = view.layout();
+        let of_stream_length = (data.kept.samples * layout.positions).max(1);
+        let mut parts = Vec::new();
+        for stream in some(layout.streams, most.map(|most| most.div_ceil(of_stream_length)), 0) {
+            let (channel, _, _) = view.element(stream, 0);
+            let columns = grad.columns(&data.kept, channel);
+            let at_a_time = (PART_WEIGHTS / view.streams()[stream].length).max(1);
+            // A stream without columns has a part, too: there are as many as were drawn.
+            for part in columns.chunks(at_a_time).chain(columns.is_empty().then_some([].as_slice())) {
+                parts.push(GradientPart { stream, columns: part.to_vec(), sums: None, moments: Moments::default() });
+            }
+        }
+        Some(Self { parts, all: layout.streams })
+    }
+
+    /// Adds the samples that come next.
+    ///
+    /// # Panics
+    /// If their dY was not captured.
+    pub fn add(&mut self, data: &LayerData, substitutes: &Substitutes) {
+        let grad = Gradients::new(data).expect("dY of one sample is dY of all");
+        self.parts.par_iter_mut().for_each(|part| part.add(data, &grad, substitutes));
+    }
+
+    /// The error of the whole; what was drawn are streams.
+    pub fn error(&self) -> ErrorSums {
+        let streams = self.parts.chunk_by(|a, b| a.stream == b.stream);
+        let sum = |parts: &[GradientPart]| {
+            let mut sum = Moments::default();
+            parts.iter().for_each(|part| sums::add(&mut sum, &part.moments));
+            sum
+        };
+        ErrorSums::of_all(of_parts(&streams.map(sum).collect::<Vec<_>>(), self.all))
+    }
+}
+
+impl GradientPart {
+    fn add(&mut self, data: &LayerData, grad: &Gradients, substitutes: &Substitutes) {
+        let view = substitutes.view();
+        let layout = view.layout();
+        let length = view.streams()[self.stream].length;
+        let (channel, _, _) = view.element(self.stream, 0);
+        let columns = &self.columns;
+        let mut buffers = substitutes.buffers();
+        let mut right = vec![0.0; columns.len()];
+        for sample in 0..layout.samples {
+            let sums = self.sums.get_or_insert_with(|| Sums::new(length * columns.len()));
+            for position in 0..layout.positions {
+                grad.gather(sample, channel, position, columns, &mut right);
+                let (x, substitute) = substitutes.cut(sample, self.stream, position, &mut buffers);
+                add_outer(&mut sums.exact, x.iter().copied(), &right);
+                if let Some(substitute) = substitute {
+                    add_outer(&mut sums.change, substitute.iter().zip(x).map(|(substitute, x)| substitute - x), &right);
+                }
+            }
+            let last = data.is_last() && sample + 1 == layout.samples;
+            if last || data.kept.weights_change_with_sample() {
+                if let Some(sums) = self.sums.take() {
+                    sums::add(&mut self.moments, &sums.moments(&[]));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! Sums over a result's elements, and what they tell of the whole batch where some were left out.
+
+use mercury_reuse::Deviation;
+use serde::{Deserialize, Serialize};
+use statrs::distribution::{ContinuousCDF, StudentsT};
+
+/// Sums of some elements: |Y|², |Y' - Y|², <Y, Y' - Y> and <dY, Y' - Y>.
+pub type Moments = [f64; 4];
+
+/// Variances and covariances of estimates of [`Moments`].
+pub type Covariance = [[f64; 4]; 4];
+
+const EXACT: usize = 0;
+const CHANGE: usize = 1;
+const LOSS: usize = 3;
+
+/// Standard normal quantile of a two-sided 95 % interval.
+const NORMAL: f64 = 1.959_964;
+
+pub(super) fn add(sum: &mut Moments, more: &Moments) {
+    sum.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+}
+
+fn add_covariance(sum: &mut Covariance, more: &Covariance, factor: f64) {
+    for (sum, more) in sum.iter_mut().flatten().zip(more.iter().flatten()) {
+        *sum += factor * more;
+    }
+}
+
+/// Sample covariance of values; zero of less than two.
+fn covariance(values: &[Moments]) -> Covariance {
+    let n = values.len() as f64;
+    let mut covariance = Covariance::default();
+    if values.len() < 2 {
+        return covariance;
+    }
+    let mut mean = Moments::default();
+    values.iter().for_each(|value| add(&mut mean, value));
+    mean.iter_mut().for_each(|mean| *mean /= n);
+    for value in values {
+        for (i, row) in covariance.iter_mut().enumerate() {
+            for (j, sum) in row.iter_mut().enumerate() {
+                *sum += (value[i] - mean[i]) * (value[j] - mean[j]) / (n - 1.0);
+            }
+        }
+    }
+    covariance
+}
+
+/// The sums of a sample from some of its parts (output positions), of which it has `all`; and their
+/// covariances, zero where all were summed.
+///
+/// Parts are drawn without replacement and their sums scaled up (Cochran, Sampling Techniques, 1977,
+/// sections 2.5 and 2.6).
+pub fn of_parts(parts: &[Moments], all: usize) -> (Moments, Covariance) {
+    let mut sum = Moments::default();
+    parts.iter().for_each(|part| add(&mut sum, part));
+    let mut spread = Covariance::default();
+    if parts.len() < all {
+        let (n, all) = (parts.len() as f64, all as f64);
+        sum.iter_mut().for_each(|sum| *sum *= all / n);
+        add_covariance(&mut spread, &covariance(parts), all * (all - n) / n);
+    }
+    (sum, spread)
+}
+
+/// A result's sums, by kept sample of a step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ErrorSums {
+    /// Of each kept sample, or estimated from some of its positions; of a weight gradient, to which samples
+    /// add up, of all together.
+    samples: Vec<Moments>,
+    /// Covariances of these estimates, added up.
+    within: Covariance,
+    /// Samples of the batch for each kept one.
+    of_each: f64,
+    /// Whether dY was there, too.
+    has_loss: bool,
+}
+
+impl ErrorSums {
+    /// Of no sample yet; each stands for `of_each` of the batch.
+    pub fn new(of_each: f64, has_loss: bool) -> Self {
+        Self { samples: Vec::new(), within: Covariance::default(), of_each, has_loss }
+    }
+
+    /// Of a result that is no sum over samples.
+    pub fn of_all((moments, within): (Moments, Covariance)) -> Self {
+        Self { samples: vec![moments], within, of_each: 1.0, has_loss: false }
+    }
+
+    /// Adds the next sample.
+    pub fn push(&mut self, (moments, within): (Moments, Covariance)) {
+        self.samples.push(moments);
+        add_covariance(&mut self.within, &within, 1.0);
+    }
+
+    /// Adds another result of the same samples: of a product or layer beside.
+    pub fn add(&mut self, other: &Self) {
+        self.samples.resize(self.samples.len().max(other.samples.len()), Moments::default());
+        self.samples.iter_mut().zip(&other.samples).for_each(|(sum, more)| add(sum, more));
+        add_covariance(&mut self.within, &other.within, 1.0);
+        self.has_loss &= other.has_loss;
+    }
+
+    /// Whether there is nothing to speak of: where nothing of what was kept meets (channels and filters of
+    /// other groups), nothing is known.
+    pub fn is_empty(&self) -> bool {
+        self.samples.iter().all(|moments| moments[EXACT] == 0.0 && moments[CHANGE] == 0.0)
+    }
+
+    /// The same result without reuse.
+    pub fn without_reuse(mut self) -> Self {
+        self.samples.iter_mut().for_each(|moments| moments[CHANGE..].fill(0.0));
+        let variance = self.within[EXACT][EXACT];
+        self.within = Covariance::default();
+        self.within[EXACT][EXACT] = variance;
+        self
+    }
+
+    /// What they tell of the batch: samples are drawn from it, positions from each of them (Cochran,
+    /// section 10.3).
+    pub fn estimate(&self) -> Estimate {
+        let mut totals = Moments::default();
+        self.samples.iter().for_each(|moments| add(&mut totals, moments));
+        let mut spread = Covariance::default();
+        let drawn = self.of_each > 1.0 && self.samples.len() > 1;
+        if drawn {
+            let kept = self.samples.len() as f64;
+            add_covariance(&mut spread, &covariance(&self.samples), kept * (1.0 - 1.0 / self.of_each));
+        }
+        add_covariance(&mut spread, &self.within, if drawn { 1.0 / self.of_each } else { 1.0 });
+        Estimate {
+            totals,
+            covariance: spread,
+            freedom: if drawn { self.samples.len() as f64 - 1.0 } else { f64::INFINITY },
+            of_each: self.of_each,
+            has_loss: self.has_loss,
+        }
+    }
+}
+
+/// A value and its 95 % interval.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Interval {
+    /// The estimate.
+    pub value: f64,
+    /// Where the interval begins.
+    pub low: f64,
+    /// Where it ends.
+    pub high: f64,
+}
+
+/// Sums over the kept samples with the covariances with which they stand for the batch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Estimate {
+    totals: Moments,
+    covariance: Covariance,
+    /// Degrees of freedom of Student's t.
+    freedom: f64,
+    of_each: f64,
+    has_loss: bool,
+}
+
+impl std::iter::Sum for Estimate {
+    /// Of results of samples of their own, such as those of several steps.
+    fn sum<I: Iterator<Item = Self>>(mut iter: I) -> Self {
+        let mut sum = iter.next().unwrap_or_else(|| ErrorSums::new(1.0, false).estimate());
+        for other in iter {
+            add(&mut sum.totals, &other.totals);
+            add_covariance(&mut sum.covariance, &other.covariance, 1.0);
+            sum.freedom += other.freedom;
+            sum.has_loss &= other.has_loss;
+        }
+        sum
+    }
+}
+
+impl Estimate {
+    /// The mean over so many steps: of the change of the loss, as nothing else depends on their number.
+    #[must_use]
+    pub fn mean_of(self, steps: usize) -> Self {
+        let mut mean = self;
+        let scale = 1.0 / steps.max(1) as f64;
+        mean.totals[LOSS] *= scale;
+        for i in 0..4 {
+            mean.covariance[i][LOSS] *= scale;
+            mean.covariance[LOSS][i] *= scale;
+        }
+        mean
+    }
+
+    /// The same, without a change of the loss unless it is known.
+    #[must_use]
+    pub fn with_loss_if(self, known: bool) -> Self {
+        Self { has_loss: self.has_loss && known, ..self }
+    }
+
+    /// |Y|² of the kept samples.
+    pub fn exact(&self) -> f64 {
+        self.totals[EXACT]
+    }
+
+    /// |Y' - Y|² of the kept samples.
+    pub fn change(&self) -> f64 {
+        self.totals[CHANGE]
+    }
+
+    fn deviation(&self) -> Deviation {
+        let [exact, change, cross, _] = self.totals;
+        Deviation { exact, change, cross }
+    }
+
+    /// Relative error |Y' - Y| / |Y|; the interval is that of its square, by linearisation.
+    pub fn relative(&self) -> Interval {
+        let Deviation { exact, change, .. } = self.deviation();
+        let ratio = change / exact;
+        self.root(self.deviation().relative(), ratio, [-ratio / exact, 1.0 / exact, 0.0, 0.0])
+    }
+
+    /// |Y'| / |Y|, likewise.
+    pub fn norm_ratio(&self) -> Interval {
+        let Deviation { exact, change, cross } = self.deviation();
+        let ratio = (exact + 2.0 * cross + change) / exact;
+        let slope = [(1.0 - ratio) / exact, 1.0 / exact, 2.0 / exact, 0.0];
+        self.root(self.deviation().norm_ratio(), ratio, slope)
+    }
+
+    /// Cosine of the angle between Y and Y', by linearisation.
+    pub fn cosine(&self) -> Interval {
+        let Deviation { exact, change, cross } = self.deviation();
+        let (dot, reused) = (exact + cross, exact + 2.0 * cross + change);
+        let norms = (exact * reused).sqrt();
+        let cube = norms * norms * norms;
+        let slope = [
+            1.0 / norms - dot * (reused + exact) / (2.0 * cube),
+            -dot * exact / (2.0 * cube),
+            1.0 / norms - dot * exact / cube,
+            0.0,
+        ];
+        let value = self.deviation().cosine();
+        let half = self.half(slope);
+        Interval { value, low: (value - half).max(-1.0), high: (value + half).min(1.0) }
+    }
+
+    /// First-order change of the batch's mean loss, in nats: <dY, Y' - Y>; none where dY is missing.
+    pub fn loss_change(&self) -> Option<Interval> {
+        let (value, half) = (self.totals[LOSS] * self.of_each, self.half([0.0, 0.0, 0.0, self.of_each]));
+        self.has_loss.then_some(Interval { value, low: value - half, high: value + half })
+    }
+
+    /// The interval of the root of a ratio, cut off at 0.
+    fn root(&self, value: f64, ratio: f64, slope: Moments) -> Interval {
+        let half = self.half(slope);
+        if half == 0.0 {
+            return Interval { value, low: value, high: value };
+        }
+        Interval { value, low: (ratio - half).max(0.0).sqrt(), high: (ratio + half).sqrt() }
+    }
+
+    /// Half the width of the interval of what has this slope in the sums; 0 where all was summed, and
+    /// where a slope is no number, as of a result that vanishes.
+    fn half(&self, slope: Moments) -> f64 {
+        if self.covariance.iter().flatten().all(|&entry| entry == 0.0) || slope.iter().any(|s| !s.is_finite()) {
+            return 0.0;
+        }
+        let mut variance = 0.0;
+        for (i, row) in self.covariance.iter().enumerate() {
+            for (j, entry) in row.iter().enumerate() {
+                variance += slope[i] * entry * slope[j];
+            }
+        }
+        let quantile = if self.freedom.is_finite() {
+            StudentsT::new(0.0, 1.0, self.freedom).map_or(NORMAL, |t| t.inverse_cdf(0.975))
+        } else {
+            NORMAL
+        };
+        // Below this, logarithms of the distribution differ between machines.
+        let quantile = (quantile * 1e6).round() / 1e6;
+        quantile * variance.max(0.0).sqrt()
+    }
+}
+
+#[cfg(test)]
+#[path = "sums_tests.rs"]
+mod tests;

@@ -1,0 +1,116 @@
+use super::*;
+use mercury_reuse::draw;
+
+/// Parts of a layer as they are: most contribute little, some much, error and result related.
+fn parts(count: usize) -> Vec<Moments> {
+    let part = |i: usize| {
+        let (a, b) = ((i * 7919 % 101) as f64 / 101.0, (i * 104_729 % 97) as f64 / 97.0);
+        let (exact, change) = (2.0 + 5.0 * a * b, a * a * a * (1.0 + b));
+        [exact, change, 0.3 * (b - 0.7) * change, 0.1 * (a - 0.3) + 0.02 * b]
+    };
+    (0..count).map(part).collect()
+}
+
+fn whole(parts: &[Moments]) -> Estimate {
+    let mut sums = ErrorSums::new(1.0, true);
+    sums.push(of_parts(parts, parts.len()));
+    sums.estimate()
+}
+
+type Measure = fn(&Estimate) -> Interval;
+const MEASURES: [(&str, Measure); 4] = [
+    ("relative", Estimate::relative),
+    ("cosine", Estimate::cosine),
+    ("norm ratio", Estimate::norm_ratio),
+    ("loss", |estimate| estimate.loss_change().unwrap()),
+];
+
+#[test]
+fn all_parts_are_no_estimate() {
+    let estimate = whole(&parts(600));
+    for (name, measure) in MEASURES {
+        let Interval { value, low, high } = measure(&estimate);
+        assert_eq!([low.to_bits(), high.to_bits()], [value.to_bits(); 2], "{name}");
+    }
+}
+
+#[test]
+fn intervals_of_drawn_positions_hold_the_whole_about_as_often_as_they_say() {
+    let parts = parts(600);
+    let whole = whole(&parts);
+    for (name, measure) in MEASURES {
+        let truth = measure(&whole).value;
+        let (mut held, seeds) = (0, 1000);
+        for seed in 0..seeds {
+            // Two samples, both kept, of different sampling rates.
+            let sampled = |from: usize, count: usize| {
+                let chosen: Vec<_> = draw(300, count, seed).into_iter().map(|part| parts[from + part]).collect();
+                of_parts(&chosen, 300)
+            };
+            let mut sums = ErrorSums::new(1.0, true);
+            sums.push(sampled(0, 60));
+            sums.push(sampled(300, 30));
+            let Interval { value, low, high } = measure(&sums.estimate());
+            assert!(low <= value && value <= high, "{name}");
+            held += u32::from((low..=high).contains(&truth));
+        }
+        // 95 % but for the normal approximation.
+        assert!((900..=990).contains(&held), "{name}: {held} of {seeds}");
+    }
+}
+
+#[test]
+fn intervals_of_drawn_samples_hold_the_batch_about_as_often_as_they_say() {
+    // A batch of 64 samples of 20 positions each, of which 12 samples and 8 positions are drawn.
+    let parts = parts(64 * 20);
+    let truth = whole(&parts);
+    for (name, measure) in MEASURES {
+        let (mut held, seeds, mut width) = (0, 1000, 0.0);
+        for seed in 0..seeds {
+            let mut sums = ErrorSums::new(64.0 / 12.0, true);
+            for sample in draw(64, 12, seed) {
+                let positions = draw(20, 8, seed * 64 + sample as u64);
+                let chosen: Vec<_> = positions.into_iter().map(|position| parts[sample * 20 + position]).collect();
+                sums.push(of_parts(&chosen, 20));
+            }
+            let Interval { low, high, .. } = measure(&sums.estimate());
+            width += (high - low) / f64::from(seeds as u32);
+            held += u32::from((low..=high).contains(&measure(&truth).value));
+        }
+        assert!((890..=990).contains(&held), "{name}: {held} of {seeds}, mean width {width}");
+    }
+}
+
+#[test]
+fn layers_of_a_step_share_samples_and_steps_do_not() {
+    let sums = |scale: f64| {
+        let mut sums = ErrorSums::new(4.0, true);
+        for part in &parts(6) {
+            sums.push((part.map(|value| scale * value), Covariance::default()));
+        }
+        sums
+    };
+    let half = |estimate: &Estimate| {
+        let loss = estimate.loss_change().unwrap();
+        loss.high - loss.value
+    };
+    // The same samples twice: their errors add up without evening out.
+    let mut twice = sums(1.0);
+    twice.add(&sums(1.0));
+    assert!((half(&twice.estimate()) / half(&sums(2.0).estimate()) - 1.0).abs() < 1e-12);
+    // Two steps: variances add up, and so do degrees of freedom.
+    let steps: Estimate = [sums(1.0).estimate(), sums(1.0).estimate()].into_iter().sum();
+    assert!(half(&steps) < 0.71 * half(&twice.estimate()));
+    assert_eq!(steps.loss_change().unwrap().value, 2.0 * sums(1.0).estimate().loss_change().unwrap().value);
+}
+
+#[test]
+fn a_result_without_reuse_does_not_change() {
+    let mut sums = ErrorSums::new(4.0, true);
+    for part in &parts(6) {
+        sums.push((*part, [[1.0; 4]; 4]));
+    }
+    let estimate = sums.without_reuse().estimate();
+    let values = MEASURES.map(|(_, measure)| measure(&estimate).value);
+    assert_eq!(values, [0.0, 1.0, 1.0, 0.0]);
+}
