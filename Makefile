@@ -8,7 +8,7 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mercury
 VENV := $(CACHE)/notebooks-$(shell cksum < notebooks/requirements.txt | cut -d' ' -f1)
 TEST_TRACE := $(BIN)/mercury-test
 
-.PHONY: setup build demo models bench test test-notebooks notebooks clean
+.PHONY: setup build demo models accuracy bench test test-notebooks notebooks clean
 
 setup: ## libtorch (CPU) for the tracer
 	$(PYTHON) scripts/libtorch.py
@@ -32,6 +32,11 @@ demo: build ## the main job on real data: train VGG-13, capture, replay, answer
 
 models: build ## every model trains ten steps on real data, and its trace replays
 	$(PYTHON) scripts/models.py
+
+accuracy: build $(VENV)/ready ## what reuse does to accuracy, predicted and measured: docs/accuracy.md (QUICK=1: a small form, printed alone)
+	$(VENV)/bin/python scripts/accuracy/train.py $(if $(QUICK),--quick --out accuracy/quick)
+	$(VENV)/bin/python scripts/accuracy/predict.py $(if $(QUICK),--quick --out accuracy/quick/prediction,--docs docs/accuracy.md)
+	$(VENV)/bin/python scripts/accuracy/report.py $(if $(QUICK),--out accuracy/quick,--docs docs/accuracy.md)
 
 bench: setup ## what capturing costs; our speeds beside those of others, into bench.json beside release/ (BENCH=--large: memory too)
 	cargo bench --workspace --bench cost

@@ -1,0 +1,65 @@
+"""What is compared: configurations of reuse, models and their schedules."""
+
+# Training as it would be on hardware without reuse.
+EXACT = "exact"
+
+# Configurations of mercury-analyzer and mercury-tracer; what they do not name has its default. Signatures of
+# `mercury` grow: runs are short, so a bit comes after 10 steps without a new least loss.
+CONFIGURATIONS = {
+    "mercury": {"rpq": {"bits": 20}, "bits": {"patience": 10}},
+    "bits-16": {"rpq": {"bits": 16}, "bits": {"patience": 0}},
+    "bits-32": {"rpq": {"bits": 32}, "bits": {"patience": 0}},
+    "bits-64": {"rpq": {"bits": 64}, "bits": {"patience": 0}},
+    "rescale": {"rpq": {"bits": 20, "variant": "sign+rescale"}, "bits": {"patience": 0}},
+    "centred": {"rpq": {"bits": 20, "variant": "centred"}, "bits": {"patience": 0}},
+    "centroid": {
+        "rpq": {"bits": 20},
+        "mcache": {"representative": "centroid"},
+        "bits": {"patience": 0},
+    },
+}
+
+MEANING = {
+    EXACT: "without reuse",
+    "mercury": "20 bits, growing by one after 10 steps without a new least loss",
+    "bits-16": "16 bits",
+    "bits-32": "32 bits",
+    "bits-64": "64 bits",
+    "rescale": "20 bits, results rescaled by the vectors' norms (`sign+rescale`)",
+    "centred": "20 bits of vectors less their means (`centred`)",
+    "centroid": "20 bits, centroids in place of first vectors",
+}
+
+# Flags of each model's runs, the metric that counts, and the factor by which QUICK=1 cuts steps.
+MODELS = {
+    "vgg13": {
+        "dataset": "cifar10",
+        "metric": "top1",
+        "steps": 200,
+        "flags": ["--batch-size", "32", "--lr", "0.02", "--clip", "1", "--warmup", "20", "--schedule", "cosine"],
+    },
+    "resnet50": {
+        "dataset": "cifar10",
+        "metric": "top1",
+        "steps": 240,
+        "flags": ["--batch-size", "16", "--optimizer", "adam", "--lr", "0.001", "--schedule", "cosine"],
+    },
+    "mobilenet_v2": {
+        "dataset": "cifar10",
+        "metric": "top1",
+        "steps": 300,
+        "flags": ["--batch-size", "16", "--optimizer", "adam", "--lr", "0.002", "--schedule", "cosine"],
+    },
+    "transformer": {
+        "dataset": "multi30k",
+        "metric": "bleu",
+        "steps": 150,
+        "flags": [
+            "--batch-size", "16", "--optimizer", "adam", "--lr", "0.0007", "--warmup", "30", "--max-length", "16",
+            "--vocabulary-size", "1000", "--bleu-samples", "100",
+        ],
+    },
+}  # fmt: skip
+
+SEEDS = [1, 2, 3]
+VALIDATION = 1000

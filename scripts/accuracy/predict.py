@@ -1,0 +1,161 @@
+#!/usr/bin/env python3
+"""Sets what a trace predicts of reuse beside what reuse does: changes of the loss, gradients, accuracy.
+
+Trains without reuse, with probes: at some steps the same weights and samples are computed with reuse, too.
+The same steps are captured and replayed. Prints correlations, writes the pairs to OUT/pairs.parquet and a
+chart, docs/accuracy.svg with --docs.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import altair as alt
+import polars as pl
+from train import BINARIES, REPOSITORY, same_data, toml
+
+VARIANTS = {
+    "sign": {},
+    "sign+rescale": {"rpq": {"variant": "sign+rescale"}},
+    "centred": {"rpq": {"variant": "centred"}},
+    "centroid": {"mcache": {"representative": "centroid"}},
+    "sign+rescale, centroid": {"rpq": {"variant": "sign+rescale"}, "mcache": {"representative": "centroid"}},
+}
+BITS = [8, 16, 24, 32, 48, 64]
+# What is captured of a step: enough samples and filters for an estimate, all layers.
+MODELS = {
+    "vgg13": ["--batch-size", "32", "--lr", "0.02", "--clip", "1", "--samples", "8", "--filters", "64"],
+    "mobilenet_v2": ["--batch-size", "32", "--optimizer", "adam", "--lr", "0.002", "--samples", "8"],
+}
+
+
+def run(program: str, *arguments: object) -> str:
+    line = [str(BINARIES / program), *map(str, arguments)]
+    done = subprocess.run(line, capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(line)}\n{done.stderr}")
+    return done.stdout
+
+
+def configurations(folder: Path, bits: list[int]) -> dict[str, tuple[str, int, Path]]:
+    """Files of configurations, by name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    found = {}
+    for variant, changes in VARIANTS.items():
+        for length in bits:
+            name = f"{variant.replace(' ', '').replace('+', '-').replace(',', '-')}-{length}"
+            keys = {"rpq": {"bits": length, **changes.get("rpq", {})}, "mcache": changes.get("mcache", {})}
+            path = folder / f"{name}.toml"
+            path.write_text(toml({**keys, "bits": {"patience": 0}, "stop": {"window": 0}}))
+            found[name] = (variant, length, path)
+    return found
+
+
+def pairs_of(model: str, steps: list[int], files: dict, out: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Predicted and measured, by configuration and step; and accuracies of the trained weights."""
+    place, listed = out / model, ",".join(map(str, steps))
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    data = same_data("cifar10", out)
+    common = ["--model", model, "--dataset", "cifar10", "--data-dir", data]
+    probes = [flag for _, _, path in files.values() for flag in ("--probe", path)]
+    run(
+        "mercury-tracer", "train", *common, *MODELS[model], "--out", place / "trace", "--steps", max(steps) + 1,
+        "--capture", f"steps={listed}", "--measure", f"steps={listed}", "--validation-samples", 0,
+        "--save", place / "weights.safetensors", *probes,
+    )  # fmt: skip
+    measured = pl.read_parquet(place / "trace" / "loss_changes.parquet")
+    frames = []
+    for name, (variant, bits, path) in files.items():
+        results = place / "results" / name
+        run("mercury-analyzer", "replay", place / "trace", "--config", path, "--out", results, "--without", "bounds", "--format", "csv")
+        predicted = pl.read_parquet(results / "models.parquet").select(
+            "step", "hit_rate", "output_error", predicted="loss_change", low="loss_change_low", high="loss_change_high"
+        )
+        gradients = (
+            pl.read_parquet(results / "layers.parquet")
+            .filter(pl.col("pass") == "weight-grad")
+            .group_by("step")
+            .agg(predicted_gradient_error=(pl.col("error_square").sum() / pl.col("exact_square").sum()).sqrt())
+        )
+        both = predicted.join(gradients, on="step").join(measured.filter(pl.col("configuration") == name), on="step")
+        frames.append(both.with_columns(model=pl.lit(model), variant=pl.lit(variant)))
+    evaluated = run(
+        "mercury-tracer", "evaluate", *common, "--weights", place / "weights.safetensors", "--samples", 500,
+        *[flag for _, _, path in files.values() for flag in ("--reuse", path)], "--format", "json",
+    )  # fmt: skip
+    rows = pl.DataFrame([json.loads(line) for line in evaluated.splitlines()])
+    exact = rows.filter(pl.col("configuration") == "exact")["top1"][0]
+    accuracies = rows.filter(pl.col("configuration") != "exact").with_columns(top1_change=pl.col("top1") - exact)
+    last = pl.concat(frames).filter(pl.col("step") == max(steps))
+    return pl.concat(frames), accuracies.join(last.select("configuration", "variant", "model", "output_error", "predicted"), on="configuration")
+
+
+def spearman(frame: pl.DataFrame, x: str, y: str) -> float:
+    return frame.select(pl.corr(x, y, method="spearman")).item()
+
+
+def say(pairs: pl.DataFrame, accuracies: pl.DataFrame) -> str:
+    lines = ["| model | pairs | what | Spearman's rank correlation | Pearson's |", "| --- | --- | --- | --- | --- |"]
+    for model in MODELS:
+        of, after = (frame.filter(pl.col("model") == model) for frame in (pairs, accuracies))
+        if of.height < 3:
+            continue
+        row = lambda what, frame, x, y: lines.append(
+            f"| {model} | {frame.height} | {what} | {spearman(frame, x, y):.2f} | {frame.select(pl.corr(x, y)).item():.2f} |"
+        )
+        row("loss change, predicted to measured", of, "predicted", "loss_change")
+        row("output error (predicted) to loss change (measured)", of, "output_error", "loss_change")
+        row("weight gradients' error (predicted, local) to that of all gradients (measured)", of, "predicted_gradient_error", "gradient_error")
+        row("output error (predicted) to change of top-1 accuracy (measured)", after, "output_error", "top1_change")
+    small = pairs.filter(pl.col("loss_change").abs() < 0.1 * pl.col("loss"))
+    signs = (small["predicted"].sign() == small["loss_change"].sign()).mean()
+    lines += ["", f"Where the loss changes by less than a tenth ({small.height} pairs), its sign is predicted in {100 * signs:.0f} %."]
+    return "\n".join(lines)
+
+
+def chart(pairs: pl.DataFrame, accuracies: pl.DataFrame) -> alt.Chart:
+    colour = alt.Color("variant:N", title="variant")
+    points = alt.Chart(pairs.filter(pl.col("bits") > 0)).mark_point()
+    loss = points.encode(
+        x=alt.X("predicted:Q", title="predicted change of the loss (nats, first order)").scale(type="symlog", constant=0.01),
+        y=alt.Y("loss_change:Q", title="measured change (nats)").scale(type="symlog", constant=0.01),
+        color=colour, shape=alt.Shape("model:N", title="model"),
+    ).properties(width=330, height=260)  # fmt: skip
+    accuracy = alt.Chart(accuracies).mark_point().encode(
+        x=alt.X("output_error:Q", title="predicted output error |Y' - Y| / |Y|"),
+        y=alt.Y("top1_change:Q", title="measured change of top-1 accuracy"),
+        color=colour, shape=alt.Shape("model:N", title="model"),
+    ).properties(width=330, height=260)  # fmt: skip
+    return (loss | accuracy).configure(background="white")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "accuracy" / "prediction")
+    parser.add_argument("--quick", action="store_true", help="fewer steps and signature lengths, one model")
+    parser.add_argument("--docs", type=Path, help="a Markdown file with marks; the chart goes beside it")
+    arguments = parser.parse_args()
+    models, steps, bits = list(MODELS), [0, 20, 60, 120], BITS
+    if arguments.quick:
+        models, steps, bits = ["mobilenet_v2"], [0, 10], [16, 32, 64]
+    files = configurations(arguments.out / "configs", bits)
+    found = [pairs_of(model, steps, files, arguments.out) for model in models]
+    pairs, accuracies = (pl.concat([pair[i] for pair in found]) for i in (0, 1))
+    pairs.write_parquet(arguments.out / "pairs.parquet")
+    accuracies.write_parquet(arguments.out / "accuracies.parquet")
+    text = say(pairs, accuracies)
+    print(text)
+    if arguments.docs:
+        chart(pairs, accuracies).save(arguments.docs.with_suffix(".svg"))
+        begin, end = "<!-- prediction: begin -->", "<!-- prediction: end -->"
+        before, rest = arguments.docs.read_text().split(begin)
+        arguments.docs.write_text(f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}")
+
+
+if __name__ == "__main__":
+    main()

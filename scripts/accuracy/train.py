@@ -1,0 +1,144 @@
+#!/usr/bin/env python3
+"""Trains models with reuse in the loop and without, on the same schedules: `make accuracy`.
+
+Each run is a folder under OUT/runs, kept with its log; a run that is there is not done again, so that
+what was stopped goes on. Several run side by side, on a thread each. `report.py` makes the table.
+"""
+
+import argparse
+import json
+import os
+import queue
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from configs import CONFIGURATIONS, EXACT, MODELS, SEEDS, VALIDATION
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+BINARIES = Path(os.environ.get("CARGO_TARGET_DIR") or REPOSITORY / "target") / "release"
+DATA = [REPOSITORY / "data", REPOSITORY.parent / "shared" / "data"]
+# Of CIFAR-10 the first of the five files of training images, so that runs are the same wherever the set comes from.
+FILES = {"cifar10": ["data_batch_1.bin", "test_batch.bin"], "multi30k": ["train.en", "train.de", "val.en", "val.de"]}
+
+
+def data_dir(dataset: str) -> Path | None:
+    """The first folder that has the data set, fetched if need be."""
+
+    def has(folder: Path) -> bool:
+        place = folder / dataset
+        return all((place / name).exists() or (place / f"{name}.gz").exists() for name in FILES[dataset])
+
+    for folder in DATA:
+        if has(folder):
+            return folder
+    subprocess.run([sys.executable, REPOSITORY / "data" / "fetch.py", dataset])
+    return DATA[0] if has(DATA[0]) else None
+
+
+def same_data(dataset: str, out: Path) -> Path | None:
+    """A folder with just the files that are used, linked."""
+    found = data_dir(dataset)
+    if found is None:
+        return None
+    place = out / "data" / dataset
+    place.mkdir(parents=True, exist_ok=True)
+    for name in FILES[dataset]:
+        source = next(path for path in (found / dataset / name, found / dataset / f"{name}.gz") if path.exists())
+        if not (place / source.name).exists():
+            (place / source.name).symlink_to(source.resolve())
+    return place.parent
+
+
+def toml(configuration: dict) -> str:
+    lines = []
+    for section, keys in configuration.items():
+        lines.append(f"[{section}]")
+        lines += [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
+    return "\n".join(lines) + "\n"
+
+
+def command(run: tuple, steps: int, trace: Path, out: Path) -> list[str]:
+    model, configuration, seed = run
+    spec = MODELS[model]
+    flags = ["train", "--model", model, "--dataset", spec["dataset"], "--data-dir", out / "data"]
+    flags += ["--out", trace, "--seed", seed, "--steps", steps, "--validation-samples", VALIDATION, *spec["flags"]]
+    flags += ["--checkpoint-every", 0, "--measure", "none"]
+    if configuration != EXACT:
+        flags += ["--reuse", out / "configs" / f"{configuration}.toml"]
+    return [str(BINARIES / "mercury-tracer"), *map(str, flags)]
+
+
+def train(run: tuple, steps: int, out: Path) -> str:
+    """Trains once; a word on how it ended."""
+    folder = out / "runs" / "-".join(map(str, run))
+    if (folder / "done.json").exists():
+        return "was there"
+    scratch = folder.with_suffix(".partial")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    began = time.monotonic()
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1"}
+    line = command(run, steps, scratch / "trace", out)
+    done = subprocess.run(line, env=environment, capture_output=True, text=True)
+    (scratch / "log").write_text(done.stdout + done.stderr)
+    diverged = "training has diverged" in done.stderr
+    if done.returncode != 0 and not diverged:
+        raise RuntimeError(f"{' '.join(line)}\n{done.stderr}")
+    result = {"model": run[0], "configuration": run[1], "seed": run[2], "steps": steps, "diverged": diverged}
+    result["seconds"] = round(time.monotonic() - began, 1)
+    (scratch / "done.json").write_text(json.dumps(result) + "\n")
+    scratch.rename(folder)
+    return "diverged" if diverged else f"{result['seconds']:.0f} s"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "accuracy")
+    parser.add_argument("--models", nargs="*", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--seeds", nargs="*", type=int, default=SEEDS)
+    parser.add_argument("--quick", action="store_true", help="a fifth of the steps, one seed")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no run after this time")
+    arguments = parser.parse_args()
+    out, seeds = arguments.out, arguments.seeds[:1] if arguments.quick else arguments.seeds
+    (out / "configs").mkdir(parents=True, exist_ok=True)
+    for name, configuration in CONFIGURATIONS.items():
+        (out / "configs" / f"{name}.toml").write_text(toml(configuration))
+    runs = queue.Queue()
+    # Seed by seed, so that what is there after a while is a table.
+    for seed in seeds:
+        for model in arguments.models:
+            if same_data(MODELS[model]["dataset"], out) is None:
+                print(f"SKIPPED {model}: data/{MODELS[model]['dataset']} could not be fetched", flush=True)
+                continue
+            for configuration in [EXACT, *CONFIGURATIONS]:
+                runs.put((model, configuration, seed))
+    ends, failures = time.monotonic() + arguments.seconds, []
+
+    def work() -> None:
+        while time.monotonic() < ends:
+            try:
+                run = runs.get_nowait()
+            except queue.Empty:
+                return
+            steps = MODELS[run[0]]["steps"] // (5 if arguments.quick else 1)
+            try:
+                print(*run, train(run, steps, out), flush=True)
+            except RuntimeError as error:
+                failures.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(arguments.jobs)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        sys.exit("\n".join(map(str, failures)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+//! What a replay predicts of a trace is what reuse in the loop did, on real data.
+
+mod common;
+
+use arrow::array::{Array, AsArray, Float64Array, RecordBatch};
+use arrow::compute::concat_batches;
+use arrow::datatypes::{Float64Type, UInt64Type};
+use common::{TRACER, analyzer, data_dir, succeed};
+use mercury_trace::Trace;
+use mercury_trace::measurements::Measurement;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
+use std::process::Command;
+
+const CONFIGURATIONS: [(&str, &str); 3] = [
+    ("mercury", "[rpq]\nbits = 20\n"),
+    (
+        "varied",
+        "[rpq]\nbits = 10\nvariant = \"sign+rescale\"\ngranularity = \"sub-vector(7)\"\n[mcache]\nentries = 64\nways = 4\n\
+         scope = \"sample\"\nrepresentative = \"centroid\"\n[array]\ndataflow = \"ws\"\n",
+    ),
+    (
+        "whole",
+        "[rpq]\nbits = 8\nvariant = \"centred\"\ngranularity = \"patch\"\n[mcache]\nentries = 0\nscope = \"batch\"\n[array]\n\
+         dataflow = \"os\"\n",
+    ),
+];
+
+/// `mercury-tracer train` of MobileNet-v2 (depthwise, strided and 1 x 1 convolutions, a linear layer).
+fn train(data: &Path, out: &Path, more: &[&str]) -> Command {
+    let mut command = Command::new(TRACER);
+    command.env("OMP_NUM_THREADS", "1").arg("train").arg("--data-dir").arg(data).arg("--out").arg(out);
+    command.args(["--model", "mobilenet_v2", "--dataset", "fashion-mnist", "--input-size", "32", "--batch-size", "4"]);
+    command.args(["--steps", "3", "--validation-samples", "8"]).args(more);
+    command
+}
+
+fn table(path: &Path) -> RecordBatch {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(path).unwrap()).unwrap().build().unwrap();
+    let batches: Vec<_> = reader.map(Result::unwrap).collect();
+    concat_batches(&batches[0].schema(), &batches).unwrap()
+}
+
+/// Of each layer and pass: HIT, MAU, MNU; relative error, cosine and norm ratio.
+type Found = BTreeMap<(String, String), ([u64; 3], [f64; 3])>;
+
+fn replayed(path: &Path) -> Found {
+    let table = table(&path.join("layers.parquet"));
+    let text = |name: &str, row: usize| {
+        let column = table.column_by_name(name).unwrap();
+        column.as_string_view_opt().map_or_else(|| column.as_string::<i64>().value(row), |view| view.value(row)).to_owned()
+    };
+    let count = |name: &str, row: usize| table.column_by_name(name).unwrap().as_primitive::<UInt64Type>().value(row);
+    let float = |name: &str, row: usize| {
+        let column: &Float64Array = table.column_by_name(name).unwrap().as_primitive::<Float64Type>();
+        if column.is_null(row) { f64::NAN } else { column.value(row) }
+    };
+    let row = |row: usize| {
+        let counts = ["hit", "mau", "mnu"].map(|name| count(name, row));
+        let errors = ["output_error", "output_cosine", "output_norm_ratio"].map(|name| float(name, row));
+        ((text("layer", row), text("pass", row)), (counts, errors))
+    };
+    (0..table.num_rows()).map(row).collect()
+}
+
+fn measured(rows: &[Measurement]) -> Found {
+    let row = |row: &Measurement| {
+        let counts = [row.hit, row.mau, row.mnu];
+        ((row.layer.clone(), row.pass.name().to_owned()), (counts, [row.output_error, row.cosine, row.norm_ratio]))
+    };
+    rows.iter().map(row).collect()
+}
+
+#[test]
+fn replays_predict_what_the_loop_measures() {
+    let Some(data) = data_dir() else { return };
+    for (name, text) in CONFIGURATIONS {
+        let dir = tempfile::tempdir().unwrap();
+        let (config, trace_dir) = (dir.path().join(format!("{name}.toml")), dir.path().join("trace"));
+        std::fs::write(&config, text).unwrap();
+        // The trace of a run with reuse has the operands that reuse saw.
+        let path = config.to_str().unwrap();
+        succeed(train(&data, &trace_dir, &["--reuse", path, "--capture", "steps=1", "--measure", "steps=1"]));
+        let mut replay = analyzer();
+        replay.arg("replay").arg(&trace_dir).arg("--config").arg(&config).arg("--out").arg(dir.path().join("results"));
+        succeed(replay);
+
+        let trace = Trace::open(&trace_dir).unwrap();
+        let measured = measured(&trace.measurements().unwrap().layers);
+        let replayed = replayed(&dir.path().join("results"));
+        // The first layer has no input gradient.
+        assert_eq!(measured.len(), 3 * trace.layers().len() - 1);
+        assert_eq!(measured.keys().collect::<Vec<_>>(), replayed.keys().collect::<Vec<_>>(), "{name}");
+        let mut hits = 0;
+        for (key, (counts, errors)) in &measured {
+            let (predicted, predictions) = &replayed[key];
+            // The weight gradient's are the forward pass's.
+            assert_eq!(counts, predicted, "{name}: {key:?}");
+            hits += counts[0];
+            for (measured, predicted) in errors.iter().zip(predictions) {
+                let close = (measured - predicted).abs() <= 1e-4 * predicted.abs().max(1e-2);
+                assert!(close || (measured.is_nan() && predicted.is_nan()), "{name}: {key:?}: {errors:?} {predictions:?}");
+            }
+        }
+        assert!(hits > 1000, "{name}: {hits}");
+    }
+}
+
+#[test]
+fn probes_leave_the_training_alone() {
+    let Some(data) = data_dir() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    std::fs::write(path("mercury.toml"), "[rpq]\nbits = 20\n").unwrap();
+    let run = |out: &str, more: &[&str]| {
+        let weights = path(&format!("{out}.safetensors"));
+        let mut command = train(&data, &path(out), more);
+        command.arg("--save").arg(&weights);
+        succeed(command);
+        std::fs::read(weights).unwrap()
+    };
+    let config = path("mercury.toml");
+    let plain = run("plain", &[]);
+    let probed = run("probed", &["--probe", config.to_str().unwrap(), "--measure", "every=1"]);
+    assert!(plain == probed, "weights and running statistics are those of the run without probes");
+    let with = run("with", &["--reuse", config.to_str().unwrap(), "--measure", "every=1"]);
+    assert!(plain != with);
+
+    // The first step of both begins with the same weights: what is tried is what is trained with.
+    let of = |name: &str| Trace::open(&path(name)).unwrap().measurements().unwrap();
+    let (probed, with) = (of("probed"), of("with"));
+    assert_eq!((probed.steps.len(), with.steps.len()), (3, 3));
+    let close = |a: f64, b: f64| (a - b).abs() <= 1e-5 * b.abs().max(1e-3);
+    assert!(close(probed.steps[0].loss, with.steps[0].loss));
+    assert!(close(probed.steps[0].loss_change, with.steps[0].loss_change));
+    assert!(close(probed.steps[0].gradient_cosine, with.steps[0].gradient_cosine));
+    assert!(with.steps[0].loss_change.abs() > 1e-4 && with.steps[0].gradient_cosine < 0.999);
+}
