@@ -50,7 +50,10 @@ fn replayed(path: &Path) -> Found {
     let table = table(&path.join("layers.parquet"));
     let text = |name: &str, row: usize| {
         let column = table.column_by_name(name).unwrap();
-        column.as_string_view_opt().map_or_else(|| column.as_string::<i64>().value(row), |view| view.value(row)).to_owned()
+        column
+            .as_string_view_opt()
+            .map_or_else(|| column.as_string::<i64>().value(row), |view| view.value(row))
+            .to_owned()
     };
     let count = |name: &str, row: usize| table.column_by_name(name).unwrap().as_primitive::<UInt64Type>().value(row);
     let float = |name: &str, row: usize| {
@@ -101,7 +104,10 @@ fn replays_predict_what_the_loop_measures() {
             hits += counts[0];
             for (measured, predicted) in errors.iter().zip(predictions) {
                 let close = (measured - predicted).abs() <= 1e-4 * predicted.abs().max(1e-2);
-                assert!(close || (measured.is_nan() && predicted.is_nan()), "{name}: {key:?}: {errors:?} {predictions:?}");
+                assert!(
+                    close || (measured.is_nan() && predicted.is_nan()),
+                    "{name}: {key:?}: {errors:?} {predictions:?}"
+                );
             }
         }
         assert!(hits > 1000, "{name}: {hits}");
