@@ -7,8 +7,10 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mercury
 # One virtual environment for each state of the requirements, shared by all checkouts.
 VENV := $(CACHE)/notebooks-$(shell cksum < notebooks/requirements.txt | cut -d' ' -f1)
 TEST_TRACE := $(BIN)/mercury-test
+TEST_PATHS = MERCURY_TRACE=$(abspath $(TEST_TRACE)/trace) MERCURY_RESULTS=$(abspath $(TEST_TRACE)/results) \
+  MERCURY_SWEEP=$(abspath $(TEST_TRACE)/sweep) MERCURY_ANALYZER=$(abspath $(BIN)/mercury-analyzer)
 
-.PHONY: setup build demo models accuracy bench test test-notebooks notebooks clean
+.PHONY: setup build demo models accuracy bench test test-trace test-notebooks test-report notebooks clean
 
 setup: ## libtorch (CPU) for the tracer
 	$(PYTHON) scripts/libtorch.py
@@ -29,6 +31,12 @@ demo: build ## the main job on real data: train VGG-13, capture, replay, answer
 	$(BIN)/mercury-analyzer replay demo/trace --array.dataflow ws --out demo/results-ws
 	@echo; echo "== MERCURY: patches of one channel, row stationary"
 	$(BIN)/mercury-analyzer replay demo/trace --preset mercury --out demo/results
+	@echo; echo "== signature lengths, caches and schedules; the page demo/report.html shows all"
+	$(BIN)/mercury-analyzer sweep demo/trace --set rpq.bits=8..=32:8 --set mcache.entries=0,64,1024 \
+	  --set mcache.ways=4,16 --set array.schedule=synchronous,asynchronous --out demo/sweep \
+	  --pareto output_error,speed_up
+	$(BIN)/mercury-analyzer report demo/results demo/results-ws demo/results-patch-os demo/sweep \
+	  --trace demo/trace --out demo/report.html
 
 models: build ## every model trains ten steps on real data, and its trace replays
 	$(PYTHON) scripts/models.py
@@ -45,16 +53,22 @@ bench: setup ## what capturing costs; our speeds beside those of others, into be
 test: setup ## all tests
 	$(PYTHON) data/fetch.py fashion-mnist
 	cargo test --release --workspace
-	$(MAKE) test-notebooks
+	$(MAKE) test-notebooks test-report
 
-test-notebooks: build $(VENV)/ready ## a real trace and its results open in pyarrow, polars, DuckDB and the notebooks
+test-trace: build ## a small real trace, its results and a sweep, for the tests below
 	rm -rf $(TEST_TRACE) && mkdir -p $(TEST_TRACE)
 	$(BIN)/mercury-tracer capture --model vgg13 --dataset fashion-mnist --out $(TEST_TRACE)/trace \
 	  --steps 3 --capture every=2 --batch-size 8 --samples 2 --filters 8 --validation-samples 64
 	$(BIN)/mercury-analyzer replay $(TEST_TRACE)/trace --out $(TEST_TRACE)/results --format csv > /dev/null
-	$(VENV)/bin/jupytext --test --to ipynb notebooks/*.py
-	MERCURY_TRACE=$(abspath $(TEST_TRACE)/trace) MERCURY_RESULTS=$(abspath $(TEST_TRACE)/results) \
-	  $(VENV)/bin/python -m pytest -q --nbmake notebooks
+	$(BIN)/mercury-analyzer sweep $(TEST_TRACE)/trace --out $(TEST_TRACE)/sweep --format csv --set rpq.bits=8,20 \
+	  --set mcache.entries=0,64 --set mcache.ways=4,16 --set array.schedule=synchronous,asynchronous > /dev/null
+
+test-notebooks: test-trace $(VENV)/ready ## a real trace and its results open in pyarrow, polars, DuckDB and the notebooks
+	$(VENV)/bin/jupytext --test --to ipynb notebooks/0*.py
+	$(TEST_PATHS) $(VENV)/bin/python -m pytest -q --nbmake notebooks
+
+test-report: test-trace $(VENV)/ready ## the report in headless Chromium; says so and goes on where there is none
+	$(TEST_PATHS) $(VENV)/bin/python -m pytest -q -rs analyzer/tests/browser
 
 notebooks: $(VENV)/ready ## JupyterLab on the notebooks; run `make demo` first
 	$(VENV)/bin/jupyter lab notebooks

@@ -24,6 +24,9 @@ pub const PRESETS: &[(&str, &str)] = &[
     ("trec", include_str!("../presets/trec.toml")),
 ];
 
+/// The preset that is taken where none is named.
+pub const DEFAULT_PRESET: &str = "mercury";
+
 /// What a HIT's product is computed from, as far as it is the configuration's choice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Substitution {

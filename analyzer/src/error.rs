@@ -66,6 +66,14 @@ pub enum AnalyzerError {
         /// What the operating system said.
         error: std::io::Error,
     },
+    /// A page cannot be written.
+    #[error("{}: the report cannot be written here ({error}); choose another file with --out", path.display())]
+    Page {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        error: std::io::Error,
+    },
     /// A table of results could not be read.
     #[error("{}: {error}; it is no table of results, or was changed", path.display())]
     Table {
@@ -73,6 +81,16 @@ pub enum AnalyzerError {
         path: PathBuf,
         /// What is wrong.
         error: polars::error::PolarsError,
+    },
+    /// A folder that was named as results is none, or of another version.
+    #[error("{}: {field}: {reason}", path.display())]
+    Results {
+        /// The folder or the file in it.
+        path: PathBuf,
+        /// The file or field.
+        field: String,
+        /// What is wrong, and the remedy.
+        reason: String,
     },
     /// A result could not be put into a table.
     #[error("results: {0}")]

@@ -15,6 +15,7 @@ pub mod interval;
 pub mod limits;
 pub mod operand;
 pub mod replay;
+pub mod report;
 pub mod results;
 pub mod sweep;
 pub mod timing;

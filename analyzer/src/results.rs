@@ -1,4 +1,5 @@
-//! Results: `run.json`, `layers.parquet`, `models.parquet` in one folder that appears whole.
+//! Results: `run.json`, `layers.parquet`, `models.parquet`, `configurations.parquet`, `angles.parquet` in one folder
+//! that appears whole.
 
 use crate::accuracy::{ErrorSums, Estimate, Interval};
 use crate::config::Config;
@@ -6,6 +7,7 @@ use crate::error::{AnalyzerError, Result};
 use crate::interval;
 use crate::limits::{BINS, Limits};
 use crate::replay::{Measures, PassResult};
+use crate::sweep::summary;
 use mercury_reuse::analytic::AngleBin;
 use mercury_trace::geometry::Pass;
 use mercury_trace::manifest::{self, Manifest};
@@ -18,6 +20,8 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
+/// Version of the files of results.
+pub const SCHEMA_VERSION: u32 = 1;
 /// What was run, and on what.
 pub const RUN_FILE: &str = "run.json";
 /// A row per configuration, step, layer and pass.
@@ -80,6 +84,7 @@ impl ResultsDir {
         write_parquet(&dir.join(MODELS_FILE), &mut models_frame(&layers, results, trace.layers().len())?)?;
         write_parquet(&dir.join(LAYERS_FILE), &mut layers)?;
         write_parquet(&dir.join(ANGLES_FILE), &mut angles_frame(results)?)?;
+        write_parquet(&dir.join(summary::FILE), &mut summary::frame(Vec::new(), results, trace.layers().len())?)?;
         let made = self.scratch.keep();
         set_ordinary_permissions(&made)?;
         // Replaces an empty folder; one that was filled meanwhile is left alone.
@@ -93,7 +98,7 @@ impl ResultsDir {
 /// The text of `run.json`.
 pub(crate) fn run_text(trace: &Trace, configs: &[Config], measures: &Measures) -> Result<String> {
     let run = Run {
-        schema_version: 1,
+        schema_version: SCHEMA_VERSION,
         created_by: concat!("mercury-analyzer ", env!("CARGO_PKG_VERSION")),
         configurations: configs,
         measures,
@@ -113,12 +118,17 @@ fn set_ordinary_permissions(dir: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The SHA-256 of some bytes, in hexadecimal.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 fn identity(trace: &Trace) -> Result<TraceIdentity<'_>> {
     let path = trace.dir().join(manifest::FILE_NAME);
     let bytes = fs::read(&path).map_err(|error| TraceError::Io { path, error })?;
     let manifest: &Manifest = trace.manifest();
     Ok(TraceIdentity {
-        manifest_sha256: Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect(),
+        manifest_sha256: sha256(&bytes),
         model: &manifest.model,
         dataset: &manifest.dataset,
         seed: manifest.seed,

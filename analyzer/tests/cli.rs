@@ -79,7 +79,7 @@ fn results_are_the_same_bytes_whatever_the_threads() {
     let one = files(&place.path("one"));
     assert_eq!(
         one.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
-        ["angles.parquet", "layers.parquet", "models.parquet", "run.json"]
+        ["angles.parquet", "configurations.parquet", "layers.parquet", "models.parquet", "run.json"]
     );
     assert_eq!(one, files(&place.path("four")));
     assert_eq!(one, files(&place.path("again")));

@@ -6,6 +6,7 @@ mod inspect;
 mod overrides;
 mod projection;
 mod replay;
+mod replay_text;
 mod report;
 mod sweep;
 mod vectors;
@@ -32,6 +33,7 @@ enum Command {
     Replay(Box<replay::Replay>),
     Sweep(Box<sweep::Sweep>),
     Compare(compare::Compare),
+    Report(report::Report),
     Vectors(Box<vectors::Vectors>),
     Projection(projection::Projection),
     Cycles(cycles::Cycles),
@@ -45,6 +47,7 @@ impl Cli {
             Command::Inspect(inspect) => inspect.run()?,
             Command::Replay(replay) => replay.run()?,
             Command::Sweep(sweep) => sweep.run()?,
+            Command::Report(report) => report.run()?,
             Command::Vectors(vectors) => vectors.run()?,
             Command::Projection(projection) => projection.run()?,
             Command::Cycles(cycles) => cycles.run()?,

@@ -1,6 +1,6 @@
 //! The configuration's flags: a preset or a file, and one flag for each key.
 
-use crate::config::{Config, preset_names};
+use crate::config::{Config, DEFAULT_PRESET, preset_names};
 use crate::error::Result;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 use std::path::PathBuf;
@@ -81,7 +81,7 @@ impl Args for Configuration {
         let preset = Arg::new("preset")
             .long("preset")
             .value_name("NAME")
-            .help(format!("Configuration that comes with the program: {} [default: mercury]", preset_names()));
+            .help(format!("Configuration that comes with the program: {} [default: {DEFAULT_PRESET}]", preset_names()));
         let keys = KEYS.iter().map(|&(key, value, help)| Arg::new(key).long(key).value_name(value).help(help));
         command.args([config, preset].into_iter().chain(keys).map(|arg| arg.help_heading(HEADING)))
     }
@@ -119,7 +119,7 @@ impl Configuration {
         let (origin, table) = match (&self.config, &self.preset) {
             (Some(path), _) => (path.display().to_string(), Config::file(path)?),
             (None, preset) => {
-                let name = preset.as_deref().unwrap_or("mercury");
+                let name = preset.as_deref().unwrap_or(DEFAULT_PRESET);
                 (format!("preset {name}"), Config::preset(name)?)
             }
         };

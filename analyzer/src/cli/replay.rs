@@ -1,7 +1,7 @@
 //! `replay`: a trace through the scheme.
 
 use super::overrides::Configuration;
-use super::report;
+use super::replay_text;
 use super::work::{Work, on_threads, progress_bar};
 use crate::export::{self, Format};
 use crate::replay::{Errors, Measures, Replay as Replaying, Unit};
@@ -14,8 +14,8 @@ use std::path::PathBuf;
 
 /// Replay a trace: similarity, output error and cycles per layer, pass and step.
 ///
-/// Results go to a folder: run.json, layers.parquet, models.parquet, angles.parquet. A table for people adds up
-/// passes and steps; JSON and CSV print the rows of layers.parquet.
+/// Results go to a folder: run.json, layers.parquet, models.parquet, configurations.parquet, angles.parquet. A table for
+/// people adds up passes and steps; JSON and CSV print the rows of layers.parquet.
 ///
 /// Example: mercury-analyzer replay trace --out results --rpq.bits 32
 #[derive(Debug, Args)]
@@ -71,7 +71,7 @@ impl Replay {
 
         target.write(&trace, &configs, &measures, &results)?;
         if self.work.format == Format::Table {
-            let text = report::text(&trace, &configs[0], &results, &self.out);
+            let text = replay_text::text(&trace, &configs[0], &results, &self.out);
             std::io::stdout().write_all(text.as_bytes())?;
             Ok(())
         } else {

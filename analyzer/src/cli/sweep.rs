@@ -85,7 +85,7 @@ impl Sweep {
                 })?)
             })?;
             bar.finish_and_clear();
-            let mut frame = summary::frame(&grid, &results, trace.layers().len())?;
+            let mut frame = summary::frame(summary::swept(&grid), &results, trace.layers().len())?;
             dir.finish(&results, &mut frame)?;
             frame
         };

@@ -12,7 +12,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// What the sweep is, to know it again.
-const IDENTITY: &str = "sweep.json";
+pub const IDENTITY: &str = "sweep.json";
 /// Layers that are done, until all are.
 const PARTS: &str = "parts";
 

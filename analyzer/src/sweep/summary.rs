@@ -54,8 +54,9 @@ impl Row {
     }
 }
 
-/// The table; `results` are ordered by configuration and step, and every configuration has some.
-pub fn frame(grid: &Grid, results: &[PassResult], layers_in_all: usize) -> Result<DataFrame> {
+/// The table, with what was swept; `results` are ordered by configuration and step, and every configuration
+/// has some.
+pub fn frame(swept: Vec<Column>, results: &[PassResult], layers_in_all: usize) -> Result<DataFrame> {
     let rows: Vec<Row> = results
         .chunk_by(|a, b| a.configuration == b.configuration)
         .map(|results| Row::of(results, layers_in_all))
@@ -64,7 +65,7 @@ pub fn frame(grid: &Grid, results: &[PassResult], layers_in_all: usize) -> Resul
     let f64s =
         |name: &str, of: fn(&Row) -> Option<f64>| Column::new(name.into(), rows.iter().map(of).collect::<Vec<_>>());
     let mut columns = vec![Column::new("configuration".into(), (0..rows.len() as u64).collect::<Vec<_>>())];
-    columns.extend((0..grid.axes.len()).map(|axis| swept(grid.axes[axis].key, &grid.column(axis))));
+    columns.extend(swept);
     columns.extend([
         u64s("vectors", |row| row.vectors),
         u64s("hit", |row| row.counts.hit),
@@ -89,8 +90,13 @@ pub fn frame(grid: &Grid, results: &[PassResult], layers_in_all: usize) -> Resul
     Ok(DataFrame::new(rows.len(), columns)?)
 }
 
+/// A column for each swept key.
+pub fn swept(grid: &Grid) -> Vec<Column> {
+    grid.axes.iter().enumerate().map(|(number, axis)| values(axis.key, &grid.column(number))).collect()
+}
+
 /// The values of a key: numbers where all are.
-fn swept(key: &str, values: &[&str]) -> Column {
+fn values(key: &str, values: &[&str]) -> Column {
     let numbers: Option<Vec<u64>> = values.iter().map(|value| value.parse().ok()).collect();
     match numbers {
         Some(numbers) => Column::new(key.into(), numbers),

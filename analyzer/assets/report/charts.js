@@ -1,0 +1,80 @@
+"use strict";
+
+const SPECIFICATIONS = JSON.parse(document.getElementById("charts").textContent);
+
+/** Charts that are on the page: name of the specification, where, with what. */
+let drawn = [];
+
+/**
+ * A figure. `data` are rows by the name that the specification has for them, `parameters` its parameters;
+ * both are what the notebooks hand to the same files.
+ */
+function chart(name, title, caption, data, parameters = {}) {
+  const place = element("div", { class: "chart", "data-chart": name });
+  drawn.push({ name, place, data, parameters, title });
+  const frame = element("div", { class: "frame" }, place);
+  return element("figure", {}, element("figcaption", {}, element("strong", {}, title), caption ? `. ${caption}` : ""), frame);
+}
+
+/** Draws what is on the page, in its present colours. */
+async function draw() {
+  await Promise.all(drawn.map(drawOne));
+}
+
+async function drawOne({ name, place, data, parameters, title }) {
+  const specification = structuredClone(SPECIFICATIONS[name]);
+  for (const parameter of specification.params ?? []) {
+    if (parameter.name in parameters) parameter.value = parameters[parameter.name];
+  }
+  specification.datasets = data;
+  const options = {
+    mode: "vega-lite",
+    logger: logger(),
+    renderer: "svg",
+    // Expressions are interpreted, so that the page does without eval.
+    ast: true,
+    actions: { export: true, source: false, compiled: false, editor: false },
+    downloadFileName: `${name}-${title}`.replaceAll(/[^A-Za-z0-9]+/g, "-"),
+    config: theme(place.clientWidth),
+  };
+  await vegaEmbed(place, specification, options);
+}
+
+/** Vega's logger, but for the remark that a chart as high as its layers need does not fit its frame. */
+function logger() {
+  const made = vega.logger(vega.Warn);
+  const { warn } = made;
+  made.warn = (...said) => (String(said[0]).startsWith('Dropping "fit-y"') ? made : warn.apply(made, said));
+  return made;
+}
+
+/** Colours of the page, and room for names as far as there is. */
+function theme(width) {
+  const style = getComputedStyle(document.documentElement);
+  const colour = (name) => style.getPropertyValue(name).trim();
+  const [text, muted, line] = ["--text", "--muted", "--line"].map(colour);
+  return {
+    background: "transparent",
+    font: "system-ui, sans-serif",
+    view: { stroke: null },
+    text: { color: text, fontSize: 11 },
+    axis: {
+      labelColor: muted,
+      titleColor: text,
+      gridColor: line,
+      domainColor: muted,
+      tickColor: muted,
+      titleFontWeight: "normal",
+      titlePadding: 8,
+    },
+    axisX: { labelOverlap: true, tickCount: Math.max(3, Math.floor(width / 90)) },
+    axisY: { labelLimit: Math.max(80, width / 4) },
+    axisBand: { grid: false },
+    legend: { orient: "top", labelColor: text, titleColor: text, columns: Math.max(1, Math.floor((width - 40) / 145)), labelLimit: 220 },
+    range: { category: ["#3b82c4", "#c77700", "#2f9e6e", "#d6455d", "#9b6dc6", "#858b94"] },
+  };
+}
+
+function forget() {
+  drawn = [];
+}

@@ -1,0 +1,39 @@
+"use strict";
+
+/** An element with attributes and children; text stays text, whatever is in it. */
+function element(name, attributes = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  made.append(...children.filter((child) => child !== null && child !== undefined));
+  return made;
+}
+
+/** A number as text, a dash for none. */
+const format = {
+  count: (value) => known(value, (number) => number.toLocaleString("en")),
+  percent: (value) => known(value, (number) => `${(100 * number).toFixed(1)}\u00a0%`),
+  times: (value) => known(value, (number) => `${number.toFixed(2)}x`),
+  short: (value) => known(value, (number) => number.toPrecision(4)),
+  interval: (low, high, as) => (low === null || high === null ? null : `${as(low)} to ${as(high)}`),
+};
+
+function known(value, as) {
+  return value === null || value === undefined || Number.isNaN(value) ? "-" : as(value);
+}
+
+/** A quotient, null where it has no meaning. */
+function ratio(above, below) {
+  return above === null || below === null || !(below > 0) ? null : above / below;
+}
+
+function sum(rows, column) {
+  return rows.reduce((total, row) => total + (row[column] ?? 0), 0);
+}
+
+/** A table: `columns` are `[title, value, attributes]`, values are text. */
+function plainTable(caption, columns, rows) {
+  const head = element("tr", {}, ...columns.map(([title, , attributes]) => element("th", { scope: "col", ...attributes }, title)));
+  const body = rows.map((row) => element("tr", {}, ...columns.map(([, value, attributes]) => element("td", attributes ?? {}, value(row)))));
+  const table = element("table", {}, element("caption", {}, caption), element("thead", {}, head), element("tbody", {}, ...body));
+  return element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption }, table);
+}

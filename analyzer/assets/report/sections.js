@@ -1,0 +1,190 @@
+"use strict";
+
+/** The sections of the page: title, and what is in it for a view. */
+const SECTIONS = [
+  ["Answer", answer],
+  ["Where the cycles go", cycles],
+  ["Hits and what they cost", outcomes],
+  ["Signature length", lengths],
+  ["How close to each bound", bounds],
+  ["Over training", training],
+  ["Array utilisation", utilisation],
+  ["Energy", energy],
+  ["Layers", layers],
+  ["Configuration and command", configuration],
+  ["What to keep in mind", limits],
+];
+
+const PASSES = ["forward", "input-grad", "weight-grad"];
+
+/** Figures side by side as far as there is room: `width` is wide, half or narrow. */
+function charts(width, ...figures) {
+  return element("div", { class: `charts ${width}` }, ...figures);
+}
+
+function tile(name, number, ...beside) {
+  const lines = beside.filter((line) => line !== null).map((line) => element("div", { class: "beside" }, line));
+  return element("div", { class: "tile" }, element("dt", {}, name), element("dd", {}, element("div", { class: "number" }, number), ...lines));
+}
+
+function answer(view) {
+  const { summary } = view;
+  const { speed_up: speed, speed_up_low: low, speed_up_high: high } = summary;
+  const pays = low > 1 ? "pays" : high !== null && high < 1 ? "does not pay" : low === null ? (speed > 1 ? "pays" : "does not pay") : "may or may not pay";
+  const seconds = (cycles) => `${format.short(cycles / (view.clock_mhz * 1e6))} s`;
+  const interval = format.interval(low, high, format.times);
+  const error = format.interval(summary.output_error_low, summary.output_error_high, format.percent);
+  const sampled = summary.output_error_low !== summary.output_error_high ? `95 % interval ${error}` : null;
+  const forward = view.layers.filter((row) => row.pass === "forward");
+  const share = (name) => format.percent(ratio(summary[name], summary.vectors));
+  return [
+    element("p", {}, `Over the captured steps reuse ${pays}: `, element("strong", {}, `${format.times(speed)} the baseline's speed`), interval ? `, 95 % interval over samples ${interval}.` : "; one captured sample has no interval."),
+    element("dl", { class: "tiles" },
+      tile("Speed-up", format.times(speed), interval ? `95 % interval ${interval}` : "no interval: one sample", `${seconds(summary.baseline_cycles)} to ${seconds(summary.mercury_cycles)} at ${view.clock_mhz} MHz`),
+      tile("Speed-up with memory stalls", format.times(summary.speed_up_with_stalls), "the array waits for DRAM, too"),
+      tile("Hit rate, forward", format.percent(summary.hit_rate), `MAU ${share("mau")}, MNU ${share("mnu")}`, `of ${format.count(summary.vectors)} vectors`),
+      tile("Output error, forward", format.percent(summary.output_error), summary.output_error === null ? "not computed" : "|Y' - Y| / |Y| of each layer by itself", summary.output_error === null ? null : sampled),
+      tile("Computations spared, forward", format.percent(ratio(sum(forward, "macs_skipped"), sum(forward, "macs"))), `${format.percent(ratio(sum(view.layers, "macs_skipped"), sum(view.layers, "macs")))} over all passes`),
+      tile("Energy", format.percent(summary.energy), "of the baseline's"),
+    ),
+  ];
+}
+
+function cycles(view) {
+  const data = { layers: view.layers };
+  const there = PASSES.filter((pass) => view.layers.some((row) => row.pass === pass));
+  const share = (column) => format.percent(ratio(sum(view.layers, column), sum(view.layers, "mercury_cycles")));
+  return [
+    element("p", {}, `Of MERCURY's cycles ${share("signature_cycles")} are signatures, ${share("compute_cycles")} products of vectors that did not hit (with the cycles of HITs on a row-stationary array), ${share("stall_cycles")} waiting for MCACHE to deliver copies, for gradients to be added or for buses, ${share("extra_cycles")} variants and centroids.`),
+    charts("wide", chart("cycles", "Cycles by layer", "Whole batches, all passes and captured steps.", data)),
+    charts("narrow", ...there.map((pass) => chart("cycles_share", `Cycles by layer, ${pass}`, "As a share of the layer's baseline: left of 100 % is gained.", data, { passes: pass }))),
+    charts("wide", chart("speed_up", "Speed-up by layer and pass", "Right of the line is faster than the baseline.", data)),
+  ];
+}
+
+function outcomes(view) {
+  const data = { layers: view.layers };
+  const looked = ["forward", "input-grad"].filter((pass) => view.layers.some((row) => row.pass === pass));
+  const measured = view.layers.some((row) => row.error_square !== null);
+  return [
+    element("p", {}, "HIT: the signature was in MCACHE and the result is reused. MAU: it was not and was inserted. MNU: it was not, and its set was full. The weight gradient keeps the forward pass's outcomes. Layers that were switched off look nothing up from then on."),
+    charts("half", ...looked.map((pass) => chart("outcomes", `Outcomes by layer, ${pass}`, "", data, { passes: pass }))),
+    measured
+      ? charts("wide", chart("errors", "Output error by layer and pass", "How far the pass's result with reuse is from the exact one, for exact inputs.", data))
+      : element("p", { class: "note" }, "Output errors were not computed. Replay without --without errors to see what the hits cost."),
+  ];
+}
+
+function lengths(view) {
+  const configurations = DATA.configurations.filter((row) => row.trace === view.trace);
+  const found = new Set(configurations.map((row) => row["rpq.bits"]));
+  if (found.size < 2) {
+    return [element("p", { class: "note" }, "These results have one signature length. To see hit rate and error over it, sweep and add the sweep's folder to the report:"),
+      element("pre", {}, "mercury-analyzer sweep TRACE --set rpq.bits=8..=64:4 --out sweep\nmercury-analyzer report RESULTS sweep --out report.html")];
+  }
+  const data = { configurations };
+  const errors = configurations.some((row) => row.output_error !== null);
+  return [
+    element("p", {}, `${format.count(configurations.length)} configurations of this trace, ${found.size} signature lengths.`),
+    charts("half",
+      chart("lengths", "Hit rate beside output error", "Over the signature length, forward pass; a line for each setting of other keys.", data),
+      errors ? chart("frontier", "Speed-up over output error", "Filled: beaten by no other in both; the number is the signature length.", data) : null,
+    ),
+  ];
+}
+
+function bounds(view) {
+  if (view.bounds.length === 0) {
+    const why = view.sweep === null ? "Bounds were left out of this replay (--without bounds)." : "A sweep leaves bounds out; replay this configuration to see them.";
+    return [element("p", { class: "note" }, why)];
+  }
+  const reached = (bound) => format.percent(ratio(bound.mercury, bound.share));
+  const share = ({ share, interval }) => (interval ? `${format.percent(share)} (${format.interval(...interval, format.percent)})` : format.percent(share));
+  const data = { layers: view.layers };
+  return [
+    element("p", {}, "What reuse could spare at best, and what other schemes would, on the same vectors of the forward pass. An estimate has its 95 % interval. Where MERCURY spares more than a bound, it reuses results of vectors that the bound would not."),
+    plainTable("Bounds, forward pass", [
+      ["bound", (bound) => bound.name, { class: "text" }],
+      ["of", (bound) => bound.of, { class: "text" }],
+      ["it spares (%)", share],
+      ["MERCURY spares (%)", (bound) => format.percent(bound.mercury)],
+      ["MERCURY's share of it (%)", reached],
+    ], view.bounds),
+    charts("half",
+      chart("bounds", "Vectors by layer", "Bars: MERCURY's hits; marks: bounds.", data),
+      chart("multiplications", "Multiplications by layer", "Bars: spared by MERCURY; marks: competitors.", data),
+    ),
+  ];
+}
+
+function training(view) {
+  const losses = DATA.losses[view.trace] ?? null;
+  const steps = (losses ?? view.models).map((row) => row.step);
+  // One step alone still needs an axis.
+  const [first, last] = [Math.min(...steps), Math.max(...steps)];
+  const range = { first, last: Math.max(last, first + 1) };
+  const data = { models: view.models, bits: view.models };
+  return [
+    losses ? null : element("p", { class: "note" }, "Results do not hold the loss of every step: name the trace by --trace to see it."),
+    charts("half",
+      chart("training_similarity", "Similarity", "Hit rate and output error, forward pass, by captured step.", data, range),
+      chart("training_speed_up", "Speed-up", "With the 95 % interval over samples.", data, range),
+      chart("training_bits", "Signature length in force", "It grows where the loss stands still.", data, range),
+      losses ? chart("training_loss", "Training loss", "Dots: captured steps.", { losses }, range) : null,
+    ),
+  ];
+}
+
+function utilisation(view) {
+  const busy = (macs, cycles) => format.percent(ratio(macs, view.elements * cycles));
+  const total = (column) => sum(view.layers, column);
+  const [base, with_reuse] = [busy(total("macs"), total("baseline_cycles")), busy(total("macs") - total("macs_skipped"), total("mercury_cycles"))];
+  return [
+    element("p", {}, `Multiply-accumulates that are computed, divided by processing elements (${format.count(view.elements)}) times cycles. Those that hits spare count neither as work nor, but for the cycles that are left, as time; signatures take time and are no part of the work. Over the model: ${base} without reuse, ${with_reuse} with it.`),
+    charts("wide", chart("utilisation", "Utilisation by layer", "All passes and captured steps.", { layers: view.layers }, { elements: view.elements })),
+  ];
+}
+
+function energy(view) {
+  const total = (column) => sum(view.layers, column);
+  return [
+    element("p", {}, `Accesses at each level times what one costs by the configuration's section energy, in which a multiply-accumulate costs ${costOfMac(view)}: ${format.percent(ratio(total("mercury_energy"), total("baseline_energy")))} of the baseline's. Words from and to DRAM: ${format.short(total("baseline_dram_words") / 1e6)} million without reuse, ${format.short(total("mercury_dram_words") / 1e6)} million with it.`),
+    charts("wide", chart("energy", "Energy by layer", "All passes and captured steps.", { layers: view.layers })),
+  ];
+}
+
+function costOfMac(view) {
+  return view.settings.find((setting) => setting.key === "energy.mac")?.value ?? "1";
+}
+
+function layers(view) {
+  return [sortableTable("A row for each layer and pass, over all captured steps; a header sorts by its column", layerColumns(view), view.layers)];
+}
+
+function configuration(view) {
+  const changed = (setting) => (setting.preset === null ? "" : setting.preset === "" ? "not set" : setting.preset);
+  return [
+    element("p", {}, "TRACE stands for the trace's folder, RESULTS for one to write to. The trace is known by the SHA-256 of its manifest.json."),
+    element("pre", { id: "command" }, view.command),
+    view.sweep === null ? null : element("p", {}, "The sweep that it is from:"),
+    view.sweep === null ? null : element("pre", {}, view.sweep),
+    plainTable("What was replayed", [["item", (fact) => fact[0], { class: "text" }], ["value", (fact) => fact[1], { class: "text free" }]], view.facts),
+    element("details", {}, element("summary", {}, `All ${view.settings.length} settings, beside preset ${view.preset}`),
+      plainTable("Settings", [
+        ["key", (setting) => setting.key, { class: "text" }],
+        ["value", (setting) => setting.value, { class: "text free" }],
+        [`preset ${view.preset}, where it differs`, changed, { class: "text free" }],
+      ], view.settings)),
+  ];
+}
+
+function limits() {
+  const points = [
+    "Cycles are those of whole batches, without memory stalls but where they are named; captured samples and channels stand for the others. Where MCACHE lives longer than a sample (linear layers), hits among samples that were not captured are missing.",
+    "Intervals say how the speed-up would vary with other samples of the same steps, not with other steps, seeds or models.",
+    "Output errors are of each layer by itself, with exact inputs, from the captured channels and filters; how they add up over layers and over training is not in them.",
+    "A layer is switched off only after captured steps in which reuse cost cycles; what it cost in them is in the total.",
+    "Stalls and energy are a model's, not measurements.",
+  ];
+  return [element("ul", {}, ...points.map((point) => element("li", {}, point)))];
+}

@@ -1,0 +1,65 @@
+"use strict";
+
+/** Columns of the table of layers: title, value, how it is shown, what the title means. */
+function layerColumns(view) {
+  const busy = (macs, cycles) => ratio(macs, view.elements * cycles);
+  return [
+    { title: "layer", value: (row) => row.layer, text: true, order: (row) => row.layer_index },
+    { title: "operation", value: (row) => row.op, text: true },
+    { title: "pass", value: (row) => row.pass, text: true, order: (row) => row.pass_order },
+    { title: "vectors", value: (row) => row.vectors, show: format.count },
+    { title: "HIT (%)", value: (row) => ratio(row.hit, row.vectors), show: format.percent },
+    { title: "MAU (%)", value: (row) => ratio(row.mau, row.vectors), show: format.percent },
+    { title: "MNU (%)", value: (row) => ratio(row.mnu, row.vectors), show: format.percent },
+    { title: "output error (%)", value: (row) => row.output_error, show: format.percent },
+    { title: "MACs spared (%)", value: (row) => ratio(row.macs_skipped, row.macs), show: format.percent },
+    { title: "baseline cycles", value: (row) => row.baseline_cycles, show: format.count },
+    { title: "MERCURY cycles", value: (row) => row.mercury_cycles, show: format.count },
+    { title: "speed-up", value: (row) => row.speed_up, show: format.times },
+    { title: "baseline utilisation (%)", value: (row) => busy(row.macs, row.baseline_cycles), show: format.percent },
+    { title: "MERCURY utilisation (%)", value: (row) => busy(row.macs - row.macs_skipped, row.mercury_cycles), show: format.percent },
+    { title: "energy (% of baseline)", value: (row) => ratio(row.mercury_energy, row.baseline_energy), show: format.percent },
+    { title: "off from step", value: (row) => row.switched_off_at, show: format.count },
+  ];
+}
+
+/** A table that its headers sort: a click, or Enter or the space bar on them; once more turns it round. */
+function sortableTable(caption, columns, rows) {
+  const body = element("tbody");
+  const headers = columns.map((column) => {
+    const button = element("button", { type: "button" }, column.title);
+    return element("th", { scope: "col", class: column.text ? "text" : "number" }, button);
+  });
+  const fill = (sorted) => body.replaceChildren(...sorted.map((row) => element("tr", {}, ...columns.map((column) => cell(column, row)))));
+  headers.forEach((header, index) => {
+    header.firstChild.addEventListener("click", () => {
+      const before = header.getAttribute("aria-sort");
+      // Numbers begin with the largest, names in their order.
+      const first = columns[index].text ? "ascending" : "descending";
+      const other = first === "ascending" ? "descending" : "ascending";
+      const direction = before === first ? other : first;
+      headers.forEach((one) => one.removeAttribute("aria-sort"));
+      header.setAttribute("aria-sort", direction);
+      fill(sortedBy(rows, columns[index], direction));
+    });
+  });
+  fill(rows);
+  const table = element("table", {}, element("caption", {}, caption), element("thead", {}, element("tr", {}, ...headers)), body);
+  return element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption }, table);
+}
+
+function cell(column, row) {
+  const value = column.value(row);
+  return element("td", { class: column.text ? "text" : "number" }, column.show ? column.show(value) : value);
+}
+
+/** Rows in order; those without a value come last in either direction. */
+function sortedBy(rows, column, direction) {
+  const key = column.order ?? column.value;
+  const sign = direction === "ascending" ? 1 : -1;
+  return rows.toSorted((a, b) => {
+    const [x, y] = [key(a) ?? null, key(b) ?? null];
+    if (x === null || y === null) return (x === null) - (y === null);
+    return typeof x === "string" ? sign * x.localeCompare(y, "en") : sign * (x - y);
+  });
+}

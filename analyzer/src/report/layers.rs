@@ -1,0 +1,76 @@
+//! What the page shows of a configuration's layers: a row for each layer and pass, over all steps.
+
+use super::source::{COUNTERS, MEASURES};
+use crate::error::{AnalyzerError, Result};
+use mercury_reuse::bounds::Sampled;
+use mercury_trace::geometry::Pass;
+use polars::prelude::*;
+use serde_json::{Map, Value};
+
+/// A row of a table, by column.
+pub type Row = Map<String, Value>;
+
+/// A frame's rows.
+pub fn rows(frame: &DataFrame) -> Result<Vec<Row>> {
+    let mut text = Vec::new();
+    JsonWriter::new(&mut text).with_json_format(JsonFormat::Json).finish(&mut frame.clone())?;
+    serde_json::from_slice(&text).map_err(|error| {
+        let error = PolarsError::ComputeError(error.to_string().into());
+        AnalyzerError::Polars(error)
+    })
+}
+
+/// The layers and passes of one configuration, in execution order, counters and measures added up under
+/// the names that they have in `layers.parquet`, so that charts work on either; and what follows from the
+/// sums.
+pub fn of_configuration(layers: &DataFrame, configuration: u64) -> Result<Vec<Row>> {
+    let known = |name: &'static str| {
+        let any = col(name).is_not_null().any(true);
+        when(any).then(col(name).sum()).otherwise(lit(NULL)).alias(name)
+    };
+    let mut sums: Vec<Expr> = COUNTERS.iter().map(|name| col(*name).sum()).collect();
+    sums.extend(MEASURES.iter().copied().map(known));
+    sums.push(col("signature_bits").max());
+    // The first captured step that ran without reuse because earlier ones did not gain.
+    sums.push(col("step").filter(col("switched_off")).min().alias("switched_off_at"));
+    let ratio = |name: &str, above: Expr, below: &str| {
+        let below = col(below).cast(DataType::Float64);
+        when(below.clone().gt(lit(0.0))).then(above / below).otherwise(lit(NULL)).alias(name)
+    };
+    let float = |name: &str| col(name).cast(DataType::Float64);
+    let order = Pass::ALL.iter().enumerate().fold(lit(Pass::ALL.len() as u32), |other, (place, pass)| {
+        when(col("pass").eq(lit(pass.name()))).then(lit(place as u32)).otherwise(other)
+    });
+    let frame = layers
+        .clone()
+        .lazy()
+        .filter(col("configuration").eq(lit(configuration)))
+        .group_by_stable([col("layer_index"), col("layer"), col("op"), col("pass")])
+        .agg(sums)
+        .with_columns([
+            ratio("hit_rate", float("hit"), "vectors"),
+            ratio("output_error", float("error_square"), "exact_square").sqrt(),
+            ratio("speed_up", float("baseline_cycles"), "mercury_cycles"),
+            order.alias("pass_order"),
+        ])
+        .sort(["layer_index", "pass_order"], SortMultipleOptions::default())
+        .collect()?;
+    let mut rows = rows(&frame)?;
+    rows.iter_mut().for_each(add_cosine_share);
+    Ok(rows)
+}
+
+/// The share of vectors with a similar earlier one, and its 95 % interval.
+fn add_cosine_share(row: &mut Row) {
+    let sampled = cosine(row);
+    let share = sampled.and_then(|sampled| Some((sampled.share()?, sampled.interval())));
+    row.insert("cosine_share".to_owned(), share.map(|(share, _)| share).into());
+    row.insert("cosine_share_low".to_owned(), share.map(|(_, [low, _])| low).into());
+    row.insert("cosine_share_high".to_owned(), share.map(|(_, [_, high])| high).into());
+}
+
+/// What was found of ideal similarity in a row, where it was looked for.
+pub fn cosine(row: &Row) -> Option<Sampled> {
+    let count = |name: &str| row.get(name)?.as_u64();
+    Some(Sampled { vectors: count("vectors")?, sampled: count("cosine_sampled")?, similar: count("cosine_similar")? })
+}

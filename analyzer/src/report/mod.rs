@@ -1,0 +1,87 @@
+//! A report: results as one HTML file that opens without a network.
+//!
+//! [`source`] reads and checks folders of results, [`view`] has what is shown of a configuration,
+//! [`sweeps`] sets configurations side by side, [`page`] puts it all into a page. Nothing in it depends on
+//! time or machine: equal results under equal names give equal bytes.
+
+mod bounds;
+mod layers;
+mod page;
+mod run;
+mod source;
+mod sweeps;
+mod view;
+
+use crate::error::{AnalyzerError, Result};
+use crate::results::sha256;
+use layers::Row;
+use mercury_trace::{Trace, manifest};
+use serde::Serialize;
+use serde_json::json;
+use source::Source;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use view::View;
+
+/// What the page's scripts get.
+#[derive(Debug, Serialize)]
+struct Data {
+    /// Configurations that are shown in full.
+    views: Vec<View>,
+    /// All configurations.
+    configurations: Vec<Row>,
+    /// Training losses by the trace's identity.
+    losses: BTreeMap<String, Vec<Row>>,
+}
+
+/// A report.
+#[derive(Debug)]
+pub struct Report {
+    data: Data,
+}
+
+impl Report {
+    /// Reads folders of results, and of the traces that they are of (for the training losses).
+    ///
+    /// # Errors
+    /// If a folder holds no results, or none of a trace's.
+    pub fn read(results: &[PathBuf], traces: &[PathBuf]) -> Result<Self> {
+        let mut data = Data { views: Vec::new(), configurations: Vec::new(), losses: BTreeMap::new() };
+        for dir in results {
+            let source = Source::read(dir)?;
+            let points = sweeps::points(&source)?;
+            for configuration in sweeps::shown(&source, &points) {
+                data.views.push(View::of(&source, configuration)?);
+            }
+            data.configurations.extend(points);
+        }
+        sweeps::mark(&mut data.configurations);
+        for dir in traces {
+            let (identity, losses) = losses(dir)?;
+            if !data.views.iter().any(|view| view.trace == identity) {
+                let reason = format!("{}: none of the results are of this trace; leave it out", dir.display());
+                return Err(AnalyzerError::Flag { flag: "--trace", reason });
+            }
+            data.losses.insert(identity, losses);
+        }
+        Ok(Self { data })
+    }
+
+    /// The page.
+    pub fn html(&self) -> String {
+        page::html(&self.data)
+    }
+}
+
+/// The identity of a trace and the loss of each of its training steps.
+fn losses(dir: &Path) -> Result<(String, Vec<Row>)> {
+    let trace = Trace::open(dir)?;
+    let path = trace.dir().join(manifest::FILE_NAME);
+    let identity = sha256(&fs::read(&path).map_err(AnalyzerError::io(path))?);
+    let row = |step: &mercury_trace::steps::Step| {
+        let json = json!({"step": step.step, "loss": step.loss, "captured": step.captured});
+        json.as_object().cloned().unwrap_or_default()
+    };
+    Ok((identity, trace.steps()?.iter().map(row).collect()))
+}

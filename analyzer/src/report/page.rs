@@ -1,0 +1,117 @@
+//! The page: one HTML file with its style, scripts, charts and data in it.
+
+use super::Data;
+use minijinja::value::Serde;
+use minijinja::{AutoEscape, Environment};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+const TEMPLATE: &str = include_str!("../../assets/report/page.html");
+const STYLE: &str = include_str!("../../assets/report/page.css");
+
+/// Third-party scripts, as published, then our own, in the order in which they need each other.
+const SCRIPTS: &[&str] = &[
+    include_str!("../../assets/vendor/vega.min.js"),
+    include_str!("../../assets/vendor/vega-lite.min.js"),
+    include_str!("../../assets/vendor/vega-embed.min.js"),
+    include_str!("../../assets/report/elements.js"),
+    include_str!("../../assets/report/charts.js"),
+    include_str!("../../assets/report/table.js"),
+    include_str!("../../assets/report/sections.js"),
+    include_str!("../../assets/report/page.js"),
+];
+
+/// Vega-Lite specifications by name; the notebooks load the same files.
+const CHARTS: &[(&str, &str)] = &[
+    ("bounds", include_str!("../../assets/charts/bounds.vl.json")),
+    ("cycles", include_str!("../../assets/charts/cycles.vl.json")),
+    ("cycles_share", include_str!("../../assets/charts/cycles_share.vl.json")),
+    ("energy", include_str!("../../assets/charts/energy.vl.json")),
+    ("errors", include_str!("../../assets/charts/errors.vl.json")),
+    ("frontier", include_str!("../../assets/charts/frontier.vl.json")),
+    ("lengths", include_str!("../../assets/charts/lengths.vl.json")),
+    ("multiplications", include_str!("../../assets/charts/multiplications.vl.json")),
+    ("outcomes", include_str!("../../assets/charts/outcomes.vl.json")),
+    ("speed_up", include_str!("../../assets/charts/speed_up.vl.json")),
+    ("training_bits", include_str!("../../assets/charts/training_bits.vl.json")),
+    ("training_loss", include_str!("../../assets/charts/training_loss.vl.json")),
+    ("training_similarity", include_str!("../../assets/charts/training_similarity.vl.json")),
+    ("training_speed_up", include_str!("../../assets/charts/training_speed_up.vl.json")),
+    ("utilisation", include_str!("../../assets/charts/utilisation.vl.json")),
+];
+
+/// What the template is filled with.
+#[derive(Serialize)]
+struct Page<'a> {
+    title: &'a str,
+    style: &'static str,
+    scripts: &'static [&'static str],
+    charts: BTreeMap<&'static str, serde_json::Value>,
+    data: &'a Data,
+}
+
+/// The page with this in it.
+///
+/// Data stands in the page as JSON in which `<`, `>`, `&` and `'` are escaped, so that no name in it can end
+/// the element that holds it; the scripts put it on the page as text, never as markup.
+pub fn html(data: &Data) -> String {
+    let mut environment = Environment::new();
+    environment.set_auto_escape_callback(|_| AutoEscape::Html);
+    let page = Page {
+        title: data.views.first().map_or("", |view| &view.title),
+        style: STYLE,
+        scripts: SCRIPTS,
+        charts: CHARTS.iter().map(|(name, text)| (*name, chart(text))).collect(),
+        data,
+    };
+    environment.render_str(TEMPLATE, Serde(page)).expect("the template asks for what it is given, as a test checks")
+}
+
+fn chart(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).expect("charts are JSON, as a test checks")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn every_chart_is_in_the_page_and_has_units() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/charts");
+        let mut files: Vec<String> =
+            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        files.sort();
+        assert!(CHARTS.iter().map(|(name, _)| format!("{name}.vl.json")).eq(files));
+        for (name, text) in CHARTS {
+            let spec = chart(text);
+            let mut titles = Vec::new();
+            axis_titles(&spec, &mut titles);
+            assert!(titles.len() >= 2, "{name}: {titles:?}");
+            for title in titles {
+                let plain = ["layer", "training step"].contains(&title.as_str());
+                assert!(plain || title.ends_with(')'), "{name}: the axis {title:?} has no unit");
+            }
+            assert!(spec["description"].is_string(), "{name}");
+        }
+    }
+
+    fn axis_titles(spec: &serde_json::Value, titles: &mut Vec<String>) {
+        for axis in ["x", "y"] {
+            if let Some(title) = spec["encoding"][axis]["title"].as_str() {
+                titles.push(title.to_owned());
+            }
+        }
+        for layer in spec["layer"].as_array().into_iter().flatten() {
+            axis_titles(layer, titles);
+        }
+    }
+
+    #[test]
+    fn scripts_and_style_do_not_end_their_element() {
+        for text in SCRIPTS {
+            assert!(!text.to_lowercase().contains("</script") && !text.contains("<!--"));
+        }
+        assert!(!STYLE.to_lowercase().contains("</style"));
+    }
+}

@@ -1,0 +1,255 @@
+//! `run.json`: what was run, and the command that runs it again.
+
+use crate::config::{Config, DEFAULT_PRESET, PRESETS};
+use crate::error::Result;
+use crate::report::source::{check_version, wrong};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::path::Path;
+
+/// What was run. Keys that a later version adds are kept as they are.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Run {
+    /// The program and its version.
+    pub created_by: String,
+    /// The configurations, by section and key.
+    pub configurations: Vec<Map<String, Value>>,
+    measures: Measures,
+    /// The trace.
+    pub trace: TraceIdentity,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Measures {
+    selection: Selection,
+    errors: Value,
+    bounds: bool,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Selection {
+    layers: Vec<String>,
+    steps: Vec<RangeInclusive<u64>>,
+    passes: Vec<String>,
+}
+
+/// The trace that was replayed.
+#[derive(Debug, Clone, Deserialize)]
+pub struct TraceIdentity {
+    /// Of its manifest.
+    pub manifest_sha256: String,
+    /// The model.
+    pub model: Named,
+    /// The data set.
+    pub dataset: Named,
+    /// Seed of the training.
+    pub seed: u64,
+    /// Samples of a step.
+    pub batch_size: u32,
+    /// The steps that were captured.
+    pub captured_steps: Vec<u64>,
+}
+
+/// Something with a name.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Named {
+    /// The name.
+    pub name: String,
+}
+
+/// A key of a configuration, and what the preset that is nearest to it has there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Setting {
+    /// Section and key.
+    pub key: String,
+    /// The value, as it stands in a configuration file.
+    pub value: String,
+    /// The preset's, where it differs; empty where the preset has none.
+    pub preset: Option<String>,
+}
+
+impl Run {
+    /// The run in a file.
+    pub fn parse(path: &Path, json: &Value) -> Result<Self> {
+        check_version(path, json)?;
+        Self::deserialize(json)
+            .map_err(|error| wrong(path, "run", format!("{error}; replay the trace again with this version")))
+    }
+
+    /// The preset that a configuration differs least from, and the settings beside it.
+    pub fn settings(&self, configuration: usize) -> (&'static str, Vec<Setting>) {
+        let settings = flat(&self.configurations[configuration]);
+        let beside = |(name, _): &(&'static str, &str)| {
+            let preset = preset(name);
+            let setting = |(key, value): (&String, &String)| {
+                let there = preset.get(key).cloned().unwrap_or_default();
+                Setting { key: key.clone(), value: value.clone(), preset: (there != *value).then_some(there) }
+            };
+            (*name, settings.iter().map(setting).collect::<Vec<_>>())
+        };
+        let differing = |(_, settings): &(&str, Vec<Setting>)| settings.iter().filter(|s| s.preset.is_some()).count();
+        PRESETS.iter().map(beside).min_by_key(differing).expect("there are presets")
+    }
+
+    /// A value of a configuration, if it is there and a number.
+    pub fn number(&self, configuration: usize, section: &str, key: &str) -> Option<f64> {
+        self.configurations[configuration].get(section)?.get(key)?.as_f64()
+    }
+
+    /// The command that replays one configuration; TRACE stands for the trace's folder.
+    pub fn replay_command(&self, configuration: usize) -> String {
+        let mut words = vec!["mercury-analyzer replay TRACE --out RESULTS".to_owned()];
+        words.extend(self.setting_flags(configuration, &[]));
+        words.extend(self.selection_flags());
+        let mut without = Vec::new();
+        if self.measures.errors == "none" {
+            without.push("errors");
+        }
+        if !self.measures.bounds {
+            without.push("bounds");
+        }
+        if !without.is_empty() {
+            words.push(format!("--without {}", without.join(",")));
+        }
+        words.join(" ")
+    }
+
+    /// The command of a sweep over these keys.
+    pub fn sweep_command(&self, axes: &[(String, Vec<String>)]) -> String {
+        let mut words = vec!["mercury-analyzer sweep TRACE --out RESULTS".to_owned()];
+        words.extend(
+            axes.iter().map(|(key, values)| format!("--set {}", quoted(&format!("{key}={}", values.join(","))))),
+        );
+        let swept: Vec<&str> = axes.iter().map(|(key, _)| key.as_str()).collect();
+        words.extend(self.setting_flags(0, &swept));
+        words.extend(self.selection_flags());
+        let errors = match &self.measures.errors {
+            Value::Object(sampled) => sampled.get("sampled").map(Value::to_string),
+            Value::String(name) if name == "exact" => Some("all".to_owned()),
+            Value::String(name) => Some(name.clone()),
+            _ => None,
+        };
+        words.extend(errors.map(|errors| format!("--errors {errors}")));
+        words.join(" ")
+    }
+
+    /// The preset, if it is not the default, and flags for what differs from it.
+    fn setting_flags(&self, configuration: usize, except: &[&str]) -> Vec<String> {
+        let (preset, settings) = self.settings(configuration);
+        let differs = |setting: &Setting| setting.preset.is_some() && !except.contains(&setting.key.as_str());
+        let flag = |setting: Setting| format!("--{} {}", setting.key, quoted(&setting.value));
+        let preset = (preset != DEFAULT_PRESET).then(|| format!("--preset {preset}"));
+        preset.into_iter().chain(settings.into_iter().filter(differs).map(flag)).collect()
+    }
+
+    fn selection_flags(&self) -> Vec<String> {
+        let Selection { layers, steps, passes } = &self.measures.selection;
+        let steps: Vec<String> = steps.iter().map(|range| format!("{}..={}", range.start(), range.end())).collect();
+        let flag = |name: &str, values: &[String]| format!("--{name} {}", quoted(&values.join(",")));
+        let given = [("layers", layers.as_slice()), ("steps", &steps), ("passes", passes)];
+        given.into_iter().filter(|(_, values)| !values.is_empty()).map(|(name, values)| flag(name, values)).collect()
+    }
+}
+
+/// The settings of a preset.
+fn preset(name: &str) -> BTreeMap<String, String> {
+    let table = Config::preset(name).expect("the name is a preset's");
+    let config = Config::resolve(name, table, &[]).expect("presets are valid, as a test checks");
+    let json = serde_json::to_value(config).expect("a configuration has string keys");
+    json.as_object().map(flat).unwrap_or_default()
+}
+
+/// Keys with their sections, and values as they stand in a configuration file.
+fn flat(sections: &Map<String, Value>) -> BTreeMap<String, String> {
+    let of_section = |(section, keys): (&String, &Value)| {
+        let keys = keys.as_object().cloned().unwrap_or_default();
+        let section = section.clone();
+        keys.into_iter().map(move |(key, value)| (format!("{section}.{key}"), text(&value)))
+    };
+    sections.iter().flat_map(of_section).collect()
+}
+
+/// Text without quotes, as flags take it.
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// A word for a shell.
+fn quoted(word: &str) -> String {
+    // What it refuses, a zero byte, is in no argument of a program.
+    shlex::try_quote(word).map_or_else(|_| word.to_owned(), |quoted| quoted.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn run(change: impl FnOnce(&mut Value)) -> Run {
+        let mut json = json!({
+            "schema_version": 1,
+            "created_by": "a test",
+            "configurations": [Config::default()],
+            "measures": {"selection": {"layers": [], "steps": [], "passes": []}, "errors": "exact", "bounds": true},
+            "trace": {"manifest_sha256": "00", "model": {"name": "m"}, "dataset": {"name": "d"}, "seed": 1,
+                      "batch_size": 8, "captured_steps": [0]},
+        });
+        change(&mut json);
+        Run::parse(Path::new("run.json"), &json).unwrap()
+    }
+
+    #[test]
+    fn the_default_needs_no_flags_and_what_differs_is_quoted_for_a_shell() {
+        assert_eq!(run(|_| ()).replay_command(0), "mercury-analyzer replay TRACE --out RESULTS");
+        let changed = run(|json| {
+            json["configurations"][0]["rpq"]["granularity"] = "sub-vector(9)".into();
+            json["configurations"][0]["reuse"]["passes"] = json!(["forward"]);
+            json["measures"]["selection"]["layers"] = json!(["features.*"]);
+            json["measures"]["selection"]["steps"] = json!([{"start": 5, "end": 9}]);
+            json["measures"]["errors"] = "none".into();
+            json["measures"]["bounds"] = false.into();
+        });
+        assert_eq!(
+            changed.replay_command(0),
+            "mercury-analyzer replay TRACE --out RESULTS --reuse.passes '[\"forward\"]' \
+             --rpq.granularity 'sub-vector(9)' --layers 'features.*' --steps 5..=9 --without errors,bounds"
+        );
+    }
+
+    #[test]
+    fn the_nearest_preset_is_named() {
+        let patches = Config::resolve("patch-os", Config::preset("patch-os").unwrap(), &[]).unwrap();
+        let run = run(|json| {
+            json["configurations"] = json!([patches]);
+            json["configurations"][0]["rpq"]["bits"] = 31.into();
+        });
+        let command = "mercury-analyzer replay TRACE --out RESULTS --preset patch-os --rpq.bits 31";
+        assert_eq!(run.replay_command(0), command);
+    }
+
+    #[test]
+    fn a_sweep_keeps_its_axes_and_what_else_differs() {
+        let run = run(|json| {
+            json["configurations"][0]["rpq"]["bits"] = 8.into();
+            json["configurations"][0]["mcache"]["ways"] = 4.into();
+            json["measures"]["errors"] = json!({"sampled": 256});
+        });
+        let axes = [("rpq.bits".to_owned(), vec!["8".to_owned(), "12".to_owned()])];
+        assert_eq!(
+            run.sweep_command(&axes),
+            "mercury-analyzer sweep TRACE --out RESULTS --set rpq.bits=8,12 --mcache.ways 4 --errors 256"
+        );
+    }
+
+    #[test]
+    fn settings_say_what_the_preset_has() {
+        let run = run(|json| json["configurations"][0]["rpq"]["bits"] = 8.into());
+        let (preset, settings) = run.settings(0);
+        assert_eq!(preset, "mercury");
+        let bits = settings.iter().find(|setting| setting.key == "rpq.bits").unwrap();
+        assert_eq!((bits.value.as_str(), bits.preset.as_deref()), ("8", Some("20")));
+        assert!(settings.iter().filter(|setting| setting.preset.is_some()).eq([bits]));
+    }
+}

@@ -1,0 +1,215 @@
+//! A folder of results, checked before anything is made of it.
+
+use crate::error::{AnalyzerError, Result};
+use crate::report::run::Run;
+use crate::results::{LAYERS_FILE, MODELS_FILE, RUN_FILE, SCHEMA_VERSION, read_parquet};
+use crate::sweep::{store, summary};
+use mercury_trace::manifest;
+use polars::prelude::{DataFrame, DataType};
+use serde_json::Value;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+/// Results of `replay` or `sweep`.
+pub struct Source {
+    /// The folder, as it was named.
+    pub dir: PathBuf,
+    /// What was run.
+    pub run: Run,
+    /// Keys that were swept and their values; none of a replay.
+    pub axes: Option<Vec<(String, Vec<String>)>>,
+    /// A row per configuration, step, layer and pass.
+    pub layers: DataFrame,
+    /// A row per configuration and step.
+    pub models: DataFrame,
+    /// A row per configuration.
+    pub configurations: DataFrame,
+}
+
+/// What a column has to hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Number,
+    Text,
+    Truth,
+}
+
+/// Columns of `layers.parquet` that are counted up over steps.
+pub const COUNTERS: &[&str] = &[
+    "vectors",
+    "hit",
+    "mau",
+    "mnu",
+    "macs",
+    "macs_skipped",
+    "baseline_cycles",
+    "mercury_cycles",
+    "signature_cycles",
+    "compute_cycles",
+    "stall_cycles",
+    "extra_cycles",
+    "baseline_memory_stall",
+    "mercury_memory_stall",
+    "baseline_dram_words",
+    "mercury_dram_words",
+    "baseline_energy",
+    "mercury_energy",
+];
+
+/// Those that are null where they were not measured.
+pub const MEASURES: &[&str] = &[
+    "unlimited_hit",
+    "exact_duplicate",
+    "zero_vector",
+    "operands",
+    "zero_operands",
+    "cosine_sampled",
+    "cosine_similar",
+    "multiplications",
+    "multiplications_distinct",
+    "error_square",
+    "exact_square",
+];
+
+/// Others of `layers.parquet`.
+const LAYERS: &[&str] = &["configuration", "step", "layer_index", "signature_bits"];
+
+/// Columns of `models.parquet`.
+pub const MODELS: &[&str] = &["step", "hit_rate", "output_error", "speed_up", "speed_up_low", "speed_up_high"];
+
+/// Columns of `configurations.parquet`.
+pub const CONFIGURATIONS: &[&str] = &[
+    "configuration",
+    "vectors",
+    "hit",
+    "mau",
+    "mnu",
+    "hit_rate",
+    "output_error",
+    "output_error_low",
+    "output_error_high",
+    "baseline_cycles",
+    "mercury_cycles",
+    "speed_up",
+    "speed_up_low",
+    "speed_up_high",
+    "speed_up_with_stalls",
+    "energy",
+];
+
+const AGAIN: &str = "replay the trace again with this version";
+
+impl Source {
+    /// Reads a folder.
+    ///
+    /// # Errors
+    /// If it is no folder of results, or of another version: the error names file, field and remedy.
+    pub fn read(dir: &Path) -> Result<Self> {
+        let run = Run::parse(&dir.join(RUN_FILE), &json(dir, RUN_FILE)?)?;
+        let layers = table(dir, LAYERS_FILE)?;
+        let numbers = || [COUNTERS, MEASURES, LAYERS].concat();
+        check(&layers, &dir.join(LAYERS_FILE), numbers(), Kind::Number)?;
+        check(&layers, &dir.join(LAYERS_FILE), ["layer", "op", "pass"], Kind::Text)?;
+        check(&layers, &dir.join(LAYERS_FILE), ["reuse", "switched_off"], Kind::Truth)?;
+        let models = table(dir, MODELS_FILE)?;
+        check(&models, &dir.join(MODELS_FILE), [MODELS, &["configuration"]].concat(), Kind::Number)?;
+        let configurations = table(dir, summary::FILE)?;
+        check(&configurations, &dir.join(summary::FILE), CONFIGURATIONS.iter().copied(), Kind::Number)?;
+        if configurations.height() != run.configurations.len() {
+            let (rows, listed) = (configurations.height(), run.configurations.len());
+            let reason = format!("has {rows} rows, but {RUN_FILE} lists {listed} configurations; {AGAIN}");
+            return Err(wrong(&dir.join(summary::FILE), "configuration", reason));
+        }
+        let axes = match dir.join(store::IDENTITY) {
+            path if path.exists() => Some(axes(&path, &json(dir, store::IDENTITY)?)?),
+            _ => None,
+        };
+        Ok(Self { dir: dir.to_owned(), run, axes, layers, models, configurations })
+    }
+}
+
+fn axes(path: &Path, identity: &Value) -> Result<Vec<(String, Vec<String>)>> {
+    serde_json::from_value(identity["axes"].clone())
+        .map_err(|error| wrong(path, "axes", format!("{error}; sweep into another folder")))
+}
+
+/// The JSON in a file of the folder.
+fn json(dir: &Path, name: &str) -> Result<Value> {
+    let path = dir.join(name);
+    let text = fs::read_to_string(&path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory => missing(dir, name),
+        _ => AnalyzerError::Io { path: path.clone(), error },
+    })?;
+    serde_json::from_str(&text).map_err(|error| wrong(&path, "JSON", format!("{error}; {AGAIN}")))
+}
+
+/// A folder without the file of results that every one has.
+fn missing(dir: &Path, name: &str) -> AnalyzerError {
+    let named = "name a folder that `mercury-analyzer replay` or `sweep` wrote (--out)";
+    let reason = if dir.is_file() {
+        format!("is a file, not a folder of results; {named}")
+    } else if !dir.exists() {
+        format!("there is no such folder; {named}")
+    } else if dir.join(store::IDENTITY).exists() {
+        "is missing: the sweep has not ended; run it again, and it goes on".to_owned()
+    } else if dir.join(manifest::FILE_NAME).exists() {
+        format!(
+            "is missing: this is a trace, not results; run `mercury-analyzer replay {} --out results` first",
+            dir.display()
+        )
+    } else {
+        format!("is missing, so this is no folder of results; {named}")
+    };
+    AnalyzerError::Results { path: dir.to_owned(), field: name.to_owned(), reason }
+}
+
+fn table(dir: &Path, name: &str) -> Result<DataFrame> {
+    let path = dir.join(name);
+    if !path.exists() {
+        return Err(wrong(dir, name, format!("is missing; {AGAIN}")));
+    }
+    read_parquet(&path)
+}
+
+/// Refuses a table that lacks a column, or has another kind of value in it. More columns are fine.
+fn check(frame: &DataFrame, path: &Path, names: impl IntoIterator<Item = &'static str>, kind: Kind) -> Result<()> {
+    for name in names {
+        let Ok(column) = frame.column(name) else {
+            return Err(wrong(path, &format!("column {name}"), format!("is missing; {AGAIN}")));
+        };
+        let fits = match (kind, column.dtype()) {
+            // Where nothing was measured the column may have no type.
+            (Kind::Number, found) => found.is_primitive_numeric() || *found == DataType::Null,
+            (Kind::Text, found) => *found == DataType::String,
+            (Kind::Truth, found) => *found == DataType::Boolean,
+        };
+        if !fits {
+            let wanted = match kind {
+                Kind::Number => "numbers",
+                Kind::Text => "text",
+                Kind::Truth => "true or false",
+            };
+            let reason = format!("holds {}, not {wanted}; {AGAIN}", column.dtype());
+            return Err(wrong(path, &format!("column {name}"), reason));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses files of another version.
+pub fn check_version(path: &Path, run: &Value) -> Result<()> {
+    match run["schema_version"].as_u64() {
+        Some(version) if version == u64::from(SCHEMA_VERSION) => Ok(()),
+        Some(version) => {
+            let reason = format!("is {version}, but this version reads {SCHEMA_VERSION}; {AGAIN}");
+            Err(wrong(path, "schema_version", reason))
+        }
+        None => Err(wrong(path, "schema_version", format!("is missing; {AGAIN}"))),
+    }
+}
+
+/// An error in a file of results.
+pub fn wrong(path: &Path, field: &str, reason: String) -> AnalyzerError {
+    AnalyzerError::Results { path: path.to_owned(), field: field.to_owned(), reason }
+}

@@ -1,0 +1,71 @@
+//! Configurations side by side, and those of a sweep that are worth a look.
+
+use super::layers::{Row, rows};
+use super::source::Source;
+use super::view::setting;
+use crate::error::Result;
+use crate::sweep::pareto::{Metric, frontier};
+use serde_json::Value;
+
+/// Configurations of one sweep that the charts show at most; of more, those on the frontier.
+const MOST_POINTS: usize = 2000;
+/// Configurations of one sweep that are shown in full at most.
+const MOST_VIEWS: usize = 24;
+
+/// What configurations are compared by: error against speed.
+const METRICS: [&str; 2] = ["output_error", "speed_up"];
+
+/// A row for each configuration of some results: that of `configurations.parquet` with `rpq.bits`, the
+/// `trace` it is of, its `setting` of other keys, and whether it is on the frontier (`pareto`).
+pub fn points(source: &Source) -> Result<Vec<Row>> {
+    let mut points = rows(&source.configurations)?;
+    let keys = source.axes.iter().flatten().map(|(key, _)| key.as_str()).filter(|key| *key != "rpq.bits");
+    let keys: Vec<&str> = keys.collect();
+    for (number, point) in points.iter_mut().enumerate() {
+        let settings = setting(point, keys.iter().copied());
+        let place = source.dir.display();
+        let setting = if settings.is_empty() { place.to_string() } else { format!("{place}: {settings}") };
+        point.insert("setting".to_owned(), setting.into());
+        point.insert("trace".to_owned(), source.run.trace.manifest_sha256.clone().into());
+        point.insert("rpq.bits".to_owned(), source.run.number(number, "rpq", "bits").into());
+    }
+    mark(&mut points);
+    if points.len() > MOST_POINTS {
+        points.retain(|point| point["pareto"] == true);
+    }
+    Ok(points)
+}
+
+/// Marks those that no other point of the same trace beats.
+pub fn mark(points: &mut [Row]) {
+    let metrics = METRICS.map(|name| Metric::parse(name).expect("it is a metric"));
+    let traces: Vec<Value> = points.iter().map(|point| point["trace"].clone()).collect();
+    let mut distinct = traces.clone();
+    distinct.sort_by_key(Value::to_string);
+    distinct.dedup();
+    for trace in distinct {
+        let of_trace: Vec<usize> = (0..points.len()).filter(|&index| traces[index] == trace).collect();
+        let values = |name: &str| of_trace.iter().map(|&index| points[index][name].as_f64()).collect();
+        let on = frontier(&metrics, &METRICS.map(values));
+        for (&index, on) in of_trace.iter().zip(on) {
+            points[index].insert("pareto".to_owned(), on.into());
+        }
+    }
+}
+
+/// The configurations that are shown in full: a replay's one; of a sweep those on its frontier, the
+/// fastest first, or only the fastest where no errors were computed.
+pub fn shown(source: &Source, points: &[Row]) -> Vec<usize> {
+    if source.axes.is_none() {
+        return (0..points.len()).collect();
+    }
+    let speed = |point: &Row| point["speed_up"].as_f64().unwrap_or(0.0);
+    let number = |point: &Row| point["configuration"].as_u64().unwrap_or(0) as usize;
+    let mut sorted: Vec<&Row> = points.iter().collect();
+    sorted.sort_by(|a, b| speed(b).total_cmp(&speed(a)).then(number(a).cmp(&number(b))));
+    let on: Vec<usize> = sorted.iter().filter(|point| point["pareto"] == true).map(|point| number(point)).collect();
+    if on.is_empty() {
+        return sorted.first().map(|point| number(point)).into_iter().collect();
+    }
+    on.into_iter().take(MOST_VIEWS).collect()
+}

@@ -1,0 +1,119 @@
+//! One configuration as the page shows it.
+
+use super::bounds::{Bound, bounds};
+use super::layers::{self, Row, rows};
+use super::run::{Run, Setting};
+use super::source::{MODELS, Source};
+use crate::error::Result;
+use polars::prelude::*;
+use serde::Serialize;
+
+/// Everything that is shown of a configuration.
+#[derive(Debug, Serialize)]
+pub struct View {
+    /// Where it comes from.
+    pub name: String,
+    /// The model and its data set.
+    pub title: String,
+    /// What was replayed: name and value.
+    pub facts: Vec<(&'static str, String)>,
+    /// Identity of the trace.
+    pub trace: String,
+    /// Totals over all layers, passes and steps: the row of `configurations.parquet`.
+    pub summary: Row,
+    /// A row for each layer and pass, over all steps.
+    pub layers: Vec<Row>,
+    /// A row for each captured step.
+    pub models: Vec<Row>,
+    /// What bounds reuse, over all forward passes.
+    pub bounds: Vec<Bound>,
+    /// Processing elements of the array.
+    pub elements: f64,
+    /// Clock of the array, MHz.
+    pub clock_mhz: f64,
+    /// The preset that is nearest to the configuration.
+    pub preset: &'static str,
+    /// The configuration.
+    pub settings: Vec<Setting>,
+    /// What replays it.
+    pub command: String,
+    /// What swept it, among others.
+    pub sweep: Option<String>,
+}
+
+impl View {
+    /// The view of a configuration of these results.
+    pub fn of(source: &Source, configuration: usize) -> Result<Self> {
+        let Source { run, layers, models, configurations, .. } = source;
+        let of_rows = layers::of_configuration(layers, configuration as u64)?;
+        let number = |section: &str, key: &str| run.number(configuration, section, key).unwrap_or(f64::NAN);
+        let (preset, settings) = run.settings(configuration);
+        let facts = facts(run, &settings);
+        let summary = rows(&configurations.slice(configuration as i64, 1))?.pop().unwrap_or_default();
+        Ok(Self {
+            name: name(source, &summary),
+            title: format!("{} on {}", run.trace.model.name, run.trace.dataset.name),
+            facts,
+            trace: run.trace.manifest_sha256.clone(),
+            summary,
+            bounds: bounds(&of_rows, number("bounds", "cosine"), number("bounds", "weight_bits")),
+            layers: of_rows,
+            models: steps(layers, models, configuration as u64)?,
+            elements: number("array", "rows") * number("array", "columns"),
+            clock_mhz: number("array", "clock_mhz"),
+            preset,
+            settings,
+            command: run.replay_command(configuration),
+            sweep: source.axes.as_ref().map(|axes| run.sweep_command(axes)),
+        })
+    }
+}
+
+/// The results' folder and, of a sweep, the values of the swept keys.
+fn name(source: &Source, summary: &Row) -> String {
+    let dir = source.dir.display();
+    let values = |axes: &Vec<(String, Vec<String>)>| setting(summary, axes.iter().map(|(key, _)| key.as_str()));
+    match source.axes.as_ref().map(values) {
+        Some(values) => format!("{dir}: {values}"),
+        None => dir.to_string(),
+    }
+}
+
+/// Keys and values of a row of a sweep.
+pub fn setting<'a>(row: &Row, keys: impl IntoIterator<Item = &'a str>) -> String {
+    let value = |key: &str| match row.get(key) {
+        Some(serde_json::Value::String(text)) => text.clone(),
+        Some(value) => value.to_string(),
+        None => "-".to_owned(),
+    };
+    keys.into_iter().map(|key| format!("{key} {}", value(key))).collect::<Vec<_>>().join(", ")
+}
+
+fn facts(run: &Run, settings: &[Setting]) -> Vec<(&'static str, String)> {
+    let value = |key: &str| settings.iter().find(|setting| setting.key == key).map_or("-", |setting| &setting.value);
+    let entries = match value("mcache.entries") {
+        "0" => "unlimited".to_owned(),
+        entries => format!("{entries} entries, {} ways", value("mcache.ways")),
+    };
+    let steps: Vec<String> = run.trace.captured_steps.iter().map(u64::to_string).collect();
+    vec![
+        ("Model", run.trace.model.name.clone()),
+        ("Data set", run.trace.dataset.name.clone()),
+        ("Training", format!("batches of {}, seed {}", run.trace.batch_size, run.trace.seed)),
+        ("Captured steps", steps.join(", ")),
+        ("Signatures", format!("{} bits, {}, {}", value("rpq.bits"), value("rpq.granularity"), value("rpq.variant"))),
+        ("MCACHE", entries),
+        ("Array", format!("{} x {}, {}", value("array.rows"), value("array.columns"), value("array.dataflow"))),
+        ("Made by", run.created_by.clone()),
+        ("Trace (SHA-256 of its manifest)", run.trace.manifest_sha256.clone()),
+    ]
+}
+
+/// Totals of each captured step, with the signature length in force.
+fn steps(layers: &DataFrame, models: &DataFrame, configuration: u64) -> Result<Vec<Row>> {
+    let of_one = |frame: &DataFrame| frame.clone().lazy().filter(col("configuration").eq(lit(configuration)));
+    let bits = of_one(layers).group_by_stable([col("step")]).agg([col("signature_bits").max()]);
+    let columns: Vec<Expr> = MODELS.iter().map(|name| col(*name)).collect();
+    let joined = of_one(models).select(columns).join(bits, [col("step")], [col("step")], JoinArgs::new(JoinType::Left));
+    rows(&joined.sort(["step"], SortMultipleOptions::default()).collect()?)
+}

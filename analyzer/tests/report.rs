@@ -1,0 +1,145 @@
+//! The report from the command line: what is in the file, how it fails. `tests/browser` looks at the page.
+
+mod common;
+
+use common::place::Place;
+use polars::prelude::*;
+use std::fs;
+use std::path::Path;
+
+/// A place with results, a sweep, and the report of both.
+fn reported() -> Place {
+    let place = Place::new();
+    place.stdout("replay trace --out results --rpq.bits 6");
+    place.stdout("sweep trace --out sweep --set rpq.bits=3,6 --set mcache.ways=4,16 --mcache.entries 32");
+    place.stdout("report results sweep --trace trace --out report.html");
+    place
+}
+
+/// The JSON in an element of the page.
+fn json(page: &str, id: &str) -> serde_json::Value {
+    let (_, rest) = page.split_once(&format!(r#"<script type="application/json" id="{id}">"#)).unwrap();
+    serde_json::from_str(rest.split_once("</script>").unwrap().0).unwrap()
+}
+
+fn page(place: &Place, name: &str) -> String {
+    fs::read_to_string(place.path(name)).unwrap()
+}
+
+fn change(path: &Path, change: impl FnOnce(DataFrame) -> DataFrame) {
+    let frame = ParquetReader::new(fs::File::open(path).unwrap()).finish().unwrap();
+    let mut frame = change(frame);
+    ParquetWriter::new(fs::File::create(path).unwrap()).finish(&mut frame).unwrap();
+}
+
+#[test]
+fn the_page_holds_what_the_results_hold() {
+    let place = reported();
+    let data = json(&page(&place, "report.html"), "data");
+    let view = &data["views"][0];
+    let rows: Vec<serde_json::Value> =
+        serde_json::from_str(&place.stdout("replay trace --out again --rpq.bits 6 --format json")).unwrap();
+    for row in view["layers"].as_array().unwrap() {
+        let same = |other: &&serde_json::Value| other["layer"] == row["layer"] && other["pass"] == row["pass"];
+        for name in ["vectors", "hit", "macs_skipped", "baseline_cycles", "mercury_cycles", "unlimited_hit"] {
+            let sum: u64 = rows.iter().filter(same).filter_map(|other| other[name].as_u64()).sum();
+            assert_eq!(row[name].as_u64().unwrap_or(0), sum, "{name} of {row}");
+        }
+    }
+    assert_eq!(view["command"], "mercury-analyzer replay TRACE --out RESULTS --rpq.bits 6");
+    assert_eq!(view["title"], "small on formula");
+    let [speed, low, high] = ["speed_up", "speed_up_low", "speed_up_high"].map(|name| view["summary"][name].as_f64());
+    assert!(low < speed && speed < high, "{low:?} {speed:?} {high:?}");
+    assert_eq!(view["models"].as_array().unwrap().len(), 2);
+    assert_eq!(view["models"][1]["signature_bits"], 6);
+    assert_eq!(data["losses"].as_object().unwrap().values().next().unwrap().as_array().unwrap().len(), 11);
+    assert_eq!(data["configurations"].as_array().unwrap().len(), 5);
+    // Of the sweep, what no other configuration beats.
+    let names: Vec<&str> =
+        data["views"].as_array().unwrap().iter().map(|view| view["name"].as_str().unwrap()).collect();
+    assert!(names.len() > 1 && names[1..].iter().all(|name| name.starts_with("sweep: rpq.bits ")), "{names:?}");
+    let frontier = data["configurations"].as_array().unwrap().iter().filter(|row| row["pareto"] == true);
+    assert!(frontier.count() >= 1);
+}
+
+#[test]
+fn equal_results_give_equal_bytes_and_nothing_is_fetched() {
+    let place = reported();
+    place.stdout("report results sweep --trace trace --out again.html");
+    let page = page(&place, "report.html");
+    assert!(page == fs::read_to_string(place.path("again.html")).unwrap());
+    assert!(page.contains("default-src 'none'"));
+    for fetching in ["src=\"", "href=\"http", "@import", "url("] {
+        assert!(!page.split_once("<script>").unwrap().0.contains(fetching), "{fetching}");
+    }
+}
+
+#[test]
+fn names_do_not_end_the_element_that_holds_them() {
+    let place = reported();
+    let nasty = "</script><script>alert(1)</script><!--'\"\\&\u{2028}";
+    change(&place.path("results/layers.parquet"), |frame| {
+        let renamed = when(col("layer_index").eq(lit(0))).then(lit(nasty)).otherwise(col("layer")).alias("layer");
+        frame.lazy().with_column(renamed).collect().unwrap()
+    });
+    place.stdout("report results --out nasty.html");
+    let page = page(&place, "nasty.html");
+    assert!(!page.contains("<script>alert"));
+    assert_eq!(json(&page, "data")["views"][0]["layers"][0]["layer"], nasty);
+}
+
+#[test]
+fn columns_that_a_later_version_adds_are_let_be() {
+    let place = reported();
+    for name in ["layers", "models", "configurations"] {
+        change(&place.path(&format!("results/{name}.parquet")), |frame| {
+            frame.lazy().with_column(lit(1.5).alias("measured_later")).collect().unwrap()
+        });
+    }
+    place.stdout("report results --out more.html");
+    let data = json(&page(&place, "more.html"), "data");
+    assert_eq!(data["views"][0]["layers"].as_array().unwrap().len(), 11);
+}
+
+#[test]
+fn what_is_no_result_is_refused_and_nothing_is_left() {
+    let place = reported();
+    let before = fs::read(place.path("report.html")).unwrap();
+    let messages = |name: &str, arguments: &str| insta::assert_snapshot!(name, place.error(arguments));
+    messages("report_no_folder", "report nowhere --out report.html");
+    messages("report_a_trace", "report trace --out report.html");
+    messages("report_a_file", "report report.html --out report.html");
+    messages("report_no_results", "report . --out report.html");
+    messages("report_out_is_a_folder", "report results --out results");
+    messages("report_out_has_no_folder", "report results --out nowhere/report.html");
+    fs::create_dir(place.path("begun")).unwrap();
+    fs::copy(place.path("sweep/sweep.json"), place.path("begun/sweep.json")).unwrap();
+    messages("report_sweep_not_ended", "report begun --out report.html");
+    place.stdout("replay trace --out other --rpq.bits 6");
+    let edit = |from: &str, to: &str| {
+        let path = place.path("other/run.json");
+        let text = fs::read_to_string(&path).unwrap().replacen(from, to, 1);
+        fs::write(path, text).unwrap();
+    };
+    edit("manifest_sha256\": \"", "manifest_sha256\": \"00");
+    messages("report_of_another_trace", "report other --trace trace --out report.html");
+    edit("\"bounds\": true", "\"bounds\": 7");
+    messages("report_wrong_run", "report other --out report.html");
+    edit("\"schema_version\": 1", "\"schema_version\": 9");
+    messages("report_wrong_version", "report other --out report.html");
+    fs::write(place.path("other/run.json"), "{").unwrap();
+    messages("report_no_json", "report other --out report.html");
+    let layers = place.path("results/layers.parquet");
+    change(&layers, |frame| frame.lazy().with_column(lit("many").alias("hit")).collect().unwrap());
+    messages("report_wrong_column", "report results --out report.html");
+    change(&layers, |frame| frame.drop("hit").unwrap());
+    messages("report_missing_column", "report results --out report.html");
+    fs::write(&layers, "no table").unwrap();
+    messages("report_no_table", "report results --out report.html");
+    fs::remove_file(&layers).unwrap();
+    messages("report_missing_table", "report results --out report.html");
+
+    assert_eq!(fs::read(place.path("report.html")).unwrap(), before, "the old page is as it was");
+    let left = fs::read_dir(place.path("")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert!(left.filter(|name| name.ends_with(".partial")).count() == 0);
+}
