@@ -6,6 +6,7 @@ pub use mercury_reuse::config::{BitsConfig, ReuseConfig, StopConfig};
 pub use sections::{ArrayConfig, BoundsConfig, ScheduleName};
 
 use crate::error::{AnalyzerError, Result};
+use crate::suggest::{did_you_mean, in_message};
 use crate::timing::memory::{Energy, Memory, MemoryModel, Signatures};
 use crate::timing::row_stationary::{Discipline, PeArray};
 use crate::timing::rows::RowArray;
@@ -65,7 +66,11 @@ impl Config {
     pub fn preset(name: &str) -> Result<Table> {
         let (_, text) = PRESETS.iter().find(|(preset, _)| *preset == name).ok_or_else(|| AnalyzerError::Flag {
             flag: "--preset",
-            reason: format!("{name:?} is not one of {}", preset_names()),
+            reason: format!(
+                "{name:?} is not one of {}{}",
+                preset_names(),
+                did_you_mean(name, PRESETS.iter().map(|(preset, _)| *preset))
+            ),
         })?;
         Ok(text.parse().expect("presets are well-formed, as a test checks"))
     }
@@ -75,7 +80,7 @@ impl Config {
         let fail = |reason: String| AnalyzerError::Config { origin: path.display().to_string(), reason };
         let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
         // Checked as it stands, so that an error shows the line that is wrong.
-        let fail_at = |error: toml::de::Error| fail(error.to_string().trim_end().to_owned());
+        let fail_at = |error: toml::de::Error| fail(in_message(error.to_string().trim_end()));
         toml::from_str::<Config>(&text).map_err(fail_at)?;
         text.parse().map_err(fail_at)
     }
@@ -91,7 +96,7 @@ impl Config {
                 Table::from_iter([(section.to_owned(), Table::from_iter([(name.to_owned(), value.clone())]).into())]);
             alone.try_into::<Config>().map_err(|error| AnalyzerError::Config {
                 origin: format!("--{key}"),
-                reason: error.message().to_owned(),
+                reason: in_message(error.message()),
             })?;
             let section = table.entry(section).or_insert_with(|| Table::new().into());
             if let Some(section) = section.as_table_mut() {

@@ -17,6 +17,7 @@ pub mod operand;
 pub mod replay;
 pub mod report;
 pub mod results;
+pub mod suggest;
 pub mod sweep;
 pub mod timing;
 pub mod topology;

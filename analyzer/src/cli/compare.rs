@@ -1,5 +1,6 @@
 //! `compare`: what changed between two results.
 
+use super::messages::Messages;
 use crate::compare::{Comparison, Threshold};
 use crate::export::{self, Format};
 use anyhow::Result;
@@ -28,19 +29,19 @@ pub struct Compare {
 
 impl Compare {
     /// Compares and prints.
-    pub fn run(self) -> Result<ExitCode> {
+    pub fn run(self, messages: Messages) -> Result<ExitCode> {
         let comparison = Comparison::read(&self.a, &self.b)?;
         for (key, a, b) in &comparison.settings {
-            eprintln!("{key}: {a} -> {b}");
+            messages.note(format_args!("{key}: {a} -> {b}"));
         }
         let mut changed = comparison.changed()?;
         if changed.height() == 0 {
-            eprintln!("nothing changed in {} rows", comparison.rows.height());
+            messages.note(format_args!("nothing changed in {} rows", comparison.rows.height()));
         }
         export::print(&mut changed, self.format)?;
         let crossed = comparison.crossed(&self.threshold)?;
         if crossed > 0 {
-            eprintln!("{crossed} of {} rows cross a threshold", comparison.rows.height());
+            messages.note(format_args!("{crossed} of {} rows cross a threshold", comparison.rows.height()));
             return Ok(ExitCode::from(1));
         }
         Ok(ExitCode::SUCCESS)

@@ -13,9 +13,10 @@ use std::path::PathBuf;
 ///
 /// Columns m, k and n are those of one product; a depth-wise layer has one for each channel, and its
 /// cycles are those of all.
-///
-/// Example: mercury-analyzer cycles --topology alexnet.csv --array 12x14 --dataflow ws --format csv
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Example: mercury-analyzer cycles --topology alexnet.csv --array 12x14 --dataflow ws --format csv"
+)]
 pub struct Cycles {
     /// Topology file (CSV): convolutions or products M, N, K.
     #[arg(long, value_name = "FILE")]

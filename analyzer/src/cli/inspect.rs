@@ -14,6 +14,7 @@ use std::path::PathBuf;
 ///
 /// As JSON or CSV only the table of layers is printed.
 #[derive(Debug, Args)]
+#[command(after_help = "Example: mercury-analyzer inspect trace --format csv")]
 pub struct Inspect {
     /// The trace's folder.
     trace: PathBuf,

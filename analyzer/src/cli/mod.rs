@@ -1,31 +1,48 @@
 //! The command line, one file a command. Data goes to stdout, messages to stderr.
 
 mod compare;
+mod config;
 mod cycles;
 mod inspect;
+mod messages;
 mod overrides;
 mod projection;
 mod replay;
 mod replay_text;
 mod report;
+mod shell;
 mod sweep;
 mod vectors;
 mod work;
 
 use clap::{Parser, Subcommand};
+use messages::Messages;
 use std::process::ExitCode;
 
 /// Would input-similarity reuse speed up training of this model, and what would it cost in accuracy?
 ///
 /// Replays traces of `mercury-tracer` through random-projection signatures, a signature cache
 /// (MCACHE) and a systolic timing model.
-/// Exit codes: 0 done, 1 results differ by more than `compare` was told to accept, 2 wrong input or a failure that the message explains.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version, max_term_width = 100, after_help = AFTER)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
+    #[command(flatten)]
+    messages: Messages,
 }
+
+const AFTER: &str = "Examples:
+  mercury-analyzer inspect trace
+  mercury-analyzer replay trace --out results
+  mercury-analyzer report results --trace trace --out report.html
+
+Exit codes:
+  0  done
+  1  results differ by more than `compare` was told to accept
+  2  wrong input, or a failure that the message explains
+
+Colours and progress show on a terminal alone; NO_COLOR=1 turns colours off there.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -37,20 +54,28 @@ enum Command {
     Vectors(Box<vectors::Vectors>),
     Projection(projection::Projection),
     Cycles(cycles::Cycles),
+    Config(config::ConfigCommand),
+    Completions(shell::Completions),
+    Man(shell::Man),
 }
 
 impl Cli {
     /// Runs the command.
     pub fn run(self) -> anyhow::Result<ExitCode> {
+        let messages = self.messages;
+        messages.log();
         match self.command {
-            Command::Compare(compare) => return compare.run(),
+            Command::Compare(compare) => return compare.run(messages),
             Command::Inspect(inspect) => inspect.run()?,
-            Command::Replay(replay) => replay.run()?,
-            Command::Sweep(sweep) => sweep.run()?,
-            Command::Report(report) => report.run()?,
+            Command::Replay(replay) => replay.run(messages)?,
+            Command::Sweep(sweep) => sweep.run(messages)?,
+            Command::Report(report) => report.run(messages)?,
             Command::Vectors(vectors) => vectors.run()?,
             Command::Projection(projection) => projection.run()?,
             Command::Cycles(cycles) => cycles.run()?,
+            Command::Config(config) => config.run()?,
+            Command::Completions(completions) => completions.run()?,
+            Command::Man(man) => man.run()?,
         }
         Ok(ExitCode::SUCCESS)
     }

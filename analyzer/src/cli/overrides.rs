@@ -63,7 +63,7 @@ pub type Overrides = Vec<(&'static str, String)>;
 const HEADING: &str = "Configuration";
 
 /// Where the configuration comes from: defaults, then a preset or file, then flags by key.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Configuration {
     config: Option<PathBuf>,
     preset: Option<String>,
@@ -116,15 +116,23 @@ impl Configuration {
 
     /// What it came from (for messages), its table, and the flags that go on top.
     pub fn parts(self) -> Result<(String, Table, Overrides)> {
-        let (origin, table) = match (&self.config, &self.preset) {
-            (Some(path), _) => (path.display().to_string(), Config::file(path)?),
-            (None, preset) => {
-                let name = preset.as_deref().unwrap_or(DEFAULT_PRESET);
-                (format!("preset {name}"), Config::preset(name)?)
-            }
-        };
+        let (origin, table) = self.base()?;
         let origin = if self.overrides.is_empty() { origin } else { format!("{origin} and flags") };
         Ok((origin, table, self.overrides))
+    }
+
+    /// The preset or file, and its table.
+    pub fn base(&self) -> Result<(String, Table)> {
+        if let Some(path) = &self.config {
+            return Ok((path.display().to_string(), Config::file(path)?));
+        }
+        let name = self.preset.as_deref().unwrap_or(DEFAULT_PRESET);
+        Ok((format!("preset {name}"), Config::preset(name)?))
+    }
+
+    /// The flags that go on top.
+    pub fn overrides(&self) -> &Overrides {
+        &self.overrides
     }
 }
 

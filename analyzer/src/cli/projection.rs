@@ -16,9 +16,8 @@ use std::sync::Arc;
 const MAX_LENGTH: u32 = 1 << 24;
 
 /// Write the projection matrix R as Parquet, one row a bit.
-///
-/// Example: mercury-analyzer projection --length 9 --bits 20 --seed 1 --out r.parquet
 #[derive(Debug, Args)]
+#[command(after_help = "Example: mercury-analyzer projection --length 9 --bits 20 --seed 1 --out r.parquet")]
 pub struct Projection {
     /// Length of the vectors.
     #[arg(long, value_name = "D", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_LENGTH)))]

@@ -1,8 +1,9 @@
 //! `replay`: a trace through the scheme.
 
+use super::messages::Messages;
 use super::overrides::Configuration;
 use super::replay_text;
-use super::work::{Work, on_threads, progress_bar};
+use super::work::{Work, on_threads};
 use crate::export::{self, Format};
 use crate::replay::{Errors, Measures, Replay as Replaying, Unit};
 use crate::results::{self, ResultsDir};
@@ -16,9 +17,9 @@ use std::path::PathBuf;
 ///
 /// Results go to a folder: run.json, layers.parquet, models.parquet, configurations.parquet, angles.parquet. A table for
 /// people adds up passes and steps; JSON and CSV print the rows of layers.parquet.
-///
-/// Example: mercury-analyzer replay trace --out results --rpq.bits 32
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  mercury-analyzer replay trace --out results --rpq.bits 32\n  \
+                        mercury-analyzer replay trace --out results --config my.toml --layers 'features.*' --format csv")]
 pub struct Replay {
     /// The trace's folder.
     trace: PathBuf,
@@ -46,7 +47,7 @@ enum Without {
 
 impl Replay {
     /// Replays, writes the results, prints them.
-    pub fn run(self) -> Result<()> {
+    pub fn run(self, messages: Messages) -> Result<()> {
         let config = self.configuration.resolve()?;
         let errors = if self.without.contains(&Without::Errors) { Errors::None } else { Errors::Exact };
         let bounds = !self.without.contains(&Without::Bounds);
@@ -57,7 +58,7 @@ impl Replay {
         let results = on_threads(self.work.threads, || {
             let replay = Replaying::new(&trace, &configs, &measures)?;
             let units = replay.units();
-            let bar = progress_bar(units.len());
+            let bar = messages.progress_bar(units.len());
             let mut results = Vec::new();
             let begin = |unit: &Unit| bar.set_message(format!("step {}, {}", unit.step.step, unit.layer.name));
             replay.run(&units, begin, |_, of_unit| {

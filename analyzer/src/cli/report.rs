@@ -1,5 +1,6 @@
 //! `report`: results as a page.
 
+use super::messages::Messages;
 use crate::error::AnalyzerError;
 use crate::report::Report as Reporting;
 use anyhow::Result;
@@ -31,13 +32,13 @@ pub struct Report {
 
 impl Report {
     /// Writes it.
-    pub fn run(self) -> Result<()> {
+    pub fn run(self, messages: Messages) -> Result<()> {
         let fail = |error| AnalyzerError::Page { path: self.out.clone(), error };
         let file = begin(&self.out).map_err(fail)?;
         let html = Reporting::read(&self.results, &self.trace)?.html();
         file.as_file().write_all(html.as_bytes()).map_err(fail)?;
         atomic::commit(file, &self.out).map_err(fail)?;
-        writeln!(std::io::stdout(), "report: {} ({:.1} MB)", self.out.display(), html.len() as f64 / 1e6)?;
+        messages.note(format_args!("report: {} ({:.1} MB)", self.out.display(), html.len() as f64 / 1e6));
         Ok(())
     }
 }

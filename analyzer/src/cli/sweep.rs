@@ -1,7 +1,8 @@
 //! `sweep`: a grid of configurations on one trace.
 
+use super::messages::Messages;
 use super::overrides::{Configuration, KEYS};
-use super::work::{Work, on_threads, progress_bar};
+use super::work::{Work, on_threads};
 use crate::export::{self, Format};
 use crate::replay::{Errors, Measures, Replay};
 use crate::sweep::grid::{Axis, Grid};
@@ -62,11 +63,12 @@ fn parse_errors(text: &str) -> Result<Errors, String> {
 
 impl Sweep {
     /// Sweeps, or goes on sweeping, and prints the table of configurations.
-    pub fn run(self) -> Result<()> {
+    pub fn run(self, messages: Messages) -> Result<()> {
         let (origin, table, overrides) = self.configuration.parts()?;
         let grid = Grid::new(self.axes, &origin, &table, &overrides)?;
         if let Some((count, reason)) = &grid.left_out {
-            eprintln!("{count} combinations do not go together and are left out, the first: {reason}");
+            messages
+                .note(format_args!("{count} combinations do not go together and are left out, the first: {reason}"));
         }
         summary::check(&grid, self.errors, &self.pareto)?;
         let measures = Measures { selection: self.work.chosen.selection()?, errors: self.errors, bounds: false };
@@ -74,10 +76,10 @@ impl Sweep {
         let replay = Replay::new(&trace, &grid.configs, &measures)?;
         let dir = SweepDir::open(&self.out, &trace, &grid, &measures)?;
         let mut frame = if dir.is_complete() {
-            eprintln!("{} is complete; nothing is replayed", self.out.display());
+            messages.note(format_args!("{} is complete; nothing is replayed", self.out.display()));
             dir.summary()?
         } else {
-            let bar = progress_bar(replay.units().len());
+            let bar = messages.progress_bar(replay.units().len());
             let results = on_threads(self.work.threads, || {
                 Ok(sweep::run(&replay, &dir, |unit| {
                     bar.set_message(format!("step {}, {}", unit.step.step, unit.layer.name));
@@ -94,7 +96,7 @@ impl Sweep {
             let all = frame.height();
             if self.work.format == Format::Table {
                 frame = frame.lazy().filter(col("pareto")).collect()?.drop("pareto")?;
-                eprintln!("{} of {all} configurations are on the frontier:", frame.height());
+                messages.note(format_args!("{} of {all} configurations are on the frontier:", frame.height()));
             }
         }
         export::print(&mut frame, self.work.format)

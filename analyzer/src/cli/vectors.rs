@@ -6,6 +6,7 @@ use crate::adaptation::bits_in_force;
 use crate::error::AnalyzerError;
 use crate::operand::{LayerData, Needs};
 use crate::replay::{Similarity, captured_steps};
+use crate::suggest::did_you_mean;
 use anyhow::Result;
 use arrow::array::{ArrayRef, Float32Builder, ListBuilder, RecordBatch, StringBuilder, UInt32Builder, UInt64Builder};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -29,9 +30,8 @@ const BATCH_ROWS: usize = 1 << 14;
 /// Columns: product (a strided input gradient has several), vector, sample (its place in the batch),
 /// stream, channel (of the vector's first element; an attention product's head), position, values,
 /// signature (of the length in force at the step), outcome (HIT, MAU, MNU), representative (a vector of the same product).
-///
-/// Example: mercury-analyzer vectors trace --layer features.0 --out vectors.parquet
 #[derive(Debug, Args)]
+#[command(after_help = "Example: mercury-analyzer vectors trace --layer features.0 --out vectors.parquet")]
 pub struct Vectors {
     /// The trace's folder.
     trace: PathBuf,
@@ -96,7 +96,9 @@ impl Vectors {
     fn find_layer<'t>(&self, trace: &'t Trace) -> Result<&'t Layer, AnalyzerError> {
         trace.layers().iter().find(|layer| layer.name == self.layer).ok_or_else(|| {
             let known: Vec<&str> = trace.layers().iter().map(|layer| layer.name.as_str()).collect();
-            let reason = format!("{:?} is not a layer of this trace; choose one of {}", self.layer, known.join(", "));
+            let meant = did_you_mean(&self.layer, known.iter().copied());
+            let reason =
+                format!("{:?} is not a layer of this trace; choose one of {}{meant}", self.layer, known.join(", "));
             AnalyzerError::Flag { flag: "--layer", reason }
         })
     }

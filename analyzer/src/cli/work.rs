@@ -1,11 +1,10 @@
-//! What the commands that replay have in common: which part of a trace, on how many threads, how far.
+//! What the commands that replay have in common: which part of a trace, on how many threads.
 
 use crate::error::Result as AnalyzerResult;
 use crate::export::Format;
 use crate::replay::Selection;
 use anyhow::{Context, Result};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use mercury_trace::geometry::Pass;
 
 /// What is replayed, how, and what of it is shown.
@@ -53,12 +52,4 @@ pub fn parse_pass(name: &str) -> Result<Pass, String> {
 pub fn on_threads<T: Send>(threads: Option<u16>, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let threads = threads.map_or(0, usize::from);
     rayon::ThreadPoolBuilder::new().num_threads(threads).build().context("--threads")?.install(work)
-}
-
-/// A bar that counts layers.
-pub fn progress_bar(layers: usize) -> ProgressBar {
-    let bar = ProgressBar::new(layers as u64).with_prefix("replaying");
-    let style = "{prefix} {wide_bar} {pos}/{len} layers, {msg} (left: {eta})";
-    bar.set_style(ProgressStyle::with_template(style).expect("the template is well-formed"));
-    bar
 }

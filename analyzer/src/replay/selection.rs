@@ -1,6 +1,7 @@
 //! Which layers, steps and passes are replayed.
 
 use crate::error::{AnalyzerError, Result};
+use crate::suggest::did_you_mean;
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use mercury_trace::Trace;
 use mercury_trace::geometry::Pass;
@@ -80,8 +81,9 @@ impl Selection {
         for pattern in &self.layers {
             let glob = Glob::new(pattern).expect("checked when it was made").compile_matcher();
             if !trace.layers().iter().any(|layer| glob.is_match(&layer.name)) {
+                let meant = did_you_mean(pattern, trace.layers().iter().map(|layer| layer.name.as_str()));
                 let reason =
-                    format!("{pattern:?} matches no layer of the trace; `mercury-analyzer inspect` lists them");
+                    format!("{pattern:?} matches no layer of the trace; `mercury-analyzer inspect` lists them{meant}");
                 return Err(AnalyzerError::Flag { flag: "--layers", reason });
             }
         }

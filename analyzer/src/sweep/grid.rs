@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::error::{AnalyzerError, Result};
+use crate::suggest::did_you_mean;
 use toml::Table;
 
 /// Most configurations of a sweep.
@@ -24,8 +25,10 @@ impl Axis {
     /// the colon or else of 1.
     pub fn parse(text: &str, keys: impl IntoIterator<Item = &'static str>) -> std::result::Result<Self, String> {
         let (name, values) = text.split_once('=').ok_or("is not KEY=VALUES, such as rpq.bits=16,20,32..=64:8")?;
-        let key = keys.into_iter().find(|key| *key == name.trim()).ok_or_else(|| {
-            format!("{name:?} is no key of a configuration; `mercury-analyzer sweep --help` lists them")
+        let keys: Vec<&'static str> = keys.into_iter().collect();
+        let key = keys.iter().copied().find(|key| *key == name.trim()).ok_or_else(|| {
+            let meant = did_you_mean(name.trim(), keys.iter().copied());
+            format!("{name:?} is no key of a configuration; `mercury-analyzer sweep --help` lists them{meant}")
         })?;
         let mut axis = Self { key, values: Vec::new(), ranged: Vec::new() };
         for item in split(values) {

@@ -1,0 +1,175 @@
+//! `config`: what a configuration comes to, and where its values are from.
+
+use super::overrides::{Configuration, KEYS, Overrides};
+use crate::config::{Config, DEFAULT_PRESET, PRESETS};
+use crate::error::Result as AnalyzerResult;
+use crate::export::{self, Align, Format, text_table};
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use polars::prelude::{Column, DataFrame};
+use std::io::Write;
+use std::path::PathBuf;
+use toml::{Table, Value};
+
+/// Show, check and list configurations.
+#[derive(Debug, Args)]
+pub struct ConfigCommand {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    Show(Box<Show>),
+    Check(Check),
+    Presets(Presets),
+}
+
+/// Print the configuration that preset, file and flags come to, and where each value is from.
+///
+/// As a table it is a configuration file: what it prints can be given to --config.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  mercury-analyzer config show --preset patch-os --rpq.bits 32\n  \
+                        mercury-analyzer config show --config my.toml --format csv")]
+struct Show {
+    /// What to print.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    #[command(flatten)]
+    configuration: Configuration,
+}
+
+/// Check a configuration file, and say what in it differs from the defaults.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: mercury-analyzer config check my.toml")]
+struct Check {
+    /// The file (TOML).
+    file: PathBuf,
+}
+
+/// List the configurations that come with the program.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: mercury-analyzer config presets")]
+struct Presets {}
+
+impl ConfigCommand {
+    /// Does what was asked for.
+    pub fn run(self) -> Result<()> {
+        match self.action {
+            Action::Show(show) => show.run(),
+            Action::Check(check) => check.run(),
+            Action::Presets(_) => presets(),
+        }
+    }
+}
+
+/// A key, its value in the configuration, and where that is from.
+struct Resolved {
+    key: &'static str,
+    value: Option<Value>,
+    source: String,
+}
+
+impl Show {
+    fn run(self) -> Result<()> {
+        let (origin, table) = self.configuration.base()?;
+        let keys = resolved(&self.configuration.clone().resolve()?, &origin, &table, self.configuration.overrides());
+        if self.format == Format::Table {
+            std::io::stdout().write_all(as_toml(&keys).as_bytes())?;
+            return Ok(());
+        }
+        let value = |key: &Resolved| key.value.as_ref().map(Value::to_string);
+        let mut frame = DataFrame::new(
+            keys.len(),
+            vec![
+                Column::new("key".into(), keys.iter().map(|key| key.key).collect::<Vec<_>>()),
+                Column::new("value".into(), keys.iter().map(value).collect::<Vec<_>>()),
+                Column::new("source".into(), keys.iter().map(|key| key.source.as_str()).collect::<Vec<_>>()),
+            ],
+        )?;
+        export::print(&mut frame, self.format)
+    }
+}
+
+fn resolved(config: &Config, origin: &str, table: &Table, overrides: &Overrides) -> Vec<Resolved> {
+    let values = Table::try_from(config).expect("a configuration is a table");
+    let find = |table: &Table, key: &str| {
+        let (section, name) = key.split_once('.')?;
+        table.get(section)?.get(name).cloned()
+    };
+    let of_key = |&(key, ..): &(&'static str, &str, &str)| {
+        let source = if overrides.iter().any(|(flag, _)| *flag == key) {
+            format!("flag --{key}")
+        } else if find(table, key).is_some() {
+            origin.to_owned()
+        } else {
+            "default".to_owned()
+        };
+        Resolved { key, value: find(&values, key), source }
+    };
+    KEYS.iter().map(of_key).collect()
+}
+
+/// A configuration file with the sources as comments.
+fn as_toml(keys: &[Resolved]) -> String {
+    let line = |key: &Resolved| {
+        let name = key.key.split_once('.').map_or(key.key, |(_, name)| name);
+        match &key.value {
+            Some(value) => format!("{name} = {value}"),
+            None => format!("# {name} is not set"),
+        }
+    };
+    let width = keys.iter().map(|key| line(key).len()).max().unwrap_or(0);
+    let section = |key: &Resolved| key.key.split_once('.').map_or("", |(section, _)| section);
+    let mut text = String::new();
+    for of_section in keys.chunk_by(|a, b| section(a) == section(b)) {
+        text += &format!("{}[{}]\n", if text.is_empty() { "" } else { "\n" }, section(&of_section[0]));
+        for key in of_section {
+            text += &format!("{:width$}  # {}\n", line(key), key.source);
+        }
+    }
+    text
+}
+
+impl Check {
+    fn run(self) -> Result<()> {
+        let origin = self.file.display().to_string();
+        let table = Config::file(&self.file)?;
+        let config = Config::resolve(&origin, table, &[])?;
+        let mut stdout = std::io::stdout();
+        let changed = changed(&config)?;
+        let count = match changed.len() {
+            0 => "as the defaults".to_owned(),
+            1 => "1 key differs from the defaults".to_owned(),
+            count => format!("{count} keys differ from the defaults"),
+        };
+        writeln!(stdout, "{origin}: valid, {count}")?;
+        if !changed.is_empty() {
+            let columns = [("key", Align::Left), ("value", Align::Left), ("default", Align::Left)];
+            stdout.write_all(text_table(&columns, changed).as_bytes())?;
+        }
+        Ok(())
+    }
+}
+
+/// Keys, values and defaults where they differ.
+fn changed(config: &Config) -> AnalyzerResult<Vec<Vec<String>>> {
+    let preset = Config::resolve(DEFAULT_PRESET, Config::preset(DEFAULT_PRESET)?, &[])?;
+    let [ours, theirs] = [config, &preset].map(|config| resolved(config, "", &Table::new(), &Vec::new()));
+    let text = |key: &Resolved| key.value.as_ref().map_or_else(|| "not set".to_owned(), Value::to_string);
+    let differing = ours.iter().zip(&theirs).filter(|(ours, theirs)| ours.value != theirs.value);
+    Ok(differing.map(|(ours, theirs)| vec![ours.key.to_owned(), text(ours), text(theirs)]).collect())
+}
+
+fn presets() -> Result<()> {
+    // The first paragraph of a preset's file says what it is.
+    let about = |text: &str| {
+        let lines = text.lines().map_while(|line| line.strip_prefix("# "));
+        lines.collect::<Vec<_>>().join(" ")
+    };
+    let name = |name: &str| if name == DEFAULT_PRESET { format!("{name} (default)") } else { name.to_owned() };
+    let rows = PRESETS.iter().map(|&(preset, text)| vec![name(preset), about(text)]);
+    let table = text_table(&[("preset", Align::Left), ("what it is", Align::Left)], rows);
+    std::io::stdout().write_all(table.as_bytes())?;
+    Ok(())
+}
