@@ -33,8 +33,8 @@ demo: build ## the main job on real data: train VGG-13, capture, replay, answer
 	$(BIN)/mercury-analyzer replay demo/trace --preset mercury --out demo/results
 	@echo; echo "== signature lengths, caches and schedules; the page demo/report.html shows all"
 	$(BIN)/mercury-analyzer sweep demo/trace --set rpq.bits=8..=32:8 --set mcache.entries=0,64,1024 \
-	  --set mcache.ways=4,16 --set array.schedule=synchronous,asynchronous --out demo/sweep \
-	  --pareto output_error,speed_up
+	  --set mcache.ways=4,16 --set mcache.scope=channel,sample --set array.schedule=synchronous,asynchronous \
+	  --out demo/sweep --format csv > demo/sweep.csv
 	$(BIN)/mercury-analyzer report demo/results demo/results-ws demo/results-patch-os demo/sweep \
 	  --trace demo/trace --out demo/report.html
 
@@ -61,7 +61,8 @@ test-trace: build ## a small real trace, its results and a sweep, for the tests 
 	  --steps 3 --capture every=2 --batch-size 8 --samples 2 --filters 8 --validation-samples 64
 	$(BIN)/mercury-analyzer replay $(TEST_TRACE)/trace --out $(TEST_TRACE)/results --format csv > /dev/null
 	$(BIN)/mercury-analyzer sweep $(TEST_TRACE)/trace --out $(TEST_TRACE)/sweep --format csv --set rpq.bits=8,20 \
-	  --set mcache.entries=0,64 --set mcache.ways=4,16 --set array.schedule=synchronous,asynchronous > /dev/null
+	  --set mcache.entries=0,64 --set mcache.ways=4,16 --set mcache.scope=channel,sample \
+	  --set array.schedule=synchronous,asynchronous > /dev/null
 
 test-notebooks: test-trace $(VENV)/ready ## a real trace and its results open in pyarrow, polars, DuckDB and the notebooks
 	$(VENV)/bin/jupytext --test --to ipynb notebooks/0*.py

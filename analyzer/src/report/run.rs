@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::report::source::{check_version, wrong};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -179,7 +180,7 @@ fn text(value: &Value) -> String {
 /// A word for a shell.
 fn quoted(word: &str) -> String {
     // What it refuses, a zero byte, is in no argument of a program.
-    shlex::try_quote(word).map_or_else(|_| word.to_owned(), |quoted| quoted.into_owned())
+    shlex::try_quote(word).map_or_else(|_| word.to_owned(), Cow::into_owned)
 }
 
 #[cfg(test)]

@@ -54,18 +54,55 @@ pub fn mark(points: &mut [Row]) {
 }
 
 /// The configurations that are shown in full: a replay's one; of a sweep those on its frontier, the
-/// fastest first, or only the fastest where no errors were computed.
+/// fastest first, one of those that come to the same, or only the fastest where no errors were computed.
 pub fn shown(source: &Source, points: &[Row]) -> Vec<usize> {
-    if source.axes.is_none() {
-        return (0..points.len()).collect();
-    }
+    if source.axes.is_none() { (0..points.len()).collect() } else { worth_a_look(points) }
+}
+
+fn worth_a_look(points: &[Row]) -> Vec<usize> {
     let speed = |point: &Row| point["speed_up"].as_f64().unwrap_or(0.0);
     let number = |point: &Row| point["configuration"].as_u64().unwrap_or(0) as usize;
     let mut sorted: Vec<&Row> = points.iter().collect();
     sorted.sort_by(|a, b| speed(b).total_cmp(&speed(a)).then(number(a).cmp(&number(b))));
-    let on: Vec<usize> = sorted.iter().filter(|point| point["pareto"] == true).map(|point| number(point)).collect();
-    if on.is_empty() {
-        return sorted.first().map(|point| number(point)).into_iter().collect();
+    let mut on: Vec<&Row> = sorted.iter().copied().filter(|point| point["pareto"] == true).collect();
+    // Keys that change nothing make several of the same.
+    on.dedup_by(|a, b| METRICS.iter().all(|metric| a[*metric] == b[*metric]));
+    let fastest = sorted.into_iter().take(usize::from(on.is_empty()));
+    fastest.chain(on).take(MOST_VIEWS).map(number).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn marked(points: &[(&str, Option<f64>, f64)]) -> Vec<Row> {
+        let point = |(number, (trace, error, speed)): (usize, &(&str, Option<f64>, f64))| {
+            let json = json!({"configuration": number, "trace": trace, "output_error": error, "speed_up": speed});
+            json.as_object().unwrap().clone()
+        };
+        let mut points: Vec<Row> = points.iter().enumerate().map(point).collect();
+        mark(&mut points);
+        points
     }
-    on.into_iter().take(MOST_VIEWS).collect()
+
+    #[test]
+    fn a_trace_has_a_frontier_of_its_own() {
+        let points = marked(&[("a", Some(0.1), 1.1), ("a", Some(0.2), 1.0), ("b", Some(0.3), 0.9), ("b", None, 2.0)]);
+        let on: Vec<bool> = points.iter().map(|point| point["pareto"] == true).collect();
+        assert_eq!(on, [true, false, true, false]);
+    }
+
+    #[test]
+    fn the_fastest_comes_first_and_of_equals_one() {
+        let points = marked(&[
+            ("a", Some(0.1), 1.1),
+            ("a", Some(0.3), 1.3),
+            ("a", Some(0.3), 1.3),
+            ("a", Some(0.2), 1.0),
+            ("a", Some(0.2), 1.2),
+        ]);
+        assert_eq!(worth_a_look(&points), [1, 4, 0]);
+        assert_eq!(worth_a_look(&marked(&[("a", None, 1.0), ("a", None, 1.5)])), [1]);
+    }
 }

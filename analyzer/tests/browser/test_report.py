@@ -60,7 +60,10 @@ def opened(browser: Browser, address: str, width: int = 1280, scheme: str = "lig
     page.problems = []
     page.on("console", lambda message: page.problems.append(f"{message.type}: {message.text}"))
     page.on("pageerror", lambda error: page.problems.append(f"thrown: {error}"))
-    page.on("request", lambda request: page.problems.append(f"fetched: {request.url}") if request.url.startswith("http") else None)
+    page.on(
+        "request",
+        lambda request: page.problems.append(f"fetched: {request.url}") if request.url.startswith("http") else None,
+    )
     page.goto(address)
     drawn(page)
     return page
@@ -78,7 +81,8 @@ def marks(page: Page) -> dict[str, int]:
         [...chart.querySelectorAll('.mark-rect, .mark-symbol, .mark-line, .mark-rule, .mark-text')]
             .filter(group => !group.closest('.role-axis, .role-legend'))
             .flatMap(group => [...group.querySelectorAll('path, line, rect, text')])
-            .filter(mark => { const box = mark.getBoundingClientRect(); return box.width + box.height > 0; }).length]))"""
+            .map(mark => mark.getBoundingClientRect())
+            .filter(box => box.width + box.height > 0).length]))"""
     return page.eval_on_selector_all("[data-chart]", count)
 
 
@@ -89,7 +93,9 @@ def test_every_chart_is_drawn_and_the_page_fits(browser, whole, width, scheme):
     found = marks(page)
     assert len(found) >= 15 and all(found.values()), found
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    titles = page.eval_on_selector_all("[data-chart]", "charts => charts.map(c => c.querySelectorAll('.role-axis-title').length)")
+    titles = page.eval_on_selector_all(
+        "[data-chart]", "charts => charts.map(c => c.querySelectorAll('.role-axis-title').length)"
+    )
     assert all(count >= 2 for count in titles), titles
     pictures = os.environ.get("MERCURY_SCREENSHOTS")
     if pictures:
@@ -153,7 +159,9 @@ def test_everything_that_acts_is_reached_by_tab(browser, whole):
     reached = set()
     for _ in range(200):
         page.keyboard.press("Tab")
-        reached.add(page.evaluate("document.activeElement.tagName + ' ' + document.activeElement.innerText.slice(0, 20)"))
+        reached.add(
+            page.evaluate("document.activeElement.tagName + ' ' + document.activeElement.innerText.slice(0, 20)")
+        )
     assert any(what.startswith("A Skip to the results") for what in reached)
     assert any(what.startswith("SELECT") for what in reached)
     assert any(what.startswith("BUTTON speed-up") for what in reached)
@@ -180,10 +188,23 @@ def test_names_stay_text_whatever_is_in_them(browser, tmp_path):
 
 def test_results_without_errors_bounds_or_sweeps_say_so(browser, tmp_path):
     results = tmp_path / "bare"
-    command = [folder("MERCURY_ANALYZER"), "replay", folder("MERCURY_TRACE"), "--out", results, "--without", "errors,bounds"]
+    command = [
+        folder("MERCURY_ANALYZER"),
+        "replay",
+        folder("MERCURY_TRACE"),
+        "--out",
+        results,
+        "--without",
+        "errors,bounds",
+    ]
     subprocess.run(command, check=True, capture_output=True)
     page = opened(browser, report(tmp_path / "report.html", results))
     text = page.locator("main").inner_text()
-    for said in ("Output errors were not computed", "one signature length", "Bounds were left out", "name the trace by --trace"):
+    for said in (
+        "Output errors were not computed",
+        "one signature length",
+        "Bounds were left out",
+        "name the trace by --trace",
+    ):
         assert said in text
     assert all(marks(page).values())
