@@ -1,0 +1,187 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Are hits alike, and do signatures agree as often as they should?
+#
+# A signature's bits are signs of random projections, so two vectors at an angle of a agree in one bit with
+# probability 1 - a / 180° and in b independent ones with that to the power of b. This notebook sets what the replay
+# found beside it, looks at how close hits are to what they reuse, and at where signs say too little. `make demo`
+# makes trace and results; to look at others, set `MERCURY_TRACE` and `MERCURY_RESULTS` to their folders.
+
+# %%
+import json
+import os
+from pathlib import Path
+
+import altair as alt
+import numpy as np
+import polars as pl
+from charts import chart
+
+# Pictures, not scripts: they show without a network, and wherever the notebook is opened.
+alt.renderers.enable("png", scale_factor=2)
+alt.data_transformers.disable_max_rows()
+
+TRACE = Path(os.environ.get("MERCURY_TRACE", "../demo/trace"))
+RESULTS = Path(os.environ.get("MERCURY_RESULTS", "../demo/results"))
+
+# %%
+manifest = json.loads((TRACE / "manifest.json").read_text())
+configuration = json.loads((RESULTS / "run.json").read_text())["configurations"][0]
+bits = configuration["rpq"]["bits"]
+layers = pl.read_parquet(RESULTS / "layers.parquet").filter(configuration=0)
+print(f"{manifest['model']['name']} on {manifest['dataset']['name']}, signatures of {bits} bits")
+
+# %% [markdown]
+# ## Similarity in an image
+# The first convolution's patches of one sample and channel: how many earlier patches share the signature of the patch
+# at each place. Flat parts of an image are all alike; edges are not. (The projection here is NumPy's, not the
+# program's: which patches share a signature differs in detail.)
+
+# %%
+first = pl.read_parquet(TRACE / "layers.parquet").filter(op="conv2d").sort("index").row(0, named=True)
+step = manifest["captured"][-1]["step"]
+folder = TRACE / f"tensors/step={step:06}/layer={first['name']}"
+planes = pl.read_parquet(folder / "input.parquet", hive_partitioning=False)
+plane = planes["values"][0].to_numpy().reshape(first["input_height"], first["input_width"])
+kernel = (first["kernel_height"], first["kernel_width"])
+padded = np.pad(plane, [(first[f"padding_{side}"],) * 2 for side in ("height", "width")])
+patches = np.lib.stride_tricks.sliding_window_view(padded, kernel)
+rows, columns = patches.shape[:2]
+projection = np.random.default_rng(1).standard_normal((kernel[0] * kernel[1], bits))
+signatures = (patches.reshape(rows * columns, -1) @ projection > 0) @ (1 << np.arange(bits, dtype=np.uint64))
+seen: dict[int, int] = {}
+earlier = []
+for signature in signatures.tolist():
+    earlier.append(seen.get(signature, 0))
+    seen[signature] = earlier[-1] + 1
+
+pixels = pl.DataFrame(
+    {"row": np.repeat(np.arange(rows), columns), "column": np.tile(np.arange(columns), rows)}
+).with_columns(value=pl.Series(plane[:rows, :columns].ravel()), earlier=pl.Series(earlier))
+
+
+def picture(field: str, title: str, scale: alt.Scale) -> alt.Chart:
+    axis = alt.Axis(labelExpr="datum.value % 8 == 0 ? datum.label : ''", labelAngle=0, ticks=False)
+    return (
+        alt.Chart(pixels, title=title)
+        .mark_rect()
+        .encode(
+            alt.X("column:O", title="column (element)", axis=axis),
+            alt.Y("row:O", title="row (element)", axis=axis),
+            alt.Color(field, title=field, scale=scale),
+        )
+        .properties(width=alt.Step(max(1, 200 // columns)), height=alt.Step(max(1, 200 // columns)))
+    )
+
+
+alt.hconcat(
+    picture("value", f"Input of {first['name']}, one plane", alt.Scale(scheme="greys", reverse=True)),
+    picture("earlier", "Earlier patches of the same signature", alt.Scale(scheme="blues", type="symlog")),
+).resolve_scale(color="independent")
+
+# %% [markdown]
+# ## Do signatures agree as often as angles predict?
+# Pairs of vectors that were drawn while replaying, by their angle: the share that has the same signature, beside the
+# share that the angles predict. On the line, signatures do what the theory says; the colour tells the number of pairs.
+
+# %%
+angles = (
+    pl.read_parquet(RESULTS / "angles.parquet")
+    .filter(configuration=0)
+    .group_by("degrees_from", "degrees_to")
+    .agg(
+        pl.col("pairs", "colliding", "predicted").sum(),
+        mean=(pl.col("degrees_mean") * pl.col("pairs")).sum() / pl.col("pairs").sum(),
+    )
+    .sort("degrees_from")
+    .with_columns(measured=pl.col("colliding") / pl.col("pairs"), expected=pl.col("predicted") / pl.col("pairs"))
+)
+curve = pl.DataFrame({"angle": np.linspace(0, 180, 181)}).with_columns(share=(1 - pl.col("angle") / 180) ** bits)
+x = alt.X("angle", title="angle between two vectors (degrees)", scale=alt.Scale(domain=[0, 180]))
+line = (
+    alt.Chart(curve)
+    .mark_line(color="#858b94")
+    .encode(x, alt.Y("share", title="share a signature (% of pairs)", axis=alt.Axis(format="%")))
+)
+points = (
+    alt.Chart(angles.rename({"mean": "angle", "measured": "share"}))
+    .mark_point(filled=True, size=70, opacity=1)
+    .encode(x, alt.Y("share"), alt.Color("pairs", title="pairs", scale=alt.Scale(type="log", scheme="viridis")))
+)
+(line + points).properties(width=480, height=240, title=f"{bits} bits: theory (line) and replay (dots)")
+
+# %% [markdown]
+# ## How close are hits to what they reuse?
+# The cosine that 90 % of a layer's hits reach, and the relative distance |x' - x| / |x| that 90 % of them do not
+# exceed (cut at 200 %). Signs see direction alone: where the cosine is near 1 and the distance is not small, the
+# vectors point the same way at different lengths, and reuse is wrong by the ratio of their lengths.
+
+# %%
+matches = (
+    layers.filter(pl.col("pass") == "forward", pl.col("hits_sampled") > 0)
+    .drop_nulls("match_cosine_p90")
+    .filter(pl.col("step") == pl.col("step").max())
+)
+shown = matches.with_columns(distance=pl.min_horizontal("match_distance_p90", pl.lit(2.0)))
+(
+    alt.Chart(shown)
+    .mark_point(filled=True, opacity=1)
+    .encode(
+        alt.X(
+            "match_cosine_p90",
+            title="cosine that 90 % of hits reach (1: same direction)",
+            scale=alt.Scale(zero=False, padding=20),
+        ),
+        alt.Y("distance", title="distance of 90 % of hits, at most (% of |x|)", axis=alt.Axis(format="%")),
+        alt.Size("hit", title="hits (vectors)", scale=alt.Scale(range=[30, 500])),
+        alt.Color("layer", title="layer", sort=shown["layer"].to_list(), scale=alt.Scale(scheme="turbo")),
+    )
+    .properties(width=480, height=260)
+)
+
+# %% [markdown]
+# ## What hits are made of
+# How much of the hits needs no similarity at all: exact duplicates (vectors of zeros among them) would be found by
+# comparing, without any error.
+
+# %%
+chart("bounds", layers, "Hits (bars) and bounds, forward pass", passes="forward")
+
+# %% [markdown]
+# ## So, are hits alike?
+
+# %%
+pairs, colliding, predicted = (angles[name].sum() for name in ("pairs", "colliding", "predicted"))
+agreement = (
+    f"Signatures agree for {colliding / pairs:.2%} of {pairs} sampled pairs, where their angles predict "
+    f"{predicted / pairs:.2%}."
+    if pairs
+    else "No pairs were sampled."
+)
+print(agreement)
+forward = layers.filter(pl.col("pass") == "forward")
+hits, duplicates = forward["hit"].sum(), forward["exact_duplicate"].sum()
+if hits and matches.height:
+    cosine = np.average(matches["match_cosine_p90"].to_numpy(), weights=matches["hit"].to_numpy())
+    far = matches.filter(pl.col("match_distance_p90") > 0.2)
+    print(
+        f"Of a layer's hits 90 % have a cosine of {cosine:.3f} or more to what they reuse (mean of layers by hits); in "
+        f"{far.height} of {matches.height} layers one hit in ten is off by more than 20 % of its vector's length. "
+        f"There are {duplicates / hits:.0%} as many exact duplicates as hits: the rest is what similarity adds."
+    )
+else:
+    print("Nothing hit.")

@@ -1,0 +1,144 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Which MCACHE is large enough?
+#
+# A vector that misses has met no vector of its signature before (no cache could help), or met one whose signature found
+# its set full. How much of either there is depends on entries, ways and on how long MCACHE lives. The replay says it
+# for one cache, a sweep for many. `make demo` makes both; to look at others, set `MERCURY_RESULTS` and `MERCURY_SWEEP`
+# to their folders.
+
+# %%
+import json
+import os
+from pathlib import Path
+
+import altair as alt
+import polars as pl
+from charts import chart
+from IPython.display import display
+
+# Pictures, not scripts: they show without a network, and wherever the notebook is opened.
+alt.renderers.enable("png", scale_factor=2)
+alt.data_transformers.disable_max_rows()
+
+RESULTS = Path(os.environ.get("MERCURY_RESULTS", "../demo/results"))
+SWEEP = Path(os.environ.get("MERCURY_SWEEP", "../demo/sweep"))
+
+# %%
+run = json.loads((RESULTS / "run.json").read_text())
+mcache = run["configurations"][0]["mcache"]
+layers = pl.read_parquet(RESULTS / "layers.parquet").filter(configuration=0)
+forward = layers.filter(pl.col("pass") == "forward")
+print(
+    f"{run['trace']['model']['name']}: {mcache['entries']} entries, {mcache['ways']} ways, flushed after each "
+    f"{mcache['scope']}"
+)
+
+# %% [markdown]
+# ## What becomes of the vectors
+# HIT, MAU (inserted) and MNU (its set was full), by layer.
+
+# %%
+display(chart("outcomes", layers, "Forward pass", passes="forward"))
+display(chart("outcomes", layers, "Input gradient", passes="input-grad"))
+
+# %% [markdown]
+# ## Misses by cause
+# First of its signature: no cache of whatever size would hit. Set was full: a larger or more associative one would.
+# Layers that were switched off look nothing up and are left out.
+
+# %%
+CAUSES = ["first of its signature", "set was full"]
+causes = (
+    forward.filter(pl.col("hit") + pl.col("mau") + pl.col("mnu") == pl.col("vectors"))
+    .drop_nulls("unlimited_hit")
+    .group_by("layer_index", "layer")
+    .agg(pl.col("vectors", "hit", "unlimited_hit").sum())
+    .sort("layer_index")
+    .with_columns(
+        (1 - pl.col("unlimited_hit") / pl.col("vectors")).alias(CAUSES[0]),
+        ((pl.col("unlimited_hit") - pl.col("hit")) / pl.col("vectors")).alias(CAUSES[1]),
+    )
+)
+(
+    alt.Chart(causes.unpivot(CAUSES, index=["layer"], variable_name="cause", value_name="share"))
+    .mark_bar()
+    .encode(
+        alt.X("share", title="misses (% of vectors)", axis=alt.Axis(format="%")),
+        alt.Y("layer", title="layer", sort=causes["layer"].to_list()),
+        alt.Color("cause", title=None, sort=CAUSES, scale=alt.Scale(domain=CAUSES, range=["#858b94", "#d6455d"])),
+    )
+    .properties(width=480, height=alt.Step(18))
+)
+
+# %% [markdown]
+# ## Entries, ways and scope
+# The sweep's hit rate of the forward pass. An MCACHE of 0 entries is one without limit: what is between a line and
+# it is lost to room. A scope of a whole sample meets more vectors than that of a channel, in as much room.
+
+# %%
+swept = [axis for axis, _ in json.loads((SWEEP / "sweep.json").read_text())["axes"]]
+keys = [axis for axis in swept if axis.startswith("mcache.")]
+# Other keys, such as those of the array, change hits only where they switch a layer off: one of their values will do.
+configurations = pl.read_parquet(SWEEP / "configurations.parquet")
+if "rpq.bits" not in swept:
+    configurations = configurations.with_columns(pl.lit(run["configurations"][0]["rpq"]["bits"]).alias("rpq.bits"))
+configurations = configurations.unique(["rpq.bits", *keys], keep="first", maintain_order=True)
+longest = configurations["rpq.bits"].max()
+# A dot in a field's name would be read as a path.
+caches = configurations.filter(pl.col("rpq.bits") == longest).rename({key: key.removeprefix("mcache.") for key in keys})
+caches = caches.with_columns(room=pl.col("entries").cast(pl.String).replace({"0": "no limit"}))
+order = [str(entries) for entries in sorted(set(caches["entries"]) - {0})] + ["no limit"]
+facet = [alt.Column("scope:N", title="scope")] if "scope" in caches.columns else []
+(
+    alt.Chart(caches, title=f"Signatures of {longest} bits")
+    .mark_line(point=True)
+    .encode(
+        alt.X("room:N", title="MCACHE (entries)", sort=order, axis=alt.Axis(labelAngle=0)),
+        alt.Y("hit_rate", title="hit rate (% of vectors)", axis=alt.Axis(format="%"), scale=alt.Scale(zero=False)),
+        alt.Color("ways:N", title="ways"),
+        *facet,
+    )
+    .properties(width=240, height=220)
+)
+
+# %% [markdown]
+# ## The same, over the signature length
+
+# %%
+named = [pl.format(key + " {}", pl.col(key)) for key in keys]
+chart(
+    "lengths", configurations.with_columns(setting=pl.concat_str(named, separator=", ")), "Hit rate beside output error"
+)
+
+# %% [markdown]
+# ## So, which MCACHE is large enough?
+
+# %%
+best = caches["hit_rate"].max()
+enough = caches.filter(pl.col("entries") > 0, pl.col("hit_rate") >= 0.99 * best).sort("entries", "ways")
+lost = (causes["unlimited_hit"].sum() - causes["hit"].sum()) / max(1, causes["vectors"].sum())
+print(
+    f"With {mcache['entries']} entries and {mcache['ways']} ways, {lost:.2%} of the forward pass's vectors miss "
+    "for want of room. "
+    + (
+        f"Of the swept caches the smallest that hits as often as the best ({best:.1%}), less a hundredth, has "
+        f"{enough['entries'][0]} entries and {enough['ways'][0]} ways."
+        if enough.height
+        else f"None of the swept caches with a limit comes within a hundredth of the best ({best:.1%})."
+    )
+)

@@ -1,0 +1,158 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Where do the cycles go, and on which array does reuse pay?
+#
+# The same hits are worth more on one array than on another: computing signatures takes the array's time, so does
+# copying results, and PE sets wait for each other. `make demo` replays one trace on three arrays and sweeps over
+# schedules; to look at others, set `MERCURY_RESULTS` and `MERCURY_SWEEP` to their folders. Folders of results beside
+# `MERCURY_RESULTS` that are of the same trace are compared with it.
+
+# %%
+import json
+import os
+from pathlib import Path
+
+import altair as alt
+import polars as pl
+from charts import chart
+from IPython.display import display
+
+# Pictures, not scripts: they show without a network, and wherever the notebook is opened.
+alt.renderers.enable("png", scale_factor=2)
+alt.data_transformers.disable_max_rows()
+
+RESULTS = Path(os.environ.get("MERCURY_RESULTS", "../demo/results"))
+SWEEP = Path(os.environ.get("MERCURY_SWEEP", "../demo/sweep"))
+
+# %%
+DATAFLOWS = {"rs": "row stationary", "ws": "weight stationary", "os": "output stationary", "is": "input stationary"}
+run = json.loads((RESULTS / "run.json").read_text())
+layers = pl.read_parquet(RESULTS / "layers.parquet").filter(configuration=0)
+
+
+def replays() -> dict[str, Path]:
+    """Replays of this trace, by what array they are on."""
+    found = {}
+    for path in sorted(RESULTS.parent.glob("*/run.json")):
+        other = json.loads(path.read_text())
+        if len(other["configurations"]) == 1 and other["trace"]["manifest_sha256"] == run["trace"]["manifest_sha256"]:
+            configuration = other["configurations"][0]
+            found[
+                f"{DATAFLOWS[configuration['array']['dataflow']]}, {configuration['rpq']['granularity']} "
+                f"({path.parent.name})"
+            ] = path.parent
+    return found
+
+
+arrays = replays()
+print(*arrays, sep="\n")
+
+# %% [markdown]
+# ## By layer
+# Each layer's cycles with reuse beside the baseline's, over all captured steps; then by pass, as a share of the
+# baseline's.
+
+# %%
+chart("cycles", layers, "All passes", width=560)
+
+# %%
+for name in layers["pass"].unique(maintain_order=True).sort():
+    display(chart("cycles_share", layers, name, passes=name, width=560))
+
+# %%
+chart("speed_up", layers, "Speed-up by layer and pass", width=560)
+
+# %% [markdown]
+# ## By array
+# Whole model, all passes. Signatures and copies are what reuse adds; what the bar lacks to 100 % is gained.
+
+# %%
+PARTS = {
+    "signature_cycles": "signatures",
+    "compute_cycles": "products",
+    "stall_cycles": "waiting",
+    "extra_cycles": "variants",
+}
+by_array = pl.concat(
+    [
+        pl.read_parquet(folder / "layers.parquet")
+        .filter(configuration=0)
+        .select(pl.lit(name).alias("array"), "pass", "baseline_cycles", "mercury_cycles", *PARTS)
+        for name, folder in arrays.items()
+    ]
+)
+totals = by_array.group_by("array", maintain_order=True).agg(pl.col("baseline_cycles", "mercury_cycles", *PARTS).sum())
+shares = (
+    totals.with_columns(pl.col(*PARTS) / pl.col("baseline_cycles"))
+    .rename(PARTS)
+    .unpivot(list(PARTS.values()), index=["array"], variable_name="part", value_name="share")
+)
+COLORS = alt.Scale(domain=list(PARTS.values()), range=["#c77700", "#3b82c4", "#d6455d", "#9b6dc6"])
+bars = (
+    alt.Chart(shares)
+    .mark_bar()
+    .encode(
+        alt.X("share", title="cycles (% of the array's baseline)", axis=alt.Axis(format="%")),
+        alt.Y("array", title="array", axis=alt.Axis(labelLimit=320)),
+        alt.Color("part", title=None, scale=COLORS),
+    )
+)
+(bars + alt.Chart().mark_rule(strokeDash=[4, 3]).encode(x=alt.datum(1))).properties(width=480, height=alt.Step(30))
+
+# %% [markdown]
+# ## Synchronous or not
+# PE sets of a row-stationary array that wait for each other after each filter, beside sets that may be ahead; as the
+# sweep found it.
+
+# %%
+swept = [axis for axis, _ in json.loads((SWEEP / "sweep.json").read_text())["axes"]]
+configurations = pl.read_parquet(SWEEP / "configurations.parquet")
+schedules = None
+if "array.schedule" in swept:
+    others = [axis for axis in swept if axis != "array.schedule"]
+    schedules = configurations.pivot("array.schedule", index=others, values="speed_up").with_columns(
+        gain=pl.col("asynchronous") / pl.col("synchronous") - 1
+    )
+schedules
+
+# %% [markdown]
+# ## Memory and utilisation
+# Utilisation: multiply-accumulates that are computed, over processing elements times cycles.
+
+# %%
+array = run["configurations"][0]["array"]
+display(chart("utilisation", layers, "Utilisation", elements=array["rows"] * array["columns"]))
+display(chart("energy", layers, "Energy"))
+
+# %% [markdown]
+# ## So, where do they go, and where does it pay?
+
+# %%
+with_speed = totals.with_columns(speed_up=pl.col("baseline_cycles") / pl.col("mercury_cycles")).sort(
+    "speed_up", descending=True
+)
+total = {name: layers[name].sum() for name in ("mercury_cycles", *PARTS)}
+print(
+    f"Of MERCURY's cycles in {RESULTS.name} {total['signature_cycles'] / total['mercury_cycles']:.1%} are signatures, "
+    f"{total['compute_cycles'] / total['mercury_cycles']:.1%} products, "
+    f"{total['stall_cycles'] / total['mercury_cycles']:.1%} waiting. By array: "
+    + "; ".join(f"{row['array']} {row['speed_up']:.2f}x" for row in with_speed.iter_rows(named=True))
+    + "."
+)
+if schedules is not None:
+    gain = schedules["gain"]
+    print(f"Sets that may be ahead gain {gain.min():.1%} to {gain.max():.1%} over sets that wait for each other.")

@@ -1,0 +1,133 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # What does reuse cost in accuracy, layer by layer?
+#
+# Predicted from the captured operands: how far each pass's result with reuse is from the exact one, |Y' - Y| / |Y|, for
+# exact inputs. How errors add up over layers and over training is not in these results. `make demo` makes them; to look
+# at others, set `MERCURY_RESULTS` and `MERCURY_SWEEP` to their folders.
+
+# %%
+import json
+import os
+from pathlib import Path
+
+import altair as alt
+import polars as pl
+from charts import chart
+from IPython.display import display
+
+# Pictures, not scripts: they show without a network, and wherever the notebook is opened.
+alt.renderers.enable("png", scale_factor=2)
+alt.data_transformers.disable_max_rows()
+
+RESULTS = Path(os.environ.get("MERCURY_RESULTS", "../demo/results"))
+SWEEP = Path(os.environ.get("MERCURY_SWEEP", "../demo/sweep"))
+
+# %%
+run = json.loads((RESULTS / "run.json").read_text())
+layers = pl.read_parquet(RESULTS / "layers.parquet").filter(configuration=0)
+models = pl.read_parquet(RESULTS / "models.parquet").filter(configuration=0).sort("step")
+if layers["error_square"].null_count() == layers.height:
+    raise ValueError(f"{RESULTS} has no output errors; replay without --without errors")
+
+# %% [markdown]
+# ## By layer and pass
+# The weight gradient reuses the forward pass's hits: its error is that of a sum over vectors.
+
+# %%
+chart("errors", layers, "Output error", width=560)
+
+# %% [markdown]
+# ## What a hit costs
+# Layers by hit rate and error of the forward pass. Hits of the upper left are dear, those of the lower right cheap.
+
+# %%
+by_layer = (
+    layers.filter(pl.col("pass") == "forward")
+    .group_by("layer_index", "layer")
+    .agg(pl.col("hit", "vectors", "error_square", "exact_square", "baseline_cycles", "mercury_cycles").sum())
+    .filter(pl.col("exact_square") > 0)
+    .sort("layer_index")
+    .with_columns(
+        hit_rate=pl.col("hit") / pl.col("vectors"),
+        output_error=(pl.col("error_square") / pl.col("exact_square")).sqrt(),
+        speed_up=pl.col("baseline_cycles") / pl.col("mercury_cycles"),
+    )
+)
+(
+    alt.Chart(by_layer)
+    .mark_point(filled=True, size=90, opacity=1)
+    .encode(
+        alt.X("hit_rate", title="hit rate (% of vectors)", axis=alt.Axis(format="%")),
+        alt.Y("output_error", title="output error (% of the exact result's norm)", axis=alt.Axis(format="%")),
+        alt.Color("layer", title="layer", sort=by_layer["layer"].to_list(), scale=alt.Scale(scheme="turbo")),
+    )
+    .properties(width=480, height=260)
+)
+
+# %% [markdown]
+# ## Over training
+
+# %%
+first, last = models["step"].min(), models["step"].max()
+chart("training_similarity", models, "By captured step", width=560, first=first, last=max(last, first + 1))
+
+# %% [markdown]
+# ## Against the signature length
+# Longer signatures tell more vectors apart: fewer hits, smaller errors.
+
+# %%
+swept = [axis for axis, _ in json.loads((SWEEP / "sweep.json").read_text())["axes"]]
+others = [axis for axis in swept if axis != "rpq.bits"]
+configurations = pl.read_parquet(SWEEP / "configurations.parquet").with_columns(
+    setting=pl.concat_str([pl.format(axis + " {}", pl.col(axis)) for axis in others], separator=", ")
+    if others
+    else pl.lit("")
+)
+# Beaten by none: no other has as small an error at as high a speed.
+known = configurations.drop_nulls("output_error")
+beaten = known.join(known, how="cross", suffix="_other").filter(
+    pl.col("output_error_other") <= pl.col("output_error"),
+    pl.col("speed_up_other") >= pl.col("speed_up"),
+    (pl.col("output_error_other") < pl.col("output_error")) | (pl.col("speed_up_other") > pl.col("speed_up")),
+)
+known = known.with_columns(pareto=~pl.col("configuration").is_in(beaten["configuration"].unique().to_list()))
+if "rpq.bits" not in swept:
+    known = known.with_columns(pl.lit(run["configurations"][0]["rpq"]["bits"]).alias("rpq.bits"))
+display(chart("lengths", known, "Hit rate beside output error"))
+display(chart("frontier", known, "Speed-up over output error"))
+
+# %% [markdown]
+# ## So, what does it cost?
+
+# %%
+worst, best = (by_layer.sort("output_error", descending=down).row(0, named=True) for down in (True, False))
+model = (by_layer["error_square"].sum() / by_layer["exact_square"].sum()) ** 0.5
+fast = known.filter(pl.col("pareto"), pl.col("speed_up") > 1).sort("output_error")
+print(
+    f"Predicted output error of the forward pass: {model:.1%} over the model, from {best['output_error']:.1%} at "
+    f"{best['layer']} (hit rate {best['hit_rate']:.0%}) to {worst['output_error']:.1%} at {worst['layer']} "
+    f"(hit rate {worst['hit_rate']:.0%})."
+)
+if fast.height:
+    row = fast.row(0, named=True)
+    print(
+        f"Of the swept configurations that are faster than the baseline, the one with the smallest error has "
+        f"{row['rpq.bits']} bits: {row['speed_up']:.2f}x at an error of {row['output_error']:.1%}."
+    )
+else:
+    print("None of the swept configurations is faster than the baseline.")
