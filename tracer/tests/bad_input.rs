@@ -30,9 +30,12 @@ fn wrong_flags_are_named_before_any_training() {
     let fashion = ["--model", "vgg13", "--dataset", "fashion-mnist"];
     let with = |more: &[&'static str]| error(&out, &[&fashion[..], more].concat());
     assert!(
-        error(&out, &["--model", "vgg12", "--dataset", "fashion-mnist"]).contains("choose one of alexnet, googlenet")
+        error(&out, &["--model", "vgg12", "--dataset", "fashion-mnist"])
+            .contains("[possible values: alexnet, googlenet")
     );
-    assert!(error(&out, &["--model", "vgg13", "--dataset", "nonesuch"]).contains("choose one of fashion-mnist, mnist"));
+    assert!(
+        error(&out, &["--model", "vgg13", "--dataset", "nonesuch"]).contains("[possible values: fashion-mnist, mnist")
+    );
     assert!(with(&["--data-dir", "/nonesuch"]).contains("python3 data/fetch.py fashion-mnist"));
     assert!(with(&["--capture", "every=0"]).contains("every=0: must be at least 1"));
     assert!(with(&["--capture", "often"]).contains("not one of every=N, steps=N,N,…, epochs, geometric, none"));

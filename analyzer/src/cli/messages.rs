@@ -12,7 +12,7 @@ pub struct Messages {
     /// Print data and errors alone: no notes, no progress.
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
-    /// Say what happens inside; -vv says more. RUST_LOG chooses by module.
+    /// Say what happens inside; -vv says more. `RUST_LOG` chooses by module.
     #[arg(short, long, global = true, action = ArgAction::Count)]
     verbose: u8,
 }

@@ -15,11 +15,11 @@ use std::path::PathBuf;
 
 /// Replay a trace: similarity, output error and cycles per layer, pass and step.
 ///
-/// Results go to a folder: run.json, layers.parquet, models.parquet, configurations.parquet, angles.parquet. A table for
-/// people adds up passes and steps; JSON and CSV print the rows of layers.parquet.
+/// Results go to a folder: run.json, layers.parquet, models.parquet, configurations.parquet, angles.parquet. A table
+/// for people adds up passes and steps; JSON and CSV print the rows of layers.parquet.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  mercury-analyzer replay trace --out results --rpq.bits 32\n  \
-                        mercury-analyzer replay trace --out results --config my.toml --layers 'features.*' --format csv")]
+                        mercury-analyzer replay trace --out results --config my.toml --layers 'features.*'")]
 pub struct Replay {
     /// The trace's folder.
     trace: PathBuf,

@@ -9,14 +9,15 @@ use std::path::PathBuf;
 
 const NAME: &str = "mercury-analyzer";
 
+const COMPLETIONS: &str = "Examples:
+  mercury-analyzer completions bash > ~/.local/share/bash-completion/completions/mercury-analyzer
+  mercury-analyzer completions zsh > ~/.zfunc/_mercury-analyzer      # where fpath has ~/.zfunc
+  mercury-analyzer completions fish > ~/.config/fish/completions/mercury-analyzer.fish
+  mercury-analyzer completions powershell >> $PROFILE";
+
 /// Print the completions for a shell.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  mercury-analyzer completions bash > ~/.local/share/bash-completion/completions/mercury-analyzer\n  \
-                        mercury-analyzer completions zsh > ~/.zfunc/_mercury-analyzer      # ~/.zfunc in fpath\n  \
-                        mercury-analyzer completions fish > ~/.config/fish/completions/mercury-analyzer.fish\n  \
-                        mercury-analyzer completions powershell >> $PROFILE"
-)]
+#[command(after_help = COMPLETIONS)]
 pub struct Completions {
     /// The shell.
     shell: Shell,

@@ -1,11 +1,13 @@
 //! Flags of `capture`, by what they are about. Serialised, they are what a resumed run compares.
 
-use crate::datasets::Options;
+use crate::datasets::{DATASETS, Options};
 use crate::error::{Result, TracerError};
+use crate::models::MODELS;
 use crate::optimizer::Method;
 use crate::policy::{Policy, parse_bytes};
 use crate::sampling::Limits;
 use crate::schedule::{Decay, Schedule};
+use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 use mercury_trace::geometry::Pass;
 use mercury_trace::tensor::Dtype;
@@ -17,7 +19,7 @@ use std::path::PathBuf;
 #[command(next_help_heading = "Model")]
 pub struct ModelFlags {
     /// Model to train; `mercury-tracer models` lists them.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(MODELS.iter().map(|model| model.name)))]
     pub model: String,
     /// Begin with these weights: a safetensors file with PyTorch's parameter names.
     #[arg(long, value_name = "FILE")]
@@ -37,7 +39,7 @@ pub struct ModelFlags {
 #[command(next_help_heading = "Data")]
 pub struct DataFlags {
     /// Data set to train on; `mercury-tracer datasets` lists them.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(DATASETS.iter().map(|set| set.name)))]
     pub dataset: String,
     /// Folder that holds the data sets' folders.
     #[arg(long, value_name = "DIR", default_value = "data")]

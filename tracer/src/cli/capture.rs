@@ -5,9 +5,11 @@ use anyhow::Result;
 use clap::Args;
 
 /// Train a model and capture what its layers compute on.
-///
-/// Example: mercury-tracer capture --model vgg13 --dataset fashion-mnist --out trace --steps 101 --capture every=50 --samples 8 --filters 32
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  mercury-tracer capture --model vgg13 --dataset fashion-mnist --out trace --steps 101 \
+                        --capture every=50 --samples 8 --filters 32"
+)]
 pub struct Capture {
     #[command(flatten)]
     run: RunFlags,

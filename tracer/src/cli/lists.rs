@@ -10,6 +10,7 @@ use std::io::Write;
 /// List the models: parameters, MACs of a forward pass and layers that the tap sees, at the input they
 /// were published for (1000 classes, auxiliary heads included; a vocabulary of 37000).
 #[derive(Debug, Clone, Copy, Args)]
+#[command(after_help = "Example: mercury-tracer models")]
 pub struct Models {}
 
 impl Models {
@@ -34,6 +35,7 @@ impl Models {
 
 /// List the data sets; `python3 data/fetch.py NAME` fetches one.
 #[derive(Debug, Clone, Copy, Args)]
+#[command(after_help = "Example: mercury-tracer datasets")]
 pub struct Datasets {}
 
 impl Datasets {

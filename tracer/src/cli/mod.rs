@@ -7,6 +7,7 @@ mod evaluate;
 mod lists;
 mod reuse;
 mod run;
+mod shell;
 mod terminal;
 mod train;
 
@@ -15,13 +16,22 @@ use clap::{Parser, Subcommand};
 /// Trains real models on libtorch and captures what their layers compute on.
 ///
 /// The trace it writes is a folder of Parquet files, to be replayed by `mercury-analyzer`.
-/// Exit codes: 0 done, 2 wrong input or a failure that the message explains.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version, max_term_width = 100, after_help = AFTER)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
 }
+
+const AFTER: &str = "Examples:
+  mercury-tracer models
+  mercury-tracer capture --model vgg13 --dataset fashion-mnist --out trace --steps 101 --capture every=50
+
+Exit codes:
+  0  done
+  2  wrong input, or a failure that the message explains
+
+Colours and progress show on a terminal alone; NO_COLOR=1 turns colours off there.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -30,6 +40,8 @@ enum Command {
     Evaluate(Box<evaluate::Evaluate>),
     Models(lists::Models),
     Datasets(lists::Datasets),
+    Completions(shell::Completions),
+    Man(shell::Man),
 }
 
 impl Cli {
@@ -42,6 +54,8 @@ impl Cli {
             Command::Evaluate(evaluate) => evaluate.run(),
             Command::Models(_) => lists::Models::run(),
             Command::Datasets(_) => lists::Datasets::run(),
+            Command::Completions(completions) => completions.run(),
+            Command::Man(man) => man.run(),
         }
     }
 }
