@@ -62,6 +62,16 @@ fn the_page_holds_what_the_results_hold() {
     assert!(frontier.count() >= 1);
 }
 
+/// A speed-up of some layers or steps is not that of the model.
+#[test]
+fn a_part_of_a_trace_is_said_to_be_one() {
+    let place = Place::new();
+    place.stdout("replay trace --out part --layers features.* --steps 10");
+    place.stdout("report part --out part.html");
+    let data = json(&page(&place, "part.html"), "data");
+    assert_eq!(data["views"][0]["part"], "--layers 'features.*' --steps '10..=10'");
+}
+
 #[test]
 fn equal_results_give_equal_bytes_and_nothing_is_fetched() {
     let place = reported();
@@ -123,6 +133,8 @@ fn what_is_no_result_is_refused_and_nothing_is_left() {
     };
     edit("manifest_sha256\": \"", "manifest_sha256\": \"00");
     messages("report_of_another_trace", "report other --trace trace --out report.html");
+    edit("\"columns\": 14", "\"columns\": \"many\"");
+    messages("report_wrong_setting", "report other --out report.html");
     edit("\"bounds\": true", "\"bounds\": 7");
     messages("report_wrong_run", "report other --out report.html");
     edit("\"schema_version\": 1", "\"schema_version\": 9");

@@ -38,6 +38,11 @@ async function drawOne({ name, place, data, parameters, title }) {
     config: theme(place.clientWidth),
   };
   await vegaEmbed(place, specification, options);
+  const frame = place.parentElement;
+  if (frame.scrollHeight > frame.clientHeight) {
+    // Keys scroll only what can have the focus.
+    for (const [key, value] of [["tabindex", "0"], ["role", "region"], ["aria-label", title]]) frame.setAttribute(key, value);
+  }
 }
 
 /** Vega's logger, but for the remark that a chart as high as its layers need does not fit its frame. */

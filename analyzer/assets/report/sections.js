@@ -27,6 +27,7 @@ function tile(name, number, ...beside) {
   return element("div", { class: "tile" }, element("dt", {}, name), element("dd", {}, element("div", { class: "number" }, number), ...lines));
 }
 
+/** The numbers that the question is about. */
 function answer(view) {
   const { summary } = view;
   const { speed_up: speed, speed_up_low: low, speed_up_high: high } = summary;
@@ -38,6 +39,7 @@ function answer(view) {
   const forward = view.layers.filter((row) => row.pass === "forward");
   const share = (name) => format.percent(ratio(summary[name], summary.vectors));
   return [
+    view.part === null ? null : element("p", { class: "note" }, `Of a part of the trace alone: ${view.part}`),
     element("p", {}, `Over the captured steps reuse ${pays}: `, element("strong", {}, `${format.times(speed)} the baseline's speed`), interval ? `, 95 % interval over samples ${interval}.` : "; one captured sample has no interval."),
     element("dl", { class: "tiles" },
       tile("Speed-up", format.times(speed), interval ? `95 % interval ${interval}` : "no interval: one sample", `${seconds(summary.baseline_cycles)} to ${seconds(summary.mercury_cycles)} at ${view.clock_mhz} MHz`),

@@ -94,9 +94,18 @@ impl Run {
         PRESETS.iter().map(beside).min_by_key(differing).expect("there are presets")
     }
 
-    /// A value of a configuration, if it is there and a number.
-    pub fn number(&self, configuration: usize, section: &str, key: &str) -> Option<f64> {
-        self.configurations[configuration].get(section)?.get(key)?.as_f64()
+    /// A value of a configuration, which has to be a number; `path` is this file's.
+    pub fn number(&self, path: &Path, configuration: usize, section: &str, key: &str) -> Result<f64> {
+        let value = self.configurations[configuration].get(section).and_then(|section| section.get(key));
+        value.and_then(Value::as_f64).ok_or_else(|| {
+            let field = format!("configurations.{configuration}.{section}.{key}");
+            wrong(path, &field, "is no number; replay the trace again with this version".to_owned())
+        })
+    }
+
+    /// The flags that chose a part of the trace, if it is one.
+    pub fn part(&self) -> Option<String> {
+        Some(self.selection_flags().join(" ")).filter(|flags| !flags.is_empty())
     }
 
     /// The command that replays one configuration; TRACE stands for the trace's folder.
@@ -215,7 +224,7 @@ mod tests {
         assert_eq!(
             changed.replay_command(0),
             "mercury-analyzer replay TRACE --out RESULTS --reuse.passes '[\"forward\"]' \
-             --rpq.granularity 'sub-vector(9)' --layers 'features.*' --steps 5..=9 --without errors,bounds"
+             --rpq.granularity 'sub-vector(9)' --layers 'features.*' --steps '5..=9' --without errors,bounds"
         );
     }
 
@@ -240,7 +249,7 @@ mod tests {
         let axes = [("rpq.bits".to_owned(), vec!["8".to_owned(), "12".to_owned()])];
         assert_eq!(
             run.sweep_command(&axes),
-            "mercury-analyzer sweep TRACE --out RESULTS --set rpq.bits=8,12 --mcache.ways 4 --errors 256"
+            "mercury-analyzer sweep TRACE --out RESULTS --set 'rpq.bits=8,12' --mcache.ways 4 --errors 256"
         );
     }
 

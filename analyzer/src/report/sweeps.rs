@@ -4,6 +4,7 @@ use super::layers::{Row, rows};
 use super::source::Source;
 use super::view::setting;
 use crate::error::Result;
+use crate::results::RUN_FILE;
 use crate::sweep::pareto::{Metric, frontier};
 use serde_json::Value;
 
@@ -21,13 +22,14 @@ pub fn points(source: &Source) -> Result<Vec<Row>> {
     let mut points = rows(&source.configurations)?;
     let keys = source.axes.iter().flatten().map(|(key, _)| key.as_str()).filter(|key| *key != "rpq.bits");
     let keys: Vec<&str> = keys.collect();
+    let path = source.dir.join(RUN_FILE);
     for (number, point) in points.iter_mut().enumerate() {
         let settings = setting(point, keys.iter().copied());
         let place = source.dir.display();
         let setting = if settings.is_empty() { place.to_string() } else { format!("{place}: {settings}") };
         point.insert("setting".to_owned(), setting.into());
         point.insert("trace".to_owned(), source.run.trace.manifest_sha256.clone().into());
-        point.insert("rpq.bits".to_owned(), source.run.number(number, "rpq", "bits").into());
+        point.insert("rpq.bits".to_owned(), source.run.number(&path, number, "rpq", "bits")?.into());
     }
     mark(&mut points);
     if points.len() > MOST_POINTS {

@@ -5,6 +5,7 @@ use super::layers::{self, Row, rows};
 use super::run::{Run, Setting};
 use super::source::{MODELS, Source};
 use crate::error::Result;
+use crate::results::RUN_FILE;
 use polars::prelude::*;
 use serde::Serialize;
 
@@ -31,6 +32,8 @@ pub struct View {
     pub elements: f64,
     /// Clock of the array, MHz.
     pub clock_mhz: f64,
+    /// What part of the trace was replayed, if not all.
+    pub part: Option<String>,
     /// The preset that is nearest to the configuration.
     pub preset: &'static str,
     /// The configuration.
@@ -46,7 +49,8 @@ impl View {
     pub fn of(source: &Source, configuration: usize) -> Result<Self> {
         let Source { run, layers, models, configurations, .. } = source;
         let of_rows = layers::of_configuration(layers, configuration as u64)?;
-        let number = |section: &str, key: &str| run.number(configuration, section, key).unwrap_or(f64::NAN);
+        let path = source.dir.join(RUN_FILE);
+        let number = |section: &str, key: &str| run.number(&path, configuration, section, key);
         let (preset, settings) = run.settings(configuration);
         let facts = facts(run, &settings);
         let summary = rows(&configurations.slice(configuration as i64, 1))?.pop().unwrap_or_default();
@@ -56,11 +60,12 @@ impl View {
             facts,
             trace: run.trace.manifest_sha256.clone(),
             summary,
-            bounds: bounds(&of_rows, number("bounds", "cosine"), number("bounds", "weight_bits")),
+            bounds: bounds(&of_rows, number("bounds", "cosine")?, number("bounds", "weight_bits")?),
             layers: of_rows,
             models: steps(layers, models, configuration as u64)?,
-            elements: number("array", "rows") * number("array", "columns"),
-            clock_mhz: number("array", "clock_mhz"),
+            elements: number("array", "rows")? * number("array", "columns")?,
+            clock_mhz: number("array", "clock_mhz")?,
+            part: run.part(),
             preset,
             settings,
             command: run.replay_command(configuration),
