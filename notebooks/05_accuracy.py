@@ -17,8 +17,8 @@
 # # What does reuse cost in accuracy, layer by layer?
 #
 # Predicted from the captured operands: how far each pass's result with reuse is from the exact one, |Y' - Y| / |Y|, for
-# exact inputs. How errors add up over layers and over training is not in these results. `make demo` makes them; to look
-# at others, set `MERCURY_RESULTS` and `MERCURY_SWEEP` to their folders.
+# exact inputs, and what that makes of the loss to first order. How errors add up over training is not in these
+# results. `make demo` makes them; to look at others, set `MERCURY_RESULTS` and `MERCURY_SWEEP` to their folders.
 
 # %%
 import json
@@ -131,3 +131,9 @@ if fast.height:
     )
 else:
     print("None of the swept configurations is faster than the baseline.")
+if "loss_change" in models.columns and models["loss_change"].null_count() < models.height:
+    step = models.drop_nulls("loss_change").row(-1, named=True)
+    print(
+        f"Reuse in all layers' forward pass changes the loss of step {step['step']} by {step['loss_change']:+.4f} nats to "
+        f"first order (95 % interval {step['loss_change_low']:+.4f} to {step['loss_change_high']:+.4f})."
+    )

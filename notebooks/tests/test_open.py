@@ -161,3 +161,12 @@ def test_results_add_up(results):
             assert model[name] == sum(row[name] for row in forward), (name, model)
         for name in ("baseline_cycles", "mercury_cycles"):
             assert model[name] == sum(row[name] for row in of_model), (name, model)
+
+
+def test_configurations_are_the_sums_of_their_steps(results):
+    models, configurations = rows(results / "models.parquet"), rows(results / "configurations.parquet")
+    assert configurations
+    for row in configurations:
+        steps = [model for model in models if model["configuration"] == row["configuration"]]
+        for name in ("vectors", "hit", "mau", "mnu", "baseline_cycles", "mercury_cycles"):
+            assert row[name] == sum(step[name] for step in steps), (name, row)

@@ -13,6 +13,7 @@ const format = {
   count: (value) => known(value, (number) => number.toLocaleString("en")),
   percent: (value) => known(value, (number) => `${(100 * number).toFixed(1)}\u00a0%`),
   times: (value) => known(value, (number) => `${number.toFixed(2)}x`),
+  signed: (value) => known(value, (number) => `${number < 0 ? "" : "+"}${number.toFixed(4)}`),
   short: (value) => known(value, (number) => number.toPrecision(4)),
   interval: (low, high, as) => (low === null || high === null ? null : `${as(low)} to ${as(high)}`),
 };

@@ -46,10 +46,18 @@ function answer(view) {
       tile("Speed-up with memory stalls", format.times(summary.speed_up_with_stalls), "the array waits for DRAM, too"),
       tile("Hit rate, forward", format.percent(summary.hit_rate), `MAU ${share("mau")}, MNU ${share("mnu")}`, `of ${format.count(summary.vectors)} vectors`),
       tile("Output error, forward", format.percent(summary.output_error), summary.output_error === null ? "not computed" : "|Y' - Y| / |Y| of each layer by itself", summary.output_error === null ? null : sampled),
+      lossTile(summary),
       tile("Computations spared, forward", format.percent(ratio(sum(forward, "macs_skipped"), sum(forward, "macs"))), `${format.percent(ratio(sum(view.layers, "macs_skipped"), sum(view.layers, "macs")))} over all passes`),
       tile("Energy", format.percent(summary.energy), "of the baseline's"),
     ),
   ];
+}
+
+/** What reuse in all layers makes of the loss, where the results have it. */
+function lossTile(summary) {
+  const { loss_change: change = null, loss_change_low: low, loss_change_high: high } = summary;
+  if (change === null) return null;
+  return tile("Change of the loss, forward", format.signed(change), `95 % interval ${format.interval(low, high, format.signed)}`, "nats, to first order, mean of steps");
 }
 
 function cycles(view) {
