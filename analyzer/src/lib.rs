@@ -14,11 +14,14 @@ mod export;
 pub mod interval;
 pub mod limits;
 pub mod operand;
+pub mod output;
+pub mod partition;
 pub mod replay;
 pub mod results;
 pub mod sweep;
 pub mod timing;
 pub mod topology;
+pub mod verify;
 pub mod weights;
 
 pub use error::AnalyzerError;

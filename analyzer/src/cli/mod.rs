@@ -3,12 +3,14 @@
 mod compare;
 mod cycles;
 mod inspect;
+mod merge;
 mod overrides;
 mod projection;
 mod replay;
 mod report;
 mod sweep;
 mod vectors;
+mod verify;
 mod work;
 
 use clap::{Parser, Subcommand};
@@ -30,8 +32,10 @@ pub struct Cli {
 enum Command {
     Inspect(inspect::Inspect),
     Replay(Box<replay::Replay>),
+    Merge(merge::Merge),
     Sweep(Box<sweep::Sweep>),
     Compare(compare::Compare),
+    Verify(verify::Verify),
     Vectors(Box<vectors::Vectors>),
     Projection(projection::Projection),
     Cycles(cycles::Cycles),
@@ -44,7 +48,9 @@ impl Cli {
             Command::Compare(compare) => return compare.run(),
             Command::Inspect(inspect) => inspect.run()?,
             Command::Replay(replay) => replay.run()?,
+            Command::Merge(merge) => merge.run()?,
             Command::Sweep(sweep) => sweep.run()?,
+            Command::Verify(verify) => verify.run()?,
             Command::Vectors(vectors) => vectors.run()?,
             Command::Projection(projection) => projection.run()?,
             Command::Cycles(cycles) => cycles.run()?,

@@ -1,7 +1,7 @@
 //! `sweep`: a grid of configurations on one trace.
 
 use super::overrides::{Configuration, KEYS};
-use super::work::{Work, on_threads, progress_bar};
+use super::work::{Work, advance, on_threads, progress_bar};
 use crate::export::{self, Format};
 use crate::replay::{Errors, Measures, Replay};
 use crate::sweep::grid::{Axis, Grid};
@@ -78,12 +78,7 @@ impl Sweep {
             dir.summary()?
         } else {
             let bar = progress_bar(replay.units().len());
-            let results = on_threads(self.work.threads, || {
-                Ok(sweep::run(&replay, &dir, |unit| {
-                    bar.set_message(format!("step {}, {}", unit.step.step, unit.layer.name));
-                    bar.inc(1);
-                })?)
-            })?;
+            let results = on_threads(self.work.threads, || Ok(sweep::run(&replay, &dir, |unit| advance(&bar, unit))?))?;
             bar.finish_and_clear();
             let mut frame = summary::frame(&grid, &results, trace.layers().len())?;
             dir.finish(&results, &mut frame)?;
