@@ -8,7 +8,7 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mercury
 VENV := $(CACHE)/notebooks-$(shell cksum < notebooks/requirements.txt | cut -d' ' -f1)
 TEST_TRACE := $(BIN)/mercury-test
 
-.PHONY: setup build demo models bench test test-notebooks notebooks clean
+.PHONY: setup build demo models bench test test-notebooks fuzz reliability notebooks clean
 
 setup: ## libtorch (CPU) for the tracer
 	$(PYTHON) scripts/libtorch.py
@@ -50,6 +50,13 @@ test-notebooks: build $(VENV)/ready ## a real trace and its results open in pyar
 	$(VENV)/bin/jupytext --test --to ipynb notebooks/*.py
 	MERCURY_TRACE=$(abspath $(TEST_TRACE)/trace) MERCURY_RESULTS=$(abspath $(TEST_TRACE)/results) \
 	  $(VENV)/bin/python -m pytest -q --nbmake notebooks
+
+fuzz: ## broken files for all that reads files, SECONDS=60 for each target; needs `cargo install cargo-fuzz`
+	$(PYTHON) scripts/reliability.py --fuzz-only --fuzz-seconds $(or $(SECONDS),60)
+
+reliability: setup ## kills, full disks, broken files, fuzzing, with more rounds than `test`: the table of docs/reliability.md
+	$(PYTHON) data/fetch.py fashion-mnist
+	$(PYTHON) scripts/reliability.py --fuzz-seconds $(or $(SECONDS),60)
 
 notebooks: $(VENV)/ready ## JupyterLab on the notebooks; run `make demo` first
 	$(VENV)/bin/jupyter lab notebooks

@@ -203,7 +203,7 @@ pub fn results(bytes: &[u8]) {
                 if let Ok(sums) = Checksums::of_files(&dir, ["partition.json"]) {
                     sums.write(&dir).expect("room on the disk");
                 }
-                let _ = merge::read(&[dir.clone()]);
+                let _ = merge::read(std::slice::from_ref(&dir));
             }
         }
         fs::remove_dir_all(&dir).expect("it is ours");

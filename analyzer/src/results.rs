@@ -9,7 +9,7 @@ use crate::replay::{Measures, PassResult};
 use mercury_reuse::analytic::AngleBin;
 use mercury_trace::geometry::Pass;
 use mercury_trace::manifest::{self, Manifest};
-use mercury_trace::{Trace, TraceError, checksum, decode, input};
+use mercury_trace::{Trace, TraceError, atomic, checksum, decode, input};
 use polars::prelude::*;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -53,7 +53,7 @@ pub const FILES: [&str; 4] = [RUN_FILE, LAYERS_FILE, MODELS_FILE, ANGLES_FILE];
 /// Writes [`FILES`] of the run that `run` describes, on a model of so many layers.
 pub(crate) fn write_tables(dir: &Path, run: &str, layers_in_all: usize, results: &[PassResult]) -> Result<()> {
     let path = dir.join(RUN_FILE);
-    fs::write(&path, run).map_err(AnalyzerError::io(path))?;
+    atomic::write(&path, |file| file.write_all(run.as_bytes())).map_err(AnalyzerError::io(path))?;
     let mut layers = layers_frame(results)?;
     write_parquet(&dir.join(MODELS_FILE), &mut models_frame(&layers, results, layers_in_all)?)?;
     write_parquet(&dir.join(LAYERS_FILE), &mut layers)?;

@@ -64,7 +64,10 @@ fn finish(place: &Place, command: &str, expected: &[(String, Vec<u8>)]) {
     if !place.path("out/SHA256SUMS").exists() {
         place.stdout(command);
     }
-    assert!(plain_files(&place.path("out")) == expected, "{command}: not the undisturbed run's results");
+    let names = |files: &[(String, Vec<u8>)]| files.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    let found = plain_files(&place.path("out"));
+    assert_eq!(names(&found), names(expected), "{command}");
+    assert!(found == expected, "{command}: not the undisturbed run's results");
     place.stdout("verify out");
     let left: Vec<String> = std::fs::read_dir(place.path(""))
         .unwrap()

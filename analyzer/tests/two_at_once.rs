@@ -37,6 +37,7 @@ fn the_second_is_refused_and_the_first_goes_on() {
         assert!(first.wait().unwrap().success(), "{command}");
         assert_eq!(files_of(&place, "out"), files_of(&place, "undisturbed"), "{command}");
     }
+    println!("figures: two at once: {} refused", COMMANDS.len());
 }
 
 #[test]
@@ -70,6 +71,7 @@ fn of_two_that_begin_at_once_one_does_it() {
         assert_eq!(refused.status.code(), Some(2), "{refused:?}");
         assert_eq!(files(&place.path(&format!("out-{round}"))), files(&place.path("undisturbed")));
     }
+    println!("figures: two at once: 8 refused");
 }
 
 /// All files, those of folders in it too.

@@ -89,6 +89,10 @@ fn replay_partition(replay: &Replaying, share: Share, run: String, out: &Path, t
     let (partition, units) = Partition::new(share, replay, run);
     let (count, all) = (units.len(), partition.units_in_all);
     let dir = PartitionDir::open(out, partition)?;
+    if dir.is_complete() {
+        eprintln!("{} is complete; nothing is replayed", out.display());
+        return Ok(());
+    }
     let bar = progress_bar(count);
     on_threads(threads, || Ok(units::run(replay, units, &dir.units(), |unit| advance(&bar, unit))?))?;
     bar.finish_and_clear();

@@ -135,6 +135,13 @@ impl PartitionDir {
         self.work.units()
     }
 
+    /// Whether all units are done, and as they were written.
+    pub fn is_complete(&self) -> bool {
+        let dir = self.work.path();
+        let whole = |sums: &Checksums| self.partition.files().iter().all(|name| sums.check(dir, name).is_ok());
+        Checksums::read(dir).ok().flatten().is_some_and(|sums| whole(&sums))
+    }
+
     /// Says that all units are done.
     pub fn finish(self) -> Result<()> {
         let dir = self.work.path();
