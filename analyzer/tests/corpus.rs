@@ -1,7 +1,9 @@
 //! Replays what is fuzzed (`fuzz/`) on the seeds, and on what fuzzing found where that is there.
 
-#[path = "../../fuzz/inputs.rs"]
-mod inputs;
+#[path = "../../fuzz/inputs/analyzer.rs"]
+mod analyzer;
+#[path = "../../fuzz/inputs/traces.rs"]
+mod traces;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,11 +12,11 @@ use std::process::Command;
 type Target = fn(&[u8]);
 
 const TARGETS: [(&str, Target); 5] = [
-    ("manifest", inputs::manifest),
-    ("tensor", inputs::tensor),
-    ("topology", inputs::topology),
-    ("configuration", inputs::configuration),
-    ("results", inputs::results),
+    ("manifest", traces::manifest),
+    ("tensor", traces::tensor),
+    ("topology", analyzer::topology),
+    ("configuration", analyzer::configuration),
+    ("results", analyzer::results),
 ];
 
 fn fuzz() -> PathBuf {
@@ -69,7 +71,7 @@ fn seeds_that_are_damaged_do_no_harm() {
 fn write_seeds() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
-    inputs::write_trace(&at("trace"));
+    traces::write_trace(&at("trace"));
     let run = |arguments: &str| {
         let words = arguments.split_whitespace();
         let status = Command::new(env!("CARGO_BIN_EXE_mercury-analyzer")).args(words).current_dir(dir.path()).status();
@@ -88,8 +90,8 @@ fn write_seeds() {
         .unwrap()
         .replace("\"schema_version\": 2", "\"schema_version\": 1");
     keep("manifest", "version-1", old.as_bytes());
-    keep("tensor", "whole", &file(&format!("trace/{}", inputs::TENSOR)));
-    keep("tensor", "of-another-layer", &file(&format!("trace/{}", inputs::TENSOR.replace("conv", "fc"))));
+    keep("tensor", "whole", &file(&format!("trace/{}", traces::TENSOR)));
+    keep("tensor", "of-another-layer", &file(&format!("trace/{}", traces::TENSOR.replace("conv", "fc"))));
     let results = ["results/layers.parquet", "results/run.json", "results/SHA256SUMS", "part/partition.json"];
     for (which, name) in (0..).zip(results) {
         keep("results", &name.replace(['/', '.'], "-"), &[&[which], file(name).as_slice()].concat());

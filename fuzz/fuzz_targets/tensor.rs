@@ -1,6 +1,6 @@
 #![no_main]
 
-#[path = "../inputs.rs"]
-mod inputs;
+#[path = "../inputs/traces.rs"]
+mod traces;
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| inputs::tensor(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| traces::tensor(bytes));

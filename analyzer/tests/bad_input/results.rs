@@ -93,7 +93,7 @@ const RESULTS: [Case; 16] = [
             table(place, |frame| {
                 let text = Column::new("hit".into(), vec!["many"; frame.height()]);
                 frame.with_column(text).unwrap();
-            })
+            });
         },
         COMPARE,
     ),

@@ -127,7 +127,9 @@ const TABLES: [Case; 13] = [
     (
         "layers: more channels than any",
         |place| {
-            column(place, "layers.parquet", "in_channels", |old| Arc::new(UInt32Array::from(vec![u32::MAX; old.len()])))
+            column(place, "layers.parquet", "in_channels", |old| {
+                Arc::new(UInt32Array::from(vec![u32::MAX; old.len()]))
+            });
         },
         REPLAY,
     ),
