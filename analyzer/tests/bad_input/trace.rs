@@ -240,5 +240,9 @@ fn denormals_and_the_largest_numbers_are_numbers() {
         values(&place, value);
         place.stdout(REPLAY);
         place.stdout("verify out");
+        // What is kept of a layer must hold them, too.
+        place.stdout("replay trace --partition 1/1 --out part");
+        place.stdout("merge part --out merged");
+        assert_eq!(common::place::files(&place.path("merged")), common::place::files(&place.path("out")));
     }
 }
