@@ -10,7 +10,7 @@ TEST_TRACE := $(BIN)/mercury-test
 TEST_PATHS = MERCURY_TRACE=$(abspath $(TEST_TRACE)/trace) MERCURY_RESULTS=$(abspath $(TEST_TRACE)/results) \
   MERCURY_SWEEP=$(abspath $(TEST_TRACE)/sweep) MERCURY_ANALYZER=$(abspath $(BIN)/mercury-analyzer)
 
-.PHONY: setup build demo models accuracy bench test test-trace test-notebooks test-report notebooks clean
+.PHONY: setup build demo models accuracy bench test test-trace test-notebooks test-report fuzz reliability notebooks clean
 
 setup: ## libtorch (CPU) for the tracer
 	$(PYTHON) scripts/libtorch.py
@@ -70,6 +70,13 @@ test-notebooks: test-trace $(VENV)/ready ## a real trace and its results open in
 
 test-report: test-trace $(VENV)/ready ## the report in headless Chromium; says so and goes on where there is none
 	$(TEST_PATHS) $(VENV)/bin/python -m pytest -q -rs analyzer/tests/browser
+
+fuzz: ## broken files for all that reads files, SECONDS=60 for each target; needs `cargo install cargo-fuzz`
+	$(PYTHON) scripts/reliability.py --fuzz-only --fuzz-seconds $(or $(SECONDS),60)
+
+reliability: setup ## kills, full disks, broken files, fuzzing, with more rounds than `test`: the table of docs/reliability.md
+	$(PYTHON) data/fetch.py fashion-mnist
+	$(PYTHON) scripts/reliability.py --fuzz-seconds $(or $(SECONDS),60)
 
 notebooks: $(VENV)/ready ## JupyterLab on the notebooks; run `make demo` first
 	$(VENV)/bin/jupyter lab notebooks

@@ -2,10 +2,14 @@
 
 use crate::error::{AnalyzerError, Result};
 use crate::results::{LAYERS_FILE, RUN_FILE, read_parquet};
+use mercury_trace::checksum::Checksums;
+use mercury_trace::input;
 use polars::prelude::*;
 use serde_json::Value;
-use std::fs;
 use std::path::Path;
+
+/// Most bytes of `run.json`: far above that of the largest grid.
+const MAX_BYTES: u64 = 1 << 30;
 
 /// What is compared.
 pub const METRICS: [&str; 3] = ["hit_rate", "output_error", "speed_up"];
@@ -124,9 +128,17 @@ fn totals(dir: &Path) -> Result<LazyFrame> {
         "baseline_cycles",
         "mercury_cycles",
     ];
-    if let Some(missing) = needed.iter().find(|name| frame.column(name).is_err()) {
-        let error = PolarsError::ColumnNotFound(format!("it has no column {missing}").into());
-        return Err(AnalyzerError::Table { path, error });
+    for name in needed {
+        let column = frame.column(name).ok();
+        let as_expected = |column: &Column| match name {
+            "layer" | "pass" => column.dtype() == &DataType::String,
+            _ => column.dtype().is_primitive_numeric(),
+        };
+        if !column.is_some_and(as_expected) {
+            let found = column.map_or("none".to_owned(), |column| format!("one of {}", column.dtype()));
+            let error = PolarsError::SchemaMismatch(format!("of column {name} it has {found}").into());
+            return Err(AnalyzerError::Table { path, error });
+        }
     }
     let order = when(col("pass").eq(lit("forward")))
         .then(lit(0))
@@ -143,9 +155,15 @@ fn totals(dir: &Path) -> Result<LazyFrame> {
 
 fn settings_of(dir: &Path) -> Result<Value> {
     let path = dir.join(RUN_FILE);
-    let text = fs::read_to_string(&path).map_err(AnalyzerError::io(&path))?;
-    serde_json::from_str(&text)
-        .map_err(|error| AnalyzerError::Io { path, error: std::io::Error::new(std::io::ErrorKind::InvalidData, error) })
+    let text = input::read(&path, MAX_BYTES)?;
+    if let Some(sums) = Checksums::read(dir)? {
+        sums.check(dir, RUN_FILE)?;
+        sums.check(dir, LAYERS_FILE)?;
+    }
+    serde_json::from_slice(&text).map_err(|error| AnalyzerError::Folder {
+        path,
+        reason: format!("is not what `replay` or `sweep` wrote ({error}); run it again"),
+    })
 }
 
 fn differences(key: &str, a: &Value, b: &Value, found: &mut Vec<(String, String, String)>) {

@@ -13,6 +13,7 @@ use crate::timing::rows::RowArray;
 use crate::timing::{self, Array, Dataflow, DataflowName};
 use mercury_reuse::config::{Granularity, McacheConfig, Representative, Rpq, Scheme, Scope, Variant};
 use mercury_trace::geometry::Pass;
+use mercury_trace::input;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use toml::Table;
@@ -27,6 +28,8 @@ pub const PRESETS: &[(&str, &str)] = &[
 
 /// The preset that is taken where none is named.
 pub const DEFAULT_PRESET: &str = "mercury";
+/// Most bytes of a configuration file.
+const MAX_BYTES: u64 = 1 << 20;
 
 /// What a HIT's product is computed from, as far as it is the configuration's choice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -78,9 +81,9 @@ impl Config {
     /// The table in a file.
     pub fn file(path: &Path) -> Result<Table> {
         let fail = |reason: String| AnalyzerError::Config { origin: path.display().to_string(), reason };
-        let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
+        let text = input::read_text(path, MAX_BYTES)?;
         // Checked as it stands, so that an error shows the line that is wrong.
-        let fail_at = |error: toml::de::Error| fail(in_message(error.to_string().trim_end()));
+        let fail_at = |error: toml::de::Error| fail(in_message(&shortened(error.to_string().trim_end())));
         toml::from_str::<Config>(&text).map_err(fail_at)?;
         text.parse().map_err(fail_at)
     }
@@ -200,6 +203,11 @@ impl Config {
             )),
         }
     }
+}
+
+/// A message whose lines are for people to read: a file of one endless line is not.
+fn shortened(text: &str) -> String {
+    text.lines().map(|line| line.chars().take(200).collect()).collect::<Vec<String>>().join("\n")
 }
 
 /// A TOML value, or a string where the text is none: `--array.dataflow os` needs no quotes.

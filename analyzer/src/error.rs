@@ -74,6 +74,14 @@ pub enum AnalyzerError {
         /// What the operating system said.
         error: std::io::Error,
     },
+    /// A folder that is not what it should be.
+    #[error("{}: {reason}", path.display())]
+    Folder {
+        /// The folder or a file in it.
+        path: PathBuf,
+        /// What is wrong, and the remedy.
+        reason: String,
+    },
     /// A table of results could not be read.
     #[error("{}: {error}; it is no table of results, or was changed", path.display())]
     Table {

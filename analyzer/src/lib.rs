@@ -14,6 +14,8 @@ mod export;
 pub mod interval;
 pub mod limits;
 pub mod operand;
+pub mod output;
+pub mod partition;
 pub mod replay;
 pub mod report;
 pub mod results;
@@ -21,6 +23,7 @@ pub mod suggest;
 pub mod sweep;
 pub mod timing;
 pub mod topology;
+pub mod verify;
 pub mod weights;
 
 pub use error::AnalyzerError;

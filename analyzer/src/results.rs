@@ -1,5 +1,4 @@
-//! Results: `run.json`, `layers.parquet`, `models.parquet`, `configurations.parquet`, `angles.parquet` in one folder
-//! that appears whole.
+//! Results: `run.json`, `layers.parquet`, `models.parquet`, `configurations.parquet`, `angles.parquet`.
 
 use crate::accuracy::{ErrorSums, Estimate, Interval};
 use crate::config::Config;
@@ -11,14 +10,13 @@ use crate::sweep::summary;
 use mercury_reuse::analytic::AngleBin;
 use mercury_trace::geometry::Pass;
 use mercury_trace::manifest::{self, Manifest};
-use mercury_trace::{Trace, TraceError, create_empty_dir};
+use mercury_trace::{Trace, TraceError, atomic, checksum, decode, input};
 use polars::prelude::*;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
-use tempfile::TempDir;
+use std::io::Write;
+use std::path::Path;
 
 /// Version of the files of results.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -52,47 +50,18 @@ struct TraceIdentity<'a> {
     captured_steps: Vec<u64>,
 }
 
-/// A folder of results being made. Claimed first, so that a folder that cannot be written is
-/// refused before the work; dropped without [`ResultsDir::write`] it leaves nothing.
-pub struct ResultsDir {
-    target: PathBuf,
-    scratch: TempDir,
-}
+/// The files of a replay's results, all but their checksums.
+pub const FILES: [&str; 5] = [RUN_FILE, LAYERS_FILE, MODELS_FILE, ANGLES_FILE, summary::FILE];
 
-impl ResultsDir {
-    /// Claims `target`, which must be empty or missing.
-    pub fn claim(target: &Path) -> Result<Self> {
-        if target.exists() {
-            create_empty_dir(target)?;
-        }
-        let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let fail =
-            |error: std::io::Error| AnalyzerError::Output { path: target.to_owned(), error: error.kind().into() };
-        fs::create_dir_all(parent).map_err(fail)?;
-        let mut builder = tempfile::Builder::new();
-        let scratch = builder.prefix(".mercury-results-").tempdir_in(parent).map_err(fail)?;
-        Ok(Self { target: target.to_owned(), scratch })
-    }
-
-    /// Writes the results and puts the folder in place.
-    pub fn write(self, trace: &Trace, configs: &[Config], measures: &Measures, results: &[PassResult]) -> Result<()> {
-        let dir = self.scratch.path();
-        let text = run_text(trace, configs, measures)?;
-        let path = dir.join(RUN_FILE);
-        fs::write(&path, text).map_err(AnalyzerError::io(path))?;
-        let mut layers = layers_frame(results)?;
-        write_parquet(&dir.join(MODELS_FILE), &mut models_frame(&layers, results, trace.layers().len())?)?;
-        write_parquet(&dir.join(LAYERS_FILE), &mut layers)?;
-        write_parquet(&dir.join(ANGLES_FILE), &mut angles_frame(results)?)?;
-        write_parquet(&dir.join(summary::FILE), &mut summary::frame(Vec::new(), results, trace.layers().len())?)?;
-        let made = self.scratch.keep();
-        set_ordinary_permissions(&made)?;
-        // Replaces an empty folder; one that was filled meanwhile is left alone.
-        fs::rename(&made, &self.target).map_err(|error| {
-            let _ = fs::remove_dir_all(&made);
-            AnalyzerError::Output { path: self.target, error }
-        })
-    }
+/// Writes [`FILES`] of the run that `run` describes, on a model of so many layers.
+pub(crate) fn write_tables(dir: &Path, run: &str, layers_in_all: usize, results: &[PassResult]) -> Result<()> {
+    let path = dir.join(RUN_FILE);
+    atomic::write(&path, |file| file.write_all(run.as_bytes())).map_err(AnalyzerError::io(path))?;
+    let mut layers = layers_frame(results)?;
+    write_parquet(&dir.join(MODELS_FILE), &mut models_frame(&layers, results, layers_in_all)?)?;
+    write_parquet(&dir.join(LAYERS_FILE), &mut layers)?;
+    write_parquet(&dir.join(ANGLES_FILE), &mut angles_frame(results)?)?;
+    write_parquet(&dir.join(summary::FILE), &mut summary::frame(Vec::new(), results, layers_in_all)?)
 }
 
 /// The text of `run.json`.
@@ -109,26 +78,12 @@ pub(crate) fn run_text(trace: &Trace, configs: &[Config], measures: &Measures) -
     Ok(text)
 }
 
-fn set_ordinary_permissions(dir: &Path) -> Result<()> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).map_err(AnalyzerError::io(dir))?;
-    }
-    Ok(())
-}
-
-/// The SHA-256 of some bytes, in hexadecimal.
-pub(crate) fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 fn identity(trace: &Trace) -> Result<TraceIdentity<'_>> {
     let path = trace.dir().join(manifest::FILE_NAME);
     let bytes = fs::read(&path).map_err(|error| TraceError::Io { path, error })?;
     let manifest: &Manifest = trace.manifest();
     Ok(TraceIdentity {
-        manifest_sha256: sha256(&bytes),
+        manifest_sha256: checksum::of(&bytes),
         model: &manifest.model,
         dataset: &manifest.dataset,
         seed: manifest.seed,
@@ -379,13 +334,20 @@ pub fn step_cycles<'a>(results: impl IntoIterator<Item = &'a PassResult>) -> int
 
 /// Writes a table.
 pub(crate) fn write_parquet(path: &Path, frame: &mut DataFrame) -> Result<()> {
-    let mut file = File::create(path).map_err(AnalyzerError::io(path))?;
-    ParquetWriter::new(&mut file).with_compression(ParquetCompression::Zstd(None)).finish(frame)?;
-    file.sync_all().map_err(AnalyzerError::io(path))
+    // In memory first: where the disk is full, it is the file's own error that says so.
+    let mut bytes = Vec::new();
+    ParquetWriter::new(&mut bytes).with_compression(ParquetCompression::Zstd(None)).finish(frame)?;
+    let write = || {
+        let mut file = File::create(path)?;
+        file.write_all(&bytes)?;
+        file.sync_all()
+    };
+    write().map_err(AnalyzerError::io(path))
 }
 
-/// Reads a table of results.
+/// Reads a table of results: by one thread, so that a panic on damaged data is this one's, and becomes an error.
 pub(crate) fn read_parquet(path: &Path) -> Result<DataFrame> {
-    let file = File::open(path).map_err(AnalyzerError::io(path))?;
-    ParquetReader::new(file).finish().map_err(|error| AnalyzerError::Table { path: path.to_owned(), error })
+    let file = input::open(path)?;
+    let read = || ParquetReader::new(file).read_parallel(ParallelStrategy::None).finish();
+    decode(path, read)?.map_err(|error| AnalyzerError::Table { path: path.to_owned(), error })
 }

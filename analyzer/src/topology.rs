@@ -8,6 +8,7 @@
 
 use crate::error::{AnalyzerError, Result};
 use mercury_trace::geometry::Gemm;
+use mercury_trace::input;
 use std::path::Path;
 
 /// A layer's name and dense product.
@@ -19,6 +20,9 @@ pub struct TopologyLayer {
     pub gemm: Gemm,
 }
 
+/// Most bytes of a topology file: far above any model's.
+const MAX_BYTES: u64 = 64 << 20;
+
 /// Largest number in a topology file.
 const MAX_NUMBER: u64 = 1 << 24;
 
@@ -28,10 +32,8 @@ const MAX_MACS: u128 = 1 << 44;
 /// Reads a topology file; a row's number of columns tells which form it has.
 pub fn read(path: &Path) -> Result<Vec<TopologyLayer>> {
     let fail = |line, reason: String| AnalyzerError::Topology { path: path.to_owned(), line, reason };
-    let mut reader =
-        csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_path(path).map_err(|error| {
-            AnalyzerError::Io { path: path.to_owned(), error: std::io::Error::other(error.to_string()) }
-        })?;
+    let bytes = input::read(path, MAX_BYTES)?;
+    let mut reader = csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(bytes.as_slice());
     let header = reader.headers().map_err(|error| fail(1, format!("is not CSV text: {error}")))?;
     if header.get(1).is_some_and(|field| field.parse::<u64>().is_ok()) {
         return Err(fail(1, "looks like a layer, but the first line is a header; put one before it".to_owned()));

@@ -79,7 +79,7 @@ fn results_are_the_same_bytes_whatever_the_threads() {
     let one = files(&place.path("one"));
     assert_eq!(
         one.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
-        ["angles.parquet", "configurations.parquet", "layers.parquet", "models.parquet", "run.json"]
+        ["SHA256SUMS", "angles.parquet", "configurations.parquet", "layers.parquet", "models.parquet", "run.json"]
     );
     assert_eq!(one, files(&place.path("four")));
     assert_eq!(one, files(&place.path("again")));
@@ -214,7 +214,7 @@ fn a_broken_trace_is_refused_and_nothing_is_left() {
         ("tensor file missing", |place| fs::remove_file(place.tensor()).unwrap()),
         ("manifest of a newer schema", |place| {
             let path = place.path("trace/manifest.json");
-            let text = fs::read_to_string(&path).unwrap().replace("\"schema_version\": 1", "\"schema_version\": 99");
+            let text = fs::read_to_string(&path).unwrap().replace("\"schema_version\": 2", "\"schema_version\": 99");
             fs::write(path, text).unwrap();
         }),
         ("manifest is not JSON", |place| fs::write(place.path("trace/manifest.json"), "{").unwrap()),

@@ -64,7 +64,6 @@ fn a_sweep_goes_on_where_it_was() {
     fs::copy(place.path("whole/sweep.json"), stopped.join("sweep.json")).unwrap();
     fs::write(stopped.join("parts/step-000000-layer-0001.json"), "[{\"configuration\": 0, \"st").unwrap();
     place.stdout(&format!("{sweep} stopped"));
-    fs::remove_file(stopped.join(".x.partial")).unwrap();
     assert_eq!(files(&place.path("whole")), files(&stopped));
     // Killed before it had said what it is, it begins anew; what is somebody else's is left alone.
     fs::create_dir(place.path("claimed")).unwrap();

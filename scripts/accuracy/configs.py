@@ -47,13 +47,13 @@ MODELS = {
     "mobilenet_v2": {
         "dataset": "cifar10",
         "metric": "top1",
-        "steps": 300,
+        "steps": 200,
         "flags": ["--batch-size", "16", "--optimizer", "adam", "--lr", "0.002", "--schedule", "cosine"],
     },
     "transformer": {
         "dataset": "multi30k",
         "metric": "bleu",
-        "steps": 150,
+        "steps": 80,
         "flags": [
             "--batch-size", "16", "--optimizer", "adam", "--lr", "0.0007", "--warmup", "30", "--max-length", "16",
             "--vocabulary-size", "1000", "--bleu-samples", "100",

@@ -1,15 +1,19 @@
 //! Files that are there whole or not at all, and folders that have one writer at a time.
 
-use std::fs::{File, TryLockError};
+use std::ffi::OsStr;
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::Path;
 use tempfile::NamedTempFile;
+
+/// How temporary names end; they begin with a dot.
+const ENDING: &str = ".partial";
 
 /// A temporary file beside `path`, to become it by [`commit`].
 pub fn begin(path: &Path) -> io::Result<NamedTempFile> {
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".").suffix(".partial");
+    builder.prefix(".").suffix(ENDING);
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
@@ -35,6 +39,35 @@ pub fn write(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io:
     let mut file = begin(path)?;
     fill(file.as_file_mut())?;
     commit(file, path)
+}
+
+/// Writes a whole file through `fill`, as [`write`] does, but without waiting for the disk: for what says by itself
+/// whether it is whole, and can be made again after a power failure.
+pub fn write_unsynced(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    let mut file = begin(path)?;
+    fill(file.as_file_mut())?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
+/// Whether a file's name is a temporary one of this module.
+pub fn is_temporary(name: &OsStr) -> bool {
+    name.to_str().is_some_and(|name| name.starts_with('.') && name.ends_with(ENDING))
+}
+
+/// Removes temporary files that a killed writer has left in a folder, which may be missing; others must be kept out.
+pub fn remove_temporary(dir: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        if is_temporary(&entry.file_name()) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Keeps other writers out of a folder until what it returns is dropped; `None` where one is there already.

@@ -57,6 +57,14 @@ pub enum TraceError {
         /// What the Parquet reader said.
         reason: String,
     },
+    /// A file that is not the one that was written.
+    #[error("{}: {reason}; it was damaged or changed: copy it again, or make it anew", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What differs.
+        reason: String,
+    },
     /// A value that contradicts the format or another file.
     #[error("{}: {field}: {reason}", path.display())]
     Invalid {

@@ -7,6 +7,9 @@ use std::path::Path;
 /// The file's name within a trace.
 pub const FILE_NAME: &str = "evaluations.parquet";
 
+/// Most measurements of a training.
+const MAX_ROWS: i64 = 10_000_000;
+
 /// One measurement.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evaluation {
@@ -35,7 +38,7 @@ pub fn write(dir: &Path, evaluations: &[Evaluation]) -> Result<()> {
 
 /// Reads the evaluations of the trace in `dir`.
 pub fn read(dir: &Path) -> Result<Vec<Evaluation>> {
-    let table = Table::read(&dir.join(FILE_NAME))?;
+    let table = Table::read(&dir.join(FILE_NAME), MAX_ROWS)?;
     let (steps_done, samples) = (table.u64("steps_done")?, table.u64("samples")?);
     let (metric, value) = (table.string("metric")?, table.f64("value")?);
     let row = |i: usize| Evaluation {

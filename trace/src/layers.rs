@@ -9,6 +9,9 @@ use std::path::Path;
 /// The file's name within a trace.
 pub const FILE_NAME: &str = "layers.parquet";
 
+/// Most layers of a model.
+const MAX_ROWS: i64 = 100_000;
+
 /// A layer of the model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layer {
@@ -65,7 +68,7 @@ pub fn write(dir: &Path, layers: &[Layer]) -> Result<()> {
 /// Reads the layers of the trace in `dir`, in execution order.
 pub fn read(dir: &Path) -> Result<Vec<Layer>> {
     let path = dir.join(FILE_NAME);
-    let table = Table::read(&path)?;
+    let table = Table::read(&path, MAX_ROWS)?;
     let input_grad = table.bool("input_grad")?;
     let (index, macs) = (table.u32("index")?, table.u64("macs")?);
     let (names, ops) = (table.string("name")?, table.string("op")?);

@@ -2,11 +2,13 @@
 //! on during captured training steps.
 //!
 //! ```text
-//! manifest.json    what the trace is of; replaced atomically after each captured step
+//! manifest.json    what the trace is of, and its tensors' files with their checksums; replaced atomically after
+//!                  each captured step
 //! layers.parquet   one row a layer, in execution order: name, operation, geometry, MACs
 //! steps.parquet    one row for every training step
 //! evaluations.parquet  one row for every measurement on data that was not trained on
 //! measurements.parquet, loss_changes.parquet  what reuse did, where it was in the loop
+//! SHA256SUMS       checksums of the files above, once the training has ended
 //! tensors/step=000200/layer=features.0/{input,grad_output,weight}.parquet
 //! ```
 //!
@@ -48,9 +50,11 @@
 //! ```
 
 pub mod atomic;
+pub mod checksum;
 pub mod error;
 pub mod evaluations;
 pub mod geometry;
+pub mod input;
 pub mod layers;
 pub mod manifest;
 pub mod measurements;
@@ -60,9 +64,12 @@ pub mod steps;
 mod table;
 pub mod tensor;
 mod trace;
+mod verify;
 pub mod windows;
 mod write;
 
 pub use error::TraceError;
+pub use quiet::decode;
 pub use trace::{SampleReader, Trace};
-pub use write::{TensorFiles, TraceWriter, check_empty_dir, create_empty_dir};
+pub use verify::Verified;
+pub use write::{TensorFiles, TraceWriter, check_empty_dir, check_new_trace};

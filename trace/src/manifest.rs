@@ -2,15 +2,22 @@
 
 use crate::error::{Result, TraceError};
 use crate::geometry::Pass;
+use crate::input;
 use crate::tensor::{Dtype, TensorKind};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-/// Version of the format that this crate writes, and the newest that it reads.
-pub const SCHEMA_VERSION: u32 = 1;
+/// Version of the format that this crate writes, and the newest that it reads. Since 2 every file has a checksum;
+/// a trace of version 1 is read as ever, but cannot be verified.
+pub const SCHEMA_VERSION: u32 = 2;
+
+/// The first version in which every tensor file has a checksum.
+pub const CHECKSUMS_SINCE: u32 = 2;
+
+/// Most bytes of a manifest: far above what any run captures.
+const MAX_BYTES: u64 = 1 << 30;
 
 /// The file's name within a trace.
 pub const FILE_NAME: &str = "manifest.json";
@@ -153,6 +160,9 @@ pub struct TensorFile {
     pub width: u32,
     /// Size of the file.
     pub bytes: u64,
+    /// SHA-256 of the file; none in a trace of version 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
 }
 
 /// The one key whose meaning never changes.
@@ -165,11 +175,13 @@ impl Manifest {
     /// Reads the manifest of the trace in `dir`.
     pub fn read(dir: &Path) -> Result<Self> {
         let path = dir.join(FILE_NAME);
-        let text = match fs::read(&path) {
-            Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+        let text = match input::read(&path, MAX_BYTES) {
+            Err(TraceError::Io { error, .. })
+                if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) =>
+            {
                 return Err(TraceError::NotATrace { path: dir.to_owned() });
             }
-            other => other.map_err(TraceError::io(&path))?,
+            other => other?,
         };
         let broken =
             |error: serde_json::Error| TraceError::invalid(&path, "manifest", format!("{error}; capture anew"));
@@ -184,11 +196,17 @@ impl Manifest {
         serde_json::from_slice(&text).map_err(broken)
     }
 
+    /// What is written.
+    pub(crate) fn text(&self) -> String {
+        let mut text = serde_json::to_string_pretty(self).expect("a manifest has string keys and finite numbers");
+        text.push('\n');
+        text
+    }
+
     /// Replaces the manifest of the trace in `dir` atomically.
     pub fn write(&self, dir: &Path) -> Result<()> {
         let path = dir.join(FILE_NAME);
-        let mut text = serde_json::to_string_pretty(self).expect("a manifest has string keys and finite numbers");
-        text.push('\n');
+        let text = self.text();
         crate::atomic::write(&path, |file| file.write_all(text.as_bytes())).map_err(TraceError::io(&path))
     }
 }

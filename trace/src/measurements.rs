@@ -10,6 +10,11 @@ use std::path::Path;
 pub const FILE_NAME: &str = "measurements.parquet";
 /// The second file's.
 pub const LOSS_CHANGES: &str = "loss_changes.parquet";
+/// Both.
+pub const FILES: [&str; 2] = [FILE_NAME, LOSS_CHANGES];
+
+/// Most rows of either.
+const MAX_ROWS: i64 = 10_000_000;
 
 /// A pass of a layer with reuse, on the whole batch, beside the same operands without.
 #[derive(Debug, Clone, PartialEq)]
@@ -137,7 +142,7 @@ impl Measurements {
 
 fn layers(dir: &Path) -> Result<Vec<Measurement>> {
     let path = dir.join(FILE_NAME);
-    let table = Table::read(&path)?;
+    let table = Table::read(&path, MAX_ROWS)?;
     let (step, bits) = (table.u64("step")?, table.u32("bits")?);
     let [configuration, layer, pass] = [table.string("configuration")?, table.string("layer")?, table.string("pass")?];
     let [hit, mau, mnu] = [table.u64("hit")?, table.u64("mau")?, table.u64("mnu")?];
@@ -166,7 +171,7 @@ fn layers(dir: &Path) -> Result<Vec<Measurement>> {
 }
 
 fn steps(dir: &Path) -> Result<Vec<LossChange>> {
-    let table = Table::read(&dir.join(LOSS_CHANGES))?;
+    let table = Table::read(&dir.join(LOSS_CHANGES), MAX_ROWS)?;
     let (step, configuration, bits) = (table.u64("step")?, table.string("configuration")?, table.u32("bits")?);
     let (loss, loss_change) = (table.f64("loss")?, table.f64("loss_change")?);
     let [error, cosine, norm_ratio] =

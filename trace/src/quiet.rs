@@ -13,7 +13,7 @@ thread_local! {
 /// Runs a step of a decoder; a panic in it becomes an error, and is not reported on stderr.
 ///
 /// The panic hook that was set before stays in force for all other code.
-pub(crate) fn decode<T>(path: &Path, step: impl FnOnce() -> T) -> Result<T> {
+pub fn decode<T>(path: &Path, step: impl FnOnce() -> T) -> Result<T> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let before = panic::take_hook();

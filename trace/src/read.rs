@@ -1,12 +1,13 @@
 //! Reading tensor files back, with every check that keeps a broken file from being taken for data.
 
 use crate::error::{Result, TraceError};
+use crate::input;
 use crate::quiet;
 use crate::tensor::{Dtype, TensorShape};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Float16Type, Float32Type, UInt32Type};
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
-use std::fs::File;
+use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use std::path::{Path, PathBuf};
 
 /// Bytes of values decoded at a time: few, so that the decoder's buffers stay in a processor's cache and the
@@ -67,11 +68,11 @@ pub struct TensorReader {
 impl TensorReader {
     /// Opens a file that must hold `rows` rows of `shape`.
     pub fn open(path: &Path, shape: TensorShape, rows: u64) -> Result<Self> {
-        let file = match File::open(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        let file = match input::open(path) {
+            Err(TraceError::Io { error, .. }) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Err(TraceError::MissingTensor { path: path.to_owned() });
             }
-            other => other.map_err(TraceError::io(path))?,
+            other => other?,
         };
         let builder = quiet::decode(path, || ParquetRecordBatchReaderBuilder::try_new(file))?
             .map_err(|error| TraceError::parquet(path, error))?;
@@ -81,6 +82,7 @@ impl TensorReader {
             let reason = format!("the file has {found}, manifest.json says {rows}; copy the whole trace again");
             return Err(TraceError::invalid(path, "number of rows", reason));
         }
+        check_size(path, builder.metadata(), &shape, rows)?;
         let batch = (BATCH_BYTES / shape.row_bytes()).max(1);
         let reader = quiet::decode(path, || builder.with_batch_size(batch).build())?
             .map_err(|error| TraceError::parquet(path, error))?;
@@ -102,7 +104,12 @@ impl TensorReader {
     pub fn next_rows(&mut self, rows: usize) -> Result<Tensor> {
         let mut tensor = Tensor::new(self.shape.clone());
         // No more than there are, whatever the caller believes.
-        tensor.values.reserve_exact(rows.min(self.rows as usize) * self.shape.width);
+        let values = (self.rows.min(rows as u64) as usize).saturating_mul(self.shape.width);
+        tensor.values.try_reserve_exact(values).map_err(|_| {
+            let reason =
+                format!("{values} do not fit into memory; let the analyzer keep less of a layer, or capture less");
+            TraceError::invalid(&self.path, "values", reason)
+        })?;
         while tensor.rows() < rows {
             if self.taken == self.rest.rows() {
                 let Some(part) = self.decode() else { break };
@@ -184,6 +191,24 @@ impl TensorReader {
         }
         Some(part)
     }
+}
+
+/// Refuses what would take more memory than its rows do.
+fn check_size(path: &Path, metadata: &ParquetMetaData, shape: &TensorShape, rows: u64) -> Result<()> {
+    let claimed: i128 = metadata
+        .row_groups()
+        .iter()
+        .flat_map(RowGroupMetaData::columns)
+        .map(|column| i128::from(column.uncompressed_size()))
+        .sum();
+    let row = shape.row_bytes() + shape.keys.len() * size_of::<u32>();
+    // Twice, and some: page headers, levels and dictionaries are small, but others may write them larger.
+    let most = (1 << 20) + 2 * i128::from(rows) * row as i128;
+    if (0..=most).contains(&claimed) {
+        return Ok(());
+    }
+    let reason = format!("are {claimed} bytes, more than {rows} rows can have; copy the whole trace again");
+    Err(TraceError::invalid(path, "pages", reason))
 }
 
 /// Without a branch for each, as they nearly always are.

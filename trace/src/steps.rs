@@ -7,6 +7,9 @@ use std::path::Path;
 /// The file's name within a trace.
 pub const FILE_NAME: &str = "steps.parquet";
 
+/// Most steps of a training.
+const MAX_ROWS: i64 = 10_000_000;
+
 /// A training step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Step {
@@ -45,11 +48,15 @@ pub fn write(dir: &Path, steps: &[Step]) -> Result<()> {
 
 /// Reads the steps of the trace in `dir`.
 pub fn read(dir: &Path) -> Result<Vec<Step>> {
-    let table = Table::read(&dir.join(FILE_NAME))?;
+    let table = Table::read(&dir.join(FILE_NAME), MAX_ROWS)?;
     let (step, epoch) = (table.u64("step")?, table.u64("epoch")?);
     let (loss, accuracy) = (table.f64("loss")?, table.f64("accuracy")?);
     let (learning_rate, seconds) = (table.f64("learning_rate")?, table.f64("seconds")?);
     let captured = table.bool("captured")?;
+    if let Some(row) = step.windows(2).position(|pair| pair[0] >= pair[1]) {
+        let reason = format!("row {} does not come after the one before it; capture anew", row + 1);
+        return Err(table.invalid("step", reason));
+    }
     let row = |i: usize| Step {
         step: step[i],
         epoch: epoch[i],

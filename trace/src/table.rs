@@ -2,6 +2,7 @@
 
 use crate::atomic;
 use crate::error::{Result, TraceError};
+use crate::input;
 use crate::quiet;
 use crate::tensor::failed_write;
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Float64Array, RecordBatch, StringArray, UInt32Array, UInt64Array};
@@ -12,12 +13,15 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Most rows of a table that is read whole: far above any training run or model.
-const MAX_ROWS: i64 = 100_000_000;
+/// Most bytes that a table has in memory: far above any training run or model. A small file can hold more than any
+/// memory, as what repeats compresses without bounds.
+const MAX_BYTES: usize = 1 << 30;
+
+/// Rows that are decoded at a time.
+const BATCH_ROWS: usize = 256;
 
 /// A table being read; columns are taken by name and type.
 pub(crate) struct Table {
@@ -26,22 +30,32 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    pub(crate) fn read(path: &Path) -> Result<Self> {
-        let file = match File::open(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+    /// Reads a table of at most so many rows.
+    pub(crate) fn read(path: &Path, most_rows: i64) -> Result<Self> {
+        let file = match input::open(path) {
+            Err(TraceError::Io { error, .. }) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Err(TraceError::MissingTable { path: path.to_owned() });
             }
-            other => other.map_err(TraceError::io(path))?,
+            other => other?,
         };
         let parquet = |error: ParquetError| TraceError::parquet(path, error);
         let builder = quiet::decode(path, || ParquetRecordBatchReaderBuilder::try_new(file))?.map_err(parquet)?;
         let rows = builder.metadata().file_metadata().num_rows();
-        if !(0..=MAX_ROWS).contains(&rows) {
+        if !(0..=most_rows).contains(&rows) {
             return Err(TraceError::invalid(path, "number of rows", format!("{rows} is not believable; capture anew")));
         }
         let schema = builder.schema().clone();
-        let read = || builder.build()?.collect::<std::result::Result<Vec<_>, _>>().map_err(Into::into);
-        let batches = quiet::decode(path, read)?.map_err(parquet)?;
+        let mut reader = quiet::decode(path, || builder.with_batch_size(BATCH_ROWS).build())?.map_err(parquet)?;
+        let (mut batches, mut bytes) = (Vec::new(), 0);
+        while let Some(batch) = quiet::decode(path, || reader.next())? {
+            let batch = batch.map_err(|error| TraceError::parquet(path, error))?;
+            bytes += batch.get_array_memory_size();
+            if bytes > MAX_BYTES {
+                let reason = format!("more than {MAX_BYTES} bytes are not believable; capture anew");
+                return Err(TraceError::invalid(path, "values", reason));
+            }
+            batches.push(batch);
+        }
         let batch = concat_batches(&schema, &batches).map_err(|error| TraceError::parquet(path, error))?;
         Ok(Self { path: path.to_owned(), batch })
     }

@@ -1,6 +1,7 @@
 //! Tensor files: one row of values with its keys per channel plane, operand row or filter.
 
 use crate::atomic;
+use crate::checksum::Hashing;
 use crate::error::{Result, TraceError};
 use crate::geometry::Geometry;
 use arrow::array::{ArrayRef, FixedSizeListArray, Float16Array, Float32Array, RecordBatch, UInt32Array};
@@ -134,6 +135,17 @@ impl TensorShape {
     }
 }
 
+/// A tensor file that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// Rows in it.
+    pub rows: u64,
+    /// Its size.
+    pub bytes: u64,
+    /// Its SHA-256.
+    pub sha256: String,
+}
+
 /// Writes one tensor file. It appears under its name when [`TensorWriter::finish`] succeeds.
 ///
 /// Memory: one row group in encoded form, at most [`ROW_GROUP_BYTES`] before compression.
@@ -143,7 +155,7 @@ pub struct TensorWriter {
     keys: Vec<Vec<u32>>,
     values: Vec<f32>,
     rows: u64,
-    writer: ArrowWriter<File>,
+    writer: ArrowWriter<Hashing<File>>,
     file: NamedTempFile,
 }
 
@@ -163,7 +175,7 @@ impl TensorWriter {
             .set_max_row_group_row_count(Some((ROW_GROUP_BYTES / shape.row_bytes()).max(1)))
             .set_key_value_metadata(Some(metadata.collect()))
             .build();
-        let writer = ArrowWriter::try_new(handle, Arc::new(shape.schema()), Some(properties))
+        let writer = ArrowWriter::try_new(Hashing::new(handle), Arc::new(shape.schema()), Some(properties))
             .map_err(|error| TraceError::parquet(path, error))?;
         let keys = vec![Vec::new(); shape.keys.len()];
         Ok(Self { path: path.to_owned(), shape, keys, values: Vec::new(), rows: 0, writer, file })
@@ -199,15 +211,15 @@ impl TensorWriter {
         self.writer.write(&batch).map_err(|error| failed_write(&self.path, error))
     }
 
-    /// Writes what is left, syncs and renames; returns rows and size of the file.
-    pub fn finish(mut self) -> Result<(u64, u64)> {
+    /// Writes what is left, syncs and renames.
+    pub fn finish(mut self) -> Result<Written> {
         if !self.values.is_empty() {
             self.flush()?;
         }
-        self.writer.finish().map_err(|error| failed_write(&self.path, error))?;
+        let written = self.writer.into_inner().map_err(|error| failed_write(&self.path, error))?;
         let bytes = self.file.as_file().metadata().map_err(TraceError::io(&self.path))?.len();
         atomic::commit(self.file, &self.path).map_err(TraceError::io(&self.path))?;
-        Ok((self.rows, bytes))
+        Ok(Written { rows: self.rows, bytes, sha256: written.finish() })
     }
 }
 

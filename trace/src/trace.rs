@@ -1,15 +1,17 @@
 //! Reading a trace: everything that can be checked without the tensors is checked on opening.
 
+use crate::checksum;
 use crate::error::{Result, TraceError};
 use crate::evaluations::{self, Evaluation};
 use crate::geometry::{Geometry, MAX_BATCH};
 use crate::layers::{self, Layer};
-use crate::manifest::{self, CapturedStep, Manifest, TensorFile};
+use crate::manifest::{self, CHECKSUMS_SINCE, CapturedStep, Manifest, TensorFile};
 use crate::measurements::Measurements;
 use crate::read::{Tensor, TensorReader};
 use crate::steps::{self, Step};
 use crate::tensor::{TensorKind, TensorShape};
 use crate::write::tensor_path;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// An opened trace.
@@ -163,7 +165,8 @@ impl Trace {
     /// What in the manifest contradicts itself or the layers: field and reason.
     fn check(&self) -> std::result::Result<(), (String, String)> {
         let sampling = &self.manifest.sampling;
-        let of_layers = |name: &str| self.layers.iter().find(|layer| layer.name == name);
+        let layers: BTreeMap<&str, &Layer> = self.layers.iter().map(|layer| (layer.name.as_str(), layer)).collect();
+        let of_layers = |name: &str| layers.get(name).copied();
         let maps = [
             ("sampling.channels", &sampling.channels, TensorKind::Input),
             ("sampling.grad_channels", &sampling.grad_channels, TensorKind::GradOutput),
@@ -205,13 +208,19 @@ impl Trace {
             if samples.is_empty() || !whole || !is_ascending(samples) || samples.len() != step.dataset_indices.len() {
                 return Err((field, "samples must ascend below batch_size, one dataset index each".into()));
             }
-            for (index, file) in step.tensors.iter().enumerate() {
-                if step.tensors[..index].iter().any(|other| (&other.layer, other.kind) == (&file.layer, file.kind)) {
+            let mut seen = BTreeSet::new();
+            for file in &step.tensors {
+                if !seen.insert((&file.layer, file.kind)) {
                     return Err((field, format!("{} of layer {:?} is listed twice", file.kind.name(), file.layer)));
                 }
                 let Some(layer) = of_layers(&file.layer) else {
                     return Err((field, format!("layer {:?} is not in layers.parquet", file.layer)));
                 };
+                let known = file.sha256.as_deref().map(checksum::is_checksum);
+                if known == Some(false) || (known.is_none() && self.manifest.schema_version >= CHECKSUMS_SINCE) {
+                    let (kind, name) = (file.kind.name(), &file.layer);
+                    return Err((field, format!("{kind} of layer {name:?} has no SHA-256 of 64 hexadecimal digits")));
+                }
                 let width = TensorShape::of(&layer.geometry, file.kind, sampling.dtype).width;
                 let rows: u64 =
                     self.expected_keys(samples, layer, file.kind).iter().map(|keys| keys.len() as u64).product();

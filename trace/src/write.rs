@@ -1,14 +1,15 @@
 //! Writing a trace: tensors as they come, the manifest after each whole step.
 
 use crate::atomic;
+use crate::checksum::{self, Checksums};
 use crate::error::{Result, TraceError};
 use crate::evaluations::{self, Evaluation};
 use crate::geometry::Geometry;
 use crate::layers::{self, Layer};
-use crate::manifest::{CapturedStep, Manifest, TensorFile};
-use crate::measurements::Measurements;
+use crate::manifest::{self, CapturedStep, Manifest, TensorFile};
+use crate::measurements::{self, Measurements};
 use crate::steps::{self, Step};
-use crate::tensor::{Dtype, TensorKind, TensorShape, TensorWriter};
+use crate::tensor::{Dtype, TensorKind, TensorShape, TensorWriter, Written};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -35,10 +36,31 @@ pub fn check_empty_dir(dir: &Path) -> Result<()> {
     if entries.next().is_some() { Err(TraceError::NotEmpty { path: dir.to_owned() }) } else { Ok(()) }
 }
 
-/// Refuses a folder that holds something; creates it where it is missing.
-pub fn create_empty_dir(dir: &Path) -> Result<()> {
-    check_empty_dir(dir)?;
-    fs::create_dir_all(dir).map_err(TraceError::io(dir))
+/// Tables that are written before the first manifest.
+const TABLES: [&str; 3] = [layers::FILE_NAME, steps::FILE_NAME, evaluations::FILE_NAME];
+
+/// Refuses a folder that holds something, but for what a writer leaves that was killed before it had a manifest.
+pub fn check_new_trace(dir: &Path) -> Result<()> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(TraceError::io(dir))?,
+    };
+    for entry in entries {
+        let name = entry.map_err(TraceError::io(dir))?.file_name();
+        if !atomic::is_temporary(&name) && !TABLES.iter().any(|table| name == *table) {
+            return Err(TraceError::NotEmpty { path: dir.to_owned() });
+        }
+    }
+    Ok(())
+}
+
+/// Refuses tables that are not those with which a trace of these layers begins: they are not a killed writer's.
+fn check_tables_say_nothing(dir: &Path, layers: &[Layer]) -> Result<()> {
+    let there = |name: &str| dir.join(name).exists();
+    let known = (!there(layers::FILE_NAME) || layers::read(dir).is_ok_and(|found| found == layers))
+        && (!there(steps::FILE_NAME) || steps::read(dir).is_ok_and(|found| found.is_empty()))
+        && (!there(evaluations::FILE_NAME) || evaluations::read(dir).is_ok_and(|found| found.is_empty()));
+    if known { Ok(()) } else { Err(TraceError::NotEmpty { path: dir.to_owned() }) }
 }
 
 /// Writes tensor files of a trace; can be cloned and used from several threads at once.
@@ -82,8 +104,8 @@ impl TensorFiles {
             }
             writer.push(keys.as_ref(), values)?;
         }
-        let (rows, bytes) = writer.finish()?;
-        Ok(TensorFile { layer: layer.to_owned(), kind, rows, width, bytes })
+        let Written { rows, bytes, sha256 } = writer.finish()?;
+        Ok(TensorFile { layer: layer.to_owned(), kind, rows, width, bytes, sha256: Some(sha256) })
     }
 }
 
@@ -113,8 +135,13 @@ impl TraceWriter {
             assert!(layers::is_layer_name(&layer.name), "layer name {:?}", layer.name);
             layer.geometry.validate().expect("a layer that was computed has a valid geometry");
         }
-        create_empty_dir(dir)?;
+        check_new_trace(dir)?;
+        fs::create_dir_all(dir).map_err(TraceError::io(dir))?;
         let lock = lock(dir)?;
+        // Again: somebody else may have held the lock until now.
+        check_new_trace(dir)?;
+        check_tables_say_nothing(dir, layers)?;
+        atomic::remove_temporary(dir).map_err(TraceError::io(dir))?;
         layers::write(dir, layers)?;
         steps::write(dir, &[])?;
         evaluations::write(dir, &[])?;
@@ -125,8 +152,10 @@ impl TraceWriter {
     /// Goes on with a trace that was not completed, from training step `from` on: what it has of that
     /// step and later ones is removed. Returns the earlier steps and evaluations too.
     pub fn resume(dir: &Path, from: u64) -> Result<(Self, Vec<Step>, Vec<Evaluation>)> {
-        let trace = crate::Trace::open(dir)?;
+        crate::Trace::open(dir)?;
         let lock = lock(dir)?;
+        // Again: whoever held the lock until now may have gone on with it.
+        let trace = crate::Trace::open(dir)?;
         let mut manifest = trace.manifest().clone();
         if manifest.complete {
             let reason = "the run is complete, there is nothing to resume; choose another folder".to_owned();
@@ -141,6 +170,7 @@ impl TraceWriter {
                 format!("steps.parquet holds {} of the {from} steps before the checkpoint; capture anew", steps.len());
             return Err(TraceError::Resume { path: dir.to_owned(), reason });
         }
+        checksum::remove(dir)?;
         // First the lists, then the files: a file that no list names is harmless.
         manifest.captured.retain(|step| step.step < from);
         manifest.write(dir)?;
@@ -212,6 +242,11 @@ impl TraceWriter {
         self.log(steps, evaluations)?;
         self.manifest.training.validation_accuracy = validation_accuracy;
         self.manifest.complete = true;
+        // Before the manifest: where that says that the trace is complete, it can be verified.
+        let of_reuse = measurements::FILES.into_iter().filter(|name| self.dir.join(name).exists());
+        let mut sums = Checksums::of_files(&self.dir, TABLES.into_iter().chain(of_reuse))?;
+        sums.insert(manifest::FILE_NAME, checksum::of(self.manifest.text().as_bytes()));
+        sums.write(&self.dir)?;
         self.manifest.write(&self.dir)?;
         Ok(self.manifest)
     }
@@ -220,15 +255,9 @@ impl TraceWriter {
 /// Removes folders of steps that the manifest does not list, and temporary files of a killed writer.
 fn remove_unlisted(dir: &Path, manifest: &Manifest) -> Result<()> {
     let listed: Vec<PathBuf> = manifest.captured.iter().map(|step| step_path(dir, step.step)).collect();
-    for (folder, keep) in [(dir.join(TENSORS), true), (dir.to_owned(), false)] {
-        let Ok(entries) = fs::read_dir(&folder) else { continue };
-        for path in entries.filter_map(std::result::Result::ok).map(|entry| entry.path()) {
-            if keep && !listed.contains(&path) {
-                fs::remove_dir_all(&path).map_err(TraceError::io(&path))?;
-            } else if path.extension().is_some_and(|extension| extension == "partial") {
-                fs::remove_file(&path).map_err(TraceError::io(&path))?;
-            }
-        }
+    let entries = fs::read_dir(dir.join(TENSORS)).into_iter().flatten().filter_map(std::result::Result::ok);
+    for path in entries.map(|entry| entry.path()).filter(|path| !listed.contains(path)) {
+        fs::remove_dir_all(&path).map_err(TraceError::io(&path))?;
     }
-    Ok(())
+    atomic::remove_temporary(dir).map_err(TraceError::io(dir))
 }

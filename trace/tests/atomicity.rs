@@ -65,9 +65,10 @@ fn a_tensor_that_is_finished_leaves_one_file() {
     let path = dir.path().join("input.parquet");
     let mut writer = TensorWriter::create(&path, shape(), &[]).unwrap();
     writer.push(&[0, 0], &vec![1.0; shape().width]).unwrap();
-    let (rows, bytes) = writer.finish().unwrap();
+    let written = writer.finish().unwrap();
     assert_eq!(entries(dir.path()), [path.as_path()]);
-    assert_eq!((rows, bytes), (1, fs::metadata(&path).unwrap().len()));
+    assert_eq!((written.rows, written.bytes), (1, fs::metadata(&path).unwrap().len()));
+    assert_eq!(written.sha256, mercury_trace::checksum::of_file(&path).unwrap());
 }
 
 /// A capture that dies within a step leaves the trace of the steps before it.
@@ -89,7 +90,7 @@ fn a_trace_holds_its_own_files_only() {
     let dir = small();
     let names: Vec<String> =
         entries(dir.path()).iter().filter(|path| path.is_file()).map(|path| path.display().to_string()).collect();
-    assert_eq!(names.len(), 4 + 2 * 9);
+    assert_eq!(names.len(), 5 + 2 * 9);
     assert!(names.iter().all(|name| !name.contains("partial")), "{names:?}");
 }
 

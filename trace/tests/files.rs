@@ -29,7 +29,7 @@ fn a_file_says_what_it_holds() {
         ("mercury.kind", Some("grad_output")),
         ("mercury.layer", Some("features.0")),
         ("mercury.op", Some("conv2d")),
-        ("mercury.schema_version", Some("1")),
+        ("mercury.schema_version", Some("2")),
         ("mercury.step", Some("5")),
     ];
     assert_eq!(mercury, BTreeMap::from(expected));

@@ -4,6 +4,7 @@ mod compare;
 mod config;
 mod cycles;
 mod inspect;
+mod merge;
 mod messages;
 mod overrides;
 mod projection;
@@ -13,6 +14,7 @@ mod report;
 mod shell;
 mod sweep;
 mod vectors;
+mod verify;
 mod work;
 
 use clap::{Parser, Subcommand};
@@ -48,9 +50,11 @@ Colours and progress show on a terminal alone; NO_COLOR=1 turns colours off ther
 enum Command {
     Inspect(inspect::Inspect),
     Replay(Box<replay::Replay>),
+    Merge(merge::Merge),
     Sweep(Box<sweep::Sweep>),
     Compare(compare::Compare),
     Report(report::Report),
+    Verify(verify::Verify),
     Vectors(Box<vectors::Vectors>),
     Projection(projection::Projection),
     Cycles(cycles::Cycles),
@@ -68,8 +72,10 @@ impl Cli {
             Command::Compare(compare) => return compare.run(messages),
             Command::Inspect(inspect) => inspect.run()?,
             Command::Replay(replay) => replay.run(messages)?,
+            Command::Merge(merge) => merge.run()?,
             Command::Sweep(sweep) => sweep.run(messages)?,
             Command::Report(report) => report.run(messages)?,
+            Command::Verify(verify) => verify.run()?,
             Command::Vectors(vectors) => vectors.run()?,
             Command::Projection(projection) => projection.run()?,
             Command::Cycles(cycles) => cycles.run()?,

@@ -3,15 +3,17 @@
 use super::messages::Messages;
 use super::overrides::Configuration;
 use super::replay_text;
-use super::work::{Work, on_threads};
+use super::work::{Work, advance, on_threads};
 use crate::export::{self, Format};
-use crate::replay::{Errors, Measures, Replay as Replaying, Unit};
-use crate::results::{self, ResultsDir};
+use crate::output::{ResultsDir, units};
+use crate::partition::{Partition, PartitionDir, Share};
+use crate::replay::{Errors, Measures, Replay as Replaying};
+use crate::results;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use mercury_trace::Trace;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Replay a trace: similarity, output error and cycles per layer, pass and step.
 ///
@@ -31,6 +33,10 @@ pub struct Replay {
     /// What to leave out of the results.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "WHAT")]
     without: Vec<Without>,
+    /// Replay one of N parts alone, for `merge` to put together: --partition 1/3 to 3/3, each with a folder of its
+    /// own. One that was stopped goes on when it is run again.
+    #[arg(long, value_name = "I/N", conflicts_with = "format")]
+    partition: Option<Share>,
     #[command(flatten)]
     configuration: Configuration,
 }
@@ -53,24 +59,22 @@ impl Replay {
         let bounds = !self.without.contains(&Without::Bounds);
         let measures = Measures { selection: self.work.chosen.selection()?, errors, bounds };
         let trace = Trace::open(&self.trace)?;
-        let target = ResultsDir::claim(&self.out)?;
         let configs = [config];
+        let run = results::run_text(&trace, &configs, &measures)?;
+        let replay = Replaying::new(&trace, &configs, &measures)?;
+        if let Some(share) = self.partition {
+            return replay_partition(&replay, share, run, &self.out, self.work.threads, messages);
+        }
+        let target = ResultsDir::claim(&self.out, &run)?;
+        let units = replay.units();
+        let bar = messages.progress_bar(units.len());
         let results = on_threads(self.work.threads, || {
-            let replay = Replaying::new(&trace, &configs, &measures)?;
-            let units = replay.units();
-            let bar = messages.progress_bar(units.len());
-            let mut results = Vec::new();
-            let begin = |unit: &Unit| bar.set_message(format!("step {}, {}", unit.step.step, unit.layer.name));
-            replay.run(&units, begin, |_, of_unit| {
-                results.extend(of_unit);
-                bar.inc(1);
-                Ok(())
-            })?;
-            bar.finish_and_clear();
+            let results = units::run(&replay, units, &target.units(), |unit| advance(&bar, unit))?;
             Ok(replay.finish(results))
         })?;
+        bar.finish_and_clear();
 
-        target.write(&trace, &configs, &measures, &results)?;
+        target.write(&run, trace.layers().len(), &results)?;
         if self.work.format == Format::Table {
             let text = replay_text::text(&trace, &configs[0], &results, &self.out);
             std::io::stdout().write_all(text.as_bytes())?;
@@ -79,4 +83,31 @@ impl Replay {
             export::print(&mut results::layers_frame(&results)?, self.work.format)
         }
     }
+}
+
+/// Replays the units of one partition, and keeps their results.
+fn replay_partition(
+    replay: &Replaying,
+    share: Share,
+    run: String,
+    out: &Path,
+    threads: Option<u16>,
+    messages: Messages,
+) -> Result<()> {
+    let (partition, units) = Partition::new(share, replay, run);
+    let (count, all) = (units.len(), partition.units_in_all);
+    let dir = PartitionDir::open(out, partition)?;
+    if dir.is_complete() {
+        eprintln!("{} is complete; nothing is replayed", out.display());
+        return Ok(());
+    }
+    let bar = messages.progress_bar(count);
+    on_threads(threads, || Ok(units::run(replay, units, &dir.units(), |unit| advance(&bar, unit))?))?;
+    bar.finish_and_clear();
+    dir.finish()?;
+    eprintln!(
+        "partition {share}: {count} of {all} layers of captured steps; when all are done: mercury-analyzer merge {} … --out DIR",
+        out.display()
+    );
+    Ok(())
 }

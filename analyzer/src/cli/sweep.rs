@@ -2,7 +2,7 @@
 
 use super::messages::Messages;
 use super::overrides::{Configuration, KEYS};
-use super::work::{Work, on_threads};
+use super::work::{Work, advance, on_threads};
 use crate::export::{self, Format};
 use crate::replay::{Errors, Measures, Replay};
 use crate::sweep::grid::{Axis, Grid};
@@ -80,12 +80,7 @@ impl Sweep {
             dir.summary()?
         } else {
             let bar = messages.progress_bar(replay.units().len());
-            let results = on_threads(self.work.threads, || {
-                Ok(sweep::run(&replay, &dir, |unit| {
-                    bar.set_message(format!("step {}, {}", unit.step.step, unit.layer.name));
-                    bar.inc(1);
-                })?)
-            })?;
+            let results = on_threads(self.work.threads, || Ok(sweep::run(&replay, &dir, |unit| advance(&bar, unit))?))?;
             bar.finish_and_clear();
             let mut frame = summary::frame(summary::swept(&grid), &results, trace.layers().len())?;
             dir.finish(&results, &mut frame)?;

@@ -2,9 +2,10 @@
 
 use crate::error::Result as AnalyzerResult;
 use crate::export::Format;
-use crate::replay::Selection;
+use crate::replay::{Selection, Unit};
 use anyhow::{Context, Result};
 use clap::Args;
+use indicatif::ProgressBar;
 use mercury_trace::geometry::Pass;
 
 /// What is replayed, how, and what of it is shown.
@@ -52,4 +53,10 @@ pub fn parse_pass(name: &str) -> Result<Pass, String> {
 pub fn on_threads<T: Send>(threads: Option<u16>, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let threads = threads.map_or(0, usize::from);
     rayon::ThreadPoolBuilder::new().num_threads(threads).build().context("--threads")?.install(work)
+}
+
+/// Shows the layer that is begun.
+pub fn advance(bar: &ProgressBar, unit: &Unit) {
+    bar.set_message(format!("step {}, {}", unit.step.step, unit.layer.name));
+    bar.inc(1);
 }

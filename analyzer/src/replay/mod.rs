@@ -19,6 +19,7 @@ use crate::error::{AnalyzerError, Result};
 use crate::interval;
 use crate::limits::Limits;
 use crate::operand::{LayerData, LayerReader, Needs};
+use crate::partition::{Share, split};
 use crate::timing::MercuryCycles;
 use crate::timing::memory::Traffic;
 use layer::Layer;
@@ -249,6 +250,16 @@ impl<'a> Replay<'a> {
         steps.flat_map(layers).collect()
     }
 
+    /// Layers of the model, replayed or not.
+    pub fn layers_in_all(&self) -> usize {
+        self.trace.layers().len()
+    }
+
+    /// Those that one partition of the trace has.
+    pub fn units_of(&self, share: Share) -> Vec<Unit<'a>> {
+        split::share_of(share, self.trace, self.measures, self.units())
+    }
+
     /// Evaluates layers under each configuration, before any layer is switched off, and hands the results
     /// of each to `done`; `begin` is called with each before it is evaluated. Samples that come next are
     /// read while others are evaluated.
@@ -325,14 +336,18 @@ impl<'a> Replay<'a> {
 
     /// Orders the results of all units by configuration, step, layer and pass, and switches layers off
     /// as each configuration says, unless steps or passes were left out.
-    pub fn finish(&self, mut results: Vec<PassResult>) -> Vec<PassResult> {
-        results.sort_by_key(|result| (result.configuration, result.step, result.layer_index, result.pass));
-        for of_one in results.chunk_by_mut(|a, b| a.configuration == b.configuration) {
-            // A part of the steps or passes does not say what a layer costs.
-            let whole = self.measures.selection.has_all_steps_and_passes();
-            let window = if whole { self.configs[of_one[0].configuration].stop.window } else { 0 };
-            adaptation::switch_off(of_one, window);
-        }
-        results
+    pub fn finish(&self, results: Vec<PassResult>) -> Vec<PassResult> {
+        finish(results, self.configs, self.measures.selection.has_all_steps_and_passes())
     }
+}
+
+/// [`Replay::finish`], for results that were kept; `whole` if no steps or passes were left out.
+pub fn finish(mut results: Vec<PassResult>, configs: &[Config], whole: bool) -> Vec<PassResult> {
+    results.sort_by_key(|result| (result.configuration, result.step, result.layer_index, result.pass));
+    for of_one in results.chunk_by_mut(|a, b| a.configuration == b.configuration) {
+        // A part of the steps or passes does not say what a layer costs.
+        let window = if whole { configs[of_one[0].configuration].stop.window } else { 0 };
+        adaptation::switch_off(of_one, window);
+    }
+    results
 }

@@ -13,9 +13,9 @@ mod sweeps;
 mod view;
 
 use crate::error::{AnalyzerError, Result};
-use crate::results::sha256;
+
 use layers::Row;
-use mercury_trace::{Trace, manifest};
+use mercury_trace::{Trace, checksum, manifest};
 use serde::Serialize;
 use serde_json::json;
 use source::Source;
@@ -78,7 +78,7 @@ impl Report {
 fn losses(dir: &Path) -> Result<(String, Vec<Row>)> {
     let trace = Trace::open(dir)?;
     let path = trace.dir().join(manifest::FILE_NAME);
-    let identity = sha256(&fs::read(&path).map_err(AnalyzerError::io(path))?);
+    let identity = checksum::of(&fs::read(&path).map_err(AnalyzerError::io(path))?);
     let row = |step: &mercury_trace::steps::Step| {
         let json = json!({"step": step.step, "loss": step.loss, "captured": step.captured});
         json.as_object().cloned().unwrap_or_default()

@@ -10,25 +10,12 @@ pub mod store;
 pub mod summary;
 
 use crate::error::Result;
+use crate::output::units;
 use crate::replay::{PassResult, Replay, Unit};
 use store::SweepDir;
 
 /// Evaluates the layers that are not done yet; `progress` is called with each before it is.
 pub fn run(replay: &Replay, dir: &SweepDir, progress: impl Fn(&Unit)) -> Result<Vec<PassResult>> {
-    let (mut results, mut open) = (Vec::new(), Vec::new());
-    for unit in replay.units() {
-        match dir.done(&unit) {
-            Some(done) => {
-                progress(&unit);
-                results.extend(done);
-            }
-            None => open.push(unit),
-        }
-    }
-    replay.run(&open, progress, |unit, fresh| {
-        dir.keep(unit, &fresh)?;
-        results.extend(fresh);
-        Ok(())
-    })?;
+    let results = units::run(replay, replay.units(), &dir.units(), progress)?;
     Ok(replay.finish(results))
 }

@@ -3,13 +3,14 @@
 #![allow(dead_code, reason = "each test binary uses a part of what stands here")]
 
 pub mod place;
+pub mod process;
 
 use mercury_trace::TraceWriter;
 use mercury_trace::geometry::{Attention, Conv2d, Geometry, Linear};
 use mercury_trace::layers::Layer;
 use mercury_trace::manifest::{CapturedStep, Dataset, Manifest, Model, SCHEMA_VERSION, Sampling, TensorFile, Training};
 use mercury_trace::steps::Step;
-use mercury_trace::tensor::{Dtype, TensorKind, TensorShape, TensorWriter};
+use mercury_trace::tensor::{Dtype, TensorKind, TensorShape, TensorWriter, Written};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -100,8 +101,9 @@ pub fn write_trace(dir: &Path, sampling: &Sampling, value: impl Fn(usize, usize)
                 for (keys, values) in keys.iter().zip(values.chunks(width)) {
                     file.push(keys.as_ref(), values).unwrap();
                 }
-                let (rows, bytes) = file.finish().unwrap();
-                tensors.push(TensorFile { layer: layer.name.clone(), kind, rows, width: width as u32, bytes });
+                let Written { rows, bytes, sha256 } = file.finish().unwrap();
+                let (width, sha256) = (width as u32, Some(sha256));
+                tensors.push(TensorFile { layer: layer.name.clone(), kind, rows, width, bytes, sha256 });
             }
         }
         let dataset_indices = vec![3, 60, 12];

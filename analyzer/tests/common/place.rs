@@ -48,12 +48,17 @@ impl Place {
     }
 }
 
+/// The files of a folder that has no others in it, by name.
 pub fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
-    let mut files: Vec<_> = fs::read_dir(dir)
-        .unwrap()
-        .map(|entry| entry.unwrap())
-        .map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap()))
-        .collect();
+    assert!(fs::read_dir(dir).unwrap().all(|entry| entry.unwrap().path().is_file()), "{} has folders", dir.display());
+    plain_files(dir)
+}
+
+/// The files of a folder, by name, without what is in folders in it.
+pub fn plain_files(dir: &Path) -> Vec<(String, Vec<u8>)> {
+    let paths = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
+    let mut files: Vec<_> =
+        paths.map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read(&path).unwrap())).collect();
     files.sort();
     files
 }

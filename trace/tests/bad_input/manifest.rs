@@ -77,13 +77,21 @@ fn a_manifest_that_lacks_a_key_or_has_another_type_there() {
 #[test]
 fn a_manifest_of_a_newer_schema() {
     // The rest of it may be unlike anything known today.
-    for text in [r#"{"schema_version": 2}"#, r#"{"schema_version": 2, "captured": "elsewhere"}"#] {
+    for text in [r#"{"schema_version": 3}"#, r#"{"schema_version": 3, "captured": "elsewhere"}"#] {
         let dir = small();
         let path = dir.path().join("manifest.json");
         fs::write(&path, text).unwrap();
         let error = open_error(dir.path());
-        assert!(matches!(error, TraceError::NewerSchema { found: 2, known: 1, .. }), "{error:?}");
-        assert_says(&error, &path, &["schema_version is 2", "up to 1", "update it"]);
+        assert!(matches!(error, TraceError::NewerSchema { found: 3, known: 2, .. }), "{error:?}");
+        assert_says(&error, &path, &["schema_version is 3", "up to 2", "update it"]);
+    }
+}
+
+#[test]
+fn a_checksum_that_is_none_or_missing() {
+    for sum in [json!(null), json!(""), json!("ab"), json!("G".repeat(64))] {
+        let (dir, path) = with_manifest(|m| m["captured"][0]["tensors"][0]["sha256"] = sum);
+        assert_invalid(&open_error(dir.path()), &path, "captured step 0", &["input", CONV, "SHA-256"]);
     }
 }
 

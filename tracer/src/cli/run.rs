@@ -75,7 +75,7 @@ impl RunFlags {
         if self.resume {
             self.check_same_run(&reuse)?;
         } else {
-            mercury_trace::check_empty_dir(&self.out)?;
+            mercury_trace::check_new_trace(&self.out)?;
         }
         self.check_save()?;
         let data = dataset.open(&self.data.options(self.training.seed), model.least_size)?;
@@ -137,11 +137,11 @@ impl RunFlags {
         let evaluations = terminal.validate(&evaluator, steps, reuse.training.as_ref())?;
         let accuracy = accuracy(&evaluations);
         sink.evaluated(evaluations.clone());
-        let finished = sink.finish(accuracy);
-        // Whatever became of the trace: the weights are there.
+        // Before the trace is complete, after which nothing can be resumed; and whatever becomes of it.
         if let Some(path) = &self.model.save {
             checkpoint::save_weights(&weights, path)?;
         }
+        let finished = sink.finish(accuracy);
         let manifest = match finished {
             Err(error) if run.capture.go_on => {
                 eprintln!("{error}; the run ends, but the trace says that it is not complete");

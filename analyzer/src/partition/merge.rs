@@ -1,0 +1,150 @@
+//! Partitions put together: the results of the one run that they are parts of.
+
+use super::{Found, Partition, Share};
+use crate::config::Config;
+use crate::error::{AnalyzerError, Result};
+use crate::output::units::UnitStore;
+use crate::output::work::PARTS;
+use crate::replay::{self, PassResult};
+use mercury_trace::checksum::{self, Checksums};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// What a single run would have had.
+#[derive(Debug)]
+pub struct Merged {
+    /// The text of `run.json`.
+    pub run: String,
+    /// The results of all units.
+    pub results: Vec<PassResult>,
+    /// Units.
+    pub units: usize,
+    /// Layers of the model.
+    pub layers: usize,
+}
+
+/// What putting results together depends on.
+#[derive(Deserialize)]
+struct Run {
+    configurations: Vec<Config>,
+    measures: Measures,
+}
+
+#[derive(Deserialize)]
+struct Measures {
+    selection: Selection,
+}
+
+#[derive(Deserialize)]
+struct Selection {
+    steps: Vec<serde_json::Value>,
+    passes: Vec<serde_json::Value>,
+}
+
+/// Reads the partitions in these folders, in whatever order: each of them must be there once, complete and as it was
+/// written.
+pub fn read(dirs: &[PathBuf]) -> Result<Merged> {
+    let partitions: Vec<Found> = dirs.iter().map(|dir| find(dir)).collect::<Result<_>>()?;
+    let [first, rest @ ..] = partitions.as_slice() else {
+        return Err(AnalyzerError::Flag { flag: "DIR", reason: "give the folders of all partitions".to_owned() });
+    };
+    rest.iter().try_for_each(|other| check_same_run(first, other))?;
+    check_all_there(&partitions)?;
+    let run: Run = serde_json::from_str(&first.partition.run)
+        .map_err(|error| fault(&first.dir, format!("its run is none ({error}); run it again")))?;
+    let mut results = Vec::new();
+    for found in &partitions {
+        results.extend(results_of(found, run.configurations.len())?);
+    }
+    let whole = run.measures.selection.steps.is_empty() && run.measures.selection.passes.is_empty();
+    let results = replay::finish(results, &run.configurations, whole);
+    let Partition { run, units_in_all, layers, .. } = &first.partition;
+    Ok(Merged { run: run.clone(), results, units: *units_in_all, layers: *layers })
+}
+
+fn fault(dir: &Path, reason: String) -> AnalyzerError {
+    AnalyzerError::Folder { path: dir.to_owned(), reason }
+}
+
+fn find(dir: &Path) -> Result<Found> {
+    let partition = Partition::find(dir)?
+        .ok_or_else(|| fault(dir, "is no partition; give folders that `replay --partition` wrote".to_owned()))?;
+    let Some(sums) = Checksums::read(dir)? else {
+        let reason = format!(
+            "partition {} is not complete (it has no {}); run it again, it goes on where it was",
+            partition.share,
+            checksum::FILE_NAME
+        );
+        return Err(fault(dir, reason));
+    };
+    partition.files().iter().try_for_each(|name| sums.check(dir, name))?;
+    Ok(Found { dir: dir.to_owned(), partition })
+}
+
+fn check_same_run(first: &Found, other: &Found) -> Result<()> {
+    let reason = if first.partition.share.of != other.partition.share.of {
+        format!("is partition {}, but {} is {}", other.partition.share, first.dir.display(), first.partition.share)
+    } else if (&first.partition.run, first.partition.layers) != (&other.partition.run, other.partition.layers) {
+        format!("is of another trace or configuration than {}", first.dir.display())
+    } else {
+        return Ok(());
+    };
+    Err(fault(&other.dir, format!("{reason}; give the partitions of one run")))
+}
+
+/// Refuses partitions and units that are missing or there twice.
+fn check_all_there(partitions: &[Found]) -> Result<()> {
+    let mut known: BTreeMap<Share, &Found> = BTreeMap::new();
+    let mut units: BTreeMap<(u64, usize), &Found> = BTreeMap::new();
+    for found in partitions {
+        let share = found.partition.share;
+        if let Some(other) = known.insert(share, found) {
+            return Err(fault(
+                &found.dir,
+                format!("is partition {share}, as {} is; leave one out", other.dir.display()),
+            ));
+        }
+        for &(step, layer) in &found.partition.units {
+            if let Some(other) = units.insert((step, layer), found) {
+                let reason = format!("has layer {layer} of step {step}, as {} has; run it again", other.dir.display());
+                return Err(fault(&found.dir, reason));
+            }
+        }
+    }
+    let first = &partitions[0];
+    let of = first.partition.share.of;
+    let missing: Vec<String> = (1..=of)
+        .map(|number| Share { number, of })
+        .filter(|share| !known.contains_key(share))
+        .map(|share| share.to_string())
+        .collect();
+    if !missing.is_empty() {
+        let some = missing[..missing.len().min(10)].join(", ");
+        let more = if missing.len() > 10 { format!(" and {} more", missing.len() - 10) } else { String::new() };
+        let flag = "DIR";
+        return Err(AnalyzerError::Flag {
+            flag,
+            reason: format!("partitions {some}{more} are missing; give all {of}"),
+        });
+    }
+    if units.len() != first.partition.units_in_all {
+        let reason = format!("there are {} units, of {}; run it again", units.len(), first.partition.units_in_all);
+        return Err(fault(&first.dir, reason));
+    }
+    Ok(())
+}
+
+fn results_of(found: &Found, configurations: usize) -> Result<Vec<PassResult>> {
+    let store = UnitStore::new(found.dir.join(PARTS));
+    let mut results = Vec::new();
+    for &(step, layer_index) in &found.partition.units {
+        let unit = store.read(step, layer_index)?.unwrap_or_default();
+        if unit.iter().any(|result| result.configuration >= configurations) {
+            let reason = format!("layer {layer_index} of step {step} has results of no configuration; run it again");
+            return Err(fault(&found.dir, reason));
+        }
+        results.extend(unit);
+    }
+    Ok(results)
+}

@@ -1,0 +1,100 @@
+//! Topologies and configurations.
+
+use super::{Case, assert_report, link, pipe, report};
+use crate::common::place::Place;
+use std::fs;
+
+fn empty() -> Place {
+    Place::new()
+}
+
+fn topology(place: &Place, text: impl AsRef<[u8]>) {
+    fs::write(place.path("t.csv"), text).unwrap();
+}
+
+fn config(place: &Place, text: impl AsRef<[u8]>) {
+    fs::write(place.path("c.toml"), text).unwrap();
+}
+
+const CYCLES: &str = "cycles --topology t.csv";
+const REPLAY: &str = "replay trace --out out --config c.toml";
+
+const TOPOLOGIES: [Case; 16] = [
+    ("empty", |place| topology(place, ""), CYCLES),
+    ("a header alone", |place| topology(place, "name,m,n,k\n"), CYCLES),
+    ("no header", |place| topology(place, "a,1,2,3\n"), CYCLES),
+    ("not text", |place| topology(place, b"name,m,n,k\n\xff\xfe,1,2,3\n"), CYCLES),
+    ("bytes of zero", |place| topology(place, [0; 4096]), CYCLES),
+    ("a quote that does not end", |place| topology(place, "name,m,n,k\n\"a,1,2,3\n"), CYCLES),
+    ("too few numbers", |place| topology(place, "name,m,n,k\na,1,2\n"), CYCLES),
+    ("too many numbers", |place| topology(place, "h\na,1,2,3,4,5,6,7,8,9,10\n"), CYCLES),
+    ("zero", |place| topology(place, "name,m,n,k\na,1,0,3\n"), CYCLES),
+    ("negative", |place| topology(place, "name,m,n,k\na,1,-2,3\n"), CYCLES),
+    ("not a number", |place| topology(place, "name,m,n,k\na,nan,2,3\n"), CYCLES),
+    ("beyond 64 bits", |place| topology(place, "name,m,n,k\na,99999999999999999999,2,3\n"), CYCLES),
+    ("a product that overflows", |place| topology(place, "h\na,16777216,16777216,16777216\n"), CYCLES),
+    ("a filter larger than its input", |place| topology(place, "h\na,2,2,3,3,1,1,1\n"), CYCLES),
+    (
+        "a device",
+        |place| {
+            topology(place, "");
+            link(&place.path("t.csv"), "/dev/zero");
+        },
+        CYCLES,
+    ),
+    (
+        "a pipe",
+        |place| {
+            topology(place, "");
+            pipe(&place.path("t.csv"));
+        },
+        CYCLES,
+    ),
+];
+
+#[test]
+fn topologies() {
+    assert_report("bad_topologies", &report(&TOPOLOGIES, empty));
+}
+
+const CONFIGURATIONS: [Case; 14] = [
+    ("not TOML", |place| config(place, "[rpq"), REPLAY),
+    ("not text", |place| config(place, b"[rpq]\nbits = \"\xff\"\n"), REPLAY),
+    ("an unknown section", |place| config(place, "[rqp]\nbits = 20\n"), REPLAY),
+    ("a value of another type", |place| config(place, "[rpq]\nbits = \"20\"\n"), REPLAY),
+    ("a section that is a value", |place| config(place, "rpq = 20\n"), REPLAY),
+    ("beyond 64 bits", |place| config(place, "[rpq]\nbits = 99999999999999999999\n"), REPLAY),
+    ("negative", |place| config(place, "[mcache]\nentries = -1\n"), REPLAY),
+    ("not a number", |place| config(place, "[array]\nclock_mhz = nan\n"), REPLAY),
+    ("infinite", |place| config(place, "[energy]\ndram = inf\n"), REPLAY),
+    ("a key twice", |place| config(place, "[rpq]\nbits = 20\nbits = 21\n"), REPLAY),
+    ("nested without end", |place| config(place, format!("a = {}", "[".repeat(100_000))), REPLAY),
+    ("larger than any", |place| config(place, "# much\n".repeat(200_000)), REPLAY),
+    ("a folder", |place| fs::create_dir(place.path("c.toml")).unwrap(), REPLAY),
+    (
+        "a link to itself",
+        |place| {
+            config(place, "");
+            link(&place.path("c.toml"), "c.toml");
+        },
+        REPLAY,
+    ),
+];
+
+#[test]
+fn configurations() {
+    assert_report("bad_configurations", &report(&CONFIGURATIONS, empty));
+}
+
+/// What looks odd and is right.
+#[test]
+fn an_empty_configuration_is_the_default_and_a_carriage_return_no_harm() {
+    let place = Place::new();
+    config(&place, "");
+    place.stdout("replay trace --out empty --config c.toml");
+    place.stdout("replay trace --out default");
+    let layers = |out: &str| fs::read(place.path(out).join("layers.parquet")).unwrap();
+    assert_eq!(layers("empty"), layers("default"));
+    topology(&place, "name,m,n,k,\r\na,1,2,3,\r\n");
+    place.stdout(CYCLES);
+}

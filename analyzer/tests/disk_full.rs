@@ -1,0 +1,92 @@
+//! A disk that is full, or may not be written to: a clear error, nothing half-written, earlier files whole.
+#![cfg(unix)]
+
+mod common;
+
+use common::place::{Place, files};
+use std::collections::BTreeMap;
+use std::fs;
+
+/// Everything in a place but what a command was to write.
+fn all(place: &Place) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![place.path("")];
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                found.insert(path.display().to_string(), fs::read(&path).unwrap());
+            }
+        }
+    }
+    found
+}
+
+const COMMANDS: [&str; 4] = [
+    "replay trace --rpq.bits 6 --out out",
+    "replay trace --rpq.bits 6 --partition 1/1 --out out",
+    "sweep trace --set rpq.bits=4,6 --set mcache.ways=1,2,4 --out out",
+    "merge part-1 part-2 --out out",
+];
+
+fn place() -> Place {
+    let place = Place::new();
+    for number in [1, 2] {
+        place.stdout(&format!("replay trace --rpq.bits 6 --partition {number}/2 --out part-{number}"));
+    }
+    place
+}
+
+/// No file may grow beyond so many blocks of 512 bytes: from none at all to just too few.
+#[test]
+fn where_the_disk_is_full_the_error_says_so_and_what_was_there_is_whole() {
+    let place = place();
+    let before = all(&place);
+    let (mut refused, mut done) = (0, 0);
+    for command in COMMANDS {
+        place.stdout(&command.replace("--out out", "--out undisturbed"));
+        let expected = common::place::plain_files(&place.path("undisturbed"));
+        fs::remove_dir_all(place.path("undisturbed")).unwrap();
+        for blocks in [0, 1, 4, 8, 12, 16, 20, 24, 32] {
+            let output = place.limited(&format!("-f {blocks}"), command);
+            let stderr = String::from_utf8(output.stderr).unwrap();
+            if output.status.success() {
+                done += 1;
+                assert_eq!(common::place::plain_files(&place.path("out")), expected);
+            } else {
+                refused += 1;
+                assert_eq!(output.status.code(), Some(2), "{command}, {blocks} blocks: {stderr}");
+                assert!(stderr.to_lowercase().contains("file too large"), "{command}, {blocks} blocks: {stderr}");
+                assert_eq!(stderr.lines().count(), 1, "said once: {stderr}");
+                // With room again, it goes on or begins anew.
+                place.stdout(command);
+                assert_eq!(common::place::plain_files(&place.path("out")), expected);
+            }
+            fs::remove_dir_all(place.path("out")).unwrap();
+            assert!(all(&place) == before, "{command}, {blocks} blocks: something else was changed or left");
+        }
+    }
+    assert!(refused > 10 && done > 0, "{refused} refused, {done} done");
+    println!("figures: replay, sweep, merge on a full disk: {refused} refused, {done} done, 0 losses");
+}
+
+/// Root may write everywhere, so this says nothing there.
+#[test]
+fn where_nothing_may_be_written_the_error_comes_before_the_work() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = place();
+    let locked = place.path("locked");
+    fs::create_dir(&locked).unwrap();
+    fs::set_permissions(&locked, fs::Permissions::from_mode(0o555)).unwrap();
+    if fs::write(locked.join("probe"), "").is_ok() {
+        eprintln!("skipped: this user may write anywhere");
+        return;
+    }
+    for command in COMMANDS {
+        let error = place.error(&command.replace("--out out", "--out locked/out"));
+        assert!(error.contains("choose another with --out"), "{error}");
+    }
+    fs::set_permissions(&locked, fs::Permissions::from_mode(0o755)).unwrap();
+    assert!(files(&locked).is_empty());
+}

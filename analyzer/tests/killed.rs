@@ -1,0 +1,109 @@
+//! Killed at any moment (SIGKILL), and run again: nothing corrupt is read as good, what was done is not done again,
+//! and the end is the undisturbed run's, byte for byte.
+//!
+//! `MERCURY_KILLS` is how often each command is killed: a few times by default, 20 in `make reliability`.
+
+mod common;
+
+use common::place::{Place, plain_files};
+use common::process::kill_after;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+fn kills() -> u32 {
+    std::env::var("MERCURY_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(4)
+}
+
+/// Moments spread over a run, not evenly (the golden ratio's multiples), so that all of it is met.
+fn moment(round: u32, whole: Duration) -> Duration {
+    whole.mul_f64((0.618_034 * f64::from(round + 1)).fract())
+}
+
+/// Units that are kept, whole or not.
+fn parts(dir: &Path) -> Vec<(String, Vec<u8>)> {
+    let parts = dir.join("parts");
+    let mut found = if parts.exists() { plain_files(&parts) } else { Vec::new() };
+    found.retain(|(name, _)| !name.starts_with('.'));
+    found
+}
+
+/// Kills `command` at moments of its run, and runs it again each time: up to its end, or to be killed again where
+/// it goes on from what it had. `kept` is where it keeps what is done.
+fn kill_and_rerun(name: &str, place: &Place, command: &str, kept: &str) {
+    let start = Instant::now();
+    place.stdout(&command.replace("--out out", "--out undisturbed"));
+    let whole = start.elapsed();
+    let expected = plain_files(&place.path("undisturbed"));
+    let (mut killed, mut went_on) = (0, 0);
+    for round in 0..kills() {
+        let before = parts(&place.path(kept));
+        let ended = kill_after(place.start(command), moment(round, whole));
+        killed += u32::from(!ended);
+        let after = parts(&place.path(kept));
+        // What was done is still there, as it was, unless all of it is done.
+        if !place.path("out/SHA256SUMS").exists() {
+            for part in &before {
+                assert!(after.contains(part), "{command}: {} is lost in round {round}", part.0);
+            }
+            // Results that are not there are no results.
+            assert_eq!(place.run("compare out undisturbed").status.code(), Some(2), "{command}");
+            assert_eq!(place.run("verify out").status.code(), Some(2), "{command}");
+        }
+        went_on += u32::from(!before.is_empty() && after.len() >= before.len());
+        if round % 3 == 2 || ended {
+            finish(place, command, &expected);
+            std::fs::remove_dir_all(place.path("out")).unwrap();
+        }
+    }
+    finish(place, command, &expected);
+    println!("figures: {name}: killed {killed} times, went on with finished work {went_on} times, 0 losses");
+}
+
+/// Runs the command to its end.
+fn finish(place: &Place, command: &str, expected: &[(String, Vec<u8>)]) {
+    if !place.path("out/SHA256SUMS").exists() {
+        place.stdout(command);
+    }
+    let names = |files: &[(String, Vec<u8>)]| files.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    let found = plain_files(&place.path("out"));
+    assert_eq!(names(&found), names(expected), "{command}");
+    assert!(found == expected, "{command}: not the undisturbed run's results");
+    place.stdout("verify out");
+    let left: Vec<String> = std::fs::read_dir(place.path(""))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.starts_with('.'))
+        .collect();
+    assert!(left.is_empty(), "{command} leaves {left:?}");
+}
+
+#[test]
+fn a_replay_that_is_killed() {
+    let place = Place::new();
+    kill_and_rerun("replay", &place, "replay trace --rpq.bits 6 --out out", ".mercury-results-out");
+}
+
+#[test]
+fn a_partition_that_is_killed() {
+    let place = Place::new();
+    kill_and_rerun("replay --partition", &place, "replay trace --rpq.bits 6 --partition 1/2 --out out", "out");
+}
+
+#[test]
+fn a_sweep_that_is_killed() {
+    let place = Place::new();
+    let sweep = "sweep trace --set rpq.bits=4,6,20 --set mcache.ways=1,4 --mcache.entries 16 --out out";
+    kill_and_rerun("sweep", &place, sweep, "out");
+}
+
+#[test]
+fn a_merge_that_is_killed() {
+    let place = Place::new();
+    for part in ["1/2", "2/2"] {
+        let out = part.replace('/', "-");
+        place.stdout(&format!("replay trace --rpq.bits 6 --partition {part} --out part-{out}"));
+    }
+    kill_and_rerun("merge", &place, "merge part-1-2 part-2-2 --out out", "nothing is kept");
+    place.stdout("replay trace --rpq.bits 6 --out single");
+    assert_eq!(plain_files(&place.path("out")), plain_files(&place.path("single")));
+}

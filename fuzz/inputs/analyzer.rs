@@ -1,0 +1,66 @@
+//! What is fuzzed of the analyzer's own files, as in `traces.rs`.
+
+use super::traces::{with_folder, write};
+use mercury_analyzer::compare::Comparison;
+use mercury_analyzer::config::Config;
+use mercury_analyzer::partition::merge;
+use mercury_analyzer::{topology, verify};
+use mercury_trace::checksum::Checksums;
+use std::fs;
+
+/// A topology file.
+pub fn topology(bytes: &[u8]) {
+    with_folder(|folder| {
+        let path = folder.join("topology.csv");
+        write(&path, bytes);
+        if let Ok(layers) = topology::read(&path) {
+            assert!(!layers.is_empty());
+            assert!(layers.iter().all(|layer| layer.gemm.macs() > 0));
+        }
+    });
+}
+
+/// A configuration file: one that is accepted is accepted again as it is written to `run.json`.
+pub fn configuration(bytes: &[u8]) {
+    with_folder(|folder| {
+        let path = folder.join("configuration.toml");
+        write(&path, bytes);
+        let Ok(table) = Config::file(&path) else { return };
+        if let Ok(config) = Config::resolve("a fuzzer", table, &[]) {
+            let _ = (config.timing_array(), config.row_array(), config.memory_model(), config.scheme());
+        }
+    });
+}
+
+/// Results: the first byte says which of their files the others are.
+pub fn results(bytes: &[u8]) {
+    let Some((which, bytes)) = bytes.split_first() else { return };
+    with_folder(|folder| {
+        let dir = folder.join("results");
+        fs::create_dir(&dir).expect("room on the disk");
+        match which % 4 {
+            0 => {
+                write(&dir.join("run.json"), br#"{"configurations": [{}]}"#);
+                write(&dir.join("layers.parquet"), bytes);
+                let _ = Comparison::read(&dir, &dir).and_then(|comparison| comparison.changed());
+            }
+            1 => {
+                write(&dir.join("run.json"), bytes);
+                let _ = Comparison::read(&dir, &dir);
+            }
+            2 => {
+                write(&dir.join("SHA256SUMS"), bytes);
+                write(&dir.join("run.json"), b"{}");
+                let _ = verify::verify(&dir);
+            }
+            _ => {
+                write(&dir.join("partition.json"), bytes);
+                if let Ok(sums) = Checksums::of_files(&dir, ["partition.json"]) {
+                    sums.write(&dir).expect("room on the disk");
+                }
+                let _ = merge::read(std::slice::from_ref(&dir));
+            }
+        }
+        fs::remove_dir_all(&dir).expect("it is ours");
+    });
+}

@@ -1,0 +1,167 @@
+#!/usr/bin/env python3
+"""Runs every test of reliability, with more rounds than `make test`, and writes the table of docs/reliability.md.
+
+    scripts/reliability.py [--kills 20] [--fuzz-seconds 60 | --no-fuzz]
+
+Tests print what they tried as `figures: TOPIC: …`; the table has these lines. Nothing is written if a test fails.
+"""
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+REPORT = REPOSITORY / "docs" / "reliability.md"
+BEGIN, END = "<!-- table: scripts/reliability.py -->\n", "<!-- end of table -->\n"
+TARGETS = ["manifest", "tensor", "topology", "configuration", "results"]
+TESTS = ["killed", "resume", "disk_full", "two_at_once", "partitions", "bad_input", "corpus", "verify", "atomicity"]
+
+# What is promised, how it is tested, the command, and the topics of the figures (or the test itself).
+ROWS = [
+    (
+        "A capture, replay, sweep, partition or merge that is killed goes on, or begins anew, and ends as if nothing "
+        "had happened, byte for byte; nothing corrupt is read as good, finished work is not done again",
+        "SIGKILL at moments spread over the run, then verified, resumed or run again, compared",
+        "MERCURY_KILLS=20 cargo test --release --workspace --test killed",
+        ["capture", "replay", "replay --partition", "sweep", "merge"],
+    ),
+    (
+        "Where the disk is full the error says so, earlier files are whole, and with room again the command goes on",
+        "files limited to sizes from nothing to just too small (`ulimit -f`)",
+        "cargo test --release --workspace --test disk_full --test resume",
+        ["replay, sweep, merge on a full disk"],
+    ),
+    (
+        "One writer to a folder: the second is refused; a killed one is not in the way",
+        "two processes, one of them stopped or killed while it holds the lock; pairs that begin at once",
+        "cargo test --release --workspace --test two_at_once --test resume",
+        ["two at once"],
+    ),
+    (
+        "Partitions put together, in any order, are the single run, byte for byte; one that is missing, there twice, "
+        "damaged or of another run is refused by name",
+        "1, 2, 3 and 7 partitions of four configurations; random orders",
+        "cargo test --release --workspace --test partitions",
+        ["partitions"],
+    ),
+    (
+        "Any change of any file is found by `verify`",
+        "each file of a trace with bytes changed, added, and the file removed",
+        "cargo test --release --workspace --test verify",
+        ["changes"],
+    ),
+    (
+        "Broken input is refused: exit code 2, an error that names the file, no panic, 3 GB of address space at most, "
+        "nothing left",
+        "a set of broken traces, tables, tensors, topologies, configurations, results and partitions; the errors are "
+        "snapshots",
+        "cargo test --release --workspace --test bad_input",
+        ["broken inputs"],
+    ),
+    (
+        "No input makes a program panic",
+        "seeds and what fuzzing found, replayed; seeds cut off and changed anywhere",
+        "cargo test --release --workspace --test corpus",
+        ["seeds and corpus", "damaged seeds"],
+    ),
+    ("", "libFuzzer with AddressSanitizer on five kinds of input", "make fuzz", ["fuzzing"]),
+    (
+        "Checksums cost little",
+        "writing a tensor file of 134 MB of values, and its SHA-256",
+        "cargo run --release --workspace --example checksums",
+        ["checksums"],
+    ),
+]
+
+
+def run(command: list[str], **environment: str) -> str:
+    """What a command prints; the program ends where it fails."""
+    print("+", " ".join(command), flush=True)
+    done = subprocess.run(
+        command,
+        cwd=REPOSITORY,
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    if done.returncode != 0:
+        sys.exit(f"{done.stdout}\n{' '.join(command)}: exit code {done.returncode}")
+    return done.stdout
+
+
+def figures(output: str) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for topic, text in re.findall(r"figures: (.+?): (.+)", output):
+        found.setdefault(topic, []).append(text)
+    return found
+
+
+def fuzz(seconds: int) -> str:
+    counts = []
+    for target in TARGETS:
+        corpus = REPOSITORY / "fuzz" / "corpus" / target
+        corpus.mkdir(parents=True, exist_ok=True)
+        options = [f"-max_total_time={seconds}", "-print_final_stats=1", "-rss_limit_mb=4096", "-timeout=20"]
+        # The stable compiler instruments, too, if it is told that it may.
+        output = run(
+            ["cargo", "fuzz", "run", target, str(corpus), f"fuzz/seeds/{target}", "--", *options],
+            RUSTC_BOOTSTRAP="1",
+            RUST_BACKTRACE="0",
+            # An instrumented build shares nothing with others.
+            CARGO_TARGET_DIR=os.environ.get("FUZZ_TARGET_DIR", str(REPOSITORY / "fuzz" / "target")),
+        )
+        executed = re.findall(r"number_of_executed_units: *(\d+)", output)[-1]
+        counts.append(f"{target} {int(executed):,}")
+    return f"{seconds} s each, inputs: {', '.join(counts)}; 0 crashes"
+
+
+def total(texts: list[str]) -> str:
+    """One text, or the sum of those that differ in their first number."""
+    if len(texts) == 1:
+        return texts[0]
+    numbers = [re.match(r"\d+", text) for text in texts]
+    assert all(numbers), texts
+    return f"{sum(int(number[0]) for number in numbers)}{texts[0][numbers[0].end():]}"
+
+
+def table(found: dict[str, list[str]]) -> str:
+    lines = ["| promised | tested by | command | last figures |\n", "| --- | --- | --- | --- |\n"]
+    for promise, how, command, topics in ROWS:
+        texts = []
+        for topic in topics:
+            if topic not in found:
+                sys.exit(f"no figures of {topic}: was its test skipped?")
+            texts.append((f"{topic}: " if len(topics) > 1 else "") + total(found[topic]))
+        lines.append(f"| {promise} | {how} | `{command}` | {'; '.join(texts)} |\n")
+    return "".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=20, help="how often each command is killed")
+    parser.add_argument("--fuzz-seconds", type=int, default=60, help="seconds for each target")
+    parser.add_argument("--fuzz-only", action="store_true", help="fuzz, and write nothing")
+    parser.add_argument("--no-fuzz", action="store_true", help="all but fuzzing, which the table then says")
+    arguments = parser.parse_args()
+    if arguments.fuzz_only:
+        print(fuzz(arguments.fuzz_seconds))
+        return
+    tests = [argument for test in TESTS for argument in ("--test", test)]
+    command = ["cargo", "test", "--release", "--workspace", *tests, "--", "--nocapture", "--test-threads=1"]
+    found = figures(run(command, MERCURY_KILLS=str(arguments.kills)))
+    found |= figures(run(["cargo", "run", "--release", "--workspace", "--example", "checksums"]))
+    found["fuzzing"] = ["not run" if arguments.no_fuzz else fuzz(arguments.fuzz_seconds)]
+    text = REPORT.read_text()
+    before, rest = text.split(BEGIN)
+    _, after = rest.split(END)
+    REPORT.write_text(before + BEGIN + table(found) + END + after)
+    print(table(found))
+
+
+if __name__ == "__main__":
+    main()

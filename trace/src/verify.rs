@@ -1,0 +1,84 @@
+//! Verifying a trace: every bit of every file against its checksum, and all that reading checks.
+
+use crate::checksum::{self, Checksums};
+use crate::error::{Result, TraceError};
+use crate::geometry::Geometry;
+use crate::manifest::{self, CapturedStep, TensorFile};
+use crate::measurements;
+use crate::tensor::TensorKind;
+use crate::{Trace, evaluations, layers, steps};
+
+/// What was looked at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Verified {
+    /// Files that are as they were written.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Files that can be read, but have no checksum: those of a trace of version 1, and the tables of a trace
+    /// that is not complete, which are replaced as it grows.
+    pub without_checksum: u64,
+}
+
+impl std::ops::AddAssign for Verified {
+    fn add_assign(&mut self, other: Self) {
+        self.files += other.files;
+        self.bytes += other.bytes;
+        self.without_checksum += other.without_checksum;
+    }
+}
+
+impl Trace {
+    /// Checks the manifest and the tables.
+    pub fn verify_tables(&self) -> Result<Verified> {
+        let mut names = vec![manifest::FILE_NAME, layers::FILE_NAME, steps::FILE_NAME, evaluations::FILE_NAME];
+        let manifest = self.manifest();
+        let summed = manifest.complete && manifest.schema_version >= manifest::CHECKSUMS_SINCE;
+        let mut verified = Verified::default();
+        if summed {
+            let path = self.dir().join(checksum::FILE_NAME);
+            let sums = Checksums::read(self.dir())?.ok_or(TraceError::MissingTable { path })?;
+            let listed = |name: &&str| sums.names().any(|known| known == *name) || self.dir().join(name).exists();
+            names.extend(measurements::FILES.into_iter().filter(listed));
+            for name in names {
+                sums.check(self.dir(), name)?;
+                let path = self.dir().join(name);
+                verified.files += 1;
+                verified.bytes += path.metadata().map_err(TraceError::io(path))?.len();
+            }
+        } else {
+            verified.without_checksum = names.len() as u64;
+        }
+        self.steps()?;
+        self.evaluations()?;
+        self.measurements()?;
+        Ok(verified)
+    }
+
+    /// Checks one tensor file: its size, its checksum, and by reading it.
+    pub fn verify_tensor(&self, step: &CapturedStep, file: &TensorFile) -> Result<Verified> {
+        let path = self.path(step, &file.layer, file.kind);
+        let bytes = match path.metadata() {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(TraceError::MissingTensor { path });
+            }
+            other => other.map_err(TraceError::io(&path))?.len(),
+        };
+        if bytes != file.bytes {
+            let reason = format!("it has {bytes} bytes, {} says {}", manifest::FILE_NAME, file.bytes);
+            return Err(TraceError::Damaged { path, reason });
+        }
+        if let Some(sum) = &file.sha256 {
+            checksum::check(&path, sum, manifest::FILE_NAME)?;
+        }
+        let layer = self.layers().iter().find(|layer| layer.name == file.layer).expect("checked on opening");
+        let of_samples = file.kind != TensorKind::Weight || matches!(layer.geometry, Geometry::Attention(_));
+        if of_samples {
+            self.samples(step, layer, file.kind, 1)?.try_for_each(|part| part.map(drop))?;
+        } else {
+            self.tensor(step, layer, file.kind)?;
+        }
+        let checked = u64::from(file.sha256.is_some());
+        Ok(Verified { files: checked, bytes: checked * bytes, without_checksum: 1 - checked })
+    }
+}
