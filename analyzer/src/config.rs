@@ -83,7 +83,7 @@ impl Config {
         let fail = |reason: String| AnalyzerError::Config { origin: path.display().to_string(), reason };
         let text = input::read_text(path, MAX_BYTES)?;
         // Checked as it stands, so that an error shows the line that is wrong.
-        let fail_at = |error: toml::de::Error| fail(in_message(&shortened(error.to_string().trim_end())));
+        let fail_at = |error: toml::de::Error| fail(shortened(&in_message(error.to_string().trim_end())));
         toml::from_str::<Config>(&text).map_err(fail_at)?;
         text.parse().map_err(fail_at)
     }

@@ -1,6 +1,6 @@
 //! What checksums cost: seconds that a tensor file of 128 MB takes to be written, and those of its checksum in them.
 //!
-//!     cargo run --release --workspace --example checksums
+//!     cargo build --release --workspace --examples && target/release/examples/checksums
 
 use mercury_trace::checksum;
 use mercury_trace::tensor::{Dtype, TensorShape, TensorWriter};

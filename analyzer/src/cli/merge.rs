@@ -1,5 +1,6 @@
 //! `merge`: partitions of a replay put together.
 
+use super::messages::Messages;
 use crate::export::{self, Format};
 use crate::output::ResultsDir;
 use crate::partition::merge;
@@ -28,12 +29,13 @@ pub struct Merge {
 
 impl Merge {
     /// Merges, and writes the results.
-    pub fn run(self) -> Result<()> {
+    pub fn run(self, messages: Messages) -> Result<()> {
         let merged = merge::read(&self.partitions)?;
         let target = ResultsDir::claim(&self.out, &merged.run)?;
         target.write(&merged.run, merged.layers, &merged.results)?;
         let (partitions, units) = (self.partitions.len(), merged.units);
-        eprintln!("{partitions} partitions, {units} layers of captured steps: {}", self.out.display());
+        messages
+            .note(format_args!("{partitions} partitions, {units} layers of captured steps: {}", self.out.display()));
         if self.format == Format::Table {
             return Ok(());
         }

@@ -72,7 +72,7 @@ impl Cli {
             Command::Compare(compare) => return compare.run(messages),
             Command::Inspect(inspect) => inspect.run()?,
             Command::Replay(replay) => replay.run(messages)?,
-            Command::Merge(merge) => merge.run()?,
+            Command::Merge(merge) => merge.run(messages)?,
             Command::Sweep(sweep) => sweep.run(messages)?,
             Command::Report(report) => report.run(messages)?,
             Command::Verify(verify) => verify.run()?,

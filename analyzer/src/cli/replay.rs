@@ -98,16 +98,16 @@ fn replay_partition(
     let (count, all) = (units.len(), partition.units_in_all);
     let dir = PartitionDir::open(out, partition)?;
     if dir.is_complete() {
-        eprintln!("{} is complete; nothing is replayed", out.display());
+        messages.note(format_args!("{} is complete; nothing is replayed", out.display()));
         return Ok(());
     }
     let bar = messages.progress_bar(count);
     on_threads(threads, || Ok(units::run(replay, units, &dir.units(), |unit| advance(&bar, unit))?))?;
     bar.finish_and_clear();
     dir.finish()?;
-    eprintln!(
+    messages.note(format_args!(
         "partition {share}: {count} of {all} layers of captured steps; when all are done: mercury-analyzer merge {} … --out DIR",
         out.display()
-    );
+    ));
     Ok(())
 }

@@ -13,7 +13,6 @@ mod sweeps;
 mod view;
 
 use crate::error::{AnalyzerError, Result};
-
 use layers::Row;
 use mercury_trace::{Trace, checksum, manifest};
 use serde::Serialize;
