@@ -31,7 +31,7 @@ fn completions_know_models_and_manual_pages_every_command() {
 
 #[test]
 fn every_command_s_help_has_an_example() {
-    for command in ["", "capture", "models", "datasets", "completions", "man"] {
+    for command in ["", "capture", "train", "evaluate", "models", "datasets", "completions", "man"] {
         let arguments: Vec<&str> = [command, "--help"].into_iter().filter(|word| !word.is_empty()).collect();
         assert!(stdout(&arguments).contains("Example"), "{command}");
     }

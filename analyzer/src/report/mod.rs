@@ -1,7 +1,7 @@
 //! A report: results as one HTML file that opens without a network.
 //!
-//! [`source`] reads and checks folders of results, [`view`] has what is shown of a configuration,
-//! [`sweeps`] sets configurations side by side, [`page`] puts it all into a page. Nothing in it depends on
+//! `source` reads and checks folders of results, `view` has what is shown of a configuration,
+//! `sweeps` sets configurations side by side, `page` puts it all into a page. Nothing in it depends on
 //! time or machine: equal results under equal names give equal bytes.
 
 mod bounds;
