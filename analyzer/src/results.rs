@@ -173,6 +173,16 @@ pub fn layers_frame(results: &[PassResult]) -> Result<DataFrame> {
     Ok(DataFrame::new(results.len(), columns)?)
 }
 
+/// What is told of an estimate, where it is known.
+type Measure = fn(&Estimate) -> Option<Interval>;
+
+/// One end of an interval, or its middle.
+type Bound = fn(Interval) -> f64;
+
+/// An interval's columns, by what comes behind its name.
+const BOUNDS: [(&str, Bound); 3] =
+    [("", |interval| interval.value), ("_low", |interval| interval.low), ("_high", |interval| interval.high)];
+
 /// How far results with reuse are from exact ones, with 95 % intervals.
 pub(crate) fn error_columns(estimates: &[Option<Estimate>]) -> Vec<Column> {
     let column = |name: &str, of: &dyn Fn(&Estimate) -> Option<f64>| {
@@ -182,7 +192,7 @@ pub(crate) fn error_columns(estimates: &[Option<Estimate>]) -> Vec<Column> {
         column("error_square", &|estimate| Some(estimate.change())),
         column("exact_square", &|estimate| Some(estimate.exact())),
     ];
-    let measures: [(&str, fn(&Estimate) -> Option<Interval>); 4] = [
+    let measures: [(&str, Measure); 4] = [
         ("output_error", |estimate| Some(estimate.relative())),
         // No angle where a result vanishes.
         ("output_cosine", |estimate| Some(estimate.cosine()).filter(|cosine| !cosine.value.is_nan())),
@@ -190,9 +200,7 @@ pub(crate) fn error_columns(estimates: &[Option<Estimate>]) -> Vec<Column> {
         ("loss_change", Estimate::loss_change),
     ];
     for (name, measure) in measures {
-        let bounds: [(&str, fn(Interval) -> f64); 3] =
-            [("", |interval| interval.value), ("_low", |interval| interval.low), ("_high", |interval| interval.high)];
-        for (suffix, bound) in bounds {
+        for (suffix, bound) in BOUNDS {
             columns.push(column(&format!("{name}{suffix}"), &|estimate| measure(estimate).map(bound)));
         }
     }

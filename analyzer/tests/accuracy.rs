@@ -216,7 +216,9 @@ fn check(sampling: &Sampling, config: &Config) -> u64 {
                 let substitutes = Substitutes::new(view, hitmap, config.rpq.variant, config.mcache.representative);
                 let mut found = ErrorSums::new(1.0, true);
                 let samples = accuracy::output_error(&data, pass, &substitutes, None).unwrap();
-                samples.into_iter().for_each(|sample| found.push(sample));
+                for sample in samples {
+                    found.push(sample);
+                }
                 let found = found.estimate();
                 let (expected, loss) = dense.error(&similarity, product);
                 assert!(close(&found, expected), "{} {pass}: {found:?}, dense {expected:?}", layer.name);

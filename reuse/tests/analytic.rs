@@ -36,7 +36,7 @@ fn collisions_are_as_frequent_as_angles_predict() {
     let values = rows(400, 12);
     let view = VectorView::of_rows(&values, 1, 1, 400, 12, Granularity::Patch);
     let bits = [1, 4, 16, 64];
-    let options = CollisionOptions { pairs: 20_000, bins: 12, seed: 4 };
+    let options = CollisionOptions { pairs: 20_000, bins: 12, seed: 4, ..CollisionOptions::default() };
     let of_seed = |seed| collisions(&view, &signatures(&view, &rpq(seed)), Scope::Batch, &bits, &options).iter().sum();
     let matrices: Vec<Collisions> = (0..60).map(of_seed).collect();
     let mut compared = 0;
@@ -111,7 +111,7 @@ fn variants_are_predicted_by_what_they_project() {
 #[test]
 fn a_single_pair_is_predicted_by_hand() {
     let view = VectorView::of_rows(&[1.0, 0.0, 1.0, 1.0], 1, 1, 2, 2, Granularity::Patch);
-    let options = CollisionOptions { pairs: 1000, bins: 8, seed: 9 };
+    let options = CollisionOptions { pairs: 1000, bins: 8, seed: 9, ..CollisionOptions::default() };
     // They share the low 5 bits.
     let found = &collisions(&view, &[0b0_10101, 0b1_10101], Scope::Channel, &[1, 5, 6], &options)[0];
     let bin = &found.bins[2];

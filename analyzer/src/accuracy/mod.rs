@@ -166,7 +166,9 @@ impl WeightGradient {
         let streams = self.parts.chunk_by(|a, b| a.stream == b.stream);
         let sum = |parts: &[GradientPart]| {
             let mut sum = Moments::default();
-            parts.iter().for_each(|part| sums::add(&mut sum, &part.moments));
+            for part in parts {
+                sums::add(&mut sum, &part.moments);
+            }
             sum
         };
         ErrorSums::of_all(of_parts(&streams.map(sum).collect::<Vec<_>>(), self.all))
@@ -193,10 +195,9 @@ impl GradientPart {
                 }
             }
             let last = data.is_last() && sample + 1 == layout.samples;
-            if last || data.kept.weights_change_with_sample() {
-                if let Some(sums) = self.sums.take() {
-                    sums::add(&mut self.moments, &sums.moments(&[]));
-                }
+            let ends = last || data.kept.weights_change_with_sample();
+            if let Some(sums) = self.sums.take_if(|_| ends) {
+                sums::add(&mut self.moments, &sums.moments(&[]));
             }
         }
     }

@@ -35,8 +35,12 @@ fn covariance(values: &[Moments]) -> Covariance {
         return covariance;
     }
     let mut mean = Moments::default();
-    values.iter().for_each(|value| add(&mut mean, value));
-    mean.iter_mut().for_each(|mean| *mean /= n);
+    for value in values {
+        add(&mut mean, value);
+    }
+    for mean in &mut mean {
+        *mean /= n;
+    }
     for value in values {
         for (i, row) in covariance.iter_mut().enumerate() {
             for (j, sum) in row.iter_mut().enumerate() {
@@ -54,11 +58,15 @@ fn covariance(values: &[Moments]) -> Covariance {
 /// sections 2.5 and 2.6).
 pub fn of_parts(parts: &[Moments], all: usize) -> (Moments, Covariance) {
     let mut sum = Moments::default();
-    parts.iter().for_each(|part| add(&mut sum, part));
+    for part in parts {
+        add(&mut sum, part);
+    }
     let mut spread = Covariance::default();
     if parts.len() < all {
         let (n, all) = (parts.len() as f64, all as f64);
-        sum.iter_mut().for_each(|sum| *sum *= all / n);
+        for sum in &mut sum {
+            *sum *= all / n;
+        }
         add_covariance(&mut spread, &covariance(parts), all * (all - n) / n);
     }
     (sum, spread)
@@ -110,6 +118,7 @@ impl ErrorSums {
     }
 
     /// The same result without reuse.
+    #[must_use]
     pub fn without_reuse(mut self) -> Self {
         self.samples.iter_mut().for_each(|moments| moments[CHANGE..].fill(0.0));
         let variance = self.within[EXACT][EXACT];

@@ -10,8 +10,8 @@ use clap::Args;
 /// With --reuse every convolution, linear layer and attention product is computed as MERCURY would: the
 /// forward pass from representatives, the input gradient with signatures of its own, the weight gradient
 /// from the forward pass's groups. With --probe the training is plain, and at measured steps the same step
-/// is computed with reuse, too. The folder --out is a trace; measurements.parquet and loss_changes.parquet
-/// in it say what reuse did.
+/// is computed with reuse, too. The folder --out is a trace; two tables in it, of measurements and of changes of
+/// the loss, say what reuse did.
 ///
 /// Examples:
 ///   mercury-tracer train --model vgg13 --dataset cifar10 --out with --steps 400 --reuse mercury.toml
