@@ -134,7 +134,12 @@ fn any_steps() -> impl Strategy<Value = Vec<Step>> {
             captured,
         },
     );
-    vec(step, 0..20)
+    // Each step comes after the one before it.
+    vec(step, 0..20).prop_map(|mut steps| {
+        steps.sort_by_key(|step| step.step);
+        steps.dedup_by_key(|step| step.step);
+        steps
+    })
 }
 
 /// Steps with the bits of their numbers: a diverged training's loss is NaN, and stays it.
