@@ -72,7 +72,7 @@ test-report: test-trace $(VENV)/ready ## the report in headless Chromium; says s
 	$(TEST_PATHS) $(VENV)/bin/python -m pytest -q -rs analyzer/tests/browser
 
 fuzz: ## broken files for all that reads files, SECONDS=60 for each target; needs `cargo install cargo-fuzz`
-	$(PYTHON) scripts/reliability.py --fuzz-only --fuzz-seconds $(or $(SECONDS),60)
+	$(PYTHON) scripts/reliability.py --fuzz-only --fuzz-seconds $(or $(SECONDS),60) $(if $(TARGETS),--fuzz-targets $(TARGETS))
 
 reliability: setup ## kills, full disks, broken files, fuzzing, with more rounds than `test`: the table of docs/reliability.md
 	$(PYTHON) data/fetch.py fashion-mnist

@@ -95,6 +95,8 @@ pub fn with_folder(work: impl FnOnce(&Path)) {
 }
 
 pub fn write(path: &Path, bytes: &[u8]) {
+    // Truncating the old one instead makes ext4 write the new one to disk at once.
+    let _ = fs::remove_file(path);
     fs::write(path, bytes).expect("room on the disk");
 }
 
