@@ -25,7 +25,7 @@ VARIANTS = {
     "centroid": {"mcache": {"representative": "centroid"}},
     "sign+rescale, centroid": {"rpq": {"variant": "sign+rescale"}, "mcache": {"representative": "centroid"}},
 }
-BITS = [8, 16, 24, 32, 48, 64]
+BITS = [8, 16, 32, 64]
 # What is captured of a step: enough samples and filters for an estimate, all layers.
 MODELS = {
     "vgg13": ["--batch-size", "32", "--lr", "0.02", "--clip", "1", "--samples", "8", "--filters", "64"],
@@ -140,7 +140,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer steps and signature lengths, one model")
     parser.add_argument("--docs", type=Path, help="a Markdown file with marks; the chart goes beside it")
     arguments = parser.parse_args()
-    models, steps, bits = list(MODELS), [0, 20, 60, 120], BITS
+    models, steps, bits = list(MODELS), [0, 30, 90], BITS
     if arguments.quick:
         models, steps, bits = ["mobilenet_v2"], [0, 10], [16, 32, 64]
     files = configurations(arguments.out / "configs", bits)

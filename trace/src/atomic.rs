@@ -41,7 +41,7 @@ pub fn write(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io:
     commit(file, path)
 }
 
-/// Writes a whole file through `fill`, as [`write`] does, but without waiting for the disk: for what says by itself
+/// Writes a whole file through `fill`, as [`write()`] does, but without waiting for the disk: for what says by itself
 /// whether it is whole, and can be made again after a power failure.
 pub fn write_unsynced(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let mut file = begin(path)?;
