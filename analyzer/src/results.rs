@@ -177,11 +177,11 @@ pub fn layers_frame(results: &[PassResult]) -> Result<DataFrame> {
 type Measure = fn(&Estimate) -> Option<Interval>;
 
 /// One end of an interval, or its middle.
-type Bound = fn(Interval) -> f64;
+type Bound = fn(Interval) -> Option<f64>;
 
 /// An interval's columns, by what comes behind its name.
 const BOUNDS: [(&str, Bound); 3] =
-    [("", |interval| interval.value), ("_low", |interval| interval.low), ("_high", |interval| interval.high)];
+    [("", |i| Some(i.value)), ("_low", |i| i.bounds.map(|b| b[0])), ("_high", |i| i.bounds.map(|b| b[1]))];
 
 /// How far results with reuse are from exact ones, with 95 % intervals.
 pub(crate) fn error_columns(estimates: &[Option<Estimate>]) -> Vec<Column> {
@@ -201,7 +201,7 @@ pub(crate) fn error_columns(estimates: &[Option<Estimate>]) -> Vec<Column> {
     ];
     for (name, measure) in measures {
         for (suffix, bound) in BOUNDS {
-            columns.push(column(&format!("{name}{suffix}"), &|estimate| measure(estimate).map(bound)));
+            columns.push(column(&format!("{name}{suffix}"), &|estimate| measure(estimate).and_then(bound)));
         }
     }
     columns

@@ -231,7 +231,7 @@ fn check(sampling: &Sampling, config: &Config) -> u64 {
                 let substitutes = Substitutes::new(view, hitmap, config.rpq.variant, config.mcache.representative);
                 let mut gradient = WeightGradient::new(&data, substitutes.view(), None).unwrap();
                 gradient.add(&data, &substitutes);
-                let found = gradient.error().estimate();
+                let found = gradient.error(1.0).estimate();
                 let expected = Dense { data: &data, pass: Pass::WeightGrad }.gradient_error(&similarity);
                 assert!(close(&found, expected), "{} weight-grad: {found:?}, dense {expected:?}", layer.name);
             }

@@ -162,6 +162,9 @@ fn line(line: &[f32], axis: &mercury_trace::windows::Axis, tap: u32, out: &mut [
 /// Replaces the HITs of a run by what is in it, as [`Substitutes::vary`] does one by one.
 fn replace(variant: Variant, positions: usize, place: Place, out: &mut [f32], room: &mut Room) {
     let Room { near, squares, sums, .. } = room;
+    if near.is_empty() {
+        return;
+    }
     let rows = |out: &mut [f32], each: &mut dyn FnMut(&mut [f32])| {
         for row in out.chunks_exact_mut(place.width) {
             each(&mut row[place.first..][..positions]);

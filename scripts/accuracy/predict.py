@@ -8,7 +8,6 @@ chart, docs/accuracy.svg with --docs.
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
 import sys

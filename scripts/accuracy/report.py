@@ -16,6 +16,7 @@ from configs import CONFIGURATIONS, EXACT, MEANING, MODELS
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 MARKS = ("<!-- accuracy: begin -->", "<!-- accuracy: end -->")
 # Student's t, two-sided 95 %, by degrees of freedom.
+CHANCE = {"top1": 0.1, "bleu": 0.0}
 QUANTILES = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776}
 
 
@@ -26,8 +27,10 @@ def runs(out: Path) -> list[dict]:
         run = json.loads(path.read_text())
         steps = pl.read_parquet(path.parent / "trace" / "steps.parquet")
         run["loss"] = steps.tail(20)["loss"].mean() if steps.height else None
-        # Chance, where the run ended before it was measured.
-        run["value"] = run["with_reuse"] = None
+        # Of a step but the first, which makes room.
+        run["seconds"] = steps.slice(1)["seconds"].median()
+        # Where training diverged: what chance gives.
+        run["value"] = run["with_reuse"] = CHANCE[MODELS[run["model"]]["metric"]]
         if not run["diverged"]:
             evaluations = pl.read_parquet(path.parent / "trace" / "evaluations.parquet")
             values = dict(zip(evaluations["metric"], evaluations["value"], strict=True))
@@ -47,7 +50,7 @@ def interval(values: list[float]) -> str:
 
 
 def table(found: list[dict]) -> str:
-    header = ["model", "configuration", "seeds", "metric", "trained so, computed exactly", "computed with reuse", "difference to exact training", "training loss", "time"]
+    header = ["model", "configuration", "seeds", "metric", "trained so, computed exactly", "computed with reuse", "difference to exact training", "training loss", "time of a step"]
     lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
     for model, spec in MODELS.items():
         scale = 1 if spec["metric"] == "bleu" else 100
@@ -56,15 +59,10 @@ def table(found: list[dict]) -> str:
             of = [run for run in found if run["model"] == model and run["configuration"] == name]
             if not of:
                 continue
-            well = [run for run in of if run["value"] is not None]
-            diverged = len(of) - len(well)
-            values = [scale * run["value"] for run in well]
-            reused = [scale * run["with_reuse"] for run in well if run["with_reuse"] is not None]
-            pairs = [
-                scale * (run["value"] - exact[run["seed"]]["value"])
-                for run in well
-                if run["seed"] in exact and exact[run["seed"]]["value"] is not None
-            ]
+            diverged = sum(run["diverged"] for run in of)
+            values = [scale * run["value"] for run in of]
+            reused = [scale * run["with_reuse"] for run in of if run["with_reuse"] is not None]
+            pairs = [scale * (run["value"] - exact[run["seed"]]["value"]) for run in of if run["seed"] in exact]
             times = [run["seconds"] / exact[run["seed"]]["seconds"] for run in of if run["seed"] in exact]
             cells = [
                 model,
@@ -86,7 +84,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=REPOSITORY / "accuracy")
     parser.add_argument("--docs", type=Path, help="a Markdown file with marks")
     arguments = parser.parse_args()
-    text = table(runs(arguments.out))
+    found = runs(arguments.out)
+    commits = ", ".join(sorted({run["commit"] for run in found}))
+    text = f"{table(found)}\n\nCommit: {commits}."
     print(text)
     print()
     for name, meaning in MEANING.items():

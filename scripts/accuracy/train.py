@@ -72,11 +72,24 @@ def command(run: tuple, steps: int, trace: Path, out: Path) -> list[str]:
     return [str(BINARIES / "mercury-tracer"), *map(str, flags)]
 
 
+def what(run: tuple, steps: int) -> dict:
+    """What a run depends on beside the program."""
+    return {"flags": MODELS[run[0]]["flags"], "steps": steps, "keys": CONFIGURATIONS.get(run[1], {})}
+
+
+def commit() -> str:
+    """The commit that is checked out, with a mark where something was changed."""
+    said = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=REPOSITORY, capture_output=True, text=True)
+    return said.stdout.strip() or "unknown"
+
+
 def train(run: tuple, steps: int, out: Path) -> str:
-    """Trains once; a word on how it ended."""
+    """Trains once, unless the same run is there; a word on how it ended."""
     folder = out / "runs" / "-".join(map(str, run))
     if (folder / "done.json").exists():
-        return "was there"
+        if json.loads((folder / "done.json").read_text()).get("what") == what(run, steps):
+            return "was there"
+        shutil.rmtree(folder)
     scratch = folder.with_suffix(".partial")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
@@ -88,7 +101,8 @@ def train(run: tuple, steps: int, out: Path) -> str:
     diverged = "training has diverged" in done.stderr
     if done.returncode != 0 and not diverged:
         raise RuntimeError(f"{' '.join(line)}\n{done.stderr}")
-    result = {"model": run[0], "configuration": run[1], "seed": run[2], "steps": steps, "diverged": diverged}
+    result = {"model": run[0], "configuration": run[1], "seed": run[2], "diverged": diverged}
+    result |= {"what": what(run, steps), "commit": commit()}
     result["seconds"] = round(time.monotonic() - began, 1)
     (scratch / "done.json").write_text(json.dumps(result) + "\n")
     scratch.rename(folder)

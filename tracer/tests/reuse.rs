@@ -265,7 +265,9 @@ fn cases() -> impl Strategy<Value = Case> {
             let settings = Settings::of(rpq, mcache);
             match kind {
                 0 => {
-                    let (layer, x) = conv([size, size + 1], 4, 6, [3, 2], [sy, sx], padding, groups);
+                    let (mut layer, x) = conv([size, size + 1], 4, 6, [3, 2], [sy, sx], padding, groups);
+                    // The axes differ in all.
+                    (layer.dilation, layer.padding) = ([1, 1 + size % 2], [padding, 1 - padding]);
                     Case { layer: Layer::Conv(layer), x, settings }
                 }
                 1 => {

@@ -117,6 +117,7 @@ fn wrong_configurations_are_refused_by_key() {
         (vec!["--reuse", &good, "--set", "rpq.bits=many"], "invalid type: string \"many\""),
         (vec!["--reuse", &good, "--off", "fc"], "--off: \"fc\" matches none of features.0.0"),
         (vec!["--reuse", &good, "--off", "features.*@x"], "\"x\" is not a step"),
+        (vec!["--reuse", &good, "--probe", &good], "two configurations are called \"c\""),
         (vec!["--set", "rpq.bits=3"], "--reuse <CONFIG>"),
     ] {
         let text = error(&flags);

@@ -76,7 +76,15 @@ pub fn output_error(
     let own = data.kept.weights_change_with_sample();
     let weights: Vec<Vec<StreamWeights>> =
         (0..if own { layout.samples } else { 1 }).into_par_iter().map(blocks).collect();
-    let chosen = |sample| some(layout.positions, most, (data.first_sample + sample) as u64);
+    // Other positions in each layer and pass, so that their errors are independent.
+    let layer = data
+        .kept
+        .layer
+        .name
+        .bytes()
+        .chain(pass.name().bytes())
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let chosen = |sample| some(layout.positions, most, layer.wrapping_add((data.first_sample + sample) as u64));
     let chosen: Vec<Vec<usize>> = (0..layout.samples).map(chosen).collect();
     let gradients = if pass == Pass::Forward { Gradients::new(data) } else { None };
     let products_of_each = gradients.as_ref().map_or(1.0, |gradients| gradients.products_of_each(&data.kept));
@@ -161,8 +169,8 @@ impl WeightGradient {
         self.parts.par_iter_mut().for_each(|part| part.add(data, &grad, substitutes));
     }
 
-    /// The error of the whole; what was drawn are streams.
-    pub fn error(&self) -> ErrorSums {
+    /// The error of the whole; what was drawn are streams. Each sample stands for `of_each` of the batch.
+    pub fn error(&self, of_each: f64) -> ErrorSums {
         let streams = self.parts.chunk_by(|a, b| a.stream == b.stream);
         let sum = |parts: &[GradientPart]| {
             let mut sum = Moments::default();
@@ -171,7 +179,7 @@ impl WeightGradient {
             }
             sum
         };
-        ErrorSums::of_all(of_parts(&streams.map(sum).collect::<Vec<_>>(), self.all))
+        ErrorSums::of_all(of_parts(&streams.map(sum).collect::<Vec<_>>(), self.all), of_each)
     }
 }
 

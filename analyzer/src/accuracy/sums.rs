@@ -92,9 +92,9 @@ impl ErrorSums {
         Self { samples: Vec::new(), within: Covariance::default(), of_each, has_loss }
     }
 
-    /// Of a result that is no sum over samples.
-    pub fn of_all((moments, within): (Moments, Covariance)) -> Self {
-        Self { samples: vec![moments], within, of_each: 1.0, has_loss: false }
+    /// Of a result to which samples add up, so that nothing is known of one by itself.
+    pub fn of_all((moments, within): (Moments, Covariance), of_each: f64) -> Self {
+        Self { samples: vec![moments], within, of_each, has_loss: false }
     }
 
     /// Adds the next sample.
@@ -143,6 +143,7 @@ impl ErrorSums {
             totals,
             covariance: spread,
             freedom: if drawn { self.samples.len() as f64 - 1.0 } else { f64::INFINITY },
+            bounded: drawn || self.of_each <= 1.0,
             of_each: self.of_each,
             has_loss: self.has_loss,
         }
@@ -154,10 +155,8 @@ impl ErrorSums {
 pub struct Interval {
     /// The estimate.
     pub value: f64,
-    /// Where the interval begins.
-    pub low: f64,
-    /// Where it ends.
-    pub high: f64,
+    /// Where the interval begins and ends; none where nothing is known of what was left out.
+    pub bounds: Option<[f64; 2]>,
 }
 
 /// Sums over the kept samples with the covariances with which they stand for the batch.
@@ -168,6 +167,8 @@ pub struct Estimate {
     /// Degrees of freedom of Student's t.
     freedom: f64,
     of_each: f64,
+    /// Whether something is known of other samples of the batch.
+    bounded: bool,
     has_loss: bool,
 }
 
@@ -179,6 +180,7 @@ impl std::iter::Sum for Estimate {
             add(&mut sum.totals, &other.totals);
             add_covariance(&mut sum.covariance, &other.covariance, 1.0);
             sum.freedom += other.freedom;
+            sum.bounded &= other.bounded;
             sum.has_loss &= other.has_loss;
         }
         sum
@@ -248,30 +250,36 @@ impl Estimate {
             0.0,
         ];
         let value = self.deviation().cosine();
-        let half = self.half(slope);
-        Interval { value, low: (value - half).max(-1.0), high: (value + half).min(1.0) }
+        let bounds = self.half(slope).map(|half| [(value - half).max(-1.0), (value + half).min(1.0)]);
+        Interval { value, bounds }
     }
 
     /// First-order change of the batch's mean loss, in nats: <dY, Y' - Y>; none where dY is missing.
     pub fn loss_change(&self) -> Option<Interval> {
-        let (value, half) = (self.totals[LOSS] * self.of_each, self.half([0.0, 0.0, 0.0, self.of_each]));
-        self.has_loss.then_some(Interval { value, low: value - half, high: value + half })
+        let value = self.totals[LOSS] * self.of_each;
+        let bounds = self.half([0.0, 0.0, 0.0, self.of_each]).map(|half| [value - half, value + half]);
+        self.has_loss.then_some(Interval { value, bounds })
     }
 
     /// The interval of the root of a ratio, cut off at 0.
     fn root(&self, value: f64, ratio: f64, slope: Moments) -> Interval {
-        let half = self.half(slope);
-        if half == 0.0 {
-            return Interval { value, low: value, high: value };
-        }
-        Interval { value, low: (ratio - half).max(0.0).sqrt(), high: (ratio + half).sqrt() }
+        let bounds = self
+            .half(slope)
+            .map(|half| if half == 0.0 { [value; 2] } else { [(ratio - half).max(0.0).sqrt(), (ratio + half).sqrt()] });
+        Interval { value, bounds }
     }
 
-    /// Half the width of the interval of what has this slope in the sums; 0 where all was summed, and
-    /// where a slope is no number, as of a result that vanishes.
-    fn half(&self, slope: Moments) -> f64 {
-        if self.covariance.iter().flatten().all(|&entry| entry == 0.0) || slope.iter().any(|s| !s.is_finite()) {
-            return 0.0;
+    /// Half the width of the interval of what has this slope in the sums: 0 where all was summed; none where
+    /// nothing is known of what was not, and where the slope is no number, as of a result that vanishes.
+    fn half(&self, slope: Moments) -> Option<f64> {
+        if !self.bounded {
+            return None;
+        }
+        if self.covariance.iter().flatten().all(|&entry| entry == 0.0) {
+            return Some(0.0);
+        }
+        if slope.iter().any(|slope| !slope.is_finite()) {
+            return None;
         }
         let mut variance = 0.0;
         for (i, row) in self.covariance.iter().enumerate() {
@@ -286,7 +294,7 @@ impl Estimate {
         };
         // Below this, logarithms of the distribution differ between machines.
         let quantile = (quantile * 1e6).round() / 1e6;
-        quantile * variance.max(0.0).sqrt()
+        Some(quantile * variance.max(0.0).sqrt())
     }
 }
 

@@ -29,8 +29,8 @@ const MEASURES: [(&str, Measure); 4] = [
 fn all_parts_are_no_estimate() {
     let estimate = whole(&parts(600));
     for (name, measure) in MEASURES {
-        let Interval { value, low, high } = measure(&estimate);
-        assert_eq!([low.to_bits(), high.to_bits()], [value.to_bits(); 2], "{name}");
+        let Interval { value, bounds } = measure(&estimate);
+        assert_eq!(bounds.unwrap().map(f64::to_bits), [value.to_bits(); 2], "{name}");
     }
 }
 
@@ -50,7 +50,8 @@ fn intervals_of_drawn_positions_hold_the_whole_about_as_often_as_they_say() {
             let mut sums = ErrorSums::new(1.0, true);
             sums.push(sampled(0, 60));
             sums.push(sampled(300, 30));
-            let Interval { value, low, high } = measure(&sums.estimate());
+            let Interval { value, bounds } = measure(&sums.estimate());
+            let [low, high] = bounds.unwrap();
             assert!(low <= value && value <= high, "{name}");
             held += u32::from((low..=high).contains(&truth));
         }
@@ -73,11 +74,25 @@ fn intervals_of_drawn_samples_hold_the_batch_about_as_often_as_they_say() {
                 let chosen: Vec<_> = positions.into_iter().map(|position| parts[sample * 20 + position]).collect();
                 sums.push(of_parts(&chosen, 20));
             }
-            let Interval { low, high, .. } = measure(&sums.estimate());
+            let [low, high] = measure(&sums.estimate()).bounds.unwrap();
             width += (high - low) / f64::from(seeds as u32);
             held += u32::from((low..=high).contains(&measure(&truth).value));
         }
         assert!((890..=990).contains(&held), "{name}: {held} of {seeds}, mean width {width}");
+    }
+}
+
+#[test]
+fn of_a_single_sample_of_many_nothing_is_bounded() {
+    let mut sums = ErrorSums::new(32.0, true);
+    sums.push(of_parts(&parts(20), 20));
+    let gradient = ErrorSums::of_all(of_parts(&parts(20), 20), 4.0);
+    for (name, measure) in MEASURES {
+        assert_eq!(measure(&sums.estimate()).bounds, None, "{name}");
+        if name != "loss" {
+            assert_eq!(measure(&gradient.estimate()).bounds, None, "{name}");
+            assert!(measure(&ErrorSums::of_all(of_parts(&parts(20), 20), 1.0).estimate()).bounds.is_some(), "{name}");
+        }
     }
 }
 
@@ -92,7 +107,7 @@ fn layers_of_a_step_share_samples_and_steps_do_not() {
     };
     let half = |estimate: &Estimate| {
         let loss = estimate.loss_change().unwrap();
-        loss.high - loss.value
+        loss.bounds.unwrap()[1] - loss.value
     };
     // The same samples twice: their errors add up without evening out.
     let mut twice = sums(1.0);

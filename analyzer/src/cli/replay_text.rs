@@ -109,7 +109,8 @@ fn bounds(config: &Config, results: &[PassResult]) -> String {
 /// What reuse in all layers makes of a step's loss.
 fn loss_change(results: &[&PassResult], layers: usize) -> String {
     match forward_error(results, layers).and_then(|error| error.loss_change()) {
-        Some(Interval { value, low, high }) => format!("loss {value:+.4} ({low:+.4} to {high:+.4})"),
+        Some(Interval { value, bounds: Some([low, high]) }) => format!("loss {value:+.4} ({low:+.4} to {high:+.4})"),
+        Some(Interval { value, bounds: None }) => format!("loss {value:+.4} (no interval: one sample)"),
         None => "loss unknown: it takes weights, output gradients and errors of all layers".to_owned(),
     }
 }

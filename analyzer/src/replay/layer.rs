@@ -123,7 +123,8 @@ impl<'a> Layer<'a> {
                         timed.push((like, self.timed(projected.lengths(), tally, number, pass)));
                         timed.len() - 1
                     });
-                    let (error, quality) = tally.error(pass, config.substitution());
+                    let of_each = f64::from(self.place.batch) / self.kept.samples as f64;
+                    let (error, quality) = tally.error(pass, config.substitution(), of_each);
                     results[number] = Some(PassResult {
                         configuration: number,
                         error,

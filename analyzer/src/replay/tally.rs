@@ -132,12 +132,18 @@ impl Tally {
         &self.counts
     }
 
-    /// Output error, and how good the matches are; the weight gradient's are the forward pass's.
-    pub fn error(&self, pass: Pass, substitution: Substitution) -> (Option<ErrorSums>, Option<MatchQuality>) {
+    /// Output error, and how good the matches are; the weight gradient's are the forward pass's. Each kept
+    /// sample stands for `of_each` of the batch.
+    pub fn error(
+        &self,
+        pass: Pass,
+        substitution: Substitution,
+        of_each: f64,
+    ) -> (Option<ErrorSums>, Option<MatchQuality>) {
         let Some(errors) = self.errors.iter().find(|errors| errors.of == (pass, substitution)) else {
             return (None, None);
         };
-        let gradients = errors.gradients.iter().flatten().map(WeightGradient::error);
+        let gradients = errors.gradients.iter().flatten().map(|gradient| gradient.error(of_each));
         let products = errors.outputs.iter().flatten().cloned().chain(gradients);
         let known = products.filter(|error| !error.is_empty()).reduce(|mut sum, error| {
             sum.add(&error);

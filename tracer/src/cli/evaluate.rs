@@ -7,7 +7,7 @@ use crate::datasets::DatasetSpec;
 use crate::error::TracerError;
 use crate::evaluate::Evaluator;
 use crate::models::ModelSpec;
-use crate::reuse::{Named, Override, Session};
+use crate::reuse::{Named, Off, Override, Session};
 use crate::tap::{Plain, Tap};
 use crate::weights::Weights;
 use anyhow::Result;
@@ -21,6 +21,8 @@ use std::io::Write;
 use std::path::PathBuf;
 
 /// Measure a checkpoint on validation data, without reuse and with.
+///
+/// Signatures have as many bits as the configuration begins with: `--set rpq.bits=N` for those that had grown.
 ///
 /// Example: mercury-tracer evaluate --model vgg13 --dataset cifar10 --weights vgg13.safetensors --reuse mercury.toml --reuse centred.toml
 #[derive(Debug, Args)]
@@ -40,6 +42,9 @@ pub struct Evaluate {
     /// Set a key of every --reuse: rpq.bits=32; can be given more than once.
     #[arg(long, value_name = "KEY=VALUE", requires = "reuse")]
     set: Vec<Override>,
+    /// Compute matching layers without reuse; can be given more than once.
+    #[arg(long, value_name = "GLOB", requires = "reuse")]
+    off: Vec<Off>,
     /// Samples to evaluate on, the first ones [default: all].
     #[arg(long, value_name = "N")]
     samples: Option<usize>,
@@ -90,6 +95,7 @@ impl Evaluate {
         let data = dataset.open(&self.data.options(self.seed), model.least_size)?;
         let outline = model.outline(&data.task)?;
         named.iter().try_for_each(|named| named.check_batch(&outline.layers, self.batch_size))?;
+        self.off.iter().try_for_each(|off| off.check(&outline.layers))?;
         let weights = Weights::new(device);
         let built = model.build(&weights, &data.task);
         checkpoint::load_weights(&weights, &self.weights, &GlobSet::empty())?;
@@ -103,7 +109,7 @@ impl Evaluate {
         };
         let mut rows = vec![Self::row(&evaluator, "exact".to_owned(), &mut Plain)?];
         for named in named {
-            let session = Session::new(named, Vec::new());
+            let session = Session::new(named, self.off.clone());
             let mut row = Self::row(&evaluator, session.named().name.clone(), &mut session.tap(0, false))?;
             let forward = session.take().into_iter().filter(|measured| measured.pass == Pass::Forward);
             row.counts = Some(forward.map(|measured| measured.counts).sum());

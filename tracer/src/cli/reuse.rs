@@ -1,12 +1,13 @@
 //! Flags of reuse in the loop.
 
-use crate::error::Result;
+use crate::error::{Result, TracerError};
 use crate::policy::Policy;
 use crate::reuse::{InLoop, Named, Off, Override, Session};
 use clap::Args;
 use mercury_trace::layers::Layer;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Reuse in the loop of a run.
 #[derive(Debug, Args)]
@@ -22,7 +23,7 @@ pub struct ReuseFlags {
     /// Set a key of --reuse: rpq.bits=32; can be given more than once.
     #[arg(long, value_name = "KEY=VALUE", requires = "reuse")]
     pub set: Vec<Override>,
-    /// Compute matching layers without reuse, from a step on: 'features.2*@120', or 'fc' for all steps. A
+    /// Compute matching layers without reuse, from a step on: 'features.20@120', or 'fc' for all steps. A
     /// replay says which layers reuse does not pay for (stop.window); can be given more than once.
     #[arg(long, value_name = "GLOB[@STEP]")]
     pub off: Vec<Off>,
@@ -55,21 +56,31 @@ impl ReuseFlags {
     /// Refuses what does not fit the model.
     pub fn check(&self, reuse: &InLoop, layers: &[Layer], batch_size: u32) -> Result<()> {
         self.off.iter().try_for_each(|off| off.check(layers))?;
+        let mut names: Vec<&str> = reuse.sessions().map(|session| session.named().name.as_str()).collect();
+        names.sort_unstable();
+        if let Some((name, _)) = names.iter().zip(&names[1.min(names.len())..]).find(|(a, b)| a == b) {
+            let reason = format!("two configurations are called {name:?}; give one file another name");
+            return Err(TracerError::Flag { flag: "--reuse, --probe", reason });
+        }
         reuse.sessions().try_for_each(|session| session.named().check_batch(layers, batch_size))?;
         let training = reuse.training.iter().any(|session| session.named().settings.stop.window > 0);
         if training && self.off.is_empty() {
-            tracing::info!("stop.window takes a timing model; layers that a replay switched off are named with --off");
+            tracing::warn!(
+                "stop.window: takes a timing model, which this program has not: no layer is switched off; name those that \
+                 a replay switched off with --off"
+            );
         }
         Ok(())
     }
 
     /// What the result depends on, by name.
     pub fn as_settings(&self, reuse: &InLoop) -> BTreeMap<String, String> {
+        let text = |session: &Arc<Session>| format!("# {}\n{}", session.named().name, session.named().text);
         let mut settings = BTreeMap::new();
         if let Some(session) = &reuse.training {
-            settings.insert("reuse".to_owned(), session.named().text.clone());
+            settings.insert("reuse".to_owned(), text(session));
         }
-        let probes: Vec<&str> = reuse.probes.iter().map(|session| session.named().text.as_str()).collect();
+        let probes: Vec<String> = reuse.probes.iter().map(text).collect();
         if !probes.is_empty() {
             settings.insert("probe".to_owned(), probes.join("\n"));
         }

@@ -1,7 +1,6 @@
 //! Values on their way from and to libtorch.
 
 use crate::error::Result;
-use std::ops::Deref;
 use tch::{Device, Kind, Tensor};
 
 /// A tensor's values, in order.
@@ -15,39 +14,24 @@ pub fn values(tensor: &Tensor) -> Result<Vec<f32>> {
 /// Memory of one matrix after the other, so that it stays in the processor's caches.
 #[derive(Debug, Default)]
 pub struct Room {
-    values: Vec<f32>,
-}
-
-/// A tensor over the memory of a [`Room`], which it borrows.
-pub struct Matrix<'a> {
-    tensor: Tensor,
-    _room: &'a mut Room,
+    memory: Option<Tensor>,
 }
 
 impl Room {
-    /// The matrix of this shape whose values `fill` writes, all of them.
-    pub fn matrix(&mut self, shape: &[i64], fill: impl FnOnce(&mut [f32])) -> Matrix<'_> {
-        let count = shape.iter().product::<i64>() as usize;
-        if self.values.len() < count {
-            self.values.resize(count, 0.0);
-        }
-        fill(&mut self.values[..count]);
-        let mut strides = vec![1; shape.len()];
-        for axis in (0..shape.len().saturating_sub(1)).rev() {
-            strides[axis] = strides[axis + 1] * shape[axis + 1];
-        }
-        // SAFETY: `count` values lie there, contiguous as the strides say; they are neither moved nor
-        // written while the matrix borrows the room, and nothing of it is handed out but by reference.
-        let tensor =
-            unsafe { Tensor::from_blob(self.values.as_ptr().cast(), shape, &strides, Kind::Float, Device::Cpu) };
-        Matrix { tensor, _room: self }
-    }
-}
-
-impl Deref for Matrix<'_> {
-    type Target = Tensor;
-
-    fn deref(&self) -> &Tensor {
-        &self.tensor
+    /// The matrix of this shape whose values `fill` writes, all of them. It holds until the next one is made,
+    /// which is written over it.
+    pub fn matrix(&mut self, shape: &[i64], fill: impl FnOnce(&mut [f32])) -> Tensor {
+        let count = shape.iter().product::<i64>();
+        let memory = match self.memory.take() {
+            Some(memory) if memory.size1().is_ok_and(|size| size >= count) => memory,
+            _ => Tensor::zeros([count], (Kind::Float, Device::Cpu)),
+        };
+        // SAFETY: the tensor was made here with `count` values or more, f32 on the CPU, one after the other; it
+        // lives until the slice is gone, which is the only reference to its values in Rust.
+        let values = unsafe { std::slice::from_raw_parts_mut(memory.data_ptr().cast::<f32>(), count as usize) };
+        fill(values);
+        let matrix = memory.narrow(0, 0, count).view(shape);
+        self.memory = Some(memory);
+        matrix
     }
 }
