@@ -114,12 +114,14 @@ def say(pairs: pl.DataFrame, accuracies: pl.DataFrame) -> str:
     small = pairs.filter(pl.col("loss_change").abs() < 0.1 * pl.col("loss"))
     signs = (small["predicted"].sign() == small["loss_change"].sign()).mean()
     lines += ["", f"Where the loss changes by less than a tenth ({small.height} pairs), its sign is predicted in {100 * signs:.0f} %."]
+    inside = pairs["loss_change"].is_between(pairs["low"], pairs["high"]).mean()
+    lines += [f"The measured change lies within the predicted 95 % interval in {100 * inside:.0f} % of all pairs."]
     return "\n".join(lines)
 
 
 def chart(pairs: pl.DataFrame, accuracies: pl.DataFrame) -> alt.Chart:
     colour = alt.Color("variant:N", title="variant")
-    points = alt.Chart(pairs.filter(pl.col("bits") > 0)).mark_point()
+    points = alt.Chart(pairs).mark_point()
     loss = points.encode(
         x=alt.X("predicted:Q", title="predicted change of the loss (nats, first order)").scale(type="symlog", constant=0.01),
         y=alt.Y("loss_change:Q", title="measured change (nats)").scale(type="symlog", constant=0.01),
@@ -150,10 +152,15 @@ def main() -> None:
     text = say(pairs, accuracies)
     print(text)
     if arguments.docs:
-        chart(pairs, accuracies).save(arguments.docs.with_suffix(".svg"))
-        begin, end = "<!-- prediction: begin -->", "<!-- prediction: end -->"
-        before, rest = arguments.docs.read_text().split(begin)
-        arguments.docs.write_text(f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}")
+        write(arguments.docs, text, pairs, accuracies)
+
+
+def write(docs: Path, text: str, pairs: pl.DataFrame, accuracies: pl.DataFrame) -> None:
+    """Puts the text between the page's marks, and the chart beside the page."""
+    chart(pairs, accuracies).save(docs.with_suffix(".svg"))
+    begin, end = "<!-- prediction: begin -->", "<!-- prediction: end -->"
+    before, rest = docs.read_text().split(begin)
+    docs.write_text(f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}")
 
 
 if __name__ == "__main__":
