@@ -3,20 +3,18 @@
 prints what came of it: `make models`. Arguments limit it to some models.
 
 Images are CIFAR-10's, made larger where a model needs that; sentences are Multi30K's. Both are
-looked for in the folders of DATA and fetched into the first.
+looked for where `places.py` says, and fetched.
 """
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-BINARIES = Path(os.environ.get("CARGO_TARGET_DIR") or REPOSITORY / "target") / "release"
-DATA = [REPOSITORY / "data", REPOSITORY.parent / "shared" / "data"]
+from places import BINARIES, folder_of
+
 STEPS = 10
 BATCH = 8
 
@@ -35,23 +33,6 @@ MODELS = {
     "squeezenet1_0": 32,
     "transformer": None,
 }
-FILES = {"cifar10": ["data_batch_1.bin", "test_batch.bin"], "multi30k": ["train.en", "train.de", "val.en", "val.de"]}
-
-
-def folder_of(dataset: str) -> Path | None:
-    """The first folder that has the data set, fetched if need be."""
-
-    def has(folder: Path) -> bool:
-        place = folder / dataset
-        return all((place / name).exists() or (place / f"{name}.gz").exists() for name in FILES[dataset])
-
-    for folder in DATA:
-        if has(folder):
-            return folder
-    subprocess.run([sys.executable, REPOSITORY / "data" / "fetch.py", dataset])
-    return DATA[0] if has(DATA[0]) else None
-
-
 def run(name: str, *arguments: object) -> str:
     command = [BINARIES / name, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -18,30 +18,13 @@ from pathlib import Path
 
 from configs import CONFIGURATIONS, EXACT, MODELS, SEEDS, VALIDATION
 
-REPOSITORY = Path(__file__).resolve().parent.parent.parent
-BINARIES = Path(os.environ.get("CARGO_TARGET_DIR") or REPOSITORY / "target") / "release"
-DATA = [REPOSITORY / "data", REPOSITORY.parent / "shared" / "data"]
-# Of CIFAR-10 the first of the five files of training images, so that runs are the same wherever the set comes from.
-FILES = {"cifar10": ["data_batch_1.bin", "test_batch.bin"], "multi30k": ["train.en", "train.de", "val.en", "val.de"]}
-
-
-def data_dir(dataset: str) -> Path | None:
-    """The first folder that has the data set, fetched if need be."""
-
-    def has(folder: Path) -> bool:
-        place = folder / dataset
-        return all((place / name).exists() or (place / f"{name}.gz").exists() for name in FILES[dataset])
-
-    for folder in DATA:
-        if has(folder):
-            return folder
-    subprocess.run([sys.executable, REPOSITORY / "data" / "fetch.py", dataset])
-    return DATA[0] if has(DATA[0]) else None
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from places import BINARIES, FILES, REPOSITORY, folder_of  # noqa: E402
 
 
 def same_data(dataset: str, out: Path) -> Path | None:
-    """A folder with just the files that are used, linked."""
-    found = data_dir(dataset)
+    """A folder with just the files that are used, linked, so that runs are the same wherever the set comes from."""
+    found = folder_of(dataset)
     if found is None:
         return None
     place = out / "data" / dataset

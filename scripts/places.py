@@ -1,0 +1,26 @@
+"""Where binaries and data sets are."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+BINARIES = Path(os.environ.get("CARGO_TARGET_DIR") or REPOSITORY / "target") / "release"
+DATA = [REPOSITORY / "data", REPOSITORY.parent / "shared" / "data"]
+# Of CIFAR-10 one of the five files of training images will do.
+FILES = {"cifar10": ["data_batch_1.bin", "test_batch.bin"], "multi30k": ["train.en", "train.de", "val.en", "val.de"]}
+
+
+def folder_of(dataset: str) -> Path | None:
+    """The first folder that has the data set, fetched if need be."""
+
+    def has(folder: Path) -> bool:
+        place = folder / dataset
+        return all((place / name).exists() or (place / f"{name}.gz").exists() for name in FILES[dataset])
+
+    for folder in DATA:
+        if has(folder):
+            return folder
+    subprocess.run([sys.executable, REPOSITORY / "data" / "fetch.py", dataset])
+    return DATA[0] if has(DATA[0]) else None
