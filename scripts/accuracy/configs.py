@@ -62,4 +62,5 @@ MODELS = {
 }  # fmt: skip
 
 SEEDS = [1, 2, 3]
+# Samples to validate on; with QUICK=1 a fifth, as of steps.
 VALIDATION = 1000

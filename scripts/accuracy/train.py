@@ -44,20 +44,20 @@ def toml(configuration: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
-def command(run: tuple, steps: int, trace: Path, out: Path) -> list[str]:
+def command(run: tuple, steps: int, samples: int, trace: Path, out: Path) -> list[str]:
     model, configuration, seed = run
     spec = MODELS[model]
     flags = ["train", "--model", model, "--dataset", spec["dataset"], "--data-dir", out / "data"]
-    flags += ["--out", trace, "--seed", seed, "--steps", steps, "--validation-samples", VALIDATION, *spec["flags"]]
+    flags += ["--out", trace, "--seed", seed, "--steps", steps, "--validation-samples", samples, *spec["flags"]]
     flags += ["--checkpoint-every", 0, "--measure", "none"]
     if configuration != EXACT:
         flags += ["--reuse", out / "configs" / f"{configuration}.toml"]
     return [str(BINARIES / "mercury-tracer"), *map(str, flags)]
 
 
-def what(run: tuple, steps: int) -> dict:
+def what(run: tuple, steps: int, samples: int) -> dict:
     """What a run depends on beside the program."""
-    return {"flags": MODELS[run[0]]["flags"], "steps": steps, "keys": CONFIGURATIONS.get(run[1], {})}
+    return {"flags": MODELS[run[0]]["flags"], "steps": steps, "samples": samples, "keys": CONFIGURATIONS.get(run[1], {})}
 
 
 def commit() -> str:
@@ -66,11 +66,11 @@ def commit() -> str:
     return said.stdout.strip() or "unknown"
 
 
-def train(run: tuple, steps: int, out: Path) -> str:
+def train(run: tuple, steps: int, samples: int, out: Path) -> str:
     """Trains once, unless the same run is there; a word on how it ended."""
     folder = out / "runs" / "-".join(map(str, run))
     if (folder / "done.json").exists():
-        if json.loads((folder / "done.json").read_text()).get("what") == what(run, steps):
+        if json.loads((folder / "done.json").read_text()).get("what") == what(run, steps, samples):
             return "was there"
         shutil.rmtree(folder)
     scratch = folder.with_suffix(".partial")
@@ -78,14 +78,14 @@ def train(run: tuple, steps: int, out: Path) -> str:
     scratch.mkdir(parents=True)
     began = time.monotonic()
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1"}
-    line = command(run, steps, scratch / "trace", out)
+    line = command(run, steps, samples, scratch / "trace", out)
     done = subprocess.run(line, env=environment, capture_output=True, text=True)
     (scratch / "log").write_text(done.stdout + done.stderr)
     diverged = "training has diverged" in done.stderr
     if done.returncode != 0 and not diverged:
         raise RuntimeError(f"{' '.join(line)}\n{done.stderr}")
     result = {"model": run[0], "configuration": run[1], "seed": run[2], "diverged": diverged}
-    result |= {"what": what(run, steps), "commit": commit()}
+    result |= {"what": what(run, steps, samples), "commit": commit()}
     result["seconds"] = round(time.monotonic() - began, 1)
     (scratch / "done.json").write_text(json.dumps(result) + "\n")
     scratch.rename(folder)
@@ -122,9 +122,10 @@ def main() -> None:
                 run = runs.get_nowait()
             except queue.Empty:
                 return
-            steps = MODELS[run[0]]["steps"] // (5 if arguments.quick else 1)
+            share = 5 if arguments.quick else 1
+            steps, samples = MODELS[run[0]]["steps"] // share, VALIDATION // share
             try:
-                print(*run, train(run, steps, out), flush=True)
+                print(*run, train(run, steps, samples, out), flush=True)
             except RuntimeError as error:
                 failures.append(error)
 
