@@ -292,7 +292,7 @@ fn close(found: &Tensor, expected: &[f64]) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// With HITs: the dense products of the substituted operands, and its counts.
     #[test]
