@@ -8,8 +8,8 @@ use crate::accuracy::ErrorSums;
 use crate::config::Config;
 use crate::replay::PassResult;
 use crate::timing::MercuryCycles;
+use mercury_hardware::switch::Switch;
 use mercury_reuse::{Counts, Growth};
-use std::collections::BTreeMap;
 
 /// The signature length in force at each of `steps`, ascending, from the losses of all training
 /// steps `(step, loss)`, ascending too; see [`Growth`].
@@ -25,26 +25,19 @@ pub fn bits_in_force(config: &Config, losses: &[(u64, f64)], steps: &[u64]) -> V
     steps.iter().map(in_force).collect()
 }
 
-/// Switches layers off in the results of one configuration, ordered by step: a layer whose passes
-/// together took more cycles with reuse than without over the last `window` captured steps runs
-/// without reuse from the next captured step on. Nothing is switched off if `window` is 0.
+/// Switches layers off in the results of one configuration, ordered by step, from the captured step on that follows
+/// on `window` of them over which reuse did not pay; see [`Switch`].
 pub fn switch_off(results: &mut [PassResult], window: u32) {
-    if window == 0 {
-        return;
-    }
-    // Of each layer, baseline and MERCURY cycles of its captured steps while it was on.
-    let mut spent: BTreeMap<usize, Vec<[u64; 2]>> = BTreeMap::new();
+    let mut switch = Switch::new(window);
     for of_step in results.chunk_by_mut(|a, b| a.step == b.step) {
         for of_layer in of_step.chunk_by_mut(|a, b| a.layer_index == b.layer_index) {
-            let steps = spent.entry(of_layer[0].layer_index).or_default();
-            let recent = &steps[steps.len().saturating_sub(window as usize)..];
-            let sum = |which: usize| recent.iter().map(|cycles| cycles[which]).sum::<u64>();
-            if recent.len() == window as usize && sum(1) > sum(0) {
+            let layer = of_layer[0].layer_index;
+            if switch.is_off(&layer) {
                 of_layer.iter_mut().for_each(PassResult::switch_off);
                 continue;
             }
             let sum = |of: fn(&PassResult) -> u64| of_layer.iter().map(of).sum::<u64>();
-            steps.push([sum(|result| result.baseline), sum(|result| result.mercury.total())]);
+            switch.step(layer, [sum(|result| result.baseline), sum(|result| result.mercury.total())]);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What can go wrong in the analyzer.
 
+use mercury_hardware::HardwareError;
 use mercury_trace::TraceError;
 use std::path::PathBuf;
 
@@ -24,30 +25,15 @@ pub enum AnalyzerError {
         /// What is wrong, and the remedy.
         reason: String,
     },
-    /// The configuration is not valid.
-    #[error("configuration ({origin}): {reason}")]
-    Config {
-        /// The file, or what else it came from.
-        origin: String,
-        /// What is wrong, and the remedy.
-        reason: String,
-    },
+    /// The configuration or a topology is not as it should be.
+    #[error(transparent)]
+    Hardware(#[from] HardwareError),
     /// The trace lacks what the configuration needs.
     #[error("layer {layer}: {reason}")]
     Layer {
         /// The layer.
         layer: String,
         /// What is missing, and the remedy.
-        reason: String,
-    },
-    /// A topology file that SCALE-Sim would not read either.
-    #[error("{}: line {line}: {reason}", path.display())]
-    Topology {
-        /// The file.
-        path: PathBuf,
-        /// The line, from 1.
-        line: u64,
-        /// What is wrong.
         reason: String,
     },
     /// A file could not be read or written.

@@ -1,6 +1,7 @@
 //! What a pass streams and what it meets: a layer's captured tensors as vectors and weights.
 
 use crate::error::{AnalyzerError, Result};
+use mercury_hardware::timed::Known;
 use mercury_reuse::config::Granularity;
 use mercury_reuse::{Part, VectorView};
 use mercury_trace::geometry::{Geometry, Pass};
@@ -159,19 +160,18 @@ impl LayerData {
 }
 
 impl Kept {
-    /// Streams that the whole layer has, where a view of what was captured has `captured`.
-    pub fn streams_in_all(&self, pass: Pass, captured: usize) -> u64 {
-        let Geometry::Conv2d(conv) = self.layer.geometry else { return captured as u64 };
-        let (kept, all) = match pass {
-            Pass::InputGrad => (self.grad_channels.len(), conv.out_channels),
-            Pass::Forward | Pass::WeightGrad => (self.channels.len(), conv.in_channels),
-        };
-        // Exact: less than all channels are kept only where each is a stream.
-        captured as u64 * u64::from(all) / kept as u64
+    /// As much as timing asks for.
+    pub fn known(&self) -> Known {
+        Known {
+            geometry: self.layer.geometry,
+            samples: self.samples,
+            channels: self.channels.len(),
+            grad_channels: self.grad_channels.len(),
+        }
     }
 
     /// Whether each sample meets weights of its own.
     pub fn weights_change_with_sample(&self) -> bool {
-        matches!(self.layer.geometry, Geometry::Attention(_))
+        self.known().weights_change_with_sample()
     }
 }

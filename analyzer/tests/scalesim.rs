@@ -1,5 +1,5 @@
-//! `cycles` against SCALE-Sim, an implementation of its own: `reference/scalesim.csv`, written by
-//! `reference/scalesim.py`.
+//! `cycles` against SCALE-Sim, an implementation of its own: `hardware/tests/reference/scalesim.csv`, written by
+//! `hardware/tests/reference/scalesim.py`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,7 +11,7 @@ type Run = (&'static str, &'static str, String);
 /// Cycles by layer of each run, in the reference's order.
 fn reference() -> BTreeMap<Run, Vec<(&'static str, u64)>> {
     let mut runs = BTreeMap::new();
-    for line in include_str!("reference/scalesim.csv").lines().skip(1) {
+    for line in include_str!("../../hardware/tests/reference/scalesim.csv").lines().skip(1) {
         let [topology, dataflow, rows, columns, layer, cycles] = line.split(',').collect::<Vec<_>>()[..] else {
             panic!("six columns: {line}");
         };
@@ -22,7 +22,8 @@ fn reference() -> BTreeMap<Run, Vec<(&'static str, u64)>> {
 }
 
 fn cycles((topology, dataflow, array): &Run) -> Vec<(String, u64)> {
-    let topology = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference").join(topology).with_extension("csv");
+    let topology =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../hardware/tests/reference").join(topology).with_extension("csv");
     let output = Command::new(env!("CARGO_BIN_EXE_mercury-analyzer"))
         .args(["cycles", "--array", array, "--dataflow", dataflow, "--format", "csv", "--topology"])
         .arg(topology)

@@ -28,7 +28,7 @@ pub struct Measurement {
     /// The pass.
     pub pass: Pass,
     /// Bits of a signature in force.
-    pub bits: u32,
+    pub signature_bits: u32,
     /// Vectors that were HIT; the weight gradient has the forward pass's outcomes.
     pub hit: u64,
     /// Vectors that were MAU.
@@ -38,9 +38,13 @@ pub struct Measurement {
     /// |Y' - Y| / |Y|, where Y is the result without reuse and Y' that with; infinite where Y alone is 0.
     pub output_error: f64,
     /// Cosine of the angle between Y and Y'; not a number where one of them alone is 0.
-    pub cosine: f64,
+    pub output_cosine: f64,
     /// |Y'| / |Y|; infinite where Y alone is 0.
-    pub norm_ratio: f64,
+    pub output_norm_ratio: f64,
+    /// Cycles of the pass on the configuration's array, without reuse.
+    pub baseline_cycles: u64,
+    /// With reuse.
+    pub mercury_cycles: u64,
 }
 
 /// A step's loss and gradients with reuse beside those without, of the same weights and samples.
@@ -51,7 +55,7 @@ pub struct LossChange {
     /// Name of the configuration of reuse.
     pub configuration: String,
     /// Bits of a signature in force.
-    pub bits: u32,
+    pub signature_bits: u32,
     /// Loss without reuse.
     pub loss: f64,
     /// Loss with reuse in every layer, less that without.
@@ -105,13 +109,15 @@ impl Measurements {
                 ("configuration", table::strings(rows.iter().map(|row| row.configuration.as_str()))),
                 ("layer", table::strings(rows.iter().map(|row| row.layer.as_str()))),
                 ("pass", table::strings(rows.iter().map(|row| row.pass.name()))),
-                ("bits", table::u32s(rows.iter().map(|row| row.bits))),
+                ("signature_bits", table::u32s(rows.iter().map(|row| row.signature_bits))),
                 ("hit", u64s(|row| row.hit)),
                 ("mau", u64s(|row| row.mau)),
                 ("mnu", u64s(|row| row.mnu)),
                 ("output_error", f64s(|row| row.output_error)),
-                ("cosine", f64s(|row| row.cosine)),
-                ("norm_ratio", f64s(|row| row.norm_ratio)),
+                ("output_cosine", f64s(|row| row.output_cosine)),
+                ("output_norm_ratio", f64s(|row| row.output_norm_ratio)),
+                ("baseline_cycles", u64s(|row| row.baseline_cycles)),
+                ("mercury_cycles", u64s(|row| row.mercury_cycles)),
             ],
         )?;
         let rows = &self.steps;
@@ -121,7 +127,7 @@ impl Measurements {
             vec![
                 ("step", table::u64s(rows.iter().map(|row| row.step))),
                 ("configuration", table::strings(rows.iter().map(|row| row.configuration.as_str()))),
-                ("bits", table::u32s(rows.iter().map(|row| row.bits))),
+                ("signature_bits", table::u32s(rows.iter().map(|row| row.signature_bits))),
                 ("loss", f64s(|row| row.loss)),
                 ("loss_change", f64s(|row| row.loss_change)),
                 ("gradient_error", f64s(|row| row.gradient_error)),
@@ -144,11 +150,12 @@ impl Measurements {
 fn layers(dir: &Path) -> Result<Vec<Measurement>> {
     let path = dir.join(FILE_NAME);
     let table = Table::read(&path, MAX_ROWS)?;
-    let (step, bits) = (table.u64("step")?, table.u32("bits")?);
+    let (step, signature_bits) = (table.u64("step")?, table.u32("signature_bits")?);
     let [configuration, layer, pass] = [table.string("configuration")?, table.string("layer")?, table.string("pass")?];
     let [hit, mau, mnu] = [table.u64("hit")?, table.u64("mau")?, table.u64("mnu")?];
-    let [output_error, cosine, norm_ratio] =
-        [table.f64("output_error")?, table.f64("cosine")?, table.f64("norm_ratio")?];
+    let [output_error, output_cosine, output_norm_ratio] =
+        [table.f64("output_error")?, table.f64("output_cosine")?, table.f64("output_norm_ratio")?];
+    let (baseline_cycles, mercury_cycles) = (table.u64("baseline_cycles")?, table.u64("mercury_cycles")?);
     let row = |i: usize| {
         let name = pass.value(i);
         let pass = Pass::ALL.into_iter().find(|pass| pass.name() == name).ok_or_else(|| {
@@ -159,13 +166,15 @@ fn layers(dir: &Path) -> Result<Vec<Measurement>> {
             configuration: configuration.value(i).to_owned(),
             layer: layer.value(i).to_owned(),
             pass,
-            bits: bits[i],
+            signature_bits: signature_bits[i],
             hit: hit[i],
             mau: mau[i],
             mnu: mnu[i],
             output_error: output_error[i],
-            cosine: cosine[i],
-            norm_ratio: norm_ratio[i],
+            output_cosine: output_cosine[i],
+            output_norm_ratio: output_norm_ratio[i],
+            baseline_cycles: baseline_cycles[i],
+            mercury_cycles: mercury_cycles[i],
         })
     };
     (0..table.rows()).map(row).collect()
@@ -173,14 +182,15 @@ fn layers(dir: &Path) -> Result<Vec<Measurement>> {
 
 fn steps(dir: &Path) -> Result<Vec<LossChange>> {
     let table = Table::read(&dir.join(LOSS_CHANGES), MAX_ROWS)?;
-    let (step, configuration, bits) = (table.u64("step")?, table.string("configuration")?, table.u32("bits")?);
+    let (step, configuration, signature_bits) =
+        (table.u64("step")?, table.string("configuration")?, table.u32("signature_bits")?);
     let (loss, loss_change) = (table.f64("loss")?, table.f64("loss_change")?);
     let [error, cosine, norm_ratio] =
         [table.f64("gradient_error")?, table.f64("gradient_cosine")?, table.f64("gradient_norm_ratio")?];
     let row = |i: usize| LossChange {
         step: step[i],
         configuration: configuration.value(i).to_owned(),
-        bits: bits[i],
+        signature_bits: signature_bits[i],
         loss: loss[i],
         loss_change: loss_change[i],
         gradient_error: error[i],
@@ -203,18 +213,20 @@ mod tests {
             configuration: "mercury".into(),
             layer: "features.0".into(),
             pass,
-            bits: 20,
+            signature_bits: 20,
             hit: 3,
             mau: 2,
             mnu: 1,
             output_error: 0.25,
-            cosine: 0.5,
-            norm_ratio: f64::INFINITY,
+            output_cosine: 0.5,
+            output_norm_ratio: f64::INFINITY,
+            baseline_cycles: 100,
+            mercury_cycles: 80,
         };
         let change = |step| LossChange {
             step,
             configuration: "mercury".into(),
-            bits: 20,
+            signature_bits: 20,
             loss: 2.5,
             loss_change: -0.125,
             gradient_error: 0.5,

@@ -7,7 +7,7 @@
 //! 4. A step with reuse in the loop beside one without; random images, of which fewer vectors are alike than
 //!    of photos.
 
-use mercury_reuse::config::{McacheConfig, Rpq};
+use mercury_hardware::config::{BitsConfig, Config};
 use mercury_trace::geometry::{Conv2d, Geometry};
 use mercury_trace::layers::Layer;
 use mercury_trace::manifest::{CapturedStep, Dataset, Manifest, Model as ModelOf, SCHEMA_VERSION, Sampling, Training};
@@ -18,7 +18,6 @@ use mercury_tracer::capture;
 use mercury_tracer::datasets::{Batch, Task};
 use mercury_tracer::models::{Model, ModelSpec};
 use mercury_tracer::optimizer::{Method, Optimizer};
-use mercury_tracer::reuse::settings::Settings;
 use mercury_tracer::reuse::{Named, Session};
 use mercury_tracer::sampling::{self, Limits};
 use mercury_tracer::sink::{Job, Log, Sink};
@@ -198,8 +197,8 @@ fn every_step(name: &str, batch: u32, size: i64, limits: &Limits) {
 
 fn reuse(name: &str, batch: i64, size: i64) {
     let mut ours = Ours::new(name, batch, size);
-    let settings = Settings::of(Rpq::default(), McacheConfig::default());
-    let session = Session::new(Named { name: "mercury".into(), settings, text: String::new() }, Vec::new());
+    let config = Config { bits: BitsConfig { patience: 0, ..BitsConfig::default() }, ..Config::default() };
+    let session = Session::new(Named { name: "mercury".into(), config, text: String::new() }, Vec::new());
     let (mut with, mut without) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         without.push(seconds(|| ours.step(None)));

@@ -239,7 +239,9 @@ impl Run<'_> {
             capture::submit(sink, sampling, settings.seed, step, indices, &recorder.records)?;
         }
         if compares {
-            sink.measured(self.compare(step, batch, &optimizer.parameters(), &passed)?);
+            let measurements = self.compare(step, batch, &optimizer.parameters(), &passed)?;
+            self.reuse.took(&measurements.layers);
+            sink.measured(measurements);
         } else if let Some(session) = &self.reuse.training {
             session.take();
         }

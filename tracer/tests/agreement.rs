@@ -9,7 +9,7 @@ use common::{TRACER, analyzer, data_dir, succeed};
 use mercury_trace::Trace;
 use mercury_trace::measurements::Measurement;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::Path;
 use std::process::Command;
@@ -43,35 +43,34 @@ fn table(path: &Path) -> RecordBatch {
     concat_batches(&batches[0].schema(), &batches).unwrap()
 }
 
-/// Of each layer and pass: HIT, MAU, MNU; relative error, cosine and norm ratio.
-type Found = BTreeMap<(String, String), ([u64; 3], [f64; 3])>;
+/// Of each layer and pass: HIT, MAU, MNU, cycles without reuse and with; relative error, cosine and norm ratio.
+type Found = BTreeMap<(String, String), ([u64; 5], [f64; 3])>;
+
+fn text(table: &RecordBatch, name: &str, row: usize) -> String {
+    let column = table.column_by_name(name).unwrap();
+    column.as_string_view_opt().map_or_else(|| column.as_string::<i64>().value(row), |view| view.value(row)).to_owned()
+}
 
 fn replayed(path: &Path) -> Found {
     let table = table(&path.join("layers.parquet"));
-    let text = |name: &str, row: usize| {
-        let column = table.column_by_name(name).unwrap();
-        column
-            .as_string_view_opt()
-            .map_or_else(|| column.as_string::<i64>().value(row), |view| view.value(row))
-            .to_owned()
-    };
     let count = |name: &str, row: usize| table.column_by_name(name).unwrap().as_primitive::<UInt64Type>().value(row);
     let float = |name: &str, row: usize| {
         let column: &Float64Array = table.column_by_name(name).unwrap().as_primitive::<Float64Type>();
         if column.is_null(row) { f64::NAN } else { column.value(row) }
     };
     let row = |row: usize| {
-        let counts = ["hit", "mau", "mnu"].map(|name| count(name, row));
+        let counts = ["hit", "mau", "mnu", "baseline_cycles", "mercury_cycles"].map(|name| count(name, row));
         let errors = ["output_error", "output_cosine", "output_norm_ratio"].map(|name| float(name, row));
-        ((text("layer", row), text("pass", row)), (counts, errors))
+        ((text(&table, "layer", row), text(&table, "pass", row)), (counts, errors))
     };
     (0..table.num_rows()).map(row).collect()
 }
 
 fn measured(rows: &[Measurement]) -> Found {
     let row = |row: &Measurement| {
-        let counts = [row.hit, row.mau, row.mnu];
-        ((row.layer.clone(), row.pass.name().to_owned()), (counts, [row.output_error, row.cosine, row.norm_ratio]))
+        let counts = [row.hit, row.mau, row.mnu, row.baseline_cycles, row.mercury_cycles];
+        let errors = [row.output_error, row.output_cosine, row.output_norm_ratio];
+        ((row.layer.clone(), row.pass.name().to_owned()), (counts, errors))
     };
     rows.iter().map(row).collect()
 }
@@ -112,6 +111,36 @@ fn replays_predict_what_the_loop_measures() {
         }
         assert!(hits > 1000, "{name}: {hits}");
     }
+}
+
+#[test]
+fn layers_that_do_not_pay_are_switched_off_where_a_replay_switches_them_off() {
+    let Some(data) = data_dir() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (config, trace_dir) = (dir.path().join("short.toml"), dir.path().join("trace"));
+    std::fs::write(&config, "[rpq]\nbits = 20\n[stop]\nwindow = 1\n").unwrap();
+    let path = config.to_str().unwrap();
+    let reuse = ["--reuse", path, "--capture", "every=1", "--measure", "every=1"];
+    succeed(train(&data, &trace_dir, &reuse));
+    let mut replay = analyzer();
+    replay.arg("replay").arg(&trace_dir).arg("--config").arg(&config).arg("--out").arg(dir.path().join("results"));
+    succeed(replay);
+
+    // A layer that is off is not measured.
+    let trace = Trace::open(&trace_dir).unwrap();
+    let on: BTreeSet<(u64, String)> =
+        trace.measurements().unwrap().layers.into_iter().map(|row| (row.step, row.layer)).collect();
+    let table = table(&dir.path().join("results/layers.parquet"));
+    let column = |name: &str| table.column_by_name(name).unwrap();
+    let steps = column("step").as_primitive::<UInt64Type>();
+    let off = column("switched_off").as_boolean();
+    let layers = |is_off: bool| -> BTreeSet<(u64, String)> {
+        let rows = (0..table.num_rows()).filter(|&row| off.value(row) == is_off);
+        rows.map(|row| (steps.value(row), text(&table, "layer", row))).collect()
+    };
+    assert_eq!(on, layers(false));
+    let at = |layers: &BTreeSet<(u64, String)>, at: u64| layers.iter().any(|(step, _)| *step == at);
+    assert!(at(&layers(true), 1) && at(&on, 2), "some are off, some on");
 }
 
 #[test]

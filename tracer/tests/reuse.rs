@@ -1,14 +1,22 @@
 //! Layers computed with reuse: their results and gradients against plain ones where nothing hits, and
 //! against a dense reference that builds the substituted operands one by one where something does.
 
+use mercury_hardware::config::{ArrayConfig, BitsConfig, Config};
+use mercury_hardware::timing::DataflowName;
 use mercury_reuse::config::{Granularity, Matrix, McacheConfig, Representative, Rpq, Scope, Variant};
 use mercury_reuse::{Hitmap, Substitutes, VectorView, signatures, views};
 use mercury_trace::geometry::{Conv2d, Geometry, Pass};
-use mercury_tracer::reuse::settings::Settings;
 use mercury_tracer::reuse::{Measured, Named, Session};
 use mercury_tracer::tap::{AttentionLayer, ConvLayer, LinearLayer, Plain, Tap};
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
+
+/// These signatures, which do not grow, and this cache, on an array that takes vectors of any granularity.
+fn fixed(rpq: Rpq, mcache: McacheConfig) -> Config {
+    let bits = BitsConfig { patience: 0, ..BitsConfig::default() };
+    let array = ArrayConfig { dataflow: DataflowName::OutputStationary, ..ArrayConfig::default() };
+    Config { rpq, mcache, bits, array, ..Config::default() }
+}
 
 fn values(tensor: &Tensor) -> Vec<f32> {
     Vec::<f32>::try_from(tensor.detach().contiguous().reshape([-1])).unwrap()
@@ -26,7 +34,7 @@ fn tensor(size: &[i64], seed: i64) -> Tensor {
 struct Case {
     layer: Layer,
     x: Tensor,
-    settings: Settings,
+    config: Config,
 }
 
 #[derive(Debug)]
@@ -82,7 +90,7 @@ impl Case {
     }
 
     fn session(&self) -> std::sync::Arc<Session> {
-        let named = Named { name: "test".into(), settings: self.settings.clone(), text: String::new() };
+        let named = Named { name: "test".into(), config: self.config.clone(), text: String::new() };
         Session::new(named, Vec::new())
     }
 
@@ -94,7 +102,7 @@ impl Case {
             Geometry::Conv2d(conv) => conv.in_channels as usize,
             _ => 1,
         };
-        let Settings { rpq, mcache, .. } = &self.settings;
+        let Config { rpq, mcache, .. } = &self.config;
         let views = views(&geometry, pass, rpq.granularity, streamed, samples, channels);
         let of_view = |view: &VectorView| {
             let hitmap = Hitmap::new(view.layout(), &signatures(view, rpq), mcache, mcache.scope_of(&geometry));
@@ -262,22 +270,22 @@ fn cases() -> impl Strategy<Value = Case> {
             let scope_linear = if scope == Scope::Channel { Scope::Sample } else { scope };
             let ways = entries.clamp(1, 2);
             let mcache = McacheConfig { entries, ways, representative, scope, scope_linear, ..McacheConfig::default() };
-            let settings = Settings::of(rpq, mcache);
+            let config = fixed(rpq, mcache);
             match kind {
                 0 => {
                     let (mut layer, x) = conv([size, size + 1], 4, 6, [3, 2], [sy, sx], padding, groups);
                     // The axes differ in all.
                     (layer.dilation, layer.padding) = ([1, 1 + size % 2], [padding, 1 - padding]);
-                    Case { layer: Layer::Conv(layer), x, settings }
+                    Case { layer: Layer::Conv(layer), x, config }
                 }
                 1 => {
                     let weight = (tensor(&[7, 6], 5) - 0.5).set_requires_grad(true);
                     let layer = LinearLayer { name: "l".into(), weight, bias: None };
-                    Case { layer: Layer::Linear(layer), x: tensor(&[4, size, 6], 3), settings }
+                    Case { layer: Layer::Linear(layer), x: tensor(&[4, size, 6], 3), config }
                 }
                 _ => {
                     let right = (tensor(&[3, 2, 5, 6], 5) - 0.5).set_requires_grad(true);
-                    Case { layer: Layer::Attention { right }, x: tensor(&[3, 2, size, 6], 3), settings }
+                    Case { layer: Layer::Attention { right }, x: tensor(&[3, 2, size, 6], 3), config }
                 }
             }
         },
@@ -314,7 +322,7 @@ proptest! {
             (Pass::InputGrad, &found.dx, &plain.dx),
             (Pass::WeightGrad, &found.dw, &plain.dw),
         ] {
-            let deviation = measured.iter().find(|row| row.pass == pass).unwrap().deviation.unwrap();
+            let deviation = measured.iter().find(|row| row.pass == pass).unwrap().beside.unwrap().deviation;
             let norm = |tensor: Tensor| tensor.to_kind(Kind::Double).norm().double_value(&[]);
             let error = norm(reused - exact);
             prop_assert!((deviation.change.sqrt() - error).abs() <= 1e-5 * norm(exact.shallow_clone()), "{pass}");
@@ -332,7 +340,7 @@ proptest! {
         tch::manual_seed(9);
         let x = Tensor::randn([2, 4, 12, 10], (Kind::Float, Device::Cpu));
         let rpq = Rpq { bits: 64, granularity, ..Rpq::default() };
-        let case = Case { layer: Layer::Conv(layer), x, settings: Settings::of(rpq, McacheConfig::default()) };
+        let case = Case { layer: Layer::Conv(layer), x, config: fixed(rpq, McacheConfig::default()) };
         tch::manual_seed(10);
         let dy = Tensor::randn(case.dy().size(), (Kind::Float, Device::Cpu));
         let session = case.session();

@@ -15,7 +15,7 @@ fn tracer(command: &str, data: &Path, more: &[&str]) -> Command {
     tracer
 }
 
-const GROWING: &str = "[rpq]\nbits = 12\n[bits]\npatience = 1\nmax = 14\n";
+const GROWING: &str = "[rpq]\nbits = 12\n[bits]\npatience = 1\nmax = 14\n[stop]\nwindow = 5\n";
 
 #[test]
 fn a_run_with_reuse_is_resumed_with_signatures_as_long_as_they_had_grown() {
@@ -52,7 +52,7 @@ fn a_run_with_reuse_is_resumed_with_signatures_as_long_as_they_had_grown() {
     assert_eq!(of("whole"), of("broken"));
 
     let (layers, steps) = (of("whole").layers, of("whole").steps);
-    let bits: Vec<u32> = steps.iter().map(|row| row.bits).collect();
+    let bits: Vec<u32> = steps.iter().map(|row| row.signature_bits).collect();
     assert!(bits.is_sorted() && bits[0] == 12 && bits.iter().all(|bits| *bits <= 14), "{bits:?}");
     assert!(bits[7] > 12, "a loss that wavers lets signatures grow: {bits:?}");
     let on = |layer: &str, step: u64| layers.iter().any(|row| row.layer == layer && row.step == step);
@@ -100,7 +100,7 @@ fn wrong_configurations_are_refused_by_key() {
         path("c.toml")
     };
     for (text, said) in [
-        ("[rpq]\nbits = 65\n", "c.toml: rpq.bits: is 65"),
+        ("[rpq]\nbits = 65\n", "c.toml): rpq.bits: is 65"),
         ("[rpq]\nbitz = 20\n", "unknown field `bitz`"),
         ("[bits]\nmax = 0\n", "bits.max: is 0"),
         ("[reuse]\npasses = [\"weight-grad\"]\n", "reuse.passes: weight-grad keeps the signatures of forward"),
@@ -114,7 +114,8 @@ fn wrong_configurations_are_refused_by_key() {
         (vec!["--reuse", "none.toml"], "--reuse: none.toml: No such file"),
         (vec!["--probe", "none.toml"], "--probe: none.toml: No such file"),
         (vec!["--reuse", &good, "--set", "rpq.bits"], "is not SECTION.KEY=VALUE"),
-        (vec!["--reuse", &good, "--set", "rpq.bits=many"], "invalid type: string \"many\""),
+        (vec!["--reuse", &good, "--set", "rpq.bits=many"], "--set: rpq.bits: invalid type: string \"many\""),
+        (vec!["--reuse", &good, "--set", "array.dataflow=os"], "set it to patch"),
         (vec!["--reuse", &good, "--off", "fc"], "--off: \"fc\" matches none of features.0.0"),
         (vec!["--reuse", &good, "--off", "features.*@x"], "\"x\" is not a step"),
         (vec!["--reuse", &good, "--probe", &good], "two configurations are called \"c\""),

@@ -111,7 +111,7 @@ impl Configuration {
     /// The configuration that comes of it.
     pub fn resolve(self) -> Result<Config> {
         let (origin, table, overrides) = self.parts()?;
-        Config::resolve(&origin, table, &overrides)
+        Ok(Config::resolve(&origin, table, &overrides)?)
     }
 
     /// What it came from (for messages), its table, and the flags that go on top.

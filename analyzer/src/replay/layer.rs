@@ -3,13 +3,13 @@
 use super::grouped::{distinct, grouped};
 use super::projected::Projected;
 use super::tally::Tally;
-use super::timed::{Outcomes, Timed};
 use super::{Matches, Measures, PassResult, Place};
 use crate::config::{BitsConfig, BoundsConfig, Config, StopConfig};
 use crate::error::Result;
 use crate::operand::{Kept, LayerData};
 use crate::timing::MercuryCycles;
 use crate::timing::memory::Traffic;
+use mercury_hardware::timed::{Outcomes, Timed, sums};
 use mercury_reuse::Counts;
 use mercury_reuse::config::{Granularity, McacheConfig, Rpq};
 use mercury_trace::geometry::{Gemm, Pass};
@@ -149,12 +149,9 @@ impl<'a> Layer<'a> {
         result.traffic = Traffic::default();
         result.leave_one_out.fill([0; 2]);
         for (product, (lengths, counts)) in lengths.iter().zip(tally.counts()).enumerate() {
-            let timed = Timed::new(&self.kept, config, (pass, product), self.place.batch);
+            let timed = Timed::new(self.kept.known(), config, (pass, product), self.place.batch);
             let dealt = config.dataflow().is_none().then(|| tally.dealt(pass, &config.row_array(), product));
-            let mut sums = vec![Counts::default(); lengths.len()];
-            for sample in counts.chunks(lengths.len().max(1)) {
-                sums.iter_mut().zip(sample).for_each(|(sum, counts)| *sum += *counts);
-            }
+            let sums = sums(counts, lengths.len());
             let outcomes = Outcomes { lengths, counts, sums: &sums, dealt };
             let baseline = timed.baseline();
             result.baseline += baseline;
@@ -169,7 +166,7 @@ impl<'a> Layer<'a> {
             result.vector_length = result.vector_length.max(lengths.iter().copied().max().unwrap_or(0) as usize);
             let captured = lengths.len();
             result.streams[0] += captured as u64;
-            result.streams[1] += self.kept.streams_in_all(pass, captured);
+            result.streams[1] += self.kept.known().streams_in_all(pass, captured);
             result.counts += counts.iter().copied().sum();
         }
         result.energy[1] = result.traffic.accesses.energy(&config.energy);
@@ -187,7 +184,7 @@ impl<'a> Layer<'a> {
         let known = known.unwrap_or_else(|| {
             let (mut cycles, mut traffic) = (0, Traffic::default());
             for product in 0..gemms.len() {
-                let timed = Timed::new(&self.kept, config, (pass, product), batch);
+                let timed = Timed::new(self.kept.known(), config, (pass, product), batch);
                 cycles += timed.baseline();
                 traffic += timed.baseline_traffic();
             }

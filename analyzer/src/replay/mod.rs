@@ -7,7 +7,6 @@ mod projected;
 mod selection;
 mod similarity;
 mod tally;
-mod timed;
 
 pub use selection::Selection;
 pub use similarity::{Signed, Similarity};

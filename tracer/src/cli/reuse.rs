@@ -13,21 +13,23 @@ use std::sync::Arc;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Reuse")]
 pub struct ReuseFlags {
-    /// Train with reuse as this configuration of mercury-analyzer says (TOML).
+    /// Train with reuse as this configuration of mercury-analyzer says: a file (TOML) or the name of a preset.
     #[arg(long, value_name = "CONFIG")]
     pub reuse: Option<PathBuf>,
-    /// At measured steps, try reuse as this configuration says beside what is trained; can be given more
-    /// than once.
+    /// At measured steps, try reuse as this configuration says, a file or preset, beside what is trained; can be
+    /// given more than once.
     #[arg(long, value_name = "CONFIG")]
     pub probe: Vec<PathBuf>,
     /// Set a key of --reuse: rpq.bits=32; can be given more than once.
     #[arg(long, value_name = "KEY=VALUE", requires = "reuse")]
     pub set: Vec<Override>,
-    /// Compute matching layers without reuse, from a step on: 'features.20@120', or 'fc' for all steps. A
-    /// replay says which layers reuse does not pay for (stop.window); can be given more than once.
+    /// Compute matching layers without reuse, from a step on: 'features.20@120', or 'fc' for all steps; can be
+    /// given more than once. Layers for which reuse did not pay over stop.window measured steps are switched off
+    /// by themselves.
     #[arg(long, value_name = "GLOB[@STEP]")]
     pub off: Vec<Off>,
-    /// Steps at which reuse is set beside exact computation, which takes about three times as long:
+    /// Steps at which reuse is set beside exact computation, and its cycles are counted, which takes about three
+    /// times as long:
     /// every=N, steps=N,N,..., epochs, geometric (0, 1, 2, 4, 8, ...), none.
     #[arg(long, value_name = "WHEN", default_value = "geometric")]
     pub measure: Policy,
@@ -63,12 +65,9 @@ impl ReuseFlags {
             return Err(TracerError::Flag { flag: "--reuse, --probe", reason });
         }
         reuse.sessions().try_for_each(|session| session.named().check_batch(layers, batch_size))?;
-        let training = reuse.training.iter().any(|session| session.named().settings.stop.window > 0);
-        if training && self.off.is_empty() {
-            tracing::warn!(
-                "stop.window: takes a timing model, which this program has not: no layer is switched off; name those that \
-                 a replay switched off with --off"
-            );
+        let stops = reuse.sessions().any(|session| session.named().config.stop.window > 0);
+        if stops && self.measure == Policy::None {
+            tracing::warn!("stop.window: with --measure none no cycles are counted, and no layer is switched off");
         }
         Ok(())
     }

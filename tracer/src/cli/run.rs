@@ -104,8 +104,9 @@ impl RunFlags {
         let begun = self.begin(manifest, layers, &weights, &mut optimizer)?;
         let sampling = begun.writer.manifest().sampling.clone();
         let start = begun.log.steps.len() as u64;
-        // Signatures are as long as they had grown.
+        // Signatures are as long as they had grown, and layers are off that were.
         begun.log.steps.iter().for_each(|step| reuse.step(step.loss));
+        reuse.took(&begun.log.measurements.layers);
         let sink = Sink::start(begun.writer, begun.log);
         let evaluator = Evaluator {
             model: built.as_ref(),

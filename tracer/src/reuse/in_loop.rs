@@ -1,7 +1,7 @@
 //! Reuse in the loop of a training run.
 
 use super::exact::deviation;
-use super::tap::{Measured, Session};
+use super::tap::{Beside, Measured, Session};
 use crate::policy::Policy;
 use mercury_reuse::Deviation;
 use mercury_trace::measurements::{LossChange, Measurement, Measurements};
@@ -35,6 +35,22 @@ impl InLoop {
         self.sessions().for_each(|session| session.step(loss));
     }
 
+    /// Tells all what their layers took in measured steps, in the order of steps; layers that no longer run with
+    /// reuse, by configuration, are said in the log.
+    pub fn took(&self, rows: &[Measurement]) {
+        for of_step in rows.chunk_by(|a, b| (a.step, &a.configuration) == (b.step, &b.configuration)) {
+            let Measurement { step, configuration, .. } = &of_step[0];
+            for session in self.sessions().filter(|session| session.named().name == *configuration) {
+                let cycles = |row: &Measurement| [row.baseline_cycles, row.mercury_cycles];
+                for layer in session.took(of_step.iter().map(|row| (row.layer.as_str(), cycles(row)))) {
+                    tracing::info!(
+                        "{configuration}: {layer} runs without reuse after step {step}: it cost cycles (stop.window)"
+                    );
+                }
+            }
+        }
+    }
+
     /// Whether a step is measured, where an epoch has so many.
     pub fn measures(&self, step: u64, steps_per_epoch: u64) -> bool {
         self.sessions().next().is_some() && self.measure.captures(step, steps_per_epoch)
@@ -51,22 +67,24 @@ pub struct Outcome<'a> {
 
 /// A step with reuse beside the same without; the session has measured its layers.
 pub fn compare(session: &Session, step: u64, exact: &Outcome, reused: &Outcome) -> Measurements {
-    let (configuration, bits) = (&session.named().name, session.bits());
+    let (configuration, signature_bits) = (&session.named().name, session.bits());
     let layer = |measured: Measured| {
-        let Measured { layer, pass, counts, deviation } = measured;
-        let deviation = deviation?;
+        let Measured { layer, pass, counts, beside } = measured;
+        let Beside { deviation, cycles: [baseline_cycles, mercury_cycles] } = beside?;
         Some(Measurement {
             step,
             configuration: configuration.clone(),
             layer,
             pass,
-            bits,
+            signature_bits,
             hit: counts.hit,
             mau: counts.mau,
             mnu: counts.mnu,
             output_error: deviation.relative(),
-            cosine: deviation.cosine(),
-            norm_ratio: deviation.norm_ratio(),
+            output_cosine: deviation.cosine(),
+            output_norm_ratio: deviation.norm_ratio(),
+            baseline_cycles,
+            mercury_cycles,
         })
     };
     let mut all = Deviation::default();
@@ -78,7 +96,7 @@ pub fn compare(session: &Session, step: u64, exact: &Outcome, reused: &Outcome) 
     let change = LossChange {
         step,
         configuration: configuration.clone(),
-        bits,
+        signature_bits,
         loss: exact.loss,
         loss_change: reused.loss - exact.loss,
         gradient_error: all.relative(),

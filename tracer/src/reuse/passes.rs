@@ -6,7 +6,8 @@
 
 use super::matrix::{Room, values};
 use crate::error::Result;
-use mercury_reuse::config::{McacheConfig, Rpq};
+use mercury_hardware::config::Config;
+use mercury_hardware::timed;
 use mercury_reuse::{Counts, Hitmap, Substitutes, VectorView, signatures, views};
 use mercury_trace::geometry::{Conv2d, Geometry, Pass};
 use mercury_trace::windows::Windows;
@@ -15,15 +16,6 @@ use tch::{Device, Kind, Tensor};
 /// Values of a matrix that is multiplied at a time, but a sample at least: it should stay in a
 /// processor's last cache.
 const VALUES_AT_A_TIME: usize = 1 << 21;
-
-/// What decides a HIT and what becomes of it, with the signature length in force.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Scheme {
-    /// Signatures.
-    pub rpq: Rpq,
-    /// The cache.
-    pub mcache: McacheConfig,
-}
 
 /// An operand that a pass streams: its values on the CPU, sample by sample.
 pub struct Streamed {
@@ -45,8 +37,8 @@ impl Streamed {
         Tensor::from_slice(&self.values).reshape(size)
     }
 
-    fn views(&self, geometry: &Geometry, pass: Pass, rpq: &Rpq) -> Vec<VectorView<'_>> {
-        views(geometry, pass, rpq.granularity, &self.values, self.samples, self.channels)
+    fn views(&self, geometry: &Geometry, pass: Pass, config: &Config) -> Vec<VectorView<'_>> {
+        views(geometry, pass, config.rpq.granularity, &self.values, self.samples, self.channels)
     }
 }
 
@@ -55,11 +47,11 @@ pub struct Outcomes(Vec<Hitmap>);
 
 impl Outcomes {
     /// Signs and looks up the vectors of the forward pass or the input gradient.
-    pub fn new(scheme: &Scheme, geometry: &Geometry, pass: Pass, streamed: &Streamed) -> Self {
-        let scope = scheme.mcache.scope_of(geometry);
+    pub fn new(config: &Config, geometry: &Geometry, pass: Pass, streamed: &Streamed) -> Self {
+        let scope = config.mcache.scope_of(geometry);
         let look_up =
-            |view: &VectorView| Hitmap::new(view.layout(), &signatures(view, &scheme.rpq), &scheme.mcache, scope);
-        Self(streamed.views(geometry, pass, &scheme.rpq).iter().map(look_up).collect())
+            |view: &VectorView| Hitmap::new(view.layout(), &signatures(view, &config.rpq), &config.mcache, scope);
+        Self(streamed.views(geometry, pass, config).iter().map(look_up).collect())
     }
 
     /// How many vectors had each.
@@ -75,8 +67,8 @@ impl Outcomes {
 
 /// A layer's pass over a streamed operand whose outcomes are known.
 pub struct Reuse<'a> {
-    /// What becomes of a HIT.
-    pub scheme: &'a Scheme,
+    /// What becomes of a HIT, with the signature length in force.
+    pub config: &'a Config,
     /// The layer.
     pub geometry: &'a Geometry,
     /// X, or dY of the input gradient.
@@ -161,6 +153,14 @@ impl Reuse<'_> {
         }
     }
 
+    /// Cycles of a pass on the configuration's array, without reuse and with.
+    pub fn cycles(&self, pass: Pass) -> [u64; 2] {
+        let products: Vec<_> = self.substituted(pass).collect();
+        let samples = self.streamed.samples as u32;
+        let (baseline, mercury) = timed::cycles(self.config, self.geometry, pass, samples, &products);
+        [baseline, mercury.total()]
+    }
+
     fn planes(&self, channels: u32, [height, width]: [u32; 2]) -> [i64; 4] {
         [self.streamed.samples as i64, i64::from(channels), i64::from(height), i64::from(width)]
     }
@@ -217,11 +217,11 @@ impl Reuse<'_> {
     }
 
     fn substituted(&self, pass: Pass) -> impl Iterator<Item = (VectorView<'_>, &Hitmap)> {
-        self.streamed.views(self.geometry, pass, &self.scheme.rpq).into_iter().zip(&self.outcomes.0)
+        self.streamed.views(self.geometry, pass, self.config).into_iter().zip(&self.outcomes.0)
     }
 
     fn substitutes<'v>(&self, view: &'v VectorView<'v>, hitmap: &'v Hitmap) -> Substitutes<'v, 'v> {
-        Substitutes::new(view, hitmap, self.scheme.rpq.variant, self.scheme.mcache.representative)
+        Substitutes::new(view, hitmap, self.config.rpq.variant, self.config.mcache.representative)
     }
 }
 

@@ -2,81 +2,46 @@
 
 use crate::error::{Result, TracerError};
 use globset::{GlobBuilder, GlobMatcher};
-use mercury_reuse::config::{BitsConfig, McacheConfig, ReuseConfig, Rpq, Scheme, StopConfig};
+use mercury_hardware::HardwareError;
+use mercury_hardware::config::{Config, PRESETS};
 use mercury_reuse::vectors_of_sample;
 use mercury_trace::geometry::Pass;
 use mercury_trace::layers::Layer;
-use serde::Deserialize;
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 use toml::Table;
 
-/// What of the analyzer's configuration decides what is computed. `array`, `bounds`, `memory` and
-/// `energy` say what that would cost on hardware, so they are the analyzer's to check.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Settings {
-    /// Signatures.
-    pub rpq: Rpq,
-    /// The signature cache.
-    pub mcache: McacheConfig,
-    /// Passes with reuse.
-    pub reuse: ReuseConfig,
-    /// Growth of signatures.
-    pub bits: BitsConfig,
-    /// Switching layers off, which takes a timing model; see [`Off`].
-    pub stop: StopConfig,
-    array: Table,
-    bounds: Table,
-    memory: Table,
-    energy: Table,
-}
-
-impl Settings {
-    /// These signatures, which do not grow, and this cache, in all passes.
-    pub fn of(rpq: Rpq, mcache: McacheConfig) -> Self {
-        let bits = BitsConfig { patience: 0, ..BitsConfig::default() };
-        Self { rpq, mcache, bits, ..Self::default() }
-    }
-}
-
 /// A configuration and what it is called in messages and tables.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Named {
-    /// The file's name without `.toml`.
+    /// The file's name without `.toml`, or the preset's.
     pub name: String,
     /// What it says.
-    pub settings: Settings,
+    pub config: Config,
     /// Its text, with what was set on top.
     pub text: String,
 }
 
 impl Named {
-    /// Reads a file; the error names it and the key.
+    /// Reads a file, or a preset where there is no such file; the error names the flag and the key.
     pub fn read(flag: &'static str, path: &Path, overrides: &[Override]) -> Result<Self> {
-        let bad = |reason: String| TracerError::File { flag, path: path.to_owned(), reason };
-        let text = std::fs::read_to_string(path).map_err(|error| bad(error.to_string()))?;
-        let said = |error: toml::de::Error| bad(error.to_string().trim_end().to_owned());
-        // As it stands first, so that an error shows the line that is wrong.
-        toml::from_str::<Settings>(&text).map_err(said)?;
-        let mut table: Table = text.parse().map_err(said)?;
-        for Override { section, key, value } in overrides {
-            let section = table.entry(section).or_insert_with(|| Table::new().into());
-            if let Some(section) = section.as_table_mut() {
-                section.insert(key.clone(), value.clone());
+        let preset = path.to_str().filter(|name| !path.exists() && PRESETS.iter().any(|(preset, _)| preset == name));
+        let bad = |error: HardwareError| TracerError::Flag { flag, reason: error.to_string() };
+        let (origin, table) = match preset {
+            Some(name) => (format!("preset {name}"), Config::preset(name).map_err(bad)?),
+            None => (path.display().to_string(), Config::file(path).map_err(bad)?),
+        };
+        let overrides: Vec<_> = overrides.iter().map(|set| (set.key.as_str(), set.value.clone())).collect();
+        let config = Config::resolve(&origin, table, &overrides).map_err(|error| match error {
+            HardwareError::Config { origin, reason } if origin.starts_with("--") => {
+                TracerError::Flag { flag: "--set", reason: format!("{}: {reason}", &origin[2..]) }
             }
-        }
-        let text = table.to_string();
-        let settings: Settings = table.try_into().map_err(|error: toml::de::Error| TracerError::Flag {
-            flag: "--set",
-            reason: error.message().to_owned(),
+            other => bad(other),
         })?;
-        let scheme = Scheme { rpq: settings.rpq.clone(), mcache: settings.mcache.clone() };
-        let checks = [scheme.validate(), settings.bits.validate(), settings.reuse.validate()];
-        checks.into_iter().collect::<std::result::Result<(), _>>().map_err(|error| bad(error.to_string()))?;
-        let name = path.file_stem().map_or_else(|| path.to_string_lossy(), |stem| stem.to_string_lossy());
-        Ok(Self { name: name.into_owned(), settings, text })
+        let text = Table::try_from(&config).expect("a configuration is a table").to_string();
+        let name = path.file_stem().map_or_else(|| path.to_string_lossy(), |stem| stem.to_string_lossy()).into_owned();
+        Ok(Self { name, config, text })
     }
 
     /// Refuses a batch of more vectors than a Hitmap numbers.
@@ -84,7 +49,7 @@ impl Named {
         for layer in layers {
             let Layer { name, geometry, .. } = layer;
             for pass in [Pass::Forward, Pass::InputGrad] {
-                let of_sample = vectors_of_sample(geometry, pass, self.settings.rpq.granularity);
+                let of_sample = vectors_of_sample(geometry, pass, self.config.rpq.granularity);
                 if of_sample.saturating_mul(u64::from(batch_size)) >= u64::from(u32::MAX) {
                     let reason =
                         format!("is {batch_size}: {name} then has more than {} vectors a batch; lower it", u32::MAX);
@@ -99,28 +64,23 @@ impl Named {
 /// A key of the configuration and its value, on top of the file: `rpq.bits=32`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Override {
-    section: String,
     key: String,
-    value: toml::Value,
+    value: String,
 }
 
 impl FromStr for Override {
     type Err = String;
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
-        let wrong = || format!("{text:?} is not SECTION.KEY=VALUE, such as rpq.bits=32");
-        let (name, value) = text.split_once('=').ok_or_else(wrong)?;
-        let (section, key) = name.split_once('.').ok_or_else(wrong)?;
-        // A TOML value, or a string where it is none.
-        let parsed = format!("value = {value}").parse::<Table>().ok();
-        let value = parsed.and_then(|mut table| table.remove("value").filter(|_| table.is_empty()));
-        let value = value.unwrap_or_else(|| toml::Value::String(text[name.len() + 1..].to_owned()));
-        Ok(Self { section: section.to_owned(), key: key.to_owned(), value })
+        let (key, value) = text
+            .split_once('=')
+            .filter(|(key, _)| key.contains('.'))
+            .ok_or_else(|| format!("{text:?} is not SECTION.KEY=VALUE, such as rpq.bits=32"))?;
+        Ok(Self { key: key.to_owned(), value: value.to_owned() })
     }
 }
 
-/// Layers that are computed without reuse, from a step on. The tracer has no timing model to find them
-/// by: a replay says which layers reuse does not pay for, and from which step on.
+/// Layers that are computed without reuse, from a step on, whether or not it would pay.
 #[derive(Debug, Clone)]
 pub struct Off {
     layers: GlobMatcher,

@@ -2,13 +2,16 @@
 
 use super::matrix::Room;
 use super::node::{Backward, attach};
-use super::passes::{Outcomes, Reuse, Scheme, Streamed};
+use super::passes::{Outcomes, Reuse, Streamed};
 use super::{Named, Off, exact};
 use crate::error::Result;
 use crate::tap::{AttentionLayer, ConvLayer, LinearLayer, Tap};
+use mercury_hardware::config::Config;
+use mercury_hardware::switch::Switch;
 use mercury_reuse::config::Rpq;
 use mercury_reuse::{Counts, Deviation, Growth};
 use mercury_trace::geometry::{Geometry, Pass};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tch::{Device, Tensor};
 
@@ -21,8 +24,17 @@ pub struct Measured {
     pub pass: Pass,
     /// Outcomes of its vectors; the weight gradient has the forward pass's.
     pub counts: Counts,
-    /// How far its result is from that of the same operands without reuse, if that was asked for.
-    pub deviation: Option<Deviation>,
+    /// What was set beside it, if that was asked for.
+    pub beside: Option<Beside>,
+}
+
+/// What stands beside a pass with reuse.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Beside {
+    /// How far its result is from that of the same operands without reuse.
+    pub deviation: Deviation,
+    /// Cycles on the configuration's array, without reuse and with.
+    pub cycles: [u64; 2],
 }
 
 /// What steps have in common: the configuration, memory, and what was measured.
@@ -31,6 +43,7 @@ pub struct Session {
     named: Named,
     off: Vec<Off>,
     growth: Mutex<Growth>,
+    switch: Mutex<Switch<String>>,
     room: Mutex<Room>,
     measured: Mutex<Vec<Measured>>,
 }
@@ -38,8 +51,9 @@ pub struct Session {
 impl Session {
     /// For a configuration, with layers that are computed without reuse.
     pub fn new(named: Named, off: Vec<Off>) -> Arc<Self> {
-        let growth = Mutex::new(Growth::new(&named.settings.rpq, &named.settings.bits));
-        Arc::new(Self { named, off, growth, room: Mutex::default(), measured: Mutex::default() })
+        let growth = Mutex::new(Growth::new(&named.config.rpq, &named.config.bits));
+        let switch = Mutex::new(Switch::new(named.config.stop.window));
+        Arc::new(Self { named, off, growth, switch, room: Mutex::default(), measured: Mutex::default() })
     }
 
     /// The configuration.
@@ -52,22 +66,44 @@ impl Session {
         lock(&self.growth).step(loss);
     }
 
-    /// Signatures and cache as they are in force.
-    fn scheme(&self) -> Scheme {
-        let settings = &self.named.settings;
-        let rpq = Rpq { bits: lock(&self.growth).bits(), ..settings.rpq.clone() };
-        Scheme { rpq, mcache: settings.mcache.clone() }
+    /// Hears what layers took in a measured step, baseline cycles and those with reuse of a pass each; returns the
+    /// layers that run without reuse from now on, and did not before.
+    pub fn took<'r>(&self, passes: impl IntoIterator<Item = (&'r str, [u64; 2])>) -> Vec<String> {
+        let mut layers: BTreeMap<&str, [u64; 2]> = BTreeMap::new();
+        for (layer, cycles) in passes {
+            let sum = layers.entry(layer).or_default();
+            sum.iter_mut().zip(cycles).for_each(|(sum, cycles)| *sum += cycles);
+        }
+        let mut switch = lock(&self.switch);
+        let mut off = Vec::new();
+        for (layer, cycles) in layers {
+            switch.step(layer.to_owned(), cycles);
+            off.extend(switch.is_off(layer).then(|| layer.to_owned()));
+        }
+        off
+    }
+
+    /// The configuration with the signature length in force.
+    fn in_force(&self) -> Config {
+        let config = &self.named.config;
+        let rpq = Rpq { bits: lock(&self.growth).bits(), ..config.rpq.clone() };
+        Config { rpq, ..config.clone() }
+    }
+
+    /// Whether a layer is computed with reuse at a step.
+    fn is_on(&self, layer: &str, step: u64) -> bool {
+        let some = Pass::ALL.iter().any(|&pass| self.reuses(pass));
+        some && !self.off.iter().any(|off| off.holds(layer, step)) && !lock(&self.switch).is_off(layer)
     }
 
     /// Bits of a signature in force.
     pub fn bits(&self) -> u32 {
-        self.scheme().rpq.signature_bits()
+        self.in_force().rpq.signature_bits()
     }
 
     /// The tap of a step. If it `compares`, every result is computed without reuse, too.
     pub fn tap(self: &Arc<Self>, step: u64, compares: bool) -> ReuseTap {
-        let scheme = Arc::new(self.scheme());
-        ReuseTap { session: Arc::clone(self), scheme, step, compares }
+        ReuseTap { session: Arc::clone(self), config: Arc::new(self.in_force()), step, compares }
     }
 
     /// What was measured since the last call, by layer in the order of their names, and pass.
@@ -79,12 +115,15 @@ impl Session {
     }
 
     fn reuses(&self, pass: Pass) -> bool {
-        self.named.settings.reuse.passes.contains(&pass)
+        self.named.config.reuse.passes.contains(&pass)
     }
 
-    fn measured(&self, layer: &str, pass: Pass, outcomes: &Outcomes, deviation: Option<Deviation>) {
-        let row = Measured { layer: layer.to_owned(), pass, counts: outcomes.counts(), deviation };
-        lock(&self.measured).push(row);
+    /// Keeps what a pass came to; `exact` and `reused` are its results without reuse and with, if they are compared.
+    fn measured(&self, layer: &str, pass: Pass, reuse: &Reuse, compared: Option<(&Tensor, &Tensor)>) {
+        let beside =
+            |(exact, reused)| Beside { deviation: exact::deviation(exact, reused), cycles: reuse.cycles(pass) };
+        let (layer, counts) = (layer.to_owned(), reuse.outcomes.counts());
+        lock(&self.measured).push(Measured { layer, pass, counts, beside: compared.map(beside) });
     }
 }
 
@@ -95,18 +134,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Computes the layers of one step with reuse.
 pub struct ReuseTap {
     session: Arc<Session>,
-    scheme: Arc<Scheme>,
+    config: Arc<Config>,
     step: u64,
     compares: bool,
 }
 
 impl ReuseTap {
-    /// Whether a layer is computed with reuse.
-    fn is_on(&self, layer: &str) -> bool {
-        let some = Pass::ALL.iter().any(|&pass| self.session.reuses(pass));
-        some && !self.session.off.iter().any(|off| off.holds(layer, self.step))
-    }
-
     /// Y without bias, a function of x and w whose gradients are those that reuse gives.
     fn compute(&self, name: &str, geometry: Geometry, x: &Tensor, w: &Tensor) -> Result<Tensor> {
         tch::no_grad(|| self.forward(name, geometry, x, w)).and_then(|(y, graph)| attach(x, w, &y, Box::new(graph)))
@@ -118,20 +151,20 @@ impl ReuseTap {
         let weight = w.detach().to_device(Device::Cpu);
         let mut outcomes = None;
         let y = if session.reuses(Pass::Forward) {
-            let found = Outcomes::new(&self.scheme, &geometry, Pass::Forward, &streamed);
-            let reuse = Reuse { scheme: &self.scheme, geometry: &geometry, streamed: &streamed, outcomes: &found };
+            let found = Outcomes::new(&self.config, &geometry, Pass::Forward, &streamed);
+            let reuse = Reuse { config: &self.config, geometry: &geometry, streamed: &streamed, outcomes: &found };
             let y = reuse.forward(&weight, &mut lock(&session.room)).to_device(x.device());
             let exact = self.compares.then(|| exact::forward(&geometry, x, w));
             let y = y.reshape(output_size(&geometry, x));
-            session.measured(name, Pass::Forward, &found, exact.map(|exact| exact::deviation(&exact, &y)));
+            session.measured(name, Pass::Forward, &reuse, exact.as_ref().map(|exact| (exact, &y)));
             outcomes = Some(found);
             y
         } else {
             exact::forward(&geometry, x, w)
         };
-        let (name, scheme, session) = (name.to_owned(), Arc::clone(&self.scheme), Arc::clone(session));
+        let (name, config, session) = (name.to_owned(), Arc::clone(&self.config), Arc::clone(session));
         let (size, compares) = (x.size(), self.compares);
-        Ok((y, Graph { name, geometry, scheme, session, streamed, size, weight, outcomes, compares }))
+        Ok((y, Graph { name, geometry, config, session, streamed, size, weight, outcomes, compares }))
     }
 }
 
@@ -152,7 +185,7 @@ fn output_size(geometry: &Geometry, x: &Tensor) -> Vec<i64> {
 
 impl Tap for ReuseTap {
     fn conv2d(&mut self, layer: &ConvLayer, x: &Tensor) -> Tensor {
-        if !self.is_on(&layer.name) {
+        if !self.session.is_on(&layer.name, self.step) {
             return layer.compute(x);
         }
         let y = succeed(self.compute(&layer.name, layer.geometry(x), x, &layer.weight));
@@ -160,7 +193,7 @@ impl Tap for ReuseTap {
     }
 
     fn linear(&mut self, layer: &LinearLayer, x: &Tensor) -> Tensor {
-        if !self.is_on(&layer.name) {
+        if !self.session.is_on(&layer.name, self.step) {
             return layer.compute(x);
         }
         let y = succeed(self.compute(&layer.name, layer.geometry(x), x, &layer.weight));
@@ -168,7 +201,7 @@ impl Tap for ReuseTap {
     }
 
     fn attention(&mut self, layer: &AttentionLayer, left: &Tensor, right: &Tensor) -> Tensor {
-        if !self.is_on(&layer.name) {
+        if !self.session.is_on(&layer.name, self.step) {
             return AttentionLayer::compute(left, right);
         }
         succeed(self.compute(&layer.name, AttentionLayer::geometry(left, right), left, right))
@@ -185,7 +218,7 @@ fn succeed(result: Result<Tensor>) -> Tensor {
 struct Graph {
     name: String,
     geometry: Geometry,
-    scheme: Arc<Scheme>,
+    config: Arc<Config>,
     session: Arc<Session>,
     streamed: Streamed,
     size: Vec<i64>,
@@ -215,23 +248,21 @@ impl Backward for Graph {
 
 impl Graph {
     fn input_grad(&self, dy: &Tensor, exact: Option<&Tensor>) -> Result<Tensor> {
-        let Self { geometry, scheme, .. } = self;
+        let Self { geometry, config, .. } = self;
         let streamed = &Streamed::new(geometry, dy)?;
-        let outcomes = &Outcomes::new(scheme, geometry, Pass::InputGrad, streamed);
-        let reuse = Reuse { scheme, geometry, streamed, outcomes };
+        let outcomes = &Outcomes::new(config, geometry, Pass::InputGrad, streamed);
+        let reuse = Reuse { config, geometry, streamed, outcomes };
         let dx = reuse.input_grad(&self.weight, &mut lock(&self.session.room)).reshape(&*self.size);
-        let deviation = exact.map(|exact| exact::deviation(exact, &dx));
-        self.session.measured(&self.name, Pass::InputGrad, outcomes, deviation);
+        self.session.measured(&self.name, Pass::InputGrad, &reuse, exact.map(|exact| (exact, &dx)));
         Ok(dx)
     }
 
     fn weight_grad(&self, dy: &Tensor, exact: Option<&Tensor>) -> Tensor {
-        let Self { geometry, scheme, streamed, .. } = self;
-        let outcomes = self.outcomes.as_ref().expect("weight-grad goes with forward, as settings are checked");
-        let reuse = Reuse { scheme, geometry, streamed, outcomes };
+        let Self { geometry, config, streamed, .. } = self;
+        let outcomes = self.outcomes.as_ref().expect("weight-grad goes with forward, as configurations are checked");
+        let reuse = Reuse { config, geometry, streamed, outcomes };
         let dw = reuse.weight_grad(dy, &mut lock(&self.session.room)).reshape(self.weight.size());
-        let deviation = exact.map(|exact| exact::deviation(exact, &dw));
-        self.session.measured(&self.name, Pass::WeightGrad, outcomes, deviation);
+        self.session.measured(&self.name, Pass::WeightGrad, &reuse, exact.map(|exact| (exact, &dw)));
         dw
     }
 }

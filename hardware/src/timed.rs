@@ -1,17 +1,56 @@
-//! Cycles of one product of a pass, by whichever dataflow the configuration has.
+//! Cycles and traffic of one product of a pass, by whichever dataflow the configuration has.
 
 use crate::config::{Config, Substitution};
-use crate::operand::Kept;
 use crate::timing::memory::{Accesses, LayerProduct, MemoryModel, Traffic};
 use crate::timing::rows::{Dealt, RowProduct};
 use crate::timing::{Array, Dataflow, DataflowName, MercuryCycles, StreamWork, Work};
-use mercury_reuse::Counts;
 use mercury_reuse::config::{Representative, Variant};
-use mercury_trace::geometry::{Gemm, Pass};
+use mercury_reuse::{Counts, Hitmap, VectorView};
+use mercury_trace::geometry::{Gemm, Geometry, Pass};
+
+/// A layer, and how much of it is known; that stands for the whole batch.
+#[derive(Debug, Clone, Copy)]
+pub struct Known {
+    /// The layer.
+    pub geometry: Geometry,
+    /// Samples.
+    pub samples: usize,
+    /// Channels of X of a convolution.
+    pub channels: usize,
+    /// Channels of dY of a convolution.
+    pub grad_channels: usize,
+}
+
+impl Known {
+    /// Everything of so many samples.
+    pub fn all(geometry: &Geometry, samples: usize) -> Self {
+        let (channels, grad_channels) = match geometry {
+            Geometry::Conv2d(conv) => (conv.in_channels as usize, conv.out_channels as usize),
+            Geometry::Linear(_) | Geometry::Attention(_) => (1, 1),
+        };
+        Self { geometry: *geometry, samples, channels, grad_channels }
+    }
+
+    /// Streams that the whole layer has, where a view of what is known has `known`.
+    pub fn streams_in_all(&self, pass: Pass, known: usize) -> u64 {
+        let Geometry::Conv2d(conv) = self.geometry else { return known as u64 };
+        let (channels, all) = match pass {
+            Pass::InputGrad => (self.grad_channels, conv.out_channels),
+            Pass::Forward | Pass::WeightGrad => (self.channels, conv.in_channels),
+        };
+        // Exact: less than all channels are known only where each is a stream.
+        known as u64 * u64::from(all) / channels as u64
+    }
+
+    /// Whether each sample meets weights of its own.
+    pub fn weights_change_with_sample(&self) -> bool {
+        matches!(self.geometry, Geometry::Attention(_))
+    }
+}
 
 /// One product of a layer's pass for the whole batch.
-pub struct Timed<'a> {
-    kept: &'a Kept,
+pub struct Timed {
+    known: Known,
     pass: Pass,
     product: usize,
     gemm: Gemm,
@@ -42,10 +81,10 @@ pub struct Outcomes<'a> {
     pub dealt: Option<&'a Dealt>,
 }
 
-impl<'a> Timed<'a> {
+impl Timed {
     /// Product number `product` of a pass, as `Geometry::gemms` counts them.
-    pub fn new(kept: &'a Kept, config: &Config, (pass, product): (Pass, usize), batch: u32) -> Self {
-        let geometry = &kept.layer.geometry;
+    pub fn new(known: Known, config: &Config, (pass, product): (Pass, usize), batch: u32) -> Self {
+        let geometry = &known.geometry;
         let gemm = geometry.gemms(pass, batch)[product];
         let bits = config.rpq.signature_bits();
         let model = if let Some(dataflow) = config.dataflow() {
@@ -54,7 +93,7 @@ impl<'a> Timed<'a> {
             Model::Rows(Box::new(RowProduct::new(config.row_array(), geometry, pass, product, batch, bits)))
         };
         Self {
-            kept,
+            known,
             pass,
             product,
             gemm,
@@ -66,6 +105,14 @@ impl<'a> Timed<'a> {
             memory: config.memory_model(),
             model,
         }
+    }
+
+    /// How a row-stationary array deals the outcomes of all samples to its PE sets; none of others.
+    fn deal(&self, view: &VectorView, hitmap: &Hitmap) -> Option<Dealt> {
+        let Model::Rows(product) = &self.model else { return None };
+        let mut dealt = product.begin();
+        dealt.add(&product.deal(view, hitmap));
+        Some(dealt)
     }
 
     /// Cycles without reuse.
@@ -166,7 +213,7 @@ impl<'a> Timed<'a> {
     }
 
     fn layer_product(&self) -> LayerProduct {
-        let geometry = &self.kept.layer.geometry;
+        let geometry = &self.known.geometry;
         match &self.model {
             Model::Products { .. } => {
                 LayerProduct::of_products(self.dataflow, geometry, self.pass, self.product, self.batch)
@@ -181,10 +228,10 @@ impl<'a> Timed<'a> {
         let streams = lengths.len();
         let run = |sample: usize, stream: usize| counts[sample * streams + stream];
         let work = |stream: usize, counts| StreamWork { length: lengths[stream], counts };
-        let in_all = self.kept.streams_in_all(self.pass, streams);
-        let (streams, streams_in_all) = if self.kept.weights_change_with_sample() {
+        let in_all = self.known.streams_in_all(self.pass, streams);
+        let (streams, streams_in_all) = if self.known.weights_change_with_sample() {
             // Each sample's vectors meet weights of their own: a stream for each.
-            let kept = (0..self.kept.samples).filter(|&sample| Some(sample) != without);
+            let kept = (0..self.known.samples).filter(|&sample| Some(sample) != without);
             let pairs = kept.flat_map(|sample| (0..streams).map(move |stream| (sample, stream)));
             let streams = pairs.map(|(sample, stream)| work(stream, run(sample, stream))).collect();
             (streams, in_all * u64::from(self.batch))
@@ -193,13 +240,45 @@ impl<'a> Timed<'a> {
                 Some(sample) => sums[stream] - run(sample, stream),
                 None => sums[stream],
             };
-            let samples = self.kept.samples - usize::from(without.is_some());
+            let samples = self.known.samples - usize::from(without.is_some());
             let whole = |counts| scale(counts, u64::from(self.batch), samples as u64);
             let streams = (0..streams).map(|stream| work(stream, whole(sum(stream)))).collect();
             (streams, in_all)
         };
         Work { pass: self.pass, gemm: self.gemm, streams, streams_in_all, bits: self.bits }
     }
+}
+
+/// Cycles of a pass without reuse and with, from the vectors and outcomes of all its products, of a whole batch
+/// of `samples`.
+pub fn cycles(
+    config: &Config,
+    geometry: &Geometry,
+    pass: Pass,
+    samples: u32,
+    products: &[(VectorView, &Hitmap)],
+) -> (u64, MercuryCycles) {
+    let known = Known::all(geometry, samples as usize);
+    let (mut baseline, mut mercury) = (0, MercuryCycles::default());
+    for (product, (view, hitmap)) in products.iter().enumerate() {
+        let timed = Timed::new(known, config, (pass, product), samples);
+        let lengths: Vec<u64> = view.streams().iter().map(|stream| stream.length as u64).collect();
+        let sums = sums(hitmap.counts(), lengths.len());
+        let dealt = timed.deal(view, hitmap);
+        let outcomes = Outcomes { lengths: &lengths, counts: hitmap.counts(), sums: &sums, dealt: dealt.as_ref() };
+        baseline += timed.baseline();
+        mercury += timed.mercury(outcomes, None);
+    }
+    (baseline, mercury)
+}
+
+/// Counts of each stream over all samples, from those of runs, `[samples][streams]`.
+pub fn sums(counts: &[Counts], streams: usize) -> Vec<Counts> {
+    let mut sums = vec![Counts::default(); streams];
+    for sample in counts.chunks(streams.max(1)) {
+        sums.iter_mut().zip(sample).for_each(|(sum, counts)| *sum += *counts);
+    }
+    sums
 }
 
 /// Counts of `samples` samples scaled to `batch`; rounded so that they add up.

@@ -5,7 +5,7 @@ mod sections;
 pub use mercury_reuse::config::{BitsConfig, ReuseConfig, StopConfig};
 pub use sections::{ArrayConfig, BoundsConfig, ScheduleName};
 
-use crate::error::{AnalyzerError, Result};
+use crate::error::{HardwareError, Result};
 use crate::suggest::{did_you_mean, in_message};
 use crate::timing::memory::{Energy, Memory, MemoryModel, Signatures};
 use crate::timing::row_stationary::{Discipline, PeArray};
@@ -67,20 +67,16 @@ pub struct Config {
 impl Config {
     /// The preset of a name.
     pub fn preset(name: &str) -> Result<Table> {
-        let (_, text) = PRESETS.iter().find(|(preset, _)| *preset == name).ok_or_else(|| AnalyzerError::Flag {
-            flag: "--preset",
-            reason: format!(
-                "{name:?} is not one of {}{}",
-                preset_names(),
-                did_you_mean(name, PRESETS.iter().map(|(preset, _)| *preset))
-            ),
+        let (_, text) = PRESETS.iter().find(|(preset, _)| *preset == name).ok_or_else(|| {
+            let meant = did_you_mean(name, PRESETS.iter().map(|(preset, _)| *preset));
+            HardwareError::Preset(format!("{name:?} is not one of {}{meant}", preset_names()))
         })?;
         Ok(text.parse().expect("presets are well-formed, as a test checks"))
     }
 
     /// The table in a file.
     pub fn file(path: &Path) -> Result<Table> {
-        let fail = |reason: String| AnalyzerError::Config { origin: path.display().to_string(), reason };
+        let fail = |reason: String| HardwareError::Config { origin: path.display().to_string(), reason };
         let text = input::read_text(path, MAX_BYTES)?;
         // Checked as it stands, so that an error shows the line that is wrong.
         let fail_at = |error: toml::de::Error| fail(shortened(&in_message(error.to_string().trim_end())));
@@ -90,14 +86,19 @@ impl Config {
 
     /// The configuration of a table from `origin` (for messages), with overrides by key such as
     /// `rpq.bits`, whose values are TOML or else plain strings.
-    pub fn resolve(origin: &str, mut table: Table, overrides: &[(&'static str, String)]) -> Result<Self> {
+    ///
+    /// An error that an override is to blame for has `--` and its key as origin.
+    pub fn resolve(origin: &str, mut table: Table, overrides: &[(&str, String)]) -> Result<Self> {
         for (key, text) in overrides {
-            let (section, name) = key.split_once('.').expect("keys of flags have a section");
+            let Some((section, name)) = key.split_once('.') else {
+                let reason = "is no key of a configuration, which has the form SECTION.KEY".to_owned();
+                return Err(HardwareError::Config { origin: format!("--{key}"), reason });
+            };
             let value = parse_value(text);
             // Alone first, so that an error names the flag.
             let alone =
                 Table::from_iter([(section.to_owned(), Table::from_iter([(name.to_owned(), value.clone())]).into())]);
-            alone.try_into::<Config>().map_err(|error| AnalyzerError::Config {
+            alone.try_into::<Config>().map_err(|error| HardwareError::Config {
                 origin: format!("--{key}"),
                 reason: in_message(error.message()),
             })?;
@@ -106,7 +107,7 @@ impl Config {
                 section.insert(name.to_owned(), value);
             }
         }
-        let fail = |reason: String| AnalyzerError::Config { origin: origin.to_owned(), reason };
+        let fail = |reason: String| HardwareError::Config { origin: origin.to_owned(), reason };
         let config: Config = table.try_into().map_err(|error: toml::de::Error| fail(error.message().to_owned()))?;
         config.validate().map_err(fail)?;
         Ok(config)

@@ -6,7 +6,7 @@
 //! As there, a remark or a sparsity ratio after the last number is passed over, and a convolution
 //! whose name contains `DP` is depth-wise: a product of its own for each channel.
 
-use crate::error::{AnalyzerError, Result};
+use crate::error::{HardwareError, Result};
 use mercury_trace::geometry::Gemm;
 use mercury_trace::input;
 use std::path::Path;
@@ -31,7 +31,7 @@ const MAX_MACS: u128 = 1 << 44;
 
 /// Reads a topology file; a row's number of columns tells which form it has.
 pub fn read(path: &Path) -> Result<Vec<TopologyLayer>> {
-    let fail = |line, reason: String| AnalyzerError::Topology { path: path.to_owned(), line, reason };
+    let fail = |line, reason: String| HardwareError::Topology { path: path.to_owned(), line, reason };
     let bytes = input::read(path, MAX_BYTES)?;
     let mut reader = csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(bytes.as_slice());
     let header = reader.headers().map_err(|error| fail(1, format!("is not CSV text: {error}")))?;

@@ -1,0 +1,37 @@
+//! What can be wrong with a configuration or a topology file.
+
+use mercury_trace::TraceError;
+use std::path::PathBuf;
+
+/// An error that names the file or flag, the field and what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HardwareError {
+    /// The file could not be read.
+    #[error(transparent)]
+    Input(#[from] TraceError),
+    /// No preset has this name.
+    #[error("--preset: {0}")]
+    Preset(String),
+    /// The configuration is not valid.
+    #[error("configuration ({origin}): {reason}")]
+    Config {
+        /// The file, or what else it came from.
+        origin: String,
+        /// What is wrong, and the remedy.
+        reason: String,
+    },
+    /// A topology file that SCALE-Sim would not read either.
+    #[error("{}: line {line}: {reason}", path.display())]
+    Topology {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: u64,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// The result of reading a configuration or a topology.
+pub type Result<T> = std::result::Result<T, HardwareError>;
