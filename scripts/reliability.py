@@ -16,8 +16,9 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent
 REPORT = REPOSITORY / "docs" / "reliability.md"
 BEGIN, END = "<!-- table: scripts/reliability.py -->\n", "<!-- end of table -->\n"
-TRACES = ["manifest", "tensor"]
-TARGETS = [*TRACES, "topology", "configuration", "results"]
+# Those that need no tables.
+QUICK = ["manifest", "tensor", "topology", "configuration"]
+TARGETS = [*QUICK, "results"]
 TESTS = ["killed", "resume", "disk_full", "two_at_once", "partitions", "bad_input", "corpus", "verify", "atomicity"]
 
 # What is promised, how it is tested, the command, and the topics of the figures (or the test itself).
@@ -104,8 +105,8 @@ def figures(output: str) -> dict[str, list[str]]:
 
 def fuzz(seconds: int, targets: list[str]) -> str:
     counts = []
-    # Without the analyzer, traces take a tenth of the time to compile.
-    features = ["--no-default-features"] if set(targets) <= set(TRACES) else []
+    # Without the analyzer, compiling takes a tenth of the time.
+    features = ["--no-default-features"] if set(targets) <= set(QUICK) else []
     for target in targets:
         corpus = REPOSITORY / "fuzz" / "corpus" / target
         corpus.mkdir(parents=True, exist_ok=True)
@@ -114,6 +115,7 @@ def fuzz(seconds: int, targets: list[str]) -> str:
         output = run(
             ["cargo", "fuzz", "run", *features, target, str(corpus), f"fuzz/seeds/{target}", "--", *options],
             RUSTC_BOOTSTRAP="1",
+            RUSTC_WRAPPER=str(REPOSITORY / "fuzz" / "rustc.py"),
             RUST_BACKTRACE="0",
             # An instrumented build shares nothing with others.
             CARGO_TARGET_DIR=os.environ.get("FUZZ_TARGET_DIR", str(REPOSITORY / "fuzz" / "target")),

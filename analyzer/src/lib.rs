@@ -4,6 +4,8 @@
 //! vectors -> signatures -> Hitmap ([`replay::Similarity`]) -> cycles ([`timing`]) and output error
 //! ([`accuracy`]) -> [`replay::PassResult`] -> tables ([`results`]).
 
+#![forbid(unsafe_code)]
+
 pub mod accuracy;
 pub mod adaptation;
 pub mod cli;

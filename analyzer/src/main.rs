@@ -1,5 +1,7 @@
 //! `mercury-analyzer`: see `mercury-analyzer --help`.
 
+#![forbid(unsafe_code)]
+
 use clap::Parser;
 use mercury_analyzer::cli::Cli;
 use std::io;

@@ -10,11 +10,11 @@ use crate::sweep::summary;
 use mercury_reuse::analytic::AngleBin;
 use mercury_trace::geometry::Pass;
 use mercury_trace::manifest::{self, Manifest};
-use mercury_trace::{Trace, TraceError, atomic, checksum, decode, input};
+use mercury_trace::{Trace, atomic, checksum, decode, input};
 use polars::prelude::*;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
@@ -80,10 +80,9 @@ pub(crate) fn run_text(trace: &Trace, configs: &[Config], measures: &Measures) -
 
 fn identity(trace: &Trace) -> Result<TraceIdentity<'_>> {
     let path = trace.dir().join(manifest::FILE_NAME);
-    let bytes = fs::read(&path).map_err(|error| TraceError::Io { path, error })?;
     let manifest: &Manifest = trace.manifest();
     Ok(TraceIdentity {
-        manifest_sha256: checksum::of(&bytes),
+        manifest_sha256: checksum::of_file(&path)?,
         model: &manifest.model,
         dataset: &manifest.dataset,
         seed: manifest.seed,
@@ -355,7 +354,7 @@ pub(crate) fn write_parquet(path: &Path, frame: &mut DataFrame) -> Result<()> {
 
 /// Reads a table of results: by one thread, so that a panic on damaged data is this one's, and becomes an error.
 pub(crate) fn read_parquet(path: &Path) -> Result<DataFrame> {
-    let file = input::open(path)?;
+    let file = input::open_file(path)?;
     let read = || ParquetReader::new(file).read_parallel(ParallelStrategy::None).finish();
     decode(path, read)?.map_err(|error| AnalyzerError::Table { path: path.to_owned(), error })
 }

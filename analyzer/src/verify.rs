@@ -5,7 +5,7 @@ use crate::partition;
 use crate::results::{self, RUN_FILE};
 use crate::sweep;
 use mercury_trace::checksum::{self, Checksums};
-use mercury_trace::{Trace, TraceError, Verified, manifest};
+use mercury_trace::{Trace, TraceError, Verified, input, manifest};
 use rayon::prelude::*;
 use std::path::Path;
 
@@ -32,7 +32,7 @@ impl Outcome {
 /// # Errors
 /// Where it cannot be told what there is to check.
 pub fn verify(dir: &Path) -> Result<Outcome> {
-    if dir.join(manifest::FILE_NAME).exists() {
+    if input::exists(&dir.join(manifest::FILE_NAME))? {
         return Ok(trace(&Trace::open(dir)?));
     }
     if let Some(partition) = partition::Partition::find(dir)? {

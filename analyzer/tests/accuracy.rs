@@ -229,9 +229,9 @@ fn check(sampling: &Sampling, config: &Config) -> u64 {
             if pass == Pass::Forward {
                 let (view, hitmap) = (&similarity.signed.views[0], &similarity.hitmaps[0]);
                 let substitutes = Substitutes::new(view, hitmap, config.rpq.variant, config.mcache.representative);
-                let mut gradient = WeightGradient::new(&data, substitutes.view(), None).unwrap();
+                let mut gradient = WeightGradient::new(&data, substitutes.view(), None, 1.0).unwrap();
                 gradient.add(&data, &substitutes);
-                let found = gradient.error(1.0).estimate();
+                let found = gradient.error().estimate();
                 let expected = Dense { data: &data, pass: Pass::WeightGrad }.gradient_error(&similarity);
                 assert!(close(&found, expected), "{} weight-grad: {found:?}, dense {expected:?}", layer.name);
             }

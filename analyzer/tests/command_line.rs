@@ -5,7 +5,7 @@ mod common;
 use common::place::{Place, files};
 use std::fs;
 
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 15] = [
     "inspect",
     "replay",
     "sweep",
@@ -17,6 +17,7 @@ const COMMANDS: [&str; 14] = [
     "config show",
     "config check",
     "config presets",
+    "config reference",
     "completions",
     "man",
     "",
@@ -52,6 +53,13 @@ fn completions_and_manual_pages_know_every_command() {
     assert!(page.contains("Exit codes"), "{page}");
     fs::write(place.path("file"), "").unwrap();
     insta::assert_snapshot!("man_in_a_file", place.error("man --out file"));
+}
+
+#[test]
+fn the_reference_of_keys_is_current() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
+    let remedy = "run `mercury-analyzer config reference > docs/configuration.md`";
+    assert!(fs::read_to_string(page).unwrap() == Place::new().stdout("config reference"), "{page}: {remedy}");
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 #[path = "../../fuzz/inputs/analyzer.rs"]
 mod analyzer;
+#[path = "../../fuzz/inputs/hardware.rs"]
+mod hardware;
 #[path = "../../fuzz/inputs/traces.rs"]
 mod traces;
 
@@ -14,8 +16,8 @@ type Target = fn(&[u8]);
 const TARGETS: [(&str, Target); 5] = [
     ("manifest", traces::manifest),
     ("tensor", traces::tensor),
-    ("topology", analyzer::topology),
-    ("configuration", analyzer::configuration),
+    ("topology", hardware::topology),
+    ("configuration", hardware::configuration),
     ("results", analyzer::results),
 ];
 
@@ -97,7 +99,7 @@ fn write_seeds() {
         keep("results", &name.replace(['/', '.'], "-"), &[&[which], file(name).as_slice()].concat());
     }
     for preset in ["mercury", "patch-os", "deep-reuse", "trec"] {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("presets/{preset}.toml"));
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../hardware/presets/{preset}.toml"));
         keep("configuration", preset, &fs::read(path).unwrap());
     }
     keep(

@@ -3,12 +3,12 @@
 mod common;
 
 use mercury_analyzer::config::Config;
-use mercury_analyzer::replay::{Errors, Measures, PassResult, Replay, Selection};
+use mercury_analyzer::replay::{Errors, Limit, Measures, PassResult, Replay, Selection};
 use mercury_trace::Trace;
 use mercury_trace::manifest::Sampling;
 
-fn results(trace: &Trace, configs: &[Config], measures: &Measures, values: usize) -> Vec<PassResult> {
-    let replay = Replay::new(trace, configs, measures).unwrap().with_values_at_a_time(values);
+fn results(trace: &Trace, configs: &[Config], measures: &Measures, limit: Limit) -> Vec<PassResult> {
+    let replay = Replay::new(trace, configs, measures).unwrap().with_limit(limit).unwrap();
     let mut results = Vec::new();
     let run = replay.run(
         &replay.units(),
@@ -63,14 +63,35 @@ fn samples_may_come_one_at_a_time_or_all_at_once() {
     for (base, errors) in bases.iter().flat_map(|base| [Errors::Exact, Errors::Sampled(20)].map(|e| (base, e))) {
         let measures = Measures { selection: Selection::default(), errors, bounds: true };
         let configs = configs(base, &variations);
-        let whole = results(&trace, &configs, &measures, usize::MAX);
+        let whole = results(&trace, &configs, &measures, Limit::Values(u64::MAX));
         assert!(whole.iter().any(|result| result.counts.mnu > 0) && whole.iter().any(|result| result.counts.hit > 0));
-        assert_eq!(results(&trace, &configs, &measures, 0), whole, "{base}");
+        assert_eq!(results(&trace, &configs, &measures, Limit::Values(0)), whole, "{base}");
         for (number, config) in configs.into_iter().enumerate() {
-            let alone = results(&trace, &[config], &measures, 500);
+            let alone = results(&trace, &[config], &measures, Limit::Values(500));
             let found = whole.iter().filter(|result| result.configuration == number);
             let found: Vec<PassResult> = found.map(|found| PassResult { configuration: 0, ..found.clone() }).collect();
             assert_eq!(alone, found, "{base}, {}", variations[number]);
         }
     }
+}
+
+#[test]
+fn a_limit_on_memory_changes_no_result_and_names_what_does_not_fit() {
+    let dir = tempfile::tempdir().unwrap();
+    common::write_trace(&dir.path().join("trace"), &Sampling::default(), common::value);
+    let trace = Trace::open(&dir.path().join("trace")).unwrap();
+    let measures = Measures::default();
+    let configs = configs("array.dataflow=ws mcache.scope_linear=sample", &["rpq.bits=6"]);
+    let whole = results(&trace, &configs, &measures, Limit::default());
+    // As much as the program itself takes, and a little more: a sample at a time.
+    assert_eq!(results(&trace, &configs, &measures, Limit::Bytes((40 << 20) + (60 << 10))), whole);
+    let error = |configs: &[Config], bytes| {
+        let replay = Replay::new(&trace, configs, &measures).unwrap().with_limit(Limit::Bytes(bytes));
+        replay.err().expect("too little").to_string()
+    };
+    let said = error(&configs, 1 << 20);
+    assert!(said.contains("layer features.0: takes about") && said.contains("for one sample"), "{said}");
+    // Linear layers have to be there whole.
+    let said = error(&self::configs("", &["rpq.bits=6"]), 1 << 20);
+    assert!(said.contains("--memory-limit is 2 MB"), "{said}");
 }

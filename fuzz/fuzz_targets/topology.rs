@@ -1,8 +1,8 @@
 #![no_main]
 
-#[path = "../inputs/analyzer.rs"]
-mod analyzer;
+#[path = "../inputs/hardware.rs"]
+mod hardware;
 #[path = "../inputs/traces.rs"]
 mod traces;
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| analyzer::topology(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| hardware::topology(bytes));

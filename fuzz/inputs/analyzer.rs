@@ -1,36 +1,11 @@
-//! What is fuzzed of the analyzer's own files, as in `traces.rs`.
+//! What is fuzzed of the analyzer's results, as in `traces.rs`.
 
 use super::traces::{with_folder, write};
 use mercury_analyzer::compare::Comparison;
-use mercury_analyzer::config::Config;
 use mercury_analyzer::partition::merge;
-use mercury_analyzer::{topology, verify};
+use mercury_analyzer::verify;
 use mercury_trace::checksum::Checksums;
 use std::fs;
-
-/// A topology file.
-pub fn topology(bytes: &[u8]) {
-    with_folder(|folder| {
-        let path = folder.join("topology.csv");
-        write(&path, bytes);
-        if let Ok(layers) = topology::read(&path) {
-            assert!(!layers.is_empty());
-            assert!(layers.iter().all(|layer| layer.gemm.macs() > 0));
-        }
-    });
-}
-
-/// A configuration file: one that is accepted is accepted again as it is written to `run.json`.
-pub fn configuration(bytes: &[u8]) {
-    with_folder(|folder| {
-        let path = folder.join("configuration.toml");
-        write(&path, bytes);
-        let Ok(table) = Config::file(&path) else { return };
-        if let Ok(config) = Config::resolve("a fuzzer", table, &[]) {
-            let _ = (config.timing_array(), config.row_array(), config.memory_model(), config.scheme());
-        }
-    });
-}
 
 /// Results: the first byte says which of their files the others are.
 pub fn results(bytes: &[u8]) {

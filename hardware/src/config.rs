@@ -152,6 +152,9 @@ impl Config {
             array: self.memory.pe_array(PeArray {
                 rows,
                 columns,
+                ifmap_words: u64::from(self.array.ifmap_words),
+                filter_words: u64::from(self.array.filter_words),
+                psum_words: u64::from(self.array.psum_words),
                 network_bound: self.array.network_bound,
                 ..PeArray::default()
             }),
@@ -264,6 +267,7 @@ mod tests {
         assert!(error(&[("rpq.bitz", "20")]).contains("unknown field `bitz`"));
         assert!(error(&[("mcache.ways", "3")]).contains("not a multiple of mcache.ways (3)"));
         assert!(error(&[("array.rows", "0")]).contains("array.rows: is 0"));
+        assert!(error(&[("array.filter_words", "11")]).contains("array.ifmap_words (12) at least"));
         assert!(error(&[("array.dataflow", "os")]).contains("rpq.granularity"));
         assert!(error(&[("reuse.passes", "[\"weight-grad\"]")]).contains("add forward"));
     }

@@ -6,6 +6,8 @@
 //! [`switch::Switch`] tells the layers for which reuse does not pay. No files of traces, no torch: both the analyzer
 //! and training with reuse in the loop ask here.
 
+#![forbid(unsafe_code)]
+
 pub mod config;
 pub mod error;
 pub mod suggest;

@@ -59,7 +59,8 @@ pub fn of(bytes: &[u8]) -> String {
 
 /// The checksum of a file.
 pub fn of_file(path: &Path) -> Result<String> {
-    let mut file = input::open(path)?;
+    let source = input::open(path)?;
+    let mut file = source.read().map_err(TraceError::io(path))?;
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     loop {

@@ -49,6 +49,8 @@
 //! # Ok(()) }
 //! ```
 
+#![forbid(unsafe_code)]
+
 pub mod atomic;
 pub mod checksum;
 pub mod error;
@@ -60,6 +62,8 @@ pub mod manifest;
 pub mod measurements;
 mod quiet;
 pub mod read;
+#[cfg(feature = "remote")]
+pub mod remote;
 pub mod steps;
 mod table;
 pub mod tensor;

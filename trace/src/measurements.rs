@@ -3,6 +3,7 @@
 
 use crate::error::{Result, TraceError};
 use crate::geometry::Pass;
+use crate::input;
 use crate::table::{self, Table};
 use std::path::Path;
 
@@ -140,7 +141,7 @@ impl Measurements {
     /// Reads those of the trace in `dir`, which may have none. One table alone is what a run leaves that was killed
     /// before its first checkpoint: none.
     pub fn read(dir: &Path) -> Result<Self> {
-        if !dir.join(FILE_NAME).exists() || !dir.join(LOSS_CHANGES).exists() {
+        if !input::exists(&dir.join(FILE_NAME))? || !input::exists(&dir.join(LOSS_CHANGES))? {
             return Ok(Self::default());
         }
         Ok(Self { layers: layers(dir)?, steps: steps(dir)? })

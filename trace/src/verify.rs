@@ -3,6 +3,7 @@
 use crate::checksum::{self, Checksums};
 use crate::error::{Result, TraceError};
 use crate::geometry::Geometry;
+use crate::input;
 use crate::manifest::{self, CapturedStep, TensorFile};
 use crate::measurements;
 use crate::tensor::TensorKind;
@@ -38,13 +39,14 @@ impl Trace {
         if summed {
             let path = self.dir().join(checksum::FILE_NAME);
             let sums = Checksums::read(self.dir())?.ok_or(TraceError::MissingTable { path })?;
-            let listed = |name: &&str| sums.names().any(|known| known == *name) || self.dir().join(name).exists();
+            let listed = |name: &&str| {
+                sums.names().any(|known| known == *name) || input::exists(&self.dir().join(name)).unwrap_or(true)
+            };
             names.extend(measurements::FILES.into_iter().filter(listed));
             for name in names {
                 sums.check(self.dir(), name)?;
-                let path = self.dir().join(name);
                 verified.files += 1;
-                verified.bytes += path.metadata().map_err(TraceError::io(path))?.len();
+                verified.bytes += input::size(&self.dir().join(name))?;
             }
         } else {
             verified.without_checksum = names.len() as u64;
@@ -58,11 +60,11 @@ impl Trace {
     /// Checks one tensor file: its size, its checksum, and by reading it.
     pub fn verify_tensor(&self, step: &CapturedStep, file: &TensorFile) -> Result<Verified> {
         let path = self.path(step, &file.layer, file.kind);
-        let bytes = match path.metadata() {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        let bytes = match input::size(&path) {
+            Err(TraceError::Io { error, .. }) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Err(TraceError::MissingTensor { path });
             }
-            other => other.map_err(TraceError::io(&path))?.len(),
+            other => other?,
         };
         if bytes != file.bytes {
             let reason = format!("it has {bytes} bytes, {} says {}", manifest::FILE_NAME, file.bytes);

@@ -1,16 +1,13 @@
 //! `mercury-tracer`: see `mercury-tracer --help`.
 
+#![forbid(unsafe_code)]
+
 use clap::Parser;
 use mercury_tracer::cli::Cli;
 use std::panic::PanicHookInfo;
 use std::process::ExitCode;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
 
 fn main() -> ExitCode {
-    // Warnings, and what happens inside for whoever asks by RUST_LOG=info (or debug); to stderr.
-    let filter = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into()).from_env_lossy();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| match refusal_of_libtorch(panic) {
         Some(reason) => eprintln!(

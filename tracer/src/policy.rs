@@ -80,29 +80,6 @@ impl fmt::Display for Policy {
     }
 }
 
-/// A number of bytes as people write it: `500MB`, `2GiB`, `1000000`.
-pub fn parse_bytes(text: &str) -> Result<u64, String> {
-    const UNITS: [(&str, u64); 9] = [
-        ("KiB", 1 << 10),
-        ("MiB", 1 << 20),
-        ("GiB", 1 << 30),
-        ("TiB", 1 << 40),
-        ("kB", 1000),
-        ("MB", 1_000_000),
-        ("GB", 1_000_000_000),
-        ("TB", 1_000_000_000_000),
-        ("", 1),
-    ];
-    let (number, unit) =
-        UNITS.iter().find_map(|(name, unit)| Some((text.strip_suffix(name)?, *unit))).expect("the empty unit fits");
-    let number: f64 = number.trim().parse().map_err(|_| format!("{text:?} is not a size such as 500MB or 2GiB"))?;
-    if number.is_finite() && number >= 0.0 {
-        Ok((number * unit as f64) as u64)
-    } else {
-        Err(format!("{text:?} is not a size"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,15 +100,6 @@ mod tests {
         assert_eq!(captured("epochs"), [0, 8, 16]);
         for wrong in ["", "every", "every=0", "every=x", "steps=", "steps=1,,2", "sometimes", "epochs=3"] {
             assert!(wrong.parse::<Policy>().is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn sizes_are_read_with_their_units() {
-        let sizes = ["7", "500MB", "2GiB", "1.5 kB", "0"].map(|text| parse_bytes(text).unwrap());
-        assert_eq!(sizes, [7, 500_000_000, 2 << 30, 1500, 0]);
-        for wrong in ["", "MB", "-1GB", "nan", "1XB", "inf"] {
-            assert!(parse_bytes(wrong).is_err(), "{wrong}");
         }
     }
 }

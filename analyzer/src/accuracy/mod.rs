@@ -6,6 +6,7 @@
 //! and error alike only the part of the kept channels is seen. Every sum is in f64, of products of two f32, which are exact there,
 //! in a fixed order: the same on every machine and for every number of threads.
 
+mod batch;
 mod gradients;
 mod sums;
 
@@ -13,6 +14,7 @@ pub use sums::{ErrorSums, Estimate, Interval, Moments};
 
 use crate::operand::LayerData;
 use crate::weights::StreamWeights;
+use batch::Shares;
 use gradients::Gradients;
 use mercury_reuse::{Buffers, Substitutes, VectorView, add_outer, add_scaled_rows, draw};
 use mercury_trace::geometry::Pass;
@@ -45,6 +47,11 @@ impl Sums {
     fn clear(&mut self) {
         self.exact.fill(0.0);
         self.change.fill(0.0);
+    }
+
+    fn add(&mut self, more: &Self) {
+        self.exact.iter_mut().zip(&more.exact).for_each(|(sum, more)| *sum += more);
+        self.change.iter_mut().zip(&more.change).for_each(|(sum, more)| *sum += more);
     }
 
     /// |Y|², |Y' - Y|², <Y, Y' - Y>, and <dY, Y' - Y> for dY of these elements, if it is there.
@@ -126,6 +133,7 @@ pub fn output_error(
 pub struct WeightGradient {
     parts: Vec<GradientPart>,
     all: usize,
+    of_each: f64,
 }
 
 /// The gradient of a stream's weights in some columns (filters).
@@ -133,17 +141,33 @@ pub struct WeightGradient {
 struct GradientPart {
     stream: usize,
     columns: Vec<usize>,
+    weights: usize,
     sums: Option<Sums>,
     moments: Moments,
+    /// What each sample adds, where samples were left out.
+    samples: Option<Samples>,
+}
+
+/// What samples add to a part.
+#[derive(Debug, Clone)]
+struct Samples {
+    /// Moments of each sample's share, added up.
+    own: Moments,
+    /// The weights that were drawn, and the shares in them.
+    drawn: Vec<usize>,
+    shares: Shares,
 }
 
 /// Weights of a part, but one column at least.
 const PART_WEIGHTS: usize = 1 << 18;
+/// Weights of a layer whose share in each sample is kept, but some of each part.
+const DRAWN_WEIGHTS: usize = 1 << 14;
+const DRAWN_OF_PART: usize = 4;
 
 impl WeightGradient {
-    /// Begins with none of the samples; of all streams, or of as many as have `most` vectors in all. `None`
-    /// where dY was not captured.
-    pub fn new(data: &LayerData, view: &VectorView, most: Option<usize>) -> Option<Self> {
+    /// Begins with none of the samples, each of which stands for `of_each` of the batch; of all streams, or of as many
+    /// as have `most` vectors in all. `None` where dY was not captured.
+    pub fn new(data: &LayerData, view: &VectorView, most: Option<usize>, of_each: f64) -> Option<Self> {
         let grad = Gradients::new(data)?;
         let layout = view.layout();
         let of_stream_length = (data.kept.samples * layout.positions).max(1);
@@ -154,10 +178,17 @@ impl WeightGradient {
             let at_a_time = (PART_WEIGHTS / view.streams()[stream].length).max(1);
             // A stream without columns has a part, too: there are as many as were drawn.
             for part in columns.chunks(at_a_time).chain(columns.is_empty().then_some([].as_slice())) {
-                parts.push(GradientPart { stream, columns: part.to_vec(), sums: None, moments: Moments::default() });
+                parts.push(GradientPart::new(stream, part.to_vec(), view.streams()[stream].length));
             }
         }
-        Some(Self { parts, all: layout.streams })
+        if of_each > 1.0 && !data.kept.weights_change_with_sample() {
+            let most = (DRAWN_WEIGHTS / parts.len().max(1)).max(DRAWN_OF_PART);
+            for (number, part) in parts.iter_mut().enumerate() {
+                let drawn = some(part.weights, Some(most), number as u64);
+                part.samples = Some(Samples { own: Moments::default(), drawn, shares: Vec::new() });
+            }
+        }
+        Some(Self { parts, all: layout.streams, of_each })
     }
 
     /// Adds the samples that come next.
@@ -169,31 +200,72 @@ impl WeightGradient {
         self.parts.par_iter_mut().for_each(|part| part.add(data, &grad, substitutes));
     }
 
-    /// The error of the whole; what was drawn are streams. Each sample stands for `of_each` of the batch.
-    pub fn error(&self, of_each: f64) -> ErrorSums {
-        let streams = self.parts.chunk_by(|a, b| a.stream == b.stream);
-        let sum = |parts: &[GradientPart]| {
-            let mut sum = Moments::default();
-            for part in parts {
-                sums::add(&mut sum, &part.moments);
-            }
-            sum
+    /// The error of the batch's gradient, from that of the samples that came; of theirs, without an interval, where
+    /// it does not rise above their scatter. What was drawn are streams.
+    pub fn error(&self) -> ErrorSums {
+        let of_all = |fraction: f64| {
+            let streams = self.parts.chunk_by(|a, b| a.stream == b.stream);
+            let sum = |parts: &[GradientPart]| {
+                let mut sum = Moments::default();
+                for part in parts {
+                    sums::add(&mut sum, &part.of_batch(fraction));
+                }
+                sum
+            };
+            of_parts(&streams.map(sum).collect::<Vec<_>>(), self.all)
         };
-        ErrorSums::of_all(of_parts(&streams.map(sum).collect::<Vec<_>>(), self.all), of_each)
+        let (kept, batch) = (of_all(1.0), of_all(1.0 / self.of_each));
+        let rises = |which: usize| batch.0[which] > 0.0 || kept.0[which] == 0.0;
+        if !rises(0) || !rises(1) {
+            return ErrorSums::of_all(kept, self.of_each);
+        }
+        match self.between() {
+            Some((between, samples)) => ErrorSums::of_all(batch, self.of_each).with_samples(between, samples),
+            None => ErrorSums::of_all(batch, self.of_each),
+        }
+    }
+
+    /// Covariances over samples of the whole, from the weights that were drawn.
+    fn between(&self) -> Option<(Covariance, usize)> {
+        let samples: Vec<&Samples> = self.parts.iter().filter_map(|part| part.samples.as_ref()).collect();
+        let count = samples.first()?.shares.len();
+        let share = |sample: usize| samples.iter().flat_map(|part| part.shares[sample].iter().copied()).collect();
+        let mut covariance = batch::jackknife(&(0..count).map(share).collect(), 1.0 / self.of_each)?;
+        let weights: usize = self.parts.iter().map(|part| part.weights).sum();
+        let drawn: usize = samples.iter().map(|part| part.drawn.len()).sum();
+        let streams = self.parts.chunk_by(|a, b| a.stream == b.stream).count();
+        let scale = weights as f64 / drawn.max(1) as f64 * self.all as f64 / streams.max(1) as f64;
+        covariance.iter_mut().flatten().for_each(|entry| *entry *= scale * scale);
+        Some((covariance, count))
     }
 }
 
 impl GradientPart {
+    fn new(stream: usize, columns: Vec<usize>, length: usize) -> Self {
+        let weights = length * columns.len();
+        Self { stream, columns, weights, sums: None, moments: Moments::default(), samples: None }
+    }
+
+    /// Moments that stand for the batch's gradient, of which `fraction` of the samples came.
+    fn of_batch(&self, fraction: f64) -> Moments {
+        match &self.samples {
+            Some(Samples { own, shares, .. }) => batch::unbiased(self.moments, *own, shares.len(), fraction),
+            None => self.moments,
+        }
+    }
+
     fn add(&mut self, data: &LayerData, grad: &Gradients, substitutes: &Substitutes) {
         let view = substitutes.view();
         let layout = view.layout();
-        let length = view.streams()[self.stream].length;
         let (channel, _, _) = view.element(self.stream, 0);
         let columns = &self.columns;
         let mut buffers = substitutes.buffers();
         let mut right = vec![0.0; columns.len()];
+        let weights = self.weights;
+        let mut own = self.samples.as_ref().map(|_| Sums::new(weights));
         for sample in 0..layout.samples {
-            let sums = self.sums.get_or_insert_with(|| Sums::new(length * columns.len()));
+            let all = self.sums.get_or_insert_with(|| Sums::new(weights));
+            let sums = own.as_mut().unwrap_or(all);
             for position in 0..layout.positions {
                 grad.gather(sample, channel, position, columns, &mut right);
                 let (x, substitute) = substitutes.cut(sample, self.stream, position, &mut buffers);
@@ -202,11 +274,24 @@ impl GradientPart {
                     add_outer(&mut sums.change, substitute.iter().zip(x).map(|(substitute, x)| substitute - x), &right);
                 }
             }
+            if let (Some(own), Some(samples)) = (&mut own, &mut self.samples) {
+                self.sums.get_or_insert_with(|| Sums::new(weights)).add(own);
+                samples.add(own);
+                own.clear();
+            }
             let last = data.is_last() && sample + 1 == layout.samples;
             let ends = last || data.kept.weights_change_with_sample();
             if let Some(sums) = self.sums.take_if(|_| ends) {
                 sums::add(&mut self.moments, &sums.moments(&[]));
             }
         }
+    }
+}
+
+impl Samples {
+    /// Adds a sample's share.
+    fn add(&mut self, share: &Sums) {
+        sums::add(&mut self.own, &share.moments(&[]));
+        self.shares.push(self.drawn.iter().map(|&weight| [share.exact[weight], share.change[weight]]).collect());
     }
 }

@@ -28,7 +28,7 @@ fn add_covariance(sum: &mut Covariance, more: &Covariance, factor: f64) {
 }
 
 /// Sample covariance of values; zero of less than two.
-fn covariance(values: &[Moments]) -> Covariance {
+pub(super) fn covariance(values: &[Moments]) -> Covariance {
     let n = values.len() as f64;
     let mut covariance = Covariance::default();
     if values.len() < 2 {
@@ -80,6 +80,8 @@ pub struct ErrorSums {
     samples: Vec<Moments>,
     /// Covariances of these estimates, added up.
     within: Covariance,
+    /// Of a result to which samples add up: covariances over samples, and of how many these are.
+    between: Option<(Covariance, usize)>,
     /// Samples of the batch for each kept one.
     of_each: f64,
     /// Whether dY was there, too.
@@ -89,12 +91,18 @@ pub struct ErrorSums {
 impl ErrorSums {
     /// Of no sample yet; each stands for `of_each` of the batch.
     pub fn new(of_each: f64, has_loss: bool) -> Self {
-        Self { samples: Vec::new(), within: Covariance::default(), of_each, has_loss }
+        Self { samples: Vec::new(), within: Covariance::default(), between: None, of_each, has_loss }
     }
 
     /// Of a result to which samples add up, so that nothing is known of one by itself.
     pub fn of_all((moments, within): (Moments, Covariance), of_each: f64) -> Self {
-        Self { samples: vec![moments], within, of_each, has_loss: false }
+        Self { samples: vec![moments], within, between: None, of_each, has_loss: false }
+    }
+
+    /// The same, with covariances over so many samples.
+    #[must_use]
+    pub fn with_samples(self, between: Covariance, samples: usize) -> Self {
+        Self { between: Some((between, samples)), ..self }
     }
 
     /// Adds the next sample.
@@ -108,6 +116,11 @@ impl ErrorSums {
         self.samples.resize(self.samples.len().max(other.samples.len()), Moments::default());
         self.samples.iter_mut().zip(&other.samples).for_each(|(sum, more)| add(sum, more));
         add_covariance(&mut self.within, &other.within, 1.0);
+        // Known of the sum where it is known of both.
+        self.between = self.between.zip(other.between).map(|((mut sum, samples), (more, _))| {
+            add_covariance(&mut sum, &more, 1.0);
+            (sum, samples)
+        });
         self.has_loss &= other.has_loss;
     }
 
@@ -124,6 +137,11 @@ impl ErrorSums {
         let variance = self.within[EXACT][EXACT];
         self.within = Covariance::default();
         self.within[EXACT][EXACT] = variance;
+        if let Some((between, _)) = &mut self.between {
+            let variance = between[EXACT][EXACT];
+            *between = Covariance::default();
+            between[EXACT][EXACT] = variance;
+        }
         self
     }
 
@@ -139,11 +157,16 @@ impl ErrorSums {
             add_covariance(&mut spread, &covariance(&self.samples), kept * (1.0 - 1.0 / self.of_each));
         }
         add_covariance(&mut spread, &self.within, if drawn { 1.0 / self.of_each } else { 1.0 });
+        let mut freedom = if drawn { self.samples.len() as f64 - 1.0 } else { f64::INFINITY };
+        if let Some((between, samples)) = &self.between {
+            add_covariance(&mut spread, between, 1.0);
+            freedom = *samples as f64 - 1.0;
+        }
         Estimate {
             totals,
             covariance: spread,
-            freedom: if drawn { self.samples.len() as f64 - 1.0 } else { f64::INFINITY },
-            bounded: drawn || self.of_each <= 1.0,
+            freedom,
+            bounded: drawn || self.between.is_some() || self.of_each <= 1.0,
             of_each: self.of_each,
             has_loss: self.has_loss,
         }

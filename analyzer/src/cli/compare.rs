@@ -1,10 +1,10 @@
 //! `compare`: what changed between two results.
 
-use super::messages::Messages;
 use crate::compare::{Comparison, Threshold};
 use crate::export::{self, Format};
 use anyhow::Result;
 use clap::Args;
+use mercury_cli::Messages;
 use std::path::PathBuf;
 use std::process::ExitCode;
 

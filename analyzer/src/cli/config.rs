@@ -23,6 +23,7 @@ enum Action {
     Show(Box<Show>),
     Check(Check),
     Presets(Presets),
+    Reference(Reference),
 }
 
 /// Print the configuration that preset, file and flags come to, and where each value is from.
@@ -52,6 +53,11 @@ struct Check {
 #[command(after_help = "Example: mercury-analyzer config presets")]
 struct Presets {}
 
+/// Print the reference of all keys (Markdown): docs/configuration.md.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: mercury-analyzer config reference > docs/configuration.md")]
+struct Reference {}
+
 impl ConfigCommand {
     /// Does what was asked for.
     pub fn run(self) -> Result<()> {
@@ -59,6 +65,7 @@ impl ConfigCommand {
             Action::Show(show) => show.run(),
             Action::Check(check) => check.run(),
             Action::Presets(_) => presets(),
+            Action::Reference(_) => reference(),
         }
     }
 }
@@ -161,15 +168,82 @@ fn changed(config: &Config) -> AnalyzerResult<Vec<Vec<String>>> {
     Ok(differing.map(|(ours, theirs)| vec![ours.key.to_owned(), text(ours), text(theirs)]).collect())
 }
 
+/// The first paragraph of a preset's file, which says what it is.
+fn about(text: &str) -> String {
+    let lines = text.lines().map_while(|line| line.strip_prefix("# "));
+    lines.collect::<Vec<_>>().join(" ")
+}
+
 fn presets() -> Result<()> {
-    // The first paragraph of a preset's file says what it is.
-    let about = |text: &str| {
-        let lines = text.lines().map_while(|line| line.strip_prefix("# "));
-        lines.collect::<Vec<_>>().join(" ")
-    };
     let name = |name: &str| if name == DEFAULT_PRESET { format!("{name} (default)") } else { name.to_owned() };
     let rows = PRESETS.iter().map(|&(preset, text)| vec![name(preset), about(text)]);
     let table = text_table(&[("preset", Align::Left), ("what it is", Align::Left)], rows);
     std::io::stdout().write_all(table.as_bytes())?;
     Ok(())
 }
+
+/// Sections of a configuration, and what their keys are about.
+const SECTIONS: &[(&str, &str)] = &[
+    ("rpq", "Signatures: how vectors are cut, projected and signed."),
+    ("mcache", "The cache of signatures and results."),
+    ("array", "The array and its dataflow."),
+    ("reuse", "Where the scheme is applied."),
+    ("bits", "How signatures grow while the training loss stands still."),
+    ("stop", "When a layer goes on without reuse."),
+    ("bounds", "What stands beside MERCURY: bounds and competitors. None of it changes what MERCURY does."),
+    ("memory", "Buffer and DRAM."),
+    (
+        "energy",
+        "What an access costs, relative to whatever unit the numbers share; a multiply-accumulate is 1 by default.",
+    ),
+];
+
+/// The reference of all keys.
+fn reference() -> Result<()> {
+    let defaults = resolved(&Config::default(), "", &Table::new(), &Vec::new());
+    let mut text = REFERENCE.to_owned();
+    for (section, about) in SECTIONS {
+        text += &format!(
+            "\n## `[{section}]`\n\n{about}\n\n| key | value | default | what it is |\n| --- | --- | --- | --- |\n"
+        );
+        let of_section = KEYS.iter().zip(&defaults).filter(|((key, ..), _)| key.split('.').next() == Some(section));
+        for ((key, value, help), default) in of_section {
+            // The help of a flag may end with its default, which has a column here.
+            let (help, said) = help
+                .split_once(" [default: ")
+                .map_or((*help, None), |(help, rest)| (help, Some(rest.trim_end_matches(']'))));
+            let default = default.value.as_ref().map_or_else(|| said.unwrap_or("").to_owned(), Value::to_string);
+            text += &format!("| `{key}` | {value} | `{default}` | {help} |\n");
+        }
+    }
+    text += "\n## Presets\n";
+    for (name, file) in PRESETS {
+        let table = Config::preset(name)?;
+        let changed = changed(&Config::resolve(name, table, &[])?)?;
+        text += &format!("\n### `{name}`\n\n{}\n", about(file));
+        if changed.is_empty() {
+            text += "\nThe defaults.\n";
+            continue;
+        }
+        text += "\n| key | value | default |\n| --- | --- | --- |\n";
+        for row in changed {
+            text += &format!("| `{}` | `{}` | `{}` |\n", row[0], row[1], row[2]);
+        }
+    }
+    std::io::stdout().write_all(text.as_bytes())?;
+    Ok(())
+}
+
+const REFERENCE: &str = "# Configuration
+
+Written by `mercury-analyzer config reference`; a test keeps it current.
+
+A configuration is a TOML file: a table for each section below, in it a key with its value. What a file does not name
+has its default, and an unknown key is an error. `mercury-analyzer` takes a file by `--config`, one that comes with the
+program by `--preset`, and each key as a flag (`--rpq.bits 32`), which goes before the file. `mercury-tracer train --reuse`
+takes the same file or preset, and `--set rpq.bits=32`. In `sweep`, `--set` takes lists and ranges
+(`--set rpq.bits=8..=64:4`). `mercury-analyzer config show` prints what all of it comes to and where each value is from,
+`config check FILE` what a file changes.
+
+In values, N is a whole number, X a number, B `true` or `false`; the rest is listed beside the key.
+";

@@ -1,12 +1,12 @@
 //! `merge`: partitions of a replay put together.
 
-use super::messages::Messages;
 use crate::export::{self, Format};
 use crate::output::ResultsDir;
 use crate::partition::merge;
 use crate::results;
 use anyhow::Result;
 use clap::Args;
+use mercury_cli::Messages;
 use std::path::PathBuf;
 
 /// Put the partitions of a replay together: the same results, byte for byte, as of one run.

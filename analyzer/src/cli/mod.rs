@@ -5,20 +5,18 @@ mod config;
 mod cycles;
 mod inspect;
 mod merge;
-mod messages;
 mod overrides;
 mod projection;
 mod replay;
 mod replay_text;
 mod report;
-mod shell;
 mod sweep;
 mod vectors;
 mod verify;
 mod work;
 
-use clap::{Parser, Subcommand};
-use messages::Messages;
+use clap::{CommandFactory, Parser, Subcommand};
+use mercury_cli::{Completions, Man, Messages};
 use std::process::ExitCode;
 
 /// Would input-similarity reuse speed up training of this model, and what would it cost in accuracy?
@@ -46,6 +44,12 @@ Exit codes:
 
 Colours and progress show on a terminal alone; NO_COLOR=1 turns colours off there.";
 
+const COMPLETIONS: &str = "Examples:
+  mercury-analyzer completions bash > ~/.local/share/bash-completion/completions/mercury-analyzer
+  mercury-analyzer completions zsh > ~/.zfunc/_mercury-analyzer      # where fpath has ~/.zfunc
+  mercury-analyzer completions fish > ~/.config/fish/completions/mercury-analyzer.fish
+  mercury-analyzer completions powershell >> $PROFILE";
+
 #[derive(Debug, Subcommand)]
 enum Command {
     Inspect(inspect::Inspect),
@@ -59,8 +63,10 @@ enum Command {
     Projection(projection::Projection),
     Cycles(cycles::Cycles),
     Config(config::ConfigCommand),
-    Completions(shell::Completions),
-    Man(shell::Man),
+    #[command(after_help = COMPLETIONS)]
+    Completions(Completions),
+    #[command(after_help = "Example: mercury-analyzer man --out ~/.local/share/man/man1")]
+    Man(Man),
 }
 
 impl Cli {
@@ -80,8 +86,8 @@ impl Cli {
             Command::Projection(projection) => projection.run()?,
             Command::Cycles(cycles) => cycles.run()?,
             Command::Config(config) => config.run()?,
-            Command::Completions(completions) => completions.run()?,
-            Command::Man(man) => man.run()?,
+            Command::Completions(completions) => completions.run(Self::command())?,
+            Command::Man(man) => man.run(Self::command())?,
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -13,7 +13,7 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     ("rpq.granularity", "G", "How vectors are cut: channel-patch, patch, sub-vector(L)"),
     ("rpq.variant", "V", "What a signature says: sign, sign+rescale, sign+magnitude(m), centred"),
     ("rpq.projection", "P", "Entries of the projection matrix: gaussian, sparse"),
-    ("mcache.entries", "N", "Entries of MCACHE"),
+    ("mcache.entries", "N", "Entries of MCACHE; 0: room for all"),
     ("mcache.ways", "N", "Entries of a set"),
     ("mcache.index", "I", "How a signature chooses its set: mixed, low-bits"),
     ("mcache.replacement", "R", "What becomes of a full set: none, lru, fifo"),
@@ -28,6 +28,9 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     ("array.columns", "N", "Columns of processing elements"),
     ("array.clock_mhz", "X", "Clock, MHz"),
     ("array.accumulate_lanes", "N", "Additions of gradients a cycle [default: array.columns]"),
+    ("array.ifmap_words", "N", "Words of a PE's ifmap scratchpad (row stationary)"),
+    ("array.filter_words", "N", "Words of a PE's filter scratchpad (row stationary)"),
+    ("array.psum_words", "N", "Words of a PE's psum scratchpad (row stationary)"),
     ("array.hit_cycles", "N", "Cycles of a HIT (row stationary)"),
     ("array.schedule", "S", "PE sets wait after each filter, or not: synchronous, asynchronous (row stationary)"),
     (

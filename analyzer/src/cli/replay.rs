@@ -1,6 +1,5 @@
 //! `replay`: a trace through the scheme.
 
-use super::messages::Messages;
 use super::overrides::Configuration;
 use super::replay_text;
 use super::work::{Work, advance, on_threads};
@@ -11,6 +10,7 @@ use crate::replay::{Errors, Measures, Replay as Replaying};
 use crate::results;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
+use mercury_cli::Messages;
 use mercury_trace::Trace;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -61,13 +61,13 @@ impl Replay {
         let trace = Trace::open(&self.trace)?;
         let configs = [config];
         let run = results::run_text(&trace, &configs, &measures)?;
-        let replay = Replaying::new(&trace, &configs, &measures)?;
+        let replay = Replaying::new(&trace, &configs, &measures)?.with_limit(self.work.limit())?;
         if let Some(share) = self.partition {
             return replay_partition(&replay, share, run, &self.out, self.work.threads, messages);
         }
         let target = ResultsDir::claim(&self.out, &run)?;
         let units = replay.units();
-        let bar = messages.progress_bar(units.len());
+        let bar = messages.progress_bar(units.len(), "replaying", "layers");
         let results = on_threads(self.work.threads, || {
             let results = units::run(&replay, units, &target.units(), |unit| advance(&bar, unit))?;
             Ok(replay.finish(results))
@@ -101,7 +101,7 @@ fn replay_partition(
         messages.note(format_args!("{} is complete; nothing is replayed", out.display()));
         return Ok(());
     }
-    let bar = messages.progress_bar(count);
+    let bar = messages.progress_bar(count, "replaying", "layers");
     on_threads(threads, || Ok(units::run(replay, units, &dir.units(), |unit| advance(&bar, unit))?))?;
     bar.finish_and_clear();
     dir.finish()?;

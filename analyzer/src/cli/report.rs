@@ -1,10 +1,10 @@
 //! `report`: results as a page.
 
-use super::messages::Messages;
 use crate::error::AnalyzerError;
 use crate::report::Report as Reporting;
 use anyhow::Result;
 use clap::Args;
+use mercury_cli::Messages;
 use mercury_trace::atomic;
 use std::io::Write;
 use std::path::{Path, PathBuf};

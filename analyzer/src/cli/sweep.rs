@@ -1,6 +1,5 @@
 //! `sweep`: a grid of configurations on one trace.
 
-use super::messages::Messages;
 use super::overrides::{Configuration, KEYS};
 use super::work::{Work, advance, on_threads};
 use crate::export::{self, Format};
@@ -11,6 +10,7 @@ use crate::sweep::store::SweepDir;
 use crate::sweep::{self, summary};
 use anyhow::Result;
 use clap::Args;
+use mercury_cli::Messages;
 use mercury_trace::Trace;
 use polars::prelude::{IntoLazy, col};
 use std::path::PathBuf;
@@ -73,13 +73,13 @@ impl Sweep {
         summary::check(&grid, self.errors, &self.pareto)?;
         let measures = Measures { selection: self.work.chosen.selection()?, errors: self.errors, bounds: false };
         let trace = Trace::open(&self.trace)?;
-        let replay = Replay::new(&trace, &grid.configs, &measures)?;
+        let replay = Replay::new(&trace, &grid.configs, &measures)?.with_limit(self.work.limit())?;
         let dir = SweepDir::open(&self.out, &trace, &grid, &measures)?;
         let mut frame = if dir.is_complete() {
             messages.note(format_args!("{} is complete; nothing is replayed", self.out.display()));
             dir.summary()?
         } else {
-            let bar = messages.progress_bar(replay.units().len());
+            let bar = messages.progress_bar(replay.units().len(), "replaying", "layers");
             let results = on_threads(self.work.threads, || Ok(sweep::run(&replay, &dir, |unit| advance(&bar, unit))?))?;
             bar.finish_and_clear();
             let mut frame = summary::frame(summary::swept(&grid), &results, trace.layers().len())?;

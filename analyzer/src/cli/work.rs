@@ -2,10 +2,11 @@
 
 use crate::error::Result as AnalyzerResult;
 use crate::export::Format;
-use crate::replay::{Selection, Unit};
+use crate::replay::{Limit, Selection, Unit};
 use anyhow::{Context, Result};
 use clap::Args;
 use indicatif::ProgressBar;
+use mercury_cli::parse_bytes;
 use mercury_trace::geometry::Pass;
 
 /// What is replayed, how, and what of it is shown.
@@ -14,11 +15,22 @@ pub struct Work {
     /// Worker threads [default: one a core]. Results do not depend on it.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
+    /// Most memory, such as 500MB or 2GiB: fewer samples of a layer are evaluated at a time where they would take
+    /// more. Results do not depend on it; a layer that cannot be evaluated in it is an error.
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    memory_limit: Option<u64>,
     /// What to print.
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
     #[command(flatten)]
     pub chosen: Chosen,
+}
+
+impl Work {
+    /// How much may be in memory.
+    pub fn limit(&self) -> Limit {
+        self.memory_limit.map_or_else(Limit::default, Limit::Bytes)
+    }
 }
 
 /// A part of the trace.

@@ -35,6 +35,7 @@ impl ResultsDir {
     /// Claims `target`, which must be empty or missing, for the run that `run` describes.
     pub fn claim(target: &Path, run: &str) -> Result<Self> {
         let fail = |error: io::Error| AnalyzerError::Output { path: target.to_owned(), error: error.kind().into() };
+        work::check_local(target)?;
         let is_new = !target.exists();
         if !is_new {
             check_empty_dir(target)?;

@@ -2,7 +2,7 @@
 
 use super::units::UnitStore;
 use crate::error::{AnalyzerError, Result};
-use mercury_trace::{TraceError, atomic, input};
+use mercury_trace::{TraceError, atomic, input, remote};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -21,6 +21,15 @@ pub struct Kind {
     pub differs: &'static str,
 }
 
+/// Refuses an address: results are written to folders.
+pub fn check_local(dir: &Path) -> Result<()> {
+    if remote::is_address(dir) {
+        let reason = format!("{}: results are written to folders alone; give one, and copy it there", dir.display());
+        return Err(AnalyzerError::Flag { flag: "--out", reason });
+    }
+    Ok(())
+}
+
 /// The folder, for as long as this process works in it.
 #[derive(Debug)]
 pub struct WorkDir {
@@ -32,6 +41,7 @@ impl WorkDir {
     /// Begins in an empty or missing folder, or goes on in one of the same identity.
     pub fn open(dir: &Path, kind: Kind, identity: &str) -> Result<Self> {
         let fail = |error: io::Error| AnalyzerError::Output { path: dir.to_owned(), error };
+        check_local(dir)?;
         fs::create_dir_all(dir).map_err(fail)?;
         let lock = lock(dir, kind.name)?;
         let path = dir.join(kind.identity);

@@ -123,8 +123,7 @@ impl<'a> Layer<'a> {
                         timed.push((like, self.timed(projected.lengths(), tally, number, pass)));
                         timed.len() - 1
                     });
-                    let of_each = f64::from(self.place.batch) / self.kept.samples as f64;
-                    let (error, quality) = tally.error(pass, config.substitution(), of_each);
+                    let (error, quality) = tally.error(pass, config.substitution());
                     results[number] = Some(PassResult {
                         configuration: number,
                         error,

@@ -3,11 +3,13 @@
 mod caches;
 mod grouped;
 mod layer;
+mod memory;
 mod projected;
 mod selection;
 mod similarity;
 mod tally;
 
+pub use memory::Limit;
 pub use selection::Selection;
 pub use similarity::{Signed, Similarity};
 
@@ -22,13 +24,11 @@ use crate::partition::{Share, split};
 use crate::timing::MercuryCycles;
 use crate::timing::memory::Traffic;
 use layer::Layer;
-use mercury_reuse::config::Scope;
 use mercury_reuse::{Counts, MatchQuality, Quantiles};
 use mercury_trace::Trace;
-use mercury_trace::geometry::{Geometry, Pass};
+use mercury_trace::geometry::Pass;
 use mercury_trace::layers;
 use mercury_trace::manifest::CapturedStep;
-use mercury_trace::tensor::TensorKind;
 use serde::{Deserialize, Serialize};
 
 /// What reuse does to one pass of one layer in one captured step.
@@ -176,10 +176,6 @@ impl Default for Measures {
     }
 }
 
-/// Values of an operand that are read and evaluated at a time, if a sample has no more: so few that
-/// memory is no concern, so many that starting threads is none.
-const VALUES_AT_A_TIME: usize = 1 << 20;
-
 /// Where a layer's data come from.
 #[derive(Clone, Copy)]
 struct Place {
@@ -205,7 +201,7 @@ pub struct Replay<'a> {
     measures: &'a Measures,
     /// The signature length in force at each captured step, `[configs][steps]`.
     bits: Vec<Vec<u32>>,
-    values_at_a_time: usize,
+    limit: Limit,
 }
 
 impl<'a> Replay<'a> {
@@ -216,7 +212,7 @@ impl<'a> Replay<'a> {
         let losses: Vec<(u64, f64)> = trace.steps()?.iter().map(|step| (step.step, step.loss)).collect();
         let steps: Vec<u64> = captured.iter().map(|step| step.step).collect();
         let bits = configs.iter().map(|config| adaptation::bits_in_force(config, &losses, &steps)).collect();
-        let replay = Self { trace, configs, measures, bits, values_at_a_time: VALUES_AT_A_TIME };
+        let replay = Self { trace, configs, measures, bits, limit: Limit::default() };
         let has = |unit: &Unit, pass: &Pass| {
             measures.selection.pass(*pass) && (*pass != Pass::InputGrad || unit.layer.input_grad)
         };
@@ -228,11 +224,14 @@ impl<'a> Replay<'a> {
         Ok(replay)
     }
 
-    /// Reads and evaluates samples of so many values of an operand at a time, one sample at least: memory
-    /// against speed. The results are the same.
-    #[must_use]
-    pub fn with_values_at_a_time(self, values: usize) -> Self {
-        Self { values_at_a_time: values, ..self }
+    /// Evaluates no more samples at a time than `limit` has room for. The results are the same.
+    ///
+    /// # Errors
+    /// Where a layer takes more.
+    pub fn with_limit(self, limit: Limit) -> Result<Self> {
+        let limited = Self { limit, ..self };
+        limited.units().iter().try_for_each(|unit| limited.samples_at_a_time(unit).map(drop))?;
+        Ok(limited)
     }
 
     /// The layers to replay, step by step.
@@ -313,24 +312,11 @@ impl<'a> Replay<'a> {
             grad_output: selection.pass(Pass::InputGrad) || !errors.is_none(),
             weight: !errors.is_none() || *bounds,
         };
-        LayerReader::open(self.trace, unit.step, unit.layer, self.samples_at_a_time(unit), needs)
+        LayerReader::open(self.trace, unit.step, unit.layer, self.samples_at_a_time(unit)?, needs)
     }
 
-    fn samples_at_a_time(&self, unit: &Unit) -> usize {
-        let samples = unit.step.samples.len();
-        let geometry = &unit.layer.geometry;
-        let convolution = matches!(geometry, Geometry::Conv2d(_));
-        let whole = |config: &Config| {
-            let of_rows = !convolution && config.dataflow().is_none();
-            of_rows || config.mcache.scope_of(geometry) == Scope::Batch
-        };
-        if self.configs.iter().any(whole) {
-            return samples;
-        }
-        let files = unit.step.tensors.iter().filter(|file| file.layer == unit.layer.name);
-        let streamed = files.filter(|file| file.kind != TensorKind::Weight);
-        let values = streamed.map(|file| file.rows as usize * file.width as usize).max().unwrap_or(0);
-        (self.values_at_a_time.saturating_mul(samples) / values.max(1)).clamp(1, samples)
+    fn samples_at_a_time(&self, unit: &Unit) -> Result<usize> {
+        memory::samples_at_a_time(self.limit, unit, self.configs, self.measures)
     }
 
     /// Orders the results of all units by configuration, step, layer and pass, and switches layers off

@@ -188,10 +188,12 @@ impl Projected {
             let substitutes =
                 |(view, hitmap)| Substitutes::new(view, hitmap, substitution.variant, substitution.representative);
             let substitutes: Vec<Substitutes> = signed.views.iter().zip(hitmaps).map(substitutes).collect();
+            let of_each = f64::from(self.batch) / data.kept.samples as f64;
             for pass in distinct(of.into_iter().map(|(pass, _)| pass)) {
                 if pass == Pass::WeightGrad {
                     for &number in alike {
-                        self.alike[number].tally.add_gradients(substitution, data, signed, &substitutes, most);
+                        let tally = &mut self.alike[number].tally;
+                        tally.add_gradients(substitution, data, signed, &substitutes, most, of_each);
                     }
                     continue;
                 }
@@ -200,7 +202,6 @@ impl Projected {
                     (accuracy::output_error(data, pass, substitutes, most), quality)
                 };
                 let found: Vec<_> = substitutes.iter().map(of_product).collect();
-                let of_each = f64::from(self.batch) / data.kept.samples as f64;
                 let none = ErrorSums::new(of_each, pass == Pass::Forward && data.grad_output.is_some());
                 for &number in alike {
                     self.alike[number].tally.add_errors((pass, substitution), &found, &none);

@@ -98,7 +98,7 @@ impl Tally {
         }
     }
 
-    /// Adds samples to the weight gradient, if its error is wanted.
+    /// Adds samples to the weight gradient, if its error is wanted; each stands for `of_each` of the batch.
     pub fn add_gradients(
         &mut self,
         substitution: Substitution,
@@ -106,12 +106,13 @@ impl Tally {
         signed: &Signed,
         substitutes: &[Substitutes],
         most: Option<usize>,
+        of_each: f64,
     ) {
         let of = (Pass::WeightGrad, substitution);
         let Some(errors) = self.errors.iter_mut().find(|errors| errors.of == of) else { return };
         for ((sum, view), substitutes) in errors.gradients.iter_mut().zip(&signed.views).zip(substitutes) {
             if sum.is_none() {
-                *sum = WeightGradient::new(data, view, most);
+                *sum = WeightGradient::new(data, view, most, of_each);
             }
             if let Some(sum) = sum {
                 sum.add(data, substitutes);
@@ -132,18 +133,12 @@ impl Tally {
         &self.counts
     }
 
-    /// Output error, and how good the matches are; the weight gradient's are the forward pass's. Each kept
-    /// sample stands for `of_each` of the batch.
-    pub fn error(
-        &self,
-        pass: Pass,
-        substitution: Substitution,
-        of_each: f64,
-    ) -> (Option<ErrorSums>, Option<MatchQuality>) {
+    /// Output error, and how good the matches are; the weight gradient's are the forward pass's.
+    pub fn error(&self, pass: Pass, substitution: Substitution) -> (Option<ErrorSums>, Option<MatchQuality>) {
         let Some(errors) = self.errors.iter().find(|errors| errors.of == (pass, substitution)) else {
             return (None, None);
         };
-        let gradients = errors.gradients.iter().flatten().map(|gradient| gradient.error(of_each));
+        let gradients = errors.gradients.iter().flatten().map(WeightGradient::error);
         let products = errors.outputs.iter().flatten().cloned().chain(gradients);
         let known = products.filter(|error| !error.is_empty()).reduce(|mut sum, error| {
             sum.add(&error);

@@ -19,7 +19,6 @@ use serde::Serialize;
 use serde_json::json;
 use source::Source;
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use view::View;
 
@@ -76,8 +75,7 @@ impl Report {
 /// The identity of a trace and the loss of each of its training steps.
 fn losses(dir: &Path) -> Result<(String, Vec<Row>)> {
     let trace = Trace::open(dir)?;
-    let path = trace.dir().join(manifest::FILE_NAME);
-    let identity = checksum::of(&fs::read(&path).map_err(AnalyzerError::io(path))?);
+    let identity = checksum::of_file(&trace.dir().join(manifest::FILE_NAME))?;
     let row = |step: &mercury_trace::steps::Step| {
         let json = json!({"step": step.step, "loss": step.loss, "captured": step.captured});
         json.as_object().cloned().unwrap_or_default()

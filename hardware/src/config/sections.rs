@@ -18,6 +18,12 @@ pub struct ArrayConfig {
     /// Additions a cycle by which a HIT's gradient joins its group's; default: `columns`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accumulate_lanes: Option<u32>,
+    /// Row stationary: words of a PE's ifmap scratchpad.
+    pub ifmap_words: u32,
+    /// Row stationary: words of a PE's filter scratchpad.
+    pub filter_words: u32,
+    /// Row stationary: words of a PE's psum scratchpad.
+    pub psum_words: u32,
     /// Row stationary: cycles of a HIT.
     pub hit_cycles: u32,
     /// Row stationary: whether PE sets wait for each other after every filter.
@@ -46,6 +52,9 @@ impl Default for ArrayConfig {
             columns: 14,
             clock_mhz: 200.0,
             accumulate_lanes: None,
+            ifmap_words: 12,
+            filter_words: 224,
+            psum_words: 24,
             hit_cycles: 1,
             schedule: ScheduleName::Asynchronous,
             network_bound: false,
@@ -61,11 +70,20 @@ impl ArrayConfig {
             ("columns", self.columns),
             ("accumulate_lanes", lanes),
             ("hit_cycles", self.hit_cycles),
+            ("ifmap_words", self.ifmap_words),
+            ("filter_words", self.filter_words),
+            ("psum_words", self.psum_words),
         ];
         for (name, value) in sizes {
             if !(1..=MAX_ARRAY).contains(&value) {
                 return Err(format!("array.{name}: is {value}, but must be between 1 and {MAX_ARRAY}"));
             }
+        }
+        let (ifmap, filter) = (self.ifmap_words, self.filter_words);
+        if filter < ifmap {
+            return Err(format!(
+                "array.filter_words: is {filter}, but a PE holds as many filter words as array.ifmap_words ({ifmap}) at least"
+            ));
         }
         let clock = self.clock_mhz;
         if !clock.is_finite() || clock <= 0.0 {

@@ -33,12 +33,16 @@ macro_rules! dispatch {
     ($kernel:expr, $function:ident($($argument:expr),*)) => {
         // SAFETY: there is a `Kernel` only of a unit that the machine has; the caller warrants the rest.
         match $kernel.0 {
+            // SAFETY: see above.
             Unit::Scalar => unsafe { scalar::$function($($argument),*) },
             #[cfg(target_arch = "x86_64")]
+            // SAFETY: see above.
             Unit::Avx2 => unsafe { avx2::$function($($argument),*) },
             #[cfg(target_arch = "x86_64")]
+            // SAFETY: see above.
             Unit::Avx512 => unsafe { avx512::$function($($argument),*) },
             #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+            // SAFETY: see above.
             Unit::Neon => unsafe { neon::$function($($argument),*) },
         }
     };

@@ -3,6 +3,7 @@
 use super::run::RunFlags;
 use anyhow::Result;
 use clap::Args;
+use mercury_cli::Messages;
 
 /// Train a model and capture what its layers compute on.
 #[derive(Debug, Args)]
@@ -17,7 +18,8 @@ pub struct Capture {
 
 impl Capture {
     /// Trains, writes the trace, prints what came of it.
-    pub fn run(self) -> Result<()> {
+    pub fn run(mut self, messages: Messages) -> Result<()> {
+        self.run.messages = messages;
         self.run.run()
     }
 }

@@ -1,7 +1,7 @@
 //! `evaluate`: validation of a checkpoint, with and without reuse.
 
 use super::arguments::DataFlags;
-use super::{device, terminal};
+use super::device;
 use crate::checkpoint;
 use crate::datasets::DatasetSpec;
 use crate::error::TracerError;
@@ -14,6 +14,7 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 use comfy_table::{Table, presets};
 use globset::GlobSet;
+use mercury_cli::Messages;
 use mercury_reuse::Counts;
 use mercury_trace::evaluations::Evaluation;
 use mercury_trace::geometry::Pass;
@@ -83,7 +84,7 @@ struct Row {
 
 impl Evaluate {
     /// Evaluates and prints.
-    pub fn run(self) -> Result<()> {
+    pub fn run(self, messages: Messages) -> Result<()> {
         if self.batch_size == 0 {
             let reason = "is 0, but must be at least 1".to_owned();
             return Err(TracerError::Flag { flag: "--batch-size", reason }.into());
@@ -107,10 +108,10 @@ impl Evaluate {
             bleu_samples: self.bleu_samples,
             batch_size: self.batch_size as usize,
         };
-        let mut rows = vec![Self::row(&evaluator, "exact".to_owned(), &mut Plain)?];
+        let mut rows = vec![Self::row(messages, &evaluator, "exact".to_owned(), &mut Plain)?];
         for named in named {
             let session = Session::new(named, self.off.clone());
-            let mut row = Self::row(&evaluator, session.named().name.clone(), &mut session.tap(0, false))?;
+            let mut row = Self::row(messages, &evaluator, session.named().name.clone(), &mut session.tap(0, false))?;
             let forward = session.take().into_iter().filter(|measured| measured.pass == Pass::Forward);
             row.counts = Some(forward.map(|measured| measured.counts).sum());
             rows.push(row);
@@ -123,8 +124,8 @@ impl Evaluate {
         Ok(())
     }
 
-    fn row(evaluator: &Evaluator, name: String, tap: &mut dyn Tap) -> Result<Row> {
-        let bar = terminal::progress_bar(evaluator.samples as u64, "validating");
+    fn row(messages: Messages, evaluator: &Evaluator, name: String, tap: &mut dyn Tap) -> Result<Row> {
+        let bar = messages.progress_bar(evaluator.samples, "validating", "samples");
         let evaluations = evaluator.run(0, tap, |samples| bar.inc(samples as u64));
         bar.finish_and_clear();
         Ok(Row { name, counts: None, evaluations: evaluations? })

@@ -7,11 +7,11 @@ mod evaluate;
 mod lists;
 mod reuse;
 mod run;
-mod shell;
 mod terminal;
 mod train;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use mercury_cli::{Completions, Man, Messages};
 
 /// Trains real models on libtorch and captures what their layers compute on.
 ///
@@ -21,6 +21,8 @@ use clap::{Parser, Subcommand};
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
+    #[command(flatten)]
+    messages: Messages,
 }
 
 const AFTER: &str = "Examples:
@@ -33,6 +35,12 @@ Exit codes:
 
 Colours and progress show on a terminal alone; NO_COLOR=1 turns colours off there.";
 
+const COMPLETIONS: &str = "Examples:
+  mercury-tracer completions bash > ~/.local/share/bash-completion/completions/mercury-tracer
+  mercury-tracer completions zsh > ~/.zfunc/_mercury-tracer      # where fpath has ~/.zfunc
+  mercury-tracer completions fish > ~/.config/fish/completions/mercury-tracer.fish
+  mercury-tracer completions powershell >> $PROFILE";
+
 #[derive(Debug, Subcommand)]
 enum Command {
     Capture(Box<capture::Capture>),
@@ -40,22 +48,26 @@ enum Command {
     Evaluate(Box<evaluate::Evaluate>),
     Models(lists::Models),
     Datasets(lists::Datasets),
-    Completions(shell::Completions),
-    Man(shell::Man),
+    #[command(after_help = COMPLETIONS)]
+    Completions(Completions),
+    #[command(after_help = "Example: mercury-tracer man --out ~/.local/share/man/man1")]
+    Man(Man),
 }
 
 impl Cli {
     /// Runs the command.
     pub fn run(self) -> anyhow::Result<()> {
+        let messages = self.messages;
+        messages.log();
         tch::set_num_interop_threads(1);
         match self.command {
-            Command::Capture(capture) => capture.run(),
-            Command::Train(train) => train.run(),
-            Command::Evaluate(evaluate) => evaluate.run(),
+            Command::Capture(capture) => capture.run(messages),
+            Command::Train(train) => train.run(messages),
+            Command::Evaluate(evaluate) => evaluate.run(messages),
             Command::Models(_) => lists::Models::run(),
             Command::Datasets(_) => lists::Datasets::run(),
-            Command::Completions(completions) => completions.run(),
-            Command::Man(man) => man.run(),
+            Command::Completions(completions) => completions.run(Self::command()),
+            Command::Man(man) => man.run(Self::command()),
         }
     }
 }

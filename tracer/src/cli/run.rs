@@ -19,6 +19,7 @@ use crate::{capture, sampling};
 use anyhow::Result;
 use clap::Args;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use mercury_cli::Messages;
 use mercury_trace::evaluations::Evaluation;
 use mercury_trace::layers::Layer;
 use mercury_trace::manifest::{self, Manifest, SCHEMA_VERSION};
@@ -52,6 +53,10 @@ pub struct RunFlags {
     #[command(flatten)]
     #[serde(flatten)]
     kept: CaptureFlags,
+    /// How much is said.
+    #[arg(skip)]
+    #[serde(skip)]
+    pub messages: Messages,
     /// Of `train` alone.
     #[arg(skip)]
     #[serde(skip)]
@@ -133,7 +138,7 @@ impl RunFlags {
             buffers: weights.buffers(),
             evaluator: &evaluator,
         };
-        let mut terminal = Terminal::new(start..steps, batch_size, self.checkpoint_path(), &weights);
+        let mut terminal = Terminal::new(self.messages, start..steps, batch_size, self.checkpoint_path(), &weights);
         run.train(start, &mut optimizer, &sink, &mut terminal)?;
         let evaluations = terminal.validate(&evaluator, steps, reuse.training.as_ref())?;
         let accuracy = accuracy(&evaluations);
@@ -145,7 +150,7 @@ impl RunFlags {
         let finished = sink.finish(accuracy);
         let manifest = match finished {
             Err(error) if run.capture.go_on => {
-                eprintln!("{error}; the run ends, but the trace says that it is not complete");
+                tracing::warn!("{error}; the run ends, but the trace says that it is not complete");
                 return Ok(());
             }
             finished => finished?,
@@ -178,7 +183,7 @@ impl RunFlags {
         if let Some(checkpoint) = checkpoint {
             checkpoint.restore(&path, weights, optimizer)?;
         }
-        eprintln!("resuming at step {}", steps.len());
+        self.messages.note(format_args!("resuming at step {}", steps.len()));
         let measurements = Measurements::read(&self.out)?;
         Ok(Begun { writer, log: Log { steps, evaluations, measurements } })
     }
@@ -259,7 +264,7 @@ impl RunFlags {
         let notes = ["left out", "truncated"].iter().filter_map(|name| Some((name, dataset.description.get(*name)?)));
         let notes = notes.filter(|(_, note)| !note.starts_with("0 "));
         let notes: String = notes.map(|(name, note)| format!("; {name}: {note}")).collect();
-        eprintln!("{}: {} training samples{notes}", dataset.name, dataset.train_samples);
+        self.messages.note(format_args!("{}: {} training samples{notes}", dataset.name, dataset.train_samples));
         let layers: Vec<&Layer> = layers.iter().filter(|layer| wanted.contains(&layer.name)).collect();
         let step = capture::step_bytes(&layers, &manifest.sampling, manifest.training.batch_size);
         let count = self.kept.capture.count(manifest.training.steps, per_epoch);
@@ -271,15 +276,16 @@ impl RunFlags {
             return Err(TracerError::Flag { flag: "--capture", reason });
         }
         let total = step as f64 * count as f64;
-        eprintln!(
+        self.messages.note(format_args!(
             "capturing {count} of {} steps, {} layers: at most {:.1} MB each, {:.1} MB in all, before compression",
             manifest.training.steps,
             layers.len(),
             step as f64 / 1e6,
             total / 1e6
-        );
+        ));
         if let Some(most) = self.kept.max_bytes.filter(|&most| total > most as f64) {
-            eprintln!("--max-bytes: capturing will stop at {:.1} MB, before compression", most as f64 / 1e6);
+            let most = most as f64 / 1e6;
+            self.messages.note(format_args!("--max-bytes: capturing will stop at {most:.1} MB, before compression"));
         }
         Ok(step)
     }

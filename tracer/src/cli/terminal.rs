@@ -8,7 +8,8 @@ use crate::tap::{Plain, Tap};
 use crate::train::Observer;
 use crate::weights::Weights;
 use anyhow::Result;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
+use mercury_cli::Messages;
 use mercury_trace::evaluations::Evaluation;
 use mercury_trace::manifest::Manifest;
 use mercury_trace::steps::Step;
@@ -21,6 +22,7 @@ use std::time::{Duration, Instant};
 
 /// Shows a run's progress on stderr, where that is a terminal, and what came of it on stdout.
 pub struct Terminal<'a> {
+    messages: Messages,
     bar: ProgressBar,
     samples: usize,
     checkpoint: PathBuf,
@@ -40,11 +42,26 @@ const RECENT: usize = 20;
 
 impl<'a> Terminal<'a> {
     /// For a run of these steps, of so many samples each.
-    pub fn new(steps: Range<u64>, samples: usize, checkpoint: PathBuf, weights: &'a Weights) -> Self {
-        let bar = progress_bar(steps.end, "training");
+    pub fn new(
+        messages: Messages,
+        steps: Range<u64>,
+        samples: usize,
+        checkpoint: PathBuf,
+        weights: &'a Weights,
+    ) -> Self {
+        let bar = messages.progress_bar(steps.end as usize, "training", "steps");
         bar.set_position(steps.start);
         bar.reset_eta();
-        Self { bar, samples, checkpoint, weights, steps: steps.end, said: Instant::now(), recent: VecDeque::new() }
+        Self {
+            messages,
+            bar,
+            samples,
+            checkpoint,
+            weights,
+            steps: steps.end,
+            said: Instant::now(),
+            recent: VecDeque::new(),
+        }
     }
 
     /// Measures the model after its last step: without reuse, and with, if that is how it was trained;
@@ -57,7 +74,7 @@ impl<'a> Terminal<'a> {
     ) -> crate::error::Result<Vec<Evaluation>> {
         self.bar.finish_and_clear();
         let mut validate = |what, tap: &mut dyn Tap| {
-            self.bar = progress_bar(evaluator.samples as u64, what);
+            self.bar = self.messages.progress_bar(evaluator.samples, what, "samples");
             let evaluations = evaluator.run(steps, tap, |samples| self.bar.inc(samples as u64));
             self.bar.finish_and_clear();
             evaluations
@@ -104,7 +121,7 @@ impl Observer for Terminal<'_> {
             self.samples as f64 / step.seconds
         ));
         self.bar.set_position(step.step + 1);
-        if self.bar.is_hidden() && self.said.elapsed() >= SILENCE {
+        if self.messages.are_said() && self.bar.is_hidden() && self.said.elapsed() >= SILENCE {
             self.said = Instant::now();
             eprintln!("step {} of {}: {}", step.step + 1, self.steps, self.bar.message());
         }
@@ -121,13 +138,6 @@ impl Observer for Terminal<'_> {
     fn checkpoint(&mut self, steps_done: u64, optimizer: &Optimizer) -> crate::error::Result<()> {
         checkpoint::save(&self.checkpoint, self.weights, optimizer, steps_done)
     }
-}
-
-pub fn progress_bar(length: u64, what: &'static str) -> ProgressBar {
-    let style = "{prefix} {wide_bar} {pos}/{len} {msg} (left: {eta})";
-    let bar = ProgressBar::new(length).with_prefix(what);
-    bar.set_style(ProgressStyle::with_template(style).expect("the template is well-formed"));
-    bar
 }
 
 fn shown(row: &Evaluation) -> String {

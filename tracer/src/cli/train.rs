@@ -4,6 +4,7 @@ use super::reuse::ReuseFlags;
 use super::run::RunFlags;
 use anyhow::Result;
 use clap::Args;
+use mercury_cli::Messages;
 
 /// Train a model with reuse in the loop, or try reuse beside a training without.
 ///
@@ -27,9 +28,9 @@ pub struct Train {
 
 impl Train {
     /// Trains, writes the trace, prints what came of it.
-    pub fn run(self) -> Result<()> {
+    pub fn run(self, messages: Messages) -> Result<()> {
         let Self { mut run, reuse } = self;
-        run.reuse = reuse;
+        (run.reuse, run.messages) = (reuse, messages);
         run.run()
     }
 }

@@ -63,21 +63,23 @@ impl<'a> Dealer<'a> {
         let strip = self.mapping.choice().strip as usize;
         let mut work = vec![0; self.mapping.sets() as usize];
         let mut reuses = Vec::new();
-        // By column of the lane's strip, from which columns (and, at the end, from elsewhere) it copies.
-        let mut copies = vec![false; strip * (strip + 1)];
+        // By column of the lane's strip, a bit for each column (and, at the end, for elsewhere) that it copies from.
+        let words = strip / 64 + 1;
+        let mut copies = vec![0; strip * words];
         for (lane, plane) in planes.iter().enumerate() {
-            copies.fill(false);
+            copies.fill(0);
             self.lane(plane, &mut work[lane * strip..][..strip], &mut copies);
-            for (set, copies) in copies.chunks(strip + 1).enumerate() {
-                let others = copies[..strip].iter().enumerate().filter(|&(from, copies)| *copies && from != set);
-                reuses.extend(others.map(|(from, _)| ((lane * strip + set) as u32, (lane * strip + from) as u32)));
+            for (set, copies) in copies.chunks(words).enumerate() {
+                let is_copied = |from: &usize| copies[from / 64] >> (from % 64) & 1 == 1;
+                let others = (0..strip).filter(|from| *from != set && is_copied(from));
+                reuses.extend(others.map(|from| ((lane * strip + set) as u32, (lane * strip + from) as u32)));
             }
         }
         ScopeWork { work, reuses }
     }
 
-    fn lane(&self, plane: &Plane, work: &mut [u64], copies: &mut [bool]) {
-        let strip = work.len();
+    fn lane(&self, plane: &Plane, work: &mut [u64], copies: &mut [u64]) {
+        let (strip, words) = (work.len(), copies.len() / work.len());
         let outside = self.columns.len() as u32 - 1;
         for (row, holders) in plane.holders.chunks(self.row_length).enumerate() {
             let column = row % strip;
@@ -87,10 +89,15 @@ impl<'a> Dealer<'a> {
             work[column] += self.cost.row(RowCounts { computed: holders.len() as u64 - hit, hit });
             // What an earlier scope computed is there already. A MAU copies from its own column: nothing.
             if self.waits && strip > 1 {
-                let copies = &mut copies[column * (strip + 1)..][..=strip];
-                for holder in holders {
+                let from = holders.iter().map(|holder| {
                     let place = holder.wrapping_sub(plane.first).min(outside);
-                    copies[self.columns[place as usize] as usize] = true;
+                    self.columns[place as usize]
+                });
+                let copies = &mut copies[column * words..][..words];
+                if let [word] = copies {
+                    *word |= from.fold(0, |word, from| word | 1 << from);
+                } else {
+                    from.for_each(|from| copies[from as usize / 64] |= 1 << (from % 64));
                 }
             }
         }

@@ -1,33 +1,23 @@
 //! `completions` and `man`: the command line for a shell and for `man`.
 
-use super::Cli;
 use anyhow::{Context, Result};
-use clap::{Args, CommandFactory};
+use clap::{Args, Command};
 use clap_complete::Shell;
 use std::fs;
 use std::path::PathBuf;
 
-const NAME: &str = "mercury-tracer";
-
-const COMPLETIONS: &str = "Examples:
-  mercury-tracer completions bash > ~/.local/share/bash-completion/completions/mercury-tracer
-  mercury-tracer completions zsh > ~/.zfunc/_mercury-tracer      # where fpath has ~/.zfunc
-  mercury-tracer completions fish > ~/.config/fish/completions/mercury-tracer.fish
-  mercury-tracer completions powershell >> $PROFILE";
-
 /// Print the completions for a shell.
 #[derive(Debug, Args)]
-#[command(after_help = COMPLETIONS)]
 pub struct Completions {
     /// The shell.
     shell: Shell,
 }
 
 impl Completions {
-    /// Prints them.
-    pub fn run(&self) -> Result<()> {
-        let mut text = Vec::new();
-        clap_complete::generate(self.shell, &mut Cli::command(), NAME, &mut text);
+    /// Prints those of a program.
+    pub fn run(&self, mut program: Command) -> Result<()> {
+        let (name, mut text) = (program.get_name().to_owned(), Vec::new());
+        clap_complete::generate(self.shell, &mut program, name, &mut text);
         std::io::Write::write_all(&mut std::io::stdout(), &text)?;
         Ok(())
     }
@@ -35,7 +25,6 @@ impl Completions {
 
 /// Write the manual pages: one of the program and one of each command.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: mercury-tracer man --out ~/.local/share/man/man1")]
 pub struct Man {
     /// Folder for the pages; it is made if it is missing.
     #[arg(long, value_name = "DIR")]
@@ -43,11 +32,11 @@ pub struct Man {
 }
 
 impl Man {
-    /// Writes them.
-    pub fn run(&self) -> Result<()> {
+    /// Writes those of a program.
+    pub fn run(&self, program: Command) -> Result<()> {
         let out = self.out.display();
         fs::create_dir_all(&self.out).with_context(|| format!("--out: {out} cannot be made; choose another folder"))?;
-        clap_mangen::generate_to(Cli::command(), &self.out)
+        clap_mangen::generate_to(program, &self.out)
             .with_context(|| format!("--out: {out} cannot be written to; choose another folder"))
     }
 }

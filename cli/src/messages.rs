@@ -7,9 +7,9 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 /// How much is said.
-#[derive(Debug, Clone, Copy, Args)]
+#[derive(Debug, Clone, Copy, Default, Args)]
 pub struct Messages {
-    /// Print data and errors alone: no notes, no progress.
+    /// Print data, warnings and errors alone: no notes, no progress.
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
     /// Say what happens inside; -vv says more. `RUST_LOG` chooses by module.
@@ -21,7 +21,7 @@ impl Messages {
     /// Sends what happens inside to stderr, as far as it was asked for.
     pub fn log(self) {
         let level = match self.verbose {
-            0 => LevelFilter::ERROR,
+            0 => LevelFilter::WARN,
             1 => LevelFilter::INFO,
             2 => LevelFilter::DEBUG,
             _ => LevelFilter::TRACE,
@@ -38,14 +38,19 @@ impl Messages {
         }
     }
 
-    /// A bar that counts layers; it shows on a terminal alone.
-    pub fn progress_bar(self, layers: usize) -> ProgressBar {
+    /// Whether notes are said.
+    pub fn are_said(self) -> bool {
+        !self.quiet
+    }
+
+    /// A bar that counts things while something is done to them; it shows on a terminal alone.
+    pub fn progress_bar(self, length: usize, doing: &'static str, things: &str) -> ProgressBar {
         if self.quiet {
             return ProgressBar::hidden();
         }
-        let bar = ProgressBar::new(layers as u64).with_prefix("replaying");
-        let style = "{prefix} {wide_bar} {pos}/{len} layers, {msg} (left: {eta})";
-        bar.set_style(ProgressStyle::with_template(style).expect("the template is well-formed"));
+        let bar = ProgressBar::new(length as u64).with_prefix(doing);
+        let style = format!("{{prefix}} {{wide_bar}} {{pos}}/{{len}} {things}, {{msg}} (left: {{eta}})");
+        bar.set_style(ProgressStyle::with_template(&style).expect("the template is well-formed"));
         bar
     }
 }

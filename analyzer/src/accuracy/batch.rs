@@ -1,0 +1,150 @@
+//! The gradient of a batch, told from that of some of its samples.
+//!
+//! A weight gradient is a sum over samples, so its norm does not add up: |sum of n of B samples|² is what the batch's
+//! norm and the samples' scatter come to. With f = n / B, mean share m and scatter S² of all B samples,
+//! E |m of n|² = |m of B|² + (1 - f) S² / n, without replacement (Cochran, Sampling Techniques, 1977, section 2.5, for
+//! each weight). The scatter is known from the n samples, and its part is taken off. How far the estimate varies with
+//! the samples is said by leaving out each in turn (jackknife; Wolter, Introduction to Variance Estimation, 2007,
+//! section 4.3), on weights that were drawn.
+
+use super::sums::{Covariance, Moments};
+
+/// What samples add to a gradient and its change, of some weights: [exact, change] of each weight, by sample.
+pub type Shares = Vec<Vec<[f64; 2]>>;
+
+/// |x|², |y|² and <x, y>, as [`Moments`].
+fn squares(values: impl Iterator<Item = [f64; 2]>) -> Moments {
+    values.fold(Moments::default(), |[exact, change, cross, loss], [x, y]| {
+        [exact + x * x, change + y * y, cross + x * y, loss]
+    })
+}
+
+/// Moments of n times the mean share of the batch, from those of the sum of `n` shares and the sum of the shares' own:
+/// without bias. As they are where nothing was left out or nothing is known of the scatter.
+pub fn unbiased(sum: Moments, own: Moments, n: usize, fraction: f64) -> Moments {
+    if n < 2 || fraction >= 1.0 {
+        return sum;
+    }
+    let n = n as f64;
+    let mut moments = sum;
+    for (moment, own) in moments.iter_mut().zip(own) {
+        let scatter = (own - *moment / n) / (n - 1.0);
+        *moment -= (1.0 - fraction) * n * scatter;
+    }
+    moments
+}
+
+/// Covariances of the moments that [`unbiased`] gives of these weights; none of less than three samples, as without
+/// one of them the scatter is that of two.
+pub fn jackknife(shares: &Shares, fraction: f64) -> Option<Covariance> {
+    let n = shares.len();
+    if n < 3 {
+        return None;
+    }
+    let weights = shares[0].len();
+    let mut sum = vec![[0.0; 2]; weights];
+    for share in shares {
+        for (sum, share) in sum.iter_mut().zip(share) {
+            *sum = [sum[0] + share[0], sum[1] + share[1]];
+        }
+    }
+    let of_each: Vec<Moments> = shares.iter().map(|share| squares(share.iter().copied())).collect();
+    let mut own = Moments::default();
+    for moments in &of_each {
+        super::sums::add(&mut own, moments);
+    }
+    let scale = (n as f64 / (n as f64 - 1.0)).powi(2);
+    let without = |left_out: usize| {
+        let rest = sum.iter().zip(&shares[left_out]).map(|(sum, share)| [sum[0] - share[0], sum[1] - share[1]]);
+        let mut own = own;
+        own.iter_mut().zip(of_each[left_out]).for_each(|(own, less)| *own -= less);
+        unbiased(squares(rest), own, n - 1, fraction).map(|moment| scale * moment)
+    };
+    let values: Vec<Moments> = (0..n).map(without).collect();
+    let mut covariance = super::sums::covariance(&values);
+    // Of n values that differ by one sample in n: (n - 1)² / n of their sample covariance.
+    let factor = (1.0 - fraction) * (n as f64 - 1.0).powi(2) / n as f64;
+    covariance.iter_mut().flatten().for_each(|entry| *entry *= factor);
+    Some(covariance)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{ErrorSums, Estimate, Interval};
+    use super::*;
+    use mercury_reuse::draw;
+
+    /// A batch's shares: a mean that is small beside the scatter, as of gradients, and a change related to it.
+    fn batch(samples: usize, weights: usize) -> Shares {
+        let noise = |i: usize, j: usize, k: usize| {
+            // Sums of bits of a mixed number: nearly normal.
+            let mixed = ((i * 1_000_003 + j * 7919 + k * 104_729 + 1) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let mixed = (mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            f64::from((mixed ^ (mixed >> 32)).count_ones()) / 4.0 - 8.0
+        };
+        let share = |i: usize| {
+            let weight = |j: usize| {
+                let exact = 0.4 * noise(0, j, 5) + noise(i, j, 1);
+                [exact, 0.3 * noise(0, j, 6) + 0.2 * exact + 0.5 * noise(i, j, 2)]
+            };
+            (0..weights).map(weight).collect()
+        };
+        (1..=samples).map(share).collect()
+    }
+
+    fn moments(shares: &[&Vec<[f64; 2]>]) -> (Moments, Moments) {
+        let sum = (0..shares[0].len()).map(|j| shares.iter().fold([0.0; 2], |s, w| [s[0] + w[j][0], s[1] + w[j][1]]));
+        let mut own = Moments::default();
+        for share in shares {
+            super::super::sums::add(&mut own, &squares(share.iter().copied()));
+        }
+        (squares(sum), own)
+    }
+
+    #[test]
+    fn nothing_is_taken_off_where_all_samples_are_there() {
+        let batch = batch(5, 10);
+        let (sum, own) = moments(&batch.iter().collect::<Vec<_>>());
+        assert_eq!(unbiased(sum, own, 5, 1.0), sum);
+        assert!(jackknife(&batch, 1.0).unwrap().iter().flatten().all(|&entry| entry == 0.0));
+        assert_eq!(jackknife(&batch[..2].to_vec(), 0.4), None);
+    }
+
+    type Measure = fn(&Estimate) -> Interval;
+    const MEASURES: [(&str, Measure); 3] =
+        [("relative", Estimate::relative), ("cosine", Estimate::cosine), ("norm ratio", Estimate::norm_ratio)];
+
+    #[test]
+    fn a_batch_is_estimated_without_bias_and_held_by_intervals_about_as_often_as_they_say() {
+        let (all, kept, weights) = (64, 12, 400);
+        let batch = batch(all, weights);
+        let (sum, _) = moments(&batch.iter().collect::<Vec<_>>());
+        let truth = ErrorSums::of_all((sum, Covariance::default()), 1.0).estimate();
+        let fraction = kept as f64 / all as f64;
+        let (mut held, mut mean, seeds) = ([0u32; 3], [0.0; 3], 500u32);
+        let mut biased = 0.0;
+        for seed in 0..seeds {
+            let chosen: Shares = draw(all, kept, u64::from(seed)).into_iter().map(|i| batch[i].clone()).collect();
+            let (sum, own) = moments(&chosen.iter().collect::<Vec<_>>());
+            let moments = unbiased(sum, own, kept, fraction);
+            let estimate = ErrorSums::of_all((moments, Covariance::default()), all as f64 / kept as f64)
+                .with_samples(jackknife(&chosen, fraction).unwrap(), kept)
+                .estimate();
+            biased += ErrorSums::of_all((sum, Covariance::default()), 1.0).estimate().cosine().value;
+            for (number, (_, measure)) in MEASURES.into_iter().enumerate() {
+                let Interval { value, bounds } = measure(&estimate);
+                let [low, high] = bounds.unwrap();
+                mean[number] += value / f64::from(seeds);
+                held[number] += u32::from((low..=high).contains(&measure(&truth).value));
+            }
+        }
+        for (number, (name, measure)) in MEASURES.into_iter().enumerate() {
+            let truth = measure(&truth).value;
+            assert!((mean[number] - truth).abs() < 0.03 * truth, "{name}: {} of {truth}", mean[number]);
+            assert!((440..=498).contains(&held[number]), "{name}: {} of {seeds}", held[number]);
+        }
+        // What it mends: the sum of the kept samples is another gradient than the batch's.
+        let truth = truth.cosine().value;
+        assert!((biased / f64::from(seeds) - truth).abs() > 0.01, "{biased} {truth}");
+    }
+}

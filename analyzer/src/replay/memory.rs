@@ -1,0 +1,128 @@
+//! How many samples of a layer are evaluated at a time, so that memory is bounded.
+
+use super::{Measures, Unit};
+use crate::config::Config;
+use crate::error::{AnalyzerError, Result};
+use mercury_reuse::config::{Granularity, Scope};
+use mercury_reuse::vectors_of_sample;
+use mercury_trace::geometry::{Geometry, Pass};
+use mercury_trace::manifest::TensorFile;
+use mercury_trace::tensor::TensorKind;
+
+/// Values of an operand that are read and evaluated at a time, if a sample has no more: so few that
+/// memory is no concern, so many that starting threads is none.
+const VALUES_AT_A_TIME: u64 = 1 << 20;
+
+/// What the program itself takes, its tables and the buffers of its threads. Measured.
+const PROGRAM: u64 = 40 << 20;
+/// Bytes of a vector: signatures, sorted copies of them, Hitmaps of some caches, and what is summed up. Measured.
+const VECTOR: u64 = 48;
+/// Bytes of a value: it is there as it was read, and so is one of the samples that come next.
+const VALUE: u64 = 8;
+/// Bytes of a weight with errors: as it is, and sums in f64.
+const WEIGHT: u64 = 20;
+/// Bytes of the counts of a sample, stream and configuration.
+const COUNTS: u64 = 24;
+
+/// How much may be in memory at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// So many values of an operand, one sample at least.
+    Values(u64),
+    /// So many bytes in all, or an error.
+    Bytes(u64),
+}
+
+impl Default for Limit {
+    fn default() -> Self {
+        Self::Values(VALUES_AT_A_TIME)
+    }
+}
+
+/// An estimate of what evaluating a layer takes, in bytes.
+#[derive(Debug, Clone, Copy)]
+struct Need {
+    /// However many samples are there.
+    fixed: u64,
+    /// For each sample that is there.
+    of_sample: u64,
+}
+
+impl Need {
+    fn of(unit: &Unit, configs: &[Config], measures: &Measures) -> Self {
+        let samples = unit.step.samples.len() as u64;
+        let geometry = &unit.layer.geometry;
+        let values = |kind: TensorKind| files(unit).filter(|file| file.kind == kind).map(values).sum::<u64>();
+        let streamed = (values(TensorKind::Input) + values(TensorKind::GradOutput)) / samples;
+        let vectors = |granularity: Granularity| {
+            let of_pass = |&pass: &Pass| vectors_of_sample(geometry, pass, granularity);
+            [Pass::Forward, Pass::InputGrad].iter().map(of_pass).max().unwrap_or(0)
+        };
+        // Projections are evaluated one after the other, so the one with the most vectors counts.
+        let vectors = configs.iter().map(|config| vectors(config.rpq.granularity)).max().unwrap_or(0);
+        let streams = u64::from(geometry.inputs().max(geometry.filters()));
+        let weights = if measures.errors.is_none() { VALUE } else { WEIGHT } * values(TensorKind::Weight);
+        let counts = COUNTS.saturating_mul(samples).saturating_mul(streams).saturating_mul(configs.len() as u64);
+        Self {
+            fixed: PROGRAM.saturating_add(weights).saturating_add(counts),
+            of_sample: VALUE.saturating_mul(streamed).saturating_add(VECTOR.saturating_mul(vectors)),
+        }
+    }
+
+    fn of_samples(self, samples: u64) -> u64 {
+        self.fixed.saturating_add(self.of_sample.saturating_mul(samples))
+    }
+}
+
+fn files<'a>(unit: &Unit<'a>) -> impl Iterator<Item = &'a TensorFile> {
+    let layer = unit.layer;
+    unit.step.tensors.iter().filter(move |file| file.layer == layer.name)
+}
+
+fn values(file: &TensorFile) -> u64 {
+    file.rows.saturating_mul(u64::from(file.width))
+}
+
+/// Whether a layer's samples all have to be there: its MCACHE outlives a sample, or a row-stationary array's
+/// rounds of a matrix product are dealt at once.
+fn is_whole(unit: &Unit, config: &Config) -> bool {
+    let geometry = &unit.layer.geometry;
+    let convolution = matches!(geometry, Geometry::Conv2d(_));
+    (!convolution && config.dataflow().is_none()) || config.mcache.scope_of(geometry) == Scope::Batch
+}
+
+/// How many samples of a layer are evaluated at a time.
+///
+/// # Errors
+/// Where the fewest that can be take more than the limit.
+pub fn samples_at_a_time(limit: Limit, unit: &Unit, configs: &[Config], measures: &Measures) -> Result<usize> {
+    let samples = unit.step.samples.len() as u64;
+    let whole = configs.iter().any(|config| is_whole(unit, config));
+    let fewest = if whole { samples } else { 1 };
+    let most = match limit {
+        Limit::Values(most) => {
+            let streamed = files(unit).filter(|file| file.kind != TensorKind::Weight);
+            let values = streamed.map(values).max().unwrap_or(0).max(1);
+            most.saturating_mul(samples) / values
+        }
+        Limit::Bytes(limit) => {
+            let need = Need::of(unit, configs, measures);
+            let least = need.of_samples(fewest);
+            if least > limit {
+                let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
+                let why = if whole { ", as its samples have to be there all at once" } else { " for one sample" };
+                let reason = format!(
+                    "takes about {} MB{why}, --memory-limit is {} MB; raise it, leave the layer out with --layers, or \
+                     capture fewer samples of it",
+                    megabytes(least),
+                    megabytes(limit)
+                );
+                return Err(AnalyzerError::Layer { layer: unit.layer.name.clone(), reason });
+            }
+            // More than by default would be of no use.
+            let by_default = samples_at_a_time(Limit::default(), unit, configs, measures)? as u64;
+            by_default.min((limit - need.fixed) / need.of_sample.max(1))
+        }
+    };
+    Ok(most.clamp(fewest, samples) as usize)
+}

@@ -1,0 +1,29 @@
+//! What is fuzzed of configurations and topologies, as in `traces.rs`.
+
+use super::traces::{with_folder, write};
+use mercury_hardware::config::Config;
+use mercury_hardware::topology;
+
+/// A topology file.
+pub fn topology(bytes: &[u8]) {
+    with_folder(|folder| {
+        let path = folder.join("topology.csv");
+        write(&path, bytes);
+        if let Ok(layers) = topology::read(&path) {
+            assert!(!layers.is_empty());
+            assert!(layers.iter().all(|layer| layer.gemm.macs() > 0));
+        }
+    });
+}
+
+/// A configuration file: one that is accepted is accepted again as it is written to `run.json`.
+pub fn configuration(bytes: &[u8]) {
+    with_folder(|folder| {
+        let path = folder.join("configuration.toml");
+        write(&path, bytes);
+        let Ok(table) = Config::file(&path) else { return };
+        if let Ok(config) = Config::resolve("a fuzzer", table, &[]) {
+            let _ = (config.timing_array(), config.row_array(), config.memory_model(), config.scheme());
+        }
+    });
+}

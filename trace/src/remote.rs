@@ -1,0 +1,149 @@
+//! Objects of a store (`s3://bucket/key`), read as if they were files.
+//!
+//! Whatever calls this is synchronous and on threads of its own; requests run on a runtime that is kept here.
+//! Credentials, region and endpoint come from the environment variables that AWS's own tools read.
+
+use bytes::Bytes;
+use object_store::aws::AmazonS3Builder;
+use object_store::path::Path as Key;
+use object_store::{ObjectStore, ObjectStoreExt, RetryConfig};
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, ErrorKind, Read};
+use std::path::Path;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::runtime::{Builder, Runtime};
+use url::Url;
+
+/// What a request fetches ahead: pages of a Parquet file are smaller, and come one after the other.
+const BLOCK: u64 = 4 << 20;
+/// Blocks that are kept of an object: a Parquet reader goes through its columns side by side.
+const BLOCKS: usize = 4;
+/// How long a request that fails is tried again.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Whether a path is the address of an object or a folder of them.
+pub fn is_address(path: &Path) -> bool {
+    path.to_str().is_some_and(|text| text.contains("://"))
+}
+
+/// An object that is there.
+#[derive(Debug, Clone)]
+pub struct Object(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    store: Arc<dyn ObjectStore>,
+    key: Key,
+    size: u64,
+    /// Where each begins, and its bytes; the one that was fetched last stands last.
+    blocks: Mutex<VecDeque<(u64, Bytes)>>,
+}
+
+impl Object {
+    /// Asks for an object.
+    pub fn open(address: &Path) -> io::Result<Self> {
+        let (store, key) = locate(address)?;
+        let size = block_on(store.head(&key))?.size;
+        Ok(Self(Arc::new(Inner { store, key, size, blocks: Mutex::default() })))
+    }
+
+    /// Bytes of the object.
+    pub fn size(&self) -> u64 {
+        self.0.size
+    }
+
+    /// Reads from a position on.
+    pub fn reader(&self, at: u64) -> Reader {
+        Reader { object: self.clone(), at }
+    }
+
+    /// So many bytes from a position on.
+    pub fn bytes(&self, start: u64, length: u64) -> io::Result<Bytes> {
+        let Inner { store, key, size, blocks } = &*self.0;
+        let end = start.checked_add(length).filter(|end| end <= size);
+        let end = end.ok_or_else(|| io::Error::new(ErrorKind::UnexpectedEof, "ends before what it should hold"))?;
+        if length >= BLOCK {
+            return block_on(store.get_range(key, start..end));
+        }
+        let cut = |(first, block): &(u64, Bytes)| {
+            let offset = start.checked_sub(*first)?;
+            (offset + length <= block.len() as u64).then(|| block.slice(offset as usize..(offset + length) as usize))
+        };
+        // Held while a block is fetched, so that no two threads fetch the same.
+        let mut blocks = blocks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = blocks.iter().rev().find_map(cut) {
+            return Ok(known);
+        }
+        let block = block_on(store.get_range(key, start..(*size).min(start + BLOCK)))?;
+        if blocks.len() == BLOCKS {
+            blocks.pop_front();
+        }
+        blocks.push_back((start, block));
+        blocks.back().and_then(cut).ok_or_else(|| io::Error::other("the store sent less than was asked for"))
+    }
+}
+
+/// Reads an object from front to back.
+#[derive(Debug)]
+pub struct Reader {
+    object: Object,
+    at: u64,
+}
+
+impl Read for Reader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let rest = self.object.size().saturating_sub(self.at);
+        let length = rest.min(buffer.len() as u64).min(BLOCK - 1);
+        let bytes = self.object.bytes(self.at, length)?;
+        buffer[..bytes.len()].copy_from_slice(&bytes);
+        self.at += length;
+        Ok(bytes.len())
+    }
+}
+
+/// The store of an address, and the key in it. A store is made once, as it keeps connections.
+fn locate(address: &Path) -> io::Result<(Arc<dyn ObjectStore>, Key)> {
+    static STORES: Mutex<BTreeMap<String, Arc<dyn ObjectStore>>> = Mutex::new(BTreeMap::new());
+    let wrong = |reason: String| io::Error::new(ErrorKind::InvalidInput, reason);
+    let text = address.to_str().ok_or_else(|| wrong("is not UTF-8".to_owned()))?;
+    let url = Url::parse(text).map_err(|error| wrong(format!("is no address: {error}")))?;
+    let bucket = url
+        .host_str()
+        .filter(|_| url.scheme() == "s3")
+        .ok_or_else(|| wrong("is of a kind that is not supported; give a folder, or s3://BUCKET/FOLDER".to_owned()))?;
+    let key = Key::from_url_path(url.path()).map_err(|error| wrong(error.to_string()))?;
+    let mut stores = STORES.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(store) = stores.get(bucket) {
+        return Ok((Arc::clone(store), key));
+    }
+    let retry = RetryConfig { retry_timeout: PATIENCE, ..RetryConfig::default() };
+    let store = AmazonS3Builder::from_env()
+        .with_bucket_name(bucket)
+        .with_retry(retry)
+        .build()
+        .map_err(|error| refused(&error))?;
+    let store: Arc<dyn ObjectStore> = Arc::new(store);
+    stores.insert(bucket.to_owned(), Arc::clone(&store));
+    Ok((store, key))
+}
+
+/// Waits for a request.
+fn block_on<T>(request: impl Future<Output = object_store::Result<T>>) -> io::Result<T> {
+    static RUNTIME: LazyLock<io::Result<Runtime>> =
+        LazyLock::new(|| Builder::new_multi_thread().worker_threads(2).enable_all().build());
+    let runtime = RUNTIME.as_ref().map_err(|error| io::Error::new(error.kind(), error.to_string()))?;
+    runtime.block_on(request).map_err(|error| refused(&error))
+}
+
+fn refused(error: &object_store::Error) -> io::Error {
+    let kind = match error {
+        object_store::Error::NotFound { .. } => ErrorKind::NotFound,
+        object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
+            ErrorKind::PermissionDenied
+        }
+        _ => ErrorKind::Other,
+    };
+    let remedy = "check the address, and AWS_ENDPOINT_URL, AWS_REGION and the credentials in the environment";
+    io::Error::new(kind, format!("the object store refused ({error}); {remedy}"))
+}
