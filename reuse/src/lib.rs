@@ -51,6 +51,7 @@ mod strips;
 mod substitute;
 mod sums;
 mod vectors;
+mod widest;
 
 pub use deviation::Deviation;
 pub use grid::counts_grid;
@@ -73,3 +74,4 @@ pub use signatures::{signature_of, signatures};
 pub use substitute::{Buffers, Substitutes};
 pub use sums::{add_outer, add_scaled_rows};
 pub use vectors::{Layout, Part, Planes, Stream, VectorView};
+pub use widest::{Loops, widest};

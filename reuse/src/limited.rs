@@ -4,6 +4,7 @@ use crate::config::{Scope, SetIndex};
 use crate::hitmap::{Counts, Hitmap, runs_of};
 use crate::mcache::MNU;
 use crate::repeats::check;
+use crate::widest::widest;
 use rayon::prelude::*;
 
 /// What caches that replace nothing hold of what one with room for all holds.
@@ -20,6 +21,23 @@ pub struct Limited<'a> {
     inserted: Vec<Vec<(u32, u64)>>,
     /// Of each of them, how many were inserted before it into its set.
     before: Vec<u32>,
+}
+
+/// The outcomes of a run from vector `first` on, in a cache of so many ways, from those in one with room for all.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
+fn clip(first: u32, holders: &[u32], before: &[u32], ways: u32, codes: &mut [u32]) -> Counts {
+    let Some(last) = before.len().checked_sub(1) else { return Counts::default() };
+    let (mut mau, mut mnu) = (0, 0);
+    for (place, (code, &holder)) in codes.iter_mut().zip(holders).enumerate() {
+        // Never beyond; said so that no check breaks the loop up.
+        let stays = before[(holder as usize).min(last)] < ways;
+        *code = if stays { holder } else { MNU };
+        mau += u32::from(stays & (holder == first.wrapping_add(place as u32)));
+        mnu += u32::from(!stays);
+    }
+    let (mau, mnu) = (u64::from(mau), u64::from(mnu));
+    Counts { hit: codes.len() as u64 - mau - mnu, mau, mnu }
 }
 
 impl<'a> Limited<'a> {
@@ -73,15 +91,7 @@ impl<'a> Limited<'a> {
         let positions = layout.positions.max(1);
         let runs = codes.par_chunks_mut(positions).zip(holders.par_chunks(positions)).zip(&mut counts);
         runs.enumerate().for_each(|(run, ((codes, holders), counts))| {
-            let (mut mau, mut mnu) = (0, 0);
-            for ((own, code), &holder) in ((run * positions) as u32..).zip(codes.iter_mut()).zip(holders) {
-                let stays = self.before[holder as usize] < ways;
-                *code = if stays { holder } else { MNU };
-                mau += u32::from(stays && holder == own);
-                mnu += u32::from(!stays);
-            }
-            let (mau, mnu) = (u64::from(mau), u64::from(mnu));
-            *counts = Counts { hit: codes.len() as u64 - mau - mnu, mau, mnu };
+            *counts = widest(|| clip((run * positions) as u32, holders, &self.before, ways, codes));
         });
         Hitmap::of_parts(layout, codes, counts)
     }

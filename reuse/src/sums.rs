@@ -3,13 +3,15 @@
 //! Products of two f32 are exact in f64; they are added in a fixed order, one by one and without fusing,
 //! so results are the same on every machine. Scales of zero are skipped.
 
+use crate::widest::widest;
+
 /// Adds each row times its scale to `sums`: `rows` is `[scales][sums.len()]`.
 ///
 /// # Panics
 /// If the rows are not as many as the scales.
 pub fn add_scaled_rows(sums: &mut [f64], scales: impl ExactSizeIterator<Item = f32>, rows: &[f32]) {
     assert_eq!(rows.len(), scales.len() * sums.len(), "a row for each scale");
-    dispatch(move || {
+    widest(move || {
         for (scale, row) in scales.zip(rows.chunks_exact(sums.len().max(1))) {
             add(sums, scale, row);
         }
@@ -22,7 +24,7 @@ pub fn add_scaled_rows(sums: &mut [f64], scales: impl ExactSizeIterator<Item = f
 /// If the sums are not as many.
 pub fn add_outer(sums: &mut [f64], scales: impl ExactSizeIterator<Item = f32>, row: &[f32]) {
     assert_eq!(sums.len(), scales.len() * row.len(), "sums for each scale");
-    dispatch(move || {
+    widest(move || {
         for (scale, sums) in scales.zip(sums.chunks_exact_mut(row.len().max(1))) {
             add(sums, scale, row);
         }
@@ -38,34 +40,6 @@ fn add(sums: &mut [f64], scale: f32, row: &[f32]) {
     for (sum, &value) in sums.iter_mut().zip(row) {
         *sum += f64::from(scale) * f64::from(value);
     }
-}
-
-/// Runs the work, compiled for the widest registers that the processor has.
-fn dispatch(work: impl FnOnce()) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if std::arch::is_x86_feature_detected!("avx512f") {
-            // SAFETY: the processor has the feature that the function is compiled for.
-            return unsafe { with_avx512(work) };
-        }
-        if std::arch::is_x86_feature_detected!("avx2") {
-            // SAFETY: as above.
-            return unsafe { with_avx2(work) };
-        }
-    }
-    work();
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-fn with_avx512(work: impl FnOnce()) {
-    work();
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn with_avx2(work: impl FnOnce()) {
-    work();
 }
 
 #[cfg(test)]

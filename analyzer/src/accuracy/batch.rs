@@ -105,7 +105,7 @@ mod tests {
     fn nothing_is_taken_off_where_all_samples_are_there() {
         let batch = batch(5, 10);
         let (sum, own) = moments(&batch.iter().collect::<Vec<_>>());
-        assert_eq!(unbiased(sum, own, 5, 1.0), sum);
+        assert_eq!(unbiased(sum, own, 5, 1.0).map(f64::to_bits), sum.map(f64::to_bits));
         assert!(jackknife(&batch, 1.0).unwrap().iter().flatten().all(|&entry| entry == 0.0));
         assert_eq!(jackknife(&batch[..2].to_vec(), 0.4), None);
     }

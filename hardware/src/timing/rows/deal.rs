@@ -1,7 +1,7 @@
 //! Deals the outcomes of planes to PE sets.
 
 use crate::timing::row_stationary::{Mapping, RowCost, RowCounts, ScopeWork};
-use mercury_reuse::Hitmap;
+use mercury_reuse::{Hitmap, Loops, widest};
 use std::borrow::Cow;
 
 /// The vectors of a scope that one lane works on, in order.
@@ -68,7 +68,8 @@ impl<'a> Dealer<'a> {
         let mut copies = vec![0; strip * words];
         for (lane, plane) in planes.iter().enumerate() {
             copies.fill(0);
-            self.lane(plane, &mut work[lane * strip..][..strip], &mut copies);
+            let work = &mut work[lane * strip..][..strip];
+            widest(Lane { dealer: self, plane, work, copies: &mut copies });
             for (set, copies) in copies.chunks(words).enumerate() {
                 let is_copied = |from: &usize| copies[from / 64] >> (from % 64) & 1 == 1;
                 let others = (0..strip).filter(|from| *from != set && is_copied(from));
@@ -77,25 +78,39 @@ impl<'a> Dealer<'a> {
         }
         ScopeWork { work, reuses }
     }
+}
 
-    fn lane(&self, plane: &Plane, work: &mut [u64], copies: &mut [u64]) {
+/// The plane of a lane, to be dealt to the columns of its strip.
+struct Lane<'a> {
+    dealer: &'a Dealer<'a>,
+    plane: &'a Plane<'a>,
+    work: &'a mut [u64],
+    copies: &'a mut [u64],
+}
+
+impl Loops for Lane<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Self { dealer: &Dealer { cost, waits, row_length, ref columns, .. }, plane, work, copies } = self;
         let (strip, words) = (work.len(), copies.len() / work.len());
-        let outside = self.columns.len() as u32 - 1;
-        for (row, holders) in plane.holders.chunks(self.row_length).enumerate() {
+        let (columns, outside) = (columns.as_slice(), columns.len() - 1);
+        for (row, holders) in plane.holders.chunks(row_length).enumerate() {
             let column = row % strip;
-            let first = plane.first + (row * self.row_length) as u32;
-            let is_hit = |(own, &holder): (u32, &u32)| u32::from(holder != own && holder != Hitmap::NONE);
-            let hit = u64::from((first..).zip(holders).map(is_hit).sum::<u32>());
-            work[column] += self.cost.row(RowCounts { computed: holders.len() as u64 - hit, hit });
+            let first = plane.first + (row * row_length) as u32;
+            let is_hit = |(place, &holder): (usize, &u32)| {
+                u32::from((holder != first.wrapping_add(place as u32)) & (holder != Hitmap::NONE))
+            };
+            let hit = u64::from(holders.iter().enumerate().map(is_hit).sum::<u32>());
+            work[column] += cost.row(RowCounts { computed: holders.len() as u64 - hit, hit });
             // What an earlier scope computed is there already. A MAU copies from its own column: nothing.
-            if self.waits && strip > 1 {
-                let from = holders.iter().map(|holder| {
-                    let place = holder.wrapping_sub(plane.first).min(outside);
-                    self.columns[place as usize]
-                });
+            if waits && strip > 1 {
+                let from =
+                    holders.iter().map(|holder| columns[(holder.wrapping_sub(plane.first) as usize).min(outside)]);
                 let copies = &mut copies[column * words..][..words];
                 if let [word] = copies {
-                    *word |= from.fold(0, |word, from| word | 1 << from);
+                    *word |= from.fold(0, |word, from| word | 1_u64.wrapping_shl(from));
                 } else {
                     from.for_each(|from| copies[from as usize / 64] |= 1 << (from % 64));
                 }
