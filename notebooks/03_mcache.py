@@ -93,6 +93,10 @@ causes = (
 # %%
 swept = [axis for axis, _ in json.loads((SWEEP / "sweep.json").read_text())["axes"]]
 keys = [axis for axis in swept if axis.startswith("mcache.")]
+assert {"mcache.entries", "mcache.ways"} <= set(keys), (
+    f"{SWEEP} varies {', '.join(swept)}; this notebook is about caches: sweep with "
+    "--set mcache.entries=0,64,1024 --set mcache.ways=4,16 as well"
+)
 # Other keys, such as those of the array, change hits only where they switch a layer off: one of their values will do.
 configurations = pl.read_parquet(SWEEP / "configurations.parquet")
 if "rpq.bits" not in swept:

@@ -6,12 +6,12 @@ use statrs::distribution::{ContinuousCDF, StudentsT};
 /// one of n samples: the delete-one jackknife (Efron 1982) with Student's t of n - 1 degrees of
 /// freedom. `None` for fewer than two samples.
 ///
-/// It says how much the ratio would vary with other samples of the same step. Where MCACHE lives
-/// longer than a sample, a sample is left out of the counts but stays in the cache's history.
+/// It says how far the ratio of the whole step may lie from that of the samples, which were drawn from it: a step all of
+/// whose samples are there leaves no doubt (finite-population correction, Cochran, Sampling Techniques, 1977, section
+/// 2.6). Where MCACHE lives longer than a sample, a sample is left out of the counts but stays in the cache's history.
 /// Bounds are rounded to 1e-6, below which logarithms differ between machines.
-pub fn speed_up(total: [u64; 2], leave_one_out: &[[u64; 2]]) -> Option<[f64; 2]> {
-    let others = leave_one_out.to_vec();
-    interval(total, &[others])
+pub fn speed_up(step: &Step) -> Option<[f64; 2]> {
+    stratified(step.total, std::slice::from_ref(step))
 }
 
 /// The same of the totals of several steps, each with samples of its own: `steps` are the totals of
@@ -22,23 +22,25 @@ pub fn stratified(total: [u64; 2], steps: &[Step]) -> Option<[f64; 2]> {
         let rest = |which: usize| total[which] - step.total[which];
         step.leave_one_out.iter().map(|left| [rest(0) + left[0], rest(1) + left[1]]).collect()
     };
-    interval(total, &steps.iter().map(without).collect::<Vec<_>>())
+    interval(total, steps.iter().map(|step| (without(step), step.left_out)))
 }
 
 /// Baseline and MERCURY cycles of a step.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Step {
     /// Of all its samples.
     pub total: [u64; 2],
     /// Without each one of them.
     pub leave_one_out: Vec<[u64; 2]>,
+    /// Share of the step's samples that are not among them.
+    pub left_out: f64,
 }
 
-/// `without` are the totals without each one sample of each stratum.
-fn interval(total: [u64; 2], without: &[Vec<[u64; 2]>]) -> Option<[f64; 2]> {
+/// `strata` are the totals without each one sample of each stratum, and the share of it that is not there.
+fn interval(total: [u64; 2], strata: impl Iterator<Item = (Vec<[u64; 2]>, f64)>) -> Option<[f64; 2]> {
     let ratio = |[baseline, mercury]: [u64; 2]| baseline as f64 / mercury as f64;
     let (mut variance, mut freedom) = (0.0, 0);
-    for stratum in without {
+    for (stratum, left_out) in strata {
         let n = stratum.len();
         if n < 2 {
             return None;
@@ -46,7 +48,7 @@ fn interval(total: [u64; 2], without: &[Vec<[u64; 2]>]) -> Option<[f64; 2]> {
         let ratios: Vec<f64> = stratum.iter().copied().map(ratio).collect();
         let mean = ratios.iter().sum::<f64>() / n as f64;
         let squares: f64 = ratios.iter().map(|ratio| (ratio - mean).powi(2)).sum();
-        variance += squares * (n - 1) as f64 / n as f64;
+        variance += left_out * squares * (n - 1) as f64 / n as f64;
         freedom += n - 1;
     }
     let quantile = StudentsT::new(0.0, 1.0, freedom as f64).ok()?.inverse_cdf(0.975);
@@ -61,14 +63,22 @@ mod tests {
 
     #[test]
     fn equal_samples_leave_no_doubt_and_one_sample_no_interval() {
-        assert_eq!(speed_up([400, 200], &[[300, 150]; 4]), Some([2.0, 2.0]));
-        assert_eq!(speed_up([400, 200], &[]), None);
-        assert_eq!(speed_up([400, 200], &[[0, 0]]), None);
+        let step = |leave_one_out: &[[u64; 2]], left_out| Step {
+            total: [400, 200],
+            leave_one_out: leave_one_out.to_vec(),
+            left_out,
+        };
+        assert_eq!(speed_up(&step(&[[300, 150]; 4], 1.0)), Some([2.0, 2.0]));
+        assert_eq!(speed_up(&step(&[], 1.0)), None);
+        assert_eq!(speed_up(&step(&[[0, 0]], 1.0)), None);
+        // All samples of the step are there.
+        assert_eq!(speed_up(&step(&[[300, 100], [100, 100]], 0.0)), Some([2.0, 2.0]));
     }
 
     #[test]
     fn steps_add_their_variances() {
-        let step = |left: [u64; 2]| Step { total: [3, 2], leave_one_out: left.map(|base| [base, 1]).to_vec() };
+        let step =
+            |left: [u64; 2]| Step { total: [3, 2], leave_one_out: left.map(|base| [base, 1]).to_vec(), left_out: 1.0 };
         // Of [6, 4] cycles: without a sample of the first step (3 + 1) / 3 and (3 + 2) / 3, likewise of the second.
         let [low, high] = stratified([6, 4], &[step([1, 2]), step([1, 2])]).unwrap();
         // Each variance is 2 (1/6)^2 / 2, t of 2 degrees of freedom 4.302653.
@@ -86,7 +96,7 @@ mod tests {
         let baselines = [1u64, 2, 3, 6];
         let total = baselines.iter().sum::<u64>();
         let leave_one_out: Vec<[u64; 2]> = baselines.iter().map(|b| [total - b, 3]).collect();
-        let [low, high] = speed_up([total, 4], &leave_one_out).unwrap();
+        let [low, high] = speed_up(&Step { total: [total, 4], leave_one_out, left_out: 1.0 }).unwrap();
         assert!((low - (3.0 - 3.437_434)).abs() < 2e-6, "{low}");
         assert!((high - (3.0 + 3.437_434)).abs() < 2e-6, "{high}");
     }

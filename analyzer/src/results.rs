@@ -320,14 +320,14 @@ pub fn forward_error(results: &[&PassResult], layers_in_all: usize) -> Option<Es
 
 /// The speed-up's interval from all results of a step.
 pub fn step_interval(results: &[&PassResult]) -> Option<[f64; 2]> {
-    let step = step_cycles(results.iter().copied());
-    interval::speed_up(step.total, &step.leave_one_out)
+    interval::speed_up(&step_cycles(results.iter().copied()))
 }
 
 /// Cycles of all results of a step.
 pub fn step_cycles<'a>(results: impl IntoIterator<Item = &'a PassResult>) -> interval::Step {
     let mut step = interval::Step::default();
     for result in results {
+        step.left_out = 1.0 - result.samples as f64 / f64::from(result.batch);
         step.total[0] += result.baseline;
         step.total[1] += result.mercury.total();
         step.leave_one_out.resize(result.leave_one_out.len(), [0; 2]);

@@ -13,6 +13,7 @@ impl<T, F: FnOnce() -> T> Loops for F {
     type Output = T;
 
     #[inline(always)]
+    #[expect(clippy::inline_always, reason = "registers are those of the function that it is inlined into")]
     fn run(self) -> T {
         self()
     }

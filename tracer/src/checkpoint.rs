@@ -49,7 +49,7 @@ fn copy_weights(weights: &Weights, path: &Path, mut found: BTreeMap<String, Tens
         return Ok(());
     }
     let reason = format!(
-        "does not fit the model: {}; is it of another model? Of another number of classes, leave the last layer out with --fresh",
+        "does not fit the model: {}; is it of another model, or of a data set with another number of classes? To train on from it, leave what differs out with --fresh",
         wrong.join("; ")
     );
     Err(TracerError::Weights { path: path.to_owned(), reason })

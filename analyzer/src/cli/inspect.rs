@@ -98,6 +98,11 @@ fn layers(trace: &Trace) -> Result<DataFrame> {
     )?)
 }
 
+/// One number where both axes have the same.
+fn sides([height, width]: [u32; 2]) -> String {
+    if height == width { height.to_string() } else { format!("{height}x{width}") }
+}
+
 fn shape(geometry: &Geometry) -> String {
     match geometry {
         Geometry::Conv2d(conv) => {
@@ -105,7 +110,13 @@ fn shape(geometry: &Geometry) -> String {
             let mut text =
                 format!("{}x{height}x{width} * {}x{kernel_height}x{kernel_width}", conv.in_channels, conv.out_channels);
             if conv.stride != [1, 1] {
-                text += &format!(" /{}", conv.stride[0]);
+                text += &format!(" /{}", sides(conv.stride));
+            }
+            if conv.padding != [0, 0] {
+                text += &format!(" padded by {}", sides(conv.padding));
+            }
+            if conv.dilation != [1, 1] {
+                text += &format!(" dilated by {}", sides(conv.dilation));
             }
             if conv.groups > 1 {
                 text += &format!(" in {} groups", conv.groups);

@@ -225,10 +225,11 @@ pub fn text(trace: &Trace, config: &Config, results: &[PassResult], out: &Path) 
     let timed = layers.len();
     let all = trace.layers().len();
     text += &format!(
-        "\nvectors, HIT, MAU, MNU and output error |Y' - Y| / |Y|: the forward pass of the captured samples; other passes\n\
-         are in the results. Cycles: {timed} of {all} layers, captured steps and passes, whole batches, without memory\n\
-         stalls; captured samples and channels stand for the others, so where MCACHE lives longer than a sample (linear\n\
-         layers) hits among samples that were not captured are missing. Errors are of the captured channels and filters.\n",
+        "\nvectors, HIT, MAU, MNU and output error |Y' - Y| / |Y|: the forward pass of the captured samples; vectors of\n\
+         layers that are switched off are counted, but not looked up. Other passes are in the results. Cycles: {timed} of\n\
+         {all} layers, captured steps and passes, whole batches, without memory stalls; captured samples and channels stand\n\
+         for the others, so where MCACHE lives longer than a sample (linear layers) hits among samples that were not\n\
+         captured are missing. Errors are of the captured channels and filters.\n",
     );
     text += &format!(
         "\nresults: {0}/layers.parquet, {0}/models.parquet, {0}/angles.parquet, {0}/run.json\n  \

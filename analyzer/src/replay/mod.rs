@@ -21,6 +21,7 @@ use crate::interval;
 use crate::limits::Limits;
 use crate::operand::{LayerData, LayerReader, Needs};
 use crate::partition::{Share, split};
+use crate::results::step_cycles;
 use crate::timing::MercuryCycles;
 use crate::timing::memory::Traffic;
 use layer::Layer;
@@ -98,7 +99,7 @@ pub struct PassResult {
 impl PassResult {
     /// 95 % interval of the speed-up over kept samples.
     pub fn interval(&self) -> Option<[f64; 2]> {
-        interval::speed_up([self.baseline, self.mercury.total()], &self.leave_one_out)
+        interval::speed_up(&step_cycles([self]))
     }
 }
 

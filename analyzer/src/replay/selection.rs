@@ -81,7 +81,9 @@ impl Selection {
         for pattern in &self.layers {
             let glob = Glob::new(pattern).expect("checked when it was made").compile_matcher();
             if !trace.layers().iter().any(|layer| glob.is_match(&layer.name)) {
-                let meant = did_you_mean(pattern, trace.layers().iter().map(|layer| layer.name.as_str()));
+                // A pattern is like no name.
+                let names = trace.layers().iter().filter(|_| !pattern.contains(['*', '?', '[', '{']));
+                let meant = did_you_mean(pattern, names.map(|layer| layer.name.as_str()));
                 let reason =
                     format!("{pattern:?} matches no layer of the trace; `mercury-analyzer inspect` lists them{meant}");
                 return Err(AnalyzerError::Flag { flag: "--layers", reason });

@@ -92,6 +92,7 @@ impl Loops for Lane<'_> {
     type Output = ();
 
     #[inline(always)]
+    #[expect(clippy::inline_always, reason = "registers are those of the function that it is inlined into")]
     fn run(self) {
         let Self { dealer: &Dealer { cost, waits, row_length, ref columns, .. }, plane, work, copies } = self;
         let (strip, words) = (work.len(), copies.len() / work.len());
@@ -100,7 +101,8 @@ impl Loops for Lane<'_> {
             let column = row % strip;
             let first = plane.first + (row * row_length) as u32;
             let is_hit = |(place, &holder): (usize, &u32)| {
-                u32::from((holder != first.wrapping_add(place as u32)) & (holder != Hitmap::NONE))
+                let (own, none) = (first.wrapping_add(place as u32), Hitmap::NONE);
+                u32::from(holder != own) & u32::from(holder != none)
             };
             let hit = u64::from(holders.iter().enumerate().map(is_hit).sum::<u32>());
             work[column] += cost.row(RowCounts { computed: holders.len() as u64 - hit, hit });

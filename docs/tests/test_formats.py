@@ -1,0 +1,224 @@
+"""docs/formats.md names every column and key of the real files, and no other; links and paths in the docs lead somewhere.
+
+Folders come from the environment, as in notebooks/tests: MERCURY_TRACE, MERCURY_RESULTS and MERCURY_SWEEP, which
+`make test-trace` makes; MERCURY_TRAINED is that of a `mercury-tracer train --reuse`, MERCURY_ANALYZER the program. Where
+one is missing, its tests are skipped and say so (`pytest -rs`).
+"""
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+FORMATS = REPOSITORY / "docs" / "formats.md"
+PAGES = sorted((REPOSITORY / "docs").glob("*.md")) + [REPOSITORY / "README.md"]
+
+# Whose keys are free, or documented elsewhere.
+FREE = {
+    "manifest.json": ["dataset.description", "training.settings", "versions"]
+    + [f"sampling.{name}" for name in ("channels", "grad_channels", "filters")],
+    "run.json": ["configurations", "trace.model", "trace.dataset", "measures.errors"],
+    "sweep.json": ["axes", "run"],
+}
+# Keys that may be missing.
+OPTIONAL = {"manifest.json": {"dataset.description", "training.settings", "sampling.passes", "sampling.dtype"}}
+TYPES = {
+    pa.uint32(): "u32",
+    pa.uint64(): "u64",
+    pa.float64(): "f64",
+    pa.bool_(): "bool",
+    pa.string(): "string",
+    pa.large_string(): "string",
+    pa.string_view(): "string",
+}
+
+
+def folder(variable: str) -> Path:
+    path = os.environ.get(variable)
+    if not path:
+        pytest.skip(f"{variable} is not set, so nothing of it was compared with docs/formats.md")
+    if not Path(path).is_dir():
+        pytest.fail(f"{variable}: {path} is not a folder", pytrace=False)
+    return Path(path)
+
+
+def tables(title: str) -> list[list[list[str]]]:
+    """The tables of a section of docs/formats.md: rows of cells, the header's first."""
+    found, here, table = [], False, []
+    for line in FORMATS.read_text().splitlines() + ["#"]:
+        if line.startswith("|"):
+            table.append([cell.strip() for cell in line.strip("|").split("|")])
+            continue
+        if here and table:
+            found.append([row for row in table if set(row[0]) != {"-"}])
+        table = []
+        if line.startswith("#"):
+            here = line.lstrip("# ") == title
+    assert found, f"docs/formats.md: section {title!r} is missing or has no table"
+    return found
+
+
+def documented(title: str, header: str = "column") -> dict[str, str]:
+    """Names in the first cells of a section's tables of columns or keys, and their types."""
+    names = {}
+    for first, *rows in tables(title):
+        if first[0] != header:
+            continue
+        for row in rows:
+            for name in re.findall(r"`([^`]+)`", row[0]):
+                assert name not in names, f"docs/formats.md, {title}: {name} stands twice"
+                names[name] = row[1]
+    assert names, f"docs/formats.md: section {title!r} has no table of {header}s"
+    return names
+
+
+def compare(title: str, found: set[str], expected: set[str]) -> None:
+    assert found - expected == set(), f"docs/formats.md, {title}: does not name them"
+    assert expected - found == set(), f"docs/formats.md, {title}: names what the file does not have"
+
+
+def compare_columns(title: str, path: Path, swept: bool = False) -> None:
+    schema = pq.read_schema(path)
+    expected = documented(title)
+    columns = {field.name: field.type for field in schema if not (swept and "." in field.name)}
+    compare(title, set(columns), set(expected))
+    for name, found in columns.items():
+        assert expected[name] == TYPES.get(found), f"docs/formats.md, {title}: {name} is {found}"
+
+
+TABLES = [
+    ("MERCURY_TRACE", "layers.parquet", "trace/layers.parquet"),
+    ("MERCURY_TRACE", "steps.parquet", "trace/steps.parquet"),
+    ("MERCURY_TRACE", "evaluations.parquet", "trace/evaluations.parquet"),
+    ("MERCURY_TRAINED", "measurements.parquet", "measurements.parquet"),
+    ("MERCURY_TRAINED", "loss_changes.parquet", "loss_changes.parquet"),
+    ("MERCURY_RESULTS", "layers.parquet", "results/layers.parquet"),
+    ("MERCURY_RESULTS", "models.parquet", "results/models.parquet"),
+    ("MERCURY_RESULTS", "configurations.parquet", "results/configurations.parquet"),
+    ("MERCURY_RESULTS", "angles.parquet", "results/angles.parquet"),
+    ("MERCURY_SWEEP", "layers.parquet", "results/layers.parquet"),
+    ("MERCURY_SWEEP", "models.parquet", "results/models.parquet"),
+    ("MERCURY_SWEEP", "configurations.parquet", "results/configurations.parquet"),
+]
+
+
+@pytest.mark.parametrize(("variable", "name", "title"), TABLES)
+def test_every_column_is_documented(variable, name, title):
+    compare_columns(title, folder(variable) / name, swept=variable == "MERCURY_SWEEP")
+
+
+def test_a_sweep_has_its_keys_as_columns():
+    sweep = folder("MERCURY_SWEEP")
+    columns = [name for name in pq.read_schema(sweep / "configurations.parquet").names if "." in name]
+    assert columns == [key for key, _ in json.loads((sweep / "sweep.json").read_text())["axes"]]
+
+
+def keys(value: object, free: list[str], path: str = "") -> set[str]:
+    """The keys of a JSON value, `[]` for the items of a list of maps."""
+    if path in free:
+        return {path}
+    if isinstance(value, dict):
+        prefix = f"{path}." if path else ""
+        return set().union(*(keys(inner, free, prefix + name) for name, inner in value.items()))
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return set().union(*(keys(inner, free, f"{path}[]") for inner in value))
+    return {path}
+
+
+FILES = [
+    ("MERCURY_TRACE", "manifest.json"),
+    ("MERCURY_RESULTS", "run.json"),
+    ("MERCURY_SWEEP", "run.json"),
+    ("MERCURY_SWEEP", "sweep.json"),
+]
+
+
+@pytest.mark.parametrize(("variable", "name"), FILES)
+def test_every_key_is_documented(variable, name):
+    found = keys(json.loads((folder(variable) / name).read_text()), FREE[name])
+    expected = set(documented(name, "key"))
+    compare(name, found, expected - (OPTIONAL.get(name, set()) - found))
+
+
+def test_every_file_is_documented():
+    """In the list of files that begins the section of each kind of folder."""
+    text = FORMATS.read_text()
+    for variable, title in [("MERCURY_TRACE", "Trace"), ("MERCURY_RESULTS", "Results"), ("MERCURY_SWEEP", "Sweep")]:
+        section = text.split(f"\n## {title}\n")[1].split("\n## ")[0]
+        for path in folder(variable).iterdir():
+            assert path.name in section, f"docs/formats.md, {title}: {path.name}"
+
+
+def test_tensor_files_are_as_documented():
+    trace = folder("MERCURY_TRACE")
+    ops = {row["name"]: row["op"] for row in pq.read_table(trace / "layers.parquet").to_pylist()}
+    of_kind = {}
+    for first, *rows in tables("Tensor files"):
+        if first[0] == "layer":
+            of_kind = {(row[0].strip("`"), row[1].strip("`")): re.findall(r"`([^`]+)`", row[2]) for row in rows}
+    assert len(of_kind) == 9
+    files = list((trace / "tensors").rglob("*.parquet"))
+    assert files, f"{trace} has no tensors"
+    for path in files:
+        schema = pq.ParquetFile(path).schema_arrow
+        key = (ops[path.parent.name.removeprefix("layer=")], path.name)
+        assert schema.names == [*of_kind[key], *documented("Tensor files")], path
+        assert all(field.type == pa.uint32() for field in list(schema)[:-1]), path
+        values = schema.field("values").type
+        assert pa.types.is_fixed_size_list(values), path
+        assert values.value_field.name == "element" and values.value_type in (pa.float32(), pa.float16()), path
+        assert not any(field.nullable for field in [*schema, values.value_field]), path
+
+
+def test_vectors_and_projection_are_as_documented(tmp_path):
+    trace, analyzer = folder("MERCURY_TRACE"), os.environ.get("MERCURY_ANALYZER")
+    if not analyzer:
+        pytest.skip("MERCURY_ANALYZER is not set, so its files were not compared with docs/formats.md")
+    layer = pq.read_table(trace / "layers.parquet")["name"][0].as_py()
+    vectors, projection = tmp_path / "vectors.parquet", tmp_path / "projection.parquet"
+    of_layer = ["--layer", layer, "--limit", "10", "--out", str(vectors)]
+    subprocess.run([analyzer, "vectors", str(trace), *of_layer], check=True)
+    subprocess.run([analyzer, "projection", "--length", "9", "--out", str(projection)], check=True)
+    for path in (vectors, projection):
+        compare(path.name, set(pq.read_schema(path).names), set(documented(path.name)))
+
+
+def anchors(page: Path) -> set[str]:
+    """Names of a page's headings, as mdBook and GitHub make them."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", page.read_text(), flags=re.S | re.M), flags=re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files(page):
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.S | re.M)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        path = (page.parent / name).resolve() if name else page
+        assert path.exists(), f"{page.name}: {target}"
+        if anchor:
+            assert anchor in anchors(path), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_paths_in_the_repository_exist(page):
+    """Such as `reuse/src/hitmap.rs`; those that a command makes are not of these folders."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.S | re.M)
+    folders = "trace|reuse|hardware|tracer|analyzer|notebooks|scripts|docs|fuzz"
+    for path in re.findall(rf"`((?:{folders})/(?:src|tests|presets|examples|benches|[\w.-]+\.\w+)[\w./-]*)`", text):
+        assert (REPOSITORY / path).exists(), f"{page.name}: {path}"
+
+
+def test_the_summary_lists_every_page():
+    summary = (REPOSITORY / "docs" / "SUMMARY.md").read_text()
+    listed = set(re.findall(r"\]\(([\w.-]+)\)", summary))
+    pages = {path.name for path in (REPOSITORY / "docs").glob("*.md")} - {"SUMMARY.md"}
+    assert pages - listed == set(), "docs/SUMMARY.md does not list them"
