@@ -6,7 +6,7 @@ use crate::error::{AnalyzerError, Result};
 use crate::replay::PassResult;
 use crate::results;
 use mercury_trace::check_empty_dir;
-use mercury_trace::checksum::Checksums;
+use mercury_trace::checksum::{self, Checksums};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ impl ResultsDir {
         work::check_local(target)?;
         let is_new = !target.exists();
         if !is_new {
-            check_empty_dir(target)?;
+            check_empty_dir(target).inspect_err(|_| tidy(target))?;
         }
         fs::create_dir_all(target).map_err(fail)?;
         let lock = work::lock(target, KIND.name)?;
@@ -82,6 +82,17 @@ impl ResultsDir {
         fs::rename(&made, &self.target)
             .and_then(|()| self.target.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all()))
             .map_err(|error| AnalyzerError::Output { path: self.target.clone(), error })
+    }
+}
+
+/// Removes what a run leaves beside its results that was killed just after it had put them in place.
+fn tidy(target: &Path) {
+    let scratch = target.canonicalize().ok().and_then(|real| scratch_of(&real)).filter(|scratch| scratch.is_dir());
+    let is_whole = target.join(checksum::FILE_NAME).exists();
+    if let Some(scratch) = scratch.filter(|_| is_whole)
+        && let Ok(_lock) = work::lock(&scratch, KIND.name)
+    {
+        let _ = fs::remove_dir_all(&scratch);
     }
 }
 
