@@ -24,11 +24,11 @@ TESTS = ["killed", "resume", "disk_full", "two_at_once", "partitions", "bad_inpu
 # What is promised, how it is tested, the command, and the topics of the figures (or the test itself).
 ROWS = [
     (
-        "A capture, replay, sweep, partition or merge that is killed goes on, or begins anew, and ends as if nothing "
+        "A capture, training with reuse, replay, sweep, partition or merge that is killed goes on, or begins anew, and ends as if nothing "
         "had happened, byte for byte; nothing corrupt is read as good, finished work is not done again",
         "SIGKILL at moments spread over the run, then verified, resumed or run again, compared",
         "MERCURY_KILLS=20 cargo test --release --workspace --test killed",
-        ["capture", "replay", "replay --partition", "sweep", "merge"],
+        ["capture", "training with reuse", "replay", "replay --partition", "sweep", "merge"],
     ),
     (
         "Where the disk is full the error says so, earlier files are whole, and with room again the command goes on",

@@ -39,9 +39,14 @@ pub struct Step {
 /// `strata` are the totals without each one sample of each stratum, and the share of it that is not there.
 fn interval(total: [u64; 2], strata: impl Iterator<Item = (Vec<[u64; 2]>, f64)>) -> Option<[f64; 2]> {
     let ratio = |[baseline, mercury]: [u64; 2]| baseline as f64 / mercury as f64;
-    let (mut variance, mut freedom) = (0.0, 0);
+    let round = |bound: f64| (bound * 1e6).round() / 1e6;
+    let (mut variance, mut freedom, mut is_known) = (0.0, 0, false);
     for (stratum, left_out) in strata {
         let n = stratum.len();
+        if left_out <= 0.0 {
+            is_known = true;
+            continue;
+        }
         if n < 2 {
             return None;
         }
@@ -51,8 +56,10 @@ fn interval(total: [u64; 2], strata: impl Iterator<Item = (Vec<[u64; 2]>, f64)>)
         variance += left_out * squares * (n - 1) as f64 / n as f64;
         freedom += n - 1;
     }
+    if freedom == 0 {
+        return is_known.then(|| [round(ratio(total)); 2]);
+    }
     let quantile = StudentsT::new(0.0, 1.0, freedom as f64).ok()?.inverse_cdf(0.975);
-    let round = |bound: f64| (bound * 1e6).round() / 1e6;
     let half = quantile * variance.sqrt();
     Some([round(ratio(total) - half), round(ratio(total) + half)])
 }
@@ -73,6 +80,7 @@ mod tests {
         assert_eq!(speed_up(&step(&[[0, 0]], 1.0)), None);
         // All samples of the step are there.
         assert_eq!(speed_up(&step(&[[300, 100], [100, 100]], 0.0)), Some([2.0, 2.0]));
+        assert_eq!(speed_up(&step(&[], 0.0)), Some([2.0, 2.0]));
     }
 
     #[test]
@@ -84,7 +92,7 @@ mod tests {
         // Each variance is 2 (1/6)^2 / 2, t of 2 degrees of freedom 4.302653.
         let half = 4.302_653 * (2.0f64 / 36.0).sqrt();
         assert!((low - (1.5 - half)).abs() < 2e-6 && (high - (1.5 + half)).abs() < 2e-6, "{low} {high}");
-        assert_eq!(stratified([6, 4], &[step([1, 2]), Step::default()]), None);
+        assert_eq!(stratified([6, 4], &[step([1, 2]), Step { left_out: 1.0, ..Step::default() }]), None);
         assert_eq!(stratified([6, 4], &[]), None);
     }
 

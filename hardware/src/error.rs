@@ -11,7 +11,7 @@ pub enum HardwareError {
     #[error(transparent)]
     Input(#[from] TraceError),
     /// No preset has this name.
-    #[error("--preset: {0}")]
+    #[error("{0}")]
     Preset(String),
     /// The configuration is not valid.
     #[error("configuration ({origin}): {reason}")]

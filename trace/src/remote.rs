@@ -15,12 +15,16 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use url::Url;
 
-/// What a request fetches ahead: pages of a Parquet file are smaller, and come one after the other.
+/// What a request fetches: pages of a Parquet file are smaller, and come one after the other.
 const BLOCK: u64 = 4 << 20;
 /// Blocks that are kept of an object: a Parquet reader goes through its columns side by side.
 const BLOCKS: usize = 4;
+/// Most bytes that are kept of an object.
+pub const MOST_KEPT: u64 = BLOCK * BLOCKS as u64;
 /// How long a request that fails is tried again.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Variable that names a store other than AWS's.
+const ENDPOINT: &str = "AWS_ENDPOINT_URL";
 
 /// Whether a path is the address of an object or a folder of them.
 pub fn is_address(path: &Path) -> bool {
@@ -44,6 +48,10 @@ impl Object {
     /// Asks for an object.
     pub fn open(address: &Path) -> io::Result<Self> {
         let (store, key) = locate(address)?;
+        Self::of(store, key)
+    }
+
+    fn of(store: Arc<dyn ObjectStore>, key: Key) -> io::Result<Self> {
         let size = block_on(store.head(&key))?.size;
         Ok(Self(Arc::new(Inner { store, key, size, blocks: Mutex::default() })))
     }
@@ -117,12 +125,13 @@ fn locate(address: &Path) -> io::Result<(Arc<dyn ObjectStore>, Key)> {
     if let Some(store) = stores.get(bucket) {
         return Ok((Arc::clone(store), key));
     }
-    let retry = RetryConfig { retry_timeout: PATIENCE, ..RetryConfig::default() };
-    let store = AmazonS3Builder::from_env()
-        .with_bucket_name(bucket)
-        .with_retry(retry)
-        .build()
-        .map_err(|error| refused(&error))?;
+    // As often as it takes: requests that fail are spaced out up to 15 s.
+    let retry = RetryConfig { max_retries: 100, retry_timeout: PATIENCE, ..RetryConfig::default() };
+    let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(retry);
+    if std::env::var(ENDPOINT).is_ok_and(|endpoint| endpoint.starts_with("http://")) {
+        builder = builder.with_allow_http(true);
+    }
+    let store = builder.build().map_err(|error| refused(&error))?;
     let store: Arc<dyn ObjectStore> = Arc::new(store);
     stores.insert(bucket.to_owned(), Arc::clone(&store));
     Ok((store, key))
@@ -144,6 +153,54 @@ fn refused(error: &object_store::Error) -> io::Error {
         }
         _ => ErrorKind::Other,
     };
-    let remedy = "check the address, and AWS_ENDPOINT_URL, AWS_REGION and the credentials in the environment";
-    io::Error::new(kind, format!("the object store refused ({error}); {remedy}"))
+    let remedy = "AWS_REGION and the credentials in the environment";
+    io::Error::new(kind, format!("the object store refused ({error}); check the address, and {ENDPOINT}, {remedy}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use object_store::memory::InMemory;
+
+    fn object(bytes: &[u8]) -> Object {
+        let (store, key) = (InMemory::new(), Key::from("trace/manifest.json"));
+        block_on(store.put(&key, bytes.to_vec().into())).unwrap();
+        Object::of(Arc::new(store), key).unwrap()
+    }
+
+    #[test]
+    fn any_range_is_what_it_is_of_the_object() {
+        let bytes: Vec<u8> = (0..3 * BLOCK + 17).map(|i| (i * 7 + i / 251) as u8).collect();
+        let object = object(&bytes);
+        let (size, ends) = (object.size(), [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 5, 3 * BLOCK + 17]);
+        assert_eq!(size, bytes.len() as u64);
+        // Twice, so that blocks are there, and were pushed out.
+        for start in ends.into_iter().chain(ends) {
+            for length in [0, 1, 100, BLOCK - 1, BLOCK, BLOCK + 3].into_iter().filter(|length| start + length <= size) {
+                let found = object.bytes(start, length).unwrap();
+                assert!(found == bytes[start as usize..(start + length) as usize], "{length} from {start}");
+            }
+            let mut rest = Vec::new();
+            object.reader(start).read_to_end(&mut rest).unwrap();
+            assert!(rest == bytes[start as usize..], "from {start}");
+        }
+        for (start, length) in [(size, 1), (size - 1, 2), (0, size + 1), (u64::MAX, 1)] {
+            assert_eq!(
+                object.bytes(start, length).unwrap_err().kind(),
+                ErrorKind::UnexpectedEof,
+                "{length} from {start}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_not_found_and_other_addresses_are_refused() {
+        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        assert_eq!(Object::of(store, Key::from("none")).unwrap_err().kind(), ErrorKind::NotFound);
+        for address in ["gs://bucket/trace", "s3:///trace", "http://host/trace", "://"] {
+            assert!(is_address(Path::new(address)), "{address}");
+            assert_eq!(Object::open(Path::new(address)).unwrap_err().kind(), ErrorKind::InvalidInput, "{address}");
+        }
+        assert!(!is_address(Path::new("folder/trace")) && !is_address(Path::new("C:/trace")));
+    }
 }

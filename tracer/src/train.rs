@@ -153,12 +153,17 @@ impl Run<'_> {
             sink.step(row);
             self.reuse.step(row.loss);
             observer.step(&row);
+            if let Some(text) = self.reuse.news() {
+                observer.notice(&text);
+            }
             capturing &= self.check(sink, observer)?;
             let done = step + 1;
             let due =
                 |every: Option<u64>| every.is_some_and(|every| done.is_multiple_of(every)) && done < settings.steps;
             if due(settings.evaluate_every) {
-                sink.evaluated(self.evaluator.run(done, &mut Plain, |samples| observer.validated(samples))?);
+                let evaluate =
+                    |tap: &mut dyn Tap, _| self.evaluator.run(done, tap, |samples| observer.validated(samples));
+                sink.evaluated(self.reuse.evaluate(done, evaluate)?);
             }
             if due(settings.checkpoint_every) {
                 capturing &= self.checkpoint(done, optimizer, sink, observer)?;

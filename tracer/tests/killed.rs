@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{data_dir, succeed, tracer};
+use common::{TRACER, data_dir, succeed, tracer};
 use mercury_trace::Trace;
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,11 +17,33 @@ fn kills() -> u32 {
     std::env::var("MERCURY_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(4)
 }
 
-fn run(data: &Path, place: &Path, name: &str) -> Command {
+/// A run that is killed: `capture`, or `train` with reuse in the loop.
+type Run = fn(&Path, &Path, &str) -> Command;
+
+fn capturing(data: &Path, place: &Path, name: &str) -> Command {
     let mut command = tracer(data, &place.join(name));
     command.args(["--model", "squeezenet1_0", "--dataset", "fashion-mnist", "--steps", "24", "--batch-size", "4"]);
     command.args(["--capture", "every=3", "--samples", "1", "--filters", "2", "--checkpoint-every", "4"]);
     command.args(["--validation-samples", "8", "--evaluate-every", "7", "--save"]).arg(place.join("weights"));
+    command
+}
+
+/// Signatures grow, layers are switched off, and both go on where they were.
+fn reusing(data: &Path, place: &Path, name: &str) -> Command {
+    let mut command = Command::new(TRACER);
+    command.env("OMP_NUM_THREADS", "1").arg("train").arg("--data-dir").arg(data).arg("--out").arg(place.join(name));
+    command.args(["--model", "squeezenet1_0", "--dataset", "fashion-mnist", "--steps", "10", "--batch-size", "4"]);
+    command.args([
+        "--input-size",
+        "32",
+        "--checkpoint-every",
+        "2",
+        "--validation-samples",
+        "4",
+        "--measure",
+        "every=3",
+    ]);
+    command.args(["--reuse", "mercury", "--set", "bits.patience=1", "--save"]).arg(place.join("weights"));
     command
 }
 
@@ -61,6 +83,15 @@ fn verified(dir: &Path) -> Option<Vec<u64>> {
 
 #[test]
 fn a_capture_that_is_killed_at_any_moment() {
+    kill_and_resume("capture", capturing);
+}
+
+#[test]
+fn training_with_reuse_that_is_killed_at_any_moment() {
+    kill_and_resume("training with reuse", reusing);
+}
+
+fn kill_and_resume(what: &str, run: Run) {
     let Some(data) = data_dir() else { return };
     let dir = tempfile::tempdir().unwrap();
     let place = dir.path();
@@ -71,7 +102,11 @@ fn a_capture_that_is_killed_at_any_moment() {
     let expected = outcome(&place.join("undisturbed"));
     let trace = place.join("trace");
     let (mut killed, mut went_on) = (0, 0);
-    for round in 0..kills() {
+    // A round in which it ended before its moment is no kill; few do.
+    for round in 0..3 * kills() {
+        if killed == kills() {
+            break;
+        }
         let started = trace.join("manifest.json").exists();
         let checkpoint = trace.join("checkpoint.safetensors").exists();
         let mut command = run(&data, place, "trace");
@@ -93,11 +128,11 @@ fn a_capture_that_is_killed_at_any_moment() {
         assert!(!checkpoint || ended || trace.join("checkpoint.safetensors").exists() || is_complete(&trace));
         verified(&trace);
         if round % 4 == 3 || is_complete(&trace) {
-            finish(&data, place, &expected, &weights);
+            finish(run, &data, place, &expected, &weights);
         }
     }
-    finish(&data, place, &expected, &weights);
-    println!("figures: capture: killed {killed} times, went on with finished work {went_on} times, 0 losses");
+    finish(run, &data, place, &expected, &weights);
+    println!("figures: {what}: killed {killed} times, went on with finished work {went_on} times, 0 losses");
 }
 
 fn is_complete(trace: &Path) -> bool {
@@ -105,7 +140,7 @@ fn is_complete(trace: &Path) -> bool {
 }
 
 /// Resumes to the end, and removes the trace.
-fn finish(data: &Path, place: &Path, expected: &BTreeMap<PathBuf, Vec<u8>>, weights: &[u8]) {
+fn finish(run: Run, data: &Path, place: &Path, expected: &BTreeMap<PathBuf, Vec<u8>>, weights: &[u8]) {
     let trace = place.join("trace");
     if !is_complete(&trace) {
         let mut command = run(data, place, "trace");

@@ -5,12 +5,51 @@
 //! E |m of n|² = |m of B|² + (1 - f) S² / n, without replacement (Cochran, Sampling Techniques, 1977, section 2.5, for
 //! each weight). The scatter is known from the n samples, and its part is taken off. How far the estimate varies with
 //! the samples is said by leaving out each in turn (jackknife; Wolter, Introduction to Variance Estimation, 2007,
-//! section 4.3), on weights that were drawn.
+//! section 4.3). That takes products of each sample's share with the sum, which is known at the end alone; so of each
+//! share a sketch is kept, whose products are those of the shares but for noise (count sketch; Charikar, Chen and
+//! Farach-Colton, ICALP 2002).
 
 use super::sums::{Covariance, Moments};
 
-/// What samples add to a gradient and its change, of some weights: [exact, change] of each weight, by sample.
+/// Numbers that are kept of a layer's share in each sample, but some of each part.
+pub const SKETCH: usize = 1 << 14;
+
+/// What samples add to a gradient and its change, [exact, change], by sample: sketches.
 pub type Shares = Vec<Vec<[f64; 2]>>;
+
+/// A share as so many numbers: each weight is added to one of them, or taken off. As it is where there are as many.
+pub fn sketch(exact: &[f64], change: &[f64], length: usize) -> Vec<[f64; 2]> {
+    let values = exact.iter().zip(change).map(|(&exact, &change)| [exact, change]);
+    if length >= exact.len() {
+        return values.collect();
+    }
+    let mut sketch = vec![[0.0; 2]; length];
+    for (weight, [exact, change]) in values.enumerate() {
+        let hash = mixed(weight as u64);
+        let (sign, sum) = (if hash & 1 == 0 { 1.0 } else { -1.0 }, &mut sketch[(hash >> 1) as usize % length]);
+        *sum = [sum[0] + sign * exact, sum[1] + sign * change];
+    }
+    sketch
+}
+
+/// The end of `SplitMix64` (Steele, Lea and Flood, OOPSLA 2014).
+fn mixed(number: u64) -> u64 {
+    let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// Whether estimated moments can be those of vectors, where those of the kept samples' sum are `kept`: each square above 0 that is so
+/// for the samples, and the product no larger than the lengths allow.
+pub fn is_possible(&[exact, change, cross, _]: &Moments, kept: &Moments) -> bool {
+    let is_square = |estimate: f64, kept: f64| estimate > 0.0 || kept == 0.0;
+    let reused = |[exact, change, cross, _]: &Moments| exact + 2.0 * cross + change;
+    is_square(exact, kept[0])
+        && is_square(change, kept[1])
+        && is_square(reused(&[exact, change, cross, 0.0]), reused(kept))
+        && cross * cross <= exact * change * (1.0 + 1e-9)
+}
 
 /// |x|², |y|² and <x, y>, as [`Moments`].
 fn squares(values: impl Iterator<Item = [f64; 2]>) -> Moments {
@@ -34,7 +73,7 @@ pub fn unbiased(sum: Moments, own: Moments, n: usize, fraction: f64) -> Moments 
     moments
 }
 
-/// Covariances of the moments that [`unbiased`] gives of these weights; none of less than three samples, as without
+/// Covariances of the moments that [`unbiased`] gives of these shares; none of less than three samples, as without
 /// one of them the scatter is that of two.
 pub fn jackknife(shares: &Shares, fraction: f64) -> Option<Covariance> {
     let n = shares.len();
@@ -70,6 +109,7 @@ pub fn jackknife(shares: &Shares, fraction: f64) -> Option<Covariance> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::sums::OfBatch;
     use super::super::{ErrorSums, Estimate, Interval};
     use super::*;
     use mercury_reuse::draw;
@@ -110,6 +150,17 @@ mod tests {
         assert_eq!(jackknife(&batch[..2].to_vec(), 0.4), None);
     }
 
+    #[test]
+    fn moments_of_no_vectors_are_told() {
+        let kept = [4.0, 1.0, -1.0, 0.0];
+        assert!(is_possible(&[4.0, 1.0, -2.0 + 1e-3, 0.0], &kept));
+        assert!(is_possible(&[4.0, 0.0, 0.0, 0.0], &[4.0, 0.0, 0.0, 0.0]));
+        // A square that is none; a change that is longer than its parts allow; Y' of no length.
+        for impossible in [[-1.0, 1.0, 0.0, 0.0], [4.0, 0.0, 0.0, 0.0], [4.0, 1.0, 2.1, 0.0], [1.0, 1.0, -1.0, 0.0]] {
+            assert!(!is_possible(&impossible, &kept), "{impossible:?}");
+        }
+    }
+
     type Measure = fn(&Estimate) -> Interval;
     const MEASURES: [(&str, Measure); 3] =
         [("relative", Estimate::relative), ("cosine", Estimate::cosine), ("norm ratio", Estimate::norm_ratio)];
@@ -127,8 +178,12 @@ mod tests {
             let chosen: Shares = draw(all, kept, u64::from(seed)).into_iter().map(|i| batch[i].clone()).collect();
             let (sum, own) = moments(&chosen.iter().collect::<Vec<_>>());
             let moments = unbiased(sum, own, kept, fraction);
+            assert!(is_possible(&moments, &sum));
+            let part = |share: &Vec<[f64; 2]>, which: usize| share.iter().map(|w| w[which]).collect::<Vec<f64>>();
+            let sketches = chosen.iter().map(|share| sketch(&part(share, 0), &part(share, 1), 150)).collect();
+            let covariance = jackknife(&sketches, fraction).unwrap();
             let estimate = ErrorSums::of_all((moments, Covariance::default()), all as f64 / kept as f64)
-                .with_samples(jackknife(&chosen, fraction).unwrap(), kept)
+                .with_batch(Some(OfBatch { moments, covariance, samples: kept }))
                 .estimate();
             biased += ErrorSums::of_all((sum, Covariance::default()), 1.0).estimate().cosine().value;
             for (number, (_, measure)) in MEASURES.into_iter().enumerate() {

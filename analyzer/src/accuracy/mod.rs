@@ -10,6 +10,7 @@ mod batch;
 mod gradients;
 mod sums;
 
+pub use batch::SKETCH;
 pub use sums::{ErrorSums, Estimate, Interval, Moments};
 
 use crate::operand::LayerData;
@@ -19,7 +20,7 @@ use gradients::Gradients;
 use mercury_reuse::{Buffers, Substitutes, VectorView, add_outer, add_scaled_rows, draw};
 use mercury_trace::geometry::Pass;
 use rayon::prelude::*;
-use sums::{Covariance, of_parts};
+use sums::{Covariance, OfBatch, of_parts};
 
 /// Which of so many parts are looked at: `most`, but two at least, if it is given.
 fn some(all: usize, most: Option<usize>, seed: u64) -> Vec<usize> {
@@ -153,16 +154,14 @@ struct GradientPart {
 struct Samples {
     /// Moments of each sample's share, added up.
     own: Moments,
-    /// The weights that were drawn, and the shares in them.
-    drawn: Vec<usize>,
+    /// The shares' sketches, of so many numbers.
+    length: usize,
     shares: Shares,
 }
 
 /// Weights of a part, but one column at least.
 const PART_WEIGHTS: usize = 1 << 18;
-/// Weights of a layer whose share in each sample is kept, but some of each part.
-const DRAWN_WEIGHTS: usize = 1 << 14;
-const DRAWN_OF_PART: usize = 4;
+const SKETCH_OF_PART: usize = 4;
 
 impl WeightGradient {
     /// Begins with none of the samples, each of which stands for `of_each` of the batch; of all streams, or of as many
@@ -182,10 +181,10 @@ impl WeightGradient {
             }
         }
         if of_each > 1.0 && !data.kept.weights_change_with_sample() {
-            let most = (DRAWN_WEIGHTS / parts.len().max(1)).max(DRAWN_OF_PART);
-            for (number, part) in parts.iter_mut().enumerate() {
-                let drawn = some(part.weights, Some(most), number as u64);
-                part.samples = Some(Samples { own: Moments::default(), drawn, shares: Vec::new() });
+            let most = (SKETCH / parts.len().max(1)).max(SKETCH_OF_PART);
+            for part in &mut parts {
+                let length = most.min(part.weights);
+                part.samples = Some(Samples { own: Moments::default(), length, shares: Vec::new() });
             }
         }
         Some(Self { parts, all: layout.streams, of_each })
@@ -200,8 +199,8 @@ impl WeightGradient {
         self.parts.par_iter_mut().for_each(|part| part.add(data, &grad, substitutes));
     }
 
-    /// The error of the batch's gradient, from that of the samples that came; of theirs, without an interval, where
-    /// it does not rise above their scatter. What was drawn are streams.
+    /// The error of the gradient that the samples add up to, and what they tell of the batch's; nothing where that does
+    /// not rise above their scatter. What was drawn are streams.
     pub fn error(&self) -> ErrorSums {
         let of_all = |fraction: f64| {
             let streams = self.parts.chunk_by(|a, b| a.stream == b.stream);
@@ -214,27 +213,21 @@ impl WeightGradient {
             };
             of_parts(&streams.map(sum).collect::<Vec<_>>(), self.all)
         };
-        let (kept, batch) = (of_all(1.0), of_all(1.0 / self.of_each));
-        let rises = |which: usize| batch.0[which] > 0.0 || kept.0[which] == 0.0;
-        if !rises(0) || !rises(1) {
-            return ErrorSums::of_all(kept, self.of_each);
-        }
-        match self.between() {
-            Some((between, samples)) => ErrorSums::of_all(batch, self.of_each).with_samples(between, samples),
-            None => ErrorSums::of_all(batch, self.of_each),
-        }
+        let (kept, (moments, _)) = (of_all(1.0), of_all(1.0 / self.of_each));
+        let batch = self.between().filter(|_| batch::is_possible(&moments, &kept.0));
+        let batch = batch.map(|(covariance, samples)| OfBatch { moments, covariance, samples });
+        ErrorSums::of_all(kept, self.of_each).with_batch(batch)
     }
 
-    /// Covariances over samples of the whole, from the weights that were drawn.
+    /// Covariances over samples of the whole, from the sketches.
     fn between(&self) -> Option<(Covariance, usize)> {
         let samples: Vec<&Samples> = self.parts.iter().filter_map(|part| part.samples.as_ref()).collect();
         let count = samples.first()?.shares.len();
         let share = |sample: usize| samples.iter().flat_map(|part| part.shares[sample].iter().copied()).collect();
         let mut covariance = batch::jackknife(&(0..count).map(share).collect(), 1.0 / self.of_each)?;
-        let weights: usize = self.parts.iter().map(|part| part.weights).sum();
-        let drawn: usize = samples.iter().map(|part| part.drawn.len()).sum();
+        // Streams that were not looked at vary with the samples as the others do.
         let streams = self.parts.chunk_by(|a, b| a.stream == b.stream).count();
-        let scale = weights as f64 / drawn.max(1) as f64 * self.all as f64 / streams.max(1) as f64;
+        let scale = self.all as f64 / streams.max(1) as f64;
         covariance.iter_mut().flatten().for_each(|entry| *entry *= scale * scale);
         Some((covariance, count))
     }
@@ -292,6 +285,6 @@ impl Samples {
     /// Adds a sample's share.
     fn add(&mut self, share: &Sums) {
         sums::add(&mut self.own, &share.moments(&[]));
-        self.shares.push(self.drawn.iter().map(|&weight| [share.exact[weight], share.change[weight]]).collect());
+        self.shares.push(batch::sketch(&share.exact, &share.change, self.length));
     }
 }

@@ -72,6 +72,17 @@ pub fn of_parts(parts: &[Moments], all: usize) -> (Moments, Covariance) {
     (sum, spread)
 }
 
+/// Sums of a batch's result, as they are told from samples that add up to it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct OfBatch {
+    /// The estimates, as those of so many samples as were kept.
+    pub moments: Moments,
+    /// Their covariances.
+    pub covariance: Covariance,
+    /// Kept samples.
+    pub samples: usize,
+}
+
 /// A result's sums, by kept sample of a step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ErrorSums {
@@ -80,8 +91,8 @@ pub struct ErrorSums {
     samples: Vec<Moments>,
     /// Covariances of these estimates, added up.
     within: Covariance,
-    /// Of a result to which samples add up: covariances over samples, and of how many these are.
-    between: Option<(Covariance, usize)>,
+    /// Of a result to which samples add up: what is known of the batch's.
+    batch: Option<OfBatch>,
     /// Samples of the batch for each kept one.
     of_each: f64,
     /// Whether dY was there, too.
@@ -91,18 +102,18 @@ pub struct ErrorSums {
 impl ErrorSums {
     /// Of no sample yet; each stands for `of_each` of the batch.
     pub fn new(of_each: f64, has_loss: bool) -> Self {
-        Self { samples: Vec::new(), within: Covariance::default(), between: None, of_each, has_loss }
+        Self { samples: Vec::new(), within: Covariance::default(), batch: None, of_each, has_loss }
     }
 
     /// Of a result to which samples add up, so that nothing is known of one by itself.
     pub fn of_all((moments, within): (Moments, Covariance), of_each: f64) -> Self {
-        Self { samples: vec![moments], within, between: None, of_each, has_loss: false }
+        Self { samples: vec![moments], within, batch: None, of_each, has_loss: false }
     }
 
-    /// The same, with covariances over so many samples.
+    /// The same, with what is known of the batch's.
     #[must_use]
-    pub fn with_samples(self, between: Covariance, samples: usize) -> Self {
-        Self { between: Some((between, samples)), ..self }
+    pub fn with_batch(self, batch: Option<OfBatch>) -> Self {
+        Self { batch, ..self }
     }
 
     /// Adds the next sample.
@@ -117,9 +128,10 @@ impl ErrorSums {
         self.samples.iter_mut().zip(&other.samples).for_each(|(sum, more)| add(sum, more));
         add_covariance(&mut self.within, &other.within, 1.0);
         // Known of the sum where it is known of both.
-        self.between = self.between.zip(other.between).map(|((mut sum, samples), (more, _))| {
-            add_covariance(&mut sum, &more, 1.0);
-            (sum, samples)
+        self.batch = self.batch.zip(other.batch).map(|(mut sum, more)| {
+            add(&mut sum.moments, &more.moments);
+            add_covariance(&mut sum.covariance, &more.covariance, 1.0);
+            sum
         });
         self.has_loss &= other.has_loss;
     }
@@ -137,10 +149,11 @@ impl ErrorSums {
         let variance = self.within[EXACT][EXACT];
         self.within = Covariance::default();
         self.within[EXACT][EXACT] = variance;
-        if let Some((between, _)) = &mut self.between {
-            let variance = between[EXACT][EXACT];
-            *between = Covariance::default();
-            between[EXACT][EXACT] = variance;
+        if let Some(OfBatch { moments, covariance, .. }) = &mut self.batch {
+            moments[CHANGE..].fill(0.0);
+            let variance = covariance[EXACT][EXACT];
+            *covariance = Covariance::default();
+            covariance[EXACT][EXACT] = variance;
         }
         self
     }
@@ -158,15 +171,18 @@ impl ErrorSums {
         }
         add_covariance(&mut spread, &self.within, if drawn { 1.0 / self.of_each } else { 1.0 });
         let mut freedom = if drawn { self.samples.len() as f64 - 1.0 } else { f64::INFINITY };
-        if let Some((between, samples)) = &self.between {
-            add_covariance(&mut spread, between, 1.0);
+        let mut center = totals;
+        if let Some(OfBatch { moments, covariance, samples }) = &self.batch {
+            center = *moments;
+            add_covariance(&mut spread, covariance, 1.0);
             freedom = *samples as f64 - 1.0;
         }
         Estimate {
             totals,
+            center,
             covariance: spread,
             freedom,
-            bounded: drawn || self.between.is_some() || self.of_each <= 1.0,
+            bounded: drawn || self.batch.is_some() || self.of_each <= 1.0,
             of_each: self.of_each,
             has_loss: self.has_loss,
         }
@@ -186,6 +202,8 @@ pub struct Interval {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Estimate {
     totals: Moments,
+    /// What intervals are around: the totals, but of a result to which samples add up those of the batch's.
+    center: Moments,
     covariance: Covariance,
     /// Degrees of freedom of Student's t.
     freedom: f64,
@@ -201,6 +219,7 @@ impl std::iter::Sum for Estimate {
         let mut sum = iter.next().unwrap_or_else(|| ErrorSums::new(1.0, false).estimate());
         for other in iter {
             add(&mut sum.totals, &other.totals);
+            add(&mut sum.center, &other.center);
             add_covariance(&mut sum.covariance, &other.covariance, 1.0);
             sum.freedom += other.freedom;
             sum.bounded &= other.bounded;
@@ -217,6 +236,7 @@ impl Estimate {
         let mut mean = self;
         let scale = 1.0 / steps.max(1) as f64;
         mean.totals[LOSS] *= scale;
+        mean.center[LOSS] *= scale;
         for i in 0..4 {
             mean.covariance[i][LOSS] *= scale;
             mean.covariance[LOSS][i] *= scale;
@@ -241,20 +261,19 @@ impl Estimate {
     }
 
     fn deviation(&self) -> Deviation {
-        let [exact, change, cross, _] = self.totals;
-        Deviation { exact, change, cross }
+        deviation(&self.totals)
     }
 
     /// Relative error |Y' - Y| / |Y|; the interval is that of its square, by linearisation.
     pub fn relative(&self) -> Interval {
-        let Deviation { exact, change, .. } = self.deviation();
+        let Deviation { exact, change, .. } = deviation(&self.center);
         let ratio = change / exact;
         self.root(self.deviation().relative(), ratio, [-ratio / exact, 1.0 / exact, 0.0, 0.0])
     }
 
     /// |Y'| / |Y|, likewise.
     pub fn norm_ratio(&self) -> Interval {
-        let Deviation { exact, change, cross } = self.deviation();
+        let Deviation { exact, change, cross } = deviation(&self.center);
         let ratio = (exact + 2.0 * cross + change) / exact;
         let slope = [(1.0 - ratio) / exact, 1.0 / exact, 2.0 / exact, 0.0];
         self.root(self.deviation().norm_ratio(), ratio, slope)
@@ -262,7 +281,8 @@ impl Estimate {
 
     /// Cosine of the angle between Y and Y', by linearisation.
     pub fn cosine(&self) -> Interval {
-        let Deviation { exact, change, cross } = self.deviation();
+        let around = deviation(&self.center);
+        let Deviation { exact, change, cross } = around;
         let (dot, reused) = (exact + cross, exact + 2.0 * cross + change);
         let norms = (exact * reused).sqrt();
         let cube = norms * norms * norms;
@@ -272,9 +292,9 @@ impl Estimate {
             1.0 / norms - dot * exact / cube,
             0.0,
         ];
-        let value = self.deviation().cosine();
-        let bounds = self.half(slope).map(|half| [(value - half).max(-1.0), (value + half).min(1.0)]);
-        Interval { value, bounds }
+        let (value, around) = (self.deviation().cosine(), around.cosine());
+        let bounds = self.half(slope).map(|half| [(around - half).max(-1.0), (around + half).min(1.0)]);
+        Interval { value, bounds: bounds.map(|bounds| with(bounds, value)) }
     }
 
     /// First-order change of the batch's mean loss, in nats: <dY, Y' - Y>; none where dY is missing.
@@ -286,9 +306,9 @@ impl Estimate {
 
     /// The interval of the root of a ratio, cut off at 0.
     fn root(&self, value: f64, ratio: f64, slope: Moments) -> Interval {
-        let bounds = self
-            .half(slope)
-            .map(|half| if half == 0.0 { [value; 2] } else { [(ratio - half).max(0.0).sqrt(), (ratio + half).sqrt()] });
+        let bounds = self.half(slope).map(|half| {
+            if half == 0.0 { [value; 2] } else { with([(ratio - half).max(0.0).sqrt(), (ratio + half).sqrt()], value) }
+        });
         Interval { value, bounds }
     }
 
@@ -319,6 +339,15 @@ impl Estimate {
         let quantile = (quantile * 1e6).round() / 1e6;
         Some(quantile * variance.max(0.0).sqrt())
     }
+}
+
+fn deviation(&[exact, change, cross, _]: &Moments) -> Deviation {
+    Deviation { exact, change, cross }
+}
+
+/// An interval that holds the value, too, which is of the kept samples where the interval is around the batch's.
+fn with([low, high]: [f64; 2], value: f64) -> [f64; 2] {
+    [low.min(value), high.max(value)]
 }
 
 #[cfg(test)]

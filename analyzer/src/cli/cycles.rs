@@ -11,6 +11,8 @@ use std::path::PathBuf;
 
 /// Time the layers of a SCALE-Sim topology file on an array, without reuse and without stalls.
 ///
+/// Row-stationary arrays are left out: a product does not say the planes whose rows they keep; `replay` times them.
+///
 /// Columns m, k and n are those of one product; a depth-wise layer has one for each channel, and its
 /// cycles are those of all.
 #[derive(Debug, Args)]

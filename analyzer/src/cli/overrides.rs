@@ -1,7 +1,7 @@
 //! The configuration's flags: a preset or a file, and one flag for each key.
 
 use crate::config::{Config, DEFAULT_PRESET, preset_names};
-use crate::error::Result;
+use crate::error::{AnalyzerError, Result};
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 use std::path::PathBuf;
 use toml::Table;
@@ -130,7 +130,9 @@ impl Configuration {
             return Ok((path.display().to_string(), Config::file(path)?));
         }
         let name = self.preset.as_deref().unwrap_or(DEFAULT_PRESET);
-        Ok((format!("preset {name}"), Config::preset(name)?))
+        let table = Config::preset(name)
+            .map_err(|error| AnalyzerError::Flag { flag: "--preset", reason: error.to_string() })?;
+        Ok((format!("preset {name}"), table))
     }
 
     /// The flags that go on top.

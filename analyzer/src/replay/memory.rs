@@ -1,12 +1,15 @@
 //! How many samples of a layer are evaluated at a time, so that memory is bounded.
 
+use super::grouped::distinct;
 use super::{Measures, Unit};
+use crate::accuracy::SKETCH;
 use crate::config::Config;
 use crate::error::{AnalyzerError, Result};
 use mercury_reuse::config::{Granularity, Scope};
 use mercury_reuse::vectors_of_sample;
 use mercury_trace::geometry::{Geometry, Pass};
 use mercury_trace::manifest::TensorFile;
+use mercury_trace::remote;
 use mercury_trace::tensor::TensorKind;
 
 /// Values of an operand that are read and evaluated at a time, if a sample has no more: so few that
@@ -19,8 +22,12 @@ const PROGRAM: u64 = 40 << 20;
 const VECTOR: u64 = 48;
 /// Bytes of a value: it is there as it was read, and so is one of the samples that come next.
 const VALUE: u64 = 8;
-/// Bytes of a weight with errors: as it is, and sums in f64.
-const WEIGHT: u64 = 20;
+/// Bytes of a weight's gradient: sums in f64 of it and its change, and of a sample's share.
+const GRADIENT: u64 = 32;
+/// Bytes of a sample's share in a gradient.
+const SHARE: u64 = 16 * SKETCH as u64;
+/// Bytes of blocks of the objects that are open, where the trace is in a store.
+const REMOTE: u64 = 6 * remote::MOST_KEPT;
 /// Bytes of the counts of a sample, stream and configuration.
 const COUNTS: u64 = 24;
 
@@ -49,7 +56,7 @@ struct Need {
 }
 
 impl Need {
-    fn of(unit: &Unit, configs: &[Config], measures: &Measures) -> Self {
+    fn of(unit: &Unit, configs: &[Config], measures: &Measures, is_remote: bool) -> Self {
         let samples = unit.step.samples.len() as u64;
         let geometry = &unit.layer.geometry;
         let values = |kind: TensorKind| files(unit).filter(|file| file.kind == kind).map(values).sum::<u64>();
@@ -61,12 +68,24 @@ impl Need {
         // Projections are evaluated one after the other, so the one with the most vectors counts.
         let vectors = configs.iter().map(|config| vectors(config.rpq.granularity)).max().unwrap_or(0);
         let streams = u64::from(geometry.inputs().max(geometry.filters()));
-        let weights = if measures.errors.is_none() { VALUE } else { WEIGHT } * values(TensorKind::Weight);
+        // Each way to hit and to substitute has sums of its own.
+        let ways = distinct(configs.iter().map(|config| (&config.rpq, &config.mcache))).len() as u64;
+        let sums = if measures.errors.is_none() || !measures.selection.pass(Pass::WeightGrad) {
+            0
+        } else {
+            let looked_at = measures.errors.most().map_or(values(TensorKind::Weight), |most| {
+                // Two streams at least.
+                let of_stream = values(TensorKind::Weight).div_ceil(streams);
+                let vectors_of_stream = (samples * vectors / streams).max(1);
+                of_stream.saturating_mul((most as u64 / vectors_of_stream).clamp(2, streams))
+            });
+            GRADIENT.saturating_mul(looked_at).saturating_add(SHARE * samples).saturating_mul(ways)
+        };
         let counts = COUNTS.saturating_mul(samples).saturating_mul(streams).saturating_mul(configs.len() as u64);
-        Self {
-            fixed: PROGRAM.saturating_add(weights).saturating_add(counts),
-            of_sample: VALUE.saturating_mul(streamed).saturating_add(VECTOR.saturating_mul(vectors)),
-        }
+        let remote = if is_remote { REMOTE } else { 0 };
+        let weights = 4 * values(TensorKind::Weight);
+        let fixed = [PROGRAM, remote, weights, sums, counts].into_iter().fold(0, u64::saturating_add);
+        Self { fixed, of_sample: VALUE.saturating_mul(streamed).saturating_add(VECTOR.saturating_mul(vectors)) }
     }
 
     fn of_samples(self, samples: u64) -> u64 {
@@ -95,7 +114,13 @@ fn is_whole(unit: &Unit, config: &Config) -> bool {
 ///
 /// # Errors
 /// Where the fewest that can be take more than the limit.
-pub fn samples_at_a_time(limit: Limit, unit: &Unit, configs: &[Config], measures: &Measures) -> Result<usize> {
+pub fn samples_at_a_time(
+    limit: Limit,
+    unit: &Unit,
+    configs: &[Config],
+    measures: &Measures,
+    is_remote: bool,
+) -> Result<usize> {
     let samples = unit.step.samples.len() as u64;
     let whole = configs.iter().any(|config| is_whole(unit, config));
     let fewest = if whole { samples } else { 1 };
@@ -106,7 +131,7 @@ pub fn samples_at_a_time(limit: Limit, unit: &Unit, configs: &[Config], measures
             most.saturating_mul(samples) / values
         }
         Limit::Bytes(limit) => {
-            let need = Need::of(unit, configs, measures);
+            let need = Need::of(unit, configs, measures, is_remote);
             let least = need.of_samples(fewest);
             if least > limit {
                 let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
@@ -120,7 +145,7 @@ pub fn samples_at_a_time(limit: Limit, unit: &Unit, configs: &[Config], measures
                 return Err(AnalyzerError::Layer { layer: unit.layer.name.clone(), reason });
             }
             // More than by default would be of no use.
-            let by_default = samples_at_a_time(Limit::default(), unit, configs, measures)? as u64;
+            let by_default = samples_at_a_time(Limit::default(), unit, configs, measures, is_remote)? as u64;
             by_default.min((limit - need.fixed) / need.of_sample.max(1))
         }
     };

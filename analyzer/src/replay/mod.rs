@@ -30,6 +30,7 @@ use mercury_trace::Trace;
 use mercury_trace::geometry::Pass;
 use mercury_trace::layers;
 use mercury_trace::manifest::CapturedStep;
+use mercury_trace::remote;
 use serde::{Deserialize, Serialize};
 
 /// What reuse does to one pass of one layer in one captured step.
@@ -317,7 +318,8 @@ impl<'a> Replay<'a> {
     }
 
     fn samples_at_a_time(&self, unit: &Unit) -> Result<usize> {
-        memory::samples_at_a_time(self.limit, unit, self.configs, self.measures)
+        let is_remote = remote::is_address(self.trace.dir());
+        memory::samples_at_a_time(self.limit, unit, self.configs, self.measures, is_remote)
     }
 
     /// Orders the results of all units by configuration, step, layer and pass, and switches layers off

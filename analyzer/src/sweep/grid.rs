@@ -28,7 +28,7 @@ impl Axis {
         let keys: Vec<&'static str> = keys.into_iter().collect();
         let key = keys.iter().copied().find(|key| *key == name.trim()).ok_or_else(|| {
             let meant = did_you_mean(name.trim(), keys.iter().copied());
-            format!("{name:?} is no key of a configuration; `mercury-analyzer sweep --help` lists them{meant}")
+            format!("{name:?} is no key that can be swept; `mercury-analyzer sweep --help` lists keys; bounds are left out{meant}")
         })?;
         let mut axis = Self { key, values: Vec::new(), ranged: Vec::new() };
         for item in split(values) {

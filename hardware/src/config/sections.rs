@@ -1,4 +1,4 @@
-//! Sections of the configuration that are the analyzer's own, each with its range checks; errors name the key.
+//! Sections of the configuration beside the scheme's, each with its range checks; errors name the key.
 
 use crate::timing::{DataflowName, MAX_ARRAY};
 use serde::{Deserialize, Serialize};

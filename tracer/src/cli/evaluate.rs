@@ -1,7 +1,7 @@
 //! `evaluate`: validation of a checkpoint, with and without reuse.
 
 use super::arguments::DataFlags;
-use super::device;
+use super::{device, reuse};
 use crate::checkpoint;
 use crate::datasets::DatasetSpec;
 use crate::error::TracerError;
@@ -97,6 +97,11 @@ impl Evaluate {
         let outline = model.outline(&data.task)?;
         named.iter().try_for_each(|named| named.check_batch(&outline.layers, self.batch_size))?;
         self.off.iter().try_for_each(|off| off.check(&outline.layers))?;
+        if let Some(off) = self.off.iter().find(|off| off.has_step()) {
+            let reason = format!("{off} names a step, but an evaluation has none; give the layers alone");
+            return Err(TracerError::Flag { flag: "--off", reason }.into());
+        }
+        reuse::check_names(&named)?;
         let weights = Weights::new(device);
         let built = model.build(&weights, &data.task);
         checkpoint::load_weights(&weights, &self.weights, &GlobSet::empty())?;
@@ -143,7 +148,9 @@ impl Row {
         object.insert("hit_rate".to_owned(), self.hit_rate().into());
         for row in &self.evaluations {
             object.insert(row.metric.clone(), row.value.into());
-            object.insert("samples".to_owned(), row.samples.into());
+            // Fewer sentences are translated than are scored.
+            let samples = if row.metric == "bleu" { "bleu_samples" } else { "samples" };
+            object.insert(samples.to_owned(), row.samples.into());
         }
         object.into()
     }

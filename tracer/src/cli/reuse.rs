@@ -31,7 +31,7 @@ pub struct ReuseFlags {
     /// Steps at which reuse is set beside exact computation, and its cycles are counted, which takes about three
     /// times as long:
     /// every=N, steps=N,N,..., epochs, geometric (0, 1, 2, 4, 8, ...), none.
-    #[arg(long, value_name = "WHEN", default_value = "geometric")]
+    #[arg(long, value_name = "WHEN", default_value = "every=50")]
     pub measure: Policy,
 }
 
@@ -52,22 +52,18 @@ impl ReuseFlags {
             training: training.map(session),
             probes: probes?.into_iter().map(session).collect(),
             measure: self.measure.clone(),
+            news: std::sync::Mutex::default(),
         })
     }
 
     /// Refuses what does not fit the model.
     pub fn check(&self, reuse: &InLoop, layers: &[Layer], batch_size: u32) -> Result<()> {
         self.off.iter().try_for_each(|off| off.check(layers))?;
-        let mut names: Vec<&str> = reuse.sessions().map(|session| session.named().name.as_str()).collect();
-        names.sort_unstable();
-        if let Some((name, _)) = names.iter().zip(&names[1.min(names.len())..]).find(|(a, b)| a == b) {
-            let reason = format!("two configurations are called {name:?}; give one file another name");
-            return Err(TracerError::Flag { flag: "--reuse, --probe", reason });
-        }
+        check_names(reuse.sessions().map(|session| session.named()))?;
         reuse.sessions().try_for_each(|session| session.named().check_batch(layers, batch_size))?;
         let stops = reuse.sessions().any(|session| session.named().config.stop.window > 0);
         if stops && self.measure == Policy::None {
-            tracing::warn!("stop.window: with --measure none no cycles are counted, and no layer is switched off");
+            tracing::warn!("with --measure none no cycles are counted, and stop.window switches no layer off");
         }
         Ok(())
     }
@@ -90,4 +86,15 @@ impl ReuseFlags {
         }
         settings
     }
+}
+
+/// Refuses two configurations of one name, which results could not tell apart.
+pub fn check_names<'a>(named: impl IntoIterator<Item = &'a Named>) -> Result<()> {
+    let mut names: Vec<&str> = named.into_iter().map(|named| named.name.as_str()).collect();
+    names.sort_unstable();
+    let twice = names.windows(2).find(|pair| pair[0] == pair[1]);
+    twice.map_or(Ok(()), |pair| {
+        let reason = format!("two configurations are called {:?}; give one file another name", pair[0]);
+        Err(TracerError::Flag { flag: "--reuse, --probe", reason })
+    })
 }

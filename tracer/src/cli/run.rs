@@ -112,6 +112,7 @@ impl RunFlags {
         // Signatures are as long as they had grown, and layers are off that were.
         begun.log.steps.iter().for_each(|step| reuse.step(step.loss));
         reuse.took(&begun.log.measurements.layers);
+        reuse.news();
         let sink = Sink::start(begun.writer, begun.log);
         let evaluator = Evaluator {
             model: built.as_ref(),
@@ -140,7 +141,7 @@ impl RunFlags {
         };
         let mut terminal = Terminal::new(self.messages, start..steps, batch_size, self.checkpoint_path(), &weights);
         run.train(start, &mut optimizer, &sink, &mut terminal)?;
-        let evaluations = terminal.validate(&evaluator, steps, reuse.training.as_ref())?;
+        let evaluations = terminal.validate(&evaluator, steps, &reuse)?;
         let accuracy = accuracy(&evaluations);
         sink.evaluated(evaluations.clone());
         // Before the trace is complete, after which nothing can be resumed; and whatever becomes of it.
@@ -157,7 +158,7 @@ impl RunFlags {
         };
         // There is nothing left to go on with.
         let _ = std::fs::remove_file(self.checkpoint_path());
-        terminal.report(&self.out, &manifest, &evaluations)
+        terminal.report(&self.out, &manifest, &evaluations, run.reuse)
     }
 
     fn checkpoint_path(&self) -> PathBuf {

@@ -3,8 +3,7 @@
 use crate::checkpoint;
 use crate::evaluate::Evaluator;
 use crate::optimizer::Optimizer;
-use crate::reuse::Session;
-use crate::tap::{Plain, Tap};
+use crate::reuse::InLoop;
 use crate::train::Observer;
 use crate::weights::Weights;
 use anyhow::Result;
@@ -17,7 +16,6 @@ use std::collections::VecDeque;
 use std::io::Write;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Shows a run's progress on stderr, where that is a terminal, and what came of it on stdout.
@@ -64,32 +62,24 @@ impl<'a> Terminal<'a> {
         }
     }
 
-    /// Measures the model after its last step: without reuse, and with, if that is how it was trained;
-    /// the latter's metrics have `reuse_` before their names.
+    /// Measures the model after its last step.
     pub fn validate(
         &mut self,
         evaluator: &Evaluator,
         steps: u64,
-        reuse: Option<&Arc<Session>>,
+        reuse: &InLoop,
     ) -> crate::error::Result<Vec<Evaluation>> {
         self.bar.finish_and_clear();
-        let mut validate = |what, tap: &mut dyn Tap| {
-            self.bar = self.messages.progress_bar(evaluator.samples, what, "samples");
+        reuse.evaluate(steps, |tap, doing| {
+            self.bar = self.messages.progress_bar(evaluator.samples, doing, "samples");
             let evaluations = evaluator.run(steps, tap, |samples| self.bar.inc(samples as u64));
             self.bar.finish_and_clear();
             evaluations
-        };
-        let mut evaluations = validate("validating", &mut Plain)?;
-        if let Some(session) = reuse {
-            let with = validate("validating with reuse", &mut session.tap(steps, false))?;
-            evaluations
-                .extend(with.into_iter().map(|row| Evaluation { metric: format!("reuse_{}", row.metric), ..row }));
-        }
-        Ok(evaluations)
+        })
     }
 
     /// Prints what came of the run.
-    pub fn report(&self, out: &Path, manifest: &Manifest, evaluations: &[Evaluation]) -> Result<()> {
+    pub fn report(&self, out: &Path, manifest: &Manifest, evaluations: &[Evaluation], reuse: &InLoop) -> Result<()> {
         let bytes: u64 = manifest.captured.iter().flat_map(|step| &step.tensors).map(|file| file.bytes).sum();
         let mut stdout = std::io::stdout();
         let mean = |which: usize| {
@@ -101,6 +91,12 @@ impl<'a> Terminal<'a> {
         if !evaluations.is_empty() {
             let shown: Vec<String> = evaluations.iter().map(shown).collect();
             writeln!(stdout, "validation: {} on {} samples", shown.join(", "), manifest.dataset.validation_samples)?;
+        }
+        if let Some(session) = &reuse.training {
+            let off = session.switched_off();
+            let layers: Vec<String> = off.iter().map(|(step, layer)| format!("{layer} (step {step})")).collect();
+            let layers = if layers.is_empty() { "none".to_owned() } else { layers.join(", ") };
+            writeln!(stdout, "layers that went on without reuse, as it cost cycles there (stop.window): {layers}")?;
         }
         let count = manifest.captured.len();
         writeln!(stdout, "trace {}: {count} steps captured, {:.1} MB", out.display(), bytes as f64 / 1e6)?;

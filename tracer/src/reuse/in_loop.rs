@@ -2,10 +2,13 @@
 
 use super::exact::deviation;
 use super::tap::{Beside, Measured, Session};
+use crate::error::Result;
 use crate::policy::Policy;
+use crate::tap::{Plain, Tap};
 use mercury_reuse::Deviation;
+use mercury_trace::evaluations::Evaluation;
 use mercury_trace::measurements::{LossChange, Measurement, Measurements};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tch::Tensor;
 
 /// What is trained with reuse, and what is tried beside.
@@ -17,12 +20,14 @@ pub struct InLoop {
     pub probes: Vec<Arc<Session>>,
     /// Steps at which reuse is set beside exact computation.
     pub measure: Policy,
+    /// What is to be said of layers that were switched off.
+    pub news: Mutex<Option<String>>,
 }
 
 impl InLoop {
     /// A run without reuse.
     pub fn none() -> Self {
-        Self { training: None, probes: Vec::new(), measure: Policy::None }
+        Self { training: None, probes: Vec::new(), measure: Policy::None, news: Mutex::default() }
     }
 
     /// All configurations.
@@ -35,20 +40,46 @@ impl InLoop {
         self.sessions().for_each(|session| session.step(loss));
     }
 
-    /// Tells all what their layers took in measured steps, in the order of steps; layers that no longer run with
-    /// reuse, by configuration, are said in the log.
+    /// Tells what is trained with what its layers took in measured steps, in the order of steps; those for which reuse
+    /// does not pay run without it from now on. What is tried beside is tried in all layers.
     pub fn took(&self, rows: &[Measurement]) {
-        for of_step in rows.chunk_by(|a, b| (a.step, &a.configuration) == (b.step, &b.configuration)) {
-            let Measurement { step, configuration, .. } = &of_step[0];
-            for session in self.sessions().filter(|session| session.named().name == *configuration) {
-                let cycles = |row: &Measurement| [row.baseline_cycles, row.mercury_cycles];
-                for layer in session.took(of_step.iter().map(|row| (row.layer.as_str(), cycles(row)))) {
-                    tracing::info!(
-                        "{configuration}: {layer} runs without reuse after step {step}: it cost cycles (stop.window)"
-                    );
-                }
-            }
+        let Some(session) = &self.training else { return };
+        let rows: Vec<_> = rows.iter().filter(|row| row.configuration == session.named().name).collect();
+        let mut off = Vec::new();
+        for of_step in rows.chunk_by(|a, b| a.step == b.step) {
+            let passes = of_step.iter().map(|row| (row.layer.as_str(), [row.baseline_cycles, row.mercury_cycles]));
+            off.extend(session.took(of_step[0].step, passes));
         }
+        if !off.is_empty() {
+            let (window, layers) = (session.named().config.stop.window, off.join(", "));
+            let text = format!(
+                "reuse cost cycles over {window} measured steps: from now on without it (stop.window): {layers}"
+            );
+            *self.news.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
+        }
+    }
+
+    /// What is to be said since the last call.
+    pub fn news(&self) -> Option<String> {
+        self.news.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Evaluates after so many steps: without reuse, and with it if that is how it is trained; the latter's metrics have
+    /// `reuse_` before their names. `evaluate` also hears what it does.
+    pub fn evaluate(
+        &self,
+        steps_done: u64,
+        mut evaluate: impl FnMut(&mut dyn Tap, &'static str) -> Result<Vec<Evaluation>>,
+    ) -> Result<Vec<Evaluation>> {
+        let mut evaluations = evaluate(&mut Plain, "validating")?;
+        if let Some(session) = &self.training {
+            let with = evaluate(&mut session.tap(steps_done, false), "validating with reuse")?;
+            // Outcomes of training steps are counted, not these.
+            session.take();
+            evaluations
+                .extend(with.into_iter().map(|row| Evaluation { metric: format!("reuse_{}", row.metric), ..row }));
+        }
+        Ok(evaluations)
     }
 
     /// Whether a step is measured, where an epoch has so many.

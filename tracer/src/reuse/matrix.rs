@@ -22,6 +22,7 @@ impl Room {
     /// which is written over it.
     pub fn matrix(&mut self, shape: &[i64], fill: impl FnOnce(&mut [f32])) -> Tensor {
         let count = shape.iter().product::<i64>();
+        assert!(count > 0, "a matrix has values");
         let memory = match self.memory.take() {
             Some(memory) if memory.size1().is_ok_and(|size| size >= count) => memory,
             _ => Tensor::zeros([count], (Kind::Float, Device::Cpu)),

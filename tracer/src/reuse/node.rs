@@ -63,7 +63,9 @@ unsafe extern "C" fn mercury_backward(
         backward.backward(&gradient, [wants_x, wants_w])
     };
     // A panic must not unwind into C++.
-    match catch_unwind(AssertUnwindSafe(|| tch::no_grad(work))) {
+    // Put back even if it does, which `tch::no_grad` does not.
+    let _no_grad = tch::no_grad_guard();
+    match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(gradients)) => {
             for (slot, gradient) in [x, w].into_iter().zip(gradients) {
                 if let Some(gradient) = gradient {
@@ -77,7 +79,10 @@ unsafe extern "C" fn mercury_backward(
             tracing::error!("backward pass with reuse: {error}");
             false
         }
-        Err(_) => false,
+        Err(_) => {
+            tracing::error!("backward pass with reuse: it panicked, as said above");
+            false
+        }
     }
 }
 

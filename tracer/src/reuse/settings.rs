@@ -3,7 +3,7 @@
 use crate::error::{Result, TracerError};
 use globset::{GlobBuilder, GlobMatcher};
 use mercury_hardware::HardwareError;
-use mercury_hardware::config::{Config, PRESETS};
+use mercury_hardware::config::Config;
 use mercury_reuse::vectors_of_sample;
 use mercury_trace::geometry::Pass;
 use mercury_trace::layers::Layer;
@@ -26,10 +26,15 @@ pub struct Named {
 impl Named {
     /// Reads a file, or a preset where there is no such file; the error names the flag and the key.
     pub fn read(flag: &'static str, path: &Path, overrides: &[Override]) -> Result<Self> {
-        let preset = path.to_str().filter(|name| !path.exists() && PRESETS.iter().any(|(preset, _)| preset == name));
+        // A bare word that is no file can only be meant as a preset.
+        let preset = path.to_str().filter(|name| !path.exists() && !name.contains(['/', '.']));
         let bad = |error: HardwareError| TracerError::Flag { flag, reason: error.to_string() };
         let (origin, table) = match preset {
-            Some(name) => (format!("preset {name}"), Config::preset(name).map_err(bad)?),
+            Some(name) => {
+                let no_preset =
+                    |error| TracerError::Flag { flag, reason: format!("no such file; as a preset, {error}") };
+                (format!("preset {name}"), Config::preset(name).map_err(no_preset)?)
+            }
             None => (path.display().to_string(), Config::file(path).map_err(bad)?),
         };
         let overrides: Vec<_> = overrides.iter().map(|set| (set.key.as_str(), set.value.clone())).collect();
@@ -92,6 +97,11 @@ impl Off {
     /// Whether a layer is off at a step.
     pub fn holds(&self, layer: &str, step: u64) -> bool {
         step >= self.from && self.layers.is_match(layer)
+    }
+
+    /// Whether it begins with a step of its own.
+    pub fn has_step(&self) -> bool {
+        self.from > 0
     }
 
     /// Refuses a pattern that matches none of the layers.

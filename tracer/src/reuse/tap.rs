@@ -44,6 +44,8 @@ pub struct Session {
     off: Vec<Off>,
     growth: Mutex<Growth>,
     switch: Mutex<Switch<String>>,
+    /// Layers that were switched off, and after which step.
+    switched_off: Mutex<Vec<(u64, String)>>,
     room: Mutex<Room>,
     measured: Mutex<Vec<Measured>>,
 }
@@ -53,7 +55,8 @@ impl Session {
     pub fn new(named: Named, off: Vec<Off>) -> Arc<Self> {
         let growth = Mutex::new(Growth::new(&named.config.rpq, &named.config.bits));
         let switch = Mutex::new(Switch::new(named.config.stop.window));
-        Arc::new(Self { named, off, growth, switch, room: Mutex::default(), measured: Mutex::default() })
+        let switched_off = Mutex::default();
+        Arc::new(Self { named, off, growth, switch, switched_off, room: Mutex::default(), measured: Mutex::default() })
     }
 
     /// The configuration.
@@ -66,9 +69,9 @@ impl Session {
         lock(&self.growth).step(loss);
     }
 
-    /// Hears what layers took in a measured step, baseline cycles and those with reuse of a pass each; returns the
-    /// layers that run without reuse from now on, and did not before.
-    pub fn took<'r>(&self, passes: impl IntoIterator<Item = (&'r str, [u64; 2])>) -> Vec<String> {
+    /// Hears what layers took in a measured step, baseline cycles and those with reuse of a pass each; layers for which
+    /// reuse does not pay run without it from now on, and are returned.
+    pub fn took<'r>(&self, step: u64, passes: impl IntoIterator<Item = (&'r str, [u64; 2])>) -> Vec<String> {
         let mut layers: BTreeMap<&str, [u64; 2]> = BTreeMap::new();
         for (layer, cycles) in passes {
             let sum = layers.entry(layer).or_default();
@@ -80,7 +83,13 @@ impl Session {
             switch.step(layer.to_owned(), cycles);
             off.extend(switch.is_off(layer).then(|| layer.to_owned()));
         }
+        lock(&self.switched_off).extend(off.iter().map(|layer| (step, layer.clone())));
         off
+    }
+
+    /// Layers that were switched off, and after which step.
+    pub fn switched_off(&self) -> Vec<(u64, String)> {
+        lock(&self.switched_off).clone()
     }
 
     /// The configuration with the signature length in force.
