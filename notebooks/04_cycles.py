@@ -49,7 +49,8 @@ def replays() -> dict[str, Path]:
     found = {}
     for path in sorted(RESULTS.parent.glob("*/run.json")):
         other = json.loads(path.read_text())
-        if len(other["configurations"]) == 1 and other["trace"]["manifest_sha256"] == run["trace"]["manifest_sha256"]:
+        is_replay = len(other.get("configurations", [])) == 1
+        if is_replay and other["trace"]["manifest_sha256"] == run["trace"]["manifest_sha256"]:
             configuration = other["configurations"][0]
             found[
                 f"{DATAFLOWS[configuration['array']['dataflow']]}, {configuration['rpq']['granularity']} "

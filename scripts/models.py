@@ -7,13 +7,13 @@ looked for where `places.py` says, and fetched.
 """
 
 import json
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from places import BINARIES, folder_of
+from places import folder_of
+from runs import run
 
 STEPS = 10
 BATCH = 8
@@ -33,12 +33,6 @@ MODELS = {
     "squeezenet1_0": 32,
     "transformer": None,
 }
-def run(name: str, *arguments: object) -> str:
-    command = [BINARIES / name, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
-        sys.exit(f"{' '.join(map(str, command))}\n{done.stderr}")
-    return done.stdout
 
 
 def model(name: str, scratch: Path) -> str:

@@ -9,13 +9,15 @@ chart, docs/accuracy.svg with --docs.
 import argparse
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import altair as alt
 import polars as pl
-from train import BINARIES, REPOSITORY, same_data, toml
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from places import REPOSITORY, same_data  # noqa: E402
+from runs import put_between, run, toml  # noqa: E402
 
 VARIANTS = {
     "sign": {},
@@ -30,14 +32,6 @@ MODELS = {
     "vgg13": ["--batch-size", "32", "--lr", "0.02", "--clip", "1", "--samples", "8", "--filters", "64"],
     "mobilenet_v2": ["--batch-size", "32", "--optimizer", "adam", "--lr", "0.002", "--samples", "8"],
 }
-
-
-def run(program: str, *arguments: object) -> str:
-    line = [str(BINARIES / program), *map(str, arguments)]
-    done = subprocess.run(line, capture_output=True, text=True)
-    if done.returncode != 0:
-        sys.exit(f"{' '.join(line)}\n{done.stderr}")
-    return done.stdout
 
 
 def configurations(folder: Path, bits: list[int]) -> dict[str, tuple[str, int, Path]]:
@@ -158,9 +152,7 @@ def main() -> None:
 def write(docs: Path, text: str, pairs: pl.DataFrame, accuracies: pl.DataFrame) -> None:
     """Puts the text between the page's marks, and the chart beside the page."""
     chart(pairs, accuracies).save(docs.with_suffix(".svg"))
-    begin, end = "<!-- prediction: begin -->", "<!-- prediction: end -->"
-    before, rest = docs.read_text().split(begin)
-    docs.write_text(f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}")
+    put_between(docs, "<!-- prediction: begin -->", "<!-- prediction: end -->", text)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,23 @@
 #!/usr/bin/env python3
 """What came of the runs of train.py: a table, in Markdown, of accuracy with reuse against without.
 
-Prints it, and writes it between the marks of docs/accuracy.md with --docs.
+Prints it, and writes it between the marks of docs/accuracy.md with --docs. The runs go to OUT/runs.parquet.
 """
 
 import argparse
 import json
 import math
 import statistics
+import sys
 from pathlib import Path
 
 import polars as pl
 from configs import CONFIGURATIONS, EXACT, MEANING, MODELS
 
-REPOSITORY = Path(__file__).resolve().parent.parent.parent
-MARKS = ("<!-- accuracy: begin -->", "<!-- accuracy: end -->")
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from places import REPOSITORY  # noqa: E402
+from runs import put_between  # noqa: E402
+
 # Student's t, two-sided 95 %, by degrees of freedom.
 CHANCE = {"top1": 0.1, "bleu": 0.0}
 QUANTILES = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776}
@@ -85,6 +88,7 @@ def main() -> None:
     parser.add_argument("--docs", type=Path, help="a Markdown file with marks")
     arguments = parser.parse_args()
     found = runs(arguments.out)
+    pl.DataFrame(found).drop("what").write_parquet(arguments.out / "runs.parquet")
     commits = ", ".join(sorted({run["commit"] for run in found}))
     text = f"{table(found)}\n\nCommit: {commits}."
     print(text)
@@ -92,10 +96,7 @@ def main() -> None:
     for name, meaning in MEANING.items():
         print(f"{name}: {meaning}")
     if arguments.docs:
-        page = arguments.docs.read_text()
-        before, rest = page.split(MARKS[0])
-        _, after = rest.split(MARKS[1])
-        arguments.docs.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{after}")
+        put_between(arguments.docs, "<!-- accuracy: begin -->", "<!-- accuracy: end -->", text)
 
 
 if __name__ == "__main__":

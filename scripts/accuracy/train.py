@@ -19,29 +19,8 @@ from pathlib import Path
 from configs import CONFIGURATIONS, EXACT, MODELS, SEEDS, VALIDATION
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from places import BINARIES, FILES, REPOSITORY, folder_of  # noqa: E402
-
-
-def same_data(dataset: str, out: Path) -> Path | None:
-    """A folder with just the files that are used, linked, so that runs are the same wherever the set comes from."""
-    found = folder_of(dataset)
-    if found is None:
-        return None
-    place = out / "data" / dataset
-    place.mkdir(parents=True, exist_ok=True)
-    for name in FILES[dataset]:
-        source = next(path for path in (found / dataset / name, found / dataset / f"{name}.gz") if path.exists())
-        if not (place / source.name).exists():
-            (place / source.name).symlink_to(source.resolve())
-    return place.parent
-
-
-def toml(configuration: dict) -> str:
-    lines = []
-    for section, keys in configuration.items():
-        lines.append(f"[{section}]")
-        lines += [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
-    return "\n".join(lines) + "\n"
+from places import BINARIES, REPOSITORY, same_data  # noqa: E402
+from runs import commit, toml  # noqa: E402
 
 
 def command(run: tuple, steps: int, samples: int, trace: Path, out: Path) -> list[str]:
@@ -58,12 +37,6 @@ def command(run: tuple, steps: int, samples: int, trace: Path, out: Path) -> lis
 def what(run: tuple, steps: int, samples: int) -> dict:
     """What a run depends on beside the program."""
     return {"flags": MODELS[run[0]]["flags"], "steps": steps, "samples": samples, "keys": CONFIGURATIONS.get(run[1], {})}
-
-
-def commit() -> str:
-    """The commit that is checked out, with a mark where something was changed."""
-    said = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=REPOSITORY, capture_output=True, text=True)
-    return said.stdout.strip() or "unknown"
 
 
 def train(run: tuple, steps: int, samples: int, out: Path) -> str:

@@ -1,0 +1,5 @@
+"""What ends a run."""
+
+
+class Refused(Exception):
+    """Wrong input, or a failure that the message explains. The command prints it and ends with exit code 2."""

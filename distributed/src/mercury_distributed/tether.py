@@ -1,0 +1,31 @@
+"""Becomes a program that is killed when the thread that started it ends, however that ends.
+
+    python tether.py PARENT PROGRAM ARGUMENT...
+
+PARENT is the process that waits for it. A worker that is killed cannot end its processes, so the kernel does. This is
+a program of its own because to run code between fork and exec is not safe where there are threads, as in a worker.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+
+PR_SET_PDEATHSIG = 1
+
+
+def main(parent: str, *command: str) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+        sys.exit(f"prctl: {os.strerror(ctypes.get_errno())}")
+    # It may have ended before the line above.
+    if os.getppid() != int(parent):
+        sys.exit("the worker has ended")
+    try:
+        os.execv(command[0], command)
+    except OSError as error:
+        sys.exit(f"{command[0]}: {error.strerror}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,128 @@
+"""Wrong input, and what workers lack, is refused with one message and exit code 2."""
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from cluster import Cluster, free_port, wait_until
+from distributed import Client
+from mercury_distributed import Options, Refused
+from mercury_distributed import replay as replay_on
+
+
+@pytest.fixture(scope="module")
+def client(cluster) -> Iterator[Client]:
+    with Client(cluster.address, set_as_default=False) as client:
+        yield client
+
+
+@pytest.fixture
+def refusal(client, trace, analyzer, tmp_path) -> Callable[..., str]:
+    """The message of a replay that is refused; from Python, as a command takes longer to start."""
+
+    def message(out: str = "out", program: object = analyzer, **options: object) -> str:
+        with pytest.raises(Refused) as refused:
+            replay_on(client, Options(str(trace), str(tmp_path / out), analyzer=str(program), **options))
+        return str(refused.value)
+
+    return message
+
+
+def is_untouched(folder: Path, *names: str) -> bool:
+    return not any((folder / name).exists() for name in names)
+
+
+def test_a_wrong_configuration(cluster, replay, program, tmp_path):
+    error = replay(cluster, "--", "--rpq.bits", "99", program=program("echo x >> calls")).refuses()
+    assert error.startswith("error: configuration (") and error.count("rpq.bits: is 99, but") == 1
+    assert is_untouched(tmp_path, "calls", "out", "out.partitions")
+
+
+@pytest.mark.parametrize("flag", ["--threads", "--out", "--partition"])
+def test_flags_that_are_not_the_users(refusal, flag, tmp_path):
+    assert f"'{flag} " in refusal(flags=(flag, "1/1"))
+    assert is_untouched(tmp_path, "out", "out.partitions")
+
+
+def test_what_the_program_refuses_on_a_worker_is_not_tried_again(cluster, replay, program, tmp_path):
+    stand_in = program("echo x >> calls; echo 'error: no room on the disk' >&2; exit 2")
+    error = replay(cluster, program=stand_in).refuses()
+    assert error.count("no room on the disk") == 1
+    # One for each worker at most.
+    assert len((tmp_path / "calls").read_text().splitlines()) <= 2
+    assert is_untouched(tmp_path, "out")
+
+
+def test_another_version_on_the_workers(cluster, refusal, analyzer, tmp_path, monkeypatch):
+    stale = cluster.bin / "mercury-analyzer"
+    stale.write_text("#!/bin/sh\necho mercury-analyzer 0.0.1\n")
+    stale.chmod(0o755)
+    current = tmp_path / "bin" / "mercury-analyzer"
+    current.parent.mkdir()
+    current.symlink_to(analyzer)
+    monkeypatch.setenv("PATH", f"{current.parent}:{os.environ['PATH']}")
+    error = refusal(program="mercury-analyzer")
+    assert error.count("is mercury-analyzer 0.0.1, but the client's is mercury-analyzer ") == 2
+    stale.unlink()
+    assert refusal(program="mercury-analyzer").count("there is no such program") == 2
+
+
+def test_another_folder_on_the_workers(refusal, analyzer, program, tmp_path):
+    # What workers would see if the folder were the client's alone: the program takes the plan away when a worker asks
+    # for its version, which it does before it looks for the plan.
+    plan = tmp_path / "out.partitions" / "plan.json"
+    stand_in = program("")
+    taken = f'#!/bin/sh\n[ "$1" = --version ] && rm -f {plan}\n'
+    stand_in.write_text(stand_in.read_text().replace("#!/bin/sh\n", taken))
+    assert refusal(program=stand_in).count("is not the folder that the client sees") == 2
+
+
+def test_no_program(refusal, tmp_path):
+    assert "there is no such program" in refusal(program=tmp_path / "nonesuch")
+    assert "is not mercury-analyzer" in refusal(program="/bin/true")
+
+
+@pytest.mark.parametrize("address", [f"tcp://127.0.0.1:{free_port()}", "carrier://pigeon", "nonesuch"])
+def test_no_scheduler(replay, tmp_path, address):
+    begun = time.monotonic()
+    error = replay(address).refuses()
+    assert f"error: {address}: no scheduler answers there" in error
+    assert "Traceback" not in error
+    # It waits for five seconds; the rest is for a busy machine.
+    assert time.monotonic() - begun < 20
+    assert is_untouched(tmp_path, "out", "out.partitions")
+
+
+def test_the_scheduler_is_killed(replay, program, tmp_path):
+    stand_in = program("touch begun; exec sleep 600")
+    with Cluster(tmp_path, workers=1) as cluster:
+        run = replay(cluster, program=stand_in)
+        wait_until((tmp_path / "begun").exists, "a partition is begun")
+        cluster.scheduler.kill()
+        assert "the scheduler is gone" in run.refuses()
+
+
+def test_folders(client, refusal, trace, analyzer, tmp_path, capfd):
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "file").touch()
+    assert "full: not an empty folder" in refusal(out="full")
+    assert "is not empty, and holds no partitions" in refusal(work=str(full))
+    assert "is no folder" in refusal(work="s3://bucket/work")
+
+    options = Options(str(trace), str(tmp_path / "before"), partitions=2, analyzer=str(analyzer), quiet=True)
+    assert replay_on(client, options) == 0
+    assert capfd.readouterr() == ("", "")
+    work = tmp_path / "before.partitions"
+    assert "holds partitions of another trace or configuration" in refusal(work=str(work), flags=("--rpq.bits", "8"))
+    assert "was split into 2 partitions" in refusal(work=str(work), partitions=3)
+    folder = os.open(work, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    assert "another mercury-distributed works here" in refusal(work=str(work))
+    os.close(folder)
+    (work / "plan.json").write_text("{")
+    assert "is not what mercury-distributed wrote" in refusal(work=str(work))
+    assert is_untouched(tmp_path, "out")

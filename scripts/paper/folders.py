@@ -1,0 +1,84 @@
+"""What a run of `run.py` left in a model's folder, as it is after the trial."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+from settings import AS_IS, BOUND, TRIAL
+
+ALL_ON, BY_MODEL, BY_LAYER = "mercury, all layers on", "model's error <= 1 %", "each layer's error <= 1 %"
+SETTINGS = ["mercury", ALL_ON, BY_MODEL, BY_LAYER]
+# By what a sweep's configurations are chosen.
+CRITERIA = {BY_MODEL: "output_error", BY_LAYER: "worst_layer_error"}
+
+# Of rows by pass, layer and step.
+SPEED_UP = pl.col("baseline_cycles").sum() / pl.col("mercury_cycles").sum()
+ERROR = (pl.col("error_square").sum() / pl.col("exact_square").sum()).sqrt().fill_nan(0)
+
+
+@dataclass
+class Results:
+    """A configuration's results of the captured steps after the trial, and over all steps."""
+
+    layers: pl.DataFrame
+    models: pl.DataFrame
+    all_steps: pl.DataFrame
+
+    @classmethod
+    def read(cls, folder: Path, configuration: int = 0) -> "Results":
+        read = lambda name: pl.read_parquet(folder / name).filter(configuration=configuration)  # noqa: E731
+        layers, models = read("layers.parquet"), read("models.parquet")
+        return cls(measured(layers), measured(models), models)
+
+
+def measured(frame: pl.DataFrame) -> pl.DataFrame:
+    """Rows of the captured steps after the trial."""
+    return frame.filter(pl.col("step").is_in(frame["step"].unique().sort()[TRIAL:].implode()))
+
+
+def swept(sweep: Path) -> pl.DataFrame:
+    """Of each configuration of a sweep its keys, speed-up and errors after the trial."""
+    layers = measured(pl.read_parquet(sweep / "layers.parquet"))
+    forward = layers.filter(pl.col("pass") == "forward")
+    worst = forward.group_by("configuration", "layer").agg(worst_layer_error=ERROR)
+    configurations = pl.read_parquet(sweep / "configurations.parquet")
+    keys = [column for column in configurations.columns if "." in column]
+    return (
+        configurations.select("configuration", *keys)
+        .join(layers.group_by("configuration").agg(speed_up=SPEED_UP), on="configuration")
+        .join(forward.group_by("configuration").agg(output_error=ERROR), on="configuration")
+        .join(worst.group_by("configuration").agg(pl.col("worst_layer_error").max()), on="configuration")
+        .sort("configuration")
+    )
+
+
+def choices(sweep: Path) -> dict[str, dict]:
+    """By each criterion the keys of the fastest configuration, where one is faster than no reuse."""
+    found, chosen = swept(sweep), {}
+    for name, error in CRITERIA.items():
+        within = found.filter(pl.col(error) <= BOUND, pl.col("speed_up") > 1)
+        if within.height:
+            row = within.sort("speed_up", descending=True, maintain_order=True).row(0, named=True)
+            chosen[name] = {key: value for key, value in row.items() if key == "configuration" or "." in key}
+    return chosen
+
+
+def best(choice: dict) -> str:
+    """The folder of a choice's replay."""
+    return f"best-{choice['configuration']}"
+
+
+def what_if(folder: Path, window: int, versions: int, banks: int) -> Results:
+    """The preset with other values of the keys that `WHAT_IF` sweeps."""
+    keys = {"stop.window": window, "mcache.versions": versions, "mcache.banks": banks}
+    configurations = pl.read_parquet(folder / "what-if" / "configurations.parquet")
+    return Results.read(folder / "what-if", configurations.filter(**keys)["configuration"].item())
+
+
+def by_setting(folder: Path) -> dict[str, tuple[dict, Results]]:
+    """Each setting's swept keys and results; those by which nothing is gained are not there."""
+    found = {"mercury": ({}, Results.read(folder / "mercury")), ALL_ON: ({}, what_if(folder, 0, *AS_IS))}
+    if (folder / "sweep").exists():
+        for name, choice in choices(folder / "sweep").items():
+            found[name] = (choice, Results.read(folder / best(choice)))
+    return found

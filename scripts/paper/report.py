@@ -1,0 +1,258 @@
+#!/usr/bin/env python3
+"""Writes what came of `run.py` to docs/paper.md, with a chart beside it, and a short table for the README.
+
+Prints it; `--docs` and `--readme` name the pages whose marks it goes between.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import altair as alt
+import numpy as np
+import polars as pl
+from folders import ALL_ON, BY_LAYER, BY_MODEL, SETTINGS
+from reasons import EVERY, ZEROS
+from settings import BOUND, MODELS
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "notebooks")]
+from charts import PAPER, in_order, paper_chain, paper_cycles, paper_speed_ups  # noqa: E402
+from runs import put_between  # noqa: E402
+
+TABLES = ["training", "models", "cycles", "chain", "bounds"]
+MARKS = ("<!-- paper -->", "<!-- /paper -->")
+
+
+def read(place: Path) -> dict[str, pl.DataFrame]:
+    """A run's tables; none if there are none."""
+    paths = {name: place / f"{name}.parquet" for name in TABLES}
+    return {name: pl.read_parquet(path) for name, path in paths.items() if path.exists()}
+
+
+def markdown(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def times(speed_up: float) -> str:
+    return f"{speed_up:.2f}x"
+
+
+def geometric(values: pl.Series) -> float:
+    return float(np.exp(np.log(values.to_numpy()).mean()))
+
+
+def interval(values: pl.Series) -> str:
+    """95 % of the geometric means of as many models drawn from these, with repetition."""
+    logs = np.log(values.to_numpy())
+    drawn = np.random.default_rng(1).choice(logs, (10_000, len(logs))).mean(axis=1)
+    low, high = np.exp(np.quantile(drawn, [0.025, 0.975]))
+    return f"{low:.2f} to {high:.2f}"
+
+
+def of_setting(models: pl.DataFrame, setting: str) -> str:
+    """A row a model."""
+    chosen = setting in (BY_MODEL, BY_LAYER)
+    header = ["model", *(["setting"] if chosen else []), "hit rate", "output error", "worst layer", "gradient error"]
+    header += ["computations saved", "forward", "backward", "step (95 % interval)", "layers off"]
+    shares = ["hit_rate", "output_error", "worst_layer_error", "gradient_error", "saved"]
+    rows = []
+    for row in models.filter(setting=setting).to_dicts():
+        cells = [row["model"], *([row["keys"] or "none"] if chosen else [])]
+        if row["layers_off"] is None:
+            rows.append([*cells, *["-"] * 7, times(1), "all"])
+            continue
+        step = f"{times(row['step'])} ({row['step_low']:.2f} to {row['step_high']:.2f})"
+        cells += [percent(row[name]) for name in shares] + [times(row["forward"]), times(row["backward"]), step]
+        rows.append([*cells, f"{row['layers_off']} of {row['layers']}"])
+    return markdown(header, rows)
+
+
+def of_training(training: pl.DataFrame) -> str:
+    header = ["model", "data", "input", "batch", "steps", "captured", "loss, first and last five steps", "validation"]
+    rows = [
+        [
+            *(str(row[name]) for name in ("model", "data", "input", "batch", "steps")),
+            ", ".join(map(str, row["captured"])),
+            f"{row['first_loss']:.2f}, {row['last_loss']:.2f}",
+            f"{row['metric']} {percent(row['value'])}",
+        ]
+        for row in training.to_dicts()
+    ]
+    return markdown(header, rows)
+
+
+def of_passes(cycles: pl.DataFrame) -> str:
+    """Where cycles go with every layer on: means over models of shares of the baseline's step."""
+    parts = in_order(cycles, "part")
+    of = cycles.filter(setting=ALL_ON).group_by("pass", "part", maintain_order=True)
+    wide = of.agg(pl.col("baseline", "share").mean()).pivot(
+        "part", index=["pass", "baseline"], values="share", maintain_order=True
+    )
+    wide = wide.with_columns(total=pl.sum_horizontal(parts))
+    columns = ["baseline", "total", *parts]
+    rows = [[row["pass"], *(percent(row[name]) for name in columns)] for row in wide.to_dicts()]
+    rows.append(["step", *(percent(wide[name].sum()) for name in columns)])
+    return markdown(["pass", "baseline", "with reuse", *parts], rows)
+
+
+def means(models: pl.DataFrame) -> str:
+    header = ["", "geometric mean", "95 % interval over models", "arithmetic mean", "models that gain"]
+    rows = [["the paper", "", "", times(PAPER), ""]]
+    for setting in SETTINGS:
+        step = models.filter(setting=setting)["step"]
+        gaining = f"{(step > 1.005).sum()} of {len(step)}"
+        rows.append([setting, times(geometric(step)), interval(step), times(step.mean()), gaining])
+    return markdown(header, rows)
+
+
+def by_model(frame: pl.DataFrame, column: str) -> str:
+    """Speed-ups, a row a model and last their geometric mean."""
+    names = in_order(frame, column)
+    wide = frame.pivot(column, index="model", values="speed_up", maintain_order=True)
+    rows = [[row["model"], *(times(row[name]) for name in names)] for row in wide.to_dicts()]
+    rows.append(["geometric mean", *(times(geometric(wide[name])) for name in names)])
+    return markdown(["model", *names], rows)
+
+
+def answer(models: pl.DataFrame) -> str:
+    """What was asked, answered."""
+    step = {name: models.filter(setting=name)["step"] for name in SETTINGS}
+    mean = {name: times(geometric(speed_ups)) for name, speed_ups in step.items()}
+    mercury, error = step["mercury"], models.filter(setting=ALL_ON)["output_error"]
+    none = models.filter(setting=BY_LAYER)["layers_off"].null_count()
+    return " ".join(
+        [
+            f"The paper's abstract says {times(PAPER)}. Here the preset gives {mean['mercury']} (geometric mean of",
+            f"{len(mercury)} models; 95 % interval over models {interval(mercury)}; arithmetic",
+            f"{times(mercury.mean())}). With reuse in every layer it is {mean[ALL_ON]}, at output errors of",
+            f"{percent(error.min())} to {percent(error.max())}. The best settings under a bound of {100 * BOUND:g} %",
+            f"give {mean[BY_MODEL]} where the bound is on the model's error and {mean[BY_LAYER]} where it is on each",
+            f"layer's; for {none} of the models no swept setting is faster than no reuse under the latter.",
+        ]
+    )
+
+
+def why(chain: pl.DataFrame, bounds: pl.DataFrame) -> str:
+    """What takes the speed-up away, by means over models."""
+    names = in_order(chain, "assumption")
+    mean = [geometric(chain.filter(assumption=name)["speed_up"]) for name in names]
+    links = zip(names[1:], mean, mean[1:], strict=False)
+    zeros = geometric(bounds.filter(bound=ZEROS)["speed_up"])
+    ceiling = bounds.filter(bound=EVERY)
+    below = ceiling.filter(pl.col("speed_up") < PAPER).select("model", "speed_up")
+    listed = ", ".join(f"{model} {times(most)}" for model, most in below.iter_rows()) or "none"
+    first = [
+        f"If cycles followed the computations that hits save, a step would be {times(mean[0])} as fast,",
+        f"{'no less' if mean[0] >= PAPER else 'less'} than the paper's mean. One assumption after the other:",
+    ]
+    last = [
+        f"If every vector hit and signatures cost nothing, {below.height} of {ceiling.height} models would still stay",
+        f"below {times(PAPER)} on this array, as a hit takes as long as a position of a kernel one wide: {listed}.",
+        f"Skipping each multiplication by a zero, without signatures, cache or error, would give {times(zeros)} if",
+        "cycles followed.",
+    ]
+    bullets = [f"- {name}: times {after / before:.2f}, which leaves {times(after)}" for name, before, after in links]
+    return "\n\n".join([" ".join(first), "\n".join(bullets), " ".join(last)])
+
+
+def chart(tables: dict[str, pl.DataFrame]) -> alt.TopLevelMixin:
+    reasons = alt.vconcat(paper_cycles(tables["cycles"].filter(setting=ALL_ON)), paper_chain(tables["chain"]))
+    whole = alt.hconcat(paper_speed_ups(tables["models"]), reasons.resolve_scale(color="independent"))
+    return whole.resolve_scale(color="independent").configure(background="white")
+
+
+def origin(out: Path, tables: dict[str, pl.DataFrame]) -> str:
+    """By which command and commit, and what it took."""
+    run, training = json.loads((out / "run.json").read_text()), tables["training"]
+    commits = ", ".join(sorted(set(training["commits"].explode())))
+    wall, busy = (f"{run[name] / 60:.0f} minutes" for name in ("wall", "cpu"))
+    missing = [model for model in MODELS if model not in set(training["model"])]
+    text = f"By `{run['command']}` at commit {commits}, in {wall}, {busy} of processor time."
+    return text + (f" Missing: {', '.join(missing)}." if missing else "")
+
+
+def of_larger(small: dict[str, pl.DataFrame], large: dict[str, pl.DataFrame]) -> list[str]:
+    """What the same models give on photos."""
+    names = in_order(large["chain"], "assumption")
+    of = {}
+    for size, tables in (("small", small), ("large", large)):
+        chained = tables["chain"].filter(pl.col("model").is_in(large["training"]["model"].implode()))
+        of[size] = {name: times(geometric(chained.filter(assumption=name)["speed_up"])) for name in names}
+    first, every, last = names[0], names[-2], names[-1]
+    text = [
+        f"{large['training'].height} of the models on photos of the size that they were made for, few training steps in.",
+        "Geometric means of these models, first on the small images above:",
+        f"{of['small'][first]} and {of['large'][first]} if cycles followed computations, {of['small'][every]} and",
+        f"{of['large'][every]} with every layer on, {of['small'][last]} and {of['large'][last]} as the preset is.",
+    ]
+    tables = [by_model(large["chain"], "assumption"), of_setting(large["models"], ALL_ON)]
+    return ["### Larger inputs", " ".join(text), *tables, of_training(large["training"])]
+
+
+def page(out: Path, tables: dict[str, pl.DataFrame], larger: dict[str, pl.DataFrame]) -> str:
+    models, chained = tables["models"], tables["chain"]
+    parts = [
+        answer(models),
+        origin(out, tables),
+        "### Means",
+        means(models),
+        "### Why",
+        why(chained, tables["bounds"]),
+        by_model(chained, "assumption"),
+        "Where the cycles go with every layer on (means of the models, % of the baseline's step):",
+        of_passes(tables["cycles"]),
+        "### Bounds",
+        "A step's speed-up if its cycles followed the computations that each way to find what is alike leaves; the "
+        "last column is the array's own bound:",
+        by_model(tables["bounds"], "bound"),
+        *(of_larger(tables, larger) if larger else []),
+        "### Model by model",
+        *(text for name in SETTINGS for text in (f"{name}:", of_setting(models, name))),
+        "### What was trained",
+        of_training(tables["training"]),
+    ]
+    return "\n\n".join(parts)
+
+
+def short(out: Path, tables: dict[str, pl.DataFrame]) -> str:
+    """The README's table."""
+    models = tables["models"].join(tables["training"], on="model", maintain_order="left")
+    of = {name: models.filter(setting=name) for name in SETTINGS}
+    header = ["model", "input", "hit rate", "output error", "computations saved", "step, all layers on"]
+    header += ["layers off", "step", "best, model's error <= 1 %", "best, each layer's <= 1 %"]
+    order = [ALL_ON, "mercury", BY_MODEL, BY_LAYER]
+    rows = []
+    for every, mercury, by_model, by_layer in zip(*(of[name].to_dicts() for name in order), strict=True):
+        shares = [percent(every[name]) for name in ("hit_rate", "output_error", "saved")]
+        off = f"{mercury['layers_off']} of {mercury['layers']}"
+        speeds = [times(row["step"]) for row in (mercury, by_model, by_layer)]
+        rows.append([every["model"], every["input"], *shares, times(every["step"]), off, *speeds])
+    steps = [times(geometric(of[name]["step"])) for name in order]
+    rows.append(["geometric mean", "", "", "", "", steps[0], "", *steps[1:]])
+    return "\n\n".join([markdown(header, rows), f"{answer(models)} {origin(out, tables)}"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=ROOT / "paper", help="folder of the run")
+    parser.add_argument("--docs", type=Path, help="a page; the chart goes beside it")
+    parser.add_argument("--readme", type=Path, help="a page for the short table, if it has the marks")
+    arguments = parser.parse_args()
+    tables, larger = read(arguments.out), read(arguments.out / "larger")
+    print(short(arguments.out, tables))
+    if arguments.docs:
+        chart(tables).save(arguments.docs.with_suffix(".svg"))
+        put_between(arguments.docs, "<!-- paper: begin -->", "<!-- paper: end -->", page(arguments.out, tables, larger))
+    if arguments.readme and MARKS[0] in arguments.readme.read_text():
+        put_between(arguments.readme, *MARKS, short(arguments.out, tables))
+
+
+if __name__ == "__main__":
+    main()

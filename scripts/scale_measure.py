@@ -1,0 +1,255 @@
+#!/usr/bin/env python3
+"""Measures what the model of docs/scale.md needs, and writes it to docs/scale.json.
+
+    scripts/scale_measure.py TRACE [PART...]
+
+TRACE is a real trace, such as `make demo` makes; traces and partitions of many steps are made of its manifest and of
+its results. Times are of processors, not of clocks, so that what else a machine does shows less. PART is one of
+dispatch, start, open, merge, replay. Needs the packages of distributed/requirements.txt.
+"""
+
+import hashlib
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from places import BINARIES, REPOSITORY
+
+sys.path.insert(0, str(REPOSITORY / "distributed" / "src"))
+
+RESULT = REPOSITORY / "docs" / "scale.json"
+ANALYZER = Path(os.environ.get("MERCURY_ANALYZER") or BINARIES / "mercury-analyzer")
+EMPTY = "1048576/1048576"
+# By a process of its own, as the kernel counts the memory of who starts a program as the program's, too.
+MEASURING = """
+import os, subprocess, sys
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+_, status, usage = os.wait4(process.pid, 0)
+print(status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss)
+"""
+
+
+@dataclass
+class Cost:
+    """What a process took."""
+
+    cpu_s: float
+    memory_mb: float
+
+
+def cost(*command: object) -> Cost:
+    """Runs the program once."""
+    line = [sys.executable, "-I", "-S", "-c", MEASURING, *map(str, command)]
+    status, cpu, memory = subprocess.run(line, check=True, capture_output=True, text=True).stdout.split()
+    if int(status) != 0:
+        sys.exit(f"{' '.join(map(str, command))} failed")
+    return Cost(float(cpu), float(memory) / 1e3)
+
+
+def least(times: int, *command: object) -> Cost:
+    """Of several runs, the one that took least."""
+    return min((cost(*command) for _ in range(times)), key=lambda cost: cost.cpu_s)
+
+
+# --- dispatch: partitions that take no time, on 100 workers; scheduler, client and workers are one process
+
+
+def measure_dispatch(_: Path, scratch: Path) -> dict:
+    import logging
+
+    import dask
+    from distributed import Client, LocalCluster
+    from mercury_distributed import dispatch
+    from mercury_distributed.progress import Progress
+    from mercury_distributed.worker import Ending, Outcome, Replay
+
+    workers, partitions = 100, 2000
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    # What each worker does beside tasks would be that of as many machines, on this one.
+    dask.config.set({"distributed.worker.profile.enabled": False, "distributed.admin.system-monitor.interval": "1h"})
+    dispatch.replay_partition = lambda replay, number: Outcome(Ending.DONE)
+    replay = Replay("partition-empty", "trace", (), "mercury-analyzer", "", scratch, partitions, "")
+    flags = {"processes": False, "threads_per_worker": 1, "memory_limit": 0, "dashboard_address": None}
+    with LocalCluster(n_workers=workers, **flags) as cluster, Client(cluster) as client:
+        client.wait_for_workers(workers)
+        idle, seconds = taken(lambda: time.sleep(5))
+        at_rest = idle / seconds
+        cpu, seconds = taken(dispatch.Dispatch(client, replay, 0, Progress(quiet=True)).run)
+        look, _ = taken(client.nthreads)
+    each = (cpu - at_rest * seconds) / partitions
+    return {"workers": workers, "partitions": partitions, "cpu_s_each": each, "look_cpu_s": look}
+
+
+def taken(action: Callable[[], object]) -> tuple[float, float]:
+    """Seconds of the processor, and of the clock."""
+    cpu, clock = time.process_time(), time.monotonic()
+    action()
+    return time.process_time() - cpu, time.monotonic() - clock
+
+
+# --- start: what a partition costs beside its trace and its units
+
+
+def measure_start(trace: Path, scratch: Path) -> dict:
+    from mercury_distributed.watch import TETHER
+
+    replay = [ANALYZER, "replay", trace, "--partition", EMPTY, "--out", scratch / "empty"]
+    tethered = least(5, sys.executable, "-I", "-S", TETHER, os.getpid(), *replay)
+    return {"cpu_s": tethered.cpu_s + least(5, ANALYZER, "--version").cpu_s}
+
+
+# --- open: a manifest of many steps
+
+
+def measure_open(trace: Path, scratch: Path) -> list[dict]:
+    return [open_steps(trace, scratch / f"trace-{steps}", steps) for steps in (1_000, 5_000, 20_000)]
+
+
+def open_steps(trace: Path, made: Path, steps: int) -> dict:
+    files = many_steps(trace, made, steps)
+    out = made / "empty"
+    taken = least(3, ANALYZER, "replay", made, "--partition", EMPTY, "--out", out)
+    identity = (out / "partition.json").stat().st_size
+    size = (made / "manifest.json").stat().st_size
+    shutil.rmtree(made)
+    sizes = {"manifest_bytes": size, "identity_bytes": identity}
+    return {"steps": steps, "files": files, **sizes, "cpu_s": taken.cpu_s, "memory_mb": taken.memory_mb}
+
+
+def many_steps(trace: Path, made: Path, steps: int) -> int:
+    """A trace whose manifest has so many steps, all like the first; opening it reads no tensors. Counts their files."""
+    made.mkdir()
+    manifest = json.loads((trace / "manifest.json").read_text())
+    first = manifest["captured"][0]
+    manifest["captured"] = [first | {"step": step} for step in range(steps)]
+    manifest["training"]["steps"] = steps
+    (made / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+    shutil.copy(trace / "layers.parquet", made)
+    shutil.copy(trace / "steps.parquet", made)
+    return steps * len(first["tensors"])
+
+
+# --- merge: many units, in few and in many partitions
+
+
+def measure_merge(trace: Path, scratch: Path) -> list[dict]:
+    real = scratch / "real"
+    cost(ANALYZER, "replay", trace, "--partition", "1/1", "--out", real)
+    # More units, then more partitions, then a longer list of captured steps in each of these.
+    cases = [(100, 13, 0), (500, 13, 0), (1_000, 13, 0), (1_000, 13_000, 0), (1_000, 1_300, 0), (1_000, 1_300, 20_000)]
+    return [merge_steps(real, scratch / "parts", *case) for case in cases]
+
+
+def merge_steps(real: Path, made: Path, steps: int, partitions: int, listed: int) -> dict:
+    units = many_parts(real, made, steps, partitions, listed)
+    size = sum(path.stat().st_size for path in made.glob("*/parts/*"))
+    identities = sum(path.stat().st_size for path in made.glob("*/partition.json"))
+    taken = cost(ANALYZER, "merge", *made.iterdir(), "--out", made.with_name("out"), "--quiet")
+    shutil.rmtree(made)
+    shutil.rmtree(made.with_name("out"))
+    sizes = {"units": units, "partitions": partitions, "unit_bytes": size, "identity_bytes": identities}
+    return {**sizes, "cpu_s": taken.cpu_s, "memory_mb": taken.memory_mb}
+
+
+def many_parts(real: Path, made: Path, steps: int, partitions: int, listed: int) -> int:
+    """Complete partitions of so many steps, all with the results of the first; how many units they have."""
+    identity = json.loads((real / "partition.json").read_text())
+    first = identity["units"][0][0]
+    texts = [unit_text(real, first, layer) for layer in range(identity["layers"])]
+    units = [(step, layer) for step in range(steps) for layer in range(identity["layers"])]
+    identity |= {"run": listing(identity["run"], listed), "units_in_all": len(units)}
+    for number in range(1, partitions + 1):
+        own = units[number - 1 :: partitions]
+        changed = identity | {"share": {"number": number, "of": partitions}, "units": own}
+        files = {"partition.json": json.dumps(changed, indent=2) + "\n"}
+        for step, layer in own:
+            files[f"parts/step-{step:06}-layer-{layer:04}.json"] = renumbered(texts[layer], first, step)
+        write_partition(made / str(number), files)
+    return len(units)
+
+
+def listing(run: str, steps: int) -> str:
+    """What a partition says of its run, with so many captured steps."""
+    changed = json.loads(run)
+    changed["trace"]["captured_steps"] = list(range(steps))
+    return json.dumps(changed, indent=2) + "\n"
+
+
+def write_partition(folder: Path, files: dict[str, str]) -> None:
+    (folder / "parts").mkdir(parents=True)
+    sums = ""
+    for name, text in files.items():
+        (folder / name).write_text(text)
+        sums += f"{hashlib.sha256(text.encode()).hexdigest()}  {name}\n"
+    (folder / "SHA256SUMS").write_text(sums)
+
+
+def unit_text(real: Path, step: int, layer: int) -> str:
+    """The results of a unit, without their checksum."""
+    text = (real / f"parts/step-{step:06}-layer-{layer:04}.json").read_text()
+    return text.split('"results":', 1)[1].removesuffix("}\n")
+
+
+def renumbered(results: str, first: int, step: int) -> str:
+    """A unit's file with its results as those of another step."""
+    results = results.replace(f'"step":{first},', f'"step":{step},')
+    return f'{{"sha256":"{hashlib.sha256(results.encode()).hexdigest()}","results":{results}}}\n'
+
+
+# --- replay: bytes of tensor files that a thread works through
+
+
+def measure_replay(trace: Path, scratch: Path) -> list[dict]:
+    size = sum(path.stat().st_size for path in (trace / "tensors").rglob("*.parquet"))
+    return [replay_with(trace, scratch / f"out-{len(without)}", size, without) for without in ([], ["errors,bounds"])]
+
+
+def replay_with(trace: Path, out: Path, size: int, without: list[str]) -> dict:
+    flags = ["--without", *without] if without else []
+    taken = cost(ANALYZER, "replay", trace, "--out", out, "--threads", 1, *flags)
+    return {"without": without, "bytes": size, "cpu_s": taken.cpu_s, "bytes_per_s": size / taken.cpu_s}
+
+
+PARTS = {
+    "dispatch": measure_dispatch,
+    "start": measure_start,
+    "open": measure_open,
+    "merge": measure_merge,
+    "replay": measure_replay,
+}
+
+
+def rounded(value):
+    """Four digits of each number: the rest is noise."""
+    if isinstance(value, dict):
+        return {key: rounded(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [rounded(inner) for inner in value]
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
+def main() -> None:
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    trace, chosen = Path(sys.argv[1]), sys.argv[2:] or list(PARTS)
+    # So many workers have many connections.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    known = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    for part in chosen:
+        with tempfile.TemporaryDirectory() as scratch:
+            known[part] = rounded(PARTS[part](trace, Path(scratch)))
+        print(f"{part}: {json.dumps(known[part])}", flush=True)
+        RESULT.write_text(json.dumps(known, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
