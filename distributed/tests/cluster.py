@@ -26,6 +26,7 @@ class Cluster:
         path = f"{self.bin}:{os.environ['PATH']}"
         self._environment = python_environment() | {"PATH": path}
         self._folder = folder
+        self.file = folder / "scheduler.json"
         self._log = (folder / "log").open("w")
         self._size = (workers, threads)
         self.processes: list[subprocess.Popen] = []
@@ -33,7 +34,8 @@ class Cluster:
     def __enter__(self) -> "Cluster":
         workers, _ = self._size
         host, port = self.address.removeprefix("tcp://").split(":")
-        self.scheduler = self._start("scheduler", "--host", host, "--port", port, "--dashboard-address", f"{host}:0")
+        flags = ["--host", host, "--port", port, "--dashboard-address", f"{host}:0", "--scheduler-file", str(self.file)]
+        self.scheduler = self._start("scheduler", *flags)
         for _ in range(workers):
             self.start_worker()
         with Client(self.address, timeout=PATIENCE, set_as_default=False) as client:

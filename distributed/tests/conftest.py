@@ -59,18 +59,18 @@ def files(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def replay(trace, analyzer, tmp_path) -> Callable[..., Run]:
-    """Starts `mercury-distributed replay` on a cluster."""
+    """Starts `mercury-distributed replay` on a cluster, or on that of an address or file."""
 
     def start(
-        cluster: Cluster | str,
+        cluster: Cluster | Path | str,
         *arguments: object,
         trace: object = trace,
         out: str = "out",
         program: object = analyzer,
     ) -> Run:
-        address = cluster if isinstance(cluster, str) else cluster.address
-        own = [trace, "--scheduler", address, "--analyzer", program, "--out", tmp_path / out]
-        return Run([*own, *arguments], tmp_path)
+        where = cluster.address if isinstance(cluster, Cluster) else cluster
+        flag = "--scheduler-file" if isinstance(where, Path) else "--scheduler"
+        return Run([trace, flag, where, "--analyzer", program, "--out", tmp_path / out, *arguments], tmp_path)
 
     return start
 

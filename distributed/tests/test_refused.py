@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -80,6 +81,15 @@ def test_another_folder_on_the_workers(refusal, analyzer, program, tmp_path):
     assert refusal(program=stand_in).count("is not the folder that the client sees") == 2
 
 
+def test_another_trace_on_the_workers(refusal, program, trace, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(trace, other)
+    manifest = (other / "manifest.json").read_text()
+    (other / "manifest.json").write_text(manifest.replace('"seed": ', '"seed": 1', 1))
+    error = refusal(program=program(f'shift 2; set -- replay {other} "$@"'))
+    assert f"{trace}: is another trace here than where the client is" in error
+
+
 def test_no_program(refusal, tmp_path):
     assert "there is no such program" in refusal(program=tmp_path / "nonesuch")
     assert "is not mercury-analyzer" in refusal(program="/bin/true")
@@ -94,6 +104,10 @@ def test_no_scheduler(replay, tmp_path, address):
     # It waits for five seconds; the rest is for a busy machine.
     assert time.monotonic() - begun < 20
     assert is_untouched(tmp_path, "out", "out.partitions")
+
+
+def test_no_scheduler_file(replay, tmp_path):
+    assert "there is no such file" in replay(tmp_path / "nonesuch").refuses()
 
 
 def test_the_scheduler_is_killed(replay, program, tmp_path):

@@ -54,7 +54,7 @@ def test_flags_go_to_the_program_and_rows_to_standard_output(cluster, replay, si
 
 def test_partitions_are_at_most_the_units(cluster, replay, single, tmp_path):
     flags = ("--steps", "0", "--layers", "classifier.*")
-    replay(cluster, "--", *flags).succeeds()
+    replay(cluster.file, "--", *flags).succeeds()
     assert len(partitions(tmp_path / "out.partitions")) == 3
     assert files(tmp_path / "out") == single(*flags)
 

@@ -53,7 +53,6 @@ def replay(client: Client, options: Options) -> int:
     plan = analyzer.plan(program, trace, options.flags)
 
     progress = Progress(options.quiet)
-    begun = time.monotonic()
     with workdir.claim(work):
         count = wait_for_workers(client, options.min_workers, progress)
         partitions = workdir.settle(work, plan, options.partitions, lambda: PARTITIONS_PER_WORKER * count)
@@ -70,16 +69,22 @@ def replay(client: Client, options: Options) -> int:
         check_workers(client, run)
         progress.note(f"{partitions} partitions of {plan.units} layers of captured steps; workers: {count}")
         progress.note(f"dashboard: {client.dashboard_link}")
-        dispatch = Dispatch(client, run, options.retries, progress)
-        progress.begin(partitions)
-        try:
-            dispatch.run()
-        finally:
-            progress.end()
-        seconds = f"{time.monotonic() - begun:.1f} s, {dispatch.seconds:.1f} s of workers"
-        progress.note(f"{partitions} partitions in {seconds}; they are kept in {work}")
+        replay_partitions(client, run, options.retries, progress)
         folders = [run.folder(number) for number in range(1, partitions + 1)]
         return analyzer.merge(program, folders, out, options.format, options.quiet)
+
+
+def replay_partitions(client: Client, run: Replay, retries: int, progress: Progress) -> None:
+    """Has all partitions replayed, and says how long it took."""
+    begun = time.monotonic()
+    dispatch = Dispatch(client, run, retries, progress)
+    progress.begin(run.partitions)
+    try:
+        dispatch.run()
+    finally:
+        progress.end()
+    seconds = f"{time.monotonic() - begun:.1f} s, {dispatch.seconds:.1f} s of workers"
+    progress.note(f"{run.partitions} partitions in {seconds}; they are kept in {run.work}")
 
 
 def folder(flag: str, text: str) -> Path:

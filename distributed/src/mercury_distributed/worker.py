@@ -13,7 +13,7 @@ from .errors import Refused
 from .watch import Watch
 
 # What the program says of a partition that another process is at.
-LOCKED = "is writing to"
+LOCKED = "another partition is writing to"
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a partition, where, and how long it took."""
+    """What became of a partition, and how long it took."""
 
     ending: Ending
     message: str = ""
@@ -78,7 +78,8 @@ def replay_partition(replay: Replay, number: int) -> Outcome:
     code, stderr = watch.run(str(worker.get_current_task()), command)
     ending = ending_of(code, stderr)
     if ending is Ending.DONE and analyzer.identity(replay.folder(number))[1] != replay.digest:
-        return Outcome(Ending.UNFIT, f"{replay.trace}: is another trace here than where the client is")
+        reason = f"is another trace here than where the client is; remove {replay.folder(number)}"
+        return Outcome(Ending.UNFIT, f"{replay.trace}: {reason}")
     message = analyzer.message_of(stderr) or analyzer.ending_of(code)
     return Outcome(ending, message, time.monotonic() - begun)
 
