@@ -1,8 +1,8 @@
 //! What changed between two results: per configuration, layer and pass, over all steps.
 
 use crate::error::{AnalyzerError, Result};
-use crate::results::{LAYERS_FILE, RUN_FILE, read_parquet};
-use mercury_trace::checksum::Checksums;
+use crate::results::{LAYERS_FILE, RUN_FILE};
+use crate::table;
 use mercury_trace::input;
 use polars::prelude::*;
 use serde_json::Value;
@@ -115,7 +115,7 @@ const KEYS: [&str; 5] = ["configuration", "layer_index", "layer", "order", "pass
 
 fn totals(dir: &Path) -> Result<LazyFrame> {
     let path = dir.join(LAYERS_FILE);
-    let frame = read_parquet(&path)?;
+    let frame = table::read_checked(dir, LAYERS_FILE)?;
     let needed = [
         "configuration",
         "layer_index",
@@ -156,10 +156,7 @@ fn totals(dir: &Path) -> Result<LazyFrame> {
 fn settings_of(dir: &Path) -> Result<Value> {
     let path = dir.join(RUN_FILE);
     let text = input::read(&path, MAX_BYTES)?;
-    if let Some(sums) = Checksums::read(dir)? {
-        sums.check(dir, RUN_FILE)?;
-        sums.check(dir, LAYERS_FILE)?;
-    }
+    table::check_sum(dir, RUN_FILE)?;
     serde_json::from_slice(&text).map_err(|error| AnalyzerError::Folder {
         path,
         reason: format!("is not what `replay` or `sweep` wrote ({error}); run it again"),

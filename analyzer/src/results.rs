@@ -7,14 +7,14 @@ use crate::interval;
 use crate::limits::{BINS, Limits};
 use crate::replay::{Measures, PassResult};
 use crate::sweep::summary;
+use crate::table;
 use mercury_reuse::analytic::AngleBin;
 use mercury_trace::geometry::Pass;
 use mercury_trace::manifest::{self, Manifest};
-use mercury_trace::{Trace, atomic, checksum, decode, input};
+use mercury_trace::{Trace, atomic, checksum};
 use polars::prelude::*;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
@@ -58,10 +58,10 @@ pub(crate) fn write_tables(dir: &Path, run: &str, layers_in_all: usize, results:
     let path = dir.join(RUN_FILE);
     atomic::write(&path, |file| file.write_all(run.as_bytes())).map_err(AnalyzerError::io(path))?;
     let mut layers = layers_frame(results)?;
-    write_parquet(&dir.join(MODELS_FILE), &mut models_frame(&layers, results, layers_in_all)?)?;
-    write_parquet(&dir.join(LAYERS_FILE), &mut layers)?;
-    write_parquet(&dir.join(ANGLES_FILE), &mut angles_frame(results)?)?;
-    write_parquet(&dir.join(summary::FILE), &mut summary::frame(Vec::new(), results, layers_in_all)?)
+    table::write(&dir.join(MODELS_FILE), &mut models_frame(&layers, results, layers_in_all)?)?;
+    table::write(&dir.join(LAYERS_FILE), &mut layers)?;
+    table::write(&dir.join(ANGLES_FILE), &mut angles_frame(results)?)?;
+    table::write(&dir.join(summary::FILE), &mut summary::frame(Vec::new(), results, layers_in_all)?)
 }
 
 /// The text of `run.json`.
@@ -337,24 +337,4 @@ pub fn step_cycles<'a>(results: impl IntoIterator<Item = &'a PassResult>) -> int
         }
     }
     step
-}
-
-/// Writes a table.
-pub(crate) fn write_parquet(path: &Path, frame: &mut DataFrame) -> Result<()> {
-    // In memory first: where the disk is full, it is the file's own error that says so.
-    let mut bytes = Vec::new();
-    ParquetWriter::new(&mut bytes).with_compression(ParquetCompression::Zstd(None)).finish(frame)?;
-    let write = || {
-        let mut file = File::create(path)?;
-        file.write_all(&bytes)?;
-        file.sync_all()
-    };
-    write().map_err(AnalyzerError::io(path))
-}
-
-/// Reads a table of results: by one thread, so that a panic on damaged data is this one's, and becomes an error.
-pub(crate) fn read_parquet(path: &Path) -> Result<DataFrame> {
-    let file = input::open_file(path)?;
-    let read = || ParquetReader::new(file).read_parallel(ParallelStrategy::None).finish();
-    decode(path, read)?.map_err(|error| AnalyzerError::Table { path: path.to_owned(), error })
 }

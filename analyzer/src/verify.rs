@@ -4,6 +4,7 @@ use crate::error::{AnalyzerError, Result};
 use crate::partition;
 use crate::results::{self, RUN_FILE};
 use crate::sweep;
+use crate::table;
 use mercury_trace::checksum::{self, Checksums};
 use mercury_trace::{Trace, TraceError, Verified, input, manifest};
 use rayon::prelude::*;
@@ -78,7 +79,7 @@ fn file(dir: &Path, sums: &Checksums, name: &str) -> Result<Verified> {
     sums.check(dir, name)?;
     let path = dir.join(name);
     if path.extension().is_some_and(|extension| extension == "parquet") {
-        results::read_parquet(&path)?;
+        table::check(&path)?;
     }
     let bytes = path.metadata().map_err(|error| TraceError::Io { path, error })?.len();
     Ok(Verified { files: 1, bytes, without_checksum: 0 })

@@ -26,10 +26,19 @@ fn page(place: &Place, name: &str) -> String {
     fs::read_to_string(place.path(name)).unwrap()
 }
 
+/// Another table, as if it had been written so, by a version that knew no checksums.
 fn change(path: &Path, change: impl FnOnce(DataFrame) -> DataFrame) {
+    without_checksums(path.parent().unwrap());
     let frame = ParquetReader::new(fs::File::open(path).unwrap()).finish().unwrap();
     let mut frame = change(frame);
     ParquetWriter::new(fs::File::create(path).unwrap()).finish(&mut frame).unwrap();
+}
+
+fn without_checksums(dir: &Path) {
+    let path = dir.join("SHA256SUMS");
+    if path.exists() {
+        fs::remove_file(path).unwrap();
+    }
 }
 
 #[test]
@@ -132,6 +141,8 @@ fn what_is_no_result_is_refused_and_nothing_is_left() {
         fs::write(path, text).unwrap();
     };
     edit("manifest_sha256\": \"", "manifest_sha256\": \"00");
+    messages("report_changed_file", "report other --trace trace --out report.html");
+    without_checksums(&place.path("other"));
     messages("report_of_another_trace", "report other --trace trace --out report.html");
     edit("\"columns\": 14", "\"columns\": \"many\"");
     messages("report_wrong_setting", "report other --out report.html");

@@ -1,85 +1,139 @@
 #!/usr/bin/env python3
 """What came of the runs of train.py: a table, in Markdown, of accuracy with reuse against without.
 
-Prints it, and writes it between the marks of docs/accuracy.md with --docs. The runs go to OUT/runs.parquet.
+Prints it, and puts it between the marks of docs/accuracy.md with --docs, beside a chart and accuracy.csv, which has a
+row for each run. Runs that are in that file and were not made again stay in it.
 """
 
 import argparse
 import json
-import math
-import statistics
 import sys
 from pathlib import Path
 
+import altair as alt
 import polars as pl
-from configs import CONFIGURATIONS, EXACT, MEANING, MODELS
+from configs import CONFIGURATIONS, EXACT, MEANING, MODELS, VALIDATION
+from train import digest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from places import REPOSITORY  # noqa: E402
 from runs import put_between  # noqa: E402
 
+NAMES = [EXACT, *CONFIGURATIONS]
 # Student's t, two-sided 95 %, by degrees of freedom.
-CHANCE = {"top1": 0.1, "bleu": 0.0}
 QUANTILES = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776}
+KEY = ["model", "configuration", "seed"]
+SCHEMA = {
+    "model": pl.String,
+    "configuration": pl.String,
+    "seed": pl.Int64,
+    "diverged": pl.Boolean,
+    "metric": pl.String,
+    # Of the trained weights: computed exactly, and with reuse.
+    "value": pl.Float64,
+    "value_with_reuse": pl.Float64,
+    "loss": pl.Float64,
+    "loss_with_reuse": pl.Float64,
+    # Mean of the last 20 steps.
+    "training_loss": pl.Float64,
+    "step_seconds": pl.Float64,
+    "commit": pl.String,
+    # Of flags, steps and configuration.
+    "what": pl.String,
+}
 
 
-def runs(out: Path) -> list[dict]:
-    """Every run that is done, with its last loss and its metrics."""
-    found = []
-    for path in sorted(out.glob("runs/*/done.json")):
-        run = json.loads(path.read_text())
-        steps = pl.read_parquet(path.parent / "trace" / "steps.parquet")
-        run["loss"] = steps.tail(20)["loss"].mean() if steps.height else None
+def of_run(folder: Path, done: dict) -> dict:
+    """A row of the table of runs."""
+    steps = pl.read_parquet(folder / "trace" / "steps.parquet")
+    metric = MODELS[done["model"]]["metric"]
+    row = {name: done[name] for name in [*KEY, "diverged", "commit"]} | {"metric": metric, "what": digest(done["what"])}
+    if steps.height:
+        row["training_loss"] = steps.tail(20)["loss"].mean()
         # Of a step but the first, which makes room.
-        run["seconds"] = steps.slice(1)["seconds"].median()
-        # Where training diverged: what chance gives.
-        run["value"] = run["with_reuse"] = CHANCE[MODELS[run["model"]]["metric"]]
-        if not run["diverged"]:
-            evaluations = pl.read_parquet(path.parent / "trace" / "evaluations.parquet")
-            values = dict(zip(evaluations["metric"], evaluations["value"], strict=True))
-            metric = MODELS[run["model"]]["metric"]
-            run["value"], run["with_reuse"] = values[metric], values.get(f"reuse_{metric}")
-        found.append(run)
-    return found
+        row["step_seconds"] = steps.slice(1)["seconds"].median()
+    if not done["diverged"]:
+        table = pl.read_parquet(folder / "trace" / "evaluations.parquet")
+        values = dict(zip(table["metric"], table["value"], strict=True))
+        row |= {"value": values[metric], "value_with_reuse": values.get(f"reuse_{metric}")}
+        row |= {"loss": values["loss"], "loss_with_reuse": values.get("reuse_loss")}
+    return row
 
 
-def interval(values: list[float]) -> str:
+def runs(out: Path) -> pl.DataFrame:
+    """Every run that is done."""
+    found = [(path.parent, json.loads(path.read_text())) for path in sorted(out.glob("runs/*/done.json"))]
+    return pl.DataFrame([of_run(*run) for run in found], schema=SCHEMA)
+
+
+def ordered(frame: pl.DataFrame) -> pl.DataFrame:
+    place = lambda name, names: pl.col(name).replace_strict({key: index for index, key in enumerate(names)}, default=99)
+    return frame.sort(place("model", MODELS), place("configuration", NAMES), "seed")
+
+
+def beside_exact(frame: pl.DataFrame) -> pl.DataFrame:
+    """Runs with what differs from the run of the same seed without reuse."""
+    exact = frame.filter(pl.col("configuration") == EXACT).select(
+        "model", "seed", exact_value="value", exact_loss="loss", exact_seconds="step_seconds"
+    )
+    return frame.join(exact, on=["model", "seed"], how="left", maintain_order="left").with_columns(
+        value_change=pl.col("value") - pl.col("exact_value"),
+        loss_change=pl.col("loss") - pl.col("exact_loss"),
+        times=pl.col("step_seconds") / pl.col("exact_seconds"),
+    )
+
+
+def interval(values: pl.Series, digits: int, scale: float = 1.0) -> str:
     """Mean and half the width of its 95 % interval over seeds."""
-    mean = statistics.mean(values)
+    values = values.drop_nulls() * scale
+    if values.is_empty():
+        return "-"
+    # No zero with a sign.
+    mean = f"{round(values.mean(), digits) + 0.0:.{digits}f}"
     if len(values) < 2:
-        return f"{mean:.1f}"
-    half = QUANTILES[len(values) - 1] * statistics.stdev(values) / math.sqrt(len(values))
-    return f"{mean:.1f} ± {half:.1f}"
+        return mean
+    return f"{mean} ± {QUANTILES[len(values) - 1] * values.std() / len(values) ** 0.5:.{digits}f}"
 
 
-def table(found: list[dict]) -> str:
-    header = ["model", "configuration", "seeds", "metric", "trained so, computed exactly", "computed with reuse", "difference to exact training", "training loss", "time of a step"]
+def table(frame: pl.DataFrame) -> str:
+    header = ["model", "configuration", "seeds", "metric", "computed exactly", "computed with reuse", "less exact training's"]
+    header += ["validation loss", "less exact training's", "time of a step"]
     lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
-    for model, spec in MODELS.items():
-        scale = 1 if spec["metric"] == "bleu" else 100
-        exact = {run["seed"]: run for run in found if run["model"] == model and run["configuration"] == EXACT}
-        for name in [EXACT, *CONFIGURATIONS]:
-            of = [run for run in found if run["model"] == model and run["configuration"] == name]
-            if not of:
-                continue
-            diverged = sum(run["diverged"] for run in of)
-            values = [scale * run["value"] for run in of]
-            reused = [scale * run["with_reuse"] for run in of if run["with_reuse"] is not None]
-            pairs = [scale * (run["value"] - exact[run["seed"]]["value"]) for run in of if run["seed"] in exact]
-            times = [run["seconds"] / exact[run["seed"]]["seconds"] for run in of if run["seed"] in exact]
-            cells = [
-                model,
-                name,
-                f"{len(of)}" + (f", {diverged} diverged" if diverged else ""),
-                spec["metric"] + (" %" if scale == 100 else ""),
-                interval(values) if values else "-",
-                interval(reused) if reused else "-",
-                interval(pairs) if pairs and name != EXACT else "-",
-                f"{statistics.mean(run['loss'] for run in of if run['loss'] is not None):.3f}",
-                f"{statistics.mean(times):.1f}x" if times else "-",
-            ]
-            lines.append("| " + " | ".join(cells) + " |")
+    for (model, name), of in beside_exact(frame).group_by("model", "configuration", maintain_order=True):
+        metric = MODELS[model]["metric"]
+        scale = 1 if metric == "bleu" else 100
+        diverged = of["diverged"].sum()
+        cells = [
+            model,
+            name,
+            f"{of.height}" + (f", {diverged} diverged" if diverged else ""),
+            "BLEU" if metric == "bleu" else f"{metric} %",
+            interval(of["value"], 1, scale),
+            interval(of["value_with_reuse"], 1, scale),
+            interval(of["value_change"], 1, scale) if name != EXACT else "-",
+            interval(of["loss"], 3),
+            interval(of["loss_change"], 3) if name != EXACT else "-",
+            "-" if (times := of["times"].mean()) is None else f"{times:.1f}x",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def chart(frame: pl.DataFrame) -> alt.FacetChart:
+    """What reuse adds to the validation loss, a point for each seed."""
+    changes = beside_exact(frame).filter((pl.col("configuration") != EXACT) & pl.col("loss_change").is_not_null())
+    points = alt.Chart(changes.select(*KEY, "loss_change")).mark_point(filled=True, size=50, opacity=0.7)
+    return (
+        points.encode(
+            x=alt.X("loss_change:Q", title="validation loss, less that of exact training (nats)"),
+            y=alt.Y("configuration:N", title=None, sort=list(CONFIGURATIONS)),
+            color=alt.Color("seed:N", title="seed"),
+        )
+        .properties(width=300, height=150)
+        .facet(facet=alt.Facet("model:N", title=None, sort=list(MODELS)), columns=2)
+        .resolve_scale(x="independent")
+        .configure(background="white")
+    )
 
 
 def main() -> None:
@@ -88,14 +142,21 @@ def main() -> None:
     parser.add_argument("--docs", type=Path, help="a Markdown file with marks")
     arguments = parser.parse_args()
     found = runs(arguments.out)
-    pl.DataFrame(found).drop("what").write_parquet(arguments.out / "runs.parquet")
-    commits = ", ".join(sorted({run["commit"] for run in found}))
-    text = f"{table(found)}\n\nCommit: {commits}."
+    if arguments.docs and (kept := arguments.docs.with_suffix(".csv")).exists():
+        before = pl.read_csv(kept, schema=SCHEMA)
+        # Of what is compared now.
+        now = [digest({"flags": spec["flags"], "steps": spec["steps"], "samples": VALIDATION, "keys": CONFIGURATIONS.get(name, {})})
+               for spec in MODELS.values() for name in NAMES]  # fmt: skip
+        found = pl.concat([found, before.filter(pl.col("what").is_in(now)).join(found, on=KEY, how="anti")])
+    found = ordered(found)
+    text = f"{table(found)}\n\nCommits: {', '.join(found['commit'].unique().sort())}."
     print(text)
     print()
     for name, meaning in MEANING.items():
         print(f"{name}: {meaning}")
     if arguments.docs:
+        found.write_csv(arguments.docs.with_suffix(".csv"), float_precision=5)
+        chart(found).save(arguments.docs.with_name("accuracy-runs.svg"))
         put_between(arguments.docs, "<!-- accuracy: begin -->", "<!-- accuracy: end -->", text)
 
 

@@ -6,6 +6,8 @@ what was stopped goes on. Several run side by side, on a thread each. `report.py
 """
 
 import argparse
+import csv
+import hashlib
 import json
 import os
 import queue
@@ -37,6 +39,19 @@ def command(run: tuple, steps: int, samples: int, trace: Path, out: Path) -> lis
 def what(run: tuple, steps: int, samples: int) -> dict:
     """What a run depends on beside the program."""
     return {"flags": MODELS[run[0]]["flags"], "steps": steps, "samples": samples, "keys": CONFIGURATIONS.get(run[1], {})}
+
+
+def digest(what: dict) -> str:
+    """A short name of that."""
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def listed(path: Path | None) -> set[tuple]:
+    """Runs in a table that report.py wrote."""
+    if path is None:
+        return set()
+    with path.open() as file:
+        return {(row["model"], row["configuration"], int(row["seed"]), row["what"]) for row in csv.DictReader(file)}
 
 
 def train(run: tuple, steps: int, samples: int, out: Path) -> str:
@@ -72,13 +87,15 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="*", type=int, default=SEEDS)
     parser.add_argument("--quick", action="store_true", help="a fifth of the steps, one seed")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time")
+    parser.add_argument("--not-in", type=Path, help="leave out runs that this table has: docs/accuracy.csv")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no run after this time")
     arguments = parser.parse_args()
     out, seeds = arguments.out, arguments.seeds[:1] if arguments.quick else arguments.seeds
     (out / "configs").mkdir(parents=True, exist_ok=True)
     for name, configuration in CONFIGURATIONS.items():
         (out / "configs" / f"{name}.toml").write_text(toml(configuration))
-    runs = queue.Queue()
+    runs, known, share = queue.Queue(), listed(arguments.not_in), 5 if arguments.quick else 1
+    samples = VALIDATION // share
     # Seed by seed, so that what is there after a while is a table.
     for seed in seeds:
         for model in arguments.models:
@@ -86,7 +103,9 @@ def main() -> None:
                 print(f"SKIPPED {model}: data/{MODELS[model]['dataset']} could not be fetched", flush=True)
                 continue
             for configuration in [EXACT, *CONFIGURATIONS]:
-                runs.put((model, configuration, seed))
+                run = (model, configuration, seed)
+                if (*run, digest(what(run, MODELS[model]["steps"] // share, samples))) not in known:
+                    runs.put(run)
     ends, failures = time.monotonic() + arguments.seconds, []
 
     def work() -> None:
@@ -95,10 +114,8 @@ def main() -> None:
                 run = runs.get_nowait()
             except queue.Empty:
                 return
-            share = 5 if arguments.quick else 1
-            steps, samples = MODELS[run[0]]["steps"] // share, VALIDATION // share
             try:
-                print(*run, train(run, steps, samples, out), flush=True)
+                print(*run, train(run, MODELS[run[0]]["steps"] // share, samples, out), flush=True)
             except RuntimeError as error:
                 failures.append(error)
 

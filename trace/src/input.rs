@@ -77,7 +77,7 @@ pub fn open(path: &Path) -> Result<Source> {
 }
 
 /// Opens an ordinary file to read.
-pub fn open_file(path: &Path) -> Result<File> {
+fn open_file(path: &Path) -> Result<File> {
     // Before it is opened: opening a pipe waits for whoever writes to it.
     let metadata = path.metadata().map_err(TraceError::io(path))?;
     if metadata.is_file() {

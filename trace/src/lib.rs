@@ -65,7 +65,7 @@ pub mod read;
 #[cfg(feature = "remote")]
 pub mod remote;
 pub mod steps;
-mod table;
+pub mod table;
 pub mod tensor;
 mod trace;
 mod verify;
@@ -73,7 +73,6 @@ pub mod windows;
 mod write;
 
 pub use error::TraceError;
-pub use quiet::decode;
 pub use trace::{SampleReader, Trace};
 pub use verify::Verified;
 pub use write::{TensorFiles, TraceWriter, check_empty_dir, check_new_trace};

@@ -1,4 +1,4 @@
-//! Small tables (`layers.parquet`, `steps.parquet`), read and written whole.
+//! Small tables (`layers.parquet`, `steps.parquet`, results), read and written whole.
 
 use crate::atomic;
 use crate::error::{Result, TraceError};
@@ -7,9 +7,9 @@ use crate::quiet;
 use crate::tensor::failed_write;
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Float64Array, RecordBatch, StringArray, UInt32Array, UInt64Array};
 use arrow::compute::concat_batches;
-use arrow::datatypes::{DataType, Float64Type, UInt32Type, UInt64Type};
+use arrow::datatypes::{DataType, Float64Type, SchemaRef, UInt32Type, UInt64Type};
 use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
@@ -23,6 +23,55 @@ const MAX_BYTES: usize = 1 << 30;
 /// Rows that are decoded at a time.
 const BATCH_ROWS: usize = 256;
 
+/// The rows of a Parquet table, some at a time. What is wrong with the file is an error that names it, never a panic.
+pub struct Batches {
+    path: PathBuf,
+    schema: SchemaRef,
+    reader: ParquetRecordBatchReader,
+}
+
+impl Batches {
+    /// Opens a table of at most so many rows; `again` says what to do about one that cannot be believed.
+    pub fn open(path: &Path, most_rows: i64, again: &str) -> Result<Self> {
+        let parquet = |error: ParquetError| TraceError::parquet(path, error);
+        let file = input::open(path)?;
+        let builder = quiet::decode(path, || ParquetRecordBatchReaderBuilder::try_new(file))?.map_err(parquet)?;
+        let rows = builder.metadata().file_metadata().num_rows();
+        if !(0..=most_rows).contains(&rows) {
+            return Err(TraceError::invalid(path, "number of rows", format!("{rows} is not believable; {again}")));
+        }
+        let schema = builder.schema().clone();
+        let reader = quiet::decode(path, || builder.with_batch_size(BATCH_ROWS).build())?.map_err(parquet)?;
+        Ok(Self { path: path.to_owned(), schema, reader })
+    }
+
+    /// All rows in one piece.
+    pub fn concat(mut self, again: &str) -> Result<RecordBatch> {
+        let (mut batches, mut bytes) = (Vec::new(), 0);
+        for batch in &mut self {
+            let batch = batch?;
+            bytes += batch.get_array_memory_size();
+            if bytes > MAX_BYTES {
+                let reason = format!("more than {MAX_BYTES} bytes are not believable; {again}");
+                return Err(TraceError::invalid(&self.path, "values", reason));
+            }
+            batches.push(batch);
+        }
+        concat_batches(&self.schema, &batches).map_err(|error| TraceError::parquet(&self.path, error))
+    }
+}
+
+impl Iterator for Batches {
+    type Item = Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match quiet::decode(&self.path, || self.reader.next()) {
+            Ok(batch) => batch.map(|batch| batch.map_err(|error| TraceError::parquet(&self.path, error))),
+            Err(error) => Some(Err(error)),
+        }
+    }
+}
+
 /// A table being read; columns are taken by name and type.
 pub(crate) struct Table {
     path: PathBuf,
@@ -32,32 +81,14 @@ pub(crate) struct Table {
 impl Table {
     /// Reads a table of at most so many rows.
     pub(crate) fn read(path: &Path, most_rows: i64) -> Result<Self> {
-        let file = match input::open(path) {
+        const AGAIN: &str = "capture anew";
+        let batches = match Batches::open(path, most_rows, AGAIN) {
             Err(TraceError::Io { error, .. }) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Err(TraceError::MissingTable { path: path.to_owned() });
             }
             other => other?,
         };
-        let parquet = |error: ParquetError| TraceError::parquet(path, error);
-        let builder = quiet::decode(path, || ParquetRecordBatchReaderBuilder::try_new(file))?.map_err(parquet)?;
-        let rows = builder.metadata().file_metadata().num_rows();
-        if !(0..=most_rows).contains(&rows) {
-            return Err(TraceError::invalid(path, "number of rows", format!("{rows} is not believable; capture anew")));
-        }
-        let schema = builder.schema().clone();
-        let mut reader = quiet::decode(path, || builder.with_batch_size(BATCH_ROWS).build())?.map_err(parquet)?;
-        let (mut batches, mut bytes) = (Vec::new(), 0);
-        while let Some(batch) = quiet::decode(path, || reader.next())? {
-            let batch = batch.map_err(|error| TraceError::parquet(path, error))?;
-            bytes += batch.get_array_memory_size();
-            if bytes > MAX_BYTES {
-                let reason = format!("more than {MAX_BYTES} bytes are not believable; capture anew");
-                return Err(TraceError::invalid(path, "values", reason));
-            }
-            batches.push(batch);
-        }
-        let batch = concat_batches(&schema, &batches).map_err(|error| TraceError::parquet(path, error))?;
-        Ok(Self { path: path.to_owned(), batch })
+        Ok(Self { path: path.to_owned(), batch: batches.concat(AGAIN)? })
     }
 
     pub(crate) fn rows(&self) -> usize {

@@ -2,8 +2,9 @@
 
 use crate::error::{AnalyzerError, Result};
 use crate::report::run::Run;
-use crate::results::{LAYERS_FILE, MODELS_FILE, RUN_FILE, SCHEMA_VERSION, read_parquet};
+use crate::results::{LAYERS_FILE, MODELS_FILE, RUN_FILE, SCHEMA_VERSION};
 use crate::sweep::{store, summary};
+use crate::table;
 use mercury_trace::manifest;
 use polars::prelude::{DataFrame, DataType};
 use serde_json::Value;
@@ -107,14 +108,14 @@ impl Source {
     /// If it is no folder of results, or of another version: the error names file, field and remedy.
     pub fn read(dir: &Path) -> Result<Self> {
         let run = Run::parse(&dir.join(RUN_FILE), &json(dir, RUN_FILE)?)?;
-        let layers = table(dir, LAYERS_FILE)?;
+        let layers = read(dir, LAYERS_FILE)?;
         let numbers = || [COUNTERS, MEASURES, LAYERS].concat();
         check(&layers, &dir.join(LAYERS_FILE), numbers(), Kind::Number)?;
         check(&layers, &dir.join(LAYERS_FILE), ["layer", "op", "pass"], Kind::Text)?;
         check(&layers, &dir.join(LAYERS_FILE), ["reuse", "switched_off"], Kind::Truth)?;
-        let models = table(dir, MODELS_FILE)?;
+        let models = read(dir, MODELS_FILE)?;
         check(&models, &dir.join(MODELS_FILE), [MODELS, &["configuration"]].concat(), Kind::Number)?;
-        let configurations = table(dir, summary::FILE)?;
+        let configurations = read(dir, summary::FILE)?;
         check(&configurations, &dir.join(summary::FILE), CONFIGURATIONS.iter().copied(), Kind::Number)?;
         if configurations.height() != run.configurations.len() {
             let (rows, listed) = (configurations.height(), run.configurations.len());
@@ -141,6 +142,7 @@ fn json(dir: &Path, name: &str) -> Result<Value> {
         ErrorKind::NotFound | ErrorKind::NotADirectory => missing(dir, name),
         _ => AnalyzerError::Io { path: path.clone(), error },
     })?;
+    table::check_sum(dir, name)?;
     serde_json::from_str(&text).map_err(|error| wrong(&path, "JSON", format!("{error}; {AGAIN}")))
 }
 
@@ -164,12 +166,11 @@ fn missing(dir: &Path, name: &str) -> AnalyzerError {
     AnalyzerError::Results { path: dir.to_owned(), field: name.to_owned(), reason }
 }
 
-fn table(dir: &Path, name: &str) -> Result<DataFrame> {
-    let path = dir.join(name);
-    if !path.exists() {
+fn read(dir: &Path, name: &str) -> Result<DataFrame> {
+    if !dir.join(name).exists() {
         return Err(wrong(dir, name, format!("is missing; {AGAIN}")));
     }
-    read_parquet(&path)
+    table::read_checked(dir, name)
 }
 
 /// Refuses a table that lacks a column, or has another kind of value in it. More columns are fine.

@@ -7,6 +7,7 @@ use crate::output::units::UnitStore;
 use crate::output::work::{Kind, WorkDir};
 use crate::replay::{Measures, PassResult};
 use crate::results;
+use crate::table;
 use mercury_trace::Trace;
 use mercury_trace::checksum::{self, Checksums};
 use polars::prelude::DataFrame;
@@ -56,9 +57,9 @@ impl SweepDir {
         let dir = self.work.path();
         let mut layers = results::layers_frame(results)?;
         let mut models = results::models_frame(&layers, results, self.layers)?;
-        results::write_parquet(&dir.join(results::MODELS_FILE), &mut models)?;
-        results::write_parquet(&dir.join(summary::FILE), summary)?;
-        results::write_parquet(&dir.join(results::LAYERS_FILE), &mut layers)?;
+        table::write(&dir.join(results::MODELS_FILE), &mut models)?;
+        table::write(&dir.join(summary::FILE), summary)?;
+        table::write(&dir.join(results::LAYERS_FILE), &mut layers)?;
         let written = FILES.into_iter().filter(|name| *name != results::RUN_FILE);
         let mut sums = Checksums::of_files(dir, written)?;
         sums.insert(results::RUN_FILE, checksum::of(self.run.as_bytes()));
@@ -70,6 +71,6 @@ impl SweepDir {
 
     /// The summary of a sweep that is complete.
     pub fn summary(&self) -> Result<DataFrame> {
-        results::read_parquet(&self.work.path().join(summary::FILE))
+        table::read(&self.work.path().join(summary::FILE))
     }
 }

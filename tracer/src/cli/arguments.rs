@@ -2,7 +2,7 @@
 
 use crate::datasets::{DATASETS, Options};
 use crate::error::{Result, TracerError};
-use crate::models::MODELS;
+use crate::models::{MODELS, ModelSpec};
 use crate::optimizer::Method;
 use crate::policy::Policy;
 use crate::sampling::Limits;
@@ -22,6 +22,9 @@ pub struct ModelFlags {
     /// Model to train; `mercury-tracer models` lists them.
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(MODELS.iter().map(|model| model.name)))]
     pub model: String,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub size: SizeFlags,
     /// Begin with these weights: a safetensors file with PyTorch's parameter names.
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
@@ -33,6 +36,24 @@ pub struct ModelFlags {
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
     pub save: Option<PathBuf>,
+}
+
+/// How large a model is that comes in sizes.
+#[derive(Debug, Args, Serialize)]
+pub struct SizeFlags {
+    /// Transformer: columns of an embedding, a multiple of 64 [default: 512, the base model].
+    #[arg(long, value_name = "N")]
+    pub width: Option<i64>,
+    /// Transformer: layers of the encoder, and of the decoder [default: 6, the base model].
+    #[arg(long, value_name = "N")]
+    pub depth: Option<u32>,
+}
+
+impl SizeFlags {
+    /// The model in this size.
+    pub fn of(&self, model: &ModelSpec) -> Result<ModelSpec> {
+        model.sized(self.width, self.depth)
+    }
 }
 
 /// What it is trained on.

@@ -1,6 +1,6 @@
 //! `evaluate`: validation of a checkpoint, with and without reuse.
 
-use super::arguments::DataFlags;
+use super::arguments::{DataFlags, SizeFlags};
 use super::{device, reuse};
 use crate::checkpoint;
 use crate::datasets::DatasetSpec;
@@ -31,6 +31,8 @@ pub struct Evaluate {
     /// Model to evaluate; `mercury-tracer models` lists them.
     #[arg(long, value_name = "NAME")]
     model: String,
+    #[command(flatten)]
+    size: SizeFlags,
     /// Its weights: a safetensors file with PyTorch's parameter names.
     #[arg(long, value_name = "FILE")]
     weights: PathBuf,
@@ -91,7 +93,8 @@ impl Evaluate {
         }
         let read = |path: &PathBuf| Named::read("--reuse", path, &self.set);
         let named: Vec<Named> = self.reuse.iter().map(read).collect::<Result<_, _>>()?;
-        let (model, dataset) = (ModelSpec::find(&self.model)?, DatasetSpec::find(&self.data.dataset)?);
+        let model = self.size.of(ModelSpec::find(&self.model)?)?;
+        let dataset = DatasetSpec::find(&self.data.dataset)?;
         let device = device::parse(&self.device)?;
         let data = dataset.open(&self.data.options(self.seed), model.least_size)?;
         let outline = model.outline(&data.task)?;

@@ -75,7 +75,8 @@ impl RunFlags {
         self.training.check()?;
         self.kept.check()?;
         let reuse = self.reuse.in_loop()?;
-        let (model, dataset) = (ModelSpec::find(&self.model.model)?, DatasetSpec::find(&self.data.dataset)?);
+        let model = self.model.size.of(ModelSpec::find(&self.model.model)?)?;
+        let dataset = DatasetSpec::find(&self.data.dataset)?;
         let device = device::parse(&self.training.device)?;
         if self.resume {
             self.check_same_run(&reuse)?;

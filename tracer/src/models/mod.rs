@@ -18,6 +18,11 @@ use crate::weights::{Module, Weights};
 use mercury_trace::geometry::Geometry;
 use mercury_trace::layers::Layer;
 use tch::{Device, Kind, Tensor};
+use transformer::{HEAD, Size};
+
+/// Largest Transformer: twice what table 3 has, and some.
+const MAX_WIDTH: i64 = 4096;
+const MAX_DEPTH: u32 = 48;
 
 /// What a model returns.
 #[derive(Debug)]
@@ -81,7 +86,7 @@ impl Outline {
 #[derive(Clone, Copy)]
 enum Build {
     Images(fn(&Module, channels: i64, classes: i64) -> Box<dyn Model>),
-    Text(fn(&Module, vocabulary: i64) -> Box<dyn Model>),
+    Text(Size),
 }
 
 /// A model that can be built by name.
@@ -128,7 +133,7 @@ pub const MODELS: &[ModelSpec] = &[
         // The paper's vocabulary; a sentence pair of average length.
         task: Task::Text { source: 32, target: 32, vocabulary: 37_000 },
         least_size: 0,
-        build: Build::Text(transformer::transformer),
+        build: Build::Text(Size::BASE),
     },
 ];
 
@@ -139,6 +144,27 @@ impl ModelSpec {
             name: name.to_owned(),
             known: MODELS.iter().map(|model| model.name).collect::<Vec<_>>().join(", "),
         })
+    }
+
+    /// The same model with another width or depth, which a Transformer alone can have.
+    pub fn sized(&self, width: Option<i64>, depth: Option<u32>) -> Result<ModelSpec, TracerError> {
+        let bad = |flag, reason| Err(TracerError::Flag { flag, reason });
+        let flag = if width.is_some() { "--width" } else { "--depth" };
+        let Build::Text(base) = self.build else {
+            return match (width, depth) {
+                (None, None) => Ok(*self),
+                _ => bad(flag, format!("{} has one size; leave it out, or choose transformer", self.name)),
+            };
+        };
+        let size = Size { width: width.unwrap_or(base.width), depth: depth.unwrap_or(base.depth) };
+        if size.width % HEAD != 0 || !(HEAD..=MAX_WIDTH).contains(&size.width) {
+            let reason = format!("is {}, but heads have {HEAD} columns each; give a multiple, {MAX_WIDTH} at most", size.width);
+            return bad("--width", reason);
+        }
+        if !(1..=MAX_DEPTH).contains(&size.depth) {
+            return bad("--depth", format!("is {}; give 1 to {MAX_DEPTH} layers", size.depth));
+        }
+        Ok(Self { build: Build::Text(size), ..*self })
     }
 
     /// Refuses a task that is not the model's.
@@ -171,7 +197,7 @@ impl ModelSpec {
     pub fn build(&self, weights: &Weights, task: &Task) -> Box<dyn Model> {
         match (&self.build, *task) {
             (Build::Images(build), Task::Images { channels, classes, .. }) => build(&weights.root(), channels, classes),
-            (Build::Text(build), Task::Text { vocabulary, .. }) => build(&weights.root(), vocabulary),
+            (Build::Text(size), Task::Text { vocabulary, .. }) => transformer::transformer(&weights.root(), vocabulary, *size),
             _ => panic!("{} was not checked against the task", self.name),
         }
     }
@@ -229,6 +255,27 @@ mod tests {
                 assert!(refused.is_err(), "libtorch refuses it, too: {}", spec.name);
             }
         }
+    }
+
+    #[test]
+    fn a_transformer_has_the_size_asked_for() {
+        let task = Task::Text { source: 5, target: 6, vocabulary: 100 };
+        let spec = ModelSpec::find("transformer").unwrap();
+        let outline = |width, depth| spec.sized(width, depth).unwrap().outline(&task).unwrap();
+        // Of an encoder's layer 12 w^2 + 13 w, of a decoder's 16 w^2 + 19 w, and normalised at the end.
+        let parameters = |w: u64, depth: u64| 100 * w + depth * (28 * w * w + 32 * w) + 4 * w;
+        assert_eq!(outline(Some(128), Some(2)).parameters, parameters(128, 2));
+        assert_eq!(outline(Some(64), None).parameters, parameters(64, 6));
+        assert_eq!(outline(None, Some(1)).parameters, parameters(512, 1));
+        assert_eq!(outline(None, None).layers.len(), spec.outline(&task).unwrap().layers.len());
+        for (width, depth, flag) in [(Some(100), None, "--width"), (Some(0), None, "--width"), (None, Some(0), "--depth")] {
+            let error = spec.sized(width, depth).map(|_| ()).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{flag}: is ")), "{error}");
+        }
+        let vgg = ModelSpec::find("vgg13").unwrap();
+        let error = vgg.sized(None, Some(2)).map(|_| ()).unwrap_err().to_string();
+        assert_eq!(error, "--depth: vgg13 has one size; leave it out, or choose transformer");
+        assert_eq!(vgg.sized(None, None).unwrap().name, "vgg13");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Transformer: Vaswani et al., "Attention Is All You Need" (NeurIPS 2017), the base model of table 3.
+//! Transformer: Vaswani et al., "Attention Is All You Need" (NeurIPS 2017), the base model of table 3 unless
+//! another size is asked for.
 //! Parameters are those of `torch.nn.Transformer` and one embedding, shared by source, target and
 //! output (section 3.4).
 
@@ -10,15 +11,28 @@ use crate::tap::{AttentionLayer, LinearLayer, Tap};
 use crate::weights::{Init, Module};
 use tch::{Kind, Tensor};
 
-const WIDTH: i64 = 512;
-const HEADS: i64 = 8;
-const LAYERS: u32 = 6;
-const FEED_FORWARD: i64 = 2048;
 const DROPOUT: f64 = 0.1;
 const EPSILON: f64 = 1e-5;
 const PAD: i64 = text::PAD as i64;
+/// Columns of a head, as in all of the paper's models but those that vary it.
+pub const HEAD: i64 = 64;
+
+/// How large it is, in table 3's terms: `d_model`, with heads of 64 columns and `d_ff` = 4 `d_model`, and N.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    /// Columns of an embedding, a multiple of [`HEAD`].
+    pub width: i64,
+    /// Layers of the encoder, and of the decoder.
+    pub depth: u32,
+}
+
+impl Size {
+    /// The base model.
+    pub const BASE: Self = Self { width: 512, depth: 6 };
+}
 
 struct Transformer {
+    width: i64,
     embedding: Tensor,
     encoder: Vec<EncoderLayer>,
     encoder_norm: LayerNorm,
@@ -26,25 +40,27 @@ struct Transformer {
     decoder_norm: LayerNorm,
 }
 
-pub fn transformer(root: &Module, vocabulary: i64) -> Box<dyn Model> {
-    let init = Init::Normal((WIDTH as f64).powf(-0.5));
-    let (embedding, _) = root.at("embedding").weight_and_bias(&[vocabulary, WIDTH], false, init);
+pub fn transformer(root: &Module, vocabulary: i64, size: Size) -> Box<dyn Model> {
+    let Size { width, depth } = size;
+    let init = Init::Normal((width as f64).powf(-0.5));
+    let (embedding, _) = root.at("embedding").weight_and_bias(&[vocabulary, width], false, init);
     let module = root.at("transformer");
     let (encoder, decoder) = (module.at("encoder"), module.at("decoder"));
     Box::new(Transformer {
+        width,
         embedding,
-        encoder: (0..LAYERS).map(|index| EncoderLayer::new(&encoder.at("layers").at(index))).collect(),
-        encoder_norm: LayerNorm::new(&encoder.at("norm")),
-        decoder: (0..LAYERS).map(|index| DecoderLayer::new(&decoder.at("layers").at(index))).collect(),
-        decoder_norm: LayerNorm::new(&decoder.at("norm")),
+        encoder: (0..depth).map(|index| EncoderLayer::new(&encoder.at("layers").at(index), width)).collect(),
+        encoder_norm: LayerNorm::new(&encoder.at("norm"), width),
+        decoder: (0..depth).map(|index| DecoderLayer::new(&decoder.at("layers").at(index), width)).collect(),
+        decoder_norm: LayerNorm::new(&decoder.at("norm"), width),
     })
 }
 
 impl Transformer {
     /// Embeddings and positions of tokens `[samples, length]`.
     fn embed(&self, tokens: &Tensor, context: &mut Context) -> Tensor {
-        let embedded = Tensor::embedding(&self.embedding, tokens, -1, false, false) * (WIDTH as f64).sqrt();
-        let positions = positions(tokens.size()[1]).to_device(tokens.device());
+        let embedded = Tensor::embedding(&self.embedding, tokens, -1, false, false) * (self.width as f64).sqrt();
+        let positions = positions(tokens.size()[1], self.width).to_device(tokens.device());
         (embedded + positions).dropout(DROPOUT, context.train)
     }
 
@@ -109,13 +125,13 @@ impl Translator for Transformer {
     }
 }
 
-/// Sinusoids of section 3.5, `[length, WIDTH]`.
-fn positions(length: i64) -> Tensor {
+/// Sinusoids of section 3.5, `[length, width]`.
+fn positions(length: i64, width: i64) -> Tensor {
     let options = (Kind::Double, tch::Device::Cpu);
     let position = Tensor::arange(length, options).unsqueeze(1);
-    let frequency = (Tensor::arange(WIDTH / 2, options) * (-2.0 * 10_000f64.ln() / WIDTH as f64)).exp();
+    let frequency = (Tensor::arange(width / 2, options) * (-2.0 * 10_000f64.ln() / width as f64)).exp();
     let angle = position * frequency;
-    Tensor::stack(&[angle.sin(), angle.cos()], -1).reshape([length, WIDTH]).to_kind(Kind::Float)
+    Tensor::stack(&[angle.sin(), angle.cos()], -1).reshape([length, width]).to_kind(Kind::Float)
 }
 
 /// True where attention must not look, of keys `[samples, length]`: `[samples, 1, 1, length]`.
@@ -143,67 +159,68 @@ struct LayerNorm {
 }
 
 impl LayerNorm {
-    fn new(module: &Module) -> Self {
+    fn new(module: &Module, width: i64) -> Self {
         let options = (Kind::Float, tch::Device::Cpu);
-        let weight = module.parameter("weight", &[WIDTH], || Tensor::ones([WIDTH], options));
-        Self { weight, bias: module.parameter("bias", &[WIDTH], || Tensor::zeros([WIDTH], options)) }
+        let weight = module.parameter("weight", &[width], || Tensor::ones([width], options));
+        Self { weight, bias: module.parameter("bias", &[width], || Tensor::zeros([width], options)) }
     }
 
     fn forward(&self, x: &Tensor) -> Tensor {
-        x.layer_norm([WIDTH], Some(&self.weight), Some(&self.bias), EPSILON, true)
+        x.layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), EPSILON, true)
     }
 }
 
 /// Multi-head attention, section 3.2.2. The projections of queries, keys and values are one matrix.
 struct MultiHead {
     name: String,
+    width: i64,
     weight: Tensor,
     bias: Tensor,
     out_proj: LinearLayer,
 }
 
 impl MultiHead {
-    fn new(module: &Module) -> Self {
-        let shape = [3 * WIDTH, WIDTH];
+    fn new(module: &Module, width: i64) -> Self {
+        let shape = [3 * width, width];
         let weight = module.parameter("in_proj_weight", &shape, || Init::XavierUniform.weight(&shape));
         let bias = module.parameter("in_proj_bias", &shape[..1], || Init::XavierUniform.bias(&shape));
-        let out_proj = linear(&module.at("out_proj"), WIDTH, WIDTH, Init::XavierUniform);
-        Self { name: module.name(), weight, bias, out_proj }
+        let out_proj = linear(&module.at("out_proj"), width, width, Init::XavierUniform);
+        Self { name: module.name(), width, weight, bias, out_proj }
     }
 
     /// The rows of the input projection from `first` on as a layer of its own.
     fn projection(&self, name: &str, first: i64, count: i64) -> LinearLayer {
         LinearLayer {
             name: format!("{}.{name}", self.name),
-            weight: self.weight.narrow(0, first * WIDTH, count * WIDTH),
-            bias: Some(self.bias.narrow(0, first * WIDTH, count * WIDTH)),
+            weight: self.weight.narrow(0, first * self.width, count * self.width),
+            bias: Some(self.bias.narrow(0, first * self.width, count * self.width)),
         }
     }
 
     fn of_itself(&self, x: &Tensor, mask: &Tensor, context: &mut Context) -> Tensor {
         let projected = self.projection("in_proj", 0, 3).apply(x, context);
-        let [query, key, value] = [0, 1, 2].map(|part| projected.narrow(-1, part * WIDTH, WIDTH));
+        let [query, key, value] = [0, 1, 2].map(|part| projected.narrow(-1, part * self.width, self.width));
         self.attend(&query, &key, &value, mask, context)
     }
 
     fn of_memory(&self, x: &Tensor, memory: &Tensor, mask: &Tensor, context: &mut Context) -> Tensor {
         let query = self.projection("in_proj.q", 0, 1).apply(x, context);
         let projected = self.projection("in_proj.kv", 1, 2).apply(memory, context);
-        let [key, value] = [0, 1].map(|part| projected.narrow(-1, part * WIDTH, WIDTH));
+        let [key, value] = [0, 1].map(|part| projected.narrow(-1, part * self.width, self.width));
         self.attend(&query, &key, &value, mask, context)
     }
 
     fn attend(&self, query: &Tensor, key: &Tensor, value: &Tensor, mask: &Tensor, context: &mut Context) -> Tensor {
         let heads = |x: &Tensor| {
             let size = x.size();
-            x.view([size[0], size[1], HEADS, WIDTH / HEADS]).transpose(1, 2)
+            x.view([size[0], size[1], self.width / HEAD, HEAD]).transpose(1, 2)
         };
         let product = |product: &str| AttentionLayer { name: format!("{}.{product}", self.name) };
         let scores = context.tap.attention(&product("scores"), &heads(query), &heads(key));
-        let scores = (scores / ((WIDTH / HEADS) as f64).sqrt()).masked_fill(mask, f64::NEG_INFINITY);
+        let scores = (scores / (HEAD as f64).sqrt()).masked_fill(mask, f64::NEG_INFINITY);
         let weights = scores.softmax(-1, scores.kind()).dropout(DROPOUT, context.train);
         let y = context.tap.attention(&product("context"), &weights, &heads(value).transpose(-2, -1));
-        let y = y.transpose(1, 2).contiguous().view([query.size()[0], query.size()[1], WIDTH]);
+        let y = y.transpose(1, 2).contiguous().view([query.size()[0], query.size()[1], self.width]);
         self.out_proj.apply(&y, context)
     }
 }
@@ -215,10 +232,10 @@ struct FeedForward {
 }
 
 impl FeedForward {
-    fn new(module: &Module) -> Self {
+    fn new(module: &Module, width: i64) -> Self {
         Self {
-            linear1: linear(&module.at("linear1"), WIDTH, FEED_FORWARD, Init::XavierUniform),
-            linear2: linear(&module.at("linear2"), FEED_FORWARD, WIDTH, Init::XavierUniform),
+            linear1: linear(&module.at("linear1"), width, 4 * width, Init::XavierUniform),
+            linear2: linear(&module.at("linear2"), 4 * width, width, Init::XavierUniform),
         }
     }
 
@@ -240,11 +257,11 @@ struct EncoderLayer {
 }
 
 impl EncoderLayer {
-    fn new(module: &Module) -> Self {
+    fn new(module: &Module, width: i64) -> Self {
         Self {
-            self_attn: MultiHead::new(&module.at("self_attn")),
-            feed_forward: FeedForward::new(module),
-            norms: ["norm1", "norm2"].map(|name| LayerNorm::new(&module.at(name))),
+            self_attn: MultiHead::new(&module.at("self_attn"), width),
+            feed_forward: FeedForward::new(module, width),
+            norms: ["norm1", "norm2"].map(|name| LayerNorm::new(&module.at(name), width)),
         }
     }
 
@@ -262,12 +279,12 @@ struct DecoderLayer {
 }
 
 impl DecoderLayer {
-    fn new(module: &Module) -> Self {
+    fn new(module: &Module, width: i64) -> Self {
         Self {
-            self_attn: MultiHead::new(&module.at("self_attn")),
-            multihead_attn: MultiHead::new(&module.at("multihead_attn")),
-            feed_forward: FeedForward::new(module),
-            norms: ["norm1", "norm2", "norm3"].map(|name| LayerNorm::new(&module.at(name))),
+            self_attn: MultiHead::new(&module.at("self_attn"), width),
+            multihead_attn: MultiHead::new(&module.at("multihead_attn"), width),
+            feed_forward: FeedForward::new(module, width),
+            norms: ["norm1", "norm2", "norm3"].map(|name| LayerNorm::new(&module.at(name), width)),
         }
     }
 

@@ -1,0 +1,133 @@
+//! Tables of results as files. They are written by polars and read by the reader of traces, which believes nothing
+//! that a damaged file says of its own size.
+
+use crate::error::{AnalyzerError, Result};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::{self as arrow_types, ArrowPrimitiveType, DataType as ArrowType};
+use mercury_trace::checksum::Checksums;
+use mercury_trace::table::Batches;
+use polars::prelude::*;
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+
+/// Most rows that are believed: a sweep of a million configurations of a hundred layers.
+const MAX_ROWS: i64 = 100_000_000;
+const AGAIN: &str = "run the command that wrote it again";
+
+/// Writes a table.
+pub(crate) fn write(path: &Path, frame: &mut DataFrame) -> Result<()> {
+    // In memory first: where the disk is full, it is the file's own error that says so.
+    let mut bytes = Vec::new();
+    ParquetWriter::new(&mut bytes).with_compression(ParquetCompression::Zstd(None)).finish(frame)?;
+    let write = || {
+        let mut file = File::create(path)?;
+        file.write_all(&bytes)?;
+        file.sync_all()
+    };
+    write().map_err(AnalyzerError::io(path))
+}
+
+/// Refuses a file that is not as its folder's checksums say; earlier versions wrote none.
+pub(crate) fn check_sum(dir: &Path, name: &str) -> Result<()> {
+    Ok(Checksums::read(dir)?.map_or(Ok(()), |sums| sums.check(dir, name))?)
+}
+
+/// Reads a table, and refuses one that is not as its folder's checksums say.
+pub(crate) fn read_checked(dir: &Path, name: &str) -> Result<DataFrame> {
+    check_sum(dir, name)?;
+    read(&dir.join(name))
+}
+
+/// Reads a table.
+pub(crate) fn read(path: &Path) -> Result<DataFrame> {
+    let batch = Batches::open(path, MAX_ROWS, AGAIN)?.concat(AGAIN)?;
+    frame(&batch).map_err(|error| AnalyzerError::Table { path: path.to_owned(), error })
+}
+
+/// Refuses a table that cannot be read.
+pub(crate) fn check(path: &Path) -> Result<()> {
+    let of = |error| AnalyzerError::Table { path: path.to_owned(), error };
+    Batches::open(path, MAX_ROWS, AGAIN)?.try_for_each(|batch| frame(&batch?).map(drop).map_err(of))
+}
+
+fn frame(batch: &RecordBatch) -> PolarsResult<DataFrame> {
+    let schema = batch.schema();
+    let columns = schema.fields().iter().zip(batch.columns());
+    let columns = columns.map(|(field, values)| column(field.name(), values)).collect::<PolarsResult<Vec<_>>>()?;
+    DataFrame::new(batch.num_rows(), columns)
+}
+
+fn column(name: &str, values: &ArrayRef) -> PolarsResult<Column> {
+    fn numbers<A: ArrowPrimitiveType, P>(name: PlSmallStr, values: &ArrayRef) -> Column
+    where
+        P: PolarsNumericType<Native = A::Native>,
+        ChunkedArray<P>: IntoSeries,
+        A::Native: polars::prelude::NumericNative,
+    {
+        ChunkedArray::<P>::from_iter_options(name, values.as_primitive::<A>().iter()).into_series().into()
+    }
+    let short = PlSmallStr::from(name);
+    Ok(match values.data_type() {
+        ArrowType::Boolean => BooleanChunked::from_iter_options(short, values.as_boolean().iter()).into_series().into(),
+        ArrowType::Int32 => numbers::<arrow_types::Int32Type, Int32Type>(short, values),
+        ArrowType::Int64 => numbers::<arrow_types::Int64Type, Int64Type>(short, values),
+        ArrowType::UInt32 => numbers::<arrow_types::UInt32Type, UInt32Type>(short, values),
+        ArrowType::UInt64 => numbers::<arrow_types::UInt64Type, UInt64Type>(short, values),
+        ArrowType::Float32 => numbers::<arrow_types::Float32Type, Float32Type>(short, values),
+        ArrowType::Float64 => numbers::<arrow_types::Float64Type, Float64Type>(short, values),
+        ArrowType::Utf8 => texts(short, values.as_string::<i32>().iter()),
+        ArrowType::LargeUtf8 => texts(short, values.as_string::<i64>().iter()),
+        ArrowType::Utf8View => texts(short, values.as_string_view().iter()),
+        // What polars makes of a column without any value.
+        ArrowType::Null => Series::new_null(short, values.len()).into(),
+        other => polars_bail!(SchemaMismatch: "column {name} holds {other}, which no table of results does"),
+    })
+}
+
+fn texts<'a>(name: PlSmallStr, values: impl Iterator<Item = Option<&'a str>>) -> Column {
+    StringChunked::from_iter_options(name, values).into_series().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tables come back as they were, empty columns and all.
+    #[test]
+    fn what_is_written_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("table.parquet");
+        let whole = df!(
+            "truth" => [Some(true), None, Some(false)],
+            "int" => [Some(-1i32), None, Some(i32::MAX)],
+            "long" => [i64::MIN, 0, 7],
+            "count" => [0u32, 1, u32::MAX],
+            "large" => [Some(u64::MAX), Some(1), None],
+            "float" => [0.5f32, -0.0, f32::MAX],
+            "double" => [Some(1e-300), Some(f64::INFINITY), None],
+            "text" => [Some("a"), None, Some("")],
+        )
+        .unwrap();
+        let mut nothing = whole.clone();
+        nothing.with_column(Series::new_null("nothing".into(), 3).into()).unwrap();
+        for frame in [&whole, &nothing, &whole.slice(0, 0), &whole.head(Some(1))] {
+            write(&path, &mut frame.clone()).unwrap();
+            check(&path).unwrap();
+            let found = read(&path).unwrap();
+            assert_eq!(found.schema(), frame.schema());
+            assert!(found.equals_missing(frame), "{found} {frame}");
+        }
+    }
+
+    #[test]
+    fn other_columns_are_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("table.parquet");
+        write(&path, &mut df!("bytes" => [b"a".as_slice()]).unwrap()).unwrap();
+        for error in [read(&path).unwrap_err(), check(&path).unwrap_err()] {
+            let text = error.to_string();
+            assert!(text.contains("table.parquet") && text.contains("column bytes holds"), "{text}");
+        }
+    }
+}
