@@ -74,11 +74,11 @@ def ordered(frame: pl.DataFrame) -> pl.DataFrame:
 def beside_exact(frame: pl.DataFrame) -> pl.DataFrame:
     """Runs with what differs from the run of the same seed without reuse."""
     exact = frame.filter(pl.col("configuration") == EXACT).select(
-        "model", "seed", exact_value="value", exact_loss="loss", exact_seconds="step_seconds"
+        "model", "seed", exact_value="value", exact_loss="training_loss", exact_seconds="step_seconds"
     )
     return frame.join(exact, on=["model", "seed"], how="left", maintain_order="left").with_columns(
         value_change=pl.col("value") - pl.col("exact_value"),
-        loss_change=pl.col("loss") - pl.col("exact_loss"),
+        loss_change=pl.col("training_loss") - pl.col("exact_loss"),
         times=pl.col("step_seconds") / pl.col("exact_seconds"),
     )
 
@@ -97,7 +97,7 @@ def interval(values: pl.Series, digits: int, scale: float = 1.0) -> str:
 
 def table(frame: pl.DataFrame) -> str:
     header = ["model", "configuration", "seeds", "metric", "computed exactly", "computed with reuse", "less exact training's"]
-    header += ["validation loss", "less exact training's", "time of a step"]
+    header += ["training loss", "less exact training's", "time of a step"]
     lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
     for (model, name), of in beside_exact(frame).group_by("model", "configuration", maintain_order=True):
         metric = MODELS[model]["metric"]
@@ -111,7 +111,7 @@ def table(frame: pl.DataFrame) -> str:
             interval(of["value"], 1, scale),
             interval(of["value_with_reuse"], 1, scale),
             interval(of["value_change"], 1, scale) if name != EXACT else "-",
-            interval(of["loss"], 3),
+            interval(of["training_loss"], 3),
             interval(of["loss_change"], 3) if name != EXACT else "-",
             "-" if (times := of["times"].mean()) is None else f"{times:.1f}x",
         ]
@@ -120,12 +120,13 @@ def table(frame: pl.DataFrame) -> str:
 
 
 def chart(frame: pl.DataFrame) -> alt.FacetChart:
-    """What reuse adds to the validation loss, a point for each seed."""
-    changes = beside_exact(frame).filter((pl.col("configuration") != EXACT) & pl.col("loss_change").is_not_null())
-    points = alt.Chart(changes.select(*KEY, "loss_change")).mark_point(filled=True, size=50, opacity=0.7)
+    """What reuse in training takes from the metric, a point for each seed."""
+    changes = beside_exact(frame).filter((pl.col("configuration") != EXACT) & pl.col("value_change").is_not_null())
+    scale = pl.when(pl.col("metric") == "bleu").then(1.0).otherwise(100.0)
+    points = alt.Chart(changes.select(*KEY, change=pl.col("value_change") * scale)).mark_point(filled=True, size=50, opacity=0.7)
     return (
         points.encode(
-            x=alt.X("loss_change:Q", title="validation loss, less that of exact training (nats)"),
+            x=alt.X("change:Q", title="top-1 accuracy (points) or BLEU, less exact training's"),
             y=alt.Y("configuration:N", title=None, sort=list(CONFIGURATIONS)),
             color=alt.Color("seed:N", title="seed"),
         )
