@@ -50,7 +50,7 @@ pub enum TraceError {
         path: PathBuf,
     },
     /// A file that is not (whole) Parquet.
-    #[error("{}: not a readable Parquet file ({reason}); it may be truncated: copy it again, or capture anew", path.display())]
+    #[error("{}: not a readable Parquet file ({reason}); it may be truncated: copy it again, or make it anew", path.display())]
     Parquet {
         /// The file.
         path: PathBuf,
