@@ -9,13 +9,89 @@ use crate::hitmap::Counts;
 use std::arch::x86_64::*;
 use std::hint::select_unpredictable;
 
-/// [`plain::run`] with its search by AVX2.
+/// Leads a run past the cache by AVX2.
 pub(crate) fn run_avx2(cache: &mut Narrow, run: Run) -> Counts {
     debug_assert!(Isa::available().contains(&Isa::Avx2));
     // SAFETY: `Isa::available` names AVX2 only where the processor has these features.
-    unsafe { run_with_avx2(cache, run) }
+    unsafe {
+        match (cache.policy, cache.streamed, cache.stride) {
+            (policy::NONE, false, LANES) => run_without_replacement(cache, run),
+            _ => run_with_avx2(cache, run),
+        }
+    }
 }
 
+/// A cache of 16 ways without replacement. Entries stay where they were put, the lowest ways first: a look-up
+/// either finds one, or puts one into the next way, or there is none left. Which of these it will be the processor
+/// could not guess, so there is no branch: the next way is written in any case, behind the last set where there is
+/// none, and counts only where something was inserted. Where to write does not depend on the comparison, as the
+/// processor reads no further sets before it knows. `valid` holds numbers of entries here.
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+fn run_without_replacement(cache: &mut Narrow, run: Run) -> Counts {
+    let (ways, number) = (cache.ways as u32, cache.number);
+    let nowhere = cache.valid.len() * LANES;
+    assert!(cache.signatures.len() > nowhere && cache.vectors.len() > nowhere, "room behind the last set");
+    let (entries, vectors_of, held) =
+        (cache.signatures.as_mut_ptr(), cache.vectors.as_mut_ptr(), cache.valid.as_mut_ptr());
+    for_blocks(
+        run,
+        |signatures, sets| number.block(signatures, sets),
+        |block| {
+            let Block { signatures, keys: sets, vectors, codes } = block;
+            // Of this block alone, so that they stay in registers.
+            let (entries, vectors_of, held) = (entries, vectors_of, held);
+            let mut missed = Missed::default();
+            for (((&signature, code), &set), &vector) in signatures.iter().zip(codes).zip(sets).zip(vectors) {
+                let at = set as usize * LANES;
+                // SAFETY: `number` gives sets that exist: there is a number of entries for each, and `LANES`
+                // values in each array.
+                let (held, of_set) =
+                    unsafe { (&mut *held.add(set as usize), &*entries.add(at).cast::<[u64; LANES]>()) };
+                let count = u32::from(*held);
+                let found = _bzhi_u32(find_in_order(of_set, signature), 2 * count);
+                let (hit, open) = (found != 0, count < ways);
+                let inserts = usize::from(!hit & open);
+                // SAFETY: a way of the set.
+                let resident = unsafe { *vectors_of.add(at + (found.trailing_zeros() as usize / 2) % LANES) };
+                *code = select_unpredictable(hit, resident, select_unpredictable(open, vector, MNU));
+                let next = count as usize;
+                let places = select_unpredictable(open, [at + slot_of(next), at + next], [nowhere; 2]);
+                // SAFETY: `next` is a way of the set if it is open; otherwise these are the values behind the last
+                // set.
+                unsafe {
+                    *entries.add(places[0]) = signature;
+                    *vectors_of.add(places[1]) = vector;
+                }
+                *held += inserts as u16;
+                missed.all += u64::from(!hit);
+                missed.inserted += inserts as u64;
+            }
+            missed
+        },
+    )
+}
+
+/// Bits 2 w and 2 w + 1 of the ways whose signature this is, way w lying at [`slot_of`].
+#[inline]
+#[target_feature(enable = "avx2")]
+fn find_in_order(signatures: &[u64; LANES], signature: u64) -> u32 {
+    let wanted = _mm256_set1_epi64x(signature as i64);
+    let equal = |four: usize| {
+        // SAFETY: four values lie there; the load needs no alignment.
+        let ways = unsafe { _mm256_loadu_si256(signatures.as_ptr().add(4 * four).cast()) };
+        _mm256_cmpeq_epi64(ways, wanted)
+    };
+    let [low, high] = [_mm256_packs_epi32(equal(0), equal(1)), _mm256_packs_epi32(equal(2), equal(3))];
+    _mm256_movemask_epi8(_mm256_packs_epi16(low, high)) as u32
+}
+
+/// Where a way lies in its set, so that [`find_in_order`] need not put its bits in order.
+#[inline]
+const fn slot_of(way: usize) -> usize {
+    (way & 1) | ((way & 6) << 1) | ((way >> 3) << 1)
+}
+
+/// [`plain::run`] with its search by AVX2.
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
 fn run_with_avx2(cache: &mut Narrow, run: Run) -> Counts {
     // Of a fixed length the compiler unrolls the search.

@@ -158,7 +158,8 @@ impl ModelSpec {
         };
         let size = Size { width: width.unwrap_or(base.width), depth: depth.unwrap_or(base.depth) };
         if size.width % HEAD != 0 || !(HEAD..=MAX_WIDTH).contains(&size.width) {
-            let reason = format!("is {}, but heads have {HEAD} columns each; give a multiple, {MAX_WIDTH} at most", size.width);
+            let reason =
+                format!("is {}, but heads have {HEAD} columns each; give a multiple, {MAX_WIDTH} at most", size.width);
             return bad("--width", reason);
         }
         if !(1..=MAX_DEPTH).contains(&size.depth) {
@@ -197,7 +198,9 @@ impl ModelSpec {
     pub fn build(&self, weights: &Weights, task: &Task) -> Box<dyn Model> {
         match (&self.build, *task) {
             (Build::Images(build), Task::Images { channels, classes, .. }) => build(&weights.root(), channels, classes),
-            (Build::Text(size), Task::Text { vocabulary, .. }) => transformer::transformer(&weights.root(), vocabulary, *size),
+            (Build::Text(size), Task::Text { vocabulary, .. }) => {
+                transformer::transformer(&weights.root(), vocabulary, *size)
+            }
             _ => panic!("{} was not checked against the task", self.name),
         }
     }
@@ -268,7 +271,9 @@ mod tests {
         assert_eq!(outline(Some(64), None).parameters, parameters(64, 6));
         assert_eq!(outline(None, Some(1)).parameters, parameters(512, 1));
         assert_eq!(outline(None, None).layers.len(), spec.outline(&task).unwrap().layers.len());
-        for (width, depth, flag) in [(Some(100), None, "--width"), (Some(0), None, "--width"), (None, Some(0), "--depth")] {
+        for (width, depth, flag) in
+            [(Some(100), None, "--width"), (Some(0), None, "--width"), (None, Some(0), "--depth")]
+        {
             let error = spec.sized(width, depth).map(|_| ()).unwrap_err().to_string();
             assert!(error.starts_with(&format!("{flag}: is ")), "{error}");
         }
