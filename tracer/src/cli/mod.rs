@@ -62,12 +62,19 @@ impl Cli {
         tch::set_num_interop_threads(1);
         match self.command {
             Command::Capture(capture) => capture.run(messages),
-            Command::Train(train) => train.run(messages),
-            Command::Evaluate(evaluate) => evaluate.run(messages),
+            Command::Train(train) => among_workers(|| train.run(messages)),
+            Command::Evaluate(evaluate) => among_workers(|| evaluate.run(messages)),
             Command::Models(_) => lists::Models::run(),
             Command::Datasets(_) => lists::Datasets::run(),
             Command::Completions(completions) => completions.run(Self::command()),
             Command::Man(man) => man.run(Self::command()),
         }
     }
+}
+
+/// Does work on one of the threads that reuse divides its own among: from another each of a step's many small
+/// products would be handed over, and waited for.
+fn among_workers(work: impl FnOnce() -> anyhow::Result<()> + Send) -> anyhow::Result<()> {
+    // As much of a stack as a program's first thread has.
+    rayon::ThreadPoolBuilder::new().stack_size(8 << 20).build()?.install(work)
 }
