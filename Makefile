@@ -79,7 +79,7 @@ test-trace: build $(VENV)/ready ## a small real trace, its results and a sweep, 
 
 test-notebooks: test-trace ## a real trace and its results open in pyarrow, polars, DuckDB and the notebooks, and are as docs/ says
 	$(VENV)/bin/jupytext --test --to ipynb notebooks/0*.py
-	$(TEST_PATHS) $(VENV)/bin/python -m pytest -q --nbmake notebooks docs/tests
+	$(TEST_PATHS) $(VENV)/bin/python -m pytest -q $(PYTEST) --nbmake notebooks docs/tests
 
 test-report: test-trace ## the report in headless Chromium; says so and goes on where there is none
 	$(TEST_PATHS) $(VENV)/bin/python -m pytest -q -rs analyzer/tests/browser

@@ -7,11 +7,15 @@ Tests print what they tried as `figures: TOPIC: …`; the table has these lines.
 """
 
 import argparse
+import datetime
 import os
+import platform
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+from runs import commit
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 REPORT = REPOSITORY / "docs" / "reliability.md"
@@ -19,7 +23,7 @@ BEGIN, END = "<!-- table: scripts/reliability.py -->\n", "<!-- end of table -->\
 # Those that need no tables.
 QUICK = ["manifest", "tensor", "topology", "configuration"]
 TARGETS = [*QUICK, "results"]
-TESTS = ["killed", "resume", "disk_full", "two_at_once", "partitions", "bad_input", "corpus", "verify", "atomicity"]
+TESTS = ["killed", "resume", "disk_full", "small_disk", "two_at_once", "partitions", "bad_input", "corpus", "verify", "atomicity"]
 
 # What is promised, how it is tested, the command, and the topics of the figures (or the test itself).
 ROWS = [
@@ -32,14 +36,15 @@ ROWS = [
     ),
     (
         "Where the disk is full the error says so, earlier files are whole, and with room again the command goes on",
-        "files limited to sizes from nothing to just too small (`ulimit -f`)",
-        "cargo test --release --workspace --test disk_full --test resume",
-        ["replay, sweep, merge on a full disk"],
+        "a disk of its own (tmpfs) that is too small, or may only be read; files limited to sizes from nothing to just too "
+        "small (`ulimit -f`)",
+        "cargo test --release --workspace --test disk_full --test small_disk --test resume",
+        ["replay, sweep, merge on a full disk", "capture on a full disk"],
     ),
     (
         "One writer to a folder: the second is refused; a killed one is not in the way",
         "two processes, one of them stopped or killed while it holds the lock; pairs that begin at once",
-        "cargo test --release --workspace --test two_at_once --test resume",
+        "cargo test --release --workspace --test two_at_once --test small_disk --test resume",
         ["two at once"],
     ),
     (
@@ -70,6 +75,26 @@ ROWS = [
         ["seeds and corpus", "damaged seeds"],
     ),
     ("", "libFuzzer with AddressSanitizer on five kinds of input", "make fuzz", ["fuzzing"]),
+    (
+        "Workers, the client or the scheduler of a cluster may be killed: the results are the single run's, byte for byte; "
+        "a trace in an object store gives the same results",
+        "Dask and an S3 server (moto) on 127.0.0.1",
+        "make test-distributed",
+        ["cluster"],
+    ),
+    (
+        "A replay or sweep stays below `--memory-limit`, with the same results",
+        "peak memory of the process, on small samples of which many would be evaluated at a time",
+        "make test-notebooks",
+        ["memory limit"],
+    ),
+    (
+        "The vector kernels, and all that reads a trace's files, read and write no memory but their own",
+        "tests of `reuse` and `trace` under AddressSanitizer",
+        "make sanitize",
+        ["sanitizer"],
+    ),
+    ("Licences and sources of all dependencies are known", "cargo-deny", "make deny", ["dependencies"]),
     (
         "Checksums cost little",
         "writing a tensor file of 134 MB of values, and its SHA-256",
@@ -125,13 +150,22 @@ def fuzz(seconds: int, targets: list[str]) -> str:
     return f"{seconds} s each, inputs: {', '.join(counts)}; 0 crashes"
 
 
+def others() -> dict[str, list[str]]:
+    """What other targets of the Makefile try."""
+    passed = lambda output: sum(map(int, re.findall(r"(\d+) passed", output)))  # noqa: E731
+    found = {"cluster": [f"{passed(run(['make', 'test-distributed']))} tests passed"]}
+    output = run(["make", "test-notebooks", "PYTEST=-s"])
+    found["memory limit"] = ["; ".join(figures(output).get("memory limit", []))]
+    found["sanitizer"] = [f"{passed(run(['make', 'sanitize']))} tests passed"]
+    found["dependencies"] = [", ".join(re.findall(r"\w+ ok", run(["make", "deny"]))) or "not understood"]
+    return found
+
+
 def total(texts: list[str]) -> str:
-    """One text, or the sum of those that differ in their first number."""
-    if len(texts) == 1:
-        return texts[0]
-    numbers = [re.match(r"\d+", text) for text in texts]
-    assert all(numbers), texts
-    return f"{sum(int(number[0]) for number in numbers)}{texts[0][numbers[0].end():]}"
+    """One text, or the sums of those that differ in their numbers alone."""
+    words = [re.split(r"(\d+)", text) for text in texts]
+    assert all(word[::2] == words[0][::2] for word in words), texts
+    return "".join(str(sum(map(int, parts))) if place % 2 and len(parts) > 1 else parts[0] for place, parts in enumerate(zip(*words, strict=True)))
 
 
 def table(found: dict[str, list[str]]) -> str:
@@ -166,11 +200,14 @@ def main() -> None:
     run(["cargo", "build", "--release", "--workspace", "--examples"])
     target = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target"))
     found |= figures(run([str(target / "release" / "examples" / "checksums")]))
+    found |= others()
     found["fuzzing"] = ["not run" if arguments.no_fuzz else fuzz(arguments.fuzz_seconds, targets)]
     text = REPORT.read_text()
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
-    REPORT.write_text(before + BEGIN + table(found) + END + after)
+    machine = f"{os.cpu_count()} processors, {platform.system()}, {platform.machine()}"
+    when = f"\nBy `make reliability`, {datetime.date.today()}, commit {commit()}; {machine}.\n"
+    REPORT.write_text(before + BEGIN + table(found) + when + END + after)
     print(table(found))
 
 

@@ -105,6 +105,10 @@ def slope(points: list[dict], x: str, y: str) -> float:
 OPENED, MERGED = MEASURED["open"], MEASURED["merge"]
 # More units, then more partitions, then a longer list of captured steps in each of them.
 BY_UNITS, BY_PARTITIONS, BY_LIST = MERGED[0:3], MERGED[2:4], MERGED[4:6]
+# A unit's results: those that merges were measured with had 8 samples.
+MEASURED_SAMPLES = 8
+BYTES_OF_RESULTS = slope(BY_UNITS, "units", "unit_bytes")
+BYTES_OF_SAMPLE_IN_RESULTS = slope(MEASURED["unit"], "samples", "bytes")
 BYTES_OF_FILE = slope(OPENED, "files", "manifest_bytes")
 BYTES_OF_STEP = slope(OPENED, "steps", "identity_bytes")
 
@@ -127,20 +131,23 @@ def figures(case: Case) -> Figures:
         units=units,
         manifest=manifest,
         worker_memory=manifest * slope(OPENED, "manifest_bytes", "memory_mb") * 1e6,
-        merge_memory=merging(units, partitions, listed, "memory_mb") * 1e6,
+        merge_memory=merging(units, case.samples, partitions, listed, "memory_mb") * 1e6,
         floor_s=case.trace_bytes / case.workers / min(rate, link),
         largest_s=max(sizes) / min(rate, link),
         opening_s=opening,
         replayed_s=replayed,
-        # It opens units, and two more files of each partition.
-        merge_s=merging(units, partitions, listed, "cpu_s") + (units + 2 * partitions) * case.file_s,
+        # It opens units, and two more files of each partition, some at a time; computing counts as on one thread.
+        merge_s=merging(units, case.samples, partitions, listed, "cpu_s")
+        + (units + 2 * partitions) * case.file_s / case.threads,
     )
 
 
-def merging(units: int, partitions: int, listed: float, what: str) -> float:
+def merging(units: int, samples: int, partitions: int, listed: float, what: str) -> float:
     """Seconds of the processor, or memory, of a merge."""
+    # As a unit's results grow, so does what they take.
+    size = 1 + (samples - MEASURED_SAMPLES) * BYTES_OF_SAMPLE_IN_RESULTS / BYTES_OF_RESULTS
     return (
-        units * slope(BY_UNITS, "units", what)
+        units * size * slope(BY_UNITS, "units", what)
         + partitions * slope(BY_PARTITIONS, "partitions", what)
         + listed * slope(BY_LIST, "identity_bytes", what)
     )
@@ -258,6 +265,11 @@ def measured() -> str:
             f"{1e3 * slope(BY_UNITS, 'units', 'memory_mb'):.0f} kB of memory, "
             f"{slope(BY_UNITS, 'units', 'unit_bytes') / 1e3:.1f} kB of results",
             f"{listing(BY_UNITS, 'units')} units",
+        ],
+        [
+            "a kept sample in a unit's results",
+            f"{BYTES_OF_SAMPLE_IN_RESULTS:.0f} bytes",
+            f"units of {listing(MEASURED['unit'], 'samples')} samples, of `docs/examples/write_trace.py`",
         ],
         [
             "a partition in a merge",

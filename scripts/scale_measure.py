@@ -5,7 +5,7 @@
 
 TRACE is a real trace, such as `make demo` makes; traces and partitions of many steps are made of its manifest and of
 its results. Times are of processors, not of clocks, so that what else a machine does shows less. PART is one of
-dispatch, start, open, merge, replay. Needs the packages of distributed/requirements.txt.
+dispatch, start, open, merge, unit, replay. Needs the packages of distributed/requirements.txt.
 """
 
 import hashlib
@@ -208,6 +208,21 @@ def renumbered(results: str, first: int, step: int) -> str:
 # --- replay: bytes of tensor files that a thread works through
 
 
+def measure_unit(_: Path, scratch: Path) -> list[dict]:
+    """Bytes of a unit's results by kept samples, of the traces that docs/examples/write_trace.py writes."""
+    sys.path.insert(0, str(REPOSITORY / "docs" / "examples"))
+    import write_trace
+
+    found = []
+    for samples in (8, 100, 400):
+        trace, out = scratch / f"trace-{samples}", scratch / f"part-{samples}"
+        write_trace.train(str(trace), steps=1, every=1, batch=400, kept=samples)
+        cost(ANALYZER, "replay", trace, "--partition", "1/1", "--out", out)
+        files = list((out / "parts").glob("*.json"))
+        found.append({"samples": samples, "bytes": sum(path.stat().st_size for path in files) / len(files)})
+    return found
+
+
 def measure_replay(trace: Path, scratch: Path) -> list[dict]:
     size = sum(path.stat().st_size for path in (trace / "tensors").rglob("*.parquet"))
     return [replay_with(trace, scratch / f"out-{len(without)}", size, without) for without in ([], ["errors,bounds"])]
@@ -224,7 +239,7 @@ PARTS = {
     "start": measure_start,
     "open": measure_open,
     "merge": measure_merge,
-    "replay": measure_replay,
+    "unit": measure_unit, "replay": measure_replay,
 }
 
 

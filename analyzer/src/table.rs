@@ -40,7 +40,7 @@ pub(crate) fn read_checked(dir: &Path, name: &str) -> Result<DataFrame> {
 }
 
 /// Reads a table.
-pub(crate) fn read(path: &Path) -> Result<DataFrame> {
+fn read(path: &Path) -> Result<DataFrame> {
     let batch = Batches::open(path, MAX_ROWS, AGAIN)?.concat(AGAIN)?;
     frame(&batch).map_err(|error| AnalyzerError::Table { path: path.to_owned(), error })
 }

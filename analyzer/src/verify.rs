@@ -36,7 +36,7 @@ pub fn verify(dir: &Path) -> Result<Outcome> {
     if input::exists(&dir.join(manifest::FILE_NAME))? {
         return Ok(trace(&Trace::open(dir)?));
     }
-    if let Some(partition) = partition::Partition::find(dir)? {
+    if let Some((partition, _)) = partition::Partition::find(dir)? {
         return of_list(dir, &partition.files());
     }
     if !dir.join(RUN_FILE).exists() {

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::place::{Place, files};
+use common::place::Place;
 use std::collections::BTreeMap;
 use std::fs;
 
@@ -71,22 +71,60 @@ fn where_the_disk_is_full_the_error_says_so_and_what_was_there_is_whole() {
     println!("figures: replay, sweep, merge on a full disk: {refused} refused, {done} done, 0 losses");
 }
 
-/// Root may write everywhere, so this says nothing there.
+/// The same on a disk that really is full: folders and small files do not fit, either.
+#[test]
+fn on_a_small_disk_the_error_says_so_and_with_room_it_goes_on() {
+    let place = place();
+    let before = all(&place);
+    let (mut refused, mut done) = (0, 0);
+    for command in COMMANDS {
+        let command = command.replace("--out out", "--out small/out");
+        place.stdout(&command.replace("small/out", "undisturbed"));
+        let expected = common::place::plain_files(&place.path("undisturbed"));
+        fs::remove_dir_all(place.path("undisturbed")).unwrap();
+        for kib in [4, 8, 12, 16, 24, 32, 48, 64, 96, 128] {
+            // Even two folders are too many for the first.
+            let options = if kib == 4 { "nr_inodes=2" } else { "mode=755" };
+            let Some(ran) = place.on_small_disk(kib, options, &command) else {
+                eprintln!("SKIPPED: no disk may be mounted here (unshare, mount)");
+                return;
+            };
+            let stderr = String::from_utf8(ran.first.stderr).unwrap();
+            if ran.first.status.success() {
+                done += 1;
+            } else {
+                refused += 1;
+                assert_eq!(ran.first.status.code(), Some(2), "{command}, {kib} KiB: {stderr}");
+                let says_so = ["No space left on device", "no storage space"].iter().any(|said| stderr.contains(said));
+                assert!(says_so, "{command}, {kib} KiB: {stderr}");
+                assert_eq!(stderr.lines().count(), 1, "said once: {stderr}");
+                assert!(!ran.left.iter().any(|name| name.ends_with("SHA256SUMS")), "{command}: {:?}", ran.left);
+                assert!(ran.again.status.success(), "{command}: {}", String::from_utf8_lossy(&ran.again.stderr));
+            }
+            assert_eq!(common::place::plain_files(&place.path("copied")), expected, "{command}, {kib} KiB");
+            fs::remove_dir_all(place.path("copied")).unwrap();
+            fs::remove_dir(place.path("small")).unwrap();
+            assert!(all(&place) == before, "{command}, {kib} KiB: something else was changed or left");
+        }
+    }
+    assert!(refused > 10 && done > 0, "{refused} refused, {done} done");
+    println!("figures: replay, sweep, merge on a full disk: {refused} refused, {done} done, 0 losses");
+}
+
 #[test]
 fn where_nothing_may_be_written_the_error_comes_before_the_work() {
-    use std::os::unix::fs::PermissionsExt;
     let place = place();
-    let locked = place.path("locked");
-    fs::create_dir(&locked).unwrap();
-    fs::set_permissions(&locked, fs::Permissions::from_mode(0o555)).unwrap();
-    if fs::write(locked.join("probe"), "").is_ok() {
-        eprintln!("skipped: this user may write anywhere");
-        return;
-    }
     for command in COMMANDS {
-        let error = place.error(&command.replace("--out out", "--out locked/out"));
-        assert!(error.contains("choose another with --out"), "{error}");
+        let command = command.replace("--out out", "--out small/out");
+        let Some(ran) = place.on_small_disk(64, "ro", &command) else {
+            eprintln!("SKIPPED: no disk may be mounted here (unshare, mount)");
+            return;
+        };
+        let stderr = String::from_utf8(ran.first.stderr).unwrap();
+        assert_eq!(ran.first.status.code(), Some(2), "{command}: {stderr}");
+        assert!(stderr.to_lowercase().contains("read-only file"), "{command}: {stderr}");
+        assert!(stderr.contains("choose another with --out"), "{command}: {stderr}");
+        assert!(ran.left.is_empty() && ran.again.status.success(), "{command}");
+        fs::remove_dir_all(place.path("copied")).unwrap();
     }
-    fs::set_permissions(&locked, fs::Permissions::from_mode(0o755)).unwrap();
-    assert!(files(&locked).is_empty());
 }

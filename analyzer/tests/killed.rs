@@ -2,11 +2,14 @@
 //! and the end is the undisturbed run's, byte for byte.
 //!
 //! `MERCURY_KILLS` is how often each command is killed: a few times by default, 20 in `make reliability`.
+#![cfg(unix)]
 
 mod common;
 
 use common::place::{Place, plain_files};
 use common::process::kill_after;
+use std::hash::{BuildHasher, RandomState};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -14,17 +17,18 @@ fn kills() -> u32 {
     std::env::var("MERCURY_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(4)
 }
 
-/// Moments spread over a run, not evenly (the golden ratio's multiples), so that all of it is met.
-fn moment(round: u32, whole: Duration) -> Duration {
-    whole.mul_f64((0.618_034 * f64::from(round + 1)).fract())
+/// A random moment of a run.
+fn moment(whole: Duration) -> Duration {
+    whole.mul_f64(RandomState::new().hash_one(0) as f64 / u64::MAX as f64)
 }
 
-/// Units that are kept, whole or not.
-fn parts(dir: &Path) -> Vec<(String, Vec<u8>)> {
+/// Units that are kept, and the number of each's file: one that was done again would have another.
+fn parts(dir: &Path) -> Vec<(String, u64, Vec<u8>)> {
     let parts = dir.join("parts");
     let mut found = if parts.exists() { plain_files(&parts) } else { Vec::new() };
     found.retain(|(name, _)| !name.starts_with('.'));
-    found
+    let number = |name: &str| parts.join(name).metadata().unwrap().ino();
+    found.into_iter().map(|(name, bytes)| (name.clone(), number(&name), bytes)).collect()
 }
 
 /// Kills `command` at moments of its run, and runs it again each time: up to its end, or to be killed again where
@@ -41,13 +45,18 @@ fn kill_and_rerun(name: &str, place: &Place, command: &str, kept: &str) {
             break;
         }
         let before = parts(&place.path(kept));
-        let ended = kill_after(place.start(command), moment(round, whole));
+        let moment = moment(whole);
+        let ended = kill_after(place.start(command), moment);
         killed += u32::from(!ended);
         let after = parts(&place.path(kept));
         // What was done is still there, as it was, unless all of it is done.
         if !place.path("out/SHA256SUMS").exists() {
             for part in &before {
-                assert!(after.contains(part), "{command}: {} is lost in round {round}", part.0);
+                assert!(
+                    after.contains(part),
+                    "{command}: {} is lost or was done again, killed after {moment:?}",
+                    part.0
+                );
             }
             // Results that are not there are no results.
             assert_eq!(place.run("compare out undisturbed").status.code(), Some(2), "{command}");

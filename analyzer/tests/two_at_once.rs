@@ -61,17 +61,23 @@ fn one_that_was_killed_is_not_in_the_way() {
 fn of_two_that_begin_at_once_one_does_it() {
     let place = Place::new();
     place.stdout("replay trace --rpq.bits 6 --out undisturbed");
-    for round in 0..8 {
-        let command = format!("replay trace --rpq.bits 6 --out out-{round}");
-        let pair = [place.start(&command), place.start(&command)];
-        let outputs = pair.map(|child| child.wait_with_output().unwrap());
-        let done = outputs.iter().filter(|output| output.status.success()).count();
-        assert_eq!(done, 1, "{outputs:?}");
-        let refused = outputs.iter().find(|output| !output.status.success()).unwrap();
-        assert_eq!(refused.status.code(), Some(2), "{refused:?}");
-        assert_eq!(files(&place.path(&format!("out-{round}"))), files(&place.path("undisturbed")));
+    for number in [1, 2] {
+        place.stdout(&format!("replay trace --rpq.bits 6 --partition {number}/2 --out parts/{number}"));
     }
-    println!("figures: two at once: 8 refused");
+    for round in 0..8 {
+        for command in ["replay trace --rpq.bits 6", "merge parts"] {
+            let command = format!("{command} --out out-{round}");
+            let pair = [place.start(&command), place.start(&command)];
+            let outputs = pair.map(|child| child.wait_with_output().unwrap());
+            let done = outputs.iter().filter(|output| output.status.success()).count();
+            assert_eq!(done, 1, "{outputs:?}");
+            let refused = outputs.iter().find(|output| !output.status.success()).unwrap();
+            assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+            assert_eq!(files(&place.path(&format!("out-{round}"))), files(&place.path("undisturbed")));
+            std::fs::remove_dir_all(place.path(&format!("out-{round}"))).unwrap();
+        }
+    }
+    println!("figures: two at once: 16 refused");
 }
 
 /// All files, those of folders in it too.

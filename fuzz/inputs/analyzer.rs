@@ -3,6 +3,7 @@
 use super::traces::{with_folder, write};
 use mercury_analyzer::compare::Comparison;
 use mercury_analyzer::partition::merge;
+use mercury_analyzer::report::Report;
 use mercury_analyzer::verify;
 use mercury_trace::checksum::Checksums;
 use std::fs;
@@ -22,6 +23,7 @@ pub fn results(bytes: &[u8]) {
             1 => {
                 write(&dir.join("run.json"), bytes);
                 let _ = Comparison::read(&dir, &dir);
+                let _ = Report::read(std::slice::from_ref(&dir), &[]);
             }
             2 => {
                 write(&dir.join("SHA256SUMS"), bytes);

@@ -78,7 +78,10 @@ pub fn is_checksum(text: &str) -> bool {
 
 /// Refuses a file whose checksum is another than `source` says.
 pub fn check(path: &Path, expected: &str, source: &str) -> Result<()> {
-    let found = of_file(path)?;
+    compare(path, &of_file(path)?, expected, source)
+}
+
+fn compare(path: &Path, found: &str, expected: &str, source: &str) -> Result<()> {
     if found == expected {
         return Ok(());
     }
@@ -139,11 +142,19 @@ impl Checksums {
 
     /// Refuses a file that was changed, or is not listed.
     pub fn check(&self, dir: &Path, name: &str) -> Result<()> {
-        let Some(sum) = self.0.get(name) else {
+        check(&dir.join(name), self.listed(dir, name)?, FILE_NAME)
+    }
+
+    /// The same for a file that was read already.
+    pub fn check_bytes(&self, dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+        compare(&dir.join(name), &of(bytes), self.listed(dir, name)?, FILE_NAME)
+    }
+
+    fn listed(&self, dir: &Path, name: &str) -> Result<&str> {
+        self.0.get(name).map(String::as_str).ok_or_else(|| {
             let reason = format!("{FILE_NAME} does not list it");
-            return Err(TraceError::Damaged { path: dir.join(name), reason });
-        };
-        check(&dir.join(name), sum, FILE_NAME)
+            TraceError::Damaged { path: dir.join(name), reason }
+        })
     }
 }
 

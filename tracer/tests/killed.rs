@@ -5,10 +5,11 @@
 
 mod common;
 
-use common::{TRACER, data_dir, succeed, tracer};
+use common::{TRACER, data_dir, outcome, succeed, tracer, verified};
 use mercury_trace::Trace;
 use std::collections::BTreeMap;
 use std::fs;
+use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -47,40 +48,6 @@ fn reusing(data: &Path, place: &Path, name: &str) -> Command {
     command
 }
 
-/// Every file but the tables of seconds, and the checksum of that.
-fn outcome(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    let mut folders = vec![dir.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                found.insert(path.strip_prefix(dir).unwrap().to_owned(), fs::read(&path).unwrap());
-            }
-        }
-    }
-    for name in ["steps.parquet", "SHA256SUMS"] {
-        assert!(found.remove(Path::new(name)).is_some(), "{name} is missing");
-    }
-    found
-}
-
-/// All that a trace lists is as it was written; the captured steps, if there is a trace.
-fn verified(dir: &Path) -> Option<Vec<u64>> {
-    if !dir.join("manifest.json").exists() {
-        return None;
-    }
-    let trace = Trace::open(dir).unwrap();
-    trace.verify_tables().unwrap();
-    for step in &trace.manifest().captured {
-        for file in &step.tensors {
-            trace.verify_tensor(step, file).unwrap();
-        }
-    }
-    Some(trace.manifest().captured.iter().map(|step| step.step).collect())
-}
-
 #[test]
 fn a_capture_that_is_killed_at_any_moment() {
     kill_and_resume("capture", capturing);
@@ -101,7 +68,7 @@ fn kill_and_resume(what: &str, run: Run) {
     let weights = fs::read(place.join("weights")).unwrap();
     let expected = outcome(&place.join("undisturbed"));
     let trace = place.join("trace");
-    let (mut killed, mut went_on) = (0, 0);
+    let (mut killed, mut went_on, mut reached) = (0, 0, 0);
     // A round in which it ended before its moment is no kill; few do.
     for round in 0..3 * kills() {
         if killed == kills() {
@@ -113,26 +80,39 @@ fn kill_and_resume(what: &str, run: Run) {
         if started {
             command.arg("--resume");
         }
-        let moment = whole.mul_f64((0.618_034 * f64::from(round + 1)).fract());
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let moment = whole.mul_f64(RandomState::new().hash_one(0) as f64 / u64::MAX as f64);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let start = Instant::now();
         while start.elapsed() < moment && child.try_wait().unwrap().is_none() {
             std::thread::sleep(Duration::from_micros(500));
         }
         let ended = child.try_wait().unwrap().is_some();
         child.kill().unwrap();
-        let status = child.wait().unwrap();
-        assert!(!ended || status.success(), "round {round}");
+        let output = child.wait_with_output().unwrap();
+        assert!(!ended || output.status.success(), "round {round}");
         killed += u32::from(!ended);
-        went_on += u32::from(checkpoint);
+        if let Some(step) = resumed_at(&output.stderr) {
+            // What was reached before is not trained again.
+            assert!(step >= reached, "resumed at step {step}, had been at {reached}, killed after {moment:?}");
+            reached = step;
+            went_on += u32::from(step > 0);
+        }
         assert!(!checkpoint || ended || trace.join("checkpoint.safetensors").exists() || is_complete(&trace));
         verified(&trace);
         if round % 4 == 3 || is_complete(&trace) {
             finish(run, &data, place, &expected, &weights);
+            reached = 0;
         }
     }
     finish(run, &data, place, &expected, &weights);
     println!("figures: {what}: killed {killed} times, went on with finished work {went_on} times, 0 losses");
+}
+
+/// The step at which a run says that it goes on.
+fn resumed_at(stderr: &[u8]) -> Option<u64> {
+    let text = String::from_utf8_lossy(stderr);
+    let (_, rest) = text.split_once("resuming at step ")?;
+    rest.split_whitespace().next()?.parse().ok()
 }
 
 fn is_complete(trace: &Path) -> bool {

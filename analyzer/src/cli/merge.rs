@@ -14,9 +14,11 @@ use std::path::PathBuf;
 /// All partitions must be there, each once, in whatever order. The trace is not needed. JSON and CSV print the rows
 /// of layers.parquet.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: mercury-analyzer merge part-1 part-2 part-3 --out results")]
+#[command(after_help = "Examples:
+  mercury-analyzer merge part-1 part-2 part-3 --out results
+  mercury-analyzer merge parts --out results      # all partitions whose folders are in parts")]
 pub struct Merge {
-    /// Folders that `replay --partition` wrote.
+    /// Folders that `replay --partition` wrote, or folders that hold these.
     #[arg(required = true, value_name = "DIR")]
     partitions: Vec<PathBuf>,
     /// Folder for the results; must be empty or missing.
@@ -33,7 +35,7 @@ impl Merge {
         let merged = merge::read(&self.partitions)?;
         let target = ResultsDir::claim(&self.out, &merged.run)?;
         target.write(&merged.run, merged.layers, &merged.results)?;
-        let (partitions, units) = (self.partitions.len(), merged.units);
+        let (partitions, units) = (merged.partitions, merged.units);
         messages
             .note(format_args!("{partitions} partitions, {units} layers of captured steps: {}", self.out.display()));
         if self.format == Format::Table {

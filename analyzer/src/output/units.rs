@@ -38,14 +38,25 @@ impl UnitStore {
             Err(TraceError::Io { error, .. }) if error.kind() == ErrorKind::NotFound => return Ok(None),
             other => other?,
         };
-        let of_unit = |result: &PassResult| (result.step, result.layer_index) == (step, layer_index);
-        match parse(&text) {
-            Some(results) if results.iter().all(of_unit) => Ok(Some(results)),
-            _ => {
-                Err(TraceError::Damaged { path, reason: "it does not hold the results that it should".to_owned() }
-                    .into())
+        parse_unit(&text, step, layer_index).map(Some).ok_or_else(|| damaged(path))
+    }
+
+    /// The results of a unit that has to be there, and whose file passes a check.
+    pub fn read_checked(
+        &self,
+        step: u64,
+        layer_index: usize,
+        check: impl FnOnce(&[u8]) -> Result<()>,
+    ) -> Result<Vec<PassResult>> {
+        let path = self.path(step, layer_index);
+        let text = match input::read_text(&path, MAX_BYTES) {
+            Err(TraceError::Io { error, .. }) if error.kind() == ErrorKind::NotFound => {
+                return Err(TraceError::Damaged { path, reason: "is missing".to_owned() }.into());
             }
-        }
+            other => other?,
+        };
+        check(text.as_bytes())?;
+        parse_unit(&text, step, layer_index).ok_or_else(|| damaged(path))
     }
 
     /// Keeps a unit's results.
@@ -74,6 +85,16 @@ pub fn remove(dir: &Path) -> Result<()> {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(AnalyzerError::io(dir)(error)),
         _ => Ok(()),
     }
+}
+
+fn damaged(path: PathBuf) -> AnalyzerError {
+    TraceError::Damaged { path, reason: "it does not hold the results that it should".to_owned() }.into()
+}
+
+/// The results in a file's text, if they are a unit's.
+fn parse_unit(text: &str, step: u64, layer_index: usize) -> Option<Vec<PassResult>> {
+    let of_unit = |result: &PassResult| (result.step, result.layer_index) == (step, layer_index);
+    parse(text).filter(|results| results.iter().all(of_unit))
 }
 
 /// The results in a file's text, if they are what was written.

@@ -1,14 +1,17 @@
 //! Partitions put together: the results of the one run that they are parts of.
 
-use super::{Found, Partition, Share};
+use super::{Found, IDENTITY, Partition, Share};
 use crate::config::Config;
 use crate::error::{AnalyzerError, Result};
 use crate::output::units::UnitStore;
 use crate::output::work::PARTS;
 use crate::replay::{self, PassResult};
 use mercury_trace::checksum::{self, Checksums};
+use rayon::prelude::*;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::fs::{self, DirEntry};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// What a single run would have had.
@@ -18,6 +21,8 @@ pub struct Merged {
     pub run: String,
     /// The results of all units.
     pub results: Vec<PassResult>,
+    /// Partitions.
+    pub partitions: usize,
     /// Units.
     pub units: usize,
     /// Layers of the model.
@@ -43,9 +48,12 @@ struct Selection {
 }
 
 /// Reads the partitions in these folders, in whatever order: each of them must be there once, complete and as it was
-/// written.
+/// written. A folder that holds no partition itself stands for those in its folders.
 pub fn read(dirs: &[PathBuf]) -> Result<Merged> {
-    let partitions: Vec<Found> = dirs.iter().map(|dir| find(dir)).collect::<Result<_>>()?;
+    let dirs: Vec<PathBuf> = dirs.iter().map(|dir| within(dir)).collect::<Result<Vec<_>>>()?.concat();
+    // Whatever is read at once, the first of several faults is the one that is told.
+    let partitions: Vec<Result<Found>> = dirs.par_iter().map(|dir| find(dir)).collect();
+    let partitions: Vec<Found> = partitions.into_iter().collect::<Result<_>>()?;
     let [first, rest @ ..] = partitions.as_slice() else {
         return Err(AnalyzerError::Flag { flag: "DIR", reason: "give the folders of all partitions".to_owned() });
     };
@@ -53,22 +61,39 @@ pub fn read(dirs: &[PathBuf]) -> Result<Merged> {
     check_all_there(&partitions)?;
     let run: Run = serde_json::from_str(&first.partition.run)
         .map_err(|error| fault(&first.dir, format!("its run is none ({error}); run it again")))?;
+    let units: Vec<(&Found, (u64, usize))> =
+        partitions.iter().flat_map(|found| found.partition.units.iter().map(move |&unit| (found, unit))).collect();
+    let of_units: Vec<Result<Vec<PassResult>>> =
+        units.par_iter().map(|&(found, unit)| results_of(found, unit, run.configurations.len())).collect();
     let mut results = Vec::new();
-    for found in &partitions {
-        results.extend(results_of(found, run.configurations.len())?);
+    for of_unit in of_units {
+        results.extend(of_unit?);
     }
     let whole = run.measures.selection.steps.is_empty() && run.measures.selection.passes.is_empty();
     let results = replay::finish(results, &run.configurations, whole);
     let Partition { run, units_in_all, layers, .. } = &first.partition;
-    Ok(Merged { run: run.clone(), results, units: *units_in_all, layers: *layers })
+    Ok(Merged { run: run.clone(), results, partitions: partitions.len(), units: *units_in_all, layers: *layers })
 }
 
 fn fault(dir: &Path, reason: String) -> AnalyzerError {
     AnalyzerError::Folder { path: dir.to_owned(), reason }
 }
 
+/// The folder itself, or the folders in it that hold partitions, by name.
+fn within(dir: &Path) -> Result<Vec<PathBuf>> {
+    if !dir.is_dir() || dir.join(IDENTITY).exists() {
+        return Ok(vec![dir.to_owned()]);
+    }
+    let entries =
+        fs::read_dir(dir).and_then(Iterator::collect::<io::Result<Vec<_>>>).map_err(AnalyzerError::io(dir))?;
+    let named = |entry: &DirEntry| if dir == Path::new(".") { entry.file_name().into() } else { entry.path() };
+    let mut found: Vec<PathBuf> = entries.iter().map(named).filter(|path| path.join(IDENTITY).exists()).collect();
+    found.sort();
+    Ok(if found.is_empty() { vec![dir.to_owned()] } else { found })
+}
+
 fn find(dir: &Path) -> Result<Found> {
-    let partition = Partition::find(dir)?
+    let (partition, text) = Partition::find(dir)?
         .ok_or_else(|| fault(dir, "is no partition; give folders that `replay --partition` wrote".to_owned()))?;
     let Some(sums) = Checksums::read(dir)? else {
         let reason = format!(
@@ -78,8 +103,8 @@ fn find(dir: &Path) -> Result<Found> {
         );
         return Err(fault(dir, reason));
     };
-    partition.files().iter().try_for_each(|name| sums.check(dir, name))?;
-    Ok(Found { dir: dir.to_owned(), partition })
+    sums.check_bytes(dir, IDENTITY, &text)?;
+    Ok(Found { dir: dir.to_owned(), partition, sums })
 }
 
 fn check_same_run(first: &Found, other: &Found) -> Result<()> {
@@ -135,16 +160,13 @@ fn check_all_there(partitions: &[Found]) -> Result<()> {
     Ok(())
 }
 
-fn results_of(found: &Found, configurations: usize) -> Result<Vec<PassResult>> {
-    let store = UnitStore::new(found.dir.join(PARTS));
-    let mut results = Vec::new();
-    for &(step, layer_index) in &found.partition.units {
-        let unit = store.read(step, layer_index)?.unwrap_or_default();
-        if unit.iter().any(|result| result.configuration >= configurations) {
-            let reason = format!("layer {layer_index} of step {step} has results of no configuration; run it again");
-            return Err(fault(&found.dir, reason));
-        }
-        results.extend(unit);
+fn results_of(found: &Found, (step, layer_index): (u64, usize), configurations: usize) -> Result<Vec<PassResult>> {
+    let name = Partition::part(step, layer_index);
+    let check = |bytes: &[u8]| Ok(found.sums.check_bytes(&found.dir, &name, bytes)?);
+    let results = UnitStore::new(found.dir.join(PARTS)).read_checked(step, layer_index, check)?;
+    if results.iter().any(|result| result.configuration >= configurations) {
+        let reason = format!("layer {layer_index} of step {step} has results of no configuration; run it again");
+        return Err(fault(&found.dir, reason));
     }
     Ok(results)
 }

@@ -89,8 +89,8 @@ impl Partition {
         (Self { share, units: places, units_in_all, layers: replay.layers_in_all(), run }, units)
     }
 
-    /// The partition that a folder holds, `None` where it holds none.
-    pub fn find(dir: &Path) -> Result<Option<Self>> {
+    /// The partition that a folder holds, with the text that says so; `None` where it holds none.
+    pub fn find(dir: &Path) -> Result<Option<(Self, Vec<u8>)>> {
         let path = dir.join(IDENTITY);
         let text = match input::read(&path, MAX_BYTES) {
             Err(TraceError::Io { error, .. })
@@ -106,13 +106,18 @@ impl Partition {
         if !partition.share.is_valid() {
             return Err(broken(format!("there is no partition {}; run it again", partition.share)));
         }
-        Ok(Some(partition))
+        Ok(Some((partition, text)))
     }
 
     /// The files that a complete partition has beside their checksums.
     pub fn files(&self) -> Vec<String> {
-        let parts = self.units.iter().map(|&(step, layer_index)| format!("{PARTS}/{}", file_name(step, layer_index)));
+        let parts = self.units.iter().map(|&(step, layer_index)| Self::part(step, layer_index));
         std::iter::once(IDENTITY.to_owned()).chain(parts).collect()
+    }
+
+    /// The file of a unit.
+    fn part(step: u64, layer_index: usize) -> String {
+        format!("{PARTS}/{}", file_name(step, layer_index))
     }
 }
 
@@ -154,4 +159,5 @@ impl PartitionDir {
 struct Found {
     dir: PathBuf,
     partition: Partition,
+    sums: Checksums,
 }

@@ -17,9 +17,12 @@ use mercury_trace::tensor::TensorKind;
 const VALUES_AT_A_TIME: u64 = 1 << 20;
 
 /// What the program itself takes, its tables and the buffers of its threads. Measured.
-const PROGRAM: u64 = 40 << 20;
-/// Bytes of a vector: signatures, sorted copies of them, Hitmaps of some caches, and what is summed up. Measured.
+const PROGRAM: u64 = 56 << 20;
+/// Bytes of a vector: signatures, a Hitmap, and what is summed up. Measured.
 const VECTOR: u64 = 48;
+/// More of them where there are several configurations: shortened signatures, sorted copies, who was there before,
+/// Hitmaps of several caches. Measured (`docs/tests/test_memory_limit.py`).
+const SEVERAL: u64 = 100;
 /// Bytes of a value: it is there as it was read, and so is one of the samples that come next.
 const VALUE: u64 = 8;
 /// Bytes of a weight's gradient: sums in f64 of it and its change, and of a sample's share.
@@ -85,7 +88,8 @@ impl Need {
         let remote = if is_remote { REMOTE } else { 0 };
         let weights = 4 * values(TensorKind::Weight);
         let fixed = [PROGRAM, remote, weights, sums, counts].into_iter().fold(0, u64::saturating_add);
-        Self { fixed, of_sample: VALUE.saturating_mul(streamed).saturating_add(VECTOR.saturating_mul(vectors)) }
+        let of_vector = if configs.len() > 1 { VECTOR + SEVERAL } else { VECTOR };
+        Self { fixed, of_sample: VALUE.saturating_mul(streamed).saturating_add(of_vector.saturating_mul(vectors)) }
     }
 
     fn of_samples(self, samples: u64) -> u64 {

@@ -5,10 +5,9 @@ use crate::report::run::Run;
 use crate::results::{LAYERS_FILE, MODELS_FILE, RUN_FILE, SCHEMA_VERSION};
 use crate::sweep::{store, summary};
 use crate::table;
-use mercury_trace::manifest;
+use mercury_trace::{TraceError, input, manifest};
 use polars::prelude::{DataFrame, DataType};
 use serde_json::Value;
-use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -99,6 +98,9 @@ pub const CONFIGURATIONS: &[&str] = &[
     "energy",
 ];
 
+/// Most bytes of `run.json`: far above those of the largest sweep.
+const MAX_BYTES: u64 = 1 << 30;
+
 const AGAIN: &str = "replay the trace again with this version";
 
 impl Source {
@@ -138,12 +140,14 @@ fn axes(path: &Path, identity: &Value) -> Result<Vec<(String, Vec<String>)>> {
 /// The JSON in a file of the folder.
 fn json(dir: &Path, name: &str) -> Result<Value> {
     let path = dir.join(name);
-    let text = fs::read_to_string(&path).map_err(|error| match error.kind() {
-        ErrorKind::NotFound | ErrorKind::NotADirectory => missing(dir, name),
-        _ => AnalyzerError::Io { path: path.clone(), error },
-    })?;
+    let text = match input::read(&path, MAX_BYTES) {
+        Err(TraceError::Io { error, .. }) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Err(missing(dir, name));
+        }
+        other => other?,
+    };
     table::check_sum(dir, name)?;
-    serde_json::from_str(&text).map_err(|error| wrong(&path, "JSON", format!("{error}; {AGAIN}")))
+    serde_json::from_slice(&text).map_err(|error| wrong(&path, "JSON", format!("{error}; {AGAIN}")))
 }
 
 /// A folder without the file of results that every one has.

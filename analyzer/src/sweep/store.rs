@@ -71,6 +71,6 @@ impl SweepDir {
 
     /// The summary of a sweep that is complete.
     pub fn summary(&self) -> Result<DataFrame> {
-        table::read(&self.work.path().join(summary::FILE))
+        table::read_checked(self.work.path(), summary::FILE)
     }
 }

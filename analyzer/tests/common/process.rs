@@ -23,6 +23,47 @@ impl Place {
     }
 }
 
+/// What came of a command on a disk that is too small, and then has room.
+pub struct OnSmallDisk {
+    pub first: Output,
+    /// What was on the disk after that.
+    pub left: Vec<String>,
+    /// The same command, with room.
+    pub again: Output,
+}
+
+impl Place {
+    /// Runs a command that writes to `small/out`, on a disk of so many KiB that only this process sees; what it
+    /// wrote is in `copied` afterwards. `None` where nothing may be mounted.
+    pub fn on_small_disk(&self, kib: u32, options: &str, arguments: &str) -> Option<OnSmallDisk> {
+        std::fs::create_dir_all(self.path("small")).unwrap();
+        let script = format!(
+            "mount -t tmpfs -o size={kib}k,{options} small small || exit 99
+            \"$0\" \"$@\" > first.out 2> first.err; echo $? > first.code
+            find small -mindepth 1 > left
+            mount -o remount,rw,size=64m,nr_inodes=1m small || exit 99
+            \"$0\" \"$@\"; code=$?
+            cp -r small/out copied 2> /dev/null
+            exit $code"
+        );
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", &script, PROGRAM]).args(arguments.split_whitespace());
+        let again = command.current_dir(self.path("")).output().ok()?;
+        if !self.path("first.code").exists() {
+            return None;
+        }
+        let text = |name: &str| std::fs::read_to_string(self.path(name)).unwrap();
+        let code: i32 = text("first.code").trim().parse().unwrap();
+        let status = std::os::unix::process::ExitStatusExt::from_raw(code << 8);
+        let first = Output { status, stdout: text("first.out").into(), stderr: text("first.err").into() };
+        let left = text("left").lines().map(str::to_owned).collect();
+        for name in ["first.code", "first.out", "first.err", "left"] {
+            std::fs::remove_file(self.path(name)).unwrap();
+        }
+        Some(OnSmallDisk { first, left, again })
+    }
+}
+
 /// Waits until `there`; false where the process ended before.
 pub fn wait_until(child: &mut Child, there: impl Fn() -> bool) -> bool {
     loop {

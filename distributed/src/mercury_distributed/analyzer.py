@@ -73,13 +73,11 @@ def identity(partition: Path) -> tuple[int, str]:
     return text["units_in_all"], hashlib.sha256(text["run"].encode()).hexdigest()
 
 
-def merge(path: str, partitions: Sequence[Path], out: Path, format: str, quiet: bool) -> int:
-    """Puts partitions of one folder together; what the program prints goes through. Returns its exit code."""
-    # Names in their folder are short: there is room for 100,000 on a command line.
-    names = [partition.name for partition in partitions]
-    command = [path, "merge", *names, "--out", str(out), "--format", format, *(["--quiet"] if quiet else [])]
+def merge(path: str, folder: Path, out: Path, format: str, quiet: bool) -> int:
+    """Puts the partitions in a folder together; what the program prints goes through. Returns its exit code."""
+    command = [path, "merge", ".", "--out", str(out), "--format", format, *(["--quiet"] if quiet else [])]
     sys.stdout.flush()
-    return subprocess.run(command, cwd=partitions[0].parent).returncode
+    return subprocess.run(command, cwd=folder).returncode
 
 
 def message_of(stderr: str) -> str:

@@ -70,8 +70,7 @@ def replay(client: Client, options: Options) -> int:
         progress.note(f"{partitions} partitions of {plan.units} layers of captured steps; workers: {count}")
         progress.note(f"dashboard: {client.dashboard_link}")
         replay_partitions(client, run, options.retries, progress)
-        folders = [run.folder(number) for number in range(1, partitions + 1)]
-        return analyzer.merge(program, folders, out, options.format, options.quiet)
+        return analyzer.merge(program, work, out, options.format, options.quiet)
 
 
 def replay_partitions(client: Client, run: Replay, retries: int, progress: Progress) -> None:

@@ -1,6 +1,9 @@
 //! What the tests of the binary share.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+use mercury_trace::Trace;
+use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -49,4 +52,38 @@ pub fn analyzer() -> Command {
     let path = Path::new(TRACER).with_file_name("mercury-analyzer");
     assert!(path.exists(), "{} is missing: run the tests with `cargo test --workspace`", path.display());
     Command::new(path)
+}
+
+/// Every file but the tables of seconds, and the checksum of that.
+pub fn outcome(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![dir.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                found.insert(path.strip_prefix(dir).unwrap().to_owned(), fs::read(&path).unwrap());
+            }
+        }
+    }
+    for name in ["steps.parquet", "SHA256SUMS"] {
+        assert!(found.remove(Path::new(name)).is_some(), "{name} is missing");
+    }
+    found
+}
+
+/// All that a trace lists is as it was written; the captured steps, if there is a trace.
+pub fn verified(dir: &Path) -> Option<Vec<u64>> {
+    if !dir.join("manifest.json").exists() {
+        return None;
+    }
+    let trace = Trace::open(dir).unwrap();
+    trace.verify_tables().unwrap();
+    for step in &trace.manifest().captured {
+        for file in &step.tensors {
+            trace.verify_tensor(step, file).unwrap();
+        }
+    }
+    Some(trace.manifest().captured.iter().map(|step| step.step).collect())
 }

@@ -1,0 +1,56 @@
+"""`--memory-limit`: what a replay and a sweep take in memory, and that their results do not depend on it.
+
+MERCURY_ANALYZER names the program; without it all is skipped (`pytest -rs`).
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
+import write_trace  # noqa: E402
+
+# Run by itself, so that the largest child is this one.
+MEASURE = """
+import resource, subprocess, sys
+done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
+sys.exit(done.returncode)
+"""
+COMMANDS = {
+    "replay": [],
+    "replay, without errors and bounds": ["--without", "errors,bounds"],
+    "sweep": ["--set", "rpq.bits=4..=20:4", "--set", "mcache.ways=1,16", "--errors", "none"],
+}
+
+
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory):
+    """Small samples, of which many are evaluated at a time by default."""
+    folder = tmp_path_factory.mktemp("memory") / "trace"
+    write_trace.train(str(folder), steps=1, every=1, batch=96, kept=96)
+    return folder
+
+
+@pytest.mark.parametrize("what", COMMANDS)
+def test_memory_stays_below_the_limit(trace, tmp_path, what):
+    analyzer = os.environ.get("MERCURY_ANALYZER")
+    if not analyzer:
+        pytest.skip("MERCURY_ANALYZER is not set")
+
+    def peak(out, *limit):
+        command = [analyzer, "--quiet", what.split(",")[0], trace, *COMMANDS[what], "--threads", "2", "--out", out, *limit]
+        done = subprocess.run([sys.executable, "-c", MEASURE, *map(str, command)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return int(done.stdout)
+
+    free = peak(tmp_path / "free")
+    limit = 75_000_000
+    limited = peak(tmp_path / "limited", "--memory-limit", "75MB")
+    assert limited <= limit, f"{limited} bytes of {limit}; without a limit {free}"
+    for path in (tmp_path / "free").glob("*.parquet"):
+        assert path.read_bytes() == (tmp_path / "limited" / path.name).read_bytes(), path.name
+    print(f"figures: memory limit: {what}: {limited / 1e6:.0f} MB of {limit / 1e6:.0f}, {free / 1e6:.0f} without")
