@@ -5,12 +5,11 @@
 
 mod common;
 
-use common::{TRACER, data_dir, outcome, succeed, tracer, verified};
+use common::{Outcome, TRACER, data_dir, outcome, succeed, tracer, verified};
 use mercury_trace::Trace;
-use std::collections::BTreeMap;
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -120,7 +119,7 @@ fn is_complete(trace: &Path) -> bool {
 }
 
 /// Resumes to the end, and removes the trace.
-fn finish(run: Run, data: &Path, place: &Path, expected: &BTreeMap<PathBuf, Vec<u8>>, weights: &[u8]) {
+fn finish(run: Run, data: &Path, place: &Path, expected: &Outcome, weights: &[u8]) {
     let trace = place.join("trace");
     if !is_complete(&trace) {
         let mut command = run(data, place, "trace");
@@ -131,11 +130,12 @@ fn finish(run: Run, data: &Path, place: &Path, expected: &BTreeMap<PathBuf, Vec<
     }
     let _ = fs::remove_file(trace.join("checkpoint.safetensors"));
     verified(&trace).unwrap();
-    let found = outcome(&trace);
-    assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
-    for (path, bytes) in expected {
-        assert!(*bytes == found[path], "{} differs", path.display());
+    let (files, steps) = outcome(&trace);
+    assert_eq!(files.keys().collect::<Vec<_>>(), expected.0.keys().collect::<Vec<_>>());
+    for (path, bytes) in &expected.0 {
+        assert!(*bytes == files[path], "{} differs", path.display());
     }
+    assert!(steps == expected.1, "the table of steps differs");
     assert!(fs::read(place.join("weights")).unwrap() == weights, "the weights differ");
     fs::remove_dir_all(trace).unwrap();
     fs::remove_file(place.join("weights")).unwrap();

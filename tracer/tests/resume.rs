@@ -2,45 +2,12 @@
 
 mod common;
 
-use common::{capture, data_dir, succeed, tracer};
+use common::{capture, data_dir, files, outcome, succeed, tracer};
 use mercury_trace::Trace;
-use mercury_trace::steps::Step;
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
-
-/// Every file of a folder, by its path in it.
-fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    let mut folders = vec![dir.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                found.insert(path.strip_prefix(dir).unwrap().to_owned(), fs::read(&path).unwrap());
-            }
-        }
-    }
-    found
-}
-
-/// All that a run leaves but the seconds that its steps took, and the checksum of the table that has them.
-fn outcome(dir: &Path) -> (BTreeMap<PathBuf, Vec<u8>>, Vec<Step>) {
-    let mut files = files(dir);
-    files.remove(Path::new("steps.parquet"));
-    let sums = files.remove(Path::new("SHA256SUMS")).unwrap();
-    let sums = String::from_utf8(sums).unwrap();
-    let others = sums.lines().filter(|line| !line.ends_with("  steps.parquet")).collect::<Vec<_>>().join("\n");
-    files.insert("SHA256SUMS".into(), others.into());
-    let mut steps = Trace::open(dir).unwrap().steps().unwrap();
-    for step in &mut steps {
-        step.seconds = 0.0;
-    }
-    (files, steps)
-}
 
 /// Batch normalisation (running statistics), dropout, momentum, augmentation, evaluation on the way:
 /// all that could differ after a resumption.

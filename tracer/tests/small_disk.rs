@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{TRACER, data_dir, outcome, succeed, tracer, verified};
+use common::{TRACER, data_dir, files, outcome, succeed, tracer, verified};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -16,7 +16,7 @@ fn capturing(data: &Path, out: &Path) -> Command {
 }
 
 fn bytes_of(dir: &Path) -> u64 {
-    outcome(dir).values().map(|bytes| bytes.len() as u64).sum()
+    files(dir).values().map(|bytes| bytes.len() as u64).sum()
 }
 
 /// The disk is one that only the process sees. What is on it when it is full is copied to `full`, what is on it in
