@@ -30,7 +30,7 @@ ROWS = [
     (
         "A capture, training with reuse, replay, sweep, partition or merge that is killed goes on, or begins anew, and ends as if nothing "
         "had happened, byte for byte; nothing corrupt is read as good, finished work is not done again",
-        "SIGKILL at moments spread over the run, then verified, resumed or run again, compared",
+        "SIGKILL at random moments of the run, then verified, resumed or run again, compared",
         "MERCURY_KILLS=20 cargo test --release --workspace --test killed",
         ["capture", "training with reuse", "replay", "replay --partition", "sweep", "merge"],
     ),
