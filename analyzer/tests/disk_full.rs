@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::place::Place;
+use common::place::{Place, files};
 use std::collections::BTreeMap;
 use std::fs;
 
@@ -111,8 +111,28 @@ fn on_a_small_disk_the_error_says_so_and_with_room_it_goes_on() {
     println!("figures: replay, sweep, merge on a full disk: {refused} refused, {done} done, 0 losses");
 }
 
+/// Root may write everywhere, so this says nothing there.
 #[test]
 fn where_nothing_may_be_written_the_error_comes_before_the_work() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = place();
+    let locked = place.path("locked");
+    fs::create_dir(&locked).unwrap();
+    fs::set_permissions(&locked, fs::Permissions::from_mode(0o555)).unwrap();
+    if fs::write(locked.join("probe"), "").is_ok() {
+        eprintln!("SKIPPED: this user may write anywhere");
+        return;
+    }
+    for command in COMMANDS {
+        let error = place.error(&command.replace("--out out", "--out locked/out"));
+        assert!(error.contains("choose another with --out"), "{error}");
+    }
+    fs::set_permissions(&locked, fs::Permissions::from_mode(0o755)).unwrap();
+    assert!(files(&locked).is_empty());
+}
+
+#[test]
+fn on_a_disk_that_may_only_be_read_the_error_comes_before_the_work() {
     let place = place();
     for command in COMMANDS {
         let command = command.replace("--out out", "--out small/out");
