@@ -32,11 +32,15 @@ MEANING = {
 
 # Flags of each model's runs, the metric that counts, and the factor by which QUICK=1 cuts steps.
 MODELS = {
+    # The published classifier has nine tenths of the parameters, for 1,000 classes.
     "vgg13": {
         "dataset": "cifar10",
         "metric": "top1",
-        "steps": 200,
-        "flags": ["--batch-size", "32", "--lr", "0.02", "--clip", "1", "--warmup", "20", "--schedule", "cosine"],
+        "steps": 240,
+        "flags": [
+            "--width", "512", "--batch-size", "32", "--optimizer", "adam", "--lr", "0.0002", "--warmup", "20",
+            "--schedule", "cosine",
+        ],
     },
     "resnet50": {
         "dataset": "cifar10",

@@ -6,14 +6,15 @@ use crate::config::Variant;
 #[allow(clippy::wildcard_imports, reason = "the instruction set is the module's language")]
 use std::arch::x86_64::*;
 
-pub(super) const TILE: usize = Avx512::TILE;
-pub(super) const BITS: usize = Avx512::BITS;
+pub(super) const TILE: usize = Avx512::<false>::TILE;
+pub(super) const BITS: usize = Avx512::<false>::BITS;
 
-/// 32 registers: 24 sums, and the positions, means and the value of R beside them.
-struct Avx512;
+/// 32 registers: 24 sums, and the positions, means and the value of R beside them. `VBMI2`: with the
+/// second set of instructions on bytes and bits, which can shift one register into another.
+struct Avx512<const VBMI2: bool>;
 
 #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
-impl Simd for Avx512 {
+impl<const VBMI2: bool> Simd for Avx512<VBMI2> {
     type F = __m512;
     type U = __m512i;
     const LANES: usize = 16;
@@ -80,10 +81,30 @@ impl Simd for Avx512 {
         unsafe {
             // Not a comparison: on Zen 4 that takes the place of a multiplication, and these three
             // do not. The minimum is its second operand, +0, where the sum is -0 or NaN.
-            let below = _mm512_castps_si512(_mm512_min_ps(sum, _mm512_setzero_ps()));
-            let below = _mm512_srl_epi32(below, _mm_cvtsi32_si128(31 - bit as i32));
-            // bits | (below & mask)
-            _mm512_ternarylogic_epi32::<0xF8>(bits, below, _mm512_set1_epi32(1 << bit))
+            with_sign(bits, _mm512_castps_si512(_mm512_min_ps(sum, _mm512_setzero_ps())), bit)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn collect<const P: usize, const B: usize, const PLAIN: bool>(sums: [[__m512; P]; B]) -> [__m512i; P] {
+        // SAFETY: the caller's machine has the features, and those of VBMI2 if that is set.
+        unsafe {
+            if !PLAIN {
+                return block::append_all::<Self, P, B>(sums);
+            }
+            let mut bits = [Self::no_bits(); P];
+            for (bit, sums) in sums.into_iter().enumerate().rev() {
+                for (bits, sum) in bits.iter_mut().zip(sums) {
+                    let sum = _mm512_castps_si512(sum);
+                    *bits = if VBMI2 {
+                        // The bits so far move up, the sum's highest comes in.
+                        _mm512_shldi_epi32::<1>(*bits, sum)
+                    } else {
+                        with_sign(*bits, sum, bit as u32)
+                    };
+                }
+            }
+            bits
         }
     }
 
@@ -150,22 +171,52 @@ impl Simd for Avx512 {
     }
 }
 
-/// [`block::strip`] on this unit.
+/// `bits` with bit number `bit` set in the lanes whose sum has its sign bit set; it is clear before.
 ///
 /// # Safety
-/// The machine has the features; otherwise as [`block::strip`].
-#[target_feature(enable = "avx512f,avx2,fma")]
-pub(super) unsafe fn strip(strip: &Strip, matrix: &Packed, variant: Variant, out: &mut [u64]) {
-    // SAFETY: compiled for the features, and the caller warrants the rest.
-    unsafe { block::strip::<Avx512, 2>(strip, matrix, variant, out) }
+/// The machine has the features.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "as above")]
+unsafe fn with_sign(bits: __m512i, sum: __m512i, bit: u32) -> __m512i {
+    // SAFETY: as the caller.
+    unsafe {
+        let sign = _mm512_srl_epi32(sum, _mm_cvtsi32_si128(31 - bit as i32));
+        // bits | (sign & mask)
+        _mm512_ternarylogic_epi32::<0xF8>(bits, sign, _mm512_set1_epi32(1 << bit))
+    }
 }
 
-/// [`block::transpose`] on this unit.
-///
-/// # Safety
-/// The machine has the features; otherwise as [`block::transpose`].
-#[target_feature(enable = "avx512f,avx2,fma")]
-pub(super) unsafe fn transpose(rows: &[f32], pitch: usize, columns: &mut [f32]) {
-    // SAFETY: compiled for the features, and the caller warrants the rest.
-    unsafe { block::transpose::<Avx512>(rows, pitch, columns) }
+/// The kernel's functions for machines with these features.
+macro_rules! functions {
+    ($vbmi2:literal, $features:literal) => {
+        /// [`block::strip`] on this unit.
+        ///
+        /// # Safety
+        /// The machine has the features; otherwise as [`block::strip`].
+        #[target_feature(enable = $features)]
+        pub(in super::super) unsafe fn strip(strip: &Strip, matrix: &Packed, variant: Variant, out: &mut [u64]) {
+            // SAFETY: compiled for the features, and the caller warrants the rest.
+            unsafe { block::strip::<Avx512<$vbmi2>, 2>(strip, matrix, variant, out) }
+        }
+
+        /// [`block::transpose`] on this unit.
+        ///
+        /// # Safety
+        /// The machine has the features; otherwise as [`block::transpose`].
+        #[target_feature(enable = $features)]
+        pub(in super::super) unsafe fn transpose(rows: &[f32], pitch: usize, columns: &mut [f32]) {
+            // SAFETY: compiled for the features, and the caller warrants the rest.
+            unsafe { block::transpose::<Avx512<$vbmi2>>(rows, pitch, columns) }
+        }
+    };
+}
+
+pub(super) mod foundation {
+    use super::{Avx512, Packed, Strip, Variant, block};
+    functions!(false, "avx512f,avx2,fma");
+}
+
+pub(super) mod vbmi2 {
+    use super::{Avx512, Packed, Strip, Variant, block};
+    functions!(true, "avx512f,avx512vbmi2,avx2,fma");
 }

@@ -4,7 +4,7 @@
 //! A sum is never split: each lane adds up the products of one vector and one bit, elements
 //! ascending, and so has the bits of the scalar loop.
 
-use super::{Lines, Packed, Strip};
+use super::{Lines, Packed, Strip, plain};
 use crate::config::Variant;
 
 /// A vector unit. All functions inline into one that is compiled for the unit's features.
@@ -12,7 +12,7 @@ use crate::config::Variant;
 /// # Safety
 /// The functions may only be called on a machine that has the features of the unit, with pointers
 /// to [`Simd::LANES`] values (to one for [`Simd::splat`]).
-pub(super) trait Simd {
+pub(super) trait Simd: Sized {
     /// A register of f32.
     type F: Copy;
     /// A register of u32.
@@ -46,6 +46,12 @@ pub(super) trait Simd {
     unsafe fn shift_left(bits: Self::U, by: u32) -> Self::U;
     /// Shifts by less than 32.
     unsafe fn shift_right(bits: Self::U, by: u32) -> Self::U;
+    /// Bit `b` set in the lanes where `sums[b]` is below 0 (so not -0 or NaN). Where `PLAIN`, no sum is -0 or NaN.
+    #[inline(always)]
+    unsafe fn collect<const P: usize, const B: usize, const PLAIN: bool>(sums: [[Self::F; P]; B]) -> [Self::U; P] {
+        // SAFETY: as the caller.
+        unsafe { append_all::<Self, P, B>(sums) }
+    }
     /// Writes the 64-bit words that have these low and high halves.
     unsafe fn store_words(low: Self::U, high: Self::U, to: *mut u64);
     /// Reads `LANES` rows of `LANES` values and writes the columns.
@@ -56,6 +62,25 @@ pub(super) trait Simd {
                 unsafe { *to.add(column * to_pitch + row) = *from.add(row * from_pitch + column) };
             }
         }
+    }
+}
+
+/// [`Simd::collect`] of any sums.
+///
+/// # Safety
+/// As [`Simd`].
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
+pub(super) unsafe fn append_all<S: Simd, const P: usize, const B: usize>(sums: [[S::F; P]; B]) -> [S::U; P] {
+    // SAFETY: as the caller.
+    unsafe {
+        let mut bits = [S::no_bits(); P];
+        for (bit, sums) in sums.into_iter().enumerate() {
+            for (bits, sum) in bits.iter_mut().zip(sums) {
+                *bits = S::append(*bits, sum, bit as u32);
+            }
+        }
+        bits
     }
 }
 
@@ -71,6 +96,7 @@ pub(super) const MAX_TILE: usize = 32;
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
 pub(super) unsafe fn strip<S: Simd, const P: usize>(strip: &Strip, matrix: &Packed, variant: Variant, out: &mut [u64]) {
+    let plain = matrix.plain && strip.is_reread(matrix) && plain::values(strip.read());
     for (number, out_at) in tiles(strip, S::TILE) {
         let out = &mut out[out_at..out_at + S::TILE];
         // SAFETY: the strip's data reach one tile beyond the first element of its last position, and
@@ -80,12 +106,15 @@ pub(super) unsafe fn strip<S: Simd, const P: usize>(strip: &Strip, matrix: &Pack
             let zero = [S::splat(&0.0); P];
             let mut words = Words { low: [S::no_bits(); P], high: [S::no_bits(); P] };
             match variant {
-                Variant::Sign | Variant::SignRescale => signs::<S, P, false>(&tile, zero, matrix, 0, &mut words),
+                Variant::Sign | Variant::SignRescale if plain => {
+                    signs::<S, P, false, true>(&tile, zero, matrix, 0, &mut words);
+                }
+                Variant::Sign | Variant::SignRescale => signs::<S, P, false, false>(&tile, zero, matrix, 0, &mut words),
                 Variant::SignMagnitude(bits) => {
                     words.low = magnitudes::<S, P>(&tile, bits);
-                    signs::<S, P, false>(&tile, zero, matrix, bits, &mut words);
+                    signs::<S, P, false, false>(&tile, zero, matrix, bits, &mut words);
                 }
-                Variant::Centred => signs::<S, P, true>(&tile, means::<S, P>(&tile), matrix, 0, &mut words),
+                Variant::Centred => signs::<S, P, true, false>(&tile, means::<S, P>(&tile), matrix, 0, &mut words),
             }
             for (group, out) in out.chunks_exact_mut(S::LANES).enumerate() {
                 S::store_words(words.low[group], words.high[group], out.as_mut_ptr());
@@ -168,7 +197,7 @@ impl Tile<'_> {
 /// As [`strip`].
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "as above")]
-unsafe fn signs<S: Simd, const P: usize, const CENTRED: bool>(
+unsafe fn signs<S: Simd, const P: usize, const CENTRED: bool, const PLAIN: bool>(
     tile: &Tile,
     means: [S::F; P],
     matrix: &Packed,
@@ -181,18 +210,18 @@ unsafe fn signs<S: Simd, const P: usize, const CENTRED: bool>(
         // SAFETY: as the caller; a block has a value for each element and bit.
         unsafe {
             match bits {
-                1 => block_signs::<S, P, 1, CENTRED>(tile, means, block, first, words),
-                2 => block_signs::<S, P, 2, CENTRED>(tile, means, block, first, words),
-                3 => block_signs::<S, P, 3, CENTRED>(tile, means, block, first, words),
-                4 => block_signs::<S, P, 4, CENTRED>(tile, means, block, first, words),
-                5 => block_signs::<S, P, 5, CENTRED>(tile, means, block, first, words),
-                6 => block_signs::<S, P, 6, CENTRED>(tile, means, block, first, words),
-                7 => block_signs::<S, P, 7, CENTRED>(tile, means, block, first, words),
-                8 => block_signs::<S, P, 8, CENTRED>(tile, means, block, first, words),
-                9 => block_signs::<S, P, 9, CENTRED>(tile, means, block, first, words),
-                10 => block_signs::<S, P, 10, CENTRED>(tile, means, block, first, words),
-                11 => block_signs::<S, P, 11, CENTRED>(tile, means, block, first, words),
-                12 => block_signs::<S, P, 12, CENTRED>(tile, means, block, first, words),
+                1 => block_signs::<S, P, 1, CENTRED, PLAIN>(tile, means, block, first, words),
+                2 => block_signs::<S, P, 2, CENTRED, PLAIN>(tile, means, block, first, words),
+                3 => block_signs::<S, P, 3, CENTRED, PLAIN>(tile, means, block, first, words),
+                4 => block_signs::<S, P, 4, CENTRED, PLAIN>(tile, means, block, first, words),
+                5 => block_signs::<S, P, 5, CENTRED, PLAIN>(tile, means, block, first, words),
+                6 => block_signs::<S, P, 6, CENTRED, PLAIN>(tile, means, block, first, words),
+                7 => block_signs::<S, P, 7, CENTRED, PLAIN>(tile, means, block, first, words),
+                8 => block_signs::<S, P, 8, CENTRED, PLAIN>(tile, means, block, first, words),
+                9 => block_signs::<S, P, 9, CENTRED, PLAIN>(tile, means, block, first, words),
+                10 => block_signs::<S, P, 10, CENTRED, PLAIN>(tile, means, block, first, words),
+                11 => block_signs::<S, P, 11, CENTRED, PLAIN>(tile, means, block, first, words),
+                12 => block_signs::<S, P, 12, CENTRED, PLAIN>(tile, means, block, first, words),
                 _ => unreachable!("blocks have 1 to {} bits", S::BITS),
             }
         }
@@ -207,7 +236,7 @@ unsafe fn signs<S: Simd, const P: usize, const CENTRED: bool>(
 /// As [`strip`]; `rows` is `[elements][B]`.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "as above")]
-unsafe fn block_signs<S: Simd, const P: usize, const B: usize, const CENTRED: bool>(
+unsafe fn block_signs<S: Simd, const P: usize, const B: usize, const CENTRED: bool, const PLAIN: bool>(
     tile: &Tile,
     means: [S::F; P],
     rows: &[f32],
@@ -235,13 +264,7 @@ unsafe fn block_signs<S: Simd, const P: usize, const B: usize, const CENTRED: bo
                 }
             }
         }
-        let mut bits = [S::no_bits(); P];
-        for (bit, sums) in sums.into_iter().enumerate() {
-            for (bits, sum) in bits.iter_mut().zip(sums) {
-                *bits = S::append(*bits, sum, bit as u32);
-            }
-        }
-        words.add(bits, first, B as u32);
+        words.add(S::collect::<P, B, PLAIN>(sums), first, B as u32);
     }
 }
 

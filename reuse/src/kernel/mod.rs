@@ -7,6 +7,7 @@ mod avx512;
 mod block;
 #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
 mod neon;
+mod plain;
 mod scalar;
 
 use crate::config::Variant;
@@ -24,6 +25,9 @@ enum Unit {
     Avx2,
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    /// AVX-512 that can also shift registers into one another.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vbmi2,
     #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
     Neon,
 }
@@ -40,7 +44,10 @@ macro_rules! dispatch {
             Unit::Avx2 => unsafe { avx2::$function($($argument),*) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: see above.
-            Unit::Avx512 => unsafe { avx512::$function($($argument),*) },
+            Unit::Avx512 => unsafe { avx512::foundation::$function($($argument),*) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: see above.
+            Unit::Avx512Vbmi2 => unsafe { avx512::vbmi2::$function($($argument),*) },
             #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
             // SAFETY: see above.
             Unit::Neon => unsafe { neon::$function($($argument),*) },
@@ -55,6 +62,9 @@ impl Kernel {
         #[cfg(target_arch = "x86_64")]
         if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
             if std::arch::is_x86_feature_detected!("avx512f") {
+                if std::arch::is_x86_feature_detected!("avx512vbmi2") {
+                    kernels.push(Self(Unit::Avx512Vbmi2));
+                }
                 kernels.push(Self(Unit::Avx512));
             }
             kernels.push(Self(Unit::Avx2));
@@ -79,7 +89,7 @@ impl Kernel {
             #[cfg(target_arch = "x86_64")]
             Unit::Avx2 => avx2::TILE,
             #[cfg(target_arch = "x86_64")]
-            Unit::Avx512 => avx512::TILE,
+            Unit::Avx512 | Unit::Avx512Vbmi2 => avx512::TILE,
             #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
             Unit::Neon => neon::TILE,
         }
@@ -92,7 +102,7 @@ impl Kernel {
             #[cfg(target_arch = "x86_64")]
             Unit::Avx2 => avx2::BITS,
             #[cfg(target_arch = "x86_64")]
-            Unit::Avx512 => avx512::BITS,
+            Unit::Avx512 | Unit::Avx512Vbmi2 => avx512::BITS,
             #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
             Unit::Neon => neon::BITS,
         }
@@ -129,6 +139,8 @@ impl fmt::Display for Kernel {
             Unit::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
             Unit::Avx512 => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Unit::Avx512Vbmi2 => "avx512vbmi2",
             #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
             Unit::Neon => "neon",
         })
@@ -142,6 +154,7 @@ pub(crate) const MAX_TILE: usize = block::MAX_TILE;
 pub(crate) struct Strip<'a> {
     data: &'a [f32],
     offsets: &'a [u32],
+    last: u32,
     slots: usize,
     lines: Option<Lines>,
 }
@@ -162,7 +175,7 @@ impl<'a> Strip<'a> {
     pub(crate) fn new(data: &'a [f32], offsets: &'a [u32], last: u32, slots: usize) -> Self {
         assert!(offsets.iter().all(|&offset| offset <= last), "largest offset");
         assert!(data.len() >= last as usize + slots.next_multiple_of(MAX_TILE), "values of whole tiles");
-        Self { data, offsets, slots, lines: None }
+        Self { data, offsets, last, slots, lines: None }
     }
 
     /// The same, of which only these windows are wanted: their signatures then lie one after another.
@@ -181,6 +194,16 @@ impl<'a> Strip<'a> {
         self.lines.unwrap_or(Lines { rows: 1, pitch: slots, columns: slots })
     }
 
+    /// What a kernel may read of the data.
+    fn read(&self) -> &[f32] {
+        &self.data[..self.last as usize + self.padded_slots()]
+    }
+
+    /// Whether each value is read for so many sums that looking at all first costs little.
+    fn is_reread(&self, matrix: &Packed) -> bool {
+        self.read().len() * 4 <= self.slots * matrix.bits()
+    }
+
     /// Positions up to a whole tile of any kernel.
     pub(crate) fn padded_slots(&self) -> usize {
         self.slots.next_multiple_of(MAX_TILE)
@@ -196,6 +219,8 @@ pub(crate) struct Packed {
     /// Bits of each block.
     blocks: Vec<usize>,
     values: Vec<f32>,
+    /// Whether sums with plain values are, see [`plain`].
+    plain: bool,
 }
 
 impl Packed {
@@ -212,7 +237,13 @@ impl Packed {
             }
             first += block;
         }
-        Self { kernel, length, blocks, values }
+        let plain = plain::matrix(&values);
+        Self { kernel, length, blocks, values, plain }
+    }
+
+    /// Bits of a signature.
+    fn bits(&self) -> usize {
+        self.blocks.iter().sum()
     }
 
     /// Number of values.

@@ -41,7 +41,8 @@ pub struct ModelFlags {
 /// How large a model is that comes in sizes.
 #[derive(Debug, Args, Serialize)]
 pub struct SizeFlags {
-    /// Transformer: columns of an embedding, a multiple of 64 [default: 512, the base model].
+    /// Columns of an embedding of the Transformer, a multiple of 64 [default: 512, the base model], or of
+    /// a VGG's two hidden fully connected layers [default: 4096].
     #[arg(long, value_name = "N")]
     pub width: Option<i64>,
     /// Transformer: layers of the encoder, and of the decoder [default: 6, the base model].

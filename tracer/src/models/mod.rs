@@ -19,8 +19,9 @@ use mercury_trace::geometry::Geometry;
 use mercury_trace::layers::Layer;
 use tch::{Device, Kind, Tensor};
 use transformer::{HEAD, Size};
+use vgg::Vgg;
 
-/// Largest Transformer: twice what table 3 has, and some.
+/// Widest Transformer, four times what table 3 has, and VGG, as published.
 const MAX_WIDTH: i64 = 4096;
 const MAX_DEPTH: u32 = 48;
 
@@ -86,6 +87,7 @@ impl Outline {
 #[derive(Clone, Copy)]
 enum Build {
     Images(fn(&Module, channels: i64, classes: i64) -> Box<dyn Model>),
+    Vgg(Vgg),
     Text(Size),
 }
 
@@ -114,13 +116,18 @@ const fn images(
     ModelSpec { name, reference, task, least_size, build: Build::Images(build) }
 }
 
+const fn vgg(name: &'static str, reference: &'static str, configuration: Vgg) -> ModelSpec {
+    let task = Task::Images { channels: 3, size: [224; 2], classes: 1000 };
+    ModelSpec { name, reference, task, least_size: 32, build: Build::Vgg(configuration) }
+}
+
 /// All models.
 pub const MODELS: &[ModelSpec] = &[
     images("alexnet", "Krizhevsky, arXiv 1404.5997", 224, 63, alexnet::alexnet),
     images("googlenet", "Szegedy et al., CVPR 2015", 224, 15, googlenet::googlenet),
-    images("vgg13", "Simonyan and Zisserman, ICLR 2015, B", 224, 32, vgg::vgg13),
-    images("vgg16", "Simonyan and Zisserman, ICLR 2015, D", 224, 32, vgg::vgg16),
-    images("vgg19", "Simonyan and Zisserman, ICLR 2015, E", 224, 32, vgg::vgg19),
+    vgg("vgg13", "Simonyan and Zisserman, ICLR 2015, B", vgg::VGG13),
+    vgg("vgg16", "Simonyan and Zisserman, ICLR 2015, D", vgg::VGG16),
+    vgg("vgg19", "Simonyan and Zisserman, ICLR 2015, E", vgg::VGG19),
     images("resnet50", "He et al., CVPR 2016", 224, 1, resnet::resnet50),
     images("resnet101", "He et al., CVPR 2016", 224, 1, resnet::resnet101),
     images("resnet152", "He et al., CVPR 2016", 224, 1, resnet::resnet152),
@@ -146,33 +153,42 @@ impl ModelSpec {
         })
     }
 
-    /// The same model with another width or depth, which a Transformer alone can have.
+    /// The same model with another width (a Transformer, or the classifier of a VGG) or depth (a Transformer).
     pub fn sized(&self, width: Option<i64>, depth: Option<u32>) -> Result<ModelSpec, TracerError> {
         let bad = |flag, reason| Err(TracerError::Flag { flag, reason });
-        let flag = if width.is_some() { "--width" } else { "--depth" };
-        let Build::Text(base) = self.build else {
-            return match (width, depth) {
-                (None, None) => Ok(*self),
-                _ => bad(flag, format!("{} has one size; leave it out, or choose transformer", self.name)),
-            };
+        let build = match (self.build, width, depth) {
+            (build, None, None) => build,
+            (Build::Vgg(_), Some(width), None) if !(1..=MAX_WIDTH).contains(&width) => {
+                return bad("--width", format!("is {width}; give 1 to {MAX_WIDTH} columns"));
+            }
+            (Build::Vgg(base), Some(width), None) => Build::Vgg(Vgg { width, ..base }),
+            (Build::Text(base), ..) => {
+                let size = Size { width: width.unwrap_or(base.width), depth: depth.unwrap_or(base.depth) };
+                if size.width % HEAD != 0 || !(HEAD..=MAX_WIDTH).contains(&size.width) {
+                    let columns = format!("is {}, but heads have {HEAD} columns each", size.width);
+                    return bad("--width", format!("{columns}; give a multiple, {MAX_WIDTH} at most"));
+                }
+                if !(1..=MAX_DEPTH).contains(&size.depth) {
+                    return bad("--depth", format!("is {}; give 1 to {MAX_DEPTH} layers", size.depth));
+                }
+                Build::Text(size)
+            }
+            (_, _, Some(_)) => {
+                return bad("--depth", format!("{} has one depth; leave it out, or choose transformer", self.name));
+            }
+            (Build::Images(_), ..) => {
+                let reason = format!("{} has one width; leave it out, or choose transformer or a VGG", self.name);
+                return bad("--width", reason);
+            }
         };
-        let size = Size { width: width.unwrap_or(base.width), depth: depth.unwrap_or(base.depth) };
-        if size.width % HEAD != 0 || !(HEAD..=MAX_WIDTH).contains(&size.width) {
-            let reason =
-                format!("is {}, but heads have {HEAD} columns each; give a multiple, {MAX_WIDTH} at most", size.width);
-            return bad("--width", reason);
-        }
-        if !(1..=MAX_DEPTH).contains(&size.depth) {
-            return bad("--depth", format!("is {}; give 1 to {MAX_DEPTH} layers", size.depth));
-        }
-        Ok(Self { build: Build::Text(size), ..*self })
+        Ok(Self { build, ..*self })
     }
 
     /// Refuses a task that is not the model's.
     pub fn check(&self, task: &Task) -> Result<(), TracerError> {
         let bad = |flag, reason| Err(TracerError::Flag { flag, reason });
         match (&self.build, *task) {
-            (Build::Images(_), Task::Text { .. }) => bad(
+            (Build::Images(_) | Build::Vgg(_), Task::Text { .. }) => bad(
                 "--model",
                 format!("{} classifies images, but the data set has sentences; choose transformer", self.name),
             ),
@@ -180,7 +196,7 @@ impl ModelSpec {
                 "--model",
                 format!("{} translates, but the data set has images; choose multi30k or text", self.name),
             ),
-            (Build::Images(_), Task::Images { size, .. }) if size.iter().any(|&side| side < self.least_size) => {
+            (Build::Images(_) | Build::Vgg(_), Task::Images { size, .. }) if size.iter().any(|&side| side < self.least_size) => {
                 let reason = format!(
                     "images are {} x {}, but {} needs at least {}",
                     size[0], size[1], self.name, self.least_size
@@ -198,6 +214,9 @@ impl ModelSpec {
     pub fn build(&self, weights: &Weights, task: &Task) -> Box<dyn Model> {
         match (&self.build, *task) {
             (Build::Images(build), Task::Images { channels, classes, .. }) => build(&weights.root(), channels, classes),
+            (Build::Vgg(configuration), Task::Images { channels, classes, .. }) => {
+                vgg::vgg(*configuration, &weights.root(), channels, classes)
+            }
             (Build::Text(size), Task::Text { vocabulary, .. }) => {
                 transformer::transformer(&weights.root(), vocabulary, *size)
             }
@@ -277,10 +296,25 @@ mod tests {
             let error = spec.sized(width, depth).map(|_| ()).unwrap_err().to_string();
             assert!(error.starts_with(&format!("{flag}: is ")), "{error}");
         }
-        let vgg = ModelSpec::find("vgg13").unwrap();
-        let error = vgg.sized(None, Some(2)).map(|_| ()).unwrap_err().to_string();
-        assert_eq!(error, "--depth: vgg13 has one size; leave it out, or choose transformer");
-        assert_eq!(vgg.sized(None, None).unwrap().name, "vgg13");
+    }
+
+    #[test]
+    fn a_vgg_has_the_classifier_asked_for() {
+        let task = Task::Images { channels: 3, size: [32; 2], classes: 10 };
+        let spec = ModelSpec::find("vgg13").unwrap();
+        let convolutions = 9_404_992;
+        for (width, columns) in [(None, 4096), (Some(4096), 4096), (Some(512), 512), (Some(1), 1)] {
+            let outline = spec.sized(width, None).unwrap().outline(&task).unwrap();
+            let classifier = (25_088 * columns + columns) + (columns * columns + columns) + (columns * 10 + 10);
+            assert_eq!(outline.parameters, convolutions + classifier);
+        }
+        let error = |name: &str, width, depth| {
+            ModelSpec::find(name).unwrap().sized(width, depth).map(|_| ()).unwrap_err().to_string()
+        };
+        assert_eq!(error("vgg13", Some(0), None), "--width: is 0; give 1 to 4096 columns");
+        assert_eq!(error("vgg16", Some(8), Some(2)), "--depth: vgg16 has one depth; leave it out, or choose transformer");
+        let of_others = "--width: resnet50 has one width; leave it out, or choose transformer or a VGG";
+        assert_eq!(error("resnet50", Some(64), None), of_others);
     }
 
     #[test]

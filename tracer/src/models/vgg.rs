@@ -5,22 +5,29 @@ use super::Model;
 use super::parts::{AveragePool, Conv, Dropout, Flatten, MaxPool, Relu, Sequence, linear};
 use crate::weights::{Init, Module};
 
-/// Configuration B.
-pub fn vgg13(root: &Module, channels: i64, classes: i64) -> Box<dyn Model> {
-    vgg(root, [2, 2, 2, 2, 2], channels, classes)
+/// Columns of the two hidden fully connected layers, as published.
+pub const WIDTH: i64 = 4096;
+
+/// A configuration of its table 1.
+#[derive(Clone, Copy)]
+pub struct Vgg {
+    /// Convolutions before each pooling.
+    pub depths: [u32; 5],
+    /// Columns of the two hidden fully connected layers: with [`WIDTH`] these have nine tenths of the parameters.
+    pub width: i64,
 }
+
+/// Configuration B.
+pub const VGG13: Vgg = Vgg { depths: [2, 2, 2, 2, 2], width: WIDTH };
 
 /// Configuration D.
-pub fn vgg16(root: &Module, channels: i64, classes: i64) -> Box<dyn Model> {
-    vgg(root, [2, 2, 3, 3, 3], channels, classes)
-}
+pub const VGG16: Vgg = Vgg { depths: [2, 2, 3, 3, 3], width: WIDTH };
 
 /// Configuration E.
-pub fn vgg19(root: &Module, channels: i64, classes: i64) -> Box<dyn Model> {
-    vgg(root, [2, 2, 4, 4, 4], channels, classes)
-}
+pub const VGG19: Vgg = Vgg { depths: [2, 2, 4, 4, 4], width: WIDTH };
 
-fn vgg(root: &Module, depths: [u32; 5], mut channels: i64, classes: i64) -> Box<dyn Model> {
+/// Builds a configuration.
+pub fn vgg(Vgg { depths, width }: Vgg, root: &Module, mut channels: i64, classes: i64) -> Box<dyn Model> {
     let mut model = Sequence::default();
     // The index of the module in torchvision's sequence, where each ReLU and pooling counts too.
     let mut index = 0;
@@ -34,17 +41,19 @@ fn vgg(root: &Module, depths: [u32; 5], mut channels: i64, classes: i64) -> Box<
         model = model.add(MaxPool::new(2, 2));
         index += 1;
     }
+    // What suits the published width would make a narrower layer's results, and all gradients, vanish.
+    let init = if width == WIDTH { Init::Normal(0.01) } else { Init::KaimingUniform };
     let fully_connected =
-        |index: u32, inputs, outputs| linear(&root.at("classifier").at(index), inputs, outputs, Init::Normal(0.01));
+        |index: u32, inputs, outputs| linear(&root.at("classifier").at(index), inputs, outputs, init);
     let model = model
         .add(AveragePool(7))
         .add(Flatten)
-        .add(fully_connected(0, channels * 7 * 7, 4096))
+        .add(fully_connected(0, channels * 7 * 7, width))
         .add(Relu)
         .add(Dropout(0.5))
-        .add(fully_connected(3, 4096, 4096))
+        .add(fully_connected(3, width, width))
         .add(Relu)
         .add(Dropout(0.5))
-        .add(fully_connected(6, 4096, classes));
+        .add(fully_connected(6, width, classes));
     Box::new(model)
 }
