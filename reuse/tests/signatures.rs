@@ -45,6 +45,21 @@ fn ordinary() -> impl Strategy<Value = Vec<f32>> {
     prop::collection::vec(-4f32..4.0, 1..300)
 }
 
+/// Values of a few powers of 2: all so small that products round to zeros, all such that sums need no
+/// comparison (`kernel/plain.rs`), or some of either.
+fn powers() -> impl Strategy<Value = Vec<f32>> {
+    let range = prop_oneof![-149i32..-140, -72i32..-68, -75i32..127].boxed();
+    let [low, high] = [range.clone(), range];
+    (low, high).prop_flat_map(|(low, high)| {
+        let power = (low.min(high)..=low.max(high), prop_oneof![Just(1.0f32), Just(-1.0)]);
+        let value = prop_oneof![
+            6 => power.prop_map(|(power, sign)| sign * 2f32.powi(power)),
+            2 => prop_oneof![Just(0.0f32), Just(-0.0)],
+        ];
+        prop::collection::vec(value, 1..60)
+    })
+}
+
 /// As many values as are asked for, of few.
 fn spread(few: &[f32], count: usize) -> Vec<f32> {
     // A step that has no factor in common with most lengths, and drifts from round to round.
@@ -97,7 +112,7 @@ fn convs() -> impl Strategy<Value = Conv2d> {
 proptest! {
     #[test]
     fn convolutions_are_the_scalar_twin(
-        conv in convs(), samples in 1usize..3, rpq in rpqs(), few in prop_oneof![values(), ordinary()],
+        conv in convs(), samples in 1usize..3, rpq in rpqs(), few in prop_oneof![values(), ordinary(), powers()],
     ) {
         let output = conv.output();
         for (pass, channels, [height, width]) in [

@@ -99,7 +99,8 @@ impl Simd for Avx2 {
             let mut bytes = _mm256_setzero_si256();
             for bit in (0..B).step_by(2) {
                 let signs = _mm256_packs_epi16(words(bit), words(bit + 1));
-                let [low, high] = [1u64 << bit, if bit + 1 < B { 2 << bit } else { 0 }].map(|byte| byte * 0x0101_0101_0101_0101);
+                let [low, high] =
+                    [1u64 << bit, if bit + 1 < B { 2 << bit } else { 0 }].map(|byte| byte * 0x0101_0101_0101_0101);
                 let masks = _mm256_setr_epi64x(low as i64, high as i64, low as i64, high as i64);
                 let below = _mm256_cmpgt_epi8(_mm256_setzero_si256(), signs);
                 bytes = _mm256_or_si256(bytes, _mm256_and_si256(below, masks));

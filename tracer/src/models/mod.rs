@@ -196,7 +196,9 @@ impl ModelSpec {
                 "--model",
                 format!("{} translates, but the data set has images; choose multi30k or text", self.name),
             ),
-            (Build::Images(_) | Build::Vgg(_), Task::Images { size, .. }) if size.iter().any(|&side| side < self.least_size) => {
+            (Build::Images(_) | Build::Vgg(_), Task::Images { size, .. })
+                if size.iter().any(|&side| side < self.least_size) =>
+            {
                 let reason = format!(
                     "images are {} x {}, but {} needs at least {}",
                     size[0], size[1], self.name, self.least_size
@@ -312,7 +314,10 @@ mod tests {
             ModelSpec::find(name).unwrap().sized(width, depth).map(|_| ()).unwrap_err().to_string()
         };
         assert_eq!(error("vgg13", Some(0), None), "--width: is 0; give 1 to 4096 columns");
-        assert_eq!(error("vgg16", Some(8), Some(2)), "--depth: vgg16 has one depth; leave it out, or choose transformer");
+        assert_eq!(
+            error("vgg16", Some(8), Some(2)),
+            "--depth: vgg16 has one depth; leave it out, or choose transformer"
+        );
         let of_others = "--width: resnet50 has one width; leave it out, or choose transformer or a VGG";
         assert_eq!(error("resnet50", Some(64), None), of_others);
     }

@@ -43,8 +43,7 @@ pub fn vgg(Vgg { depths, width }: Vgg, root: &Module, mut channels: i64, classes
     }
     // What suits the published width would make a narrower layer's results, and all gradients, vanish.
     let init = if width == WIDTH { Init::Normal(0.01) } else { Init::KaimingUniform };
-    let fully_connected =
-        |index: u32, inputs, outputs| linear(&root.at("classifier").at(index), inputs, outputs, init);
+    let fully_connected = |index: u32, inputs, outputs| linear(&root.at("classifier").at(index), inputs, outputs, init);
     let model = model
         .add(AveragePool(7))
         .add(Flatten)
