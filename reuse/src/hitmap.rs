@@ -4,6 +4,7 @@ use crate::config::{McacheConfig, Scope};
 use crate::mcache::table::Table;
 use crate::mcache::{Isa, MNU, Mcache, Outcome, Run, decode};
 use crate::peers::Peers;
+use crate::pool::Pool;
 use crate::repeats::check;
 use crate::vectors::Layout;
 use rayon::prelude::*;
@@ -136,6 +137,9 @@ impl Hitmap {
     }
 }
 
+/// Vectors that a thread looks up at a time, at least.
+const PIECE: usize = 1 << 13;
+
 /// Runs between two flushes.
 pub(crate) fn runs_of(scope: Scope, layout: Layout) -> usize {
     match scope {
@@ -157,23 +161,25 @@ fn look_up(
 ) {
     let runs = runs_of(scope, layout);
     let streamed = runs > 1 && layout.streams > 1;
-    // A cache for each block of scopes, few blocks: a cache may be large.
-    let scopes = (layout.runs() / runs).div_ceil(4 * rayon::current_num_threads());
+    // Few caches, as one may be large, but small blocks, so that no thread waits long for another.
+    let caches = Pool::new(|| Mcache::new(config, streamed, isa));
+    let scopes = PIECE.div_ceil(runs * layout.positions);
     let blocks = codes.par_chunks_mut(scopes * runs * layout.positions).zip(counts.par_chunks_mut(scopes * runs));
-    blocks.enumerate().for_each(|(block, (codes, counts))| {
-        let mut mcache = Mcache::new(config, streamed, isa);
-        let mut run = block * scopes * runs;
-        let codes = codes.chunks_mut(runs * layout.positions);
-        for (codes, counts) in codes.zip(counts.chunks_mut(runs)) {
-            let of_scope = &signatures[run * layout.positions..][..codes.len()];
-            for (codes, counts) in codes.chunks_mut(layout.positions).zip(counts) {
-                let (first, stream) = (run * layout.positions, run % layout.streams);
-                let signatures = &signatures[first..first + layout.positions];
-                *counts = mcache.run(Run { signatures, first: first as u32, stream: stream as u32, codes });
-                run += 1;
+    blocks.enumerate().with_max_len(1).for_each(|(block, (codes, counts))| {
+        caches.with(|mcache| {
+            let mut run = block * scopes * runs;
+            let codes = codes.chunks_mut(runs * layout.positions);
+            for (codes, counts) in codes.zip(counts.chunks_mut(runs)) {
+                let of_scope = &signatures[run * layout.positions..][..codes.len()];
+                for (codes, counts) in codes.chunks_mut(layout.positions).zip(counts) {
+                    let (first, stream) = (run * layout.positions, run % layout.streams);
+                    let signatures = &signatures[first..first + layout.positions];
+                    *counts = mcache.run(Run { signatures, first: first as u32, stream: stream as u32, codes });
+                    run += 1;
+                }
+                mcache.flush(of_scope);
             }
-            mcache.flush(of_scope);
-        }
+        });
     });
 }
 
@@ -194,18 +200,21 @@ fn look_up_unlimited(
         let (sample, stream) = (run / layout.streams, run % layout.streams);
         groups[sample / peers.samples * layout.streams + stream].push((run, of_run));
     }
-    // A table for each block of groups, few blocks: each takes a while to grow.
-    let least = groups.len().div_ceil(4 * rayon::current_num_threads());
-    groups.par_chunks_mut(least).for_each(|groups| {
-        let mut table = Table::new(((peers.samples - 1) * layout.streams + 1) * layout.positions, isa);
-        for group in groups {
-            table.begin(group[0].0 * layout.positions);
-            for (run, (codes, counts)) in group {
-                let (first, stream) = (*run * layout.positions, *run % layout.streams);
-                let of_run = &signatures[first..first + layout.positions];
-                let run = Run { signatures: of_run, first: first as u32, stream: stream as u32, codes };
-                **counts = table.run(signatures, run);
+    // Few tables, as each takes a while to grow.
+    let size = ((peers.samples - 1) * layout.streams + 1) * layout.positions;
+    let tables = Pool::new(|| Table::new(size, isa));
+    let of_block = PIECE.div_ceil(peers.samples * layout.positions);
+    groups.par_chunks_mut(of_block).with_max_len(1).for_each(|groups| {
+        tables.with(|table| {
+            for group in groups {
+                table.begin(group[0].0 * layout.positions);
+                for (run, (codes, counts)) in group {
+                    let (first, stream) = (*run * layout.positions, *run % layout.streams);
+                    let of_run = &signatures[first..first + layout.positions];
+                    let run = Run { signatures: of_run, first: first as u32, stream: stream as u32, codes };
+                    **counts = table.run(signatures, run);
+                }
             }
-        }
+        });
     });
 }

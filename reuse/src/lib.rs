@@ -41,6 +41,7 @@ mod limited;
 mod mcache;
 mod operand;
 mod peers;
+mod pool;
 mod projection;
 mod quality;
 mod repeated;

@@ -10,6 +10,9 @@ use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// Vectors that a thread takes at least, where there are as many.
+const PIECE: usize = 1 << 13;
+
 /// Signatures of all vectors, in the layout's order. Each is as [`signature_of`] defines it, whatever
 /// the machine and the number of threads.
 pub fn signatures(view: &VectorView, rpq: &Rpq) -> Vec<u64> {
@@ -84,7 +87,9 @@ impl<'a> Signatures<'a> {
     fn strips(&self, out: &mut [u64]) {
         let layout = self.view.layout();
         let (taps, columns) = (self.view.windows().taps(), self.view.windows().x.positions as usize);
-        let strips = out.par_chunks_mut(layout.positions.max(1)).enumerate().flat_map(|(run, out)| {
+        // Several threads rarely begin or end together: none should be left with much.
+        let runs = out.par_chunks_mut(layout.positions.max(1)).with_max_len(1 + PIECE / layout.positions.max(1));
+        let strips = runs.enumerate().flat_map(|(run, out)| {
             let (sample, stream) = (run / layout.streams, run % layout.streams);
             let cut = self.view.streams()[stream];
             let plan = self.plans[&(cut.first % taps, cut.length)].as_ref().expect("the caller asked for plans");

@@ -29,6 +29,8 @@ pub struct Layer<'a> {
     vectors: Vec<((Pass, Granularity), u64)>,
     /// Cycles and traffic of baselines that were asked for.
     baselines: RefCell<Vec<Baseline>>,
+    /// For signatures, which are as many from sample to sample.
+    memory: Vec<Vec<u64>>,
 }
 
 /// What a pass takes and moves without reuse under configurations that are alike but for reuse.
@@ -91,12 +93,13 @@ impl<'a> Layer<'a> {
                 projected.push(Projected::new(&kept, source, &passes, &members, &configs, measures, place));
             }
         }
-        Self { kept, configs, measures, place, projected, vectors, baselines: RefCell::default() }
+        Self { kept, configs, measures, place, projected, vectors, baselines: RefCell::default(), memory: Vec::new() }
     }
 
     /// Evaluates the samples that come next.
     pub fn add(&mut self, data: &LayerData) -> Result<()> {
-        self.projected.iter_mut().try_for_each(|projected| projected.add(data, &self.configs, self.measures))
+        let Self { projected, configs, measures, memory, .. } = self;
+        projected.iter_mut().try_for_each(|projected| projected.add(data, configs, measures, memory))
     }
 
     /// The results, by configuration and in it by pass.

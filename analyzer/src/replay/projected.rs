@@ -119,9 +119,15 @@ impl Projected {
         self.limits.iter().find(|(known, _)| *known == key).map(|(_, limits)| limits)
     }
 
-    /// Evaluates the samples that come next.
-    pub fn add(&mut self, data: &LayerData, configs: &[Config], measures: &Measures) -> Result<()> {
-        let signed = Signed::of(data, self.source, &self.rpq)?;
+    /// Evaluates the samples that come next, their signatures in `memory` of earlier ones.
+    pub fn add(
+        &mut self,
+        data: &LayerData,
+        configs: &[Config],
+        measures: &Measures,
+        memory: &mut Vec<Vec<u64>>,
+    ) -> Result<()> {
+        let signed = Signed::of(data, self.source, &self.rpq, std::mem::take(memory))?;
         if data.first_sample == 0 {
             let lengths = |view: &mercury_reuse::VectorView| view.streams().iter().map(|s| s.length as u64).collect();
             self.lengths = signed.views.iter().map(lengths).collect();
@@ -147,6 +153,7 @@ impl Projected {
                 self.tally(data, &signed, hitmaps, &by_cache[&cache], measures);
             });
         }
+        *memory = signed.signatures;
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use crate::config::Config;
 use crate::error::{AnalyzerError, Result};
 use crate::operand::LayerData;
 use mercury_reuse::config::{McacheConfig, Rpq, Scope};
-use mercury_reuse::{Hitmap, VectorView, signatures};
+use mercury_reuse::{Hitmap, Kernel, VectorView, signatures_with};
 use mercury_trace::geometry::Pass;
 
 /// The vectors that a pass streams and their signatures, one view for each product.
@@ -18,16 +18,20 @@ pub struct Signed<'a> {
 }
 
 impl<'a> Signed<'a> {
-    /// Cuts and signs the vectors of a pass.
-    pub fn of(data: &'a LayerData, pass: Pass, rpq: &Rpq) -> Result<Self> {
+    /// Cuts and signs the vectors of a pass, in `memory` of earlier ones.
+    pub fn of(data: &'a LayerData, pass: Pass, rpq: &Rpq, mut memory: Vec<Vec<u64>>) -> Result<Self> {
         let views = data.views(pass, rpq.granularity)?;
         if let Some(view) = views.iter().find(|view| u32::try_from(view.layout().vectors()).is_err()) {
             let reason =
                 format!("has {} vectors, more than {}; capture fewer samples", view.layout().vectors(), u32::MAX);
             return Err(AnalyzerError::Layer { layer: data.kept.layer.name.clone(), reason });
         }
-        let signatures = views.iter().map(|view| signatures(view, rpq)).collect();
-        Ok(Self { views, signatures, bits: rpq.signature_bits() })
+        memory.resize_with(views.len(), Vec::new);
+        for (view, signatures) in views.iter().zip(&mut memory) {
+            signatures.resize(view.layout().vectors(), 0);
+            signatures_with(Kernel::best(), view, rpq, signatures);
+        }
+        Ok(Self { views, signatures: memory, bits: rpq.signature_bits() })
     }
 
     /// The signatures' low `bits` bits: what shorter signatures of the same projection are.
@@ -55,7 +59,7 @@ pub struct Similarity<'a> {
 impl<'a> Similarity<'a> {
     /// Cuts, signs and looks up the vectors that a pass streams.
     pub fn of(data: &'a LayerData, pass: Pass, config: &Config) -> Result<Self> {
-        let signed = Signed::of(data, pass, &config.rpq)?;
+        let signed = Signed::of(data, pass, &config.rpq, Vec::new())?;
         let scope = config.mcache.scope_of(&data.kept.layer.geometry);
         let hitmaps = signed.look_up(&signed.signatures, &config.mcache, scope);
         Ok(Self { signed, hitmaps })
