@@ -101,6 +101,10 @@ impl Hitmap {
         Self { layout, codes, counts }
     }
 
+    pub(crate) fn into_codes(self) -> Vec<u32> {
+        self.codes
+    }
+
     /// How many vectors there are.
     pub fn layout(&self) -> Layout {
         self.layout

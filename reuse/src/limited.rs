@@ -21,6 +21,8 @@ pub struct Limited<'a> {
     inserted: Vec<Vec<(u32, u64)>>,
     /// Of each of them, how many were inserted before it into its set.
     before: Vec<u32>,
+    /// Memory for outcomes.
+    codes: Vec<u32>,
 }
 
 /// The outcomes of a run from vector `first` on, in a cache of so many ways, from those in one with room for all.
@@ -55,15 +57,14 @@ impl<'a> Limited<'a> {
             own.map(|(vector, _)| (vector, index.key(signatures[vector as usize]))).collect()
         };
         let inserted = unlimited.holders().par_chunks(of_scope).enumerate().map(find).collect();
-        Self { unlimited, of_scope, inserted, before: vec![0; signatures.len()] }
+        Self { unlimited, of_scope, inserted, before: vec![0; signatures.len()], codes: Vec::new() }
     }
 
-    /// The Hitmaps of caches of so many sets, of each of these numbers of ways: what [`Hitmap::new`] gives
-    /// for each.
+    /// Turns to caches of so many sets.
     ///
     /// # Panics
-    /// If there are no sets.
-    pub fn hitmaps(&mut self, sets: u32, ways: impl IntoIterator<Item = u32>) -> impl Iterator<Item = Hitmap> {
+    /// If there are none.
+    pub fn with_sets(&mut self, sets: u32) {
         assert!(sets > 0, "a cache has sets");
         // Most numbers of sets are powers of two, and a division takes longer than all the rest.
         let low = sets.is_power_of_two().then(|| u64::from(sets) - 1);
@@ -81,12 +82,14 @@ impl<'a> Limited<'a> {
                 used.drain(..).for_each(|set| arrived[set] = 0);
             },
         );
-        ways.into_iter().map(|ways| self.within(ways))
     }
 
-    fn within(&self, ways: u32) -> Hitmap {
+    /// The Hitmap of a cache of as many sets as [`Limited::with_sets`] has said, and so many ways: what
+    /// [`Hitmap::new`] gives.
+    pub fn hitmap(&mut self, ways: u32) -> Hitmap {
         let (layout, holders) = (self.unlimited.layout(), self.unlimited.holders());
-        let mut codes = vec![0; holders.len()];
+        let mut codes = std::mem::take(&mut self.codes);
+        codes.resize(holders.len(), 0);
         let mut counts = vec![Counts::default(); layout.runs()];
         let positions = layout.positions.max(1);
         let runs = codes.par_chunks_mut(positions).zip(holders.par_chunks(positions)).zip(&mut counts);
@@ -94,5 +97,10 @@ impl<'a> Limited<'a> {
             *counts = widest(|| clip((run * positions) as u32, holders, &self.before, ways, codes));
         });
         Hitmap::of_parts(layout, codes, counts)
+    }
+
+    /// Takes the memory of a Hitmap that is not needed any more, for the next one.
+    pub fn take_back(&mut self, hitmap: Hitmap) {
+        self.codes = hitmap.into_codes();
     }
 }

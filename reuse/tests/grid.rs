@@ -122,9 +122,12 @@ proptest! {
         let unlimited = Hitmap::new(layout, &signatures, &cache(0, 1), scope);
         let mut limited = Limited::new(&unlimited, &signatures, scope, index);
         for sets in [sets, 2 * sets, 1] {
-            let found: Vec<Hitmap> = limited.hitmaps(sets, ways.iter().copied()).collect();
-            let expected = ways.iter().map(|&ways| Hitmap::new(layout, &signatures, &cache(sets * ways, ways), scope));
-            prop_assert_eq!(found, expected.collect::<Vec<_>>());
+            limited.with_sets(sets);
+            for &ways in &ways {
+                let found = limited.hitmap(ways);
+                prop_assert_eq!(&found, &Hitmap::new(layout, &signatures, &cache(sets * ways, ways), scope));
+                limited.take_back(found);
+            }
         }
     }
 }

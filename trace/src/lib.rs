@@ -53,6 +53,7 @@
 
 pub mod atomic;
 pub mod checksum;
+mod decode;
 pub mod error;
 pub mod evaluations;
 pub mod geometry;

@@ -1,12 +1,11 @@
 //! Reading tensor files back, with every check that keeps a broken file from being taken for data.
 
+use crate::decode::Decoder;
 use crate::error::{Result, TraceError};
 use crate::input;
 use crate::quiet;
-use crate::tensor::{Dtype, TensorShape};
-use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{Float16Type, Float32Type, UInt32Type};
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use crate::tensor::TensorShape;
+use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use std::path::{Path, PathBuf};
 
@@ -57,7 +56,7 @@ pub struct TensorReader {
     shape: TensorShape,
     rows: u64,
     /// `None` after the end or an error.
-    reader: Option<ParquetRecordBatchReader>,
+    reader: Option<Decoder>,
     seen: u64,
     last: Vec<u32>,
     /// Rows that were decoded and not yet taken, from `taken` on.
@@ -74,17 +73,17 @@ impl TensorReader {
             }
             other => other?,
         };
-        let builder = quiet::decode(path, || ParquetRecordBatchReaderBuilder::try_new(file))?
+        let metadata = quiet::decode(path, || ArrowReaderMetadata::load(&file, Default::default()))?
             .map_err(|error| TraceError::parquet(path, error))?;
-        check_schema(path, builder.schema(), &shape)?;
-        let found = builder.metadata().file_metadata().num_rows();
+        check_schema(path, metadata.schema(), &shape)?;
+        let found = metadata.metadata().file_metadata().num_rows();
         if found != rows as i64 {
             let reason = format!("the file has {found}, manifest.json says {rows}; copy the whole trace again");
             return Err(TraceError::invalid(path, "number of rows", reason));
         }
-        check_size(path, builder.metadata(), &shape, rows)?;
+        check_size(path, metadata.metadata(), &shape, rows)?;
         let batch = (BATCH_BYTES / shape.row_bytes()).max(1);
-        let reader = quiet::decode(path, || builder.with_batch_size(batch).build())?
+        let reader = quiet::decode(path, || Decoder::new(file, metadata, shape.dtype, batch))?
             .map_err(|error| TraceError::parquet(path, error))?;
         let rest = Tensor::new(shape.clone());
         let path = path.to_owned();
@@ -126,28 +125,7 @@ impl TensorReader {
         Ok(tensor)
     }
 
-    fn check(&mut self, batch: RecordBatch) -> Result<Tensor> {
-        let mut part = Tensor::new(self.shape.clone());
-        for (index, column) in part.keys.iter_mut().enumerate() {
-            column.extend_from_slice(batch.column(index).as_primitive::<UInt32Type>().values());
-        }
-        let lists = batch.column(self.shape.keys.len()).as_fixed_size_list().clone();
-        // So that the values are moved where nobody else has them.
-        drop(batch);
-        let count = lists.len() * self.shape.width;
-        match self.shape.dtype {
-            Dtype::F32 => {
-                let (_, _, values, _) = lists.into_parts();
-                let array = values.as_primitive::<Float32Type>().clone();
-                drop(values);
-                part.values = array.into_parts().1.into();
-                part.values.truncate(count);
-            }
-            Dtype::F16 => {
-                let values = lists.values().as_primitive::<Float16Type>();
-                part.values.extend(values.values()[..count].iter().map(|value| value.to_f32()));
-            }
-        }
+    fn check(&mut self, part: Tensor) -> Result<Tensor> {
         let finite = all_finite(&part.values);
         for row in 0..part.rows() {
             let keys: Vec<u32> = part.keys.iter().map(|column| column[row]).collect();
@@ -179,12 +157,12 @@ impl TensorReader {
     fn decode(&mut self) -> Option<Result<Tensor>> {
         let mut reader = self.reader.take()?;
         let path = self.path.clone();
-        let part = match quiet::decode(&path, || reader.next()) {
+        let part = match quiet::decode(&path, || reader.next(&self.shape)) {
             Err(error) => Err(error),
-            Ok(Some(Err(error))) => Err(TraceError::parquet(&path, error)),
-            Ok(Some(Ok(batch))) => self.check(batch),
-            Ok(None) if self.seen == self.rows => return None,
-            Ok(None) => Err(TraceError::parquet(&path, format!("ends after {} of {} rows", self.seen, self.rows))),
+            Ok(Err(error)) => Err(TraceError::parquet(&path, error)),
+            Ok(Ok(Some(part))) => self.check(part),
+            Ok(Ok(None)) if self.seen == self.rows => return None,
+            Ok(Ok(None)) => Err(TraceError::parquet(&path, format!("ends after {} of {} rows", self.seen, self.rows))),
         };
         if part.is_ok() {
             self.reader = Some(reader);

@@ -75,10 +75,11 @@ pub fn look_up(signed: &Signed, bits: u32, scope: Scope, caches: &[Cache], mut f
                 }
                 continue;
             }
-            let ways = || caches.iter().map(|cache| cache.ways);
-            let mut products: Vec<_> = limited.iter_mut().map(|limited| limited.hitmaps(sets, ways())).collect();
+            limited.iter_mut().for_each(|limited| limited.with_sets(sets));
             for &cache in &caches {
-                found(cache, &products.iter_mut().filter_map(Iterator::next).collect::<Vec<_>>());
+                let hitmaps: Vec<Hitmap> = limited.iter_mut().map(|limited| limited.hitmap(cache.ways)).collect();
+                found(cache, &hitmaps);
+                limited.iter_mut().zip(hitmaps).for_each(|(limited, hitmap)| limited.take_back(hitmap));
             }
         }
     }

@@ -6,6 +6,10 @@ use crate::operand::LayerData;
 use mercury_reuse::config::{McacheConfig, Rpq, Scope};
 use mercury_reuse::{Hitmap, Kernel, VectorView, signatures_with};
 use mercury_trace::geometry::Pass;
+use rayon::prelude::*;
+
+/// Signatures that a thread shortens at a time, at least.
+const PIECE: usize = 1 << 13;
 
 /// The vectors that a pass streams and their signatures, one view for each product.
 pub struct Signed<'a> {
@@ -37,7 +41,10 @@ impl<'a> Signed<'a> {
     /// The signatures' low `bits` bits: what shorter signatures of the same projection are.
     pub fn shortened(&self, bits: u32) -> Vec<Vec<u64>> {
         let mask = u64::MAX >> (u64::BITS - bits);
-        self.signatures.iter().map(|signatures| signatures.iter().map(|signature| signature & mask).collect()).collect()
+        let shortened = |signatures: &Vec<u64>| {
+            signatures.par_iter().with_min_len(PIECE).map(|signature| signature & mask).collect()
+        };
+        self.signatures.iter().map(shortened).collect()
     }
 
     /// Looks signatures of these vectors up in an MCACHE.

@@ -3,13 +3,20 @@
 use crate::common::{ATTENTION, CONV, FC, KINDS, keys, sampling, small};
 use crate::manifest::with_manifest;
 use crate::{assert_invalid, assert_parquet, assert_says, column, lengths, overwrite, read_columns, write_columns};
-use arrow::array::{Array, ArrayRef, FixedSizeListArray, Float32Array, Float64Array, UInt32Array, UInt64Array};
-use arrow::datatypes::{DataType, Field};
+use arrow::array::{
+    Array, ArrayRef, FixedSizeListArray, Float32Array, Float64Array, ListArray, RecordBatch, UInt32Array, UInt64Array,
+};
+use arrow::buffer::OffsetBuffer;
+use arrow::datatypes::{DataType, Field, Schema};
 use mercury_trace::geometry::{Geometry, Linear};
 use mercury_trace::read;
 use mercury_trace::tensor::{Dtype, TensorKind, TensorShape, TensorWriter};
 use mercury_trace::{Trace, TraceError};
-use std::fs;
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use parquet::arrow::{ARROW_SCHEMA_META_KEY, ArrowWriter, encode_arrow_schema};
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::WriterProperties;
+use std::fs::{self, File};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -224,6 +231,34 @@ fn a_tensor_with_a_column_of_another_type() {
 
     tensor.replace(2, |_| column("values", Arc::new(Float32Array::from(vec![0.5; 4]))));
     assert_invalid(&tensor.error(), &tensor.path, "values", &["FixedSizeList"]);
+}
+
+/// The file's schema says that all rows are as long, its pages that they are not.
+#[test]
+fn a_tensor_whose_rows_are_not_as_long() {
+    let tensor = Tensor::of(CONV, TensorKind::Input);
+    let before = read_columns(&tensor.path);
+    let claimed = Schema::new(before.iter().map(|(field, _)| field.clone()).collect::<Vec<_>>());
+    for lengths in [[20, 20, 20, 20], [20, 19, 21, 20], [20, 20, 40, 0], [20, 20, 20, 19]] {
+        let element = Arc::new(Field::new("element", DataType::Float32, false));
+        let values = Float32Array::from(vec![0.5; lengths.iter().sum()]);
+        let rows = ListArray::new(element, OffsetBuffer::from_lengths(lengths), Arc::new(values), None);
+        let fields = [before[0].0.clone(), before[1].0.clone(), Field::new("values", rows.data_type().clone(), false)];
+        let columns = vec![Arc::clone(&before[0].1), Arc::clone(&before[1].1), Arc::new(rows) as ArrayRef];
+        let batch = RecordBatch::try_new(Arc::new(Schema::new(fields.to_vec())), columns).unwrap();
+        let claim = KeyValue::new(ARROW_SCHEMA_META_KEY.to_owned(), encode_arrow_schema(&claimed));
+        let properties = WriterProperties::builder().set_key_value_metadata(Some(vec![claim])).build();
+        let options = ArrowWriterOptions::new().with_skip_arrow_metadata(true).with_properties(properties);
+        let file = File::create(&tensor.path).unwrap();
+        let mut writer = ArrowWriter::try_new_with_options(file, batch.schema(), options).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        if lengths == [20; 4] {
+            assert_eq!(tensor.read().unwrap().values, [0.5; 80], "a list of equal rows is as good");
+        } else {
+            assert_parquet(&tensor.error(), &tensor.path);
+        }
+    }
 }
 
 #[test]
