@@ -2,7 +2,6 @@
 
 use crate::datasets::{DATASETS, Options};
 use crate::error::{Result, TracerError};
-use crate::models::{MODELS, ModelSpec};
 use crate::optimizer::Method;
 use crate::policy::Policy;
 use crate::sampling::Limits;
@@ -14,48 +13,6 @@ use mercury_trace::geometry::Pass;
 use mercury_trace::tensor::Dtype;
 use serde::{Serialize, Serializer};
 use std::path::PathBuf;
-
-/// What is trained.
-#[derive(Debug, Args, Serialize)]
-#[command(next_help_heading = "Model")]
-pub struct ModelFlags {
-    /// Model to train; `mercury-tracer models` lists them.
-    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(MODELS.iter().map(|model| model.name)))]
-    pub model: String,
-    #[command(flatten)]
-    #[serde(flatten)]
-    pub size: SizeFlags,
-    /// Begin with these weights: a safetensors file with PyTorch's parameter names.
-    #[arg(long, value_name = "FILE")]
-    pub weights: Option<PathBuf>,
-    /// Leave parameters whose names match as they begin, though --weights has them: `--fresh "fc.*"` for
-    /// another number of classes; can be given more than once.
-    #[arg(long, value_name = "GLOB", requires = "weights")]
-    pub fresh: Vec<String>,
-    /// Write the weights after the last step, as a safetensors file with PyTorch's parameter names.
-    #[arg(long, value_name = "FILE")]
-    #[serde(skip)]
-    pub save: Option<PathBuf>,
-}
-
-/// How large a model is that comes in sizes.
-#[derive(Debug, Args, Serialize)]
-pub struct SizeFlags {
-    /// Columns of an embedding of the Transformer, a multiple of 64 [default: 512, the base model], or of
-    /// a VGG's two hidden fully connected layers [default: 4096].
-    #[arg(long, value_name = "N")]
-    pub width: Option<i64>,
-    /// Transformer: layers of the encoder, and of the decoder [default: 6, the base model].
-    #[arg(long, value_name = "N")]
-    pub depth: Option<u32>,
-}
-
-impl SizeFlags {
-    /// The model in this size.
-    pub fn of(&self, model: &ModelSpec) -> Result<ModelSpec> {
-        model.sized(self.width, self.depth)
-    }
-}
 
 /// What it is trained on.
 #[derive(Debug, Args, Serialize)]

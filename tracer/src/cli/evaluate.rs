@@ -1,6 +1,7 @@
 //! `evaluate`: validation of a checkpoint, with and without reuse.
 
-use super::arguments::{DataFlags, SizeFlags};
+use super::arguments::DataFlags;
+use super::model::SizeFlags;
 use super::{device, reuse};
 use crate::checkpoint;
 use crate::datasets::DatasetSpec;

@@ -5,6 +5,7 @@ mod capture;
 mod device;
 mod evaluate;
 mod lists;
+mod model;
 mod reuse;
 mod run;
 mod terminal;

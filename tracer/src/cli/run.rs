@@ -1,7 +1,8 @@
 //! A training run: what `capture` and `train` have in common.
 
-use super::arguments::{CaptureFlags, DataFlags, ModelFlags, OnError, OptimizerName, TrainingFlags};
+use super::arguments::{CaptureFlags, DataFlags, OnError, OptimizerName, TrainingFlags};
 use super::device;
+use super::model::ModelFlags;
 use super::reuse::ReuseFlags;
 use super::terminal::Terminal;
 use crate::checkpoint::{self, Checkpoint};
