@@ -141,7 +141,7 @@ impl Hitmap {
     }
 }
 
-/// Vectors that a thread looks up at a time, at least.
+/// Vectors that a thread looks up at a time, about.
 const PIECE: usize = 1 << 13;
 
 /// Runs between two flushes.

@@ -15,6 +15,8 @@ use rayon::prelude::*;
 /// for each cache, with no look-up.
 pub struct Limited<'a> {
     unlimited: &'a Hitmap,
+    /// 0 before the first [`Limited::set_sets`].
+    sets: u32,
     /// Vectors of a scope.
     of_scope: usize,
     /// Vectors that were inserted, and what chooses their sets, scope by scope.
@@ -57,15 +59,16 @@ impl<'a> Limited<'a> {
             own.map(|(vector, _)| (vector, index.key(signatures[vector as usize]))).collect()
         };
         let inserted = unlimited.holders().par_chunks(of_scope).enumerate().map(find).collect();
-        Self { unlimited, of_scope, inserted, before: vec![0; signatures.len()], codes: Vec::new() }
+        Self { unlimited, sets: 0, of_scope, inserted, before: vec![0; signatures.len()], codes: Vec::new() }
     }
 
     /// Turns to caches of so many sets.
     ///
     /// # Panics
     /// If there are none.
-    pub fn with_sets(&mut self, sets: u32) {
+    pub fn set_sets(&mut self, sets: u32) {
         assert!(sets > 0, "a cache has sets");
+        self.sets = sets;
         // Most numbers of sets are powers of two, and a division takes longer than all the rest.
         let low = sets.is_power_of_two().then(|| u64::from(sets) - 1);
         let scopes = self.before.par_chunks_mut(self.of_scope).enumerate().zip(&self.inserted);
@@ -84,9 +87,13 @@ impl<'a> Limited<'a> {
         );
     }
 
-    /// The Hitmap of a cache of as many sets as [`Limited::with_sets`] has said, and so many ways: what
+    /// The Hitmap of a cache of as many sets as [`Limited::set_sets`] has said, and so many ways: what
     /// [`Hitmap::new`] gives.
+    ///
+    /// # Panics
+    /// If nothing was said.
     pub fn hitmap(&mut self, ways: u32) -> Hitmap {
+        assert!(self.sets > 0, "of a number of sets");
         let (layout, holders) = (self.unlimited.layout(), self.unlimited.holders());
         let mut codes = std::mem::take(&mut self.codes);
         codes.resize(holders.len(), 0);
@@ -99,7 +106,7 @@ impl<'a> Limited<'a> {
         Hitmap::of_parts(layout, codes, counts)
     }
 
-    /// Takes the memory of a Hitmap that is not needed any more, for the next one.
+    /// Takes a Hitmap that is not needed any more, for its memory.
     pub fn take_back(&mut self, hitmap: Hitmap) {
         self.codes = hitmap.into_codes();
     }

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Vectors that a thread takes at least, where there are as many.
+/// Vectors that a thread takes at a time, about.
 const PIECE: usize = 1 << 13;
 
 /// Signatures of all vectors, in the layout's order. Each is as [`signature_of`] defines it, whatever

@@ -122,7 +122,7 @@ proptest! {
         let unlimited = Hitmap::new(layout, &signatures, &cache(0, 1), scope);
         let mut limited = Limited::new(&unlimited, &signatures, scope, index);
         for sets in [sets, 2 * sets, 1] {
-            limited.with_sets(sets);
+            limited.set_sets(sets);
             for &ways in &ways {
                 let found = limited.hitmap(ways);
                 prop_assert_eq!(&found, &Hitmap::new(layout, &signatures, &cache(sets * ways, ways), scope));

@@ -178,6 +178,47 @@ fn large_streams_are_exact() {
     }
 }
 
+/// More vectors than a thread takes at a time, so that a cache or table goes from one block to others: none may
+/// find what an earlier one left.
+#[test]
+fn many_blocks_share_caches_and_leave_nothing_in_them() {
+    let layout = Layout { samples: 4, streams: 5, positions: 3000 };
+    let signatures = signatures(layout.vectors(), 11, 2500, 13, 30);
+    let check_all = || {
+        for (entries, ways) in [(1024, 16), (768, 8), (1024, 1024), (0, 16)] {
+            for (replacement, scope) in REPLACEMENTS.into_iter().flat_map(|r| SCOPES.map(|scope| (r, scope))) {
+                let config = McacheConfig { entries, ways, replacement, ..McacheConfig::default() };
+                if entries > 0 {
+                    check(layout, &signatures, &config, scope).unwrap();
+                } else {
+                    unlimited(layout, &signatures, &config, scope);
+                }
+            }
+        }
+    };
+    for threads in [1, 3] {
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(check_all);
+    }
+}
+
+/// Without limit, by a map: all pairs would take too long.
+fn unlimited(layout: Layout, signatures: &[u64], config: &McacheConfig, scope: Scope) {
+    let mut first = std::collections::HashMap::new();
+    let expected: Vec<usize> = (0..layout.vectors())
+        .map(|vector| {
+            let (sample, stream, _) = layout.locate(vector);
+            let scope = if scope == Scope::Batch { 0 } else { sample };
+            *first.entry((scope, stream, signatures[vector])).or_insert(vector)
+        })
+        .collect();
+    for isa in Isa::available() {
+        let hitmap = Hitmap::with_isa(layout, signatures, config, scope, isa);
+        assert!((0..layout.vectors()).all(|vector| hitmap.representative(vector) == expected[vector]), "{isa:?}");
+        let hits = expected.iter().enumerate().filter(|&(vector, &first)| vector != first).count() as u64;
+        assert_eq!(hitmap.counts().iter().map(|counts| counts.hit).sum::<u64>(), hits);
+    }
+}
+
 /// The unlimited table grows many times, and keeps what it holds.
 #[test]
 fn unlimited_tables_grow() {

@@ -139,6 +139,9 @@ impl TensorReader {
             }
             self.seen += 1;
         }
+        if self.seen > self.rows {
+            return Err(TraceError::parquet(&self.path, format!("has more than its {} rows", self.rows)));
+        }
         Ok(part)
     }
 }

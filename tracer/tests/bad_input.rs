@@ -104,3 +104,25 @@ fn weights_of_another_model_are_refused() {
     let stderr = error_of(capture(&data, &out, &["--weights", weights.to_str().unwrap()]));
     assert!(stderr.contains("squeezenet.safetensors: not a readable safetensors file"), "{stderr}");
 }
+
+#[test]
+fn a_narrower_vgg_is_another_model() {
+    let Some(data) = data_dir() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let [weights, out] = ["vgg.safetensors", "trace"].map(|name| dir.path().join(name).to_str().unwrap().to_owned());
+    let model = ["--model", "vgg13", "--dataset", "fashion-mnist", "--input-size", "32"];
+    let of = |command: &str, more: &[&str]| {
+        let mut tracer = Command::new(TRACER);
+        tracer.env("OMP_NUM_THREADS", "1").arg(command).arg("--data-dir").arg(&data).args(model).args(more);
+        tracer
+    };
+    let run = ["--out", &out, "--save", &weights, "--steps", "1", "--batch-size", "2", "--validation-samples", "0"];
+    common::succeed(of("train", &[&run[..], &["--width", "16"]].concat()));
+
+    let evaluated = ["--weights", &weights, "--samples", "4"];
+    let stderr = error_of(of("evaluate", &evaluated));
+    assert!(stderr.contains("classifier.0.weight ([16, 25088], the model has [4096, 25088])"), "{stderr}");
+    common::succeed(of("evaluate", &[&evaluated[..], &["--width", "16"]].concat()));
+    let stderr = error_of(of("evaluate", &[&evaluated[..], &["--width", "4097"]].concat()));
+    assert!(stderr.contains("--width: is 4097; give 1 to 4096 columns"), "{stderr}");
+}

@@ -19,6 +19,7 @@ impl Simd for Avx2 {
     const LANES: usize = 8;
     const BITS: usize = 6;
     const GROUPS: usize = 2;
+    const TELLS_PLAIN: bool = true;
 
     #[inline(always)]
     unsafe fn load(from: *const f32) -> __m256 {
@@ -87,7 +88,8 @@ impl Simd for Avx2 {
     unsafe fn collect<const P: usize, const B: usize, const PLAIN: bool>(sums: [[__m256; P]; B]) -> [__m256i; P] {
         // SAFETY: the caller's machine has the features.
         unsafe {
-            if !PLAIN || P != 2 {
+            // Never of other than two registers of positions.
+            if !PLAIN || P != Self::GROUPS {
                 return block::append_all::<Self, P, B>(sums);
             }
             // Signs survive saturation, so two bits of 16 positions pack into a register of bytes: in each

@@ -20,6 +20,7 @@ impl<const VBMI2: bool> Simd for Avx512<VBMI2> {
     const LANES: usize = 16;
     const BITS: usize = 12;
     const GROUPS: usize = 2;
+    const TELLS_PLAIN: bool = true;
 
     #[inline(always)]
     unsafe fn load(from: *const f32) -> __m512 {

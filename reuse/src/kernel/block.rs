@@ -46,6 +46,8 @@ pub(super) trait Simd: Sized {
     unsafe fn shift_left(bits: Self::U, by: u32) -> Self::U;
     /// Shifts by less than 32.
     unsafe fn shift_right(bits: Self::U, by: u32) -> Self::U;
+    /// Whether [`Simd::collect`] takes less of plain sums than of any.
+    const TELLS_PLAIN: bool = false;
     /// Bit `b` set in the lanes where `sums[b]` is below 0 (so not -0 or NaN). Where `PLAIN`, no sum is -0 or NaN.
     #[inline(always)]
     unsafe fn collect<const P: usize, const B: usize, const PLAIN: bool>(sums: [[Self::F; P]; B]) -> [Self::U; P] {
@@ -96,7 +98,12 @@ pub(super) const MAX_TILE: usize = 32;
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
 pub(super) unsafe fn strip<S: Simd, const P: usize>(strip: &Strip, matrix: &Packed, variant: Variant, out: &mut [u64]) {
-    let plain = matrix.plain && strip.is_reread(matrix) && plain::values(strip.read());
+    // Of differences from a mean nothing is known.
+    let plain = S::TELLS_PLAIN
+        && variant != Variant::Centred
+        && matrix.plain
+        && strip.pays_to_look(matrix)
+        && plain::values(strip.readable());
     for (number, out_at) in tiles(strip, S::TILE) {
         let out = &mut out[out_at..out_at + S::TILE];
         // SAFETY: the strip's data reach one tile beyond the first element of its last position, and
@@ -106,13 +113,16 @@ pub(super) unsafe fn strip<S: Simd, const P: usize>(strip: &Strip, matrix: &Pack
             let zero = [S::splat(&0.0); P];
             let mut words = Words { low: [S::no_bits(); P], high: [S::no_bits(); P] };
             match variant {
-                Variant::Sign | Variant::SignRescale if plain => {
-                    signs::<S, P, false, true>(&tile, zero, matrix, 0, &mut words);
-                }
-                Variant::Sign | Variant::SignRescale => signs::<S, P, false, false>(&tile, zero, matrix, 0, &mut words),
-                Variant::SignMagnitude(bits) => {
-                    words.low = magnitudes::<S, P>(&tile, bits);
-                    signs::<S, P, false, false>(&tile, zero, matrix, bits, &mut words);
+                Variant::Sign | Variant::SignRescale | Variant::SignMagnitude(_) => {
+                    let first = variant.magnitude_bits();
+                    if first > 0 {
+                        words.low = magnitudes::<S, P>(&tile, first);
+                    }
+                    if plain {
+                        signs::<S, P, false, true>(&tile, zero, matrix, first, &mut words);
+                    } else {
+                        signs::<S, P, false, false>(&tile, zero, matrix, first, &mut words);
+                    }
                 }
                 Variant::Centred => signs::<S, P, true, false>(&tile, means::<S, P>(&tile), matrix, 0, &mut words),
             }

@@ -195,13 +195,13 @@ impl<'a> Strip<'a> {
     }
 
     /// What a kernel may read of the data.
-    fn read(&self) -> &[f32] {
+    fn readable(&self) -> &[f32] {
         &self.data[..self.last as usize + self.padded_slots()]
     }
 
-    /// Whether each value is read for so many sums that looking at all first costs little.
-    fn is_reread(&self, matrix: &Packed) -> bool {
-        self.read().len() * 4 <= self.slots * matrix.bits()
+    /// Whether there are so many more sums than values that to look at each value first costs little.
+    fn pays_to_look(&self, matrix: &Packed) -> bool {
+        self.readable().len() * 4 <= self.slots * matrix.bits()
     }
 
     /// Positions up to a whole tile of any kernel.
@@ -219,7 +219,7 @@ pub(crate) struct Packed {
     /// Bits of each block.
     blocks: Vec<usize>,
     values: Vec<f32>,
-    /// Whether sums with plain values are, see [`plain`].
+    /// Whether its sums with plain values can be neither -0 nor NaN: see [`plain`].
     plain: bool,
 }
 

@@ -239,7 +239,15 @@ fn a_tensor_whose_rows_are_not_as_long() {
     let tensor = Tensor::of(CONV, TensorKind::Input);
     let before = read_columns(&tensor.path);
     let claimed = Schema::new(before.iter().map(|(field, _)| field.clone()).collect::<Vec<_>>());
-    for lengths in [[20, 20, 20, 20], [20, 19, 21, 20], [20, 20, 40, 0], [20, 20, 20, 19]] {
+    let other = "column values.list.element has rows of other than 20 values";
+    for (lengths, says) in [
+        ([20, 20, 20, 20], None),
+        ([20, 19, 21, 20], Some(other)),
+        ([20, 20, 20, 19], Some(other)),
+        ([20, 20, 39, 0], Some(other)),
+        // The level of an empty row counts, too.
+        ([20, 20, 40, 0], Some("pages have more values than rows")),
+    ] {
         let element = Arc::new(Field::new("element", DataType::Float32, false));
         let values = Float32Array::from(vec![0.5; lengths.iter().sum()]);
         let rows = ListArray::new(element, OffsetBuffer::from_lengths(lengths), Arc::new(values), None);
@@ -253,10 +261,13 @@ fn a_tensor_whose_rows_are_not_as_long() {
         let mut writer = ArrowWriter::try_new_with_options(file, batch.schema(), options).unwrap();
         writer.write(&batch).unwrap();
         writer.close().unwrap();
-        if lengths == [20; 4] {
-            assert_eq!(tensor.read().unwrap().values, [0.5; 80], "a list of equal rows is as good");
-        } else {
-            assert_parquet(&tensor.error(), &tensor.path);
+        match says {
+            None => assert_eq!(tensor.read().unwrap().values, [0.5; 80], "a list of equal rows is as good"),
+            Some(says) => {
+                let error = tensor.error();
+                assert_parquet(&error, &tensor.path);
+                assert_says(&error, &tensor.path, &[says]);
+            }
         }
     }
 }

@@ -34,7 +34,8 @@ pub struct ModelFlags {
 #[derive(Debug, Args, Serialize)]
 pub struct SizeFlags {
     /// Columns of an embedding of the Transformer, a multiple of 64 [default: 512, the base model], or of
-    /// a VGG's two hidden fully connected layers [default: 4096].
+    /// a VGG's two hidden fully connected layers, which begin by He et al.'s initialisation if they are
+    /// narrower than published [default: 4096].
     #[arg(long, value_name = "N")]
     pub width: Option<i64>,
     /// Transformer: layers of the encoder, and of the decoder [default: 6, the base model].

@@ -18,12 +18,8 @@ use crate::weights::{Module, Weights};
 use mercury_trace::geometry::Geometry;
 use mercury_trace::layers::Layer;
 use tch::{Device, Kind, Tensor};
-use transformer::{HEAD, Size};
+use transformer::Size;
 use vgg::Vgg;
-
-/// Widest Transformer, four times what table 3 has, and VGG, as published.
-const MAX_WIDTH: i64 = 4096;
-const MAX_DEPTH: u32 = 48;
 
 /// What a model returns.
 #[derive(Debug)]
@@ -155,31 +151,16 @@ impl ModelSpec {
 
     /// The same model with another width (a Transformer, or the classifier of a VGG) or depth (a Transformer).
     pub fn sized(&self, width: Option<i64>, depth: Option<u32>) -> Result<ModelSpec, TracerError> {
-        let bad = |flag, reason| Err(TracerError::Flag { flag, reason });
+        let one = |flag, what, others| {
+            let reason = format!("{} has one {what}; leave it out, or choose {others}", self.name);
+            Err(TracerError::Flag { flag, reason })
+        };
         let build = match (self.build, width, depth) {
+            (Build::Text(size), ..) => Build::Text(size.sized(width, depth)?),
+            (_, _, Some(_)) => return one("--depth", "depth", "transformer"),
+            (Build::Vgg(vgg), Some(width), None) => Build::Vgg(vgg.sized(width)?),
+            (Build::Images(_), Some(_), None) => return one("--width", "width", "transformer or a VGG"),
             (build, None, None) => build,
-            (Build::Vgg(_), Some(width), None) if !(1..=MAX_WIDTH).contains(&width) => {
-                return bad("--width", format!("is {width}; give 1 to {MAX_WIDTH} columns"));
-            }
-            (Build::Vgg(base), Some(width), None) => Build::Vgg(Vgg { width, ..base }),
-            (Build::Text(base), ..) => {
-                let size = Size { width: width.unwrap_or(base.width), depth: depth.unwrap_or(base.depth) };
-                if size.width % HEAD != 0 || !(HEAD..=MAX_WIDTH).contains(&size.width) {
-                    let columns = format!("is {}, but heads have {HEAD} columns each", size.width);
-                    return bad("--width", format!("{columns}; give a multiple, {MAX_WIDTH} at most"));
-                }
-                if !(1..=MAX_DEPTH).contains(&size.depth) {
-                    return bad("--depth", format!("is {}; give 1 to {MAX_DEPTH} layers", size.depth));
-                }
-                Build::Text(size)
-            }
-            (_, _, Some(_)) => {
-                return bad("--depth", format!("{} has one depth; leave it out, or choose transformer", self.name));
-            }
-            (Build::Images(_), ..) => {
-                let reason = format!("{} has one width; leave it out, or choose transformer or a VGG", self.name);
-                return bad("--width", reason);
-            }
         };
         Ok(Self { build, ..*self })
     }

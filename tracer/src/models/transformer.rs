@@ -7,6 +7,7 @@ use super::parts::{Context, Part, linear};
 use super::{Model, Output, Translator};
 use crate::datasets::Batch;
 use crate::datasets::text;
+use crate::error::TracerError;
 use crate::tap::{AttentionLayer, LinearLayer, Tap};
 use crate::weights::{Init, Module};
 use tch::{Kind, Tensor};
@@ -15,7 +16,11 @@ const DROPOUT: f64 = 0.1;
 const EPSILON: f64 = 1e-5;
 const PAD: i64 = text::PAD as i64;
 /// Columns of a head, as in all of the paper's models but those that vary it.
-pub const HEAD: i64 = 64;
+const HEAD: i64 = 64;
+
+/// Largest: twice what table 3 has, and some.
+const MAX_WIDTH: i64 = 4096;
+const MAX_DEPTH: u32 = 48;
 
 /// How large it is, in table 3's terms: `d_model`, with heads of 64 columns and `d_ff` = 4 `d_model`, and N.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +34,20 @@ pub struct Size {
 impl Size {
     /// The base model.
     pub const BASE: Self = Self { width: 512, depth: 6 };
+
+    /// With another width or depth.
+    pub fn sized(self, width: Option<i64>, depth: Option<u32>) -> Result<Self, TracerError> {
+        let bad = |flag, reason| Err(TracerError::Flag { flag, reason });
+        let size = Self { width: width.unwrap_or(self.width), depth: depth.unwrap_or(self.depth) };
+        if size.width % HEAD != 0 || !(HEAD..=MAX_WIDTH).contains(&size.width) {
+            let columns = format!("is {}, but heads have {HEAD} columns each", size.width);
+            return bad("--width", format!("{columns}; give a multiple, {MAX_WIDTH} at most"));
+        }
+        if !(1..=MAX_DEPTH).contains(&size.depth) {
+            return bad("--depth", format!("is {}; give 1 to {MAX_DEPTH} layers", size.depth));
+        }
+        Ok(size)
+    }
 }
 
 struct Transformer {

@@ -3,18 +3,30 @@
 
 use super::Model;
 use super::parts::{AveragePool, Conv, Dropout, Flatten, MaxPool, Relu, Sequence, linear};
+use crate::error::TracerError;
 use crate::weights::{Init, Module};
 
 /// Columns of the two hidden fully connected layers, as published.
-pub const WIDTH: i64 = 4096;
+const WIDTH: i64 = 4096;
 
 /// A configuration of its table 1.
 #[derive(Clone, Copy)]
 pub struct Vgg {
     /// Convolutions before each pooling.
-    pub depths: [u32; 5],
+    depths: [u32; 5],
     /// Columns of the two hidden fully connected layers: with [`WIDTH`] these have nine tenths of the parameters.
-    pub width: i64,
+    width: i64,
+}
+
+impl Vgg {
+    /// With a classifier of another width.
+    pub fn sized(self, width: i64) -> Result<Self, TracerError> {
+        if !(1..=WIDTH).contains(&width) {
+            let reason = format!("is {width}; give 1 to {WIDTH} columns");
+            return Err(TracerError::Flag { flag: "--width", reason });
+        }
+        Ok(Self { width, ..self })
+    }
 }
 
 /// Configuration B.
