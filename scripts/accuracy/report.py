@@ -74,12 +74,13 @@ def ordered(frame: pl.DataFrame) -> pl.DataFrame:
 def beside_exact(frame: pl.DataFrame) -> pl.DataFrame:
     """Runs with what differs from the run of the same seed without reuse."""
     exact = frame.filter(pl.col("configuration") == EXACT).select(
-        "model", "seed", exact_value="value", exact_loss="training_loss", exact_seconds="step_seconds"
+        "model", "seed", exact_value="value", exact_loss="training_loss", exact_seconds="step_seconds", exact_commit="commit"
     )
     return frame.join(exact, on=["model", "seed"], how="left", maintain_order="left").with_columns(
         value_change=pl.col("value") - pl.col("exact_value"),
         loss_change=pl.col("training_loss") - pl.col("exact_loss"),
-        times=pl.col("step_seconds") / pl.col("exact_seconds"),
+        # Runs of another commit may have been made on another machine.
+        times=pl.when(pl.col("commit") == pl.col("exact_commit")).then(pl.col("step_seconds") / pl.col("exact_seconds")),
     )
 
 
