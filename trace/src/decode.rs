@@ -21,14 +21,14 @@ pub(crate) enum Decoder {
     /// As Arrow does: values in f16 are bytes to Parquet, whose columns give each an allocation of its own.
     Lists(Box<ParquetRecordBatchReader>),
     /// Column by column.
-    Leaves(Leaves),
+    Leaves(Box<Leaves>),
 }
 
 impl Decoder {
     /// Of a file whose schema was checked, `rows` rows at a time.
     pub fn new(source: Source, metadata: ArrowReaderMetadata, dtype: Dtype, rows: usize) -> Result<Self> {
         match dtype {
-            Dtype::F32 => Ok(Self::Leaves(Leaves::new(source, metadata.metadata(), rows))),
+            Dtype::F32 => Ok(Self::Leaves(Box::new(Leaves::new(source, metadata.metadata(), rows)))),
             Dtype::F16 => {
                 let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(source, metadata);
                 Ok(Self::Lists(Box::new(builder.with_batch_size(rows).build()?)))

@@ -5,7 +5,7 @@ use crate::error::{Result, TraceError};
 use crate::input;
 use crate::quiet;
 use crate::tensor::TensorShape;
-use parquet::arrow::arrow_reader::ArrowReaderMetadata;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use std::path::{Path, PathBuf};
 
@@ -73,7 +73,7 @@ impl TensorReader {
             }
             other => other?,
         };
-        let metadata = quiet::decode(path, || ArrowReaderMetadata::load(&file, Default::default()))?
+        let metadata = quiet::decode(path, || ArrowReaderMetadata::load(&file, ArrowReaderOptions::default()))?
             .map_err(|error| TraceError::parquet(path, error))?;
         check_schema(path, metadata.schema(), &shape)?;
         let found = metadata.metadata().file_metadata().num_rows();

@@ -75,7 +75,9 @@ pub fn look_up(signed: &Signed, bits: u32, scope: Scope, caches: &[Cache], mut f
                 }
                 continue;
             }
-            limited.iter_mut().for_each(|limited| limited.set_sets(sets));
+            for limited in &mut limited {
+                limited.set_sets(sets);
+            }
             for &cache in &caches {
                 let hitmaps: Vec<Hitmap> = limited.iter_mut().map(|limited| limited.hitmap(cache.ways)).collect();
                 found(cache, &hitmaps);

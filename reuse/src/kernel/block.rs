@@ -50,6 +50,7 @@ pub(super) trait Simd: Sized {
     const TELLS_PLAIN: bool = false;
     /// Bit `b` set in the lanes where `sums[b]` is below 0 (so not -0 or NaN). Where `PLAIN`, no sum is -0 or NaN.
     #[inline(always)]
+    #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
     unsafe fn collect<const P: usize, const B: usize, const PLAIN: bool>(sums: [[Self::F; P]; B]) -> [Self::U; P] {
         // SAFETY: as the caller.
         unsafe { append_all::<Self, P, B>(sums) }
