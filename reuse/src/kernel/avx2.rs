@@ -19,7 +19,6 @@ impl Simd for Avx2 {
     const LANES: usize = 8;
     const BITS: usize = 6;
     const GROUPS: usize = 2;
-    const TELLS_PLAIN: bool = true;
 
     #[inline(always)]
     unsafe fn load(from: *const f32) -> __m256 {
@@ -81,39 +80,6 @@ impl Simd for Avx2 {
         unsafe {
             let below = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_LT_OQ>(sum, _mm256_setzero_ps()));
             _mm256_or_si256(bits, _mm256_and_si256(below, _mm256_set1_epi32(1 << bit)))
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn collect<const P: usize, const B: usize, const PLAIN: bool>(sums: [[__m256; P]; B]) -> [__m256i; P] {
-        // SAFETY: the caller's machine has the features.
-        unsafe {
-            // Never of other than two registers of positions.
-            if !PLAIN || P != Self::GROUPS {
-                return block::append_all::<Self, P, B>(sums);
-            }
-            // Signs survive saturation, so two bits of 16 positions pack into a register of bytes: in each
-            // half 4 positions of either group with the one bit, then with the other.
-            let words = |bit: usize| {
-                let [a, b] = [0, 1].map(|group| _mm256_castps_si256(sums[bit.min(B - 1)][group]));
-                _mm256_packs_epi32(a, b)
-            };
-            let mut bytes = _mm256_setzero_si256();
-            for bit in (0..B).step_by(2) {
-                let signs = _mm256_packs_epi16(words(bit), words(bit + 1));
-                let [low, high] =
-                    [1u64 << bit, if bit + 1 < B { 2 << bit } else { 0 }].map(|byte| byte * 0x0101_0101_0101_0101);
-                let masks = _mm256_setr_epi64x(low as i64, high as i64, low as i64, high as i64);
-                let below = _mm256_cmpgt_epi8(_mm256_setzero_si256(), signs);
-                bytes = _mm256_or_si256(bytes, _mm256_and_si256(below, masks));
-            }
-            let bytes = _mm256_or_si256(bytes, _mm256_srli_si256::<8>(bytes));
-            // A byte of each of the group's positions to a lane.
-            std::array::from_fn(|group| {
-                let lane = |position: i32| (-256) | (4 * group as i32 + position);
-                let lanes = _mm_setr_epi32(lane(0), lane(1), lane(2), lane(3));
-                _mm256_shuffle_epi8(bytes, _mm256_broadcastsi128_si256(lanes))
-            })
         }
     }
 

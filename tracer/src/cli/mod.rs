@@ -6,6 +6,7 @@ mod device;
 mod evaluate;
 mod lists;
 mod model;
+mod resumed;
 mod reuse;
 mod run;
 mod terminal;

@@ -3,6 +3,7 @@
 use super::arguments::{CaptureFlags, DataFlags, OnError, OptimizerName, TrainingFlags};
 use super::device;
 use super::model::ModelFlags;
+use super::resumed::check_same_data;
 use super::reuse::ReuseFlags;
 use super::terminal::Terminal;
 use crate::checkpoint::{self, Checkpoint};
@@ -28,7 +29,7 @@ use mercury_trace::measurements::Measurements;
 use mercury_trace::{Trace, TraceError, TraceWriter};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Flags of every run.
 #[derive(Debug, Args, Serialize)]
@@ -377,21 +378,6 @@ fn globs(flag: &'static str, patterns: &[String]) -> Result<GlobSet, TracerError
         set.add(GlobBuilder::new(pattern).build().map_err(bad)?);
     }
     set.build().map_err(bad)
-}
-
-/// Refuses to go on with a run on other data, or by another version.
-fn check_same_data(out: &Path, ours: &Manifest, found: &Manifest) -> Result<(), TracerError> {
-    let differs = if ours.dataset != found.dataset {
-        "the data set is not what it was (files added, removed, or changed)"
-    } else if ours.versions != found.versions {
-        "another version of mercury-tracer or libtorch began the run"
-    } else if (&ours.model, &ours.sampling) != (&found.model, &found.sampling) {
-        "the model is not what it was"
-    } else {
-        return Ok(());
-    };
-    let reason = format!("{differs}: going on would give another result; give another --out");
-    Err(TraceError::Resume { path: out.to_owned(), reason }.into())
 }
 
 /// The one setting that is not a flag: sums of floats depend on how they are divided.
