@@ -11,11 +11,11 @@ use crate::table;
 use mercury_reuse::analytic::AngleBin;
 use mercury_trace::geometry::Pass;
 use mercury_trace::manifest::{self, Manifest};
-use mercury_trace::{Trace, atomic, checksum};
+use mercury_trace::{Trace, checksum};
 use polars::prelude::*;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::fs;
 use std::path::Path;
 
 /// Version of the files of results.
@@ -53,15 +53,14 @@ struct TraceIdentity<'a> {
 /// The files of a replay's results, all but their checksums.
 pub const FILES: [&str; 5] = [RUN_FILE, LAYERS_FILE, MODELS_FILE, ANGLES_FILE, summary::FILE];
 
-/// Writes [`FILES`] of the run that `run` describes, on a model of so many layers.
+/// Writes [`FILES`] of the run that `run` describes, on a model of so many layers, without waiting for the disk.
 pub(crate) fn write_tables(dir: &Path, run: &str, layers_in_all: usize, results: &[PassResult]) -> Result<()> {
     let path = dir.join(RUN_FILE);
-    atomic::write(&path, |file| file.write_all(run.as_bytes())).map_err(AnalyzerError::io(path))?;
-    let mut layers = layers_frame(results)?;
-    table::write(&dir.join(MODELS_FILE), &mut models_frame(&layers, results, layers_in_all)?)?;
-    table::write(&dir.join(LAYERS_FILE), &mut layers)?;
-    table::write(&dir.join(ANGLES_FILE), &mut angles_frame(results)?)?;
-    table::write(&dir.join(summary::FILE), &mut summary::frame(Vec::new(), results, layers_in_all)?)
+    fs::write(&path, run).map_err(AnalyzerError::io(path))?;
+    table::write(&dir.join(MODELS_FILE), &models_frame(results, layers_in_all)?)?;
+    table::write(&dir.join(LAYERS_FILE), &layers_frame(results)?)?;
+    table::write(&dir.join(ANGLES_FILE), &angles_frame(results)?)?;
+    table::write(&dir.join(summary::FILE), &summary::frame(Vec::new(), results, layers_in_all)?)
 }
 
 /// The text of `run.json`.
@@ -248,55 +247,62 @@ pub fn angles_frame(results: &[PassResult]) -> Result<DataFrame> {
 /// Totals per configuration and step, with the speed-up's 95 % interval over samples. Outcomes
 /// and output error are those of the forward pass, cycles and MACs those of all passes. The change of
 /// the loss is that of all `layers_in_all` layers together, to first order; none where some are missing.
-pub fn models_frame(layers: &DataFrame, results: &[PassResult], layers_in_all: usize) -> Result<DataFrame> {
-    // Of the forward pass, as the output error: a hit rate says nothing without its error.
-    const FORWARD: [&str; 4] = ["vectors", "hit", "mau", "mnu"];
-    const COUNTERS: [&str; 14] = [
-        "macs",
-        "macs_skipped",
-        "baseline_cycles",
-        "mercury_cycles",
-        "signature_cycles",
-        "compute_cycles",
-        "stall_cycles",
-        "extra_cycles",
-        "baseline_memory_stall",
-        "mercury_memory_stall",
-        "baseline_dram_words",
-        "mercury_dram_words",
-        "baseline_energy",
-        "mercury_energy",
+/// `results` are ordered by configuration and step.
+pub fn models_frame(results: &[PassResult], layers_in_all: usize) -> Result<DataFrame> {
+    type Of<T> = fn(&PassResult) -> T;
+    const FORWARD: [(&str, Of<u64>); 4] =
+        [("vectors", |r| r.vectors), ("hit", |r| r.counts.hit), ("mau", |r| r.counts.mau), ("mnu", |r| r.counts.mnu)];
+    const ALL: [(&str, Of<u64>); 12] = [
+        ("macs", |r| r.macs),
+        ("macs_skipped", |r| r.macs_skipped),
+        ("baseline_cycles", |r| r.baseline),
+        ("mercury_cycles", |r| r.mercury.total()),
+        ("signature_cycles", |r| r.mercury.signature),
+        ("compute_cycles", |r| r.mercury.compute),
+        ("stall_cycles", |r| r.mercury.stall),
+        ("extra_cycles", |r| r.mercury.extra),
+        ("baseline_memory_stall", |r| r.baseline_traffic.stall),
+        ("mercury_memory_stall", |r| r.traffic.stall),
+        ("baseline_dram_words", |r| r.baseline_traffic.accesses.dram.total()),
+        ("mercury_dram_words", |r| r.traffic.accesses.dram.total()),
     ];
-    let ratio = |name: &str, above: &str, below: &str| {
-        let ratio = col(above).cast(DataType::Float64) / col(below).cast(DataType::Float64);
-        when(col(below).gt(lit(0))).then(ratio).otherwise(lit(NULL)).alias(name)
+    const ENERGY: [(&str, Of<f64>); 2] = [("baseline_energy", |r| r.energy[0]), ("mercury_energy", |r| r.energy[1])];
+    let steps: Vec<&[PassResult]> =
+        results.chunk_by(|a, b| (a.configuration, a.step) == (b.configuration, b.step)).collect();
+    let of_steps = |name: &str, of: &dyn Fn(&[PassResult]) -> u64| {
+        Column::new(name.into(), steps.iter().map(|step| of(step)).collect::<Vec<_>>())
     };
-    let mut totals = vec![col("samples").max(), col("batch").max()];
-    let forward = col("pass").eq(lit(Pass::Forward.name()));
-    totals.extend(FORWARD.map(|name| col(name).filter(forward.clone()).sum()));
-    totals.extend(COUNTERS.map(|name| col(name).sum()));
-    let mut models = layers
-        .clone()
-        .lazy()
-        .group_by_stable([col("configuration"), col("step")])
-        .agg(totals)
-        .with_columns([ratio("hit_rate", "hit", "vectors"), ratio("speed_up", "baseline_cycles", "mercury_cycles")])
-        .collect()?;
+    let floats = |name: &str, of: &dyn Fn(&[PassResult]) -> Option<f64>| {
+        Column::new(name.into(), steps.iter().map(|step| of(step)).collect::<Vec<_>>())
+    };
+    let forward = |step: &[PassResult], of: Of<u64>| -> u64 {
+        step.iter().filter(|result| result.pass == Pass::Forward).map(of).sum()
+    };
+    let ratio = |above: u64, below: u64| (below > 0).then(|| above as f64 / below as f64);
 
-    let mut steps: BTreeMap<(usize, u64), Vec<&PassResult>> = BTreeMap::new();
-    for result in results {
-        steps.entry((result.configuration, result.step)).or_default().push(result);
-    }
-    let intervals: Vec<Option<[f64; 2]>> = steps.values().map(|results| step_interval(results)).collect();
+    let mut columns = vec![
+        of_steps("configuration", &|step| step[0].configuration as u64),
+        of_steps("step", &|step| step[0].step),
+        of_steps("samples", &|step| step.iter().map(|result| result.samples as u64).max().unwrap_or(0)),
+        of_steps("batch", &|step| step.iter().map(|result| u64::from(result.batch)).max().unwrap_or(0)),
+    ];
+    columns.extend(FORWARD.map(|(name, of)| of_steps(name, &|step| forward(step, of))));
+    columns.extend(ALL.map(|(name, of)| of_steps(name, &|step| step.iter().map(of).sum())));
+    columns.extend(ENERGY.map(|(name, of)| floats(name, &|step| Some(step.iter().map(of).sum()))));
+    let [cycles, reusing]: [Of<u64>; 2] = [|r| r.baseline, |r| r.mercury.total()];
+    columns.extend([
+        floats("hit_rate", &|step| ratio(forward(step, |r| r.counts.hit), forward(step, |r| r.vectors))),
+        floats("speed_up", &|step| ratio(step.iter().map(cycles).sum(), step.iter().map(reusing).sum())),
+    ]);
+    let of_step: Vec<Vec<&PassResult>> = steps.iter().map(|step| step.iter().collect()).collect();
+    let intervals: Vec<Option<[f64; 2]>> = of_step.iter().map(|results| step_interval(results)).collect();
     for (index, name) in ["speed_up_low", "speed_up_high"].into_iter().enumerate() {
         let bounds: Vec<Option<f64>> = intervals.iter().map(|bounds| bounds.map(|bounds| bounds[index])).collect();
-        models.with_column(Column::new(name.into(), bounds))?;
+        columns.push(Column::new(name.into(), bounds));
     }
-    let errors: Vec<_> = steps.values().map(|results| forward_error(results, layers_in_all)).collect();
-    for column in error_columns(&errors) {
-        models.with_column(column)?;
-    }
-    Ok(models)
+    let errors: Vec<_> = of_step.iter().map(|results| forward_error(results, layers_in_all)).collect();
+    columns.extend(error_columns(&errors));
+    Ok(DataFrame::new(steps.len(), columns)?)
 }
 
 /// Output error of all forward outputs together, where any was computed: of layers of one step that share

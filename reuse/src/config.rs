@@ -196,7 +196,7 @@ impl SetIndex {
 
 /// Finaliser of `MurmurHash3` (Appleby, public domain), 64 bits: a bijection in which every input
 /// bit reaches every output bit.
-fn mix(mut key: u64) -> u64 {
+pub(crate) fn mix(mut key: u64) -> u64 {
     key ^= key >> 33;
     key = key.wrapping_mul(0xff51_afd7_ed55_8ccd);
     key ^= key >> 33;

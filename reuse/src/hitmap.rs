@@ -177,8 +177,7 @@ fn look_up(
                 let of_scope = &signatures[run * layout.positions..][..codes.len()];
                 for (codes, counts) in codes.chunks_mut(layout.positions).zip(counts) {
                     let (first, stream) = (run * layout.positions, run % layout.streams);
-                    let signatures = &signatures[first..first + layout.positions];
-                    *counts = mcache.run(Run { signatures, first: first as u32, stream: stream as u32, codes });
+                    *counts = mcache.run(Run { all: signatures, first: first as u32, stream: stream as u32, codes });
                     run += 1;
                 }
                 mcache.flush(of_scope);
@@ -214,9 +213,7 @@ fn look_up_unlimited(
                 table.begin(group[0].0 * layout.positions);
                 for (run, (codes, counts)) in group {
                     let (first, stream) = (*run * layout.positions, *run % layout.streams);
-                    let of_run = &signatures[first..first + layout.positions];
-                    let run = Run { signatures: of_run, first: first as u32, stream: stream as u32, codes };
-                    **counts = table.run(signatures, run);
+                    **counts = table.run(Run { all: signatures, first: first as u32, stream: stream as u32, codes });
                 }
             }
         });

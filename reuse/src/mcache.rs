@@ -4,22 +4,33 @@
 //! the signature: vectors of another channel never find it, though it takes up its place until the
 //! flush.
 //!
-//! Three engines, one for each shape of cache: [`narrow`] for sets of up to [`narrow::LANES`] ways,
-//! which compares all tags of a set at once; [`wide`] for wider sets, by a hash table; [`table`]
-//! without a limit. All take a run, the signatures of one sample and one stream, at a time.
+//! Engines, one for each shape of cache: [`sets`] for sets of up to [`narrow::LANES`] ways, whose tags are
+//! compared all at once, and [`narrow`] where vector instructions for that are missing; [`wide`] for wider
+//! sets, by a hash table; [`table`] without a limit. All take a run, the signatures of one sample and one
+//! stream, at a time.
+//!
+//! Narrow sets have tags of 16 bits in place of a signature's 64, so that a set's are one register. Of an entry whose tag
+//! is the wanted one, the signature is compared where it lies, among all that are looked up: in one of 4,000
+//! look-ups in a full set of 16 another signature has the same tag.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod blocks;
 pub(crate) mod narrow;
 mod number;
 mod plain;
+#[cfg(target_arch = "x86_64")]
+mod sets;
 pub(crate) mod table;
 mod wide;
-#[cfg(target_arch = "x86_64")]
-mod x86;
 
 use crate::config::{McacheConfig, Replacement};
 use crate::hitmap::Counts;
 use narrow::Narrow;
+#[cfg(target_arch = "x86_64")]
+use sets::Sets;
 use wide::Wide;
 
 /// What a look-up came to.
@@ -85,7 +96,8 @@ impl Isa {
 
 /// The vectors of one sample and stream, in order, on their way past a cache.
 pub(crate) struct Run<'a> {
-    pub signatures: &'a [u64],
+    /// The signatures of all vectors of the operand.
+    pub all: &'a [u64],
     /// Number of the first vector.
     pub first: u32,
     pub stream: u32,
@@ -93,8 +105,17 @@ pub(crate) struct Run<'a> {
     pub codes: &'a mut [u32],
 }
 
+impl<'a> Run<'a> {
+    /// Those of the run's vectors.
+    pub fn signatures(&self) -> &'a [u64] {
+        &self.all[self.first as usize..][..self.codes.len()]
+    }
+}
+
 /// A set-associative cache of signatures.
 pub(crate) enum Mcache {
+    #[cfg(target_arch = "x86_64")]
+    Sets(Sets),
     Narrow(Narrow),
     Wide(Wide),
 }
@@ -103,6 +124,10 @@ impl Mcache {
     /// An empty cache; the configuration must be valid and limited. `streamed`: vectors of several
     /// streams come between two flushes.
     pub fn new(config: &McacheConfig, streamed: bool, isa: Isa) -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(sets) = Sets::new(config, streamed, isa) {
+            return Self::Sets(sets);
+        }
         if config.ways as usize <= narrow::LANES {
             Self::Narrow(Narrow::new(config, streamed, isa))
         } else {
@@ -113,6 +138,8 @@ impl Mcache {
     /// Leads a run past the cache.
     pub fn run(&mut self, run: Run) -> Counts {
         match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Sets(sets) => sets.run(run),
             Self::Narrow(narrow) => narrow.run(run),
             Self::Wide(wide) => wide.run(run),
         }
@@ -121,6 +148,8 @@ impl Mcache {
     /// Empties the cache, which all of `signatures`, and nothing else, went past since it was empty.
     pub fn flush(&mut self, signatures: &[u64]) {
         match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Sets(sets) => sets.flush(signatures),
             Self::Narrow(narrow) => narrow.flush(signatures),
             Self::Wide(wide) => wide.flush(),
         }

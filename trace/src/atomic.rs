@@ -1,9 +1,11 @@
 //! Files that are there whole or not at all, and folders that have one writer at a time.
 
+use crate::error::{Result, TraceError};
 use std::ffi::OsStr;
 use std::fs::{self, File, TryLockError};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::thread;
 use tempfile::NamedTempFile;
 
 /// How temporary names end; they begin with a dot.
@@ -48,6 +50,25 @@ pub fn write_unsynced(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()
     fill(file.as_file_mut())?;
     file.persist(path).map_err(|error| error.error)?;
     Ok(())
+}
+
+/// Waits until files of a folder, and their names, are on disk. It is asked for all of them at once, which takes little
+/// longer than for one.
+pub fn sync(dir: &Path, names: &[&str]) -> Result<()> {
+    let sync = |path: PathBuf| File::open(&path).and_then(|file| file.sync_all()).map_err(TraceError::io(path));
+    thread::scope(|scope| {
+        let begin = |name: &&str| {
+            let path = dir.join(name);
+            let waiting = thread::Builder::new().spawn_scoped(scope, {
+                let path = path.clone();
+                move || sync(path)
+            });
+            waiting.map_err(TraceError::io(&path))
+        };
+        let waiting: Vec<_> = names.iter().map(begin).collect();
+        waiting.into_iter().try_for_each(|file| file?.join().expect("waiting does not panic"))
+    })?;
+    sync(dir.to_owned())
 }
 
 /// Whether a file's name is a temporary one of this module.

@@ -117,8 +117,17 @@ impl Checksums {
     /// Replaces the list in `dir` atomically.
     pub fn write(&self, dir: &Path) -> Result<()> {
         let path = dir.join(FILE_NAME);
-        let text: String = self.0.iter().map(|(name, sum)| format!("{sum}  {name}\n")).collect();
-        atomic::write(&path, |file| file.write_all(text.as_bytes())).map_err(TraceError::io(path))
+        atomic::write(&path, |file| file.write_all(self.text().as_bytes())).map_err(TraceError::io(path))
+    }
+
+    /// As [`Checksums::write`], without waiting for the disk; see [`atomic::sync`].
+    pub fn write_unsynced(&self, dir: &Path) -> Result<()> {
+        let path = dir.join(FILE_NAME);
+        atomic::write_unsynced(&path, |file| file.write_all(self.text().as_bytes())).map_err(TraceError::io(path))
+    }
+
+    fn text(&self) -> String {
+        self.0.iter().map(|(name, sum)| format!("{sum}  {name}\n")).collect()
     }
 
     /// Reads the list in `dir`; `None` where there is none.

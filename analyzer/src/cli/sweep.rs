@@ -82,8 +82,8 @@ impl Sweep {
             let bar = messages.progress_bar(replay.units().len(), "replaying", "layers");
             let results = on_threads(self.work.threads, || Ok(sweep::run(&replay, &dir, |unit| advance(&bar, unit))?))?;
             bar.finish_and_clear();
-            let mut frame = summary::frame(summary::swept(&grid), &results, trace.layers().len())?;
-            dir.finish(&results, &mut frame)?;
+            let frame = summary::frame(summary::swept(&grid), &results, trace.layers().len())?;
+            dir.finish(&results, &frame)?;
             frame
         };
         if !self.pareto.is_empty() {

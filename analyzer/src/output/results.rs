@@ -5,14 +5,15 @@ use super::work::{self, Kind, WorkDir};
 use crate::error::{AnalyzerError, Result};
 use crate::replay::PassResult;
 use crate::results;
-use mercury_trace::check_empty_dir;
 use mercury_trace::checksum::{self, Checksums};
+use mercury_trace::{atomic, check_empty_dir};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 /// A replay's scratch folder.
-const KIND: Kind = Kind { name: "replay", identity: "run.json", differs: "another trace or configuration" };
+const KIND: Kind =
+    Kind { name: "replay", identity: "run.json", differs: "another trace or configuration", lasting: false };
 /// Results in the making, in the scratch folder.
 const MADE: &str = "results";
 
@@ -77,7 +78,9 @@ impl ResultsDir {
         units::remove(&made)?;
         fs::create_dir(&made).map_err(AnalyzerError::io(&made))?;
         results::write_tables(&made, run, layers, results)?;
-        Checksums::of_files(&made, results::FILES)?.write(&made)?;
+        Checksums::of_files(&made, results::FILES)?.write_unsynced(&made)?;
+        let written: Vec<&str> = results::FILES.into_iter().chain([checksum::FILE_NAME]).collect();
+        atomic::sync(&made, &written)?;
         // Replaces the empty folder.
         fs::rename(&made, &self.target)
             .and_then(|()| self.target.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all()))

@@ -19,6 +19,8 @@ pub struct Kind {
     pub identity: &'static str,
     /// What another one of its kind may differ in.
     pub differs: &'static str,
+    /// Whether the folder was asked for by name, and so must not be one that nobody knows after a power failure.
+    pub lasting: bool,
 }
 
 /// Refuses an address: results are written to folders.
@@ -60,7 +62,9 @@ impl WorkDir {
                 if !is_fresh(dir).map_err(fail)? {
                     return Err(TraceError::NotEmpty { path: dir.to_owned() }.into());
                 }
-                atomic::write(&path, |file| file.write_all(identity.as_bytes())).map_err(fail)?;
+                let fill = |file: &mut File| file.write_all(identity.as_bytes());
+                if kind.lasting { atomic::write(&path, fill) } else { atomic::write_unsynced(&path, fill) }
+                    .map_err(fail)?;
             }
             Err(error) => return Err(error.into()),
         }

@@ -23,8 +23,12 @@ use std::str::FromStr;
 
 /// What a partition is one of.
 pub const IDENTITY: &str = "partition.json";
-const KIND: Kind =
-    Kind { name: "partition", identity: IDENTITY, differs: "another trace or configuration, or another part of it" };
+const KIND: Kind = Kind {
+    name: "partition",
+    identity: IDENTITY,
+    differs: "another trace or configuration, or another part of it",
+    lasting: true,
+};
 /// Most bytes of the identity: far above those of any trace.
 const MAX_BYTES: u64 = 1 << 30;
 /// Most partitions: far above any cluster.

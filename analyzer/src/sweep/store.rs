@@ -8,14 +8,15 @@ use crate::output::work::{Kind, WorkDir};
 use crate::replay::{Measures, PassResult};
 use crate::results;
 use crate::table;
-use mercury_trace::Trace;
 use mercury_trace::checksum::{self, Checksums};
+use mercury_trace::{Trace, atomic};
 use polars::prelude::DataFrame;
 use std::path::Path;
 
 /// What the sweep is, to know it again.
 pub const IDENTITY: &str = "sweep.json";
-const KIND: Kind = Kind { name: "sweep", identity: IDENTITY, differs: "another trace, other keys or other values" };
+const KIND: Kind =
+    Kind { name: "sweep", identity: IDENTITY, differs: "another trace, other keys or other values", lasting: true };
 /// The files of a complete sweep, all but their checksums.
 pub const FILES: [&str; 5] = [IDENTITY, results::RUN_FILE, results::LAYERS_FILE, results::MODELS_FILE, summary::FILE];
 
@@ -53,17 +54,17 @@ impl SweepDir {
     }
 
     /// Writes the results of all layers, and drops the parts.
-    pub fn finish(&self, results: &[PassResult], summary: &mut DataFrame) -> Result<()> {
+    pub fn finish(&self, results: &[PassResult], summary: &DataFrame) -> Result<()> {
         let dir = self.work.path();
-        let mut layers = results::layers_frame(results)?;
-        let mut models = results::models_frame(&layers, results, self.layers)?;
-        table::write(&dir.join(results::MODELS_FILE), &mut models)?;
+        table::write(&dir.join(results::MODELS_FILE), &results::models_frame(results, self.layers)?)?;
         table::write(&dir.join(summary::FILE), summary)?;
-        table::write(&dir.join(results::LAYERS_FILE), &mut layers)?;
+        table::write(&dir.join(results::LAYERS_FILE), &results::layers_frame(results)?)?;
         let written = FILES.into_iter().filter(|name| *name != results::RUN_FILE);
         let mut sums = Checksums::of_files(dir, written)?;
         sums.insert(results::RUN_FILE, checksum::of(self.run.as_bytes()));
-        sums.write(dir)?;
+        sums.write_unsynced(dir)?;
+        let written = [results::MODELS_FILE, summary::FILE, results::LAYERS_FILE, checksum::FILE_NAME];
+        atomic::sync(dir, &written)?;
         // Last: where it is, everything is.
         self.work.write(results::RUN_FILE, self.run.as_bytes())?;
         self.units().remove()

@@ -1,10 +1,35 @@
-//! The set that a signature falls into.
+//! The set that a signature falls into, and its tag there.
 
-use crate::config::SetIndex;
+use crate::config::{SetIndex, mix};
 
 /// Signatures whose sets are found before the first of them is looked up: the multiplications of
 /// many overlap, which those of one, waited for, do not.
 pub(crate) const BLOCK: usize = 128;
+
+/// Where to look for a signature: its set, and its tag, which tells it from nearly all others in the set.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub(crate) struct Place(u64);
+
+impl Place {
+    /// The highest bits of the mixed signature are the tag; sets are chosen by the lowest.
+    #[inline]
+    fn new(mixed: u64, set: u64, size: u32) -> Self {
+        // Both factors have 32 bits, so that it is one instruction for several.
+        Self(((set & u64::from(u32::MAX)) * u64::from(size)) << 16 | mixed >> 48)
+    }
+
+    /// The set's number times the size that [`SetNumber::block`] was given.
+    #[inline]
+    pub fn start(self) -> usize {
+        (self.0 >> 16) as usize
+    }
+
+    #[inline]
+    pub fn tag(self) -> u16 {
+        self.0 as u16
+    }
+}
 
 /// Numbers the sets as `key % sets` does, without dividing.
 #[derive(Debug, Clone, Copy)]
@@ -27,19 +52,23 @@ impl SetNumber {
         self.reduce(self.index.key(signature))
     }
 
-    /// The sets of up to [`BLOCK`] signatures.
+    /// The places of up to [`BLOCK`] signatures, in sets of a size below 2^16.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
-    pub fn block(&self, signatures: &[u64], numbers: &mut [u32; BLOCK]) {
+    pub fn block(&self, signatures: &[u64], size: u32, places: &mut [Place; BLOCK]) {
         // A loop for each case: the first two have vector code.
-        let pairs = signatures.iter().zip(numbers);
+        let pairs = signatures.iter().zip(places).map(|(&signature, place)| (signature, mix(signature), place));
         let low = self.sets - 1;
         match (self.sets.is_power_of_two(), self.index) {
             (true, SetIndex::Mixed) => {
-                pairs.for_each(|(&signature, number)| *number = (SetIndex::Mixed.key(signature) & low) as u32);
+                pairs.for_each(|(_, mixed, place)| *place = Place::new(mixed, mixed & low, size));
             }
-            (true, SetIndex::LowBits) => pairs.for_each(|(&signature, number)| *number = (signature & low) as u32),
-            (false, index) => pairs.for_each(|(&signature, number)| *number = self.reduce(index.key(signature))),
+            (true, SetIndex::LowBits) => {
+                pairs.for_each(|(signature, mixed, place)| *place = Place::new(mixed, signature & low, size));
+            }
+            (false, index) => pairs.for_each(|(signature, mixed, place)| {
+                *place = Place::new(mixed, u64::from(self.reduce(index.key(signature))), size);
+            }),
         }
     }
 
@@ -60,7 +89,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn numbers_are_the_remainder(keys in prop::collection::vec(any::<u64>(), 1..BLOCK), sets in 1u32..=1 << 20, near: u32) {
+        fn numbers_are_the_remainder(keys in prop::collection::vec(any::<u64>(), 1..BLOCK), sets in 1u32..=1 << 20, near: u32, size in 1u32..1 << 16) {
             for index in [SetIndex::LowBits, SetIndex::Mixed] {
                 for sets in [sets, sets.next_power_of_two(), 1] {
                     let number = SetNumber::new(index, sets);
@@ -68,11 +97,13 @@ mod tests {
                     let multiple = u64::from(near) * u64::from(sets);
                     let edges = [0, u64::MAX, multiple, multiple.wrapping_sub(1), multiple + 1];
                     let keys: Vec<u64> = keys.iter().copied().chain(edges).take(BLOCK).collect();
-                    let mut numbers = [0; BLOCK];
-                    number.block(&keys, &mut numbers);
-                    for (&key, &found) in keys.iter().zip(&numbers) {
-                        prop_assert_eq!(u64::from(found), index.key(key) % u64::from(sets));
-                        prop_assert_eq!(found, number.of(key));
+                    let mut places = [Place::default(); BLOCK];
+                    number.block(&keys, size, &mut places);
+                    for (&key, found) in keys.iter().zip(&places) {
+                        let set = index.key(key) % u64::from(sets);
+                        prop_assert_eq!(u64::from(number.of(key)), set);
+                        prop_assert_eq!(found.start() as u64, set * u64::from(size));
+                        prop_assert_eq!(u64::from(found.tag()), mix(key) >> 48);
                     }
                 }
             }

@@ -1,8 +1,8 @@
 //! Look-ups without AVX-512: the twin that its kernel is compared with, and, compiled for AVX2 with
 //! that one's search, what runs where AVX-512 is missing.
 
-use super::blocks::{Block, Missed, for_blocks};
-use super::narrow::{LANES, Narrow};
+use super::blocks::for_blocks;
+use super::narrow::{LANES, Narrow, confirmed};
 use super::{MNU, Run, policy};
 use crate::hitmap::Counts;
 
@@ -11,17 +11,17 @@ pub(crate) fn run(cache: &mut Narrow, run: Run) -> Counts {
     run_with(cache, run, find)
 }
 
-/// Bits of the ways whose signature this is.
+/// Bits of the ways whose tag this is.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "called for each look-up")]
-pub(crate) fn find(signatures: &[u64], signature: u64) -> u32 {
-    let ways = signatures.iter().enumerate();
-    ways.fold(0, |found, (way, &other)| found | (u32::from(other == signature) << way))
+pub(crate) fn find(tags: &[u16], tag: u16) -> u32 {
+    let ways = tags.iter().enumerate();
+    ways.fold(0, |found, (way, &other)| found | (u32::from(other == tag) << way))
 }
 
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
-pub(crate) fn run_with(cache: &mut Narrow, run: Run, find: impl Fn(&[u64], u64) -> u32) -> Counts {
+pub(crate) fn run_with(cache: &mut Narrow, run: Run, find: impl Fn(&[u16], u16) -> u32) -> Counts {
     match (cache.policy, cache.streamed) {
         (policy::LRU, false) => run_as::<{ policy::LRU }, false>(cache, run, find),
         (policy::LRU, true) => run_as::<{ policy::LRU }, true>(cache, run, find),
@@ -37,23 +37,24 @@ pub(crate) fn run_with(cache: &mut Narrow, run: Run, find: impl Fn(&[u64], u64) 
 fn run_as<const POLICY: u8, const STREAMED: bool>(
     cache: &mut Narrow,
     run: Run,
-    find: impl Fn(&[u64], u64) -> u32,
+    find: impl Fn(&[u16], u16) -> u32,
 ) -> Counts {
-    let (stride, full, number, stream) = (cache.stride, cache.full, cache.number, run.stream);
+    let (stride, full, number) = (cache.stride, cache.full, cache.number);
+    let Run { all, stream, .. } = run;
     for_blocks(
         run,
-        |signatures, sets| number.block(signatures, sets),
-        |block| {
-            let mut missed = Missed::default();
-            let Block { signatures, keys: sets, vectors, codes } = block;
-            for (((&signature, code), &set), &vector) in signatures.iter().zip(codes).zip(sets).zip(vectors) {
-                let (set, base) = (set as usize, set as usize * stride);
+        |signatures, places| number.block(signatures, 1, places),
+        |places, codes| {
+            for (place, code) in places.iter().zip(codes) {
+                let (set, base) = (place.start(), place.start() * stride);
+                let vector = *code;
                 let valid = u32::from(cache.valid[set]);
-                let mut found = find(&cache.signatures[base..base + stride], signature) & valid;
+                let mut found = find(&cache.tags[base..base + stride], place.tag()) & valid;
                 if STREAMED {
                     let streams = cache.streams[base..base + stride].iter().enumerate();
                     found &= streams.fold(0, |same, (way, &other)| same | (u32::from(other == stream) << way));
                 }
+                found = confirmed(found, &cache.vectors[base..base + stride], all, vector);
                 cache.clock += u32::from(POLICY == policy::LRU);
                 if found != 0 {
                     let way = found.trailing_zeros() as usize;
@@ -63,13 +64,12 @@ fn run_as<const POLICY: u8, const STREAMED: bool>(
                     }
                     continue;
                 }
-                missed.all += 1;
                 if valid == full && POLICY == policy::NONE {
                     *code = MNU;
                     continue;
                 }
                 let way = if valid == full { victim::<POLICY>(cache, set) } else { valid.trailing_ones() as usize };
-                cache.signatures[base + way] = signature;
+                cache.tags[base + way] = place.tag();
                 cache.vectors[base + way] = vector;
                 if STREAMED {
                     cache.streams[base + way] = stream;
@@ -78,10 +78,7 @@ fn run_as<const POLICY: u8, const STREAMED: bool>(
                     cache.used[base + way] = cache.clock;
                 }
                 cache.valid[set] |= 1 << way;
-                *code = vector;
-                missed.inserted += 1;
             }
-            missed
         },
     )
 }

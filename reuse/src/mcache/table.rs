@@ -1,6 +1,6 @@
 //! An MCACHE without a limit: an open-addressing hash table of the vectors that inserted something.
 
-use super::blocks::{Block, Missed, for_blocks};
+use super::blocks::for_blocks;
 use super::number::BLOCK;
 use super::{Isa, Run};
 use crate::config::SetIndex;
@@ -44,38 +44,39 @@ impl Table {
         (self.used, self.first) = (0, first as u32);
     }
 
-    /// Leads a run past the table; `signatures` are those of all vectors.
-    pub fn run(&mut self, signatures: &[u64], run: Run) -> Counts {
+    /// Leads a run past the table.
+    pub fn run(&mut self, run: Run) -> Counts {
         match self.isa {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => super::x86::run_table_avx2(self, signatures, run),
+            Isa::Avx2 => super::avx2::run_table(self, run),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => super::x86::run_table_avx512(self, signatures, run),
-            _ => self.run_as_compiled(signatures, run),
+            Isa::Avx512 => super::avx512::run_table(self, run),
+            _ => self.run_as_compiled(run),
         }
     }
 
     /// The look-ups themselves, for whatever instructions the caller is compiled for.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
-    pub fn run_as_compiled(&mut self, signatures: &[u64], run: Run) -> Counts {
-        for_blocks(run, mix_block, |block| {
-            self.reserve(signatures, block.keys.len());
-            self.fetch(block.keys);
-            self.access(signatures, block)
+    pub fn run_as_compiled(&mut self, run: Run) -> Counts {
+        let all = run.all;
+        for_blocks(run, mix_block, |keys, codes| {
+            self.reserve(all, keys.len());
+            self.fetch(keys);
+            self.access(all, keys, codes);
         })
     }
 
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
-    fn access(&mut self, signatures: &[u64], block: Block<u64>) -> Missed {
-        let Block { signatures: wanted, keys, vectors, codes } = block;
+    fn access(&mut self, all: &[u64], keys: &[u64], codes: &mut [u32]) {
         let slots = self.slots.as_mut_slice();
         let mask = slots.len() - 1;
         let (first, distance) = (self.first, self.distance);
         let mut inserted = 0;
-        let keys = keys.iter().zip(wanted);
-        for ((code, (&key, &signature)), &vector) in codes.iter_mut().zip(keys).zip(vectors) {
+        for (code, &key) in codes.iter_mut().zip(keys) {
+            let vector = *code;
+            let signature = all[vector as usize];
             let new = ((key >> 32) as u32 & !distance) | (vector - first + 1);
             let mut at = key as usize & mask;
             loop {
@@ -84,8 +85,8 @@ impl Table {
                 let here = select_unpredictable(*slot == 0, new, *slot);
                 let holder = (here & distance).wrapping_sub(1).wrapping_add(first);
                 // What is elsewhere is seldom here; a vector's own signature is its own.
-                if (here ^ new) & !distance == 0 && signatures[holder as usize] == signature {
-                    inserted += u64::from(*slot == 0);
+                if (here ^ new) & !distance == 0 && all[holder as usize] == signature {
+                    inserted += usize::from(*slot == 0);
                     *slot = here;
                     *code = holder;
                     break;
@@ -93,13 +94,12 @@ impl Table {
                 at += 1;
             }
         }
-        self.used += inserted as usize;
-        Missed { all: inserted, inserted }
+        self.used += inserted;
     }
 
     /// Makes room for so many more.
     #[inline]
-    fn reserve(&mut self, signatures: &[u64], more: usize) {
+    fn reserve(&mut self, all: &[u64], more: usize) {
         if (self.used + more) * 2 <= self.slots.len() {
             return;
         }
@@ -107,8 +107,7 @@ impl Table {
         let old = std::mem::replace(&mut self.slots, vec![0; slots]);
         let mask = slots - 1;
         for slot in old.into_iter().filter(|&slot| slot != 0) {
-            let mut at =
-                SetIndex::Mixed.key(signatures[((slot & self.distance) - 1 + self.first) as usize]) as usize & mask;
+            let mut at = SetIndex::Mixed.key(all[((slot & self.distance) - 1 + self.first) as usize]) as usize & mask;
             while self.slots[at] != 0 {
                 at = (at + 1) & mask;
             }

@@ -63,7 +63,7 @@ impl Wide {
 
     pub fn run(&mut self, run: Run) -> Counts {
         let mut counts = Counts::default();
-        for ((&signature, code), vector) in run.signatures.iter().zip(run.codes).zip(run.first..) {
+        for ((&signature, code), vector) in run.signatures().iter().zip(run.codes).zip(run.first..) {
             *code = self.access(signature, run.stream, vector);
             match *code {
                 MNU => counts.mnu += 1,

@@ -1,0 +1,120 @@
+//! Look-ups by AVX2.
+
+use super::blocks::for_blocks;
+use super::narrow::{LANES, Narrow, confirmed};
+use super::sets::{Sets, Shape};
+use super::table::Table;
+use super::{Isa, MNU, Run, plain, policy};
+use crate::hitmap::Counts;
+#[allow(clippy::wildcard_imports, reason = "a page of intrinsics")]
+use std::arch::x86_64::*;
+use std::hint::select_unpredictable;
+
+/// Bits of which each is a way's first of two.
+pub(super) const EVEN: u32 = 0x5555_5555;
+
+/// Rows of lanes: row w chooses way w, the last one none.
+static CHOICE: [[u16; LANES]; LANES + 1] = {
+    let mut rows = [[0; LANES]; LANES + 1];
+    let mut way = 0;
+    while way < LANES {
+        rows[way][way] = u16::MAX;
+        way += 1;
+    }
+    rows
+};
+
+/// Leads a run past a cache of 16 ways without replacement.
+pub(crate) fn run(cache: &mut Sets, run: Run) -> Counts {
+    debug_assert!(Isa::available().contains(&Isa::Avx2));
+    assert_eq!((cache.shape.stride, cache.policy, cache.streamed), (LANES, policy::NONE, false));
+    // SAFETY: `Isa::available` names AVX2 only where the processor has these features.
+    unsafe { run_without_replacement(cache, run) }
+}
+
+/// A look-up either finds an entry, or puts one into the lowest free way, or there is none. Which of these it will be
+/// the processor could not guess, so there is no branch: all tags of the set are stored again, the new one among
+/// them if one is inserted, and the vector in any case, in the free way (behind the last way where there
+/// is none). Ways have two bits each in masks, as a comparison of tags gives. Where to write does not depend on the comparison: the processor would read no further sets before it knew.
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+fn run_without_replacement(cache: &mut Sets, run: Run) -> Counts {
+    let (number, start, all, ways) = (cache.number, cache.start(), run.all, cache.full);
+    let shape = const { Shape::new(LANES, false) };
+    for_blocks(
+        run,
+        |signatures, places| number.block(signatures, shape.size as u32, places),
+        |places, codes| {
+            // Of this block alone, so that they stay in registers.
+            let (start, all, ways) = (start, all, ways);
+            for (code, place) in codes.iter_mut().zip(places) {
+                let vector = *code;
+                // SAFETY: `number` gives sets that exist, of `shape.size` words.
+                let (set, tags) = unsafe {
+                    let set = start.add(place.start());
+                    (set, set.add(shape.tags).cast())
+                };
+                // SAFETY: as above.
+                let (old, left) = unsafe { (_mm256_loadu_si256(tags), &mut *set.add(shape.free)) };
+                let (free, wanted) = (*left, _mm256_set1_epi16(place.tag() as i16));
+                let found = _mm256_movemask_epi8(_mm256_cmpeq_epi16(old, wanted)) as u32 & !free & ways;
+                let next = free.trailing_zeros() as usize;
+                // SAFETY: a way of the set, or, where there is none, the word behind.
+                let resident = unsafe { *set.add(found.trailing_zeros() as usize / 2) };
+                let (mut hit, mut holder) = (found != 0, select_unpredictable(found != 0, resident, vector));
+                // SAFETY: both were looked up since the flush, and [`Sets::run`] has seen that those have signatures.
+                let signature = |vector: u32| unsafe { *all.get_unchecked(vector as usize) };
+                if signature(holder) != signature(vector) {
+                    // SAFETY: a set's vectors.
+                    let vectors = unsafe { std::slice::from_raw_parts(set, LANES) };
+                    let found = confirmed(_pext_u32(found, EVEN), vectors, all, vector);
+                    hit = found != 0;
+                    holder = if hit { vectors[found.trailing_zeros() as usize] } else { vector };
+                }
+                *code = select_unpredictable(hit | (free != 0), holder, MNU);
+                // SAFETY: a row of 32 for each two bits; vectors as above.
+                unsafe {
+                    let chosen = CHOICE.as_ptr().cast::<u8>().add(16 * select_unpredictable(hit, 2 * LANES, next));
+                    _mm256_storeu_si256(tags, _mm256_blendv_epi8(old, wanted, _mm256_loadu_si256(chosen.cast())));
+                    *set.add(next / 2) = vector;
+                }
+                *left = select_unpredictable(hit, free, _blsr_u32(_blsr_u32(free)));
+            }
+        },
+    )
+}
+
+/// Leads a run past the cache: [`plain::run`] with its search by AVX2.
+pub(crate) fn run_narrow(cache: &mut Narrow, run: Run) -> Counts {
+    #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+    fn compiled(cache: &mut Narrow, run: Run) -> Counts {
+        // Of a fixed length it is one comparison.
+        plain::run_with(cache, run, |tags, tag| match <&[u16; LANES]>::try_from(tags) {
+            Ok(tags) => find(tags, tag),
+            Err(_) => plain::find(tags, tag),
+        })
+    }
+    // SAFETY: `Isa::available` names AVX2 only where the processor has these features.
+    unsafe { compiled(cache, run) }
+}
+
+/// [`plain::find`] for 16 ways.
+#[inline]
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+fn find(tags: &[u16; LANES], tag: u16) -> u32 {
+    // SAFETY: 16 values lie there; the load needs no alignment.
+    let tags = unsafe { _mm256_loadu_si256(tags.as_ptr().cast()) };
+    let equal = _mm256_cmpeq_epi16(tags, _mm256_set1_epi16(tag as i16));
+    // A byte a way, those of the upper half behind both copies of the lower half's.
+    let bytes = _mm256_permute4x64_epi64::<0b10_00_10_00>(_mm256_packs_epi16(equal, equal));
+    _mm_movemask_epi8(_mm256_castsi256_si128(bytes)) as u32 & 0xFFFF
+}
+
+/// [`Table::run_as_compiled`] for AVX2.
+pub(crate) fn run_table(table: &mut Table, run: Run) -> Counts {
+    #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+    fn compiled(table: &mut Table, run: Run) -> Counts {
+        table.run_as_compiled(run)
+    }
+    // SAFETY: `Isa::available` names AVX2 only where the processor has these features.
+    unsafe { compiled(table, run) }
+}

@@ -1,0 +1,208 @@
+//! Look-ups by AVX-512.
+
+use super::blocks::for_blocks;
+use super::narrow::{LANES, confirmed};
+use super::sets::{Sets, Shape};
+use super::table::Table;
+use super::{Isa, MNU, Run, policy};
+use crate::hitmap::Counts;
+#[allow(clippy::wildcard_imports, reason = "a page of intrinsics")]
+use std::arch::x86_64::*;
+use std::hint::select_unpredictable;
+
+/// [`Table::run_as_compiled`] for AVX-512: the keys of eight signatures at once.
+pub(crate) fn run_table(table: &mut Table, run: Run) -> Counts {
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,lzcnt,popcnt")]
+    fn compiled(table: &mut Table, run: Run) -> Counts {
+        table.run_as_compiled(run)
+    }
+    // SAFETY: `Isa::available` names AVX-512 only where the processor has these features.
+    unsafe { compiled(table, run) }
+}
+
+/// Leads a run past the cache.
+pub(crate) fn run(cache: &mut Sets, run: Run) -> Counts {
+    debug_assert!(Isa::available().contains(&Isa::Avx512));
+    macro_rules! kernel {
+        ($policy:expr, $streamed:literal) => {
+            match cache.shape.stride {
+                // SAFETY: `Isa::available` names AVX-512 only where the processor has the features.
+                16 => unsafe { run_as::<{ $policy }, $streamed, 16>(cache, run) },
+                // SAFETY: as above.
+                8 => unsafe { run_as::<{ $policy }, $streamed, 8>(cache, run) },
+                // SAFETY: as above.
+                4 => unsafe { run_as::<{ $policy }, $streamed, 4>(cache, run) },
+                // SAFETY: as above.
+                2 => unsafe { run_as::<{ $policy }, $streamed, 2>(cache, run) },
+                // SAFETY: as above.
+                _ => unsafe { run_as::<{ $policy }, $streamed, 1>(cache, run) },
+            }
+        };
+    }
+    match (cache.policy, cache.streamed) {
+        (policy::LRU, false) => kernel!(policy::LRU, false),
+        (policy::LRU, true) => kernel!(policy::LRU, true),
+        (policy::FIFO, false) => kernel!(policy::FIFO, false),
+        (policy::FIFO, true) => kernel!(policy::FIFO, true),
+        (_, false) => kernel!(policy::NONE, false),
+        (_, true) => kernel!(policy::NONE, true),
+    }
+}
+
+/// A set's entries in registers.
+#[derive(Clone, Copy)]
+struct Set {
+    tags: __m256i,
+    vectors: __m512i,
+    streams: __m512i,
+}
+
+/// What becomes of a set at a look-up the processor could not guess, so there is no branch for it.
+///
+/// Without replacement, a new entry goes into the lowest way that is free. Otherwise a set is kept newest first,
+/// under LRU in order of use: then all is one shift. Entries before the one that was found move back by one and it
+/// comes to the front; where none was found, all move back, the last one out of the set, and the new one comes to
+/// the front.
+///
+/// Sets are stored as they are loaded, whole vectors: a load of a vector that a narrower store has
+/// just changed would wait until that store has reached the cache.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,lzcnt,popcnt")]
+fn run_as<const POLICY: u8, const STREAMED: bool, const STRIDE: usize>(cache: &mut Sets, run: Run) -> Counts {
+    let (full, number, fetch, start) = (cache.full, cache.number, cache.fetch, cache.start());
+    let Run { all, stream, .. } = run;
+    let shape = const { Shape::new(STRIDE, STREAMED) };
+    debug_assert_eq!((cache.shape.size, cache.shape.free), (shape.size, shape.free));
+    let streams = _mm512_set1_epi32(stream as i32);
+    let ways = full as u16;
+    for_blocks(
+        run,
+        |signatures, places| number.block(signatures, shape.size as u32, places),
+        |places, codes| {
+            // Of this block alone, so that they stay in registers.
+            let (start, all) = (start, all);
+            if fetch {
+                for place in places {
+                    let set = start.wrapping_add(place.start());
+                    _mm_prefetch::<_MM_HINT_T0>(set.cast());
+                    _mm_prefetch::<_MM_HINT_T0>(set.wrapping_add(shape.tags).cast());
+                }
+            }
+            for (code, place) in codes.iter_mut().zip(places) {
+                let vector = *code;
+                // SAFETY: `number` gives sets that exist, of `shape.size` words.
+                let set = unsafe { start.add(place.start()) };
+                // SAFETY: as above.
+                let entries = unsafe { load::<STREAMED, STRIDE>(shape, set) };
+                // SAFETY: as above.
+                let free = unsafe { &mut *set.add(shape.free) };
+                let wanted = _mm256_set1_epi16(place.tag() as i16);
+                let equal = _mm256_mask_cmpeq_epi16_mask(ways, entries.tags, wanted);
+                let mut found = u32::from(equal) & !*free;
+                if STREAMED {
+                    found &= u32::from(_mm512_cmpeq_epi32_mask(entries.streams, streams));
+                }
+                // SAFETY: a way of the set, or, where there is none, 32 words on: there are as many behind the
+                // last set.
+                let resident = unsafe { *set.add(found.trailing_zeros() as usize) };
+                let mut holder = select_unpredictable(found != 0, resident, vector);
+                // SAFETY: both were looked up since the flush, and [`Sets::run`] has seen that those have signatures.
+                let signature = |vector: u32| unsafe { *all.get_unchecked(vector as usize) };
+                if signature(holder) != signature(vector) {
+                    // SAFETY: a set's vectors.
+                    let vectors = unsafe { std::slice::from_raw_parts(set, STRIDE) };
+                    found = confirmed(found, vectors, all, vector);
+                    holder = if found == 0 { vector } else { vectors[found.trailing_zeros() as usize] };
+                }
+                let new = if POLICY == policy::NONE {
+                    *code = select_unpredictable(found | *free != 0, holder, MNU);
+                    let next = select_unpredictable(found != 0, 0, _blsi_u32(*free));
+                    *free ^= next;
+                    Set {
+                        tags: _mm256_mask_mov_epi16(entries.tags, next as u16, wanted),
+                        vectors: _mm512_mask_set1_epi32(entries.vectors, next as u16, vector as i32),
+                        streams: _mm512_mask_mov_epi32(entries.streams, next as u16, streams),
+                    }
+                } else {
+                    *code = holder;
+                    let moved = match POLICY {
+                        policy::LRU => _blsmsk_u32(found),
+                        _ => u32::from(found != 0).wrapping_sub(1),
+                    };
+                    // The lowest ways are taken: one more where nothing was found.
+                    *free &= *free << u32::from(found == 0);
+                    let front = Set { tags: wanted, vectors: _mm512_set1_epi32(holder as i32), streams };
+                    shift(entries, front, moved as u16)
+                };
+                // SAFETY: as the load.
+                unsafe { store::<STREAMED, STRIDE>(shape, set, new) };
+            }
+        },
+    )
+}
+
+/// # Safety
+/// `set` must be one of this shape.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+unsafe fn load<const STREAMED: bool, const STRIDE: usize>(shape: Shape, set: *const u32) -> Set {
+    let lanes = ((1u32 << STRIDE) - 1) as u16;
+    // SAFETY: the caller's promise; lanes beyond the set are masked, and not read.
+    unsafe {
+        let wide = |at: usize| {
+            let at = set.add(at);
+            if STRIDE == LANES { _mm512_loadu_si512(at.cast()) } else { _mm512_maskz_loadu_epi32(lanes, at.cast()) }
+        };
+        let tags = set.add(shape.tags);
+        Set {
+            tags: if STRIDE == LANES {
+                _mm256_loadu_si256(tags.cast())
+            } else {
+                _mm256_maskz_loadu_epi16(lanes, tags.cast())
+            },
+            vectors: wide(0),
+            streams: if STREAMED { wide(shape.streams) } else { _mm512_setzero_si512() },
+        }
+    }
+}
+
+/// Moves the lanes of `moved`, the lowest ones, back by one, and `front` into the first.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn shift(set: Set, front: Set, moved: u16) -> Set {
+    let back = _mm256_setr_epi16(15, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14);
+    let front_last = _mm256_mask_mov_epi16(set.tags, 1 << 15, front.tags);
+    Set {
+        tags: _mm256_mask_permutexvar_epi16(set.tags, moved, back, front_last),
+        vectors: _mm512_mask_alignr_epi32::<15>(set.vectors, moved, set.vectors, front.vectors),
+        streams: _mm512_mask_alignr_epi32::<15>(set.streams, moved, set.streams, front.streams),
+    }
+}
+
+/// # Safety
+/// As of [`load`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+unsafe fn store<const STREAMED: bool, const STRIDE: usize>(shape: Shape, set: *mut u32, new: Set) {
+    let lanes = ((1u32 << STRIDE) - 1) as u16;
+    // SAFETY: the caller's promise; lanes beyond the set are masked, and not written.
+    unsafe {
+        let wide = |at: usize, value| {
+            let at = set.add(at);
+            if STRIDE == LANES {
+                _mm512_storeu_si512(at.cast(), value);
+            } else {
+                _mm512_mask_storeu_epi32(at.cast(), lanes, value);
+            }
+        };
+        let tags = set.add(shape.tags);
+        if STRIDE == LANES {
+            _mm256_storeu_si256(tags.cast(), new.tags);
+        } else {
+            _mm256_mask_storeu_epi16(tags.cast(), lanes, new.tags);
+        }
+        wide(0, new.vectors);
+        if STREAMED {
+            wide(shape.streams, new.streams);
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Sets of up to 16 ways, each in one place, for look-ups by vector instructions.
+
+use super::narrow::LANES;
+use super::number::SetNumber;
+use super::{Isa, Run, avx2, avx512, policy, policy_of};
+use crate::config::McacheConfig;
+use crate::hitmap::Counts;
+
+/// Bytes from which on a cache is fetched ahead: less stays in the first level by itself.
+const FETCH_FROM: usize = 1 << 15;
+
+/// Words of a cache line.
+const LINE: usize = 16;
+
+/// Where a set has what, in words of 32 bits. Sets of 16 ways are two lines, one of vectors and one that has the
+/// tags in its upper half, so that no register of either straddles lines.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shape {
+    /// Ways that there is room for: a power of two. Their vectors come first.
+    pub stride: usize,
+    /// The ways that are free, as [`Sets::full`] has all.
+    pub free: usize,
+    /// 16 bits a way.
+    pub tags: usize,
+    /// The stream of each way, if tags have one.
+    pub streams: usize,
+    /// Words of a set.
+    pub size: usize,
+}
+
+impl Shape {
+    pub const fn new(stride: usize, streamed: bool) -> Self {
+        let streams = if stride == 1 { 4 } else { 2 * stride };
+        let tags = streams - stride.div_ceil(2);
+        Self { stride, free: tags - 1, tags, streams, size: if streamed { streams + stride } else { streams } }
+    }
+}
+
+/// The cache. A set whose ways are all free is empty, whatever else it has.
+pub(crate) struct Sets {
+    isa: Isa,
+    pub policy: u8,
+    /// Whether tags hold the stream: between two flushes there may be several.
+    pub streamed: bool,
+    pub number: SetNumber,
+    pub shape: Shape,
+    /// All ways, a bit each; for AVX2 two.
+    pub full: u32,
+    /// Whether sets are fetched a block ahead.
+    pub fetch: bool,
+    sets: usize,
+    /// Sets one after the other, from the first one's boundary of a line on.
+    words: Vec<u32>,
+    skipped: usize,
+    /// Number above that of all vectors that were looked up since the flush.
+    beyond: usize,
+}
+
+impl Sets {
+    /// An empty cache, if these instructions have look-ups for it.
+    pub fn new(config: &McacheConfig, streamed: bool, isa: Isa) -> Option<Self> {
+        let (sets, ways) = ((config.entries / config.ways) as usize, config.ways as usize);
+        let (policy, shape) = (policy_of(config.replacement), Shape::new(ways.next_power_of_two(), streamed));
+        let known = match isa {
+            Isa::Scalar => false,
+            Isa::Avx2 => shape.stride == LANES && policy == policy::NONE && !streamed,
+            Isa::Avx512 => ways <= LANES,
+        };
+        if !known {
+            return None;
+        }
+        let size = sets * shape.size;
+        let bits = ways as u32 * if isa == Isa::Avx2 { 2 } else { 1 };
+        // A way that is not there is read, too, as far behind the vectors as a word has bits.
+        let words = vec![0; LINE + size + u32::BITS as usize];
+        let skipped = words.as_ptr().align_offset(64).min(LINE);
+        let mut cache = Self {
+            isa,
+            policy,
+            streamed,
+            number: SetNumber::new(config.index, sets as u32),
+            shape,
+            full: u32::MAX >> (u32::BITS - bits),
+            fetch: 4 * size > FETCH_FROM,
+            sets,
+            words,
+            skipped,
+            beyond: 0,
+        };
+        cache.clear();
+        Some(cache)
+    }
+
+    /// The first set.
+    pub fn start(&mut self) -> *mut u32 {
+        self.words[self.skipped..].as_mut_ptr()
+    }
+
+    /// Leads a run past the cache.
+    ///
+    /// # Panics
+    /// If the run has no signatures for vectors that were looked up since the flush.
+    pub fn run(&mut self, run: Run) -> Counts {
+        self.beyond = self.beyond.max(run.first as usize + run.codes.len());
+        assert!(run.all.len() >= self.beyond, "the operand that was begun with");
+        match self.isa {
+            Isa::Avx512 => avx512::run(self, run),
+            _ => avx2::run(self, run),
+        }
+    }
+
+    /// Empties the cache, which all of `signatures`, and nothing else, went past since it was empty.
+    pub fn flush(&mut self, signatures: &[u64]) {
+        self.beyond = 0;
+        // A cache may have many more sets than a scope has vectors.
+        if signatures.len() < self.sets / 64 {
+            for &signature in signatures {
+                let set = self.skipped + self.number.of(signature) as usize * self.shape.size;
+                self.words[set + self.shape.free] = self.full;
+            }
+        } else {
+            self.clear();
+        }
+    }
+
+    fn clear(&mut self) {
+        let sets = self.words[self.skipped..].chunks_exact_mut(self.shape.size).take(self.sets);
+        sets.for_each(|set| set[self.shape.free] = self.full);
+    }
+}
