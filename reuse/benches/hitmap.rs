@@ -43,10 +43,13 @@ type Way<'a> = (&'static str, Box<dyn FnMut() -> Vec<u32> + 'a>);
 
 fn case(name: &str, layout: Layout, signatures: &[u64], config: &McacheConfig) {
     let ours = |isa| {
+        let mut memory = Vec::new();
         move || {
-            let hitmap = Hitmap::with_isa(layout, signatures, config, Scope::Channel, isa);
-            black_box(hitmap.counts());
-            vec![black_box(hitmap).representative(layout.vectors() - 1) as u32]
+            let before = std::mem::take(&mut memory);
+            let hitmap = black_box(Hitmap::with_isa(layout, signatures, config, Scope::Channel, before, isa));
+            let last = hitmap.representative(layout.vectors() - 1) as u32;
+            memory = hitmap.into_memory();
+            vec![last]
         }
     };
     let best = *Isa::available().last().expect("one at least");

@@ -77,15 +77,35 @@ impl Hitmap {
     /// # Panics
     /// If there are not as many signatures as the layout has vectors, or 2^32 or more.
     pub fn new(layout: Layout, signatures: &[u64], config: &McacheConfig, scope: Scope) -> Self {
-        Self::with_isa(layout, signatures, config, scope, Isa::best())
+        Self::with_memory(layout, signatures, config, scope, Vec::new())
     }
 
-    /// [`Hitmap::new`] by given instructions, which must be among the processor's: for tests.
+    /// [`Hitmap::new`] in memory that another one had, see [`Hitmap::into_memory`]: new memory for many vectors takes
+    /// a tenth as long as to look them up.
+    pub fn with_memory(
+        layout: Layout,
+        signatures: &[u64],
+        config: &McacheConfig,
+        scope: Scope,
+        memory: Vec<u32>,
+    ) -> Self {
+        Self::with_isa(layout, signatures, config, scope, memory, Isa::best())
+    }
+
+    /// [`Hitmap::with_memory`] by given instructions, which must be among the processor's: for tests.
     #[doc(hidden)]
-    pub fn with_isa(layout: Layout, signatures: &[u64], config: &McacheConfig, scope: Scope, isa: Isa) -> Self {
+    pub fn with_isa(
+        layout: Layout,
+        signatures: &[u64],
+        config: &McacheConfig,
+        scope: Scope,
+        memory: Vec<u32>,
+        isa: Isa,
+    ) -> Self {
         check(layout, signatures);
         assert!(Isa::available().contains(&isa), "{isa:?} is not what this processor has");
-        let mut codes = vec![0; layout.vectors()];
+        let mut codes = memory;
+        codes.resize(layout.vectors(), 0);
         let mut counts = vec![Counts::default(); layout.runs()];
         if !codes.is_empty() {
             if config.entries == 0 {
@@ -101,7 +121,8 @@ impl Hitmap {
         Self { layout, codes, counts }
     }
 
-    pub(crate) fn into_codes(self) -> Vec<u32> {
+    /// Gives its memory up, for another one.
+    pub fn into_memory(self) -> Vec<u32> {
         self.codes
     }
 

@@ -108,6 +108,6 @@ impl<'a> Limited<'a> {
 
     /// Takes a Hitmap that is not needed any more, for its memory.
     pub fn take_back(&mut self, hitmap: Hitmap) {
-        self.codes = hitmap.into_codes();
+        self.codes = hitmap.into_memory();
     }
 }

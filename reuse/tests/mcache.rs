@@ -113,7 +113,9 @@ fn check(layout: Layout, signatures: &[u64], config: &McacheConfig, scope: Scope
         _ => of_lists(layout, signatures, config, scope),
     };
     for isa in Isa::available() {
-        let hitmap = Hitmap::with_isa(layout, signatures, config, scope, isa);
+        // Whatever was in the memory before.
+        let memory = vec![7; layout.vectors() / 2 + signatures.first().map_or(0, |&first| first as usize % 1000)];
+        let hitmap = Hitmap::with_isa(layout, signatures, config, scope, memory, isa);
         prop_assert_eq!(hitmap.outcomes().collect::<Vec<_>>(), expected.as_slice(), "{:?}", isa);
         prop_assert_eq!(hitmap.counts(), counts_of(layout, &expected));
         for (vector, &outcome) in expected.iter().enumerate() {
@@ -212,7 +214,7 @@ fn unlimited(layout: Layout, signatures: &[u64], config: &McacheConfig, scope: S
         })
         .collect();
     for isa in Isa::available() {
-        let hitmap = Hitmap::with_isa(layout, signatures, config, scope, isa);
+        let hitmap = Hitmap::with_isa(layout, signatures, config, scope, Vec::new(), isa);
         assert!((0..layout.vectors()).all(|vector| hitmap.representative(vector) == expected[vector]), "{isa:?}");
         let hits = expected.iter().enumerate().filter(|&(vector, &first)| vector != first).count() as u64;
         assert_eq!(hitmap.counts().iter().map(|counts| counts.hit).sum::<u64>(), hits);

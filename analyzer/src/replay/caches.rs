@@ -47,44 +47,52 @@ impl Cache {
 
 /// The Hitmaps of caches, by product of a pass, over signatures of one length in one scope. Caches of one
 /// number of sets are found together.
-pub fn look_up(signed: &Signed, bits: u32, scope: Scope, caches: &[Cache], mut found: impl FnMut(Cache, &[Hitmap])) {
+pub fn look_up(
+    signed: &Signed,
+    (bits, scope): (u32, Scope),
+    caches: &[Cache],
+    memory: &mut Vec<Vec<u32>>,
+    mut found: impl FnMut(Cache, &[Hitmap]),
+) {
     if caches.is_empty() {
         return;
     }
     let signatures: Cow<[Vec<u64>]> =
         if bits == signed.bits { signed.signatures.as_slice().into() } else { signed.shortened(bits).into() };
     if let [cache] = *caches {
-        return found(cache, &signed.look_up(&signatures, &cache.config(), scope));
+        signed.look_up(&signatures, &cache.config(), scope, memory, |hitmaps| found(cache, hitmaps));
+        return;
     }
     let (replacing, others): (Vec<Cache>, Vec<Cache>) =
         caches.iter().partition(|cache| cache.replacement != Replacement::None);
     for cache in replacing {
-        found(cache, &signed.look_up(&signatures, &cache.config(), scope));
+        signed.look_up(&signatures, &cache.config(), scope, memory, |hitmaps| found(cache, hitmaps));
     }
     // What room was found for stays, so one look-up without limit answers for all others.
     let Some(unlimited) = others.first().map(|cache| cache.unlimited().config()) else { return };
-    let unlimited = signed.look_up(&signatures, &unlimited, scope);
-    for (index, caches) in grouped(others, |cache| cache.index) {
-        let products = unlimited.iter().zip(&*signatures);
-        let mut limited: Vec<Limited> =
-            products.map(|(unlimited, signatures)| Limited::new(unlimited, signatures, scope, index)).collect();
-        for (sets, caches) in grouped(caches, Cache::sets) {
-            if sets == 0 {
-                for cache in caches {
-                    found(cache, &unlimited);
+    signed.look_up(&signatures, &unlimited, scope, memory, |unlimited| {
+        for (index, caches) in grouped(others, |cache| cache.index) {
+            let products = unlimited.iter().zip(&*signatures);
+            let mut limited: Vec<Limited> =
+                products.map(|(unlimited, signatures)| Limited::new(unlimited, signatures, scope, index)).collect();
+            for (sets, caches) in grouped(caches, Cache::sets) {
+                if sets == 0 {
+                    for cache in caches {
+                        found(cache, unlimited);
+                    }
+                    continue;
                 }
-                continue;
-            }
-            for limited in &mut limited {
-                limited.set_sets(sets);
-            }
-            for &cache in &caches {
-                let hitmaps: Vec<Hitmap> = limited.iter_mut().map(|limited| limited.hitmap(cache.ways)).collect();
-                found(cache, &hitmaps);
-                limited.iter_mut().zip(hitmaps).for_each(|(limited, hitmap)| limited.take_back(hitmap));
+                for limited in &mut limited {
+                    limited.set_sets(sets);
+                }
+                for &cache in &caches {
+                    let hitmaps: Vec<Hitmap> = limited.iter_mut().map(|limited| limited.hitmap(cache.ways)).collect();
+                    found(cache, &hitmaps);
+                    limited.iter_mut().zip(hitmaps).for_each(|(limited, hitmap)| limited.take_back(hitmap));
+                }
             }
         }
-    }
+    });
 }
 
 /// The cache that stands for each, and counts of some of them: from one sort, where there are several;

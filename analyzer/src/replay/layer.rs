@@ -2,6 +2,7 @@
 
 use super::grouped::{distinct, grouped};
 use super::projected::Projected;
+use super::similarity::Memory;
 use super::tally::Tally;
 use super::{Matches, Measures, PassResult, Place};
 use crate::config::{BitsConfig, BoundsConfig, Config, StopConfig};
@@ -29,8 +30,7 @@ pub struct Layer<'a> {
     vectors: Vec<((Pass, Granularity), u64)>,
     /// Cycles and traffic of baselines that were asked for.
     baselines: RefCell<Vec<Baseline>>,
-    /// For signatures, which are as many from sample to sample.
-    memory: Vec<Vec<u64>>,
+    memory: Memory,
 }
 
 /// What a pass takes and moves without reuse under configurations that are alike but for reuse.
@@ -93,7 +93,16 @@ impl<'a> Layer<'a> {
                 projected.push(Projected::new(&kept, source, &passes, &members, &configs, measures, place));
             }
         }
-        Self { kept, configs, measures, place, projected, vectors, baselines: RefCell::default(), memory: Vec::new() }
+        Self {
+            kept,
+            configs,
+            measures,
+            place,
+            projected,
+            vectors,
+            baselines: RefCell::default(),
+            memory: Memory::default(),
+        }
     }
 
     /// Evaluates the samples that come next.

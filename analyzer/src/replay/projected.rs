@@ -5,7 +5,7 @@
 
 use super::caches::{Cache, grid, look_up};
 use super::grouped::{distinct, grouped};
-use super::similarity::Signed;
+use super::similarity::{Memory, Signed};
 use super::tally::{RowPass, Substituted, Tally};
 use super::{Measures, Place};
 use crate::accuracy::{self, ErrorSums};
@@ -119,15 +119,15 @@ impl Projected {
         self.limits.iter().find(|(known, _)| *known == key).map(|(_, limits)| limits)
     }
 
-    /// Evaluates the samples that come next, their signatures in `memory` of earlier ones.
+    /// Evaluates the samples that come next, in `memory` of earlier ones.
     pub fn add(
         &mut self,
         data: &LayerData,
         configs: &[Config],
         measures: &Measures,
-        memory: &mut Vec<Vec<u64>>,
+        memory: &mut Memory,
     ) -> Result<()> {
-        let signed = Signed::of(data, self.source, &self.rpq, std::mem::take(memory))?;
+        let signed = Signed::of(data, self.source, &self.rpq, std::mem::take(&mut memory.signatures))?;
         if data.first_sample == 0 {
             let lengths = |view: &mercury_reuse::VectorView| view.streams().iter().map(|s| s.length as u64).collect();
             self.lengths = signed.views.iter().map(lengths).collect();
@@ -149,11 +149,11 @@ impl Projected {
                 let counts = known.remove(&cache).expect("looked for just now");
                 by_cache[&cache].iter().for_each(|&number| self.alike[number].tally.add_counts(&counts));
             }
-            look_up(&signed, bits, scope, &looked_up, |cache, hitmaps| {
+            look_up(&signed, (bits, scope), &looked_up, &mut memory.hitmaps, |cache, hitmaps| {
                 self.tally(data, &signed, hitmaps, &by_cache[&cache], measures);
             });
         }
-        *memory = signed.signatures;
+        memory.signatures = signed.signatures;
         Ok(())
     }
 

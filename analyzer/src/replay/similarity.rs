@@ -11,6 +11,15 @@ use rayon::prelude::*;
 /// Signatures that a thread shortens at a time, at least.
 const PIECE: usize = 1 << 13;
 
+/// What one part of a layer's samples leaves to the next, as it is much alike: by view.
+#[derive(Default)]
+pub struct Memory {
+    /// For signatures.
+    pub signatures: Vec<Vec<u64>>,
+    /// For Hitmaps.
+    pub hitmaps: Vec<Vec<u32>>,
+}
+
 /// The vectors that a pass streams and their signatures, one view for each product.
 pub struct Signed<'a> {
     /// The vectors.
@@ -47,11 +56,24 @@ impl<'a> Signed<'a> {
         self.signatures.iter().map(shortened).collect()
     }
 
-    /// Looks signatures of these vectors up in an MCACHE.
-    pub fn look_up(&self, signatures: &[Vec<u64>], mcache: &McacheConfig, scope: Scope) -> Vec<Hitmap> {
-        let look_up =
-            |(view, signatures): (&VectorView, &Vec<u64>)| Hitmap::new(view.layout(), signatures, mcache, scope);
-        self.views.iter().zip(signatures).map(look_up).collect()
+    /// Looks signatures of these vectors up in an MCACHE, and gives what came of it to `found`; in `memory` of earlier
+    /// Hitmaps, for later ones.
+    pub fn look_up(
+        &self,
+        signatures: &[Vec<u64>],
+        mcache: &McacheConfig,
+        scope: Scope,
+        memory: &mut Vec<Vec<u32>>,
+        found: impl FnOnce(&[Hitmap]),
+    ) {
+        memory.resize_with(self.views.len(), Vec::new);
+        let views = self.views.iter().zip(signatures).zip(std::mem::take(memory));
+        let look_up = |((view, signatures), memory): ((&VectorView, &Vec<u64>), _)| {
+            Hitmap::with_memory(view.layout(), signatures, mcache, scope, memory)
+        };
+        let hitmaps: Vec<Hitmap> = views.map(look_up).collect();
+        found(&hitmaps);
+        memory.extend(hitmaps.into_iter().map(Hitmap::into_memory));
     }
 }
 
@@ -68,7 +90,11 @@ impl<'a> Similarity<'a> {
     pub fn of(data: &'a LayerData, pass: Pass, config: &Config) -> Result<Self> {
         let signed = Signed::of(data, pass, &config.rpq, Vec::new())?;
         let scope = config.mcache.scope_of(&data.kept.layer.geometry);
-        let hitmaps = signed.look_up(&signed.signatures, &config.mcache, scope);
+        let views = signed.views.iter().zip(&signed.signatures);
+        let look_up = |(view, signatures): (&VectorView, &Vec<u64>)| {
+            Hitmap::new(view.layout(), signatures, &config.mcache, scope)
+        };
+        let hitmaps = views.map(look_up).collect();
         Ok(Self { signed, hitmaps })
     }
 }
