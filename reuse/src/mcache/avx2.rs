@@ -2,6 +2,7 @@
 
 use super::blocks::for_blocks;
 use super::narrow::{LANES, Narrow, confirmed};
+use super::number::Place;
 use super::sets::{Sets, Shape};
 use super::table::Table;
 use super::{Isa, MNU, Run, plain, policy};
@@ -11,7 +12,7 @@ use std::arch::x86_64::*;
 use std::hint::select_unpredictable;
 
 /// Bits of which each is a way's first of two.
-pub(super) const EVEN: u32 = 0x5555_5555;
+const EVEN: u32 = 0x5555_5555;
 
 /// Rows of lanes: row w chooses way w, the last one none.
 static CHOICE: [[u16; LANES]; LANES + 1] = {
@@ -24,63 +25,90 @@ static CHOICE: [[u16; LANES]; LANES + 1] = {
     rows
 };
 
+/// Sets that are looked up in.
+const SHAPE: Shape = Shape::new(LANES, false);
+
 /// Leads a run past a cache of 16 ways without replacement.
 pub(crate) fn run(cache: &mut Sets, run: Run) -> Counts {
     debug_assert!(Isa::available().contains(&Isa::Avx2));
-    assert_eq!((cache.shape.stride, cache.policy, cache.streamed), (LANES, policy::NONE, false));
+    assert!(cache.shape == SHAPE && cache.policy == policy::NONE, "sets are of the kernel's shape");
     // SAFETY: `Isa::available` names AVX2 only where the processor has these features.
     unsafe { run_without_replacement(cache, run) }
 }
 
-/// A look-up either finds an entry, or puts one into the lowest free way, or there is none. Which of these it will be
-/// the processor could not guess, so there is no branch: all tags of the set are stored again, the new one among
-/// them if one is inserted, and the vector in any case, in the free way (behind the last way where there
-/// is none). Ways have two bits each in masks, as a comparison of tags gives. Where to write does not depend on the comparison: the processor would read no further sets before it knew.
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
 fn run_without_replacement(cache: &mut Sets, run: Run) -> Counts {
-    let (number, start, all, ways) = (cache.number, cache.start(), run.all, cache.full);
-    let shape = const { Shape::new(LANES, false) };
+    let (number, start, ways, all) = (cache.number, cache.start(), cache.full, run.all);
     for_blocks(
         run,
-        |signatures, places| number.block(signatures, shape.size as u32, places),
-        |places, codes| {
-            // Of this block alone, so that they stay in registers.
-            let (start, all, ways) = (start, all, ways);
-            for (code, place) in codes.iter_mut().zip(places) {
-                let vector = *code;
-                // SAFETY: `number` gives sets that exist, of `shape.size` words.
-                let (set, tags) = unsafe {
-                    let set = start.add(place.start());
-                    (set, set.add(shape.tags).cast())
-                };
-                // SAFETY: as above.
-                let (old, left) = unsafe { (_mm256_loadu_si256(tags), &mut *set.add(shape.free)) };
-                let (free, wanted) = (*left, _mm256_set1_epi16(place.tag() as i16));
-                let found = _mm256_movemask_epi8(_mm256_cmpeq_epi16(old, wanted)) as u32 & !free & ways;
-                let next = free.trailing_zeros() as usize;
-                // SAFETY: a way of the set, or, where there is none, the word behind.
-                let resident = unsafe { *set.add(found.trailing_zeros() as usize / 2) };
-                let (mut hit, mut holder) = (found != 0, select_unpredictable(found != 0, resident, vector));
-                // SAFETY: both were looked up since the flush, and [`Sets::run`] has seen that those have signatures.
-                let signature = |vector: u32| unsafe { *all.get_unchecked(vector as usize) };
-                if signature(holder) != signature(vector) {
-                    // SAFETY: a set's vectors.
-                    let vectors = unsafe { std::slice::from_raw_parts(set, LANES) };
-                    let found = confirmed(_pext_u32(found, EVEN), vectors, all, vector);
-                    hit = found != 0;
-                    holder = if hit { vectors[found.trailing_zeros() as usize] } else { vector };
-                }
-                *code = select_unpredictable(hit | (free != 0), holder, MNU);
-                // SAFETY: a row of 32 for each two bits; vectors as above.
-                unsafe {
-                    let chosen = CHOICE.as_ptr().cast::<u8>().add(16 * select_unpredictable(hit, 2 * LANES, next));
-                    _mm256_storeu_si256(tags, _mm256_blendv_epi8(old, wanted, _mm256_loadu_si256(chosen.cast())));
-                    *set.add(next / 2) = vector;
-                }
-                *left = select_unpredictable(hit, free, _blsr_u32(_blsr_u32(free)));
+        |signatures, places| number.block(signatures, SHAPE.size as u32, places),
+        // SAFETY: `number` gives sets that exist, and [`Sets::run`] has seen that all vectors since the flush have
+        // signatures.
+        |places, codes, settled| unsafe {
+            if settled {
+                look_up::<true>((start, ways), all, places, codes);
+            } else {
+                look_up::<false>((start, ways), all, places, codes);
             }
         },
     )
+}
+
+/// Looks vectors up in the sets from `start` on, which have these `ways`: in masks two bits each, as a comparison of
+/// tags gives.
+///
+/// A look-up either finds an entry, or puts one into the lowest free way, or there is none. Which of these it will be
+/// the processor could not guess, so there is no branch, but where sets are `SETTLED` and hardly anything is put: all
+/// tags of the set are stored again, the new one among them if one is inserted, and the vector in any case, in the
+/// free way (behind the last way where there is none). Where to write does not depend on the comparison: the processor
+/// would read no further sets before it knew.
+///
+/// # Safety
+/// Places must be of sets that exist, and `codes` and all vectors in these sets numbers of `all`.
+#[inline]
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+unsafe fn look_up<const SETTLED: bool>(
+    (start, ways): (*mut u32, u32),
+    all: &[u64],
+    places: &[Place],
+    codes: &mut [u32],
+) {
+    // SAFETY: the caller's promise.
+    let signature = |vector: u32| unsafe { *all.get_unchecked(vector as usize) };
+    for (code, place) in codes.iter_mut().zip(places) {
+        let vector = *code;
+        // SAFETY: the caller's promise.
+        let (set, tags, left) = unsafe {
+            let set = start.add(place.start());
+            (set, set.add(SHAPE.tags).cast(), &mut *set.add(SHAPE.free))
+        };
+        // SAFETY: a set's tags; the load needs no alignment.
+        let (free, old) = (*left, unsafe { _mm256_loadu_si256(tags) });
+        let wanted = _mm256_set1_epi16(place.tag() as i16);
+        let found = _mm256_movemask_epi8(_mm256_cmpeq_epi16(old, wanted)) as u32 & !free & ways;
+        let next = free.trailing_zeros() as usize;
+        // SAFETY: a way of the set, or, where there is none, the word behind.
+        let resident = unsafe { *set.add(found.trailing_zeros() as usize / 2) };
+        let (mut hit, mut holder) = (found != 0, select_unpredictable(found != 0, resident, vector));
+        if signature(holder) != signature(vector) {
+            // SAFETY: a set's vectors.
+            let vectors = unsafe { std::slice::from_raw_parts(set, LANES) };
+            let found = confirmed(_pext_u32(found, EVEN), vectors, all, vector);
+            hit = found != 0;
+            holder = if hit { vectors[found.trailing_zeros() as usize] } else { vector };
+        }
+        *code = select_unpredictable(hit | (free != 0), holder, MNU);
+        if SETTLED && (hit | (free == 0)) {
+            continue;
+        }
+        // SAFETY: a row of 32 bytes for each two bits; tags and vectors as above.
+        unsafe {
+            let chosen = CHOICE.as_ptr().cast::<u8>().add(16 * select_unpredictable(hit, 2 * LANES, next));
+            _mm256_storeu_si256(tags, _mm256_blendv_epi8(old, wanted, _mm256_loadu_si256(chosen.cast())));
+            *set.add(next / 2) = vector;
+        }
+        *left = select_unpredictable(hit, free, _blsr_u32(_blsr_u32(free)));
+    }
 }
 
 /// Leads a run past the cache: [`plain::run`] with its search by AVX2.

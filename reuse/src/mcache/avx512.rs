@@ -2,6 +2,7 @@
 
 use super::blocks::for_blocks;
 use super::narrow::{LANES, confirmed};
+use super::number::Place;
 use super::sets::{Sets, Shape};
 use super::table::Table;
 use super::{Isa, MNU, Run, policy};
@@ -57,7 +58,51 @@ struct Set {
     streams: __m512i,
 }
 
-/// What becomes of a set at a look-up the processor could not guess, so there is no branch for it.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,lzcnt,popcnt")]
+fn run_as<const POLICY: u8, const STREAMED: bool, const STRIDE: usize>(cache: &mut Sets, run: Run) -> Counts {
+    let shape = const { Shape::new(STRIDE, STREAMED) };
+    assert!(cache.shape == shape, "sets are of the kernel's shape");
+    let (number, fetch) = (cache.number, cache.fetch);
+    let of_run = OfRun { start: cache.start(), ways: cache.full as u16, all: run.all, stream: run.stream };
+    for_blocks(
+        run,
+        |signatures, places| number.block(signatures, shape.size as u32, places),
+        |places, codes, settled| {
+            if fetch {
+                for place in places {
+                    let set = of_run.start.wrapping_add(place.start());
+                    _mm_prefetch::<_MM_HINT_T0>(set.cast());
+                    _mm_prefetch::<_MM_HINT_T0>(set.wrapping_add(shape.tags).cast());
+                }
+            }
+            // SAFETY: `number` gives sets that exist, and [`Sets::run`] has seen that all vectors since the flush have
+            // signatures.
+            unsafe {
+                if POLICY == policy::NONE && settled {
+                    look_up::<POLICY, STREAMED, STRIDE, true>(of_run, places, codes);
+                } else {
+                    look_up::<POLICY, STREAMED, STRIDE, false>(of_run, places, codes);
+                }
+            }
+        },
+    )
+}
+
+/// What is the same for all look-ups of a run.
+#[derive(Clone, Copy)]
+struct OfRun<'a> {
+    /// The first set.
+    start: *mut u32,
+    /// Those that there are.
+    ways: u16,
+    all: &'a [u64],
+    stream: u32,
+}
+
+/// Looks vectors up.
+///
+/// What becomes of a set at a look-up the processor could not guess, so there is no branch for it, but where sets are
+/// `SETTLED`: then hardly ever anything does.
 ///
 /// Without replacement, a new entry goes into the lowest way that is free. Otherwise a set is kept newest first,
 /// under LRU in order of use: then all is one shift. Entries before the one that was found move back by one and it
@@ -66,78 +111,69 @@ struct Set {
 ///
 /// Sets are stored as they are loaded, whole vectors: a load of a vector that a narrower store has
 /// just changed would wait until that store has reached the cache.
+///
+/// # Safety
+/// Places must be of sets of this shape that exist, followed by 32 words, and `codes` and all vectors in these sets
+/// numbers of `all`.
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,lzcnt,popcnt")]
-fn run_as<const POLICY: u8, const STREAMED: bool, const STRIDE: usize>(cache: &mut Sets, run: Run) -> Counts {
-    let (full, number, fetch, start) = (cache.full, cache.number, cache.fetch, cache.start());
-    let Run { all, stream, .. } = run;
+unsafe fn look_up<const POLICY: u8, const STREAMED: bool, const STRIDE: usize, const SETTLED: bool>(
+    OfRun { start, ways, all, stream }: OfRun,
+    places: &[Place],
+    codes: &mut [u32],
+) {
     let shape = const { Shape::new(STRIDE, STREAMED) };
-    debug_assert_eq!((cache.shape.size, cache.shape.free), (shape.size, shape.free));
     let streams = _mm512_set1_epi32(stream as i32);
-    let ways = full as u16;
-    for_blocks(
-        run,
-        |signatures, places| number.block(signatures, shape.size as u32, places),
-        |places, codes| {
-            // Of this block alone, so that they stay in registers.
-            let (start, all) = (start, all);
-            if fetch {
-                for place in places {
-                    let set = start.wrapping_add(place.start());
-                    _mm_prefetch::<_MM_HINT_T0>(set.cast());
-                    _mm_prefetch::<_MM_HINT_T0>(set.wrapping_add(shape.tags).cast());
-                }
+    // SAFETY: the caller's promise.
+    let signature = |vector: u32| unsafe { *all.get_unchecked(vector as usize) };
+    for (code, place) in codes.iter_mut().zip(places) {
+        let vector = *code;
+        // SAFETY: the caller's promise.
+        let (set, entries, free) = unsafe {
+            let set = start.add(place.start());
+            (set, load::<STREAMED, STRIDE>(shape, set), &mut *set.add(shape.free))
+        };
+        let wanted = _mm256_set1_epi16(place.tag() as i16);
+        let mut found = u32::from(_mm256_mask_cmpeq_epi16_mask(ways, entries.tags, wanted)) & !*free;
+        if STREAMED {
+            found &= u32::from(_mm512_cmpeq_epi32_mask(entries.streams, streams));
+        }
+        // SAFETY: a way of the set, or, where there is none, 32 words on.
+        let resident = unsafe { *set.add(found.trailing_zeros() as usize) };
+        let mut holder = select_unpredictable(found != 0, resident, vector);
+        if signature(holder) != signature(vector) {
+            // SAFETY: a set's vectors.
+            let vectors = unsafe { std::slice::from_raw_parts(set, STRIDE) };
+            found = confirmed(found, vectors, all, vector);
+            holder = if found == 0 { vector } else { vectors[found.trailing_zeros() as usize] };
+        }
+        let new = if POLICY == policy::NONE {
+            let (hit, full) = (found != 0, *free == 0);
+            *code = select_unpredictable(!hit & full, MNU, holder);
+            if SETTLED && (hit | full) {
+                continue;
             }
-            for (code, place) in codes.iter_mut().zip(places) {
-                let vector = *code;
-                // SAFETY: `number` gives sets that exist, of `shape.size` words.
-                let set = unsafe { start.add(place.start()) };
-                // SAFETY: as above.
-                let entries = unsafe { load::<STREAMED, STRIDE>(shape, set) };
-                // SAFETY: as above.
-                let free = unsafe { &mut *set.add(shape.free) };
-                let wanted = _mm256_set1_epi16(place.tag() as i16);
-                let equal = _mm256_mask_cmpeq_epi16_mask(ways, entries.tags, wanted);
-                let mut found = u32::from(equal) & !*free;
-                if STREAMED {
-                    found &= u32::from(_mm512_cmpeq_epi32_mask(entries.streams, streams));
-                }
-                // SAFETY: a way of the set, or, where there is none, 32 words on: there are as many behind the
-                // last set.
-                let resident = unsafe { *set.add(found.trailing_zeros() as usize) };
-                let mut holder = select_unpredictable(found != 0, resident, vector);
-                // SAFETY: both were looked up since the flush, and [`Sets::run`] has seen that those have signatures.
-                let signature = |vector: u32| unsafe { *all.get_unchecked(vector as usize) };
-                if signature(holder) != signature(vector) {
-                    // SAFETY: a set's vectors.
-                    let vectors = unsafe { std::slice::from_raw_parts(set, STRIDE) };
-                    found = confirmed(found, vectors, all, vector);
-                    holder = if found == 0 { vector } else { vectors[found.trailing_zeros() as usize] };
-                }
-                let new = if POLICY == policy::NONE {
-                    *code = select_unpredictable(found | *free != 0, holder, MNU);
-                    let next = select_unpredictable(found != 0, 0, _blsi_u32(*free));
-                    *free ^= next;
-                    Set {
-                        tags: _mm256_mask_mov_epi16(entries.tags, next as u16, wanted),
-                        vectors: _mm512_mask_set1_epi32(entries.vectors, next as u16, vector as i32),
-                        streams: _mm512_mask_mov_epi32(entries.streams, next as u16, streams),
-                    }
-                } else {
-                    *code = holder;
-                    let moved = match POLICY {
-                        policy::LRU => _blsmsk_u32(found),
-                        _ => u32::from(found != 0).wrapping_sub(1),
-                    };
-                    // The lowest ways are taken: one more where nothing was found.
-                    *free &= *free << u32::from(found == 0);
-                    let front = Set { tags: wanted, vectors: _mm512_set1_epi32(holder as i32), streams };
-                    shift(entries, front, moved as u16)
-                };
-                // SAFETY: as the load.
-                unsafe { store::<STREAMED, STRIDE>(shape, set, new) };
+            let next = select_unpredictable(hit, 0, _blsi_u32(*free));
+            *free ^= next;
+            Set {
+                tags: _mm256_mask_mov_epi16(entries.tags, next as u16, wanted),
+                vectors: _mm512_mask_set1_epi32(entries.vectors, next as u16, vector as i32),
+                streams: _mm512_mask_mov_epi32(entries.streams, next as u16, streams),
             }
-        },
-    )
+        } else {
+            *code = holder;
+            let moved = match POLICY {
+                policy::LRU => _blsmsk_u32(found),
+                _ => u32::from(found != 0).wrapping_sub(1),
+            };
+            // The lowest ways are taken: one more where nothing was found.
+            *free &= *free << u32::from(found == 0);
+            let front = Set { tags: wanted, vectors: _mm512_set1_epi32(holder as i32), streams };
+            shift(entries, front, moved as u16)
+        };
+        // SAFETY: as the load.
+        unsafe { store::<STREAMED, STRIDE>(shape, set, new) };
+    }
 }
 
 /// # Safety

@@ -8,8 +8,12 @@ use crate::hitmap::Counts;
 /// From this share of a block on, one in so many, vectors that repeat the one before are left out.
 const REPEATS: usize = 8;
 
+/// A block of which no more than one in so many were inserted is settled.
+const SETTLED: u64 = 64;
+
 /// Leads a run past a cache; `number` says of a block's signatures where to look for each, and `step` looks
-/// up vectors, of which it gets these keys and their numbers, in place of which it puts their codes.
+/// up vectors, of which it gets these keys and their numbers, in place of which it puts their codes. It is also told
+/// whether the block before was settled: whether hardly anything was inserted there, and will be here.
 ///
 /// A signature that equals the one before finds what that one found or inserted, or else no room
 /// either, and changes nothing, not even an order of use: it is given the same code. Where there are
@@ -19,12 +23,12 @@ const REPEATS: usize = 8;
 pub(crate) fn for_blocks<K: Copy + Default>(
     run: Run,
     number: impl Fn(&[u64], &mut [K; BLOCK]),
-    mut step: impl FnMut(&[K], &mut [u32]),
+    mut step: impl FnMut(&[K], &mut [u32], bool),
 ) -> Counts {
     let of_run = run.signatures();
     let mut keys = [K::default(); BLOCK];
     let (mut leaders, mut ranks, mut found) = ([0; BLOCK], [0; BLOCK], [0; BLOCK]);
-    let mut counts = Counts::default();
+    let (mut counts, mut settled) = (Counts::default(), false);
     let firsts = (run.first..).step_by(BLOCK);
     for ((signatures, codes), first) in of_run.chunks(BLOCK).zip(run.codes.chunks_mut(BLOCK)).zip(firsts) {
         let length = signatures.len();
@@ -32,7 +36,7 @@ pub(crate) fn for_blocks<K: Copy + Default>(
         if (repeats as usize) < length / REPEATS || length == 1 {
             number(signatures, &mut keys);
             codes.iter_mut().zip(first..).for_each(|(code, vector)| *code = vector);
-            step(&keys[..length], codes);
+            step(&keys[..length], codes, settled);
         } else {
             let (mut leading, mut before) = (0, !signatures[0]);
             for ((&signature, rank), vector) in signatures.iter().zip(&mut ranks).zip(first..) {
@@ -44,10 +48,12 @@ pub(crate) fn for_blocks<K: Copy + Default>(
                 *rank = leading as u8 - 1;
             }
             number(&leaders[..leading], &mut keys);
-            step(&keys[..leading], &mut found[..leading]);
+            step(&keys[..leading], &mut found[..leading], settled);
             codes.iter_mut().zip(&ranks).for_each(|(code, &rank)| *code = found[usize::from(rank) % BLOCK]);
         }
-        counts += counted(codes, first);
+        let of_block = counted(codes, first);
+        settled = of_block.mau <= length as u64 / SETTLED;
+        counts += of_block;
     }
     counts
 }

@@ -44,7 +44,7 @@ fn run_as<const POLICY: u8, const STREAMED: bool>(
     for_blocks(
         run,
         |signatures, places| number.block(signatures, 1, places),
-        |places, codes| {
+        |places, codes, _| {
             for (place, code) in places.iter().zip(codes) {
                 let (set, base) = (place.start(), place.start() * stride);
                 let vector = *code;

@@ -14,7 +14,7 @@ const LINE: usize = 16;
 
 /// Where a set has what, in words of 32 bits. Sets of 16 ways are two lines, one of vectors and one that has the
 /// tags in its upper half, so that no register of either straddles lines.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shape {
     /// Ways that there is room for: a power of two. Their vectors come first.
     pub stride: usize,

@@ -60,7 +60,7 @@ impl Table {
     #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
     pub fn run_as_compiled(&mut self, run: Run) -> Counts {
         let all = run.all;
-        for_blocks(run, mix_block, |keys, codes| {
+        for_blocks(run, mix_block, |keys, codes, _| {
             self.reserve(all, keys.len());
             self.fetch(keys);
             self.access(all, keys, codes);
