@@ -1,8 +1,10 @@
 //! The Hitmap of an operand: for each vector HIT, MAU or MNU, and its representative.
 
+mod signed;
+
 use crate::config::{McacheConfig, Scope};
 use crate::mcache::table::Table;
-use crate::mcache::{Isa, MNU, Mcache, Outcome, Run, decode};
+use crate::mcache::{Isa, Known, MNU, Mcache, Outcome, Run, decode};
 use crate::peers::Peers;
 use crate::pool::Pool;
 use crate::repeats::check;
@@ -198,7 +200,8 @@ fn look_up(
                 let of_scope = &signatures[run * layout.positions..][..codes.len()];
                 for (codes, counts) in codes.chunks_mut(layout.positions).zip(counts) {
                     let (first, stream) = (run * layout.positions, run % layout.streams);
-                    *counts = mcache.run(Run { all: signatures, first: first as u32, stream: stream as u32, codes });
+                    let known = Known { first: 0, signatures };
+                    *counts = mcache.run(Run { known, first: first as u32, stream: stream as u32, codes });
                     run += 1;
                 }
                 mcache.flush(of_scope);
@@ -234,7 +237,8 @@ fn look_up_unlimited(
                 table.begin(group[0].0 * layout.positions);
                 for (run, (codes, counts)) in group {
                     let (first, stream) = (*run * layout.positions, *run % layout.streams);
-                    **counts = table.run(Run { all: signatures, first: first as u32, stream: stream as u32, codes });
+                    let known = Known { first: 0, signatures };
+                    **counts = table.run(Run { known, first: first as u32, stream: stream as u32, codes });
                 }
             }
         });

@@ -96,8 +96,8 @@ impl Isa {
 
 /// The vectors of one sample and stream, in order, on their way past a cache.
 pub(crate) struct Run<'a> {
-    /// The signatures of all vectors of the operand.
-    pub all: &'a [u64],
+    /// Signatures: of these vectors, and of all that were looked up since the cache was empty.
+    pub known: Known<'a>,
     /// Number of the first vector.
     pub first: u32,
     pub stream: u32,
@@ -108,7 +108,33 @@ pub(crate) struct Run<'a> {
 impl<'a> Run<'a> {
     /// Those of the run's vectors.
     pub fn signatures(&self) -> &'a [u64] {
-        &self.all[self.first as usize..][..self.codes.len()]
+        &self.known.signatures[(self.first - self.known.first) as usize..][..self.codes.len()]
+    }
+}
+
+/// Signatures of consecutive vectors.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Known<'a> {
+    /// Number of the first of them.
+    pub first: u32,
+    pub signatures: &'a [u64],
+}
+
+impl Known<'_> {
+    #[inline]
+    pub fn of(&self, vector: u32) -> u64 {
+        self.signatures[vector.wrapping_sub(self.first) as usize]
+    }
+
+    /// # Safety
+    /// It must be one of the vectors.
+    #[inline]
+    pub unsafe fn of_unchecked(&self, vector: u32) -> u64 {
+        debug_assert!((vector.wrapping_sub(self.first) as usize) < self.signatures.len());
+        // So that the compiler subtracts the first one's number once.
+        let zeroth = self.signatures.as_ptr().wrapping_sub(self.first as usize);
+        // SAFETY: the caller's promise.
+        unsafe { *zeroth.wrapping_add(vector as usize) }
     }
 }
 

@@ -28,10 +28,10 @@ pub fn signatures(view: &VectorView, rpq: &Rpq) -> Vec<u64> {
 pub fn signatures_with(kernel: Kernel, view: &VectorView, rpq: &Rpq, out: &mut [u64]) {
     assert_eq!(out.len(), view.layout().vectors(), "signatures of the layout");
     let all = Signatures::new(kernel, view, rpq);
-    if all.plans.values().any(Option::is_none) {
-        all.tiles(out);
-    } else {
+    if all.has_strips() {
         all.strips(out);
+    } else {
+        all.tiles(out);
     }
 }
 
@@ -62,7 +62,8 @@ pub fn signature_of(vector: &[f32], projection: &Projection, variant: Variant) -
     }
 }
 
-struct Signatures<'a> {
+/// How an operand's vectors are signed.
+pub(crate) struct Signatures<'a> {
     kernel: Kernel,
     view: &'a VectorView<'a>,
     variant: Variant,
@@ -73,7 +74,7 @@ struct Signatures<'a> {
 }
 
 impl<'a> Signatures<'a> {
-    fn new(kernel: Kernel, view: &'a VectorView<'a>, rpq: &Rpq) -> Self {
+    pub(crate) fn new(kernel: Kernel, view: &'a VectorView<'a>, rpq: &Rpq) -> Self {
         let (mut matrices, mut plans) = (BTreeMap::new(), BTreeMap::new());
         for stream in view.streams() {
             matrices.entry(stream.length).or_insert_with(|| drawn::packed(kernel, rpq, stream.length));
@@ -83,34 +84,63 @@ impl<'a> Signatures<'a> {
         Self { kernel, view, variant: rpq.variant, matrices, plans }
     }
 
+    /// Whether the vectors of all streams lie well in strips of planes.
+    pub(crate) fn has_strips(&self) -> bool {
+        self.plans.values().all(Option::is_some)
+    }
+
+    /// How the vectors of a run (one sample, one stream) lie in strips, and R for them.
+    fn plan(&self, run: usize) -> (&Plan, &Packed) {
+        let cut = self.view.streams()[run % self.view.layout().streams];
+        let plan = self.plans[&(cut.first % self.view.windows().taps(), cut.length)].as_ref();
+        (plan.expect("the caller asked for plans"), &self.matrices[&cut.length])
+    }
+
+    /// Signs the vectors of a run; all streams have plans.
+    pub(crate) fn run(&self, run: usize, buffers: &mut OfStrip, out: &mut [u64]) {
+        let plan = self.plan(run);
+        for (strip, out) in out.chunks_mut(self.of_strip(plan.0)).enumerate() {
+            self.strip(run, plan, strip, buffers, out);
+        }
+    }
+
     /// By strips of planes; all streams have plans.
     fn strips(&self, out: &mut [u64]) {
-        let layout = self.view.layout();
-        let (taps, columns) = (self.view.windows().taps(), self.view.windows().x.positions as usize);
+        let positions = self.view.layout().positions.max(1);
         // Several threads rarely begin or end together: none should be left with much.
-        let runs = out.par_chunks_mut(layout.positions.max(1)).with_max_len(1 + PIECE / layout.positions.max(1));
+        let runs = out.par_chunks_mut(positions).with_max_len(1 + PIECE / positions);
         let strips = runs.enumerate().flat_map(|(run, out)| {
-            let (sample, stream) = (run / layout.streams, run % layout.streams);
-            let cut = self.view.streams()[stream];
-            let plan = self.plans[&(cut.first % taps, cut.length)].as_ref().expect("the caller asked for plans");
-            let strips = out.par_chunks_mut(plan.rows * columns).enumerate();
-            strips
-                .map(move |(strip, out)| (plan, &self.matrices[&cut.length], (sample, stream), strip * plan.rows, out))
+            let plan = self.plan(run);
+            out.par_chunks_mut(self.of_strip(plan.0)).enumerate().map(move |(strip, out)| (run, plan, strip, out))
         });
-        strips.for_each_init(
-            || (Scratch::default(), Vec::new()),
-            |(scratch, numbers), (plan, matrix, run, row, out)| {
-                let rows = out.len() / columns;
-                let strip = plan.strip(self.view, run, row, rows, scratch);
-                if let Some(lines) = plan.lines(self.kernel.tile(), rows, columns) {
-                    self.kernel.strip(&strip.with_lines(lines), matrix, self.variant, out);
-                    return;
-                }
-                numbers.resize(strip.padded_slots(), 0);
-                self.kernel.strip(&strip, matrix, self.variant, numbers);
-                plan.pick(numbers, columns, out);
-            },
-        );
+        strips.for_each_init(OfStrip::default, |buffers, (run, plan, strip, out)| {
+            self.strip(run, plan, strip, buffers, out);
+        });
+    }
+
+    /// Vectors of a strip.
+    fn of_strip(&self, plan: &Plan) -> usize {
+        plan.rows * self.view.windows().x.positions as usize
+    }
+
+    fn strip(
+        &self,
+        run: usize,
+        (plan, matrix): (&Plan, &Packed),
+        strip: usize,
+        OfStrip { scratch, numbers }: &mut OfStrip,
+        out: &mut [u64],
+    ) {
+        let (streams, columns) = (self.view.layout().streams, self.view.windows().x.positions as usize);
+        let rows = out.len() / columns;
+        let strip = plan.strip(self.view, (run / streams, run % streams), strip * plan.rows, rows, scratch);
+        if let Some(lines) = plan.lines(self.kernel.tile(), rows, columns) {
+            self.kernel.strip(&strip.with_lines(lines), matrix, self.variant, out);
+            return;
+        }
+        numbers.resize(strip.padded_slots(), 0);
+        self.kernel.strip(&strip, matrix, self.variant, numbers);
+        plan.pick(numbers, columns, out);
     }
 
     /// By copying vectors one by one and transposing tiles of them. Vectors of different streams
@@ -153,6 +183,13 @@ impl<'a> Signatures<'a> {
             }
         }
     }
+}
+
+/// A thread's memory for strips.
+#[derive(Default)]
+pub(crate) struct OfStrip {
+    scratch: Scratch,
+    numbers: Vec<u64>,
 }
 
 /// A thread's memory for tiles.

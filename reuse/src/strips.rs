@@ -91,8 +91,9 @@ impl Plan {
         let area = self.lines * self.pitch;
         let size = (self.parts.len() * area).max(self.last as usize + numbers.next_multiple_of(MAX_TILE));
         let Scratch { values, plan } = scratch;
-        if *plan != Some(std::ptr::from_ref(self)) {
-            *plan = Some(std::ptr::from_ref(self));
+        let this = Some(std::ptr::from_ref(self).addr());
+        if *plan != this {
+            *plan = this;
             values.clear();
         }
         if values.len() < size {
@@ -134,8 +135,8 @@ impl Plan {
 #[derive(Default)]
 pub(crate) struct Scratch {
     values: Vec<f32>,
-    /// The plan of the strip before: where that is the same, the sides of all lines are zeros already.
-    plan: Option<*const Plan>,
+    /// Where the plan of the strip before lies: if it is the same, the sides of all lines are zeros already.
+    plan: Option<usize>,
 }
 
 /// The values of one channel of one sample.

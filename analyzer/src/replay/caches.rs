@@ -39,7 +39,7 @@ impl Cache {
         self.entries / self.ways
     }
 
-    fn config(self) -> McacheConfig {
+    pub fn config(self) -> McacheConfig {
         let Self { entries, ways, index, replacement, .. } = self;
         McacheConfig { entries, ways, index, replacement, ..McacheConfig::default() }
     }

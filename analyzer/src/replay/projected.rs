@@ -127,10 +127,25 @@ impl Projected {
         measures: &Measures,
         memory: &mut Memory,
     ) -> Result<()> {
-        let signed = Signed::of(data, self.source, &self.rpq, std::mem::take(&mut memory.signatures))?;
+        let (signed, hitmaps) = match self.only() {
+            Some(cache) => {
+                let mcache = (&cache.config(), cache.scope);
+                Signed::looked_up(data, self.source, &self.rpq, mcache, std::mem::take(&mut memory.hitmaps))?
+            }
+            None => {
+                let signatures = std::mem::take(&mut memory.signatures);
+                (Signed::of(data, self.source, &self.rpq, signatures)?, Vec::new())
+            }
+        };
         if data.first_sample == 0 {
             let lengths = |view: &mercury_reuse::VectorView| view.streams().iter().map(|s| s.length as u64).collect();
             self.lengths = signed.views.iter().map(lengths).collect();
+        }
+        if !hitmaps.is_empty() {
+            let all: Vec<usize> = (0..self.alike.len()).collect();
+            self.tally(data, &signed, &hitmaps, &all, measures);
+            memory.hitmaps = hitmaps.into_iter().map(Hitmap::into_memory).collect();
+            return Ok(());
         }
         for ((bits, scope, bounds), limits) in &mut self.limits {
             let rpq = Rpq { bits: *bits - self.rpq.variant.magnitude_bits(), ..self.rpq.clone() };
@@ -155,6 +170,12 @@ impl Projected {
         }
         memory.signatures = signed.signatures;
         Ok(())
+    }
+
+    /// The one cache that is asked for, if nothing else wants signatures.
+    fn only(&self) -> Option<Cache> {
+        let [(cache, _)] = *self.caches.as_slice() else { return None };
+        self.limits.is_empty().then_some(cache)
     }
 
     /// Parts caches that were alike so far but are not in these samples, for each of which `caches` has

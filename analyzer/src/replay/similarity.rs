@@ -24,7 +24,7 @@ pub struct Memory {
 pub struct Signed<'a> {
     /// The vectors.
     pub views: Vec<VectorView<'a>>,
-    /// Their signatures.
+    /// Their signatures; none where they were looked up at once.
     pub signatures: Vec<Vec<u64>>,
     /// Bits of a signature.
     pub bits: u32,
@@ -33,18 +33,38 @@ pub struct Signed<'a> {
 impl<'a> Signed<'a> {
     /// Cuts and signs the vectors of a pass, in `memory` of earlier ones.
     pub fn of(data: &'a LayerData, pass: Pass, rpq: &Rpq, mut memory: Vec<Vec<u64>>) -> Result<Self> {
-        let views = data.views(pass, rpq.granularity)?;
-        if let Some(view) = views.iter().find(|view| u32::try_from(view.layout().vectors()).is_err()) {
-            let reason =
-                format!("has {} vectors, more than {}; capture fewer samples", view.layout().vectors(), u32::MAX);
-            return Err(AnalyzerError::Layer { layer: data.kept.layer.name.clone(), reason });
-        }
+        let views = Self::views(data, pass, rpq)?;
         memory.resize_with(views.len(), Vec::new);
         for (view, signatures) in views.iter().zip(&mut memory) {
             signatures.resize(view.layout().vectors(), 0);
             signatures_with(Kernel::best(), view, rpq, signatures);
         }
         Ok(Self { views, signatures: memory, bits: rpq.signature_bits() })
+    }
+
+    /// Cuts the vectors of a pass, signs and looks them up at once, in `memory` of earlier Hitmaps.
+    pub fn looked_up(
+        data: &'a LayerData,
+        pass: Pass,
+        rpq: &Rpq,
+        (mcache, scope): (&McacheConfig, Scope),
+        mut memory: Vec<Vec<u32>>,
+    ) -> Result<(Self, Vec<Hitmap>)> {
+        let views = Self::views(data, pass, rpq)?;
+        memory.resize_with(views.len(), Vec::new);
+        let hitmaps = views.iter().zip(memory).map(|(view, memory)| Hitmap::of(view, rpq, mcache, scope, memory));
+        let hitmaps = hitmaps.collect();
+        Ok((Self { views, signatures: Vec::new(), bits: rpq.signature_bits() }, hitmaps))
+    }
+
+    fn views(data: &'a LayerData, pass: Pass, rpq: &Rpq) -> Result<Vec<VectorView<'a>>> {
+        let views = data.views(pass, rpq.granularity)?;
+        if let Some(view) = views.iter().find(|view| u32::try_from(view.layout().vectors()).is_err()) {
+            let reason =
+                format!("has {} vectors, more than {}; capture fewer samples", view.layout().vectors(), u32::MAX);
+            return Err(AnalyzerError::Layer { layer: data.kept.layer.name.clone(), reason });
+        }
+        Ok(views)
     }
 
     /// The signatures' low `bits` bits: what shorter signatures of the same projection are.

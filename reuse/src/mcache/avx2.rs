@@ -5,7 +5,7 @@ use super::narrow::{LANES, Narrow, confirmed};
 use super::number::Place;
 use super::sets::{Sets, Shape};
 use super::table::Table;
-use super::{Isa, MNU, Run, plain, policy};
+use super::{Isa, Known, MNU, Run, plain, policy};
 use crate::hitmap::Counts;
 #[allow(clippy::wildcard_imports, reason = "a page of intrinsics")]
 use std::arch::x86_64::*;
@@ -38,7 +38,7 @@ pub(crate) fn run(cache: &mut Sets, run: Run) -> Counts {
 
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
 fn run_without_replacement(cache: &mut Sets, run: Run) -> Counts {
-    let (number, start, ways, all) = (cache.number, cache.start(), cache.full, run.all);
+    let (number, start, ways, known) = (cache.number, cache.start(), cache.full, run.known);
     for_blocks(
         run,
         |signatures, places| number.block(signatures, SHAPE.size as u32, places),
@@ -46,9 +46,9 @@ fn run_without_replacement(cache: &mut Sets, run: Run) -> Counts {
         // signatures.
         |places, codes, settled| unsafe {
             if settled {
-                look_up::<true>((start, ways), all, places, codes);
+                look_up::<true>((start, ways), known, places, codes);
             } else {
-                look_up::<false>((start, ways), all, places, codes);
+                look_up::<false>((start, ways), known, places, codes);
             }
         },
     )
@@ -64,17 +64,17 @@ fn run_without_replacement(cache: &mut Sets, run: Run) -> Counts {
 /// would read no further sets before it knew.
 ///
 /// # Safety
-/// Places must be of sets that exist, and `codes` and all vectors in these sets numbers of `all`.
+/// Places must be of sets that exist; `codes` and all vectors in these sets must be `known`.
 #[inline]
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
 unsafe fn look_up<const SETTLED: bool>(
     (start, ways): (*mut u32, u32),
-    all: &[u64],
+    known: Known,
     places: &[Place],
     codes: &mut [u32],
 ) {
     // SAFETY: the caller's promise.
-    let signature = |vector: u32| unsafe { *all.get_unchecked(vector as usize) };
+    let signature = |vector: u32| unsafe { known.of_unchecked(vector) };
     for (code, place) in codes.iter_mut().zip(places) {
         let vector = *code;
         // SAFETY: the caller's promise.
@@ -93,7 +93,7 @@ unsafe fn look_up<const SETTLED: bool>(
         if signature(holder) != signature(vector) {
             // SAFETY: a set's vectors.
             let vectors = unsafe { std::slice::from_raw_parts(set, LANES) };
-            let found = confirmed(_pext_u32(found, EVEN), vectors, all, vector);
+            let found = confirmed(_pext_u32(found, EVEN), vectors, known, vector);
             hit = found != 0;
             holder = if hit { vectors[found.trailing_zeros() as usize] } else { vector };
         }

@@ -5,7 +5,7 @@ use super::narrow::{LANES, confirmed};
 use super::number::Place;
 use super::sets::{Sets, Shape};
 use super::table::Table;
-use super::{Isa, MNU, Run, policy};
+use super::{Isa, Known, MNU, Run, policy};
 use crate::hitmap::Counts;
 #[allow(clippy::wildcard_imports, reason = "a page of intrinsics")]
 use std::arch::x86_64::*;
@@ -63,7 +63,7 @@ fn run_as<const POLICY: u8, const STREAMED: bool, const STRIDE: usize>(cache: &m
     let shape = const { Shape::new(STRIDE, STREAMED) };
     assert!(cache.shape == shape, "sets are of the kernel's shape");
     let (number, fetch) = (cache.number, cache.fetch);
-    let of_run = OfRun { start: cache.start(), ways: cache.full as u16, all: run.all, stream: run.stream };
+    let of_run = OfRun { start: cache.start(), ways: cache.full as u16, known: run.known, stream: run.stream };
     for_blocks(
         run,
         |signatures, places| number.block(signatures, shape.size as u32, places),
@@ -95,7 +95,7 @@ struct OfRun<'a> {
     start: *mut u32,
     /// Those that there are.
     ways: u16,
-    all: &'a [u64],
+    known: Known<'a>,
     stream: u32,
 }
 
@@ -113,19 +113,19 @@ struct OfRun<'a> {
 /// just changed would wait until that store has reached the cache.
 ///
 /// # Safety
-/// Places must be of sets of this shape that exist, followed by 32 words, and `codes` and all vectors in these sets
-/// numbers of `all`.
+/// Places must be of sets of this shape that exist, followed by 32 words; `codes` and all vectors in these sets must
+/// be `known`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,lzcnt,popcnt")]
 unsafe fn look_up<const POLICY: u8, const STREAMED: bool, const STRIDE: usize, const SETTLED: bool>(
-    OfRun { start, ways, all, stream }: OfRun,
+    OfRun { start, ways, known, stream }: OfRun,
     places: &[Place],
     codes: &mut [u32],
 ) {
     let shape = const { Shape::new(STRIDE, STREAMED) };
     let streams = _mm512_set1_epi32(stream as i32);
     // SAFETY: the caller's promise.
-    let signature = |vector: u32| unsafe { *all.get_unchecked(vector as usize) };
+    let signature = |vector: u32| unsafe { known.of_unchecked(vector) };
     for (code, place) in codes.iter_mut().zip(places) {
         let vector = *code;
         // SAFETY: the caller's promise.
@@ -144,7 +144,7 @@ unsafe fn look_up<const POLICY: u8, const STREAMED: bool, const STRIDE: usize, c
         if signature(holder) != signature(vector) {
             // SAFETY: a set's vectors.
             let vectors = unsafe { std::slice::from_raw_parts(set, STRIDE) };
-            found = confirmed(found, vectors, all, vector);
+            found = confirmed(found, vectors, known, vector);
             holder = if found == 0 { vector } else { vectors[found.trailing_zeros() as usize] };
         }
         let new = if POLICY == policy::NONE {

@@ -40,7 +40,7 @@ fn run_as<const POLICY: u8, const STREAMED: bool>(
     find: impl Fn(&[u16], u16) -> u32,
 ) -> Counts {
     let (stride, full, number) = (cache.stride, cache.full, cache.number);
-    let Run { all, stream, .. } = run;
+    let Run { known, stream, .. } = run;
     for_blocks(
         run,
         |signatures, places| number.block(signatures, 1, places),
@@ -54,7 +54,7 @@ fn run_as<const POLICY: u8, const STREAMED: bool>(
                     let streams = cache.streams[base..base + stride].iter().enumerate();
                     found &= streams.fold(0, |same, (way, &other)| same | (u32::from(other == stream) << way));
                 }
-                found = confirmed(found, &cache.vectors[base..base + stride], all, vector);
+                found = confirmed(found, &cache.vectors[base..base + stride], known, vector);
                 cache.clock += u32::from(POLICY == policy::LRU);
                 if found != 0 {
                     let way = found.trailing_zeros() as usize;

@@ -5,6 +5,7 @@ use super::number::SetNumber;
 use super::{Isa, Run, avx2, avx512, policy, policy_of};
 use crate::config::McacheConfig;
 use crate::hitmap::Counts;
+use std::ops::Range;
 
 /// Bytes from which on a cache is fetched ahead: less stays in the first level by itself.
 const FETCH_FROM: usize = 1 << 15;
@@ -52,8 +53,8 @@ pub(crate) struct Sets {
     /// Sets one after the other, from the first one's boundary of a line on.
     words: Vec<u32>,
     skipped: usize,
-    /// Number above that of all vectors that were looked up since the flush.
-    beyond: usize,
+    /// The numbers of the vectors that were looked up since the flush.
+    since: Range<usize>,
 }
 
 impl Sets {
@@ -85,7 +86,7 @@ impl Sets {
             sets,
             words,
             skipped,
-            beyond: 0,
+            since: 0..0,
         };
         cache.clear();
         Some(cache)
@@ -101,8 +102,11 @@ impl Sets {
     /// # Panics
     /// If the run has no signatures for vectors that were looked up since the flush.
     pub fn run(&mut self, run: Run) -> Counts {
-        self.beyond = self.beyond.max(run.first as usize + run.codes.len());
-        assert!(run.all.len() >= self.beyond, "the operand that was begun with");
+        let (first, beyond) = (run.first as usize, run.first as usize + run.codes.len());
+        let since = if self.since.is_empty() { first..beyond } else { self.since.clone() };
+        self.since = since.start.min(first)..since.end.max(beyond);
+        let known = run.known.first as usize..run.known.first as usize + run.known.signatures.len();
+        assert!(known.start <= self.since.start && self.since.end <= known.end, "all vectors have signatures");
         match self.isa {
             Isa::Avx512 => avx512::run(self, run),
             _ => avx2::run(self, run),
@@ -111,7 +115,7 @@ impl Sets {
 
     /// Empties the cache, which all of `signatures`, and nothing else, went past since it was empty.
     pub fn flush(&mut self, signatures: &[u64]) {
-        self.beyond = 0;
+        self.since = 0..0;
         // A cache may have many more sets than a scope has vectors.
         if signatures.len() < self.sets / 64 {
             for &signature in signatures {

@@ -2,7 +2,7 @@
 
 use super::blocks::for_blocks;
 use super::number::BLOCK;
-use super::{Isa, Run};
+use super::{Isa, Known, Run};
 use crate::config::SetIndex;
 use crate::hitmap::Counts;
 use std::hint::select_unpredictable;
@@ -59,24 +59,24 @@ impl Table {
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
     pub fn run_as_compiled(&mut self, run: Run) -> Counts {
-        let all = run.all;
+        let known = run.known;
         for_blocks(run, mix_block, |keys, codes, _| {
-            self.reserve(all, keys.len());
+            self.reserve(known, keys.len());
             self.fetch(keys);
-            self.access(all, keys, codes);
+            self.access(known, keys, codes);
         })
     }
 
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
-    fn access(&mut self, all: &[u64], keys: &[u64], codes: &mut [u32]) {
+    fn access(&mut self, known: Known, keys: &[u64], codes: &mut [u32]) {
         let slots = self.slots.as_mut_slice();
         let mask = slots.len() - 1;
         let (first, distance) = (self.first, self.distance);
         let mut inserted = 0;
         for (code, &key) in codes.iter_mut().zip(keys) {
             let vector = *code;
-            let signature = all[vector as usize];
+            let signature = known.of(vector);
             let new = ((key >> 32) as u32 & !distance) | (vector - first + 1);
             let mut at = key as usize & mask;
             loop {
@@ -85,7 +85,7 @@ impl Table {
                 let here = select_unpredictable(*slot == 0, new, *slot);
                 let holder = (here & distance).wrapping_sub(1).wrapping_add(first);
                 // What is elsewhere is seldom here; a vector's own signature is its own.
-                if (here ^ new) & !distance == 0 && all[holder as usize] == signature {
+                if (here ^ new) & !distance == 0 && known.of(holder) == signature {
                     inserted += usize::from(*slot == 0);
                     *slot = here;
                     *code = holder;
@@ -99,7 +99,7 @@ impl Table {
 
     /// Makes room for so many more.
     #[inline]
-    fn reserve(&mut self, all: &[u64], more: usize) {
+    fn reserve(&mut self, known: Known, more: usize) {
         if (self.used + more) * 2 <= self.slots.len() {
             return;
         }
@@ -107,7 +107,7 @@ impl Table {
         let old = std::mem::replace(&mut self.slots, vec![0; slots]);
         let mask = slots - 1;
         for slot in old.into_iter().filter(|&slot| slot != 0) {
-            let mut at = SetIndex::Mixed.key(all[((slot & self.distance) - 1 + self.first) as usize]) as usize & mask;
+            let mut at = SetIndex::Mixed.key(known.of((slot & self.distance) - 1 + self.first)) as usize & mask;
             while self.slots[at] != 0 {
                 at = (at + 1) & mask;
             }

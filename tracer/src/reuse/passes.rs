@@ -8,7 +8,7 @@ use super::matrix::{Room, values};
 use crate::error::Result;
 use mercury_hardware::config::Config;
 use mercury_hardware::timed;
-use mercury_reuse::{Counts, Hitmap, Substitutes, VectorView, signatures, views};
+use mercury_reuse::{Counts, Hitmap, Substitutes, VectorView, views};
 use mercury_trace::geometry::{Conv2d, Geometry, Pass};
 use mercury_trace::windows::Windows;
 use tch::{Device, Kind, Tensor};
@@ -49,8 +49,7 @@ impl Outcomes {
     /// Signs and looks up the vectors of the forward pass or the input gradient.
     pub fn new(config: &Config, geometry: &Geometry, pass: Pass, streamed: &Streamed) -> Self {
         let scope = config.mcache.scope_of(geometry);
-        let look_up =
-            |view: &VectorView| Hitmap::new(view.layout(), &signatures(view, &config.rpq), &config.mcache, scope);
+        let look_up = |view: &VectorView| Hitmap::of(view, &config.rpq, &config.mcache, scope, Vec::new());
         Self(streamed.views(geometry, pass, config).iter().map(look_up).collect())
     }
 
