@@ -11,13 +11,10 @@ use arrow::datatypes::{
     self as arrow_types, ArrowPrimitiveType, DataType as ArrowType, Field as ArrowField, Schema as ArrowSchema,
 };
 use mercury_trace::checksum::Checksums;
-use mercury_trace::table::Batches;
-use parquet::arrow::ArrowWriter;
-use parquet::basic::Compression;
-use parquet::errors::ParquetError;
-use parquet::file::properties::WriterProperties;
+use mercury_trace::table::{Batches, encode};
 use polars::prelude::*;
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -27,21 +24,8 @@ const AGAIN: &str = "run the command that wrote it again";
 
 /// Writes a table, without waiting for the disk; see [`atomic::sync`](mercury_trace::atomic::sync).
 pub(crate) fn write(path: &Path, frame: &DataFrame) -> Result<()> {
-    let batch = batch(frame)?;
-    let properties = WriterProperties::builder()
-        .set_created_by(concat!("mercury-analyzer ", env!("CARGO_PKG_VERSION")).to_owned())
-        // Encodings alone leave little to compress, and to begin Zstandard anew for each column takes longer than all
-        // the rest.
-        .set_compression(Compression::SNAPPY)
-        .build();
-    // In memory first: where the disk is full, it is the file's own error that says so.
-    let mut bytes = Vec::new();
-    let encode = |bytes: &mut Vec<u8>| {
-        let mut writer = ArrowWriter::try_new(bytes, batch.schema(), Some(properties))?;
-        writer.write(&batch)?;
-        writer.close().map(drop)
-    };
-    encode(&mut bytes).map_err(|error: ParquetError| AnalyzerError::io(path)(std::io::Error::other(error)))?;
+    let bytes = encode(&batch(frame)?, concat!("mercury-analyzer ", env!("CARGO_PKG_VERSION")));
+    let bytes = bytes.map_err(|error| AnalyzerError::io(path)(io::Error::other(error)))?;
     fs::write(path, &bytes).map_err(AnalyzerError::io(path))
 }
 
@@ -135,6 +119,7 @@ fn texts<'a>(name: PlSmallStr, values: impl Iterator<Item = Option<&'a str>>) ->
 mod tests {
     use super::*;
     use arrow::array::BinaryArray;
+    use parquet::arrow::ArrowWriter;
     use std::fs::File;
 
     /// Tables come back as they were, empty columns and all.

@@ -62,7 +62,7 @@ pub fn of_file(path: &Path) -> Result<String> {
     let source = input::open(path)?;
     let mut file = source.read().map_err(TraceError::io(path))?;
     let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
+    let mut buffer = vec![0; 1 << 16];
     loop {
         match file.read(&mut buffer).map_err(TraceError::io(path))? {
             0 => return Ok(hex(&hash.finalize())),

@@ -10,9 +10,10 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Float64Type, SchemaRef, UInt32Type, UInt64Type};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
-use parquet::basic::{Compression, ZstdLevel};
+use parquet::basic::Compression;
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -162,15 +163,19 @@ pub(crate) fn write(path: &Path, columns: Vec<(&str, ArrayRef)>) -> Result<()> {
     let batch =
         RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, false)))
             .expect("columns of a table are of one length");
-    let file = atomic::begin(path).map_err(TraceError::io(path))?;
-    let handle = file.as_file().try_clone().map_err(TraceError::io(path))?;
-    let properties = WriterProperties::builder()
-        .set_created_by(concat!("mercury-trace ", env!("CARGO_PKG_VERSION")).to_owned())
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(1).expect("1 is a zstd level")))
-        .build();
-    let mut writer = ArrowWriter::try_new(handle, batch.schema(), Some(properties))
-        .map_err(|error| TraceError::parquet(path, error))?;
-    writer.write(&batch).map_err(|error| failed_write(path, error))?;
-    writer.close().map_err(|error| failed_write(path, error))?;
-    atomic::commit(file, path).map_err(TraceError::io(path))
+    let bytes = encode(&batch, concat!("mercury-trace ", env!("CARGO_PKG_VERSION")));
+    let bytes = bytes.map_err(|error| failed_write(path, error))?;
+    atomic::write(path, |file| file.write_all(&bytes)).map_err(TraceError::io(path))
+}
+
+/// A table as a Parquet file's bytes. They are compressed by Snappy: encodings alone leave little to compress, and to
+/// begin Zstandard anew for each column takes longer than all the rest, for reader and writer.
+pub fn encode(batch: &RecordBatch, created_by: &str) -> std::result::Result<Vec<u8>, ParquetError> {
+    let properties =
+        WriterProperties::builder().set_created_by(created_by.to_owned()).set_compression(Compression::SNAPPY).build();
+    let mut bytes = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), Some(properties))?;
+    writer.write(batch)?;
+    writer.close()?;
+    Ok(bytes)
 }
