@@ -60,7 +60,7 @@ pub use growth::Growth;
 pub use hitmap::{Counts, Hitmap};
 #[doc(hidden)] // For tests and benches.
 pub use kernel::Kernel;
-pub use limited::Limited;
+pub use limited::{Limited, Ranks};
 #[doc(hidden)] // For tests and benches.
 pub use mcache::Isa;
 pub use mcache::Outcome;

@@ -15,16 +15,17 @@ use rayon::prelude::*;
 /// for each cache, with no look-up.
 pub struct Limited<'a> {
     unlimited: &'a Hitmap,
-    /// 0 before the first [`Limited::set_sets`].
-    sets: u32,
     /// Vectors of a scope.
     of_scope: usize,
     /// Vectors that were inserted, and what chooses their sets, scope by scope.
     inserted: Vec<Vec<(u32, u64)>>,
-    /// Of each of them, how many were inserted before it into its set.
+}
+
+/// What caches of one number of sets hold, see [`Limited::ranks`].
+pub struct Ranks<'a> {
+    unlimited: &'a Hitmap,
+    /// Of each inserted vector, how many were inserted before it into its set; of others anything.
     before: Vec<u32>,
-    /// Memory for outcomes.
-    codes: Vec<u32>,
 }
 
 /// The outcomes of a run from vector `first` on, in a cache of so many ways, from those in one with room for all.
@@ -59,19 +60,20 @@ impl<'a> Limited<'a> {
             own.map(|(vector, _)| (vector, index.key(signatures[vector as usize]))).collect()
         };
         let inserted = unlimited.holders().par_chunks(of_scope).enumerate().map(find).collect();
-        Self { unlimited, sets: 0, of_scope, inserted, before: vec![0; signatures.len()], codes: Vec::new() }
+        Self { unlimited, of_scope, inserted }
     }
 
-    /// Turns to caches of so many sets.
+    /// Turns to caches of so many sets, in memory that a Hitmap or another one of these had.
     ///
     /// # Panics
     /// If there are none.
-    pub fn set_sets(&mut self, sets: u32) {
+    pub fn ranks(&self, sets: u32, memory: Vec<u32>) -> Ranks<'a> {
         assert!(sets > 0, "a cache has sets");
-        self.sets = sets;
+        let mut before = memory;
+        before.resize(self.unlimited.layout().vectors(), 0);
         // Most numbers of sets are powers of two, and a division takes longer than all the rest.
         let low = sets.is_power_of_two().then(|| u64::from(sets) - 1);
-        let scopes = self.before.par_chunks_mut(self.of_scope).enumerate().zip(&self.inserted);
+        let scopes = before.par_chunks_mut(self.of_scope).enumerate().zip(&self.inserted);
         scopes.for_each_init(
             || (vec![0; sets as usize], Vec::new()),
             |(arrived, used), ((scope, before), inserted)| {
@@ -85,17 +87,15 @@ impl<'a> Limited<'a> {
                 used.drain(..).for_each(|set| arrived[set] = 0);
             },
         );
+        Ranks { unlimited: self.unlimited, before }
     }
+}
 
-    /// The Hitmap of a cache of as many sets as [`Limited::set_sets`] has said, and so many ways: what
-    /// [`Hitmap::new`] gives.
-    ///
-    /// # Panics
-    /// If nothing was said.
-    pub fn hitmap(&mut self, ways: u32) -> Hitmap {
-        assert!(self.sets > 0, "of a number of sets");
+impl Ranks<'_> {
+    /// The Hitmap of a cache of so many ways: what [`Hitmap::with_memory`] gives.
+    pub fn hitmap(&self, ways: u32, memory: Vec<u32>) -> Hitmap {
         let (layout, holders) = (self.unlimited.layout(), self.unlimited.holders());
-        let mut codes = std::mem::take(&mut self.codes);
+        let mut codes = memory;
         codes.resize(holders.len(), 0);
         let mut counts = vec![Counts::default(); layout.runs()];
         let positions = layout.positions.max(1);
@@ -106,8 +106,8 @@ impl<'a> Limited<'a> {
         Hitmap::of_parts(layout, codes, counts)
     }
 
-    /// Takes a Hitmap that is not needed any more, for its memory.
-    pub fn take_back(&mut self, hitmap: Hitmap) {
-        self.codes = hitmap.into_memory();
+    /// Gives its memory up, for others.
+    pub fn into_memory(self) -> Vec<u32> {
+        self.before
     }
 }

@@ -120,14 +120,17 @@ proptest! {
         let index = if mixed { SetIndex::Mixed } else { SetIndex::LowBits };
         let cache = |entries, ways| McacheConfig { entries, ways, index, ..McacheConfig::default() };
         let unlimited = Hitmap::new(layout, &signatures, &cache(0, 1), scope);
-        let mut limited = Limited::new(&unlimited, &signatures, scope, index);
+        let limited = Limited::new(&unlimited, &signatures, scope, index);
+        let mut memory = vec![5; 3];
         for sets in [sets, 2 * sets, 1] {
-            limited.set_sets(sets);
+            let ranks = limited.ranks(sets, memory);
+            memory = Vec::new();
             for &ways in &ways {
-                let found = limited.hitmap(ways);
+                let found = ranks.hitmap(ways, std::mem::take(&mut memory));
                 prop_assert_eq!(&found, &Hitmap::new(layout, &signatures, &cache(sets * ways, ways), scope));
-                limited.take_back(found);
+                memory = found.into_memory();
             }
+            memory = ranks.into_memory();
         }
     }
 }

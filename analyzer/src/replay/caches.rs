@@ -1,11 +1,12 @@
 //! The caches of several configurations over the same signatures, with few look-ups for all.
 
 use super::grouped::grouped;
-use super::similarity::Signed;
+use super::similarity::{Signed, Spare};
 use crate::config::Config;
 use mercury_reuse::config::{McacheConfig, Replacement, Scope, SetIndex};
-use mercury_reuse::{Counts, Hitmap, Limited, counts_grid};
+use mercury_reuse::{Counts, Hitmap, Limited, Ranks, counts_grid};
 use mercury_trace::geometry::Geometry;
+use rayon::prelude::*;
 use std::borrow::Cow;
 use std::collections::HashMap;
 
@@ -45,54 +46,61 @@ impl Cache {
     }
 }
 
-/// The Hitmaps of caches, by product of a pass, over signatures of one length in one scope. Caches of one
-/// number of sets are found together.
+/// The Hitmaps of a cache, by product of a pass.
+pub type Found = (Cache, Vec<Hitmap>);
+
+/// Numbers of sets whose caches are there at once, where there are many: each cache takes four bytes a vector, and so
+/// does each number of sets.
+const AT_ONCE: usize = 2;
+
+/// The Hitmaps of caches over signatures of one length in one scope, some at a time, in `memory` of earlier ones.
 pub fn look_up(
     signed: &Signed,
     (bits, scope): (u32, Scope),
     caches: &[Cache],
-    memory: &mut Vec<Vec<u32>>,
-    mut found: impl FnMut(Cache, &[Hitmap]),
+    memory: &Spare,
+    mut found: impl FnMut(&[Found]),
 ) {
     if caches.is_empty() {
         return;
     }
     let signatures: Cow<[Vec<u64>]> =
         if bits == signed.bits { signed.signatures.as_slice().into() } else { signed.shortened(bits).into() };
-    if let [cache] = *caches {
-        signed.look_up(&signatures, &cache.config(), scope, memory, |hitmaps| found(cache, hitmaps));
-        return;
-    }
-    let (replacing, others): (Vec<Cache>, Vec<Cache>) =
-        caches.iter().partition(|cache| cache.replacement != Replacement::None);
-    for cache in replacing {
-        signed.look_up(&signatures, &cache.config(), scope, memory, |hitmaps| found(cache, hitmaps));
+    let mut hand_on = |some: Vec<Found>| {
+        found(&some);
+        some.into_iter().for_each(|(_, hitmaps)| memory.give(hitmaps));
+    };
+    let (alone, others): (Vec<Cache>, Vec<Cache>) =
+        caches.iter().partition(|cache| cache.replacement != Replacement::None || caches.len() == 1);
+    for cache in alone {
+        hand_on(vec![(cache, signed.look_up(&signatures, &cache.config(), scope, memory))]);
     }
     // What room was found for stays, so one look-up without limit answers for all others.
-    let Some(unlimited) = others.first().map(|cache| cache.unlimited().config()) else { return };
-    signed.look_up(&signatures, &unlimited, scope, memory, |unlimited| {
-        for (index, caches) in grouped(others, |cache| cache.index) {
-            let products = unlimited.iter().zip(&*signatures);
-            let mut limited: Vec<Limited> =
-                products.map(|(unlimited, signatures)| Limited::new(unlimited, signatures, scope, index)).collect();
-            for (sets, caches) in grouped(caches, Cache::sets) {
-                if sets == 0 {
-                    for cache in caches {
-                        found(cache, unlimited);
-                    }
-                    continue;
-                }
-                for limited in &mut limited {
-                    limited.set_sets(sets);
-                }
-                for &cache in &caches {
-                    let hitmaps: Vec<Hitmap> = limited.iter_mut().map(|limited| limited.hitmap(cache.ways)).collect();
-                    found(cache, &hitmaps);
-                    limited.iter_mut().zip(hitmaps).for_each(|(limited, hitmap)| limited.take_back(hitmap));
-                }
-            }
+    let Some(unlimited) = others.first().map(|cache| cache.unlimited()) else { return };
+    let of_all = signed.look_up(&signatures, &unlimited.config(), scope, memory);
+    for (index, caches) in grouped(others.iter().copied().filter(|cache| cache.entries > 0), |cache| cache.index) {
+        let products = of_all.iter().zip(&*signatures);
+        let limited: Vec<Limited> =
+            products.map(|(unlimited, signatures)| Limited::new(unlimited, signatures, scope, index)).collect();
+        let by_sets: Vec<(u32, Vec<Cache>)> = grouped(caches, Cache::sets).into_iter().collect();
+        for some in by_sets.chunks(AT_ONCE) {
+            let of_sets = |(sets, caches): &(u32, Vec<Cache>)| -> Vec<Found> {
+                let ranks: Vec<Ranks> = limited.iter().map(|limited| limited.ranks(*sets, memory.take())).collect();
+                let of = |cache: &Cache| {
+                    (*cache, ranks.iter().map(|ranks| ranks.hitmap(cache.ways, memory.take())).collect())
+                };
+                let found = caches.par_iter().map(of).collect();
+                ranks.into_iter().for_each(|ranks| memory.give_back(ranks.into_memory()));
+                found
+            };
+            hand_on(some.par_iter().flat_map(of_sets).collect());
         }
-    });
+    }
+    if others.contains(&unlimited) {
+        hand_on(vec![(unlimited, of_all)]);
+    } else {
+        memory.give(of_all);
+    }
 }
 
 /// The cache that stands for each, and counts of some of them: from one sort, where there are several;

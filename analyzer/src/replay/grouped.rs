@@ -4,8 +4,11 @@ use indexmap::IndexMap;
 use std::hash::Hash;
 
 /// Items by key.
-pub fn grouped<T: Copy, K: Hash + Eq>(items: impl IntoIterator<Item = T>, key: impl Fn(T) -> K) -> IndexMap<K, Vec<T>> {
-    let mut groups: IndexMap<K, Vec<T>> = IndexMap::new();
+pub type Grouped<K, T> = IndexMap<K, Vec<T>>;
+
+/// Groups items.
+pub fn grouped<T: Copy, K: Hash + Eq>(items: impl IntoIterator<Item = T>, key: impl Fn(T) -> K) -> Grouped<K, T> {
+    let mut groups = Grouped::new();
     for item in items {
         groups.entry(key(item)).or_default().push(item);
     }

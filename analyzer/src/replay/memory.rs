@@ -22,7 +22,7 @@ const PROGRAM: u64 = 56 << 20;
 const VECTOR: u64 = 48;
 /// More of them where there are several configurations: shortened signatures, sorted copies, who was there before,
 /// Hitmaps of several caches. Measured (`docs/tests/test_memory_limit.py`).
-const SEVERAL: u64 = 100;
+const SEVERAL: u64 = 150;
 /// Bytes of a value: it is there as it was read, and so is one of the samples that come next.
 const VALUE: u64 = 8;
 /// Bytes of a weight's gradient: sums in f64 of it and its change, and of a sample's share.

@@ -1,5 +1,6 @@
 //! Replay: a trace's captured steps through signatures, MCACHE, timing and output error.
 
+mod alike;
 mod caches;
 mod grouped;
 mod layer;

@@ -3,20 +3,23 @@
 //! in which everything finds room have one Hitmap among them, errors depend on Hitmap and substitution
 //! alone, and caches that had the same outcomes so far have one tally.
 
+use super::alike::{Alike, Samples};
 use super::caches::{Cache, grid, look_up};
-use super::grouped::{distinct, grouped};
-use super::similarity::{Memory, Signed};
+use super::grouped::{Grouped, distinct, grouped};
+use super::similarity::{Memory, Signed, Spare};
 use super::tally::{RowPass, Substituted, Tally};
 use super::{Measures, Place};
-use crate::accuracy::{self, ErrorSums};
 use crate::config::{BoundsConfig, Config};
 use crate::error::Result;
 use crate::limits::Limits;
 use crate::operand::{Kept, LayerData};
-use crate::timing::rows::{Rounds, RowProduct};
+use crate::timing::rows::RowProduct;
+use indexmap::IndexMap;
+use mercury_reuse::Counts;
 use mercury_reuse::config::{Rpq, Scope};
-use mercury_reuse::{Counts, Hitmap, MatchOptions, Substitutes, match_quality};
 use mercury_trace::geometry::{Geometry, Pass};
+use rayon::prelude::*;
+use std::collections::HashMap;
 
 /// Configurations that differ in no more than the length of their projection.
 pub struct Projected {
@@ -38,13 +41,6 @@ type Bounded = (u32, Scope, BoundsConfig);
 fn bounded(config: &Config, geometry: &Geometry) -> Bounded {
     let Cache { bits, scope, .. } = Cache::of(config, geometry);
     (bits, scope, config.bounds.clone())
-}
-
-/// Caches that had the same outcomes so far.
-#[derive(Clone)]
-struct Alike {
-    caches: Vec<usize>,
-    tally: Tally,
 }
 
 impl Projected {
@@ -127,10 +123,11 @@ impl Projected {
         measures: &Measures,
         memory: &mut Memory,
     ) -> Result<()> {
-        let (signed, hitmaps) = match self.only() {
+        let only = self.only();
+        let (signed, hitmaps) = match only {
             Some(cache) => {
                 let mcache = (&cache.config(), cache.scope);
-                Signed::looked_up(data, self.source, &self.rpq, mcache, std::mem::take(&mut memory.hitmaps))?
+                Signed::looked_up(data, self.source, &self.rpq, mcache, &memory.hitmaps)?
             }
             None => {
                 let signatures = std::mem::take(&mut memory.signatures);
@@ -141,10 +138,13 @@ impl Projected {
             let lengths = |view: &mercury_reuse::VectorView| view.streams().iter().map(|s| s.length as u64).collect();
             self.lengths = signed.views.iter().map(lengths).collect();
         }
-        if !hitmaps.is_empty() {
-            let all: Vec<usize> = (0..self.alike.len()).collect();
-            self.tally(data, &signed, &hitmaps, &all, measures);
-            memory.hitmaps = hitmaps.into_iter().map(Hitmap::into_memory).collect();
+        if let Some(cache) = only {
+            let samples = Samples { data, signed: &signed, batch: self.batch, rows: &self.rows, measures };
+            let mut alike: Grouped<Cache, Alike> = [(cache, std::mem::take(&mut self.alike))].into();
+            let found = [(cache, hitmaps)];
+            samples.add(&found, &mut alike);
+            self.alike = alike.into_values().flatten().collect();
+            found.into_iter().for_each(|(_, hitmaps)| memory.hitmaps.give(hitmaps));
             return Ok(());
         }
         for ((bits, scope, bounds), limits) in &mut self.limits {
@@ -152,22 +152,15 @@ impl Projected {
             limits.add(data, self.source, &signed, *scope, &rpq, bounds);
         }
         let caches: Vec<Cache> = self.caches.iter().map(|(cache, _)| *cache).collect();
-        let (caches, mut known) = grid(&signed, &caches);
+        let (caches, known) = grid(&signed, &caches);
         self.split(&caches, configs);
-        let by_cache = grouped(0..self.alike.len(), |number| caches[self.alike[number].caches[0]]);
-        for ((bits, scope), caches) in grouped(by_cache.keys().copied(), |cache| (cache.bits, cache.scope)) {
-            let (sums, looked_up): (Vec<Cache>, Vec<Cache>) = caches.into_iter().partition(|cache| {
-                let needs_hitmap = |&number: &usize| self.alike[number].tally.needs_hitmap();
-                known.contains_key(cache) && !by_cache[cache].iter().any(needs_hitmap)
-            });
-            for cache in sums {
-                let counts = known.remove(&cache).expect("looked for just now");
-                by_cache[&cache].iter().for_each(|&number| self.alike[number].tally.add_counts(&counts));
-            }
-            look_up(&signed, (bits, scope), &looked_up, &mut memory.hitmaps, |cache, hitmaps| {
-                self.tally(data, &signed, hitmaps, &by_cache[&cache], measures);
-            });
+        let samples = Samples { data, signed: &signed, batch: self.batch, rows: &self.rows, measures };
+        let mut lengths: Vec<Length> = Length::all(std::mem::take(&mut self.alike), &caches);
+        // Errors take too much memory for more than one at a time.
+        for some in lengths.chunks_mut(if measures.errors.is_none() { LENGTHS } else { 1 }) {
+            some.par_iter_mut().for_each(|length| length.add(samples, &known, &memory.hitmaps));
         }
+        self.alike = lengths.into_iter().flat_map(|length| length.alike.into_values().flatten()).collect();
         memory.signatures = signed.signatures;
         Ok(())
     }
@@ -194,47 +187,40 @@ impl Projected {
             }
         }
     }
+}
 
-    /// Adds the outcomes to tallies, all of which have them.
-    fn tally(&mut self, data: &LayerData, signed: &Signed, hitmaps: &[Hitmap], alike: &[usize], measures: &Measures) {
-        let counts: Vec<Vec<Counts>> = hitmaps.iter().map(|hitmap| hitmap.counts().to_vec()).collect();
-        for &number in alike {
-            self.alike[number].tally.add_counts(&counts);
+/// Lengths of signatures that are evaluated at the same time, where there are several: few, as each takes some memory,
+/// but so that no thread waits at the many ends of their steps.
+const LENGTHS: usize = 2;
+
+/// The caches over signatures of one length in one scope.
+struct Length {
+    key: (u32, Scope),
+    alike: Grouped<Cache, Alike>,
+}
+
+impl Length {
+    /// For each of `alike`, `caches` has the one that stands for it.
+    fn all(alike: Vec<Alike>, caches: &[Cache]) -> Vec<Self> {
+        let mut lengths: IndexMap<(u32, Scope), Grouped<Cache, Alike>> = IndexMap::new();
+        for alike in alike {
+            let cache = caches[alike.caches[0]];
+            lengths.entry((cache.bits, cache.scope)).or_default().entry(cache).or_default().push(alike);
         }
-        let wanted = alike.iter().flat_map(|&number| self.alike[number].tally.row_passes());
-        for of in distinct(wanted) {
-            let (_, products) = self.rows.iter().find(|(known, _)| *known == of).expect("made for all configurations");
-            let deal = |((product, view), hitmap): ((&RowProduct, _), _)| product.deal(view, hitmap);
-            let rounds: Vec<Rounds> = products.iter().zip(&signed.views).zip(hitmaps).map(deal).collect();
-            for &number in alike {
-                self.alike[number].tally.add_rounds(of, &rounds);
+        lengths.into_iter().map(|(key, alike)| Self { key, alike }).collect()
+    }
+
+    /// Adds samples, of which counts are `known` of some caches.
+    fn add(&mut self, samples: Samples, known: &HashMap<Cache, Vec<Vec<Counts>>>, memory: &Spare) {
+        let mut looked_up = Vec::new();
+        for (cache, alike) in &mut self.alike {
+            match known.get(cache) {
+                Some(counts) if !alike.iter().any(|alike| alike.tally.needs_hitmap()) => {
+                    alike.iter_mut().for_each(|alike| alike.tally.add_counts(counts));
+                }
+                _ => looked_up.push(*cache),
             }
         }
-        let wanted = alike.iter().flat_map(|&number| self.alike[number].tally.substituted());
-        let most = measures.errors.most();
-        for (substitution, of) in grouped(wanted, |(_, substitution)| substitution) {
-            let substitutes =
-                |(view, hitmap)| Substitutes::new(view, hitmap, substitution.variant, substitution.representative);
-            let substitutes: Vec<Substitutes> = signed.views.iter().zip(hitmaps).map(substitutes).collect();
-            let of_each = f64::from(self.batch) / data.kept.samples as f64;
-            for pass in distinct(of.into_iter().map(|(pass, _)| pass)) {
-                if pass == Pass::WeightGrad {
-                    for &number in alike {
-                        let tally = &mut self.alike[number].tally;
-                        tally.add_gradients(substitution, data, signed, &substitutes, most, of_each);
-                    }
-                    continue;
-                }
-                let of_product = |substitutes: &Substitutes| {
-                    let quality = match_quality(substitutes, &MatchOptions::default());
-                    (accuracy::output_error(data, pass, substitutes, most), quality)
-                };
-                let found: Vec<_> = substitutes.iter().map(of_product).collect();
-                let none = ErrorSums::new(of_each, pass == Pass::Forward && data.grad_output.is_some());
-                for &number in alike {
-                    self.alike[number].tally.add_errors((pass, substitution), &found, &none);
-                }
-            }
-        }
+        look_up(samples.signed, self.key, &looked_up, memory, |found| samples.add(found, &mut self.alike));
     }
 }

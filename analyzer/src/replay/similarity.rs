@@ -7,17 +7,39 @@ use mercury_reuse::config::{McacheConfig, Rpq, Scope};
 use mercury_reuse::{Hitmap, Kernel, VectorView, signatures_with};
 use mercury_trace::geometry::Pass;
 use rayon::prelude::*;
+use std::sync::{Mutex, PoisonError};
 
 /// Signatures that a thread shortens at a time, at least.
 const PIECE: usize = 1 << 13;
 
-/// What one part of a layer's samples leaves to the next, as it is much alike: by view.
+/// What one part of a layer's samples leaves to the next, as it is much alike.
 #[derive(Default)]
 pub struct Memory {
-    /// For signatures.
+    /// For signatures, by view.
     pub signatures: Vec<Vec<u64>>,
     /// For Hitmaps.
-    pub hitmaps: Vec<Vec<u32>>,
+    pub hitmaps: Spare,
+}
+
+/// Memory of Hitmaps that are not needed any more, for later ones.
+#[derive(Default)]
+pub struct Spare(Mutex<Vec<Vec<u32>>>);
+
+impl Spare {
+    /// Some of it, or none.
+    pub fn take(&self) -> Vec<u32> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    /// Takes Hitmaps back.
+    pub fn give(&self, hitmaps: Vec<Hitmap>) {
+        hitmaps.into_iter().map(Hitmap::into_memory).for_each(|memory| self.give_back(memory));
+    }
+
+    /// Takes memory back.
+    pub fn give_back(&self, memory: Vec<u32>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(memory);
+    }
 }
 
 /// The vectors that a pass streams and their signatures, one view for each product.
@@ -48,12 +70,10 @@ impl<'a> Signed<'a> {
         pass: Pass,
         rpq: &Rpq,
         (mcache, scope): (&McacheConfig, Scope),
-        mut memory: Vec<Vec<u32>>,
+        memory: &Spare,
     ) -> Result<(Self, Vec<Hitmap>)> {
         let views = Self::views(data, pass, rpq)?;
-        memory.resize_with(views.len(), Vec::new);
-        let hitmaps = views.iter().zip(memory).map(|(view, memory)| Hitmap::of(view, rpq, mcache, scope, memory));
-        let hitmaps = hitmaps.collect();
+        let hitmaps = views.iter().map(|view| Hitmap::of(view, rpq, mcache, scope, memory.take())).collect();
         Ok((Self { views, signatures: Vec::new(), bits: rpq.signature_bits() }, hitmaps))
     }
 
@@ -76,24 +96,12 @@ impl<'a> Signed<'a> {
         self.signatures.iter().map(shortened).collect()
     }
 
-    /// Looks signatures of these vectors up in an MCACHE, and gives what came of it to `found`; in `memory` of earlier
-    /// Hitmaps, for later ones.
-    pub fn look_up(
-        &self,
-        signatures: &[Vec<u64>],
-        mcache: &McacheConfig,
-        scope: Scope,
-        memory: &mut Vec<Vec<u32>>,
-        found: impl FnOnce(&[Hitmap]),
-    ) {
-        memory.resize_with(self.views.len(), Vec::new);
-        let views = self.views.iter().zip(signatures).zip(std::mem::take(memory));
-        let look_up = |((view, signatures), memory): ((&VectorView, &Vec<u64>), _)| {
-            Hitmap::with_memory(view.layout(), signatures, mcache, scope, memory)
+    /// Looks signatures of these vectors up in an MCACHE, in `memory` of earlier Hitmaps.
+    pub fn look_up(&self, signatures: &[Vec<u64>], mcache: &McacheConfig, scope: Scope, memory: &Spare) -> Vec<Hitmap> {
+        let look_up = |(view, signatures): (&VectorView, &Vec<u64>)| {
+            Hitmap::with_memory(view.layout(), signatures, mcache, scope, memory.take())
         };
-        let hitmaps: Vec<Hitmap> = views.map(look_up).collect();
-        found(&hitmaps);
-        memory.extend(hitmaps.into_iter().map(Hitmap::into_memory));
+        self.views.iter().zip(signatures).map(look_up).collect()
     }
 }
 
@@ -110,11 +118,7 @@ impl<'a> Similarity<'a> {
     pub fn of(data: &'a LayerData, pass: Pass, config: &Config) -> Result<Self> {
         let signed = Signed::of(data, pass, &config.rpq, Vec::new())?;
         let scope = config.mcache.scope_of(&data.kept.layer.geometry);
-        let views = signed.views.iter().zip(&signed.signatures);
-        let look_up = |(view, signatures): (&VectorView, &Vec<u64>)| {
-            Hitmap::new(view.layout(), signatures, &config.mcache, scope)
-        };
-        let hitmaps = views.map(look_up).collect();
+        let hitmaps = signed.look_up(&signed.signatures, &config.mcache, scope, &Spare::default());
         Ok(Self { signed, hitmaps })
     }
 }

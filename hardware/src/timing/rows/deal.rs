@@ -54,7 +54,11 @@ impl<'a> Dealer<'a> {
     /// the set that computes its result; additions of gradients wait for nobody.
     pub fn new(mapping: &'a Mapping, hit_cycles: u64, waits: bool, row_length: usize, places: usize) -> Self {
         let strip = mapping.choice().strip as usize;
-        let columns = (0..places).map(|place| (place / row_length % strip) as u32).chain([strip as u32]).collect();
+        let mut columns = Vec::with_capacity(places + 1);
+        for row in 0..places.div_ceil(row_length) {
+            columns.resize(places.min((row + 1) * row_length), (row % strip) as u32);
+        }
+        columns.push(strip as u32);
         Self { mapping, cost: mapping.row_cost(hit_cycles), waits, row_length, columns }
     }
 
