@@ -42,7 +42,9 @@ impl Samples<'_> {
         found.par_iter_mut().with_max_len(1).for_each(|(hitmaps, alike)| self.deal(hitmaps, alike));
         if !self.measures.errors.is_none() {
             // One by one, as each takes a lot of memory.
-            found.iter_mut().for_each(|(hitmaps, alike)| self.compare(hitmaps, alike));
+            for (hitmaps, alike) in &mut found {
+                self.compare(hitmaps, alike);
+            }
         }
     }
 

@@ -68,7 +68,9 @@ pub fn look_up(
         if bits == signed.bits { signed.signatures.as_slice().into() } else { signed.shortened(bits).into() };
     let mut hand_on = |some: Vec<Found>| {
         found(&some);
-        some.into_iter().for_each(|(_, hitmaps)| memory.give(hitmaps));
+        for (_, hitmaps) in some {
+            memory.give(hitmaps);
+        }
     };
     let (alone, others): (Vec<Cache>, Vec<Cache>) =
         caches.iter().partition(|cache| cache.replacement != Replacement::None || caches.len() == 1);
@@ -90,7 +92,9 @@ pub fn look_up(
                     (*cache, ranks.iter().map(|ranks| ranks.hitmap(cache.ways, memory.take())).collect())
                 };
                 let found = caches.par_iter().map(of).collect();
-                ranks.into_iter().for_each(|ranks| memory.give_back(ranks.into_memory()));
+                for ranks in ranks {
+                    memory.give_back(ranks.into_memory());
+                }
                 found
             };
             hand_on(some.par_iter().flat_map(of_sets).collect());

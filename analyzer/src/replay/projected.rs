@@ -15,8 +15,8 @@ use crate::limits::Limits;
 use crate::operand::{Kept, LayerData};
 use crate::timing::rows::RowProduct;
 use indexmap::IndexMap;
-use mercury_reuse::Counts;
 use mercury_reuse::config::{Rpq, Scope};
+use mercury_reuse::{Counts, VectorView};
 use mercury_trace::geometry::{Geometry, Pass};
 use rayon::prelude::*;
 use std::collections::HashMap;
@@ -123,30 +123,11 @@ impl Projected {
         measures: &Measures,
         memory: &mut Memory,
     ) -> Result<()> {
-        let only = self.only();
-        let (signed, hitmaps) = match only {
-            Some(cache) => {
-                let mcache = (&cache.config(), cache.scope);
-                Signed::looked_up(data, self.source, &self.rpq, mcache, &memory.hitmaps)?
-            }
-            None => {
-                let signatures = std::mem::take(&mut memory.signatures);
-                (Signed::of(data, self.source, &self.rpq, signatures)?, Vec::new())
-            }
-        };
-        if data.first_sample == 0 {
-            let lengths = |view: &mercury_reuse::VectorView| view.streams().iter().map(|s| s.length as u64).collect();
-            self.lengths = signed.views.iter().map(lengths).collect();
+        if let Some(cache) = self.only() {
+            return self.add_to(cache, data, measures, memory);
         }
-        if let Some(cache) = only {
-            let samples = Samples { data, signed: &signed, batch: self.batch, rows: &self.rows, measures };
-            let mut alike: Grouped<Cache, Alike> = [(cache, std::mem::take(&mut self.alike))].into();
-            let found = [(cache, hitmaps)];
-            samples.add(&found, &mut alike);
-            self.alike = alike.into_values().flatten().collect();
-            found.into_iter().for_each(|(_, hitmaps)| memory.hitmaps.give(hitmaps));
-            return Ok(());
-        }
+        let signed = Signed::of(data, self.source, &self.rpq, std::mem::take(&mut memory.signatures))?;
+        self.know_lengths(&signed);
         for ((bits, scope, bounds), limits) in &mut self.limits {
             let rpq = Rpq { bits: *bits - self.rpq.variant.magnitude_bits(), ..self.rpq.clone() };
             limits.add(data, self.source, &signed, *scope, &rpq, bounds);
@@ -163,6 +144,29 @@ impl Projected {
         self.alike = lengths.into_iter().flat_map(|length| length.alike.into_values().flatten()).collect();
         memory.signatures = signed.signatures;
         Ok(())
+    }
+
+    /// As [`Projected::add`], where outcomes of one cache are all that is asked for.
+    fn add_to(&mut self, cache: Cache, data: &LayerData, measures: &Measures, memory: &Memory) -> Result<()> {
+        let mcache = (&cache.config(), cache.scope);
+        let (signed, hitmaps) = Signed::looked_up(data, self.source, &self.rpq, mcache, &memory.hitmaps)?;
+        self.know_lengths(&signed);
+        let samples = Samples { data, signed: &signed, batch: self.batch, rows: &self.rows, measures };
+        let mut alike: Grouped<Cache, Alike> = [(cache, std::mem::take(&mut self.alike))].into();
+        let found = [(cache, hitmaps)];
+        samples.add(&found, &mut alike);
+        self.alike = alike.into_values().flatten().collect();
+        let [(_, hitmaps)] = found;
+        memory.hitmaps.give(hitmaps);
+        Ok(())
+    }
+
+    /// The lengths of vectors, which are the same for all samples.
+    fn know_lengths(&mut self, signed: &Signed) {
+        if self.lengths.is_empty() {
+            let lengths = |view: &VectorView| view.streams().iter().map(|stream| stream.length as u64).collect();
+            self.lengths = signed.views.iter().map(lengths).collect();
+        }
     }
 
     /// The one cache that is asked for, if nothing else wants signatures.
@@ -216,7 +220,9 @@ impl Length {
         for (cache, alike) in &mut self.alike {
             match known.get(cache) {
                 Some(counts) if !alike.iter().any(|alike| alike.tally.needs_hitmap()) => {
-                    alike.iter_mut().for_each(|alike| alike.tally.add_counts(counts));
+                    for alike in alike {
+                        alike.tally.add_counts(counts);
+                    }
                 }
                 _ => looked_up.push(*cache),
             }

@@ -66,6 +66,7 @@ fn run_without_replacement(cache: &mut Sets, run: Run) -> Counts {
 /// # Safety
 /// Places must be of sets that exist; `codes` and all vectors in these sets must be `known`.
 #[inline]
+#[expect(clippy::needless_bitwise_bool, reason = "one branch at most, which can be guessed")]
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
 unsafe fn look_up<const SETTLED: bool>(
     (start, ways): (*mut u32, u32),

@@ -26,11 +26,12 @@ pub(crate) fn for_blocks<K: Copy + Default>(
     mut step: impl FnMut(&[K], &mut [u32], bool),
 ) -> Counts {
     let of_run = run.signatures();
+    let Run { first, codes, .. } = run;
     let mut keys = [K::default(); BLOCK];
     let (mut leaders, mut ranks, mut found) = ([0; BLOCK], [0; BLOCK], [0; BLOCK]);
     let (mut counts, mut settled) = (Counts::default(), false);
-    let firsts = (run.first..).step_by(BLOCK);
-    for ((signatures, codes), first) in of_run.chunks(BLOCK).zip(run.codes.chunks_mut(BLOCK)).zip(firsts) {
+    let firsts = (first..).step_by(BLOCK);
+    for ((signatures, codes), first) in of_run.chunks(BLOCK).zip(codes.chunks_mut(BLOCK)).zip(firsts) {
         let length = signatures.len();
         let repeats: u32 = signatures.iter().zip(&signatures[1..]).map(|(a, b)| u32::from(a == b)).sum();
         if (repeats as usize) < length / REPEATS || length == 1 {

@@ -49,7 +49,8 @@ pub(crate) struct Sets {
     pub full: u32,
     /// Whether sets are fetched a block ahead.
     pub fetch: bool,
-    sets: usize,
+    /// How many there are.
+    count: usize,
     /// Sets one after the other, from the first one's boundary of a line on.
     words: Vec<u32>,
     skipped: usize,
@@ -83,7 +84,7 @@ impl Sets {
             shape,
             full: u32::MAX >> (u32::BITS - bits),
             fetch: 4 * size > FETCH_FROM,
-            sets,
+            count: sets,
             words,
             skipped,
             since: 0..0,
@@ -117,7 +118,7 @@ impl Sets {
     pub fn flush(&mut self, signatures: &[u64]) {
         self.since = 0..0;
         // A cache may have many more sets than a scope has vectors.
-        if signatures.len() < self.sets / 64 {
+        if signatures.len() < self.count / 64 {
             for &signature in signatures {
                 let set = self.skipped + self.number.of(signature) as usize * self.shape.size;
                 self.words[set + self.shape.free] = self.full;
@@ -128,7 +129,7 @@ impl Sets {
     }
 
     fn clear(&mut self) {
-        let sets = self.words[self.skipped..].chunks_exact_mut(self.shape.size).take(self.sets);
+        let sets = self.words[self.skipped..].chunks_exact_mut(self.shape.size).take(self.count);
         sets.for_each(|set| set[self.shape.free] = self.full);
     }
 }
