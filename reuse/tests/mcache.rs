@@ -221,6 +221,43 @@ fn unlimited(layout: Layout, signatures: &[u64], config: &McacheConfig, scope: S
     }
 }
 
+/// The signature that [`mixed`] makes this key of: each of its steps turned back.
+fn unmixed(key: u64) -> u64 {
+    // The inverse of an odd factor modulo 2^64, by Newton's iteration.
+    let inverse =
+        |factor: u64| (0..6).fold(factor, |x: u64, _| x.wrapping_mul(2u64.wrapping_sub(factor.wrapping_mul(x))));
+    let unshift = |key: u64| key ^ (key >> 33);
+    let key = unshift(key).wrapping_mul(inverse(0xc4ce_b9fe_1a85_ec53));
+    unshift(unshift(key).wrapping_mul(inverse(0xff51_afd7_ed55_8ccd)))
+}
+
+/// Signatures that differ in what neither chooses their set nor is their tag: the highest 16 bits of what is mixed
+/// and its lowest are all the same, or those of two kinds.
+#[test]
+fn signatures_of_equal_tags_are_told_apart() {
+    let layout = Layout { samples: 3, streams: 2, positions: 1500 };
+    let drawn = signatures(layout.vectors(), 3, 60, 0, 10);
+    for kinds in [1, 2] {
+        let of = |&number: &u64| {
+            let key = (0xABCD << 48) + ((number % kinds) << 48) | (number << 20) | (number % 3);
+            let signature = unmixed(key);
+            assert_eq!(mixed(signature), key);
+            signature
+        };
+        let signatures: Vec<u64> = drawn.iter().map(of).collect();
+        for (entries, ways) in [(1024, 16), (192, 12), (128, 8), (64, 4), (16, 2), (4, 1), (0, 16), (1024, 64)] {
+            for (replacement, scope) in REPLACEMENTS.into_iter().flat_map(|r| SCOPES.map(|scope| (r, scope))) {
+                let config = McacheConfig { entries, ways, replacement, ..McacheConfig::default() };
+                if entries > 0 {
+                    check(layout, &signatures, &config, scope).unwrap();
+                } else {
+                    unlimited(layout, &signatures, &config, scope);
+                }
+            }
+        }
+    }
+}
+
 /// The unlimited table grows many times, and keeps what it holds.
 #[test]
 fn unlimited_tables_grow() {

@@ -29,6 +29,9 @@ SYNTHETIC = TARGET / "release" / "examples" / "synthetic"
 ROUNDS = 7
 # Of the trace that `synthetic` writes: vectors of a sample, one for each position and channel.
 SAMPLE_VECTORS = 64 * 112 * 112
+# Samples of replays whose rates are told: so many that what every run takes, such as its start, is little of it; and
+# of others, which take longer or show what that is.
+LONG, SHORT = 128, 32
 
 # By length of a vector and bits: at least so many times numpy, faiss and this share of the peak.
 NUMPY = {(d, bits): 3.0 for d in (9, 27) for bits in (20, 32, 64)} | {(576, 20): 1.5, (576, 32): 1.3, (576, 64): 1.0}
@@ -152,26 +155,36 @@ def synthetic(folder: Path, samples: int, steps: int = 1) -> Path:
 
 def replay(folder: Path) -> None:
     """Whole replays of the forward pass, from files to files."""
-    samples = 32
-    command = [ANALYZER, "replay", synthetic(folder, samples), "--out", "OUT", "--passes", "forward"]
-    core = [*command, "--without", "errors,bounds", "--threads"]
+
+    def command(samples: int, *flags: str) -> list:
+        return [ANALYZER, "replay", synthetic(folder, samples), "--out", "OUT", "--passes", "forward", *flags]
+
+    def rates(samples: int, ways: dict[str, list], rounds: int = ROUNDS) -> dict[str, float]:
+        return {name: samples * SAMPLE_VECTORS / took / 1e6 for name, took in seconds(ways, rounds).items()}
+
     cores = min(2, os.cpu_count() or 1)
+    flags = ["--without", "errors,bounds", "--threads"]
+    core = command(LONG, *flags)
     ways = {
         "one": [*core, "1"],
         "two": [*core, str(cores)],
         "no reuse": [*core, "1", "--reuse.passes", "[]"],
         "ws": [*core, "1", "--array.dataflow", "ws"],
     }
-    times = seconds(ways)
-    full = [*command, "--threads", "1"]
-    times |= seconds({"default": full, "errors": [*full, "--without", "bounds"]}, 2)
-    rate = {name: samples * SAMPLE_VECTORS / took / 1e6 for name, took in times.items()}
+    rate = rates(LONG, ways)
+    core, full = command(SHORT, *flags), command(SHORT, "--threads", "1")
+    rate |= rates(SHORT, {"short one": [*core, "1"], "short two": [*core, str(cores)]})
+    rate |= rates(SHORT, {"default": full, "errors": [*full, "--without", "bounds"]}, 2)
+    start = seconds({"start": command(1, *flags, "1")})["start"]
     unit = "M vectors/s"
     add("replay, one thread, without errors and bounds", rate["one"], unit, goal=("ours", ">=", 50.0))
     ratio = rate["two"] / rate["one"]
     add(f"replay, {cores} threads to one", rate["two"], unit, rate["one"], ratio, ("ratio", ">=", 1.8))
-    none, one = times["no reuse"], times["one"]
+    ratio = rate["short two"] / rate["short one"]
+    add(f"replay of {SHORT} samples, {cores} threads to one", rate["short two"], unit, rate["short one"], ratio)
+    none, one = (LONG * SAMPLE_VECTORS / rate[name] / 1e6 for name in ("no reuse", "one"))
     add("of it: read, baseline, results (no reuse), of the time", none, "s", one, none / one)
+    add("of it: a replay of one sample, of the time", start, "s", one, start / one)
     add("replay, weight stationary, to row stationary", rate["ws"], unit, rate["one"], rate["ws"] / rate["one"])
     add("replay, one thread, with errors", rate["errors"], unit, rate["one"], rate["errors"] / rate["one"])
     what = "replay, one thread, with errors and bounds (default)"

@@ -100,3 +100,22 @@ pub fn lock(dir: &Path) -> io::Result<Option<File>> {
         Err(TryLockError::Error(error)) => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_synced_and_a_missing_one_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = ["a", "b", "c"];
+        for name in names {
+            fs::write(dir.path().join(name), name).unwrap();
+        }
+        sync(dir.path(), &names).unwrap();
+        sync(dir.path(), &[]).unwrap();
+        let error = sync(dir.path(), &["a", "missing", "c"]).unwrap_err().to_string();
+        assert!(error.contains("missing"), "{error}");
+        sync(&dir.path().join("nowhere"), &[]).unwrap_err();
+    }
+}

@@ -48,7 +48,7 @@ type Found = BTreeMap<(String, String), ([u64; 5], [f64; 3])>;
 
 fn text(table: &RecordBatch, name: &str, row: usize) -> String {
     let column = table.column_by_name(name).unwrap();
-    column.as_string_view_opt().map_or_else(|| column.as_string::<i64>().value(row), |view| view.value(row)).to_owned()
+    column.as_string::<i32>().value(row).to_owned()
 }
 
 fn replayed(path: &Path) -> Found {

@@ -67,7 +67,7 @@ fn training_is_captured_and_replayed_as_the_scheme_says() {
 
 /// hit, mau and mnu of the last step.
 fn result_row(results: &RecordBatch, layer: &str, pass: &str) -> [u64; 3] {
-    let text = |name: &str| results.column_by_name(name).unwrap().as_string_view();
+    let text = |name: &str| results.column_by_name(name).unwrap().as_string::<i32>();
     let mut rows =
         (0..results.num_rows()).filter(|&row| text("layer").value(row) == layer && text("pass").value(row) == pass);
     let last = rows.next_back().unwrap();
