@@ -2,20 +2,20 @@
 
 use crate::accuracy::{ErrorSums, Estimate, Interval};
 use crate::config::Config;
-use crate::error::{AnalyzerError, Result};
+use crate::error::Result;
 use crate::interval;
 use crate::limits::{BINS, Limits};
 use crate::replay::{Measures, PassResult};
 use crate::sweep::summary;
 use crate::table;
 use mercury_reuse::analytic::AngleBin;
+use mercury_trace::atomic::Unsynced;
 use mercury_trace::geometry::Pass;
 use mercury_trace::manifest::{self, Manifest};
 use mercury_trace::{Trace, checksum};
 use polars::prelude::*;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 /// Version of the files of results.
@@ -53,14 +53,16 @@ struct TraceIdentity<'a> {
 /// The files of a replay's results, all but their checksums.
 pub const FILES: [&str; 5] = [RUN_FILE, LAYERS_FILE, MODELS_FILE, ANGLES_FILE, summary::FILE];
 
-/// Writes [`FILES`] of the run that `run` describes, on a model of so many layers, without waiting for the disk.
-pub(crate) fn write_tables(dir: &Path, run: &str, layers_in_all: usize, results: &[PassResult]) -> Result<()> {
-    let path = dir.join(RUN_FILE);
-    fs::write(&path, run).map_err(AnalyzerError::io(path))?;
-    table::write(&dir.join(MODELS_FILE), &models_frame(results, layers_in_all)?)?;
-    table::write(&dir.join(LAYERS_FILE), &layers_frame(results)?)?;
-    table::write(&dir.join(ANGLES_FILE), &angles_frame(results)?)?;
-    table::write(&dir.join(summary::FILE), &summary::frame(Vec::new(), results, layers_in_all)?)
+/// Writes [`FILES`] of the run that `run` describes, on a model of so many layers.
+pub(crate) fn write_tables(dir: &Path, run: &str, layers_in_all: usize, results: &[PassResult]) -> Result<Unsynced> {
+    let mut files = Unsynced::default();
+    files.write(dir.join(RUN_FILE), run.as_bytes())?;
+    let mut table = |name: &str, frame: DataFrame| table::write(&mut files, dir.join(name), &frame);
+    table(MODELS_FILE, models_frame(results, layers_in_all)?)?;
+    table(LAYERS_FILE, layers_frame(results)?)?;
+    table(ANGLES_FILE, angles_frame(results)?)?;
+    table(summary::FILE, summary::frame(Vec::new(), results, layers_in_all)?)?;
+    Ok(files)
 }
 
 /// The text of `run.json`.

@@ -10,23 +10,28 @@ use arrow::array::{
 use arrow::datatypes::{
     self as arrow_types, ArrowPrimitiveType, DataType as ArrowType, Field as ArrowField, Schema as ArrowSchema,
 };
+use mercury_trace::atomic::Unsynced;
 use mercury_trace::checksum::Checksums;
 use mercury_trace::table::{Batches, encode};
 use polars::prelude::*;
-use std::fs;
-use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Most rows that are believed: a sweep of a million configurations of a hundred layers.
 const MAX_ROWS: i64 = 100_000_000;
 const AGAIN: &str = "run the command that wrote it again";
 
-/// Writes a table, without waiting for the disk; see [`atomic::sync`](mercury_trace::atomic::sync).
-pub(crate) fn write(path: &Path, frame: &DataFrame) -> Result<()> {
-    let bytes = encode(&batch(frame)?, concat!("mercury-analyzer ", env!("CARGO_PKG_VERSION")));
-    let bytes = bytes.map_err(|error| AnalyzerError::io(path)(io::Error::other(error)))?;
-    fs::write(path, &bytes).map_err(AnalyzerError::io(path))
+/// Rows that are encoded at a time: Arrow's columns of text have an end.
+const ROWS: usize = 1 << 20;
+
+/// Writes a table as one of `files`.
+pub(crate) fn write(files: &mut Unsynced, path: PathBuf, frame: &DataFrame) -> Result<()> {
+    let firsts = (0..frame.height().max(1)).step_by(ROWS);
+    let batches: Vec<RecordBatch> =
+        firsts.map(|first| batch(&frame.slice(first as i64, ROWS))).collect::<PolarsResult<_>>()?;
+    // In memory first: where the disk is full, it is the file's own error that says so.
+    let bytes = encode(&path, &batches, concat!("mercury-analyzer ", env!("CARGO_PKG_VERSION")))?;
+    Ok(files.write(path, &bytes)?)
 }
 
 /// Refuses a file that is not as its folder's checksums say; earlier versions wrote none.
@@ -141,7 +146,7 @@ mod tests {
         let mut nothing = whole.clone();
         nothing.with_column(Series::new_null("nothing".into(), 3).into()).unwrap();
         for frame in [&whole, &nothing, &whole.slice(0, 0), &whole.head(Some(1))] {
-            write(&path, frame).unwrap();
+            write(&mut Unsynced::default(), path.clone(), frame).unwrap();
             check(&path).unwrap();
             let found = read(&path).unwrap();
             assert_eq!(found.schema(), frame.schema());
@@ -162,7 +167,8 @@ mod tests {
             let text = error.to_string();
             assert!(text.contains("table.parquet") && text.contains("column bytes holds"), "{text}");
         }
-        let error = write(&path, &df!("bytes" => [b"a".as_slice()]).unwrap()).unwrap_err().to_string();
+        let error =
+            write(&mut Unsynced::default(), path, &df!("bytes" => [b"a".as_slice()]).unwrap()).unwrap_err().to_string();
         assert!(error.contains("column bytes holds"), "{error}");
     }
 }

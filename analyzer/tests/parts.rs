@@ -46,6 +46,8 @@ fn samples_may_come_one_at_a_time_or_all_at_once() {
         "rpq.bits=6 mcache.entries=8 mcache.ways=2",
         "rpq.bits=6 mcache.entries=16 mcache.ways=4 mcache.index=low-bits",
         "rpq.bits=6 mcache.entries=8 mcache.ways=2 mcache.replacement=lru",
+        "rpq.bits=6 mcache.entries=8 mcache.ways=4",
+        "rpq.bits=6 mcache.entries=6 mcache.ways=3",
         "rpq.bits=6 mcache.entries=0 rpq.variant=sign+rescale mcache.representative=centroid",
         "rpq.bits=6 mcache.entries=4 mcache.ways=2 mcache.representative=centroid",
         "rpq.bits=9 rpq.variant=centred mcache.entries=4 mcache.ways=1",
@@ -60,8 +62,9 @@ fn samples_may_come_one_at_a_time_or_all_at_once() {
         "array.dataflow=os rpq.granularity=patch mcache.scope_linear=sample",
         "array.dataflow=ws rpq.granularity=sub-vector(5)",
     ];
-    for (base, errors) in bases.iter().flat_map(|base| [Errors::Exact, Errors::Sampled(20)].map(|e| (base, e))) {
-        let measures = Measures { selection: Selection::default(), errors, bounds: true };
+    let measured = [(Errors::Exact, true), (Errors::Sampled(20), true), (Errors::None, true), (Errors::None, false)];
+    for (base, (errors, bounds)) in bases.iter().flat_map(|base| measured.map(|measured| (base, measured))) {
+        let measures = Measures { selection: Selection::default(), errors, bounds };
         let configs = configs(base, &variations);
         let whole = results(&trace, &configs, &measures, Limit::Values(u64::MAX));
         assert!(whole.iter().any(|result| result.counts.mnu > 0) && whole.iter().any(|result| result.counts.hit > 0));

@@ -44,11 +44,17 @@ fn a_sweep_is_many_replays() {
 #[test]
 fn a_sweep_writes_the_same_bytes_whatever_the_threads() {
     let place = Place::new();
-    for (threads, out) in [(1, "one"), (4, "four")] {
-        let keys = "--set rpq.bits=4,6 --set mcache.ways=1,4,16 --set array.dataflow=ws,rs --mcache.entries 16";
-        place.stdout(&format!("sweep trace --out {out} --threads {threads} {keys}"));
+    let grids = [
+        "--set rpq.bits=4,6 --set mcache.ways=1,4,16 --set array.dataflow=ws,rs --mcache.entries 16",
+        "--errors none --set rpq.bits=3,4,6 --set mcache.entries=0,16,48 --set mcache.ways=1,4,16 \
+         --set mcache.index=mixed,low-bits --set mcache.replacement=none,lru --set array.dataflow=ws,rs",
+    ];
+    for (number, keys) in grids.iter().enumerate() {
+        for threads in [1, 4] {
+            place.stdout(&format!("sweep trace --out {number}-{threads} --threads {threads} {keys}"));
+        }
+        assert_eq!(files(&place.path(&format!("{number}-1"))), files(&place.path(&format!("{number}-4"))));
     }
-    assert_eq!(files(&place.path("one")), files(&place.path("four")));
 }
 
 #[test]

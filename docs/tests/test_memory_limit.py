@@ -21,10 +21,12 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
 sys.exit(done.returncode)
 """
 # Megabytes, and flags. Errors of weight gradients take a sketch of each sample, however many are evaluated at a time.
+# Several caches of each number of sets.
+ENTRIES = ["--set", "mcache.entries=64,128,256,512,1024"]
 COMMANDS = {
     "replay": (90, []),
     "replay, without errors and bounds": (75, ["--without", "errors,bounds"]),
-    "sweep": (75, ["--set", "rpq.bits=4..=20:4", "--set", "mcache.ways=1,16", "--errors", "none"]),
+    "sweep": (75, [*"--set rpq.bits=4..=20:4 --set mcache.ways=1,2,4,8,16 --errors none".split(), *ENTRIES]),
 }
 
 

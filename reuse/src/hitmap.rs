@@ -6,7 +6,7 @@ use crate::config::{McacheConfig, Scope};
 use crate::mcache::table::Table;
 use crate::mcache::{Isa, Known, MNU, Mcache, Outcome, Run, decode};
 use crate::peers::Peers;
-use crate::pool::Pool;
+use crate::pool::{Pool, room};
 use crate::repeats::check;
 use crate::vectors::Layout;
 use rayon::prelude::*;
@@ -106,8 +106,7 @@ impl Hitmap {
     ) -> Self {
         check(layout, signatures);
         assert!(Isa::available().contains(&isa), "{isa:?} is not what this processor has");
-        let mut codes = memory;
-        codes.resize(layout.vectors(), 0);
+        let mut codes = room(memory, layout.vectors());
         let mut counts = vec![Counts::default(); layout.runs()];
         if !codes.is_empty() {
             if config.entries == 0 {

@@ -3,6 +3,7 @@
 use crate::config::{Scope, SetIndex};
 use crate::hitmap::{Counts, Hitmap, runs_of};
 use crate::mcache::MNU;
+use crate::pool::room;
 use crate::repeats::check;
 use crate::widest::widest;
 use rayon::prelude::*;
@@ -69,8 +70,7 @@ impl<'a> Limited<'a> {
     /// If there are none.
     pub fn ranks(&self, sets: u32, memory: Vec<u32>) -> Ranks<'a> {
         assert!(sets > 0, "a cache has sets");
-        let mut before = memory;
-        before.resize(self.unlimited.layout().vectors(), 0);
+        let mut before = room(memory, self.unlimited.layout().vectors());
         // Most numbers of sets are powers of two, and a division takes longer than all the rest.
         let low = sets.is_power_of_two().then(|| u64::from(sets) - 1);
         let scopes = before.par_chunks_mut(self.of_scope).enumerate().zip(&self.inserted);
@@ -95,8 +95,7 @@ impl Ranks<'_> {
     /// The Hitmap of a cache of so many ways: what [`Hitmap::with_memory`] gives.
     pub fn hitmap(&self, ways: u32, memory: Vec<u32>) -> Hitmap {
         let (layout, holders) = (self.unlimited.layout(), self.unlimited.holders());
-        let mut codes = memory;
-        codes.resize(holders.len(), 0);
+        let mut codes = room(memory, holders.len());
         let mut counts = vec![Counts::default(); layout.runs()];
         let positions = layout.positions.max(1);
         let runs = codes.par_chunks_mut(positions).zip(holders.par_chunks(positions)).zip(&mut counts);

@@ -5,8 +5,8 @@
 //! flush.
 //!
 //! Engines, one for each shape of cache: [`sets`] for sets of up to [`narrow::LANES`] ways, whose tags are
-//! compared all at once, and [`narrow`] where vector instructions for that are missing; [`wide`] for wider
-//! sets, by a hash table; [`table`] without a limit. All take a run, the signatures of one sample and one
+//! compared all at once (by AVX2 for more than 8 ways, where nothing is replaced and there is one stream), and
+//! [`narrow`] for the others of as many; [`wide`] for wider sets, by a hash table; [`table`] without a limit. All take a run, the signatures of one sample and one
 //! stream, at a time.
 //!
 //! Narrow sets have tags of 16 bits in place of a signature's 64, so that a set's are one register. Of an entry whose tag
@@ -66,7 +66,7 @@ pub enum Isa {
     Scalar,
     /// 256-bit compares.
     Avx2,
-    /// 512-bit compares and shifts.
+    /// 512-bit shifts, compares to a mask.
     Avx512,
 }
 
@@ -128,6 +128,7 @@ impl Known<'_> {
 
     /// # Safety
     /// It must be one of the vectors.
+    #[cfg(target_arch = "x86_64")]
     #[inline]
     pub unsafe fn of_unchecked(&self, vector: u32) -> u64 {
         debug_assert!((vector.wrapping_sub(self.first) as usize) < self.signatures.len());

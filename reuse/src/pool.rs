@@ -2,6 +2,16 @@
 
 use std::sync::{Mutex, PoisonError};
 
+/// Room for so many values, which may be anything, in memory that others had if it is large enough: new memory is zeros
+/// that threads get as they write to it.
+pub(crate) fn room<T: Copy + Default>(mut memory: Vec<T>, length: usize) -> Vec<T> {
+    if memory.capacity() < length {
+        return vec![T::default(); length];
+    }
+    memory.resize(length, T::default());
+    memory
+}
+
 /// As many of something as tasks have at once.
 pub(crate) struct Pool<T, New> {
     free: Mutex<Vec<T>>,

@@ -27,12 +27,7 @@ pub fn signatures(view: &VectorView, rpq: &Rpq) -> Vec<u64> {
 /// If `out` is not as long as there are vectors.
 pub fn signatures_with(kernel: Kernel, view: &VectorView, rpq: &Rpq, out: &mut [u64]) {
     assert_eq!(out.len(), view.layout().vectors(), "signatures of the layout");
-    let all = Signatures::new(kernel, view, rpq);
-    if all.has_strips() {
-        all.strips(out);
-    } else {
-        all.tiles(out);
-    }
+    Signatures::new(kernel, view, rpq).all(out);
 }
 
 /// The signature of one vector, by the plain scalar loops that define it.
@@ -84,6 +79,15 @@ impl<'a> Signatures<'a> {
         Self { kernel, view, variant: rpq.variant, matrices, plans }
     }
 
+    /// Signs all vectors.
+    pub(crate) fn all(&self, out: &mut [u64]) {
+        if self.has_strips() {
+            self.strips(out);
+        } else {
+            self.tiles(out);
+        }
+    }
+
     /// Whether the vectors of all streams lie well in strips of planes.
     pub(crate) fn has_strips(&self) -> bool {
         self.plans.values().all(Option::is_some)
@@ -97,7 +101,7 @@ impl<'a> Signatures<'a> {
     }
 
     /// Signs the vectors of a run; all streams have plans.
-    pub(crate) fn run(&self, run: usize, buffers: &mut OfStrip, out: &mut [u64]) {
+    pub(crate) fn run(&self, run: usize, buffers: &mut StripBuffers, out: &mut [u64]) {
         let plan = self.plan(run);
         for (strip, out) in out.chunks_mut(self.of_strip(plan.0)).enumerate() {
             self.strip(run, plan, strip, buffers, out);
@@ -113,7 +117,7 @@ impl<'a> Signatures<'a> {
             let plan = self.plan(run);
             out.par_chunks_mut(self.of_strip(plan.0)).enumerate().map(move |(strip, out)| (run, plan, strip, out))
         });
-        strips.for_each_init(OfStrip::default, |buffers, (run, plan, strip, out)| {
+        strips.for_each_init(StripBuffers::default, |buffers, (run, plan, strip, out)| {
             self.strip(run, plan, strip, buffers, out);
         });
     }
@@ -128,7 +132,7 @@ impl<'a> Signatures<'a> {
         run: usize,
         (plan, matrix): (&Plan, &Packed),
         strip: usize,
-        OfStrip { scratch, numbers }: &mut OfStrip,
+        StripBuffers { scratch, numbers }: &mut StripBuffers,
         out: &mut [u64],
     ) {
         let (streams, columns) = (self.view.layout().streams, self.view.windows().x.positions as usize);
@@ -147,7 +151,7 @@ impl<'a> Signatures<'a> {
     /// share a tile, as they do R if they are as long.
     fn tiles(&self, out: &mut [u64]) {
         let size = 4 * self.kernel.tile();
-        out.par_chunks_mut(size).enumerate().for_each_init(Buffers::default, |buffers, (chunk, out)| {
+        out.par_chunks_mut(size).enumerate().for_each_init(TileBuffers::default, |buffers, (chunk, out)| {
             for (&length, matrix) in &self.matrices {
                 let of_length = |&vector: &usize| {
                     let (_, stream, _) = self.view.layout().locate(vector);
@@ -161,8 +165,15 @@ impl<'a> Signatures<'a> {
         });
     }
 
-    fn tiles_of_length(&self, matrix: &Packed, length: usize, buffers: &mut Buffers, first: usize, out: &mut [u64]) {
-        let Buffers { members, rows, columns, offsets, numbers } = buffers;
+    fn tiles_of_length(
+        &self,
+        matrix: &Packed,
+        length: usize,
+        buffers: &mut TileBuffers,
+        first: usize,
+        out: &mut [u64],
+    ) {
+        let TileBuffers { members, rows, columns, offsets, numbers } = buffers;
         let (tile, pitch) = (self.kernel.tile(), length.next_multiple_of(16));
         rows.resize(tile * pitch, 0.0);
         columns.resize(tile * pitch + MAX_TILE, 0.0);
@@ -187,14 +198,14 @@ impl<'a> Signatures<'a> {
 
 /// A thread's memory for strips.
 #[derive(Default)]
-pub(crate) struct OfStrip {
+pub(crate) struct StripBuffers {
     scratch: Scratch,
     numbers: Vec<u64>,
 }
 
 /// A thread's memory for tiles.
 #[derive(Default)]
-struct Buffers {
+struct TileBuffers {
     members: Vec<usize>,
     rows: Vec<f32>,
     columns: Vec<f32>,

@@ -236,7 +236,11 @@ fn unmixed(key: u64) -> u64 {
 #[test]
 fn signatures_of_equal_tags_are_told_apart() {
     let layout = Layout { samples: 3, streams: 2, positions: 1500 };
-    let drawn = signatures(layout.vectors(), 3, 60, 0, 10);
+    let mut drawn = signatures(layout.vectors(), 3, 60, 0, 10);
+    // Some that come late, when hardly anything is inserted any more.
+    for (number, late) in drawn.iter_mut().skip(700).step_by(64).enumerate() {
+        *late = 100 + number as u64;
+    }
     for kinds in [1, 2] {
         let of = |&number: &u64| {
             let key = (0xABCD << 48) + ((number % kinds) << 48) | (number << 20) | (number % 3);
@@ -245,7 +249,9 @@ fn signatures_of_equal_tags_are_told_apart() {
             signature
         };
         let signatures: Vec<u64> = drawn.iter().map(of).collect();
-        for (entries, ways) in [(1024, 16), (192, 12), (128, 8), (64, 4), (16, 2), (4, 1), (0, 16), (1024, 64)] {
+        for (entries, ways) in
+            [(1024, 16), (1 << 16, 16), (192, 12), (128, 8), (64, 4), (16, 2), (4, 1), (0, 16), (1024, 64)]
+        {
             for (replacement, scope) in REPLACEMENTS.into_iter().flat_map(|r| SCOPES.map(|scope| (r, scope))) {
                 let config = McacheConfig { entries, ways, replacement, ..McacheConfig::default() };
                 if entries > 0 {

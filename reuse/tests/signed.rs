@@ -1,7 +1,7 @@
 //! Vectors that are signed and looked up in one go against signing all and then looking up all.
 
 use mercury_reuse::config::{Granularity, McacheConfig, Replacement, Rpq, Scope, Variant};
-use mercury_reuse::{Hitmap, Planes, VectorView, signatures};
+use mercury_reuse::{Hitmap, Isa, Planes, VectorView, signatures};
 use mercury_trace::windows::{Axis, Windows};
 use proptest::prelude::*;
 
@@ -28,33 +28,101 @@ fn caches() -> impl Strategy<Value = McacheConfig> {
     )
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 120, ..ProptestConfig::default() })]
+fn granularities() -> impl Strategy<Value = Granularity> {
+    prop_oneof![
+        3 => Just(Granularity::ChannelPatch),
+        1 => Just(Granularity::Patch),
+        1 => (2u32..30).prop_map(Granularity::SubVector),
+    ]
+}
 
-    /// On one thread and several, with so many runs that blocks of them are made and with too few.
+fn variants() -> impl Strategy<Value = Variant> {
+    prop_oneof![
+        Just(Variant::Sign),
+        Just(Variant::SignRescale),
+        (1u32..=4).prop_map(Variant::SignMagnitude),
+        Just(Variant::Centred),
+    ]
+}
+
+/// On one thread and several, by all look-ups that the processor has; returns whether blocks of runs were made.
+fn check(
+    view: &VectorView,
+    rpq: &Rpq,
+    mcache: &McacheConfig,
+    scope: Scope,
+    stale: usize,
+) -> Result<bool, TestCaseError> {
+    let expected = Hitmap::new(view.layout(), &signatures(view, rpq), mcache, scope);
+    let mut blocks = false;
+    for threads in [1, 3] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        for isa in Isa::available() {
+            let mut memory = vec![3; stale];
+            let found = pool.install(|| {
+                blocks |= Hitmap::has_enough_runs(view.layout());
+                Hitmap::of_with_isa(view, rpq, mcache, scope, vec![9; stale], &mut memory, isa)
+            });
+            prop_assert_eq!(&found, &expected, "{:?}", isa);
+        }
+    }
+    Ok(blocks)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+
     #[test]
     fn outcomes_are_those_of_signing_first(
-        (samples, channels) in prop_oneof![(1usize..4, 1usize..5), (3usize..9, 60usize..150)],
+        (samples, groups, channels) in prop_oneof![(1usize..4, 1usize..3, 1usize..5), (3usize..9, 1usize..3, 40usize..80)],
         (height, width) in (1u32..26, 1u32..26),
         (kernel, stride) in (1u32..4, 1u32..3),
-        patch: bool,
-        (bits, magnitude) in (1u32..30, 0u32..4),
+        granularity in granularities(), variant in variants(), bits in 1u32..30,
         mcache in caches(), scope in scopes(), seed: u64,
         stale in 0usize..10_000,
     ) {
+        let channels = groups * channels;
         let axis = |size| Axis::forward(size, kernel, stride, kernel / 2, 1);
         let plane = (height * width) as usize;
         let values = values(samples * channels * plane, plane, seed);
         let planes = Planes { values: &values, samples, channels, height, width };
-        let granularity = if patch { Granularity::Patch } else { Granularity::ChannelPatch };
-        let view = VectorView::new(planes, Windows { y: axis(height), x: axis(width) }, 1, granularity);
-        let variant = if magnitude == 0 { Variant::Sign } else { Variant::SignMagnitude(magnitude) };
+        let windows = Windows { y: axis(height), x: axis(width) };
+        let view = VectorView::new(planes, windows, groups, granularity);
         let rpq = Rpq { bits, seed: seed % 5, granularity, variant, ..Rpq::default() };
-        let expected = Hitmap::new(view.layout(), &signatures(&view, &rpq), &mcache, scope);
-        for threads in [1, 3] {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            let found = pool.install(|| Hitmap::of(&view, &rpq, &mcache, scope, vec![9; stale]));
-            prop_assert_eq!(&found, &expected);
+        check(&view, &rpq, &mcache, scope, stale)?;
+    }
+}
+
+/// So many runs that each thread has several blocks of them, the last of which is shorter.
+#[test]
+fn blocks_of_runs_are_exact() {
+    let (samples, channels, height, width) = (7, 61, 17, 19);
+    let plane = (height * width) as usize;
+    let values = values(samples * channels * plane, plane, 1);
+    let planes = Planes { values: &values, samples, channels, height, width };
+    let windows = Windows { y: Axis::forward(height, 3, 1, 1, 1), x: Axis::forward(width, 3, 1, 1, 1) };
+    let view = VectorView::new(planes, windows, 1, Granularity::ChannelPatch);
+    for (entries, ways) in [(64, 16), (0, 16), (64, 4), (128, 32)] {
+        for replacement in [Replacement::None, Replacement::Lru, Replacement::Fifo] {
+            let mcache = McacheConfig { entries, ways, replacement, ..McacheConfig::default() };
+            let rpq = Rpq { bits: 20, ..Rpq::default() };
+            assert!(check(&view, &rpq, &mcache, Scope::Channel, 100).unwrap(), "there are enough for blocks");
         }
+    }
+}
+
+#[test]
+fn without_vectors_there_is_nothing_to_look_up() {
+    for (samples, channels, height) in [(0, 3, 4), (2, 0, 4), (2, 3, 0)] {
+        let planes = Planes {
+            values: &vec![0.0; samples * channels * height as usize * 5],
+            samples,
+            channels,
+            height,
+            width: 5,
+        };
+        let windows = Windows { y: Axis::forward(height, 1, 1, 0, 1), x: Axis::forward(5, 1, 1, 0, 1) };
+        let view = VectorView::new(planes, windows, 1, Granularity::ChannelPatch);
+        check(&view, &Rpq::default(), &McacheConfig::default(), Scope::Channel, 0).unwrap();
     }
 }

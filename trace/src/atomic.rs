@@ -3,7 +3,7 @@
 use crate::error::{Result, TraceError};
 use std::ffi::OsStr;
 use std::fs::{self, File, TryLockError};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::thread;
 use tempfile::NamedTempFile;
@@ -52,23 +52,34 @@ pub fn write_unsynced(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()
     Ok(())
 }
 
-/// Waits until files of a folder, and their names, are on disk. It is asked for all of them at once, which takes little
-/// longer than for one.
-pub fn sync(dir: &Path, names: &[&str]) -> Result<()> {
-    let sync = |path: PathBuf| File::open(&path).and_then(|file| file.sync_all()).map_err(TraceError::io(path));
-    thread::scope(|scope| {
-        let begin = |name: &&str| {
-            let path = dir.join(name);
-            let waiting = thread::Builder::new().spawn_scoped(scope, {
-                let path = path.clone();
-                move || sync(path)
-            });
-            waiting.map_err(TraceError::io(&path))
-        };
-        let waiting: Vec<_> = names.iter().map(begin).collect();
-        waiting.into_iter().try_for_each(|file| file?.join().expect("waiting does not panic"))
-    })?;
-    sync(dir.to_owned())
+/// Files of a folder that are written, and perhaps not on disk yet.
+#[derive(Debug, Default)]
+pub struct Unsynced(Vec<(PathBuf, File)>);
+
+impl Unsynced {
+    /// Writes a file.
+    pub fn write(&mut self, path: PathBuf, bytes: &[u8]) -> Result<()> {
+        let mut file = File::create(&path).map_err(TraceError::io(&path))?;
+        file.write_all(bytes).map_err(TraceError::io(&path))?;
+        self.0.push((path, file));
+        Ok(())
+    }
+
+    /// Waits until all, and their names in their folder, are on disk. It is asked for all of them at once, which takes
+    /// little longer than for one.
+    pub fn sync(self, dir: &Path) -> Result<()> {
+        let sync = |(path, file): &(PathBuf, File)| file.sync_all().map_err(TraceError::io(path));
+        thread::scope(|scope| {
+            let begin = |file| thread::Builder::new().spawn_scoped(scope, move || sync(file)).map_err(|_| file);
+            let waiting: Vec<_> = self.0.iter().map(begin).collect();
+            waiting.into_iter().try_for_each(|file| match file {
+                Ok(waiting) => waiting.join().expect("waiting does not panic"),
+                // Without a thread of its own, then.
+                Err(file) => sync(file),
+            })
+        })?;
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(TraceError::io(dir))
+    }
 }
 
 /// Whether a file's name is a temporary one of this module.
@@ -106,16 +117,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_are_synced_and_a_missing_one_is_named() {
+    fn files_are_written_and_synced() {
         let dir = tempfile::tempdir().unwrap();
-        let names = ["a", "b", "c"];
-        for name in names {
-            fs::write(dir.path().join(name), name).unwrap();
+        let mut files = Unsynced::default();
+        for name in ["a", "b", "c"] {
+            files.write(dir.path().join(name), name.as_bytes()).unwrap();
         }
-        sync(dir.path(), &names).unwrap();
-        sync(dir.path(), &[]).unwrap();
-        let error = sync(dir.path(), &["a", "missing", "c"]).unwrap_err().to_string();
+        let error = files.write(dir.path().join("missing").join("d"), b"d").unwrap_err().to_string();
         assert!(error.contains("missing"), "{error}");
-        sync(&dir.path().join("nowhere"), &[]).unwrap_err();
+        files.sync(dir.path()).unwrap();
+        for name in ["a", "b", "c"] {
+            assert_eq!(fs::read_to_string(dir.path().join(name)).unwrap(), name);
+        }
+        Unsynced::default().sync(&dir.path().join("nowhere")).unwrap_err();
     }
 }

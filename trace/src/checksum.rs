@@ -1,6 +1,6 @@
 //! SHA-256 of files, taken while they are written, and lists of them that `sha256sum --check` reads, too.
 
-use crate::atomic;
+use crate::atomic::{self, Unsynced};
 use crate::error::{Result, TraceError};
 use crate::input;
 use sha2::{Digest, Sha256};
@@ -120,10 +120,9 @@ impl Checksums {
         atomic::write(&path, |file| file.write_all(self.text().as_bytes())).map_err(TraceError::io(path))
     }
 
-    /// As [`Checksums::write`], without waiting for the disk; see [`atomic::sync`].
-    pub fn write_unsynced(&self, dir: &Path) -> Result<()> {
-        let path = dir.join(FILE_NAME);
-        atomic::write_unsynced(&path, |file| file.write_all(self.text().as_bytes())).map_err(TraceError::io(path))
+    /// Writes the list in `dir` as one of `files`.
+    pub fn write_among(&self, files: &mut Unsynced, dir: &Path) -> Result<()> {
+        files.write(dir.join(FILE_NAME), self.text().as_bytes())
     }
 
     fn text(&self) -> String {

@@ -163,19 +163,22 @@ pub(crate) fn write(path: &Path, columns: Vec<(&str, ArrayRef)>) -> Result<()> {
     let batch =
         RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, false)))
             .expect("columns of a table are of one length");
-    let bytes = encode(&batch, concat!("mercury-trace ", env!("CARGO_PKG_VERSION")));
-    let bytes = bytes.map_err(|error| failed_write(path, error))?;
+    let bytes = encode(path, &[batch], concat!("mercury-trace ", env!("CARGO_PKG_VERSION")))?;
     atomic::write(path, |file| file.write_all(&bytes)).map_err(TraceError::io(path))
 }
 
-/// A table as a Parquet file's bytes. They are compressed by Snappy: encodings alone leave little to compress, and to
-/// begin Zstandard anew for each column takes longer than all the rest, for reader and writer.
-pub fn encode(batch: &RecordBatch, created_by: &str) -> std::result::Result<Vec<u8>, ParquetError> {
+/// A table of these rows, one batch at least, as the bytes of the Parquet file `path`. They are compressed by Snappy:
+/// encodings alone leave little to compress, and to begin Zstandard anew for each column takes longer than all the rest,
+/// for reader and writer.
+pub fn encode(path: &Path, batches: &[RecordBatch], created_by: &str) -> Result<Vec<u8>> {
     let properties =
         WriterProperties::builder().set_created_by(created_by.to_owned()).set_compression(Compression::SNAPPY).build();
+    let write = |bytes: &mut Vec<u8>| {
+        let mut writer = ArrowWriter::try_new(bytes, batches[0].schema(), Some(properties))?;
+        batches.iter().try_for_each(|batch| writer.write(batch))?;
+        writer.close()
+    };
     let mut bytes = Vec::new();
-    let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), Some(properties))?;
-    writer.write(batch)?;
-    writer.close()?;
+    write(&mut bytes).map_err(|error| failed_write(path, error))?;
     Ok(bytes)
 }

@@ -5,8 +5,8 @@ use super::work::{self, Kind, WorkDir};
 use crate::error::{AnalyzerError, Result};
 use crate::replay::PassResult;
 use crate::results;
+use mercury_trace::check_empty_dir;
 use mercury_trace::checksum::{self, Checksums};
-use mercury_trace::{atomic, check_empty_dir};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -77,10 +77,9 @@ impl ResultsDir {
         let made = self.scratch.join(MADE);
         units::remove(&made)?;
         fs::create_dir(&made).map_err(AnalyzerError::io(&made))?;
-        results::write_tables(&made, run, layers, results)?;
-        Checksums::of_files(&made, results::FILES)?.write_unsynced(&made)?;
-        let written: Vec<&str> = results::FILES.into_iter().chain([checksum::FILE_NAME]).collect();
-        atomic::sync(&made, &written)?;
+        let mut files = results::write_tables(&made, run, layers, results)?;
+        Checksums::of_files(&made, results::FILES)?.write_among(&mut files, &made)?;
+        files.sync(&made)?;
         // Replaces the empty folder.
         fs::rename(&made, &self.target)
             .and_then(|()| self.target.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all()))

@@ -35,14 +35,14 @@ pub struct Samples<'a> {
 impl Samples<'_> {
     /// Adds outcomes of some caches.
     pub fn add(self, found: &[Found], alike: &mut Grouped<Cache, Alike>) {
-        let of = |cache: &Cache| found.iter().find(|(known, _)| known == cache).map(|(_, hitmaps)| hitmaps.as_slice());
-        let mut found: Vec<(&[Hitmap], &mut Vec<Alike>)> =
+        let of = |cache: &Cache| found.iter().find(|(other, _)| other == cache).map(|(_, hitmaps)| hitmaps.as_slice());
+        let mut known: Vec<(&[Hitmap], &mut Vec<Alike>)> =
             alike.iter_mut().filter_map(|(cache, alike)| Some((of(cache)?, alike))).collect();
         // Few, and long enough: none should wait for another's.
-        found.par_iter_mut().with_max_len(1).for_each(|(hitmaps, alike)| self.deal(hitmaps, alike));
+        known.par_iter_mut().with_max_len(1).for_each(|(hitmaps, alike)| self.deal(hitmaps, alike));
         if !self.measures.errors.is_none() {
             // One by one, as each takes a lot of memory.
-            for (hitmaps, alike) in &mut found {
+            for (hitmaps, alike) in &mut known {
                 self.compare(hitmaps, alike);
             }
         }

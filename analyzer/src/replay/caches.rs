@@ -49,9 +49,9 @@ impl Cache {
 /// The Hitmaps of a cache, by product of a pass.
 pub type Found = (Cache, Vec<Hitmap>);
 
-/// Numbers of sets whose caches are there at once, where there are many: each cache takes four bytes a vector, and so
-/// does each number of sets.
-const AT_ONCE: usize = 2;
+/// Caches of one number of sets that are there at once, and numbers of sets at the same time: few, as each cache takes
+/// four bytes a vector, and so does each number of sets.
+const AT_ONCE: [usize; 2] = [2, 2];
 
 /// The Hitmaps of caches over signatures of one length in one scope, some at a time, in `memory` of earlier ones.
 pub fn look_up(
@@ -69,7 +69,7 @@ pub fn look_up(
     let mut hand_on = |some: Vec<Found>| {
         found(&some);
         for (_, hitmaps) in some {
-            memory.give(hitmaps);
+            memory.give_hitmaps(hitmaps);
         }
     };
     let (alone, others): (Vec<Cache>, Vec<Cache>) =
@@ -84,16 +84,18 @@ pub fn look_up(
         let products = of_all.iter().zip(&*signatures);
         let limited: Vec<Limited> =
             products.map(|(unlimited, signatures)| Limited::new(unlimited, signatures, scope, index)).collect();
-        let by_sets: Vec<(u32, Vec<Cache>)> = grouped(caches, Cache::sets).into_iter().collect();
-        for some in by_sets.chunks(AT_ONCE) {
-            let of_sets = |(sets, caches): &(u32, Vec<Cache>)| -> Vec<Found> {
-                let ranks: Vec<Ranks> = limited.iter().map(|limited| limited.ranks(*sets, memory.take())).collect();
+        let by_sets = grouped(caches, Cache::sets);
+        let some_of_sets: Vec<(u32, &[Cache])> =
+            by_sets.iter().flat_map(|(sets, caches)| caches.chunks(AT_ONCE[0]).map(|some| (*sets, some))).collect();
+        for some in some_of_sets.chunks(AT_ONCE[1]) {
+            let of_sets = |&(sets, caches): &(u32, &[Cache])| -> Vec<Found> {
+                let ranks: Vec<Ranks> = limited.iter().map(|limited| limited.ranks(sets, memory.take())).collect();
                 let of = |cache: &Cache| {
                     (*cache, ranks.iter().map(|ranks| ranks.hitmap(cache.ways, memory.take())).collect())
                 };
                 let found = caches.par_iter().map(of).collect();
                 for ranks in ranks {
-                    memory.give_back(ranks.into_memory());
+                    memory.give(ranks.into_memory());
                 }
                 found
             };
@@ -103,7 +105,7 @@ pub fn look_up(
     if others.contains(&unlimited) {
         hand_on(vec![(unlimited, of_all)]);
     } else {
-        memory.give(of_all);
+        memory.give_hitmaps(of_all);
     }
 }
 

@@ -124,7 +124,7 @@ impl Projected {
         memory: &mut Memory,
     ) -> Result<()> {
         if let Some(cache) = self.only() {
-            return self.add_to(cache, data, measures, memory);
+            return self.add_only(cache, data, measures, memory);
         }
         let signed = Signed::of(data, self.source, &self.rpq, std::mem::take(&mut memory.signatures))?;
         self.know_lengths(&signed);
@@ -147,9 +147,9 @@ impl Projected {
     }
 
     /// As [`Projected::add`], where outcomes of one cache are all that is asked for.
-    fn add_to(&mut self, cache: Cache, data: &LayerData, measures: &Measures, memory: &Memory) -> Result<()> {
+    fn add_only(&mut self, cache: Cache, data: &LayerData, measures: &Measures, memory: &mut Memory) -> Result<()> {
         let mcache = (&cache.config(), cache.scope);
-        let (signed, hitmaps) = Signed::looked_up(data, self.source, &self.rpq, mcache, &memory.hitmaps)?;
+        let (signed, hitmaps) = Signed::looked_up(data, self.source, &self.rpq, mcache, memory)?;
         self.know_lengths(&signed);
         let samples = Samples { data, signed: &signed, batch: self.batch, rows: &self.rows, measures };
         let mut alike: Grouped<Cache, Alike> = [(cache, std::mem::take(&mut self.alike))].into();
@@ -157,7 +157,7 @@ impl Projected {
         samples.add(&found, &mut alike);
         self.alike = alike.into_values().flatten().collect();
         let [(_, hitmaps)] = found;
-        memory.hitmaps.give(hitmaps);
+        memory.hitmaps.give_hitmaps(hitmaps);
         Ok(())
     }
 
@@ -193,7 +193,7 @@ impl Projected {
     }
 }
 
-/// Lengths of signatures that are evaluated at the same time, where there are several: few, as each takes some memory,
+/// Lengths of signatures that are evaluated at the same time, where there are several and no errors: few, as each takes some memory,
 /// but so that no thread waits at the many ends of their steps.
 const LENGTHS: usize = 2;
 

@@ -31,13 +31,13 @@ impl Spare {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
     }
 
-    /// Takes Hitmaps back.
-    pub fn give(&self, hitmaps: Vec<Hitmap>) {
-        hitmaps.into_iter().map(Hitmap::into_memory).for_each(|memory| self.give_back(memory));
+    /// Takes Hitmaps' memory back.
+    pub fn give_hitmaps(&self, hitmaps: Vec<Hitmap>) {
+        hitmaps.into_iter().map(Hitmap::into_memory).for_each(|memory| self.give(memory));
     }
 
     /// Takes memory back.
-    pub fn give_back(&self, memory: Vec<u32>) {
+    pub fn give(&self, memory: Vec<u32>) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(memory);
     }
 }
@@ -64,16 +64,21 @@ impl<'a> Signed<'a> {
         Ok(Self { views, signatures: memory, bits: rpq.signature_bits() })
     }
 
-    /// Cuts the vectors of a pass, signs and looks them up at once, in `memory` of earlier Hitmaps.
+    /// Cuts the vectors of a pass, signs and looks them up at once, in `memory` of earlier ones.
     pub fn looked_up(
         data: &'a LayerData,
         pass: Pass,
         rpq: &Rpq,
         (mcache, scope): (&McacheConfig, Scope),
-        memory: &Spare,
+        memory: &mut Memory,
     ) -> Result<(Self, Vec<Hitmap>)> {
         let views = Self::views(data, pass, rpq)?;
-        let hitmaps = views.iter().map(|view| Hitmap::of(view, rpq, mcache, scope, memory.take())).collect();
+        let Memory { signatures, hitmaps } = memory;
+        signatures.resize_with(views.len(), Vec::new);
+        let look_up = |(view, signatures): (&VectorView, &mut Vec<u64>)| {
+            Hitmap::of(view, rpq, mcache, scope, hitmaps.take(), signatures)
+        };
+        let hitmaps = views.iter().zip(signatures).map(look_up).collect();
         Ok((Self { views, signatures: Vec::new(), bits: rpq.signature_bits() }, hitmaps))
     }
 

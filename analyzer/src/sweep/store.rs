@@ -8,8 +8,9 @@ use crate::output::work::{Kind, WorkDir};
 use crate::replay::{Measures, PassResult};
 use crate::results;
 use crate::table;
+use mercury_trace::Trace;
+use mercury_trace::atomic::Unsynced;
 use mercury_trace::checksum::{self, Checksums};
-use mercury_trace::{Trace, atomic};
 use polars::prelude::DataFrame;
 use std::path::Path;
 
@@ -56,15 +57,16 @@ impl SweepDir {
     /// Writes the results of all layers, and drops the parts.
     pub fn finish(&self, results: &[PassResult], summary: &DataFrame) -> Result<()> {
         let dir = self.work.path();
-        table::write(&dir.join(results::MODELS_FILE), &results::models_frame(results, self.layers)?)?;
-        table::write(&dir.join(summary::FILE), summary)?;
-        table::write(&dir.join(results::LAYERS_FILE), &results::layers_frame(results)?)?;
+        let mut files = Unsynced::default();
+        let models = results::models_frame(results, self.layers)?;
+        table::write(&mut files, dir.join(results::MODELS_FILE), &models)?;
+        table::write(&mut files, dir.join(summary::FILE), summary)?;
+        table::write(&mut files, dir.join(results::LAYERS_FILE), &results::layers_frame(results)?)?;
         let written = FILES.into_iter().filter(|name| *name != results::RUN_FILE);
         let mut sums = Checksums::of_files(dir, written)?;
         sums.insert(results::RUN_FILE, checksum::of(self.run.as_bytes()));
-        sums.write_unsynced(dir)?;
-        let written = [results::MODELS_FILE, summary::FILE, results::LAYERS_FILE, checksum::FILE_NAME];
-        atomic::sync(dir, &written)?;
+        sums.write_among(&mut files, dir)?;
+        files.sync(dir)?;
         // Last: where it is, everything is.
         self.work.write(results::RUN_FILE, self.run.as_bytes())?;
         self.units().remove()

@@ -5,44 +5,74 @@ use crate::config::{McacheConfig, Rpq, Scope};
 use crate::kernel::Kernel;
 use crate::mcache::table::Table;
 use crate::mcache::{Isa, Known, Mcache, Run};
-use crate::pool::Pool;
-use crate::signatures::{OfStrip, Signatures, signatures_with};
-use crate::vectors::VectorView;
+use crate::pool::{Pool, room};
+use crate::signatures::{Signatures, StripBuffers};
+use crate::vectors::{Layout, VectorView};
 use rayon::prelude::*;
 
 /// Blocks for each thread, from which on none waits long for another at the end.
 const BLOCKS: usize = 4;
 
 impl Hitmap {
-    /// [`Hitmap::new`] of a view's vectors, whose signatures nobody else wants, in `memory` as
-    /// [`Hitmap::with_memory`].
+    /// [`Hitmap::new`] of a view's vectors, whose signatures nobody else wants, in memory that others had: `memory` as
+    /// [`Hitmap::with_memory`], `signatures` where all are needed at once.
     ///
     /// Where the cache is flushed after each channel, a thread signs a few channels, looks them up and forgets their
     /// signatures, which so never leave its core. The outcomes are the same.
     ///
     /// # Panics
     /// If there are 2^32 vectors or more.
-    pub fn of(view: &VectorView, rpq: &Rpq, config: &McacheConfig, scope: Scope, memory: Vec<u32>) -> Self {
-        let (layout, kernel) = (view.layout(), Kernel::best());
-        assert!(u32::try_from(layout.vectors()).is_ok(), "fewer than 2^32 vectors");
-        let signatures = Signatures::new(kernel, view, rpq);
-        let runs = PIECE.div_ceil(layout.positions.max(1));
-        let are_enough = layout.runs() >= BLOCKS * runs * rayon::current_num_threads();
-        if scope != Scope::Channel || !signatures.has_strips() || !are_enough {
-            let mut found = vec![0; layout.vectors()];
-            signatures_with(kernel, view, rpq, &mut found);
-            return Self::with_memory(layout, &found, config, scope, memory);
+    pub fn of(
+        view: &VectorView,
+        rpq: &Rpq,
+        config: &McacheConfig,
+        scope: Scope,
+        memory: Vec<u32>,
+        signatures: &mut Vec<u64>,
+    ) -> Self {
+        Self::of_with_isa(view, rpq, config, scope, memory, signatures, Isa::best())
+    }
+
+    /// [`Hitmap::of`] by given instructions of look-ups, which must be among the processor's: for tests.
+    #[doc(hidden)]
+    pub fn of_with_isa(
+        view: &VectorView,
+        rpq: &Rpq,
+        config: &McacheConfig,
+        scope: Scope,
+        memory: Vec<u32>,
+        signatures: &mut Vec<u64>,
+        isa: Isa,
+    ) -> Self {
+        let signing = Signatures::new(Kernel::best(), view, rpq);
+        if scope == Scope::Channel && signing.has_strips() && Self::has_enough_runs(view.layout()) {
+            return Self::by_blocks(&signing, view.layout(), config, memory, isa);
         }
-        let mut codes = memory;
-        codes.resize(layout.vectors(), 0);
+        *signatures = room(std::mem::take(signatures), view.layout().vectors());
+        signing.all(signatures);
+        Self::with_isa(view.layout(), signatures, config, scope, memory, isa)
+    }
+
+    /// Whether there are enough blocks of runs for all threads.
+    #[doc(hidden)]
+    pub fn has_enough_runs(layout: Layout) -> bool {
+        layout.positions > 0
+            && layout.runs() >= BLOCKS * PIECE.div_ceil(layout.positions) * rayon::current_num_threads()
+    }
+
+    /// Signs and looks up a block of runs at a time; all streams have plans.
+    fn by_blocks(signing: &Signatures, layout: Layout, config: &McacheConfig, memory: Vec<u32>, isa: Isa) -> Self {
+        assert!(u32::try_from(layout.vectors()).is_ok(), "fewer than 2^32 vectors");
+        let mut codes = room(memory, layout.vectors());
         let mut counts = vec![Counts::default(); layout.runs()];
-        let threads = Pool::new(|| Thread::new(config, layout.positions));
+        let threads = Pool::new(|| Thread::new(config, layout.positions, isa));
+        let runs = PIECE.div_ceil(layout.positions);
         let blocks = codes.par_chunks_mut(runs * layout.positions).zip(counts.par_chunks_mut(runs));
         blocks.enumerate().with_max_len(1).for_each(|(block, (codes, counts))| {
             threads.with(|thread| {
                 let runs = (block * runs..).zip(codes.chunks_mut(layout.positions)).zip(counts);
                 for ((run, codes), counts) in runs {
-                    signatures.run(run, &mut thread.buffers, &mut thread.signatures);
+                    signing.run(run, &mut thread.buffers, &mut thread.signatures);
                     *counts = thread.look_up((run * layout.positions) as u32, run % layout.streams, codes);
                 }
             });
@@ -53,7 +83,7 @@ impl Hitmap {
 
 /// What a thread needs.
 struct Thread {
-    buffers: OfStrip,
+    buffers: StripBuffers,
     signatures: Vec<u64>,
     cache: Cache,
 }
@@ -64,13 +94,12 @@ enum Cache {
 }
 
 impl Thread {
-    fn new(config: &McacheConfig, positions: usize) -> Self {
-        let isa = Isa::best();
+    fn new(config: &McacheConfig, positions: usize, isa: Isa) -> Self {
         let cache = match config.entries {
             0 => Cache::Unlimited(Table::new(positions, isa)),
             _ => Cache::Limited(Mcache::new(config, false, isa)),
         };
-        Self { buffers: OfStrip::default(), signatures: vec![0; positions], cache }
+        Self { buffers: StripBuffers::default(), signatures: vec![0; positions], cache }
     }
 
     /// Looks up the run whose signatures are there, in the cache while it is empty.

@@ -28,7 +28,7 @@ static CHOICE: [[u16; LANES]; LANES + 1] = {
 /// Sets that are looked up in.
 const SHAPE: Shape = Shape::new(LANES, false);
 
-/// Leads a run past a cache of 16 ways without replacement.
+/// Leads a run past a cache of 9 to 16 ways without replacement.
 pub(crate) fn run(cache: &mut Sets, run: Run) -> Counts {
     debug_assert!(Isa::available().contains(&Isa::Avx2));
     assert!(cache.shape == SHAPE && cache.policy == policy::NONE, "sets are of the kernel's shape");

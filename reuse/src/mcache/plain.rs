@@ -1,5 +1,5 @@
-//! Look-ups without AVX-512: the twin that its kernel is compared with, and, compiled for AVX2 with
-//! that one's search, what runs where AVX-512 is missing.
+//! Look-ups without vector instructions of our own; compiled for AVX2 with that one's search, what runs there where
+//! [`sets`](super::sets) has nothing.
 
 use super::blocks::for_blocks;
 use super::narrow::{LANES, Narrow, confirmed};

@@ -14,7 +14,7 @@ const FETCH_FROM: usize = 1 << 15;
 const LINE: usize = 16;
 
 /// Where a set has what, in words of 32 bits. Sets of 16 ways are two lines, one of vectors and one that has the
-/// tags in its upper half, so that no register of either straddles lines.
+/// tags in its upper half, so that no register of either straddles lines, and one of streams where there are several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shape {
     /// Ways that there is room for: a power of two. Their vectors come first.
@@ -101,13 +101,14 @@ impl Sets {
     /// Leads a run past the cache.
     ///
     /// # Panics
-    /// If the run has no signatures for vectors that were looked up since the flush.
+    /// If the run has no signatures for vectors that were looked up since the flush, or they have no numbers.
     pub fn run(&mut self, run: Run) -> Counts {
         let (first, beyond) = (run.first as usize, run.first as usize + run.codes.len());
         let since = if self.since.is_empty() { first..beyond } else { self.since.clone() };
         self.since = since.start.min(first)..since.end.max(beyond);
         let known = run.known.first as usize..run.known.first as usize + run.known.signatures.len();
         assert!(known.start <= self.since.start && self.since.end <= known.end, "all vectors have signatures");
+        assert!(u32::try_from(self.since.end).is_ok(), "vectors have numbers");
         match self.isa {
             Isa::Avx512 => avx512::run(self, run),
             _ => avx2::run(self, run),
@@ -115,10 +116,14 @@ impl Sets {
     }
 
     /// Empties the cache, which all of `signatures`, and nothing else, went past since it was empty.
+    ///
+    /// # Panics
+    /// If they are not as many.
     pub fn flush(&mut self, signatures: &[u64]) {
+        assert_eq!(signatures.len(), self.since.len(), "those that went past");
         self.since = 0..0;
-        // A cache may have many more sets than a scope has vectors.
-        if signatures.len() < self.count / 64 {
+        // A cache may have more sets than a scope has vectors.
+        if signatures.len() < self.count {
             for &signature in signatures {
                 let set = self.skipped + self.number.of(signature) as usize * self.shape.size;
                 self.words[set + self.shape.free] = self.full;

@@ -49,7 +49,8 @@ impl Outcomes {
     /// Signs and looks up the vectors of the forward pass or the input gradient.
     pub fn new(config: &Config, geometry: &Geometry, pass: Pass, streamed: &Streamed) -> Self {
         let scope = config.mcache.scope_of(geometry);
-        let look_up = |view: &VectorView| Hitmap::of(view, &config.rpq, &config.mcache, scope, Vec::new());
+        let look_up =
+            |view: &VectorView| Hitmap::of(view, &config.rpq, &config.mcache, scope, Vec::new(), &mut Vec::new());
         Self(streamed.views(geometry, pass, config).iter().map(look_up).collect())
     }
 
