@@ -21,7 +21,7 @@ pub mod replay;
 pub mod report;
 pub mod results;
 pub mod sweep;
-mod table;
+pub mod table;
 pub mod verify;
 pub mod weights;
 

@@ -25,7 +25,7 @@ const AGAIN: &str = "run the command that wrote it again";
 const ROWS: usize = 1 << 20;
 
 /// Writes a table as one of `files`.
-pub(crate) fn write(files: &mut Unsynced, path: PathBuf, frame: &DataFrame) -> Result<()> {
+pub fn write(files: &mut Unsynced, path: PathBuf, frame: &DataFrame) -> Result<()> {
     let firsts = (0..frame.height().max(1)).step_by(ROWS);
     let batches: Vec<RecordBatch> =
         firsts.map(|first| batch(&frame.slice(first as i64, ROWS))).collect::<PolarsResult<_>>()?;
@@ -35,24 +35,24 @@ pub(crate) fn write(files: &mut Unsynced, path: PathBuf, frame: &DataFrame) -> R
 }
 
 /// Refuses a file that is not as its folder's checksums say; earlier versions wrote none.
-pub(crate) fn check_sum(dir: &Path, name: &str) -> Result<()> {
+pub fn check_sum(dir: &Path, name: &str) -> Result<()> {
     Ok(Checksums::read(dir)?.map_or(Ok(()), |sums| sums.check(dir, name))?)
 }
 
 /// Reads a table, and refuses one that is not as its folder's checksums say.
-pub(crate) fn read_checked(dir: &Path, name: &str) -> Result<DataFrame> {
+pub fn read_checked(dir: &Path, name: &str) -> Result<DataFrame> {
     check_sum(dir, name)?;
     read(&dir.join(name))
 }
 
-/// Reads a table.
-fn read(path: &Path) -> Result<DataFrame> {
+/// Reads a table, whatever its folder's checksums say.
+pub fn read(path: &Path) -> Result<DataFrame> {
     let batch = Batches::open(path, MAX_ROWS, AGAIN)?.concat(AGAIN)?;
     frame(&batch).map_err(|error| AnalyzerError::Table { path: path.to_owned(), error })
 }
 
 /// Refuses a table that cannot be read.
-pub(crate) fn check(path: &Path) -> Result<()> {
+pub fn check(path: &Path) -> Result<()> {
     let of = |error| AnalyzerError::Table { path: path.to_owned(), error };
     Batches::open(path, MAX_ROWS, AGAIN)?.try_for_each(|batch| frame(&batch?).map(drop).map_err(of))
 }

@@ -3,6 +3,8 @@
 mod common;
 
 use common::place::Place;
+use mercury_analyzer::table;
+use mercury_trace::atomic::Unsynced;
 use polars::prelude::*;
 use std::fs;
 use std::path::Path;
@@ -29,9 +31,8 @@ fn page(place: &Place, name: &str) -> String {
 /// Another table, as if it had been written so, by a version that knew no checksums.
 fn change(path: &Path, change: impl FnOnce(DataFrame) -> DataFrame) {
     without_checksums(path.parent().unwrap());
-    let frame = ParquetReader::new(fs::File::open(path).unwrap()).finish().unwrap();
-    let mut frame = change(frame);
-    ParquetWriter::new(fs::File::create(path).unwrap()).finish(&mut frame).unwrap();
+    let frame = change(table::read(path).unwrap());
+    table::write(&mut Unsynced::default(), path.to_owned(), &frame).unwrap();
 }
 
 fn without_checksums(dir: &Path) {

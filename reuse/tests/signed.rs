@@ -11,7 +11,7 @@ fn values(count: usize, plane: usize, seed: u64) -> Vec<f32> {
     let mut one = |index: usize| {
         state = state.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(0x1405_7B7E_F767_814F);
         let level = (state >> 61) as f32 - 3.0;
-        if index / plane % 3 == 0 { 0.0 } else { level * (1.0 + index as f32 / count as f32).floor() }
+        if (index / plane).is_multiple_of(3) { 0.0 } else { level }
     };
     (0..count).map(&mut one).collect()
 }

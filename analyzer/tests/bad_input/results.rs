@@ -2,10 +2,12 @@
 
 use super::{Case, assert_report, link, replace, report, truncate};
 use crate::common::place::Place;
+use mercury_analyzer::table;
+use mercury_trace::atomic::Unsynced;
 use mercury_trace::checksum::Checksums;
 use polars::prelude::*;
 use serde_json::{Value, json};
-use std::fs::{self, File};
+use std::fs;
 
 const COMPARE: &str = "compare a b";
 const VERIFY: &str = "verify a";
@@ -26,9 +28,9 @@ fn without_checksums(place: &Place) {
 /// A table that is another, and its checksum with it.
 fn table(place: &Place, change: impl FnOnce(&mut DataFrame)) {
     let path = place.path("a/layers.parquet");
-    let mut frame = ParquetReader::new(File::open(&path).unwrap()).finish().unwrap();
+    let mut frame = table::read(&path).unwrap();
     change(&mut frame);
-    ParquetWriter::new(File::create(&path).unwrap()).finish(&mut frame).unwrap();
+    table::write(&mut Unsynced::default(), path, &frame).unwrap();
     without_checksums(place);
 }
 
