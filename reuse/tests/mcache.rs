@@ -189,17 +189,26 @@ fn many_blocks_share_caches_and_leave_nothing_in_them() {
     let check_all = || {
         for (entries, ways) in [(1024, 16), (768, 8), (1024, 1024), (0, 16)] {
             for (replacement, scope) in REPLACEMENTS.into_iter().flat_map(|r| SCOPES.map(|scope| (r, scope))) {
-                let config = McacheConfig { entries, ways, replacement, ..McacheConfig::default() };
-                if entries > 0 {
-                    check(layout, &signatures, &config, scope).unwrap();
-                } else {
-                    unlimited(layout, &signatures, &config, scope);
-                }
+                check_many(
+                    layout,
+                    &signatures,
+                    &McacheConfig { entries, ways, replacement, ..McacheConfig::default() },
+                    scope,
+                );
             }
         }
     };
     for threads in [1, 3] {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(check_all);
+    }
+}
+
+/// [`check`], of more vectors than can be compared with each other.
+fn check_many(layout: Layout, signatures: &[u64], config: &McacheConfig, scope: Scope) {
+    if config.entries > 0 {
+        check(layout, signatures, config, scope).unwrap();
+    } else {
+        unlimited(layout, signatures, config, scope);
     }
 }
 
@@ -253,12 +262,12 @@ fn signatures_of_equal_tags_are_told_apart() {
             [(1024, 16), (1 << 16, 16), (192, 12), (128, 8), (64, 4), (16, 2), (4, 1), (0, 16), (1024, 64)]
         {
             for (replacement, scope) in REPLACEMENTS.into_iter().flat_map(|r| SCOPES.map(|scope| (r, scope))) {
-                let config = McacheConfig { entries, ways, replacement, ..McacheConfig::default() };
-                if entries > 0 {
-                    check(layout, &signatures, &config, scope).unwrap();
-                } else {
-                    unlimited(layout, &signatures, &config, scope);
-                }
+                check_many(
+                    layout,
+                    &signatures,
+                    &McacheConfig { entries, ways, replacement, ..McacheConfig::default() },
+                    scope,
+                );
             }
         }
     }
