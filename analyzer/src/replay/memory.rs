@@ -17,7 +17,7 @@ use mercury_trace::tensor::TensorKind;
 const VALUES_AT_A_TIME: u64 = 1 << 20;
 
 /// What the program itself takes, its tables and the buffers of its threads. Measured.
-const PROGRAM: u64 = 56 << 20;
+const PROGRAM: u64 = 44 << 20;
 /// Bytes of a vector: signatures, a Hitmap, and what is summed up. Measured.
 const VECTOR: u64 = 48;
 /// More of them where there are several configurations: shortened signatures, sorted copies, who was there before,
