@@ -6,12 +6,12 @@
 //!
 //! Engines, one for each shape of cache: [`sets`] for sets of up to [`narrow::LANES`] ways, whose tags are
 //! compared all at once (by AVX2 for more than 8 ways, where nothing is replaced and there is one stream), and
-//! [`narrow`] for the others of as many; [`wide`] for wider sets, by a hash table; [`table`] without a limit. All take a run, the signatures of one sample and one
-//! stream, at a time.
+//! [`narrow`] for the others of as many; [`wide`] for wider sets, by a hash table; [`table`] without a limit.
+//! All take a run, the signatures of one sample and one stream, at a time.
 //!
-//! Narrow sets have tags of 16 bits in place of a signature's 64, so that a set's are one register. Of an entry whose tag
-//! is the wanted one, the signature is compared where it lies, among all that are looked up: in one of 4,000
-//! look-ups in a full set of 16 another signature has the same tag.
+//! Narrow sets have tags of 16 bits in place of a signature's 64, so that a set's are one register. Of an
+//! entry whose tag is the wanted one, the signature is compared where it lies, among all that are looked up:
+//! in one of 4,000 look-ups in a full set of 16 another signature has the same tag.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;

@@ -193,8 +193,8 @@ impl Projected {
     }
 }
 
-/// Lengths of signatures that are evaluated at the same time, where there are several and no errors: few, as each takes some memory,
-/// but so that no thread waits at the many ends of their steps.
+/// Lengths of signatures that are evaluated at the same time, where there are several and no errors: few, as each takes
+/// some memory, but so that no thread waits at the many ends of their steps.
 const LENGTHS: usize = 2;
 
 /// The caches over signatures of one length in one scope.
