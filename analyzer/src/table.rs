@@ -1,6 +1,5 @@
 //! Tables of results as files: polars' data frames, written and read as the tables of traces are. That reader
-//! believes nothing that a damaged file says of its own size, and a small table is written in a tenth of the time that
-//! polars takes, which starts its threads for it.
+//! believes nothing that a damaged file says of its own size, and that writer starts no threads, as polars' does.
 
 use crate::error::{AnalyzerError, Result};
 use arrow::array::{

@@ -82,8 +82,8 @@ impl Hitmap {
         Self::with_memory(layout, signatures, config, scope, Vec::new())
     }
 
-    /// [`Hitmap::new`] in memory that another one had, see [`Hitmap::into_memory`]: new memory for many vectors takes
-    /// a tenth as long as to look them up.
+    /// [`Hitmap::new`] in memory that another one had, see [`Hitmap::into_memory`]: the system takes its time to give
+    /// new memory for many vectors.
     pub fn with_memory(
         layout: Layout,
         signatures: &[u64],

@@ -168,8 +168,8 @@ pub(crate) fn write(path: &Path, columns: Vec<(&str, ArrayRef)>) -> Result<()> {
 }
 
 /// A table of these rows, one batch at least, as the bytes of the Parquet file `path`. They are compressed by Snappy:
-/// encodings alone leave little to compress, and to begin Zstandard anew for each column takes longer than all the rest,
-/// for reader and writer.
+/// encodings alone leave little to compress, which is not worth beginning Zstandard anew for each column, for reader and
+/// writer.
 pub fn encode(path: &Path, batches: &[RecordBatch], created_by: &str) -> Result<Vec<u8>> {
     let properties =
         WriterProperties::builder().set_created_by(created_by.to_owned()).set_compression(Compression::SNAPPY).build();

@@ -49,9 +49,10 @@ impl Cache {
 /// The Hitmaps of a cache, by product of a pass.
 pub type Found = (Cache, Vec<Hitmap>);
 
-/// Caches of one number of sets that are there at once, and numbers of sets at the same time: few, as each cache takes
-/// four bytes a vector, and so does each number of sets.
-const AT_ONCE: [usize; 2] = [2, 2];
+/// Caches of one number of sets that are there at once: few, as each takes four bytes a vector.
+const WAYS_AT_ONCE: usize = 2;
+/// Numbers of sets at the same time: few, as each takes four bytes a vector beside its caches.
+const SETS_AT_ONCE: usize = 2;
 
 /// The Hitmaps of caches over signatures of one length in one scope, some at a time, in `memory` of earlier ones.
 pub fn look_up(
@@ -86,8 +87,8 @@ pub fn look_up(
             products.map(|(unlimited, signatures)| Limited::new(unlimited, signatures, scope, index)).collect();
         let by_sets = grouped(caches, Cache::sets);
         let some_of_sets: Vec<(u32, &[Cache])> =
-            by_sets.iter().flat_map(|(sets, caches)| caches.chunks(AT_ONCE[0]).map(|some| (*sets, some))).collect();
-        for some in some_of_sets.chunks(AT_ONCE[1]) {
+            by_sets.iter().flat_map(|(sets, caches)| caches.chunks(WAYS_AT_ONCE).map(|some| (*sets, some))).collect();
+        for some in some_of_sets.chunks(SETS_AT_ONCE) {
             let of_sets = |&(sets, caches): &(u32, &[Cache])| -> Vec<Found> {
                 let ranks: Vec<Ranks> = limited.iter().map(|limited| limited.ranks(sets, memory.take())).collect();
                 let of = |cache: &Cache| {
