@@ -4,6 +4,7 @@
 """
 
 import json
+import math
 import os
 from pathlib import Path
 
@@ -160,10 +161,19 @@ def test_results_add_up(results):
         of_model = [row for row in layers if all(row[key] == model[key] for key in ("configuration", "step"))]
         # Outcomes are those of the forward pass, as the output error.
         forward = [row for row in of_model if row["pass"] == "forward"]
-        for name in ("vectors", "hit"):
+        forward_names = ("vectors", "hit", "mau", "mnu")
+        for name in forward_names:
             assert model[name] == sum(row[name] for row in forward), (name, model)
-        for name in ("baseline_cycles", "mercury_cycles"):
-            assert model[name] == sum(row[name] for row in of_model), (name, model)
+        for name in ("samples", "batch"):
+            assert model[name] == max(row[name] for row in of_model), (name, model)
+        # Ratios, errors and what has an interval are no sums.
+        others = ("configuration", "step", "hit_rate", "error_square", "exact_square", "samples", "batch")
+        starts = ("speed_up", "output_", "loss_")
+        summed = [name for name in model if name not in forward_names and name not in others]
+        summed = [name for name in summed if not name.startswith(starts)]
+        assert len(summed) >= 14, summed
+        for name in summed:
+            assert math.isclose(model[name], sum(row[name] for row in of_model), rel_tol=1e-12), (name, model)
 
 
 def test_configurations_are_the_sums_of_their_steps(results):
