@@ -2,7 +2,9 @@
 //! processor can do. Prints a JSON line for each case; `scripts/bench/signatures_peers.py` prints the
 //! same for others.
 //!
-//!     cargo bench -p mercury-reuse --bench signatures [-- --all-kernels] (all but the scalar, which takes minutes)
+//!     cargo bench -p mercury-reuse --bench signatures [-- [--all-kernels] [PART]]
+//!
+//! of cases in whose names PART occurs; `--all-kernels` are all but the scalar, which takes minutes.
 
 use mercury_reuse::config::{Granularity, Matrix, Rpq, Variant};
 use mercury_reuse::{Kernel, Planes, VectorView, signatures_with};
@@ -120,11 +122,17 @@ fn main() {
         rows("rows of 4608", 512, 1, 4608),
     ];
     let kernels = Kernel::available();
+    let part = std::env::args().skip(1).find(|argument| !argument.starts_with("--")).unwrap_or_default();
     let wanted =
         if std::env::args().any(|argument| argument == "--all-kernels") { kernels.len().max(2) - 1 } else { 1 };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("one thread starts");
     let mut peak = 0.0f64;
     let mut report = |kernel: Kernel, case: &Case, rpq: &Rpq| {
+        let Rpq { bits, variant, projection, .. } = rpq;
+        let what = format!("signatures, {kernel}, {}, {bits} bits, {variant}, {projection:?}", case.what);
+        if !what.contains(&part) {
+            return;
+        }
         let mut out = vec![0; case.view.layout().vectors()];
         let length = case.view.max_length();
         // Over all cases so far: others on the machine can only make it less.
@@ -134,10 +142,8 @@ fn main() {
         let seconds = pool.install(|| best_of(15, || signatures_with(kernel, &case.view, rpq, &mut out)));
         let rate = out.len() as f64 / seconds;
         let share = rate * length as f64 * f64::from(rpq.bits) / peak;
-        let Rpq { bits, variant, projection, .. } = rpq;
         println!(
-            r#"{{"what": "signatures, {kernel}, {}, {bits} bits, {variant}, {projection:?}", "d": {length}, "bits": {bits}, "ours": {:.3}, "unit": "M vectors/s", "peak_share": {share:.3}}}"#,
-            case.what,
+            r#"{{"what": "{what}", "d": {length}, "bits": {bits}, "ours": {:.3}, "unit": "M vectors/s", "peak_share": {share:.3}}}"#,
             rate / 1e6,
         );
     };

@@ -127,7 +127,11 @@ impl<'v, 'a> Substitutes<'v, 'a> {
             }),
             None if inserting == index => None,
             None => {
-                let (sample, stream, position) = layout.locate(inserting);
+                // Mostly one of the same run; to locate others takes divisions.
+                let (sample, stream, position) = match inserting.checked_sub(index - position) {
+                    Some(position) if position < layout.positions => (sample, stream, position),
+                    _ => layout.locate(inserting),
+                };
                 Some(self.view.gather(sample, stream, position, out))
             }
         };

@@ -96,8 +96,13 @@ pub struct VectorView<'a> {
     windows: Windows,
     channels_per_group: usize,
     streams: Vec<Stream>,
+    /// Of a window within the plane, where each element of a group's row lies behind the first.
+    places: Vec<usize>,
     part: Part,
 }
+
+/// Taps of a row of a window from which on it is copied as a whole.
+const LONG_ROW: u32 = 16;
 
 impl<'a> VectorView<'a> {
     /// The vectors that `windows` cut from `planes`, whose channels fall into `groups` equal groups.
@@ -121,7 +126,14 @@ impl<'a> VectorView<'a> {
             |group| (0..row).step_by(length).map(move |first| Stream { group, first, length: length.min(row - first) });
         let streams = (0..groups).flat_map(cut).collect();
         let part = Part { first: 0, of: planes.samples };
-        Self { planes, windows, channels_per_group, streams, part }
+        let (columns, width) = (windows.x.taps as usize, planes.width as usize);
+        let place = |element: usize| {
+            let (channel, tap) = (element / windows.taps(), element % windows.taps());
+            let (down, right) = (tap / columns * windows.y.step as usize, tap % columns * windows.x.step as usize);
+            channel * area + down * width + right
+        };
+        let places = (0..row).map(place).collect();
+        Self { planes, windows, channels_per_group, streams, places, part }
     }
 
     /// The same, as some of the operand's samples.
@@ -208,11 +220,18 @@ impl<'a> VectorView<'a> {
         let Planes { values, channels, height, width, .. } = self.planes;
         let area = height as usize * width as usize;
         let (y, x) = (&self.windows.y, &self.windows.x);
-        let columns = x.positions as usize;
-        let (row, column) = ((position / columns) as u32, (position % columns) as u32);
-        let (taps, taps_x) = (self.windows.taps(), x.taps as usize);
-
+        let (row, column) = (position as u32 / x.positions, position as u32 % x.positions);
         let plane = sample * channels + group * self.channels_per_group;
+        if x.taps < LONG_ROW
+            && let (Some(top), Some(left)) = (y.within(row, height), x.within(column, width))
+        {
+            let from = &values[plane * area + top * width as usize + left..];
+            for (slot, &place) in out.iter_mut().zip(&self.places[first..]) {
+                *slot = from[place];
+            }
+            return out;
+        }
+        let (taps, taps_x) = (self.windows.taps(), x.taps as usize);
         let mut channel = first / taps;
         let mut ty = (first % taps / taps_x) as u32;
         let mut tx = (first % taps % taps_x) as u32;
@@ -226,7 +245,7 @@ impl<'a> VectorView<'a> {
                 Some(at) => {
                     let line = &values[(plane + channel) * area + at * width as usize..][..width as usize];
                     let start = x.origin + i64::from(column) * i64::from(x.stride) + i64::from(tx) * i64::from(x.step);
-                    if x.step == 1 && start >= 0 && start as usize + run <= line.len() {
+                    if x.step == 1 && x.taps >= LONG_ROW && start >= 0 && start as usize + run <= line.len() {
                         target.copy_from_slice(&line[start as usize..start as usize + run]);
                     } else {
                         for (offset, slot) in target.iter_mut().enumerate() {

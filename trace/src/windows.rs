@@ -88,6 +88,14 @@ impl Axis {
         (0..i64::from(size)).contains(&at).then_some(at as usize)
     }
 
+    /// The plane's coordinate at a position and the first tap, if all taps there are within the plane.
+    #[inline]
+    pub fn within(&self, position: u32, size: u32) -> Option<usize> {
+        let first = self.origin + i64::from(position) * i64::from(self.stride);
+        let last = first + i64::from(self.taps - 1) * i64::from(self.step);
+        (first >= 0 && last < i64::from(size)).then_some(first as usize)
+    }
+
     /// The kernel element that a tap meets.
     #[inline]
     pub fn kernel_element(&self, tap: u32) -> usize {

@@ -8,6 +8,7 @@
 
 mod batch;
 mod gradients;
+mod side_by_side;
 mod sums;
 
 pub use batch::SKETCH;
@@ -17,9 +18,10 @@ use crate::operand::LayerData;
 use crate::weights::StreamWeights;
 use batch::Shares;
 use gradients::Gradients;
-use mercury_reuse::{Buffers, Substitutes, VectorView, add_outer, add_scaled_rows, draw};
+use mercury_reuse::{Substitutes, VectorView, add_outer, draw};
 use mercury_trace::geometry::Pass;
 use rayon::prelude::*;
+use side_by_side::SideBySide;
 use sums::{Covariance, OfBatch, of_parts};
 
 /// Which of so many parts are looked at: `most`, but two at least, if it is given.
@@ -64,6 +66,13 @@ impl Sums {
     }
 }
 
+/// A thread's memory for results of some positions.
+struct Memory {
+    sums: Sums,
+    block: SideBySide,
+    dy: Vec<f32>,
+}
+
 /// Output error of the forward pass or the input gradient through one view, sample by sample; `None`
 /// where the weights were not captured. Of all positions, or of `most` of all kept samples, spread
 /// evenly over them. The loss is that of the forward pass, scaled to all channels and filters.
@@ -96,19 +105,7 @@ pub fn output_error(
     let chosen: Vec<Vec<usize>> = (0..layout.samples).map(chosen).collect();
     let gradients = if pass == Pass::Forward { Gradients::new(data) } else { None };
     let products_of_each = gradients.as_ref().map_or(1.0, |gradients| gradients.products_of_each(&data.kept));
-    let of_position = |buffers: &mut (Buffers, Sums, Vec<f32>), (sample, position): (usize, usize)| {
-        let (buffers, sums, dy) = buffers;
-        sums.clear();
-        for (stream, weights) in weights[if own { sample } else { 0 }].iter().enumerate() {
-            let (x, substitute) = substitutes.cut(sample, stream, position, buffers);
-            let exact = &mut sums.exact[weights.outputs.clone()];
-            add_scaled_rows(exact, weights.elements.iter().map(|&element| x[element]), &weights.values);
-            if let Some(substitute) = substitute {
-                let change = &mut sums.change[weights.outputs.clone()];
-                let changes = weights.elements.iter().map(|&element| substitute[element] - x[element]);
-                add_scaled_rows(change, changes, &weights.values);
-            }
-        }
+    let moments = |sums: &Sums, (sample, position): (usize, usize), dy: &mut Vec<f32>| {
         if let Some(gradients) = &gradients {
             dy.resize(outputs, 0.0);
             gradients.of_outputs(&data.kept, sample, position, dy);
@@ -117,11 +114,24 @@ pub fn output_error(
         // 0 of nothing is known as 0.
         [exact, change, cross, if loss == 0.0 { 0.0 } else { loss * products_of_each }]
     };
+    let all: usize = chosen.iter().map(Vec::len).sum();
+    let at_once = side_by_side::at_once(view.max_length(), outputs).min(all / (4 * rayon::current_num_threads()));
+    let of_positions = |memory: &mut Memory, (sample, positions): (usize, &[usize])| -> Vec<Moments> {
+        let Memory { sums, block, dy } = memory;
+        let weights = &weights[if own { sample } else { 0 }];
+        block.sum(substitutes, weights, sample, positions);
+        let of_position = |(lane, &position)| {
+            block.sums_of(lane, sums);
+            moments(sums, (sample, position), dy)
+        };
+        positions.iter().enumerate().map(of_position).collect()
+    };
     let of_sample = |(sample, chosen): (usize, &Vec<usize>)| {
-        let positions = chosen.par_iter().with_min_len(16).map(|&position| (sample, position));
-        let buffers = || (substitutes.buffers(), Sums::new(outputs), Vec::new());
-        let parts: Vec<Moments> = positions.map_init(buffers, of_position).collect();
-        of_parts(&parts, layout.positions)
+        let memory =
+            || Memory { sums: Sums::new(outputs), block: SideBySide::new(substitutes, outputs), dy: Vec::new() };
+        let positions = chosen.par_chunks(at_once.max(1)).map(|positions| (sample, positions));
+        let parts: Vec<Vec<Moments>> = positions.map_init(memory, of_positions).collect();
+        of_parts(&parts.concat(), layout.positions)
     };
     Some(chosen.par_iter().enumerate().map(of_sample).collect())
 }

@@ -1,6 +1,6 @@
 //! AVX2 with FMA: 8 positions a register.
 
-use super::block::{self, Simd};
+use super::block::{self, MAX_TILE, Simd, Words};
 use super::{Packed, Strip};
 use crate::config::Variant;
 #[allow(clippy::wildcard_imports, reason = "the instruction set is the module's language")]
@@ -8,6 +8,7 @@ use std::arch::x86_64::*;
 
 pub(super) const TILE: usize = Avx2::TILE;
 pub(super) const BITS: usize = Avx2::BITS;
+pub(super) const TURNED: bool = Avx2::TURNED;
 
 /// 16 registers: 12 sums, and the positions and the value of R beside them.
 struct Avx2;
@@ -15,10 +16,10 @@ struct Avx2;
 #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
 impl Simd for Avx2 {
     type F = __m256;
-    type U = __m256i;
     const LANES: usize = 8;
     const BITS: usize = 6;
     const GROUPS: usize = 2;
+    const TURNED: bool = false;
 
     #[inline(always)]
     unsafe fn load(from: *const f32) -> __m256 {
@@ -63,55 +64,6 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn no_bits() -> __m256i {
-        // SAFETY: the caller's machine has the features.
-        unsafe { _mm256_setzero_si256() }
-    }
-
-    #[inline(always)]
-    unsafe fn load_bits(from: *const u32) -> __m256i {
-        // SAFETY: the caller's pointer and machine.
-        unsafe { _mm256_loadu_si256(from.cast()) }
-    }
-
-    #[inline(always)]
-    unsafe fn append(bits: __m256i, sum: __m256, bit: u32) -> __m256i {
-        // SAFETY: the caller's machine has the features.
-        unsafe {
-            let below = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_LT_OQ>(sum, _mm256_setzero_ps()));
-            _mm256_or_si256(bits, _mm256_and_si256(below, _mm256_set1_epi32(1 << bit)))
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn or(a: __m256i, b: __m256i) -> __m256i {
-        // SAFETY: the caller's machine has the features.
-        unsafe { _mm256_or_si256(a, b) }
-    }
-
-    #[inline(always)]
-    unsafe fn shift_left(bits: __m256i, by: u32) -> __m256i {
-        // SAFETY: the caller's machine has the features.
-        unsafe { _mm256_sll_epi32(bits, _mm_cvtsi32_si128(by as i32)) }
-    }
-
-    #[inline(always)]
-    unsafe fn shift_right(bits: __m256i, by: u32) -> __m256i {
-        // SAFETY: the caller's machine has the features.
-        unsafe { _mm256_srl_epi32(bits, _mm_cvtsi32_si128(by as i32)) }
-    }
-
-    #[inline(always)]
-    unsafe fn store_words(low: __m256i, high: __m256i, to: *mut u64) {
-        // SAFETY: the caller's pointer and machine.
-        unsafe {
-            let (even, odd) = (_mm256_unpacklo_epi32(low, high), _mm256_unpackhi_epi32(low, high));
-            _mm256_storeu_si256(to.cast(), _mm256_permute2x128_si256::<0x20>(even, odd));
-            _mm256_storeu_si256(to.add(4).cast(), _mm256_permute2x128_si256::<0x31>(even, odd));
-        }
-    }
-
-    #[inline(always)]
     unsafe fn transpose(from: *const f32, from_pitch: usize, to: *mut f32, to_pitch: usize) {
         // SAFETY: the caller's pointers cover 8 rows at these pitches.
         unsafe {
@@ -134,6 +86,78 @@ impl Simd for Avx2 {
     }
 }
 
+/// The signatures of a tile: quarters of 16 bits, each in a register for both groups of positions, as packing
+/// those leaves them: in each half four positions of the one, then four of the other.
+struct Quarters([__m256i; 4]);
+
+#[expect(clippy::inline_always, reason = "as above")]
+impl Words<Avx2, 2> for Quarters {
+    const TELLS_PLAIN: bool = true;
+
+    #[inline(always)]
+    unsafe fn none() -> Self {
+        // SAFETY: the caller's machine has the features.
+        unsafe { Self([_mm256_setzero_si256(); 4]) }
+    }
+
+    #[inline(always)]
+    unsafe fn of(low: &[u32; MAX_TILE]) -> Self {
+        // SAFETY: the caller's machine has the features; a tile is within the array.
+        unsafe {
+            let [a, b] = [0, 8].map(|from| _mm256_loadu_si256(low.as_ptr().add(from).cast()));
+            let none = _mm256_setzero_si256();
+            Self([_mm256_packus_epi32(a, b), none, none, none])
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn add<const B: usize, const PLAIN: bool>(&mut self, sums: [[__m256; 2]; B], first: u32) {
+        // SAFETY: the caller's machine has the features.
+        unsafe {
+            let mut bits = _mm256_setzero_si256();
+            for [a, b] in sums {
+                // All ones or zero: as an integer a number above 0 is beyond 16 bits, one below 0 negative.
+                let above = if PLAIN {
+                    _mm256_packus_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b))
+                } else {
+                    let zero = _mm256_setzero_ps();
+                    let [a, b] = [a, b].map(|sum| _mm256_castps_si256(_mm256_cmp_ps::<_CMP_GT_OQ>(sum, zero)));
+                    _mm256_packs_epi32(a, b)
+                };
+                // (bits + above + 1) / 2 in 17 bits: the bits so far move down, and the highest is set where all of
+                // `above` are, as the lowest is clear before.
+                bits = _mm256_avg_epu16(bits, above);
+            }
+            // They now end at bit 16.
+            let (quarter, end) = (first as usize / 16, first % 16 + B as u32);
+            let shift_right = |by| _mm256_srl_epi16(bits, _mm_cvtsi32_si128(by as i32));
+            if end <= 16 {
+                self.0[quarter] = _mm256_or_si256(self.0[quarter], shift_right(16 - end));
+            } else {
+                let low = _mm256_sll_epi16(bits, _mm_cvtsi32_si128(end as i32 - 16));
+                self.0[quarter] = _mm256_or_si256(self.0[quarter], low);
+                self.0[quarter + 1] = shift_right(32 - end);
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn write(&self, to: *mut u64) {
+        let [a, b, c, d] = self.0;
+        // SAFETY: the caller's pointer and machine.
+        unsafe {
+            let low = [_mm256_unpacklo_epi16(a, b), _mm256_unpackhi_epi16(a, b)];
+            let high = [_mm256_unpacklo_epi16(c, d), _mm256_unpackhi_epi16(c, d)];
+            for (group, (low, high)) in low.into_iter().zip(high).enumerate() {
+                let [front, back] = [_mm256_unpacklo_epi32(low, high), _mm256_unpackhi_epi32(low, high)];
+                let to = to.add(group * Avx2::LANES);
+                _mm256_storeu_si256(to.cast(), _mm256_permute2x128_si256::<0x20>(front, back));
+                _mm256_storeu_si256(to.add(4).cast(), _mm256_permute2x128_si256::<0x31>(front, back));
+            }
+        }
+    }
+}
+
 /// [`block::strip`] on this unit.
 ///
 /// # Safety
@@ -141,7 +165,7 @@ impl Simd for Avx2 {
 #[target_feature(enable = "avx2,fma")]
 pub(super) unsafe fn strip(strip: &Strip, matrix: &Packed, variant: Variant, out: &mut [u64]) {
     // SAFETY: compiled for the features, and the caller warrants the rest.
-    unsafe { block::strip::<Avx2, 2>(strip, matrix, variant, out) }
+    unsafe { block::strip::<Avx2, Quarters, 2>(strip, matrix, variant, out) }
 }
 
 /// [`block::transpose`] on this unit.

@@ -1,6 +1,7 @@
 //! AVX-512: 16 positions a register.
 
 use super::block::{self, Simd};
+use super::halves::{self, Halves, Lanes};
 use super::{Packed, Strip};
 use crate::config::Variant;
 #[allow(clippy::wildcard_imports, reason = "the instruction set is the module's language")]
@@ -16,11 +17,10 @@ struct Avx512<const VBMI2: bool>;
 #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
 impl<const VBMI2: bool> Simd for Avx512<VBMI2> {
     type F = __m512;
-    type U = __m512i;
     const LANES: usize = 16;
     const BITS: usize = 12;
     const GROUPS: usize = 2;
-    const TELLS_PLAIN: bool = true;
+    const TURNED: bool = true;
 
     #[inline(always)]
     unsafe fn load(from: *const f32) -> __m512 {
@@ -65,6 +65,45 @@ impl<const VBMI2: bool> Simd for Avx512<VBMI2> {
     }
 
     #[inline(always)]
+    unsafe fn transpose(from: *const f32, from_pitch: usize, to: *mut f32, to_pitch: usize) {
+        // SAFETY: the caller's pointers cover 16 rows at these pitches.
+        unsafe {
+            let rows: [__m512; 16] = std::array::from_fn(|row| Self::load(from.add(row * from_pitch)));
+            // 2 x 2 values, then 4 x 4, change places within each quarter of four rows' registers.
+            let mut fours = [_mm512_setzero_ps(); 16];
+            for (fours, rows) in fours.chunks_exact_mut(4).zip(rows.chunks_exact(4)) {
+                let [a, b] = [_mm512_unpacklo_ps(rows[0], rows[1]), _mm512_unpackhi_ps(rows[0], rows[1])];
+                let [c, d] = [_mm512_unpacklo_ps(rows[2], rows[3]), _mm512_unpackhi_ps(rows[2], rows[3])];
+                fours[0] = _mm512_shuffle_ps::<0x44>(a, c);
+                fours[1] = _mm512_shuffle_ps::<0xEE>(a, c);
+                fours[2] = _mm512_shuffle_ps::<0x44>(b, d);
+                fours[3] = _mm512_shuffle_ps::<0xEE>(b, d);
+            }
+            // Then the quarters do, as a 4 x 4 transpose of their own.
+            for column in 0..4 {
+                let [a, b, c, d] = [fours[column], fours[column + 4], fours[column + 8], fours[column + 12]];
+                let [even, odd] = [_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xDD>(a, b)];
+                let [even2, odd2] = [_mm512_shuffle_f32x4::<0x88>(c, d), _mm512_shuffle_f32x4::<0xDD>(c, d)];
+                let columns = [
+                    _mm512_shuffle_f32x4::<0x88>(even, even2),
+                    _mm512_shuffle_f32x4::<0x88>(odd, odd2),
+                    _mm512_shuffle_f32x4::<0xDD>(even, even2),
+                    _mm512_shuffle_f32x4::<0xDD>(odd, odd2),
+                ];
+                for (quarter, values) in columns.into_iter().enumerate() {
+                    Self::store(values, to.add((4 * quarter + column) * to_pitch));
+                }
+            }
+        }
+    }
+}
+
+#[expect(clippy::inline_always, reason = "as above")]
+impl<const VBMI2: bool> Lanes for Avx512<VBMI2> {
+    type U = __m512i;
+    const TELLS_PLAIN: bool = true;
+
+    #[inline(always)]
     unsafe fn no_bits() -> __m512i {
         // SAFETY: the caller's machine has the features.
         unsafe { _mm512_setzero_si512() }
@@ -91,7 +130,7 @@ impl<const VBMI2: bool> Simd for Avx512<VBMI2> {
         // SAFETY: the caller's machine has the features, and those of VBMI2 if that is set.
         unsafe {
             if !PLAIN {
-                return block::append_all::<Self, P, B>(sums);
+                return halves::append_all::<Self, P, B>(sums);
             }
             let mut bits = [Self::no_bits(); P];
             for (bit, sums) in sums.into_iter().enumerate().rev() {
@@ -137,39 +176,6 @@ impl<const VBMI2: bool> Simd for Avx512<VBMI2> {
             _mm512_storeu_si512(to.add(8).cast(), _mm512_permutex2var_epi32(low, back, high));
         }
     }
-
-    #[inline(always)]
-    unsafe fn transpose(from: *const f32, from_pitch: usize, to: *mut f32, to_pitch: usize) {
-        // SAFETY: the caller's pointers cover 16 rows at these pitches.
-        unsafe {
-            let rows: [__m512; 16] = std::array::from_fn(|row| Self::load(from.add(row * from_pitch)));
-            // 2 x 2 values, then 4 x 4, change places within each quarter of four rows' registers.
-            let mut fours = [_mm512_setzero_ps(); 16];
-            for (fours, rows) in fours.chunks_exact_mut(4).zip(rows.chunks_exact(4)) {
-                let [a, b] = [_mm512_unpacklo_ps(rows[0], rows[1]), _mm512_unpackhi_ps(rows[0], rows[1])];
-                let [c, d] = [_mm512_unpacklo_ps(rows[2], rows[3]), _mm512_unpackhi_ps(rows[2], rows[3])];
-                fours[0] = _mm512_shuffle_ps::<0x44>(a, c);
-                fours[1] = _mm512_shuffle_ps::<0xEE>(a, c);
-                fours[2] = _mm512_shuffle_ps::<0x44>(b, d);
-                fours[3] = _mm512_shuffle_ps::<0xEE>(b, d);
-            }
-            // Then the quarters do, as a 4 x 4 transpose of their own.
-            for column in 0..4 {
-                let [a, b, c, d] = [fours[column], fours[column + 4], fours[column + 8], fours[column + 12]];
-                let [even, odd] = [_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xDD>(a, b)];
-                let [even2, odd2] = [_mm512_shuffle_f32x4::<0x88>(c, d), _mm512_shuffle_f32x4::<0xDD>(c, d)];
-                let columns = [
-                    _mm512_shuffle_f32x4::<0x88>(even, even2),
-                    _mm512_shuffle_f32x4::<0x88>(odd, odd2),
-                    _mm512_shuffle_f32x4::<0xDD>(even, even2),
-                    _mm512_shuffle_f32x4::<0xDD>(odd, odd2),
-                ];
-                for (quarter, values) in columns.into_iter().enumerate() {
-                    Self::store(values, to.add((4 * quarter + column) * to_pitch));
-                }
-            }
-        }
-    }
 }
 
 /// `bits` with bit number `bit` set in the lanes whose sum has its sign bit set; it is clear before.
@@ -197,7 +203,7 @@ macro_rules! functions {
         #[target_feature(enable = $features)]
         pub(in super::super) unsafe fn strip(strip: &Strip, matrix: &Packed, variant: Variant, out: &mut [u64]) {
             // SAFETY: compiled for the features, and the caller warrants the rest.
-            unsafe { block::strip::<Avx512<$vbmi2>, 2>(strip, matrix, variant, out) }
+            unsafe { block::strip::<Avx512<$vbmi2>, Halves<Avx512<$vbmi2>, 2>, 2>(strip, matrix, variant, out) }
         }
 
         /// [`block::transpose`] on this unit.
@@ -213,11 +219,11 @@ macro_rules! functions {
 }
 
 pub(super) mod foundation {
-    use super::{Avx512, Packed, Strip, Variant, block};
+    use super::{Avx512, Halves, Packed, Strip, Variant, block};
     functions!(false, "avx512f,avx2,fma");
 }
 
 pub(super) mod vbmi2 {
-    use super::{Avx512, Packed, Strip, Variant, block};
+    use super::{Avx512, Halves, Packed, Strip, Variant, block};
     functions!(true, "avx512f,avx512vbmi2,avx2,fma");
 }

@@ -15,8 +15,6 @@ use crate::config::Variant;
 pub(super) trait Simd: Sized {
     /// A register of f32.
     type F: Copy;
-    /// A register of u32.
-    type U: Copy;
     /// Values in a register.
     const LANES: usize;
     /// Bits that are accumulated together: as many as registers allow, with [`Self::GROUPS`]
@@ -26,6 +24,8 @@ pub(super) trait Simd: Sized {
     const GROUPS: usize;
     /// Positions in a tile.
     const TILE: usize = Self::LANES * Self::GROUPS;
+    /// Whether a bit is a sum below 0, as the signs of R's values are turned, or one above 0.
+    const TURNED: bool;
 
     unsafe fn load(from: *const f32) -> Self::F;
     unsafe fn store(value: Self::F, to: *mut f32);
@@ -36,27 +36,6 @@ pub(super) trait Simd: Sized {
     unsafe fn add(a: Self::F, b: Self::F) -> Self::F;
     unsafe fn sub(a: Self::F, b: Self::F) -> Self::F;
     unsafe fn mul(a: Self::F, b: Self::F) -> Self::F;
-    unsafe fn no_bits() -> Self::U;
-    unsafe fn load_bits(from: *const u32) -> Self::U;
-    /// `bits` with bit number `bit` set in the lanes whose sum is below 0 (so not -0 or NaN); it is
-    /// clear before.
-    unsafe fn append(bits: Self::U, sum: Self::F, bit: u32) -> Self::U;
-    unsafe fn or(a: Self::U, b: Self::U) -> Self::U;
-    /// Shifts by less than 32.
-    unsafe fn shift_left(bits: Self::U, by: u32) -> Self::U;
-    /// Shifts by less than 32.
-    unsafe fn shift_right(bits: Self::U, by: u32) -> Self::U;
-    /// Whether [`Simd::collect`] takes less of plain sums than of any.
-    const TELLS_PLAIN: bool = false;
-    /// Bit `b` set in the lanes where `sums[b]` is below 0 (so not -0 or NaN). Where `PLAIN`, no sum is -0 or NaN.
-    #[inline(always)]
-    #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
-    unsafe fn collect<const P: usize, const B: usize, const PLAIN: bool>(sums: [[Self::F; P]; B]) -> [Self::U; P] {
-        // SAFETY: as the caller.
-        unsafe { append_all::<Self, P, B>(sums) }
-    }
-    /// Writes the 64-bit words that have these low and high halves.
-    unsafe fn store_words(low: Self::U, high: Self::U, to: *mut u64);
     /// Reads `LANES` rows of `LANES` values and writes the columns.
     unsafe fn transpose(from: *const f32, from_pitch: usize, to: *mut f32, to_pitch: usize) {
         for row in 0..Self::LANES {
@@ -68,23 +47,22 @@ pub(super) trait Simd: Sized {
     }
 }
 
-/// [`Simd::collect`] of any sums.
+/// The signatures of a tile, to which bits are added from bit 0 up.
 ///
 /// # Safety
 /// As [`Simd`].
-#[inline(always)]
-#[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
-pub(super) unsafe fn append_all<S: Simd, const P: usize, const B: usize>(sums: [[S::F; P]; B]) -> [S::U; P] {
-    // SAFETY: as the caller.
-    unsafe {
-        let mut bits = [S::no_bits(); P];
-        for (bit, sums) in sums.into_iter().enumerate() {
-            for (bits, sum) in bits.iter_mut().zip(sums) {
-                *bits = S::append(*bits, sum, bit as u32);
-            }
-        }
-        bits
-    }
+pub(super) trait Words<S: Simd, const P: usize> {
+    /// Whether [`Words::add`] takes less of plain sums than of any.
+    const TELLS_PLAIN: bool;
+    /// No bits yet.
+    unsafe fn none() -> Self;
+    /// The low bits of each position.
+    unsafe fn of(low: &[u32; MAX_TILE]) -> Self;
+    /// Adds the bits of `B` sums a position, from bit `first` up: set where a sum is below 0 if [`Simd::TURNED`],
+    /// otherwise above 0 (and so never of -0 or NaN). Where `PLAIN`, no sum is -0 or NaN.
+    unsafe fn add<const B: usize, const PLAIN: bool>(&mut self, sums: [[S::F; P]; B], first: u32);
+    /// Writes a word for each position.
+    unsafe fn write(&self, to: *mut u64);
 }
 
 /// Most positions of a tile of any unit.
@@ -98,9 +76,14 @@ pub(super) const MAX_TILE: usize = 32;
 /// reads are within the strip's data, and `out` has room for whole tiles.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
-pub(super) unsafe fn strip<S: Simd, const P: usize>(strip: &Strip, matrix: &Packed, variant: Variant, out: &mut [u64]) {
+pub(super) unsafe fn strip<S: Simd, W: Words<S, P>, const P: usize>(
+    strip: &Strip,
+    matrix: &Packed,
+    variant: Variant,
+    out: &mut [u64],
+) {
     // Of differences from a mean nothing is known.
-    let plain = S::TELLS_PLAIN
+    let plain = W::TELLS_PLAIN
         && variant != Variant::Centred
         && matrix.plain
         && strip.pays_to_look(matrix)
@@ -112,24 +95,22 @@ pub(super) unsafe fn strip<S: Simd, const P: usize>(strip: &Strip, matrix: &Pack
         unsafe {
             let tile = Tile { from: strip.data.as_ptr().add(number), offsets: strip.offsets };
             let zero = [S::splat(&0.0); P];
-            let mut words = Words { low: [S::no_bits(); P], high: [S::no_bits(); P] };
+            let mut words = W::none();
             match variant {
                 Variant::Sign | Variant::SignRescale | Variant::SignMagnitude(_) => {
                     let first = variant.magnitude_bits();
                     if first > 0 {
-                        words.low = magnitudes::<S, P>(&tile, first);
+                        words = W::of(&magnitudes::<S, P>(&tile, first));
                     }
                     if plain {
-                        signs::<S, P, false, true>(&tile, zero, matrix, first, &mut words);
+                        signs::<S, W, P, false, true>(&tile, zero, matrix, first, &mut words);
                     } else {
-                        signs::<S, P, false, false>(&tile, zero, matrix, first, &mut words);
+                        signs::<S, W, P, false, false>(&tile, zero, matrix, first, &mut words);
                     }
                 }
-                Variant::Centred => signs::<S, P, true, false>(&tile, means::<S, P>(&tile), matrix, 0, &mut words),
+                Variant::Centred => signs::<S, W, P, true, false>(&tile, means::<S, P>(&tile), matrix, 0, &mut words),
             }
-            for (group, out) in out.chunks_exact_mut(S::LANES).enumerate() {
-                S::store_words(words.low[group], words.high[group], out.as_mut_ptr());
-            }
+            words.write(out.as_mut_ptr());
         }
     }
 }
@@ -147,37 +128,6 @@ fn tiles(strip: &Strip, tile: usize) -> impl Iterator<Item = (usize, usize)> {
         starts.map(move |start| (row * pitch + start, row * columns + start))
     };
     (0..rows).flat_map(of_row)
-}
-
-/// The signatures of a tile: halves of 32 bits, for lanes of that width.
-struct Words<S: Simd, const P: usize> {
-    low: [S::U; P],
-    high: [S::U; P],
-}
-
-impl<S: Simd, const P: usize> Words<S, P> {
-    /// Adds `count` bits from bit `first` up.
-    ///
-    /// # Safety
-    /// As [`strip`].
-    #[inline(always)]
-    #[expect(clippy::inline_always, reason = "as above")]
-    unsafe fn add(&mut self, bits: [S::U; P], first: u32, count: u32) {
-        for (group, bits) in bits.into_iter().enumerate() {
-            let (low, high) = (&mut self.low[group], &mut self.high[group]);
-            // SAFETY: as the caller.
-            unsafe {
-                if first < 32 {
-                    *low = S::or(*low, S::shift_left(bits, first));
-                    if first + count > 32 {
-                        *high = S::or(*high, S::shift_right(bits, 32 - first));
-                    }
-                } else {
-                    *high = S::or(*high, S::shift_left(bits, first - 32));
-                }
-            }
-        }
-    }
 }
 
 /// `S::TILE` positions side by side: element e of position p is at `from + offsets[e] + p`.
@@ -208,12 +158,12 @@ impl Tile<'_> {
 /// As [`strip`].
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "as above")]
-unsafe fn signs<S: Simd, const P: usize, const CENTRED: bool, const PLAIN: bool>(
+unsafe fn signs<S: Simd, W: Words<S, P>, const P: usize, const CENTRED: bool, const PLAIN: bool>(
     tile: &Tile,
     means: [S::F; P],
     matrix: &Packed,
     first: u32,
-    words: &mut Words<S, P>,
+    words: &mut W,
 ) {
     let (mut rows, mut first) = (matrix.values.as_slice(), first);
     for &bits in &matrix.blocks {
@@ -221,18 +171,18 @@ unsafe fn signs<S: Simd, const P: usize, const CENTRED: bool, const PLAIN: bool>
         // SAFETY: as the caller; a block has a value for each element and bit.
         unsafe {
             match bits {
-                1 => block_signs::<S, P, 1, CENTRED, PLAIN>(tile, means, block, first, words),
-                2 => block_signs::<S, P, 2, CENTRED, PLAIN>(tile, means, block, first, words),
-                3 => block_signs::<S, P, 3, CENTRED, PLAIN>(tile, means, block, first, words),
-                4 => block_signs::<S, P, 4, CENTRED, PLAIN>(tile, means, block, first, words),
-                5 => block_signs::<S, P, 5, CENTRED, PLAIN>(tile, means, block, first, words),
-                6 => block_signs::<S, P, 6, CENTRED, PLAIN>(tile, means, block, first, words),
-                7 => block_signs::<S, P, 7, CENTRED, PLAIN>(tile, means, block, first, words),
-                8 => block_signs::<S, P, 8, CENTRED, PLAIN>(tile, means, block, first, words),
-                9 => block_signs::<S, P, 9, CENTRED, PLAIN>(tile, means, block, first, words),
-                10 => block_signs::<S, P, 10, CENTRED, PLAIN>(tile, means, block, first, words),
-                11 => block_signs::<S, P, 11, CENTRED, PLAIN>(tile, means, block, first, words),
-                12 => block_signs::<S, P, 12, CENTRED, PLAIN>(tile, means, block, first, words),
+                1 => block_signs::<S, W, P, 1, CENTRED, PLAIN>(tile, means, block, first, words),
+                2 => block_signs::<S, W, P, 2, CENTRED, PLAIN>(tile, means, block, first, words),
+                3 => block_signs::<S, W, P, 3, CENTRED, PLAIN>(tile, means, block, first, words),
+                4 => block_signs::<S, W, P, 4, CENTRED, PLAIN>(tile, means, block, first, words),
+                5 => block_signs::<S, W, P, 5, CENTRED, PLAIN>(tile, means, block, first, words),
+                6 => block_signs::<S, W, P, 6, CENTRED, PLAIN>(tile, means, block, first, words),
+                7 => block_signs::<S, W, P, 7, CENTRED, PLAIN>(tile, means, block, first, words),
+                8 => block_signs::<S, W, P, 8, CENTRED, PLAIN>(tile, means, block, first, words),
+                9 => block_signs::<S, W, P, 9, CENTRED, PLAIN>(tile, means, block, first, words),
+                10 => block_signs::<S, W, P, 10, CENTRED, PLAIN>(tile, means, block, first, words),
+                11 => block_signs::<S, W, P, 11, CENTRED, PLAIN>(tile, means, block, first, words),
+                12 => block_signs::<S, W, P, 12, CENTRED, PLAIN>(tile, means, block, first, words),
                 _ => unreachable!("blocks have 1 to {} bits", S::BITS),
             }
         }
@@ -247,12 +197,19 @@ unsafe fn signs<S: Simd, const P: usize, const CENTRED: bool, const PLAIN: bool>
 /// As [`strip`]; `rows` is `[elements][B]`.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "as above")]
-unsafe fn block_signs<S: Simd, const P: usize, const B: usize, const CENTRED: bool, const PLAIN: bool>(
+unsafe fn block_signs<
+    S: Simd,
+    W: Words<S, P>,
+    const P: usize,
+    const B: usize,
+    const CENTRED: bool,
+    const PLAIN: bool,
+>(
     tile: &Tile,
     means: [S::F; P],
     rows: &[f32],
     first: u32,
-    words: &mut Words<S, P>,
+    words: &mut W,
 ) {
     if B > S::BITS {
         unreachable!("blocks have at most {} bits", S::BITS);
@@ -275,7 +232,7 @@ unsafe fn block_signs<S: Simd, const P: usize, const B: usize, const CENTRED: bo
                 }
             }
         }
-        words.add(S::collect::<P, B, PLAIN>(sums), first, B as u32);
+        words.add::<B, PLAIN>(sums, first);
     }
 }
 
@@ -305,7 +262,7 @@ unsafe fn means<S: Simd, const P: usize>(tile: &Tile) -> [S::F; P] {
 /// As [`strip`].
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "as above")]
-unsafe fn magnitudes<S: Simd, const P: usize>(tile: &Tile, bits: u32) -> [S::U; P] {
+unsafe fn magnitudes<S: Simd, const P: usize>(tile: &Tile, bits: u32) -> [u32; MAX_TILE] {
     let mut squares = [0.0f32; MAX_TILE];
     // SAFETY: as the caller; `squares` has room for any tile.
     unsafe {
@@ -318,9 +275,8 @@ unsafe fn magnitudes<S: Simd, const P: usize>(tile: &Tile, bits: u32) -> [S::U; 
         for (group, &sum) in sums.iter().enumerate() {
             S::store(sum, squares.as_mut_ptr().add(group * S::LANES));
         }
-        let magnitudes = squares.map(|square| super::magnitude(square, bits));
-        std::array::from_fn(|group| S::load_bits(magnitudes.as_ptr().add(group * S::LANES)))
     }
+    squares.map(|square| super::magnitude(square, bits))
 }
 
 /// Transposes `S::TILE` rows of `pitch` values to columns of as many.

@@ -5,6 +5,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod block;
+mod halves;
 #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
 mod neon;
 mod plain;
@@ -105,6 +106,15 @@ impl Kernel {
             Unit::Avx512 | Unit::Avx512Vbmi2 => avx512::BITS,
             #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
             Unit::Neon => neon::BITS,
+        }
+    }
+
+    /// Whether it takes R with its signs turned.
+    fn turned(self) -> bool {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Unit::Avx2 => avx2::TURNED,
+            _ => true,
         }
     }
 
@@ -210,8 +220,8 @@ impl<'a> Strip<'a> {
     }
 }
 
-/// R as a kernel reads it: blocks of bits, each `[elements][bits]`. Signs are turned, so that a bit
-/// is a sum below 0, and with that (but for zeros and NaN) the number's own sign bit: rounding to
+/// R as a kernel reads it: blocks of bits, each `[elements][bits]`. Where [`Kernel::turned`], signs are turned,
+/// so that a bit is a sum below 0, and with that (but for zeros and NaN) the number's own sign bit: rounding to
 /// nearest is the same on both sides of 0.
 pub(crate) struct Packed {
     kernel: Kernel,
@@ -233,7 +243,8 @@ impl Packed {
         let mut first = 0;
         for &block in &blocks {
             for element in 0..length {
-                values.extend((first..first + block).map(|bit| -projection.row(bit as u32)[element]));
+                let row = (first..first + block).map(|bit| projection.row(bit as u32)[element]);
+                values.extend(row.map(|value| if kernel.turned() { -value } else { value }));
             }
             first += block;
         }

@@ -1,6 +1,7 @@
 //! NEON: 4 positions a register.
 
 use super::block::{self, Simd};
+use super::halves::{Halves, Lanes};
 use super::{Packed, Strip};
 use crate::config::Variant;
 #[allow(clippy::wildcard_imports, reason = "the instruction set is the module's language")]
@@ -15,10 +16,10 @@ struct Neon;
 #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
 impl Simd for Neon {
     type F = float32x4_t;
-    type U = uint32x4_t;
     const LANES: usize = 4;
     const BITS: usize = 6;
     const GROUPS: usize = 4;
+    const TURNED: bool = true;
 
     #[inline(always)]
     unsafe fn load(from: *const f32) -> float32x4_t {
@@ -61,6 +62,11 @@ impl Simd for Neon {
         // SAFETY: the caller's machine has the features.
         unsafe { vmulq_f32(a, b) }
     }
+}
+
+#[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
+impl Lanes for Neon {
+    type U = uint32x4_t;
 
     #[inline(always)]
     unsafe fn no_bits() -> uint32x4_t {
@@ -112,7 +118,7 @@ impl Simd for Neon {
 #[target_feature(enable = "neon")]
 pub(super) unsafe fn strip(strip: &Strip, matrix: &Packed, variant: Variant, out: &mut [u64]) {
     // SAFETY: compiled for the features, and the caller warrants the rest.
-    unsafe { block::strip::<Neon, 4>(strip, matrix, variant, out) }
+    unsafe { block::strip::<Neon, Halves<Neon, 4>, 4>(strip, matrix, variant, out) }
 }
 
 /// [`block::transpose`] on this unit.

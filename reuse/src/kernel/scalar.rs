@@ -1,6 +1,7 @@
 //! No vector unit: one position a register, by the same code.
 
 use super::block::{self, Simd};
+use super::halves::{Halves, Lanes};
 use super::{Packed, Strip};
 use crate::config::Variant;
 
@@ -13,10 +14,10 @@ struct Scalar;
 #[expect(clippy::inline_always, reason = "as the other units, whose loops are the same code")]
 impl Simd for Scalar {
     type F = f32;
-    type U = u32;
     const LANES: usize = 1;
     const BITS: usize = 4;
     const GROUPS: usize = 2;
+    const TURNED: bool = true;
 
     #[inline(always)]
     unsafe fn load(from: *const f32) -> f32 {
@@ -55,6 +56,11 @@ impl Simd for Scalar {
     unsafe fn mul(a: f32, b: f32) -> f32 {
         a * b
     }
+}
+
+#[expect(clippy::inline_always, reason = "as the other units, whose loops are the same code")]
+impl Lanes for Scalar {
+    type U = u32;
 
     #[inline(always)]
     unsafe fn no_bits() -> u32 {
@@ -100,7 +106,7 @@ impl Simd for Scalar {
 /// As [`block::strip`].
 pub(super) unsafe fn strip(strip: &Strip, matrix: &Packed, variant: Variant, out: &mut [u64]) {
     // SAFETY: the caller warrants what `block::strip` asks for.
-    unsafe { block::strip::<Scalar, 2>(strip, matrix, variant, out) }
+    unsafe { block::strip::<Scalar, Halves<Scalar, 2>, 2>(strip, matrix, variant, out) }
 }
 
 /// [`block::transpose`] on any machine.

@@ -14,15 +14,11 @@ use std::hint::select_unpredictable;
 /// Bits of which each is a way's first of two.
 const EVEN: u32 = 0x5555_5555;
 
-/// Rows of lanes: row w chooses way w, the last one none.
-static CHOICE: [[u16; LANES]; LANES + 1] = {
-    let mut rows = [[0; LANES]; LANES + 1];
-    let mut way = 0;
-    while way < LANES {
-        rows[way][way] = u16::MAX;
-        way += 1;
-    }
-    rows
+/// Lanes of which one is chosen: those from `LANES - w` on choose way w, the first ones none.
+static CHOICE: [u16; 2 * LANES + 1] = {
+    let mut lanes = [0; 2 * LANES + 1];
+    lanes[LANES] = u16::MAX;
+    lanes
 };
 
 /// Sets that are looked up in.
@@ -85,30 +81,34 @@ unsafe fn look_up<const SETTLED: bool>(
         };
         // SAFETY: a set's tags; the load needs no alignment.
         let (free, old) = (*left, unsafe { _mm256_loadu_si256(tags) });
-        let wanted = _mm256_set1_epi16(place.tag() as i16);
+        // SAFETY: a place begins with its tag.
+        let wanted = _mm256_broadcastw_epi16(unsafe { _mm_loadu_si16(std::ptr::from_ref(place).cast()) });
         let found = _mm256_movemask_epi8(_mm256_cmpeq_epi16(old, wanted)) as u32 & !free & ways;
-        let next = free.trailing_zeros() as usize;
-        // SAFETY: a way of the set, or, where there is none, the word behind.
-        let resident = unsafe { *set.add(found.trailing_zeros() as usize / 2) };
-        let (mut hit, mut holder) = (found != 0, select_unpredictable(found != 0, resident, vector));
+        // SAFETY: a way of the set, or, where there is none, the word behind: a way has two bits and four bytes.
+        let (resident, next) = unsafe {
+            let way = |of: u32| set.byte_add(2 * of.trailing_zeros() as usize);
+            (*way(found), way(free))
+        };
+        // The holder of the signature, and where it may be put if there is none.
+        let mut holder = select_unpredictable(found != 0, resident, vector);
+        let mut open = select_unpredictable(found != 0, 0, free);
         if signature(holder) != signature(vector) {
             // SAFETY: a set's vectors.
             let vectors = unsafe { std::slice::from_raw_parts(set, LANES) };
             let found = confirmed(_pext_u32(found, EVEN), vectors, known, vector);
-            hit = found != 0;
-            holder = if hit { vectors[found.trailing_zeros() as usize] } else { vector };
+            (holder, open) = if found == 0 { (vector, free) } else { (vectors[found.trailing_zeros() as usize], 0) };
         }
-        *code = select_unpredictable(hit | (free != 0), holder, MNU);
-        if SETTLED && (hit | (free == 0)) {
+        *code = select_unpredictable((holder ^ vector) | free != 0, holder, MNU);
+        if SETTLED && open == 0 {
             continue;
         }
-        // SAFETY: a row of 32 bytes for each two bits; tags and vectors as above.
+        // SAFETY: lanes of the choice, a byte for each bit; tags and vectors as above.
         unsafe {
-            let chosen = CHOICE.as_ptr().cast::<u8>().add(16 * select_unpredictable(hit, 2 * LANES, next));
+            let chosen = CHOICE.as_ptr().add(LANES).byte_sub(open.trailing_zeros() as usize);
             _mm256_storeu_si256(tags, _mm256_blendv_epi8(old, wanted, _mm256_loadu_si256(chosen.cast())));
-            *set.add(next / 2) = vector;
+            *next = vector;
         }
-        *left = select_unpredictable(hit, free, _blsr_u32(_blsr_u32(free)));
+        *left = free ^ (3 * _blsi_u32(open));
     }
 }
 
