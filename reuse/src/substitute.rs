@@ -102,6 +102,52 @@ impl<'v, 'a> Substitutes<'v, 'a> {
         (vector, substitute)
     }
 
+    /// Tells some elements of a vector, ascending, and of what it is replaced by: `each` gets an element's number among
+    /// them and both values. Whether it has a substitute at all: otherwise both are the same.
+    ///
+    /// # Panics
+    /// If the buffers are of a view with shorter vectors, or the vector has no such elements.
+    #[inline]
+    pub fn tell(
+        &self,
+        (sample, stream, position): (usize, usize, usize),
+        elements: &[usize],
+        buffers: &mut Buffers,
+        mut each: impl FnMut(usize, f32, f32),
+    ) -> bool {
+        let layout = self.view.layout();
+        let index = (sample * layout.streams + stream) * layout.positions + position;
+        let representative = self.hitmap.representative(index);
+        let stands_for_itself = self.centroids.is_none() && representative == index;
+        let plain = self.centroids.is_none() && matches!(self.variant, Variant::Sign | Variant::SignMagnitude(_));
+        // Where they lie, if nothing is made of them.
+        let within = (plain || stands_for_itself).then(|| self.view.within(sample, stream, position)).flatten();
+        if let Some((values, places)) = within {
+            let (sample, stream, position) = self.locate(representative, (sample, stream));
+            if let Some((replaced, others)) = self.view.within(sample, stream, position) {
+                for (number, &element) in elements.iter().enumerate() {
+                    each(number, values[places[element]], replaced[others[element]]);
+                }
+                return !stands_for_itself;
+            }
+        }
+        let (vector, substitute) = self.cut(sample, stream, position, buffers);
+        let replaced = substitute.unwrap_or(vector);
+        elements.iter().enumerate().for_each(|(number, &element)| each(number, vector[element], replaced[element]));
+        substitute.is_some()
+    }
+
+    /// Where a vector is, which mostly is one of this run.
+    fn locate(&self, vector: usize, (sample, stream): (usize, usize)) -> (usize, usize, usize) {
+        let layout = self.view.layout();
+        let first = (sample * layout.streams + stream) * layout.positions;
+        match vector.checked_sub(first) {
+            Some(position) if position < layout.positions => (sample, stream, position),
+            // Takes divisions.
+            _ => layout.locate(vector),
+        }
+    }
+
     /// A vector, and what stands for it before the variant, unless itself.
     pub(crate) fn cut_representative<'o>(
         &self,
@@ -127,11 +173,7 @@ impl<'v, 'a> Substitutes<'v, 'a> {
             }),
             None if inserting == index => None,
             None => {
-                // Mostly one of the same run; to locate others takes divisions.
-                let (sample, stream, position) = match inserting.checked_sub(index - position) {
-                    Some(position) if position < layout.positions => (sample, stream, position),
-                    _ => layout.locate(inserting),
-                };
+                let (sample, stream, position) = self.locate(inserting, (sample, stream));
                 Some(self.view.gather(sample, stream, position, out))
             }
         };

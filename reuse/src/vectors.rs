@@ -213,24 +213,37 @@ impl<'a> VectorView<'a> {
         })
     }
 
+    /// The values from the first one of a vector on, and where in them each of its elements lies, if it is within the
+    /// plane.
+    #[inline]
+    pub(crate) fn within(&self, sample: usize, stream: usize, position: usize) -> Option<(&'a [f32], &[usize])> {
+        let Stream { group, first, length } = self.streams[stream];
+        let Planes { values, channels, height, width, .. } = self.planes;
+        let Windows { y, x } = &self.windows;
+        let top = y.within(position as u32 / x.positions, height)?;
+        let left = x.within(position as u32 % x.positions, width)?;
+        let plane = sample * channels + group * self.channels_per_group;
+        let start = (plane * height as usize + top) * width as usize + left;
+        Some((&values[start..], &self.places[first..first + length]))
+    }
+
     /// Copies a vector to the front of `out` and returns it; padding is zero.
     pub fn gather<'o>(&self, sample: usize, stream: usize, position: usize, out: &'o mut [f32]) -> &'o mut [f32] {
         let Stream { group, first, length } = self.streams[stream];
         let out = &mut out[..length];
+        if self.windows.x.taps < LONG_ROW
+            && let Some((values, places)) = self.within(sample, stream, position)
+        {
+            for (slot, &place) in out.iter_mut().zip(places) {
+                *slot = values[place];
+            }
+            return out;
+        }
         let Planes { values, channels, height, width, .. } = self.planes;
         let area = height as usize * width as usize;
         let (y, x) = (&self.windows.y, &self.windows.x);
         let (row, column) = (position as u32 / x.positions, position as u32 % x.positions);
         let plane = sample * channels + group * self.channels_per_group;
-        if x.taps < LONG_ROW
-            && let (Some(top), Some(left)) = (y.within(row, height), x.within(column, width))
-        {
-            let from = &values[plane * area + top * width as usize + left..];
-            for (slot, &place) in out.iter_mut().zip(&self.places[first..]) {
-                *slot = from[place];
-            }
-            return out;
-        }
         let (taps, taps_x) = (self.windows.taps(), x.taps as usize);
         let mut channel = first / taps;
         let mut ty = (first % taps / taps_x) as u32;

@@ -71,20 +71,11 @@ impl SideBySide {
             let (vectors, differences) = (&mut self.vectors[..size], &mut self.differences[..size]);
             let mut differ = false;
             for (lane, &position) in positions.iter().enumerate() {
-                let (vector, substitute) = substitutes.cut(sample, stream, position, &mut self.buffers);
-                let of_lane = vectors.iter_mut().zip(&mut *differences).skip(lane).step_by(width);
-                let rows = weights.elements.iter().zip(of_lane);
-                if let Some(substitute) = substitute {
-                    differ = true;
-                    for (&element, (value, difference)) in rows {
-                        *value = f64::from(vector[element]);
-                        *difference = f64::from(substitute[element] - vector[element]);
-                    }
-                } else {
-                    for (&element, (value, difference)) in rows {
-                        (*value, *difference) = (f64::from(vector[element]), 0.0);
-                    }
-                }
+                let place = (sample, stream, position);
+                differ |= substitutes.tell(place, &weights.elements, &mut self.buffers, |row, value, replaced| {
+                    vectors[row * width + lane] = f64::from(value);
+                    differences[row * width + lane] = f64::from(replaced - value);
+                });
             }
             let rows = weights.outputs.start * width..weights.outputs.end * width;
             add_products(&mut self.exact[rows.clone()], &weights.values, vectors, width);
