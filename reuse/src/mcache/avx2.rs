@@ -1,8 +1,8 @@
 //! Look-ups by AVX2.
 
-use super::blocks::for_blocks;
+use super::blocks::{Leaders, for_blocks};
 use super::narrow::{LANES, Narrow, confirmed};
-use super::number::Place;
+use super::number::{BLOCK, Place};
 use super::sets::{Sets, Shape};
 use super::table::Table;
 use super::{Isa, Known, MNU, Run, plain, policy};
@@ -37,6 +37,7 @@ fn run_without_replacement(cache: &mut Sets, run: Run) -> Counts {
     let (number, start, ways, known) = (cache.number, cache.start(), cache.full, run.known);
     for_blocks(
         run,
+        |leaders: &mut Leaders, signatures: &[u64], first| find_leaders(leaders, signatures, first),
         |signatures, places| number.block(signatures, SHAPE.size as u32, places),
         // SAFETY: `number` gives sets that exist, and [`Sets::run`] has seen that all vectors since the flush have
         // signatures.
@@ -48,6 +49,69 @@ fn run_without_replacement(cache: &mut Sets, run: Run) -> Counts {
             }
         },
     )
+}
+
+/// Of four vectors that follow one another, a bit each that leads: the words of 32 bits of those signatures moved to the
+/// front, the bytes of those numbers, and how many lead up to each vector, in a byte each.
+struct Moves {
+    signatures: [[u32; 8]; 16],
+    vectors: [[u8; 16]; 16],
+    leading: [u32; 16],
+}
+
+static MOVES: Moves = {
+    let mut moves = Moves { signatures: [[0; 8]; 16], vectors: [[0; 16]; 16], leading: [0; 16] };
+    let mut bits = 0;
+    while bits < 16 {
+        let (mut vector, mut to) = (0, 0);
+        while vector < 4 {
+            if bits >> vector & 1 == 1 {
+                moves.signatures[bits][2 * to] = 2 * vector as u32;
+                moves.signatures[bits][2 * to + 1] = 2 * vector as u32 + 1;
+                let mut byte = 0;
+                while byte < 4 {
+                    moves.vectors[bits][4 * to + byte] = (4 * vector + byte) as u8;
+                    byte += 1;
+                }
+                to += 1;
+            }
+            moves.leading[bits] |= (to as u32) << (8 * vector);
+            vector += 1;
+        }
+        bits += 1;
+    }
+    moves
+};
+
+/// [`find_leaders`](super::blocks::find_leaders), four vectors at a time.
+#[inline]
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+pub(super) fn find_leaders(leaders: &mut Leaders, signatures: &[u64], first: u32) -> usize {
+    assert!((1..=BLOCK).contains(&signatures.len()), "vectors of a block");
+    (leaders.signatures[0], leaders.vectors[0], leaders.ranks[0]) = (signatures[0], first, 0);
+    let (mut at, mut leading) = (1, 1);
+    let mut numbers = _mm_add_epi32(_mm_set1_epi32(first as i32), _mm_setr_epi32(1, 2, 3, 4));
+    while at + 4 <= signatures.len() {
+        // SAFETY: four signatures from `at` on, and from the one before, are there. There is room for four, as no more
+        // lead than were seen: what is behind the leaders among them is overwritten or left alone.
+        unsafe {
+            let own = _mm256_loadu_si256(signatures.as_ptr().add(at).cast());
+            let before = _mm256_loadu_si256(signatures.as_ptr().add(at - 1).cast());
+            let repeat = _mm256_movemask_pd(_mm256_castsi256_pd(_mm256_cmpeq_epi64(own, before)));
+            let lead = !repeat as usize % 16;
+            let moves = _mm256_loadu_si256(MOVES.signatures[lead].as_ptr().cast());
+            let moved = _mm256_permutevar8x32_epi32(own, moves);
+            _mm256_storeu_si256(leaders.signatures.as_mut_ptr().add(leading).cast(), moved);
+            let moved = _mm_shuffle_epi8(numbers, _mm_loadu_si128(MOVES.vectors[lead].as_ptr().cast()));
+            _mm_storeu_si128(leaders.vectors.as_mut_ptr().add(leading).cast(), moved);
+            let ranks = (leading as u32 - 1) * 0x0101_0101 + MOVES.leading[lead];
+            leaders.ranks.as_mut_ptr().add(at).cast::<u32>().write_unaligned(ranks);
+            leading += lead.count_ones() as usize;
+        }
+        numbers = _mm_add_epi32(numbers, _mm_set1_epi32(4));
+        at += 4;
+    }
+    leaders.find_from(signatures, first, at, leading)
 }
 
 /// Looks vectors up in the sets from `start` on, which have these `ways`: in masks two bits each, as a comparison of

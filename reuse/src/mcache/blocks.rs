@@ -11,7 +11,47 @@ const REPEATS: usize = 8;
 /// A block of which no more than one in so many were inserted is settled.
 const SETTLED: u64 = 64;
 
-/// Leads a run past a cache; `number` says of a block's signatures where to look for each, and `step` looks
+/// The vectors of a block that do not repeat the one before.
+pub(crate) struct Leaders {
+    /// Their signatures and numbers.
+    pub signatures: [u64; BLOCK],
+    pub vectors: [u32; BLOCK],
+    /// Of each vector of the block, which of the leaders it is or repeats.
+    pub ranks: [u8; BLOCK],
+}
+
+impl Leaders {
+    fn new() -> Self {
+        Self { signatures: [0; BLOCK], vectors: [0; BLOCK], ranks: [0; BLOCK] }
+    }
+
+    /// Finds those of a block of which `from` vectors have been seen, `leading` of them leaders; the first one always
+    /// is. How many there are.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
+    pub fn find_from(&mut self, signatures: &[u64], first: u32, from: usize, mut leading: usize) -> usize {
+        let mut before = if from == 0 { !signatures[0] } else { signatures[from - 1] };
+        let of_rest = signatures.iter().zip(&mut self.ranks).zip(first..).skip(from);
+        for ((&signature, rank), vector) in of_rest {
+            // Repeats are written, too, rather than guessed: the next leader overwrites them.
+            self.signatures[leading % BLOCK] = signature;
+            self.vectors[leading % BLOCK] = vector;
+            leading += usize::from(signature != before);
+            before = signature;
+            *rank = leading as u8 - 1;
+        }
+        leading
+    }
+}
+
+/// [`Leaders::find_from`] the first one on.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "as above")]
+pub(crate) fn find_leaders(leaders: &mut Leaders, signatures: &[u64], first: u32) -> usize {
+    leaders.find_from(signatures, first, 0, 0)
+}
+
+/// Leads a run past a cache; `lead` finds the leaders of a block and says how many there are, `number` says of a block's signatures where to look for each, and `step` looks
 /// up vectors, of which it gets these keys and their numbers, in place of which it puts their codes. It is also told
 /// whether the block before was settled: whether hardly anything was inserted there, and will be here.
 ///
@@ -22,13 +62,14 @@ const SETTLED: u64 = 64;
 #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
 pub(crate) fn for_blocks<K: Copy + Default>(
     run: Run,
+    lead: impl Fn(&mut Leaders, &[u64], u32) -> usize,
     number: impl Fn(&[u64], &mut [K; BLOCK]),
     mut step: impl FnMut(&[K], &mut [u32], bool),
 ) -> Counts {
     let of_run = run.signatures();
     let Run { first, codes, .. } = run;
     let mut keys = [K::default(); BLOCK];
-    let (mut leaders, mut ranks, mut found) = ([0; BLOCK], [0; BLOCK], [0; BLOCK]);
+    let mut leaders = Leaders::new();
     let (mut counts, mut settled) = (Counts::default(), false);
     let firsts = (first..).step_by(BLOCK);
     for ((signatures, codes), first) in of_run.chunks(BLOCK).zip(codes.chunks_mut(BLOCK)).zip(firsts) {
@@ -39,18 +80,11 @@ pub(crate) fn for_blocks<K: Copy + Default>(
             codes.iter_mut().zip(first..).for_each(|(code, vector)| *code = vector);
             step(&keys[..length], codes, settled);
         } else {
-            let (mut leading, mut before) = (0, !signatures[0]);
-            for ((&signature, rank), vector) in signatures.iter().zip(&mut ranks).zip(first..) {
-                // Repeats are written, too, rather than guessed: the next leader overwrites them.
-                leaders[leading % BLOCK] = signature;
-                found[leading % BLOCK] = vector;
-                leading += usize::from(signature != before);
-                before = signature;
-                *rank = leading as u8 - 1;
-            }
-            number(&leaders[..leading], &mut keys);
-            step(&keys[..leading], &mut found[..leading], settled);
-            codes.iter_mut().zip(&ranks).for_each(|(code, &rank)| *code = found[usize::from(rank) % BLOCK]);
+            let leading = lead(&mut leaders, signatures, first);
+            let Leaders { signatures, vectors, ranks } = &mut leaders;
+            number(&signatures[..leading], &mut keys);
+            step(&keys[..leading], &mut vectors[..leading], settled);
+            codes.iter_mut().zip(&*ranks).for_each(|(code, &rank)| *code = vectors[usize::from(rank) % BLOCK]);
         }
         let of_block = counted(codes, first);
         settled = of_block.mau <= length as u64 / SETTLED;
