@@ -50,6 +50,7 @@ impl Loops for Products<'_> {
     type Output = ();
 
     #[inline(always)]
+    #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
     fn run(self) {
         let outputs = self.sums.len() / self.width;
         let whole = outputs - outputs % OUTPUTS;

@@ -126,7 +126,6 @@ pub(super) fn find_leaders(leaders: &mut Leaders, signatures: &[u64], first: u32
 /// # Safety
 /// Places must be of sets that exist; `codes` and all vectors in these sets must be `known`.
 #[inline]
-#[expect(clippy::needless_bitwise_bool, reason = "one branch at most, which can be guessed")]
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
 unsafe fn look_up<const SETTLED: bool>(
     (start, ways): (*mut u32, u32),
