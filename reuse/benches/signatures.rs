@@ -4,7 +4,7 @@
 //!
 //!     cargo bench -p mercury-reuse --bench signatures [-- [--all-kernels] [PART]]
 //!
-//! of cases in whose names PART occurs; `--all-kernels` are all but the scalar, which takes minutes.
+//! PART limits it to cases in whose names it occurs; `--all-kernels` are all but the scalar, which takes minutes.
 
 use mercury_reuse::config::{Granularity, Matrix, Rpq, Variant};
 use mercury_reuse::{Kernel, Planes, VectorView, signatures_with};

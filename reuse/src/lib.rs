@@ -73,6 +73,6 @@ pub use repeats::unlimited_hits;
 pub use signatures::signatures_with;
 pub use signatures::{signature_of, signatures};
 pub use substitute::{Buffers, Substitutes};
-pub use sums::{LANES, add_outer, add_products, add_scaled_rows};
+pub use sums::{PRODUCT_LANES, add_outer, add_products, add_scaled_rows};
 pub use vectors::{Layout, Part, Planes, Stream, VectorView};
 pub use widest::{Loops, widest};

@@ -102,13 +102,14 @@ impl<'v, 'a> Substitutes<'v, 'a> {
         (vector, substitute)
     }
 
-    /// Tells some elements of a vector, ascending, and of what it is replaced by: `each` gets an element's number among
-    /// them and both values. Whether it has a substitute at all: otherwise both are the same.
+    /// Calls `each` for these elements of a vector, with an element's number among them, its value and that of the
+    /// substitute, as [`Substitutes::cut`] has them, but read where they lie if it can be. Whether there is a
+    /// substitute: otherwise both values are the same.
     ///
     /// # Panics
     /// If the buffers are of a view with shorter vectors, or the vector has no such elements.
     #[inline]
-    pub fn tell(
+    pub fn each_element(
         &self,
         (sample, stream, position): (usize, usize, usize),
         elements: &[usize],
@@ -121,10 +122,10 @@ impl<'v, 'a> Substitutes<'v, 'a> {
         let stands_for_itself = self.centroids.is_none() && representative == index;
         let plain = self.centroids.is_none() && matches!(self.variant, Variant::Sign | Variant::SignMagnitude(_));
         // Where they lie, if nothing is made of them.
-        let within = (plain || stands_for_itself).then(|| self.view.within(sample, stream, position)).flatten();
-        if let Some((values, places)) = within {
+        let in_place = (plain || stands_for_itself).then(|| self.view.in_place(sample, stream, position)).flatten();
+        if let Some((values, places)) = in_place {
             let (sample, stream, position) = self.locate(representative, (sample, stream));
-            if let Some((replaced, others)) = self.view.within(sample, stream, position) {
+            if let Some((replaced, others)) = self.view.in_place(sample, stream, position) {
                 for (number, &element) in elements.iter().enumerate() {
                     each(number, values[places[element]], replaced[others[element]]);
                 }

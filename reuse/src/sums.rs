@@ -1,7 +1,7 @@
 //! Sums of products in f64, in which output errors spend their time.
 //!
 //! Products of two f32 are exact in f64; they are added in a fixed order, one by one and without fusing,
-//! so results are the same on every machine. Scales of zero are skipped.
+//! so results are the same on every machine. Scales of zero are skipped, but by [`add_products`].
 
 use crate::widest::{Loops, widest};
 
@@ -19,16 +19,16 @@ pub fn add_scaled_rows(sums: &mut [f64], scales: impl ExactSizeIterator<Item = f
 }
 
 /// Columns of [`add_products`] are a multiple of these.
-pub const LANES: usize = 8;
+pub const PRODUCT_LANES: usize = 8;
 
 /// Adds products of many vectors side by side: `sums` is `[outputs][width]`, `weights` `[elements][outputs]` and
-/// `columns` `[elements][width]`, a vector a column. Elements are added in ascending order, zeros, too; so sums have
+/// `columns` `[elements][width]`, a vector of f32 a column. Elements are added in ascending order, zeros, too; so sums have
 /// the bits of [`add_scaled_rows`] wherever weights are finite and no sum began as -0.
 ///
 /// # Panics
-/// If `width` is no multiple of [`LANES`], or the sizes do not agree.
+/// If `width` is no multiple of [`PRODUCT_LANES`], or the sizes do not agree.
 pub fn add_products(sums: &mut [f64], weights: &[f32], columns: &[f64], width: usize) {
-    assert!(width > 0 && width.is_multiple_of(LANES), "whole registers");
+    assert!(width > 0 && width.is_multiple_of(PRODUCT_LANES), "whole registers");
     assert!(sums.len().is_multiple_of(width) && columns.len().is_multiple_of(width), "rows of the width");
     assert_eq!(weights.len(), sums.len() / width * (columns.len() / width), "a weight for each element and output");
     widest(Products { sums, weights, columns, width });
@@ -80,8 +80,8 @@ fn of_outputs<const O: usize>(
         for (of_these, weights) in of_these.iter_mut().zip(weights.chunks_exact(outputs)) {
             *of_these = std::array::from_fn(|output| f64::from(weights[first + output]));
         }
-        for at in (0..width).step_by(LANES) {
-            let lanes = |row: &[f64]| *row[at..].first_chunk::<LANES>().expect("whole registers");
+        for at in (0..width).step_by(PRODUCT_LANES) {
+            let lanes = |row: &[f64]| *row[at..].first_chunk::<PRODUCT_LANES>().expect("whole registers");
             let mut totals: [_; O] = std::array::from_fn(|output| lanes(&sums[output * width..]));
             for (weights, row) in of_these[..elements].iter().zip(columns.chunks_exact(width)) {
                 let values = lanes(row);
@@ -92,7 +92,7 @@ fn of_outputs<const O: usize>(
                 }
             }
             for (row, totals) in sums.chunks_exact_mut(width).zip(totals) {
-                row[at..at + LANES].copy_from_slice(&totals);
+                row[at..at + PRODUCT_LANES].copy_from_slice(&totals);
             }
         }
     }
@@ -150,7 +150,7 @@ mod tests {
             }
 
             // Vectors side by side: each lane has the same sums, of its own multiple of the scales.
-            let lanes = LANES * (1 + scales.len() % 3);
+            let lanes = PRODUCT_LANES * (1 + scales.len() % 3);
             let scaled = |scale: f32, lane: usize| if lane % 5 == 3 { 0.0 } else { scale * lane as f32 };
             let columns: Vec<f64> =
                 scales.iter().flat_map(|&scale| (0..lanes).map(move |lane| f64::from(scaled(scale, lane)))).collect();

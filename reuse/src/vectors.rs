@@ -96,12 +96,12 @@ pub struct VectorView<'a> {
     windows: Windows,
     channels_per_group: usize,
     streams: Vec<Stream>,
-    /// Of a window within the plane, where each element of a group's row lies behind the first.
+    /// Of windows within their planes, where each element of a group's row lies behind the first one's first tap.
     places: Vec<usize>,
     part: Part,
 }
 
-/// Taps of a row of a window from which on it is copied as a whole.
+/// Taps in a row of a window from which on they are copied at once.
 const LONG_ROW: u32 = 16;
 
 impl<'a> VectorView<'a> {
@@ -115,6 +115,7 @@ impl<'a> VectorView<'a> {
         assert_eq!(planes.values.len(), planes.samples * planes.channels * area, "values of the planes");
         assert_eq!(planes.channels % groups, 0, "channels fall into groups");
         assert!(windows.taps() > 0, "windows have taps");
+        assert!(u32::try_from(windows.positions()).is_ok(), "positions have numbers");
         let channels_per_group = planes.channels / groups;
         let row = channels_per_group * windows.taps();
         let length = match granularity {
@@ -126,13 +127,13 @@ impl<'a> VectorView<'a> {
             |group| (0..row).step_by(length).map(move |first| Stream { group, first, length: length.min(row - first) });
         let streams = (0..groups).flat_map(cut).collect();
         let part = Part { first: 0, of: planes.samples };
-        let (columns, width) = (windows.x.taps as usize, planes.width as usize);
-        let place = |element: usize| {
-            let (channel, tap) = (element / windows.taps(), element % windows.taps());
-            let (down, right) = (tap / columns * windows.y.step as usize, tap % columns * windows.x.step as usize);
-            channel * area + down * width + right
-        };
-        let places = (0..row).map(place).collect();
+        let [down, right] = [windows.y.step as usize * planes.width as usize, windows.x.step as usize];
+        let mut places = Vec::with_capacity(row);
+        for channel in 0..channels_per_group {
+            for ty in 0..windows.y.taps as usize {
+                places.extend((0..windows.x.taps as usize).map(|tx| channel * area + ty * down + tx * right));
+            }
+        }
         Self { planes, windows, channels_per_group, streams, places, part }
     }
 
@@ -213,15 +214,15 @@ impl<'a> VectorView<'a> {
         })
     }
 
-    /// The values from the first one of a vector on, and where in them each of its elements lies, if it is within the
-    /// plane.
+    /// A vector where it lies, if its windows are within their planes: values, and the place of each of its elements among
+    /// them.
     #[inline]
-    pub(crate) fn within(&self, sample: usize, stream: usize, position: usize) -> Option<(&'a [f32], &[usize])> {
+    pub(crate) fn in_place(&self, sample: usize, stream: usize, position: usize) -> Option<(&'a [f32], &[usize])> {
         let Stream { group, first, length } = self.streams[stream];
         let Planes { values, channels, height, width, .. } = self.planes;
         let Windows { y, x } = &self.windows;
-        let top = y.within(position as u32 / x.positions, height)?;
-        let left = x.within(position as u32 % x.positions, width)?;
+        let top = y.first_inside(position as u32 / x.positions, height)?;
+        let left = x.first_inside(position as u32 % x.positions, width)?;
         let plane = sample * channels + group * self.channels_per_group;
         let start = (plane * height as usize + top) * width as usize + left;
         Some((&values[start..], &self.places[first..first + length]))
@@ -231,8 +232,9 @@ impl<'a> VectorView<'a> {
     pub fn gather<'o>(&self, sample: usize, stream: usize, position: usize, out: &'o mut [f32]) -> &'o mut [f32] {
         let Stream { group, first, length } = self.streams[stream];
         let out = &mut out[..length];
+        // A short row's values are copied faster one by one than by a call.
         if self.windows.x.taps < LONG_ROW
-            && let Some((values, places)) = self.within(sample, stream, position)
+            && let Some((values, places)) = self.in_place(sample, stream, position)
         {
             for (slot, &place) in out.iter_mut().zip(places) {
                 *slot = values[place];

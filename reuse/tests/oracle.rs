@@ -36,7 +36,9 @@ fn im2col(conv: &Conv2d, x: &[f32], sample: usize, group: usize) -> Vec<Vec<f32>
 }
 
 fn convolutions() -> impl Strategy<Value = Conv2d> {
-    let axis = || (1u32..9, 1u32..4, 1u32..3, 0u32..3, 1u32..3);
+    // Rows of a window are copied at once where they are long.
+    let wide = (16u32..22, 16u32..20, 1u32..3, 0u32..3, Just(1u32));
+    let axis = move || prop_oneof![6 => (1u32..9, 1u32..4, 1u32..3, 0u32..3, 1u32..3), 1 => wide.clone()];
     (1u32..3, 1u32..3, 1u32..3, axis(), axis()).prop_filter_map("kernel fits", |(groups, c, f, y, x)| {
         let conv = Conv2d {
             in_channels: groups * c,
@@ -98,6 +100,22 @@ fn naive_hitmap(layout: Layout, signatures: &[u64], config: &McacheConfig, scope
 }
 
 proptest! {
+    #[test]
+    fn rows_of_a_product_are_cut_in_slices(
+        samples in 1usize..3, heads in 1usize..3, rows in 1u32..4, length in 1u32..50, cut in 1u32..40, seed: u32,
+    ) {
+        let values = values(samples * heads * (rows * length) as usize, seed);
+        let view = VectorView::of_rows(&values, samples, heads, rows, length, Granularity::SubVector(cut));
+        let mut buffer = vec![0.0; view.max_length()];
+        for (number, row) in values.chunks(length as usize).enumerate() {
+            let (run, position) = (number / rows as usize, number % rows as usize);
+            for (piece, expected) in row.chunks(cut as usize).enumerate() {
+                let stream = run % heads * row.len().div_ceil(cut as usize) + piece;
+                prop_assert_eq!(&*view.gather(run / heads, stream, position, &mut buffer), expected);
+            }
+        }
+    }
+
     #[test]
     fn views_cut_what_im2col_holds(conv in convolutions(), samples in 1usize..3, seed: u32, cut in 0u32..12) {
         let x = values(samples * (conv.in_channels * conv.input[0] * conv.input[1]) as usize, seed);

@@ -139,6 +139,31 @@ fn quantile(mut values: Vec<f32>, percent: usize) -> f32 {
 
 proptest! {
     #[test]
+    fn elements_are_those_of_a_cut_vector(case in cases(), step in 1usize..5) {
+        let view = case.view();
+        let hitmap = case.hitmap(&view);
+        let layout = view.layout();
+        for (variant, representative) in VARIANTS.into_iter().flat_map(|v| REPRESENTATIVES.map(|r| (v, r))) {
+            let substitutes = Substitutes::new(&view, &hitmap, variant, representative);
+            let [mut buffers, mut others] = [substitutes.buffers(), substitutes.buffers()];
+            for (sample, stream, position) in (0..layout.vectors()).map(|vector| layout.locate(vector)) {
+                let (vector, substitute) = substitutes.cut(sample, stream, position, &mut buffers);
+                let elements: Vec<usize> = (0..vector.len()).step_by(step).collect();
+                let mut found = Vec::new();
+                let has_substitute =
+                    substitutes.each_element((sample, stream, position), &elements, &mut others, |number, x, y| {
+                        found.push((number, x.to_bits(), y.to_bits()));
+                    });
+                prop_assert_eq!(has_substitute, substitute.is_some());
+                let replaced = substitute.unwrap_or(vector);
+                let expected = elements.iter().enumerate();
+                let expected = expected.map(|(number, &at)| (number, vector[at].to_bits(), replaced[at].to_bits()));
+                prop_assert_eq!(found, expected.collect::<Vec<_>>());
+            }
+        }
+    }
+
+    #[test]
     fn substitutes_are_those_of_the_definition(case in cases()) {
         let view = case.view();
         let hitmap = case.hitmap(&view);

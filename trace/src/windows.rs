@@ -88,9 +88,10 @@ impl Axis {
         (0..i64::from(size)).contains(&at).then_some(at as usize)
     }
 
-    /// The plane's coordinate at a position and the first tap, if all taps there are within the plane.
+    /// The plane's coordinate at a position and the first tap, if all taps there, of which there are some, are within
+    /// the plane.
     #[inline]
-    pub fn within(&self, position: u32, size: u32) -> Option<usize> {
+    pub fn first_inside(&self, position: u32, size: u32) -> Option<usize> {
         let first = self.origin + i64::from(position) * i64::from(self.stride);
         let last = first + i64::from(self.taps - 1) * i64::from(self.step);
         (first >= 0 && last < i64::from(size)).then_some(first as usize)

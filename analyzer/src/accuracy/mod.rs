@@ -66,13 +66,6 @@ impl Sums {
     }
 }
 
-/// A thread's memory for results of some positions.
-struct Memory {
-    sums: Sums,
-    block: SideBySide,
-    dy: Vec<f32>,
-}
-
 /// Output error of the forward pass or the input gradient through one view, sample by sample; `None`
 /// where the weights were not captured. Of all positions, or of `most` of all kept samples, spread
 /// evenly over them. The loss is that of the forward pass, scaled to all channels and filters.
@@ -115,22 +108,18 @@ pub fn output_error(
         [exact, change, cross, if loss == 0.0 { 0.0 } else { loss * products_of_each }]
     };
     let all: usize = chosen.iter().map(Vec::len).sum();
-    let at_once = side_by_side::at_once(view.max_length(), outputs).min(all / (4 * rayon::current_num_threads()));
-    let of_positions = |memory: &mut Memory, (sample, positions): (usize, &[usize])| -> Vec<Moments> {
-        let Memory { sums, block, dy } = memory;
-        let weights = &weights[if own { sample } else { 0 }];
-        block.sum(substitutes, weights, sample, positions);
-        let of_position = |(lane, &position)| {
-            block.sums_of(lane, sums);
-            moments(sums, (sample, position), dy)
+    let at_once = side_by_side::at_once(view.max_length(), outputs, all);
+    let of_positions =
+        |(block, dy): &mut (SideBySide, Vec<f32>), (sample, positions): (usize, &[usize])| -> Vec<Moments> {
+            block.sum(substitutes, &weights[if own { sample } else { 0 }], sample, positions);
+            let of_position = |(lane, &position)| moments(block.sums_of(lane), (sample, position), dy);
+            positions.iter().enumerate().map(of_position).collect()
         };
-        positions.iter().enumerate().map(of_position).collect()
-    };
     let of_sample = |(sample, chosen): (usize, &Vec<usize>)| {
-        let memory =
-            || Memory { sums: Sums::new(outputs), block: SideBySide::new(substitutes, outputs), dy: Vec::new() };
-        let positions = chosen.par_chunks(at_once.max(1)).map(|positions| (sample, positions));
-        let parts: Vec<Vec<Moments>> = positions.map_init(memory, of_positions).collect();
+        let memory = || (SideBySide::new(substitutes, outputs), Vec::new());
+        let blocks = chosen.par_chunks(at_once).with_min_len(16usize.div_ceil(at_once));
+        let blocks = blocks.map(|positions| (sample, positions));
+        let parts: Vec<Vec<Moments>> = blocks.map_init(memory, of_positions).collect();
         of_parts(&parts.concat(), layout.positions)
     };
     Some(chosen.par_iter().enumerate().map(of_sample).collect())

@@ -96,6 +96,7 @@ impl Words<Avx2, 2> for Quarters {
 
     #[inline(always)]
     unsafe fn none() -> Self {
+        const { assert!(!Avx2::TURNED && Avx2::BITS <= 16, "a bit is a sum above 0, and a block's fit a register") }
         // SAFETY: the caller's machine has the features.
         unsafe { Self([_mm256_setzero_si256(); 4]) }
     }
@@ -116,7 +117,7 @@ impl Words<Avx2, 2> for Quarters {
         unsafe {
             let mut bits = _mm256_setzero_si256();
             for [a, b] in sums {
-                // All ones or zero: as an integer a number above 0 is beyond 16 bits, one below 0 negative.
+                // All ones or zero: as an integer a normal number above 0 is beyond 16 bits, one below 0 negative.
                 let above = if PLAIN {
                     _mm256_packus_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b))
                 } else {

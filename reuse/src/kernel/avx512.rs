@@ -9,6 +9,7 @@ use std::arch::x86_64::*;
 
 pub(super) const TILE: usize = Avx512::<false>::TILE;
 pub(super) const BITS: usize = Avx512::<false>::BITS;
+pub(super) const TURNED: bool = Avx512::<false>::TURNED;
 
 /// 32 registers: 24 sums, and the positions, means and the value of R beside them. `VBMI2`: with the
 /// second set of instructions on bytes and bits, which can shift one register into another.
@@ -101,7 +102,7 @@ impl<const VBMI2: bool> Simd for Avx512<VBMI2> {
 #[expect(clippy::inline_always, reason = "as above")]
 impl<const VBMI2: bool> Lanes for Avx512<VBMI2> {
     type U = __m512i;
-    const TELLS_PLAIN: bool = true;
+    const COLLECTS_PLAIN: bool = true;
 
     #[inline(always)]
     unsafe fn no_bits() -> __m512i {

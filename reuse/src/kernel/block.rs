@@ -47,21 +47,22 @@ pub(super) trait Simd: Sized {
     }
 }
 
-/// The signatures of a tile, to which bits are added from bit 0 up.
+/// The signatures of a tile, to which bits are added from bit 0 up, one after the other.
 ///
 /// # Safety
-/// As [`Simd`].
+/// As [`Simd`]; `P` is `S::GROUPS`.
 pub(super) trait Words<S: Simd, const P: usize> {
     /// Whether [`Words::add`] takes less of plain sums than of any.
     const TELLS_PLAIN: bool;
     /// No bits yet.
     unsafe fn none() -> Self;
-    /// The low bits of each position.
+    /// The low bits of each position, 8 at most.
     unsafe fn of(low: &[u32; MAX_TILE]) -> Self;
     /// Adds the bits of `B` sums a position, from bit `first` up: set where a sum is below 0 if [`Simd::TURNED`],
-    /// otherwise above 0 (and so never of -0 or NaN). Where `PLAIN`, no sum is -0 or NaN.
+    /// otherwise above 0 (and so never of -0 or NaN). Where `PLAIN`, all sums are zero (not -0), normal or infinite. No bit
+    /// from `first` up is set yet, and there are 64 at most.
     unsafe fn add<const B: usize, const PLAIN: bool>(&mut self, sums: [[S::F; P]; B], first: u32);
-    /// Writes a word for each position.
+    /// Writes a word for each position, [`Simd::TILE`] of them.
     unsafe fn write(&self, to: *mut u64);
 }
 

@@ -9,6 +9,8 @@ use super::block::{MAX_TILE, Simd, Words};
 pub(super) trait Lanes: Simd {
     /// A register of u32.
     type U: Copy;
+    /// Whether [`Lanes::collect`] takes less of plain sums than of any.
+    const COLLECTS_PLAIN: bool = false;
 
     unsafe fn no_bits() -> Self::U;
     unsafe fn load_bits(from: *const u32) -> Self::U;
@@ -20,9 +22,8 @@ pub(super) trait Lanes: Simd {
     unsafe fn shift_left(bits: Self::U, by: u32) -> Self::U;
     /// Shifts by less than 32.
     unsafe fn shift_right(bits: Self::U, by: u32) -> Self::U;
-    /// Whether [`Lanes::collect`] takes less of plain sums than of any.
-    const TELLS_PLAIN: bool = false;
-    /// Bit `b` set in the lanes where `sums[b]` is below 0 (so not -0 or NaN). Where `PLAIN`, no sum is -0 or NaN.
+    /// Bit `b` set in the lanes where `sums[b]` is below 0 (so not -0 or NaN). Where `PLAIN`, all sums are zero (not
+    /// -0), normal or infinite.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
     unsafe fn collect<const P: usize, const B: usize, const PLAIN: bool>(sums: [[Self::F; P]; B]) -> [Self::U; P] {
@@ -60,7 +61,7 @@ pub(super) struct Halves<S: Lanes, const P: usize> {
 
 #[expect(clippy::inline_always, reason = "as above")]
 impl<S: Lanes, const P: usize> Words<S, P> for Halves<S, P> {
-    const TELLS_PLAIN: bool = S::TELLS_PLAIN;
+    const TELLS_PLAIN: bool = S::COLLECTS_PLAIN;
 
     #[inline(always)]
     unsafe fn none() -> Self {

@@ -112,9 +112,13 @@ impl Kernel {
     /// Whether it takes R with its signs turned.
     fn turned(self) -> bool {
         match self.0 {
+            Unit::Scalar => scalar::TURNED,
             #[cfg(target_arch = "x86_64")]
             Unit::Avx2 => avx2::TURNED,
-            _ => true,
+            #[cfg(target_arch = "x86_64")]
+            Unit::Avx512 | Unit::Avx512Vbmi2 => avx512::TURNED,
+            #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+            Unit::Neon => neon::TURNED,
         }
     }
 
@@ -229,7 +233,7 @@ pub(crate) struct Packed {
     /// Bits of each block.
     blocks: Vec<usize>,
     values: Vec<f32>,
-    /// Whether its sums with plain values can be neither -0 nor NaN: see [`plain`].
+    /// Whether its sums with plain values can be neither -0, NaN nor subnormal: see [`plain`].
     plain: bool,
 }
 

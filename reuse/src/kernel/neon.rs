@@ -9,6 +9,7 @@ use std::arch::aarch64::*;
 
 pub(super) const TILE: usize = Neon::TILE;
 pub(super) const BITS: usize = Neon::BITS;
+pub(super) const TURNED: bool = Neon::TURNED;
 
 /// 32 registers: 24 sums, and the positions and the value of R beside them.
 struct Neon;

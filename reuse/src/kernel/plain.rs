@@ -1,5 +1,6 @@
-//! Plain values: those of whose products no sum can be -0 or NaN, so that a sum is below 0 where its sign
-//! bit is set, and no comparison is needed.
+//! Plain values: those of whose products all sums are zero (not -0), normal or infinite, so that a sum is below 0
+//! where its sign bit is set (as AVX-512 tells it), and above 0 where it is beyond 16 bits as a signed integer (as
+//! AVX2 does), and no comparison is needed.
 //!
 //! A sum in f32 by fused multiply-add from +0 up is -0 only where a negative one rounds to zero: it
 //! keeps +0 when zeros of either sign are added, and terms that cancel give +0. Values of at

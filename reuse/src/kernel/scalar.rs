@@ -7,6 +7,7 @@ use crate::config::Variant;
 
 pub(super) const TILE: usize = Scalar::TILE;
 pub(super) const BITS: usize = Scalar::BITS;
+pub(super) const TURNED: bool = Scalar::TURNED;
 
 /// 16 registers wherever there are any; 8 sums, for a multiplication's latency.
 struct Scalar;

@@ -1,8 +1,9 @@
 //! Look-ups by AVX2.
 
-use super::blocks::{Leaders, for_blocks};
+use super::blocks::for_blocks;
+use super::leaders::{self, Leaders};
 use super::narrow::{LANES, Narrow, confirmed};
-use super::number::{BLOCK, Place};
+use super::number::Place;
 use super::sets::{Sets, Shape};
 use super::table::Table;
 use super::{Isa, Known, MNU, Run, plain, policy};
@@ -15,14 +16,15 @@ use std::hint::select_unpredictable;
 const EVEN: u32 = 0x5555_5555;
 
 /// Lanes of which one is chosen: those from `LANES - w` on choose way w, the first ones none.
-static CHOICE: [u16; 2 * LANES + 1] = {
-    let mut lanes = [0; 2 * LANES + 1];
+static CHOICE: [u16; 2 * LANES] = {
+    let mut lanes = [0; 2 * LANES];
     lanes[LANES] = u16::MAX;
     lanes
 };
 
 /// Sets that are looked up in.
 const SHAPE: Shape = Shape::new(LANES, false);
+const _: () = assert!(SHAPE.free > LANES, "a word behind the vectors is nothing else");
 
 /// Leads a run past a cache of 9 to 16 ways without replacement.
 pub(crate) fn run(cache: &mut Sets, run: Run) -> Counts {
@@ -37,7 +39,7 @@ fn run_without_replacement(cache: &mut Sets, run: Run) -> Counts {
     let (number, start, ways, known) = (cache.number, cache.start(), cache.full, run.known);
     for_blocks(
         run,
-        |leaders: &mut Leaders, signatures: &[u64], first| find_leaders(leaders, signatures, first),
+        |found: &mut Leaders, signatures: &[u64], first| leaders::find_by_avx2(found, signatures, first),
         |signatures, places| number.block(signatures, SHAPE.size as u32, places),
         // SAFETY: `number` gives sets that exist, and [`Sets::run`] has seen that all vectors since the flush have
         // signatures.
@@ -51,69 +53,6 @@ fn run_without_replacement(cache: &mut Sets, run: Run) -> Counts {
     )
 }
 
-/// Of four vectors that follow one another, a bit each that leads: the words of 32 bits of those signatures moved to the
-/// front, the bytes of those numbers, and how many lead up to each vector, in a byte each.
-struct Moves {
-    signatures: [[u32; 8]; 16],
-    vectors: [[u8; 16]; 16],
-    leading: [u32; 16],
-}
-
-static MOVES: Moves = {
-    let mut moves = Moves { signatures: [[0; 8]; 16], vectors: [[0; 16]; 16], leading: [0; 16] };
-    let mut bits = 0;
-    while bits < 16 {
-        let (mut vector, mut to) = (0, 0);
-        while vector < 4 {
-            if bits >> vector & 1 == 1 {
-                moves.signatures[bits][2 * to] = 2 * vector as u32;
-                moves.signatures[bits][2 * to + 1] = 2 * vector as u32 + 1;
-                let mut byte = 0;
-                while byte < 4 {
-                    moves.vectors[bits][4 * to + byte] = (4 * vector + byte) as u8;
-                    byte += 1;
-                }
-                to += 1;
-            }
-            moves.leading[bits] |= (to as u32) << (8 * vector);
-            vector += 1;
-        }
-        bits += 1;
-    }
-    moves
-};
-
-/// [`find_leaders`](super::blocks::find_leaders), four vectors at a time.
-#[inline]
-#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-pub(super) fn find_leaders(leaders: &mut Leaders, signatures: &[u64], first: u32) -> usize {
-    assert!((1..=BLOCK).contains(&signatures.len()), "vectors of a block");
-    (leaders.signatures[0], leaders.vectors[0], leaders.ranks[0]) = (signatures[0], first, 0);
-    let (mut at, mut leading) = (1, 1);
-    let mut numbers = _mm_add_epi32(_mm_set1_epi32(first as i32), _mm_setr_epi32(1, 2, 3, 4));
-    while at + 4 <= signatures.len() {
-        // SAFETY: four signatures from `at` on, and from the one before, are there. There is room for four, as no more
-        // lead than were seen: what is behind the leaders among them is overwritten or left alone.
-        unsafe {
-            let own = _mm256_loadu_si256(signatures.as_ptr().add(at).cast());
-            let before = _mm256_loadu_si256(signatures.as_ptr().add(at - 1).cast());
-            let repeat = _mm256_movemask_pd(_mm256_castsi256_pd(_mm256_cmpeq_epi64(own, before)));
-            let lead = !repeat as usize % 16;
-            let moves = _mm256_loadu_si256(MOVES.signatures[lead].as_ptr().cast());
-            let moved = _mm256_permutevar8x32_epi32(own, moves);
-            _mm256_storeu_si256(leaders.signatures.as_mut_ptr().add(leading).cast(), moved);
-            let moved = _mm_shuffle_epi8(numbers, _mm_loadu_si128(MOVES.vectors[lead].as_ptr().cast()));
-            _mm_storeu_si128(leaders.vectors.as_mut_ptr().add(leading).cast(), moved);
-            let ranks = (leading as u32 - 1) * 0x0101_0101 + MOVES.leading[lead];
-            leaders.ranks.as_mut_ptr().add(at).cast::<u32>().write_unaligned(ranks);
-            leading += lead.count_ones() as usize;
-        }
-        numbers = _mm_add_epi32(numbers, _mm_set1_epi32(4));
-        at += 4;
-    }
-    leaders.find_from(signatures, first, at, leading)
-}
-
 /// Looks vectors up in the sets from `start` on, which have these `ways`: in masks two bits each, as a comparison of
 /// tags gives.
 ///
@@ -124,7 +63,8 @@ pub(super) fn find_leaders(leaders: &mut Leaders, signatures: &[u64], first: u32
 /// would read no further sets before it knew.
 ///
 /// # Safety
-/// Places must be of sets that exist; `codes` and all vectors in these sets must be `known`.
+/// Places must be of sets that exist; `codes` and all vectors in these sets must be `known`. No vector may be in a set
+/// when it is looked up.
 #[inline]
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
 unsafe fn look_up<const SETTLED: bool>(
@@ -147,7 +87,8 @@ unsafe fn look_up<const SETTLED: bool>(
         // SAFETY: a place begins with its tag.
         let wanted = _mm256_broadcastw_epi16(unsafe { _mm_loadu_si16(std::ptr::from_ref(place).cast()) });
         let found = _mm256_movemask_epi8(_mm256_cmpeq_epi16(old, wanted)) as u32 & !free & ways;
-        // SAFETY: a way of the set, or, where there is none, the word behind: a way has two bits and four bytes.
+        // SAFETY: a way of the set, or, where there is none, the word behind, which is nothing else: a way has two bits
+        // and four bytes.
         let (resident, next) = unsafe {
             let way = |of: u32| set.byte_add(2 * of.trailing_zeros() as usize);
             (*way(found), way(free))
@@ -161,11 +102,11 @@ unsafe fn look_up<const SETTLED: bool>(
             let found = confirmed(_pext_u32(found, EVEN), vectors, known, vector);
             (holder, open) = if found == 0 { (vector, free) } else { (vectors[found.trailing_zeros() as usize], 0) };
         }
-        *code = select_unpredictable((holder ^ vector) | free != 0, holder, MNU);
+        *code = select_unpredictable(((holder ^ vector) | free) != 0, holder, MNU);
         if SETTLED && open == 0 {
             continue;
         }
-        // SAFETY: lanes of the choice, a byte for each bit; tags and vectors as above.
+        // SAFETY: as many lanes of the choice, from 0 to 32 bytes before the chosen one's place; tags and vectors as above.
         unsafe {
             let chosen = CHOICE.as_ptr().add(LANES).byte_sub(open.trailing_zeros() as usize);
             _mm256_storeu_si256(tags, _mm256_blendv_epi8(old, wanted, _mm256_loadu_si256(chosen.cast())));

@@ -1,11 +1,12 @@
 //! Look-ups by AVX-512.
 
-use super::blocks::{Leaders, for_blocks};
+use super::blocks::for_blocks;
+use super::leaders::{self, Leaders};
 use super::narrow::{LANES, confirmed};
 use super::number::Place;
 use super::sets::{Sets, Shape};
 use super::table::Table;
-use super::{Isa, Known, MNU, Run, avx2, policy};
+use super::{Isa, Known, MNU, Run, policy};
 use crate::hitmap::Counts;
 #[allow(clippy::wildcard_imports, reason = "a page of intrinsics")]
 use std::arch::x86_64::*;
@@ -66,7 +67,7 @@ fn run_as<const POLICY: u8, const STREAMED: bool, const STRIDE: usize>(cache: &m
     let of_run = OfRun { start: cache.start(), ways: cache.full as u16, known: run.known, stream: run.stream };
     for_blocks(
         run,
-        |leaders: &mut Leaders, signatures: &[u64], first| avx2::find_leaders(leaders, signatures, first),
+        |found: &mut Leaders, signatures: &[u64], first| leaders::find_by_avx2(found, signatures, first),
         |signatures, places| number.block(signatures, shape.size as u32, places),
         |places, codes, settled| {
             if fetch {

@@ -1,6 +1,7 @@
 //! A run in blocks: what can be done for many signatures at once, before they go past the cache one
 //! by one.
 
+use super::leaders::Leaders;
 use super::number::BLOCK;
 use super::{MNU, Run};
 use crate::hitmap::Counts;
@@ -11,49 +12,10 @@ const REPEATS: usize = 8;
 /// A block of which no more than one in so many were inserted is settled.
 const SETTLED: u64 = 64;
 
-/// The vectors of a block that do not repeat the one before.
-pub(crate) struct Leaders {
-    /// Their signatures and numbers.
-    pub signatures: [u64; BLOCK],
-    pub vectors: [u32; BLOCK],
-    /// Of each vector of the block, which of the leaders it is or repeats.
-    pub ranks: [u8; BLOCK],
-}
-
-impl Leaders {
-    fn new() -> Self {
-        Self { signatures: [0; BLOCK], vectors: [0; BLOCK], ranks: [0; BLOCK] }
-    }
-
-    /// Finds those of a block of which `from` vectors have been seen, `leading` of them leaders; the first one always
-    /// is. How many there are.
-    #[inline(always)]
-    #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
-    pub fn find_from(&mut self, signatures: &[u64], first: u32, from: usize, mut leading: usize) -> usize {
-        let mut before = if from == 0 { !signatures[0] } else { signatures[from - 1] };
-        let of_rest = signatures.iter().zip(&mut self.ranks).zip(first..).skip(from);
-        for ((&signature, rank), vector) in of_rest {
-            // Repeats are written, too, rather than guessed: the next leader overwrites them.
-            self.signatures[leading % BLOCK] = signature;
-            self.vectors[leading % BLOCK] = vector;
-            leading += usize::from(signature != before);
-            before = signature;
-            *rank = leading as u8 - 1;
-        }
-        leading
-    }
-}
-
-/// [`Leaders::find_from`] the first one on.
-#[inline(always)]
-#[expect(clippy::inline_always, reason = "as above")]
-pub(crate) fn find_leaders(leaders: &mut Leaders, signatures: &[u64], first: u32) -> usize {
-    leaders.find_from(signatures, first, 0, 0)
-}
-
-/// Leads a run past a cache; `lead` finds the leaders of a block and says how many there are, `number` says of a block's signatures where to look for each, and `step` looks
-/// up vectors, of which it gets these keys and their numbers, in place of which it puts their codes. It is also told
-/// whether the block before was settled: whether hardly anything was inserted there, and will be here.
+/// Leads a run past a cache; `lead` finds the leaders of a block and says how many there are, `number` says of
+/// signatures where to look for each, and `step` looks up vectors, of which it gets these keys and their numbers, in
+/// place of which it puts their codes. It is also told whether the block before was settled: whether hardly anything
+/// was inserted there, and will be here.
 ///
 /// A signature that equals the one before finds what that one found or inserted, or else no room
 /// either, and changes nothing, not even an order of use: it is given the same code. Where there are

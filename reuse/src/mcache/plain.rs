@@ -1,7 +1,8 @@
 //! Look-ups without vector instructions of our own; compiled for AVX2 with that one's search, what runs there where
 //! [`sets`](super::sets) has nothing.
 
-use super::blocks::{find_leaders, for_blocks};
+use super::blocks::for_blocks;
+use super::leaders;
 use super::narrow::{LANES, Narrow, confirmed};
 use super::{MNU, Run, policy};
 use crate::hitmap::Counts;
@@ -43,7 +44,7 @@ fn run_as<const POLICY: u8, const STREAMED: bool>(
     let Run { known, stream, .. } = run;
     for_blocks(
         run,
-        find_leaders,
+        leaders::find,
         |signatures, places| number.block(signatures, 1, places),
         |places, codes, _| {
             for (place, code) in places.iter().zip(codes) {

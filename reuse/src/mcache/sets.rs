@@ -73,7 +73,7 @@ impl Sets {
         }
         let size = sets * shape.size;
         let bits = ways as u32 * if isa == Isa::Avx2 { 2 } else { 1 };
-        // A way that is not there is read, too, as far behind the vectors as a word has bits.
+        // A way that is not there is read and written, too, as far behind the vectors as a word has bits.
         let words = vec![0; LINE + size + u32::BITS as usize];
         let skipped = words.as_ptr().align_offset(64).min(LINE);
         let mut cache = Self {

@@ -1,6 +1,7 @@
 //! An MCACHE without a limit: an open-addressing hash table of the vectors that inserted something.
 
-use super::blocks::{find_leaders, for_blocks};
+use super::blocks::for_blocks;
+use super::leaders;
 use super::number::BLOCK;
 use super::{Isa, Known, Run};
 use crate::config::SetIndex;
@@ -60,7 +61,7 @@ impl Table {
     #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
     pub fn run_as_compiled(&mut self, run: Run) -> Counts {
         let known = run.known;
-        for_blocks(run, find_leaders, mix_block, |keys, codes, _| {
+        for_blocks(run, leaders::find, mix_block, |keys, codes, _| {
             self.reserve(known, keys.len());
             self.fetch(keys);
             self.access(known, keys, codes);
