@@ -1,7 +1,7 @@
 //! How good the matches are: how near a HIT's vector is to what stands for it.
 
 use crate::cosine::dot;
-use crate::mcache::Outcome;
+use crate::hitmap::Hitmap;
 use crate::peers::draw;
 use crate::substitute::{Buffers, Substitutes};
 use rayon::prelude::*;
@@ -139,10 +139,9 @@ pub fn match_quality(substitutes: &Substitutes, options: &MatchOptions) -> Match
         }
         let of_run = |buffers: &mut _, &(stream, before, chosen): &(usize, usize, &[usize])| -> Vec<Match> {
             let first = (sample * layout.streams + stream) * layout.positions;
-            let is_hit = |position: &usize| matches!(hitmap.outcome(first + position), Outcome::Hit(_));
-            let mut chosen = chosen.iter().map(|number| number - before).peekable();
-            let hits = (0..layout.positions).filter(is_hit).enumerate();
-            let positions = hits.filter_map(|(number, position)| chosen.next_if_eq(&number).map(|_| position));
+            let holders = &hitmap.holders()[first..][..layout.positions];
+            let positions = positions_of_hits(holders, first, chosen.iter().map(|number| number - before));
+            let positions = positions.into_iter();
             positions.filter_map(|position| compare(substitutes, (sample, stream, position), weight, buffers)).collect()
         };
         let matches: Vec<Vec<Match>> = of_runs.par_iter().map_init(|| substitutes.buffers(), of_run).collect();
@@ -152,6 +151,26 @@ pub fn match_quality(substitutes: &Substitutes, options: &MatchOptions) -> Match
     };
     let samples: Vec<MatchQuality> = (0..layout.samples).into_par_iter().map(of_sample).collect();
     samples.into_iter().sum()
+}
+
+/// The positions of a run's HITs that have these numbers, ascending, among them; the run's first vector has number `first`.
+fn positions_of_hits(holders: &[u32], first: usize, numbers: impl Iterator<Item = usize>) -> Vec<usize> {
+    const PIECE: usize = 128;
+    let is_hit = |holder: u32, own: u32| (holder != Hitmap::NONE) & (holder != own);
+    let (mut numbers, mut before, mut positions) = (numbers.peekable(), 0, Vec::new());
+    for (number, piece) in holders.chunks(PIECE).enumerate() {
+        let Some(&next) = numbers.peek() else { break };
+        let of_piece = || piece.iter().copied().zip((first + number * PIECE) as u32..);
+        let hits: u32 = of_piece().map(|(holder, own)| u32::from(is_hit(holder, own))).sum();
+        // Most pieces have none that was asked for, and are only counted.
+        if next < before + hits as usize {
+            let hits = of_piece().enumerate().filter(|&(_, (holder, own))| is_hit(holder, own));
+            let wanted = |(hit, (at, _))| numbers.next_if_eq(&(before + hit)).map(|_| number * PIECE + at);
+            positions.extend(hits.enumerate().filter_map(wanted));
+        }
+        before += hits as usize;
+    }
+    positions
 }
 
 /// Compares a HIT with what replaces it; none where that is no number.
