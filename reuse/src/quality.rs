@@ -156,7 +156,7 @@ pub fn match_quality(substitutes: &Substitutes, options: &MatchOptions) -> Match
 /// The positions of a run's HITs that have these numbers, ascending, among them; the run's first vector has number `first`.
 fn positions_of_hits(holders: &[u32], first: usize, numbers: impl Iterator<Item = usize>) -> Vec<usize> {
     const PIECE: usize = 128;
-    let is_hit = |holder: u32, own: u32| (holder != Hitmap::NONE) & (holder != own);
+    let is_hit = |holder: u32, own: u32| holder != Hitmap::NONE && holder != own;
     let (mut numbers, mut before, mut positions) = (numbers.peekable(), 0, Vec::new());
     for (number, piece) in holders.chunks(PIECE).enumerate() {
         let Some(&next) = numbers.peek() else { break };
