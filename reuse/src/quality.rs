@@ -199,3 +199,31 @@ fn cosine(x: &[f32], y: &[f32]) -> f64 {
         _ => 0.0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Of each vector whether it hits (1), inserts (2) or neither, and whether it is asked for if it hits.
+        #[test]
+        fn hits_are_found_by_their_numbers(
+            vectors in prop::collection::vec((0u8..3, any::<bool>()), 0..600),
+            rare: bool,
+            first in 1usize..1000,
+        ) {
+            let holder = |(at, &(outcome, _)): (usize, &(u8, bool))| match outcome {
+                1 => 0,
+                2 => (first + at) as u32,
+                _ => Hitmap::NONE,
+            };
+            let holders: Vec<u32> = vectors.iter().enumerate().map(holder).collect();
+            let hits = vectors.iter().enumerate().filter(|(_, (outcome, _))| *outcome == 1).enumerate();
+            let asked_for = |&(number, (_, (_, asked))): &(usize, (usize, &(u8, bool)))| *asked && (!rare || number % 90 == 7);
+            let (numbers, expected): (Vec<usize>, Vec<usize>) =
+                hits.filter(asked_for).map(|(number, (at, _))| (number, at)).unzip();
+            prop_assert_eq!(positions_of_hits(&holders, first, numbers.into_iter()), expected);
+        }
+    }
+}
