@@ -55,7 +55,7 @@ mod vectors;
 mod widest;
 
 pub use deviation::Deviation;
-pub use grid::counts_grid;
+pub use grid::{RunOutcomes, counts_grid, outcomes_grid};
 pub use growth::Growth;
 pub use hitmap::{Counts, Hitmap};
 #[doc(hidden)] // For tests and benches.

@@ -66,16 +66,23 @@ impl Sorted {
         if bits + number_bits <= u64::BITS {
             let numbers = !u64::MAX.checked_shl(number_bits).unwrap_or(0);
             let mut words: Vec<u64> = keys.map(|(key, member)| key | u64::from(member)).collect();
-            words.par_sort_unstable();
+            sort(&mut words);
             let order = words.iter().map(|word| (word & numbers) as u32).collect();
             Self { order, shared: shared_bits(words.iter().map(|word| word & kept), bits) }
         } else {
             let mut pairs: Vec<(u64, u32)> = keys.collect();
-            pairs.par_sort_unstable();
+            sort(&mut pairs);
             let order = pairs.iter().map(|pair| pair.1).collect();
             Self { order, shared: shared_bits(pairs.iter().map(|pair| pair.0), bits) }
         }
     }
+}
+
+/// Items that one thread sorts in less time than it takes to share them out.
+const IN_ONE_GO: usize = 1 << 16;
+
+fn sort<T: Ord + Send>(items: &mut [T]) {
+    if items.len() < IN_ONE_GO { items.sort_unstable() } else { items.par_sort_unstable() }
 }
 
 fn shared_bits(keys: impl ExactSizeIterator<Item = u64>, bits: u32) -> Vec<u8> {

@@ -2,7 +2,9 @@
 //! cache pass for each configuration.
 
 use mercury_reuse::config::{McacheConfig, Scope, SetIndex};
-use mercury_reuse::{Counts, Hitmap, Layout, Limited, counts_grid, unlimited_hits};
+use mercury_reuse::{
+    Counts, Hitmap, Layout, Limited, Outcome, RunOutcomes, counts_grid, outcomes_grid, unlimited_hits,
+};
 use proptest::prelude::*;
 use std::time::Instant;
 
@@ -109,6 +111,51 @@ proptest! {
     }
 
     #[test]
+    fn outcomes_are_those_of_a_cache_pass_for_each_configuration(
+        layout in layouts(60), in_channel: bool, seed: u64, few in 1u64..30, mixed: bool,
+        bits in prop::collection::vec(1u32..=64, 0..4),
+        // More than have a bit in one slice.
+        caches in prop::collection::vec((1u32..9, 1u32..6), 0..40),
+    ) {
+        let signatures = signatures(layout.vectors(), seed, few);
+        let caches: Vec<(u32, u32)> = caches.into_iter().map(|(sets, ways)| (sets * ways, ways)).collect();
+        let index = if mixed { SetIndex::Mixed } else { SetIndex::LowBits };
+        let scope = if in_channel { Scope::Channel } else { Scope::Sample };
+        // By cache and vector of the run.
+        let each = |outcomes: &RunOutcomes| -> (usize, usize, Vec<Outcome>) {
+            let first_vector = outcomes.run * layout.positions;
+            let of = |(cache, (place, &first)): (usize, (usize, &u32))| {
+                let held_by = outcomes.held_by[cache / RunOutcomes::CACHES][first as usize];
+                match (held_by >> (cache % RunOutcomes::CACHES) & 1 == 1, place == first as usize) {
+                    (true, true) => Outcome::Mau,
+                    (true, false) => Outcome::Hit((first_vector + first as usize) as u32),
+                    (false, _) => Outcome::Mnu,
+                }
+            };
+            let places = |cache| outcomes.firsts.iter().enumerate().map(move |place| (cache, place));
+            (outcomes.length, outcomes.run, (0..caches.len()).flat_map(places).map(of).collect())
+        };
+        let (counts, found) = outcomes_grid(layout, &signatures, &bits, &caches, index, scope, each);
+        prop_assert_eq!(counts, one_by_one(layout, &signatures, &bits, &caches, index, scope));
+        prop_assert_eq!(found.len(), bits.len());
+        for (length, (found, &bits)) in found.iter().zip(&bits).enumerate() {
+            prop_assert_eq!(found.len(), layout.runs());
+            let short: Vec<u64> = signatures.iter().map(|signature| signature & (u64::MAX >> (64 - bits))).collect();
+            for (number, &(entries, ways)) in caches.iter().enumerate() {
+                let config = McacheConfig { entries, ways, index, ..McacheConfig::default() };
+                let hitmap = Hitmap::new(layout, &short, &config, scope);
+                for (run, (of_length, of_run, outcomes)) in found.iter().enumerate() {
+                    prop_assert_eq!((*of_length, *of_run), (length, run));
+                    for place in 0..layout.positions {
+                        let outcome = outcomes[number * layout.positions + place];
+                        prop_assert_eq!(outcome, hitmap.outcome(run * layout.positions + place));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_limited_hitmap_is_a_pass_through_that_cache(
         layout in layouts(80), scope in scopes(), seed: u64, few in 1u64..30, mixed: bool,
         sets in 1u32..9, ways in prop::collection::vec(1u32..6, 1..4), bits in 1u32..=64,
@@ -160,6 +207,11 @@ fn without_vectors_there_is_nothing_to_count() {
         for scope in SCOPES {
             let grid = counts_grid(layout, &[], &[4], &[(4, 2)], SetIndex::Mixed, scope);
             assert_eq!(grid, [vec![Counts::default(); layout.runs()]]);
+            if scope != Scope::Batch {
+                let each = |outcomes: &RunOutcomes| outcomes.firsts.len();
+                let (counts, found) = outcomes_grid(layout, &[], &[4], &[(4, 2)], SetIndex::Mixed, scope, each);
+                assert_eq!((counts, found), (grid, vec![vec![0; layout.runs()]]));
+            }
             assert_eq!(unlimited_hits(layout, &[], 4, scope), vec![0; layout.runs()]);
         }
     }

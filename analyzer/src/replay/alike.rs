@@ -1,6 +1,7 @@
 //! Caches that had the same outcomes so far, and what the next samples add to them.
 
 use super::caches::{Cache, Found};
+use super::grid::Known;
 use super::grouped::{Grouped, distinct, grouped};
 use super::similarity::Signed;
 use super::tally::{RowPass, Tally};
@@ -48,6 +49,29 @@ impl Samples<'_> {
         }
     }
 
+    /// Adds outcomes of a cache, if all that is asked for is known of it, and says whether it is.
+    pub fn add_known(self, cache: &Cache, known: &Known, alike: &mut [Alike]) -> bool {
+        let Some(counts) = known.counts(cache) else { return false };
+        if alike.iter().any(|alike| alike.tally.substituted().next().is_some()) {
+            return false;
+        }
+        let passes = distinct(alike.iter().flat_map(|alike| alike.tally.row_passes()));
+        let rounds = passes.into_iter().map(|of| Some((of, known.rounds(cache, of, self.products(of))?)));
+        let Some(rounds): Option<Vec<(RowPass, Vec<Rounds>)>> = rounds.collect() else { return false };
+        for alike in alike {
+            alike.tally.add_counts(&counts);
+            for (of, rounds) in &rounds {
+                alike.tally.add_rounds(*of, rounds);
+            }
+        }
+        true
+    }
+
+    fn products(&self, of: RowPass) -> &[RowProduct] {
+        let (_, products) = self.rows.iter().find(|(known, _)| *known == of).expect("made for all configurations");
+        products
+    }
+
     /// Adds counts and schedules.
     fn deal(self, hitmaps: &[Hitmap], alike: &mut [Alike]) {
         let counts: Vec<Vec<Counts>> = hitmaps.iter().map(|hitmap| hitmap.counts().to_vec()).collect();
@@ -55,9 +79,8 @@ impl Samples<'_> {
             alike.tally.add_counts(&counts);
         }
         for of in distinct(alike.iter().flat_map(|alike| alike.tally.row_passes())) {
-            let (_, products) = self.rows.iter().find(|(known, _)| *known == of).expect("made for all configurations");
             let deal = |((product, view), hitmap): ((&RowProduct, _), _)| product.deal(view, hitmap);
-            let rounds: Vec<Rounds> = products.iter().zip(&self.signed.views).zip(hitmaps).map(deal).collect();
+            let rounds: Vec<Rounds> = self.products(of).iter().zip(&self.signed.views).zip(hitmaps).map(deal).collect();
             for alike in &mut *alike {
                 alike.tally.add_rounds(of, &rounds);
             }

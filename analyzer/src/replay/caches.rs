@@ -4,11 +4,10 @@ use super::grouped::grouped;
 use super::similarity::{Signed, Spare};
 use crate::config::Config;
 use mercury_reuse::config::{McacheConfig, Replacement, Scope, SetIndex};
-use mercury_reuse::{Counts, Hitmap, Limited, Ranks, counts_grid};
+use mercury_reuse::{Hitmap, Limited, Ranks};
 use mercury_trace::geometry::Geometry;
 use rayon::prelude::*;
 use std::borrow::Cow;
-use std::collections::HashMap;
 
 /// What a Hitmap depends on beside the vectors and their longest signatures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -31,7 +30,7 @@ impl Cache {
     }
 
     /// A cache of which nothing matters, as it has room for all.
-    fn unlimited(self) -> Self {
+    pub fn unlimited(self) -> Self {
         Self { entries: 0, ways: 1, index: SetIndex::Mixed, replacement: Replacement::None, ..self }
     }
 
@@ -108,39 +107,4 @@ pub fn look_up(
     } else {
         memory.give_hitmaps(of_all);
     }
-}
-
-/// The cache that stands for each, and counts of some of them: from one sort, where there are several;
-/// those in which everything finds room become one.
-pub fn grid(signed: &Signed, caches: &[Cache]) -> (Vec<Cache>, HashMap<Cache, Vec<Vec<Counts>>>) {
-    let (mut standing, mut known) = (caches.to_vec(), HashMap::new());
-    let limited: Vec<usize> = (0..caches.len()).filter(|&number| caches[number].entries > 0).collect();
-    if limited.len() < 2 {
-        return (standing, known);
-    }
-    for ((scope, index), members) in grouped(limited, |number| (caches[number].scope, caches[number].index)) {
-        let of = |number: usize| caches[number];
-        let bits: Vec<u32> = grouped(members.iter().copied(), |number| of(number).bits).into_keys().collect();
-        let size = |number: usize| (of(number).entries, of(number).ways);
-        let sizes: Vec<(u32, u32)> = grouped(members.iter().copied(), size).into_keys().collect();
-        let products: Vec<Vec<Vec<Counts>>> = signed
-            .views
-            .iter()
-            .zip(&signed.signatures)
-            .map(|(view, signatures)| counts_grid(view.layout(), signatures, &bits, &sizes, index, scope))
-            .collect();
-        for number in members {
-            let cache = of(number);
-            let length = bits.iter().position(|&bits| bits == cache.bits).expect("a length of the list");
-            let size = sizes.iter().position(|&known| known == size(number)).expect("a size of it");
-            let counts = products.iter().map(|product| &product[length * sizes.len() + size]);
-            let roomy = counts.clone().flatten().all(|counts| counts.mnu == 0);
-            standing[number] = if roomy { cache.unlimited() } else { cache };
-            // The grid's caches never replace anything.
-            if roomy || cache.replacement == Replacement::None {
-                known.entry(standing[number]).or_insert_with(|| counts.cloned().collect());
-            }
-        }
-    }
-    (standing, known)
 }

@@ -2,6 +2,7 @@
 
 mod alike;
 mod caches;
+mod grid;
 mod grouped;
 mod layer;
 mod memory;

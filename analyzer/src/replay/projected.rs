@@ -4,7 +4,8 @@
 //! alone, and caches that had the same outcomes so far have one tally.
 
 use super::alike::{Alike, Samples};
-use super::caches::{Cache, grid, look_up};
+use super::caches::{Cache, look_up};
+use super::grid::Known;
 use super::grouped::{Grouped, distinct, grouped};
 use super::similarity::{Memory, Signed, Spare};
 use super::tally::{RowPass, Substituted, Tally};
@@ -15,11 +16,11 @@ use crate::limits::Limits;
 use crate::operand::{Kept, LayerData};
 use crate::timing::rows::RowProduct;
 use indexmap::IndexMap;
+use mercury_reuse::VectorView;
 use mercury_reuse::config::{Rpq, Scope};
-use mercury_reuse::{Counts, VectorView};
 use mercury_trace::geometry::{Geometry, Pass};
+use rayon::iter::Either;
 use rayon::prelude::*;
-use std::collections::HashMap;
 
 /// Configurations that differ in no more than the length of their projection.
 pub struct Projected {
@@ -133,15 +134,31 @@ impl Projected {
             limits.add(data, self.source, &signed, *scope, &rpq, bounds);
         }
         let caches: Vec<Cache> = self.caches.iter().map(|(cache, _)| *cache).collect();
-        let (caches, known) = grid(&signed, &caches);
-        self.split(&caches, configs);
+        // Errors are computed from Hitmaps, of which dealing takes little more.
+        let known = Known::new(&signed, &caches, &self.rows, measures.errors.is_none());
+        self.split(&known.standing, configs);
         let samples = Samples { data, signed: &signed, batch: self.batch, rows: &self.rows, measures };
-        let mut lengths: Vec<Length> = Length::all(std::mem::take(&mut self.alike), &caches);
+        let mut by_cache: Grouped<Cache, Alike> = Grouped::new();
+        for alike in std::mem::take(&mut self.alike) {
+            by_cache.entry(known.standing[alike.caches[0]]).or_default().push(alike);
+        }
+        let add_known = |(cache, mut alike): (Cache, Vec<Alike>)| {
+            if samples.add_known(&cache, &known, &mut alike) {
+                Either::Left(alike)
+            } else {
+                Either::Right((cache, alike))
+            }
+        };
+        let by_cache: Vec<(Cache, Vec<Alike>)> = by_cache.into_iter().collect();
+        let (done, others): (Vec<Vec<Alike>>, Vec<(Cache, Vec<Alike>)>) =
+            by_cache.into_par_iter().with_max_len(1).partition_map(add_known);
+        self.alike = done.into_iter().flatten().collect();
+        let mut lengths = Length::all(others);
         // Errors take too much memory for more than one at a time.
         for some in lengths.chunks_mut(if measures.errors.is_none() { LENGTHS } else { 1 }) {
-            some.par_iter_mut().for_each(|length| length.add(samples, &known, &memory.hitmaps));
+            some.par_iter_mut().for_each(|length| length.add(samples, &memory.hitmaps));
         }
-        self.alike = lengths.into_iter().flat_map(|length| length.alike.into_values().flatten()).collect();
+        self.alike.extend(lengths.into_iter().flat_map(|length| length.alike.into_values().flatten()));
         memory.signatures = signed.signatures;
         Ok(())
     }
@@ -204,29 +221,17 @@ struct Length {
 }
 
 impl Length {
-    /// For each of `alike`, `caches` has the one that stands for it.
-    fn all(alike: Vec<Alike>, caches: &[Cache]) -> Vec<Self> {
+    fn all(caches: Vec<(Cache, Vec<Alike>)>) -> Vec<Self> {
         let mut lengths: IndexMap<(u32, Scope), Grouped<Cache, Alike>> = IndexMap::new();
-        for alike in alike {
-            let cache = caches[alike.caches[0]];
-            lengths.entry((cache.bits, cache.scope)).or_default().entry(cache).or_default().push(alike);
+        for (cache, alike) in caches {
+            lengths.entry((cache.bits, cache.scope)).or_default().insert(cache, alike);
         }
         lengths.into_iter().map(|(key, alike)| Self { key, alike }).collect()
     }
 
-    /// Adds samples, of which counts are `known` of some caches.
-    fn add(&mut self, samples: Samples, known: &HashMap<Cache, Vec<Vec<Counts>>>, memory: &Spare) {
-        let mut looked_up = Vec::new();
-        for (cache, alike) in &mut self.alike {
-            match known.get(cache) {
-                Some(counts) if !alike.iter().any(|alike| alike.tally.needs_hitmap()) => {
-                    for alike in alike {
-                        alike.tally.add_counts(counts);
-                    }
-                }
-                _ => looked_up.push(*cache),
-            }
-        }
-        look_up(samples.signed, self.key, &looked_up, memory, |found| samples.add(found, &mut self.alike));
+    /// Adds samples.
+    fn add(&mut self, samples: Samples, memory: &Spare) {
+        let caches: Vec<Cache> = self.alike.keys().copied().collect();
+        look_up(samples.signed, self.key, &caches, memory, |found| samples.add(found, &mut self.alike));
     }
 }

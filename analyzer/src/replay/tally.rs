@@ -64,11 +64,6 @@ impl Tally {
         Self { counts: self.counts.clone(), errors: errors.cloned().collect(), dealt: dealt.cloned().collect() }
     }
 
-    /// Whether more than counts is wanted.
-    pub fn needs_hitmap(&self) -> bool {
-        !self.errors.is_empty() || !self.dealt.is_empty()
-    }
-
     /// The passes whose errors are wanted, and how their HITs are computed.
     pub fn substituted(&self) -> impl Iterator<Item = Substituted> {
         self.errors.iter().map(|errors| errors.of)

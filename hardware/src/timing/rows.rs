@@ -7,8 +7,9 @@ mod deal;
 
 use super::MercuryCycles;
 use super::row_stationary::{Discipline, Mapping, PeArray, Schedule, ScopeWork, Shape};
-use deal::{Dealer, Plane};
-use mercury_reuse::{Hitmap, VectorView};
+use deal::Plane;
+pub use deal::{Dealer, Lanes};
+use mercury_reuse::{Hitmap, Layout, VectorView};
 use mercury_trace::geometry::{Geometry, Pass};
 use rayon::prelude::*;
 
@@ -37,7 +38,7 @@ pub struct RowProduct {
 }
 
 /// What the PE sets do for some samples.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rounds {
     /// The rounds of each sample of a convolution.
     Planes(Vec<Vec<ScopeWork>>),
@@ -203,6 +204,22 @@ impl RowProduct {
         (0..layout.samples).map(|_| rounds.by_ref().take(rounds_of_sample).collect()).collect()
     }
 
+    /// What deals a convolution's runs one by one; none of a matrix product.
+    pub fn run_dealer(&self, view: &VectorView) -> Option<Dealer> {
+        let Geometry::Conv2d(_) = self.geometry else { return None };
+        Some(self.dealer(&self.batch, view.windows().x.positions as usize, view.layout().positions))
+    }
+
+    /// What [`RowProduct::deal`] gives, from what each run's lane does, and under which of its caches.
+    pub fn rounds<'l>(&self, dealer: &Dealer, layout: Layout, lanes: impl Fn(usize) -> (&'l Lanes, usize)) -> Rounds {
+        let at_once = self.batch.choice().channel_lanes as usize;
+        let of_sample = |sample: usize| {
+            let runs: Vec<usize> = (sample * layout.streams..(sample + 1) * layout.streams).collect();
+            runs.chunks(at_once).map(|runs| dealer.round(runs.iter().map(|&run| lanes(run)))).collect()
+        };
+        Rounds::Planes((0..layout.samples).map(of_sample).collect())
+    }
+
     /// Compute cycles of a matrix product's samples: a plane is one head of a sample, a sample's rows, or
     /// the rows of all samples.
     fn product(&self, mapping: &Mapping, hitmap: &Hitmap, samples: &[usize]) -> u64 {
@@ -226,7 +243,7 @@ impl RowProduct {
         advance(&mut self.schedule(mapping), std::iter::once(rounds.as_slice())).iter().sum()
     }
 
-    fn dealer<'m>(&self, mapping: &'m Mapping, row_length: usize, places: usize) -> Dealer<'m> {
+    fn dealer(&self, mapping: &Mapping, row_length: usize, places: usize) -> Dealer {
         let waits = self.pass != Pass::WeightGrad;
         Dealer::new(mapping, self.model.hit_cycles, waits, row_length, places)
     }

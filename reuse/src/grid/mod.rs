@@ -1,8 +1,10 @@
 //! Counts of many configurations from one sort of the signatures, with no cache pass for each.
 
+mod outcomes;
 mod stream;
 mod walk;
 
+pub use self::outcomes::RunOutcomes;
 use self::stream::Stream;
 use self::walk::{Arrival, Size, Walk};
 use crate::config::{MAX_BITS, Scope, SetIndex};
@@ -11,6 +13,7 @@ use crate::peers::Peers;
 use crate::repeats::check;
 use crate::vectors::Layout;
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Counts of each run for every combination of signature length and cache, without replacement:
 /// what [`Hitmap::counts`](crate::Hitmap::counts) gives for each, exactly.
@@ -39,41 +42,120 @@ pub fn counts_grid(
     index: SetIndex,
     scope: Scope,
 ) -> Vec<Vec<Counts>> {
-    check(layout, signatures);
-    let plan = Plan::new(bits, caches);
-    let mut result = vec![vec![Counts::default(); layout.runs()]; bits.len() * caches.len()];
-    if layout.vectors() == 0 {
-        return result;
-    }
-    let runs = runs_of(scope, layout);
-    let scopes = layout.runs() / runs;
-    // Blocks of scopes, few of them: each has a slice of every combination's counts.
-    let scopes_per_block = scopes.div_ceil(8 * rayon::current_num_threads());
-    let mut blocks: Vec<Vec<&mut [Counts]>> = Vec::new();
-    blocks.resize_with(scopes.div_ceil(scopes_per_block), Vec::new);
-    for counts in &mut result {
-        for (block, counts) in blocks.iter_mut().zip(counts.chunks_mut(scopes_per_block * runs)) {
-            block.push(counts);
+    let none = None::<&fn(&RunOutcomes)>;
+    let request = Request { layout, signatures, index, scope };
+    request.evaluate(&Plan::new(bits, caches), none).0
+}
+
+/// [`counts_grid`] with what `each` makes of every run's outcomes beside it, for signatures of each length, under all caches at
+/// once: `[bits.len()][samples * streams]`. Scopes of several samples have no runs of their own, so that `batch` is not
+/// among them.
+///
+/// O(vectors) more for each length.
+///
+/// # Panics
+/// As [`counts_grid`]; if the scope is `batch` and there are several samples.
+pub fn outcomes_grid<T: Send>(
+    layout: Layout,
+    signatures: &[u64],
+    bits: &[u32],
+    caches: &[(u32, u32)],
+    index: SetIndex,
+    scope: Scope,
+    each: impl Fn(&RunOutcomes) -> T + Sync,
+) -> (Vec<Vec<Counts>>, Vec<Vec<T>>) {
+    assert!(scope != Scope::Batch || layout.samples <= 1, "runs whose signatures are of others cannot be told alone");
+    Request { layout, signatures, index, scope }.evaluate(&Plan::new(bits, caches), Some(&each))
+}
+
+/// Vectors, their signatures and what is the same for all caches.
+struct Request<'a> {
+    layout: Layout,
+    signatures: &'a [u64],
+    index: SetIndex,
+    scope: Scope,
+}
+
+/// The part of the results that a block of scopes has.
+struct Block<'a, T> {
+    /// By length and cache.
+    counts: Vec<&'a mut [Counts]>,
+    /// By length, where they are asked for.
+    found: Vec<&'a mut [Option<T>]>,
+}
+
+impl Request<'_> {
+    /// Counts by length and cache, and what `each` makes of outcomes by length.
+    fn evaluate<T: Send, F: Fn(&RunOutcomes) -> T + Sync>(
+        &self,
+        plan: &Plan,
+        each: Option<&F>,
+    ) -> (Vec<Vec<Counts>>, Vec<Vec<T>>) {
+        let Self { layout, signatures, scope, .. } = *self;
+        check(layout, signatures);
+        let (lengths, caches) = (plan.levels.len(), plan.caches);
+        let mut counts = vec![vec![Counts::default(); layout.runs()]; lengths * caches];
+        let mut found: Vec<Vec<Option<T>>> = Vec::new();
+        if each.is_some() {
+            found.resize_with(lengths, || std::iter::repeat_with(|| None).take(layout.runs()).collect());
         }
-    }
-    let peers = Peers::new(layout, scope);
-    blocks.into_par_iter().enumerate().for_each(|(block, mut counts)| {
-        let mut walks: Vec<Walk> = plan.sizes.iter().map(|size| Walk::new(size, runs)).collect();
-        for start in (0..counts.first().map_or(0, |counts| counts.len())).step_by(runs) {
-            let first_run = block * scopes_per_block * runs + start;
-            let mut scope = ScopeArrivals::new(layout, peers, signatures, first_run, runs, plan.longest());
-            for level in &plan.levels {
-                scope.shorten(level.bits);
-                scope.walk(signatures, index, &mut walks);
-                for walk in &walks {
-                    walk.write(layout.positions, |cache, run, value| {
-                        counts[level.at * caches.len() + cache][start + run] = value;
-                    });
-                }
+        let runs = runs_of(scope, layout).max(1);
+        let scopes = layout.runs() / runs;
+        // Blocks of scopes, few of them: each has a slice of every combination's counts.
+        let runs_of_block = scopes.div_ceil(8 * rayon::current_num_threads()).max(1) * runs;
+        let mut blocks: Vec<Block<T>> = Vec::new();
+        blocks.resize_with(layout.runs().div_ceil(runs_of_block), || Block { counts: Vec::new(), found: Vec::new() });
+        for counts in &mut counts {
+            for (block, counts) in blocks.iter_mut().zip(counts.chunks_mut(runs_of_block)) {
+                block.counts.push(counts);
             }
         }
-    });
-    result
+        for found in &mut found {
+            for (block, found) in blocks.iter_mut().zip(found.chunks_mut(runs_of_block)) {
+                block.found.push(found);
+            }
+        }
+        blocks.into_par_iter().enumerate().for_each(|(number, mut block)| {
+            let first = number * runs_of_block;
+            let in_block = runs_of_block.min(layout.runs() - first);
+            let mut walks: Vec<Walk> = plan.sizes.iter().map(|size| Walk::new(size, runs, each.is_some())).collect();
+            for start in (0..in_block).step_by(runs) {
+                self.scope(plan, each, (first, start..start + runs), &mut walks, &mut block);
+            }
+        });
+        let found = found.into_iter().map(|runs| runs.into_iter().map(|run| run.expect("of every run")).collect());
+        (counts, found.collect())
+    }
+
+    /// The scope of these runs, counted from the block's first run on.
+    fn scope<T: Send, F: Fn(&RunOutcomes) -> T + Sync>(
+        &self,
+        plan: &Plan,
+        each: Option<&F>,
+        (first_run, runs): (usize, Range<usize>),
+        walks: &mut [Walk],
+        block: &mut Block<T>,
+    ) {
+        let Self { layout, signatures, index, scope } = *self;
+        let peers = Peers::new(layout, scope);
+        let (start, longest) = (first_run + runs.start, plan.longest());
+        let mut arrivals = ScopeArrivals::new(peers, signatures, start, runs.len(), longest, each.is_some());
+        for level in &plan.levels {
+            arrivals.shorten(level.bits);
+            arrivals.walk(signatures, index, walks);
+            for walk in &*walks {
+                walk.write(layout.positions, |cache, run, value| {
+                    block.counts[level.at * plan.caches + cache][runs.start + run] = value;
+                });
+            }
+            if let Some(each) = each {
+                let found = &mut block.found[level.at][runs.clone()];
+                arrivals.outcomes(plan, walks, found, |stream, firsts, held_by| {
+                    each(&RunOutcomes { length: level.at, run: start + stream, firsts, held_by })
+                });
+            }
+        }
+    }
 }
 
 /// Arrivals, or vectors, from which on work is split over threads.
@@ -84,6 +166,8 @@ struct Plan {
     /// From the longest.
     levels: Vec<Level>,
     sizes: Vec<Size>,
+    /// Caches in all.
+    caches: usize,
 }
 
 struct Level {
@@ -109,7 +193,7 @@ impl Plan {
         for size in &mut sizes {
             size.ways.sort_unstable();
         }
-        Self { levels, sizes }
+        Self { levels, sizes, caches: caches.len() }
     }
 
     fn longest(&self) -> u32 {
@@ -127,10 +211,10 @@ struct ScopeArrivals {
 }
 
 impl ScopeArrivals {
-    fn new(layout: Layout, peers: Peers, signatures: &[u64], first_run: usize, runs: usize, bits: u32) -> Self {
-        let streams = runs.min(layout.streams);
+    fn new(peers: Peers, signatures: &[u64], first_run: usize, runs: usize, bits: u32, keeps_firsts: bool) -> Self {
+        let streams = runs / peers.samples;
         // Under `batch` the groups of peers are the streams, otherwise the runs.
-        let new = |stream| Stream::new(peers, first_run + stream, signatures, bits);
+        let new = |stream| Stream::new(peers, first_run + stream, signatures, bits, keeps_firsts);
         let least = if streams * peers.members() < IN_ONE_GO { usize::MAX } else { 1 };
         let streams = (0..streams).into_par_iter().with_min_len(least).map(new).collect();
         Self { peers, bits, streams }
@@ -151,6 +235,9 @@ impl ScopeArrivals {
     fn walk(&self, signatures: &[u64], index: SetIndex, walks: &mut [Walk]) {
         walks.iter_mut().for_each(Walk::flush);
         let positions = self.peers.positions();
+        if positions == 0 {
+            return;
+        }
         let mut next = vec![0; self.streams.len()];
         let mut arrivals = Vec::new();
         for slot in 0..self.peers.samples {
@@ -165,7 +252,7 @@ impl ScopeArrivals {
                     let key = self.key(of_run[member as usize - first], index);
                     let group = stream.group_of[member as usize];
                     let vectors = if self.peers.samples == 1 { stream.parts(group)[0].vectors } else { 0 };
-                    Arrival { key, run, group, vectors }
+                    Arrival { key, run, group, vectors, place: (number * self.peers.members()) as u32 + member }
                 }));
                 if arrivals.len() >= IN_ONE_GO {
                     self.pass(&mut arrivals, walks);
@@ -183,6 +270,28 @@ impl ScopeArrivals {
         let least = if arrivals.len() < IN_ONE_GO { usize::MAX } else { 1 };
         walks.par_iter_mut().with_min_len(least).for_each(|walk| walk.run(&self.streams, arrivals));
         arrivals.clear();
+    }
+
+    /// What `of_run` makes of each run: of its number in the scope, the first member with each one's signature and the
+    /// caches that hold that one.
+    fn outcomes<T: Send>(
+        &self,
+        plan: &Plan,
+        walks: &[Walk],
+        found: &mut [Option<T>],
+        of_run: impl Fn(usize, &[u32], &[Vec<u32>]) -> T + Sync,
+    ) {
+        let positions = self.peers.positions();
+        let none = || vec![vec![0; positions]; plan.caches.div_ceil(RunOutcomes::CACHES)];
+        let least = if found.len() * positions < IN_ONE_GO { usize::MAX } else { 1 };
+        let runs = found.par_iter_mut().zip(&self.streams).enumerate().with_min_len(least);
+        runs.for_each_init(none, |held_by, (number, (found, stream))| {
+            for held_by in &mut *held_by {
+                stream.arrivals.iter().for_each(|&member| held_by[member as usize] = 0);
+            }
+            walks.iter().for_each(|walk| walk.hold(number * positions..(number + 1) * positions, held_by));
+            *found = Some(of_run(number, &stream.firsts, held_by));
+        });
     }
 
     /// What a cache chooses the set by.

@@ -2,6 +2,7 @@
 
 use crate::peers::Peers;
 use crate::repeats::Sorted;
+use crate::widest::widest;
 
 /// Equal signatures of one stream.
 struct Group {
@@ -33,13 +34,18 @@ pub(super) struct Stream {
     pub group_of: Vec<u32>,
     /// First members, in order of arrival.
     pub arrivals: Vec<u32>,
+    /// Of each member the first of its group, if that is asked for.
+    pub firsts: Vec<u32>,
+    /// Of each that was the first of a group, the first of the group that it joined, or itself.
+    joined: Vec<u32>,
     /// A zero for each sample, except while parts are added up.
     sums: Vec<u32>,
 }
 
 impl Stream {
-    /// Groups the signatures of group `number` of the peers by their low `bits` bits.
-    pub fn new(peers: Peers, number: usize, signatures: &[u64], bits: u32) -> Self {
+    /// Groups the signatures of group `number` of the peers by their low `bits` bits; `keeps_firsts` says whether
+    /// [`Stream::firsts`] are asked for.
+    pub fn new(peers: Peers, number: usize, signatures: &[u64], bits: u32, keeps_firsts: bool) -> Self {
         let members = peers.members();
         let sorted = Sorted::new(members, peers.of_group(number, signatures).copied(), bits);
         let (mut groups, mut parts) = (Vec::<Group>::new(), Vec::<Part>::new());
@@ -61,8 +67,20 @@ impl Stream {
             parts,
             group_of: vec![NONE; members],
             arrivals: Vec::new(),
+            firsts: Vec::new(),
+            joined: Vec::new(),
             sums: vec![0; peers.samples],
         };
+        if keeps_firsts {
+            stream.joined = (0..members as u32).collect();
+            stream.firsts = vec![NONE; members];
+            let mut first = NONE;
+            for (&member, &shared) in sorted.order.iter().zip(&sorted.shared) {
+                // Equal ones are in order of arrival.
+                first = if first == NONE || u32::from(shared) < bits { member } else { first };
+                stream.firsts[member as usize] = first;
+            }
+        }
         for (number, group) in stream.groups.iter().enumerate() {
             stream.group_of[group.first as usize] = number as u32;
         }
@@ -94,6 +112,11 @@ impl Stream {
                     self.group_of[group.first as usize] = NONE;
                     first = first.min(group.first);
                 }
+                if !self.joined.is_empty() {
+                    for group in &self.groups[at..next] {
+                        self.joined[group.first as usize] = first;
+                    }
+                }
                 let start = parts;
                 for part in from..end {
                     let Part { slot, vectors } = self.parts[part];
@@ -114,9 +137,22 @@ impl Stream {
             groups += 1;
             (at, from) = (next, end);
         }
+        if groups < self.groups.len() {
+            let (firsts, joined) = (&mut self.firsts, self.joined.as_slice());
+            widest(|| follow(firsts, joined));
+        }
         self.groups.truncate(groups);
         self.parts.truncate(parts);
         let group_of = &self.group_of;
         self.arrivals.retain(|&member| group_of[member as usize] != NONE);
     }
+}
+
+/// Replaces each place by what it holds.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "registers are those of the function that it is inlined into")]
+fn follow(places: &mut [u32], held: &[u32]) {
+    let Some(last) = held.len().checked_sub(1) else { return };
+    // Never beyond; said so that no check breaks the loop up.
+    places.iter_mut().for_each(|place| *place = held[(*place as usize).min(last)]);
 }

@@ -1,7 +1,9 @@
 //! First arrivals on their way past the caches of one number of sets.
 
+use super::outcomes::RunOutcomes;
 use super::stream::Stream;
 use crate::hitmap::Counts;
+use std::ops::Range;
 
 /// Caches of one number of sets.
 pub(super) struct Size {
@@ -14,6 +16,15 @@ impl Size {
     pub fn most(&self) -> u32 {
         self.ways.last().map_or(0, |ways| ways.0)
     }
+
+    /// By how many of the numbers of ways are too few: bits of the caches with more, of those of a slice (see
+    /// [`RunOutcomes::held_by`]).
+    fn masks(&self, slice: usize) -> Vec<u32> {
+        let bit = |&(_, cache): &(u32, usize)| {
+            if cache / RunOutcomes::CACHES == slice { 1 << (cache % RunOutcomes::CACHES) } else { 0 }
+        };
+        (0..self.ways.len()).map(|too_few| self.ways[too_few..].iter().map(bit).sum()).collect()
+    }
 }
 
 /// A first arrival, as a cache of any size sees it.
@@ -25,6 +36,8 @@ pub(super) struct Arrival {
     pub group: u32,
     /// Its group's vectors where they are all of its run, otherwise 0.
     pub vectors: u32,
+    /// Its place in the scope.
+    pub place: u32,
 }
 
 /// A walk of the arrivals past the caches of one number of sets.
@@ -40,12 +53,17 @@ pub(super) struct Walk<'a> {
     /// arrivals among them.
     resident: Vec<(u64, u64)>,
     runs: usize,
+    /// First arrivals that some of the caches hold, by their place in the scope, and how many of the numbers of ways are
+    /// too few for that; if they are asked for.
+    held: Option<Vec<(u32, u32)>>,
 }
 
 impl<'a> Walk<'a> {
-    pub fn new(size: &'a Size, runs: usize) -> Self {
+    /// `keeps_held` says whether [`Walk::hold`] will be asked.
+    pub fn new(size: &'a Size, runs: usize, keeps_held: bool) -> Self {
         let resident = vec![(0, 0); size.ways.len() * runs];
-        Self { size, arrived: vec![0; size.sets as usize], used: Vec::new(), room: 0, resident, runs }
+        let held = keeps_held.then(Vec::new);
+        Self { size, arrived: vec![0; size.sets as usize], used: Vec::new(), room: 0, resident, runs, held }
     }
 
     pub fn flush(&mut self) {
@@ -54,6 +72,7 @@ impl<'a> Walk<'a> {
             self.arrived[set as usize] = 0;
         }
         self.resident.fill((0, 0));
+        self.held.iter_mut().for_each(Vec::clear);
         self.room = self.size.sets * u64::from(self.size.most());
     }
 
@@ -75,6 +94,9 @@ impl<'a> Walk<'a> {
             }
             self.arrived[set] = before + 1;
             let enough = if one { 0 } else { ways.partition_point(|ways| ways.0 <= before) };
+            if let Some(held) = &mut self.held {
+                held.push((arrival.place, enough as u32));
+            }
             let resident = &mut self.resident[enough * self.runs..][..self.runs];
             let first = &mut resident[arrival.run as usize];
             first.1 += 1;
@@ -87,6 +109,21 @@ impl<'a> Walk<'a> {
                 }
             }
             self.room -= 1;
+        }
+    }
+
+    /// Adds bits of the caches that hold the first arrivals of a run, whose places these are, to those of its vectors, a
+    /// slice after the other.
+    pub fn hold(&self, run: Range<usize>, held_by: &mut [Vec<u32>]) {
+        // They arrived in the order of their places.
+        let held = self.held.as_deref().unwrap_or_default();
+        let held = &held[held.partition_point(|&(place, _)| (place as usize) < run.start)..];
+        let held = &held[..held.partition_point(|&(place, _)| (place as usize) < run.end)];
+        for (slice, held_by) in held_by.iter_mut().enumerate() {
+            let masks = self.size.masks(slice);
+            for &(place, too_few) in held {
+                held_by[place as usize - run.start] |= masks[too_few as usize];
+            }
         }
     }
 

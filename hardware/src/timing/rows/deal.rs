@@ -1,7 +1,7 @@
 //! Deals the outcomes of planes to PE sets.
 
 use crate::timing::row_stationary::{Mapping, RowCost, RowCounts, ScopeWork};
-use mercury_reuse::{Hitmap, Loops, widest};
+use mercury_reuse::{Hitmap, Loops, RunOutcomes, widest};
 use std::borrow::Cow;
 
 /// The vectors of a scope that one lane works on, in order.
@@ -39,8 +39,12 @@ impl<'a> Plane<'a> {
 }
 
 /// Deals planes to the PE sets of a mapping.
-pub struct Dealer<'a> {
-    mapping: &'a Mapping,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dealer {
+    /// Output rows at once, and so columns of PEs of a lane.
+    strip: usize,
+    /// PE sets in all.
+    sets: usize,
     cost: RowCost,
     waits: bool,
     row_length: usize,
@@ -49,32 +53,65 @@ pub struct Dealer<'a> {
     columns: Vec<u32>,
 }
 
-impl<'a> Dealer<'a> {
+/// What the PE sets of one lane do, under each of some caches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lanes {
+    strip: usize,
+    /// Of each cache the cycles of each column of PEs, and then, by column, a bit for each (and, at the end, for elsewhere)
+    /// that it copies from.
+    values: Vec<u64>,
+}
+
+impl Lanes {
+    fn new(strip: usize, caches: usize) -> Self {
+        Self { strip, values: vec![0; caches * strip * (1 + words(strip))] }
+    }
+
+    /// Cycles and bits under a cache.
+    fn of(&self, cache: usize) -> (&[u64], &[u64]) {
+        let length = self.strip * (1 + words(self.strip));
+        self.values[cache * length..][..length].split_at(self.strip)
+    }
+
+    fn of_mut(&mut self, cache: usize) -> (&mut [u64], &mut [u64]) {
+        let length = self.strip * (1 + words(self.strip));
+        self.values[cache * length..][..length].split_at_mut(self.strip)
+    }
+}
+
+/// Words of a column's bits.
+fn words(strip: usize) -> usize {
+    strip / 64 + 1
+}
+
+impl Dealer {
     /// For planes of rows of this length and at most so many places. `waits` says whether a HIT waits for
     /// the set that computes its result; additions of gradients wait for nobody.
-    pub fn new(mapping: &'a Mapping, hit_cycles: u64, waits: bool, row_length: usize, places: usize) -> Self {
+    pub fn new(mapping: &Mapping, hit_cycles: u64, waits: bool, row_length: usize, places: usize) -> Self {
         let strip = mapping.choice().strip as usize;
         let mut columns = Vec::with_capacity(places + 1);
         for row in 0..places.div_ceil(row_length) {
             columns.resize(places.min((row + 1) * row_length), (row % strip) as u32);
         }
         columns.push(strip as u32);
-        Self { mapping, cost: mapping.row_cost(hit_cycles), waits, row_length, columns }
+        Self { strip, sets: mapping.sets() as usize, cost: mapping.row_cost(hit_cycles), waits, row_length, columns }
     }
 
     /// A round: one plane a lane.
     pub fn deal(&self, planes: &[Plane]) -> ScopeWork {
-        let strip = self.mapping.choice().strip as usize;
-        let mut work = vec![0; self.mapping.sets() as usize];
+        let lanes: Vec<Lanes> = planes.iter().map(|plane| self.plane(plane)).collect();
+        self.round(lanes.iter().map(|lanes| (lanes, 0)))
+    }
+
+    /// A round of what each lane does, under a cache.
+    pub fn round<'l>(&self, lanes: impl Iterator<Item = (&'l Lanes, usize)>) -> ScopeWork {
+        let Self { strip, sets, .. } = *self;
+        let mut work = vec![0; sets];
         let mut reuses = Vec::new();
-        // By column of the lane's strip, a bit for each column (and, at the end, for elsewhere) that it copies from.
-        let words = strip / 64 + 1;
-        let mut copies = vec![0; strip * words];
-        for (lane, plane) in planes.iter().enumerate() {
-            copies.fill(0);
-            let work = &mut work[lane * strip..][..strip];
-            widest(Lane { dealer: self, plane, work, copies: &mut copies });
-            for (set, copies) in copies.chunks(words).enumerate() {
+        for (lane, (lanes, cache)) in lanes.enumerate() {
+            let (cycles, copies) = lanes.of(cache);
+            work[lane * strip..][..strip].copy_from_slice(cycles);
+            for (set, copies) in copies.chunks(words(strip)).enumerate() {
                 let is_copied = |from: &usize| copies[from / 64] >> (from % 64) & 1 == 1;
                 let others = (0..strip).filter(|from| *from != set && is_copied(from));
                 reuses.extend(others.map(|from| ((lane * strip + set) as u32, (lane * strip + from) as u32)));
@@ -82,24 +119,38 @@ impl<'a> Dealer<'a> {
         }
         ScopeWork { work, reuses }
     }
+
+    fn plane(&self, plane: &Plane) -> Lanes {
+        let mut lanes = Lanes::new(self.strip, 1);
+        let (work, copies) = lanes.of_mut(0);
+        widest(OfPlane { dealer: self, plane, work, copies });
+        lanes
+    }
+
+    /// What a lane does with a run under each of so many caches.
+    pub fn deal_run(&self, outcomes: &RunOutcomes, caches: usize) -> Lanes {
+        let mut lanes = Lanes::new(self.strip, caches);
+        widest(OfRun { dealer: self, outcomes, caches, lanes: &mut lanes });
+        lanes
+    }
 }
 
 /// The plane of a lane, to be dealt to the columns of its strip.
-struct Lane<'a> {
-    dealer: &'a Dealer<'a>,
+struct OfPlane<'a> {
+    dealer: &'a Dealer,
     plane: &'a Plane<'a>,
     work: &'a mut [u64],
     copies: &'a mut [u64],
 }
 
-impl Loops for Lane<'_> {
+impl Loops for OfPlane<'_> {
     type Output = ();
 
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "registers are those of the function that it is inlined into")]
     fn run(self) {
-        let Self { dealer: &Dealer { cost, waits, row_length, ref columns, .. }, plane, work, copies } = self;
-        let (strip, words) = (work.len(), copies.len() / work.len());
+        let Self { dealer: &Dealer { strip, cost, waits, row_length, ref columns, .. }, plane, work, copies } = self;
+        let words = words(strip);
         let (columns, outside) = (columns.as_slice(), columns.len() - 1);
         for (row, holders) in plane.holders.chunks(row_length).enumerate() {
             let column = row % strip;
@@ -123,4 +174,96 @@ impl Loops for Lane<'_> {
             }
         }
     }
+}
+
+/// Vectors that are looked at together.
+const TOGETHER: usize = 16;
+
+/// The run of a lane, to be dealt to the columns of its strip under many caches.
+struct OfRun<'a, 'o> {
+    dealer: &'a Dealer,
+    outcomes: &'a RunOutcomes<'o>,
+    caches: usize,
+    lanes: &'a mut Lanes,
+}
+
+impl Loops for OfRun<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "registers are those of the function that it is inlined into")]
+    fn run(self) {
+        let Self { dealer: &Dealer { strip, cost, waits, row_length, ref columns, .. }, outcomes, caches, lanes } =
+            self;
+        let copies_are_asked_for = waits && strip > 1;
+        // Of each vector of a row the caches in which it hits, and a bit for the column that it copies from.
+        let mut hits = vec![0; row_length.next_multiple_of(TOGETHER)];
+        let mut from = hits.clone();
+        // Of each column the caches in which something of it is copied: for strips with too many for a bit each.
+        let mut copied = vec![0_u32; if strip > 32 { strip } else { 0 }];
+        for (slice, held_by) in outcomes.held_by.iter().enumerate() {
+            let of_slice = slice * RunOutcomes::CACHES..caches.min((slice + 1) * RunOutcomes::CACHES);
+            for (row, firsts) in outcomes.firsts.chunks(row_length).enumerate() {
+                let column = row % strip;
+                find_hits(firsts, row * row_length, held_by, &mut hits);
+                if copies_are_asked_for && strip <= 32 {
+                    find_columns(firsts, columns, &mut from);
+                } else if copies_are_asked_for {
+                    for (&first, hits) in firsts.iter().zip(&hits) {
+                        copied[columns[first as usize] as usize] |= hits;
+                    }
+                }
+                for cache in of_slice.clone() {
+                    let (hit, bits) = tally(&hits, &from, (cache % RunOutcomes::CACHES) as u32);
+                    let (work, copies) = lanes.of_mut(cache);
+                    let hit = u64::from(hit);
+                    work[column] += cost.row(RowCounts { computed: firsts.len() as u64 - hit, hit });
+                    copies[column * words(strip)] |= u64::from(bits);
+                }
+                for (from, caches) in copied.iter_mut().enumerate().filter(|(_, caches)| **caches != 0) {
+                    let caches = std::mem::take(caches);
+                    for cache in of_slice.clone().filter(|cache| caches >> (cache % RunOutcomes::CACHES) & 1 == 1) {
+                        lanes.of_mut(cache).1[column * words(strip) + from / 64] |= 1 << (from % 64);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The caches in which each vector of a row, from place `first` on, hits; none behind the row.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "registers are those of the function that it is inlined into")]
+fn find_hits(firsts: &[u32], first: usize, held_by: &[u32], hits: &mut [u32]) {
+    let (row, behind) = hits.split_at_mut(firsts.len());
+    let Some(last) = held_by.len().checked_sub(1) else { return };
+    for (place, (&of, hits)) in firsts.iter().zip(row).enumerate() {
+        // Never beyond; said so that no check breaks the loop up.
+        let held_by = held_by[(of as usize).min(last)];
+        *hits = if of == (first as u32).wrapping_add(place as u32) { 0 } else { held_by };
+    }
+    behind.fill(0);
+}
+
+/// A bit for the column of each one's first vector, 32 at most.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "registers are those of the function that it is inlined into")]
+fn find_columns(firsts: &[u32], columns: &[u32], from: &mut [u32]) {
+    let Some(last) = columns.len().checked_sub(1) else { return };
+    for (&first, from) in firsts.iter().zip(from) {
+        *from = 1_u32.wrapping_shl(columns[(first as usize).min(last)]);
+    }
+}
+
+/// How many vectors of a row hit in a cache, and what is in `from` of any of them.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "registers are those of the function that it is inlined into")]
+fn tally(hits: &[u32], from: &[u32], cache: u32) -> (u32, u32) {
+    let (mut count, mut bits) = (0, 0);
+    for (hits, from) in hits.iter().zip(from) {
+        let is_hit = hits >> cache & 1;
+        count += is_hit;
+        bits |= from & is_hit.wrapping_neg();
+    }
+    (count, bits)
 }
