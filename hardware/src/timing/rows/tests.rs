@@ -1,7 +1,7 @@
 use super::*;
 use crate::timing::row_stationary::RowCounts;
-use mercury_reuse::config::{Granularity, McacheConfig, Scope};
-use mercury_reuse::{Layout, Outcome, Planes};
+use mercury_reuse::config::{Granularity, McacheConfig, Scope, SetIndex};
+use mercury_reuse::{Layout, Outcome, Planes, outcomes_grid};
 use mercury_trace::geometry::{Attention, Conv2d, Linear};
 use proptest::prelude::*;
 
@@ -213,5 +213,41 @@ proptest! {
         let (_, found) = mercury_with(&cache, geometry, Pass::Forward, &model, signature, None);
         let overhead = RowProduct::new(model, &geometry, Pass::Forward, 0, SAMPLES as u32, 20).mapping().baseline().overhead();
         prop_assert_eq!(found.compute, naive(&model, &hitmap, width) + overhead);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    /// Of strips with a bit for each column and with more, of one slice of caches and of several.
+    #[test]
+    fn runs_are_dealt_under_all_caches_as_each_hitmap_is(
+        distinct in 1u64..300, salt: u64, rows in 3u64..15, columns in 1u64..90, height in 3u32..75, width in 3u32..21,
+        is_gradient: bool, in_channel: bool, caches in prop::collection::vec((1u32..40, 1u32..6), 1..40),
+    ) {
+        let array = PeArray { rows, columns, network_bound: false, ..PeArray::default() };
+        let model = RowArray { array, ..array_of(Discipline::Synchronous) };
+        let conv = Conv2d { input: [height, width], ..conv() };
+        let values = vec![0.5; SAMPLES * (conv.in_channels * height * width) as usize];
+        let channels = conv.in_channels as usize;
+        let planes = Planes { values: &values, samples: SAMPLES, channels, height, width };
+        let view = VectorView::new(planes, conv.windows(Pass::Forward)[0], 1, Granularity::ChannelPatch);
+        let layout = view.layout();
+        let signature = |vector: u64| (vector ^ salt).wrapping_mul(0x9E37_79B9_7F4A_7C15) % distinct;
+        let signatures: Vec<u64> = (0..layout.vectors() as u64).map(signature).collect();
+        let pass = if is_gradient { Pass::WeightGrad } else { Pass::Forward };
+        let product = RowProduct::new(model, &Geometry::Conv2d(conv), pass, 0, SAMPLES as u32, 20);
+        let dealer = product.run_dealer(&view).expect("a convolution");
+        let caches: Vec<(u32, u32)> = caches.into_iter().map(|(sets, ways)| (sets * ways, ways)).collect();
+        let scope = if in_channel { Scope::Channel } else { Scope::Sample };
+        let (_, lanes) = outcomes_grid(layout, &signatures, &[64], &caches, SetIndex::Mixed, scope, |outcomes| {
+            dealer.deal_run(outcomes, caches.len())
+        });
+        for (number, &(entries, ways)) in caches.iter().enumerate() {
+            let cache = McacheConfig { entries, ways, ..McacheConfig::default() };
+            let hitmap = Hitmap::new(layout, &signatures, &cache, scope);
+            let rounds = product.rounds(&dealer, layout, |run| (&lanes[0][run], number));
+            prop_assert_eq!(rounds, product.deal(&view, &hitmap), "{} entries in {} ways", entries, ways);
+        }
     }
 }
