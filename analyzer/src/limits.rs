@@ -11,6 +11,7 @@ use mercury_reuse::bounds::{
 use mercury_reuse::config::{Rpq, Scope};
 use mercury_reuse::unlimited_hits;
 use mercury_trace::geometry::Pass;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// How many of a pass's vectors, and of its multiplications, other schemes would spare.
@@ -69,8 +70,10 @@ impl Limits {
             }
             // Every sample meets the same weights.
             if data.first_sample == 0 && !data.kept.weights_change_with_sample() {
-                for stream in 0..layout.streams {
-                    self.repetition += repetition(data, pass, view, stream, bounds.weight_bits);
+                let of_stream = |stream| repetition(data, pass, view, stream, bounds.weight_bits);
+                let of_streams: Vec<WeightRepetition> = (0..layout.streams).into_par_iter().map(of_stream).collect();
+                for of_stream in of_streams {
+                    self.repetition += of_stream;
                 }
             }
         }
@@ -103,8 +106,10 @@ fn repetition(
 ) -> WeightRepetition {
     let mut sum = WeightRepetition::default();
     let Some(weights) = data.stream_weights(view, pass, 0, stream) else { return sum };
+    let mut filter: Vec<f32> = Vec::new();
     for output in 0..weights.outputs.len() {
-        let filter: Vec<f32> = weights.rows().map(|(_, row)| row[output]).collect();
+        filter.clear();
+        filter.extend(weights.rows().map(|(_, row)| row[output]));
         sum += weight_repetition(&filter, bits);
     }
     let vectors = (data.kept.samples * view.layout().positions) as u64;

@@ -9,6 +9,7 @@ use crate::peers::Peers;
 use crate::repeated::{Table, count_repeats};
 use crate::scan::Sweep;
 use crate::vectors::VectorView;
+use crate::widest::widest;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -132,12 +133,24 @@ impl std::ops::AddAssign for WeightRepetition {
 pub fn weight_repetition(filter: &[f32], bits: u32) -> WeightRepetition {
     assert!((2..=16).contains(&bits), "{bits} bits");
     assert!(filter.iter().all(|w| w.is_finite()), "weights are finite");
-    let most = f64::from((1i32 << (bits - 1)) - 1);
+    let most = (1i32 << (bits - 1)) - 1;
     let largest = f64::from(filter.iter().fold(0.0f32, |largest, w| largest.max(w.abs())));
-    let level = |w: &f32| if largest == 0.0 { 0 } else { (f64::from(*w) / largest * most).round_ties_even() as i32 };
-    let mut levels: Vec<i32> = filter.iter().map(level).filter(|&level| level != 0).collect();
-    let zero = (filter.len() - levels.len()) as u64;
-    levels.sort_unstable();
-    levels.dedup();
-    WeightRepetition { weights: filter.len() as u64, zero, distinct: levels.len() as u64 }
+    if largest == 0.0 {
+        return WeightRepetition { weights: filter.len() as u64, zero: filter.len() as u64, distinct: 0 };
+    }
+    let mut levels = vec![0; filter.len()];
+    widest(|| {
+        for (level, w) in levels.iter_mut().zip(filter) {
+            *level = (f64::from(*w) / largest * f64::from(most)).round_ties_even() as i32;
+        }
+    });
+    // A bit for each level.
+    let mut met = vec![0_u64; (2 * most as usize + 1).div_ceil(64)];
+    for &level in &levels {
+        let level = (level + most) as usize;
+        met[level / 64] |= 1 << (level % 64);
+    }
+    let zero = levels.iter().filter(|&&level| level == 0).count() as u64;
+    let distinct = met.iter().map(|bits| u64::from(bits.count_ones())).sum::<u64>() - u64::from(zero > 0);
+    WeightRepetition { weights: filter.len() as u64, zero, distinct }
 }

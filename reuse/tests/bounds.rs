@@ -251,6 +251,26 @@ fn weights_repeat_as_they_quantise() {
     assert_eq!(weight_repetition(&ramp, 2).distinct, 2);
 }
 
+proptest! {
+    #[test]
+    fn weights_repeat_as_sorted_levels_do(
+        weights in prop::collection::vec(prop_oneof![Just(0.0f32), -1.0f32..1.0, -1e-3f32..1e-3], 0..200), bits in 2u32..=16,
+        repeats: bool,
+    ) {
+        let filter = if repeats { [weights.clone(), weights].concat() } else { weights };
+        let largest = filter.iter().fold(0.0f32, |largest, w| largest.max(w.abs()));
+        let level = |w: &f32| (f64::from(*w) / f64::from(largest) * f64::from((1 << (bits - 1)) - 1)).round_ties_even();
+        let mut levels: Vec<f64> = filter.iter().map(level).filter(|&level| level != 0.0).collect();
+        // Of zeros alone 0 / 0.
+        levels.retain(|level| !level.is_nan());
+        let (weights, zero) = (filter.len() as u64, (filter.len() - levels.len()) as u64);
+        levels.sort_by(f64::total_cmp);
+        levels.dedup();
+        let expected = WeightRepetition { weights, zero, distinct: levels.len() as u64 };
+        prop_assert_eq!(weight_repetition(&filter, bits), expected);
+    }
+}
+
 /// Timing, not a check: `cargo test --release -p mercury-reuse --test bounds -- --ignored --nocapture`.
 #[test]
 #[ignore = "prints times; takes seconds"]

@@ -5,6 +5,8 @@ use super::{Measures, Unit};
 use crate::accuracy::SKETCH;
 use crate::config::Config;
 use crate::error::{AnalyzerError, Result};
+use crate::timing::row_stationary::Discipline;
+use crate::timing::rows::{RowArray, RowProduct};
 use mercury_reuse::config::{Granularity, Scope};
 use mercury_reuse::vectors_of_sample;
 use mercury_trace::geometry::{Geometry, Pass};
@@ -33,6 +35,8 @@ const SHARE: u64 = 16 * SKETCH as u64;
 const REMOTE: u64 = 6 * remote::MOST_KEPT;
 /// Bytes of the counts of a sample, stream and configuration.
 const COUNTS: u64 = 24;
+/// Bytes of what PE sets do with samples under several caches that are there at a time, if a sample takes no more.
+const LANES_AT_A_TIME: u64 = 64 << 20;
 
 /// How much may be in memory at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +63,7 @@ struct Need {
 }
 
 impl Need {
-    fn of(unit: &Unit, configs: &[Config], measures: &Measures, is_remote: bool) -> Self {
+    fn of(unit: &Unit, configs: &[Config], measures: &Measures, batch: u32, is_remote: bool) -> Self {
         let samples = unit.step.samples.len() as u64;
         let geometry = &unit.layer.geometry;
         let values = |kind: TensorKind| files(unit).filter(|file| file.kind == kind).map(values).sum::<u64>();
@@ -89,12 +93,37 @@ impl Need {
         let weights = 4 * values(TensorKind::Weight);
         let fixed = [PROGRAM, remote, weights, sums, counts].into_iter().fold(0, u64::saturating_add);
         let of_vector = if configs.len() > 1 { VECTOR + SEVERAL } else { VECTOR };
-        Self { fixed, of_sample: VALUE.saturating_mul(streamed).saturating_add(of_vector.saturating_mul(vectors)) }
+        let of_sample =
+            [VALUE.saturating_mul(streamed), of_vector.saturating_mul(vectors), lanes(unit, configs, measures, batch)];
+        Self { fixed, of_sample: of_sample.into_iter().fold(0, u64::saturating_add) }
     }
 
     fn of_samples(self, samples: u64) -> u64 {
         self.fixed.saturating_add(self.of_sample.saturating_mul(samples))
     }
+}
+
+/// Bytes of what PE sets do with a sample of a convolution under all caches, where that is told from sorted signatures.
+fn lanes(unit: &Unit, configs: &[Config], measures: &Measures, batch: u32) -> u64 {
+    let geometry = &unit.layer.geometry;
+    if configs.len() < 2 || !measures.errors.is_none() || !matches!(geometry, Geometry::Conv2d(_)) {
+        return 0;
+    }
+    let caches = distinct(configs.iter().map(|config| (config.rpq.bits, &config.mcache))).len() as u64;
+    let rows = configs.iter().filter(|config| config.dataflow().is_none()).map(Config::row_array);
+    let rows = distinct(rows.map(|rows| RowArray { discipline: Discipline::Synchronous, ..rows }));
+    let of_pass = |pass: Pass| {
+        let products = 0..geometry.gemms(pass, batch).len();
+        let products = products.flat_map(|product| rows.iter().map(move |rows| (product, rows)));
+        let bytes = |(product, rows): (usize, &RowArray)| {
+            RowProduct::new(*rows, geometry, pass, product, batch, 1).lane_bytes()
+        };
+        products.map(bytes).fold(0, u64::saturating_add)
+    };
+    // The forward pass decides the weight gradient's, too.
+    let forward = (of_pass(Pass::Forward) + of_pass(Pass::WeightGrad)).saturating_mul(u64::from(geometry.inputs()));
+    let backward = of_pass(Pass::InputGrad).saturating_mul(u64::from(geometry.filters()));
+    forward.max(backward).saturating_mul(caches)
 }
 
 fn files<'a>(unit: &Unit<'a>) -> impl Iterator<Item = &'a TensorFile> {
@@ -123,6 +152,7 @@ pub fn samples_at_a_time(
     unit: &Unit,
     configs: &[Config],
     measures: &Measures,
+    batch: u32,
     is_remote: bool,
 ) -> Result<usize> {
     let samples = unit.step.samples.len() as u64;
@@ -132,10 +162,11 @@ pub fn samples_at_a_time(
         Limit::Values(most) => {
             let streamed = files(unit).filter(|file| file.kind != TensorKind::Weight);
             let values = streamed.map(values).max().unwrap_or(0).max(1);
-            most.saturating_mul(samples) / values
+            let lanes = lanes(unit, configs, measures, batch).max(1);
+            (most.saturating_mul(samples) / values).min(LANES_AT_A_TIME / lanes)
         }
         Limit::Bytes(limit) => {
-            let need = Need::of(unit, configs, measures, is_remote);
+            let need = Need::of(unit, configs, measures, batch, is_remote);
             let least = need.of_samples(fewest);
             if least > limit {
                 let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
@@ -149,7 +180,7 @@ pub fn samples_at_a_time(
                 return Err(AnalyzerError::Layer { layer: unit.layer.name.clone(), reason });
             }
             // More than by default would be of no use.
-            let by_default = samples_at_a_time(Limit::default(), unit, configs, measures, is_remote)? as u64;
+            let by_default = samples_at_a_time(Limit::default(), unit, configs, measures, batch, is_remote)? as u64;
             by_default.min((limit - need.fixed) / need.of_sample.max(1))
         }
     };

@@ -320,8 +320,8 @@ impl<'a> Replay<'a> {
     }
 
     fn samples_at_a_time(&self, unit: &Unit) -> Result<usize> {
-        let is_remote = remote::is_address(self.trace.dir());
-        memory::samples_at_a_time(self.limit, unit, self.configs, self.measures, is_remote)
+        let (is_remote, batch) = (remote::is_address(self.trace.dir()), self.trace.manifest().training.batch_size);
+        memory::samples_at_a_time(self.limit, unit, self.configs, self.measures, batch, is_remote)
     }
 
     /// Orders the results of all units by configuration, step, layer and pass, and switches layers off

@@ -204,6 +204,11 @@ impl RowProduct {
         (0..layout.samples).map(|_| rounds.by_ref().take(rounds_of_sample).collect()).collect()
     }
 
+    /// Bytes of what a lane does with a run, for each cache ([`Dealer::deal_run`]).
+    pub fn lane_bytes(&self) -> u64 {
+        Lanes::bytes(&self.batch)
+    }
+
     /// What deals a convolution's runs one by one; none of a matrix product.
     pub fn run_dealer(&self, view: &VectorView) -> Option<Dealer> {
         let Geometry::Conv2d(_) = self.geometry else { return None };

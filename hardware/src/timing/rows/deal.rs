@@ -67,6 +67,12 @@ impl Lanes {
         Self { strip, values: vec![0; caches * strip * (1 + words(strip))] }
     }
 
+    /// Bytes of one lane under one cache.
+    pub fn bytes(mapping: &Mapping) -> u64 {
+        let strip = mapping.choice().strip as usize;
+        (size_of::<u64>() * strip * (1 + words(strip))) as u64
+    }
+
     /// Cycles and bits under a cache.
     fn of(&self, cache: usize) -> (&[u64], &[u64]) {
         let length = self.strip * (1 + words(self.strip));
