@@ -142,15 +142,15 @@ impl Projected {
         for alike in std::mem::take(&mut self.alike) {
             by_cache.entry(known.standing[alike.caches[0]]).or_default().push(alike);
         }
-        let add_known = |(cache, mut alike): (Cache, Vec<Alike>)| {
+        let add_known = |(cache, mut alike): OfCache| {
             if samples.add_known(&cache, &known, &mut alike) {
                 Either::Left(alike)
             } else {
                 Either::Right((cache, alike))
             }
         };
-        let by_cache: Vec<(Cache, Vec<Alike>)> = by_cache.into_iter().collect();
-        let (done, others): (Vec<Vec<Alike>>, Vec<(Cache, Vec<Alike>)>) =
+        let by_cache: Vec<OfCache> = by_cache.into_iter().collect();
+        let (done, others): (Vec<Vec<Alike>>, Vec<OfCache>) =
             by_cache.into_par_iter().with_max_len(1).partition_map(add_known);
         self.alike = done.into_iter().flatten().collect();
         let mut lengths = Length::all(others);
@@ -214,6 +214,9 @@ impl Projected {
 /// some memory, but so that no thread waits at the many ends of their steps.
 const LENGTHS: usize = 2;
 
+/// A cache and what had its outcomes so far.
+type OfCache = (Cache, Vec<Alike>);
+
 /// The caches over signatures of one length in one scope.
 struct Length {
     key: (u32, Scope),
@@ -221,7 +224,7 @@ struct Length {
 }
 
 impl Length {
-    fn all(caches: Vec<(Cache, Vec<Alike>)>) -> Vec<Self> {
+    fn all(caches: Vec<OfCache>) -> Vec<Self> {
         let mut lengths: IndexMap<(u32, Scope), Grouped<Cache, Alike>> = IndexMap::new();
         for (cache, alike) in caches {
             lengths.entry((cache.bits, cache.scope)).or_default().insert(cache, alike);

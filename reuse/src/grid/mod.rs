@@ -289,7 +289,9 @@ impl ScopeArrivals {
             for held_by in &mut *held_by {
                 stream.arrivals.iter().for_each(|&member| held_by[member as usize] = 0);
             }
-            walks.iter().for_each(|walk| walk.hold(number * positions..(number + 1) * positions, held_by));
+            for walk in walks {
+                walk.hold(number * positions..(number + 1) * positions, held_by);
+            }
             *found = Some(of_run(number, &stream.firsts, held_by));
         });
     }

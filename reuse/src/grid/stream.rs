@@ -154,5 +154,7 @@ impl Stream {
 fn follow(places: &mut [u32], held: &[u32]) {
     let Some(last) = held.len().checked_sub(1) else { return };
     // Never beyond; said so that no check breaks the loop up.
-    places.iter_mut().for_each(|place| *place = held[(*place as usize).min(last)]);
+    for place in places {
+        *place = held[(*place as usize).min(last)];
+    }
 }
