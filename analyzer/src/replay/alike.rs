@@ -52,16 +52,16 @@ impl Samples<'_> {
     /// Adds outcomes of a cache, if all that is asked for is known of it, and says whether it is.
     pub fn add_known(self, cache: &Cache, known: &Known, alike: &mut [Alike]) -> bool {
         let Some(counts) = known.counts(cache) else { return false };
-        if alike.iter().any(|alike| alike.tally.substituted().next().is_some()) {
+        let needs_more = |Alike { tally, .. }: &Alike| {
+            tally.substituted().next().is_some() || tally.row_passes().any(|of| !known.knows(cache, of))
+        };
+        if alike.iter().any(needs_more) {
             return false;
         }
-        let passes = distinct(alike.iter().flat_map(|alike| alike.tally.row_passes()));
-        let rounds = passes.into_iter().map(|of| Some((of, known.rounds(cache, of, self.products(of))?)));
-        let Some(rounds): Option<Vec<(RowPass, Vec<Rounds>)>> = rounds.collect() else { return false };
-        for alike in alike {
-            alike.tally.add_counts(&counts);
-            for (of, rounds) in &rounds {
-                alike.tally.add_rounds(*of, rounds);
+        for Alike { tally, .. } in alike {
+            tally.add_counts(&counts);
+            for (of, dealt) in tally.dealt_mut() {
+                known.add_rounds(cache, *of, self.products(*of), dealt);
             }
         }
         true

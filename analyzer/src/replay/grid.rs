@@ -4,7 +4,7 @@ use super::caches::Cache;
 use super::grouped::grouped;
 use super::similarity::Signed;
 use super::tally::RowPass;
-use crate::timing::rows::{Dealer, Lanes, Rounds, RowProduct};
+use crate::timing::rows::{Dealer, Dealt, Lanes, RowProduct};
 use mercury_reuse::config::{Replacement, Scope};
 use mercury_reuse::{Counts, Layout, VectorView, counts_grid, outcomes_grid};
 use std::collections::HashMap;
@@ -128,16 +128,27 @@ impl Known {
         Some(self.counts_at(*self.places.get(cache)?).cloned().collect())
     }
 
-    /// What the PE sets do in a row-stationary pass under a cache, by product.
-    pub fn rounds(&self, cache: &Cache, of: RowPass, rows: &[RowProduct]) -> Option<Vec<Rounds>> {
-        let &Place { group, length, size, .. } = self.places.get(cache)?;
-        let rounds = |(product, row): (&Product, &RowProduct)| {
-            let (_, dealer) = *product.dealers.of_passes.iter().find(|(pass, _)| *pass == of)?;
-            let lanes = product.groups[group].lanes.get(length)?;
-            let rounds =
-                row.rounds(&product.dealers.different[dealer], product.layout, |run| (&lanes[run][dealer], size));
-            Some(rounds)
+    /// Whether it is known what the PE sets do in a row-stationary pass under a cache.
+    pub fn knows(&self, cache: &Cache, of: RowPass) -> bool {
+        let Some(&Place { group, length, .. }) = self.places.get(cache) else { return false };
+        let knows = |product: &Product| {
+            product.dealers.of_passes.iter().any(|(pass, _)| *pass == of)
+                && product.groups[group].lanes.get(length).is_some()
         };
-        self.products.iter().zip(rows).map(rounds).collect()
+        self.products.iter().all(knows)
+    }
+
+    /// Adds what the PE sets do in a row-stationary pass under a cache, by product.
+    ///
+    /// # Panics
+    /// If it is not known.
+    pub fn add_rounds(&self, cache: &Cache, of: RowPass, rows: &[RowProduct], dealt: &mut [Dealt]) {
+        let Place { group, length, size, .. } = self.places[cache];
+        for ((product, row), dealt) in self.products.iter().zip(rows).zip(dealt) {
+            let dealer = product.dealers.of_passes.iter().find(|(pass, _)| *pass == of).expect("known").1;
+            let lanes = &product.groups[group].lanes[length];
+            let of_run = |run: usize| (&lanes[run][dealer], size);
+            row.add_runs(dealt, &product.dealers.different[dealer], product.layout, of_run);
+        }
     }
 }

@@ -74,6 +74,11 @@ impl Tally {
         self.dealt.iter().map(|(of, _)| *of)
     }
 
+    /// They, and what was dealt so far, by product.
+    pub fn dealt_mut(&mut self) -> impl Iterator<Item = (&RowPass, &mut [Dealt])> {
+        self.dealt.iter_mut().map(|(of, dealt)| (&*of, dealt.as_mut_slice()))
+    }
+
     /// Adds the outcomes of samples.
     pub fn add_counts(&mut self, counts: &[Vec<Counts>]) {
         for (sum, counts) in self.counts.iter_mut().zip(counts) {

@@ -215,14 +215,31 @@ impl RowProduct {
         Some(self.dealer(&self.batch, view.windows().x.positions as usize, view.layout().positions))
     }
 
-    /// What [`RowProduct::deal`] gives, from what each run's lane does, and under which of its caches.
-    pub fn rounds<'l>(&self, dealer: &Dealer, layout: Layout, lanes: impl Fn(usize) -> (&'l Lanes, usize)) -> Rounds {
+    /// Adds samples of a convolution to `dealt`, as [`Dealt::add`] does what [`RowProduct::deal`] gives, from what each
+    /// run's lane does, and under which of its caches.
+    ///
+    /// # Panics
+    /// If it is that of a matrix product.
+    pub fn add_runs<'l>(
+        &self,
+        dealt: &mut Dealt,
+        dealer: &Dealer,
+        layout: Layout,
+        lanes: impl Fn(usize) -> (&'l Lanes, usize),
+    ) {
+        let Dealt::Planes { schedule, advances, rounds } = dealt else { unreachable!("runs are a convolution's") };
         let at_once = self.batch.choice().channel_lanes as usize;
-        let of_sample = |sample: usize| {
-            let runs: Vec<usize> = (sample * layout.streams..(sample + 1) * layout.streams).collect();
-            runs.chunks(at_once).map(|runs| dealer.round(runs.iter().map(|&run| lanes(run)))).collect()
-        };
-        Rounds::Planes((0..layout.samples).map(of_sample).collect())
+        *rounds = layout.streams.div_ceil(at_once) as u64;
+        let mut round = ScopeWork::default();
+        for sample in 0..layout.samples {
+            let before = schedule.timeline().cycles;
+            for first in (0..layout.streams).step_by(at_once) {
+                let streams = first..layout.streams.min(first + at_once);
+                dealer.round(streams.map(|stream| lanes(sample * layout.streams + stream)), &mut round);
+                schedule.scope(&round);
+            }
+            advances.push(schedule.timeline().cycles - before);
+        }
     }
 
     /// Compute cycles of a matrix product's samples: a plane is one head of a sample, a sample's rows, or

@@ -86,6 +86,23 @@ pub struct Schedule {
     /// When all sets had ended each of the last `banks` scopes, oldest first.
     scopes: VecDeque<u64>,
     busy: u128,
+    scratch: Scratch,
+}
+
+/// Memory of the scope before, for the next.
+#[derive(Debug, Clone, Default)]
+struct Scratch {
+    begun: Vec<u64>,
+    own: Vec<u64>,
+    reach: Vec<u64>,
+    past: Vec<u64>,
+    crossings: Vec<(u64, u64)>,
+}
+
+/// Fills what was used before.
+fn refill<T>(memory: &mut Vec<T>, values: impl Iterator<Item = T>) {
+    memory.clear();
+    memory.extend(values);
 }
 
 impl Schedule {
@@ -108,6 +125,7 @@ impl Schedule {
             history: VecDeque::new(),
             scopes: VecDeque::new(),
             busy: 0,
+            scratch: Scratch::default(),
         }
     }
 
@@ -123,8 +141,10 @@ impl Schedule {
             let flushed = self.scopes.pop_front().unwrap_or(0);
             self.ends.iter_mut().for_each(|end| *end = flushed.max(*end));
         }
-        let begun = self.begin(scope);
-        self.finish(scope, &begun);
+        let mut scratch = std::mem::take(&mut self.scratch);
+        self.begin(scope, &mut scratch.begun);
+        self.finish(scope, &mut scratch);
+        self.scratch = scratch;
         self.scopes.push_back(self.makespan());
     }
 
@@ -138,18 +158,19 @@ impl Schedule {
     }
 
     /// `B`: the ends of the first filter if only the sets' own past held it back.
-    fn begin(&self, scope: &ScopeWork) -> Vec<u64> {
-        let mut first: Vec<u64> = self.ends.iter().zip(&scope.work).map(|(end, work)| end + work).collect();
-        settle(&mut first, &scope.reuses);
-        first
+    fn begin(&self, scope: &ScopeWork, first: &mut Vec<u64>) {
+        refill(first, self.ends.iter().zip(&scope.work).map(|(end, work)| end + work));
+        settle(first, &scope.reuses);
     }
 
     /// Moves ends and history to the scope's last filter.
-    fn finish(&mut self, scope: &ScopeWork, begun: &[u64]) {
+    fn finish(&mut self, scope: &ScopeWork, scratch: &mut Scratch) {
+        let Scratch { begun, own, reach, past, crossings } = scratch;
         let (filters, versions) = (self.filters, self.versions);
         let heaviest = scope.work.iter().copied().max().unwrap_or(0);
         // `past[i]` is all(h) of h = i + 1 - past.len(); its filter h + V is the first that it holds back.
-        let past: Vec<u64> = self.history.iter().copied().collect();
+        refill(past, self.history.iter().copied());
+        let past = past.as_slice();
         let opens = |index: usize| index as u64 + 1 + versions - past.len() as u64;
         let all = |j: u64| {
             let own = begun.iter().zip(&scope.work).map(|(begun, work)| begun + (j - 1) * work).max();
@@ -158,29 +179,23 @@ impl Schedule {
             own.max(held).unwrap_or(0)
         };
 
-        let mut own: Vec<u64> =
-            begun.iter().zip(&scope.work).map(|(begun, work)| begun + (filters - 1) * work).collect();
-        settle(&mut own, &scope.reuses);
+        refill(own, begun.iter().zip(&scope.work).map(|(begun, work)| begun + (filters - 1) * work));
+        settle(own, &scope.reuses);
         // The heaviest set that each waits for, itself included.
-        let mut reach = scope.work.clone();
-        settle(&mut reach, &scope.reuses);
+        reach.clone_from(&scope.work);
+        settle(reach, &scope.reuses);
         // (when all had ended a filter, how many filters of this scope follow the window after it)
-        let mut crossings: Vec<(u64, u64)> = past
-            .iter()
-            .enumerate()
-            .map(|(index, &all)| (all, opens(index)))
-            .filter(|&(_, opens)| opens <= filters)
-            .map(|(all, opens)| (all, filters + 1 - opens))
-            .collect();
+        let held = past.iter().enumerate().map(|(index, &all)| (all, opens(index)));
+        let held = held.filter(|&(_, opens)| opens <= filters);
+        refill(crossings, held.map(|(all, opens)| (all, filters + 1 - opens)));
         if filters > versions {
             crossings.extend([(all(1), filters - versions), (all(filters - versions), 1)]);
         }
-        let recent: Vec<u64> = (filters.saturating_sub(versions) + 1..=filters).map(all).collect();
+        self.history.extend((filters.saturating_sub(versions) + 1..=filters).map(all));
         for (set, end) in self.ends.iter_mut().enumerate() {
             let held = crossings.iter().map(|&(all, left)| all + left * reach[set]).max();
             *end = own[set].max(held.unwrap_or(0));
         }
-        self.history.extend(recent);
         let surplus = self.history.len().saturating_sub(versions as usize);
         self.history.drain(..surplus);
     }

@@ -106,24 +106,36 @@ impl Dealer {
     /// A round: one plane a lane.
     pub fn deal(&self, planes: &[Plane]) -> ScopeWork {
         let lanes: Vec<Lanes> = planes.iter().map(|plane| self.plane(plane)).collect();
-        self.round(lanes.iter().map(|lanes| (lanes, 0)))
+        let mut round = ScopeWork::default();
+        self.round(lanes.iter().map(|lanes| (lanes, 0)), &mut round);
+        round
     }
 
-    /// A round of what each lane does, under a cache.
-    pub fn round<'l>(&self, lanes: impl Iterator<Item = (&'l Lanes, usize)>) -> ScopeWork {
+    /// A round of what each lane does, under a cache, in memory of another.
+    pub fn round<'l>(&self, lanes: impl Iterator<Item = (&'l Lanes, usize)>, round: &mut ScopeWork) {
         let Self { strip, sets, .. } = *self;
-        let mut work = vec![0; sets];
-        let mut reuses = Vec::new();
+        let ScopeWork { work, reuses } = round;
+        work.clear();
+        reuses.clear();
         for (lane, (lanes, cache)) in lanes.enumerate() {
             let (cycles, copies) = lanes.of(cache);
-            work[lane * strip..][..strip].copy_from_slice(cycles);
-            for (set, copies) in copies.chunks(words(strip)).enumerate() {
-                let is_copied = |from: &usize| copies[from / 64] >> (from % 64) & 1 == 1;
-                let others = (0..strip).filter(|from| *from != set && is_copied(from));
-                reuses.extend(others.map(|from| ((lane * strip + set) as u32, (lane * strip + from) as u32)));
+            work.extend_from_slice(cycles);
+            let number = |column: usize| (lane * strip + column) as u32;
+            for (column, copies) in copies.chunks(words(strip)).enumerate() {
+                for (word, &copies) in copies.iter().enumerate() {
+                    let mut left = copies;
+                    while left != 0 {
+                        let from = 64 * word + left.trailing_zeros() as usize;
+                        left &= left - 1;
+                        // Not of itself, nor of another scope.
+                        if from != column && from < strip {
+                            reuses.push((number(column), number(from)));
+                        }
+                    }
+                }
             }
         }
-        ScopeWork { work, reuses }
+        work.resize(sets, 0);
     }
 
     fn plane(&self, plane: &Plane) -> Lanes {

@@ -226,7 +226,7 @@ proptest! {
         is_gradient: bool, in_channel: bool, caches in prop::collection::vec((1u32..40, 1u32..6), 1..40),
     ) {
         let array = PeArray { rows, columns, network_bound: false, ..PeArray::default() };
-        let model = RowArray { array, ..array_of(Discipline::Synchronous) };
+        let model = RowArray { array, ..array_of(Discipline::Asynchronous { versions: 3, banks: 2 }) };
         let conv = Conv2d { input: [height, width], ..conv() };
         let values = vec![0.5; SAMPLES * (conv.in_channels * height * width) as usize];
         let channels = conv.in_channels as usize;
@@ -246,8 +246,22 @@ proptest! {
         for (number, &(entries, ways)) in caches.iter().enumerate() {
             let cache = McacheConfig { entries, ways, ..McacheConfig::default() };
             let hitmap = Hitmap::new(layout, &signatures, &cache, scope);
-            let rounds = product.rounds(&dealer, layout, |run| (&lanes[0][run], number));
-            prop_assert_eq!(rounds, product.deal(&view, &hitmap), "{} entries in {} ways", entries, ways);
+            let rounds = product.deal(&view, &hitmap);
+            let of_run = |run: usize| (&lanes[0][run], number);
+            let Rounds::Planes(samples) = &rounds else { unreachable!("a convolution") };
+            let at_once = product.mapping().choice().channel_lanes as usize;
+            for (sample, rounds) in samples.iter().enumerate() {
+                let runs: Vec<usize> = (sample * layout.streams..(sample + 1) * layout.streams).collect();
+                let mut found = ScopeWork::default();
+                for (round, runs) in rounds.iter().zip(runs.chunks(at_once)) {
+                    dealer.round(runs.iter().copied().map(of_run), &mut found);
+                    prop_assert_eq!(&found, round, "{} entries in {} ways", entries, ways);
+                }
+            }
+            let [mut one_by_one, mut at_once] = [product.begin(), product.begin()];
+            one_by_one.add(&rounds);
+            product.add_runs(&mut at_once, &dealer, layout, of_run);
+            prop_assert_eq!(product.mercury(&at_once, Some(1)), product.mercury(&one_by_one, Some(1)));
         }
     }
 }
