@@ -14,8 +14,8 @@ use mercury_hardware::timed::{Outcomes, Timed, sums};
 use mercury_reuse::Counts;
 use mercury_reuse::config::{Granularity, McacheConfig, Rpq};
 use mercury_trace::geometry::{Gemm, Pass};
-use std::cell::RefCell;
-use std::sync::Arc;
+use rayon::prelude::*;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A layer of a step, of which some samples were evaluated.
 pub struct Layer<'a> {
@@ -29,7 +29,7 @@ pub struct Layer<'a> {
     /// Captured vectors that a pass streams.
     vectors: Vec<((Pass, Granularity), u64)>,
     /// Cycles and traffic of baselines that were asked for.
-    baselines: RefCell<Vec<Baseline>>,
+    baselines: Mutex<Vec<Baseline>>,
     memory: Memory,
 }
 
@@ -100,7 +100,7 @@ impl<'a> Layer<'a> {
             place,
             projected,
             vectors,
-            baselines: RefCell::default(),
+            baselines: Mutex::default(),
             memory: Memory::default(),
         }
     }
@@ -124,30 +124,48 @@ impl<'a> Layer<'a> {
     /// A pass under each configuration.
     fn pass(&self, pass: Pass) -> Vec<PassResult> {
         let source = if pass == Pass::WeightGrad { Pass::Forward } else { pass };
+        let projected = self.projected.iter().filter(|projected| projected.source() == source);
+        let tallies: Vec<_> =
+            projected.flat_map(|projected| projected.tallies().map(move |of| (projected, of))).collect();
+        let found: Vec<Vec<PassResult>> = tallies
+            .into_par_iter()
+            .map(|(projected, (tally, members))| self.of_tally(projected, tally, members, pass))
+            .collect();
         let mut results: Vec<Option<PassResult>> = vec![None; self.configs.len()];
-        for projected in self.projected.iter().filter(|projected| projected.source() == source) {
-            for (tally, members) in projected.tallies() {
-                let mut timed: Vec<(Config, PassResult)> = Vec::new();
-                for number in members.filter(|&number| self.configs[number].reuse.passes.contains(&pass)) {
-                    let config = &self.configs[number];
-                    let like = like(config);
-                    let known = timed.iter().position(|(other, _)| *other == like).unwrap_or_else(|| {
-                        timed.push((like, self.timed(projected.lengths(), tally, number, pass)));
-                        timed.len() - 1
-                    });
-                    let (error, quality) = tally.error(pass, config.substitution());
-                    results[number] = Some(PassResult {
-                        configuration: number,
-                        error,
-                        matches: quality.map(Matches::from),
-                        limits: projected.limits(pass, config, &self.kept).cloned(),
-                        ..timed[known].1.clone()
-                    });
-                }
-            }
+        for result in found.into_iter().flatten() {
+            let number = result.configuration;
+            results[number] = Some(result);
         }
         let of = |(number, result): (usize, Option<PassResult>)| result.unwrap_or_else(|| self.baseline(number, pass));
         results.into_iter().enumerate().map(of).collect()
+    }
+
+    /// A pass under the configurations of a tally that apply the scheme to it.
+    fn of_tally(
+        &self,
+        projected: &Projected,
+        tally: &Tally,
+        members: impl Iterator<Item = usize>,
+        pass: Pass,
+    ) -> Vec<PassResult> {
+        let mut timed: Vec<(Config, PassResult)> = Vec::new();
+        let of = |number: usize| {
+            let config = &self.configs[number];
+            let like = like(config);
+            let known = timed.iter().position(|(other, _)| *other == like).unwrap_or_else(|| {
+                timed.push((like, self.timed(projected.lengths(), tally, number, pass)));
+                timed.len() - 1
+            });
+            let (error, quality) = tally.error(pass, config.substitution());
+            PassResult {
+                configuration: number,
+                error,
+                matches: quality.map(Matches::from),
+                limits: projected.limits(pass, config, &self.kept).cloned(),
+                ..timed[known].1.clone()
+            }
+        };
+        members.filter(|&number| self.configs[number].reuse.passes.contains(&pass)).map(of).collect()
     }
 
     /// Outcomes and cycles of a pass.
@@ -191,19 +209,20 @@ impl<'a> Layer<'a> {
         let Kept { layer, samples, .. } = &*self.kept;
         let gemms = layer.geometry.gemms(pass, batch);
         let like = like(&Config { rpq: Rpq::default(), ..config.clone() });
-        let known = self.baselines.borrow().iter().position(|known| known.pass == pass && known.config == like);
-        let known = known.unwrap_or_else(|| {
+        let mut baselines = self.baselines.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = baselines.iter().find(|known| known.pass == pass && known.config == like);
+        let known = known.map(|&Baseline { cycles, traffic, .. }| (cycles, traffic));
+        let (baseline, traffic) = known.unwrap_or_else(|| {
             let (mut cycles, mut traffic) = (0, Traffic::default());
             for product in 0..gemms.len() {
                 let timed = Timed::new(self.kept.known(), config, (pass, product), batch);
                 cycles += timed.baseline();
                 traffic += timed.baseline_traffic();
             }
-            let mut baselines = self.baselines.borrow_mut();
             baselines.push(Baseline { pass, config: like, cycles, traffic });
-            baselines.len() - 1
+            (cycles, traffic)
         });
-        let Baseline { cycles: baseline, traffic, .. } = self.baselines.borrow()[known];
+        drop(baselines);
         let energy = traffic.accesses.energy(&config.energy);
         let source = if pass == Pass::WeightGrad { Pass::Forward } else { pass };
         let vectors = self.vectors.iter().find(|(key, _)| *key == (source, config.rpq.granularity));
