@@ -53,7 +53,7 @@ pub enum Dealt {
     /// Of a convolution.
     Planes {
         /// Where the PE sets are.
-        schedule: Schedule,
+        schedule: Box<Schedule>,
         /// Cycles that they advanced over each sample's rounds.
         advances: Vec<u64>,
         /// Rounds of a sample.
@@ -155,7 +155,7 @@ impl RowProduct {
     /// Before any sample.
     pub fn begin(&self) -> Dealt {
         if let Geometry::Conv2d(_) = self.geometry {
-            Dealt::Planes { schedule: self.schedule(&self.batch), advances: Vec::new(), rounds: 0 }
+            Dealt::Planes { schedule: Box::new(self.schedule(&self.batch)), advances: Vec::new(), rounds: 0 }
         } else {
             Dealt::Rows(None)
         }
