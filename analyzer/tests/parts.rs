@@ -8,7 +8,10 @@ use mercury_trace::Trace;
 use mercury_trace::manifest::Sampling;
 
 fn results(trace: &Trace, configs: &[Config], measures: &Measures, limit: Limit) -> Vec<PassResult> {
-    let replay = Replay::new(trace, configs, measures).unwrap().with_limit(limit).unwrap();
+    run(Replay::new(trace, configs, measures).unwrap().with_limit(limit).unwrap())
+}
+
+fn run(replay: Replay) -> Vec<PassResult> {
     let mut results = Vec::new();
     let run = replay.run(
         &replay.units(),
@@ -74,6 +77,55 @@ fn samples_may_come_one_at_a_time_or_all_at_once() {
             let found = whole.iter().filter(|result| result.configuration == number);
             let found: Vec<PassResult> = found.map(|found| PassResult { configuration: 0, ..found.clone() }).collect();
             assert_eq!(alone, found, "{base}, {}", variations[number]);
+        }
+    }
+}
+
+/// Lanes' work is told from sorted signatures, for all caches at once or some: more than have a bit in one word, on arrays
+/// that have dealers in common and not, for passes that some leave out, beside caches of which Hitmaps are needed.
+#[test]
+fn many_caches_on_row_stationary_arrays_are_as_each_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    common::write_trace(&dir.path().join("trace"), &Sampling::default(), common::value);
+    let trace = Trace::open(&dir.path().join("trace")).unwrap();
+    let arrays = [
+        "array.schedule=synchronous",
+        "array.schedule=asynchronous",
+        "array.rows=3 array.columns=40",
+        "array.dataflow=ws",
+        "reuse.passes=[\"forward\"]",
+        "reuse.passes=[\"forward\",\"weight-grad\"]",
+        "mcache.scope=sample",
+    ];
+    let sizes =
+        (1..18).flat_map(|sets| [1, 2].map(|ways| format!("mcache.entries={} mcache.ways={ways}", sets * ways)));
+    let of_array = |(array, size): (&str, String)| [3, 7].map(|bits| format!("rpq.bits={bits} {array} {size}"));
+    let mut variations: Vec<String> =
+        sizes.flat_map(|size| arrays.map(|array| (array, size.clone()))).flat_map(of_array).collect();
+    for other in [
+        "replacement=lru",
+        "replacement=fifo mcache.index=low-bits",
+        "scope=batch array.dataflow=ws",
+        "scope=sample",
+        "entries=0",
+    ] {
+        for entries in [4, 64] {
+            variations.push(format!("rpq.bits=7 mcache.entries={entries} mcache.ways=2 mcache.{other}"));
+        }
+    }
+    let configs = configs("", &variations.iter().map(String::as_str).collect::<Vec<_>>());
+    let measures = Measures { selection: Selection::default(), errors: Errors::None, bounds: false };
+    for limit in [Limit::Values(u64::MAX), Limit::Values(0)] {
+        let replay = || Replay::new(&trace, &configs, &measures).unwrap().with_limit(limit).unwrap();
+        let whole = run(replay());
+        for lanes in [0, 100_000] {
+            assert_eq!(run(replay().with_lanes(lanes)), whole);
+        }
+        for (number, config) in configs.iter().enumerate().filter(|(number, _)| number % 13 == 0 || *number > 470) {
+            let alone = results(&trace, std::slice::from_ref(config), &measures, limit);
+            let found = whole.iter().filter(|result| result.configuration == number);
+            let found: Vec<PassResult> = found.map(|found| PassResult { configuration: 0, ..found.clone() }).collect();
+            assert_eq!(alone, found, "{}", variations[number]);
         }
     }
 }

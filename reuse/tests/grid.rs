@@ -125,8 +125,7 @@ proptest! {
         let each = |outcomes: &RunOutcomes| -> (usize, usize, Vec<Outcome>) {
             let first_vector = outcomes.run * layout.positions;
             let of = |(cache, (place, &first)): (usize, (usize, &u32))| {
-                let held_by = outcomes.held_by[cache / RunOutcomes::CACHES][first as usize];
-                match (held_by >> (cache % RunOutcomes::CACHES) & 1 == 1, place == first as usize) {
+                match (outcomes.holds(cache, place), place == first as usize) {
                     (true, true) => Outcome::Mau,
                     (true, false) => Outcome::Hit((first_vector + first as usize) as u32),
                     (false, _) => Outcome::Mnu,
@@ -185,7 +184,7 @@ proptest! {
 /// Large enough that every step is split over threads, and that sets fill.
 #[test]
 fn large_grids_are_exact_whatever_the_number_of_threads() {
-    let layout = Layout { samples: 5, streams: 3, positions: 4000 };
+    let layout = Layout { samples: 3, streams: 9, positions: 4000 };
     let signatures = signatures(layout.vectors(), 7, 3000);
     let (bits, caches) = ([8, 64, 20, 44, 45], [(1024, 16), (64, 1), (4096, 16), (768, 8), (1024, 8), (1024, 16)]);
     for (scope, index) in SCOPES.into_iter().zip([SetIndex::Mixed, SetIndex::LowBits, SetIndex::Mixed]) {
@@ -197,7 +196,55 @@ fn large_grids_are_exact_whatever_the_number_of_threads() {
         assert_eq!(run(1), expected);
         assert_eq!(run(3), expected);
         assert!(expected[0].iter().any(|counts| counts.hit > 0) && expected[1].iter().any(|counts| counts.mnu > 0));
+        if scope == Scope::Batch {
+            continue;
+        }
+        let each = |outcomes: &RunOutcomes| {
+            let of_cache = |cache: usize| {
+                let held = || (0..layout.positions).filter(|&place| outcomes.holds(cache, place));
+                let mau = held().filter(|&place| outcomes.firsts[place] as usize == place).count();
+                Counts {
+                    hit: (held().count() - mau) as u64,
+                    mau: mau as u64,
+                    mnu: (layout.positions - held().count()) as u64,
+                }
+            };
+            (0..caches.len()).map(of_cache).collect::<Vec<Counts>>()
+        };
+        for threads in [1, 3] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let (counts, found) =
+                pool.install(|| outcomes_grid(layout, &signatures, &bits, &caches, index, scope, each));
+            assert_eq!(counts, expected);
+            for (number, expected) in expected.iter().enumerate() {
+                let (length, cache) = (number / caches.len(), number % caches.len());
+                for (run, expected) in expected.iter().enumerate() {
+                    assert_eq!(found[length][run][cache], *expected);
+                }
+            }
+        }
     }
+}
+
+/// Of one sample, `batch` is as good as `sample`; of more it has no runs of its own.
+#[test]
+fn outcomes_of_a_batch_are_those_of_its_one_sample() {
+    let layout = Layout { samples: 1, streams: 3, positions: 50 };
+    let signatures = signatures(layout.vectors(), 3, 9);
+    let (bits, caches) = ([5, 40], [(4, 2), (9, 3)]);
+    let of = |scope| {
+        outcomes_grid(layout, &signatures, &bits, &caches, SetIndex::Mixed, scope, |outcomes| {
+            (outcomes.firsts.to_vec(), (0..50).map(|place| outcomes.holds(1, place)).collect::<Vec<_>>())
+        })
+    };
+    assert_eq!(of(Scope::Batch), of(Scope::Sample));
+}
+
+#[test]
+#[should_panic(expected = "cannot be told alone")]
+fn outcomes_of_a_batch_of_several_samples_are_refused() {
+    let layout = Layout { samples: 2, streams: 1, positions: 1 };
+    outcomes_grid(layout, &[1, 2], &[4], &[(4, 2)], SetIndex::Mixed, Scope::Batch, |_| ());
 }
 
 #[test]

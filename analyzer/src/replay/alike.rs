@@ -1,7 +1,7 @@
 //! Caches that had the same outcomes so far, and what the next samples add to them.
 
 use super::caches::{Cache, Found};
-use super::grid::Known;
+use super::grid::{Grid, Work};
 use super::grouped::{Grouped, distinct, grouped};
 use super::similarity::Signed;
 use super::tally::{RowPass, Tally};
@@ -49,22 +49,15 @@ impl Samples<'_> {
         }
     }
 
-    /// Adds outcomes of a cache, if all that is asked for is known of it, and says whether it is.
-    pub fn add_known(self, cache: &Cache, known: &Known, alike: &mut [Alike]) -> bool {
-        let Some(counts) = known.counts(cache) else { return false };
-        let needs_more = |Alike { tally, .. }: &Alike| {
-            tally.substituted().next().is_some() || tally.row_passes().any(|of| !known.knows(cache, of))
-        };
-        if alike.iter().any(needs_more) {
-            return false;
-        }
+    /// Adds what a grid tells of a cache, with the work of the lanes of its part if runs are dealt.
+    pub fn add_told(self, grid: &Grid, work: Option<(usize, &Work)>, cache: &Cache, alike: &mut [Alike]) {
         for Alike { tally, .. } in alike {
-            tally.add_counts(&counts);
+            tally.add_counts(grid.counts(cache).expect("of a cache that is told"));
+            let Some((part, work)) = work else { continue };
             for (of, dealt) in tally.dealt_mut() {
-                known.add_rounds(cache, *of, self.products(*of), dealt);
+                grid.add_runs(part, work, cache, *of, self.products(*of), dealt);
             }
         }
-        true
     }
 
     fn products(&self, of: RowPass) -> &[RowProduct] {
@@ -76,7 +69,7 @@ impl Samples<'_> {
     fn deal(self, hitmaps: &[Hitmap], alike: &mut [Alike]) {
         let counts: Vec<Vec<Counts>> = hitmaps.iter().map(|hitmap| hitmap.counts().to_vec()).collect();
         for alike in &mut *alike {
-            alike.tally.add_counts(&counts);
+            alike.tally.add_counts(counts.iter());
         }
         for of in distinct(alike.iter().flat_map(|alike| alike.tally.row_passes())) {
             let deal = |((product, view), hitmap): ((&RowProduct, _), _)| product.deal(view, hitmap);

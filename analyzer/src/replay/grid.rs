@@ -1,60 +1,71 @@
-//! What one sort of the signatures tells of several caches: counts, and what PE sets do.
+//! What sorted signatures tell of several caches at once: counts, and what PE sets do.
 
 use super::caches::Cache;
 use super::grouped::grouped;
 use super::similarity::Signed;
 use super::tally::RowPass;
-use crate::timing::rows::{Dealer, Dealt, Lanes, RowProduct};
-use mercury_reuse::config::{Replacement, Scope};
-use mercury_reuse::{Counts, Layout, VectorView, counts_grid, outcomes_grid};
+use crate::timing::rows::{Dealer, Dealt, LaneWork, RowProduct};
+use mercury_reuse::config::{Replacement, Scope, SetIndex};
+use mercury_reuse::{Counts, VectorView, counts_grid, outcomes_grid};
 use std::collections::HashMap;
+use std::ops::Range;
 
-/// What is known of caches before any vector is looked up.
-pub struct Known {
+/// Several caches over the same signatures.
+pub struct Grid<'a> {
+    signed: &'a Signed<'a>,
     /// The cache that stands for each: those in which everything finds room become one.
     pub standing: Vec<Cache>,
-    products: Vec<Product>,
-    /// Of those that stand for others and of which the rest is known, its place in the products' lists.
+    groups: Vec<Group>,
+    /// Those of the caches that stand for others that are in a group, and replace nothing or have room for all.
     places: HashMap<Cache, Place>,
+    /// What deals runs, by product.
+    dealers: Vec<Dealers>,
+    parts: Vec<Part>,
 }
 
+/// Caches that have scope and index in common: of each length, each of these sizes.
+struct Group {
+    scope: Scope,
+    index: SetIndex,
+    bits: Vec<u32>,
+    /// Entries and ways.
+    sizes: Vec<(u32, u32)>,
+    /// `[products][lengths * sizes][runs]`.
+    counts: Vec<Vec<Vec<Counts>>>,
+    /// What lanes do under all of them, if it is wanted and does not take too much.
+    work: Option<Work>,
+}
+
+/// A cache of a group.
 #[derive(Clone, Copy)]
 struct Place {
-    /// Number of the group that has scope and index in common.
     group: usize,
     length: usize,
     size: usize,
-    sizes: usize,
 }
 
-/// One of a pass's products.
-struct Product {
-    layout: Layout,
-    dealers: Dealers,
-    /// By group.
-    groups: Vec<Outcomes>,
+/// Caches of a group for which runs are dealt at once, as the work of their lanes does not take too much.
+struct Part {
+    group: usize,
+    lengths: Range<usize>,
+    sizes: Range<usize>,
 }
 
-/// The caches of a group, over signatures of several lengths.
-struct Outcomes {
-    /// `[lengths * sizes][runs]`
-    counts: Vec<Vec<Counts>>,
-    /// `[lengths][runs][dealers]`, where they are asked for.
-    lanes: Vec<Vec<Vec<Lanes>>>,
-}
+/// What lanes do: `[products][lengths][runs][dealers]`, each under all sizes.
+pub struct Work(Vec<Vec<Vec<Vec<LaneWork>>>>);
 
-/// What deals a product's runs, for each row-stationary pass: few different ones, as disciplines have them in common.
+/// What deals a product's runs, for each row-stationary pass: few different ones, as disciplines have them in common. None for
+/// a matrix product, whose runs are not dealt one by one.
 struct Dealers {
     different: Vec<Dealer>,
     of_passes: Vec<(RowPass, usize)>,
 }
 
 impl Dealers {
-    /// None where runs are not dealt one by one.
-    fn new(rows: &[(RowPass, Vec<RowProduct>)], product: usize, signed: &Signed) -> Self {
+    fn new(rows: &[(RowPass, Vec<RowProduct>)], product: usize, view: &VectorView) -> Self {
         let mut dealers = Self { different: Vec::new(), of_passes: Vec::new() };
         for (of, products) in rows {
-            let Some(dealer) = products[product].run_dealer(&signed.views[product]) else { continue };
+            let Some(dealer) = products[product].run_dealer(view) else { continue };
             let known = dealers.different.iter().position(|known| *known == dealer);
             dealers.of_passes.push((*of, known.unwrap_or(dealers.different.len())));
             if known.is_none() {
@@ -63,92 +74,165 @@ impl Dealers {
         }
         dealers
     }
+
+    fn of(&self, pass: RowPass) -> Option<usize> {
+        self.of_passes.iter().find(|(of, _)| *of == pass).map(|&(_, dealer)| dealer)
+    }
 }
 
-impl Known {
-    /// Of caches over these signatures, and if `deals`, of what the PE sets do in `rows` with each.
-    pub fn new(signed: &Signed, caches: &[Cache], rows: &[(RowPass, Vec<RowProduct>)], deals: bool) -> Self {
-        let product = |(product, view): (usize, &VectorView)| Product {
-            layout: view.layout(),
-            dealers: Dealers::new(if deals { rows } else { &[] }, product, signed),
-            groups: Vec::new(),
-        };
-        let products = signed.views.iter().enumerate().map(product).collect();
-        let mut known = Self { standing: caches.to_vec(), products, places: HashMap::new() };
-        let limited: Vec<usize> = (0..caches.len()).filter(|&number| caches[number].entries > 0).collect();
-        if limited.len() < 2 {
-            return known;
+impl<'a> Grid<'a> {
+    /// Counts under these caches. `rows` are row-stationary passes that are to be dealt under those that are `wanted`, where
+    /// their lanes' work takes `most` bytes at a time, or that of a run length and cache.
+    pub fn new(
+        signed: &'a Signed,
+        caches: &[Cache],
+        rows: &[(RowPass, Vec<RowProduct>)],
+        wanted: impl Fn(usize) -> bool,
+        most: usize,
+    ) -> Self {
+        let dealers =
+            signed.views.iter().enumerate().map(|(product, view)| Dealers::new(rows, product, view)).collect();
+        let (groups, parts) = (Vec::new(), Vec::new());
+        let mut grid = Self { signed, standing: caches.to_vec(), groups, places: HashMap::new(), dealers, parts };
+        if caches.len() < 2 {
+            return grid;
         }
-        let groups = grouped(limited, |number| (caches[number].scope, caches[number].index));
-        for (group, members) in groups.into_values().enumerate() {
-            known.add_group(signed, caches, group, &members);
+        for members in grouped(0..caches.len(), |number| (caches[number].scope, caches[number].index)).into_values() {
+            let deals = |&number: &usize| caches[number].replacement == Replacement::None && wanted(number);
+            let most = members.iter().any(deals).then_some(most);
+            grid.add_group(caches, &members, most);
         }
-        known
+        grid
     }
 
     /// Adds caches that have scope and index in common.
-    fn add_group(&mut self, signed: &Signed, caches: &[Cache], group: usize, members: &[usize]) {
-        let of = |number: usize| caches[number];
-        let (scope, index) = (of(members[0]).scope, of(members[0]).index);
-        let bits: Vec<u32> = grouped(members.iter().copied(), |number| of(number).bits).into_keys().collect();
-        let size = |number: usize| (of(number).entries, of(number).ways);
+    fn add_group(&mut self, caches: &[Cache], members: &[usize], most: Option<usize>) {
+        let (scope, index) = (caches[members[0]].scope, caches[members[0]].index);
+        let vectors = self.signed.views.iter().map(|view| view.layout().vectors()).max().unwrap_or(0);
+        let room = u32::try_from(vectors.max(1)).expect("vectors are numbered in 32 bits");
+        // Without limit: one set with room for all.
+        let size = |number: usize| match caches[number] {
+            Cache { entries: 0, .. } => (room, room),
+            Cache { entries, ways, .. } => (entries, ways),
+        };
+        let bits: Vec<u32> = grouped(members.iter().copied(), |number| caches[number].bits).into_keys().collect();
         let sizes: Vec<(u32, u32)> = grouped(members.iter().copied(), size).into_keys().collect();
-        for (product, signatures) in self.products.iter_mut().zip(&signed.signatures) {
-            let (layout, dealers) = (product.layout, product.dealers.different.as_slice());
-            product.groups.push(if dealers.is_empty() || scope == Scope::Batch {
-                let counts = counts_grid(layout, signatures, &bits, &sizes, index, scope);
-                Outcomes { counts, lanes: Vec::new() }
-            } else {
-                let (counts, lanes) = outcomes_grid(layout, signatures, &bits, &sizes, index, scope, |outcomes| {
-                    dealers.iter().map(|dealer| dealer.deal_run(outcomes, sizes.len())).collect::<Vec<Lanes>>()
-                });
-                Outcomes { counts, lanes }
-            });
+        let mut group = Group { scope, index, bits, sizes, counts: Vec::new(), work: None };
+        let number = self.groups.len();
+        let parts = most.map_or_else(Vec::new, |most| self.parts_of(&group, number, most));
+        if let [part] = parts.as_slice() {
+            let (counts, work) = self.evaluate(&group, part);
+            (group.counts, group.work) = (counts, Some(work));
+        } else {
+            let products = self.signed.views.iter().zip(&self.signed.signatures);
+            let counts = |(view, signatures): (&VectorView, &Vec<u64>)| {
+                counts_grid(view.layout(), signatures, &group.bits, &group.sizes, index, scope)
+            };
+            group.counts = products.map(counts).collect();
         }
-        for &number in members {
-            let cache = of(number);
-            let length = bits.iter().position(|&bits| bits == cache.bits).expect("a length of the list");
-            let size = sizes.iter().position(|&known| known == size(number)).expect("a size of it");
-            let place = Place { group, length, size, sizes: sizes.len() };
-            let roomy = self.counts_at(place).flatten().all(|counts| counts.mnu == 0);
-            self.standing[number] = if roomy { cache.unlimited() } else { cache };
+        for &member in members {
+            let cache = caches[member];
+            let length = group.bits.iter().position(|&bits| bits == cache.bits).expect("a length of the list");
+            let size = group.sizes.iter().position(|&known| known == size(member)).expect("a size of it");
+            let roomy = group.counts_at(length, size).flatten().all(|counts| counts.mnu == 0);
+            self.standing[member] = if roomy { cache.unlimited() } else { cache };
             // The grid's caches never replace anything.
             if roomy || cache.replacement == Replacement::None {
-                self.places.entry(self.standing[number]).or_insert(place);
+                self.places.entry(self.standing[member]).or_insert(Place { group: number, length, size });
             }
         }
+        self.groups.push(group);
+        self.parts.extend(parts);
     }
 
-    fn counts_at(&self, Place { group, length, size, sizes, .. }: Place) -> impl Iterator<Item = &Vec<Counts>> {
-        self.products.iter().map(move |product| &product.groups[group].counts[length * sizes + size])
-    }
-
-    /// The counts of a cache, by product.
-    pub fn counts(&self, cache: &Cache) -> Option<Vec<Vec<Counts>>> {
-        Some(self.counts_at(*self.places.get(cache)?).cloned().collect())
-    }
-
-    /// Whether it is known what the PE sets do in a row-stationary pass under a cache.
-    pub fn knows(&self, cache: &Cache, of: RowPass) -> bool {
-        let Some(&Place { group, length, .. }) = self.places.get(cache) else { return false };
-        let knows = |product: &Product| {
-            product.dealers.of_passes.iter().any(|(pass, _)| *pass == of)
-                && product.groups[group].lanes.get(length).is_some()
+    /// Parts of a group whose lanes' work takes no more than so many bytes each, or is that of one cache; none where runs are
+    /// not dealt one by one.
+    fn parts_of(&self, group: &Group, number: usize, most: usize) -> Vec<Part> {
+        if group.scope == Scope::Batch || self.dealers.iter().any(|dealers| dealers.different.is_empty()) {
+            return Vec::new();
+        }
+        let products = self.signed.views.iter().zip(&self.dealers);
+        let of_product = |(view, dealers): (&VectorView, &Dealers), caches: usize| -> usize {
+            let of_run = dealers.different.iter().map(|dealer| dealer.bytes(caches)).sum::<usize>();
+            view.layout().runs() * (of_run + size_of::<Vec<LaneWork>>())
         };
-        self.products.iter().all(knows)
+        let bytes = |caches: usize| products.clone().map(|product| of_product(product, caches)).sum::<usize>().max(1);
+        let (lengths, sizes) = (group.bits.len(), group.sizes.len());
+        let sizes_at_once = (1..=sizes).rev().find(|&some| bytes(some) <= most).unwrap_or(1);
+        let lengths_at_once = (most / bytes(sizes_at_once)).clamp(1, lengths);
+        let some = |first: usize, at_once: usize, all: usize| first..all.min(first + at_once);
+        let parts = (0..lengths).step_by(lengths_at_once).flat_map(|length| {
+            let lengths = some(length, lengths_at_once, lengths);
+            let sizes = (0..sizes).step_by(sizes_at_once).map(move |size| some(size, sizes_at_once, sizes));
+            sizes.map(move |sizes| Part { group: number, lengths: lengths.clone(), sizes })
+        });
+        parts.collect()
     }
 
-    /// Adds what the PE sets do in a row-stationary pass under a cache, by product.
+    /// Counts and lanes' work under the caches of a part, by product.
+    fn evaluate(&self, group: &Group, part: &Part) -> (Vec<Vec<Vec<Counts>>>, Work) {
+        let (bits, sizes) = (&group.bits[part.lengths.clone()], &group.sizes[part.sizes.clone()]);
+        let products = self.signed.views.iter().zip(&self.signed.signatures).zip(&self.dealers);
+        let of_product = |((view, signatures), dealers): ((&VectorView, &Vec<u64>), &Dealers)| {
+            outcomes_grid(view.layout(), signatures, bits, sizes, group.index, group.scope, |outcomes| {
+                dealers.different.iter().map(|dealer| dealer.deal_run(outcomes, sizes.len())).collect::<Vec<_>>()
+            })
+        };
+        let (counts, work) = products.map(of_product).unzip();
+        (counts, Work(work))
+    }
+
+    /// The counts of a cache, `[products][runs]`, where they are known.
+    pub fn counts(&self, cache: &Cache) -> Option<impl Iterator<Item = &Vec<Counts>>> {
+        let &Place { group, length, size } = self.places.get(cache)?;
+        Some(self.groups[group].counts_at(length, size))
+    }
+
+    /// Number of the part that a cache is dealt in, where runs are dealt under it in all of these passes.
+    pub fn part(&self, cache: &Cache, passes: impl IntoIterator<Item = RowPass>) -> Option<usize> {
+        let Place { group, length, size } = *self.places.get(cache)?;
+        let holds = |part: &Part| part.group == group && part.lengths.contains(&length) && part.sizes.contains(&size);
+        let part = self.parts.iter().position(holds)?;
+        let deals = |pass| self.dealers.iter().all(|dealers| dealers.of(pass).is_some());
+        passes.into_iter().all(deals).then_some(part)
+    }
+
+    /// Calls `with` with the work of lanes under the caches of a part.
+    pub fn with_work(&self, part: usize, with: impl FnOnce(&Work)) {
+        let part = &self.parts[part];
+        let group = &self.groups[part.group];
+        match &group.work {
+            Some(work) => with(work),
+            None => with(&self.evaluate(group, part).1),
+        }
+    }
+
+    /// Adds what the PE sets do in a row-stationary pass under a cache, by product, from the work of its part.
     ///
     /// # Panics
-    /// If it is not known.
-    pub fn add_rounds(&self, cache: &Cache, of: RowPass, rows: &[RowProduct], dealt: &mut [Dealt]) {
-        let Place { group, length, size, .. } = self.places[cache];
-        for ((product, row), dealt) in self.products.iter().zip(rows).zip(dealt) {
-            let dealer = product.dealers.of_passes.iter().find(|(pass, _)| *pass == of).expect("known").1;
-            let lanes = &product.groups[group].lanes[length];
-            let of_run = |run: usize| (&lanes[run][dealer], size);
-            row.add_runs(dealt, &product.dealers.different[dealer], product.layout, of_run);
+    /// If they are not dealt ([`Grid::part`]).
+    pub fn add_runs(
+        &self,
+        part: usize,
+        work: &Work,
+        cache: &Cache,
+        of: RowPass,
+        rows: &[RowProduct],
+        dealt: &mut [Dealt],
+    ) {
+        let (part, Place { length, size, .. }) = (&self.parts[part], self.places[cache]);
+        let (length, size) = (length - part.lengths.start, size - part.sizes.start);
+        let products = self.signed.views.iter().zip(&self.dealers).zip(&work.0);
+        for (((view, dealers), work), (row, dealt)) in products.zip(rows.iter().zip(dealt)) {
+            let dealer = dealers.of(of).expect("a pass that is dealt");
+            let of_run = |run: usize| (&work[length][run][dealer], size);
+            row.add_runs(dealt, &dealers.different[dealer], view.layout(), of_run);
         }
+    }
+}
+
+impl Group {
+    fn counts_at(&self, length: usize, size: usize) -> impl Iterator<Item = &Vec<Counts>> {
+        self.counts.iter().map(move |product| &product[length * self.sizes.len() + size])
     }
 }

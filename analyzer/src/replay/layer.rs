@@ -41,6 +41,12 @@ struct Baseline {
     traffic: Traffic,
 }
 
+impl Baseline {
+    fn totals(&self) -> (u64, Traffic) {
+        (self.cycles, self.traffic)
+    }
+}
+
 /// A configuration without what only the outcomes depend on.
 fn like(config: &Config) -> Config {
     let mut like = Config {
@@ -65,8 +71,8 @@ fn decided_by(source: Pass) -> &'static [Pass] {
 }
 
 impl<'a> Layer<'a> {
-    /// A layer whose first samples these are.
-    pub fn new(data: &LayerData, configs: Vec<Config>, measures: &'a Measures, place: Place) -> Self {
+    /// A layer whose first samples these are; what lanes of PE sets do may take so many bytes at a time.
+    pub fn new(data: &LayerData, configs: Vec<Config>, measures: &'a Measures, place: Place, lanes: usize) -> Self {
         let kept = Arc::clone(&data.kept);
         let (mut projected, mut vectors) = (Vec::new(), Vec::new());
         for source in [Pass::Forward, Pass::InputGrad] {
@@ -101,7 +107,7 @@ impl<'a> Layer<'a> {
             projected,
             vectors,
             baselines: Mutex::default(),
-            memory: Memory::default(),
+            memory: Memory { lanes, ..Memory::default() },
         }
     }
 
@@ -209,9 +215,8 @@ impl<'a> Layer<'a> {
         let Kept { layer, samples, .. } = &*self.kept;
         let gemms = layer.geometry.gemms(pass, batch);
         let like = like(&Config { rpq: Rpq::default(), ..config.clone() });
-        let mut baselines = self.baselines.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = baselines.iter().find(|known| known.pass == pass && known.config == like);
-        let known = known.map(|&Baseline { cycles, traffic, .. }| (cycles, traffic));
+        let baselines = || self.baselines.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = baselines().iter().find(|known| known.pass == pass && known.config == like).map(Baseline::totals);
         let (baseline, traffic) = known.unwrap_or_else(|| {
             let (mut cycles, mut traffic) = (0, Traffic::default());
             for product in 0..gemms.len() {
@@ -219,10 +224,10 @@ impl<'a> Layer<'a> {
                 cycles += timed.baseline();
                 traffic += timed.baseline_traffic();
             }
-            baselines.push(Baseline { pass, config: like, cycles, traffic });
+            // Another thread may have added the same.
+            baselines().push(Baseline { pass, config: like, cycles, traffic });
             (cycles, traffic)
         });
-        drop(baselines);
         let energy = traffic.accesses.energy(&config.energy);
         let source = if pass == Pass::WeightGrad { Pass::Forward } else { pass };
         let vectors = self.vectors.iter().find(|(key, _)| *key == (source, config.rpq.granularity));

@@ -5,8 +5,7 @@ use super::{Measures, Unit};
 use crate::accuracy::SKETCH;
 use crate::config::Config;
 use crate::error::{AnalyzerError, Result};
-use crate::timing::row_stationary::Discipline;
-use crate::timing::rows::{RowArray, RowProduct};
+use crate::timing::row_stationary::PeArray;
 use mercury_reuse::config::{Granularity, Scope};
 use mercury_reuse::vectors_of_sample;
 use mercury_trace::geometry::{Geometry, Pass};
@@ -35,8 +34,11 @@ const SHARE: u64 = 16 * SKETCH as u64;
 const REMOTE: u64 = 6 * remote::MOST_KEPT;
 /// Bytes of the counts of a sample, stream and configuration.
 const COUNTS: u64 = 24;
-/// Bytes of what PE sets do with samples under several caches that are there at a time, if a sample takes no more.
-const LANES_AT_A_TIME: u64 = 64 << 20;
+/// Bytes that what lanes of PE sets do under several caches takes at a time, and the share of a limit that it takes at most.
+const LANES: u64 = 64 << 20;
+const LANES_OF_LIMIT: u64 = 16;
+/// Bytes of a PE set in a schedule.
+const SET: u64 = 8;
 
 /// How much may be in memory at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +55,14 @@ impl Default for Limit {
     }
 }
 
+impl Limit {
+    /// Bytes that what lanes of PE sets do may take at a time.
+    pub fn lanes(self) -> usize {
+        let bytes = if let Self::Bytes(limit) = self { limit / LANES_OF_LIMIT } else { LANES };
+        bytes.min(LANES) as usize
+    }
+}
+
 /// An estimate of what evaluating a layer takes, in bytes.
 #[derive(Debug, Clone, Copy)]
 struct Need {
@@ -63,7 +73,7 @@ struct Need {
 }
 
 impl Need {
-    fn of(unit: &Unit, configs: &[Config], measures: &Measures, batch: u32, is_remote: bool) -> Self {
+    fn of(unit: &Unit, configs: &[Config], measures: &Measures, limit: Limit, is_remote: bool) -> Self {
         let samples = unit.step.samples.len() as u64;
         let geometry = &unit.layer.geometry;
         let values = |kind: TensorKind| files(unit).filter(|file| file.kind == kind).map(values).sum::<u64>();
@@ -91,39 +101,21 @@ impl Need {
         let counts = COUNTS.saturating_mul(samples).saturating_mul(streams).saturating_mul(configs.len() as u64);
         let remote = if is_remote { REMOTE } else { 0 };
         let weights = 4 * values(TensorKind::Weight);
-        let fixed = [PROGRAM, remote, weights, sums, counts].into_iter().fold(0, u64::saturating_add);
+        let rows = configs.iter().filter(|config| config.dataflow().is_none());
+        // A set is a column of as many PEs as the kernel has rows; each pass has a schedule under each configuration.
+        let kernel = if let Geometry::Conv2d(conv) = geometry { u64::from(conv.kernel[0]) } else { 1 };
+        let sets = |PeArray { rows, columns, .. }: PeArray| rows.saturating_mul(columns) / kernel.clamp(1, rows.max(1));
+        let schedules = rows.map(|config| SET * Pass::ALL.len() as u64 * sets(config.row_array().array));
+        let schedules = schedules.fold(0, u64::saturating_add);
+        let lanes = if configs.len() > 1 { limit.lanes() as u64 } else { 0 };
+        let fixed = [PROGRAM, remote, weights, sums, counts, schedules, lanes].into_iter().fold(0, u64::saturating_add);
         let of_vector = if configs.len() > 1 { VECTOR + SEVERAL } else { VECTOR };
-        let of_sample =
-            [VALUE.saturating_mul(streamed), of_vector.saturating_mul(vectors), lanes(unit, configs, measures, batch)];
-        Self { fixed, of_sample: of_sample.into_iter().fold(0, u64::saturating_add) }
+        Self { fixed, of_sample: VALUE.saturating_mul(streamed).saturating_add(of_vector.saturating_mul(vectors)) }
     }
 
     fn of_samples(self, samples: u64) -> u64 {
         self.fixed.saturating_add(self.of_sample.saturating_mul(samples))
     }
-}
-
-/// Bytes of what PE sets do with a sample of a convolution under all caches, where that is told from sorted signatures.
-fn lanes(unit: &Unit, configs: &[Config], measures: &Measures, batch: u32) -> u64 {
-    let geometry = &unit.layer.geometry;
-    if configs.len() < 2 || !measures.errors.is_none() || !matches!(geometry, Geometry::Conv2d(_)) {
-        return 0;
-    }
-    let caches = distinct(configs.iter().map(|config| (config.rpq.bits, &config.mcache))).len() as u64;
-    let rows = configs.iter().filter(|config| config.dataflow().is_none()).map(Config::row_array);
-    let rows = distinct(rows.map(|rows| RowArray { discipline: Discipline::Synchronous, ..rows }));
-    let of_pass = |pass: Pass| {
-        let products = 0..geometry.gemms(pass, batch).len();
-        let products = products.flat_map(|product| rows.iter().map(move |rows| (product, rows)));
-        let bytes = |(product, rows): (usize, &RowArray)| {
-            RowProduct::new(*rows, geometry, pass, product, batch, 1).lane_bytes()
-        };
-        products.map(bytes).fold(0, u64::saturating_add)
-    };
-    // The forward pass decides the weight gradient's, too.
-    let forward = (of_pass(Pass::Forward) + of_pass(Pass::WeightGrad)).saturating_mul(u64::from(geometry.inputs()));
-    let backward = of_pass(Pass::InputGrad).saturating_mul(u64::from(geometry.filters()));
-    forward.max(backward).saturating_mul(caches)
 }
 
 fn files<'a>(unit: &Unit<'a>) -> impl Iterator<Item = &'a TensorFile> {
@@ -152,7 +144,6 @@ pub fn samples_at_a_time(
     unit: &Unit,
     configs: &[Config],
     measures: &Measures,
-    batch: u32,
     is_remote: bool,
 ) -> Result<usize> {
     let samples = unit.step.samples.len() as u64;
@@ -162,26 +153,25 @@ pub fn samples_at_a_time(
         Limit::Values(most) => {
             let streamed = files(unit).filter(|file| file.kind != TensorKind::Weight);
             let values = streamed.map(values).max().unwrap_or(0).max(1);
-            let lanes = lanes(unit, configs, measures, batch).max(1);
-            (most.saturating_mul(samples) / values).min(LANES_AT_A_TIME / lanes)
+            most.saturating_mul(samples) / values
         }
-        Limit::Bytes(limit) => {
-            let need = Need::of(unit, configs, measures, batch, is_remote);
+        Limit::Bytes(bytes) => {
+            let need = Need::of(unit, configs, measures, limit, is_remote);
             let least = need.of_samples(fewest);
-            if least > limit {
+            if least > bytes {
                 let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
                 let why = if whole { ", as its samples have to be there all at once" } else { " for one sample" };
                 let reason = format!(
                     "takes about {} MB{why}, --memory-limit is {} MB; raise it, leave the layer out with --layers, or \
                      capture fewer samples of it",
                     megabytes(least),
-                    megabytes(limit)
+                    megabytes(bytes)
                 );
                 return Err(AnalyzerError::Layer { layer: unit.layer.name.clone(), reason });
             }
             // More than by default would be of no use.
-            let by_default = samples_at_a_time(Limit::default(), unit, configs, measures, batch, is_remote)? as u64;
-            by_default.min((limit - need.fixed) / need.of_sample.max(1))
+            let by_default = samples_at_a_time(Limit::default(), unit, configs, measures, is_remote)? as u64;
+            by_default.min((bytes - need.fixed) / need.of_sample.max(1))
         }
     };
     Ok(most.clamp(fewest, samples) as usize)

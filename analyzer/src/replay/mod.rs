@@ -206,6 +206,8 @@ pub struct Replay<'a> {
     /// The signature length in force at each captured step, `[configs][steps]`.
     bits: Vec<Vec<u32>>,
     limit: Limit,
+    /// Bytes that what lanes of PE sets do under several caches may take at a time.
+    lanes: usize,
 }
 
 impl<'a> Replay<'a> {
@@ -216,7 +218,8 @@ impl<'a> Replay<'a> {
         let losses: Vec<(u64, f64)> = trace.steps()?.iter().map(|step| (step.step, step.loss)).collect();
         let steps: Vec<u64> = captured.iter().map(|step| step.step).collect();
         let bits = configs.iter().map(|config| adaptation::bits_in_force(config, &losses, &steps)).collect();
-        let replay = Self { trace, configs, measures, bits, limit: Limit::default() };
+        let limit = Limit::default();
+        let replay = Self { trace, configs, measures, bits, limit, lanes: limit.lanes() };
         let has = |unit: &Unit, pass: &Pass| {
             measures.selection.pass(*pass) && (*pass != Pass::InputGrad || unit.layer.input_grad)
         };
@@ -233,9 +236,16 @@ impl<'a> Replay<'a> {
     /// # Errors
     /// Where a layer takes more.
     pub fn with_limit(self, limit: Limit) -> Result<Self> {
-        let limited = Self { limit, ..self };
+        let limited = Self { limit, lanes: limit.lanes(), ..self };
         limited.units().iter().try_for_each(|unit| limited.samples_at_a_time(unit).map(drop))?;
         Ok(limited)
+    }
+
+    /// Lets what lanes of PE sets do under several caches take no more bytes at a time, where it is told for more than one
+    /// cache at once. The results are the same.
+    #[must_use]
+    pub fn with_lanes(self, bytes: usize) -> Self {
+        Self { lanes: bytes, ..self }
     }
 
     /// The layers to replay, step by step.
@@ -307,7 +317,7 @@ impl<'a> Replay<'a> {
             config.rpq.bits = bits[number];
         }
         let place = Place { step: unit.step.step, layer_index: unit.layer_index, batch: manifest.training.batch_size };
-        Layer::new(first, configs, self.measures, place)
+        Layer::new(first, configs, self.measures, place, self.lanes)
     }
 
     fn reader(&self, unit: &Unit<'a>) -> Result<LayerReader<'a>> {
@@ -320,8 +330,8 @@ impl<'a> Replay<'a> {
     }
 
     fn samples_at_a_time(&self, unit: &Unit) -> Result<usize> {
-        let (is_remote, batch) = (remote::is_address(self.trace.dir()), self.trace.manifest().training.batch_size);
-        memory::samples_at_a_time(self.limit, unit, self.configs, self.measures, batch, is_remote)
+        let is_remote = remote::is_address(self.trace.dir());
+        memory::samples_at_a_time(self.limit, unit, self.configs, self.measures, is_remote)
     }
 
     /// Orders the results of all units by configuration, step, layer and pass, and switches layers off

@@ -1,11 +1,12 @@
 //! The configurations that project a pass's vectors alike, with as little done twice as the mathematics
 //! allows: vectors are signed once at the longest length, shorter signatures are their prefixes, caches
-//! in which everything finds room have one Hitmap among them, errors depend on Hitmap and substitution
-//! alone, and caches that had the same outcomes so far have one tally.
+//! in which everything finds room have one outcome among them, sorted signatures tell counts and rounds of most
+//! others, errors depend on Hitmap and substitution alone, and caches that had the same outcomes so far have
+//! one tally.
 
 use super::alike::{Alike, Samples};
 use super::caches::{Cache, look_up};
-use super::grid::Known;
+use super::grid::{Grid, Work};
 use super::grouped::{Grouped, distinct, grouped};
 use super::similarity::{Memory, Signed, Spare};
 use super::tally::{RowPass, Substituted, Tally};
@@ -19,7 +20,6 @@ use indexmap::IndexMap;
 use mercury_reuse::VectorView;
 use mercury_reuse::config::{Rpq, Scope};
 use mercury_trace::geometry::{Geometry, Pass};
-use rayon::iter::Either;
 use rayon::prelude::*;
 
 /// Configurations that differ in no more than the length of their projection.
@@ -134,33 +134,54 @@ impl Projected {
             limits.add(data, self.source, &signed, *scope, &rpq, bounds);
         }
         let caches: Vec<Cache> = self.caches.iter().map(|(cache, _)| *cache).collect();
-        // Errors are computed from Hitmaps, of which dealing takes little more.
-        let known = Known::new(&signed, &caches, &self.rows, measures.errors.is_none());
-        self.split(&known.standing, configs);
-        let samples = Samples { data, signed: &signed, batch: self.batch, rows: &self.rows, measures };
-        let mut by_cache: Grouped<Cache, Alike> = Grouped::new();
-        for alike in std::mem::take(&mut self.alike) {
-            by_cache.entry(known.standing[alike.caches[0]]).or_default().push(alike);
-        }
-        let add_known = |(cache, mut alike): OfCache| {
-            if samples.add_known(&cache, &known, &mut alike) {
-                Either::Left(alike)
-            } else {
-                Either::Right((cache, alike))
-            }
-        };
-        let by_cache: Vec<OfCache> = by_cache.into_iter().collect();
-        let (done, others): (Vec<Vec<Alike>>, Vec<OfCache>) =
-            by_cache.into_par_iter().with_max_len(1).partition_map(add_known);
-        self.alike = done.into_iter().flatten().collect();
+        let rows = std::mem::take(&mut self.rows);
+        let samples = Samples { data, signed: &signed, batch: self.batch, rows: &rows, measures };
+        let others = self.add_told(samples, &caches, configs, memory.lanes);
         let mut lengths = Length::all(others);
         // Errors take too much memory for more than one at a time.
         for some in lengths.chunks_mut(if measures.errors.is_none() { LENGTHS } else { 1 }) {
             some.par_iter_mut().for_each(|length| length.add(samples, &memory.hitmaps));
         }
         self.alike.extend(lengths.into_iter().flat_map(|length| length.alike.into_values().flatten()));
+        self.rows = rows;
         memory.signatures = signed.signatures;
         Ok(())
+    }
+
+    /// Adds what sorted signatures tell, and gives the caches of which more is asked for.
+    fn add_told(&mut self, samples: Samples, caches: &[Cache], configs: &[Config], lanes: usize) -> Vec<OfCache> {
+        // Errors are computed from Hitmaps, and with these dealing takes little more.
+        let rows = if samples.measures.errors.is_none() { samples.rows } else { &[] };
+        let by_rows = |&number: &usize| configs[number].dataflow().is_none();
+        let grid = Grid::new(samples.signed, caches, rows, |cache| self.caches[cache].1.iter().any(by_rows), lanes);
+        self.split(&grid.standing, configs);
+        let mut by_cache: Grouped<Cache, Alike> = Grouped::new();
+        for alike in std::mem::take(&mut self.alike) {
+            by_cache.entry(grid.standing[alike.caches[0]]).or_default().push(alike);
+        }
+        let (mut told, mut others): (Grouped<Option<usize>, OfCache>, Vec<OfCache>) = Default::default();
+        for (cache, alike) in by_cache {
+            let tallies = || alike.iter().map(|alike| &alike.tally);
+            let passes = distinct(tallies().flat_map(Tally::row_passes));
+            let part = if passes.is_empty() { Some(None) } else { grid.part(&cache, passes).map(Some) };
+            let is_told = grid.counts(&cache).is_some() && tallies().all(|tally| tally.substituted().next().is_none());
+            match part.filter(|_| is_told) {
+                Some(part) => told.entry(part).or_default().push((cache, alike)),
+                None => others.push((cache, alike)),
+            }
+        }
+        for (part, mut told) in told {
+            let mut add = |work: Option<(usize, &Work)>| {
+                let caches = told.par_iter_mut().with_max_len(1);
+                caches.for_each(|(cache, alike)| samples.add_told(&grid, work, cache, alike));
+            };
+            match part {
+                Some(part) => grid.with_work(part, |work| add(Some((part, work)))),
+                None => add(None),
+            }
+            self.alike.extend(told.into_iter().flat_map(|(_, alike)| alike));
+        }
+        others
     }
 
     /// As [`Projected::add`], where outcomes of one cache are all that is asked for.

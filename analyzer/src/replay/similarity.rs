@@ -12,13 +12,15 @@ use std::sync::{Mutex, PoisonError};
 /// Signatures that a thread shortens at a time, at least.
 const PIECE: usize = 1 << 13;
 
-/// What one part of a layer's samples leaves to the next, as it is much alike.
+/// What one part of a layer's samples leaves to the next, as it is much alike, and how much they may take.
 #[derive(Default)]
 pub struct Memory {
     /// For signatures, by view.
     pub signatures: Vec<Vec<u64>>,
     /// For Hitmaps.
     pub hitmaps: Spare,
+    /// Bytes that may be taken at a time by what lanes of PE sets do.
+    pub lanes: usize,
 }
 
 /// Memory of Hitmaps that are not needed any more, for later ones.
@@ -73,7 +75,7 @@ impl<'a> Signed<'a> {
         memory: &mut Memory,
     ) -> Result<(Self, Vec<Hitmap>)> {
         let views = Self::views(data, pass, rpq)?;
-        let Memory { signatures, hitmaps } = memory;
+        let Memory { signatures, hitmaps, .. } = memory;
         signatures.resize_with(views.len(), Vec::new);
         let look_up = |(view, signatures): (&VectorView, &mut Vec<u64>)| {
             Hitmap::of(view, rpq, mcache, scope, hitmaps.take(), signatures)

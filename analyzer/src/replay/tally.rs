@@ -74,13 +74,13 @@ impl Tally {
         self.dealt.iter().map(|(of, _)| *of)
     }
 
-    /// They, and what was dealt so far, by product.
+    /// The passes that are dealt to PE sets, and what was dealt so far, by product.
     pub fn dealt_mut(&mut self) -> impl Iterator<Item = (&RowPass, &mut [Dealt])> {
         self.dealt.iter_mut().map(|(of, dealt)| (&*of, dealt.as_mut_slice()))
     }
 
-    /// Adds the outcomes of samples.
-    pub fn add_counts(&mut self, counts: &[Vec<Counts>]) {
+    /// Adds the outcomes of samples, by product.
+    pub fn add_counts<'c>(&mut self, counts: impl Iterator<Item = &'c Vec<Counts>>) {
         for (sum, counts) in self.counts.iter_mut().zip(counts) {
             sum.extend(counts);
         }

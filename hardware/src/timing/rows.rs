@@ -1,14 +1,15 @@
 //! Row-stationary cycles of a layer's pass: its mapping, and its Hitmap dealt to PE sets.
 //!
-//! Samples may come a few at a time: [`RowProduct::deal`] turns outcomes into rounds of the PE sets,
-//! [`Dealt::add`] times them, [`RowProduct::mercury`] says what it comes to.
+//! Samples may come a few at a time: [`RowProduct::deal`] turns a Hitmap into rounds of the PE sets,
+//! [`Dealt::add`] times them, [`RowProduct::mercury`] says what it comes to. Of a convolution under many caches
+//! [`Dealer::deal_run`] says what a lane does with a run, for all at once, and [`RowProduct::add_runs`] times that.
 
 mod deal;
 
 use super::MercuryCycles;
-use super::row_stationary::{Discipline, Mapping, PeArray, Schedule, ScopeWork, Shape};
+use super::row_stationary::{Discipline, Mapping, PeArray, Schedule, ScopeWork, Scratch, Shape};
 use deal::Plane;
-pub use deal::{Dealer, Lanes};
+pub use deal::{Dealer, LaneWork};
 use mercury_reuse::{Hitmap, Layout, VectorView};
 use mercury_trace::geometry::{Geometry, Pass};
 use rayon::prelude::*;
@@ -38,7 +39,7 @@ pub struct RowProduct {
 }
 
 /// What the PE sets do for some samples.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Rounds {
     /// The rounds of each sample of a convolution.
     Planes(Vec<Vec<ScopeWork>>),
@@ -86,11 +87,11 @@ impl Dealt {
 
 /// How far the schedule advances over each group of rounds, in turn.
 fn advance<'r>(schedule: &mut Schedule, groups: impl Iterator<Item = &'r [ScopeWork]>) -> Vec<u64> {
-    let mut before = schedule.timeline().cycles;
+    let (mut before, mut scratch) = (schedule.timeline().cycles, Scratch::default());
     groups
         .map(|rounds| {
             for round in rounds {
-                schedule.scope(round);
+                schedule.scope_in(round, &mut scratch);
             }
             let now = schedule.timeline().cycles;
             now - std::mem::replace(&mut before, now)
@@ -204,11 +205,6 @@ impl RowProduct {
         (0..layout.samples).map(|_| rounds.by_ref().take(rounds_of_sample).collect()).collect()
     }
 
-    /// Bytes of what a lane does with a run, for each cache ([`Dealer::deal_run`]).
-    pub fn lane_bytes(&self) -> u64 {
-        Lanes::bytes(&self.batch)
-    }
-
     /// What deals a convolution's runs one by one; none of a matrix product.
     pub fn run_dealer(&self, view: &VectorView) -> Option<Dealer> {
         let Geometry::Conv2d(_) = self.geometry else { return None };
@@ -225,18 +221,18 @@ impl RowProduct {
         dealt: &mut Dealt,
         dealer: &Dealer,
         layout: Layout,
-        lanes: impl Fn(usize) -> (&'l Lanes, usize),
+        lanes: impl Fn(usize) -> (&'l LaneWork, usize),
     ) {
         let Dealt::Planes { schedule, advances, rounds } = dealt else { unreachable!("runs are a convolution's") };
         let at_once = self.batch.choice().channel_lanes as usize;
         *rounds = layout.streams.div_ceil(at_once) as u64;
-        let mut round = ScopeWork::default();
+        let (mut round, mut scratch) = (ScopeWork::default(), Scratch::default());
         for sample in 0..layout.samples {
             let before = schedule.timeline().cycles;
             for first in (0..layout.streams).step_by(at_once) {
                 let streams = first..layout.streams.min(first + at_once);
                 dealer.round(streams.map(|stream| lanes(sample * layout.streams + stream)), &mut round);
-                schedule.scope(&round);
+                schedule.scope_in(&round, &mut scratch);
             }
             advances.push(schedule.timeline().cycles - before);
         }

@@ -1,4 +1,4 @@
-//! Counts of many configurations from one sort of the signatures, with no cache pass for each.
+//! Counts and outcomes of many configurations from one sort of the signatures, with no cache pass for each.
 
 mod outcomes;
 mod stream;
@@ -47,14 +47,31 @@ pub fn counts_grid(
     request.evaluate(&Plan::new(bits, caches), none).0
 }
 
-/// [`counts_grid`] with what `each` makes of every run's outcomes beside it, for signatures of each length, under all caches at
-/// once: `[bits.len()][samples * streams]`. Scopes of several samples have no runs of their own, so that `batch` is not
-/// among them.
+/// [`counts_grid`], and beside it what `each` makes of every run's outcomes, for signatures of each length under all caches at
+/// once: `[bits.len()][samples * streams]`. It is called from several threads, in no order.
 ///
-/// O(vectors) more for each length.
+/// O(vectors) more for each length, and O(first arrivals that are held) for each length, number of sets and 32 caches. Memory
+/// beside the result: 8 bytes more a vector of the scopes in hand, one a thread, and 4 for each 32 caches; 8 for each first
+/// arrival that is held and number of sets.
+///
+/// ```
+/// use mercury_reuse::config::{Scope, SetIndex};
+/// use mercury_reuse::{Layout, RunOutcomes, outcomes_grid};
+/// let layout = Layout { samples: 1, streams: 1, positions: 4 };
+/// let hits = |outcomes: &RunOutcomes| {
+///     let is_hit = |cache: usize, place: usize| outcomes.holds(cache, place) && outcomes.firsts[place] as usize != place;
+///     [0, 1].map(|cache| (0..4).map(|place| is_hit(cache, place)).collect::<Vec<_>>())
+/// };
+/// // Caches of one entry, and of two in one set.
+/// let caches = [(1, 1), (2, 2)];
+/// let (counts, found) =
+///     outcomes_grid(layout, &[7, 5, 5, 7], &[3], &caches, SetIndex::Mixed, Scope::Channel, hits);
+/// assert_eq!(found[0][0], [[false, false, false, true], [false, false, true, true]]);
+/// assert_eq!((counts[0][0].hit, counts[1][0].hit), (1, 2));
+/// ```
 ///
 /// # Panics
-/// As [`counts_grid`]; if the scope is `batch` and there are several samples.
+/// As [`counts_grid`]; if the scope is `batch` and there are several samples, whose runs share signatures.
 pub fn outcomes_grid<T: Send>(
     layout: Layout,
     signatures: &[u64],
@@ -80,7 +97,7 @@ struct Request<'a> {
 struct Block<'a, T> {
     /// By length and cache.
     counts: Vec<&'a mut [Counts]>,
-    /// By length, where they are asked for.
+    /// What was made of outcomes, by length, where that is asked for.
     found: Vec<&'a mut [Option<T>]>,
 }
 
@@ -118,17 +135,18 @@ impl Request<'_> {
         blocks.into_par_iter().enumerate().for_each(|(number, mut block)| {
             let first = number * runs_of_block;
             let in_block = runs_of_block.min(layout.runs() - first);
-            let mut walks: Vec<Walk> = plan.sizes.iter().map(|size| Walk::new(size, runs, each.is_some())).collect();
+            let held = each.map(|_| plan.caches);
+            let mut walks: Vec<Walk> = plan.sizes.iter().map(|size| Walk::new(size, runs, held)).collect();
             for start in (0..in_block).step_by(runs) {
-                self.scope(plan, each, (first, start..start + runs), &mut walks, &mut block);
+                self.add_scope(plan, each, (first, start..start + runs), &mut walks, &mut block);
             }
         });
         let found = found.into_iter().map(|runs| runs.into_iter().map(|run| run.expect("of every run")).collect());
         (counts, found.collect())
     }
 
-    /// The scope of these runs, counted from the block's first run on.
-    fn scope<T: Send, F: Fn(&RunOutcomes) -> T + Sync>(
+    /// Evaluates the scope of these runs, which are counted from the block's first run on.
+    fn add_scope<T: Send, F: Fn(&RunOutcomes) -> T + Sync>(
         &self,
         plan: &Plan,
         each: Option<&F>,

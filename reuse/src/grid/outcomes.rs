@@ -20,4 +20,10 @@ pub struct RunOutcomes<'a> {
 impl RunOutcomes<'_> {
     /// Caches that have a bit in one slice.
     pub const CACHES: usize = u32::BITS as usize;
+
+    /// Whether a cache, by its number, holds the signature of the vector at a place.
+    pub fn holds(&self, cache: usize, place: usize) -> bool {
+        let held_by = self.held_by[cache / Self::CACHES][self.firsts[place] as usize];
+        held_by >> (cache % Self::CACHES) & 1 == 1
+    }
 }

@@ -17,13 +17,16 @@ impl Size {
         self.ways.last().map_or(0, |ways| ways.0)
     }
 
-    /// By how many of the numbers of ways are too few: bits of the caches with more, of those of a slice (see
+    /// By slice and how many of the numbers of ways are too few: bits of the caches with more (see
     /// [`RunOutcomes::held_by`]).
-    fn masks(&self, slice: usize) -> Vec<u32> {
-        let bit = |&(_, cache): &(u32, usize)| {
-            if cache / RunOutcomes::CACHES == slice { 1 << (cache % RunOutcomes::CACHES) } else { 0 }
+    fn masks(&self, caches: usize) -> Vec<Vec<u32>> {
+        let of_slice = |slice: usize| {
+            let bit = |&(_, cache): &(u32, usize)| {
+                if cache / RunOutcomes::CACHES == slice { 1 << (cache % RunOutcomes::CACHES) } else { 0 }
+            };
+            (0..self.ways.len()).map(|too_few| self.ways[too_few..].iter().map(bit).sum()).collect()
         };
-        (0..self.ways.len()).map(|too_few| self.ways[too_few..].iter().map(bit).sum()).collect()
+        (0..caches.div_ceil(RunOutcomes::CACHES)).map(of_slice).collect()
     }
 }
 
@@ -56,14 +59,17 @@ pub(super) struct Walk<'a> {
     /// First arrivals that some of the caches hold, by their place in the scope, and how many of the numbers of ways are
     /// too few for that; if they are asked for.
     held: Option<Vec<(u32, u32)>>,
+    /// [`Size::masks`], likewise.
+    masks: Vec<Vec<u32>>,
 }
 
 impl<'a> Walk<'a> {
-    /// `keeps_held` says whether [`Walk::hold`] will be asked.
-    pub fn new(size: &'a Size, runs: usize, keeps_held: bool) -> Self {
+    /// `held` says of how many caches [`Walk::hold`] will be asked, if it will.
+    pub fn new(size: &'a Size, runs: usize, held: Option<usize>) -> Self {
         let resident = vec![(0, 0); size.ways.len() * runs];
-        let held = keeps_held.then(Vec::new);
-        Self { size, arrived: vec![0; size.sets as usize], used: Vec::new(), room: 0, resident, runs, held }
+        let masks = held.map_or_else(Vec::new, |caches| size.masks(caches));
+        let held = held.map(|_| Vec::new());
+        Self { size, arrived: vec![0; size.sets as usize], used: Vec::new(), room: 0, resident, runs, held, masks }
     }
 
     pub fn flush(&mut self) {
@@ -119,8 +125,7 @@ impl<'a> Walk<'a> {
         let held = self.held.as_deref().unwrap_or_default();
         let held = &held[held.partition_point(|&(place, _)| (place as usize) < run.start)..];
         let held = &held[..held.partition_point(|&(place, _)| (place as usize) < run.end)];
-        for (slice, held_by) in held_by.iter_mut().enumerate() {
-            let masks = self.size.masks(slice);
+        for (masks, held_by) in self.masks.iter().zip(held_by) {
             for &(place, too_few) in held {
                 held_by[place as usize - run.start] |= masks[too_few as usize];
             }

@@ -64,7 +64,7 @@ mod schedule;
 mod shape;
 
 pub use mapping::{Choice, Cycles, Mapping};
-pub use schedule::{Discipline, Schedule, ScopeWork, Timeline};
+pub use schedule::{Discipline, Schedule, ScopeWork, Scratch, Timeline};
 pub use shape::Shape;
 
 /// The array and its storage, in words of an operand.

@@ -86,12 +86,11 @@ pub struct Schedule {
     /// When all sets had ended each of the last `banks` scopes, oldest first.
     scopes: VecDeque<u64>,
     busy: u128,
-    scratch: Scratch,
 }
 
-/// Memory of the scope before, for the next.
-#[derive(Debug, Clone, Default)]
-struct Scratch {
+/// Memory of the scope before, for the next; of any schedule.
+#[derive(Debug, Default)]
+pub struct Scratch {
     begun: Vec<u64>,
     own: Vec<u64>,
     reach: Vec<u64>,
@@ -125,7 +124,6 @@ impl Schedule {
             history: VecDeque::new(),
             scopes: VecDeque::new(),
             busy: 0,
-            scratch: Scratch::default(),
         }
     }
 
@@ -134,6 +132,14 @@ impl Schedule {
     /// # Panics
     /// If the scope does not have as many sets as the schedule.
     pub fn scope(&mut self, scope: &ScopeWork) {
+        self.scope_in(scope, &mut Scratch::default());
+    }
+
+    /// [`Schedule::scope`], in memory of another one.
+    ///
+    /// # Panics
+    /// As that.
+    pub fn scope_in(&mut self, scope: &ScopeWork, scratch: &mut Scratch) {
         let work = &scope.work;
         assert_eq!(work.len(), self.ends.len(), "sets of the scope");
         self.busy += work.iter().map(|&cycles| u128::from(cycles)).sum::<u128>() * u128::from(self.filters);
@@ -141,10 +147,8 @@ impl Schedule {
             let flushed = self.scopes.pop_front().unwrap_or(0);
             self.ends.iter_mut().for_each(|end| *end = flushed.max(*end));
         }
-        let mut scratch = std::mem::take(&mut self.scratch);
         self.begin(scope, &mut scratch.begun);
-        self.finish(scope, &mut scratch);
-        self.scratch = scratch;
+        self.finish(scope, scratch);
         self.scopes.push_back(self.makespan());
     }
 

@@ -53,47 +53,39 @@ pub struct Dealer {
     columns: Vec<u32>,
 }
 
-/// What the PE sets of one lane do, under each of some caches.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lanes {
+/// What the PE sets of one lane do with a run, under each of some caches.
+#[derive(Debug)]
+pub struct LaneWork {
     strip: usize,
+    /// Words of a column's bits; none where nobody waits for others.
+    words: usize,
     /// Of each cache the cycles of each column of PEs, and then, by column, a bit for each (and, at the end, for elsewhere)
     /// that it copies from.
     values: Vec<u64>,
 }
 
-impl Lanes {
-    fn new(strip: usize, caches: usize) -> Self {
-        Self { strip, values: vec![0; caches * strip * (1 + words(strip))] }
-    }
-
-    /// Bytes of one lane under one cache.
-    pub fn bytes(mapping: &Mapping) -> u64 {
-        let strip = mapping.choice().strip as usize;
-        (size_of::<u64>() * strip * (1 + words(strip))) as u64
+impl LaneWork {
+    fn new(dealer: &Dealer, caches: usize) -> Self {
+        let (strip, words) = (dealer.strip, dealer.words());
+        Self { strip, words, values: vec![0; caches * strip * (1 + words)] }
     }
 
     /// Cycles and bits under a cache.
     fn of(&self, cache: usize) -> (&[u64], &[u64]) {
-        let length = self.strip * (1 + words(self.strip));
+        let length = self.strip * (1 + self.words);
         self.values[cache * length..][..length].split_at(self.strip)
     }
 
     fn of_mut(&mut self, cache: usize) -> (&mut [u64], &mut [u64]) {
-        let length = self.strip * (1 + words(self.strip));
+        let length = self.strip * (1 + self.words);
         self.values[cache * length..][..length].split_at_mut(self.strip)
     }
-}
-
-/// Words of a column's bits.
-fn words(strip: usize) -> usize {
-    strip / 64 + 1
 }
 
 impl Dealer {
     /// For planes of rows of this length and at most so many places. `waits` says whether a HIT waits for
     /// the set that computes its result; additions of gradients wait for nobody.
-    pub fn new(mapping: &Mapping, hit_cycles: u64, waits: bool, row_length: usize, places: usize) -> Self {
+    pub(super) fn new(mapping: &Mapping, hit_cycles: u64, waits: bool, row_length: usize, places: usize) -> Self {
         let strip = mapping.choice().strip as usize;
         let mut columns = Vec::with_capacity(places + 1);
         for row in 0..places.div_ceil(row_length) {
@@ -103,16 +95,26 @@ impl Dealer {
         Self { strip, sets: mapping.sets() as usize, cost: mapping.row_cost(hit_cycles), waits, row_length, columns }
     }
 
+    /// Words of the bits of a column that waits for others.
+    fn words(&self) -> usize {
+        if self.waits && self.strip > 1 { self.strip / 64 + 1 } else { 0 }
+    }
+
+    /// Bytes of what a lane does with a run under so many caches.
+    pub fn bytes(&self, caches: usize) -> usize {
+        size_of::<LaneWork>() + size_of::<u64>() * caches * self.strip * (1 + self.words())
+    }
+
     /// A round: one plane a lane.
-    pub fn deal(&self, planes: &[Plane]) -> ScopeWork {
-        let lanes: Vec<Lanes> = planes.iter().map(|plane| self.plane(plane)).collect();
+    pub(super) fn deal(&self, planes: &[Plane]) -> ScopeWork {
+        let lanes: Vec<LaneWork> = planes.iter().map(|plane| self.plane(plane)).collect();
         let mut round = ScopeWork::default();
         self.round(lanes.iter().map(|lanes| (lanes, 0)), &mut round);
         round
     }
 
     /// A round of what each lane does, under a cache, in memory of another.
-    pub fn round<'l>(&self, lanes: impl Iterator<Item = (&'l Lanes, usize)>, round: &mut ScopeWork) {
+    pub(super) fn round<'l>(&self, lanes: impl Iterator<Item = (&'l LaneWork, usize)>, round: &mut ScopeWork) {
         let Self { strip, sets, .. } = *self;
         let ScopeWork { work, reuses } = round;
         work.clear();
@@ -121,7 +123,7 @@ impl Dealer {
             let (cycles, copies) = lanes.of(cache);
             work.extend_from_slice(cycles);
             let number = |column: usize| (lane * strip + column) as u32;
-            for (column, copies) in copies.chunks(words(strip)).enumerate() {
+            for (column, copies) in copies.chunks(lanes.words.max(1)).enumerate() {
                 for (word, &copies) in copies.iter().enumerate() {
                     let mut left = copies;
                     while left != 0 {
@@ -138,16 +140,16 @@ impl Dealer {
         work.resize(sets, 0);
     }
 
-    fn plane(&self, plane: &Plane) -> Lanes {
-        let mut lanes = Lanes::new(self.strip, 1);
+    fn plane(&self, plane: &Plane) -> LaneWork {
+        let mut lanes = LaneWork::new(self, 1);
         let (work, copies) = lanes.of_mut(0);
         widest(OfPlane { dealer: self, plane, work, copies });
         lanes
     }
 
     /// What a lane does with a run under each of so many caches.
-    pub fn deal_run(&self, outcomes: &RunOutcomes, caches: usize) -> Lanes {
-        let mut lanes = Lanes::new(self.strip, caches);
+    pub fn deal_run(&self, outcomes: &RunOutcomes, caches: usize) -> LaneWork {
+        let mut lanes = LaneWork::new(self, caches);
         widest(OfRun { dealer: self, outcomes, caches, lanes: &mut lanes });
         lanes
     }
@@ -167,8 +169,9 @@ impl Loops for OfPlane<'_> {
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "registers are those of the function that it is inlined into")]
     fn run(self) {
-        let Self { dealer: &Dealer { strip, cost, waits, row_length, ref columns, .. }, plane, work, copies } = self;
-        let words = words(strip);
+        let Self { dealer, plane, work, copies } = self;
+        let &Dealer { strip, cost, row_length, ref columns, .. } = dealer;
+        let words = dealer.words();
         let (columns, outside) = (columns.as_slice(), columns.len() - 1);
         for (row, holders) in plane.holders.chunks(row_length).enumerate() {
             let column = row % strip;
@@ -180,7 +183,7 @@ impl Loops for OfPlane<'_> {
             let hit = u64::from(holders.iter().enumerate().map(is_hit).sum::<u32>());
             work[column] += cost.row(RowCounts { computed: holders.len() as u64 - hit, hit });
             // What an earlier scope computed is there already. A MAU copies from its own column: nothing.
-            if waits && strip > 1 {
+            if words > 0 {
                 let from =
                     holders.iter().map(|holder| columns[(holder.wrapping_sub(plane.first) as usize).min(outside)]);
                 let copies = &mut copies[column * words..][..words];
@@ -202,7 +205,7 @@ struct OfRun<'a, 'o> {
     dealer: &'a Dealer,
     outcomes: &'a RunOutcomes<'o>,
     caches: usize,
-    lanes: &'a mut Lanes,
+    lanes: &'a mut LaneWork,
 }
 
 impl Loops for OfRun<'_, '_> {
@@ -211,9 +214,9 @@ impl Loops for OfRun<'_, '_> {
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "registers are those of the function that it is inlined into")]
     fn run(self) {
-        let Self { dealer: &Dealer { strip, cost, waits, row_length, ref columns, .. }, outcomes, caches, lanes } =
-            self;
-        let copies_are_asked_for = waits && strip > 1;
+        let Self { dealer, outcomes, caches, lanes } = self;
+        let &Dealer { strip, cost, row_length, ref columns, .. } = dealer;
+        let words = dealer.words();
         // Of each vector of a row the caches in which it hits, and a bit for the column that it copies from.
         let mut hits = vec![0; row_length.next_multiple_of(TOGETHER)];
         let mut from = hits.clone();
@@ -224,24 +227,26 @@ impl Loops for OfRun<'_, '_> {
             for (row, firsts) in outcomes.firsts.chunks(row_length).enumerate() {
                 let column = row % strip;
                 find_hits(firsts, row * row_length, held_by, &mut hits);
-                if copies_are_asked_for && strip <= 32 {
+                if words > 0 && strip <= 32 {
                     find_columns(firsts, columns, &mut from);
-                } else if copies_are_asked_for {
+                } else if words > 0 {
                     for (&first, hits) in firsts.iter().zip(&hits) {
                         copied[columns[first as usize] as usize] |= hits;
                     }
                 }
                 for cache in of_slice.clone() {
-                    let (hit, bits) = tally(&hits, &from, (cache % RunOutcomes::CACHES) as u32);
+                    let (hit, bits) = count(&hits, &from, (cache % RunOutcomes::CACHES) as u32);
                     let (work, copies) = lanes.of_mut(cache);
                     let hit = u64::from(hit);
                     work[column] += cost.row(RowCounts { computed: firsts.len() as u64 - hit, hit });
-                    copies[column * words(strip)] |= u64::from(bits);
+                    if words > 0 {
+                        copies[column * words] |= u64::from(bits);
+                    }
                 }
                 for (from, caches) in copied.iter_mut().enumerate().filter(|(_, caches)| **caches != 0) {
                     let caches = std::mem::take(caches);
                     for cache in of_slice.clone().filter(|cache| caches >> (cache % RunOutcomes::CACHES) & 1 == 1) {
-                        lanes.of_mut(cache).1[column * words(strip) + from / 64] |= 1 << (from % 64);
+                        lanes.of_mut(cache).1[column * words + from / 64] |= 1 << (from % 64);
                     }
                 }
             }
@@ -276,7 +281,7 @@ fn find_columns(firsts: &[u32], columns: &[u32], from: &mut [u32]) {
 /// How many vectors of a row hit in a cache, and what is in `from` of any of them.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "registers are those of the function that it is inlined into")]
-fn tally(hits: &[u32], from: &[u32], cache: u32) -> (u32, u32) {
+fn count(hits: &[u32], from: &[u32], cache: u32) -> (u32, u32) {
     let (mut count, mut bits) = (0, 0);
     for (hits, from) in hits.iter().zip(from) {
         let is_hit = hits >> cache & 1;

@@ -216,52 +216,85 @@ proptest! {
     }
 }
 
+/// Deals runs under all caches, and as each one's Hitmap is, which has to be the same; returns the output rows at once.
+fn check_runs(
+    model: RowArray,
+    conv: Conv2d,
+    (pass, product): (Pass, usize),
+    caches: &[(u32, u32)],
+    scope: Scope,
+    signature: impl Fn(u64) -> u64,
+) -> u64 {
+    let (channels, [height, width]) =
+        if pass == Pass::InputGrad { (conv.out_channels, conv.output()) } else { (conv.in_channels, conv.input) };
+    let values = vec![0.5; SAMPLES * (channels * height * width) as usize];
+    let planes = Planes { values: &values, samples: SAMPLES, channels: channels as usize, height, width };
+    // A weight gradient keeps the forward pass's vectors.
+    let streamed = if pass == Pass::WeightGrad { Pass::Forward } else { pass };
+    let windows = conv.windows(streamed)[product];
+    let view = VectorView::new(planes, windows, conv.groups as usize, Granularity::ChannelPatch);
+    let layout = view.layout();
+    let signatures: Vec<u64> = (0..layout.vectors() as u64).map(signature).collect();
+    let product = RowProduct::new(model, &Geometry::Conv2d(conv), pass, product, SAMPLES as u32, 20);
+    let dealer = product.run_dealer(&view).expect("a convolution");
+    let (_, lanes) = outcomes_grid(layout, &signatures, &[64], caches, SetIndex::Mixed, scope, |outcomes| {
+        dealer.deal_run(outcomes, caches.len())
+    });
+    for (number, &(entries, ways)) in caches.iter().enumerate() {
+        let cache = McacheConfig { entries, ways, ..McacheConfig::default() };
+        let rounds = product.deal(&view, &Hitmap::new(layout, &signatures, &cache, scope));
+        let of_run = |run: usize| (&lanes[0][run], number);
+        let Rounds::Planes(samples) = &rounds else { unreachable!("a convolution") };
+        let at_once = product.mapping().choice().channel_lanes as usize;
+        let mut found = ScopeWork::default();
+        for (sample, rounds) in samples.iter().enumerate() {
+            let runs: Vec<usize> = (sample * layout.streams..(sample + 1) * layout.streams).collect();
+            for (round, runs) in rounds.iter().zip(runs.chunks(at_once)) {
+                dealer.round(runs.iter().copied().map(of_run), &mut found);
+                assert_eq!(&found, round, "{entries} entries in {ways} ways");
+            }
+        }
+        let [mut one_by_one, mut at_once] = [product.begin(), product.begin()];
+        one_by_one.add(&rounds);
+        product.add_runs(&mut at_once, &dealer, layout, of_run);
+        assert_eq!(product.mercury(&at_once, Some(1)), product.mercury(&one_by_one, Some(1)));
+    }
+    product.mapping().choice().strip
+}
+
+fn scattered(salt: u64, distinct: u64) -> impl Fn(u64) -> u64 {
+    move |vector| (vector ^ salt).wrapping_mul(0x9E37_79B9_7F4A_7C15) % distinct
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
-    /// Of strips with a bit for each column and with more, of one slice of caches and of several.
     #[test]
     fn runs_are_dealt_under_all_caches_as_each_hitmap_is(
         distinct in 1u64..300, salt: u64, rows in 3u64..15, columns in 1u64..90, height in 3u32..75, width in 3u32..21,
-        is_gradient: bool, in_channel: bool, caches in prop::collection::vec((1u32..40, 1u32..6), 1..40),
+        pass in prop::sample::select(Pass::ALL.to_vec()), stride in 1u32..3, is_grouped: bool, which: prop::sample::Index,
+        in_channel: bool, caches in prop::collection::vec((1u32..40, 1u32..6), 1..40),
     ) {
         let array = PeArray { rows, columns, network_bound: false, ..PeArray::default() };
         let model = RowArray { array, ..array_of(Discipline::Asynchronous { versions: 3, banks: 2 }) };
-        let conv = Conv2d { input: [height, width], ..conv() };
-        let values = vec![0.5; SAMPLES * (conv.in_channels * height * width) as usize];
-        let channels = conv.in_channels as usize;
-        let planes = Planes { values: &values, samples: SAMPLES, channels, height, width };
-        let view = VectorView::new(planes, conv.windows(Pass::Forward)[0], 1, Granularity::ChannelPatch);
-        let layout = view.layout();
-        let signature = |vector: u64| (vector ^ salt).wrapping_mul(0x9E37_79B9_7F4A_7C15) % distinct;
-        let signatures: Vec<u64> = (0..layout.vectors() as u64).map(signature).collect();
-        let pass = if is_gradient { Pass::WeightGrad } else { Pass::Forward };
-        let product = RowProduct::new(model, &Geometry::Conv2d(conv), pass, 0, SAMPLES as u32, 20);
-        let dealer = product.run_dealer(&view).expect("a convolution");
+        let groups = if is_grouped { 2 } else { 1 };
+        let conv = Conv2d { input: [height, width], stride: [stride; 2], groups, ..conv() };
+        let products = Geometry::Conv2d(conv).gemms(pass, SAMPLES as u32).len();
         let caches: Vec<(u32, u32)> = caches.into_iter().map(|(sets, ways)| (sets * ways, ways)).collect();
         let scope = if in_channel { Scope::Channel } else { Scope::Sample };
-        let (_, lanes) = outcomes_grid(layout, &signatures, &[64], &caches, SetIndex::Mixed, scope, |outcomes| {
-            dealer.deal_run(outcomes, caches.len())
-        });
-        for (number, &(entries, ways)) in caches.iter().enumerate() {
-            let cache = McacheConfig { entries, ways, ..McacheConfig::default() };
-            let hitmap = Hitmap::new(layout, &signatures, &cache, scope);
-            let rounds = product.deal(&view, &hitmap);
-            let of_run = |run: usize| (&lanes[0][run], number);
-            let Rounds::Planes(samples) = &rounds else { unreachable!("a convolution") };
-            let at_once = product.mapping().choice().channel_lanes as usize;
-            for (sample, rounds) in samples.iter().enumerate() {
-                let runs: Vec<usize> = (sample * layout.streams..(sample + 1) * layout.streams).collect();
-                let mut found = ScopeWork::default();
-                for (round, runs) in rounds.iter().zip(runs.chunks(at_once)) {
-                    dealer.round(runs.iter().copied().map(of_run), &mut found);
-                    prop_assert_eq!(&found, round, "{} entries in {} ways", entries, ways);
-                }
-            }
-            let [mut one_by_one, mut at_once] = [product.begin(), product.begin()];
-            one_by_one.add(&rounds);
-            product.add_runs(&mut at_once, &dealer, layout, of_run);
-            prop_assert_eq!(product.mercury(&at_once, Some(1)), product.mercury(&one_by_one, Some(1)));
-        }
+        check_runs(model, conv, (pass, which.index(products)), &caches, scope, scattered(salt, distinct));
     }
+}
+
+/// Columns have a bit each in 32 bits, in a word, or in several.
+#[test]
+fn runs_are_dealt_to_strips_of_any_length() {
+    let strips = [20, 32, 40, 64, 90].map(|height| {
+        let array = PeArray { rows: 3, columns: height.into(), network_bound: false, ..PeArray::default() };
+        let model = RowArray { array, ..array_of(Discipline::Asynchronous { versions: 3, banks: 2 }) };
+        // Nothing else would fill the array.
+        let conv = Conv2d { input: [height, 5], in_channels: 1, out_channels: 1, ..conv() };
+        check_runs(model, conv, (Pass::Forward, 0), &[(8, 2), (64, 4)], Scope::Channel, scattered(5, 90))
+    });
+    assert_eq!(strips, [20, 32, 40, 64, 90]);
 }
