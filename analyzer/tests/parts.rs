@@ -8,10 +8,10 @@ use mercury_trace::Trace;
 use mercury_trace::manifest::Sampling;
 
 fn results(trace: &Trace, configs: &[Config], measures: &Measures, limit: Limit) -> Vec<PassResult> {
-    run(Replay::new(trace, configs, measures).unwrap().with_limit(limit).unwrap())
+    run(&Replay::new(trace, configs, measures).unwrap().with_limit(limit).unwrap())
 }
 
-fn run(replay: Replay) -> Vec<PassResult> {
+fn run(replay: &Replay) -> Vec<PassResult> {
     let mut results = Vec::new();
     let run = replay.run(
         &replay.units(),
@@ -117,9 +117,9 @@ fn many_caches_on_row_stationary_arrays_are_as_each_alone() {
     let measures = Measures { selection: Selection::default(), errors: Errors::None, bounds: false };
     for limit in [Limit::Values(u64::MAX), Limit::Values(0)] {
         let replay = || Replay::new(&trace, &configs, &measures).unwrap().with_limit(limit).unwrap();
-        let whole = run(replay());
+        let whole = run(&replay());
         for lanes in [0, 100_000] {
-            assert_eq!(run(replay().with_lanes(lanes)), whole);
+            assert_eq!(run(&replay().with_lanes(lanes)), whole);
         }
         for (number, config) in configs.iter().enumerate().filter(|(number, _)| number % 13 == 0 || *number > 470) {
             let alone = results(&trace, std::slice::from_ref(config), &measures, limit);
