@@ -24,7 +24,7 @@ pub fn sketch(exact: &[f64], change: &[f64], length: usize) -> Vec<[f64; 2]> {
         return values.collect();
     }
     let mut sketch = vec![[0.0; 2]; length];
-    // Most lengths are powers of two, and a division takes longer than all the rest.
+    // A power of two where as many parts are looked at, and a division takes longer than all the rest.
     let low = length.is_power_of_two().then(|| length - 1);
     for (weight, [exact, change]) in values.enumerate() {
         let hash = mixed(weight as u64);

@@ -1,7 +1,7 @@
 //! Caches that had the same outcomes so far, and what the next samples add to them.
 
 use super::caches::{Cache, Found};
-use super::grid::{Grid, Work};
+use super::grid::{CacheGrid, PartWork};
 use super::grouped::{Grouped, distinct, grouped};
 use super::similarity::Signed;
 use super::tally::{RowPass, Tally};
@@ -50,7 +50,7 @@ impl Samples<'_> {
     }
 
     /// Adds what a grid tells of a cache, with the work of the lanes of its part if runs are dealt.
-    pub fn add_told(self, grid: &Grid, work: Option<(usize, &Work)>, cache: &Cache, alike: &mut [Alike]) {
+    pub fn add_told(self, grid: &CacheGrid, work: Option<(usize, &PartWork)>, cache: &Cache, alike: &mut [Alike]) {
         for Alike { tally, .. } in alike {
             tally.add_counts(grid.counts(cache).expect("of a cache that is told"));
             let Some((part, work)) = work else { continue };

@@ -11,13 +11,13 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 /// Several caches over the same signatures.
-pub struct Grid<'a> {
+pub struct CacheGrid<'a> {
     signed: &'a Signed<'a>,
     /// The cache that stands for each: those in which everything finds room become one.
     pub standing: Vec<Cache>,
     groups: Vec<Group>,
-    /// Those of the caches that stand for others that are in a group, and replace nothing or have room for all.
-    places: HashMap<Cache, Place>,
+    /// Of the caches that stand for themselves or others: those that replace nothing, or have room for all.
+    members: HashMap<Cache, Member>,
     /// What deals runs, by product.
     dealers: Vec<Dealers>,
     parts: Vec<Part>,
@@ -33,12 +33,12 @@ struct Group {
     /// `[products][lengths * sizes][runs]`.
     counts: Vec<Vec<Vec<Counts>>>,
     /// What lanes do under all of them, if it is wanted and does not take too much.
-    work: Option<Work>,
+    work: Option<PartWork>,
 }
 
 /// A cache of a group.
 #[derive(Clone, Copy)]
-struct Place {
+struct Member {
     group: usize,
     length: usize,
     size: usize,
@@ -52,7 +52,7 @@ struct Part {
 }
 
 /// What lanes do: `[products][lengths][runs][dealers]`, each under all sizes.
-pub struct Work(Vec<Vec<Vec<Vec<LaneWork>>>>);
+pub struct PartWork(Vec<Vec<Vec<Vec<LaneWork>>>>);
 
 /// What deals a product's runs, for each row-stationary pass: few different ones, as disciplines have them in common. None for
 /// a matrix product, whose runs are not dealt one by one.
@@ -80,7 +80,7 @@ impl Dealers {
     }
 }
 
-impl<'a> Grid<'a> {
+impl<'a> CacheGrid<'a> {
     /// Counts under these caches. `rows` are row-stationary passes that are to be dealt under those that are `wanted`, where
     /// their lanes' work takes `most` bytes at a time, or that of a run length and cache.
     pub fn new(
@@ -93,7 +93,7 @@ impl<'a> Grid<'a> {
         let dealers =
             signed.views.iter().enumerate().map(|(product, view)| Dealers::new(rows, product, view)).collect();
         let (groups, parts) = (Vec::new(), Vec::new());
-        let mut grid = Self { signed, standing: caches.to_vec(), groups, places: HashMap::new(), dealers, parts };
+        let mut grid = Self { signed, standing: caches.to_vec(), groups, members: HashMap::new(), dealers, parts };
         if caches.len() < 2 {
             return grid;
         }
@@ -138,7 +138,7 @@ impl<'a> Grid<'a> {
             self.standing[member] = if roomy { cache.unlimited() } else { cache };
             // The grid's caches never replace anything.
             if roomy || cache.replacement == Replacement::None {
-                self.places.entry(self.standing[member]).or_insert(Place { group: number, length, size });
+                self.members.entry(self.standing[member]).or_insert(Member { group: number, length, size });
             }
         }
         self.groups.push(group);
@@ -170,7 +170,7 @@ impl<'a> Grid<'a> {
     }
 
     /// Counts and lanes' work under the caches of a part, by product.
-    fn evaluate(&self, group: &Group, part: &Part) -> (Vec<Vec<Vec<Counts>>>, Work) {
+    fn evaluate(&self, group: &Group, part: &Part) -> (Vec<Vec<Vec<Counts>>>, PartWork) {
         let (bits, sizes) = (&group.bits[part.lengths.clone()], &group.sizes[part.sizes.clone()]);
         let products = self.signed.views.iter().zip(&self.signed.signatures).zip(&self.dealers);
         let of_product = |((view, signatures), dealers): ((&VectorView, &Vec<u64>), &Dealers)| {
@@ -179,18 +179,18 @@ impl<'a> Grid<'a> {
             })
         };
         let (counts, work) = products.map(of_product).unzip();
-        (counts, Work(work))
+        (counts, PartWork(work))
     }
 
     /// The counts of a cache, `[products][runs]`, where they are known.
     pub fn counts(&self, cache: &Cache) -> Option<impl Iterator<Item = &Vec<Counts>>> {
-        let &Place { group, length, size } = self.places.get(cache)?;
+        let &Member { group, length, size } = self.members.get(cache)?;
         Some(self.groups[group].counts_at(length, size))
     }
 
     /// Number of the part that a cache is dealt in, where runs are dealt under it in all of these passes.
     pub fn part(&self, cache: &Cache, passes: impl IntoIterator<Item = RowPass>) -> Option<usize> {
-        let Place { group, length, size } = *self.places.get(cache)?;
+        let Member { group, length, size } = *self.members.get(cache)?;
         let holds = |part: &Part| part.group == group && part.lengths.contains(&length) && part.sizes.contains(&size);
         let part = self.parts.iter().position(holds)?;
         let deals = |pass| self.dealers.iter().all(|dealers| dealers.of(pass).is_some());
@@ -198,7 +198,7 @@ impl<'a> Grid<'a> {
     }
 
     /// Calls `with` with the work of lanes under the caches of a part.
-    pub fn with_work(&self, part: usize, with: impl FnOnce(&Work)) {
+    pub fn with_work(&self, part: usize, with: impl FnOnce(&PartWork)) {
         let part = &self.parts[part];
         let group = &self.groups[part.group];
         match &group.work {
@@ -210,17 +210,17 @@ impl<'a> Grid<'a> {
     /// Adds what the PE sets do in a row-stationary pass under a cache, by product, from the work of its part.
     ///
     /// # Panics
-    /// If they are not dealt ([`Grid::part`]).
+    /// If they are not dealt ([`CacheGrid::part`]).
     pub fn add_runs(
         &self,
         part: usize,
-        work: &Work,
+        work: &PartWork,
         cache: &Cache,
         of: RowPass,
         rows: &[RowProduct],
         dealt: &mut [Dealt],
     ) {
-        let (part, Place { length, size, .. }) = (&self.parts[part], self.places[cache]);
+        let (part, Member { length, size, .. }) = (&self.parts[part], self.members[cache]);
         let (length, size) = (length - part.lengths.start, size - part.sizes.start);
         let products = self.signed.views.iter().zip(&self.dealers).zip(&work.0);
         for (((view, dealers), work), (row, dealt)) in products.zip(rows.iter().zip(dealt)) {

@@ -6,7 +6,7 @@
 
 use super::alike::{Alike, Samples};
 use super::caches::{Cache, look_up};
-use super::grid::{Grid, Work};
+use super::grid::{CacheGrid, PartWork};
 use super::grouped::{Grouped, distinct, grouped};
 use super::similarity::{Memory, Signed, Spare};
 use super::tally::{RowPass, Substituted, Tally};
@@ -153,7 +153,8 @@ impl Projected {
         // Errors are computed from Hitmaps, and with these dealing takes little more.
         let rows = if samples.measures.errors.is_none() { samples.rows } else { &[] };
         let by_rows = |&number: &usize| configs[number].dataflow().is_none();
-        let grid = Grid::new(samples.signed, caches, rows, |cache| self.caches[cache].1.iter().any(by_rows), lanes);
+        let grid =
+            CacheGrid::new(samples.signed, caches, rows, |cache| self.caches[cache].1.iter().any(by_rows), lanes);
         self.split(&grid.standing, configs);
         let mut by_cache: Grouped<Cache, Alike> = Grouped::new();
         for alike in std::mem::take(&mut self.alike) {
@@ -171,7 +172,7 @@ impl Projected {
             }
         }
         for (part, mut told) in told {
-            let mut add = |work: Option<(usize, &Work)>| {
+            let mut add = |work: Option<(usize, &PartWork)>| {
                 let caches = told.par_iter_mut().with_max_len(1);
                 caches.for_each(|(cache, alike)| samples.add_told(&grid, work, cache, alike));
             };
