@@ -105,7 +105,7 @@ impl Need {
         // A set is a column of as many PEs as the kernel has rows; each pass has a schedule under each configuration.
         let kernel = if let Geometry::Conv2d(conv) = geometry { u64::from(conv.kernel[0]) } else { 1 };
         let sets = |PeArray { rows, columns, .. }: PeArray| rows.saturating_mul(columns) / kernel.clamp(1, rows.max(1));
-        let schedules = rows.map(|config| SET * Pass::ALL.len() as u64 * sets(config.row_array().array));
+        let schedules = rows.map(|config| sets(config.row_array().array).saturating_mul(SET * Pass::ALL.len() as u64));
         let schedules = schedules.fold(0, u64::saturating_add);
         let lanes = if configs.len() > 1 { limit.lanes() as u64 } else { 0 };
         let fixed = [PROGRAM, remote, weights, sums, counts, schedules, lanes].into_iter().fold(0, u64::saturating_add);
