@@ -81,8 +81,8 @@ impl Dealers {
 }
 
 impl<'a> CacheGrid<'a> {
-    /// Counts under these caches. `rows` are row-stationary passes that are to be dealt under those that are `wanted`, where
-    /// their lanes' work takes `most` bytes at a time, or that of a run length and cache.
+    /// Counts under these caches. `rows` are row-stationary passes that are to be dealt; where any cache of a group is
+    /// `wanted` they are under all of it. The work of lanes takes `most` bytes at a time, or as many as one cache takes.
     pub fn new(
         signed: &'a Signed,
         caches: &[Cache],
@@ -97,9 +97,12 @@ impl<'a> CacheGrid<'a> {
         if caches.len() < 2 {
             return grid;
         }
-        for members in grouped(0..caches.len(), |number| (caches[number].scope, caches[number].index)).into_values() {
-            let deals = |&number: &usize| caches[number].replacement == Replacement::None && wanted(number);
-            let most = members.iter().any(deals).then_some(most);
+        let groups = grouped(0..caches.len(), |number| (caches[number].scope, caches[number].index));
+        let deals = |&number: &usize| caches[number].replacement == Replacement::None && wanted(number);
+        let dealt = groups.values().filter(|members| members.iter().any(deals)).count();
+        for members in groups.into_values() {
+            // What is kept of one group is there while others are dealt.
+            let most = members.iter().any(deals).then(|| most / dealt);
             grid.add_group(caches, &members, most);
         }
         grid
@@ -130,6 +133,7 @@ impl<'a> CacheGrid<'a> {
             };
             group.counts = products.map(counts).collect();
         }
+        self.parts.extend(parts);
         for &member in members {
             let cache = caches[member];
             let length = group.bits.iter().position(|&bits| bits == cache.bits).expect("a length of the list");
@@ -138,11 +142,15 @@ impl<'a> CacheGrid<'a> {
             self.standing[member] = if roomy { cache.unlimited() } else { cache };
             // The grid's caches never replace anything.
             if roomy || cache.replacement == Replacement::None {
-                self.members.entry(self.standing[member]).or_insert(Member { group: number, length, size });
+                let found = Member { group: number, length, size };
+                let known = self.members.entry(self.standing[member]).or_insert(found);
+                if self.parts.iter().all(|part| part.group != known.group) {
+                    // Runs may be dealt in this group.
+                    *known = found;
+                }
             }
         }
         self.groups.push(group);
-        self.parts.extend(parts);
     }
 
     /// Parts of a group whose lanes' work takes no more than so many bytes each, or is that of one cache; none where runs are

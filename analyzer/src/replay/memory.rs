@@ -5,7 +5,8 @@ use super::{Measures, Unit};
 use crate::accuracy::SKETCH;
 use crate::config::Config;
 use crate::error::{AnalyzerError, Result};
-use crate::timing::row_stationary::PeArray;
+use crate::timing::row_stationary::Discipline;
+use crate::timing::rows::RowProduct;
 use mercury_reuse::config::{Granularity, Scope};
 use mercury_reuse::vectors_of_sample;
 use mercury_trace::geometry::{Geometry, Pass};
@@ -37,8 +38,8 @@ const COUNTS: u64 = 24;
 /// Bytes that what lanes of PE sets do under several caches takes at a time, and the share of a limit that it takes at most.
 const LANES: u64 = 64 << 20;
 const LANES_OF_LIMIT: u64 = 16;
-/// Bytes of a PE set in a schedule.
-const SET: u64 = 8;
+/// Bytes of a time in a schedule: one for each PE set, and for each version.
+const TIME: u64 = 8;
 
 /// How much may be in memory at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +74,7 @@ struct Need {
 }
 
 impl Need {
-    fn of(unit: &Unit, configs: &[Config], measures: &Measures, limit: Limit, is_remote: bool) -> Self {
+    fn of(unit: &Unit, configs: &[Config], measures: &Measures, limit: Limit, batch: u32, is_remote: bool) -> Self {
         let samples = unit.step.samples.len() as u64;
         let geometry = &unit.layer.geometry;
         let values = |kind: TensorKind| files(unit).filter(|file| file.kind == kind).map(values).sum::<u64>();
@@ -101,21 +102,38 @@ impl Need {
         let counts = COUNTS.saturating_mul(samples).saturating_mul(streams).saturating_mul(configs.len() as u64);
         let remote = if is_remote { REMOTE } else { 0 };
         let weights = 4 * values(TensorKind::Weight);
-        let rows = configs.iter().filter(|config| config.dataflow().is_none());
-        // A set is a column of as many PEs as the kernel has rows; each pass has a schedule under each configuration.
-        let kernel = if let Geometry::Conv2d(conv) = geometry { u64::from(conv.kernel[0]) } else { 1 };
-        let sets = |PeArray { rows, columns, .. }: PeArray| rows.saturating_mul(columns) / kernel.clamp(1, rows.max(1));
-        let schedules = rows.map(|config| sets(config.row_array().array).saturating_mul(SET * Pass::ALL.len() as u64));
-        let schedules = schedules.fold(0, u64::saturating_add);
-        let lanes = if configs.len() > 1 { limit.lanes() as u64 } else { 0 };
+        let deals = configs.len() > 1 && measures.errors.is_none() && configs.iter().any(|c| c.dataflow().is_none());
+        let lanes = if deals { limit.lanes() as u64 } else { 0 };
+        let schedules = configs.iter().map(|config| schedules(config, geometry, batch)).fold(0, u64::saturating_add);
         let fixed = [PROGRAM, remote, weights, sums, counts, schedules, lanes].into_iter().fold(0, u64::saturating_add);
         let of_vector = if configs.len() > 1 { VECTOR + SEVERAL } else { VECTOR };
-        Self { fixed, of_sample: VALUE.saturating_mul(streamed).saturating_add(of_vector.saturating_mul(vectors)) }
+        // Beside the sums: counts of all caches.
+        let counts = if configs.len() > 1 { counts / samples } else { 0 };
+        let of_sample = [VALUE.saturating_mul(streamed), of_vector.saturating_mul(vectors), counts];
+        Self { fixed, of_sample: of_sample.into_iter().fold(0, u64::saturating_add) }
     }
 
     fn of_samples(self, samples: u64) -> u64 {
         self.fixed.saturating_add(self.of_sample.saturating_mul(samples))
     }
+}
+
+/// Bytes of the schedules of a configuration's passes.
+fn schedules(config: &Config, geometry: &Geometry, batch: u32) -> u64 {
+    if config.dataflow().is_some() {
+        return 0;
+    }
+    let array = config.row_array();
+    let versions = match array.discipline {
+        Discipline::Synchronous => 1,
+        Discipline::Asynchronous { versions, .. } => versions,
+    };
+    let of_pass = |&pass: &Pass| {
+        let products = 0..geometry.gemms(pass, batch).len();
+        products.map(move |product| RowProduct::new(array, geometry, pass, product, batch, 1).mapping().sets())
+    };
+    let times = config.reuse.passes.iter().flat_map(of_pass).map(|sets| sets.saturating_add(versions));
+    times.fold(0, u64::saturating_add).saturating_mul(TIME)
 }
 
 fn files<'a>(unit: &Unit<'a>) -> impl Iterator<Item = &'a TensorFile> {
@@ -144,6 +162,7 @@ pub fn samples_at_a_time(
     unit: &Unit,
     configs: &[Config],
     measures: &Measures,
+    batch: u32,
     is_remote: bool,
 ) -> Result<usize> {
     let samples = unit.step.samples.len() as u64;
@@ -156,7 +175,7 @@ pub fn samples_at_a_time(
             most.saturating_mul(samples) / values
         }
         Limit::Bytes(bytes) => {
-            let need = Need::of(unit, configs, measures, limit, is_remote);
+            let need = Need::of(unit, configs, measures, limit, batch, is_remote);
             let least = need.of_samples(fewest);
             if least > bytes {
                 let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
@@ -170,7 +189,7 @@ pub fn samples_at_a_time(
                 return Err(AnalyzerError::Layer { layer: unit.layer.name.clone(), reason });
             }
             // More than by default would be of no use.
-            let by_default = samples_at_a_time(Limit::default(), unit, configs, measures, is_remote)? as u64;
+            let by_default = samples_at_a_time(Limit::default(), unit, configs, measures, batch, is_remote)? as u64;
             by_default.min((bytes - need.fixed) / need.of_sample.max(1))
         }
     };

@@ -241,8 +241,9 @@ impl<'a> Replay<'a> {
         Ok(limited)
     }
 
-    /// Lets what lanes of PE sets do under several caches take no more bytes at a time, where it is told for more than one
-    /// cache at once. The results are the same.
+    /// Lets what lanes of PE sets do take no more bytes at a time than these, or than one cache takes, until the next
+    /// [`Replay::with_limit`]. The results are the same.
+    #[doc(hidden)] // For tests.
     #[must_use]
     pub fn with_lanes(self, bytes: usize) -> Self {
         Self { lanes: bytes, ..self }
@@ -330,8 +331,8 @@ impl<'a> Replay<'a> {
     }
 
     fn samples_at_a_time(&self, unit: &Unit) -> Result<usize> {
-        let is_remote = remote::is_address(self.trace.dir());
-        memory::samples_at_a_time(self.limit, unit, self.configs, self.measures, is_remote)
+        let (is_remote, batch) = (remote::is_address(self.trace.dir()), self.trace.manifest().training.batch_size);
+        memory::samples_at_a_time(self.limit, unit, self.configs, self.measures, batch, is_remote)
     }
 
     /// Orders the results of all units by configuration, step, layer and pass, and switches layers off

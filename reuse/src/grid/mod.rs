@@ -51,8 +51,8 @@ pub fn counts_grid(
 /// once: `[bits.len()][samples * streams]`. It is called from several threads, in no order.
 ///
 /// O(vectors) more for each length, and O(first arrivals that are held) for each length, number of sets and 32 caches. Memory
-/// beside the result: 8 bytes more a vector of the scopes in hand, one a thread, and 4 for each 32 caches; 8 for each first
-/// arrival that is held and number of sets.
+/// beside the result: 8 bytes more a vector of the scopes in hand, about one a thread, and 4 for each 32 caches; 8 for each
+/// first arrival that is held and number of sets.
 ///
 /// ```
 /// use mercury_reuse::config::{Scope, SetIndex};

@@ -119,11 +119,11 @@ impl Dealer {
         let ScopeWork { work, reuses } = round;
         work.clear();
         reuses.clear();
-        for (lane, (lanes, cache)) in lanes.enumerate() {
-            let (cycles, copies) = lanes.of(cache);
+        for (lane, (done, cache)) in lanes.enumerate() {
+            let (cycles, copies) = done.of(cache);
             work.extend_from_slice(cycles);
             let number = |column: usize| (lane * strip + column) as u32;
-            for (column, copies) in copies.chunks(lanes.words.max(1)).enumerate() {
+            for (column, copies) in copies.chunks(done.words.max(1)).enumerate() {
                 for (word, &copies) in copies.iter().enumerate() {
                     let mut left = copies;
                     while left != 0 {
