@@ -183,7 +183,7 @@ impl<'a> CacheGrid<'a> {
         let products = self.signed.views.iter().zip(&self.signed.signatures).zip(&self.dealers);
         let of_product = |((view, signatures), dealers): ((&VectorView, &Vec<u64>), &Dealers)| {
             outcomes_grid(view.layout(), signatures, bits, sizes, group.index, group.scope, |outcomes| {
-                dealers.different.iter().map(|dealer| dealer.deal_run(outcomes, sizes.len())).collect::<Vec<_>>()
+                Dealer::deal_run(&dealers.different, outcomes, sizes.len())
             })
         };
         let (counts, work) = products.map(of_product).unzip();

@@ -147,10 +147,16 @@ impl Dealer {
         lanes
     }
 
-    /// What a lane does with a run under each of so many caches.
-    pub fn deal_run(&self, outcomes: &RunOutcomes, caches: usize) -> LaneWork {
-        let mut lanes = LaneWork::new(self, caches);
-        widest(OfRun { dealer: self, outcomes, caches, lanes: &mut lanes });
+    /// What a lane does with a run under each of so many caches, on each of some mappings.
+    ///
+    /// # Panics
+    /// If their rows are of different lengths.
+    pub fn deal_run(dealers: &[Self], outcomes: &RunOutcomes, caches: usize) -> Vec<LaneWork> {
+        let mut lanes: Vec<LaneWork> = dealers.iter().map(|dealer| LaneWork::new(dealer, caches)).collect();
+        if let Some(Self { row_length, .. }) = dealers.first() {
+            assert!(dealers.iter().all(|dealer| dealer.row_length == *row_length), "rows of one plane");
+            widest(OfRun { dealers, row_length: *row_length, outcomes, caches, lanes: &mut lanes });
+        }
         lanes
     }
 }
@@ -200,12 +206,13 @@ impl Loops for OfPlane<'_> {
 /// Vectors that are looked at together.
 const TOGETHER: usize = 16;
 
-/// The run of a lane, to be dealt to the columns of its strip under many caches.
+/// The run of a lane, to be dealt to the columns of its strips under many caches.
 struct OfRun<'a, 'o> {
-    dealer: &'a Dealer,
+    dealers: &'a [Dealer],
+    row_length: usize,
     outcomes: &'a RunOutcomes<'o>,
     caches: usize,
-    lanes: &'a mut LaneWork,
+    lanes: &'a mut [LaneWork],
 }
 
 impl Loops for OfRun<'_, '_> {
@@ -214,39 +221,46 @@ impl Loops for OfRun<'_, '_> {
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "registers are those of the function that it is inlined into")]
     fn run(self) {
-        let Self { dealer, outcomes, caches, lanes } = self;
-        let &Dealer { strip, cost, row_length, ref columns, .. } = dealer;
-        let words = dealer.words();
+        let Self { dealers, row_length, outcomes, caches, lanes } = self;
         // Of each vector of a row the caches in which it hits, and a bit for the column that it copies from.
         let mut hits = vec![0; row_length.next_multiple_of(TOGETHER)];
         let mut from = hits.clone();
         // Of each column the caches in which something of it is copied: for strips with too many for a bit each.
-        let mut copied = vec![0_u32; if strip > 32 { strip } else { 0 }];
+        let mut copied = vec![0_u32; dealers.iter().map(|dealer| dealer.strip).max().unwrap_or(0)];
+        let mut counts = [0; RunOutcomes::CACHES];
         for (slice, held_by) in outcomes.held_by.iter().enumerate() {
-            let of_slice = slice * RunOutcomes::CACHES..caches.min((slice + 1) * RunOutcomes::CACHES);
+            let first_cache = slice * RunOutcomes::CACHES;
+            let counts = &mut counts[..(caches - first_cache).min(RunOutcomes::CACHES)];
             for (row, firsts) in outcomes.firsts.chunks(row_length).enumerate() {
-                let column = row % strip;
                 find_hits(firsts, row * row_length, held_by, &mut hits);
-                if words > 0 && strip <= 32 {
-                    find_columns(firsts, columns, &mut from);
-                } else if words > 0 {
+                for (cache, count) in (0..).zip(&mut *counts) {
+                    *count = count_hits(&hits, cache);
+                }
+                for (dealer, lanes) in dealers.iter().zip(&mut *lanes) {
+                    let (column, words) = (row % dealer.strip, dealer.words());
+                    for (cache, &hit) in (first_cache..).zip(&*counts) {
+                        let counts = RowCounts { computed: firsts.len() as u64 - u64::from(hit), hit: hit.into() };
+                        lanes.of_mut(cache).0[column] += dealer.cost.row(counts);
+                    }
+                    if words == 0 {
+                        continue;
+                    }
+                    if dealer.strip <= 32 {
+                        find_columns(firsts, &dealer.columns, &mut from);
+                        for cache in 0..counts.len() {
+                            let copies = lanes.of_mut(first_cache + cache).1;
+                            copies[column * words] |= u64::from(of_hits(&hits, &from, cache as u32));
+                        }
+                        continue;
+                    }
                     for (&first, hits) in firsts.iter().zip(&hits) {
-                        copied[columns[first as usize] as usize] |= hits;
+                        copied[dealer.columns[first as usize] as usize] |= hits;
                     }
-                }
-                for cache in of_slice.clone() {
-                    let (hit, bits) = count(&hits, &from, (cache % RunOutcomes::CACHES) as u32);
-                    let (work, copies) = lanes.of_mut(cache);
-                    let hit = u64::from(hit);
-                    work[column] += cost.row(RowCounts { computed: firsts.len() as u64 - hit, hit });
-                    if words > 0 {
-                        copies[column * words] |= u64::from(bits);
-                    }
-                }
-                for (from, caches) in copied.iter_mut().enumerate().filter(|(_, caches)| **caches != 0) {
-                    let caches = std::mem::take(caches);
-                    for cache in of_slice.clone().filter(|cache| caches >> (cache % RunOutcomes::CACHES) & 1 == 1) {
-                        lanes.of_mut(cache).1[column * words + from / 64] |= 1 << (from % 64);
+                    for (from, caches) in copied.iter_mut().enumerate().filter(|(_, caches)| **caches != 0) {
+                        let caches = std::mem::take(caches);
+                        for cache in (0..counts.len()).filter(|cache| caches >> cache & 1 == 1) {
+                            lanes.of_mut(first_cache + cache).1[column * words + from / 64] |= 1 << (from % 64);
+                        }
                     }
                 }
             }
@@ -278,15 +292,16 @@ fn find_columns(firsts: &[u32], columns: &[u32], from: &mut [u32]) {
     }
 }
 
-/// How many vectors of a row hit in a cache, and what is in `from` of any of them.
+/// How many vectors of a row hit in a cache.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "registers are those of the function that it is inlined into")]
-fn count(hits: &[u32], from: &[u32], cache: u32) -> (u32, u32) {
-    let (mut count, mut bits) = (0, 0);
-    for (hits, from) in hits.iter().zip(from) {
-        let is_hit = hits >> cache & 1;
-        count += is_hit;
-        bits |= from & is_hit.wrapping_neg();
-    }
-    (count, bits)
+fn count_hits(hits: &[u32], cache: u32) -> u32 {
+    hits.iter().map(|hits| hits >> cache & 1).sum()
+}
+
+/// What is in `from` of any of a row's vectors that hit in a cache.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "registers are those of the function that it is inlined into")]
+fn of_hits(hits: &[u32], from: &[u32], cache: u32) -> u32 {
+    hits.iter().zip(from).fold(0, |bits, (hits, from)| bits | from & (hits >> cache & 1).wrapping_neg())
 }

@@ -238,12 +238,12 @@ fn check_runs(
     let product = RowProduct::new(model, &Geometry::Conv2d(conv), pass, product, SAMPLES as u32, 20);
     let dealer = product.run_dealer(&view).expect("a convolution");
     let (_, lanes) = outcomes_grid(layout, &signatures, &[64], caches, SetIndex::Mixed, scope, |outcomes| {
-        dealer.deal_run(outcomes, caches.len())
+        Dealer::deal_run(std::slice::from_ref(&dealer), outcomes, caches.len())
     });
     for (number, &(entries, ways)) in caches.iter().enumerate() {
         let cache = McacheConfig { entries, ways, ..McacheConfig::default() };
         let rounds = product.deal(&view, &Hitmap::new(layout, &signatures, &cache, scope));
-        let of_run = |run: usize| (&lanes[0][run], number);
+        let of_run = |run: usize| (&lanes[0][run][0], number);
         let Rounds::Planes(samples) = &rounds else { unreachable!("a convolution") };
         let at_once = product.mapping().choice().channel_lanes as usize;
         let mut found = ScopeWork::default();
