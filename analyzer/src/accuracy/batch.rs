@@ -154,6 +154,26 @@ mod tests {
         assert_eq!(jackknife(&batch[..2].to_vec(), 0.4), None);
     }
 
+    /// Whether the length is a power of two or not.
+    #[test]
+    fn weights_go_where_their_hash_says() {
+        let exact: Vec<f64> = (1..400).map(f64::from).collect();
+        let change: Vec<f64> = exact.iter().map(|exact| -0.5 * exact).collect();
+        for length in [1, 3, 64, 150, 256] {
+            let mut expected = vec![[0.0; 2]; length];
+            for (weight, (&exact, &change)) in exact.iter().zip(&change).enumerate() {
+                let hash = mixed(weight as u64);
+                let sign = if hash.is_multiple_of(2) { 1.0 } else { -1.0 };
+                let [sum, sum_of_change] = &mut expected[(hash / 2) as usize % length];
+                *sum += sign * exact;
+                *sum_of_change += sign * change;
+            }
+            assert_eq!(sketch(&exact, &change, length), expected, "{length}");
+        }
+        let whole: Shares = vec![exact.iter().zip(&change).map(|(&exact, &change)| [exact, change]).collect()];
+        assert_eq!(vec![sketch(&exact, &change, 399)], whole);
+    }
+
     #[test]
     fn moments_of_no_vectors_are_told() {
         let kept = [4.0, 1.0, -1.0, 0.0];

@@ -90,13 +90,13 @@ impl<'a> CacheGrid<'a> {
         wanted: impl Fn(usize) -> bool,
         most: usize,
     ) -> Self {
-        let dealers =
-            signed.views.iter().enumerate().map(|(product, view)| Dealers::new(rows, product, view)).collect();
-        let (groups, parts) = (Vec::new(), Vec::new());
-        let mut grid = Self { signed, standing: caches.to_vec(), groups, members: HashMap::new(), dealers, parts };
+        let (standing, members) = (caches.to_vec(), HashMap::new());
+        let mut grid = Self { signed, standing, groups: Vec::new(), members, dealers: Vec::new(), parts: Vec::new() };
         if caches.len() < 2 {
             return grid;
         }
+        let dealers = signed.views.iter().enumerate().map(|(product, view)| Dealers::new(rows, product, view));
+        grid.dealers = dealers.collect();
         let groups = grouped(0..caches.len(), |number| (caches[number].scope, caches[number].index));
         let deals = |&number: &usize| caches[number].replacement == Replacement::None && wanted(number);
         let dealt = groups.values().filter(|members| members.iter().any(deals)).count();

@@ -216,7 +216,8 @@ proptest! {
     }
 }
 
-/// Deals runs under all caches, and as each one's Hitmap is, which has to be the same; returns the output rows at once.
+/// Deals runs to an array and a smaller one under all caches, and as each one's Hitmap is, which has to be the same;
+/// returns the output rows that each array has at once.
 fn check_runs(
     model: RowArray,
     conv: Conv2d,
@@ -224,7 +225,7 @@ fn check_runs(
     caches: &[(u32, u32)],
     scope: Scope,
     signature: impl Fn(u64) -> u64,
-) -> u64 {
+) -> [u64; 2] {
     let (channels, [height, width]) =
         if pass == Pass::InputGrad { (conv.out_channels, conv.output()) } else { (conv.in_channels, conv.input) };
     let values = vec![0.5; SAMPLES * (channels * height * width) as usize];
@@ -235,31 +236,36 @@ fn check_runs(
     let view = VectorView::new(planes, windows, conv.groups as usize, Granularity::ChannelPatch);
     let layout = view.layout();
     let signatures: Vec<u64> = (0..layout.vectors() as u64).map(signature).collect();
-    let product = RowProduct::new(model, &Geometry::Conv2d(conv), pass, product, SAMPLES as u32, 20);
-    let dealer = product.run_dealer(&view).expect("a convolution");
+    let smaller = PeArray { columns: model.array.columns / 2 + 1, ..model.array };
+    let products = [model, RowArray { array: smaller, ..model }]
+        .map(|model| RowProduct::new(model, &Geometry::Conv2d(conv), pass, product, SAMPLES as u32, 20));
+    let dealers = products.each_ref().map(|product| product.run_dealer(&view).expect("a convolution"));
     let (_, lanes) = outcomes_grid(layout, &signatures, &[64], caches, SetIndex::Mixed, scope, |outcomes| {
-        Dealer::deal_run(std::slice::from_ref(&dealer), outcomes, caches.len())
+        Dealer::deal_run(&dealers, outcomes, caches.len())
     });
     for (number, &(entries, ways)) in caches.iter().enumerate() {
         let cache = McacheConfig { entries, ways, ..McacheConfig::default() };
-        let rounds = product.deal(&view, &Hitmap::new(layout, &signatures, &cache, scope));
-        let of_run = |run: usize| (&lanes[0][run][0], number);
-        let Rounds::Planes(samples) = &rounds else { unreachable!("a convolution") };
-        let at_once = product.mapping().choice().channel_lanes as usize;
-        let mut found = ScopeWork::default();
-        for (sample, rounds) in samples.iter().enumerate() {
-            let runs: Vec<usize> = (sample * layout.streams..(sample + 1) * layout.streams).collect();
-            for (round, runs) in rounds.iter().zip(runs.chunks(at_once)) {
-                dealer.round(runs.iter().copied().map(of_run), &mut found);
-                assert_eq!(&found, round, "{entries} entries in {ways} ways");
+        let hitmap = Hitmap::new(layout, &signatures, &cache, scope);
+        for (which, (product, dealer)) in products.iter().zip(&dealers).enumerate() {
+            let rounds = product.deal(&view, &hitmap);
+            let of_run = |run: usize| (&lanes[0][run][which], number);
+            let Rounds::Planes(samples) = &rounds else { unreachable!("a convolution") };
+            let at_once = product.mapping().choice().channel_lanes as usize;
+            let mut found = ScopeWork::default();
+            for (sample, rounds) in samples.iter().enumerate() {
+                let runs: Vec<usize> = (sample * layout.streams..(sample + 1) * layout.streams).collect();
+                for (round, runs) in rounds.iter().zip(runs.chunks(at_once)) {
+                    dealer.round(runs.iter().copied().map(of_run), &mut found);
+                    assert_eq!(&found, round, "{entries} entries in {ways} ways");
+                }
             }
+            let [mut one_by_one, mut at_once] = [product.begin(), product.begin()];
+            one_by_one.add(&rounds);
+            product.add_runs(&mut at_once, dealer, layout, of_run);
+            assert_eq!(product.mercury(&at_once, Some(1)), product.mercury(&one_by_one, Some(1)));
         }
-        let [mut one_by_one, mut at_once] = [product.begin(), product.begin()];
-        one_by_one.add(&rounds);
-        product.add_runs(&mut at_once, &dealer, layout, of_run);
-        assert_eq!(product.mercury(&at_once, Some(1)), product.mercury(&one_by_one, Some(1)));
     }
-    product.mapping().choice().strip
+    products.map(|product| product.mapping().choice().strip)
 }
 
 fn scattered(salt: u64, distinct: u64) -> impl Fn(u64) -> u64 {
@@ -296,5 +302,5 @@ fn runs_are_dealt_to_strips_of_any_length() {
         let conv = Conv2d { input: [height, 5], in_channels: 1, out_channels: 1, ..conv() };
         check_runs(model, conv, (Pass::Forward, 0), &[(8, 2), (64, 4)], Scope::Channel, scattered(5, 90))
     });
-    assert_eq!(strips, [20, 32, 40, 64, 90]);
+    assert_eq!(strips, [[20, 10], [32, 16], [40, 20], [64, 32], [90, 45]]);
 }
