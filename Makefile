@@ -60,10 +60,9 @@ bench: setup ## what capturing costs; our speeds beside those of others, into be
 	cargo bench --workspace --bench cost
 	$(PYTHON) scripts/bench/bench.py $(BENCH)
 
-test: setup ## all tests
+test: setup ## all tests, then which were skipped (STRICT=1: a skip that .ci/allowed-skips.txt does not name fails)
 	$(PYTHON) data/fetch.py fashion-mnist
-	cargo test --release --workspace
-	$(MAKE) test-notebooks test-report test-distributed
+	$(PYTHON) scripts/run_tests.py $(if $(STRICT),--strict)
 
 test-trace: build $(VENV)/ready ## a small real trace, its results and a sweep, for the tests below
 	rm -rf $(TEST_TRACE) && mkdir -p $(TEST_TRACE)
@@ -79,7 +78,7 @@ test-trace: build $(VENV)/ready ## a small real trace, its results and a sweep, 
 
 test-notebooks: test-trace ## a real trace and its results open in pyarrow, polars, DuckDB and the notebooks, and are as docs/ says
 	$(VENV)/bin/jupytext --test --to ipynb notebooks/0*.py
-	$(TEST_PATHS) $(VENV)/bin/python -m pytest -q $(PYTEST) --nbmake notebooks docs/tests
+	$(TEST_PATHS) $(VENV)/bin/python -m pytest -q $(PYTEST) --nbmake notebooks docs/tests scripts
 
 test-report: test-trace ## the report in headless Chromium; says so and goes on where there is none
 	$(TEST_PATHS) $(VENV)/bin/python -m pytest -q -rs analyzer/tests/browser

@@ -29,7 +29,7 @@ from pathlib import Path
 import altair as alt
 import numpy as np
 import polars as pl
-from charts import chart
+from charts import chart, steady_state
 
 # Pictures, not scripts: they show without a network, and wherever the notebook is opened.
 alt.renderers.enable("png", scale_factor=2)
@@ -42,7 +42,7 @@ RESULTS = Path(os.environ.get("MERCURY_RESULTS", "../demo/results"))
 manifest = json.loads((TRACE / "manifest.json").read_text())
 configuration = json.loads((RESULTS / "run.json").read_text())["configurations"][0]
 bits = configuration["rpq"]["bits"]
-layers = pl.read_parquet(RESULTS / "layers.parquet").filter(configuration=0)
+layers = steady_state(pl.read_parquet(RESULTS / "layers.parquet").filter(configuration=0))
 print(f"{manifest['model']['name']} on {manifest['dataset']['name']}, signatures of {bits} bits")
 
 # %% [markdown]

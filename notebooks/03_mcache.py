@@ -28,7 +28,7 @@ from pathlib import Path
 
 import altair as alt
 import polars as pl
-from charts import chart
+from charts import chart, steady_state
 from IPython.display import display
 
 # Pictures, not scripts: they show without a network, and wherever the notebook is opened.
@@ -41,7 +41,7 @@ SWEEP = Path(os.environ.get("MERCURY_SWEEP", "../demo/sweep"))
 # %%
 run = json.loads((RESULTS / "run.json").read_text())
 mcache = run["configurations"][0]["mcache"]
-layers = pl.read_parquet(RESULTS / "layers.parquet").filter(configuration=0)
+layers = steady_state(pl.read_parquet(RESULTS / "layers.parquet").filter(configuration=0))
 forward = layers.filter(pl.col("pass") == "forward")
 print(
     f"{run['trace']['model']['name']}: {mcache['entries']} entries, {mcache['ways']} ways, flushed after each "

@@ -28,7 +28,7 @@ from pathlib import Path
 
 import altair as alt
 import polars as pl
-from charts import chart
+from charts import chart, steady_state
 from IPython.display import display
 
 # Pictures, not scripts: they show without a network, and wherever the notebook is opened.
@@ -41,7 +41,7 @@ SWEEP = Path(os.environ.get("MERCURY_SWEEP", "../demo/sweep"))
 # %%
 DATAFLOWS = {"rs": "row stationary", "ws": "weight stationary", "os": "output stationary", "is": "input stationary"}
 run = json.loads((RESULTS / "run.json").read_text())
-layers = pl.read_parquet(RESULTS / "layers.parquet").filter(configuration=0)
+layers = steady_state(pl.read_parquet(RESULTS / "layers.parquet").filter(configuration=0))
 
 
 def replays() -> dict[str, Path]:
@@ -90,8 +90,7 @@ PARTS = {
 }
 by_array = pl.concat(
     [
-        pl.read_parquet(folder / "layers.parquet")
-        .filter(configuration=0)
+        steady_state(pl.read_parquet(folder / "layers.parquet").filter(configuration=0))
         .select(pl.lit(name).alias("array"), "pass", "baseline_cycles", "mercury_cycles", *PARTS)
         for name, folder in arrays.items()
     ]

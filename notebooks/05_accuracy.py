@@ -27,7 +27,7 @@ from pathlib import Path
 
 import altair as alt
 import polars as pl
-from charts import chart
+from charts import chart, steady_state
 from IPython.display import display
 
 # Pictures, not scripts: they show without a network, and wherever the notebook is opened.
@@ -39,7 +39,7 @@ SWEEP = Path(os.environ.get("MERCURY_SWEEP", "../demo/sweep"))
 
 # %%
 run = json.loads((RESULTS / "run.json").read_text())
-layers = pl.read_parquet(RESULTS / "layers.parquet").filter(configuration=0)
+layers = steady_state(pl.read_parquet(RESULTS / "layers.parquet").filter(configuration=0))
 models = pl.read_parquet(RESULTS / "models.parquet").filter(configuration=0).sort("step")
 if layers["error_square"].null_count() == layers.height:
     raise ValueError(f"{RESULTS} has no output errors; replay without --without errors")

@@ -10,6 +10,12 @@ import polars as pl
 FOLDER = Path(__file__).parent.parent / "analyzer" / "assets" / "charts"
 
 
+def steady_state(frame: pl.DataFrame) -> pl.DataFrame:
+    """Rows of the captured steps after the trial, in which layers that do not pay are off; all where none came after it."""
+    steady = frame.filter(~pl.col("trial"))
+    return steady if steady.height else frame
+
+
 def chart(name: str, frame: pl.DataFrame, title: str = "", width: int = 420, **parameters) -> alt.TopLevelMixin:
     """The chart of a name; its file says which columns it reads and which parameters it has."""
     specification = json.loads((FOLDER / f"{name}.vl.json").read_text())

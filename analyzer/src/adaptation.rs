@@ -25,6 +25,28 @@ pub fn bits_in_force(config: &Config, losses: &[(u64, f64)], steps: &[u64]) -> V
     steps.iter().map(in_force).collect()
 }
 
+/// Marks the first `window` captured steps of one configuration's results, ordered by step: before these have passed no
+/// layer can be switched off.
+pub fn mark_trial(results: &mut [PassResult], window: u32) {
+    for of_step in results.chunk_by_mut(|a, b| a.step == b.step).take(window as usize) {
+        of_step.iter_mut().for_each(|result| result.trial = true);
+    }
+}
+
+/// The results that stand for the rest of the training: those after the trial, or all where no step came after it.
+///
+/// A training of many thousand steps consists of these; the few steps of the trial weigh nothing in it.
+pub fn steady_state<'a>(results: impl IntoIterator<Item = &'a PassResult>) -> Vec<&'a PassResult> {
+    let (trial, steady): (Vec<_>, Vec<_>) = results.into_iter().partition(|result| result.trial);
+    if steady.is_empty() { trial } else { steady }
+}
+
+/// The results of the trial, where steps came after it; otherwise they are the [`steady_state`].
+pub fn trial<'a>(results: impl IntoIterator<Item = &'a PassResult>) -> Vec<&'a PassResult> {
+    let (trial, steady): (Vec<_>, Vec<_>) = results.into_iter().partition(|result| result.trial);
+    if steady.is_empty() { steady } else { trial }
+}
+
 /// Switches layers off in the results of one configuration, ordered by step, from the captured step on that follows
 /// on `window` of them over which reuse did not pay; see [`Switch`].
 pub fn switch_off(results: &mut [PassResult], window: u32) {
@@ -134,6 +156,7 @@ mod tests {
             batch: 2,
             reuse: true,
             switched_off: false,
+            trial: false,
             bits: 20,
             vector_length: 9,
             streams: [1; 2],
@@ -151,6 +174,20 @@ mod tests {
             matches: None,
             leave_one_out: vec![[baseline, mercury]; 2],
         }
+    }
+
+    #[test]
+    fn the_trial_ends_after_the_window_of_captured_steps() {
+        let mut results: Vec<PassResult> =
+            [0, 60, 120].into_iter().flat_map(|step| [result(step, 0, 10, 9), result(step, 1, 10, 9)]).collect();
+        let steps = |results: Vec<&PassResult>| results.iter().map(|result| result.step).collect::<Vec<_>>();
+        mark_trial(&mut results, 2);
+        assert_eq!(steps(steady_state(&results)), [120, 120]);
+        assert_eq!(steps(trial(&results)), [0, 0, 60, 60]);
+        // No step came after it: all there is stands for the rest.
+        mark_trial(&mut results, 3);
+        assert_eq!(steps(steady_state(&results)), [0, 0, 60, 60, 120, 120]);
+        assert!(trial(&results).is_empty());
     }
 
     #[test]

@@ -113,6 +113,7 @@ pub fn layers_frame(results: &[PassResult]) -> Result<DataFrame> {
         texts("pass", |r| r.pass.name()),
         Column::new("reuse".into(), results.iter().map(|r| r.reuse).collect::<Vec<_>>()),
         Column::new("switched_off".into(), results.iter().map(|r| r.switched_off).collect::<Vec<_>>()),
+        Column::new("trial".into(), results.iter().map(|r| r.trial).collect::<Vec<_>>()),
         u64s("signature_bits", |r| u64::from(r.bits)),
         u64s("samples", |r| r.samples as u64),
         u64s("batch", |r| u64::from(r.batch)),
@@ -285,6 +286,7 @@ pub fn models_frame(results: &[PassResult], layers_in_all: usize) -> Result<Data
     let mut columns = vec![
         of_steps("configuration", &|step| step[0].configuration as u64),
         of_steps("step", &|step| step[0].step),
+        Column::new("trial".into(), steps.iter().map(|step| step[0].trial).collect::<Vec<_>>()),
         of_steps("samples", &|step| step.iter().map(|result| result.samples as u64).max().unwrap_or(0)),
         of_steps("batch", &|step| step.iter().map(|result| u64::from(result.batch)).max().unwrap_or(0)),
     ];

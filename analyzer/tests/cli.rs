@@ -150,7 +150,8 @@ fn cycles_times_a_topology() {
     let place = Place::new();
     fs::write(
         place.path("net.csv"),
-        "Layer,H,W,FH,FW,C,F,S,\nConv1,227,227,11,11,3,96,4,\nConv5,15,15,3,3,384,256,1,\n",
+        "Layer name,IFMAP Height,IFMAP Width,Filter Height,Filter Width,Channels,Num Filter,Strides,\n\
+         Conv1,227,227,11,11,3,96,4,\nConv5,15,15,3,3,384,256,1,\n",
     )
     .unwrap();
     insta::assert_snapshot!(
@@ -158,6 +159,23 @@ fn cycles_times_a_topology() {
         place.stdout("cycles --topology net.csv --array 12x14 --dataflow ws --format csv")
     );
     insta::assert_snapshot!("cycles_table", place.stdout("cycles --topology net.csv --dataflow os"));
+}
+
+#[test]
+fn cycles_says_what_it_assumed_or_left_out() {
+    let place = Place::new();
+    let stderr = |text: &str| {
+        fs::write(place.path("net.csv"), text).unwrap();
+        let output = place.run("cycles --topology net.csv --format csv");
+        assert!(output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert_eq!(stderr("FC6,1,4096,9216\n"), "net.csv: has no header; columns are read as name, M, N, K\n");
+    assert_eq!(
+        stderr("Layer,M,N,K,Sparsity\nFC6,1,4096,9216,2:4\n"),
+        "warning: net.csv: column \"Sparsity\" is not applied to the cycles\n"
+    );
+    assert_eq!(stderr("Layer,M,N,K,Sparsity\nFC6,1,4096,9216\n"), "");
 }
 
 #[test]

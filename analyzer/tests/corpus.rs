@@ -7,14 +7,8 @@ mod hardware;
 #[path = "../../fuzz/inputs/traces.rs"]
 mod traces;
 
-use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use parquet::basic::{Compression, Encoding, ZstdLevel};
-use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder, WriterVersion};
-use parquet::schema::types::ColumnPath;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 type Target = fn(&[u8]);
 
@@ -70,87 +64,4 @@ fn seeds_that_are_damaged_do_no_harm() {
         }
     }
     println!("figures: damaged seeds: {tried} inputs, 0 panics");
-}
-
-/// Pages and encodings of tensors that our writer does not use, but others may.
-fn as_others_may_write() -> [(&'static str, WriterPropertiesBuilder); 4] {
-    let properties = || WriterProperties::builder().set_compression(Compression::UNCOMPRESSED);
-    let plain = || properties().set_dictionary_enabled(false);
-    [
-        ("dictionary", properties()),
-        ("second-version-dictionary", properties().set_writer_version(WriterVersion::PARQUET_2_0)),
-        (
-            "second-version-small-pages-zstd",
-            plain()
-                .set_writer_version(WriterVersion::PARQUET_2_0)
-                .set_compression(Compression::ZSTD(ZstdLevel::default()))
-                .set_data_page_row_count_limit(2)
-                .set_write_batch_size(1),
-        ),
-        (
-            "stream-split-small-groups",
-            plain()
-                .set_column_encoding(
-                    ColumnPath::from(vec!["values".into(), "list".into(), "element".into()]),
-                    Encoding::BYTE_STREAM_SPLIT,
-                )
-                .set_max_row_group_row_count(Some(2)),
-        ),
-    ]
-}
-
-/// The table of a file, written with other properties.
-fn rewritten(path: &Path, properties: WriterPropertiesBuilder) -> Vec<u8> {
-    let reader = ParquetRecordBatchReaderBuilder::try_new(fs::File::open(path).unwrap()).unwrap();
-    let (schema, mut bytes) = (reader.schema().clone(), Vec::new());
-    let mut writer = ArrowWriter::try_new(&mut bytes, schema, Some(properties.build())).unwrap();
-    reader.build().unwrap().for_each(|batch| writer.write(&batch.unwrap()).unwrap());
-    writer.close().unwrap();
-    bytes
-}
-
-/// Writes the seeds that the programs themselves write.
-#[test]
-#[ignore = "writes to fuzz/seeds"]
-fn write_seeds() {
-    let dir = tempfile::tempdir().unwrap();
-    let at = |name: &str| dir.path().join(name);
-    traces::write_trace(&at("trace"));
-    let run = |arguments: &str| {
-        let words = arguments.split_whitespace();
-        let status = Command::new(env!("CARGO_BIN_EXE_mercury-analyzer")).args(words).current_dir(dir.path()).status();
-        assert!(status.unwrap().success(), "{arguments}");
-    };
-    run("replay trace --out results --format csv");
-    run("replay trace --partition 1/1 --out part");
-    let keep = |target: &str, name: &str, bytes: &[u8]| {
-        let folder = fuzz().join("seeds").join(target);
-        fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join(name), bytes).unwrap();
-    };
-    let file = |name: &str| fs::read(at(name)).unwrap();
-    keep("manifest", "whole", &file("trace/manifest.json"));
-    let old = String::from_utf8(file("trace/manifest.json"))
-        .unwrap()
-        .replace("\"schema_version\": 2", "\"schema_version\": 1");
-    keep("manifest", "version-1", old.as_bytes());
-    keep("tensor", "whole", &file(&format!("trace/{}", traces::TENSOR)));
-    keep("tensor", "of-another-layer", &file(&format!("trace/{}", traces::TENSOR.replace("conv", "fc"))));
-    for (name, properties) in as_others_may_write() {
-        keep("tensor", name, &rewritten(&at("trace").join(traces::TENSOR), properties));
-    }
-    let results = ["results/layers.parquet", "results/run.json", "results/SHA256SUMS", "part/partition.json"];
-    for (which, name) in (0..).zip(results) {
-        keep("results", &name.replace(['/', '.'], "-"), &[&[which], file(name).as_slice()].concat());
-    }
-    for preset in ["mercury", "patch-os", "deep-reuse", "trec"] {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../hardware/presets/{preset}.toml"));
-        keep("configuration", preset, &fs::read(path).unwrap());
-    }
-    keep(
-        "topology",
-        "convolutions",
-        b"Layer,H,W,R,S,C,N,stride,\nConv1,224,224,11,11,3,96,4,\nConv2DP,27,27,5,5,96,256,1,\n",
-    );
-    keep("topology", "products", b"Layer,M,N,K\nFC6,1,4096,9216\nFC7,1,4096,4096\n");
 }

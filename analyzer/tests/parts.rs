@@ -139,8 +139,12 @@ fn a_limit_on_memory_changes_no_result_and_names_what_does_not_fit() {
     let configs = configs("array.dataflow=ws mcache.scope_linear=sample", &["rpq.bits=6"]);
     let whole = results(&trace, &configs, &measures, Limit::default());
     // The least that will do: a sample at a time.
-    let fits = |bytes: &u64| Replay::new(&trace, &configs, &measures).unwrap().with_limit(Limit::Bytes(*bytes)).is_ok();
-    let least = (1 << 20..1 << 30).step_by(1 << 10).find(fits).unwrap();
+    let fits = |bytes| Replay::new(&trace, &configs, &measures).unwrap().with_limit(Limit::Bytes(bytes)).is_ok();
+    let (mut too_little, mut least): (u64, u64) = (1 << 20, 1 << 30);
+    while least - too_little > 1 << 10 {
+        let middle = u64::midpoint(too_little, least);
+        *if fits(middle) { &mut least } else { &mut too_little } = middle;
+    }
     assert_eq!(results(&trace, &configs, &measures, Limit::Bytes(least)), whole);
     let error = |configs: &[Config], bytes| {
         let replay = Replay::new(&trace, configs, &measures).unwrap().with_limit(Limit::Bytes(bytes));

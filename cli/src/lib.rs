@@ -4,9 +4,11 @@
 #![forbid(unsafe_code)]
 
 mod messages;
+mod progress;
 mod shell;
 mod sizes;
 
 pub use messages::Messages;
+pub use progress::Progress;
 pub use shell::{Completions, Man};
 pub use sizes::parse_bytes;

@@ -1,7 +1,7 @@
 //! What is said beside the data: notes, progress and what happens inside, on stderr.
 
+use crate::progress::Progress;
 use clap::{ArgAction, Args};
-use indicatif::{ProgressBar, ProgressStyle};
 use std::fmt::Display;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
@@ -38,19 +38,14 @@ impl Messages {
         }
     }
 
-    /// Whether notes are said.
-    pub fn are_said(self) -> bool {
-        !self.quiet
+    /// Prints a warning, which `--quiet` leaves in.
+    #[expect(clippy::unused_self, reason = "messages of all kinds go through this type")]
+    pub fn warn(self, text: impl Display) {
+        eprintln!("warning: {text}");
     }
 
-    /// A bar that counts things while something is done to them; it shows on a terminal alone.
-    pub fn progress_bar(self, length: usize, doing: &'static str, things: &str) -> ProgressBar {
-        if self.quiet {
-            return ProgressBar::hidden();
-        }
-        let bar = ProgressBar::new(length as u64).with_prefix(doing);
-        let style = format!("{{prefix}} {{wide_bar}} {{pos}}/{{len}} {things}, {{msg}} (left: {{eta}})");
-        bar.set_style(ProgressStyle::with_template(&style).expect("the template is well-formed"));
-        bar
+    /// Progress of something that is done to so many things.
+    pub fn progress(self, length: usize, doing: &'static str, things: &'static str) -> Progress {
+        if self.quiet { Progress::hidden() } else { Progress::new(length, doing, things) }
     }
 }

@@ -1,12 +1,15 @@
 //! Products of one vector with many, side by side; a bound, so how they round does not matter.
 
+#[cfg(target_arch = "x86_64")]
+use crate::cpu::{Instructions, may_use};
+
 /// Vectors that are taken together.
 pub(crate) const LANES: usize = 64;
 
 /// <`vector`, each of the tile's vectors>; `tile` is `[vector.len()][LANES]`.
 pub(crate) fn dots(vector: &[f32], tile: &[f32]) -> [f32; LANES] {
     #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
+    if may_use(Instructions::Avx2) {
         // SAFETY: the processor has the two features that the function is compiled for.
         return unsafe { dots_fma(vector, tile) };
     }

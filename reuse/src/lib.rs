@@ -29,6 +29,7 @@ mod centroids;
 mod columns;
 pub mod config;
 mod cosine;
+pub mod cpu;
 mod deviation;
 mod dots;
 mod drawn;

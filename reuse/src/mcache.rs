@@ -28,6 +28,8 @@ pub(crate) mod table;
 mod wide;
 
 use crate::config::{McacheConfig, Replacement};
+#[cfg(target_arch = "x86_64")]
+use crate::cpu::{Instructions, may_use};
 use crate::hitmap::Counts;
 use narrow::Narrow;
 #[cfg(target_arch = "x86_64")]
@@ -72,7 +74,7 @@ pub enum Isa {
 }
 
 impl Isa {
-    /// Those of this processor, the best one last.
+    /// Those that this processor has and [`crate::cpu`] allows, the best one last.
     pub fn available() -> Vec<Isa> {
         #[allow(unused_mut, reason = "other architectures have the first alone")]
         let mut found = vec![Isa::Scalar];
@@ -80,9 +82,9 @@ impl Isa {
         {
             use std::arch::is_x86_feature_detected as has;
             let bits = has!("bmi1") && has!("bmi2") && has!("lzcnt") && has!("popcnt");
-            if bits && has!("avx2") {
+            if bits && may_use(Instructions::Avx2) {
                 found.push(Isa::Avx2);
-                if has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl") {
+                if may_use(Instructions::Avx512) && has!("avx512bw") && has!("avx512dq") && has!("avx512vl") {
                     found.push(Isa::Avx512);
                 }
             }

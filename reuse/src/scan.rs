@@ -1,6 +1,8 @@
 //! Sums over the elements of all vectors, without cutting a vector: an operand's rows are read in
 //! place, and neighbouring vectors' sums grow side by side.
 
+#[cfg(target_arch = "x86_64")]
+use crate::cpu::{Instructions, may_use};
 use crate::vectors::{Piece, VectorView};
 use mercury_trace::windows::Axis;
 
@@ -78,7 +80,7 @@ impl<'v, 'a> Sweep<'v, 'a> {
     /// many rows as `counts` holds.
     pub fn nonzeros(&self, sample: usize, stream: usize, first: usize, counts: &mut [u32]) {
         #[cfg(target_arch = "x86_64")]
-        if std::arch::is_x86_feature_detected!("avx2") {
+        if may_use(Instructions::Avx2) {
             // SAFETY: the processor has the feature that the function is compiled for.
             return unsafe { self.nonzeros_avx2(sample, stream, first, counts) };
         }
@@ -94,7 +96,7 @@ impl<'v, 'a> Sweep<'v, 'a> {
     /// [`Sweep::zero_is_exact`], a hash of 0 is of zeros only.
     pub fn hashes(&self, sample: usize, stream: usize, first: usize, hashes: &mut [u64]) {
         #[cfg(target_arch = "x86_64")]
-        if std::arch::is_x86_feature_detected!("avx2") {
+        if may_use(Instructions::Avx2) {
             // SAFETY: the processor has the feature that the function is compiled for.
             return unsafe { self.hashes_avx2(sample, stream, first, hashes) };
         }

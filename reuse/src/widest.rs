@@ -1,5 +1,8 @@
 //! Plain loops, compiled for the widest registers that the processor has.
 
+#[cfg(target_arch = "x86_64")]
+use crate::cpu::{Instructions, may_use};
+
 /// Loops that the compiler vectorises: a closure, if it is small, or else a type of its own.
 pub trait Loops {
     /// What comes of them.
@@ -25,11 +28,11 @@ impl<T, F: FnOnce() -> T> Loops for F {
 pub fn widest<L: Loops>(loops: L) -> L::Output {
     #[cfg(target_arch = "x86_64")]
     {
-        if std::arch::is_x86_feature_detected!("avx512f") {
+        if may_use(Instructions::Avx512) {
             // SAFETY: the processor has the feature that the function is compiled for.
             return unsafe { with_avx512(loops) };
         }
-        if std::arch::is_x86_feature_detected!("avx2") {
+        if may_use(Instructions::Avx2) {
             // SAFETY: as above.
             return unsafe { with_avx2(loops) };
         }

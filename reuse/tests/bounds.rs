@@ -6,7 +6,6 @@ use mercury_reuse::bounds::{
 use mercury_reuse::config::{Granularity, Rpq, Scope};
 use mercury_reuse::{Layout, VectorView, signatures, unlimited_hits};
 use proptest::prelude::*;
-use std::time::Instant;
 
 const SCOPES: [Scope; 3] = [Scope::Channel, Scope::Sample, Scope::Batch];
 
@@ -269,27 +268,4 @@ proptest! {
         let expected = WeightRepetition { weights, zero, distinct: levels.len() as u64 };
         prop_assert_eq!(weight_repetition(&filter, bits), expected);
     }
-}
-
-/// Timing, not a check: `cargo test --release -p mercury-reuse --test bounds -- --ignored --nocapture`.
-#[test]
-#[ignore = "prints times; takes seconds"]
-fn time_of_the_bounds() {
-    let (samples, rows, length) = (16, 1024, 9 * 64);
-    let values: Vec<f32> = values(samples * (rows * length) as usize, 3, 1 << 20).iter().map(|x| x % 1000.0).collect();
-    let view = VectorView::of_rows(&values, samples, 1, rows, length, Granularity::SubVector(9));
-    let timed = |name: &str, run: &dyn Fn() -> u64| {
-        let start = Instant::now();
-        let sum = run();
-        println!("{name}: {} vectors of 9, {:.3?} ({sum})", view.layout().vectors(), start.elapsed());
-    };
-    let cosine = |scope| {
-        let runs = ideal_cosine(&view, scope, 0.999, &CosineOptions::default());
-        runs.into_iter().sum::<Sampled>().similar
-    };
-    timed("duplicates, channel", &|| exact_duplicates(&view, Scope::Channel).iter().sum());
-    timed("duplicates, batch", &|| exact_duplicates(&view, Scope::Batch).iter().sum());
-    timed("zeros", &|| zeros(&view).iter().map(|run| run.zero_operands).sum());
-    timed("cosine, channel, exact", &|| cosine(Scope::Channel));
-    timed("cosine, batch, sampled", &|| cosine(Scope::Batch));
 }

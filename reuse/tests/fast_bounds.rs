@@ -1,4 +1,4 @@
-//! Bounds on planes of every geometry against naive twins, and their times.
+//! Bounds on planes of every geometry against naive twins.
 
 use mercury_reuse::bounds::{exact_duplicates, zeros};
 use mercury_reuse::config::{Granularity, Rpq, Scope};
@@ -6,7 +6,6 @@ use mercury_reuse::{Planes, VectorView, signatures, unlimited_hits};
 use mercury_trace::windows::{Axis, Windows};
 use proptest::prelude::*;
 use std::collections::HashSet;
-use std::time::Instant;
 
 const SCOPES: [Scope; 3] = [Scope::Channel, Scope::Sample, Scope::Batch];
 
@@ -193,57 +192,4 @@ fn planes(samples: usize, channels: usize, size: usize, relu: bool) -> Vec<f32> 
         }
     }
     values
-}
-
-/// Timing, not a check: `cargo test --release -p mercury-reuse --test fast_bounds -- --ignored --nocapture`.
-#[test]
-#[ignore = "prints times; takes seconds"]
-fn time_of_the_bounds_on_planes() {
-    let (patch, row) = (Granularity::ChannelPatch, Granularity::SubVector(9));
-    let axis = |size, stride| Axis::forward((size - 1) / stride + 1, 3, stride, 1, 1);
-    for (samples, channels, size, stride, relu) in [
-        (1, 64, 224, 1, true),
-        (1, 64, 224, 1, false),
-        (8, 8, 224, 1, true),
-        (4, 64, 112, 2, true),
-        (64, 128, 14, 1, true),
-    ] {
-        let values = planes(samples, channels, size, relu);
-        let size = size as u32;
-        let planes = Planes { values: &values, samples, channels, height: size, width: size };
-        let windows = Windows { y: axis(size, stride), x: axis(size, stride) };
-        let zero = values.iter().filter(|&&x| x == 0.0).count() as f64 / values.len() as f64;
-        println!("{samples} x {channels} x {size} x {size}, stride {stride}, {:.0} % zeros, 3 x 3", 100.0 * zero);
-        times(&VectorView::new(planes, windows, 1, patch));
-        if stride == 2 {
-            println!("as patches of all channels");
-            times(&VectorView::new(planes, windows, 1, Granularity::Patch));
-        }
-    }
-    let values = planes(1, 36, 224, true);
-    println!("rows of 576, sub-vectors of 9");
-    times(&VectorView::of_rows(&values, 1, 1, 224 * 224 * 36 / 576, 576, row));
-    println!("rows of 576");
-    times(&VectorView::of_rows(&values, 1, 1, 224 * 224 * 36 / 576, 576, Granularity::Patch));
-}
-
-fn times(view: &VectorView) {
-    let layout = view.layout();
-    let all = signatures(view, &Rpq { bits: 64, ..Rpq::default() });
-    let timed = |name: &str, run: &dyn Fn() -> u64| {
-        let times = (0..5).map(|_| {
-            let start = Instant::now();
-            let sum = run();
-            (start.elapsed().as_secs_f64() * 1e9 / layout.vectors() as f64, sum)
-        });
-        let (ns, sum) = times.fold((f64::MAX, 0), |best, (ns, sum)| (best.0.min(ns), sum));
-        println!("  {name}: {ns:.2} ns a vector ({sum} of {})", layout.vectors());
-    };
-    timed("zeros", &|| zeros(view).iter().map(|run| run.zero_vectors).sum());
-    for scope in [Scope::Channel, Scope::Batch] {
-        timed(&format!("duplicates, {scope:?}"), &|| exact_duplicates(view, scope).iter().sum());
-        timed(&format!("unlimited hits at 20 bits, {scope:?}"), &|| {
-            unlimited_hits(layout, &all, 20, scope).iter().sum()
-        });
-    }
 }

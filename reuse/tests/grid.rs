@@ -6,7 +6,6 @@ use mercury_reuse::{
     Counts, Hitmap, Layout, Limited, Outcome, RunOutcomes, counts_grid, outcomes_grid, unlimited_hits,
 };
 use proptest::prelude::*;
-use std::time::Instant;
 
 const SCOPES: [Scope; 3] = [Scope::Channel, Scope::Sample, Scope::Batch];
 
@@ -269,36 +268,4 @@ fn without_vectors_there_is_nothing_to_count() {
 fn a_signature_of_no_bits_is_refused() {
     let layout = Layout { samples: 1, streams: 1, positions: 1 };
     counts_grid(layout, &[0], &[0], &[(4, 2)], SetIndex::Mixed, Scope::Batch);
-}
-
-/// Timing, not a check: `cargo test --release -p mercury-reuse --test grid -- --ignored --nocapture`.
-#[test]
-#[ignore = "prints times; takes seconds"]
-fn time_of_a_grid_against_a_pass_for_each_configuration() {
-    let bits = [8, 12, 16, 20, 24, 32, 48, 64];
-    let caches = [(256, 16), (1024, 1), (1024, 4), (1024, 16), (4096, 16), (16384, 16)];
-    for (name, few) in [("many repeats", 100), ("few repeats", 1 << 40)] {
-        for scope in SCOPES {
-            let layout = Layout { samples: 16, streams: 64, positions: 1024 };
-            // Roots differ from run to run where there are many.
-            let signatures = signatures(layout.vectors(), 3, few.min(1 << 20));
-            let start = Instant::now();
-            let grid = counts_grid(layout, &signatures, &bits, &caches, SetIndex::Mixed, scope);
-            let grid_time = start.elapsed();
-            let start = Instant::now();
-            let hits: u64 = unlimited_hits(layout, &signatures, 20, scope).iter().sum();
-            let hits_time = start.elapsed();
-            let start = Instant::now();
-            let expected = one_by_one(layout, &signatures, &bits, &caches, SetIndex::Mixed, scope);
-            let passes_time = start.elapsed();
-            assert_eq!(grid, expected);
-            println!(
-                "{name}, {scope:?}: {} vectors, {:.0} % repeat at 20 bits; unlimited hits {hits_time:.3?}, \
-                 grid {grid_time:.3?}, passes {passes_time:.3?}, ratio {:.1}",
-                layout.vectors(),
-                100.0 * hits as f64 / layout.vectors() as f64,
-                passes_time.as_secs_f64() / grid_time.as_secs_f64(),
-            );
-        }
-    }
 }

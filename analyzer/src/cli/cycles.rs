@@ -4,8 +4,10 @@ use crate::error::AnalyzerError;
 use crate::export::{self, Format};
 use crate::timing::{self, Array, DataflowName, MAX_ARRAY};
 use crate::topology;
+use mercury_hardware::HardwareError;
 use anyhow::Result;
 use clap::Args;
+use mercury_cli::Messages;
 use polars::prelude::{Column, DataFrame};
 use std::path::PathBuf;
 
@@ -36,12 +38,28 @@ pub struct Cycles {
 
 impl Cycles {
     /// Prints the table.
-    pub fn run(self) -> Result<()> {
+    pub fn run(self, messages: Messages) -> Result<()> {
         let (rows, columns) = parse_array(&self.array)?;
         let array = Array { rows, columns, accumulate_lanes: columns, read_ports: 1 };
         let dataflow = timing::dataflow(self.dataflow).expect("the flag offers no row-stationary one");
-        let layers = topology::read(&self.topology)?;
-        let cycles: Vec<u64> = layers.iter().map(|layer| dataflow.product(&array, layer.gemm)).collect();
+        let topology = topology::read(&self.topology)?;
+        if let Some(order) = topology.assumed_order {
+            messages.note(format!("{}: has no header; columns are read as {order}", self.topology.display()));
+        }
+        for column in &topology.not_applied {
+            messages.warn(format!("{}: column {column:?} is not applied to the cycles", self.topology.display()));
+        }
+        let layers = topology.layers;
+        let cycles = layers
+            .iter()
+            .map(|layer| {
+                dataflow.checked_product(&array, layer.gemm).ok_or_else(|| HardwareError::Topology {
+                    path: self.topology.clone(),
+                    line: layer.line,
+                    reason: format!("takes more than {} cycles on an array of {}", u64::MAX, self.array),
+                })
+            })
+            .collect::<Result<Vec<u64>, HardwareError>>()?;
         let utilization: Vec<f64> = layers
             .iter()
             .zip(&cycles)

@@ -17,6 +17,7 @@ mod work;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use mercury_cli::{Completions, Man, Messages};
+use mercury_reuse::cpu;
 use std::process::ExitCode;
 
 /// Would input-similarity reuse speed up training of this model, and what would it cost in accuracy?
@@ -74,6 +75,7 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let messages = self.messages;
         messages.log();
+        cpu::Instructions::from_environment().map_err(anyhow::Error::msg)?;
         match self.command {
             Command::Compare(compare) => return compare.run(messages),
             Command::Inspect(inspect) => inspect.run()?,
@@ -84,7 +86,7 @@ impl Cli {
             Command::Verify(verify) => verify.run()?,
             Command::Vectors(vectors) => vectors.run()?,
             Command::Projection(projection) => projection.run()?,
-            Command::Cycles(cycles) => cycles.run()?,
+            Command::Cycles(cycles) => cycles.run(messages)?,
             Command::Config(config) => config.run()?,
             Command::Completions(completions) => completions.run(Self::command())?,
             Command::Man(man) => man.run(Self::command())?,

@@ -67,12 +67,12 @@ impl Replay {
         }
         let target = ResultsDir::claim(&self.out, &run)?;
         let units = replay.units();
-        let bar = messages.progress_bar(units.len(), "replaying", "layers");
+        let progress = messages.progress(units.len(), "replaying", "layers");
         let results = on_threads(self.work.threads, || {
-            let results = units::run(&replay, units, &target.units(), |unit| advance(&bar, unit))?;
+            let results = units::run(&replay, units, &target.units(), |unit| advance(&progress, unit))?;
             Ok(replay.finish(results))
         })?;
-        bar.finish_and_clear();
+        progress.finish();
 
         target.write(&run, trace.layers().len(), &results)?;
         if self.work.format == Format::Table {
@@ -101,9 +101,9 @@ fn replay_partition(
         messages.note(format_args!("{} is complete; nothing is replayed", out.display()));
         return Ok(());
     }
-    let bar = messages.progress_bar(count, "replaying", "layers");
-    on_threads(threads, || Ok(units::run(replay, units, &dir.units(), |unit| advance(&bar, unit))?))?;
-    bar.finish_and_clear();
+    let progress = messages.progress(count, "replaying", "layers");
+    on_threads(threads, || Ok(units::run(replay, units, &dir.units(), |unit| advance(&progress, unit))?))?;
+    progress.finish();
     dir.finish()?;
     messages.note(format_args!(
         "partition {share}: {count} of {all} layers of captured steps; when all are done: mercury-analyzer merge {} … --out DIR",

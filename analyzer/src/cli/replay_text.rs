@@ -1,6 +1,7 @@
 //! What `replay` prints for people.
 
 use crate::accuracy::Interval;
+use crate::adaptation::{steady_state, trial};
 use crate::config::Config;
 use crate::export::Align::{Left, Right};
 use crate::export::text_table;
@@ -10,7 +11,7 @@ use crate::results::{forward_error, step_interval};
 use mercury_reuse::Counts;
 use mercury_trace::Trace;
 use mercury_trace::geometry::Pass;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Sums over steps: similarity and error of the forward pass, cycles of all.
@@ -72,11 +73,12 @@ fn speed_up([baseline, mercury]: [u64; 2]) -> String {
     format!("{:.2}x", baseline as f64 / mercury as f64)
 }
 
-/// What the forward pass could have spared at best, and by other means.
-fn bounds(config: &Config, results: &[PassResult]) -> String {
-    let forward = results.iter().filter(|result| result.pass == Pass::Forward);
+/// What the forward pass could have spared at best, and by other means: of the vectors that were looked up, so that
+/// hits and bounds are shares of the same.
+fn bounds(config: &Config, results: &[&PassResult]) -> String {
+    let looked_up = results.iter().filter(|result| result.pass == Pass::Forward && result.reuse);
     let (mut all, mut hits, mut limits) = (0, 0, Limits::default());
-    for (result, found) in forward.filter_map(|result| Some((result, result.limits.as_ref()?))) {
+    for (result, found) in looked_up.filter_map(|result| Some((result, result.limits.as_ref()?))) {
         all += result.vectors;
         hits += result.counts.hit;
         limits += found.clone();
@@ -89,21 +91,36 @@ fn bounds(config: &Config, results: &[PassResult]) -> String {
     let (pairs, colliding, predicted) = limits.pairs();
     let [low, high] = limits.cosine.interval().map(|bound| 100.0 * bound);
     format!(
-        "\nof these vectors {:.1} % hit; {:.1} % would in an MCACHE with room for all, {:.1} % equal an earlier one exactly,\n\
-         {low:.1} to {high:.1} % have an earlier one at a cosine of {} or more (95 % interval), {:.1} % are all zero; {:.1} % of\n\
-         their elements are zero; equal weights of {} bits would spare {:.1} % of the multiplications; of {pairs} sampled\n\
-         pairs {:.2} % share a signature, where their angles predict {:.2} %\n",
+        "\nforward pass, of the {all} vectors that were looked up: {:.1} % hit; {:.1} % would in an MCACHE with room for all,\n\
+         {:.1} % equal an earlier one exactly, {low:.1} to {high:.1} % have an earlier one at a cosine of {} or more (95 %\n\
+         interval); {:.1} % of their elements are zero; equal weights of {} bits would spare {:.1} % of the multiplications;\n\
+         of {pairs} sampled pairs {:.2} % share a signature, where their angles predict {:.2} %\n",
         vectors(hits),
         vectors(limits.unlimited),
         vectors(limits.duplicates),
         config.bounds.cosine,
-        vectors(limits.zeros.zero_vectors),
         share(limits.zeros.zero_operands, limits.zeros.operands),
         config.bounds.weight_bits,
         100.0 * limits.repetition.saved(),
         share(colliding, pairs),
         100.0 * predicted / pairs.max(1) as f64,
     )
+}
+
+/// The share of vectors that are zero throughout, of each pass: they hit whatever the scheme, so a high hit rate may
+/// say no more than that an operand is sparse.
+fn zero_vectors(results: &[&PassResult]) -> String {
+    let mut passes: BTreeMap<Pass, [u64; 2]> = BTreeMap::new();
+    for (result, limits) in results.iter().filter_map(|result| Some((result, result.limits.as_ref()?))) {
+        let [zero, vectors] = passes.entry(result.pass).or_default();
+        *zero += limits.zeros.zero_vectors;
+        *vectors += result.vectors;
+    }
+    let share = |(pass, [zero, vectors]): (&Pass, &[u64; 2])| {
+        format!("{pass} {:.1} %", 100.0 * *zero as f64 / (*vectors).max(1) as f64)
+    };
+    let shares: Vec<String> = passes.iter().map(share).collect();
+    if shares.is_empty() { String::new() } else { format!("vectors that are all zero: {}\n", shares.join(", ")) }
 }
 
 /// What reuse in all layers makes of a step's loss.
@@ -124,7 +141,7 @@ fn adaptation(results: &[PassResult]) -> String {
         text += &format!("signature bits in force: {}\n", lengths.join(", "));
     }
     let mut off: BTreeMap<u64, Vec<&str>> = BTreeMap::new();
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     for result in results.iter().filter(|result| result.switched_off) {
         if seen.insert(result.layer_index) {
             off.entry(result.step).or_default().push(&result.layer);
@@ -136,15 +153,106 @@ fn adaptation(results: &[PassResult]) -> String {
     text
 }
 
+/// Which steps the table is of, and what the trial before them gave.
+fn steps_and_trial(results: &[PassResult], layers_in_all: usize) -> String {
+    let steps = |results: &[&PassResult]| {
+        let steps: BTreeSet<u64> = results.iter().map(|result| result.step).collect();
+        let text = steps.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
+        format!("{} {text}", if steps.len() == 1 { "step" } else { "steps" })
+    };
+    let (steady, trial) = (steady_state(results), trial(results));
+    if trial.is_empty() {
+        return if steady.iter().any(|result| result.trial) {
+            format!(
+                "{}: a trial; no step was captured after it, when layers for which reuse does not pay are switched off \
+                 (stop.window)\n",
+                steps(&steady)
+            )
+        } else {
+            format!("{}; no layer is switched off\n", steps(&steady))
+        };
+    }
+    let total = Total::of(trial.iter().copied());
+    let error = forward_error(&trial, layers_in_all)
+        .map_or_else(String::new, |error| format!(", output error {:.1} %", 100.0 * error.relative().value));
+    format!(
+        "steady state: {}, after the trial (stop.window), in which every layer reuses. The trial alone, {}: {:.1} % hit{error},\n\
+         speed-up {}\n",
+        steps(&steady),
+        steps(&trial),
+        100.0 * total.counts.hit as f64 / total.vectors.max(1) as f64,
+        speed_up(total.all_cycles()),
+    )
+}
+
+/// Each step's speed-up and change of the loss.
+fn by_step(results: &[PassResult], layers_in_all: usize) -> String {
+    let mut text = "\nby training step, with 95 % intervals over captured samples: the model's speed-up, and how much reuse in \
+                    the\nforward pass changes the loss, to first order (the sum of dY (Y' - Y) over all layers):\n"
+        .to_owned();
+    for of_step in results.chunk_by(|a, b| a.step == b.step) {
+        let of_step: Vec<&PassResult> = of_step.iter().collect();
+        let [baseline, mercury] = Total::of(of_step.iter().copied()).all_cycles();
+        let interval = step_interval(&of_step)
+            .map_or_else(|| "no interval: one sample".into(), |[low, high]| format!("{low:.3} to {high:.3}"));
+        let trial = if of_step[0].trial { " (trial)" } else { "" };
+        // As many digits as the interval's, so that it holds the value as it is printed.
+        text += &format!(
+            "  step {}{trial}: {:.3}x ({interval}), {}\n",
+            of_step[0].step,
+            baseline as f64 / mercury as f64,
+            loss_change(&of_step, layers_in_all)
+        );
+    }
+    text
+}
+
+/// Where cycles go, memory, energy, seconds.
+fn costs(config: &Config, results: &[&PassResult]) -> String {
+    let sum = |of: fn(&PassResult) -> u64| results.iter().map(|result| of(result)).sum::<u64>();
+    let all = sum(|result| result.mercury.total()).max(1) as f64;
+    let share = |cycles: u64| 100.0 * cycles as f64 / all;
+    let mut text = format!(
+        "MERCURY's cycles: {:.1} % signatures, {:.1} % products, {:.1} % waiting for copies, gradient additions or buses,\n\
+         {:.1} % for variants and centroids\n",
+        share(sum(|result| result.mercury.signature)),
+        share(sum(|result| result.mercury.compute)),
+        share(sum(|result| result.mercury.stall)),
+        share(sum(|result| result.mercury.extra)),
+    );
+    let energy = |which: usize| results.iter().map(|result| result.energy[which]).sum::<f64>();
+    let stalls = [sum(|result| result.baseline_traffic.stall), sum(|result| result.traffic.stall)];
+    let [baseline, mercury] = Total::of(results.iter().copied()).all_cycles();
+    text += &format!(
+        "memory: {:.0} and {:.0} million words from and to DRAM (baseline, MERCURY), stalls of {:.1} and {:.1} % of their cycles;\n\
+         with stalls {}; energy {:.1} % of the baseline's\n",
+        sum(|result| result.baseline_traffic.accesses.dram.total()) as f64 / 1e6,
+        sum(|result| result.traffic.accesses.dram.total()) as f64 / 1e6,
+        100.0 * stalls[0] as f64 / baseline.max(1) as f64,
+        100.0 * stalls[1] as f64 / mercury.max(1) as f64,
+        speed_up([baseline + stalls[0], mercury + stalls[1]]),
+        100.0 * energy(1) / energy(0).max(f64::MIN_POSITIVE),
+    );
+    let seconds = |cycles: u64| cycles as f64 / (config.array.clock_mhz * 1e6);
+    text += &format!(
+        "at {} MHz: {:.3} s baseline, {:.3} s MERCURY for these steps\n",
+        config.array.clock_mhz,
+        seconds(baseline),
+        seconds(mercury)
+    );
+    text
+}
+
 /// The table, the totals, and where the results are.
 pub fn text(trace: &Trace, config: &Config, results: &[PassResult], out: &Path) -> String {
     let manifest = trace.manifest();
+    let layers_in_all = trace.layers().len();
     let cache = match config.mcache.entries {
         0 => "unlimited MCACHE".to_owned(),
         entries => format!("MCACHE {entries} x {}", config.mcache.ways),
     };
     let mut text = format!(
-        "{} on {}: {} bits, {}, {}, {}, {}x{} {}\n\n",
+        "{} on {}: {} bits, {}, {}, {}, {}x{} {}\n",
         manifest.model.name,
         manifest.dataset.name,
         config.rpq.bits,
@@ -155,11 +263,12 @@ pub fn text(trace: &Trace, config: &Config, results: &[PassResult], out: &Path) 
         config.array.columns,
         config.dataflow_name(),
     );
+    text += &steps_and_trial(results, layers_in_all);
+    text.push('\n');
+    let steady = steady_state(results);
     let mut layers: BTreeMap<usize, Vec<&PassResult>> = BTreeMap::new();
-    let mut steps: BTreeMap<u64, Vec<&PassResult>> = BTreeMap::new();
-    for result in results {
+    for &result in &steady {
         layers.entry(result.layer_index).or_default().push(result);
-        steps.entry(result.step).or_default().push(result);
     }
     let columns = [
         ("layer", Left),
@@ -177,57 +286,18 @@ pub fn text(trace: &Trace, config: &Config, results: &[PassResult], out: &Path) 
     ];
     let mut rows: Vec<Vec<String>> =
         layers.values().map(|results| Total::of(results.iter().copied()).row(&results[0].layer)).collect();
-    rows.push(Total::of(results).row("model"));
+    rows.push(Total::of(steady.iter().copied()).row("model"));
     text += &text_table(&columns, rows);
-
-    text += &bounds(config, results);
-    text += "\nby training step, with 95 % intervals over captured samples: the model's speed-up, and how much reuse in the\n\
-             forward pass changes the loss, to first order (the sum of dY (Y' - Y) over all layers):\n";
-    for (step, results) in &steps {
-        let cycles = Total::of(results.iter().copied()).all_cycles();
-        let interval = step_interval(results)
-            .map_or_else(|| "no interval: one sample".into(), |[low, high]| format!("{low:.3} to {high:.3}"));
-        let loss = loss_change(results, trace.layers().len());
-        text += &format!("  step {step}: {} ({interval}), {loss}\n", speed_up(cycles));
-    }
+    text += &bounds(config, &steady);
+    text += &zero_vectors(&steady);
+    text += &by_step(results, layers_in_all);
     text += &adaptation(results);
-    let sum = |of: fn(&PassResult) -> u64| results.iter().map(of).sum::<u64>();
-    let all = sum(|result| result.mercury.total()).max(1) as f64;
-    let share = |cycles: u64| 100.0 * cycles as f64 / all;
-    text += &format!(
-        "MERCURY's cycles: {:.1} % signatures, {:.1} % products, {:.1} % waiting for copies, gradient additions or buses,\n\
-         {:.1} % for variants and centroids\n",
-        share(sum(|result| result.mercury.signature)),
-        share(sum(|result| result.mercury.compute)),
-        share(sum(|result| result.mercury.stall)),
-        share(sum(|result| result.mercury.extra)),
-    );
-    let energy = |which: usize| results.iter().map(|result| result.energy[which]).sum::<f64>();
-    let stalls = [sum(|result| result.baseline_traffic.stall), sum(|result| result.traffic.stall)];
-    let [baseline, mercury] = Total::of(results).all_cycles();
-    text += &format!(
-        "memory: {:.0} and {:.0} million words from and to DRAM (baseline, MERCURY), stalls of {:.1} and {:.1} % of their cycles;\n\
-         with stalls {}; energy {:.1} % of the baseline's\n",
-        sum(|result| result.baseline_traffic.accesses.dram.total()) as f64 / 1e6,
-        sum(|result| result.traffic.accesses.dram.total()) as f64 / 1e6,
-        100.0 * stalls[0] as f64 / baseline.max(1) as f64,
-        100.0 * stalls[1] as f64 / mercury.max(1) as f64,
-        speed_up([baseline + stalls[0], mercury + stalls[1]]),
-        100.0 * energy(1) / energy(0).max(f64::MIN_POSITIVE),
-    );
-    let seconds = |cycles: u64| cycles as f64 / (config.array.clock_mhz * 1e6);
-    text += &format!(
-        "at {} MHz: {:.3} s baseline, {:.3} s MERCURY for the captured steps\n",
-        config.array.clock_mhz,
-        seconds(baseline),
-        seconds(mercury)
-    );
+    text += &costs(config, &steady);
     let timed = layers.len();
-    let all = trace.layers().len();
     text += &format!(
         "\nvectors, HIT, MAU, MNU and output error |Y' - Y| / |Y|: the forward pass of the captured samples; vectors of\n\
          layers that are switched off are counted, but not looked up. Other passes are in the results. Cycles: {timed} of\n\
-         {all} layers, captured steps and passes, whole batches, without memory stalls; captured samples and channels stand\n\
+         {layers_in_all} layers, these steps, all passes, whole batches, without memory stalls; captured samples and channels stand\n\
          for the others, so where MCACHE lives longer than a sample (linear layers) hits among samples that were not\n\
          captured are missing. Errors are of the captured channels and filters.\n",
     );

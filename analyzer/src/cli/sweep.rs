@@ -79,9 +79,9 @@ impl Sweep {
             messages.note(format_args!("{} is complete; nothing is replayed", self.out.display()));
             dir.summary()?
         } else {
-            let bar = messages.progress_bar(replay.units().len(), "replaying", "layers");
-            let results = on_threads(self.work.threads, || Ok(sweep::run(&replay, &dir, |unit| advance(&bar, unit))?))?;
-            bar.finish_and_clear();
+            let progress = messages.progress(replay.units().len(), "replaying", "layers");
+            let results = on_threads(self.work.threads, || Ok(sweep::run(&replay, &dir, |unit| advance(&progress, unit))?))?;
+            progress.finish();
             let frame = summary::frame(summary::swept(&grid), &results, trace.layers().len())?;
             dir.finish(&results, &frame)?;
             frame

@@ -5,8 +5,7 @@ use crate::export::Format;
 use crate::replay::{Limit, Selection, Unit};
 use anyhow::{Context, Result};
 use clap::Args;
-use indicatif::ProgressBar;
-use mercury_cli::parse_bytes;
+use mercury_cli::{Progress, parse_bytes};
 use mercury_trace::geometry::Pass;
 
 /// What is replayed, how, and what of it is shown.
@@ -68,7 +67,6 @@ pub fn on_threads<T: Send>(threads: Option<u16>, work: impl FnOnce() -> Result<T
 }
 
 /// Shows the layer that is begun.
-pub fn advance(bar: &ProgressBar, unit: &Unit) {
-    bar.set_message(format!("step {}, {}", unit.step.step, unit.layer.name));
-    bar.inc(1);
+pub fn advance(progress: &Progress, unit: &Unit) {
+    progress.advance(1, format_args!("step {}, {}", unit.step.step, unit.layer.name));
 }

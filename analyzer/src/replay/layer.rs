@@ -242,6 +242,7 @@ impl<'a> Layer<'a> {
             batch,
             reuse: false,
             switched_off: false,
+            trial: false,
             bits: config.rpq.signature_bits(),
             vector_length: 0,
             streams: [0; 2],

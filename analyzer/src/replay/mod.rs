@@ -65,6 +65,9 @@ pub struct PassResult {
     pub reuse: bool,
     /// Whether the layer was switched off after earlier steps, as reuse slowed it down there.
     pub switched_off: bool,
+    /// Whether the step belongs to the trial: the captured steps before any layer can be switched off. Set by [`finish`].
+    #[serde(skip)]
+    pub trial: bool,
     /// Bits of a signature in force.
     pub bits: u32,
     /// Length of the longest vector.
@@ -335,8 +338,8 @@ impl<'a> Replay<'a> {
         memory::samples_at_a_time(self.limit, unit, self.configs, self.measures, batch, is_remote)
     }
 
-    /// Orders the results of all units by configuration, step, layer and pass, and switches layers off
-    /// as each configuration says, unless steps or passes were left out.
+    /// Orders the results of all units by configuration, step, layer and pass, marks the trial, and switches layers
+    /// off as each configuration says, unless steps or passes were left out.
     pub fn finish(&self, results: Vec<PassResult>) -> Vec<PassResult> {
         finish(results, self.configs, self.measures.selection.has_all_steps_and_passes())
     }
@@ -348,6 +351,7 @@ pub fn finish(mut results: Vec<PassResult>, configs: &[Config], whole: bool) -> 
     for of_one in results.chunk_by_mut(|a, b| a.configuration == b.configuration) {
         // A part of the steps or passes does not say what a layer costs.
         let window = if whole { configs[of_one[0].configuration].stop.window } else { 0 };
+        adaptation::mark_trial(of_one, window);
         adaptation::switch_off(of_one, window);
     }
     results

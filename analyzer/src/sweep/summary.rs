@@ -1,8 +1,9 @@
-//! `configurations.parquet`: one row a configuration, over all steps.
+//! `configurations.parquet`: one row per configuration, over the captured steps after the trial.
 
 use super::grid::Grid;
 use super::pareto::{self, Metric};
 use crate::accuracy::Estimate;
+use crate::adaptation::{steady_state, trial};
 use crate::error::{AnalyzerError, Result};
 use crate::interval;
 use crate::replay::{Errors, PassResult};
@@ -32,18 +33,17 @@ struct Row {
 }
 
 impl Row {
-    /// Of one configuration's results, ordered by step.
-    fn of(results: &[PassResult], layers_in_all: usize) -> Self {
-        let all: Vec<&PassResult> = results.iter().collect();
+    /// Of some results of one configuration, ordered by step.
+    fn of(results: &[&PassResult], layers_in_all: usize) -> Self {
         let forward = || results.iter().filter(|result| result.pass == Pass::Forward);
-        let sum = |of: fn(&PassResult) -> u64| results.iter().map(of).sum::<u64>();
+        let sum = |of: fn(&PassResult) -> u64| results.iter().map(|result| of(result)).sum::<u64>();
         let (baseline, mercury) = (sum(|result| result.baseline), sum(|result| result.mercury.total()));
         let steps = results.chunk_by(|a, b| a.step == b.step);
-        let steps: Vec<_> = steps.map(step_cycles).collect();
+        let steps: Vec<_> = steps.map(|step| step_cycles(step.iter().copied())).collect();
         Self {
             vectors: forward().map(|result| result.vectors).sum(),
             counts: forward().map(|result| result.counts).sum(),
-            error: forward_error(&all, layers_in_all),
+            error: forward_error(results, layers_in_all),
             steps: steps.len(),
             baseline,
             mercury,
@@ -52,42 +52,76 @@ impl Row {
             interval: interval::stratified([baseline, mercury], &steps),
         }
     }
+
+    fn hit_rate(&self) -> Option<f64> {
+        (self.vectors > 0).then(|| self.counts.hit as f64 / self.vectors as f64)
+    }
+
+    /// None where there are no steps.
+    fn speed_up(&self) -> Option<f64> {
+        (self.mercury > 0).then(|| self.baseline as f64 / self.mercury as f64)
+    }
+
+    fn output_error(&self) -> Option<f64> {
+        self.error.map(|error| error.mean_of(self.steps).relative().value)
+    }
 }
 
-/// The table, with what was swept; `results` are ordered by configuration and step, and every configuration
-/// has some.
+/// A configuration after the trial, which is the headline, and in it.
+struct Totals {
+    steady: Row,
+    trial: Row,
+}
+
+/// The table, with what was swept: totals after the trial ([`steady_state`]), and beside them the trial's; `results` are
+/// ordered by configuration and step, and every configuration has some.
 pub fn frame(swept: Vec<Column>, results: &[PassResult], layers_in_all: usize) -> Result<DataFrame> {
-    let rows: Vec<Row> = results
+    let totals: Vec<Totals> = results
         .chunk_by(|a, b| a.configuration == b.configuration)
-        .map(|results| Row::of(results, layers_in_all))
+        .map(|results| Totals {
+            steady: Row::of(&steady_state(results), layers_in_all),
+            trial: Row::of(&trial(results), layers_in_all),
+        })
         .collect();
-    let u64s = |name: &str, of: fn(&Row) -> u64| Column::new(name.into(), rows.iter().map(of).collect::<Vec<_>>());
-    let f64s =
-        |name: &str, of: fn(&Row) -> Option<f64>| Column::new(name.into(), rows.iter().map(of).collect::<Vec<_>>());
-    let mut columns = vec![Column::new("configuration".into(), (0..rows.len() as u64).collect::<Vec<_>>())];
+    let u64s = |name: &str, of: fn(&Row) -> u64| {
+        Column::new(name.into(), totals.iter().map(|totals| of(&totals.steady)).collect::<Vec<_>>())
+    };
+    let f64s = |name: &str, of: fn(&Row) -> Option<f64>| {
+        Column::new(name.into(), totals.iter().map(|totals| of(&totals.steady)).collect::<Vec<_>>())
+    };
+    let of_trial = |name: &str, of: fn(&Row) -> Option<f64>| {
+        Column::new(name.into(), totals.iter().map(|totals| of(&totals.trial)).collect::<Vec<_>>())
+    };
+    let mut columns = vec![Column::new("configuration".into(), (0..totals.len() as u64).collect::<Vec<_>>())];
     columns.extend(swept);
     columns.extend([
+        u64s("steps", |row| row.steps as u64),
         u64s("vectors", |row| row.vectors),
         u64s("hit", |row| row.counts.hit),
         u64s("mau", |row| row.counts.mau),
         u64s("mnu", |row| row.counts.mnu),
-        f64s("hit_rate", |row| (row.vectors > 0).then(|| row.counts.hit as f64 / row.vectors as f64)),
+        f64s("hit_rate", Row::hit_rate),
     ]);
-    let errors: Vec<_> = rows.iter().map(|row| row.error.map(|error| error.mean_of(row.steps))).collect();
+    let errors: Vec<_> =
+        totals.iter().map(|totals| totals.steady.error.map(|error| error.mean_of(totals.steady.steps))).collect();
     let shown = |column: &Column| ERRORS.iter().any(|name| column.name().starts_with(name));
     columns.extend(error_columns(&errors).into_iter().filter(shown));
     columns.extend([
         u64s("baseline_cycles", |row| row.baseline),
         u64s("mercury_cycles", |row| row.mercury),
-        f64s("speed_up", |row| Some(row.baseline as f64 / row.mercury as f64)),
+        f64s("speed_up", Row::speed_up),
         f64s("speed_up_low", |row| row.interval.map(|bounds| bounds[0])),
         f64s("speed_up_high", |row| row.interval.map(|bounds| bounds[1])),
         f64s("speed_up_with_stalls", |row| {
             Some((row.baseline + row.stalls[0]) as f64 / (row.mercury + row.stalls[1]) as f64)
         }),
         f64s("energy", |row| (row.energy[0] > 0.0).then(|| row.energy[1] / row.energy[0])),
+        Column::new("trial_steps".into(), totals.iter().map(|totals| totals.trial.steps as u64).collect::<Vec<_>>()),
+        of_trial("trial_hit_rate", Row::hit_rate),
+        of_trial("trial_output_error", Row::output_error),
+        of_trial("trial_speed_up", Row::speed_up),
     ]);
-    Ok(DataFrame::new(rows.len(), columns)?)
+    Ok(DataFrame::new(totals.len(), columns)?)
 }
 
 /// A column for each swept key.

@@ -19,21 +19,29 @@ fn config(place: &Place, text: impl AsRef<[u8]>) {
 const CYCLES: &str = "cycles --topology t.csv";
 const REPLAY: &str = "replay trace --out out --config c.toml";
 
-const TOPOLOGIES: [Case; 16] = [
+const TOPOLOGIES: [Case; 20] = [
     ("empty", |place| topology(place, ""), CYCLES),
     ("a header alone", |place| topology(place, "name,m,n,k\n"), CYCLES),
-    ("no header", |place| topology(place, "a,1,2,3\n"), CYCLES),
+    ("no header, and a number of columns that says nothing", |place| topology(place, "a,1,2,3,4\n"), CYCLES),
+    ("a title", |place| topology(place, "name,m,n,k\nTinyNet,\na,1,2,3\n"), CYCLES),
+    ("tabs", |place| topology(place, "name\tm\tn\tk\na\t1\t2\t3\n"), CYCLES),
+    ("semicolons", |place| topology(place, "name;m;n;k\na;1;2;3\n"), CYCLES),
+    ("a column that may change the work", |place| topology(place, "name,m,n,k,heads\na,1,2,3,8\n"), CYCLES),
     ("not text", |place| topology(place, b"name,m,n,k\n\xff\xfe,1,2,3\n"), CYCLES),
     ("bytes of zero", |place| topology(place, [0; 4096]), CYCLES),
-    ("a quote that does not end", |place| topology(place, "name,m,n,k\n\"a,1,2,3\n"), CYCLES),
     ("too few numbers", |place| topology(place, "name,m,n,k\na,1,2\n"), CYCLES),
-    ("too many numbers", |place| topology(place, "h\na,1,2,3,4,5,6,7,8,9,10\n"), CYCLES),
+    ("too many numbers", |place| topology(place, "name,m,n,k\na,1,2,3,4\n"), CYCLES),
     ("zero", |place| topology(place, "name,m,n,k\na,1,0,3\n"), CYCLES),
     ("negative", |place| topology(place, "name,m,n,k\na,1,-2,3\n"), CYCLES),
     ("not a number", |place| topology(place, "name,m,n,k\na,nan,2,3\n"), CYCLES),
     ("beyond 64 bits", |place| topology(place, "name,m,n,k\na,99999999999999999999,2,3\n"), CYCLES),
-    ("a product that overflows", |place| topology(place, "h\na,16777216,16777216,16777216\n"), CYCLES),
-    ("a filter larger than its input", |place| topology(place, "h\na,2,2,3,3,1,1,1\n"), CYCLES),
+    ("a product that overflows", |place| topology(place, "name,m,n,k\na,16777216,16777216,16777216\n"), CYCLES),
+    (
+        "cycles that overflow",
+        |place| topology(place, "name,m,n,k\na,1,4611686018427387904,1\n"),
+        "cycles --topology t.csv --dataflow os --array 65536x1",
+    ),
+    ("a filter larger than its input", |place| topology(place, "a,2,2,3,3,1,1,1\n"), CYCLES),
     (
         "a device",
         |place| {

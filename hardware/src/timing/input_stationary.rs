@@ -1,13 +1,17 @@
 //! Input stationary: R elements of C vectors stay in place while filters stream.
 
-use super::{Array, Dataflow};
+use super::{Array, Dataflow, Folds};
 use mercury_reuse::config::Granularity;
 
 pub(super) struct InputStationary;
 
 impl Dataflow for InputStationary {
-    fn dense(&self, array: &Array, m: u64, k: u64, n: u64) -> u64 {
-        k.div_ceil(array.rows) * m.div_ceil(array.columns) * (2 * array.rows + array.columns + n - 2)
+    fn folds(&self, array: &Array, m: u64, k: u64, n: u64) -> Folds {
+        Folds {
+            rows: k.div_ceil(array.rows),
+            columns: m.div_ceil(array.columns),
+            cycles: 2 * array.rows + array.columns + n - 2,
+        }
     }
 
     /// Filters stream here, so a vector's results are not cut into folds of filters.

@@ -146,10 +146,27 @@ impl std::ops::AddAssign for MercuryCycles {
     }
 }
 
+/// Folds of a dense product: the pieces that fill the array one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Folds {
+    /// Folds over the array's rows.
+    pub rows: u64,
+    /// Folds over its columns.
+    pub columns: u64,
+    /// Cycles of each.
+    pub cycles: u64,
+}
+
 /// How an array runs products.
 pub trait Dataflow: Sync {
+    /// Folds of a dense product.
+    fn folds(&self, array: &Array, m: u64, k: u64, n: u64) -> Folds;
+
     /// Cycles of a dense product.
-    fn dense(&self, array: &Array, m: u64, k: u64, n: u64) -> u64;
+    fn dense(&self, array: &Array, m: u64, k: u64, n: u64) -> u64 {
+        let folds = self.folds(array, m, k, n);
+        folds.rows * folds.columns * folds.cycles
+    }
 
     /// Whether vectors of this granularity can be dropped one by one; if not, why and what to do.
     fn check(&self, granularity: Granularity) -> Result<(), String>;
@@ -183,6 +200,12 @@ pub trait Dataflow: Sync {
     /// Cycles of all `count` dense products: the baseline.
     fn product(&self, array: &Array, gemm: Gemm) -> u64 {
         gemm.count * self.dense(array, gemm.m, gemm.k, gemm.n)
+    }
+
+    /// As [`product`](Self::product), or none where the cycles do not fit 64 bits.
+    fn checked_product(&self, array: &Array, gemm: Gemm) -> Option<u64> {
+        let folds = self.folds(array, gemm.m, gemm.k, gemm.n);
+        folds.rows.checked_mul(folds.columns)?.checked_mul(folds.cycles)?.checked_mul(gemm.count)
     }
 
     /// Cycles with reuse.

@@ -1,13 +1,17 @@
 //! Output stationary: R vectors by C filters accumulate in place while k elements stream.
 
-use super::{Array, Dataflow};
+use super::{Array, Dataflow, Folds};
 use mercury_reuse::config::Granularity;
 
 pub(super) struct OutputStationary;
 
 impl Dataflow for OutputStationary {
-    fn dense(&self, array: &Array, m: u64, k: u64, n: u64) -> u64 {
-        m.div_ceil(array.rows) * n.div_ceil(array.columns) * (array.rows + array.columns + k - 2)
+    fn folds(&self, array: &Array, m: u64, k: u64, n: u64) -> Folds {
+        Folds {
+            rows: m.div_ceil(array.rows),
+            columns: n.div_ceil(array.columns),
+            cycles: array.rows + array.columns + k - 2,
+        }
     }
 
     fn check(&self, granularity: Granularity) -> Result<(), String> {

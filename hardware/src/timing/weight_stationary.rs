@@ -5,14 +5,18 @@
 //! baseline packs its rows; where it is longer it takes several folds with its one outcome. As a
 //! vector takes one cycle to stream, and a result one to copy, copying bounds the gain.
 
-use super::{Array, Dataflow};
+use super::{Array, Dataflow, Folds};
 use mercury_reuse::config::Granularity;
 
 pub(super) struct WeightStationary;
 
 impl Dataflow for WeightStationary {
-    fn dense(&self, array: &Array, m: u64, k: u64, n: u64) -> u64 {
-        k.div_ceil(array.rows) * n.div_ceil(array.columns) * (2 * array.rows + array.columns + m - 2)
+    fn folds(&self, array: &Array, m: u64, k: u64, n: u64) -> Folds {
+        Folds {
+            rows: k.div_ceil(array.rows),
+            columns: n.div_ceil(array.columns),
+            cycles: 2 * array.rows + array.columns + m - 2,
+        }
     }
 
     fn check(&self, _: Granularity) -> Result<(), String> {

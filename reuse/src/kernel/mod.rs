@@ -12,6 +12,8 @@ mod plain;
 mod scalar;
 
 use crate::config::Variant;
+#[cfg(any(target_arch = "x86_64", all(target_arch = "aarch64", target_endian = "little")))]
+use crate::cpu::{Instructions, may_use};
 use crate::projection::Projection;
 use std::fmt;
 
@@ -57,12 +59,12 @@ macro_rules! dispatch {
 }
 
 impl Kernel {
-    /// The kernels that this machine has, the fastest first.
+    /// The kernels that this machine has and [`crate::cpu`] allows, the fastest first.
     pub fn available() -> Vec<Self> {
         let mut kernels = Vec::new();
         #[cfg(target_arch = "x86_64")]
-        if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
-            if std::arch::is_x86_feature_detected!("avx512f") {
+        if may_use(Instructions::Avx2) {
+            if may_use(Instructions::Avx512) {
                 if std::arch::is_x86_feature_detected!("avx512vbmi2") {
                     kernels.push(Self(Unit::Avx512Vbmi2));
                 }
@@ -71,7 +73,7 @@ impl Kernel {
             kernels.push(Self(Unit::Avx2));
         }
         #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
-        if std::arch::is_aarch64_feature_detected!("neon") {
+        if may_use(Instructions::Neon) {
             kernels.push(Self(Unit::Neon));
         }
         kernels.push(Self(Unit::Scalar));

@@ -134,9 +134,9 @@ impl Evaluate {
     }
 
     fn row(messages: Messages, evaluator: &Evaluator, name: String, tap: &mut dyn Tap) -> Result<Row> {
-        let bar = messages.progress_bar(evaluator.samples, "validating", "samples");
-        let evaluations = evaluator.run(0, tap, |samples| bar.inc(samples as u64));
-        bar.finish_and_clear();
+        let progress = messages.progress(evaluator.samples, "validating", "samples");
+        let evaluations = evaluator.run(0, tap, |samples| progress.advance(samples as u64, &name));
+        progress.finish();
         Ok(Row { name, counts: None, evaluations: evaluations? })
     }
 }

@@ -13,6 +13,7 @@ mod terminal;
 mod train;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use mercury_reuse::cpu;
 use mercury_cli::{Completions, Man, Messages};
 
 /// Trains real models on libtorch and captures what their layers compute on.
@@ -61,6 +62,7 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<()> {
         let messages = self.messages;
         messages.log();
+        cpu::Instructions::from_environment().map_err(anyhow::Error::msg)?;
         tch::set_num_interop_threads(1);
         match self.command {
             Command::Capture(capture) => capture.run(messages),

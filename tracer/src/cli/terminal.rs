@@ -7,8 +7,7 @@ use crate::reuse::InLoop;
 use crate::train::Observer;
 use crate::weights::Weights;
 use anyhow::Result;
-use indicatif::ProgressBar;
-use mercury_cli::Messages;
+use mercury_cli::{Messages, Progress};
 use mercury_trace::evaluations::Evaluation;
 use mercury_trace::manifest::Manifest;
 use mercury_trace::steps::Step;
@@ -16,24 +15,17 @@ use std::collections::VecDeque;
 use std::io::Write;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 /// Shows a run's progress on stderr, where that is a terminal, and what came of it on stdout.
 pub struct Terminal<'a> {
     messages: Messages,
-    bar: ProgressBar,
+    progress: Progress,
     samples: usize,
     checkpoint: PathBuf,
     weights: &'a Weights,
-    steps: u64,
-    /// When a line was last printed, where there is no bar.
-    said: Instant,
     /// Loss and accuracy of the last steps.
     recent: VecDeque<[f64; 2]>,
 }
-
-/// How long a run says nothing where stderr is not a terminal.
-const SILENCE: Duration = Duration::from_secs(30);
 
 /// Steps that a mean is taken over.
 const RECENT: usize = 20;
@@ -47,19 +39,9 @@ impl<'a> Terminal<'a> {
         checkpoint: PathBuf,
         weights: &'a Weights,
     ) -> Self {
-        let bar = messages.progress_bar(steps.end as usize, "training", "steps");
-        bar.set_position(steps.start);
-        bar.reset_eta();
-        Self {
-            messages,
-            bar,
-            samples,
-            checkpoint,
-            weights,
-            steps: steps.end,
-            said: Instant::now(),
-            recent: VecDeque::new(),
-        }
+        let progress = messages.progress(steps.end as usize, "training", "steps");
+        progress.start_at(steps.start);
+        Self { messages, progress, samples, checkpoint, weights, recent: VecDeque::new() }
     }
 
     /// Measures the model after its last step.
@@ -69,11 +51,11 @@ impl<'a> Terminal<'a> {
         steps: u64,
         reuse: &InLoop,
     ) -> crate::error::Result<Vec<Evaluation>> {
-        self.bar.finish_and_clear();
+        self.progress.finish();
         reuse.evaluate(steps, |tap, doing| {
-            self.bar = self.messages.progress_bar(evaluator.samples, doing, "samples");
-            let evaluations = evaluator.run(steps, tap, |samples| self.bar.inc(samples as u64));
-            self.bar.finish_and_clear();
+            self.progress = self.messages.progress(evaluator.samples, doing, "samples");
+            let evaluations = evaluator.run(steps, tap, |samples| self.progress.advance(samples as u64, ""));
+            self.progress.finish();
             evaluations
         })
     }
@@ -110,25 +92,18 @@ impl Observer for Terminal<'_> {
             self.recent.pop_front();
         }
         self.recent.push_back([step.loss, step.accuracy]);
-        self.bar.set_message(format!(
-            "loss {:.3}, accuracy {:.0} %, {:.0} samples/s",
-            step.loss,
-            100.0 * step.accuracy,
-            self.samples as f64 / step.seconds
-        ));
-        self.bar.set_position(step.step + 1);
-        if self.messages.are_said() && self.bar.is_hidden() && self.said.elapsed() >= SILENCE {
-            self.said = Instant::now();
-            eprintln!("step {} of {}: {}", step.step + 1, self.steps, self.bar.message());
-        }
+        let rate = self.samples as f64 / step.seconds;
+        let (loss, accuracy) = (step.loss, 100.0 * step.accuracy);
+        self.progress
+            .set(step.step + 1, format_args!("loss {loss:.3}, accuracy {accuracy:.0} %, {rate:.0} samples/s"));
     }
 
     fn validated(&mut self, _: usize) {
-        self.bar.set_message("evaluating");
+        self.progress.advance(0, "evaluating");
     }
 
     fn notice(&mut self, message: &str) {
-        self.bar.suspend(|| eprintln!("warning: {message}"));
+        self.progress.print(format_args!("warning: {message}"));
     }
 
     fn checkpoint(&mut self, steps_done: u64, optimizer: &Optimizer) -> crate::error::Result<()> {

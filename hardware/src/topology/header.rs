@@ -1,0 +1,270 @@
+//! The header of a topology file: which column holds what.
+
+use super::{Reason, is_number};
+use strsim::normalized_damerau_levenshtein;
+
+/// A size that a layer's product follows from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Key {
+    IfmapHeight,
+    IfmapWidth,
+    FilterHeight,
+    FilterWidth,
+    Channels,
+    Filters,
+    Stride,
+    StrideHeight,
+    StrideWidth,
+    M,
+    N,
+    K,
+    Batch,
+}
+
+impl Key {
+    pub(super) const ALL: [Key; 13] = [
+        Key::IfmapHeight,
+        Key::IfmapWidth,
+        Key::FilterHeight,
+        Key::FilterWidth,
+        Key::Channels,
+        Key::Filters,
+        Key::Stride,
+        Key::StrideHeight,
+        Key::StrideWidth,
+        Key::M,
+        Key::N,
+        Key::K,
+        Key::Batch,
+    ];
+
+    /// SCALE-Sim's name of the column.
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Key::IfmapHeight => "IFMAP Height",
+            Key::IfmapWidth => "IFMAP Width",
+            Key::FilterHeight => "Filter Height",
+            Key::FilterWidth => "Filter Width",
+            Key::Channels => "Channels",
+            Key::Filters => "Num Filter",
+            Key::Stride => "Strides",
+            Key::StrideHeight => "Stride Height",
+            Key::StrideWidth => "Stride Width",
+            Key::M => "M",
+            Key::N => "N",
+            Key::K => "K",
+            Key::Batch => "Batch Size",
+        }
+    }
+
+    /// Other spellings in public files, in lower case, without spaces and underscores.
+    fn aliases(self) -> &'static [&'static str] {
+        match self {
+            Key::IfmapHeight => &["ifmaph", "inputheight", "inputh"],
+            Key::IfmapWidth => &["ifmapw", "inputwidth", "inputw"],
+            Key::FilterHeight => &["filterh", "filth", "kernelheight", "kernelh"],
+            Key::FilterWidth => &["filterw", "filtw", "kernelwidth", "kernelw"],
+            Key::Channels => &["channel", "numchannels", "numchannel", "inputchannels"],
+            Key::Filters => &["numfilters", "filters", "outputchannels"],
+            Key::Stride => &["stride"],
+            Key::StrideHeight => &["strideh"],
+            Key::StrideWidth => &["stridew"],
+            Key::Batch => &["batch"],
+            Key::M | Key::N | Key::K => &[],
+        }
+    }
+}
+
+const PRODUCT: [Key; 3] = [Key::M, Key::N, Key::K];
+const CONVOLUTION: [Key; 6] = [
+    Key::IfmapHeight,
+    Key::IfmapWidth,
+    Key::FilterHeight,
+    Key::FilterWidth,
+    Key::Channels,
+    Key::Filters,
+];
+
+const NAMES: [&str; 4] = ["layername", "layer", "name", "l"];
+const NOT_APPLIED: [&str; 3] = ["sparsity", "sparsityratio", "bases"];
+const REMARKS: [&str; 8] = ["remark", "remarks", "comment", "comments", "note", "notes", "description", "target"];
+
+/// What a column holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Column {
+    /// The layer's name.
+    Name,
+    /// A size of its product.
+    Size(Key),
+    /// Something of which one value can be timed.
+    Fixed {
+        /// The value.
+        value: u64,
+        /// How to say the same without the column.
+        remedy: &'static str,
+    },
+    /// Something that would make the layer cheaper, which the model does not apply.
+    NotApplied,
+    /// Text for people.
+    Remark,
+    /// A name that says nothing to this program; its texts are remarks, its numbers are refused.
+    Unknown,
+}
+
+const FIXED: [(&str, Column); 3] = [
+    ("padding", Column::Fixed { value: 0, remedy: "give the padded ifmap's size and leave the column out" }),
+    ("dilation", Column::Fixed { value: 1, remedy: "dilated filters cannot be written in this format" }),
+    ("groups", Column::Fixed { value: 1, remedy: "write each group as a layer of its own" }),
+];
+
+/// Columns in the order of the file.
+pub(super) struct Header {
+    pub(super) columns: Vec<Column>,
+    /// Their names as the file has them.
+    pub(super) titles: Vec<String>,
+    assumed_order: Option<&'static str>,
+}
+
+impl Header {
+    /// Whether the first row is a layer.
+    pub(super) fn is_missing(first: &[&str]) -> bool {
+        first.get(1).is_some_and(|field| is_number(field))
+    }
+
+    /// The order in which SCALE-Sim reads columns, by how many numbers follow the name in the first row.
+    pub(super) fn scale_sim_order(first: &[&str]) -> Result<Self, Reason> {
+        let numbers = first[1..].iter().take_while(|field| is_number(field)).count();
+        let (keys, order): (Vec<Key>, _) = match numbers {
+            3 => (PRODUCT.into(), "name, M, N, K"),
+            7 => (
+                [&CONVOLUTION[..], &[Key::Stride]].concat(),
+                "name, ifmap height, ifmap width, filter height, filter width, channels, filters, stride",
+            ),
+            8 => (
+                [&CONVOLUTION[..], &[Key::StrideHeight, Key::StrideWidth]].concat(),
+                "name, ifmap height, ifmap width, filter height, filter width, channels, filters, stride height, \
+                 stride width",
+            ),
+            _ => {
+                return Err(format!(
+                    "is a layer with {numbers} numbers after its name, and no header says what they are; without a \
+                     header a product has 3 (M, N, K), a convolution 7 (ifmap height and width, filter height and \
+                     width, channels, filters, stride) or 8 (stride height and width)"
+                ));
+            }
+        };
+        let titles = std::iter::once("Layer name").chain(keys.iter().map(|key| key.title())).map(str::to_owned);
+        Ok(Self {
+            titles: titles.collect(),
+            columns: std::iter::once(Column::Name).chain(keys.into_iter().map(Column::Size)).collect(),
+            assumed_order: Some(order),
+        })
+    }
+
+    /// The columns that the first row names.
+    pub(super) fn from_names(first: &[&str]) -> Result<Self, Reason> {
+        let mut columns: Vec<Column> = first.iter().map(|name| column_of(name)).collect();
+        mend_doubled_width(&mut columns);
+        let header =
+            Self { columns, titles: first.iter().map(|&name| name.to_owned()).collect(), assumed_order: None };
+        header.check()?;
+        Ok(header)
+    }
+
+    fn check(&self) -> Result<(), Reason> {
+        for (index, column) in self.columns.iter().enumerate() {
+            let earlier = self.columns[..index].iter().position(|other| other == column);
+            if let (Column::Name | Column::Size(_), Some(earlier)) = (column, earlier) {
+                let [first, second] = [&self.titles[earlier], &self.titles[index]];
+                return Err(format!("columns {first:?} and {second:?} mean the same; remove one"));
+            }
+        }
+        if !self.columns.contains(&Column::Name) {
+            return Err(self.missing("Layer name", &NAMES));
+        }
+        let product = PRODUCT.iter().any(|&key| self.has(key));
+        let convolution = CONVOLUTION.iter().any(|&key| self.has(key));
+        if product && convolution {
+            return Err("the header has columns of a product (M, N, K) and of a convolution; write two files".to_owned());
+        }
+        let required: &[Key] = if product { &PRODUCT } else { &CONVOLUTION };
+        if let Some(&key) = required.iter().find(|&&key| !self.has(key)) {
+            return Err(self.missing(key.title(), key.aliases()));
+        }
+        let strides = self.has(Key::Stride) || (self.has(Key::StrideHeight) && self.has(Key::StrideWidth));
+        if convolution && !strides {
+            return Err(self.missing(Key::Stride.title(), Key::Stride.aliases()));
+        }
+        Ok(())
+    }
+
+    fn missing(&self, title: &str, aliases: &[&str]) -> Reason {
+        let similarity = |column: &str| {
+            let spellings = aliases.iter().copied().map(str::to_owned).chain([squeeze(title)]);
+            spellings.map(|name| normalized_damerau_levenshtein(&squeeze(column), &name)).fold(0.0, f64::max)
+        };
+        let unknown = self.columns.iter().zip(&self.titles).filter(|(column, _)| **column == Column::Unknown);
+        let near = unknown
+            .map(|(_, name)| name)
+            .filter(|name| similarity(name) > 0.6)
+            .max_by(|a, b| similarity(a).total_cmp(&similarity(b)));
+        let hint = near.map(|name| format!(" (is {name:?} meant?)")).unwrap_or_default();
+        format!("the header names no column {title:?}{hint}; docs/formats.md lists the names, under \"Topology\"")
+    }
+
+    fn has(&self, key: Key) -> bool {
+        self.columns.contains(&Column::Size(key))
+    }
+
+    /// Whether rows are products M x K by K x N, not convolutions.
+    pub(super) fn is_product(&self) -> bool {
+        self.has(Key::M)
+    }
+
+    /// The order that was assumed where the file has no header.
+    pub(super) fn assumed_order(&self) -> Option<&'static str> {
+        self.assumed_order
+    }
+
+    /// What gives a row its number of fields.
+    pub(super) fn origin(&self) -> &'static str {
+        if self.assumed_order.is_some() { "the first row" } else { "the header" }
+    }
+
+    /// Index and name of the columns that are not applied.
+    pub(super) fn columns_not_applied(&self) -> impl Iterator<Item = (usize, &str)> {
+        let columns = self.columns.iter().zip(&self.titles).enumerate();
+        columns.filter(|(_, (column, _))| **column == Column::NotApplied).map(|(index, (_, title))| (index, title.as_str()))
+    }
+}
+
+/// Lower case, without spaces, underscores and hyphens.
+fn squeeze(name: &str) -> String {
+    name.chars().filter(|c| !c.is_whitespace() && !matches!(c, '_' | '-')).flat_map(char::to_lowercase).collect()
+}
+
+fn column_of(name: &str) -> Column {
+    let name = squeeze(name);
+    let is_key = |key: &&Key| squeeze(key.title()) == name || key.aliases().contains(&name.as_str());
+    if let Some(&key) = Key::ALL.iter().find(is_key) {
+        return Column::Size(key);
+    }
+    if let Some((_, fixed)) = FIXED.iter().find(|(title, _)| *title == name) {
+        return *fixed;
+    }
+    match name.as_str() {
+        name if NAMES.contains(&name) => Column::Name,
+        name if NOT_APPLIED.contains(&name) => Column::NotApplied,
+        name if REMARKS.contains(&name) => Column::Remark,
+        _ => Column::Unknown,
+    }
+}
+
+/// SCALE-Sim's own DeepBench file calls height and width both "IFMAP Width"; the first is the height.
+fn mend_doubled_width(columns: &mut [Column]) {
+    let widths = columns.iter().filter(|column| **column == Column::Size(Key::IfmapWidth)).count();
+    if widths == 2 && !columns.contains(&Column::Size(Key::IfmapHeight)) {
+        let first = columns.iter_mut().find(|column| **column == Column::Size(Key::IfmapWidth));
+        *first.expect("there are two") = Column::Size(Key::IfmapHeight);
+    }
+}

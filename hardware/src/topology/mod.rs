@@ -1,0 +1,243 @@
+//! SCALE-Sim's topology files: a header row, then one layer per row, fields separated by commas.
+//!
+//! Columns are found by the names in the header (see [`header`]), in any order; a file without a header is
+//! read in SCALE-Sim's order. A convolution has no padding: its output height is
+//! ceil((H - filter height + stride) / stride). As in SCALE-Sim, a convolution whose name contains `DP` is
+//! depth-wise: one product per channel. A batch multiplies m.
+//!
+//! The format has no quoting: SCALE-Sim splits each line at its commas, and so does this reader.
+
+mod header;
+
+use crate::error::{HardwareError, Result};
+use header::{Column, Header, Key};
+use mercury_trace::geometry::Gemm;
+use mercury_trace::input;
+use std::path::Path;
+
+/// A layer's name and dense product.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopologyLayer {
+    /// The name.
+    pub name: String,
+    /// Its product, of the whole batch.
+    pub gemm: Gemm,
+    /// The line of the file, from 1, as an editor counts them.
+    pub line: u64,
+}
+
+/// A topology file as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topology {
+    /// The layers, in the file's order; at least one.
+    pub layers: Vec<TopologyLayer>,
+    /// How the columns of a file without a header were read.
+    pub assumed_order: Option<&'static str>,
+    /// Columns that hold values which the timing model does not apply, such as sparsity.
+    pub not_applied: Vec<String>,
+}
+
+/// Most bytes of a topology file: far above any model's.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// Most multiply-accumulates of a layer: with these no sum of a size and an array's rows and columns overflows.
+const MAX_MACS: u128 = i64::MAX as u128;
+
+/// Why a row cannot be read.
+type Reason = String;
+
+/// Reads a topology file.
+pub fn read(path: &Path) -> Result<Topology> {
+    let fail = |line, reason: Reason| HardwareError::Topology { path: path.to_owned(), line, reason };
+    let bytes = input::read(path, MAX_BYTES)?;
+    let text = decode(&bytes).map_err(|line| fail(line, "is not UTF-8 text".to_owned()))?;
+    let mut rows = Vec::new();
+    for (line, text) in numbered_lines(text) {
+        let fields = split(text);
+        if !fields.is_empty() {
+            check_separators(&fields).map_err(|reason| fail(line, reason))?;
+            rows.push((line, fields));
+        }
+    }
+    let Some((first_line, first)) = rows.first() else {
+        return Err(fail(1, "the file holds no layers".to_owned()));
+    };
+    let header = if Header::is_missing(first) { Header::scale_sim_order(first) } else { Header::from_names(first) };
+    let header = header.map_err(|reason| fail(*first_line, reason))?;
+    let layer_rows = if header.assumed_order().is_some() { &rows[..] } else { &rows[1..] };
+    if layer_rows.is_empty() {
+        return Err(fail(*first_line, "the file holds no layers, only a header".to_owned()));
+    }
+    let mut layers = Vec::with_capacity(layer_rows.len());
+    for (line, fields) in layer_rows {
+        layers.push(read_layer(&header, fields, *line).map_err(|reason| fail(*line, reason))?);
+    }
+    let not_applied = header
+        .columns_not_applied()
+        .filter(|(index, _)| layer_rows.iter().any(|(_, fields)| fields.get(*index).is_some_and(|f| !f.is_empty())))
+        .map(|(_, name)| name.to_owned())
+        .collect();
+    Ok(Topology { layers, assumed_order: header.assumed_order(), not_applied })
+}
+
+/// The text without a byte order mark, or the line at which it stops being UTF-8.
+fn decode(bytes: &[u8]) -> std::result::Result<&str, u64> {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    std::str::from_utf8(bytes).map_err(|error| {
+        let before = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+        numbered_lines(&before).count().max(1) as u64
+    })
+}
+
+/// Lines as an editor counts them, from 1: ended by LF, CR LF or CR.
+fn numbered_lines(text: &str) -> impl Iterator<Item = (u64, &str)> {
+    let mut rest = Some(text);
+    let lines = std::iter::from_fn(move || {
+        let text = rest?;
+        let Some(end) = text.find(['\n', '\r']) else {
+            rest = None;
+            return Some(text);
+        };
+        let ending = if text[end..].starts_with("\r\n") { 2 } else { 1 };
+        rest = Some(&text[end + ending..]);
+        Some(&text[..end])
+    });
+    (1..).zip(lines)
+}
+
+/// Fields of a line, without the empty ones at its end.
+fn split(line: &str) -> Vec<&str> {
+    let mut fields: Vec<&str> = line.split(',').map(str::trim).collect();
+    while fields.last().is_some_and(|field| field.is_empty()) {
+        fields.pop();
+    }
+    fields
+}
+
+/// Refuses a row of one field, and says what it probably is.
+fn check_separators(fields: &[&str]) -> std::result::Result<(), Reason> {
+    let [field] = fields else { return Ok(()) };
+    let wrong = [('\t', "tabs"), (';', "semicolons")].into_iter().find(|(separator, _)| field.contains(*separator));
+    Err(match wrong {
+        Some((_, separators)) => format!("fields are separated by {separators}; separate them by commas"),
+        None => format!(
+            "{field:?} stands alone: a title, or a layer without sizes. Remove the line; apart from the header, each \
+             line describes one layer"
+        ),
+    })
+}
+
+/// Whether a field is a number, of whatever kind.
+fn is_number(field: &str) -> bool {
+    field.parse::<f64>().is_ok_and(f64::is_finite)
+}
+
+fn read_layer(header: &Header, fields: &[&str], line: u64) -> std::result::Result<TopologyLayer, Reason> {
+    let (in_columns, trailing) = fields.split_at(fields.len().min(header.columns.len()));
+    if let Some(number) = trailing.iter().find(|field| is_number(field)) {
+        return Err(format!(
+            "has {} fields where {} has {}, and {number:?} is no remark; give each number a column, and write decimals \
+             and thousands without commas",
+            fields.len(),
+            header.origin(),
+            header.columns.len()
+        ));
+    }
+    let mut name = "";
+    let mut sizes = Sizes::default();
+    for ((column, title), field) in header.columns.iter().zip(&header.titles).zip(in_columns) {
+        match column {
+            Column::Name => name = field,
+            Column::Size(key) if !field.is_empty() => sizes.set(*key, title, field)?,
+            Column::Fixed { value, remedy } if !field.is_empty() && field.parse() != Ok(*value) => {
+                return Err(format!("{title} is {field}, where only {value} can be timed; {remedy}"));
+            }
+            Column::Unknown if is_number(field) => {
+                return Err(format!(
+                    "column {title:?} holds {field}, and whether it changes the layer's work is not known; remove the \
+                     column, or give it a name from docs/formats.md (a column called \"Remark\" is passed over)"
+                ));
+            }
+            _ => {}
+        }
+    }
+    if name.is_empty() {
+        return Err("the layer has no name".to_owned());
+    }
+    let gemm = if header.is_product() { sizes.product()? } else { sizes.convolution(name.contains("DP"))? };
+    Ok(TopologyLayer { name: name.to_owned(), gemm, line })
+}
+
+/// The numbers of a row.
+#[derive(Default)]
+struct Sizes([Option<u64>; Key::ALL.len()]);
+
+impl Sizes {
+    fn set(&mut self, key: Key, title: &str, field: &str) -> std::result::Result<(), Reason> {
+        let number = field.parse().ok().filter(|&number: &u64| (1..=i64::MAX as u64).contains(&number));
+        let Some(number) = number else {
+            return Err(format!("{title} is {field:?}, not a whole number from 1 to {}", i64::MAX));
+        };
+        self.0[key as usize] = Some(number);
+        Ok(())
+    }
+
+    fn get(&self, key: Key) -> std::result::Result<u64, Reason> {
+        self.0[key as usize].ok_or_else(|| format!("has no value for {}", key.title()))
+    }
+
+    fn optional(&self, key: Key) -> Option<u64> {
+        self.0[key as usize]
+    }
+
+    fn batch(&self) -> u64 {
+        self.optional(Key::Batch).unwrap_or(1)
+    }
+
+    fn product(&self) -> std::result::Result<Gemm, Reason> {
+        let rows = u128::from(self.get(Key::M)?) * u128::from(self.batch());
+        gemm(rows, self.get(Key::K)?.into(), self.get(Key::N)?, 1)
+    }
+
+    fn convolution(&self, depth_wise: bool) -> std::result::Result<Gemm, Reason> {
+        let stride = self.optional(Key::Stride);
+        let strides = (self.optional(Key::StrideHeight).or(stride), self.optional(Key::StrideWidth).or(stride));
+        let (Some(stride_height), Some(stride_width)) = strides else {
+            return Err(format!("has no value for {}", Key::Stride.title()));
+        };
+        let height = output_size(self.get(Key::IfmapHeight)?, self.get(Key::FilterHeight)?, stride_height);
+        let width = output_size(self.get(Key::IfmapWidth)?, self.get(Key::FilterWidth)?, stride_width);
+        let (Some(height), Some(width)) = (height, width) else {
+            return Err(format!(
+                "a filter of {} x {} does not fit an ifmap of {} x {} (there is no padding: give the padded size)",
+                self.get(Key::FilterHeight)?,
+                self.get(Key::FilterWidth)?,
+                self.get(Key::IfmapHeight)?,
+                self.get(Key::IfmapWidth)?
+            ));
+        };
+        let channels = self.get(Key::Channels)?;
+        let (count, depth) = if depth_wise { (channels, 1) } else { (1, channels) };
+        let area = u128::from(self.get(Key::FilterHeight)?) * u128::from(self.get(Key::FilterWidth)?);
+        let length = area.saturating_mul(depth.into());
+        let positions = (u128::from(height) * u128::from(width)).saturating_mul(self.batch().into());
+        gemm(positions, length, self.get(Key::Filters)?, count)
+    }
+}
+
+/// Output positions along one axis; none where the filter does not fit.
+fn output_size(size: u64, filter: u64, stride: u64) -> Option<u64> {
+    Some(size.checked_sub(filter)? / stride + u64::from((size - filter) % stride > 0) + 1)
+}
+
+/// The product, if its multiply-accumulates fit 64 bits.
+fn gemm(m: u128, k: u128, n: u64, count: u64) -> std::result::Result<Gemm, Reason> {
+    let macs = [k, n.into(), count.into()].iter().try_fold(m, |product, &size| product.checked_mul(size));
+    match macs {
+        Some(macs) if macs <= MAX_MACS => Ok(Gemm { m: m as u64, k: k as u64, n, count }),
+        _ => Err(format!("has more than {MAX_MACS} multiply-accumulates, whose cycles may not fit 64 bits")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

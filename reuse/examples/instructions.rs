@@ -1,0 +1,9 @@
+//! Prints the vector instructions that this processor has, the fewest first; each is a value of
+//! `MERCURY_INSTRUCTIONS`: `cargo run --release -p mercury-reuse --example instructions`.
+
+use mercury_reuse::cpu::Instructions;
+
+fn main() {
+    let names: Vec<_> = Instructions::present().map(Instructions::name).collect();
+    println!("{}", names.join(" "));
+}

@@ -1,0 +1,80 @@
+//! The vector instructions that this crate may use: those of the processor, or fewer.
+//!
+//! Results do not depend on the choice. Restricting it by [`VARIABLE`] shows that, and runs the code for other
+//! processors on this one.
+
+use std::sync::OnceLock;
+
+/// The environment variable that names the most that may be used.
+pub const VARIABLE: &str = "MERCURY_INSTRUCTIONS";
+
+/// Vector instructions. Each processor has [`Scalar`](Self::Scalar); x86-64 ones with AVX-512 have AVX2, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Instructions {
+    /// None beyond what the compiler uses by default.
+    Scalar,
+    /// NEON, of aarch64.
+    Neon,
+    /// AVX2 and FMA.
+    Avx2,
+    /// AVX-512 (F at least).
+    Avx512,
+}
+
+impl Instructions {
+    const ALL: [Self; 4] = [Self::Scalar, Self::Neon, Self::Avx2, Self::Avx512];
+
+    /// The name that [`VARIABLE`] takes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Scalar => "scalar",
+            Self::Neon => "neon",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+        }
+    }
+
+    /// Whether the processor has them.
+    fn is_present(self) -> bool {
+        match self {
+            Self::Scalar => true,
+            #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+            Self::Neon => std::arch::is_aarch64_feature_detected!("neon"),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma"),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => Self::Avx2.is_present() && std::arch::is_x86_feature_detected!("avx512f"),
+            #[allow(unreachable_patterns, reason = "which instructions exist depends on the architecture")]
+            _ => false,
+        }
+    }
+
+    /// Those of the processor, the fewest first.
+    pub fn present() -> impl DoubleEndedIterator<Item = Self> {
+        Self::ALL.into_iter().filter(|instructions| instructions.is_present())
+    }
+
+    /// The most that may be used: all that the processor has, or what [`VARIABLE`] says.
+    ///
+    /// # Errors
+    /// If the variable names none that the processor has; the text names the variable and its values.
+    pub fn from_environment() -> Result<Self, String> {
+        let best = Self::present().next_back().expect("scalar code runs everywhere");
+        let Some(value) = std::env::var_os(VARIABLE).filter(|value| !value.is_empty()) else { return Ok(best) };
+        Self::present().find(|instructions| value == instructions.name()).ok_or_else(|| {
+            let names: Vec<_> = Self::present().map(Self::name).collect();
+            format!("{VARIABLE} is {value:?}; on this processor it may be {}, or unset", names.join(", "))
+        })
+    }
+}
+
+/// Whether these instructions are there and may be used.
+///
+/// # Panics
+/// If [`Instructions::from_environment`] refuses the environment: programs ask it first.
+#[inline]
+pub(crate) fn may_use(instructions: Instructions) -> bool {
+    static MOST: OnceLock<Instructions> = OnceLock::new();
+    let most = *MOST.get_or_init(|| Instructions::from_environment().unwrap_or_else(|error| panic!("{error}")));
+    instructions <= most && instructions.is_present()
+}

@@ -1,0 +1,122 @@
+#!/usr/bin/env python3
+"""Runs every group of tests, even if an earlier one failed, and lists at the end which tests were skipped and why:
+`make test`.
+
+A test that was skipped has not passed. With `--strict` (continuous integration) a skip fails the run unless
+.ci/allowed-skips.txt names it with a reason. Exit code 1 if a group failed or a skip is not allowed.
+"""
+
+import argparse
+import fnmatch
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+ALLOWED = REPOSITORY / ".ci" / "allowed-skips.txt"
+MAKE_GROUPS = ["test-notebooks", "test-report", "test-distributed"]
+CARGO = ["cargo", "test", "--release", "--no-fail-fast"]
+# The crates whose code depends on the instruction set, and the tests that see its results.
+VECTORISED = ["-p", "mercury-reuse"]
+IGNORED = re.compile(r"^test (?P<name>.+) \.\.\. ignored(?:, (?P<reason>.*))?$")
+
+
+@dataclass(frozen=True)
+class Skip:
+    """A test that did not run."""
+
+    name: str
+    reason: str
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--strict", action="store_true", help="fail on skips that .ci/allowed-skips.txt does not name")
+    strict = parser.parse_args().strict
+
+    with tempfile.TemporaryDirectory() as folder:
+        record = Path(folder) / "skips"
+        record.touch()
+        environment = os.environ | {"MERCURY_SKIPS": str(record)}
+        results = {"cargo test": run([*CARGO, "--workspace"], environment)}
+        present = instructions_present(environment)
+        for name in present[:-1]:
+            restricted = environment | {"MERCURY_INSTRUCTIONS": name}
+            results[f"cargo test, {name} instructions"] = run([*CARGO, *VECTORISED], restricted)
+        for group in MAKE_GROUPS:
+            results[f"make {group}"] = run(["make", group], environment)
+        skips = parse_skips(record.read_text(encoding="utf-8"))
+    skips += [Skip(test, reason) for _, ignored in results.values() for test, reason in ignored]
+    skips += [
+        Skip(f"instructions::{name}", "this processor does not have them")
+        for name in ["scalar", "avx2", "avx512"]
+        if name not in present
+    ]
+    return report({group: passed for group, (passed, _) in results.items()}, present, skips, strict)
+
+
+def run(command: list[str], environment: dict[str, str]) -> tuple[bool, list[tuple[str, str]]]:
+    """Runs a command, prints its output as it comes; whether it passed, and the tests that cargo ignored."""
+    print(f"== {' '.join(command)}", flush=True)
+    ignored = []
+    process = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        print(line, end="", flush=True)
+        if match := IGNORED.match(line.rstrip()):
+            ignored.append((match["name"], match["reason"] or "marked as ignored"))
+    return process.wait() == 0, ignored
+
+
+def instructions_present(environment: dict[str, str]) -> list[str]:
+    """The instruction sets of this processor, the fewest first."""
+    command = ["cargo", "run", "--release", "--quiet", "-p", "mercury-reuse", "--example", "instructions"]
+    output = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+    return output.stdout.split()
+
+
+def parse_skips(text: str) -> list[Skip]:
+    """Lines `SKIPPED test: reason`, as `mercury-testing` and conftest.py write them."""
+    skips = []
+    for line in text.splitlines():
+        name, _, reason = line.removeprefix("SKIPPED ").partition(": ")
+        skips.append(Skip(name, reason))
+    return skips
+
+
+def allowed_skips(text: str) -> list[str]:
+    """Patterns of the names of tests that may be skipped; each has its reason behind a colon and a space."""
+    patterns = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        pattern, colon, reason = line.partition(": ")
+        if not colon or not reason.strip():
+            sys.exit(f"{ALLOWED}: line {number}: has no reason; write `name: reason`")
+        patterns.append(pattern.strip())
+    return patterns
+
+
+def report(results: dict[str, bool], present: list[str], skips: list[Skip], strict: bool) -> int:
+    """Prints groups, instruction sets and skips; the exit code."""
+    patterns = allowed_skips(ALLOWED.read_text(encoding="utf-8"))
+    unexpected = [skip for skip in skips if not any(fnmatch.fnmatchcase(skip.name, pattern) for pattern in patterns)]
+    print(f"\ninstruction sets tested: {', '.join(present) or 'unknown'}")
+    print(f"skipped tests: {len(skips)}")
+    for skip in skips:
+        note = "NOT ALLOWED " if strict and skip in unexpected else ""
+        print(f"  {note}{skip.name}: {skip.reason}")
+    for group, passed in results.items():
+        print(f"{'ok    ' if passed else 'FAILED'}  {group}")
+    failed = sum(not passed for passed in results.values())
+    print(f"groups: {len(results) - failed} passed, {failed} failed")
+    if strict and unexpected:
+        print(f"{len(unexpected)} skipped tests are not in {ALLOWED.relative_to(REPOSITORY)}")
+    return 1 if failed or not present or (strict and unexpected) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
