@@ -25,44 +25,46 @@ QUICK = ["manifest", "tensor", "topology", "configuration"]
 TARGETS = [*QUICK, "results"]
 TESTS = ["killed", "resume", "disk_full", "small_disk", "two_at_once", "partitions", "bad_input", "corpus", "verify", "atomicity"]
 
-# What is promised, how it is tested, the command, and the topics of the figures (or the test itself).
+# The guarantee, its test, the command, and the topics of the figures.
 ROWS = [
     (
-        "A capture, training with reuse, replay, sweep, partition or merge that is killed goes on, or begins anew, and ends as if nothing "
-        "had happened, byte for byte; nothing corrupt is read as good, finished work is not done again",
-        "SIGKILL at random moments of the run, then verified, resumed or run again, compared",
+        "A capture, training run with reuse, replay, sweep, partition or merge that is killed resumes or restarts. Its "
+        "results are byte-identical to an uninterrupted run. Corrupt data is never accepted, and finished work is not "
+        "repeated",
+        "SIGKILL at random moments of the run; then verify, resume or rerun, and compare",
         "MERCURY_KILLS=20 cargo test --release --workspace --test killed",
         ["capture", "training with reuse", "replay", "replay --partition", "sweep", "merge"],
     ),
     (
-        "Where the disk is full the error says so, earlier files are whole, and with room again the command goes on",
-        "a disk of its own (tmpfs) that is too small, or may only be read; files limited to sizes from nothing to just too "
-        "small (`ulimit -f`)",
+        "If the disk is full, the error says so and earlier files stay intact. Once there is space again, the command "
+        "resumes",
+        "a separate disk (tmpfs) that is too small or read-only; file sizes limited from zero to just too small "
+        "(`ulimit -f`)",
         "cargo test --release --workspace --test disk_full --test small_disk --test resume",
         ["replay, sweep, merge on a full disk", "capture on a full disk"],
     ),
     (
-        "One writer to a folder: the second is refused; a killed one is not in the way",
-        "two processes, one of them stopped or killed while it holds the lock; pairs that begin at once",
+        "A folder has one writer. A second writer is refused; a killed writer does not block the folder",
+        "two processes, one of them stopped or killed while it holds the lock; pairs that start simultaneously",
         "cargo test --release --workspace --test two_at_once --test small_disk --test resume",
         ["two at once"],
     ),
     (
-        "Partitions put together, in any order, are the single run, byte for byte; one that is missing, there twice, "
-        "damaged or of another run is refused by name",
+        "Partitions merged in any order equal the single run, byte for byte. A missing, duplicate, damaged or foreign "
+        "partition is refused by name",
         "1, 2, 3 and 7 partitions of four configurations; random orders",
         "cargo test --release --workspace --test partitions",
         ["partitions"],
     ),
     (
-        "Any change of any file is found by `verify`",
-        "each file of a trace with bytes changed, added, and the file removed",
+        "`verify` finds every change of every file",
+        "for each file of a trace: change bytes, add bytes, remove the file",
         "cargo test --release --workspace --test verify",
         ["changes"],
     ),
     (
-        "Broken input is refused: exit code 2, an error that names the file, no panic, 3 GB of address space at most, "
-        "nothing left",
+        "Broken input is refused with exit code 2 and an error that names the file. There is no panic and no leftover output, and "
+        "address space stays within 3 GB",
         "a set of broken traces, tables, tensors, topologies, configurations, results and partitions; the errors are "
         "snapshots",
         "cargo test --release --workspace --test bad_input",
@@ -70,26 +72,26 @@ ROWS = [
     ),
     (
         "No input makes a program panic",
-        "seeds and what fuzzing found, replayed; seeds cut off and changed anywhere",
+        "replay of the seeds and of inputs that fuzzing found; seeds truncated and changed at many places",
         "cargo test --release --workspace --test corpus",
         ["seeds and corpus", "damaged seeds"],
     ),
     ("", "libFuzzer with AddressSanitizer on five kinds of input", "make fuzz", ["fuzzing"]),
     (
-        "Workers, the client or the scheduler of a cluster may be killed: the results are the single run's, byte for byte; "
-        "a trace in an object store gives the same results",
+        "Workers, client or scheduler of a cluster may be killed: the results equal the single run, byte for byte. A "
+        "trace in an object store gives the same results",
         "Dask and an S3 server (moto) on 127.0.0.1",
         "make test-distributed",
         ["cluster"],
     ),
     (
-        "A replay or sweep stays below `--memory-limit`, with the same results",
-        "peak memory of the process, on small samples of which many would be evaluated at a time",
+        "A replay or sweep stays below `--memory-limit` and gives the same results",
+        "peak memory of the process, on many small samples, which would be evaluated together without the limit",
         "make test-notebooks",
         ["memory limit"],
     ),
     (
-        "The vector kernels, and all that reads a trace's files, read and write no memory but their own",
+        "The vector kernels and the code that reads trace files access only their own memory",
         "tests of `reuse` and `trace` under AddressSanitizer",
         "make sanitize",
         ["sanitizer"],
@@ -97,7 +99,7 @@ ROWS = [
     ("Licences and sources of all dependencies are known", "cargo-deny", "make deny", ["dependencies"]),
     (
         "Checksums cost little",
-        "writing a tensor file of 134 MB of values, and its SHA-256",
+        "write a tensor file with 134 MB of values, and compute its SHA-256",
         "cargo build --release --workspace --examples && target/release/examples/checksums",
         ["checksums"],
     ),
@@ -169,7 +171,7 @@ def total(texts: list[str]) -> str:
 
 
 def table(found: dict[str, list[str]]) -> str:
-    lines = ["| promised | tested by | command | last figures |\n", "| --- | --- | --- | --- |\n"]
+    lines = ["| guarantee | test | command | latest figures |\n", "| --- | --- | --- | --- |\n"]
     for promise, how, command, topics in ROWS:
         texts = []
         for topic in topics:
@@ -205,8 +207,8 @@ def main() -> None:
     text = REPORT.read_text()
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
-    machine = f"{os.cpu_count()} processors, {platform.system()}, {platform.machine()}"
-    when = f"\nBy `make reliability`, {datetime.date.today()}, commit {commit()}; {machine}.\n"
+    machine = f"{os.cpu_count()} CPUs, {platform.system()}, {platform.machine()}"
+    when = f"\nMeasured with `make reliability` on {datetime.date.today()} at commit {commit()} ({machine}).\n"
     REPORT.write_text(before + BEGIN + table(found) + when + END + after)
     print(table(found))
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""A model of a replay on 1,000 workers of a trace of 100 TB: how long it takes, and what of it is not replaying.
+"""Models a replay of a 100 TB trace on 1,000 workers: its time, and the share of it spent on other work than replaying.
 
     scripts/scale.py [--docs docs/scale.md]
 
-What it rests on is measured (docs/scale.json, which scripts/scale_measure.py writes) or assumed (`Case`, below).
-Workers take partitions, are lost, and go on as `mercury-distributed` has them do; events come from a heap in order of
-time. With --docs the tables are written into the page, else they are printed.
+Its inputs are measured (docs/scale.json, written by scripts/scale_measure.py) or assumed (`Case`, below). Workers take
+partitions, are lost, and resume as in `mercury-distributed`; a heap orders the events by time. With --docs the tables
+are written into the page, else they are printed.
 """
 
 import argparse
@@ -48,7 +48,7 @@ class Case:
     errors: bool = True
     workers: int = 1000
     threads: int = 8
-    # What 8 threads do of 8 times the work of one. Two do 0.945 of twice (docs/performance.md).
+    # Parallel efficiency of 8 threads. Two threads reach 0.945 (docs/performance.md).
     threads_share: float = 0.9
     partitions_per_worker: int = 4
     # Of all storage, and of one worker's network, in bytes a second.
@@ -66,15 +66,15 @@ class Case:
 CASES = [
     base := Case("as assumed"),
     fast := replace(base, name="without errors and bounds", errors=False),
-    replace(fast, name="... storage of 500 GB/s", storage=500e9),
+    replace(fast, name="the same, storage of 500 GB/s", storage=500e9),
     replace(base, name="files opened in 0.1 ms", file_s=1e-4),
-    replace(base, name="1 partition a worker", partitions_per_worker=1),
-    replace(base, name="16 partitions a worker", partitions_per_worker=16),
-    replace(base, name="speeds and estimates off by half", spread=0.5, estimates=0.5),
-    replace(base, name="a worker lost each 36 s", lost_after_s=10 * 3600),
-    replace(base, name="256 samples a step", samples=256),
-    replace(base, name="4,096 samples a step", samples=4096),
-    replace(base, name="8 samples a step", samples=8),
+    replace(base, name="1 partition per worker", partitions_per_worker=1),
+    replace(base, name="16 partitions per worker", partitions_per_worker=16),
+    replace(base, name="speeds and estimates off by 50 %", spread=0.5, estimates=0.5),
+    replace(base, name="a worker lost every 36 s", lost_after_s=10 * 3600),
+    replace(base, name="256 samples per step", samples=256),
+    replace(base, name="4,096 samples per step", samples=4096),
+    replace(base, name="8 samples per step", samples=8),
 ]
 
 
@@ -233,7 +233,7 @@ def row(case: Case) -> list[str]:
 
 
 HEAD = ["case", "units", "manifest, GB", "memory, GB: worker, merge", "floor, s", "largest unit, s", "opening, s"]
-HEAD += ["replayed after, s", "merge, s", "in all, s", "efficiency"]
+HEAD += ["replay, s", "merge, s", "total, s", "efficiency"]
 
 
 def model() -> str:
@@ -245,45 +245,45 @@ def measured() -> str:
     each = dispatched["cpu_s_each"]
     memory = slope(OPENED, "manifest_bytes", "memory_mb") * 1e6
     rows = [
-        ["what", "figure", "measured with"],
+        ["cost of", "figure", "measured with"],
         [
-            "a partition, in client, scheduler and workers",
-            f"{1e3 * each:.1f} ms: {1 / each:.0f} partitions a second",
+            "one partition, in client, scheduler and workers",
+            f"{1e3 * each:.1f} ms: {1 / each:.0f} partitions per second",
             f"{dispatched['partitions']:,} empty partitions on {dispatched['workers']} workers, all in one process",
         ],
-        ["a start of the program on a worker", f"{1e3 * MEASURED['start']['cpu_s']:.0f} ms", "an empty partition"],
+        ["starting the program on a worker", f"{1e3 * MEASURED['start']['cpu_s']:.0f} ms", "an empty partition"],
         [
-            "opening a trace, for each GB of its manifest",
+            "opening a trace, per GB of its manifest",
             f"{1e9 * slope(OPENED, 'manifest_bytes', 'cpu_s'):.1f} s, {memory:.1f} GB of memory",
             f"manifests of {listing(OPENED, 'files')} files",
         ],
-        ["a file in the manifest", f"{BYTES_OF_FILE:.0f} bytes", "the same"],
-        ["a captured step in each partition's `partition.json`", f"{BYTES_OF_STEP:.1f} bytes", "the same"],
+        ["one file in the manifest", f"{BYTES_OF_FILE:.0f} bytes", "the same"],
+        ["one captured step in each partition's `partition.json`", f"{BYTES_OF_STEP:.1f} bytes", "the same"],
         [
-            "a unit in a merge",
+            "one unit in a merge",
             f"{1e3 * slope(BY_UNITS, 'units', 'cpu_s'):.2f} ms, "
             f"{1e3 * slope(BY_UNITS, 'units', 'memory_mb'):.0f} kB of memory, "
             f"{slope(BY_UNITS, 'units', 'unit_bytes') / 1e3:.1f} kB of results",
             f"{listing(BY_UNITS, 'units')} units",
         ],
         [
-            "a kept sample in a unit's results",
+            "one kept sample in a unit's results",
             f"{BYTES_OF_SAMPLE_IN_RESULTS:.0f} bytes",
-            f"units of {listing(MEASURED['unit'], 'samples')} samples, of `docs/examples/write_trace.py`",
+            f"units of {listing(MEASURED['unit'], 'samples')} samples, by `docs/examples/write_trace.py`",
         ],
         [
-            "a partition in a merge",
+            "one partition in a merge",
             f"{1e3 * slope(BY_PARTITIONS, 'partitions', 'cpu_s'):.2f} ms",
             f"{listing(BY_PARTITIONS, 'partitions')} partitions",
         ],
         [
-            "a GB of `partition.json` in a merge",
+            "one GB of `partition.json` in a merge",
             f"{1e9 * slope(BY_LIST, 'identity_bytes', 'cpu_s'):.1f} s, "
             f"{1e6 * slope(BY_LIST, 'identity_bytes', 'memory_mb'):.1f} GB of memory",
             "lists of 0 and 20,000 captured steps",
         ],
-        ["tensor files that a thread works through", f"{replays[0]['bytes_per_s'] / 1e6:.1f} MB/s", "the demo's trace"],
-        ["... `--without errors,bounds`", f"{replays[1]['bytes_per_s'] / 1e6:.1f} MB/s", "the same"],
+        ["replaying tensor files, per thread", f"{replays[0]['bytes_per_s'] / 1e6:.1f} MB/s", "the demo's trace"],
+        ["the same, `--without errors,bounds`", f"{replays[1]['bytes_per_s'] / 1e6:.1f} MB/s", "the same"],
     ]
     return markdown(rows)
 

@@ -69,7 +69,7 @@ fn kill_and_rerun(name: &str, place: &Place, command: &str, kept: &str) {
         }
     }
     finish(place, command, &expected);
-    println!("figures: {name}: killed {killed} times, went on with finished work {went_on} times, 0 losses");
+    println!("figures: {name}: killed {killed} times, resumed from finished work {went_on} times, 0 losses");
 }
 
 /// Runs the command to its end.

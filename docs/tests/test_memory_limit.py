@@ -57,4 +57,4 @@ def test_memory_stays_below_the_limit(trace, tmp_path, what):
     assert limited <= 1e6 * megabytes, f"{limited} bytes of {megabytes} MB; without a limit {free}"
     for path in (tmp_path / "free").glob("*.parquet"):
         assert path.read_bytes() == (tmp_path / "limited" / path.name).read_bytes(), path.name
-    print(f"figures: memory limit: {what}: {limited / 1e6:.0f} MB of {megabytes}, {free / 1e6:.0f} without")
+    print(f"figures: memory limit: {what}: {limited / 1e6:.0f} of {megabytes} MB, {free / 1e6:.0f} MB without a limit")

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Sets what a trace predicts of reuse beside what reuse does: changes of the loss, gradients, accuracy.
+"""Compares predictions from a trace with measurements of reuse: changes of the loss, gradients, accuracy.
 
-Trains without reuse, with probes: at some steps the same weights and samples are computed with reuse, too.
-The same steps are captured and replayed. Prints correlations, writes the pairs to OUT/pairs.parquet and a
-chart, docs/accuracy.svg with --docs.
+Trains without reuse, with probes: at some steps the same weights and samples are also computed with reuse.
+The same steps are captured and replayed. Prints correlations and writes the pairs to OUT/pairs.parquet. With
+--docs it also writes the chart docs/accuracy.svg.
 """
 
 import argparse
@@ -93,7 +93,7 @@ def spearman(frame: pl.DataFrame, x: str, y: str) -> float:
 
 
 def say(pairs: pl.DataFrame, accuracies: pl.DataFrame) -> str:
-    lines = ["| model | pairs | what | Spearman's rank correlation | Pearson's |", "| --- | --- | --- | --- | --- |"]
+    lines = ["| model | pairs | compared quantities | Spearman correlation | Pearson correlation |", "| --- | --- | --- | --- | --- |"]
     for model in MODELS:
         of, after = (frame.filter(pl.col("model") == model) for frame in (pairs, accuracies))
         if of.height < 3:
@@ -101,15 +101,15 @@ def say(pairs: pl.DataFrame, accuracies: pl.DataFrame) -> str:
         row = lambda what, frame, x, y: lines.append(
             f"| {model} | {frame.height} | {what} | {spearman(frame, x, y):.2f} | {frame.select(pl.corr(x, y)).item():.2f} |"
         )
-        row("loss change, predicted to measured", of, "predicted", "loss_change")
-        row("output error (predicted) to loss change (measured)", of, "output_error", "loss_change")
-        row("weight gradients' error (predicted, local) to that of all gradients (measured)", of, "predicted_gradient_error", "gradient_error")
-        row("output error (predicted) to change of top-1 accuracy (measured)", after, "output_error", "top1_change")
+        row("predicted and measured loss change", of, "predicted", "loss_change")
+        row("predicted output error and measured loss change", of, "output_error", "loss_change")
+        row("predicted local error of weight gradients and measured error of all gradients", of, "predicted_gradient_error", "gradient_error")
+        row("predicted output error and measured change of top-1 accuracy", after, "output_error", "top1_change")
     small = pairs.filter(pl.col("loss_change").abs() < 0.1 * pl.col("loss"))
     signs = (small["predicted"].sign() == small["loss_change"].sign()).mean()
-    lines += ["", f"Where the loss changes by less than a tenth ({small.height} pairs), its sign is predicted in {100 * signs:.0f} %."]
+    lines += ["", f"If the loss changes by less than 10 % ({small.height} pairs), {100 * signs:.0f} % of the predicted signs are correct."]
     inside = pairs["loss_change"].is_between(pairs["low"], pairs["high"]).mean()
-    lines += [f"The measured change lies within the predicted 95 % interval in {100 * inside:.0f} % of all pairs."]
+    lines += [f"Over all pairs, {100 * inside:.0f} % of the measured changes lie within the predicted 95 % interval."]
     return "\n".join(lines)
 
 

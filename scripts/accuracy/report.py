@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""What came of the runs of train.py: a table, in Markdown, of accuracy with reuse against without.
+"""Writes a Markdown table that compares accuracy with and without reuse, from the runs of train.py.
 
-Prints it, and puts it between the marks of docs/accuracy.md with --docs, beside a chart and accuracy.csv, which has a
-row for each run. Runs that are in that file and were not made again stay in it.
+Prints the table. With --docs it replaces the text between the marks of docs/accuracy.md and writes a chart and
+accuracy.csv next to the page. The CSV has one row per run and keeps the rows of runs that were not repeated.
 """
 
 import argparse
@@ -72,7 +72,7 @@ def ordered(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def beside_exact(frame: pl.DataFrame) -> pl.DataFrame:
-    """Runs with what differs from the run of the same seed without reuse."""
+    """Runs with their differences from exact training with the same seed."""
     exact = frame.filter(pl.col("configuration") == EXACT).select(
         "model", "seed", exact_value="value", exact_loss="training_loss", exact_seconds="step_seconds", exact_commit="commit"
     )
@@ -97,8 +97,8 @@ def interval(values: pl.Series, digits: int, scale: float = 1.0) -> str:
 
 
 def table(frame: pl.DataFrame) -> str:
-    header = ["model", "configuration", "seeds", "metric", "computed exactly", "computed with reuse", "less exact training's"]
-    header += ["training loss", "less exact training's", "time of a step"]
+    header = ["model", "configuration", "seeds", "metric", "computed exactly", "computed with reuse"]
+    header += ["difference from exact training", "training loss", "loss difference from exact training", "step time"]
     lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
     for (model, name), of in beside_exact(frame).group_by("model", "configuration", maintain_order=True):
         metric = MODELS[model]["metric"]
@@ -121,13 +121,13 @@ def table(frame: pl.DataFrame) -> str:
 
 
 def chart(frame: pl.DataFrame) -> alt.FacetChart:
-    """What reuse in training takes from the metric, a point for each seed."""
+    """The change of the metric by reuse in training, one point per seed."""
     changes = beside_exact(frame).filter((pl.col("configuration") != EXACT) & pl.col("value_change").is_not_null())
     scale = pl.when(pl.col("metric") == "bleu").then(1.0).otherwise(100.0)
     points = alt.Chart(changes.select(*KEY, change=pl.col("value_change") * scale)).mark_point(filled=True, size=50, opacity=0.7)
     return (
         points.encode(
-            x=alt.X("change:Q", title="top-1 accuracy (points) or BLEU, less exact training's"),
+            x=alt.X("change:Q", title="top-1 accuracy (points) or BLEU, difference from exact training"),
             y=alt.Y("configuration:N", title=None, sort=list(CONFIGURATIONS)),
             color=alt.Color("seed:N", title="seed"),
         )

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Our speeds and those of others, from one run on one machine, in turn: `make bench`.
+"""Compares our speed with peers in one run on one machine, where our code and each peer alternate: `make bench`.
 
-Prints a table and leaves bench.json beside cargo's release folder: a list of {what, ours, peer, unit,
-ratio, goal, met}. A goal names the column that it is about. Of several runs the best counts, ours
-and theirs alike. `--large` adds the peak memory of a replay of a trace of several GB; other arguments
+Prints a table and writes bench.json next to cargo's release folder: a list of {what, ours, peer, unit,
+ratio, goal, met}. A goal names its column. The best of several runs counts, for our code and for the
+peers. `--large` adds the peak memory of a replay of a trace of several GB; other arguments
 (signatures, hitmap, replay, memory, sweep, cycles) limit the run to these parts.
 """
 
@@ -115,11 +115,11 @@ def signatures(_: Path) -> None:
             goals = {} if form == "windows" else NUMPY if library.startswith("numpy") else FAISS
             least = goals.get((d, bits))
             goal = None if least is None else ("ratio", ">=", least)
-            what = f"signatures, d = {d}, {bits} bits, to {library} on {form}"
+            what = f"signatures, d = {d}, {bits} bits vs {library} on {form}"
             add(what, row["ours"], "M vectors/s", peer["peer"], row["ours"] / peer["peer"], goal)
         if same:
             done, share = row["ours"] * d * bits / 1e3, row["peak_share"]
-            what = f"signatures, d = {d}, {bits} bits, {kernel} to the FMA peak"
+            what = f"signatures, d = {d}, {bits} bits, {kernel} vs FMA peak"
             add(what, done, "G FMA/s", done / share, share, ("ratio", ">=", PEAK[d]))
 
 
@@ -179,13 +179,13 @@ def replay(folder: Path) -> None:
     unit = "M vectors/s"
     add("replay, one thread, without errors and bounds", rate["one"], unit, goal=("ours", ">=", 50.0))
     ratio = rate["two"] / rate["one"]
-    add(f"replay, {cores} threads to one", rate["two"], unit, rate["one"], ratio, ("ratio", ">=", 1.8))
+    add(f"replay, {cores} threads vs one", rate["two"], unit, rate["one"], ratio, ("ratio", ">=", 1.8))
     ratio = rate["short two"] / rate["short one"]
-    add(f"replay of {SHORT} samples, {cores} threads to one", rate["short two"], unit, rate["short one"], ratio)
+    add(f"replay of {SHORT} samples, {cores} threads vs one", rate["short two"], unit, rate["short one"], ratio)
     none, one = (LONG * SAMPLE_VECTORS / rate[name] / 1e6 for name in ("no reuse", "one"))
-    add("of it: read, baseline, results (no reuse), of the time", none, "s", one, none / one)
-    add("of it: a replay of one sample, of the time", start, "s", one, start / one)
-    add("replay, weight stationary, to row stationary", rate["ws"], unit, rate["one"], rate["ws"] / rate["one"])
+    add("replay without reuse (reading, baseline, results) vs with reuse", none, "s", one, none / one)
+    add(f"replay of 1 sample vs {LONG} samples", start, "s", one, start / one)
+    add("replay, weight stationary vs row stationary", rate["ws"], unit, rate["one"], rate["ws"] / rate["one"])
     add("replay, one thread, with errors", rate["errors"], unit, rate["one"], rate["errors"] / rate["one"])
     what = "replay, one thread, with errors and bounds (default)"
     add(what, rate["default"], unit, rate["one"], rate["default"] / rate["one"])
@@ -223,8 +223,8 @@ def sweep(folder: Path) -> None:
     times = seconds(ways, 3)
     for way in ("without errors and bounds", "default"):
         ratio, goal = times["240"] / times[way], ("ratio", "<=", 3.0)
-        add(f"sweep of 240, to a replay, {way}", times["240"], "s", times[way], ratio, goal)
-    what = "sweep of the 120 weight-stationary, to a replay, default"
+        add(f"sweep of 240 vs a replay, {way}", times["240"], "s", times[way], ratio, goal)
+    what = "sweep of 120 (weight stationary) vs a replay, default"
     add(what, times["120"], "s", times["default"], times["120"] / times["default"])
 
 
@@ -236,7 +236,7 @@ def cycles(folder: Path) -> None:
     ways = {"12x14": [*command, "12x14"], "256x256": [*command, "256x256"], "start": [ANALYZER, "--version"]}
     times = seconds(ways, 30)
     for array in ("12x14", "256x256"):
-        what, ratio = f"cycles, AlexNet on {array}, to a start of the program", times[array] / times["start"]
+        what, ratio = f"cycles, AlexNet on {array} vs starting the program", times[array] / times["start"]
         add(what, times[array] * 1e3, "ms", times["start"] * 1e3, ratio, ("ours", "<=", 5.0))
 
 
@@ -305,7 +305,7 @@ def main() -> None:
     part.write_text(json.dumps(ROWS, indent=1) + "\n")
     part.replace(TARGET / "bench.json")
     print(table())
-    print(f"\n{processor()}; meanwhile others took {100 * share:.0f} % of its time; {TARGET / 'bench.json'}")
+    print(f"\n{processor()}; other processes took {100 * share:.0f} % of its time; {TARGET / 'bench.json'}")
 
 
 if __name__ == "__main__":

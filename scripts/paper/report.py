@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Writes what came of `run.py` to docs/paper.md, with a chart beside it, and a short table for the README.
+"""Writes the results of `run.py` to docs/paper.md, with a chart next to it, and a short table to the README.
 
-Prints it; `--docs` and `--readme` name the pages whose marks it goes between.
+Prints the short table. `--docs` and `--readme` name the pages; the text goes between their marks.
 """
 
 import argparse
@@ -122,25 +122,25 @@ def by_model(frame: pl.DataFrame, column: str) -> str:
 
 
 def answer(models: pl.DataFrame) -> str:
-    """What was asked, answered."""
+    """The answer to the page's question."""
     step = {name: models.filter(setting=name)["step"] for name in SETTINGS}
     mean = {name: times(geometric(speed_ups)) for name, speed_ups in step.items()}
     mercury, error = step["mercury"], models.filter(setting=ALL_ON)["output_error"]
     none = models.filter(setting=BY_LAYER)["layers_off"].null_count()
     return " ".join(
         [
-            f"The paper's abstract says {times(PAPER)}. Here the preset gives {mean['mercury']} (geometric mean of",
-            f"{len(mercury)} models; 95 % interval over models {interval(mercury)}; arithmetic",
-            f"{times(mercury.mean())}). With reuse in every layer it is {mean[ALL_ON]}, at output errors of",
-            f"{percent(error.min())} to {percent(error.max())}. The best settings under a bound of {100 * BOUND:g} %",
-            f"give {mean[BY_MODEL]} where the bound is on the model's error and {mean[BY_LAYER]} where it is on each",
-            f"layer's; for {none} of the models no swept setting is faster than no reuse under the latter.",
+            f"The paper's abstract reports {times(PAPER)}. Here the preset gives {mean['mercury']} (geometric mean",
+            f"of {len(mercury)} models; 95 % interval over models {interval(mercury)}; arithmetic mean",
+            f"{times(mercury.mean())}). With reuse in every layer the speed-up is {mean[ALL_ON]}, at output errors of",
+            f"{percent(error.min())} to {percent(error.max())}. If the model's error is bounded by {100 * BOUND:g} %,",
+            f"the best settings give {mean[BY_MODEL]}. If each layer's error is bounded by {100 * BOUND:g} %, they",
+            f"give {mean[BY_LAYER]}, and for {none} of the models no swept setting is faster than no reuse.",
         ]
     )
 
 
 def why(chain: pl.DataFrame, bounds: pl.DataFrame) -> str:
-    """What takes the speed-up away, by means over models."""
+    """The reasons why the speed-up shrinks, as means over models."""
     names = in_order(chain, "assumption")
     mean = [geometric(chain.filter(assumption=name)["speed_up"]) for name in names]
     links = zip(names[1:], mean, mean[1:], strict=False)
@@ -149,16 +149,17 @@ def why(chain: pl.DataFrame, bounds: pl.DataFrame) -> str:
     below = ceiling.filter(pl.col("speed_up") < PAPER).select("model", "speed_up")
     listed = ", ".join(f"{model} {times(most)}" for model, most in below.iter_rows()) or "none"
     first = [
-        f"If cycles followed the computations that hits save, a step would be {times(mean[0])} as fast,",
-        f"{'no less' if mean[0] >= PAPER else 'less'} than the paper's mean. One assumption after the other:",
+        f"If cycles were proportional to the computations left after hits, the speed-up would be {times(mean[0])},",
+        f"{'no less' if mean[0] >= PAPER else 'less'} than the paper's mean. Each further assumption changes it:",
     ]
     last = [
         f"If every vector hit and signatures cost nothing, {below.height} of {ceiling.height} models would still stay",
-        f"below {times(PAPER)} on this array, as a hit takes as long as a position of a kernel one wide: {listed}.",
-        f"Skipping each multiplication by a zero, without signatures, cache or error, would give {times(zeros)} if",
-        "cycles followed.",
+        f"below {times(PAPER)} on this array: {listed}. The reason is that a HIT takes as long as one position of a",
+        "kernel of width one.",
+        "Skipping every multiplication by zero, without signatures, cache or error, would give",
+        f"{times(zeros)} if cycles were proportional to computations.",
     ]
-    bullets = [f"- {name}: times {after / before:.2f}, which leaves {times(after)}" for name, before, after in links]
+    bullets = [f"- {name}: factor {after / before:.2f}, leaving {times(after)}" for name, before, after in links]
     return "\n\n".join([" ".join(first), "\n".join(bullets), " ".join(last)])
 
 
@@ -169,17 +170,17 @@ def chart(tables: dict[str, pl.DataFrame]) -> alt.TopLevelMixin:
 
 
 def origin(out: Path, tables: dict[str, pl.DataFrame]) -> str:
-    """By which command and commit, and what it took."""
+    """The command, the commit and the time of a run."""
     run, training = json.loads((out / "run.json").read_text()), tables["training"]
     commits = ", ".join(sorted(set(training["commits"].explode())))
     wall, busy = (f"{run[name] / 60:.0f} minutes" for name in ("wall", "cpu"))
     missing = [model for model in MODELS if model not in set(training["model"])]
-    text = f"By `{run['command']}` at commit {commits}, in {wall}, {busy} of processor time."
+    text = f"Measured with `{run['command']}` at commit {commits}, in {wall} ({busy} of CPU time)."
     return text + (f" Missing: {', '.join(missing)}." if missing else "")
 
 
 def of_larger(small: dict[str, pl.DataFrame], large: dict[str, pl.DataFrame]) -> list[str]:
-    """What the same models give on photos."""
+    """The results of the same models on photos."""
     names = in_order(large["chain"], "assumption")
     of = {}
     for size, tables in (("small", small), ("large", large)):
@@ -187,10 +188,11 @@ def of_larger(small: dict[str, pl.DataFrame], large: dict[str, pl.DataFrame]) ->
         of[size] = {name: times(geometric(chained.filter(assumption=name)["speed_up"])) for name in names}
     first, every, last = names[0], names[-2], names[-1]
     text = [
-        f"{large['training'].height} of the models on photos of the size that they were made for, few training steps in.",
-        "Geometric means of these models, first on the small images above:",
-        f"{of['small'][first]} and {of['large'][first]} if cycles followed computations, {of['small'][every]} and",
-        f"{of['large'][every]} with every layer on, {of['small'][last]} and {of['large'][last]} as the preset is.",
+        f"{large['training'].height} of the models also run on photos of the size they were made for, after a few",
+        "training steps. Geometric means of their speed-ups on the small images above and on photos:",
+        f"{of['small'][first]} and {of['large'][first]} if cycles were proportional to computations,",
+        f"{of['small'][every]} and {of['large'][every]} with every layer on,",
+        f"{of['small'][last]} and {of['large'][last]} with the preset.",
     ]
     tables = [by_model(large["chain"], "assumption"), of_setting(large["models"], ALL_ON)]
     return ["### Larger inputs", " ".join(text), *tables, of_training(large["training"])]
@@ -206,11 +208,11 @@ def page(out: Path, tables: dict[str, pl.DataFrame], larger: dict[str, pl.DataFr
         "### Why",
         why(chained, tables["bounds"]),
         by_model(chained, "assumption"),
-        "Where the cycles go with every layer on (means of the models, % of the baseline's step):",
+        "Cycles with every layer on (means over models, in % of the baseline's step):",
         of_passes(tables["cycles"]),
         "### Bounds",
-        "A step's speed-up if its cycles followed the computations that each way to find what is alike leaves; the "
-        "last column is the array's own bound:",
+        "Speed-up of a step if its cycles were proportional to the computations that each bound leaves. The last "
+        "column is the bound of the array itself:",
         by_model(tables["bounds"], "bound"),
         *(of_larger(tables, larger) if larger else []),
         "### Model by model",

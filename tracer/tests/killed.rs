@@ -104,7 +104,7 @@ fn kill_and_resume(what: &str, run: Run) {
         }
     }
     finish(run, &data, place, &expected, &weights);
-    println!("figures: {what}: killed {killed} times, went on with finished work {went_on} times, 0 losses");
+    println!("figures: {what}: killed {killed} times, resumed from finished work {went_on} times, 0 losses");
 }
 
 /// The step at which a run says that it goes on.
