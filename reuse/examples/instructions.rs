@@ -1,5 +1,5 @@
 //! Prints the vector instructions that this processor has, the fewest first; each is a value of
-//! `MERCURY_INSTRUCTIONS`: `cargo run --release -p mercury-reuse --example instructions`.
+//! `MERCURY_INSTRUCTIONS`. `scripts/run_tests.py` tests with each.
 
 use mercury_reuse::cpu::Instructions;
 

@@ -146,6 +146,9 @@ fn read_layer(header: &Header, fields: &[&str], line: u64) -> std::result::Resul
     let mut name = "";
     let mut sizes = Sizes::default();
     for ((column, title), field) in header.columns.iter().zip(&header.titles).zip(in_columns) {
+        if matches!(column, Column::Name | Column::Size(_)) && field.contains('\t') {
+            return Err(format!("{title} is {field:?}: a tab stands where a comma is missing"));
+        }
         match column {
             Column::Name => name = field,
             Column::Size(key) if !field.is_empty() => sizes.set(*key, title, field)?,
