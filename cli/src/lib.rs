@@ -1,12 +1,14 @@
 //! What the command lines of tracer and analyzer have in common: how much is said beside the data, completions for
-//! shells, and manual pages.
+//! shells, manual pages, and commands written down.
 
 #![forbid(unsafe_code)]
 
+mod again;
 mod messages;
 mod shell;
 mod sizes;
 
+pub use again::{given_flags, quote};
 pub use messages::Messages;
 pub use shell::{Completions, Man};
 pub use sizes::parse_bytes;

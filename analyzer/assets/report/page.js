@@ -7,11 +7,15 @@ function anchor(title) {
   return title.toLowerCase().replaceAll(/[^a-z]+/g, "-");
 }
 
+function wantedSections() {
+  return SECTIONS.filter(([, , isWanted]) => isWanted === undefined || isWanted());
+}
+
 async function show(view) {
   document.documentElement.removeAttribute("data-ready");
   forget();
   document.getElementById("title").textContent = view.title;
-  const sections = SECTIONS.map(([title, content]) =>
+  const sections = wantedSections().map(([title, content]) =>
     element("section", { "aria-labelledby": anchor(title) }, element("h2", { id: anchor(title) }, title), ...content(view)));
   document.getElementById("main").replaceChildren(...sections);
   await draw();
@@ -28,7 +32,7 @@ function chooser(choose) {
 }
 
 function start() {
-  const links = SECTIONS.map(([title]) => element("li", {}, element("a", { href: `#${anchor(title)}` }, title)));
+  const links = wantedSections().map(([title]) => element("li", {}, element("a", { href: `#${anchor(title)}` }, title)));
   document.getElementById("contents").append(element("ul", {}, ...links));
   let current = 0;
   if (DATA.views.length > 1) {
