@@ -84,7 +84,7 @@ impl Comparison {
     /// The rows in which something differs.
     pub fn changed(&self) -> Result<DataFrame> {
         let compared = METRICS.into_iter().chain(CYCLES);
-        let any = compared.map(differs).reduce(Expr::or).expect("there are metrics");
+        let any = compared.map(has_changed).reduce(Expr::or).expect("there are metrics");
         Ok(self.rows.clone().lazy().filter(any).collect()?)
     }
 
@@ -109,7 +109,7 @@ impl Comparison {
     }
 }
 
-fn differs(column: &str) -> Expr {
+fn has_changed(column: &str) -> Expr {
     let [a, b] = ["a", "b"].map(|side| col(format!("{column}_{side}")));
     a.neq_missing(b)
 }
@@ -132,24 +132,22 @@ const LAYERS: [&str; 10] = [
 ];
 
 /// Columns of `configurations.parquet` that are compared.
-const MODEL: [&str; 6] =
-    ["configuration", "hit_rate", "output_error", "baseline_cycles", "mercury_cycles", "speed_up"];
+const MODEL: [&str; 6] = ["configuration", "hit_rate", "output_error", "baseline_cycles", "mercury_cycles", "speed_up"];
 
 /// Rows of both results side by side.
 fn join(a: LazyFrame, b: LazyFrame) -> Result<DataFrame> {
-    let mut how = JoinArgs::new(JoinType::Full)
-        .with_coalesce(JoinCoalesce::CoalesceColumns)
-        .with_suffix(Some("_b".into()));
+    let mut how =
+        JoinArgs::new(JoinType::Full).with_coalesce(JoinCoalesce::CoalesceColumns).with_suffix(Some("_b".into()));
     // The model has no place among the layers.
     how.nulls_equal = true;
     let mut columns = KEYS.map(col).to_vec();
     for metric in ["hit_rate", "output_error"] {
-        columns.extend(side_by_side(metric));
+        columns.extend(set_side_by_side(metric));
     }
     for cycles in CYCLES {
         columns.extend([col(cycles).alias(format!("{cycles}_a")), col(format!("{cycles}_b"))]);
     }
-    columns.extend(side_by_side("speed_up"));
+    columns.extend(set_side_by_side("speed_up"));
     let order = SortMultipleOptions::default().with_nulls_last(true);
     let rows = a.join(b, KEYS.map(col), KEYS.map(col), how).select(columns);
     Ok(rows.sort(["configuration", "layer_index", "order"], order).collect()?.drop("order")?)
@@ -157,7 +155,7 @@ fn join(a: LazyFrame, b: LazyFrame) -> Result<DataFrame> {
 
 /// Both values of a metric and their difference. Whether a row is in one alone shows in the speed-up, which no row
 /// lacks.
-fn side_by_side(metric: &str) -> [Expr; 3] {
+fn set_side_by_side(metric: &str) -> [Expr; 3] {
     let (first, second) = (col(metric), col(format!("{metric}_b")));
     // Two that are both infinite do not differ.
     let change = when(first.clone().eq(second.clone())).then(lit(0.0)).otherwise(second.clone() - first.clone());
@@ -170,7 +168,7 @@ fn read_rows(dir: &Path) -> Result<LazyFrame> {
     check(&layers, &dir.join(LAYERS_FILE), &LAYERS)?;
     let configurations = table::read_checked(dir, summary::FILE)?;
     check(&configurations, &dir.join(summary::FILE), &MODEL)?;
-    Ok(concat([of_layers(layers), of_models(configurations)], UnionArgs::default())?)
+    Ok(concat([sum_layers(layers), select_models(configurations)], UnionArgs::default())?)
 }
 
 /// Refuses a table that lacks one of these columns, or has another kind of value in it.
@@ -196,7 +194,7 @@ fn float(name: &str) -> Expr {
 }
 
 /// A row per configuration, layer and pass, over all steps.
-fn of_layers(layers: DataFrame) -> LazyFrame {
+fn sum_layers(layers: DataFrame) -> LazyFrame {
     let order = when(col("pass").eq(lit("forward")))
         .then(lit(0))
         .otherwise(when(col("pass").eq(lit("input-grad"))).then(lit(1)).otherwise(lit(2)));
@@ -213,7 +211,7 @@ fn of_layers(layers: DataFrame) -> LazyFrame {
 }
 
 /// A row per configuration for the model: the forward pass's hit rate and error, the cycles of all passes.
-fn of_models(configurations: DataFrame) -> LazyFrame {
+fn select_models(configurations: DataFrame) -> LazyFrame {
     configurations.lazy().select([
         col("configuration"),
         lit(NULL).cast(DataType::UInt64).alias("layer_index"),

@@ -185,7 +185,10 @@ mod tests {
             json["trace"]["seed"] = 2.into();
             json["trace"]["settings"] = json!({"lr": "0.5", "threads": "8", "weights": "w.safetensors"});
         });
-        assert_eq!(names(&[run(|_| ()), other]), ["no weights, seed 1, lr 0.1", "weights w.safetensors, seed 2, lr 0.5"]);
+        assert_eq!(
+            names(&[run(|_| ()), other]),
+            ["no weights, seed 1, lr 0.1", "weights w.safetensors, seed 2, lr 0.5"]
+        );
         let another = run(|json| json["trace"]["manifest_sha256"] = "0123456789".into());
         assert_eq!(names(&[run(|_| ()), another]), ["trace 00", "trace 01234567"]);
     }

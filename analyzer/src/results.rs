@@ -73,12 +73,7 @@ pub(crate) fn write_tables(dir: &Path, run: &str, layers_in_all: usize, results:
 }
 
 /// The text of `run.json`; `label` is what its user calls the run.
-pub(crate) fn run_text(
-    trace: &Trace,
-    configs: &[Config],
-    measures: &Measures,
-    label: Option<&str>,
-) -> Result<String> {
+pub(crate) fn run_text(trace: &Trace, configs: &[Config], measures: &Measures, label: Option<&str>) -> Result<String> {
     let run = Run {
         schema_version: SCHEMA_VERSION,
         created_by: concat!("mercury-analyzer ", env!("CARGO_PKG_VERSION")),

@@ -70,9 +70,8 @@ fn absolute_columns_stand_beside_quotients() {
     let place = Place::new();
     let (rows, _) = swept(&place, "--set array.dataflow=ws,rs --set memory.dram_bytes_per_cycle=1.0,16.0 --out sweep");
     for row in &rows {
-        let [baseline, mercury] = ["baseline", "mercury"].map(|side| {
-            number(row, &format!("{side}_cycles")) + number(row, &format!("{side}_memory_stall"))
-        });
+        let [baseline, mercury] = ["baseline", "mercury"]
+            .map(|side| number(row, &format!("{side}_cycles")) + number(row, &format!("{side}_memory_stall")));
         assert!((number(row, "speed_up_with_stalls") - baseline / mercury).abs() < 1e-12, "{row}");
         let energy = number(row, "mercury_energy") / number(row, "baseline_energy");
         assert!((number(row, "energy") - energy).abs() < 1e-12, "{row}");
@@ -92,7 +91,10 @@ fn a_comparison_of_two_arrays_has_the_cycles_of_both() {
     assert!(String::from_utf8_lossy(&output.stderr).contains(UNLIKE));
     let rows: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
     let model = rows.last().unwrap();
-    assert_eq!((&model["layer"], &model["pass"], &model["layer_index"]), (&"model".into(), &"all".into(), &Value::Null));
+    assert_eq!(
+        (&model["layer"], &model["pass"], &model["layer_index"]),
+        (&"model".into(), &"all".into(), &Value::Null)
+    );
     for (side, folder) in [("a", "--array.dataflow ws"), ("b", "--array.dataflow rs")] {
         let replayed = place.stdout(&format!("replay trace --out again-{side} --format json {folder}"));
         let replayed: Vec<Value> = serde_json::from_str(&replayed).unwrap();

@@ -68,7 +68,10 @@ fn the_page_holds_what_the_results_hold() {
     // Of the sweep, what no other configuration beats.
     let names: Vec<&str> =
         data["views"].as_array().unwrap().iter().map(|view| view["name"].as_str().unwrap()).collect();
-    assert!(names.len() > 1 && names[1..].iter().all(|name| name.starts_with("mcache.entries 32: rpq.bits ")), "{names:?}");
+    assert!(
+        names.len() > 1 && names[1..].iter().all(|name| name.starts_with("mcache.entries 32: rpq.bits ")),
+        "{names:?}"
+    );
     let frontier = data["configurations"].as_array().unwrap().iter().filter(|row| row["pareto"] == true);
     assert!(frontier.count() >= 1);
 }

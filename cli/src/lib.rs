@@ -3,12 +3,12 @@
 
 #![forbid(unsafe_code)]
 
-mod again;
+mod command_line;
 mod messages;
 mod shell;
 mod sizes;
 
-pub use again::{given_flags, quote};
+pub use command_line::{collect_given_flags, quote};
 pub use messages::Messages;
 pub use shell::{Completions, Man};
 pub use sizes::parse_bytes;

@@ -4,23 +4,23 @@
 const MOST_BY_LAYER = 6;
 
 /** Whether two views, or rows of configurations, are of the same part of the same trace, so that cycles compare. */
-function sameWork(a, b) {
+function isSameWork(a, b) {
   return a.trace === b.trace && a.part === b.part;
 }
 
 /** Whether rows differ in their baselines: then each speed-up is relative to another. */
-function unlikeBaselines(rows) {
+function hasUnlikeBaselines(rows) {
   return rows.some((row) => row.baseline_cycles !== rows[0].baseline_cycles);
 }
 
-function hasSeveral() {
+function hasSeveralResults() {
   return DATA.views.length > 1;
 }
 
 /** All results beside each other, then layer by layer those that compare with the one that is shown below. */
 function sideBySide(view) {
   const views = DATA.views;
-  const alike = views.filter((other) => sameWork(view, other));
+  const alike = views.filter((other) => isSameWork(view, other));
   const shown = [view, ...alike.filter((other) => other !== view)].slice(0, MOST_BY_LAYER);
   const runs = views.map((other, place) => ({ ...other.summary, name: other.name, place }));
   const rows = shown.flatMap((other) => other.layers.map((row) => ({ ...row, name: other.name })));
@@ -38,7 +38,7 @@ function sideBySideText(view, alike) {
   const others = DATA.views.length - alike.length;
   const sentences = [`The sections below show ${view.name}.`];
   if (others > 0) sentences.push(`${format.count(others)} of the ${format.count(DATA.views.length)} results are of another trace or part of it: neither cycles nor errors compare with theirs.`);
-  if (unlikeBaselines(alike.map((other) => other.summary))) sentences.push("Baselines differ, and each speed-up is relative to its own: compare MERCURY cycles.");
+  if (hasUnlikeBaselines(alike.map((other) => other.summary))) sentences.push("Baselines differ, and each speed-up is relative to its own: compare MERCURY cycles.");
   return sentences.join(" ");
 }
 

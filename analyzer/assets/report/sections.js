@@ -3,7 +3,7 @@
 /** The sections of the page: title, what is in it for a view, and whether the page has it, if that depends. */
 const SECTIONS = [
   ["Answer", answer],
-  ["Side by side", sideBySide, hasSeveral],
+  ["Side by side", sideBySide, hasSeveralResults],
   ["Where the cycles go", cycles],
   ["Hits and what they cost", outcomes],
   ["Signature length", lengths],
@@ -87,7 +87,7 @@ function outcomes(view) {
 }
 
 function lengths(view) {
-  const configurations = DATA.configurations.filter((row) => sameWork(view, row));
+  const configurations = DATA.configurations.filter((row) => isSameWork(view, row));
   const found = new Set(configurations.map((row) => row["rpq.bits"]));
   if (found.size < 2) {
     return [element("p", { class: "note" }, "These results have one signature length. To see hit rate and error over it, sweep and add the sweep's folder to the report:"),
@@ -105,7 +105,7 @@ function lengths(view) {
 
 /** How many configurations of this trace were swept, how many replayed by themselves, and how many of them are drawn. */
 function countConfigurations(view, drawn) {
-  const count = (swept) => sum(DATA.sources.filter((source) => sameWork(view, source) && source.swept === swept), "configurations");
+  const count = (swept) => sum(DATA.sources.filter((source) => isSameWork(view, source) && source.swept === swept), "configurations");
   const counts = [["swept", count(true)], ["replayed", count(false)]].filter(([, number]) => number > 0);
   const said = counts.map(([how, number]) => `${format.count(number)} ${how}`).join(" and ");
   const all = counts.reduce((total, [, number]) => total + number, 0);
@@ -115,7 +115,7 @@ function countConfigurations(view, drawn) {
 
 function frontier(configurations) {
   const caption = "Filled: beaten by no other in both; the number is the signature length.";
-  return unlikeBaselines(configurations)
+  return hasUnlikeBaselines(configurations)
     ? chart("frontier_cycles", "MERCURY cycles over output error", `${caption} Baselines differ, so cycles stand in place of speed-ups.`, { configurations })
     : chart("frontier", "Speed-up over output error", caption, { configurations });
 }

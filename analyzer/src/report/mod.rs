@@ -51,7 +51,7 @@ struct Folder {
 }
 
 impl Folder {
-    fn of(source: &Source) -> Self {
+    fn new(source: &Source) -> Self {
         Self {
             trace: source.run.trace.manifest_sha256.clone(),
             part: source.run.part(),
@@ -73,12 +73,8 @@ impl Report {
     /// # Errors
     /// If a folder holds no results, or none of a trace's.
     pub fn read(results: &[PathBuf], traces: &[PathBuf]) -> Result<Self> {
-        let mut data = Data {
-            views: Vec::new(),
-            sources: Vec::new(),
-            configurations: Vec::new(),
-            losses: BTreeMap::new(),
-        };
+        let mut data =
+            Data { views: Vec::new(), sources: Vec::new(), configurations: Vec::new(), losses: BTreeMap::new() };
         let runs = results.iter().map(|dir| source::read_run(dir)).collect::<Result<Vec<Run>>>()?;
         let folders: Vec<(&Path, &Run)> = results.iter().map(PathBuf::as_path).zip(&runs).collect();
         let names = name_results(&folders);
@@ -89,7 +85,7 @@ impl Report {
                 data.views.push(View::of(&source, configuration)?);
             }
             data.configurations.extend(points);
-            data.sources.push(Folder::of(&source));
+            data.sources.push(Folder::new(&source));
         }
         sweeps::mark(&mut data.configurations);
         for dir in traces {

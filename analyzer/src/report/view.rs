@@ -58,7 +58,7 @@ impl View {
         let path = source.dir.join(RUN_FILE);
         let number = |section: &str, key: &str| run.number(&path, configuration, section, key);
         let (preset, settings) = run.settings(configuration);
-        let array = array(&settings);
+        let array = describe_array(&settings);
         let facts = facts(run, &settings, &array);
         let summary = rows(&configurations.slice(configuration as i64, 1))?.pop().unwrap_or_default();
         Ok(Self {
@@ -103,17 +103,18 @@ pub fn setting<'a>(row: &Row, keys: impl IntoIterator<Item = &'a str>) -> String
     keys.into_iter().map(|key| format!("{key} {}", value(key))).collect::<Vec<_>>().join(", ")
 }
 
-fn value<'a>(settings: &'a [Setting], key: &str) -> &'a str {
+fn find_value<'a>(settings: &'a [Setting], key: &str) -> &'a str {
     settings.iter().find(|setting| setting.key == key).map_or("-", |setting| &setting.value)
 }
 
-fn array(settings: &[Setting]) -> String {
-    let [rows, columns, dataflow] = ["rows", "columns", "dataflow"].map(|key| value(settings, &format!("array.{key}")));
+fn describe_array(settings: &[Setting]) -> String {
+    let [rows, columns, dataflow] =
+        ["rows", "columns", "dataflow"].map(|key| find_value(settings, &format!("array.{key}")));
     format!("{rows} x {columns}, {dataflow}")
 }
 
 fn facts(run: &Run, settings: &[Setting], array: &str) -> Vec<(&'static str, String)> {
-    let value = |key: &str| value(settings, key);
+    let value = |key: &str| find_value(settings, key);
     let entries = match value("mcache.entries") {
         "0" => "unlimited".to_owned(),
         entries => format!("{entries} entries, {} ways", value("mcache.ways")),

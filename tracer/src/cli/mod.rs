@@ -13,7 +13,7 @@ mod terminal;
 mod train;
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
-use mercury_cli::{Completions, Man, Messages, given_flags};
+use mercury_cli::{Completions, Man, Messages, collect_given_flags};
 
 /// Trains real models on libtorch and captures what their layers compute on.
 ///
@@ -62,8 +62,8 @@ impl Cli {
         let matches = Self::command().get_matches();
         let mut cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
         match &mut cli.command {
-            Command::Capture(capture) => capture.run.command = written_down(&matches),
-            Command::Train(train) => train.run.command = written_down(&matches),
+            Command::Capture(capture) => capture.run.command = write_down(&matches),
+            Command::Train(train) => train.run.command = write_down(&matches),
             _ => (),
         }
         cli
@@ -91,12 +91,12 @@ const NO_PART_OF_THE_TRACE: [&str; 8] =
     ["out", "resume", "data_dir", "save", "checkpoint_every", "on_capture_error", "quiet", "verbose"];
 
 /// The command, with TRACE for the folder that it writes to.
-fn written_down(matches: &ArgMatches) -> String {
+fn write_down(matches: &ArgMatches) -> String {
     let (name, given) = matches.subcommand().expect("a command is required");
     let mut program = Cli::command();
     program.build();
     let command = program.find_subcommand(name).expect("the command was found before");
-    let flags = given_flags(command, given, &NO_PART_OF_THE_TRACE);
+    let flags = collect_given_flags(command, given, &NO_PART_OF_THE_TRACE);
     format!("mercury-tracer {name} --out TRACE {}", flags.join(" "))
 }
 

@@ -13,7 +13,7 @@ pub fn quote(word: &str) -> String {
 /// The flags that were given to a command, without those in `except`, quoted for a shell.
 ///
 /// They come in the order in which the command defines them, so that equal runs are written down equally.
-pub fn given_flags(command: &Command, matches: &ArgMatches, except: &[&str]) -> Vec<String> {
+pub fn collect_given_flags(command: &Command, matches: &ArgMatches, except: &[&str]) -> Vec<String> {
     let mut words = Vec::new();
     for argument in command.get_arguments() {
         let id = argument.get_id().as_str();
@@ -48,7 +48,7 @@ mod tests {
             flag("augment").action(ArgAction::SetTrue),
         ]);
         let matches = command.clone().try_get_matches_from([&["tool"], words].concat()).unwrap();
-        given_flags(&command, &matches, &["out"]).join(" ")
+        collect_given_flags(&command, &matches, &["out"]).join(" ")
     }
 
     #[test]
