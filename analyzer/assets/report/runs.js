@@ -13,19 +13,30 @@ function hasUnlikeBaselines(rows) {
   return rows.some((row) => row.baseline_cycles !== rows[0].baseline_cycles);
 }
 
+/** Whether two views have the same layers and passes and as many steps, as those of one model have. */
+function hasSameLayers(a, b) {
+  const layers = (view) => view.layers.map((row) => `${row.layer} ${row.pass}`).join("\n");
+  return a.models.length === b.models.length && layers(a) === layers(b);
+}
+
+/** A view's name with its number, by which charts that have no room for names tell results apart. */
+function numberedName(view) {
+  return `${DATA.views.indexOf(view) + 1}: ${view.name}`;
+}
+
 function hasSeveralResults() {
   return DATA.views.length > 1;
 }
 
-/** All results beside each other, then layer by layer those that compare with the one that is shown below. */
+/** All results beside each other, then layer by layer those with the layers of the one that is shown below. */
 function sideBySide(view) {
   const views = DATA.views;
-  const alike = views.filter((other) => isSameWork(view, other));
+  const alike = views.filter((other) => hasSameLayers(view, other));
   const shown = [view, ...alike.filter((other) => other !== view)].slice(0, MOST_BY_LAYER);
-  const runs = views.map((other, place) => ({ ...other.summary, name: other.name, place }));
-  const rows = shown.flatMap((other) => other.layers.map((row) => ({ ...row, name: other.name })));
+  const runs = views.map((other, place) => ({ ...other.summary, name: numberedName(other), place }));
+  const rows = shown.flatMap((other) => other.layers.map((row) => ({ ...row, name: numberedName(other) })));
   return [
-    element("p", {}, sideBySideText(view, alike)),
+    element("p", {}, sideBySideText(view)),
     sortableTable("A row for each of the results; a header sorts by its column", runColumns(), views),
     charts("wide", chart("runs", "Cycles of each result", "All layers, passes and captured steps.", { runs })),
     shown.length > 1
@@ -34,11 +45,11 @@ function sideBySide(view) {
   ];
 }
 
-function sideBySideText(view, alike) {
-  const others = DATA.views.length - alike.length;
-  const sentences = [`The sections below show ${view.name}.`];
-  if (others > 0) sentences.push(`${format.count(others)} of the ${format.count(DATA.views.length)} results are of another trace or part of it: neither cycles nor errors compare with theirs.`);
-  if (hasUnlikeBaselines(alike.map((other) => other.summary))) sentences.push("Baselines differ, and each speed-up is relative to its own: compare MERCURY cycles.");
+function sideBySideText(view) {
+  const [ours, others] = [true, false].map((same) => DATA.views.filter((other) => isSameWork(view, other) === same));
+  const sentences = [`The sections below show ${numberedName(view)}.`];
+  if (others.length > 0) sentences.push(`${format.count(others.length)} of the ${format.count(DATA.views.length)} results are of another trace or another part of it: their cycles and errors may be of other work.`);
+  if (hasUnlikeBaselines(ours.map((other) => other.summary))) sentences.push("Baselines differ, and each speed-up is relative to its own: compare MERCURY cycles.");
   return sentences.join(" ");
 }
 
@@ -51,9 +62,7 @@ function runColumns() {
   const of = (column) => (row) => row.summary[column];
   const interval = ({ summary }) => format.interval(summary.speed_up_low, summary.speed_up_high, format.times) ?? "-";
   return [
-    { title: "results", value: (row) => row.name, text: true, order: (row) => DATA.views.indexOf(row) },
-    { title: "folder", value: (row) => row.folder, text: true },
-    { title: "model and data set", value: (row) => row.title, text: true },
+    { title: "results", value: numberedName, text: true, wraps: true, order: (row) => DATA.views.indexOf(row) },
     { title: "array", value: (row) => row.array, text: true },
     { title: "hit rate (%)", value: of("hit_rate"), show: format.percent },
     { title: "output error (%)", value: of("output_error"), show: format.percent },
@@ -62,5 +71,7 @@ function runColumns() {
     { title: "speed-up", value: of("speed_up"), show: format.times },
     { title: "95 % interval", value: interval, text: true, order: of("speed_up_low") },
     { title: "energy (% of baseline)", value: of("energy"), show: format.percent },
+    { title: "model and data set", value: (row) => row.title, text: true },
+    { title: "folder", value: (row) => row.folder, text: true },
   ];
 }
