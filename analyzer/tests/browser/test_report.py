@@ -226,3 +226,32 @@ def test_results_without_errors_bounds_or_sweeps_say_so(browser, tmp_path):
     ):
         assert said in text
     assert all(marks(page).values())
+
+
+def test_configurations_are_counted_by_where_they_come_from(browser, whole):
+    swept = pl.read_parquet(folder("MERCURY_SWEEP") / "configurations.parquet").height
+    page = opened(browser, whole)
+    assert f"Configurations of this trace: {swept} swept and 1 replayed." in page.locator("main").inner_text()
+    assert page.locator("#capture").inner_text().startswith("mercury-tracer capture --out TRACE --model vgg13")
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_several_arrays_stand_side_by_side(browser, tmp_path, width):
+    results, label = tmp_path / "ws", NASTY[-100:]
+    command = [folder("MERCURY_ANALYZER"), "replay", folder("MERCURY_TRACE"), "--out", results, "--label", label]
+    subprocess.run([*command, "--array.dataflow", "ws", "--without", "bounds"], check=True, capture_output=True)
+    page = opened(
+        browser, report(tmp_path / "report.html", folder("MERCURY_RESULTS"), results, folder("MERCURY_SWEEP")), width
+    )
+    assert all(marks(page).values()) and page.evaluate("document.documentElement.scrollWidth") <= width
+    text = page.locator("main").inner_text()
+    assert "each speed-up is relative to its own: compare MERCURY cycles" in text
+    assert page.locator("[data-chart=frontier_cycles]").count() == 1 and page.locator("[data-chart=frontier]").count() == 0
+    table = page.get_by_role("region", name="A row for each of the results")
+    names = table.locator("tbody tr td:first-child").all_inner_texts()
+    assert len(names) == page.locator("#view option").count() and names[1] == f"2: {label}"
+    table.get_by_role("button", name="MERCURY cycles").click()
+    place = table.locator("thead th").all_inner_texts().index("MERCURY cycles")
+    cycles = numbers(table.locator("tbody tr").evaluate_all(f"rows => rows.map(row => row.cells[{place}].innerText)"))
+    assert cycles == sorted(cycles, reverse=True) and page.locator("main img").count() == 0
+    assert page.title() != "broken" and page.problems == []
