@@ -1,7 +1,10 @@
-//! What changed between two results: per configuration, layer and pass, over all steps.
+//! What changed between two results: per configuration, layer and pass, and for the model, over all steps.
 
 use crate::error::{AnalyzerError, Result};
+use crate::labels::name_results;
+use crate::report::run::Run;
 use crate::results::{LAYERS_FILE, RUN_FILE};
+use crate::sweep::summary;
 use crate::table;
 use mercury_trace::input;
 use polars::prelude::*;
@@ -11,8 +14,11 @@ use std::path::Path;
 /// Most bytes of `run.json`: far above that of the largest grid.
 const MAX_BYTES: u64 = 1 << 30;
 
-/// What is compared.
+/// What is compared with a threshold.
 pub const METRICS: [&str; 3] = ["hit_rate", "output_error", "speed_up"];
+
+/// Cycles that a speed-up is the quotient of.
+const CYCLES: [&str; 2] = ["baseline_cycles", "mercury_cycles"];
 
 /// The largest difference of a metric that still passes.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -36,8 +42,11 @@ impl Threshold {
 
 /// Two results side by side.
 pub struct Comparison {
-    /// A row per configuration, layer and pass: each metric of the first (`_a`) and second (`_b`) results
-    /// and the second's less the first's (`_change`); null where one has no such row or value.
+    /// What the two are called.
+    pub names: [String; 2],
+    /// A row per configuration, layer and pass, and one per configuration for the model, which has no `layer_index`:
+    /// each metric of the first (`_a`) and second (`_b`) results and the second's less the first's (`_change`), and
+    /// the cycles of both; null where one has no such row or value.
     pub rows: DataFrame,
     /// Settings that differ: key, first, second.
     pub settings: Vec<(String, String, String)>,
@@ -50,49 +59,39 @@ impl Comparison {
     /// If one cannot be read, or they have different numbers of configurations: rows belong together by
     /// the configuration's number.
     pub fn read(a: &Path, b: &Path) -> Result<Self> {
-        let [run_a, run_b] = [settings_of(a)?, settings_of(b)?];
-        let count = |run: &Value| run["configurations"].as_array().map_or(0, Vec::len);
-        if count(&run_a) != count(&run_b) {
+        let [json_a, json_b] = [read_json(a)?, read_json(b)?];
+        let run_a = Run::parse(&a.join(RUN_FILE), &json_a)?;
+        let run_b = Run::parse(&b.join(RUN_FILE), &json_b)?;
+        let [count_a, count_b] = [&run_a, &run_b].map(|run| run.configurations.len());
+        if count_a != count_b {
             let reason = format!(
-                "{} has {} configurations and {} has {}; compare results of the same grid, or of one configuration each",
+                "{} has {count_a} configurations and {} has {count_b}; compare results of the same grid, or of one configuration each",
                 a.display(),
-                count(&run_a),
                 b.display(),
-                count(&run_b)
             );
             return Err(AnalyzerError::Flag { flag: "results", reason });
         }
-        let rows = totals(a)?.join(
-            totals(b)?,
-            KEYS.map(col),
-            KEYS.map(col),
-            JoinArgs::new(JoinType::Full).with_coalesce(JoinCoalesce::CoalesceColumns).with_suffix(Some("_b".into())),
-        );
-        let mut columns = KEYS.map(col).to_vec();
-        for metric in METRICS {
-            let (first, second) = (col(metric), col(format!("{metric}_b")));
-            columns.push(first.clone().alias(format!("{metric}_a")));
-            columns.push(second.clone());
-            // Two that are both infinite do not differ.
-            let change = when(first.clone().eq(second.clone())).then(lit(0.0)).otherwise(second - first);
-            columns.push(change.alias(format!("{metric}_change")));
-        }
-        // Whether a row is in one alone shows in the speed-up, which no row lacks.
-        let rows = rows.select(columns).sort(["configuration", "layer_index", "order"], SortMultipleOptions::default());
-        let rows = rows.collect()?.drop("order")?;
+        let names = name_results(&[(a, &run_a), (b, &run_b)]);
         let mut settings = Vec::new();
-        differences("", &run_a, &run_b, &mut settings);
-        Ok(Self { rows, settings })
+        differences("", &json_a, &json_b, &mut settings);
+        Ok(Self {
+            names: names.try_into().expect("two results have two names"),
+            rows: join(read_rows(a)?, read_rows(b)?)?,
+            settings,
+        })
     }
 
     /// The rows in which something differs.
     pub fn changed(&self) -> Result<DataFrame> {
-        let differs = |metric: &str| {
-            let [a, b] = ["a", "b"].map(|side| col(format!("{metric}_{side}")));
-            a.neq_missing(b)
-        };
-        let any = METRICS.into_iter().map(differs).reduce(Expr::or).expect("there are metrics");
+        let compared = METRICS.into_iter().chain(CYCLES);
+        let any = compared.map(has_changed).reduce(Expr::or).expect("there are metrics");
         Ok(self.rows.clone().lazy().filter(any).collect()?)
+    }
+
+    /// Whether the baselines differ, so that speed-ups are relative to unlike ones. Rows of one side alone say nothing.
+    pub fn has_unlike_baselines(&self) -> Result<bool> {
+        let unlike = col("baseline_cycles_a").neq(col("baseline_cycles_b")).fill_null(lit(false));
+        Ok(self.rows.clone().lazy().filter(unlike).collect()?.height() > 0)
     }
 
     /// How many rows cross a threshold; a value that only one side has crosses every one.
@@ -110,50 +109,124 @@ impl Comparison {
     }
 }
 
+fn has_changed(column: &str) -> Expr {
+    let [a, b] = ["a", "b"].map(|side| col(format!("{column}_{side}")));
+    a.neq_missing(b)
+}
+
 /// What a row is of; `order` is the pass's place.
 const KEYS: [&str; 5] = ["configuration", "layer_index", "layer", "order", "pass"];
 
-fn totals(dir: &Path) -> Result<LazyFrame> {
-    let path = dir.join(LAYERS_FILE);
-    let frame = table::read_checked(dir, LAYERS_FILE)?;
-    let needed = [
-        "configuration",
-        "layer_index",
-        "layer",
-        "pass",
-        "vectors",
-        "hit",
-        "error_square",
-        "exact_square",
-        "baseline_cycles",
-        "mercury_cycles",
-    ];
+/// Columns of `layers.parquet` that are compared, or lead to what is.
+const LAYERS: [&str; 10] = [
+    "configuration",
+    "layer_index",
+    "layer",
+    "pass",
+    "vectors",
+    "hit",
+    "error_square",
+    "exact_square",
+    "baseline_cycles",
+    "mercury_cycles",
+];
+
+/// Columns of `configurations.parquet` that are compared.
+const MODEL: [&str; 6] = ["configuration", "hit_rate", "output_error", "baseline_cycles", "mercury_cycles", "speed_up"];
+
+/// Rows of both results side by side.
+fn join(a: LazyFrame, b: LazyFrame) -> Result<DataFrame> {
+    let mut how =
+        JoinArgs::new(JoinType::Full).with_coalesce(JoinCoalesce::CoalesceColumns).with_suffix(Some("_b".into()));
+    // The model has no place among the layers.
+    how.nulls_equal = true;
+    let mut columns = KEYS.map(col).to_vec();
+    for metric in ["hit_rate", "output_error"] {
+        columns.extend(set_side_by_side(metric));
+    }
+    for cycles in CYCLES {
+        columns.extend([col(cycles).alias(format!("{cycles}_a")), col(format!("{cycles}_b"))]);
+    }
+    columns.extend(set_side_by_side("speed_up"));
+    let order = SortMultipleOptions::default().with_nulls_last(true);
+    let rows = a.join(b, KEYS.map(col), KEYS.map(col), how).select(columns);
+    Ok(rows.sort(["configuration", "layer_index", "order"], order).collect()?.drop("order")?)
+}
+
+/// Both values of a metric and their difference. Whether a row is in one alone shows in the speed-up, which no row
+/// lacks.
+fn set_side_by_side(metric: &str) -> [Expr; 3] {
+    let (first, second) = (col(metric), col(format!("{metric}_b")));
+    // Two that are both infinite do not differ.
+    let change = when(first.clone().eq(second.clone())).then(lit(0.0)).otherwise(second.clone() - first.clone());
+    [first.alias(format!("{metric}_a")), second, change.alias(format!("{metric}_change"))]
+}
+
+/// The rows of one folder: layers and passes, and the model.
+fn read_rows(dir: &Path) -> Result<LazyFrame> {
+    let layers = table::read_checked(dir, LAYERS_FILE)?;
+    check(&layers, &dir.join(LAYERS_FILE), &LAYERS)?;
+    let configurations = table::read_checked(dir, summary::FILE)?;
+    check(&configurations, &dir.join(summary::FILE), &MODEL)?;
+    Ok(concat([sum_layers(layers), select_models(configurations)], UnionArgs::default())?)
+}
+
+/// Refuses a table that lacks one of these columns, or has another kind of value in it.
+fn check(frame: &DataFrame, path: &Path, needed: &[&str]) -> Result<()> {
     for name in needed {
         let column = frame.column(name).ok();
-        let as_expected = |column: &Column| match name {
+        let as_expected = |column: &Column| match *name {
             "layer" | "pass" => column.dtype() == &DataType::String,
-            _ => column.dtype().is_primitive_numeric(),
+            // Where nothing was measured the column may have no type.
+            _ => column.dtype().is_primitive_numeric() || column.dtype() == &DataType::Null,
         };
         if !column.is_some_and(as_expected) {
             let found = column.map_or("none".to_owned(), |column| format!("one of {}", column.dtype()));
             let error = PolarsError::SchemaMismatch(format!("of column {name} it has {found}").into());
-            return Err(AnalyzerError::Table { path, error });
+            return Err(AnalyzerError::Table { path: path.to_owned(), error });
         }
     }
+    Ok(())
+}
+
+fn float(name: &str) -> Expr {
+    col(name).cast(DataType::Float64)
+}
+
+/// A row per configuration, layer and pass, over all steps.
+fn sum_layers(layers: DataFrame) -> LazyFrame {
     let order = when(col("pass").eq(lit("forward")))
         .then(lit(0))
         .otherwise(when(col("pass").eq(lit("input-grad"))).then(lit(1)).otherwise(lit(2)));
-    let float = |name: &str| col(name).sum().cast(DataType::Float64);
-    let error = float("error_square") / float("exact_square");
+    let sum = |name: &str| float(name).sum();
     let known = col("error_square").is_not_null().any(true);
-    Ok(frame.lazy().with_column(order.alias("order")).group_by_stable(KEYS.map(col)).agg([
-        (float("hit") / float("vectors")).alias("hit_rate"),
-        when(known).then(error.sqrt()).otherwise(lit(NULL)).alias("output_error"),
-        (float("baseline_cycles") / float("mercury_cycles")).alias("speed_up"),
-    ]))
+    let error = (sum("error_square") / sum("exact_square")).sqrt();
+    layers.lazy().with_column(order.alias("order")).group_by_stable(KEYS.map(col)).agg([
+        (sum("hit") / sum("vectors")).alias("hit_rate"),
+        when(known).then(error).otherwise(lit(NULL)).alias("output_error"),
+        col("baseline_cycles").sum(),
+        col("mercury_cycles").sum(),
+        (sum("baseline_cycles") / sum("mercury_cycles")).alias("speed_up"),
+    ])
 }
 
-fn settings_of(dir: &Path) -> Result<Value> {
+/// A row per configuration for the model: the forward pass's hit rate and error, the cycles of all passes.
+fn select_models(configurations: DataFrame) -> LazyFrame {
+    configurations.lazy().select([
+        col("configuration"),
+        lit(NULL).cast(DataType::UInt64).alias("layer_index"),
+        lit("model").alias("layer"),
+        lit(3).alias("order"),
+        lit("all").alias("pass"),
+        float("hit_rate"),
+        float("output_error"),
+        col("baseline_cycles"),
+        col("mercury_cycles"),
+        float("speed_up"),
+    ])
+}
+
+fn read_json(dir: &Path) -> Result<Value> {
     let path = dir.join(RUN_FILE);
     let text = input::read(&path, MAX_BYTES)?;
     table::check_sum(dir, RUN_FILE)?;

@@ -13,6 +13,7 @@ pub mod compare;
 pub mod error;
 mod export;
 pub mod interval;
+mod labels;
 pub mod limits;
 pub mod operand;
 pub mod output;

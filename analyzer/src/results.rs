@@ -29,12 +29,14 @@ pub const MODELS_FILE: &str = "models.parquet";
 /// A row per configuration, step, layer, pass and bin of angles.
 pub const ANGLES_FILE: &str = "angles.parquet";
 
-/// What a run computed and from what: enough to do it again. No paths and no times, so that equal
-/// runs write equal bytes.
+/// What a run computed and from what: enough to do it again. No times, and no paths but those that the trace's
+/// manifest has, so that equal runs write equal bytes.
 #[derive(Debug, Serialize)]
 struct Run<'a> {
     schema_version: u32,
     created_by: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    label: Option<&'a str>,
     configurations: &'a [Config],
     measures: &'a Measures,
     trace: TraceIdentity<'a>,
@@ -43,10 +45,15 @@ struct Run<'a> {
 #[derive(Debug, Serialize)]
 struct TraceIdentity<'a> {
     manifest_sha256: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    label: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    command: Option<&'a str>,
     model: &'a manifest::Model,
     dataset: &'a manifest::Dataset,
     seed: u64,
     batch_size: u32,
+    settings: &'a BTreeMap<String, String>,
     captured_steps: Vec<u64>,
 }
 
@@ -65,11 +72,12 @@ pub(crate) fn write_tables(dir: &Path, run: &str, layers_in_all: usize, results:
     Ok(files)
 }
 
-/// The text of `run.json`.
-pub(crate) fn run_text(trace: &Trace, configs: &[Config], measures: &Measures) -> Result<String> {
+/// The text of `run.json`; `label` is what its user calls the run.
+pub(crate) fn run_text(trace: &Trace, configs: &[Config], measures: &Measures, label: Option<&str>) -> Result<String> {
     let run = Run {
         schema_version: SCHEMA_VERSION,
         created_by: concat!("mercury-analyzer ", env!("CARGO_PKG_VERSION")),
+        label,
         configurations: configs,
         measures,
         trace: identity(trace)?,
@@ -84,10 +92,13 @@ fn identity(trace: &Trace) -> Result<TraceIdentity<'_>> {
     let manifest: &Manifest = trace.manifest();
     Ok(TraceIdentity {
         manifest_sha256: checksum::of_file(&path)?,
+        label: manifest.label.as_deref(),
+        command: manifest.command.as_deref(),
         model: &manifest.model,
         dataset: &manifest.dataset,
         seed: manifest.seed,
         batch_size: manifest.training.batch_size,
+        settings: &manifest.training.settings,
         captured_steps: manifest.captured.iter().map(|step| step.step).collect(),
     })
 }

@@ -64,10 +64,14 @@ fn the_page_holds_what_the_results_hold() {
     assert_eq!(view["models"][1]["signature_bits"], 6);
     assert_eq!(data["losses"].as_object().unwrap().values().next().unwrap().as_array().unwrap().len(), 11);
     assert_eq!(data["configurations"].as_array().unwrap().len(), 5);
+    assert_eq!(view["name"], "mcache.entries 1024");
     // Of the sweep, what no other configuration beats.
     let names: Vec<&str> =
         data["views"].as_array().unwrap().iter().map(|view| view["name"].as_str().unwrap()).collect();
-    assert!(names.len() > 1 && names[1..].iter().all(|name| name.starts_with("sweep: rpq.bits ")), "{names:?}");
+    assert!(
+        names.len() > 1 && names[1..].iter().all(|name| name.starts_with("mcache.entries 32: rpq.bits ")),
+        "{names:?}"
+    );
     let frontier = data["configurations"].as_array().unwrap().iter().filter(|row| row["pareto"] == true);
     assert!(frontier.count() >= 1);
 }

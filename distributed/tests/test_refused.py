@@ -131,7 +131,8 @@ def test_folders(client, refusal, trace, analyzer, tmp_path, capfd):
     assert replay_on(client, options) == 0
     assert capfd.readouterr() == ("", "")
     work = tmp_path / "before.partitions"
-    assert "holds partitions of another trace or configuration" in refusal(work=str(work), flags=("--rpq.bits", "8"))
+    said = refusal(work=str(work), flags=("--rpq.bits", "8"))
+    assert "holds partitions of another trace, configuration or label" in said
     assert "was split into 2 partitions" in refusal(work=str(work), partitions=3)
     folder = os.open(work, os.O_RDONLY)
     fcntl.flock(folder, fcntl.LOCK_EX)

@@ -23,11 +23,21 @@ PAGES = sorted((REPOSITORY / "docs").glob("*.md")) + [REPOSITORY / "README.md"]
 FREE = {
     "manifest.json": ["dataset.description", "training.settings", "versions"]
     + [f"sampling.{name}" for name in ("channels", "grad_channels", "filters")],
-    "run.json": ["configurations", "trace.model", "trace.dataset", "measures.errors"],
+    "run.json": ["configurations", "trace.model", "trace.dataset", "trace.settings", "measures.errors"],
     "sweep.json": ["axes", "run"],
 }
 # Keys that may be missing.
-OPTIONAL = {"manifest.json": {"dataset.description", "training.settings", "sampling.passes", "sampling.dtype"}}
+OPTIONAL = {
+    "manifest.json": {
+        "label",
+        "command",
+        "dataset.description",
+        "training.settings",
+        "sampling.passes",
+        "sampling.dtype",
+    },
+    "run.json": {"label", "trace.label", "trace.command"},
+}
 TYPES = {
     pa.uint32(): "u32",
     pa.uint64(): "u64",

@@ -38,6 +38,8 @@ pub fn write_trace(dir: &Path) {
     let manifest = Manifest {
         schema_version: SCHEMA_VERSION,
         created_by: "a fuzzer".to_owned(),
+        label: None,
+        command: None,
         model: Model { name: "small".to_owned(), parameters: 48, input: vec![2, 4, 4], classes: 2 },
         dataset: Dataset {
             name: "none".to_owned(),

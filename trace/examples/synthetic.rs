@@ -43,6 +43,8 @@ fn manifest(samples: u32, steps: u64) -> Manifest {
     Manifest {
         schema_version: SCHEMA_VERSION,
         created_by: "synthetic".to_owned(),
+        label: None,
+        command: None,
         model: Model {
             name: "synthetic".to_owned(),
             parameters: u64::from(CHANNELS * FILTERS * 9),

@@ -24,6 +24,8 @@
 //! let manifest = Manifest {
 //!     schema_version: SCHEMA_VERSION,
 //!     created_by: "an example".into(),
+//!     label: None,
+//!     command: None,
 //!     model: Model { name: "tiny".into(), parameters: 6, input: vec![3, 1, 1], classes: 2 },
 //!     dataset: Dataset { name: "none".into(), train_samples: 1, validation_samples: 0, description: Default::default() },
 //!     seed: 1,

@@ -29,6 +29,13 @@ pub struct Manifest {
     pub schema_version: u32,
     /// The program and version that wrote the trace.
     pub created_by: String,
+    /// What its user calls the trace, see [`parse_label`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// The command that writes it again, with TRACE for its folder. Flags that the trace does not depend on are left
+    /// out, so that equal runs write equal manifests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
     /// The model.
     pub model: Model,
     /// The data it was trained on.
@@ -163,6 +170,23 @@ pub struct TensorFile {
     /// SHA-256 of the file; none in a trace of version 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
+}
+
+/// Most characters of a label: more do not fit beside a chart.
+const MAX_LABEL: usize = 100;
+
+/// The label of a trace or of results in a text; refuses what is empty or more than a line.
+pub fn parse_label(text: &str) -> std::result::Result<String, String> {
+    if text.trim().is_empty() {
+        return Err("is empty; give it a text, or leave it out".to_owned());
+    }
+    if text.chars().any(char::is_control) {
+        return Err("holds a line break or another control character; give it one line of plain text".to_owned());
+    }
+    match text.chars().count() {
+        ..=MAX_LABEL => Ok(text.to_owned()),
+        count => Err(format!("has {count} characters, but must have at most {MAX_LABEL}; shorten it")),
+    }
 }
 
 /// The one key whose meaning never changes.

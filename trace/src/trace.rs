@@ -164,6 +164,9 @@ impl Trace {
 
     /// What in the manifest contradicts itself or the layers: field and reason.
     fn check(&self) -> std::result::Result<(), (String, String)> {
+        if let Some(label) = &self.manifest.label {
+            manifest::parse_label(label).map_err(|reason| ("label".into(), reason))?;
+        }
         let sampling = &self.manifest.sampling;
         let layers: BTreeMap<&str, &Layer> = self.layers.iter().map(|layer| (layer.name.as_str(), layer)).collect();
         let of_layers = |name: &str| layers.get(name).copied();

@@ -90,8 +90,9 @@ fn any_manifest(batch_size: u32, sampling: Sampling) -> impl Strategy<Value = Ma
     let texts = (text(), text(), text(), text(), proptest::collection::btree_map(text(), text(), 0..3));
     let counts = (any::<[u64; 5]>(), any::<[u32; 4]>(), prop_oneof![Just(Dtype::F32), Just(Dtype::F16)]);
     let rates = ([finite(), finite(), finite()], proptest::option::of(0..=batch_size));
-    (texts, counts, rates).prop_map(
-        move |((created_by, model, dataset, device, versions), counts, (rates, samples))| {
+    let origin = (proptest::option::of("[a-zé0-9 ,.=]{0,20}x"), proptest::option::of(".{0,30}"));
+    (texts, origin, counts, rates).prop_map(
+        move |((created_by, model, dataset, device, versions), (label, command), counts, (rates, samples))| {
             let ([parameters, train_samples, validation_samples, seed, steps], sizes, dtype) = counts;
             let [channels, rows, columns, classes] = sizes;
             let [learning_rate, momentum, weight_decay] = rates;
@@ -99,6 +100,8 @@ fn any_manifest(batch_size: u32, sampling: Sampling) -> impl Strategy<Value = Ma
             Manifest {
                 schema_version: SCHEMA_VERSION,
                 created_by,
+                label,
+                command,
                 model: Model { name: model, parameters, input: vec![channels, rows, columns], classes },
                 dataset: Dataset { name: dataset, train_samples, validation_samples, description: versions.clone() },
                 seed,

@@ -136,6 +136,8 @@ fn writer(dir: &Path, batch: u32, layers: &[Layer], sampling: Sampling) -> Trace
     let manifest = Manifest {
         schema_version: SCHEMA_VERSION,
         created_by: "bench".into(),
+        label: None,
+        command: None,
         model: ModelOf { name: "bench".into(), parameters: 0, input: vec![], classes: 1000 },
         dataset: Dataset {
             name: "random".into(),

@@ -2,7 +2,6 @@
 
 #![forbid(unsafe_code)]
 
-use clap::Parser;
 use mercury_tracer::cli::Cli;
 use std::panic::PanicHookInfo;
 use std::process::ExitCode;
@@ -15,7 +14,7 @@ fn main() -> ExitCode {
         ),
         None => default(panic),
     }));
-    match std::panic::catch_unwind(|| Cli::parse().run()) {
+    match std::panic::catch_unwind(|| Cli::read().run()) {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(error)) => {
             eprintln!("error: {error:#}");

@@ -20,6 +20,8 @@ fn writer(dir: &Path) -> TraceWriter {
     let manifest = Manifest {
         schema_version: SCHEMA_VERSION,
         created_by: "a test".into(),
+        label: None,
+        command: None,
         model: Model { name: "tiny".into(), parameters: 2, input: vec![2], classes: 1 },
         dataset: Dataset { name: "none".into(), train_samples: 1, validation_samples: 0, description: BTreeMap::new() },
         seed: 1,

@@ -57,6 +57,8 @@ function logger() {
 function theme(width) {
   const style = getComputedStyle(document.documentElement);
   const colour = (name) => style.getPropertyValue(name).trim();
+  const names = Math.max(80, width / 4);
+  const columns = Math.max(1, Math.floor((width - 40) / 145));
   const [text, muted, line] = ["--text", "--muted", "--line"].map(colour);
   return {
     background: "transparent",
@@ -73,9 +75,9 @@ function theme(width) {
       titlePadding: 8,
     },
     axisX: { labelOverlap: true, tickCount: Math.max(3, Math.floor(width / 90)) },
-    axisY: { labelLimit: Math.max(80, width / 4) },
+    axisY: { labelLimit: names, maxExtent: names + 50 },
     axisBand: { grid: false },
-    legend: { orient: "top", labelColor: text, titleColor: text, columns: Math.max(1, Math.floor((width - 40) / 145)), labelLimit: 220 },
+    legend: { orient: "top", labelColor: text, titleColor: text, columns, labelLimit: (width - 40) / columns - 25 },
     range: { category: ["#3b82c4", "#c77700", "#2f9e6e", "#d6455d", "#9b6dc6", "#858b94"] },
   };
 }

@@ -1,8 +1,9 @@
 "use strict";
 
-/** The sections of the page: title, and what is in it for a view. */
+/** The sections of the page: title, what is in it for a view, and whether the page has it, if that depends. */
 const SECTIONS = [
   ["Answer", answer],
+  ["Side by side", sideBySide, hasSeveralResults],
   ["Where the cycles go", cycles],
   ["Hits and what they cost", outcomes],
   ["Signature length", lengths],
@@ -86,21 +87,37 @@ function outcomes(view) {
 }
 
 function lengths(view) {
-  const configurations = DATA.configurations.filter((row) => row.trace === view.trace);
+  const configurations = DATA.configurations.filter((row) => isSameWork(view, row));
   const found = new Set(configurations.map((row) => row["rpq.bits"]));
   if (found.size < 2) {
     return [element("p", { class: "note" }, "These results have one signature length. To see hit rate and error over it, sweep and add the sweep's folder to the report:"),
       element("pre", {}, "mercury-analyzer sweep TRACE --set rpq.bits=8..=64:4 --out sweep\nmercury-analyzer report RESULTS sweep --out report.html")];
   }
   const data = { configurations };
-  const errors = configurations.some((row) => row.output_error !== null);
   return [
-    element("p", {}, `${format.count(configurations.length)} configurations of this trace, ${found.size} signature lengths.`),
+    element("p", {}, `${countConfigurations(view, configurations.length)} ${found.size} signature lengths.`),
     charts("half",
       chart("lengths", "Hit rate beside output error", "Over the signature length, forward pass; a line for each setting of other keys.", data),
-      errors ? chart("frontier", "Speed-up over output error", "Filled: beaten by no other in both; the number is the signature length.", data) : null,
+      configurations.some((row) => row.output_error !== null) ? frontier(configurations) : null,
     ),
   ];
+}
+
+/** How many configurations of this trace were swept, how many replayed by themselves, and how many of them are drawn. */
+function countConfigurations(view, drawn) {
+  const count = (swept) => sum(DATA.sources.filter((source) => isSameWork(view, source) && source.swept === swept), "configurations");
+  const counts = [["swept", count(true)], ["replayed", count(false)]].filter(([, number]) => number > 0);
+  const said = counts.map(([how, number]) => `${format.count(number)} ${how}`).join(" and ");
+  const all = counts.reduce((total, [, number]) => total + number, 0);
+  const left = drawn < all ? ` Only ${format.count(drawn)} are drawn: of a large sweep, those on its frontier.` : "";
+  return `Configurations of this trace: ${said}.${left}`;
+}
+
+function frontier(configurations) {
+  const caption = "Filled: beaten by no other in both; the number is the signature length.";
+  return hasUnlikeBaselines(configurations)
+    ? chart("frontier_cycles", "MERCURY cycles over output error", `${caption} Baselines differ, so cycles stand in place of speed-ups.`, { configurations })
+    : chart("frontier", "Speed-up over output error", caption, { configurations });
 }
 
 function bounds(view) {
@@ -175,6 +192,9 @@ function configuration(view) {
   const changed = (setting) => (setting.preset === null ? "" : setting.preset === "" ? "not set" : setting.preset);
   return [
     element("p", {}, "TRACE stands for the trace's folder, RESULTS for one to write to. The trace is known by the SHA-256 of its manifest.json."),
+    element("p", {}, view.capture === null ? "The trace does not say which command captured it." : "The trace was captured by:"),
+    view.capture === null ? null : element("pre", { id: "capture" }, view.capture),
+    element("p", {}, "These results are made from it by:"),
     element("pre", { id: "command" }, view.command),
     view.sweep === null ? null : element("p", {}, "The sweep that it is from:"),
     view.sweep === null ? null : element("pre", {}, view.sweep),

@@ -50,7 +50,8 @@ function sortableTable(caption, columns, rows) {
 
 function cell(column, row) {
   const value = column.value(row);
-  return element("td", { class: column.text ? "text" : "number" }, column.show ? column.show(value) : value);
+  const kind = column.text ? "text" : "number";
+  return element("td", { class: column.wraps ? `${kind} name` : kind }, column.show ? column.show(value) : value);
 }
 
 /** Rows in order; those without a value come last in either direction. */

@@ -8,9 +8,12 @@ use mercury_cli::Messages;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Compare two results: hit rate, output error and speed-up per layer and pass, over all steps.
+/// Compare two results: hit rate, output error, cycles and speed-up per layer and pass, and for the model, over all
+/// steps.
 ///
-/// Rows in which nothing changed are left out. Exit code 1 where a threshold is crossed, else 0.
+/// The model's row has the hit rate and output error of the forward pass and the cycles of all passes. Rows in which
+/// nothing changed are left out. A speed-up is relative to its own array's baseline: of two arrays compare the cycles.
+/// Exit code 1 if a threshold is crossed, else 0.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: mercury-analyzer compare before after --threshold speed_up=0.02,output_error=0.005")]
 pub struct Compare {
@@ -31,12 +34,22 @@ impl Compare {
     /// Compares and prints.
     pub fn run(self, messages: Messages) -> Result<ExitCode> {
         let comparison = Comparison::read(&self.a, &self.b)?;
+        for (side, folder, name) in [("a", &self.a, &comparison.names[0]), ("b", &self.b, &comparison.names[1])] {
+            let folder = folder.display().to_string();
+            let name = if *name == folder { String::new() } else { format!(": {name}") };
+            messages.note(format_args!("{side}: {folder}{name}"));
+        }
         for (key, a, b) in &comparison.settings {
             messages.note(format_args!("{key}: {a} -> {b}"));
         }
         let mut changed = comparison.changed()?;
         if changed.height() == 0 {
             messages.note(format_args!("nothing changed in {} rows", comparison.rows.height()));
+        }
+        if comparison.has_unlike_baselines()? {
+            messages.note(super::UNLIKE_BASELINES);
+        } else if self.format == Format::Table {
+            changed = changed.drop_many(["baseline_cycles_a", "baseline_cycles_b"]);
         }
         export::print(&mut changed, self.format)?;
         let crossed = comparison.crossed(&self.threshold)?;

@@ -50,6 +50,12 @@ fn headline(trace: &Trace) -> Result<String> {
         manifest.seed,
         manifest.device
     );
+    if let Some(label) = &manifest.label {
+        text += &format!("label: {label}\n");
+    }
+    if let Some(command) = &manifest.command {
+        text += &format!("captured by: {command}\n");
+    }
     text += &format!(
         "trained {} of {} steps of {} samples{}\n",
         steps.len(),

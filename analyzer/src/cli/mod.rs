@@ -45,6 +45,9 @@ Exit codes:
 
 Colours and progress show on a terminal alone; NO_COLOR=1 turns colours off there.";
 
+/// Said wherever results of several arrays are set side by side.
+const UNLIKE_BASELINES: &str = "baselines differ, and each speed-up is relative to its own: compare mercury_cycles";
+
 const COMPLETIONS: &str = "Examples:
   mercury-analyzer completions bash > ~/.local/share/bash-completion/completions/mercury-analyzer
   mercury-analyzer completions zsh > ~/.zfunc/_mercury-analyzer      # where fpath has ~/.zfunc

@@ -60,7 +60,7 @@ impl Replay {
         let measures = Measures { selection: self.work.chosen.selection()?, errors, bounds };
         let trace = Trace::open(&self.trace)?;
         let configs = [config];
-        let run = results::run_text(&trace, &configs, &measures)?;
+        let run = results::run_text(&trace, &configs, &measures, self.work.label.as_deref())?;
         let replay = Replaying::new(&trace, &configs, &measures)?.with_limit(self.work.limit())?;
         if let Some(share) = self.partition {
             return replay_partition(&replay, share, run, &self.out, self.work.threads, messages);

@@ -35,7 +35,8 @@ pub struct Sweep {
     axes: Vec<Axis>,
     /// Mark the configurations that no other beats by all of these: `hit_rate`, `output_error`,
     /// `speed_up`, `speed_up_with_stalls`, `mercury_cycles`, `energy`, `rpq.bits`, `mcache.entries`,
-    /// `mcache.ways`. The table shows only them.
+    /// `mcache.ways`. The table shows only them. Speed-ups and energy are relative to each array's own
+    /// baseline: where baselines differ, MERCURY's cycles and energy are compared.
     #[arg(long, value_delimiter = ',', value_name = "COLUMNS", value_parser = Metric::parse)]
     pareto: Vec<Metric>,
     /// Output positions of a pass that errors are estimated from, with intervals: a number, all or none.
@@ -46,6 +47,9 @@ pub struct Sweep {
     #[command(flatten)]
     configuration: Configuration,
 }
+
+/// Columns that the table leaves out where all configurations have one baseline, as quotients say the same.
+const ABSOLUTE: [&str; 4] = ["baseline_memory_stall", "mercury_memory_stall", "baseline_energy", "mercury_energy"];
 
 fn parse_axis(text: &str) -> Result<Axis, String> {
     // Bounds are not computed in a sweep.
@@ -74,7 +78,7 @@ impl Sweep {
         let measures = Measures { selection: self.work.chosen.selection()?, errors: self.errors, bounds: false };
         let trace = Trace::open(&self.trace)?;
         let replay = Replay::new(&trace, &grid.configs, &measures)?.with_limit(self.work.limit())?;
-        let dir = SweepDir::open(&self.out, &trace, &grid, &measures)?;
+        let dir = SweepDir::open(&self.out, &trace, &grid, &measures, self.work.label.as_deref())?;
         let mut frame = if dir.is_complete() {
             messages.note(format_args!("{} is complete; nothing is replayed", self.out.display()));
             dir.summary()?
@@ -86,13 +90,23 @@ impl Sweep {
             dir.finish(&results, &frame)?;
             frame
         };
+        let has_one_baseline = summary::has_one_baseline(&frame)?;
+        if !has_one_baseline {
+            messages.note(super::UNLIKE_BASELINES);
+        }
         if !self.pareto.is_empty() {
-            summary::mark(&mut frame, &self.pareto)?;
+            for (metric, relative) in summary::mark(&mut frame, &self.pareto)? {
+                let cycles = relative.mercury.join(" + ");
+                messages.note(format_args!("--pareto: {cycles} is compared in place of {}", metric.name));
+            }
             let all = frame.height();
             if self.work.format == Format::Table {
                 frame = frame.lazy().filter(col("pareto")).collect()?.drop("pareto")?;
                 messages.note(format_args!("{} of {all} configurations are on the frontier:", frame.height()));
             }
+        }
+        if self.work.format == Format::Table && has_one_baseline {
+            frame = frame.drop_many(ABSOLUTE);
         }
         export::print(&mut frame, self.work.format)
     }

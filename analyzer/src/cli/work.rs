@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use mercury_cli::{Progress, parse_bytes};
 use mercury_trace::geometry::Pass;
+use mercury_trace::manifest::parse_label;
 
 /// What is replayed, how, and what of it is shown.
 #[derive(Debug, Args)]
@@ -18,6 +19,9 @@ pub struct Work {
     /// more. Results do not depend on it; a layer that cannot be evaluated in it is an error.
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     memory_limit: Option<u64>,
+    /// What to call the results in `report` and `compare` [default: what they differ in from others].
+    #[arg(long, value_name = "TEXT", value_parser = parse_label)]
+    pub label: Option<String>,
     /// What to print.
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,

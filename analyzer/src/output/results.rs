@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 /// A replay's scratch folder.
 const KIND: Kind =
-    Kind { name: "replay", identity: "run.json", differs: "another trace or configuration", lasting: false };
+    Kind { name: "replay", identity: "run.json", differs: "another trace, configuration or label", lasting: false };
 /// Results in the making, in the scratch folder.
 const MADE: &str = "results";
 

@@ -111,7 +111,7 @@ fn check_same_run(first: &Found, other: &Found) -> Result<()> {
     let reason = if first.partition.share.of != other.partition.share.of {
         format!("is partition {}, but {} is {}", other.partition.share, first.dir.display(), first.partition.share)
     } else if (&first.partition.run, first.partition.layers) != (&other.partition.run, other.partition.layers) {
-        format!("is of another trace or configuration than {}", first.dir.display())
+        format!("is of another trace, configuration or label than {}", first.dir.display())
     } else {
         return Ok(());
     };

@@ -26,7 +26,7 @@ pub const IDENTITY: &str = "partition.json";
 const KIND: Kind = Kind {
     name: "partition",
     identity: IDENTITY,
-    differs: "another trace or configuration, or another part of it",
+    differs: "another trace, configuration or label, or another part of it",
     lasting: true,
 };
 /// Most bytes of the identity: far above those of any trace.

@@ -1,20 +1,22 @@
 //! A report: results as one HTML file that opens without a network.
 //!
-//! `source` reads and checks folders of results, `view` has what is shown of a configuration,
-//! `sweeps` sets configurations side by side, `page` puts it all into a page. Nothing in it depends on
+//! `run` reads what was run, `source` reads and checks folders of results, `view` has what is shown of a
+//! configuration, `sweeps` sets configurations side by side, `page` puts it all into a page. Nothing in it depends on
 //! time or machine: equal results under equal names give equal bytes.
 
 mod bounds;
 mod layers;
 mod page;
-mod run;
+pub(crate) mod run;
 mod source;
 mod sweeps;
 mod view;
 
 use crate::error::{AnalyzerError, Result};
+use crate::labels::name_results;
 use layers::Row;
 use mercury_trace::{Trace, checksum, manifest};
+use run::Run;
 use serde::Serialize;
 use serde_json::json;
 use source::Source;
@@ -27,10 +29,36 @@ use view::View;
 struct Data {
     /// Configurations that are shown in full.
     views: Vec<View>,
-    /// All configurations.
+    /// Folders of results.
+    sources: Vec<Folder>,
+    /// A row for each configuration; of a large sweep only those on its frontier.
     configurations: Vec<Row>,
     /// Training losses by the trace's identity.
     losses: BTreeMap<String, Vec<Row>>,
+}
+
+/// A folder of results.
+#[derive(Debug, Serialize)]
+struct Folder {
+    /// Identity of the trace.
+    trace: String,
+    /// What part of the trace was replayed, if not all.
+    part: Option<String>,
+    /// Whether it holds a sweep.
+    swept: bool,
+    /// How many configurations it has.
+    configurations: usize,
+}
+
+impl Folder {
+    fn new(source: &Source) -> Self {
+        Self {
+            trace: source.run.trace.manifest_sha256.clone(),
+            part: source.run.part(),
+            swept: source.axes.is_some(),
+            configurations: source.run.configurations.len(),
+        }
+    }
 }
 
 /// A report.
@@ -45,14 +73,19 @@ impl Report {
     /// # Errors
     /// If a folder holds no results, or none of a trace's.
     pub fn read(results: &[PathBuf], traces: &[PathBuf]) -> Result<Self> {
-        let mut data = Data { views: Vec::new(), configurations: Vec::new(), losses: BTreeMap::new() };
-        for dir in results {
-            let source = Source::read(dir)?;
+        let mut data =
+            Data { views: Vec::new(), sources: Vec::new(), configurations: Vec::new(), losses: BTreeMap::new() };
+        let runs = results.iter().map(|dir| source::read_run(dir)).collect::<Result<Vec<Run>>>()?;
+        let folders: Vec<(&Path, &Run)> = results.iter().map(PathBuf::as_path).zip(&runs).collect();
+        let names = name_results(&folders);
+        for ((dir, run), name) in results.iter().zip(runs).zip(names) {
+            let source = Source::read(dir, run, name)?;
             let points = sweeps::points(&source)?;
             for configuration in sweeps::shown(&source, &points) {
                 data.views.push(View::of(&source, configuration)?);
             }
             data.configurations.extend(points);
+            data.sources.push(Folder::new(&source));
         }
         sweeps::mark(&mut data.configurations);
         for dir in traces {

@@ -17,6 +17,7 @@ const SCRIPTS: &[&str] = &[
     include_str!("../../assets/report/elements.js"),
     include_str!("../../assets/report/charts.js"),
     include_str!("../../assets/report/table.js"),
+    include_str!("../../assets/report/runs.js"),
     include_str!("../../assets/report/sections.js"),
     include_str!("../../assets/report/page.js"),
 ];
@@ -29,9 +30,12 @@ const CHARTS: &[(&str, &str)] = &[
     ("energy", include_str!("../../assets/charts/energy.vl.json")),
     ("errors", include_str!("../../assets/charts/errors.vl.json")),
     ("frontier", include_str!("../../assets/charts/frontier.vl.json")),
+    ("frontier_cycles", include_str!("../../assets/charts/frontier_cycles.vl.json")),
     ("lengths", include_str!("../../assets/charts/lengths.vl.json")),
     ("multiplications", include_str!("../../assets/charts/multiplications.vl.json")),
     ("outcomes", include_str!("../../assets/charts/outcomes.vl.json")),
+    ("runs", include_str!("../../assets/charts/runs.vl.json")),
+    ("runs_layers", include_str!("../../assets/charts/runs_layers.vl.json")),
     ("speed_up", include_str!("../../assets/charts/speed_up.vl.json")),
     ("training_bits", include_str!("../../assets/charts/training_bits.vl.json")),
     ("training_loss", include_str!("../../assets/charts/training_loss.vl.json")),
@@ -90,7 +94,7 @@ mod tests {
             axis_titles(&spec, &mut titles);
             assert!(titles.len() >= 2, "{name}: {titles:?}");
             for title in titles {
-                let plain = ["layer", "training step"].contains(&title.as_str());
+                let plain = ["layer", "results", "training step"].contains(&title.as_str());
                 assert!(plain || title.ends_with(')'), "{name}: the axis {title:?} has no unit");
             }
             assert!(spec["description"].is_string(), "{name}");

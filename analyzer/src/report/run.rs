@@ -3,9 +3,10 @@
 use crate::config::{Config, DEFAULT_PRESET, PRESETS};
 use crate::error::Result;
 use crate::report::source::{check_version, wrong};
+use mercury_cli::quote;
+use mercury_trace::manifest::parse_label;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -15,6 +16,9 @@ use std::path::Path;
 pub struct Run {
     /// The program and its version.
     pub created_by: String,
+    /// What its user calls it.
+    #[serde(default)]
+    pub label: Option<String>,
     /// The configurations, by section and key.
     pub configurations: Vec<Map<String, Value>>,
     measures: Measures,
@@ -41,6 +45,12 @@ struct Selection {
 pub struct TraceIdentity {
     /// Of its manifest.
     pub manifest_sha256: String,
+    /// What its user calls it.
+    #[serde(default)]
+    pub label: Option<String>,
+    /// The command that wrote it; of results of earlier versions, and of traces by other programs, none.
+    #[serde(default)]
+    pub command: Option<String>,
     /// The model.
     pub model: Named,
     /// The data set.
@@ -49,6 +59,9 @@ pub struct TraceIdentity {
     pub seed: u64,
     /// Samples of a step.
     pub batch_size: u32,
+    /// What else the training depends on, by flag; none in results of earlier versions.
+    #[serde(default)]
+    pub settings: BTreeMap<String, String>,
     /// The steps that were captured.
     pub captured_steps: Vec<u64>,
 }
@@ -75,8 +88,14 @@ impl Run {
     /// The run in a file.
     pub fn parse(path: &Path, json: &Value) -> Result<Self> {
         check_version(path, json)?;
-        Self::deserialize(json)
-            .map_err(|error| wrong(path, "run", format!("{error}; replay the trace again with this version")))
+        let run = Self::deserialize(json)
+            .map_err(|error| wrong(path, "run", format!("{error}; replay the trace again with this version")))?;
+        for (field, label) in [("label", &run.label), ("trace.label", &run.trace.label)] {
+            if let Some(label) = label {
+                parse_label(label).map_err(|reason| wrong(path, field, reason))?;
+            }
+        }
+        Ok(run)
     }
 
     /// The preset that a configuration differs least from, and the settings beside it.
@@ -123,6 +142,10 @@ impl Run {
         if !without.is_empty() {
             words.push(format!("--without {}", without.join(",")));
         }
+        // A sweep's label is not that of one of its configurations.
+        if self.configurations.len() == 1 {
+            words.extend(self.label_flag());
+        }
         words.join(" ")
     }
 
@@ -130,7 +153,7 @@ impl Run {
     pub fn sweep_command(&self, axes: &[(String, Vec<String>)]) -> String {
         let mut words = vec!["mercury-analyzer sweep TRACE --out RESULTS".to_owned()];
         words.extend(
-            axes.iter().map(|(key, values)| format!("--set {}", quoted(&format!("{key}={}", values.join(","))))),
+            axes.iter().map(|(key, values)| format!("--set {}", quote(&format!("{key}={}", values.join(","))))),
         );
         let swept: Vec<&str> = axes.iter().map(|(key, _)| key.as_str()).collect();
         words.extend(self.setting_flags(0, &swept));
@@ -142,14 +165,19 @@ impl Run {
             _ => None,
         };
         words.extend(errors.map(|errors| format!("--errors {errors}")));
+        words.extend(self.label_flag());
         words.join(" ")
+    }
+
+    fn label_flag(&self) -> Option<String> {
+        self.label.as_ref().map(|label| format!("--label {}", quote(label)))
     }
 
     /// The preset, if it is not the default, and flags for what differs from it.
     fn setting_flags(&self, configuration: usize, except: &[&str]) -> Vec<String> {
         let (preset, settings) = self.settings(configuration);
         let differs = |setting: &Setting| setting.preset.is_some() && !except.contains(&setting.key.as_str());
-        let flag = |setting: Setting| format!("--{} {}", setting.key, quoted(&setting.value));
+        let flag = |setting: Setting| format!("--{} {}", setting.key, quote(&setting.value));
         let preset = (preset != DEFAULT_PRESET).then(|| format!("--preset {preset}"));
         preset.into_iter().chain(settings.into_iter().filter(differs).map(flag)).collect()
     }
@@ -157,7 +185,7 @@ impl Run {
     fn selection_flags(&self) -> Vec<String> {
         let Selection { layers, steps, passes } = &self.measures.selection;
         let steps: Vec<String> = steps.iter().map(|range| format!("{}..={}", range.start(), range.end())).collect();
-        let flag = |name: &str, values: &[String]| format!("--{name} {}", quoted(&values.join(",")));
+        let flag = |name: &str, values: &[String]| format!("--{name} {}", quote(&values.join(",")));
         let given = [("layers", layers.as_slice()), ("steps", &steps), ("passes", passes)];
         given.into_iter().filter(|(_, values)| !values.is_empty()).map(|(name, values)| flag(name, values)).collect()
     }
@@ -172,7 +200,7 @@ fn preset(name: &str) -> BTreeMap<String, String> {
 }
 
 /// Keys with their sections, and values as they stand in a configuration file.
-fn flat(sections: &Map<String, Value>) -> BTreeMap<String, String> {
+pub fn flat(sections: &Map<String, Value>) -> BTreeMap<String, String> {
     let of_section = |(section, keys): (&String, &Value)| {
         let keys = keys.as_object().cloned().unwrap_or_default();
         let section = section.clone();
@@ -184,12 +212,6 @@ fn flat(sections: &Map<String, Value>) -> BTreeMap<String, String> {
 /// Text without quotes, as flags take it.
 fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
-}
-
-/// A word for a shell.
-fn quoted(word: &str) -> String {
-    // What it refuses, a zero byte, is in no argument of a program.
-    shlex::try_quote(word).map_or_else(|_| word.to_owned(), Cow::into_owned)
 }
 
 #[cfg(test)]

@@ -13,8 +13,10 @@ use std::path::{Path, PathBuf};
 
 /// Results of `replay` or `sweep`.
 pub struct Source {
-    /// The folder, as it was named.
+    /// The folder, as it was given.
     pub dir: PathBuf,
+    /// What the results are called among those of the report.
+    pub name: String,
     /// What was run.
     pub run: Run,
     /// Keys that were swept and their values; none of a replay.
@@ -104,12 +106,11 @@ const MAX_BYTES: u64 = 1 << 30;
 const AGAIN: &str = "replay the trace again with this version";
 
 impl Source {
-    /// Reads a folder.
+    /// Reads the tables of a folder, whose run [`read_run`] has read; `name` is what to call the results.
     ///
     /// # Errors
     /// If it is no folder of results, or of another version: the error names file, field and remedy.
-    pub fn read(dir: &Path) -> Result<Self> {
-        let run = Run::parse(&dir.join(RUN_FILE), &json(dir, RUN_FILE)?)?;
+    pub fn read(dir: &Path, run: Run, name: String) -> Result<Self> {
         let layers = read(dir, LAYERS_FILE)?;
         let numbers = || [COUNTERS, MEASURES, LAYERS].concat();
         check(&layers, &dir.join(LAYERS_FILE), numbers(), Kind::Number)?;
@@ -128,8 +129,16 @@ impl Source {
             path if path.exists() => Some(axes(&path, &json(dir, store::IDENTITY)?)?),
             _ => None,
         };
-        Ok(Self { dir: dir.to_owned(), run, axes, layers, models, configurations })
+        Ok(Self { dir: dir.to_owned(), name, run, axes, layers, models, configurations })
     }
+}
+
+/// What was run for the results in a folder.
+///
+/// # Errors
+/// As of [`Source::read`].
+pub fn read_run(dir: &Path) -> Result<Run> {
+    Run::parse(&dir.join(RUN_FILE), &json(dir, RUN_FILE)?)
 }
 
 fn axes(path: &Path, identity: &Value) -> Result<Vec<(String, Vec<String>)>> {

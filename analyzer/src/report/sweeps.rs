@@ -13,11 +13,12 @@ const MOST_POINTS: usize = 2000;
 /// Configurations of one sweep that are shown in full at most.
 const MOST_VIEWS: usize = 24;
 
-/// What configurations are compared by: error against speed.
-const METRICS: [&str; 2] = ["output_error", "speed_up"];
+/// What configurations are compared by: error against speed. Speed is that of MERCURY, as speed-ups of several arrays
+/// are relative to as many baselines; on one array both rank alike.
+const METRICS: [&str; 2] = ["output_error", "mercury_cycles"];
 
 /// A row for each configuration of some results: that of `configurations.parquet` with `rpq.bits`, the
-/// `trace` it is of, its `setting` of other keys, and whether it is on the frontier (`pareto`).
+/// `trace` and `part` of it that it is of, its `setting` of other keys, and whether it is on the frontier (`pareto`).
 pub fn points(source: &Source) -> Result<Vec<Row>> {
     let mut points = rows(&source.configurations)?;
     let keys = source.axes.iter().flatten().map(|(key, _)| key.as_str()).filter(|key| *key != "rpq.bits");
@@ -25,10 +26,11 @@ pub fn points(source: &Source) -> Result<Vec<Row>> {
     let path = source.dir.join(RUN_FILE);
     for (number, point) in points.iter_mut().enumerate() {
         let settings = setting(point, keys.iter().copied());
-        let place = source.dir.display();
-        let setting = if settings.is_empty() { place.to_string() } else { format!("{place}: {settings}") };
+        let name = &source.name;
+        let setting = if settings.is_empty() { name.clone() } else { format!("{name}: {settings}") };
         point.insert("setting".to_owned(), setting.into());
         point.insert("trace".to_owned(), source.run.trace.manifest_sha256.clone().into());
+        point.insert("part".to_owned(), source.run.part().into());
         point.insert("rpq.bits".to_owned(), source.run.number(&path, number, "rpq", "bits")?.into());
     }
     mark(&mut points);
@@ -38,12 +40,12 @@ pub fn points(source: &Source) -> Result<Vec<Row>> {
     Ok(points)
 }
 
-/// Marks those that no other point of the same trace beats.
+/// Marks those that no other point of the same part of the same trace beats.
 pub fn mark(points: &mut [Row]) {
     let metrics = METRICS.map(|name| Metric::parse(name).expect("it is a metric"));
-    let traces: Vec<Value> = points.iter().map(|point| point["trace"].clone()).collect();
+    let traces: Vec<[Value; 2]> = points.iter().map(|point| ["trace", "part"].map(|key| point[key].clone())).collect();
     let mut distinct = traces.clone();
-    distinct.sort_by_key(Value::to_string);
+    distinct.sort_by_key(|[trace, part]| (trace.to_string(), part.to_string()));
     distinct.dedup();
     for trace in distinct {
         let of_trace: Vec<usize> = (0..points.len()).filter(|&index| traces[index] == trace).collect();
@@ -62,10 +64,10 @@ pub fn shown(source: &Source, points: &[Row]) -> Vec<usize> {
 }
 
 fn worth_a_look(points: &[Row]) -> Vec<usize> {
-    let speed = |point: &Row| point["speed_up"].as_f64().unwrap_or(0.0);
+    let cycles = |point: &Row| point["mercury_cycles"].as_u64().unwrap_or(u64::MAX);
     let number = |point: &Row| point["configuration"].as_u64().unwrap_or(0) as usize;
     let mut sorted: Vec<&Row> = points.iter().collect();
-    sorted.sort_by(|a, b| speed(b).total_cmp(&speed(a)).then(number(a).cmp(&number(b))));
+    sorted.sort_by_key(|point| (cycles(point), number(point)));
     let mut on: Vec<&Row> = sorted.iter().copied().filter(|point| point["pareto"] == true).collect();
     // Keys that change nothing make several of the same.
     on.dedup_by(|a, b| METRICS.iter().all(|metric| a[*metric] == b[*metric]));
@@ -78,9 +80,10 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn marked(points: &[(&str, Option<f64>, f64)]) -> Vec<Row> {
-        let point = |(number, (trace, error, speed)): (usize, &(&str, Option<f64>, f64))| {
-            let json = json!({"configuration": number, "trace": trace, "output_error": error, "speed_up": speed});
+    fn marked(points: &[(&str, Option<f64>, u64)]) -> Vec<Row> {
+        let point = |(number, (trace, error, cycles)): (usize, &(&str, Option<f64>, u64))| {
+            let json = json!({"configuration": number, "trace": trace, "part": null, "output_error": error,
+                              "mercury_cycles": cycles});
             json.as_object().unwrap().clone()
         };
         let mut points: Vec<Row> = points.iter().enumerate().map(point).collect();
@@ -90,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_trace_has_a_frontier_of_its_own() {
-        let points = marked(&[("a", Some(0.1), 1.1), ("a", Some(0.2), 1.0), ("b", Some(0.3), 0.9), ("b", None, 2.0)]);
+        let points = marked(&[("a", Some(0.1), 90), ("a", Some(0.2), 100), ("b", Some(0.3), 110), ("b", None, 50)]);
         let on: Vec<bool> = points.iter().map(|point| point["pareto"] == true).collect();
         assert_eq!(on, [true, false, true, false]);
     }
@@ -98,13 +101,13 @@ mod tests {
     #[test]
     fn the_fastest_comes_first_and_of_equals_one() {
         let points = marked(&[
-            ("a", Some(0.1), 1.1),
-            ("a", Some(0.3), 1.3),
-            ("a", Some(0.3), 1.3),
-            ("a", Some(0.2), 1.0),
-            ("a", Some(0.2), 1.2),
+            ("a", Some(0.1), 90),
+            ("a", Some(0.3), 70),
+            ("a", Some(0.3), 70),
+            ("a", Some(0.2), 100),
+            ("a", Some(0.2), 80),
         ]);
         assert_eq!(worth_a_look(&points), [1, 4, 0]);
-        assert_eq!(worth_a_look(&marked(&[("a", None, 1.0), ("a", None, 1.5)])), [1]);
+        assert_eq!(worth_a_look(&marked(&[("a", None, 100), ("a", None, 67)])), [1]);
     }
 }

@@ -12,8 +12,10 @@ use serde::Serialize;
 /// Everything that is shown of a configuration.
 #[derive(Debug, Serialize)]
 pub struct View {
-    /// Where it comes from.
+    /// What the results are called and, of a sweep, the values of the swept keys.
     pub name: String,
+    /// The results' folder.
+    pub folder: String,
     /// The model and its data set.
     pub title: String,
     /// What was replayed: name and value.
@@ -28,6 +30,8 @@ pub struct View {
     pub models: Vec<Row>,
     /// What bounds reuse, over all forward passes.
     pub bounds: Vec<Bound>,
+    /// Rows, columns and dataflow of the array.
+    pub array: String,
     /// Processing elements of the array.
     pub elements: f64,
     /// Clock of the array, MHz.
@@ -42,6 +46,8 @@ pub struct View {
     pub command: String,
     /// What swept it, among others.
     pub sweep: Option<String>,
+    /// What captured the trace, where the trace says so.
+    pub capture: Option<String>,
 }
 
 impl View {
@@ -52,10 +58,12 @@ impl View {
         let path = source.dir.join(RUN_FILE);
         let number = |section: &str, key: &str| run.number(&path, configuration, section, key);
         let (preset, settings) = run.settings(configuration);
-        let facts = facts(run, &settings);
+        let array = describe_array(&settings);
+        let facts = facts(run, &settings, &array);
         let summary = rows(&configurations.slice(configuration as i64, 1))?.pop().unwrap_or_default();
         Ok(Self {
             name: name(source, &summary),
+            folder: source.dir.display().to_string(),
             title: format!("{} on {}", run.trace.model.name, run.trace.dataset.name),
             facts,
             trace: run.trace.manifest_sha256.clone(),
@@ -63,6 +71,7 @@ impl View {
             bounds: bounds(&of_rows, number("bounds", "cosine")?, number("bounds", "weight_bits")?),
             layers: of_rows,
             models: steps(layers, models, configuration as u64)?,
+            array,
             elements: number("array", "rows")? * number("array", "columns")?,
             clock_mhz: number("array", "clock_mhz")?,
             part: run.part(),
@@ -70,17 +79,17 @@ impl View {
             settings,
             command: run.replay_command(configuration),
             sweep: source.axes.as_ref().map(|axes| run.sweep_command(axes)),
+            capture: run.trace.command.clone(),
         })
     }
 }
 
-/// The results' folder and, of a sweep, the values of the swept keys.
+/// The results' name and, of a sweep, the values of the swept keys.
 fn name(source: &Source, summary: &Row) -> String {
-    let dir = source.dir.display();
     let values = |axes: &Vec<(String, Vec<String>)>| setting(summary, axes.iter().map(|(key, _)| key.as_str()));
     match source.axes.as_ref().map(values) {
-        Some(values) => format!("{dir}: {values}"),
-        None => dir.to_string(),
+        Some(values) => format!("{}: {values}", source.name),
+        None => source.name.clone(),
     }
 }
 
@@ -94,24 +103,38 @@ pub fn setting<'a>(row: &Row, keys: impl IntoIterator<Item = &'a str>) -> String
     keys.into_iter().map(|key| format!("{key} {}", value(key))).collect::<Vec<_>>().join(", ")
 }
 
-fn facts(run: &Run, settings: &[Setting]) -> Vec<(&'static str, String)> {
-    let value = |key: &str| settings.iter().find(|setting| setting.key == key).map_or("-", |setting| &setting.value);
+fn find_value<'a>(settings: &'a [Setting], key: &str) -> &'a str {
+    settings.iter().find(|setting| setting.key == key).map_or("-", |setting| &setting.value)
+}
+
+fn describe_array(settings: &[Setting]) -> String {
+    let [rows, columns, dataflow] =
+        ["rows", "columns", "dataflow"].map(|key| find_value(settings, &format!("array.{key}")));
+    format!("{rows} x {columns}, {dataflow}")
+}
+
+fn facts(run: &Run, settings: &[Setting], array: &str) -> Vec<(&'static str, String)> {
+    let value = |key: &str| find_value(settings, key);
     let entries = match value("mcache.entries") {
         "0" => "unlimited".to_owned(),
         entries => format!("{entries} entries, {} ways", value("mcache.ways")),
     };
     let steps: Vec<String> = run.trace.captured_steps.iter().map(u64::to_string).collect();
-    vec![
+    let mut facts: Vec<(&str, String)> = Vec::new();
+    let labels = [("Label", &run.label), ("Label of the trace", &run.trace.label)];
+    facts.extend(labels.into_iter().filter_map(|(name, label)| Some((name, label.clone()?))));
+    facts.extend([
         ("Model", run.trace.model.name.clone()),
         ("Data set", run.trace.dataset.name.clone()),
         ("Training", format!("batches of {}, seed {}", run.trace.batch_size, run.trace.seed)),
         ("Captured steps", steps.join(", ")),
         ("Signatures", format!("{} bits, {}, {}", value("rpq.bits"), value("rpq.granularity"), value("rpq.variant"))),
         ("MCACHE", entries),
-        ("Array", format!("{} x {}, {}", value("array.rows"), value("array.columns"), value("array.dataflow"))),
+        ("Array", array.to_owned()),
         ("Made by", run.created_by.clone()),
         ("Trace (SHA-256 of its manifest)", run.trace.manifest_sha256.clone()),
-    ]
+    ]);
+    facts
 }
 
 /// Totals of each captured step, with the signature length in force.

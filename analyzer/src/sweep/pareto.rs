@@ -7,22 +7,52 @@ pub struct Metric {
     pub name: &'static str,
     /// Whether more is better.
     pub more: bool,
+    /// Of a quotient by the baseline, what it is a quotient of.
+    pub relative: Option<Relative>,
+}
+
+/// The two sides of a quotient, each a sum of columns. Arrays differ in their baselines, so quotients rank
+/// configurations of one array alone, and MERCURY's side ranks those of several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Relative {
+    /// Of the baseline.
+    pub baseline: &'static [&'static str],
+    /// Of MERCURY; less is better.
+    pub mercury: &'static [&'static str],
 }
 
 /// What can be compared.
 pub const METRICS: &[Metric] = &[
-    Metric { name: "hit_rate", more: true },
-    Metric { name: "output_error", more: false },
-    Metric { name: "speed_up", more: true },
-    Metric { name: "speed_up_with_stalls", more: true },
-    Metric { name: "mercury_cycles", more: false },
-    Metric { name: "energy", more: false },
-    Metric { name: "rpq.bits", more: false },
-    Metric { name: "mcache.entries", more: false },
-    Metric { name: "mcache.ways", more: false },
+    Metric::new("hit_rate", true),
+    Metric::new("output_error", false),
+    Metric::relative("speed_up", true, &["baseline_cycles"], &["mercury_cycles"]),
+    Metric::relative(
+        "speed_up_with_stalls",
+        true,
+        &["baseline_cycles", "baseline_memory_stall"],
+        &["mercury_cycles", "mercury_memory_stall"],
+    ),
+    Metric::new("mercury_cycles", false),
+    Metric::relative("energy", false, &["baseline_energy"], &["mercury_energy"]),
+    Metric::new("rpq.bits", false),
+    Metric::new("mcache.entries", false),
+    Metric::new("mcache.ways", false),
 ];
 
 impl Metric {
+    const fn new(name: &'static str, more: bool) -> Self {
+        Self { name, more, relative: None }
+    }
+
+    const fn relative(
+        name: &'static str,
+        more: bool,
+        baseline: &'static [&'static str],
+        mercury: &'static [&'static str],
+    ) -> Self {
+        Self { name, more, relative: Some(Relative { baseline, mercury }) }
+    }
+
     /// The metric of a name.
     pub fn parse(name: &str) -> Result<Self, String> {
         METRICS.iter().find(|metric| metric.name == name).copied().ok_or_else(|| {

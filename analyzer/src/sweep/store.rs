@@ -16,8 +16,12 @@ use std::path::Path;
 
 /// What the sweep is, to know it again.
 pub const IDENTITY: &str = "sweep.json";
-const KIND: Kind =
-    Kind { name: "sweep", identity: IDENTITY, differs: "another trace, other keys or other values", lasting: true };
+const KIND: Kind = Kind {
+    name: "sweep",
+    identity: IDENTITY,
+    differs: "another trace, label, other keys or other values",
+    lasting: true,
+};
 /// The files of a complete sweep, all but their checksums.
 pub const FILES: [&str; 5] = [IDENTITY, results::RUN_FILE, results::LAYERS_FILE, results::MODELS_FILE, summary::FILE];
 
@@ -32,8 +36,8 @@ pub struct SweepDir {
 
 impl SweepDir {
     /// Begins a sweep in an empty or missing folder, or goes on with the same one.
-    pub fn open(dir: &Path, trace: &Trace, grid: &Grid, measures: &Measures) -> Result<Self> {
-        let run = results::run_text(trace, &grid.configs, measures)?;
+    pub fn open(dir: &Path, trace: &Trace, grid: &Grid, measures: &Measures, label: Option<&str>) -> Result<Self> {
+        let run = results::run_text(trace, &grid.configs, measures, label)?;
         let axes = grid.axes.iter().map(|axis| (axis.key, &axis.values)).collect::<Vec<_>>();
         let axes = serde_json::to_string(&axes).expect("axes are text");
         let identity = format!("{{\"axes\": {axes},\n\"run\": {run}}}\n");

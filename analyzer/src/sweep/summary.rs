@@ -1,7 +1,7 @@
 //! `configurations.parquet`: one row per configuration, over the captured steps after the trial.
 
 use super::grid::Grid;
-use super::pareto::{self, Metric};
+use super::pareto::{self, Metric, Relative};
 use crate::accuracy::Estimate;
 use crate::adaptation::{steady_state, trial};
 use crate::error::{AnalyzerError, Result};
@@ -109,6 +109,10 @@ pub fn frame(swept: Vec<Column>, results: &[PassResult], layers_in_all: usize) -
     columns.extend([
         u64s("baseline_cycles", |row| row.baseline),
         u64s("mercury_cycles", |row| row.mercury),
+        u64s("baseline_memory_stall", |row| row.stalls[0]),
+        u64s("mercury_memory_stall", |row| row.stalls[1]),
+        f64s("baseline_energy", |row| Some(row.energy[0])),
+        f64s("mercury_energy", |row| Some(row.energy[1])),
         f64s("speed_up", Row::speed_up),
         f64s("speed_up_low", |row| row.interval.map(|bounds| bounds[0])),
         f64s("speed_up_high", |row| row.interval.map(|bounds| bounds[1])),
@@ -153,11 +157,44 @@ pub fn check(grid: &Grid, errors: Errors, metrics: &[Metric]) -> Result<()> {
 }
 
 /// The frame with a column `pareto`: whether no other configuration is better by all metrics.
-pub fn mark(frame: &mut DataFrame, metrics: &[Metric]) -> Result<()> {
-    let values = |metric: &Metric| -> Result<Vec<Option<f64>>> {
-        Ok(frame.column(metric.name)?.cast(&DataType::Float64)?.f64()?.iter().collect())
-    };
-    let values: Vec<_> = metrics.iter().map(values).collect::<Result<_>>()?;
-    frame.with_column(Column::new("pareto".into(), pareto::frontier(metrics, &values)))?;
-    Ok(())
+///
+/// Returns those of the metrics that are relative to unlike baselines, for each of which MERCURY's side of the quotient
+/// was compared.
+pub fn mark<'a>(frame: &mut DataFrame, metrics: &'a [Metric]) -> Result<Vec<(&'a Metric, Relative)>> {
+    let mut compared = metrics.to_vec();
+    let mut replaced = Vec::new();
+    let mut values = Vec::new();
+    for (metric, compared) in metrics.iter().zip(&mut compared) {
+        match metric.relative {
+            Some(relative) if !are_alike(&sum_columns(frame, relative.baseline)?) => {
+                values.push(sum_columns(frame, relative.mercury)?);
+                compared.more = false;
+                replaced.push((metric, relative));
+            }
+            _ => values.push(sum_columns(frame, &[metric.name])?),
+        }
+    }
+    frame.with_column(Column::new("pareto".into(), pareto::frontier(&compared, &values)))?;
+    Ok(replaced)
+}
+
+/// Whether all configurations have one baseline, so that speed-ups can be compared.
+pub fn has_one_baseline(frame: &DataFrame) -> Result<bool> {
+    Ok(are_alike(&sum_columns(frame, &["baseline_cycles"])?))
+}
+
+fn are_alike(values: &[Option<f64>]) -> bool {
+    values.windows(2).all(|pair| pair[0] == pair[1])
+}
+
+/// The sum of these columns in each row, null where one of them is.
+fn sum_columns(frame: &DataFrame, names: &[&str]) -> Result<Vec<Option<f64>>> {
+    let mut sums = vec![Some(0.0); frame.height()];
+    for name in names {
+        let column = frame.column(name)?.cast(&DataType::Float64)?;
+        for (sum, value) in sums.iter_mut().zip(column.f64()?.iter()) {
+            *sum = sum.zip(value).map(|(sum, value)| sum + value);
+        }
+    }
+    Ok(sums)
 }

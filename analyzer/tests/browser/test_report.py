@@ -5,7 +5,9 @@ a sweep in MERCURY_SWEEP and the program in MERCURY_ANALYZER. With MERCURY_SCREE
 pictures there.
 """
 
+import hashlib
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -113,8 +115,12 @@ def test_colours_follow_the_reader_s_choice(browser, whole):
     assert page.problems == []
 
 
+def layer_table(page: Page):
+    return page.get_by_role("region", name="A row for each layer and pass").locator("table")
+
+
 def column(page: Page, title: str) -> list[str]:
-    table = page.get_by_role("region", name="A row for each layer and pass").locator("table")
+    table = layer_table(page)
     headers = table.locator("thead th").all_inner_texts()
     place = headers.index(title)
     return table.locator("tbody tr").evaluate_all(f"rows => rows.map(row => row.cells[{place}].innerText)")
@@ -129,10 +135,10 @@ def test_the_table_sorts_by_click_and_by_keyboard(browser, whole):
     cycles = numbers(column(page, "baseline cycles"))
     assert len(cycles) > 10 and cycles != sorted(cycles)
 
-    header = page.get_by_role("button", name="baseline cycles")
+    header = layer_table(page).get_by_role("button", name="baseline cycles")
     header.click()
     assert numbers(column(page, "baseline cycles")) == sorted(cycles, reverse=True)
-    assert page.locator("th[aria-sort]").all_inner_texts() == ["baseline cycles"]
+    assert layer_table(page).locator("th[aria-sort]").all_inner_texts() == ["baseline cycles"]
 
     # From there on with keys alone: the same header the other way round, then the one to its left.
     page.keyboard.press("Enter")
@@ -170,6 +176,15 @@ def test_everything_that_acts_is_reached_by_tab(browser, whole):
     assert any(what.startswith("SUMMARY All") for what in reached)
 
 
+def sign(folder: Path, name: str) -> None:
+    """Rewrites the checksum of a file that was changed."""
+    digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    sums = (folder / "SHA256SUMS").read_text()
+    changed = re.sub(rf"^[0-9a-f]{{64}}(  {re.escape(name)})$", rf"{digest}\1", sums, flags=re.M)
+    assert changed != sums, f"SHA256SUMS has no {name}"
+    (folder / "SHA256SUMS").write_text(changed)
+
+
 def test_names_stay_text_whatever_is_in_them(browser, tmp_path):
     results = tmp_path / "results"
     shutil.copytree(folder("MERCURY_RESULTS"), results)
@@ -177,6 +192,7 @@ def test_names_stay_text_whatever_is_in_them(browser, tmp_path):
     first = layers["layer"][0]
     renamed = pl.when(pl.col("layer") == first).then(pl.lit(NASTY)).otherwise("layer").alias("layer")
     layers.with_columns(renamed).write_parquet(results / "layers.parquet")
+    sign(results, "layers.parquet")
     page = opened(browser, report(tmp_path / "report.html", results))
     assert page.title() != "broken"
     assert NASTY in column(page, "layer")
@@ -210,3 +226,33 @@ def test_results_without_errors_bounds_or_sweeps_say_so(browser, tmp_path):
     ):
         assert said in text
     assert all(marks(page).values())
+
+
+def test_configurations_are_counted_by_where_they_come_from(browser, whole):
+    swept = pl.read_parquet(folder("MERCURY_SWEEP") / "configurations.parquet").height
+    page = opened(browser, whole)
+    assert f"Configurations of this trace: {swept} swept and 1 replayed." in page.locator("main").inner_text()
+    assert page.locator("#capture").inner_text().startswith("mercury-tracer capture --out TRACE --model vgg13")
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_several_arrays_stand_side_by_side(browser, tmp_path, width):
+    results, label = tmp_path / "ws", NASTY[-100:]
+    command = [folder("MERCURY_ANALYZER"), "replay", folder("MERCURY_TRACE"), "--out", results, "--label", label]
+    subprocess.run([*command, "--array.dataflow", "ws", "--without", "bounds"], check=True, capture_output=True)
+    page = opened(
+        browser, report(tmp_path / "report.html", folder("MERCURY_RESULTS"), results, folder("MERCURY_SWEEP")), width
+    )
+    assert all(marks(page).values()) and page.evaluate("document.documentElement.scrollWidth") <= width
+    text = page.locator("main").inner_text()
+    assert "each speed-up is relative to its own: compare MERCURY cycles" in text
+    assert page.locator("[data-chart=frontier_cycles]").count() == 1
+    assert page.locator("[data-chart=frontier]").count() == 0
+    table = page.get_by_role("region", name="A row for each of the results")
+    names = table.locator("tbody tr td:first-child").all_inner_texts()
+    assert len(names) == page.locator("#view option").count() and names[1] == f"2: {label}"
+    table.get_by_role("button", name="MERCURY cycles").press("Enter")
+    place = table.locator("thead th").all_inner_texts().index("MERCURY cycles")
+    cycles = numbers(table.locator("tbody tr").evaluate_all(f"rows => rows.map(row => row.cells[{place}].innerText)"))
+    assert cycles == sorted(cycles, reverse=True) and page.locator("main img").count() == 0
+    assert page.title() != "broken" and page.problems == []

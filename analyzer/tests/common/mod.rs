@@ -49,6 +49,8 @@ fn manifest(sampling: Sampling) -> Manifest {
     Manifest {
         schema_version: SCHEMA_VERSION,
         created_by: "a test".to_owned(),
+        label: None,
+        command: None,
         model: Model { name: "small".to_owned(), parameters: 500, input: vec![3, 8, 8], classes: 7 },
         dataset: Dataset {
             name: "formula".to_owned(),

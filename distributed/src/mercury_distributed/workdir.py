@@ -45,9 +45,8 @@ def settle(work: Path, plan: Plan, asked: int | None, usual: Callable[[], int]) 
     if known is None:
         return begin(work, plan, asked or usual())
     if known["run_sha256"] != plan.digest:
-        raise Refused(
-            f"{work}: holds partitions of another trace or configuration; remove it or choose another with --work"
-        )
+        reason = "holds partitions of another trace, configuration or label"
+        raise Refused(f"{work}: {reason}; remove it or choose another with --work")
     if asked is not None and min(asked, plan.units) != known["partitions"]:
         raise Refused(
             f"{work}: was split into {known['partitions']} partitions; leave out --partitions to go on with them, or "

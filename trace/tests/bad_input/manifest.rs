@@ -96,6 +96,18 @@ fn a_checksum_that_is_none_or_missing() {
 }
 
 #[test]
+fn a_label_that_is_none() {
+    for (label, says) in [("", "is empty"), (" ", "is empty"), ("a\nb", "line break"), ("\u{1b}[31m", "control")] {
+        let (dir, path) = with_manifest(|m| m["label"] = json!(label));
+        assert_invalid(&open_error(dir.path()), &path, "label", &[says]);
+    }
+    let (dir, path) = with_manifest(|m| m["label"] = json!("é".repeat(101)));
+    assert_invalid(&open_error(dir.path()), &path, "label", &["has 101 characters"]);
+    let (dir, _) = with_manifest(|m| m["label"] = json!("é".repeat(100)));
+    mercury_trace::Trace::open(dir.path()).unwrap();
+}
+
+#[test]
 fn a_batch_too_large_to_count_with() {
     let (dir, path) = with_manifest(|m| m["training"]["batch_size"] = json!(MAX_BATCH + 1));
     assert_invalid(&open_error(dir.path()), &path, "training.batch_size", &["1048577", "1048576"]);

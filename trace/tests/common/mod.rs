@@ -61,6 +61,8 @@ pub fn manifest(batch_size: u32, sampling: Sampling) -> Manifest {
     Manifest {
         schema_version: SCHEMA_VERSION,
         created_by: "the tests".into(),
+        label: None,
+        command: None,
         model: Model { name: "tiny".into(), parameters: 63, input: vec![4, 5, 4], classes: 3 },
         dataset: Dataset {
             name: "none".into(),

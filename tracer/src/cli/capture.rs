@@ -13,7 +13,7 @@ use mercury_cli::Messages;
 )]
 pub struct Capture {
     #[command(flatten)]
-    run: RunFlags,
+    pub run: RunFlags,
 }
 
 impl Capture {

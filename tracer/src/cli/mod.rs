@@ -12,9 +12,9 @@ mod run;
 mod terminal;
 mod train;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+use mercury_cli::{Completions, Man, Messages, collect_given_flags};
 use mercury_reuse::cpu;
-use mercury_cli::{Completions, Man, Messages};
 
 /// Trains real models on libtorch and captures what their layers compute on.
 ///
@@ -58,6 +58,18 @@ enum Command {
 }
 
 impl Cli {
+    /// Reads the command line; ends the program with a message if it is wrong.
+    pub fn read() -> Self {
+        let matches = Self::command().get_matches();
+        let mut cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        match &mut cli.command {
+            Command::Capture(capture) => capture.run.command = write_down(&matches),
+            Command::Train(train) => train.run.command = write_down(&matches),
+            _ => (),
+        }
+        cli
+    }
+
     /// Runs the command.
     pub fn run(self) -> anyhow::Result<()> {
         let messages = self.messages;
@@ -74,6 +86,20 @@ impl Cli {
             Command::Man(man) => man.run(Self::command()),
         }
     }
+}
+
+/// Flags that a trace does not depend on: places on this machine, and how the run is kept going.
+const NO_PART_OF_THE_TRACE: [&str; 8] =
+    ["out", "resume", "data_dir", "save", "checkpoint_every", "on_capture_error", "quiet", "verbose"];
+
+/// The command, with TRACE for the folder that it writes to.
+fn write_down(matches: &ArgMatches) -> String {
+    let (name, given) = matches.subcommand().expect("a command is required");
+    let mut program = Cli::command();
+    program.build();
+    let command = program.find_subcommand(name).expect("the command was found before");
+    let flags = collect_given_flags(command, given, &NO_PART_OF_THE_TRACE);
+    format!("mercury-tracer {name} --out TRACE {}", flags.join(" "))
 }
 
 /// Does work on one of the threads that reuse divides its own among: from another each of a step's many small

@@ -43,6 +43,10 @@ pub struct RunFlags {
     #[arg(long)]
     #[serde(skip)]
     resume: bool,
+    /// What to call the trace; reports and comparisons show it in place of what the trace differs in.
+    #[arg(long, value_name = "TEXT", value_parser = manifest::parse_label)]
+    #[serde(skip)]
+    label: Option<String>,
     #[command(flatten)]
     #[serde(flatten)]
     model: ModelFlags,
@@ -63,6 +67,10 @@ pub struct RunFlags {
     #[arg(skip)]
     #[serde(skip)]
     pub reuse: ReuseFlags,
+    /// The command line, as the manifest keeps it.
+    #[arg(skip)]
+    #[serde(skip)]
+    pub command: String,
 }
 
 /// A trace, and what a run that is resumed has logged in it.
@@ -199,8 +207,11 @@ impl RunFlags {
             let reason = "the run is complete, there is nothing to resume; choose another folder".to_owned();
             return Err(TraceError::Resume { path: self.out.clone(), reason }.into());
         }
-        let found = &trace.manifest().training.settings;
-        let ours = self.as_settings(reuse)?;
+        let mut found = trace.manifest().training.settings.clone();
+        let mut ours = self.as_settings(reuse)?;
+        for (settings, label) in [(&mut found, &trace.manifest().label), (&mut ours, &self.label)] {
+            settings.extend(label.iter().map(|label| ("label".to_owned(), label.clone())));
+        }
         for name in found.keys().chain(ours.keys()).filter(|name| *name != THREADS) {
             if found.get(name) != ours.get(name) {
                 let value =
@@ -209,7 +220,7 @@ impl RunFlags {
                     "--{}: is {}, but the run to resume has {}; give the same flags, or another --out",
                     name.replace('_', "-"),
                     value(&ours),
-                    value(found)
+                    value(&found)
                 );
                 return Err(TraceError::Resume { path: self.out.clone(), reason }.into());
             }
@@ -323,6 +334,8 @@ impl RunFlags {
         Ok(Manifest {
             schema_version: SCHEMA_VERSION,
             created_by: concat!("mercury-tracer ", env!("CARGO_PKG_VERSION")).to_owned(),
+            label: self.label.clone(),
+            command: Some(self.command.clone()),
             model: manifest::Model {
                 name: self.model.model.clone(),
                 parameters: outline.parameters,

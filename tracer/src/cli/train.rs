@@ -21,7 +21,7 @@ use mercury_cli::Messages;
 #[command(verbatim_doc_comment, mut_arg("capture", |arg| arg.default_value("none")))]
 pub struct Train {
     #[command(flatten)]
-    run: RunFlags,
+    pub run: RunFlags,
     #[command(flatten)]
     reuse: ReuseFlags,
 }

@@ -1,0 +1,171 @@
+//! Results of several arrays side by side: speed-ups are relative to unlike baselines, cycles compare.
+
+mod common;
+
+use common::place::Place;
+use serde_json::Value;
+use std::fs;
+
+const UNLIKE: &str = "baselines differ, and each speed-up is relative to its own: compare mercury_cycles\n";
+
+fn number(row: &Value, name: &str) -> f64 {
+    row[name].as_f64().unwrap_or_else(|| panic!("{name} of {row}"))
+}
+
+/// Rows that no other beats: is at least as small in both columns and smaller in one.
+fn unbeaten(rows: &[Value], columns: [&str; 2]) -> Vec<bool> {
+    let values: Vec<[f64; 2]> = rows.iter().map(|row| columns.map(|name| number(row, name))).collect();
+    let beats = |a: &[f64; 2], b: &[f64; 2]| a[0] <= b[0] && a[1] <= b[1] && a != b;
+    values.iter().map(|row| !values.iter().any(|other| beats(other, row))).collect()
+}
+
+fn swept(place: &Place, arguments: &str) -> (Vec<Value>, String) {
+    let output = place.run(&format!("sweep trace --errors all --format json {arguments}"));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{stderr}");
+    (serde_json::from_slice(&output.stdout).unwrap(), stderr)
+}
+
+fn marked(rows: &[Value]) -> Vec<bool> {
+    rows.iter().map(|row| row["pareto"] == true).collect()
+}
+
+#[test]
+fn a_frontier_over_several_arrays_is_one_of_cycles() {
+    let place = Place::new();
+    // A smaller array takes longer, and gains more by reuse.
+    let grid = "--array.dataflow ws --set array.rows=4,16 --set array.columns=4,16 --set rpq.bits=2,4,8,20 --out several";
+    let (rows, notes) = swept(&place, &format!("{grid} --pareto output_error,speed_up"));
+    assert!(notes.contains(UNLIKE), "{notes}");
+    assert!(notes.contains("--pareto: mercury_cycles is compared in place of speed_up\n"), "{notes}");
+    assert_eq!(marked(&rows), unbeaten(&rows, ["output_error", "mercury_cycles"]));
+    // It is not the frontier of speed-ups.
+    let mut quotients = rows.clone();
+    quotients.iter_mut().for_each(|row| row["slowness"] = (1.0 / number(row, "speed_up")).into());
+    assert_ne!(marked(&rows), unbeaten(&quotients, ["output_error", "slowness"]));
+
+    for (metric, columns) in
+        [("speed_up_with_stalls", ["mercury_cycles", "mercury_memory_stall"]), ("energy", ["mercury_energy"; 2])]
+    {
+        let (mut rows, notes) = swept(&place, &format!("{grid} --pareto output_error,{metric}"));
+        assert!(notes.contains(&format!("in place of {metric}\n")), "{notes}");
+        for row in &mut rows {
+            row["sum"] = (number(row, columns[0]) + number(row, columns[1])).into();
+        }
+        assert_eq!(marked(&rows), unbeaten(&rows, ["output_error", "sum"]), "{metric}");
+    }
+}
+
+#[test]
+fn a_frontier_on_one_array_is_one_of_speed_ups() {
+    let place = Place::new();
+    let (mut rows, notes) = swept(&place, "--set rpq.bits=2,4,8,20 --out one --pareto output_error,speed_up");
+    assert!(!notes.contains("baselines") && !notes.contains("--pareto"), "{notes}");
+    rows.iter_mut().for_each(|row| row["slowness"] = (1.0 / number(row, "speed_up")).into());
+    assert_eq!(marked(&rows), unbeaten(&rows, ["output_error", "slowness"]));
+}
+
+/// Quotients of a sweep are those of the absolute columns beside them.
+#[test]
+fn absolute_columns_stand_beside_quotients() {
+    let place = Place::new();
+    let (rows, _) = swept(&place, "--set array.dataflow=ws,rs --set memory.dram_bytes_per_cycle=1.0,16.0 --out sweep");
+    for row in &rows {
+        let [baseline, mercury] = ["baseline", "mercury"]
+            .map(|side| number(row, &format!("{side}_cycles")) + number(row, &format!("{side}_memory_stall")));
+        assert!((number(row, "speed_up_with_stalls") - baseline / mercury).abs() < 1e-12, "{row}");
+        let energy = number(row, "mercury_energy") / number(row, "baseline_energy");
+        assert!((number(row, "energy") - energy).abs() < 1e-12, "{row}");
+    }
+    assert!(rows.iter().any(|row| number(row, "mercury_memory_stall") > 0.0));
+    let table = |arguments: &str| place.stdout(&format!("sweep trace --errors none {arguments}"));
+    assert!(table("--set array.dataflow=ws,rs --out a").contains("mercury_energy"));
+    assert!(!table("--set rpq.bits=4,8 --out b").contains("mercury_energy"));
+}
+
+#[test]
+fn a_comparison_of_two_arrays_has_the_cycles_of_both() {
+    let place = Place::new();
+    place.stdout("replay trace --out a --array.dataflow ws");
+    place.stdout("replay trace --out b --array.dataflow rs");
+    let output = place.run("compare a b --format json");
+    assert!(String::from_utf8_lossy(&output.stderr).contains(UNLIKE));
+    let rows: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let model = rows.last().unwrap();
+    assert_eq!(
+        (&model["layer"], &model["pass"], &model["layer_index"]),
+        (&"model".into(), &"all".into(), &Value::Null)
+    );
+    for (side, folder) in [("a", "--array.dataflow ws"), ("b", "--array.dataflow rs")] {
+        let replayed = place.stdout(&format!("replay trace --out again-{side} --format json {folder}"));
+        let replayed: Vec<Value> = serde_json::from_str(&replayed).unwrap();
+        let sum = |name: &str, wanted: fn(&Value) -> bool| -> f64 {
+            replayed.iter().filter(|row| wanted(row)).map(|row| number(row, name)).sum()
+        };
+        let all = |name: &str| sum(name, |_| true);
+        let forward = |name: &str| sum(name, |row| row["pass"] == "forward");
+        let expected = [
+            ("baseline_cycles", all("baseline_cycles")),
+            ("mercury_cycles", all("mercury_cycles")),
+            ("speed_up", all("baseline_cycles") / all("mercury_cycles")),
+            ("hit_rate", forward("hit") / forward("vectors")),
+            ("output_error", (forward("error_square") / forward("exact_square")).sqrt()),
+        ];
+        for (name, value) in expected {
+            let found = number(model, &format!("{name}_{side}"));
+            assert!((found - value).abs() <= 1e-12 * value, "{name}_{side}: {found}, not {value}");
+        }
+    }
+    // On one array baselines are the same, and the table leaves them out.
+    place.stdout("replay trace --out c --array.dataflow rs --rpq.bits 4");
+    let output = place.run("compare b c");
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("baselines"));
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(table.contains("mercury_cycles_a") && !table.contains("baseline_cycles_a"), "{table}");
+}
+
+/// A threshold holds for the model, too, whose row is one of those that are counted.
+#[test]
+fn a_threshold_is_crossed_by_the_model_s_row() {
+    let place = Place::new();
+    place.stdout("replay trace --out a --rpq.bits 4");
+    place.stdout("replay trace --out b --rpq.bits 8");
+    let rows: Vec<Value> = serde_json::from_str(&place.stdout("compare a b --format json")).unwrap();
+    let most = number(rows.last().unwrap(), "hit_rate_change").abs() * 0.999;
+    let crossing = rows.iter().filter(|row| number(row, "hit_rate_change").abs() > most).count();
+    let output = place.run(&format!("compare a b --threshold hit_rate={most}"));
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    // 11 layers and passes, and the model.
+    assert!(stderr.contains(&format!("{crossing} of 12 rows cross a threshold")), "{stderr}");
+}
+
+#[test]
+fn the_report_s_frontier_over_several_arrays_is_one_of_cycles() {
+    let place = Place::new();
+    place.stdout("sweep trace --errors all --set array.dataflow=ws,rs --set rpq.bits=2,4,8,20 --out sweep");
+    place.stdout("replay trace --out whole --preset patch-os");
+    place.stdout("replay trace --out part --layers features.0");
+    place.stdout("report sweep whole part --out report.html");
+    let page = fs::read_to_string(place.path("report.html")).unwrap();
+    let (_, rest) = page.split_once(r#"<script type="application/json" id="data">"#).unwrap();
+    let data: Value = serde_json::from_str(rest.split_once("</script>").unwrap().0).unwrap();
+    let points = data["configurations"].as_array().unwrap();
+    assert_eq!(points.len(), 10);
+    // The part has fewer cycles than any whole, and is none of their rivals.
+    let (part, whole): (Vec<Value>, Vec<Value>) = points.iter().cloned().partition(|point| !point["part"].is_null());
+    assert_eq!(part.len(), 1);
+    assert_eq!(part[0]["pareto"], true);
+    assert_eq!(marked(&whole), unbeaten(&whole, ["output_error", "mercury_cycles"]));
+    // How many there are is told by folder.
+    let folders: Vec<(bool, u64, bool)> = data["sources"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|folder| {
+            let count = folder["configurations"].as_u64().unwrap();
+            (folder["swept"] == true, count, folder["part"].is_null())
+        })
+        .collect();
+    assert_eq!(folders, [(true, 8, true), (false, 1, true), (false, 1, false)]);
+}
