@@ -10,6 +10,8 @@ use crate::replay::PassResult;
 use crate::timing::MercuryCycles;
 use mercury_hardware::switch::Switch;
 use mercury_reuse::{Counts, Growth};
+use polars::prelude::*;
+use std::collections::BTreeSet;
 
 /// The signature length in force at each of `steps`, ascending, from the losses of all training
 /// steps `(step, loss)`, ascending too; see [`Growth`].
@@ -39,6 +41,19 @@ pub fn mark_trial(results: &mut [PassResult], window: u32) {
 pub fn steady_state<'a>(results: impl IntoIterator<Item = &'a PassResult>) -> Vec<&'a PassResult> {
     let (trial, steady): (Vec<_>, Vec<_>) = results.into_iter().partition(|result| result.trial);
     if steady.is_empty() { trial } else { steady }
+}
+
+/// The same of rows of `layers.parquet` or `models.parquet`, of each configuration by itself.
+///
+/// # Errors
+/// If the columns `configuration` and `trial` are not there.
+pub fn steady_rows(frame: &DataFrame) -> PolarsResult<DataFrame> {
+    let configurations: Vec<Option<u64>> = frame.column("configuration")?.cast(&DataType::UInt64)?.u64()?.iter().collect();
+    let trial: Vec<bool> = frame.column("trial")?.bool()?.iter().map(|trial| trial == Some(true)).collect();
+    let rows = || configurations.iter().zip(&trial);
+    let reached: BTreeSet<_> = rows().filter(|(_, trial)| !**trial).map(|(configuration, _)| configuration).collect();
+    let is_steady = rows().map(|(configuration, trial)| !trial || !reached.contains(configuration));
+    frame.filter(&is_steady.collect::<BooleanChunked>())
 }
 
 /// The results of the trial, where steps came after it; otherwise they are the [`steady_state`].
@@ -184,6 +199,15 @@ mod tests {
         mark_trial(&mut results, 2);
         assert_eq!(steps(steady_state(&results)), [120, 120]);
         assert_eq!(steps(trial(&results)), [0, 0, 60, 60]);
+        let rows = |results: &[PassResult]| {
+            let mut results = results.to_vec();
+            let others = results.iter().map(|result| PassResult { configuration: 1, trial: true, ..result.clone() });
+            results.extend(others.collect::<Vec<_>>());
+            let frame = steady_rows(&crate::results::layers_frame(&results).unwrap()).unwrap();
+            let column = |name: &str| frame.column(name).unwrap().u64().unwrap().into_no_null_iter().collect::<Vec<_>>();
+            (column("configuration"), column("step"))
+        };
+        assert_eq!(rows(&results), (vec![0, 0, 1, 1, 1, 1, 1, 1], vec![120, 120, 0, 0, 60, 60, 120, 120]));
         // No step came after it: all there is stands for the rest.
         mark_trial(&mut results, 3);
         assert_eq!(steps(steady_state(&results)), [0, 0, 60, 60, 120, 120]);

@@ -1,5 +1,6 @@
-//! What changed between two results: per configuration, layer and pass, and for the model, over all steps.
+//! What changed between two results: per configuration, layer and pass, and for the model, over the steps after the trial.
 
+use crate::adaptation::steady_rows;
 use crate::error::{AnalyzerError, Result};
 use crate::labels::name_results;
 use crate::report::run::Run;
@@ -118,8 +119,9 @@ fn has_changed(column: &str) -> Expr {
 const KEYS: [&str; 5] = ["configuration", "layer_index", "layer", "order", "pass"];
 
 /// Columns of `layers.parquet` that are compared, or lead to what is.
-const LAYERS: [&str; 10] = [
+const LAYERS: [&str; 11] = [
     "configuration",
+    "trial",
     "layer_index",
     "layer",
     "pass",
@@ -168,7 +170,7 @@ fn read_rows(dir: &Path) -> Result<LazyFrame> {
     check(&layers, &dir.join(LAYERS_FILE), &LAYERS)?;
     let configurations = table::read_checked(dir, summary::FILE)?;
     check(&configurations, &dir.join(summary::FILE), &MODEL)?;
-    Ok(concat([sum_layers(layers), select_models(configurations)], UnionArgs::default())?)
+    Ok(concat([sum_layers(steady_rows(&layers)?), select_models(configurations)], UnionArgs::default())?)
 }
 
 /// Refuses a table that lacks one of these columns, or has another kind of value in it.
@@ -177,6 +179,7 @@ fn check(frame: &DataFrame, path: &Path, needed: &[&str]) -> Result<()> {
         let column = frame.column(name).ok();
         let as_expected = |column: &Column| match *name {
             "layer" | "pass" => column.dtype() == &DataType::String,
+            "trial" => column.dtype() == &DataType::Boolean,
             // Where nothing was measured the column may have no type.
             _ => column.dtype().is_primitive_numeric() || column.dtype() == &DataType::Null,
         };
@@ -193,7 +196,7 @@ fn float(name: &str) -> Expr {
     col(name).cast(DataType::Float64)
 }
 
-/// A row per configuration, layer and pass, over all steps.
+/// A row per configuration, layer and pass, over all steps that are there.
 fn sum_layers(layers: DataFrame) -> LazyFrame {
     let order = when(col("pass").eq(lit("forward")))
         .then(lit(0))

@@ -38,7 +38,7 @@ function sideBySide(view) {
   return [
     element("p", {}, sideBySideText(view)),
     sortableTable("A row for each of the results; a header sorts by its column", runColumns(), views),
-    charts("wide", chart("runs", "Cycles of each result", "All layers, passes and captured steps.", { runs })),
+    charts("wide", chart("runs", "Cycles of each result", "All layers and passes, captured steps after the trial.", { runs })),
     shown.length > 1
       ? charts("wide", chart("runs_layers", "MERCURY cycles by layer and result", byLayerText(shown, alike), { layers: rows }))
       : null,
@@ -55,7 +55,7 @@ function sideBySideText(view) {
 
 function byLayerText(shown, alike) {
   const which = shown.length < alike.length ? `The result that is shown below and ${shown.length - 1} more of ${alike.length}. ` : "";
-  return `${which}All passes and captured steps.`;
+  return `${which}All passes, captured steps after the trial.`;
 }
 
 function runColumns() {

@@ -41,13 +41,14 @@ function answer(view) {
   const share = (name) => format.percent(ratio(summary[name], summary.vectors));
   return [
     view.part === null ? null : element("p", { class: "note" }, `Of a part of the trace alone: ${view.part}`),
-    element("p", {}, `Over the captured steps reuse ${pays}: `, element("strong", {}, `${format.times(speed)} the baseline's speed`), interval ? `, 95 % interval over samples ${interval}.` : "; one captured sample has no interval."),
+    element("p", {}, `${stepsShown(summary)} reuse ${pays}: `, element("strong", {}, `${format.times(speed)} the baseline's speed`), interval ? `, 95 % interval over samples ${interval}.` : "; one captured sample has no interval."),
     element("dl", { class: "tiles" },
       tile("Speed-up", format.times(speed), interval ? `95 % interval ${interval}` : "no interval: one sample", `${seconds(summary.baseline_cycles)} to ${seconds(summary.mercury_cycles)} at ${view.clock_mhz} MHz`),
       tile("Speed-up with memory stalls", format.times(summary.speed_up_with_stalls), "the array waits for DRAM, too"),
       tile("Hit rate, forward", format.percent(summary.hit_rate), `MAU ${share("mau")}, MNU ${share("mnu")}`, `of ${format.count(summary.vectors)} vectors`),
       tile("Output error, forward", format.percent(summary.output_error), summary.output_error === null ? "not computed" : "|Y' - Y| / |Y| of each layer by itself", summary.output_error === null ? null : sampled),
       lossTile(summary),
+      trialTile(summary),
       tile("Computations spared, forward", format.percent(ratio(sum(forward, "macs_skipped"), sum(forward, "macs"))), `${format.percent(ratio(sum(view.layers, "macs_skipped"), sum(view.layers, "macs")))} over all passes`),
       tile("Energy", format.percent(summary.energy), "of the baseline's"),
     ),
@@ -61,13 +62,27 @@ function lossTile(summary) {
   return tile("Change of the loss, forward", format.signed(change), `95 % interval ${format.interval(low, high, format.signed)}`, "nats, to first order, mean of steps");
 }
 
+/** Which captured steps the figures are of. */
+function stepsShown(summary) {
+  const steps = summary.steps === 1 ? "the captured step" : `the ${format.count(summary.steps)} captured steps`;
+  return summary.trial_steps > 0 ? `Over ${steps} after the trial` : `Over ${steps}`;
+}
+
+/** The steps before any layer could be switched off, where others came after them. */
+function trialTile(summary) {
+  const { trial_steps: steps, trial_speed_up: speed, trial_hit_rate: rate, trial_output_error: error } = summary;
+  if (steps === 0) return null;
+  const said = error === null ? `hit rate ${format.percent(rate)}` : `hit rate ${format.percent(rate)}, output error ${format.percent(error)}`;
+  return tile("Speed-up in the trial", format.times(speed), said, `${format.count(steps)} steps in which every layer reuses (stop.window)`);
+}
+
 function cycles(view) {
   const data = { layers: view.layers };
   const there = PASSES.filter((pass) => view.layers.some((row) => row.pass === pass));
   const share = (column) => format.percent(ratio(sum(view.layers, column), sum(view.layers, "mercury_cycles")));
   return [
     element("p", {}, `Of MERCURY's cycles ${share("signature_cycles")} are signatures, ${share("compute_cycles")} products of vectors that did not hit (with the cycles of HITs on a row-stationary array), ${share("stall_cycles")} waiting for MCACHE to deliver copies, for gradients to be added or for buses, ${share("extra_cycles")} variants and centroids.`),
-    charts("wide", chart("cycles", "Cycles by layer", "Whole batches, all passes and captured steps.", data)),
+    charts("wide", chart("cycles", "Cycles by layer", "Whole batches, all passes and these steps.", data)),
     charts("narrow", ...there.map((pass) => chart("cycles_share", `Cycles by layer, ${pass}`, "As a share of the layer's baseline: left of 100 % is gained.", data, { passes: pass }))),
     charts("wide", chart("speed_up", "Speed-up by layer and pass", "Right of the line is faster than the baseline.", data)),
   ];
@@ -129,7 +144,7 @@ function bounds(view) {
   const share = ({ share, interval }) => (interval ? `${format.percent(share)} (${format.interval(...interval, format.percent)})` : format.percent(share));
   const data = { layers: view.layers };
   return [
-    element("p", {}, "What reuse could spare at best, and what other schemes would, on the same vectors of the forward pass. An estimate has its 95 % interval. Where MERCURY spares more than a bound, it reuses results of vectors that the bound would not."),
+    element("p", {}, "What reuse could spare at best, and what other schemes would, on the same vectors: those that the forward pass looked up. An estimate has its 95 % interval. Where MERCURY spares more than a bound, it reuses results of vectors that the bound would not."),
     plainTable("Bounds, forward pass", [
       ["bound", (bound) => bound.name, { class: "text" }],
       ["of", (bound) => bound.of, { class: "text" }],
@@ -137,11 +152,20 @@ function bounds(view) {
       ["MERCURY spares (%)", (bound) => format.percent(bound.mercury)],
       ["MERCURY's share of it (%)", reached],
     ], view.bounds),
+    element("p", {}, `Vectors that are all zero: ${zeroVectors(view)}. They hit whatever the scheme, so a high hit rate may say no more than that an operand is sparse.`),
     charts("half",
       chart("bounds", "Vectors by layer", "Bars: MERCURY's hits; marks: bounds.", data),
       chart("multiplications", "Multiplications by layer", "Bars: spared by MERCURY; marks: competitors.", data),
     ),
   ];
+}
+
+/** The share of all-zero vectors of each pass. */
+function zeroVectors(view) {
+  const shares = PASSES.map((pass) => [pass, view.layers.filter((row) => row.pass === pass && row.zero_vector !== null)])
+    .filter(([, rows]) => rows.length > 0)
+    .map(([pass, rows]) => `${pass} ${format.percent(ratio(sum(rows, "zero_vector"), sum(rows, "vectors")))}`);
+  return shares.join(", ");
 }
 
 function training(view) {
@@ -168,7 +192,7 @@ function utilisation(view) {
   const [base, with_reuse] = [busy(total("macs"), total("baseline_cycles")), busy(total("macs") - total("macs_skipped"), total("mercury_cycles"))];
   return [
     element("p", {}, `Multiply-accumulates that are computed, divided by processing elements (${format.count(view.elements)}) times cycles. Those that hits spare count neither as work nor, but for the cycles that are left, as time; signatures take time and are no part of the work. Over the model: ${base} without reuse, ${with_reuse} with it.`),
-    charts("wide", chart("utilisation", "Utilisation by layer", "All passes and captured steps.", { layers: view.layers }, { elements: view.elements })),
+    charts("wide", chart("utilisation", "Utilisation by layer", "All passes and these steps.", { layers: view.layers }, { elements: view.elements })),
   ];
 }
 
@@ -176,7 +200,7 @@ function energy(view) {
   const total = (column) => sum(view.layers, column);
   return [
     element("p", {}, `Accesses at each level times what one costs by the configuration's section energy, in which a multiply-accumulate costs ${costOfMac(view)}: ${format.percent(ratio(total("mercury_energy"), total("baseline_energy")))} of the baseline's. Words from and to DRAM: ${format.short(total("baseline_dram_words") / 1e6)} million without reuse, ${format.short(total("mercury_dram_words") / 1e6)} million with it.`),
-    charts("wide", chart("energy", "Energy by layer", "All passes and captured steps.", { layers: view.layers })),
+    charts("wide", chart("energy", "Energy by layer", "All passes and these steps.", { layers: view.layers })),
   ];
 }
 
@@ -185,7 +209,7 @@ function costOfMac(view) {
 }
 
 function layers(view) {
-  return [sortableTable("A row for each layer and pass, over all captured steps; a header sorts by its column", layerColumns(view), view.layers)];
+  return [sortableTable("A row for each layer and pass, over these steps; a header sorts by its column", layerColumns(view), view.layers)];
 }
 
 function configuration(view) {
@@ -213,7 +237,7 @@ function limits() {
     "Cycles are those of whole batches, without memory stalls but where they are named; captured samples and channels stand for the others. Where MCACHE lives longer than a sample (linear layers), hits among samples that were not captured are missing.",
     "Intervals say how the speed-up would vary with other samples of the same steps, not with other steps, seeds or models.",
     "Output errors are of each layer by itself, with exact inputs, from the captured channels and filters; how they add up over layers and over training is not in them.",
-    "A layer is switched off only after captured steps in which reuse cost cycles; what it cost in them is in the total.",
+    "A layer is switched off only after captured steps in which reuse cost cycles. The first of them, the trial, are left out of the totals where steps were captured after it.",
     "Stalls and energy are a model's, not measurements.",
   ];
   return [element("ul", {}, ...points.map((point) => element("li", {}, point)))];

@@ -1,4 +1,4 @@
-//! What the page shows of a configuration's layers: a row for each layer and pass, over all steps.
+//! What the page shows of a configuration's layers: a row for each layer and pass, over the steps after the trial.
 
 use super::source::{COUNTERS, MEASURES};
 use crate::error::{AnalyzerError, Result};

@@ -83,6 +83,7 @@ pub const MODELS: &[&str] = &["step", "hit_rate", "output_error", "speed_up", "s
 /// Columns of `configurations.parquet`.
 pub const CONFIGURATIONS: &[&str] = &[
     "configuration",
+    "steps",
     "vectors",
     "hit",
     "mau",
@@ -98,6 +99,10 @@ pub const CONFIGURATIONS: &[&str] = &[
     "speed_up_high",
     "speed_up_with_stalls",
     "energy",
+    "trial_steps",
+    "trial_hit_rate",
+    "trial_output_error",
+    "trial_speed_up",
 ];
 
 /// Most bytes of `run.json`: far above those of the largest sweep.
@@ -115,7 +120,7 @@ impl Source {
         let numbers = || [COUNTERS, MEASURES, LAYERS].concat();
         check(&layers, &dir.join(LAYERS_FILE), numbers(), Kind::Number)?;
         check(&layers, &dir.join(LAYERS_FILE), ["layer", "op", "pass"], Kind::Text)?;
-        check(&layers, &dir.join(LAYERS_FILE), ["reuse", "switched_off"], Kind::Truth)?;
+        check(&layers, &dir.join(LAYERS_FILE), ["reuse", "switched_off", "trial"], Kind::Truth)?;
         let models = read(dir, MODELS_FILE)?;
         check(&models, &dir.join(MODELS_FILE), [MODELS, &["configuration"]].concat(), Kind::Number)?;
         let configurations = read(dir, summary::FILE)?;

@@ -4,6 +4,7 @@ use super::bounds::{Bound, bounds};
 use super::layers::{self, Row, rows};
 use super::run::{Run, Setting};
 use super::source::{MODELS, Source};
+use crate::adaptation::steady_rows;
 use crate::error::Result;
 use crate::results::RUN_FILE;
 use polars::prelude::*;
@@ -22,13 +23,13 @@ pub struct View {
     pub facts: Vec<(&'static str, String)>,
     /// Identity of the trace.
     pub trace: String,
-    /// Totals over all layers, passes and steps: the row of `configurations.parquet`.
+    /// Totals over all layers, passes and the steps after the trial: the row of `configurations.parquet`.
     pub summary: Row,
-    /// A row for each layer and pass, over all steps.
+    /// A row for each layer and pass, over the steps after the trial.
     pub layers: Vec<Row>,
     /// A row for each captured step.
     pub models: Vec<Row>,
-    /// What bounds reuse, over all forward passes.
+    /// What bounds reuse, over the vectors that were looked up in forward passes.
     pub bounds: Vec<Bound>,
     /// Rows, columns and dataflow of the array.
     pub array: String,
@@ -54,7 +55,11 @@ impl View {
     /// The view of a configuration of these results.
     pub fn of(source: &Source, configuration: usize) -> Result<Self> {
         let Source { run, layers, models, configurations, .. } = source;
-        let of_rows = layers::of_configuration(layers, configuration as u64)?;
+        let steady = steady_rows(layers)?;
+        let of_rows = layers::of_configuration(&steady, configuration as u64)?;
+        // Hits and bounds are shares of the same vectors: those that were looked up.
+        let looked_up = steady.filter(steady.column("reuse")?.bool()?)?;
+        let bounded = layers::of_configuration(&looked_up, configuration as u64)?;
         let path = source.dir.join(RUN_FILE);
         let number = |section: &str, key: &str| run.number(&path, configuration, section, key);
         let (preset, settings) = run.settings(configuration);
@@ -68,7 +73,7 @@ impl View {
             facts,
             trace: run.trace.manifest_sha256.clone(),
             summary,
-            bounds: bounds(&of_rows, number("bounds", "cosine")?, number("bounds", "weight_bits")?),
+            bounds: bounds(&bounded, number("bounds", "cosine")?, number("bounds", "weight_bits")?),
             layers: of_rows,
             models: steps(layers, models, configuration as u64)?,
             array,
