@@ -196,7 +196,7 @@ fn a_tensor_with_a_column_too_many() {
     let mut columns = read_columns(&tensor.path);
     columns.push(column("extra", Arc::new(UInt32Array::from(vec![0; 4]))));
     write_columns(&tensor.path, columns);
-    assert_invalid(&tensor.error(), &tensor.path, "extra", &["not the tensor file"]);
+    assert_invalid(&tensor.error(), &tensor.path, "extra", &["not expected", "sample, channel, values, in this order"]);
 }
 
 #[test]
