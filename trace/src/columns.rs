@@ -6,9 +6,9 @@ use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::DataType;
 use arrow::util::display::array_value_to_string;
 use parquet::basic::Compression;
-use parquet::file::metadata::ParquetMetaData;
+use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 
-/// A column that cannot be taken: its name, and what is wrong with the remedy.
+/// A column that cannot be taken: its name, and what is wrong, with the remedy.
 #[derive(Debug)]
 pub(crate) struct Refusal {
     pub column: String,
@@ -53,6 +53,7 @@ pub(crate) fn take(column: &ArrayRef, wanted: &DataType, first: u64) -> Result<A
     }
 }
 
+/// The first row that is null.
 pub(crate) fn first_null(column: &dyn Array) -> Option<usize> {
     let nulls = column.nulls().filter(|nulls| nulls.null_count() > 0)?;
     (0..column.len()).find(|&row| nulls.is_null(row))
@@ -122,7 +123,7 @@ fn values_of(kind: &DataType) -> String {
 
 /// Refuses a file whose pages this program cannot unpack, before it is taken for a damaged one.
 pub(crate) fn check_codecs(metadata: &ParquetMetaData) -> Result<(), Refusal> {
-    let mut chunks = metadata.row_groups().iter().flat_map(|group| group.columns());
+    let mut chunks = metadata.row_groups().iter().flat_map(RowGroupMetaData::columns);
     match chunks.find(|chunk| chunk.compression() == Compression::LZO) {
         None => Ok(()),
         Some(chunk) => Err(Refusal {

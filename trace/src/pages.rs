@@ -303,8 +303,8 @@ mod tests {
                 statistics: None,
             };
             let unpacked = unpacker(codec, 20).unpack(page(true)).unwrap();
-            assert_eq!(unpacked.buffer(), [b"levels".as_slice(), &text].concat());
-            assert_eq!(unpacker(codec, 20).unpack(page(false)).unwrap().buffer(), with_levels);
+            assert_eq!(unpacked.buffer()[..], [b"levels".as_slice(), &text].concat());
+            assert_eq!(unpacker(codec, 20).unpack(page(false)).unwrap().buffer()[..], with_levels);
         }
     }
 
