@@ -7,6 +7,8 @@ mod hardware;
 #[path = "../../fuzz/inputs/traces.rs"]
 mod traces;
 
+use mercury_trace::Trace;
+use mercury_trace::tensor::TensorKind;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -64,4 +66,28 @@ fn seeds_that_are_damaged_do_no_harm() {
         }
     }
     println!("figures: damaged seeds: {tried} inputs, 0 panics");
+}
+
+/// A tensor as other programs wrote it holds the same, whatever its codec, types and pages.
+#[test]
+fn seeds_of_other_programs_hold_the_same() {
+    let seeds = fuzz().join("seeds/tensor");
+    let dir = tempfile::tempdir().unwrap();
+    traces::write_trace(dir.path());
+    let read = |name: &str| {
+        traces::write(&dir.path().join(traces::TENSOR), &fs::read(seeds.join(name)).unwrap());
+        let trace = Trace::open(dir.path()).unwrap();
+        trace.tensor(&trace.manifest().captured[0], &trace.layers()[0], TensorKind::Input).unwrap()
+    };
+    let expected = read("whole");
+    assert!(expected.values.iter().any(|value| *value != expected.values[0]));
+    for name in [
+        "polars",
+        "pyarrow-brotli-second-version",
+        "pyarrow-gzip",
+        "pyarrow-lz4-pages-without-values",
+        "pyarrow-signed-lists",
+    ] {
+        assert_eq!(read(name), expected, "{name}");
+    }
 }

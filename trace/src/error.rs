@@ -38,13 +38,13 @@ pub enum TraceError {
         path: PathBuf,
     },
     /// A file that the manifest promises is not there.
-    #[error("{}: missing, though manifest.json lists it; copy the whole trace again, or capture anew", path.display())]
+    #[error("{}: missing, though manifest.json lists it; write it, or copy the whole trace again", path.display())]
     MissingTensor {
         /// The file.
         path: PathBuf,
     },
     /// One of the trace's tables is not there.
-    #[error("{}: missing; copy the whole trace again, or capture anew", path.display())]
+    #[error("{}: missing; write it, or copy the whole trace again", path.display())]
     MissingTable {
         /// The file.
         path: PathBuf,

@@ -3,6 +3,7 @@
 use crate::error::{Result, TraceError};
 use crate::geometry::{Attention, Conv2d, Geometry, Linear};
 use crate::table::{self, Table};
+use arrow::buffer::ScalarBuffer;
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -72,7 +73,7 @@ pub fn read(dir: &Path) -> Result<Vec<Layer>> {
     let input_grad = table.bool("input_grad")?;
     let (index, macs) = (table.u32("index")?, table.u64("macs")?);
     let (names, ops) = (table.string("name")?, table.string("op")?);
-    let pair = |name: &str| -> Result<[&[u32]; 2]> {
+    let pair = |name: &str| -> Result<[ScalarBuffer<u32>; 2]> {
         Ok([table.u32(&format!("{name}_height"))?, table.u32(&format!("{name}_width"))?])
     };
     let [in_channels, out_channels, rows, groups] =
@@ -83,28 +84,37 @@ pub fn read(dir: &Path) -> Result<Vec<Layer>> {
     let mut seen = BTreeSet::new();
     let mut layers = Vec::with_capacity(table.rows());
     for row in 0..table.rows() {
-        let at = |columns: [&[u32]; 2]| columns.map(|column| column[row]);
+        let at = |columns: &[ScalarBuffer<u32>; 2]| columns.each_ref().map(|column| column[row]);
         let flat = Flat {
             in_channels: in_channels[row],
             out_channels: out_channels[row],
             rows: rows[row],
             groups: groups[row],
-            input: at(input),
-            output: at(output),
-            kernel: at(kernel),
-            stride: at(stride),
-            padding: at(padding),
-            dilation: at(dilation),
+            input: at(&input),
+            output: at(&output),
+            kernel: at(&kernel),
+            stride: at(&stride),
+            padding: at(&padding),
+            dilation: at(&dilation),
         };
         let name = names.value(row);
-        if !is_layer_name(name) || !seen.insert(name) {
-            return Err(table.invalid("name", format!("{name:?} is not a layer's name, or stands twice; capture anew")));
+        if !is_layer_name(name) {
+            let reason = format!("row {row} holds {name:?}; write letters, digits, _, - and inner dots, up to 200");
+            return Err(table.invalid("name", reason));
         }
-        let wrong =
-            |reason: String| TraceError::invalid(&path, format!("layer {name}"), format!("{reason}; capture anew"));
+        if !seen.insert(name) {
+            return Err(table.invalid("name", format!("{name:?} stands twice; give each layer a name of its own")));
+        }
+        let wrong = |reason: String| {
+            let reason = format!("{reason}; correct row {row} (docs/formats.md says what it holds), or capture anew");
+            TraceError::invalid(&path, format!("layer {name}"), reason)
+        };
         let geometry = flat.geometry(ops.value(row)).map_err(wrong)?;
-        if (index[row] as usize, macs[row]) != (row, geometry.macs()) {
-            return Err(wrong(format!("index {} or macs {} are not those of row {row}", index[row], macs[row])));
+        if index[row] as usize != row {
+            return Err(wrong(format!("index is {}, but must be {row}", index[row])));
+        }
+        if macs[row] != geometry.macs() {
+            return Err(wrong(format!("macs is {}, but its geometry gives {}", macs[row], geometry.macs())));
         }
         layers.push(Layer { name: name.to_owned(), geometry, input_grad: input_grad.value(row) });
     }

@@ -55,6 +55,7 @@
 
 pub mod atomic;
 pub mod checksum;
+mod columns;
 mod decode;
 pub mod error;
 pub mod evaluations;
@@ -63,6 +64,7 @@ pub mod input;
 pub mod layers;
 pub mod manifest;
 pub mod measurements;
+mod pages;
 mod quiet;
 pub mod read;
 #[cfg(feature = "remote")]

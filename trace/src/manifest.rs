@@ -207,15 +207,20 @@ impl Manifest {
             }
             other => other?,
         };
-        let broken =
-            |error: serde_json::Error| TraceError::invalid(&path, "manifest", format!("{error}; capture anew"));
+        let broken = |error: serde_json::Error| {
+            TraceError::invalid(&path, "manifest", format!("{error}; correct it, or capture anew"))
+        };
         // First: the rest of a newer manifest may not fit today's structure.
         let Version { schema_version } = serde_json::from_slice(&text).map_err(broken)?;
         if schema_version > SCHEMA_VERSION {
             return Err(TraceError::NewerSchema { path, found: schema_version, known: SCHEMA_VERSION });
         }
         if schema_version == 0 {
-            return Err(TraceError::invalid(&path, "schema_version", "is 0, but versions begin with 1; capture anew"));
+            return Err(TraceError::invalid(
+                &path,
+                "schema_version",
+                "is 0, but versions begin with 1; correct it, or capture anew",
+            ));
         }
         serde_json::from_slice(&text).map_err(broken)
     }

@@ -160,7 +160,11 @@ fn layers(dir: &Path) -> Result<Vec<Measurement>> {
     let row = |i: usize| {
         let name = pass.value(i);
         let pass = Pass::ALL.into_iter().find(|pass| pass.name() == name).ok_or_else(|| {
-            TraceError::invalid(&path, "pass", format!("{name:?} is none; copy the file again, or train anew"))
+            TraceError::invalid(
+                &path,
+                "pass",
+                format!("row {i} holds {name:?}; write forward, input-grad or weight-grad"),
+            )
         })?;
         Ok(Measurement {
             step: step[i],

@@ -1,11 +1,13 @@
 //! Reading tensor files back, with every check that keeps a broken file from being taken for data.
 
-use crate::decode::Decoder;
+use crate::columns::{self, Refusal};
+use crate::decode::{Decoder, Fault};
 use crate::error::{Result, TraceError};
 use crate::input;
+use crate::pages::{self, Limits, Pages};
 use crate::quiet;
 use crate::tensor::TensorShape;
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+use arrow::datatypes::{DataType, Field, Fields};
 use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use std::path::{Path, PathBuf};
 
@@ -73,18 +75,23 @@ impl TensorReader {
             }
             other => other?,
         };
-        let metadata = quiet::decode(path, || ArrowReaderMetadata::load(&file, ArrowReaderOptions::default()))?
-            .map_err(|error| TraceError::parquet(path, error))?;
-        check_schema(path, metadata.schema(), &shape)?;
+        let metadata = pages::load(path, &file)?;
+        let fields = metadata.schema().fields();
+        check_schema(path, fields, &shape)?;
         let found = metadata.metadata().file_metadata().num_rows();
         if found != rows as i64 {
-            let reason = format!("the file has {found}, manifest.json says {rows}; copy the whole trace again");
+            let reason = format!(
+                "the file has {found}, manifest.json says {rows}; write the rows that it lists, or copy the whole trace \
+                 again"
+            );
             return Err(TraceError::invalid(path, "number of rows", reason));
         }
-        check_size(path, metadata.metadata(), &shape, rows)?;
+        let limits = limits(&shape, rows);
+        check_size(path, metadata.metadata(), limits.bytes, rows)?;
         let batch = (BATCH_BYTES / shape.row_bytes()).max(1);
-        let reader = quiet::decode(path, || Decoder::new(file, metadata, shape.dtype, batch))?
-            .map_err(|error| TraceError::parquet(path, error))?;
+        let pages = Pages::new(file, metadata.metadata().clone(), limits);
+        let reader = quiet::decode(path, || Decoder::new(pages, fields, &shape, batch))?
+            .map_err(|fault| describe(path, fault))?;
         let rest = Tensor::new(shape.clone());
         let path = path.to_owned();
         Ok(Self { path, shape, rows, reader: Some(reader), seen: 0, last: Vec::new(), rest, taken: 0 })
@@ -130,8 +137,12 @@ impl TensorReader {
         for row in 0..part.rows() {
             let keys: Vec<u32> = part.keys.iter().map(|column| column[row]).collect();
             if !self.last.is_empty() && keys <= self.last {
-                let reason = format!("row {} ({keys:?}) does not come after {:?}; capture anew", self.seen, self.last);
-                return Err(TraceError::invalid(&self.path, self.shape.keys.join(", "), reason));
+                let names = self.shape.keys.join(", ");
+                let reason = format!(
+                    "row {} ({keys:?}) does not come after {:?}; write rows in ascending order of {names}",
+                    self.seen, self.last
+                );
+                return Err(TraceError::invalid(&self.path, names, reason));
             }
             self.last = keys;
             if !finite && let Some(&value) = part.row(row).iter().find(|value| !value.is_finite()) {
@@ -160,9 +171,9 @@ impl TensorReader {
     fn decode(&mut self) -> Option<Result<Tensor>> {
         let mut reader = self.reader.take()?;
         let path = self.path.clone();
-        let part = match quiet::decode(&path, || reader.next(&self.shape)) {
+        let part = match quiet::decode(&path, || reader.next(&self.shape, self.seen)) {
             Err(error) => Err(error),
-            Ok(Err(error)) => Err(TraceError::parquet(&path, error)),
+            Ok(Err(fault)) => Err(describe(&path, fault)),
             Ok(Ok(Some(part))) => self.check(part),
             Ok(Ok(None)) if self.seen == self.rows => return None,
             Ok(Ok(None)) => Err(TraceError::parquet(&path, format!("ends after {} of {} rows", self.seen, self.rows))),
@@ -174,22 +185,36 @@ impl TensorReader {
     }
 }
 
+/// What is believed of a column: twice what its rows need, and some. Page headers, levels and dictionaries are small,
+/// but others may write them larger; and a row that is too long is named rather than refused with its page.
+fn limits(shape: &TensorShape, rows: u64) -> Limits {
+    let row = shape.row_bytes() + shape.keys.len() * size_of::<u32>();
+    let twice = |each: usize| rows.saturating_mul(2 * each as u64).saturating_add(1 << 20);
+    Limits { list_values: twice(shape.width), bytes: twice(row) }
+}
+
 /// Refuses what would take more memory than its rows do.
-fn check_size(path: &Path, metadata: &ParquetMetaData, shape: &TensorShape, rows: u64) -> Result<()> {
+fn check_size(path: &Path, metadata: &ParquetMetaData, most: u64, rows: u64) -> Result<()> {
     let claimed: i128 = metadata
         .row_groups()
         .iter()
         .flat_map(RowGroupMetaData::columns)
         .map(|column| i128::from(column.uncompressed_size()))
         .sum();
-    let row = shape.row_bytes() + shape.keys.len() * size_of::<u32>();
-    // Twice, and some: page headers, levels and dictionaries are small, but others may write them larger.
-    let most = (1 << 20) + 2 * i128::from(rows) * row as i128;
-    if (0..=most).contains(&claimed) {
+    if (0..=i128::from(most)).contains(&claimed) {
         return Ok(());
     }
-    let reason = format!("are {claimed} bytes, more than {rows} rows can have; copy the whole trace again");
+    let reason = format!(
+        "are {claimed} bytes, more than {rows} rows can have; write them in larger pages, or copy the whole trace again"
+    );
     Err(TraceError::invalid(path, "pages", reason))
+}
+
+fn describe(path: &Path, fault: Fault) -> TraceError {
+    match fault {
+        Fault::Parquet(error) => TraceError::parquet(path, error),
+        Fault::Column(Refusal { column, reason }) => TraceError::invalid(path, column, reason),
+    }
 }
 
 /// Without a branch for each, as they nearly always are.
@@ -198,25 +223,42 @@ fn all_finite(values: &[f32]) -> bool {
     largest < f32::INFINITY.to_bits()
 }
 
-/// The schema must be exactly the one that is written, so that nothing has to be guessed.
-fn check_schema(path: &Path, found: &arrow::datatypes::Schema, shape: &TensorShape) -> Result<()> {
-    let wanted = shape.schema();
-    let remedy = "this is not the tensor file of that layer; copy the whole trace again, or capture anew";
-    for (index, want) in wanted.fields().iter().enumerate() {
-        let Some(have) = found.fields().get(index) else {
-            return Err(TraceError::invalid(path, want.name(), format!("the column is missing; {remedy}")));
+/// Names and order of the columns must be exactly those that are written, so that nothing has to be guessed; types
+/// may be any that hold the same values.
+fn check_schema(path: &Path, found: &Fields, shape: &TensorShape) -> Result<()> {
+    let wanted: Vec<&str> = shape.keys.iter().copied().chain(["values"]).collect();
+    for index in 0..wanted.len().max(found.len()) {
+        let (field, reason) = match (wanted.get(index), found.get(index)) {
+            (Some(want), Some(have)) if *want == have.name().as_str() => continue,
+            (Some(want), Some(have)) => (*want, format!("found column {} in its place", have.name())),
+            (Some(want), None) => (*want, "the column is missing".to_owned()),
+            (None, have) => (have.map_or("", |have| have.name().as_str()), "the column is not expected".to_owned()),
         };
-        if have != want {
-            let (have_type, want_type) = (have.data_type(), want.data_type());
-            let reason = format!(
-                "found column {} of type {have_type}, expected type {want_type}, no nulls; {remedy}",
-                have.name()
-            );
-            return Err(TraceError::invalid(path, want.name(), reason));
+        let names = wanted.join(", ");
+        let reason = format!(
+            "{reason}: the tensor file of that layer has {names}, in this order; write it so, or copy the whole trace again"
+        );
+        return Err(TraceError::invalid(path, field, reason));
+    }
+    let (values, keys) = found.split_last().expect("there is a column of values");
+    let invalid = |field: &Field, reason| TraceError::invalid(path, field.name(), reason);
+    for key in keys {
+        columns::check_type(key.data_type(), &DataType::UInt32).map_err(|reason| invalid(key, reason))?;
+    }
+    check_values(values.data_type(), shape).map_err(|reason| invalid(values, reason))
+}
+
+fn check_values(found: &DataType, shape: &TensorShape) -> std::result::Result<(), String> {
+    let wanted = shape.dtype.arrow();
+    let name = shape.dtype.name();
+    match found {
+        DataType::List(element) if *element.data_type() == wanted => Ok(()),
+        DataType::List(element) if matches!(element.data_type(), DataType::Float16 | DataType::Float32) => {
+            let found = columns::name(element.data_type());
+            Err(format!(
+                "holds lists of {found}, but sampling.dtype of manifest.json says {name}; write {name}, or {found} there"
+            ))
         }
+        _ => Err(format!("holds {}, but {}", columns::name(found), columns::must_hold(&shape.values()))),
     }
-    if let Some(extra) = found.fields().get(wanted.fields().len()) {
-        return Err(TraceError::invalid(path, extra.name(), format!("the column is not expected; {remedy}")));
-    }
-    Ok(())
 }

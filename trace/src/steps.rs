@@ -54,7 +54,7 @@ pub fn read(dir: &Path) -> Result<Vec<Step>> {
     let (learning_rate, seconds) = (table.f64("learning_rate")?, table.f64("seconds")?);
     let captured = table.bool("captured")?;
     if let Some(row) = step.windows(2).position(|pair| pair[0] >= pair[1]) {
-        let reason = format!("row {} does not come after the one before it; capture anew", row + 1);
+        let reason = format!("row {} does not come after the one before it; write steps in ascending order", row + 1);
         return Err(table.invalid("step", reason));
     }
     let row = |i: usize| Step {

@@ -1,15 +1,18 @@
 //! Small tables (`layers.parquet`, `steps.parquet`, results), read and written whole.
 
 use crate::atomic;
+use crate::columns;
 use crate::error::{Result, TraceError};
 use crate::input;
+use crate::pages::{self, Limits, Pages};
 use crate::quiet;
 use crate::tensor::failed_write;
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Float64Array, RecordBatch, StringArray, UInt32Array, UInt64Array};
+use arrow::buffer::ScalarBuffer;
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Float64Type, SchemaRef, UInt32Type, UInt64Type};
 use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 use parquet::basic::Compression;
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
@@ -36,14 +39,16 @@ impl Batches {
     pub fn open(path: &Path, most_rows: i64, again: &str) -> Result<Self> {
         let parquet = |error: ParquetError| TraceError::parquet(path, error);
         let file = input::open(path)?;
-        let builder = quiet::decode(path, || ParquetRecordBatchReaderBuilder::try_new(file))?.map_err(parquet)?;
-        let rows = builder.metadata().file_metadata().num_rows();
+        let metadata = pages::load(path, &file)?;
+        let rows = metadata.metadata().file_metadata().num_rows();
         if !(0..=most_rows).contains(&rows) {
             return Err(TraceError::invalid(path, "number of rows", format!("{rows} is not believable; {again}")));
         }
-        let schema = builder.schema().clone();
-        let reader = quiet::decode(path, || builder.with_batch_size(BATCH_ROWS).build())?.map_err(parquet)?;
-        Ok(Self { path: path.to_owned(), schema, reader })
+        // No column of a table holds lists; those that another program added are of any length.
+        let limits = Limits { list_values: u64::MAX, bytes: MAX_BYTES as u64 };
+        let pages = Pages::new(file, metadata.metadata().clone(), limits);
+        let reader = quiet::decode(path, || pages.batches(BATCH_ROWS))?.map_err(parquet)?;
+        Ok(Self { path: path.to_owned(), schema: metadata.schema().clone(), reader })
     }
 
     /// All rows in one piece.
@@ -82,7 +87,7 @@ pub(crate) struct Table {
 impl Table {
     /// Reads a table of at most so many rows.
     pub(crate) fn read(path: &Path, most_rows: i64) -> Result<Self> {
-        const AGAIN: &str = "capture anew";
+        const AGAIN: &str = "copy it again, or make it anew";
         let batches = match Batches::open(path, most_rows, AGAIN) {
             Err(TraceError::Io { error, .. }) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Err(TraceError::MissingTable { path: path.to_owned() });
@@ -100,40 +105,32 @@ impl Table {
         TraceError::invalid(&self.path, field, reason)
     }
 
-    fn column(&self, name: &str, wanted: &DataType) -> Result<&ArrayRef> {
+    fn column(&self, name: &str, wanted: &DataType) -> Result<ArrayRef> {
         let column = self.batch.column_by_name(name).ok_or_else(|| {
-            self.invalid(name, "the column is missing; this is not a file of a trace: copy it again, or capture anew")
+            let reason = format!("the column is missing; write it as {}", columns::describe(wanted));
+            self.invalid(name, reason)
         })?;
-        if column.data_type() != wanted {
-            return Err(self.invalid(
-                name,
-                format!("is of type {}, expected {wanted}; copy it again, or capture anew", column.data_type()),
-            ));
-        }
-        if column.null_count() > 0 {
-            return Err(self.invalid(name, "holds nulls; copy it again, or capture anew"));
-        }
-        Ok(column)
+        columns::take(column, wanted, 0).map_err(|reason| self.invalid(name, reason))
     }
 
-    pub(crate) fn u32(&self, name: &str) -> Result<&[u32]> {
-        Ok(self.column(name, &DataType::UInt32)?.as_primitive::<UInt32Type>().values())
+    pub(crate) fn u32(&self, name: &str) -> Result<ScalarBuffer<u32>> {
+        Ok(self.column(name, &DataType::UInt32)?.as_primitive::<UInt32Type>().values().clone())
     }
 
-    pub(crate) fn u64(&self, name: &str) -> Result<&[u64]> {
-        Ok(self.column(name, &DataType::UInt64)?.as_primitive::<UInt64Type>().values())
+    pub(crate) fn u64(&self, name: &str) -> Result<ScalarBuffer<u64>> {
+        Ok(self.column(name, &DataType::UInt64)?.as_primitive::<UInt64Type>().values().clone())
     }
 
-    pub(crate) fn f64(&self, name: &str) -> Result<&[f64]> {
-        Ok(self.column(name, &DataType::Float64)?.as_primitive::<Float64Type>().values())
+    pub(crate) fn f64(&self, name: &str) -> Result<ScalarBuffer<f64>> {
+        Ok(self.column(name, &DataType::Float64)?.as_primitive::<Float64Type>().values().clone())
     }
 
-    pub(crate) fn bool(&self, name: &str) -> Result<&BooleanArray> {
-        Ok(self.column(name, &DataType::Boolean)?.as_boolean())
+    pub(crate) fn bool(&self, name: &str) -> Result<BooleanArray> {
+        Ok(self.column(name, &DataType::Boolean)?.as_boolean().clone())
     }
 
-    pub(crate) fn string(&self, name: &str) -> Result<&StringArray> {
-        Ok(self.column(name, &DataType::Utf8)?.as_string())
+    pub(crate) fn string(&self, name: &str) -> Result<StringArray> {
+        Ok(self.column(name, &DataType::Utf8)?.as_string().clone())
     }
 }
 

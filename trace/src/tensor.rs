@@ -76,7 +76,7 @@ impl Dtype {
         }
     }
 
-    fn arrow(self) -> DataType {
+    pub(crate) fn arrow(self) -> DataType {
         match self {
             Dtype::F32 => DataType::Float32,
             Dtype::F16 => DataType::Float16,
@@ -121,8 +121,13 @@ impl TensorShape {
 
     pub(crate) fn schema(&self) -> Schema {
         let mut fields: Vec<Field> = self.keys.iter().map(|key| Field::new(*key, DataType::UInt32, false)).collect();
-        fields.push(Field::new("values", DataType::FixedSizeList(self.element(), self.width as i32), false));
+        fields.push(Field::new("values", self.values(), false));
         Schema::new(fields)
+    }
+
+    /// The type of the values.
+    pub(crate) fn values(&self) -> DataType {
+        DataType::FixedSizeList(self.element(), self.width as i32)
     }
 
     /// Bytes of values in a row.

@@ -28,7 +28,7 @@ impl Trace {
         let manifest = Manifest::read(dir)?;
         let trace = Self { dir: dir.to_owned(), manifest, layers: layers::read(dir)? };
         trace.check().map_err(|(field, reason)| {
-            TraceError::invalid(dir.join(manifest::FILE_NAME), field, format!("{reason}; capture anew"))
+            TraceError::invalid(dir.join(manifest::FILE_NAME), field, format!("{reason}; correct it, or capture anew"))
         })?;
         Ok(trace)
     }
@@ -129,9 +129,14 @@ impl Trace {
             let inner: usize = expected[index + 1..].iter().map(Vec::len).product();
             let outer: usize = expected[..index].iter().map(Vec::len).product();
             let column = &tensor.keys[index];
+            // As many as there are rows: opening compared their number with the manifest's, and that with the keys'.
             let cycle = (0..outer).flat_map(|_| wanted.iter().flat_map(|&key| std::iter::repeat_n(key, inner)));
-            if !cycle.eq(column.iter().copied()) {
-                let reason = "does not hold the keys that manifest.json says were kept; copy the whole trace again";
+            if let Some((row, (wanted, _))) = cycle.zip(column).enumerate().find(|(_, (want, have))| want != *have) {
+                let keys: Vec<u32> = tensor.keys.iter().map(|column| column[row]).collect();
+                let reason = format!(
+                    "the row with the keys {keys:?} stands where manifest.json has {wanted}; write the rows of its samples \
+                     and sampling in ascending order, or correct it"
+                );
                 return Err(TraceError::invalid(self.path(step, &layer.name, kind), *name, reason));
             }
         }

@@ -20,13 +20,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// What an error can tell its reader to do.
-const REMEDIES: [&str; 6] = [
+const REMEDIES: [&str; 9] = [
     "capture anew",
     "copy it again",
     "copy the whole trace again",
-    "give the folder",
+    "correct ",
+    "give ",
+    "write ",
     "update it",
     "choose another folder",
+    "cast it",
 ];
 
 /// Checks that an error names `path` and each of `parts`, and a remedy.

@@ -7,8 +7,11 @@ use mercury_trace::TraceError;
 use mercury_trace::read::TensorReader;
 use mercury_trace::tensor::{Dtype, TensorShape};
 use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, Encoding, ZstdLevel};
-use parquet::file::metadata::{ParquetMetaDataReader, ParquetMetaDataWriter};
+use parquet::basic::{Compression, CompressionCodec, Encoding, ZstdLevel};
+use parquet::file::metadata::{
+    ColumnChunkMetaDataBuilder, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader, ParquetMetaDataWriter,
+    RowGroupMetaData,
+};
 use parquet::file::properties::{WriterProperties, WriterVersion};
 use parquet::schema::types::ColumnPath;
 use proptest::prelude::*;
@@ -27,6 +30,11 @@ fn values(count: usize) -> Vec<f32> {
 
 /// Writes so many rows, of two keys each.
 fn write(path: &Path, rows: usize, shape: &TensorShape, properties: WriterProperties) {
+    write_as(path, rows, shape, properties, false);
+}
+
+/// Likewise, as columns that may hold nulls.
+fn write_as(path: &Path, rows: usize, shape: &TensorShape, properties: WriterProperties, is_nullable: bool) {
     let values = values(rows * shape.width);
     let (kind, values): (_, ArrayRef) = match shape.dtype {
         Dtype::F32 => (DataType::Float32, Arc::new(Float32Array::from(values))),
@@ -34,12 +42,12 @@ fn write(path: &Path, rows: usize, shape: &TensorShape, properties: WriterProper
             (DataType::Float16, Arc::new(Float16Array::from_iter_values(values.into_iter().map(f16::from_f32))))
         }
     };
-    let element = Arc::new(Field::new("element", kind, false));
+    let element = Arc::new(Field::new("element", kind, is_nullable));
     let lists = FixedSizeListArray::new(element, shape.width as i32, values, None);
     let keys = |key: fn(u32) -> u32| -> ArrayRef { Arc::new(UInt32Array::from_iter_values((0..rows as u32).map(key))) };
     let columns = [("sample", keys(|row| row / 3)), ("channel", keys(|row| row % 3)), ("values", Arc::new(lists))];
     let schema = Schema::new(
-        columns.each_ref().map(|(name, array)| Field::new(*name, array.data_type().clone(), false)).to_vec(),
+        columns.each_ref().map(|(name, array)| Field::new(*name, array.data_type().clone(), is_nullable)).to_vec(),
     );
     let batch = RecordBatch::try_new(Arc::new(schema), columns.map(|(_, array)| array).to_vec()).unwrap();
     let mut writer = ArrowWriter::try_new(fs::File::create(path).unwrap(), batch.schema(), Some(properties)).unwrap();
@@ -52,16 +60,20 @@ proptest! {
 
     #[test]
     fn whatever_a_file_is_cut_into_its_rows_are_read(
-        rows in 1usize..200, width in 1usize..40, half: bool, second: bool,
+        rows in 1usize..200, width in 1usize..40, half: bool, second: bool, is_nullable: bool,
         (group, page, batch) in (1usize..90, 1usize..400, 1usize..100),
         encoding in prop::option::of(prop::sample::select(vec![Encoding::PLAIN, Encoding::BYTE_STREAM_SPLIT])),
-        compressed: bool, at_a_time in 1usize..70,
+        codec in prop::sample::select(vec![
+            Compression::UNCOMPRESSED, Compression::SNAPPY, Compression::ZSTD(ZstdLevel::default()), Compression::LZ4,
+            Compression::LZ4_RAW,
+        ]),
+        at_a_time in 1usize..70,
     ) {
         let shape = shape(width, if half { Dtype::F16 } else { Dtype::F32 });
         let leaf = ColumnPath::new(["values", "list", "element"].map(String::from).to_vec());
         let mut properties = WriterProperties::builder()
             .set_writer_version(if second { WriterVersion::PARQUET_2_0 } else { WriterVersion::PARQUET_1_0 })
-            .set_compression(if compressed { Compression::ZSTD(ZstdLevel::default()) } else { Compression::UNCOMPRESSED })
+            .set_compression(codec)
             .set_max_row_group_row_count(Some(group))
             .set_data_page_row_count_limit(page)
             .set_write_batch_size(batch);
@@ -71,7 +83,7 @@ proptest! {
         }
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("input.parquet");
-        write(&path, rows, &shape, properties.build());
+        write_as(&path, rows, &shape, properties.build(), is_nullable);
 
         let mut reader = TensorReader::open(&path, shape.clone(), rows as u64).unwrap();
         let (mut keys, mut found) = (Vec::new(), Vec::new());
@@ -86,23 +98,111 @@ proptest! {
     }
 }
 
+/// Metadata of a file, and what comes before them.
+fn take_apart(path: &Path) -> (ParquetMetaData, Vec<u8>) {
+    let metadata = ParquetMetaDataReader::new()
+        .with_page_index_policy(PageIndexPolicy::Required)
+        .parse_and_finish(&fs::File::open(path).unwrap())
+        .unwrap();
+    (metadata, fs::read(path).unwrap())
+}
+
+/// Writes a file of these pages and metadata, whose row group is replaced.
+fn put_together(path: &Path, metadata: ParquetMetaData, group: RowGroupMetaData, mut pages: Vec<u8>) {
+    let metadata = metadata.into_builder().set_row_groups(vec![group]).set_page_index(None).build();
+    // It counts the file's rows anew.
+    ParquetMetaDataWriter::new(&mut pages, &metadata).finish().unwrap();
+    fs::write(path, pages).unwrap();
+}
+
+/// A data page of the first version without values: its header (Thrift's compact protocol: type 0; 8 bytes, compressed
+/// 8; 0 values, encodings PLAIN, RLE, RLE), then no repetition and no definition levels.
+const EMPTY: [u8; 25] = [
+    0x15, 0x00, 0x15, 0x10, 0x15, 0x10, 0x2c, 0x15, 0x00, 0x15, 0x00, 0x15, 0x06, 0x15, 0x06, 0x00, 0x00, //
+    0, 0, 0, 0, 0, 0, 0, 0,
+];
+
+/// Other writers leave pages without values between others, before them and after.
+#[test]
+fn pages_without_values_are_passed_over() {
+    let (rows, width) = (12, 5);
+    for (dtype, is_nullable) in [(Dtype::F32, false), (Dtype::F32, true), (Dtype::F16, false)] {
+        let (folder, shape) = (tempfile::tempdir().unwrap(), shape(width, dtype));
+        let path = folder.path().join("input.parquet");
+        let properties = WriterProperties::builder().set_dictionary_enabled(false).set_data_page_row_count_limit(1);
+        write_as(&path, rows, &shape, properties.set_write_batch_size(1).build(), is_nullable);
+        let (metadata, bytes) = take_apart(&path);
+        let index = metadata.page_index_for_row_group(0).page_locations(2).unwrap().clone();
+        assert_eq!(index.len(), rows, "a page a row");
+        let chunk = metadata.row_group(0).column(2).clone();
+        let (begin, length) = chunk.byte_range();
+        let end = (begin + length) as usize;
+
+        let mut pages = bytes[..begin as usize].to_vec();
+        for (number, page) in index.iter().enumerate() {
+            let next = index.get(number + 1).map_or(end, |next| next.offset as usize);
+            // Two where a row ends and the next begins, too.
+            (0..number % 3).for_each(|_| pages.extend(EMPTY));
+            pages.extend(&bytes[page.offset as usize..next]);
+        }
+        pages.extend(EMPTY);
+        let longer = (pages.len() - end) as i64;
+        assert_eq!(longer, EMPTY.len() as i64 * 13);
+        let (compressed, uncompressed) = (chunk.compressed_size() + longer, chunk.uncompressed_size() + longer);
+        let chunk = chunk.into_builder().set_total_compressed_size(compressed);
+        let chunk = without_index(chunk.set_total_uncompressed_size(uncompressed)).build().unwrap();
+        let group = metadata.row_group(0).clone();
+        let columns = group.columns()[..2].iter().map(|key| without_index(key.clone().into_builder()).build().unwrap());
+        let columns = columns.chain([chunk]).collect();
+        let group = group.into_builder().set_column_metadata(columns).build().unwrap();
+        put_together(&path, metadata, group, pages);
+
+        let found = TensorReader::open(&path, shape, rows as u64).unwrap().read_all().unwrap();
+        assert_eq!(found.values, values(rows * width), "{dtype:?}, nullable: {is_nullable}");
+        assert_eq!(found.keys[1], (0..rows as u32).map(|row| row % 3).collect::<Vec<_>>());
+    }
+}
+
+fn without_index(chunk: ColumnChunkMetaDataBuilder) -> ColumnChunkMetaDataBuilder {
+    let chunk = chunk.set_offset_index_offset(None).set_offset_index_length(None);
+    chunk.set_column_index_offset(None).set_column_index_length(None)
+}
+
 /// A group whose pages have one row more than its metadata, and the file's, say.
 #[test]
 fn rows_that_the_metadata_do_not_count_are_refused() {
-    let (rows, folder, shape) = (12, tempfile::tempdir().unwrap(), shape(5, Dtype::F32));
+    for is_nullable in [false, true] {
+        let (rows, folder, shape) = (12, tempfile::tempdir().unwrap(), shape(5, Dtype::F32));
+        let path = folder.path().join("input.parquet");
+        write_as(&path, rows, &shape, WriterProperties::builder().build(), is_nullable);
+        let (metadata, mut bytes) = take_apart(&path);
+        let footer = u32::from_le_bytes(bytes[bytes.len() - 8..bytes.len() - 4].try_into().unwrap()) as usize;
+        let group = metadata.row_group(0).clone().into_builder().set_num_rows(rows as i64 - 1).build().unwrap();
+        bytes.truncate(bytes.len() - 8 - footer);
+        put_together(&path, metadata, group, bytes);
+
+        let error = TensorReader::open(&path, shape, rows as u64 - 1).unwrap().read_all().unwrap_err();
+        assert!(matches!(error, TraceError::Parquet { .. }), "{error:?}");
+        assert!(error.to_string().contains("pages have more values than its rows can have"), "{error}");
+    }
+}
+
+/// No page is unpacked by a codec that there is not.
+#[test]
+fn a_codec_that_is_not_supported_is_named() {
+    let (rows, folder, shape) = (3, tempfile::tempdir().unwrap(), shape(5, Dtype::F32));
     let path = folder.path().join("input.parquet");
     write(&path, rows, &shape, WriterProperties::builder().build());
-    let mut bytes = fs::read(&path).unwrap();
-    let footer = u32::from_le_bytes(bytes[bytes.len() - 8..bytes.len() - 4].try_into().unwrap()) as usize;
-    let metadata = ParquetMetaDataReader::new().parse_and_finish(&fs::File::open(&path).unwrap()).unwrap();
-    let group = metadata.row_group(0).clone().into_builder().set_num_rows(rows as i64 - 1).build().unwrap();
-    let metadata = metadata.into_builder().set_row_groups(vec![group]).build();
-    bytes.truncate(bytes.len() - 8 - footer);
-    // It counts the file's rows anew.
-    ParquetMetaDataWriter::new(&mut bytes, &metadata).finish().unwrap();
-    fs::write(&path, bytes).unwrap();
+    let (metadata, bytes) = take_apart(&path);
+    let group = metadata.row_group(0).clone();
+    let columns = group.columns().iter().map(|chunk| {
+        without_index(chunk.clone().into_builder().set_compression_codec(CompressionCodec::LZO)).build().unwrap()
+    });
+    let columns = columns.collect();
+    let group = group.into_builder().set_column_metadata(columns).build().unwrap();
+    put_together(&path, metadata, group, bytes);
 
-    let error = TensorReader::open(&path, shape, rows as u64 - 1).unwrap().read_all().unwrap_err();
-    assert!(matches!(error, TraceError::Parquet { .. }), "{error:?}");
-    assert!(error.to_string().contains("pages have more values than rows"), "{error}");
+    let Err(error) = TensorReader::open(&path, shape, rows as u64) else { panic!("reads LZO") };
+    let says = "sample: is compressed by LZO, which is not supported; write the file with zstd or snappy";
+    assert_eq!(error.to_string(), format!("{}: {says}", path.display()));
 }

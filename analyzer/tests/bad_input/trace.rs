@@ -135,7 +135,7 @@ const TABLES: [Case; 13] = [
     ),
     (
         "layers: numbers of another type",
-        |place| column(place, "layers.parquet", "groups", |old| arrow::compute::cast(old, &DataType::Int64).unwrap()),
+        |place| column(place, "layers.parquet", "groups", |old| arrow::compute::cast(old, &DataType::Float64).unwrap()),
         REPLAY,
     ),
     (

@@ -4,7 +4,9 @@ use crate::common::{ATTENTION, CONV, FC, small};
 use crate::{
     assert_invalid, assert_parquet, assert_says, column, lengths, open_error, overwrite, read_columns, write_columns,
 };
-use arrow::array::{ArrayRef, AsArray, BooleanArray, Float64Array, StringArray, UInt32Array, UInt64Array};
+use arrow::array::{
+    ArrayRef, AsArray, BinaryArray, BooleanArray, Float64Array, Int64Array, StringArray, UInt32Array, UInt64Array,
+};
 use arrow::datatypes::UInt32Type;
 use mercury_trace::{Trace, TraceError};
 use std::fs;
@@ -95,12 +97,14 @@ fn a_table_without_a_column() {
 
 #[test]
 fn a_table_with_a_column_of_another_type() {
-    let others: [(&str, ArrayRef, &[&str]); 5] = [
-        ("in_channels", Arc::new(UInt64Array::from(vec![4, 7, 4])), &["UInt64", "UInt32"]),
-        ("in_channels", Arc::new(UInt32Array::from(vec![Some(4), None, Some(4)])), &["null"]),
-        ("name", Arc::new(UInt32Array::from(vec![0, 1, 2])), &["UInt32", "Utf8"]),
-        ("op", Arc::new(Float64Array::from(vec![0.0; 3])), &["Float64", "Utf8"]),
-        ("input_grad", Arc::new(UInt32Array::from(vec![0, 1, 1])), &["UInt32", "Boolean"]),
+    let others: [(&str, ArrayRef, &[&str]); 7] = [
+        ("in_channels", Arc::new(UInt64Array::from(vec![4, 1 << 32, 4])), &["row 1 holds 4294967296", "no u32"]),
+        ("macs", Arc::new(Int64Array::from(vec![4, 7, -1])), &["row 2 holds -1", "no u64"]),
+        ("in_channels", Arc::new(UInt32Array::from(vec![Some(4), None, Some(4)])), &["row 1 is null"]),
+        ("name", Arc::new(UInt32Array::from(vec![0, 1, 2])), &["holds u32", "string", "pa.string()", "pl.String"]),
+        ("op", Arc::new(Float64Array::from(vec![0.0; 3])), &["holds f64", "string"]),
+        ("op", Arc::new(BinaryArray::from_vec(vec![b"linear", b"\xff", b"linear"])), &["row 1 holds ff", "UTF-8"]),
+        ("input_grad", Arc::new(UInt32Array::from(vec![0, 1, 1])), &["holds u32", "bool", "pa.bool_()", "pl.Boolean"]),
     ];
     for (name, array, parts) in others {
         let (dir, path) = with_layers_column(name, |_| Some(array));
@@ -112,7 +116,7 @@ fn a_table_with_a_column_of_another_type() {
     columns[2] = column("loss", Arc::new(BooleanArray::from(vec![true; 6])));
     write_columns(&path, columns);
     let error = Trace::open(dir.path()).unwrap().steps().unwrap_err();
-    assert_invalid(&error, &path, "loss", &["Boolean", "Float64"]);
+    assert_invalid(&error, &path, "loss", &["holds bool", "f64", "pl.Float64"]);
 }
 
 #[test]

@@ -4,19 +4,16 @@ use crate::common::{ATTENTION, CONV, FC, KINDS, keys, sampling, small};
 use crate::manifest::with_manifest;
 use crate::{assert_invalid, assert_parquet, assert_says, column, lengths, overwrite, read_columns, write_columns};
 use arrow::array::{
-    Array, ArrayRef, FixedSizeListArray, Float32Array, Float64Array, ListArray, RecordBatch, UInt32Array, UInt64Array,
+    Array, ArrayRef, FixedSizeListArray, Float16Array, Float32Array, Float64Array, ListArray, UInt32Array, UInt64Array,
 };
-use arrow::buffer::OffsetBuffer;
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::buffer::{NullBuffer, OffsetBuffer};
+use arrow::datatypes::{DataType, Field};
+use half::f16;
 use mercury_trace::geometry::{Geometry, Linear};
 use mercury_trace::read;
 use mercury_trace::tensor::{Dtype, TensorKind, TensorShape, TensorWriter};
 use mercury_trace::{Trace, TraceError};
-use parquet::arrow::arrow_writer::ArrowWriterOptions;
-use parquet::arrow::{ARROW_SCHEMA_META_KEY, ArrowWriter, encode_arrow_schema};
-use parquet::file::metadata::KeyValue;
-use parquet::file::properties::WriterProperties;
-use std::fs::{self, File};
+use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -180,7 +177,7 @@ fn a_tensor_or_table_with_any_byte_changed() {
 fn another_parquet_file_in_the_place_of_a_tensor() {
     let tensor = Tensor::of(CONV, TensorKind::Input);
     fs::copy(tensor.dir.path().join("steps.parquet"), &tensor.path).unwrap();
-    assert_invalid(&tensor.error(), &tensor.path, "sample", &["column step", "UInt64", "UInt32"]);
+    assert_invalid(&tensor.error(), &tensor.path, "sample", &["column step", "sample, channel, values, in this order"]);
 
     let other = Tensor::of(CONV, TensorKind::Weight);
     fs::copy(&other.path, &tensor.path).unwrap();
@@ -199,76 +196,98 @@ fn a_tensor_with_a_column_too_many() {
     let mut columns = read_columns(&tensor.path);
     columns.push(column("extra", Arc::new(UInt32Array::from(vec![0; 4]))));
     write_columns(&tensor.path, columns);
-    assert_invalid(&tensor.error(), &tensor.path, "extra", &["not the tensor file"]);
+    assert_invalid(&tensor.error(), &tensor.path, "extra", &["not expected", "sample, channel, values, in this order"]);
 }
 
 #[test]
 fn a_tensor_with_a_column_of_another_type() {
     let tensor = Tensor::of(CONV, TensorKind::Input);
-    tensor.replace(0, |_| column("sample", Arc::new(UInt64Array::from(vec![1, 1, 3, 3]))));
-    assert_invalid(&tensor.error(), &tensor.path, "sample", &["UInt64", "UInt32"]);
+    tensor.replace(0, |_| column("sample", Arc::new(Float64Array::from(vec![1.0, 1.0, 3.0, 3.0]))));
+    assert_invalid(&tensor.error(), &tensor.path, "sample", &["holds f64", "u32", "pa.uint32()", "pl.UInt32"]);
+
+    tensor.rewrite(&tensor.keys(), |_| 0.5);
+    tensor.replace(0, |_| column("sample", Arc::new(UInt64Array::from(vec![1, 1, 3, 1 << 32]))));
+    assert_invalid(&tensor.error(), &tensor.path, "sample", &["row 3 holds 4294967296"]);
 
     tensor.rewrite(&tensor.keys(), |_| 0.5);
     tensor.replace(1, |_| column("channel", Arc::new(UInt32Array::from(vec![Some(1), None, Some(1), Some(3)]))));
-    assert_invalid(&tensor.error(), &tensor.path, "channel", &["no nulls"]);
+    assert_invalid(&tensor.error(), &tensor.path, "channel", &["row 1 is null"]);
 
     tensor.rewrite(&tensor.keys(), |_| 0.5);
     tensor.replace(2, |_| column("values", lists(21, 4, false)));
-    assert_invalid(&tensor.error(), &tensor.path, "values", &["21", "20"]);
-
-    tensor.replace(2, |_| column("values", lists(20, 4, true)));
-    assert_invalid(&tensor.error(), &tensor.path, "values", &["no nulls"]);
-
-    tensor.replace(2, |_| (Field::new("values", lists(20, 0, false).data_type().clone(), true), lists(20, 4, false)));
-    assert_invalid(&tensor.error(), &tensor.path, "values", &["no nulls"]);
+    assert_invalid(&tensor.error(), &tensor.path, "values", &["row 0 has 21 values", "20"]);
 
     tensor.replace(2, |_| {
         let element = Arc::new(Field::new("element", DataType::Float64, false));
         let values = Arc::new(Float64Array::from(vec![0.5; 80]));
         column("values", Arc::new(FixedSizeListArray::new(element, 20, values, None)))
     });
-    assert_invalid(&tensor.error(), &tensor.path, "values", &["Float64", "Float32"]);
+    assert_invalid(&tensor.error(), &tensor.path, "values", &["lists of f64", "lists of 20 f32 each"]);
+
+    tensor.replace(2, |_| {
+        let values = Float16Array::from(vec![f16::from_f32(0.5); 80]);
+        let element = Arc::new(Field::new("element", DataType::Float16, false));
+        column("values", Arc::new(FixedSizeListArray::new(element, 20, Arc::new(values), None)))
+    });
+    assert_invalid(&tensor.error(), &tensor.path, "values", &["lists of f16", "sampling.dtype", "says f32"]);
 
     tensor.replace(2, |_| column("values", Arc::new(Float32Array::from(vec![0.5; 4]))));
-    assert_invalid(&tensor.error(), &tensor.path, "values", &["FixedSizeList"]);
+    assert_invalid(&tensor.error(), &tensor.path, "values", &["holds f32", "lists of 20 f32 each"]);
 }
 
-/// The file's schema says that all rows are as long, its pages that they are not.
+/// Lists of these lengths, all of whose values are there unless `nulls` says otherwise.
+fn lists_of(lengths: [usize; 4], nulls: Option<NullBuffer>, values: Vec<Option<f32>>) -> ListArray {
+    let is_nullable = nulls.is_some() || values.iter().any(Option::is_none);
+    let element = Arc::new(Field::new("item", DataType::Float32, is_nullable));
+    ListArray::new(element, OffsetBuffer::from_lengths(lengths), Arc::new(Float32Array::from(values)), nulls)
+}
+
+/// Where a column may hold nulls it is read as Arrow does, where it may not straight from its pages.
 #[test]
 fn a_tensor_whose_rows_are_not_as_long() {
     let tensor = Tensor::of(CONV, TensorKind::Input);
-    let before = read_columns(&tensor.path);
-    let claimed = Schema::new(before.iter().map(|(field, _)| field.clone()).collect::<Vec<_>>());
-    let other = "column values.list.element has rows of other than 20 values";
-    for (lengths, says) in [
-        ([20, 20, 20, 20], None),
-        ([20, 19, 21, 20], Some(other)),
-        ([20, 20, 20, 19], Some(other)),
-        ([20, 20, 39, 0], Some(other)),
-        // The level of an empty row counts, too.
-        ([20, 20, 40, 0], Some("pages have more values than rows")),
+    for (lengths, row, found) in [
+        ([20, 19, 21, 20], 1, 19),
+        ([20, 20, 20, 19], 3, 19),
+        ([20, 20, 39, 0], 2, 39),
+        ([20, 20, 40, 0], 2, 40),
+        ([0, 40, 20, 20], 0, 0),
     ] {
-        let element = Arc::new(Field::new("element", DataType::Float32, false));
-        let values = Float32Array::from(vec![0.5; lengths.iter().sum()]);
-        let rows = ListArray::new(element, OffsetBuffer::from_lengths(lengths), Arc::new(values), None);
-        let fields = [before[0].0.clone(), before[1].0.clone(), Field::new("values", rows.data_type().clone(), false)];
-        let columns = vec![Arc::clone(&before[0].1), Arc::clone(&before[1].1), Arc::new(rows) as ArrayRef];
-        let batch = RecordBatch::try_new(Arc::new(Schema::new(fields.to_vec())), columns).unwrap();
-        let claim = KeyValue::new(ARROW_SCHEMA_META_KEY.to_owned(), encode_arrow_schema(&claimed));
-        let properties = WriterProperties::builder().set_key_value_metadata(Some(vec![claim])).build();
-        let options = ArrowWriterOptions::new().with_skip_arrow_metadata(true).with_properties(properties);
-        let file = File::create(&tensor.path).unwrap();
-        let mut writer = ArrowWriter::try_new_with_options(file, batch.schema(), options).unwrap();
-        writer.write(&batch).unwrap();
-        writer.close().unwrap();
-        match says {
-            None => assert_eq!(tensor.read().unwrap().values, [0.5; 80], "a list of equal rows is as good"),
-            Some(says) => {
-                let error = tensor.error();
-                assert_parquet(&error, &tensor.path);
-                assert_says(&error, &tensor.path, &[says]);
-            }
+        for is_nullable in [false, true] {
+            tensor.rewrite(&tensor.keys(), |_| 0.5);
+            let rows = lists_of(lengths, None, vec![Some(0.5); lengths.iter().sum()]);
+            tensor.replace(2, |_| (Field::new("values", rows.data_type().clone(), is_nullable), Arc::new(rows)));
+            let says = format!("row {row} has {found} values, but the layer's geometry gives 20");
+            assert_invalid(&tensor.error(), &tensor.path, "values", &[&says]);
         }
+    }
+}
+
+#[test]
+fn a_tensor_with_nulls_among_its_values() {
+    let tensor = Tensor::of(CONV, TensorKind::Input);
+    let nulls = NullBuffer::from(vec![true, true, false, true]);
+    let row = lists_of([20, 20, 0, 20], Some(nulls), vec![Some(0.5); 60]);
+    let mut values = vec![Some(0.5); 80];
+    values[65] = None;
+    let value = lists_of([20; 4], None, values);
+    for (rows, says) in [(row, "row 2 is null"), (value, "row 3 has a null (value 5)")] {
+        tensor.replace(2, |_| column("values", Arc::new(rows)));
+        assert_invalid(&tensor.error(), &tensor.path, "values", &[says]);
+    }
+}
+
+/// A row of a million values in a file of four short ones.
+#[test]
+fn a_tensor_with_a_row_without_end() {
+    let tensor = Tensor::of(CONV, TensorKind::Input);
+    for is_nullable in [false, true] {
+        tensor.rewrite(&tensor.keys(), |_| 0.5);
+        let rows = lists_of([20, 4 << 20, 20, 20], None, vec![Some(0.5); (4 << 20) + 60]);
+        tensor.replace(2, |_| (Field::new("values", rows.data_type().clone(), is_nullable), Arc::new(rows)));
+        let error = tensor.error();
+        assert_parquet(&error, &tensor.path);
+        assert_says(&error, &tensor.path, &["its pages have more values than its rows can have"]);
     }
 }
 
