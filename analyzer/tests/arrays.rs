@@ -14,8 +14,8 @@ fn number(row: &Value, name: &str) -> f64 {
 
 /// Rows that no other beats: is at least as small in both columns and smaller in one.
 fn unbeaten(rows: &[Value], columns: [&str; 2]) -> Vec<bool> {
-    let values: Vec<[f64; 2]> = rows.iter().map(|row| columns.map(|name| number(row, name))).collect();
-    let beats = |a: &[f64; 2], b: &[f64; 2]| a[0] <= b[0] && a[1] <= b[1] && a != b;
+    let values: Vec<Vec<f64>> = rows.iter().map(|row| columns.map(|name| number(row, name)).to_vec()).collect();
+    let beats = |a: &Vec<f64>, b: &Vec<f64>| a[0] <= b[0] && a[1] <= b[1] && a != b;
     values.iter().map(|row| !values.iter().any(|other| beats(other, row))).collect()
 }
 
@@ -34,7 +34,8 @@ fn marked(rows: &[Value]) -> Vec<bool> {
 fn a_frontier_over_several_arrays_is_one_of_cycles() {
     let place = Place::new();
     // A smaller array takes longer, and gains more by reuse.
-    let grid = "--array.dataflow ws --set array.rows=4,16 --set array.columns=4,16 --set rpq.bits=2,4,8,20 --out several";
+    let grid =
+        "--array.dataflow ws --set array.rows=4,16 --set array.columns=4,16 --set rpq.bits=2,4,8,20 --out several";
     let (rows, notes) = swept(&place, &format!("{grid} --pareto output_error,speed_up"));
     assert!(notes.contains(UNLIKE), "{notes}");
     assert!(notes.contains("--pareto: mercury_cycles is compared in place of speed_up\n"), "{notes}");
@@ -157,7 +158,7 @@ fn the_report_s_frontier_over_several_arrays_is_one_of_cycles() {
     assert_eq!(part.len(), 1);
     assert_eq!(part[0]["pareto"], true);
     assert_eq!(marked(&whole), unbeaten(&whole, ["output_error", "mercury_cycles"]));
-    // How many there are is told by folder.
+    // Each folder says how many configurations it has.
     let folders: Vec<(bool, u64, bool)> = data["sources"]
         .as_array()
         .unwrap()
