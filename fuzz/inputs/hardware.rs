@@ -9,9 +9,9 @@ pub fn topology(bytes: &[u8]) {
     with_folder(|folder| {
         let path = folder.join("topology.csv");
         write(&path, bytes);
-        if let Ok(layers) = topology::read(&path) {
-            assert!(!layers.is_empty());
-            assert!(layers.iter().all(|layer| layer.gemm.macs() > 0));
+        if let Ok(topology) = topology::read(&path) {
+            assert!(!topology.layers.is_empty());
+            assert!(topology.layers.iter().all(|layer| layer.gemm.macs() > 0));
         }
     });
 }
