@@ -10,6 +10,7 @@ pub mod metrics;
 pub mod models;
 pub mod optimizer;
 pub mod policy;
+pub mod pretrained;
 pub mod reuse;
 pub mod sampling;
 pub mod schedule;
@@ -17,5 +18,9 @@ pub mod sink;
 pub mod tap;
 pub mod train;
 pub mod weights;
+
+#[cfg(test)]
+#[path = "../tests/common/skips.rs"]
+mod skips;
 
 pub use error::TracerError;
