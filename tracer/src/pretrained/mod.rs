@@ -11,7 +11,7 @@ use globset::GlobSet;
 use pytorch::LEGACY_MAGIC;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
+use std::io::{BufReader, Read};
 use std::path::Path;
 use tch::Tensor;
 
@@ -53,7 +53,10 @@ fn read(path: &Path) -> std::result::Result<(String, BTreeMap<String, Tensor>), 
             });
             return Ok(("safetensors".to_owned(), found?));
         }
-        Format::Zip => pytorch::read_zip(path)?,
+        Format::Zip => {
+            let file = File::open(path).map_err(|error| error.to_string())?;
+            pytorch::read_zip(path, BufReader::new(file))?
+        }
         Format::Legacy => {
             let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
             pytorch::read_legacy(path, &bytes)?

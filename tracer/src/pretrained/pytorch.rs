@@ -3,8 +3,7 @@
 use super::pickle::{self, Arena, Object, Pickle, Value};
 use super::storage::{self, Storage, Strided};
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{Read, Seek};
 use std::path::Path;
 use std::rc::Rc;
 use tch::Tensor;
@@ -33,10 +32,9 @@ pub(super) struct StateDictionary {
 /// Why a file could not be read.
 type Result<T> = std::result::Result<T, String>;
 
-/// Reads a zip archive.
-pub(super) fn read_zip(path: &Path) -> Result<StateDictionary> {
-    let file = File::open(path).map_err(|error| error.to_string())?;
-    let mut archive = ZipArchive::new(BufReader::new(file))
+/// Reads a zip archive; errors name its path.
+pub(super) fn read_zip(path: &Path, file: impl Read + Seek) -> Result<StateDictionary> {
+    let mut archive = ZipArchive::new(file)
         .map_err(|error| format!("is a damaged zip archive ({error}); fetch or save it again"))?;
     let inner = archive.file_names().find_map(|name| name.strip_suffix("/data.pkl")).map(str::to_owned);
     let Some(folder) = inner else {
@@ -67,7 +65,7 @@ pub(super) fn read_zip(path: &Path) -> Result<StateDictionary> {
 }
 
 /// An entry's bytes. `torch.save` compresses none, so that what is read is never more than the file has.
-fn entry(archive: &mut ZipArchive<BufReader<File>>, name: &str) -> Result<Vec<u8>> {
+fn entry(archive: &mut ZipArchive<impl Read + Seek>, name: &str) -> Result<Vec<u8>> {
     let broken = |error: &dyn std::fmt::Display| format!("is damaged: {name}: {error}; fetch or save it again");
     let mut entry = archive.by_name(name).map_err(|error| broken(&error))?;
     if entry.compression() != CompressionMethod::Stored {
