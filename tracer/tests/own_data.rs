@@ -47,7 +47,7 @@ fn classes_and_what_is_left_out_are_said_and_noted() {
     photos(&folder, &[&["a/1.png", "b/1.png", "c/1.png", "d/1.png", "d/2.png"][..], &others].concat());
     let output = succeed(training(&folder, &out));
     let stderr = String::from_utf8(output.stderr).unwrap();
-    let left_out = "3 files: 3 not named .jpg, .jpeg or .png (1 without suffix, 1 .bmp, 1 .webp)";
+    let left_out = "3 files not named .jpg, .jpeg or .png (1 without suffix, 1 .bmp, 1 .webp)";
     let first = format!("images: 5 training samples; classes: 4 (a, b, c, ...); left out: {left_out}");
     assert_eq!(stderr.lines().next(), Some(first.as_str()), "{stderr}");
     let trace = Trace::open(&out).unwrap();

@@ -207,7 +207,7 @@ mod tests {
         assert!(error.contains("b_2.jpg, ...) and sub-folders of images (a, ...)"), "{error}");
         assert!(names(&folder(&["plain.jpg"])).unwrap_err().contains("plain.jpg: its name has no `_`"));
         let error = names(&folder(&["a/x.txt", "y.gif"])).unwrap_err();
-        assert!(error.contains("holds no JPEG or PNG files (2 files: 2 not named"), "{error}");
+        assert!(error.contains("holds no JPEG or PNG files (2 files not named"), "{error}");
         let absent = list(Path::new("/absent/folder"), Origin::Flag("--train-dir")).unwrap_err().to_string();
         assert!(absent.starts_with("--train-dir: /absent/folder: No such file"), "{absent}");
         let looping = folder(&["a/1.jpg"]);

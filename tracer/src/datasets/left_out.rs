@@ -65,7 +65,7 @@ impl LeftOut {
 }
 
 impl fmt::Display for LeftOut {
-    /// Such as `3 files: 2 not named .jpg, .jpeg or .png (1 .bmp, 1 .webp), 1 empty`.
+    /// Such as `3 files: 2 not named .jpg, .jpeg or .png (1 .bmp, 1 .webp), 1 empty`, or `2 files hidden`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (mut counts, mut suffixes) = (BTreeMap::new(), BTreeMap::new());
         for reason in self.0.values() {
@@ -78,8 +78,11 @@ impl fmt::Display for LeftOut {
         }
         write!(f, "{} {}", self.0.len(), if self.0.len() == 1 { "file" } else { "files" })?;
         for (index, (reason, count)) in counts.iter().enumerate() {
-            let separator = if index == 0 { ": " } else { ", " };
-            write!(f, "{separator}{count} {}", reason.text())?;
+            match (counts.len(), index) {
+                (1, _) => write!(f, " {}", reason.text())?,
+                (_, 0) => write!(f, ": {count} {}", reason.text())?,
+                _ => write!(f, ", {count} {}", reason.text())?,
+            }
             if matches!(reason, Reason::Name(_)) {
                 write!(f, " ({})", list_suffixes(&suffixes))?;
             }
@@ -110,7 +113,7 @@ mod tests {
         let mut left_out = LeftOut::default();
         assert_eq!(left_out.to_string(), "0 files");
         left_out.add("a".into(), Reason::Empty);
-        assert_eq!(left_out.to_string(), "1 file: 1 empty");
+        assert_eq!(left_out.to_string(), "1 file empty");
         let mut more = LeftOut::default();
         more.add("a".into(), Reason::Empty);
         more.add("b".into(), Reason::Hidden);

@@ -161,7 +161,7 @@ fn what_is_left_out_is_counted_by_reason() {
     write("cats/photo.png", b"RIFF\x10\0\0\0WEBPVP8 ");
     write("cats/words.jpg", b"words");
     let set = open(&options(&dir), 0).unwrap();
-    assert_eq!(set.description["left out"], "1 file: 1 not named .jpg, .jpeg or .png (1 .bmp)");
+    assert_eq!(set.description["left out"], "1 file not named .jpg, .jpeg or .png (1 .bmp)");
     let skipping = open(&Options { skip_corrupt: true, ..options(&dir) }, 0).unwrap();
     let expected = "4 files: 1 not named .jpg, .jpeg or .png (1 .bmp), 1 empty, 2 neither JPEG nor PNG by content";
     assert_eq!(skipping.description["left out"], expected);

@@ -34,8 +34,8 @@ type Result<T> = std::result::Result<T, String>;
 
 /// Reads a zip archive; errors name its path.
 pub(super) fn read_zip(path: &Path, file: impl Read + Seek) -> Result<StateDictionary> {
-    let mut archive = ZipArchive::new(file)
-        .map_err(|error| format!("is a damaged zip archive ({error}); fetch or save it again"))?;
+    let mut archive =
+        ZipArchive::new(file).map_err(|error| format!("is a damaged zip archive ({error}); fetch or save it again"))?;
     let inner = archive.file_names().find_map(|name| name.strip_suffix("/data.pkl")).map(str::to_owned);
     let Some(folder) = inner else {
         return Err("is a zip archive, but not one of PyTorch's (it has no data.pkl)".to_owned());
