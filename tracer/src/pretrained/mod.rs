@@ -1,5 +1,7 @@
 //! Weights that others have trained: safetensors files, and PyTorch's state dictionaries.
 
+mod arena;
+mod code;
 mod fit;
 mod pickle;
 mod pytorch;
@@ -98,9 +100,9 @@ impl Format {
             _ if head.starts_with(b"PK\x03\x04") => Self::Zip,
             _ if head.starts_with(LEGACY_MAGIC) => Self::Legacy,
             [0x80, 2..=5, ..] => Self::Pickle,
-            _ if text.starts_with("version https://git-lfs") => Self::Other(
-                "is a Git LFS pointer, which stands for the weights; run `git lfs pull` in its repository to fetch them",
-            ),
+            _ if text.starts_with("version https://git-lfs") => {
+                Self::Other("is a Git LFS pointer, not the weights it stands for; run `git lfs pull` in its repository")
+            }
             _ if is_page => Self::Other(
                 "is a web page (HTML), not weights; the address it came from shows a page: fetch the file itself",
             ),
@@ -115,7 +117,7 @@ impl Format {
                 Self::Other("is a tar archive; unpack it, and name the file of weights in it")
             }
             [b'{', ..] => Self::Other(
-                "is JSON text, not weights; an index names files that hold them, which have to be put together into one",
+                "is JSON text, not weights; if it is an index, put the files that it names together into one",
             ),
             _ => Self::Safetensors,
         }

@@ -1,90 +1,14 @@
 //! Python's pickles as data: a stack machine that builds values and never runs code.
 //!
 //! Classes and functions are kept by name alone. Of calls, those are understood that state dictionaries are made
-//! of; whatever else is called becomes an [`Object::Instance`]. Values lie in one arena and refer to each other by
-//! index, so that neither loops nor deep nesting in a damaged file can exhaust the stack.
+//! of; whatever else is called becomes an [`Object::Instance`].
 //!
-//! Of the libraries that read pickles, serde-pickle knows no persistent ids, which stand for tensors' storages;
-//! libtorch's own unpickler takes an `OrderedDict`, which every state dictionary is, for None.
+//! Libraries do not do: serde-pickle 1.2 has no persistent ids, which stand for tensors' storages; the unpickler of
+//! libtorch 2.13 takes an `OrderedDict`, which every state dictionary is, for None.
 
-use super::storage::{self, Storage, Strided};
+use super::arena::{Arena, Object, Value};
+use super::{code, storage};
 use std::collections::BTreeMap;
-use std::rc::Rc;
-
-/// A value; containers and what is called lie in the [`Arena`].
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Value {
-    None,
-    Int(i64),
-    Text(Rc<str>),
-    Object(usize),
-    /// What no reader of weights asks for: floats, bytes, large integers.
-    Other,
-}
-
-/// What a [`Value::Object`] refers to.
-#[derive(Debug)]
-pub(super) enum Object {
-    Tuple(Vec<Value>),
-    List(Vec<Value>),
-    Dict(Vec<(Value, Value)>),
-    /// A class or function, by its full name.
-    Global(String),
-    /// What a call of an unknown class or function gave.
-    Instance(String),
-    Storage(Storage),
-    Tensor(Strided),
-}
-
-/// All objects of a pickle.
-#[derive(Debug, Default)]
-pub(super) struct Arena(Vec<Object>);
-
-impl Arena {
-    /// What a value refers to, if it refers to anything.
-    pub(super) fn get(&self, value: &Value) -> Option<&Object> {
-        match value {
-            Value::Object(index) => Some(&self.0[*index]),
-            _ => None,
-        }
-    }
-
-    fn add(&mut self, object: Object) -> Value {
-        self.0.push(object);
-        Value::Object(self.0.len() - 1)
-    }
-
-    fn get_mut(&mut self, value: &Value) -> Option<&mut Object> {
-        match value {
-            Value::Object(index) => Some(&mut self.0[*index]),
-            _ => None,
-        }
-    }
-
-    /// The elements of a tuple or list.
-    pub(super) fn elements(&self, value: &Value) -> Option<&[Value]> {
-        match self.get(value) {
-            Some(Object::Tuple(elements) | Object::List(elements)) => Some(elements),
-            _ => None,
-        }
-    }
-
-    /// All storages that the pickle names.
-    pub(super) fn storages(&self) -> impl Iterator<Item = &Storage> {
-        self.0.iter().filter_map(|object| match object {
-            Object::Storage(storage) => Some(storage),
-            _ => None,
-        })
-    }
-
-    /// The name of a class or function.
-    pub(super) fn global(&self, value: &Value) -> Option<&str> {
-        match self.get(value) {
-            Some(Object::Global(name)) => Some(name),
-            _ => None,
-        }
-    }
-}
 
 /// A pickle that was read.
 #[derive(Debug)]
@@ -122,63 +46,6 @@ struct Machine<'a> {
     marks: Vec<usize>,
     memo: BTreeMap<u64, Value>,
     arena: Arena,
-}
-
-/// The instructions of protocols 2 to 5, by their names in Python's `pickle.py`.
-mod code {
-    pub const MARK: u8 = b'(';
-    pub const STOP: u8 = b'.';
-    pub const POP: u8 = b'0';
-    pub const POP_MARK: u8 = b'1';
-    pub const DUP: u8 = b'2';
-    pub const BINFLOAT: u8 = b'G';
-    pub const BININT: u8 = b'J';
-    pub const BININT1: u8 = b'K';
-    pub const BININT2: u8 = b'M';
-    pub const NONE: u8 = b'N';
-    pub const BINPERSID: u8 = b'Q';
-    pub const REDUCE: u8 = b'R';
-    pub const BINSTRING: u8 = b'T';
-    pub const SHORT_BINSTRING: u8 = b'U';
-    pub const BINUNICODE: u8 = b'X';
-    pub const EMPTY_LIST: u8 = b']';
-    pub const APPEND: u8 = b'a';
-    pub const BUILD: u8 = b'b';
-    pub const GLOBAL: u8 = b'c';
-    pub const DICT: u8 = b'd';
-    pub const APPENDS: u8 = b'e';
-    pub const BINGET: u8 = b'h';
-    pub const LONG_BINGET: u8 = b'j';
-    pub const LIST: u8 = b'l';
-    pub const BINPUT: u8 = b'q';
-    pub const LONG_BINPUT: u8 = b'r';
-    pub const SETITEM: u8 = b's';
-    pub const TUPLE: u8 = b't';
-    pub const EMPTY_DICT: u8 = b'}';
-    pub const SETITEMS: u8 = b'u';
-    pub const EMPTY_TUPLE: u8 = b')';
-    pub const BINBYTES: u8 = b'B';
-    pub const SHORT_BINBYTES: u8 = b'C';
-    pub const PROTO: u8 = 0x80;
-    pub const NEWOBJ: u8 = 0x81;
-    pub const TUPLE1: u8 = 0x85;
-    pub const TUPLE2: u8 = 0x86;
-    pub const TUPLE3: u8 = 0x87;
-    pub const NEWTRUE: u8 = 0x88;
-    pub const NEWFALSE: u8 = 0x89;
-    pub const LONG1: u8 = 0x8a;
-    pub const LONG4: u8 = 0x8b;
-    pub const SHORT_BINUNICODE: u8 = 0x8c;
-    pub const BINUNICODE8: u8 = 0x8d;
-    pub const BINBYTES8: u8 = 0x8e;
-    pub const EMPTY_SET: u8 = 0x8f;
-    pub const ADDITEMS: u8 = 0x90;
-    pub const FROZENSET: u8 = 0x91;
-    pub const NEWOBJ_EX: u8 = 0x92;
-    pub const STACK_GLOBAL: u8 = 0x93;
-    pub const MEMOIZE: u8 = 0x94;
-    pub const FRAME: u8 = 0x95;
-    pub const BYTEARRAY8: u8 = 0x96;
 }
 
 impl Machine<'_> {

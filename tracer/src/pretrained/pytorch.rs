@@ -1,6 +1,7 @@
 //! Files of `torch.save`: the zip archive of PyTorch 1.6 and later, and the row of pickles from before.
 
-use super::pickle::{self, Arena, Object, Pickle, Value};
+use super::arena::{Arena, Object, Value};
+use super::pickle::{self, Pickle};
 use super::storage::{self, Storage, Strided};
 use std::collections::BTreeMap;
 use std::io::{Read, Seek};

@@ -1,6 +1,6 @@
 //! Tensors of a pickle: which part of which storage they are.
 
-use super::pickle::{Arena, Object, Value};
+use super::arena::{Arena, Object, Value};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use tch::{Kind, Tensor};
