@@ -86,7 +86,7 @@ fn on_a_small_disk_the_error_says_so_and_with_room_it_goes_on() {
             // Even two folders are too many for the first.
             let options = if kib == 4 { "nr_inodes=2" } else { "mode=755" };
             let Some(ran) = place.on_small_disk(kib, options, &command) else {
-                mercury_testing::skip!("no disk may be mounted here (unshare, mount)");
+                mercury_testing::report_skip("no disk may be mounted here (unshare, mount)");
                 return;
             };
             let stderr = String::from_utf8(ran.first.stderr).unwrap();
@@ -121,7 +121,7 @@ fn where_nothing_may_be_written_the_error_comes_before_the_work() {
     fs::set_permissions(&locked, fs::Permissions::from_mode(0o555)).unwrap();
     for command in COMMANDS {
         let Some(output) = place.without_write_anywhere(&command.replace("--out out", "--out locked/out")) else {
-            mercury_testing::skip!("this user may write anywhere, and setpriv is missing");
+            mercury_testing::report_skip("this user may write anywhere, and setpriv is missing");
             return;
         };
         let error = String::from_utf8(output.stderr).unwrap();
@@ -138,7 +138,7 @@ fn on_a_disk_that_may_only_be_read_the_error_comes_before_the_work() {
     for command in COMMANDS {
         let command = command.replace("--out out", "--out small/out");
         let Some(ran) = place.on_small_disk(64, "ro", &command) else {
-            mercury_testing::skip!("no disk may be mounted here (unshare, mount)");
+            mercury_testing::report_skip("no disk may be mounted here (unshare, mount)");
             return;
         };
         let stderr = String::from_utf8(ran.first.stderr).unwrap();

@@ -4,27 +4,28 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
+use std::panic::Location;
 
-/// Records that the running test returns without having tested anything, and why.
+/// Reports that the calling test, or a part of it, is skipped.
 ///
-/// Prints `SKIPPED package::test: reason` on stderr, and appends the line to the file that `MERCURY_SKIPS` names, as
-/// cargo hides what a passing test prints; `scripts/run_tests.py` collects these lines.
-#[macro_export]
-macro_rules! skip {
-    ($($reason:tt)*) => {
-        $crate::record_skip(env!("CARGO_PKG_NAME"), &format!($($reason)*))
-    };
-}
-
-/// What [`skip!`] expands to.
-#[doc(hidden)]
-pub fn record_skip(package: &str, reason: &str) {
+/// The line `SKIPPED CRATE::NAME: reason` goes to stderr, past the capture of `cargo test`, and is appended to the file
+/// that `MERCURY_SKIPS` names, where `scripts/run_tests.py` finds it. NAME is the test's, or the caller's place in the
+/// source where `--test-threads=1` runs tests on the main thread.
+///
+/// # Panics
+/// If that file cannot be written.
+#[track_caller]
+pub fn report_skip(reason: &str) {
+    let caller = Location::caller();
+    let crate_folder = caller.file().split('/').next().unwrap_or_default();
     let thread = std::thread::current();
-    let line = format!("SKIPPED {package}::{}: {reason}\n", thread.name().unwrap_or("?"));
-    eprint!("{line}");
+    let place = format!("{}:{}", caller.file(), caller.line());
+    let name = thread.name().filter(|&name| name != "main").unwrap_or(&place);
+    let line = format!("SKIPPED {crate_folder}::{name}: {reason}\n");
+    std::io::stderr().write_all(line.as_bytes()).expect("stderr can be written");
     if let Some(path) = std::env::var_os("MERCURY_SKIPS") {
         let mut file = OpenOptions::new().create(true).append(true).open(path).expect("MERCURY_SKIPS can be written");
-        // One write a line, as tests of several processes append.
+        // One write per line, as tests of several processes append.
         file.write_all(line.as_bytes()).expect("MERCURY_SKIPS can be written");
     }
 }

@@ -10,6 +10,7 @@ pub mod metrics;
 pub mod models;
 pub mod optimizer;
 pub mod policy;
+pub mod pretrained;
 pub mod reuse;
 pub mod sampling;
 pub mod schedule;

@@ -3,6 +3,7 @@
 //! Reference values and the formulas that both sides share: `reference/models.py` and `formulas.py`. In double
 //! precision, as single precision leaves the gradients of deep models to chance (see there).
 
+use mercury_testing::report_skip;
 use mercury_trace::geometry::Geometry;
 use mercury_trace::layers::{self, Layer};
 use mercury_tracer::datasets::{Batch, Task};
@@ -243,7 +244,7 @@ fn check(name: &str, dropout: bool) {
     let scores = tch::no_grad(|| model.forward(&batch, false, &mut Plain).scores);
     assert_close(name, "eval_logits", &scores, 1e-7);
     if dropout && !draws_as_stored() {
-        eprintln!("SKIPPED: {name}: the training step, as libtorch draws dropout otherwise on this processor");
+        report_skip("the training step, as libtorch draws dropout differently on this processor");
         return;
     }
     check_training_step(name, model.as_ref(), &double, &batch);

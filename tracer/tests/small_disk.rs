@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{TRACER, data_dir, files, outcome, succeed, tracer, verified};
+use common::{TRACER, data_dir, files, outcome, report_skip, succeed, tracer, verified};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -49,7 +49,7 @@ fn a_capture_whose_disk_is_full_says_so_and_goes_on_with_room() {
         command.args(["-m", "sh", "-c", &script, TRACER]).args(wanted.get_args()).env("OMP_NUM_THREADS", "1");
         let again = command.current_dir(place).output();
         if !place.join("first.code").exists() {
-            eprintln!("SKIPPED: no disk may be mounted here (unshare, mount)");
+            report_skip("no disk may be mounted here (unshare, mount)");
             return;
         }
         let again = again.unwrap();

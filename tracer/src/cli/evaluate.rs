@@ -3,11 +3,11 @@
 use super::arguments::DataFlags;
 use super::model::SizeFlags;
 use super::{device, reuse};
-use crate::checkpoint;
 use crate::datasets::DatasetSpec;
 use crate::error::TracerError;
 use crate::evaluate::Evaluator;
 use crate::models::ModelSpec;
+use crate::pretrained;
 use crate::reuse::{Named, Off, Override, Session};
 use crate::tap::{Plain, Tap};
 use crate::weights::Weights;
@@ -34,7 +34,8 @@ pub struct Evaluate {
     model: String,
     #[command(flatten)]
     size: SizeFlags,
-    /// Its weights: a safetensors file with PyTorch's parameter names.
+    /// Its weights: a safetensors file, or a state dictionary of PyTorch's (.pth, .pt), with PyTorch's parameter
+    /// names.
     #[arg(long, value_name = "FILE")]
     weights: PathBuf,
     #[command(flatten)]
@@ -108,7 +109,7 @@ impl Evaluate {
         reuse::check_names(&named)?;
         let weights = Weights::new(device);
         let built = model.build(&weights, &data.task);
-        checkpoint::load_weights(&weights, &self.weights, &GlobSet::empty())?;
+        messages.note(pretrained::load(&weights, &self.weights, &GlobSet::empty())?);
         let evaluator = Evaluator {
             model: built.as_ref(),
             dataset: &data,
@@ -117,6 +118,7 @@ impl Evaluate {
             bleu_samples: self.bleu_samples,
             batch_size: self.batch_size as usize,
         };
+        messages.note(data.summary(&format!("{} validation samples", evaluator.samples)));
         let mut rows = vec![Self::row(messages, &evaluator, "exact".to_owned(), &mut Plain)?];
         for named in named {
             let session = Session::new(named, self.off.clone());

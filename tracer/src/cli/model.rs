@@ -17,7 +17,8 @@ pub struct ModelFlags {
     #[command(flatten)]
     #[serde(flatten)]
     pub size: SizeFlags,
-    /// Begin with these weights: a safetensors file with PyTorch's parameter names.
+    /// Begin with these weights: a safetensors file, or a state dictionary of PyTorch's (.pth, .pt), with PyTorch's
+    /// parameter names.
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
     /// Leave parameters whose names match as they begin, though --weights has them: `--fresh "fc.*"` for

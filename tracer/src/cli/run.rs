@@ -17,7 +17,7 @@ use crate::reuse::InLoop;
 use crate::sink::{Log, Sink};
 use crate::train::{self, Run, Settings};
 use crate::weights::Weights;
-use crate::{capture, sampling};
+use crate::{capture, pretrained, sampling};
 use anyhow::Result;
 use clap::Args;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
@@ -108,13 +108,14 @@ impl RunFlags {
         let per_epoch = train::steps_per_epoch(data.train.len(), batch_size);
         let steps = self.training.total_steps(per_epoch)?;
         let manifest = self.manifest(&data, &outline, steps, &reuse)?;
+        self.messages.note(data.summary(&format!("{} training samples", data.train.len())));
         let step_bytes = self.announce(layers, &wanted, &manifest, per_epoch)?;
 
         tch::manual_seed(self.training.seed as i64);
         let weights = Weights::new(device);
         let built = model.build(&weights, &data.task);
         if let Some(path) = &self.model.weights {
-            checkpoint::load_weights(&weights, path, &globs("--fresh", &self.model.fresh)?)?;
+            self.messages.note(pretrained::load(&weights, path, &globs("--fresh", &self.model.fresh)?)?);
         }
         let mut optimizer = Optimizer::new(self.training.method(), self.training.decay(), &weights);
         let begun = self.begin(manifest, layers, &weights, &mut optimizer)?;
@@ -267,7 +268,7 @@ impl RunFlags {
         self.training.validation_samples.unwrap_or(usize::MAX).min(data.validation.len())
     }
 
-    /// Says what the run is on and how large the trace will be; returns the bytes of a step.
+    /// Says how large the trace will be; returns the bytes of a step.
     fn announce(
         &self,
         layers: &[Layer],
@@ -275,11 +276,6 @@ impl RunFlags {
         manifest: &Manifest,
         per_epoch: u64,
     ) -> Result<u64, TracerError> {
-        let dataset = &manifest.dataset;
-        let notes = ["left out", "truncated"].iter().filter_map(|name| Some((name, dataset.description.get(*name)?)));
-        let notes = notes.filter(|(_, note)| !note.starts_with("0 "));
-        let notes: String = notes.map(|(name, note)| format!("; {name}: {note}")).collect();
-        self.messages.note(format_args!("{}: {} training samples{notes}", dataset.name, dataset.train_samples));
         let layers: Vec<&Layer> = layers.iter().filter(|layer| wanted.contains(&layer.name)).collect();
         let step = capture::step_bytes(&layers, &manifest.sampling, manifest.training.batch_size);
         let count = self.kept.capture.count(manifest.training.steps, per_epoch);

@@ -1,6 +1,7 @@
 //! Which images a folder holds, and of which class.
 
 use super::files::Origin;
+use super::left_out::{LeftOut, Reason};
 use crate::error::Result;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,16 +9,33 @@ use std::path::{Path, PathBuf};
 /// Folders in folders beyond this are a loop of links.
 const DEPTH: u32 = 16;
 
+/// Files that systems put into folders of images; they are no one's data.
+const SYSTEM_FILES: [&str; 3] = [".DS_Store", "Thumbs.db", "desktop.ini"];
+
+/// Names of folders for parts of a data set, rather than for classes.
+const TRAINING_NAMES: [&str; 2] = ["train", "training"];
+const VALIDATION_NAMES: [&str; 5] = ["val", "valid", "validation", "test", "testing"];
+
 /// The images of each class, both in order of their names.
 pub(super) type Classes = BTreeMap<String, Vec<PathBuf>>;
+
+/// What a folder of images holds.
+#[derive(Debug)]
+pub(super) struct Listing {
+    /// The images.
+    pub(super) classes: Classes,
+    /// Whether classes are the beginnings of names, rather than sub-folders.
+    pub(super) flat: bool,
+    /// The files that are no images by their names.
+    pub(super) left_out: LeftOut,
+}
 
 /// Lists a folder of images.
 ///
 /// Either each sub-folder is a class, its images in it or below; or the images lie in the folder
-/// itself, and a class is what stands before the first `_` of a name. Hidden files and folders are
-/// passed over.
-pub(super) fn list(root: &Path, origin: Origin) -> Result<Classes> {
-    let mut walk = Walk { origin, ignored: 0 };
+/// itself, and a class is what stands before the first `_` of a name.
+pub(super) fn list(root: &Path, origin: Origin) -> Result<Listing> {
+    let mut walk = Walk { origin, left_out: LeftOut::default() };
     let (mut classes, mut flat) = (Classes::new(), Vec::new());
     for (name, path) in walk.entries(root)? {
         if path.is_dir() {
@@ -39,6 +57,10 @@ pub(super) fn list(root: &Path, origin: Origin) -> Result<Classes> {
         );
         return Err(origin.bad(root, reason));
     }
+    if let Some(reason) = parts_for_classes(root, &classes) {
+        return Err(origin.bad(root, reason));
+    }
+    let is_flat = !flat.is_empty();
     for (name, path) in flat {
         let Some((class, _)) = name.split_once('_') else {
             let reason = "its name has no `_`; name it CLASS_NAME, or sort the images into sub-folders, one a class";
@@ -47,22 +69,31 @@ pub(super) fn list(root: &Path, origin: Origin) -> Result<Classes> {
         classes.entry(class.to_owned()).or_default().push(path);
     }
     if classes.is_empty() {
-        return Err(origin.bad(root, "holds no JPEG or PNG files"));
+        let found = if walk.left_out.is_empty() { String::new() } else { format!(" ({})", walk.left_out) };
+        return Err(origin.bad(root, format!("holds no JPEG or PNG files{found}; put images there, or convert them")));
     }
-    if walk.ignored > 0 {
-        tracing::info!(folder = %root.display(), files = walk.ignored, "ignored what is neither .jpg, .jpeg nor .png");
-    }
-    Ok(classes)
+    Ok(Listing { classes, flat: is_flat, left_out: walk.left_out })
+}
+
+/// Asks whether sub-folders named `train` and `val` were meant to be classes.
+fn parts_for_classes(root: &Path, classes: &Classes) -> Option<String> {
+    let named = |names: &[&str]| classes.keys().find(|class| names.contains(&class.to_lowercase().as_str()));
+    let (train, validation) = (named(&TRAINING_NAMES)?, named(&VALIDATION_NAMES)?);
+    let [train_dir, validation_dir] = [train, validation].map(|name| root.join(name).display().to_string());
+    Some(format!(
+        "holds {train} and {validation}, which would become classes; did you mean \
+         --train-dir {train_dir} --validation-dir {validation_dir}? If they are classes, rename the folders"
+    ))
 }
 
 struct Walk {
     origin: Origin,
-    ignored: usize,
+    left_out: LeftOut,
 }
 
 impl Walk {
-    /// Names and paths in a folder, in order of their names.
-    fn entries(&self, folder: &Path) -> Result<Vec<(String, PathBuf)>> {
+    /// Names and paths in a folder, in order of their names, without what is hidden.
+    fn entries(&mut self, folder: &Path) -> Result<Vec<(String, PathBuf)>> {
         let mut entries = Vec::new();
         for entry in std::fs::read_dir(folder).map_err(|error| self.origin.unreadable(folder, error))? {
             let entry = entry.map_err(|error| self.origin.unreadable(folder, error))?;
@@ -70,7 +101,12 @@ impl Walk {
             let Ok(name) = entry.file_name().into_string() else {
                 return Err(self.origin.bad(&path, "its name is not UTF-8; rename it"));
             };
-            if !name.starts_with('.') {
+            if SYSTEM_FILES.contains(&name.as_str()) {
+                continue;
+            }
+            if name.starts_with('.') {
+                self.left_out.add(path, Reason::Hidden);
+            } else {
                 entries.push((name, path));
             }
         }
@@ -95,9 +131,11 @@ impl Walk {
 
     /// By the suffix; what the file holds is seen when it is decoded.
     fn is_image(&mut self, path: &Path) -> bool {
-        let suffix = path.extension().and_then(|suffix| suffix.to_str()).map(str::to_ascii_lowercase);
-        let image = matches!(suffix.as_deref(), Some("jpg" | "jpeg" | "png"));
-        self.ignored += usize::from(!image);
+        let suffix = path.extension().map(|suffix| suffix.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
+        let image = matches!(suffix.as_str(), "jpg" | "jpeg" | "png");
+        if !image {
+            self.left_out.add(path.to_owned(), Reason::Name(suffix));
+        }
         image
     }
 }
@@ -118,7 +156,7 @@ mod tests {
 
     /// Lines `class: path`.
     fn names(dir: &tempfile::TempDir) -> std::result::Result<Vec<String>, String> {
-        let classes = list(dir.path(), Origin::Flag("--train-dir")).map_err(|error| error.to_string())?;
+        let classes = list(dir.path(), Origin::Flag("--train-dir")).map_err(|error| error.to_string())?.classes;
         let line = |class: &str, path: &PathBuf| format!("{class}: {}", path.strip_prefix(dir).unwrap().display());
         Ok(classes.iter().flat_map(|(class, paths)| paths.iter().map(move |path| line(class, path))).collect())
     }
@@ -136,11 +174,40 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_image_by_its_name_is_counted() {
+        let files = ["a/1.jpg", "a/x.webp", "b/1.png", "b/deep/y.WEBP", "b/z.gif", "b/notes", "LICENSE.txt"];
+        let others = ["a/.DS_Store", "Thumbs.db", "b/desktop.ini", "a/._1.jpg", ".cache/2.jpg"];
+        let dir = folder(&[&files[..], &others].concat());
+        let listing = list(dir.path(), Origin::Flag("--train-dir")).unwrap();
+        assert_eq!(
+            listing.left_out.to_string(),
+            "7 files: 5 not named .jpg, .jpeg or .png (1 without suffix, 1 .gif, 1 .txt, 2 .webp), 2 hidden"
+        );
+        assert!(!listing.flat);
+        assert!(list(folder(&["a_1.jpg"]).path(), Origin::Flag("--train-dir")).unwrap().flat);
+    }
+
+    #[test]
+    fn parts_of_a_data_set_are_no_classes() {
+        for (train, validation) in [("train", "val"), ("Training", "Test"), ("train", "validation")] {
+            let dir = folder(&[&format!("{train}/cat/1.jpg"), &format!("{validation}/cat/1.jpg"), "more/1.jpg"]);
+            let error = names(&dir).unwrap_err();
+            assert!(error.contains(&format!("holds {train} and {validation}, which would become classes")), "{error}");
+            let root = dir.path().display();
+            let flags = format!("--train-dir {root}/{train} --validation-dir {root}/{validation}?");
+            assert!(error.contains(&flags), "{error}");
+        }
+        // A train is a vehicle, too.
+        assert_eq!(names(&folder(&["bus/1.jpg", "train/1.jpg"])).unwrap().len(), 2);
+    }
+
+    #[test]
     fn folders_that_say_no_class_are_refused() {
         let error = names(&folder(&["a/1.jpg", "b_2.jpg"])).unwrap_err();
         assert!(error.contains("b_2.jpg, ...) and sub-folders of images (a, ...)"), "{error}");
         assert!(names(&folder(&["plain.jpg"])).unwrap_err().contains("plain.jpg: its name has no `_`"));
-        assert!(names(&folder(&["a/x.txt", "y.gif"])).unwrap_err().contains("holds no JPEG or PNG"));
+        let error = names(&folder(&["a/x.txt", "y.gif"])).unwrap_err();
+        assert!(error.contains("holds no JPEG or PNG files (2 files not named"), "{error}");
         let absent = list(Path::new("/absent/folder"), Origin::Flag("--train-dir")).unwrap_err().to_string();
         assert!(absent.starts_with("--train-dir: /absent/folder: No such file"), "{absent}");
         let looping = folder(&["a/1.jpg"]);

@@ -8,6 +8,8 @@ mod cifar;
 mod files;
 mod folder;
 mod idx;
+mod jpeg;
+mod left_out;
 mod loader;
 mod memory;
 mod options;
@@ -170,6 +172,18 @@ impl Dataset {
         }
         indices.iter().map(|&index| self.reference_lines[index as usize].clone()).collect()
     }
+
+    /// A line for people: what is read, and what is not.
+    pub fn summary(&self, samples: &str) -> String {
+        let mut line = format!("{}: {samples}", self.name);
+        for key in ["classes", "left out", "truncated"] {
+            match self.description.get(key) {
+                Some(note) if !note.starts_with("0 ") => line.push_str(&format!("; {key}: {note}")),
+                _ => {}
+            }
+        }
+        line
+    }
 }
 
 impl fmt::Debug for Dataset {
@@ -286,13 +300,17 @@ impl DatasetSpec {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mercury_testing::report_skip;
     use std::path::{Path, PathBuf};
 
-    /// Data that development machines have beside the repository.
+    /// Data in the folder `MERCURY_SHARED_DATA`, by default `shared/data` beside the checkout; reports the calling
+    /// test as skipped if it is missing.
+    #[track_caller]
     pub(super) fn shared(name: &str) -> Option<PathBuf> {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data").join(name);
+        let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
+        let path = std::env::var_os("MERCURY_SHARED_DATA").map_or_else(beside, PathBuf::from).join(name);
         if !path.exists() {
-            eprintln!("SKIPPED: {} is missing", path.display());
+            report_skip(&format!("{} is missing; MERCURY_SHARED_DATA names its folder", path.display()));
             return None;
         }
         Some(path)

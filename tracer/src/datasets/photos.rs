@@ -1,7 +1,9 @@
 //! The user's own photos: JPEG and PNG files, decoded when a batch needs them.
 
 use super::files::Origin;
-use super::folder::{self, Classes};
+use super::folder::{self, Listing};
+use super::jpeg;
+use super::left_out::{LeftOut, Reason};
 use super::pixels::{self, Planes, Table, Window};
 use super::{Augment, Batch, Dataset, Options, Split, Task, digest, options};
 use crate::error::{Result, TracerError};
@@ -27,6 +29,8 @@ const MOST_SIDE: u32 = 20_000;
 const MOST_BYTES: u64 = 256 << 20;
 /// How many times longer than the shorter side the longer one may be.
 const MOST_ASPECT: usize = 64;
+/// Classes that the first line of a run names.
+const NAMED_CLASSES: usize = 3;
 
 #[derive(Debug, Clone)]
 struct Photo {
@@ -57,7 +61,7 @@ struct Photos {
 impl Photos {
     fn write(&self, index: u32, augment: Option<Augment>, out: &mut [f32]) -> Result<()> {
         let path = &self.all[index as usize].path;
-        let image = decode(path)?;
+        let image = decode(path).map_err(|refusal| refusal.into_error(path))?;
         let [rows, columns] = resized(&image, self.size);
         let image = imageops::resize(&image, columns as u32, rows as u32, FilterType::Triangle);
         let mut window = Window::centred([rows, columns], [self.size; 2]);
@@ -100,38 +104,59 @@ fn resized(image: &RgbImage, size: usize) -> [usize; 2] {
     [rows, columns].map(|side| shorter * side / least)
 }
 
-fn decode(path: &Path) -> Result<RgbImage> {
-    let corrupt = |reason: String| TracerError::CorruptImage { path: path.to_owned(), reason };
-    let bytes = std::fs::read(path).map_err(|error| corrupt(format!("cannot be read: {error}")))?;
-    let mut reader = ImageReader::new(Cursor::new(&bytes))
-        .with_guessed_format()
-        .map_err(|error| corrupt(format!("cannot be read: {error}")))?;
-    match reader.format() {
-        Some(ImageFormat::Png) => {}
-        // The decoder takes what is missing for grey.
-        Some(ImageFormat::Jpeg) if is_whole_jpeg(&bytes) => {}
-        Some(ImageFormat::Jpeg) => return Err(corrupt("is a JPEG file that breaks off".to_owned())),
-        _ => return Err(corrupt("is neither a JPEG nor a PNG file".to_owned())),
+/// Why an image cannot be used.
+#[derive(Debug)]
+struct Refusal {
+    /// The kind of reason, to be counted.
+    reason: Reason,
+    /// What is wrong with this one.
+    text: String,
+}
+
+impl Refusal {
+    fn new(reason: Reason, text: impl Into<String>) -> Self {
+        Self { reason, text: text.into() }
     }
+
+    fn into_error(self, path: &Path) -> TracerError {
+        TracerError::CorruptImage { path: path.to_owned(), reason: self.text }
+    }
+}
+
+fn decode(path: &Path) -> std::result::Result<RgbImage, Refusal> {
+    let unreadable = |error| Refusal::new(Reason::Unreadable, format!("cannot be read: {error}"));
+    let undecodable = |error| Refusal::new(Reason::Undecodable, format!("cannot be decoded: {error}"));
+    let bytes = std::fs::read(path).map_err(unreadable)?;
+    if bytes.is_empty() {
+        return Err(Refusal::new(Reason::Empty, "is empty"));
+    }
+    let (format, picture) = match image::guess_format(&bytes) {
+        Ok(ImageFormat::Png) => (ImageFormat::Png, bytes.as_slice()),
+        Ok(ImageFormat::Jpeg) => {
+            // The decoder would take what is missing for grey.
+            let broken_off = || Refusal::new(Reason::BrokenOff, "is a JPEG file that breaks off");
+            (ImageFormat::Jpeg, jpeg::picture(&bytes).ok_or_else(broken_off)?)
+        }
+        Ok(other) => {
+            let text = format!("is neither a JPEG nor a PNG file, but {other:?}");
+            return Err(Refusal::new(Reason::OtherFormat, text));
+        }
+        Err(_) => return Err(Refusal::new(Reason::OtherFormat, "is neither a JPEG nor a PNG file")),
+    };
+    let mut reader = ImageReader::with_format(Cursor::new(picture), format);
     let mut limits = Limits::no_limits();
     limits.max_image_width = Some(MOST_SIDE);
     limits.max_image_height = Some(MOST_SIDE);
     limits.max_alloc = Some(MOST_BYTES);
     reader.limits(limits);
-    let image = reader.decode().map_err(|error| corrupt(format!("cannot be decoded: {error}")))?;
-    let [longer, shorter] =
-        [image.width().max(image.height()), image.width().min(image.height())].map(|side| side as usize);
+    let image = reader.decode().map_err(undecodable)?;
+    let (width, height) = (image.width() as usize, image.height() as usize);
+    let (longer, shorter) = (width.max(height), width.min(height));
     if shorter == 0 || longer > MOST_ASPECT * shorter {
-        let reason = format!("is {} x {} pixels, too narrow to be cropped", image.width(), image.height());
-        return Err(corrupt(reason));
+        let text = format!("is {width} x {height} pixels, too narrow to be cropped");
+        return Err(Refusal::new(Reason::Narrow, text));
     }
     Ok(image.into_rgb8())
-}
-
-/// Whether the end marker follows the beginning of the last scan, in which it cannot occur.
-fn is_whole_jpeg(bytes: &[u8]) -> bool {
-    let last = |marker: u8| bytes.windows(2).rposition(|pair| pair == [0xff, marker]);
-    last(0xd9) > last(0xda)
 }
 
 /// Opens the folders of images that the options name.
@@ -143,26 +168,29 @@ pub(super) fn open(options: &Options, least_size: i64) -> Result<Dataset> {
     let size = options::check_size(options.input_size.unwrap_or(SIZE), least_size)?;
     let origin = Origin::Flag("--train-dir");
     let found = folder::list(folder, origin)?;
-    let classes: Vec<String> = found.keys().cloned().collect();
+    let classes: Vec<String> = found.classes.keys().cloned().collect();
     if classes.len() < 2 {
         return Err(origin.bad(folder, format!("holds one class ({}), but training needs two", classes[0])));
     }
-    let mut left_out = 0;
-    let mut photos = |found| -> Result<Vec<Photo>> {
-        let all = label(found, &classes);
-        let count = all.len();
-        let kept = if options.skip_corrupt { without_corrupt(all) } else { all };
-        left_out += count - kept.len();
-        Ok(kept)
-    };
-    let mut train = photos(found)?;
+    if found.flat && found.classes.values().all(|images| images.len() == 1) {
+        tracing::warn!(
+            "{}: each of its {} images is a class of its own, as classes are what stands before the first `_` of a \
+             name; if that was not meant, sort the images into sub-folders, one a class",
+            folder.display(),
+            classes.len()
+        );
+    }
+    let listed = list_classes(&classes, found.flat);
+    let mut left_out = LeftOut::default();
+    let mut photos = |found| label(found, &classes, options.skip_corrupt, &mut left_out);
+    let mut train = photos(found);
     let (validation, chosen) = if let Some(folder) = &options.validation {
         let found = folder::list(folder, Origin::Flag("--validation-dir"))?;
-        if let Some(class) = found.keys().find(|class| !classes.contains(class)) {
+        if let Some(class) = found.classes.keys().find(|class| !classes.contains(class)) {
             let reason = format!("class {class} is none of those in --train-dir; remove it, or add it there");
             return Err(Origin::Flag("--validation-dir").bad(folder, reason));
         }
-        let validation = photos(found)?;
+        let validation = photos(found);
         if validation.is_empty() {
             return Err(Origin::Flag("--validation-dir").bad(folder, "holds no image that can be decoded"));
         }
@@ -180,7 +208,9 @@ pub(super) fn open(options: &Options, least_size: i64) -> Result<Dataset> {
     if train.is_empty() {
         return Err(origin.bad(folder, "holds no image that can be decoded"));
     }
-    let mut description = describe(size, options.augment, chosen, left_out);
+    let mut description = describe(size, options.augment, chosen);
+    description.insert("classes".to_owned(), listed);
+    description.insert("left out".to_owned(), left_out.to_string());
     description.insert("digest".to_owned(), digest(train.iter().chain(&validation).map(Photo::identity)));
     let split = |photos, augmented| -> Arc<dyn Split> {
         Arc::new(Photos { all: photos, size, augmented, table: Table::of_shares(&IMAGENET) })
@@ -196,7 +226,7 @@ pub(super) fn open(options: &Options, least_size: i64) -> Result<Dataset> {
     })
 }
 
-fn describe(size: usize, augmented: bool, validation: String, left_out: usize) -> BTreeMap<String, String> {
+fn describe(size: usize, augmented: bool, validation: String) -> BTreeMap<String, String> {
     let shorter = (size * SHORTER + SIZE as usize / 2) / SIZE as usize;
     let augmentation = if augmented { "random crops, random flips" } else { "none" };
     BTreeMap::from([
@@ -204,34 +234,45 @@ fn describe(size: usize, augmented: bool, validation: String, left_out: usize) -
         ("augmentation".to_owned(), augmentation.to_owned()),
         ("normalisation".to_owned(), "ImageNet's mean and deviation".to_owned()),
         ("validation".to_owned(), validation),
-        ("left out".to_owned(), format!("{left_out} corrupt images")),
     ])
 }
 
-/// The images class by class, labelled by the classes' order.
-fn label(found: Classes, classes: &[String]) -> Vec<Photo> {
+/// How many classes there are, and the first few.
+fn list_classes(classes: &[String], flat: bool) -> String {
+    let shown = classes[..classes.len().min(NAMED_CLASSES)].join(", ");
+    let more = if classes.len() > NAMED_CLASSES { ", ..." } else { "" };
+    let by_name = if flat { " by the files' names" } else { "" };
+    format!("{}{by_name} ({shown}{more})", classes.len())
+}
+
+/// The images class by class, labelled by the classes' order; without those that cannot be decoded, if these are
+/// skipped. Notes what is left out.
+fn label(found: Listing, classes: &[String], skip_corrupt: bool, left_out: &mut LeftOut) -> Vec<Photo> {
+    left_out.extend(found.left_out);
     let mut photos = Vec::new();
-    for (class, paths) in found {
+    for (class, paths) in found.classes {
         let label = classes.iter().position(|known| *known == class).expect("the caller has compared the classes");
         photos.extend(paths.into_iter().map(|path| Photo { path, label: label as i64 }));
     }
-    photos
+    if skip_corrupt { without_corrupt(photos, left_out) } else { photos }
 }
 
 /// Those that can be decoded.
 ///
 /// All are tried at once, before the first epoch, so that the order of samples does not depend on
 /// when a corrupt one would be met.
-fn without_corrupt(photos: Vec<Photo>) -> Vec<Photo> {
-    let errors: Vec<Option<TracerError>> = photos.par_iter().map(|photo| decode(&photo.path).err()).collect();
-    let count = errors.iter().flatten().count();
-    for error in errors.iter().flatten() {
-        tracing::warn!("left out: {error}");
+fn without_corrupt(photos: Vec<Photo>, left_out: &mut LeftOut) -> Vec<Photo> {
+    let refusals: Vec<Option<Refusal>> = photos.par_iter().map(|photo| decode(&photo.path).err()).collect();
+    let mut kept = Vec::new();
+    for (photo, refusal) in photos.into_iter().zip(refusals) {
+        let Some(refusal) = refusal else {
+            kept.push(photo);
+            continue;
+        };
+        tracing::warn!("left out: {}: {}", photo.path.display(), refusal.text);
+        left_out.add(photo.path, refusal.reason);
     }
-    if count > 0 {
-        tracing::warn!(left_out = count, of = photos.len(), "corrupt images");
-    }
-    photos.into_iter().zip(errors).filter(|(_, error)| error.is_none()).map(|(photo, _)| photo).collect()
+    kept
 }
 
 #[cfg(test)]

@@ -41,12 +41,18 @@ fn load(split: &dyn Split, augment: Option<Augment>) -> (Vec<f32>, Vec<i64>) {
     (images.flatten(0, -1).try_into().unwrap(), labels.try_into().unwrap())
 }
 
+/// The error of an image that cannot be decoded.
+fn refusal(path: &Path) -> String {
+    decode(path).unwrap_err().into_error(path).to_string()
+}
+
 #[test]
 fn sub_folders_are_read() {
     let dir = folder();
     let set = open(&options(&dir), 0).unwrap();
     assert_eq!(set.task, Task::Images { channels: 3, size: [28, 28], classes: 2 });
     assert_eq!((set.train.len(), set.validation.len()), (12, 1));
+    assert_eq!(set.summary("12 training samples"), "images: 12 training samples; classes: 2 (cats, dogs)");
     let (_, labels) = load(set.train.as_ref(), None);
     assert!(labels.is_sorted() && labels.contains(&0) && labels.contains(&1));
     // All of them for training.
@@ -108,11 +114,13 @@ fn corrupt_images_are_named_or_left_out() {
     assert!(error.contains("dogs/broken.jpg: is a JPEG file that breaks off"), "{error}");
     assert!(error.contains("--skip-corrupt"), "{error}");
     let error = set.train.load(&[0], None).unwrap_err().to_string();
-    assert!(error.contains("cats/0.png: is neither a JPEG nor a PNG file"), "{error}");
+    assert!(error.contains("cats/0.png: is neither a JPEG nor a PNG file, but Gif"), "{error}");
 
     let skipping = open(&Options { skip_corrupt: true, ..all }, 0).unwrap();
     assert_eq!((skipping.train.len(), skipping.validation.len()), (12, 12));
-    assert_eq!(skipping.description["left out"], "4 corrupt images");
+    // Each once, though both splits have them.
+    let expected = "2 files: 1 neither JPEG nor PNG by content, 1 broken off";
+    assert_eq!(skipping.description["left out"], expected);
     load(skipping.train.as_ref(), None);
     let png = std::fs::read(dir.path().join("cats/1.png")).unwrap();
     write("cats/1.png", &png[..png.len() / 2]);
@@ -122,6 +130,47 @@ fn corrupt_images_are_named_or_left_out() {
     write("cats/0.png", &whole);
     let set = open(&options(&dir), 0).unwrap();
     assert!(set.train.load(&[0], None).is_ok());
+}
+
+#[test]
+fn bytes_after_the_picture_change_nothing() {
+    let dir = folder();
+    let photo = dir.path().join("dogs/more/1.JPG");
+    let whole = std::fs::read(&photo).unwrap();
+    let other = std::fs::read(dir.path().join("dogs/more/2.JPG")).unwrap();
+    let expected = decode(&photo).unwrap();
+    for trailer in [&[0; 9][..], &[0xff, 0xda, 0, 0], &other, &other[..other.len() / 2]] {
+        std::fs::write(&photo, [&whole, trailer].concat()).unwrap();
+        assert_eq!(decode(&photo).unwrap(), expected);
+    }
+    // A picture that breaks off is not made whole by what follows it.
+    std::fs::write(&photo, [&whole[..300], &[0xff, 0xd9]].concat()).unwrap();
+    assert!(decode(&photo).is_err());
+    let clear = dir.path().join("cats/1.png");
+    let expected = decode(&clear).unwrap();
+    std::fs::write(&clear, [std::fs::read(&clear).unwrap(), vec![7; 99]].concat()).unwrap();
+    assert_eq!(decode(&clear).unwrap(), expected);
+}
+
+#[test]
+fn what_is_left_out_is_counted_by_reason() {
+    let dir = folder();
+    let write = |name: &str, bytes: &[u8]| std::fs::write(dir.path().join(name), bytes).unwrap();
+    write("cats/old.bmp", b"BM");
+    write("dogs/empty.jpg", b"");
+    write("cats/photo.png", b"RIFF\x10\0\0\0WEBPVP8 ");
+    write("cats/words.jpg", b"words");
+    let set = open(&options(&dir), 0).unwrap();
+    assert_eq!(set.description["left out"], "1 file not named .jpg, .jpeg or .png (1 .bmp)");
+    let skipping = open(&Options { skip_corrupt: true, ..options(&dir) }, 0).unwrap();
+    let expected = "4 files: 1 not named .jpg, .jpeg or .png (1 .bmp), 1 empty, 2 neither JPEG nor PNG by content";
+    assert_eq!(skipping.description["left out"], expected);
+    let line = skipping.summary("12 training samples");
+    assert_eq!(line, format!("images: 12 training samples; classes: 2 (cats, dogs); left out: {expected}"));
+    let error = refusal(&dir.path().join("dogs/empty.jpg"));
+    assert!(error.contains("empty.jpg: is empty; mend or remove it"), "{error}");
+    let error = refusal(&dir.path().join("cats/photo.png"));
+    assert!(error.contains("photo.png: is neither a JPEG nor a PNG file, but WebP"), "{error}");
 }
 
 #[test]
@@ -137,7 +186,7 @@ fn images_that_would_take_all_memory_are_refused() {
     crc.update(&bytes[12..29]);
     bytes[29..33].copy_from_slice(&crc.sum().to_be_bytes());
     std::fs::write(&path, bytes).unwrap();
-    let error = decode(&path).unwrap_err().to_string();
+    let error = refusal(&path);
     assert!(error.contains("huge.png: cannot be decoded: ") && error.to_lowercase().contains("limit"), "{error}");
     // The same for JPEG: sizes stand 5 bytes behind the frame's marker.
     let path = dir.path().join("huge.jpg");
@@ -146,11 +195,11 @@ fn images_that_would_take_all_memory_are_refused() {
     let frame = bytes.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
     bytes[frame + 5..frame + 9].copy_from_slice(&[250, 0, 250, 0]);
     std::fs::write(&path, bytes).unwrap();
-    let error = decode(&path).unwrap_err().to_string();
+    let error = refusal(&path);
     assert!(error.contains("huge.jpg: cannot be decoded: ") && error.to_lowercase().contains("limit"), "{error}");
     let path = dir.path().join("narrow.png");
     GrayImage::new(1, 100).save(&path).unwrap();
-    assert!(decode(&path).unwrap_err().to_string().contains("is 1 x 100 pixels, too narrow"));
+    assert!(refusal(&path).contains("is 1 x 100 pixels, too narrow"));
 }
 
 #[test]
@@ -189,7 +238,8 @@ fn real_photos_are_read() {
     let set = open(&options, 224).unwrap();
     assert_eq!(set.task, Task::Images { channels: 3, size: [224, 224], classes: 100 });
     assert_eq!((set.train.len(), set.validation.len()), (90, 10));
-    assert_eq!(set.description["left out"], "0 corrupt images");
+    assert_eq!(set.description["left out"], "0 files");
+    assert_eq!(set.description["classes"], "100 by the files' names (n01440764, n01530575, n01601694, ...)");
     let Batch::Images { images, .. } = set.train.load(&[0, 40, 80], None).unwrap() else { panic!("not images") };
     assert!(images.abs().max().double_value(&[]) < 2.7);
 }

@@ -8,15 +8,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+pub use mercury_testing::report_skip;
+
 pub const TRACER: &str = env!("CARGO_BIN_EXE_mercury-tracer");
 
-/// The data folder, or a loud message where the data set was not fetched.
+/// The data folder; reports the calling test as skipped if the data set was not fetched.
+#[track_caller]
 pub fn data_dir() -> Option<PathBuf> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data");
     if dir.join("fashion-mnist/t10k-labels-idx1-ubyte").exists() {
         return Some(dir);
     }
-    eprintln!("SKIPPED: data/fashion-mnist is missing; fetch it with `python3 data/fetch.py fashion-mnist`");
+    report_skip("data/fashion-mnist is missing; fetch it with `python3 data/fetch.py fashion-mnist`");
     None
 }
 

@@ -1,0 +1,136 @@
+//! Whether a file's tensors are the model's, by name, shape and value.
+
+use crate::weights::{Entry, Weights};
+use globset::GlobSet;
+use std::collections::{BTreeMap, BTreeSet};
+use tch::{Kind, Tensor, no_grad};
+
+/// What wrappers put before every name: `nn.DataParallel`, `torch.compile`, and Lightning and many scripts.
+const PREFIXES: [&str; 3] = ["module.", "_orig_mod.", "model."];
+/// How many of these are tried, one after the other.
+const MOST_PREFIXES: usize = 3;
+/// Counters of batch normalisation, which no computation here uses: a file may lack them or have more.
+const COUNTER: &str = "num_batches_tracked";
+/// Names that an error lists.
+const LISTED: usize = 10;
+
+/// Tensors under the model's names.
+pub(super) struct Fitted {
+    tensors: BTreeMap<String, Tensor>,
+    /// What was taken off the file's names; may be nothing.
+    pub(super) prefix: String,
+}
+
+/// Compares a file's tensors with the model's, and says what differs. Names that match `fresh` do not count.
+pub(super) fn compare(weights: &Weights, found: BTreeMap<String, Tensor>, fresh: &GlobSet) -> Result<Fitted, String> {
+    let entries = weights.entries();
+    let in_order: Vec<&Entry> = entries.iter().filter(|entry| counts(&entry.name, fresh)).collect();
+    let wanted: BTreeSet<&str> = in_order.iter().map(|entry| entry.name.as_str()).collect();
+    let prefix = best_prefix(&wanted, &found, fresh);
+    let mut tensors: BTreeMap<String, Tensor> =
+        found.into_iter().map(|(name, tensor)| (without_prefix(&name, &prefix).to_owned(), tensor)).collect();
+    tensors.retain(|name, _| !fresh.is_match(name));
+
+    let (mut missing, mut shapes) = (Vec::new(), Vec::new());
+    for entry in in_order {
+        let expected = entry.tensor.size();
+        match tensors.get(&entry.name).map(Tensor::size) {
+            None => missing.push(entry.name.clone()),
+            Some(size) if size != expected => {
+                shapes.push(format!("{} ({size:?}, the model has {expected:?})", entry.name));
+            }
+            Some(_) => {}
+        }
+    }
+    let unknown = tensors.keys().filter(|name| counts(name, fresh) && !wanted.contains(name.as_str())).cloned();
+    let parts = [("missing", missing), ("not in the model", unknown.collect()), ("of another shape", shapes)];
+    let wrong: Vec<String> =
+        parts.iter().filter(|(_, names)| !names.is_empty()).map(|(what, names)| list(what, names)).collect();
+    if wrong.is_empty() {
+        return Ok(Fitted { tensors, prefix });
+    }
+    let without = if prefix.is_empty() { String::new() } else { format!(", even without {prefix:?} before its names") };
+    Err(format!(
+        "does not fit the model{without}: {}; is it of another model, or of a data set with another number of \
+         classes? To train on from it, leave what differs out with --fresh",
+        wrong.join("; ")
+    ))
+}
+
+impl Fitted {
+    /// Refuses values that are not finite numbers.
+    pub(super) fn check_finite(&self) -> Result<(), String> {
+        let broken: Vec<String> = self.tensors.iter().filter_map(|(name, tensor)| not_finite(name, tensor)).collect();
+        if broken.is_empty() {
+            return Ok(());
+        }
+        let broken = list("has values that are no finite numbers", &broken);
+        Err(format!("{broken}; take weights from before they broke, or leave these out with --fresh"))
+    }
+
+    /// Puts the values into the model.
+    pub(super) fn copy_to(&self, weights: &Weights) -> tch::Result<()> {
+        for entry in weights.entries().iter() {
+            if let Some(tensor) = self.tensors.get(&entry.name).filter(|t| t.size() == entry.tensor.size()) {
+                no_grad(|| entry.tensor.shallow_clone().f_copy_(tensor))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a name must be in both the file and the model.
+fn counts(name: &str, fresh: &GlobSet) -> bool {
+    !name.ends_with(COUNTER) && !fresh.is_match(name)
+}
+
+/// The wrappers' prefix without which the fewest names differ: none where that is as good.
+fn best_prefix(wanted: &BTreeSet<&str>, found: &BTreeMap<String, Tensor>, fresh: &GlobSet) -> String {
+    let differing = |prefix: &str| {
+        let names: BTreeSet<&str> = found.keys().map(|name| without_prefix(name, prefix)).collect();
+        if names.len() < found.len() {
+            // Two names became one.
+            return usize::MAX;
+        }
+        let names: BTreeSet<&str> = names.into_iter().filter(|name| counts(name, fresh)).collect();
+        names.symmetric_difference(wanted).count()
+    };
+    prefixes().into_iter().min_by_key(|prefix| differing(prefix)).unwrap_or_default()
+}
+
+/// No prefix, then one, then all sequences of more.
+fn prefixes() -> Vec<String> {
+    let mut all = vec![String::new()];
+    let mut longest = all.clone();
+    for _ in 0..MOST_PREFIXES {
+        longest = longest.iter().flat_map(|outer| PREFIXES.map(|inner| format!("{outer}{inner}"))).collect();
+        all.extend(longest.iter().cloned());
+    }
+    all
+}
+
+/// A name that has no such prefix is left as it is.
+fn without_prefix<'a>(name: &'a str, prefix: &str) -> &'a str {
+    name.strip_prefix(prefix).unwrap_or(name)
+}
+
+/// What of a tensor's values is not finite.
+fn not_finite(name: &str, tensor: &Tensor) -> Option<String> {
+    if !tensor.is_floating_point() {
+        return None;
+    }
+    let count = |mask: Tensor| mask.sum(Kind::Int64).int64_value(&[]);
+    let (nan, infinite) = (count(tensor.isnan()), count(tensor.isinf()));
+    match (nan, infinite) {
+        (0, 0) => None,
+        (0, infinite) => Some(format!("{name} ({infinite} infinite)")),
+        (nan, 0) => Some(format!("{name} ({nan} NaN)")),
+        (nan, infinite) => Some(format!("{name} ({nan} NaN, {infinite} infinite)")),
+    }
+}
+
+fn list(what: &str, names: &[String]) -> String {
+    let more = names.len().saturating_sub(LISTED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{what}: {}{more}", names[..names.len().min(LISTED)].join(", "))
+}
