@@ -48,7 +48,8 @@ pub fn steady_state<'a>(results: impl IntoIterator<Item = &'a PassResult>) -> Ve
 /// # Errors
 /// If the columns `configuration` and `trial` are not there.
 pub fn steady_rows(frame: &DataFrame) -> PolarsResult<DataFrame> {
-    let configurations: Vec<Option<u64>> = frame.column("configuration")?.cast(&DataType::UInt64)?.u64()?.iter().collect();
+    let configurations: Vec<Option<u64>> =
+        frame.column("configuration")?.cast(&DataType::UInt64)?.u64()?.iter().collect();
     let trial: Vec<bool> = frame.column("trial")?.bool()?.iter().map(|trial| trial == Some(true)).collect();
     let rows = || configurations.iter().zip(&trial);
     let reached: BTreeSet<_> = rows().filter(|(_, trial)| !**trial).map(|(configuration, _)| configuration).collect();
@@ -204,7 +205,8 @@ mod tests {
             let others = results.iter().map(|result| PassResult { configuration: 1, trial: true, ..result.clone() });
             results.extend(others.collect::<Vec<_>>());
             let frame = steady_rows(&crate::results::layers_frame(&results).unwrap()).unwrap();
-            let column = |name: &str| frame.column(name).unwrap().u64().unwrap().into_no_null_iter().collect::<Vec<_>>();
+            let column =
+                |name: &str| frame.column(name).unwrap().u64().unwrap().into_no_null_iter().collect::<Vec<_>>();
             (column("configuration"), column("step"))
         };
         assert_eq!(rows(&results), (vec![0, 0, 1, 1, 1, 1, 1, 1], vec![120, 120, 0, 0, 60, 60, 120, 120]));

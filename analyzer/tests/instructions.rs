@@ -40,6 +40,9 @@ fn instructions_that_are_not_there_are_refused_with_those_that_are() {
     let output = run(&place, "sse9", "replay trace --out out");
     assert_eq!(output.status.code(), Some(2));
     let error = String::from_utf8(output.stderr).unwrap();
-    assert!(error.starts_with("error: MERCURY_INSTRUCTIONS is \"sse9\"; on this processor it may be scalar"), "{error}");
+    assert!(
+        error.starts_with("error: MERCURY_INSTRUCTIONS is \"sse9\"; on this processor it may be scalar"),
+        "{error}"
+    );
     assert!(!place.path("out").exists());
 }

@@ -8,8 +8,8 @@ use mercury_cli::Messages;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Compare two results: hit rate, output error, cycles and speed-up per layer and pass, and for the model, over all
-/// steps.
+/// Compare two results: hit rate, output error, cycles and speed-up per layer and pass, and for the model, over the
+/// steps after the trial.
 ///
 /// The model's row has the hit rate and output error of the forward pass and the cycles of all passes. Rows in which
 /// nothing changed are left out. A speed-up is relative to its own array's baseline: of two arrays compare the cycles.

@@ -4,10 +4,10 @@ use crate::error::AnalyzerError;
 use crate::export::{self, Format};
 use crate::timing::{self, Array, DataflowName, MAX_ARRAY};
 use crate::topology;
-use mercury_hardware::HardwareError;
 use anyhow::Result;
 use clap::Args;
 use mercury_cli::Messages;
+use mercury_hardware::HardwareError;
 use polars::prelude::{Column, DataFrame};
 use std::path::PathBuf;
 

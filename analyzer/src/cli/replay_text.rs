@@ -187,9 +187,10 @@ fn steps_and_trial(results: &[PassResult], layers_in_all: usize) -> String {
 
 /// Each step's speed-up and change of the loss.
 fn by_step(results: &[PassResult], layers_in_all: usize) -> String {
-    let mut text = "\nby training step, with 95 % intervals over captured samples: the model's speed-up, and how much reuse in \
+    let mut text =
+        "\nby training step, with 95 % intervals over captured samples: the model's speed-up, and how much reuse in \
                     the\nforward pass changes the loss, to first order (the sum of dY (Y' - Y) over all layers):\n"
-        .to_owned();
+            .to_owned();
     for of_step in results.chunk_by(|a, b| a.step == b.step) {
         let of_step: Vec<&PassResult> = of_step.iter().collect();
         let [baseline, mercury] = Total::of(of_step.iter().copied()).all_cycles();

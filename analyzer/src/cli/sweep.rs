@@ -84,7 +84,8 @@ impl Sweep {
             dir.summary()?
         } else {
             let progress = messages.progress(replay.units().len(), "replaying", "layers");
-            let results = on_threads(self.work.threads, || Ok(sweep::run(&replay, &dir, |unit| advance(&progress, unit))?))?;
+            let results =
+                on_threads(self.work.threads, || Ok(sweep::run(&replay, &dir, |unit| advance(&progress, unit))?))?;
             progress.finish();
             let frame = summary::frame(summary::swept(&grid), &results, trace.layers().len())?;
             dir.finish(&results, &frame)?;

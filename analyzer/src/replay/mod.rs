@@ -348,11 +348,13 @@ impl<'a> Replay<'a> {
 /// [`Replay::finish`], for results that were kept; `whole` if no steps or passes were left out.
 pub fn finish(mut results: Vec<PassResult>, configs: &[Config], whole: bool) -> Vec<PassResult> {
     results.sort_by_key(|result| (result.configuration, result.step, result.layer_index, result.pass));
+    // A part of the steps or passes does not say what a layer costs.
+    let window = |config: &Config| if whole { config.stop.window } else { 0 };
+    // The longest, so that all configurations are summed over the same steps.
+    let trial = configs.iter().map(window).max().unwrap_or(0);
     for of_one in results.chunk_by_mut(|a, b| a.configuration == b.configuration) {
-        // A part of the steps or passes does not say what a layer costs.
-        let window = if whole { configs[of_one[0].configuration].stop.window } else { 0 };
-        adaptation::mark_trial(of_one, window);
-        adaptation::switch_off(of_one, window);
+        adaptation::mark_trial(of_one, trial);
+        adaptation::switch_off(of_one, window(&configs[of_one[0].configuration]));
     }
     results
 }

@@ -76,14 +76,8 @@ impl Key {
 }
 
 const PRODUCT: [Key; 3] = [Key::M, Key::N, Key::K];
-const CONVOLUTION: [Key; 6] = [
-    Key::IfmapHeight,
-    Key::IfmapWidth,
-    Key::FilterHeight,
-    Key::FilterWidth,
-    Key::Channels,
-    Key::Filters,
-];
+const CONVOLUTION: [Key; 6] =
+    [Key::IfmapHeight, Key::IfmapWidth, Key::FilterHeight, Key::FilterWidth, Key::Channels, Key::Filters];
 
 const NAMES: [&str; 4] = ["layername", "layer", "name", "l"];
 const NOT_APPLIED: [&str; 3] = ["sparsity", "sparsityratio", "bases"];
@@ -165,8 +159,7 @@ impl Header {
     pub(super) fn from_names(first: &[&str]) -> Result<Self, Reason> {
         let mut columns: Vec<Column> = first.iter().map(|name| column_of(name)).collect();
         mend_doubled_width(&mut columns);
-        let header =
-            Self { columns, titles: first.iter().map(|&name| name.to_owned()).collect(), assumed_order: None };
+        let header = Self { columns, titles: first.iter().map(|&name| name.to_owned()).collect(), assumed_order: None };
         header.check()?;
         Ok(header)
     }
@@ -185,7 +178,9 @@ impl Header {
         let product = PRODUCT.iter().any(|&key| self.has(key));
         let convolution = CONVOLUTION.iter().any(|&key| self.has(key));
         if product && convolution {
-            return Err("the header has columns of a product (M, N, K) and of a convolution; write two files".to_owned());
+            return Err(
+                "the header has columns of a product (M, N, K) and of a convolution; write two files".to_owned()
+            );
         }
         let required: &[Key] = if product { &PRODUCT } else { &CONVOLUTION };
         if let Some(&key) = required.iter().find(|&&key| !self.has(key)) {
@@ -234,7 +229,9 @@ impl Header {
     /// Index and name of the columns that are not applied.
     pub(super) fn columns_not_applied(&self) -> impl Iterator<Item = (usize, &str)> {
         let columns = self.columns.iter().zip(&self.titles).enumerate();
-        columns.filter(|(_, (column, _))| **column == Column::NotApplied).map(|(index, (_, title))| (index, title.as_str()))
+        columns
+            .filter(|(_, (column, _))| **column == Column::NotApplied)
+            .map(|(index, (_, title))| (index, title.as_str()))
     }
 }
 

@@ -80,13 +80,14 @@ pub fn read(path: &Path) -> Result<Topology> {
     Ok(Topology { layers, assumed_order: header.assumed_order(), not_applied })
 }
 
-/// The text without a byte order mark, or the line at which it stops being UTF-8.
+/// The text without a byte order mark, or the line at which it stops being text.
 fn decode(bytes: &[u8]) -> std::result::Result<&str, u64> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    std::str::from_utf8(bytes).map_err(|error| {
-        let before = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
-        numbered_lines(&before).count().max(1) as u64
-    })
+    let line_at = |end: usize| numbered_lines(&String::from_utf8_lossy(&bytes[..end])).count() as u64;
+    if let Some(zero) = bytes.iter().position(|&byte| byte == 0) {
+        return Err(line_at(zero));
+    }
+    std::str::from_utf8(bytes).map_err(|error| line_at(error.valid_up_to()))
 }
 
 /// Lines as an editor counts them, from 1: ended by LF, CR LF or CR.
@@ -121,10 +122,20 @@ fn check_separators(fields: &[&str]) -> std::result::Result<(), Reason> {
     Err(match wrong {
         Some((_, separators)) => format!("fields are separated by {separators}; separate them by commas"),
         None => format!(
-            "{field:?} stands alone: a title, or a layer without sizes. Remove the line; apart from the header, each \
-             line describes one layer"
+            "{} stands alone: a title, or a layer without sizes. Remove the line; apart from the header, each \
+             line describes one layer",
+            quote(field)
         ),
     })
+}
+
+/// A field as messages show it: quoted, and no longer than a line.
+fn quote(field: &str) -> String {
+    const MOST: usize = 40;
+    match field.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{:?}…", &field[..end]),
+        None => format!("{field:?}"),
+    }
 }
 
 /// Whether a field is a number, of whatever kind.
@@ -136,23 +147,25 @@ fn read_layer(header: &Header, fields: &[&str], line: u64) -> std::result::Resul
     let (in_columns, trailing) = fields.split_at(fields.len().min(header.columns.len()));
     if let Some(number) = trailing.iter().find(|field| is_number(field)) {
         return Err(format!(
-            "has {} fields where {} has {}, and {number:?} is no remark; give each number a column, and write decimals \
+            "has {} fields where {} has {}, and {} is no remark; give each number a column, and write decimals \
              and thousands without commas",
             fields.len(),
             header.origin(),
-            header.columns.len()
+            header.columns.len(),
+            quote(number)
         ));
     }
     let mut name = "";
     let mut sizes = Sizes::default();
     for ((column, title), field) in header.columns.iter().zip(&header.titles).zip(in_columns) {
         if matches!(column, Column::Name | Column::Size(_)) && field.contains('\t') {
-            return Err(format!("{title} is {field:?}: a tab stands where a comma is missing"));
+            return Err(format!("{title} is {}: a tab stands where a comma is missing", quote(field)));
         }
         match column {
             Column::Name => name = field,
             Column::Size(key) if !field.is_empty() => sizes.set(*key, title, field)?,
             Column::Fixed { value, remedy } if !field.is_empty() && field.parse() != Ok(*value) => {
+                let field = quote(field);
                 return Err(format!("{title} is {field}, where only {value} can be timed; {remedy}"));
             }
             Column::Unknown if is_number(field) => {
@@ -179,7 +192,7 @@ impl Sizes {
     fn set(&mut self, key: Key, title: &str, field: &str) -> std::result::Result<(), Reason> {
         let number = field.parse().ok().filter(|&number: &u64| (1..=i64::MAX as u64).contains(&number));
         let Some(number) = number else {
-            return Err(format!("{title} is {field:?}, not a whole number from 1 to {}", i64::MAX));
+            return Err(format!("{title} is {}, not a whole number from 1 to {}", quote(field), i64::MAX));
         };
         self.0[key as usize] = Some(number);
         Ok(())

@@ -94,8 +94,7 @@ impl Observer for Terminal<'_> {
         self.recent.push_back([step.loss, step.accuracy]);
         let rate = self.samples as f64 / step.seconds;
         let (loss, accuracy) = (step.loss, 100.0 * step.accuracy);
-        self.progress
-            .set(step.step + 1, format_args!("loss {loss:.3}, accuracy {accuracy:.0} %, {rate:.0} samples/s"));
+        self.progress.set(step.step + 1, format_args!("loss {loss:.3}, accuracy {accuracy:.0} %, {rate:.0} samples/s"));
     }
 
     fn validated(&mut self, _: usize) {
