@@ -39,7 +39,6 @@ impl Messages {
     }
 
     /// Prints a warning, which `--quiet` leaves in.
-    #[expect(clippy::unused_self, reason = "messages of all kinds go through this type")]
     pub fn warn(self, text: impl Display) {
         eprintln!("warning: {text}");
     }

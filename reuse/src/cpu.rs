@@ -63,7 +63,8 @@ impl Instructions {
         let Some(value) = std::env::var_os(VARIABLE).filter(|value| !value.is_empty()) else { return Ok(best) };
         Self::present().find(|instructions| value == instructions.name()).ok_or_else(|| {
             let names: Vec<_> = Self::present().map(Self::name).collect();
-            format!("{VARIABLE} is {value:?}; on this processor it may be {}, or unset", names.join(", "))
+            let value = value.display();
+            format!("{VARIABLE} is \"{value}\"; on this processor it may be {}, or unset", names.join(", "))
         })
     }
 }
