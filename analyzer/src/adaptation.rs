@@ -6,7 +6,7 @@
 
 use crate::accuracy::ErrorSums;
 use crate::config::Config;
-use crate::replay::PassResult;
+use crate::result::PassResult;
 use crate::timing::MercuryCycles;
 use mercury_hardware::switch::Switch;
 use mercury_reuse::{Counts, Growth};

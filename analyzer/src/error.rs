@@ -2,7 +2,7 @@
 
 use mercury_hardware::HardwareError;
 use mercury_trace::TraceError;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// An error that names the file, the field and what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +95,11 @@ impl AnalyzerError {
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |error| AnalyzerError::Io { path, error }
+    }
+
+    /// Something wrong in a file of results.
+    pub(crate) fn results(path: &Path, field: &str, reason: String) -> Self {
+        Self::Results { path: path.to_owned(), field: field.to_owned(), reason }
     }
 }
 

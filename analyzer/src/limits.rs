@@ -3,7 +3,7 @@
 
 use crate::config::BoundsConfig;
 use crate::operand::LayerData;
-use crate::replay::Signed;
+use crate::replay::similarity::Signed;
 use mercury_reuse::analytic::{AngleBin, CollisionOptions, collisions};
 use mercury_reuse::bounds::{
     CosineOptions, Sampled, WeightRepetition, Zeros, exact_duplicates, ideal_cosine, weight_repetition, zeros,

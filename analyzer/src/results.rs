@@ -3,9 +3,10 @@
 use crate::accuracy::{ErrorSums, Estimate, Interval};
 use crate::config::Config;
 use crate::error::Result;
-use crate::interval;
+use crate::error_columns::error_columns;
 use crate::limits::{BINS, Limits};
-use crate::replay::{Measures, PassResult};
+use crate::request::Measures;
+use crate::result::{PassResult, forward_error, step_interval};
 use crate::sweep::summary;
 use crate::table;
 use mercury_reuse::analytic::AngleBin;
@@ -185,40 +186,6 @@ pub fn layers_frame(results: &[PassResult]) -> Result<DataFrame> {
     Ok(DataFrame::new(results.len(), columns)?)
 }
 
-/// What is told of an estimate, where it is known.
-type Measure = fn(&Estimate) -> Option<Interval>;
-
-/// One end of an interval, or its middle.
-type Bound = fn(Interval) -> Option<f64>;
-
-/// An interval's columns, by what comes behind its name.
-const BOUNDS: [(&str, Bound); 3] =
-    [("", |i| Some(i.value)), ("_low", |i| i.bounds.map(|b| b[0])), ("_high", |i| i.bounds.map(|b| b[1]))];
-
-/// How far results with reuse are from exact ones, with 95 % intervals.
-pub(crate) fn error_columns(estimates: &[Option<Estimate>]) -> Vec<Column> {
-    let column = |name: &str, of: &dyn Fn(&Estimate) -> Option<f64>| {
-        Column::new(name.into(), estimates.iter().map(|estimate| estimate.as_ref().and_then(of)).collect::<Vec<_>>())
-    };
-    let mut columns = vec![
-        column("error_square", &|estimate| Some(estimate.change())),
-        column("exact_square", &|estimate| Some(estimate.exact())),
-    ];
-    let measures: [(&str, Measure); 4] = [
-        ("output_error", |estimate| Some(estimate.relative())),
-        // No angle where a result vanishes.
-        ("output_cosine", |estimate| Some(estimate.cosine()).filter(|cosine| !cosine.value.is_nan())),
-        ("output_norm_ratio", |estimate| Some(estimate.norm_ratio())),
-        ("loss_change", Estimate::loss_change),
-    ];
-    for (name, measure) in measures {
-        for (suffix, bound) in BOUNDS {
-            columns.push(column(&format!("{name}{suffix}"), &|estimate| measure(estimate).and_then(bound)));
-        }
-    }
-    columns
-}
-
 /// Degrees of a bin of angles.
 const WIDTH: f64 = 180.0 / BINS as f64;
 
@@ -318,44 +285,4 @@ pub fn models_frame(results: &[PassResult], layers_in_all: usize) -> Result<Data
     let errors: Vec<_> = of_step.iter().map(|results| forward_error(results, layers_in_all)).collect();
     columns.extend(error_columns(&errors));
     Ok(DataFrame::new(steps.len(), columns)?)
-}
-
-/// Output error of all forward outputs together, where any was computed: of layers of one step that share
-/// samples, and of several steps that do not. Their changes of the loss add up, to first order, if all
-/// layers are there.
-pub fn forward_error(results: &[&PassResult], layers_in_all: usize) -> Option<Estimate> {
-    let mut steps: BTreeMap<u64, (ErrorSums, usize)> = BTreeMap::new();
-    for result in results.iter().filter(|result| result.pass == Pass::Forward) {
-        let Some(error) = &result.error else { continue };
-        steps
-            .entry(result.step)
-            .and_modify(|(sum, layers)| {
-                sum.add(error);
-                *layers += 1;
-            })
-            .or_insert_with(|| (error.clone(), 1));
-    }
-    let of_step = |(sum, layers): &(ErrorSums, usize)| sum.estimate().with_loss_if(*layers == layers_in_all);
-    (!steps.is_empty()).then(|| steps.values().map(of_step).sum())
-}
-
-/// The speed-up's interval from all results of a step.
-pub fn step_interval(results: &[&PassResult]) -> Option<[f64; 2]> {
-    interval::speed_up(&step_cycles(results.iter().copied()))
-}
-
-/// Cycles of all results of a step.
-pub fn step_cycles<'a>(results: impl IntoIterator<Item = &'a PassResult>) -> interval::Step {
-    let mut step = interval::Step::default();
-    for result in results {
-        step.left_out = 1.0 - result.samples as f64 / f64::from(result.batch);
-        step.total[0] += result.baseline;
-        step.total[1] += result.mercury.total();
-        step.leave_one_out.resize(result.leave_one_out.len(), [0; 2]);
-        for (sum, cycles) in step.leave_one_out.iter_mut().zip(&result.leave_one_out) {
-            sum[0] += cycles[0];
-            sum[1] += cycles[1];
-        }
-    }
-    step
 }

@@ -2,6 +2,7 @@
 
 mod signed;
 
+use crate::counts::Counts;
 use crate::config::{McacheConfig, Scope};
 use crate::mcache::table::Table;
 use crate::mcache::{Isa, Known, MNU, Mcache, Outcome, Run, decode};
@@ -10,55 +11,6 @@ use crate::pool::{Pool, room};
 use crate::repeats::check;
 use crate::vectors::Layout;
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
-
-/// How many vectors of a run (one sample, one stream) had each outcome.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counts {
-    /// HIT: found.
-    pub hit: u64,
-    /// MAU: missed, inserted.
-    pub mau: u64,
-    /// MNU: missed, not inserted.
-    pub mnu: u64,
-}
-
-impl Counts {
-    /// Vectors in all.
-    pub fn vectors(&self) -> u64 {
-        self.hit + self.mau + self.mnu
-    }
-
-    /// Vectors whose products are computed.
-    pub fn computed(&self) -> u64 {
-        self.mau + self.mnu
-    }
-}
-
-impl std::ops::AddAssign for Counts {
-    fn add_assign(&mut self, other: Self) {
-        self.hit += other.hit;
-        self.mau += other.mau;
-        self.mnu += other.mnu;
-    }
-}
-
-impl std::ops::Sub for Counts {
-    type Output = Self;
-
-    fn sub(self, other: Self) -> Self {
-        Self { hit: self.hit - other.hit, mau: self.mau - other.mau, mnu: self.mnu - other.mnu }
-    }
-}
-
-impl std::iter::Sum for Counts {
-    fn sum<I: Iterator<Item = Self>>(iter: I) -> Self {
-        iter.fold(Self::default(), |mut sum, counts| {
-            sum += counts;
-            sum
-        })
-    }
-}
 
 /// The outcome of every vector of an operand, in the layout's order.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -29,6 +29,7 @@ mod centroids;
 mod columns;
 pub mod config;
 mod cosine;
+mod counts;
 pub mod cpu;
 mod deviation;
 mod dots;
@@ -58,7 +59,8 @@ mod widest;
 pub use deviation::Deviation;
 pub use grid::{RunOutcomes, counts_grid, outcomes_grid};
 pub use growth::Growth;
-pub use hitmap::{Counts, Hitmap};
+pub use counts::Counts;
+pub use hitmap::Hitmap;
 #[doc(hidden)] // For tests and benches.
 pub use kernel::Kernel;
 pub use limited::{Limited, Ranks};

@@ -1,7 +1,8 @@
 //! Hitmaps of caches that replace nothing, from that of a cache with room for all.
 
 use crate::config::{Scope, SetIndex};
-use crate::hitmap::{Counts, Hitmap, runs_of};
+use crate::counts::Counts;
+use crate::hitmap::{Hitmap, runs_of};
 use crate::mcache::MNU;
 use crate::pool::room;
 use crate::repeats::check;

@@ -18,6 +18,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod blocks;
+mod dispatch;
 mod leaders;
 pub(crate) mod narrow;
 mod number;
@@ -30,7 +31,7 @@ mod wide;
 use crate::config::{McacheConfig, Replacement};
 #[cfg(target_arch = "x86_64")]
 use crate::cpu::{Instructions, may_use};
-use crate::hitmap::Counts;
+use crate::counts::Counts;
 use narrow::Narrow;
 #[cfg(target_arch = "x86_64")]
 use sets::Sets;

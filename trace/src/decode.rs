@@ -2,8 +2,7 @@
 
 use crate::columns::{self, Refusal};
 use crate::pages::Pages;
-use crate::read::Tensor;
-use crate::tensor::{Dtype, TensorShape};
+use crate::tensor::{Dtype, Tensor, TensorShape};
 use arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch};
 use arrow::datatypes::{DataType as ArrowType, Fields, Float16Type, Float32Type, UInt32Type};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReader;

@@ -1,6 +1,6 @@
 //! Layer geometry: what a layer multiplies, and the matrix products that each pass of it amounts to.
 
-use crate::tensor::TensorKind;
+use crate::kind::TensorKind;
 use crate::windows::{Axis, Windows};
 use serde::{Deserialize, Serialize};
 use std::fmt;

@@ -61,6 +61,7 @@ pub mod error;
 pub mod evaluations;
 pub mod geometry;
 pub mod input;
+pub mod kind;
 pub mod layers;
 pub mod manifest;
 pub mod measurements;

@@ -6,6 +6,7 @@ use crate::error::{Result, TraceError};
 use crate::input;
 use crate::pages::{self, Limits, Pages};
 use crate::quiet;
+pub use crate::tensor::Tensor;
 use crate::tensor::TensorShape;
 use arrow::datatypes::{DataType, Field, Fields};
 use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
@@ -14,42 +15,6 @@ use std::path::{Path, PathBuf};
 /// Bytes of values decoded at a time: few, so that the decoder's buffers stay in a processor's cache and the
 /// allocator need not fetch new pages for each.
 const BATCH_BYTES: usize = 1 << 18;
-
-/// Rows of a tensor file, or a run of them.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Tensor {
-    /// Key columns and row width.
-    pub shape: TensorShape,
-    /// One column for each key, `rows()` long.
-    pub keys: Vec<Vec<u32>>,
-    /// `rows() * shape.width` values, row by row.
-    pub values: Vec<f32>,
-}
-
-impl Tensor {
-    /// An empty tensor.
-    pub fn new(shape: TensorShape) -> Self {
-        Self { keys: vec![Vec::new(); shape.keys.len()], shape, values: Vec::new() }
-    }
-
-    /// Number of rows.
-    pub fn rows(&self) -> usize {
-        self.keys[0].len()
-    }
-
-    /// The values of row `index`.
-    pub fn row(&self, index: usize) -> &[f32] {
-        &self.values[index * self.shape.width..][..self.shape.width]
-    }
-
-    /// The distinct values of key column `key`, ascending.
-    pub fn distinct(&self, key: usize) -> Vec<u32> {
-        let mut distinct = self.keys[key].clone();
-        distinct.sort_unstable();
-        distinct.dedup();
-        distinct
-    }
-}
 
 /// Streams a tensor file; each item is a run of rows, [`TensorReader::next_rows`] gives as many as are asked
 /// for.

@@ -4,6 +4,7 @@ use crate::atomic;
 use crate::checksum::Hashing;
 use crate::error::{Result, TraceError};
 use crate::geometry::Geometry;
+pub use crate::kind::TensorKind;
 use arrow::array::{ArrayRef, FixedSizeListArray, Float16Array, Float32Array, RecordBatch, UInt32Array};
 use arrow::datatypes::{DataType, Field, Schema};
 use half::f16;
@@ -23,29 +24,6 @@ pub const ROW_GROUP_BYTES: usize = 128 << 20;
 
 /// Bytes of values gathered before they are handed to the Parquet encoder.
 const BATCH_BYTES: usize = 4 << 20;
-
-/// Which tensor of a layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TensorKind {
-    /// X, what the layer was given.
-    Input,
-    /// dY, the loss' gradient with respect to what it returned.
-    GradOutput,
-    /// W, its filters (of an attention product: its right operand).
-    Weight,
-}
-
-impl TensorKind {
-    /// The file's name without its ending.
-    pub fn name(self) -> &'static str {
-        match self {
-            TensorKind::Input => "input",
-            TensorKind::GradOutput => "grad_output",
-            TensorKind::Weight => "weight",
-        }
-    }
-}
 
 /// How values are stored. In memory they are f32.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -237,4 +215,40 @@ pub(crate) fn failed_write(path: &Path, error: parquet::errors::ParquetError) ->
         other => std::io::Error::other(other),
     };
     TraceError::Io { path: path.to_owned(), error }
+}
+
+/// Rows of a tensor file, or a run of them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tensor {
+    /// Key columns and row width.
+    pub shape: TensorShape,
+    /// One column for each key, `rows()` long.
+    pub keys: Vec<Vec<u32>>,
+    /// `rows() * shape.width` values, row by row.
+    pub values: Vec<f32>,
+}
+
+impl Tensor {
+    /// An empty tensor.
+    pub fn new(shape: TensorShape) -> Self {
+        Self { keys: vec![Vec::new(); shape.keys.len()], shape, values: Vec::new() }
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.keys[0].len()
+    }
+
+    /// The values of row `index`.
+    pub fn row(&self, index: usize) -> &[f32] {
+        &self.values[index * self.shape.width..][..self.shape.width]
+    }
+
+    /// The distinct values of key column `key`, ascending.
+    pub fn distinct(&self, key: usize) -> Vec<u32> {
+        let mut distinct = self.keys[key].clone();
+        distinct.sort_unstable();
+        distinct.dedup();
+        distinct
+    }
 }

@@ -3,7 +3,8 @@
 use super::overrides::{Configuration, KEYS};
 use super::work::{Work, advance, on_threads};
 use crate::export::{self, Format};
-use crate::replay::{Errors, Measures, Replay};
+use crate::replay::Replay;
+use crate::request::{Errors, Measures};
 use crate::sweep::grid::{Axis, Grid};
 use crate::sweep::pareto::Metric;
 use crate::sweep::store::SweepDir;

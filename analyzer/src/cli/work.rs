@@ -2,7 +2,8 @@
 
 use crate::error::Result as AnalyzerResult;
 use crate::export::Format;
-use crate::replay::{Limit, Selection, Unit};
+use crate::replay::Limit;
+use crate::request::{Selection, Unit};
 use anyhow::{Context, Result};
 use clap::Args;
 use mercury_cli::{Progress, parse_bytes};

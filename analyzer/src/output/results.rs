@@ -3,7 +3,7 @@
 use super::units::{self, UnitStore};
 use super::work::{self, Kind, WorkDir};
 use crate::error::{AnalyzerError, Result};
-use crate::replay::PassResult;
+use crate::result::PassResult;
 use crate::results;
 use mercury_trace::check_empty_dir;
 use mercury_trace::checksum::{self, Checksums};

@@ -1,7 +1,9 @@
 //! Results of units that are done, kept until all are, so that what was stopped goes on where it was.
 
 use crate::error::{AnalyzerError, Result};
-use crate::replay::{PassResult, Replay, Unit};
+use crate::replay::Replay;
+use crate::request::Unit;
+use crate::result::PassResult;
 use mercury_trace::{TraceError, atomic, checksum, input};
 use std::fs;
 use std::io::{ErrorKind, Write};

@@ -12,7 +12,8 @@ pub mod split;
 use crate::error::{AnalyzerError, Result};
 use crate::output::units::{UnitStore, file_name};
 use crate::output::work::{Kind, PARTS, WorkDir};
-use crate::replay::{Replay, Unit};
+use crate::replay::Replay;
+use crate::request::Unit;
 use mercury_trace::checksum::Checksums;
 use mercury_trace::{TraceError, input};
 use serde::{Deserialize, Serialize};
@@ -87,7 +88,7 @@ pub struct Partition {
 impl Partition {
     /// One share of a replay, and its units.
     pub fn new<'a>(share: Share, replay: &Replay<'a>, run: String) -> (Self, Vec<Unit<'a>>) {
-        let units = replay.units_of(share);
+        let units = split::share_of(share, replay.trace(), replay.measures(), replay.units());
         let places = units.iter().map(|unit| (unit.step.step, unit.layer_index)).collect();
         let units_in_all = replay.units().len();
         (Self { share, units: places, units_in_all, layers: replay.layers_in_all(), run }, units)

@@ -1,7 +1,7 @@
 //! Which partition does which units.
 
 use super::Share;
-use crate::replay::{Measures, Unit};
+use crate::request::{Measures, Unit};
 use mercury_trace::Trace;
 use mercury_trace::geometry::Pass;
 use mercury_trace::tensor::TensorKind;

@@ -7,7 +7,7 @@ use super::similarity::Signed;
 use super::tally::{RowPass, Tally};
 use crate::accuracy::{self, ErrorSums};
 use crate::operand::LayerData;
-use crate::replay::Measures;
+use crate::request::Measures;
 use crate::timing::rows::{Rounds, RowProduct};
 use mercury_reuse::{Counts, Hitmap, MatchOptions, Substitutes, match_quality};
 use mercury_trace::geometry::Pass;

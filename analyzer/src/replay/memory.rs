@@ -1,10 +1,10 @@
 //! How many samples of a layer are evaluated at a time, so that memory is bounded.
 
 use super::grouped::distinct;
-use super::{Measures, Unit};
 use crate::accuracy::SKETCH;
 use crate::config::Config;
 use crate::error::{AnalyzerError, Result};
+use crate::request::{Measures, Unit};
 use crate::timing::row_stationary::Discipline;
 use crate::timing::rows::RowProduct;
 use mercury_reuse::config::{Granularity, Scope};

@@ -7,181 +7,24 @@ mod grouped;
 mod layer;
 mod memory;
 mod projected;
-mod selection;
-mod similarity;
+pub(crate) mod similarity;
 mod tally;
 
 pub use memory::Limit;
-pub use selection::Selection;
+pub use crate::request::{Errors, Measures, Selection, Unit, captured_steps};
+pub use crate::result::{Matches, PassResult};
 pub use similarity::{Signed, Similarity};
 
-use crate::accuracy::ErrorSums;
 use crate::adaptation;
 use crate::config::Config;
 use crate::error::{AnalyzerError, Result};
-use crate::interval;
-use crate::limits::Limits;
 use crate::operand::{LayerData, LayerReader, Needs};
-use crate::partition::{Share, split};
-use crate::results::step_cycles;
-use crate::timing::MercuryCycles;
-use crate::timing::memory::Traffic;
 use layer::Layer;
-use mercury_reuse::{Counts, MatchQuality, Quantiles};
 use mercury_trace::Trace;
 use mercury_trace::geometry::Pass;
 use mercury_trace::layers;
 use mercury_trace::manifest::CapturedStep;
 use mercury_trace::remote;
-use serde::{Deserialize, Serialize};
-
-/// What reuse does to one pass of one layer in one captured step.
-///
-/// Outcomes are counted over the kept samples and channels. Cycles and MACs are those of the whole
-/// training step, its batch and all channels, for which what was kept stands in proportion: the
-/// share of folds that is overhead depends on the batch, so a few samples timed alone would say
-/// little about the step. Where MCACHE lives longer than a sample this is biased: hits among samples
-/// that were not kept are left out, and so are sets that they would have filled.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct PassResult {
-    /// Number of the configuration.
-    pub configuration: usize,
-    /// The training step.
-    pub step: u64,
-    /// The layer's place in execution order.
-    pub layer_index: usize,
-    /// The layer's name.
-    pub layer: String,
-    /// What the layer computes.
-    pub op: String,
-    /// The pass.
-    pub pass: Pass,
-    /// Kept samples.
-    pub samples: usize,
-    /// Samples of the step.
-    pub batch: u32,
-    /// Whether the scheme is applied to this pass; if not, no vectors are looked up and the cycles
-    /// are the baseline's.
-    pub reuse: bool,
-    /// Whether the layer was switched off after earlier steps, as reuse slowed it down there.
-    pub switched_off: bool,
-    /// Whether the step belongs to the trial: the captured steps before any layer can be switched off. Set by [`finish`].
-    #[serde(skip)]
-    pub trial: bool,
-    /// Bits of a signature in force.
-    pub bits: u32,
-    /// Length of the longest vector.
-    pub vector_length: usize,
-    /// Streams captured, and how many the layer has, over the products of the pass.
-    pub streams: [u64; 2],
-    /// Captured vectors, whether looked up or not.
-    pub vectors: u64,
-    /// Outcomes of those that were looked up.
-    pub counts: Counts,
-    /// What bounds reuse on these vectors; the weight gradient's are the forward pass's.
-    pub limits: Option<Limits>,
-    /// Multiply-accumulates.
-    pub macs: u64,
-    /// Those of them that hits make unnecessary (additions of gradients are not counted off).
-    pub macs_skipped: u64,
-    /// Cycles of the baseline.
-    pub baseline: u64,
-    /// Cycles with reuse.
-    pub mercury: MercuryCycles,
-    /// What the baseline moves.
-    pub baseline_traffic: Traffic,
-    /// What is moved with reuse.
-    pub traffic: Traffic,
-    /// Energy of the baseline and with reuse, by the configuration's costs.
-    pub energy: [f64; 2],
-    /// Output error, where the trace has what it takes.
-    pub error: Option<ErrorSums>,
-    /// How good the matches are, where errors are computed.
-    pub matches: Option<Matches>,
-    /// Baseline and MERCURY cycles without each one of the samples in turn.
-    pub leave_one_out: Vec<[u64; 2]>,
-}
-
-impl PassResult {
-    /// 95 % interval of the speed-up over kept samples.
-    pub fn interval(&self) -> Option<[f64; 2]> {
-        interval::speed_up(&step_cycles([self]))
-    }
-}
-
-/// How close HITs are to what they reuse; of a seeded sample where there are many.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Matches {
-    /// HITs that were looked at.
-    pub sampled: u64,
-    /// Cosine to the representative that half of them, 90 and 99 % reach; none without HITs.
-    pub cosine: Option<[f64; 3]>,
-    /// Relative distance |x' - x| / |x| that half of them, 90 and 99 % do not exceed; none without HITs.
-    pub distance: Option<[f64; 3]>,
-}
-
-impl From<MatchQuality> for Matches {
-    fn from(quality: MatchQuality) -> Self {
-        // Infinite where a vector of zeros is replaced by another: no number in a file.
-        let values = |q: Quantiles| [q.median, q.p90, q.p99].map(|value| f64::from(value.min(f32::MAX)));
-        Self {
-            sampled: quality.sampled,
-            cosine: quality.cosines().map(values),
-            distance: quality.distances().map(values),
-        }
-    }
-}
-
-/// The captured steps of a trace, of which there must be one at least.
-pub fn captured_steps(trace: &Trace) -> Result<&[CapturedStep]> {
-    match trace.manifest().captured.as_slice() {
-        [] => Err(AnalyzerError::NothingCaptured { path: trace.dir().to_owned() }),
-        steps => Ok(steps),
-    }
-}
-
-/// What is measured beside outcomes and cycles, and where.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Measures {
-    /// Layers, steps and passes.
-    pub selection: Selection,
-    /// Output errors.
-    pub errors: Errors,
-    /// Bounds and competitors.
-    pub bounds: bool,
-}
-
-/// Which output errors are computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Errors {
-    /// None.
-    None,
-    /// Those of all captured outputs.
-    Exact,
-    /// Estimates with intervals from so many positions of the outputs of each product of a pass, spread
-    /// evenly over its samples, two of each at least; of a weight gradient, from the streams that have so
-    /// many vectors.
-    Sampled(usize),
-}
-
-impl Errors {
-    /// How many positions are looked at, if not all.
-    pub fn most(self) -> Option<usize> {
-        if let Errors::Sampled(most) = self { Some(most) } else { None }
-    }
-
-    /// Whether there are none.
-    pub fn is_none(self) -> bool {
-        self == Errors::None
-    }
-}
-
-impl Default for Measures {
-    fn default() -> Self {
-        Self { selection: Selection::default(), errors: Errors::Exact, bounds: true }
-    }
-}
 
 /// Where a layer's data come from.
 #[derive(Clone, Copy)]
@@ -189,16 +32,6 @@ struct Place {
     step: u64,
     layer_index: usize,
     batch: u32,
-}
-
-/// A layer of a captured step: what is read, and done, at a time.
-pub struct Unit<'a> {
-    /// The step.
-    pub step: &'a CapturedStep,
-    /// The layer's place in execution order.
-    pub layer_index: usize,
-    /// The layer.
-    pub layer: &'a layers::Layer,
 }
 
 /// A trace, and what is asked of it.
@@ -271,9 +104,14 @@ impl<'a> Replay<'a> {
         self.trace.layers().len()
     }
 
-    /// Those that one partition of the trace has.
-    pub fn units_of(&self, share: Share) -> Vec<Unit<'a>> {
-        split::share_of(share, self.trace, self.measures, self.units())
+    /// The trace.
+    pub fn trace(&self) -> &'a Trace {
+        self.trace
+    }
+
+    /// What is measured.
+    pub fn measures(&self) -> &'a Measures {
+        self.measures
     }
 
     /// Evaluates layers under each configuration, before any layer is switched off, and hands the results

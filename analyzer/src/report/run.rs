@@ -1,8 +1,8 @@
 //! `run.json`: what was run, and the command that runs it again.
 
 use crate::config::{Config, DEFAULT_PRESET, PRESETS};
-use crate::error::Result;
-use crate::report::source::{check_version, wrong};
+use crate::error::{AnalyzerError, Result};
+use crate::results::SCHEMA_VERSION;
 use mercury_cli::quote;
 use mercury_trace::manifest::parse_label;
 use serde::{Deserialize, Serialize};
@@ -89,10 +89,10 @@ impl Run {
     pub fn parse(path: &Path, json: &Value) -> Result<Self> {
         check_version(path, json)?;
         let run = Self::deserialize(json)
-            .map_err(|error| wrong(path, "run", format!("{error}; replay the trace again with this version")))?;
+            .map_err(|error| AnalyzerError::results(path, "run", format!("{error}; replay the trace again with this version")))?;
         for (field, label) in [("label", &run.label), ("trace.label", &run.trace.label)] {
             if let Some(label) = label {
-                parse_label(label).map_err(|reason| wrong(path, field, reason))?;
+                parse_label(label).map_err(|reason| AnalyzerError::results(path, field, reason))?;
             }
         }
         Ok(run)
@@ -118,7 +118,7 @@ impl Run {
         let value = self.configurations[configuration].get(section).and_then(|section| section.get(key));
         value.and_then(Value::as_f64).ok_or_else(|| {
             let field = format!("configurations.{configuration}.{section}.{key}");
-            wrong(path, &field, "is no number; replay the trace again with this version".to_owned())
+            AnalyzerError::results(path, &field, "is no number; replay the trace again with this version".to_owned())
         })
     }
 
@@ -188,6 +188,18 @@ impl Run {
         let flag = |name: &str, values: &[String]| format!("--{name} {}", quote(&values.join(",")));
         let given = [("layers", layers.as_slice()), ("steps", &steps), ("passes", passes)];
         given.into_iter().filter(|(_, values)| !values.is_empty()).map(|(name, values)| flag(name, values)).collect()
+    }
+}
+
+/// Refuses files of another version.
+fn check_version(path: &Path, run: &Value) -> Result<()> {
+    match run["schema_version"].as_u64() {
+        Some(version) if version == u64::from(SCHEMA_VERSION) => Ok(()),
+        Some(version) => {
+            let reason = format!("is {version}, but this version reads {SCHEMA_VERSION}; replay the trace again with this version");
+            Err(AnalyzerError::results(path, "schema_version", reason))
+        }
+        None => Err(AnalyzerError::results(path, "schema_version", format!("is missing; replay the trace again with this version"))),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::error::{AnalyzerError, Result};
 use crate::report::run::Run;
-use crate::results::{LAYERS_FILE, MODELS_FILE, RUN_FILE, SCHEMA_VERSION};
+use crate::results::{LAYERS_FILE, MODELS_FILE, RUN_FILE};
 use crate::sweep::{store, summary};
 use crate::table;
 use mercury_trace::{TraceError, input, manifest};
@@ -128,7 +128,7 @@ impl Source {
         if configurations.height() != run.configurations.len() {
             let (rows, listed) = (configurations.height(), run.configurations.len());
             let reason = format!("has {rows} rows, but {RUN_FILE} lists {listed} configurations; {AGAIN}");
-            return Err(wrong(&dir.join(summary::FILE), "configuration", reason));
+            return Err(AnalyzerError::results(&dir.join(summary::FILE), "configuration", reason));
         }
         let axes = match dir.join(store::IDENTITY) {
             path if path.exists() => Some(axes(&path, &json(dir, store::IDENTITY)?)?),
@@ -148,7 +148,7 @@ pub fn read_run(dir: &Path) -> Result<Run> {
 
 fn axes(path: &Path, identity: &Value) -> Result<Vec<(String, Vec<String>)>> {
     serde_json::from_value(identity["axes"].clone())
-        .map_err(|error| wrong(path, "axes", format!("{error}; sweep into another folder")))
+        .map_err(|error| AnalyzerError::results(path, "axes", format!("{error}; sweep into another folder")))
 }
 
 /// The JSON in a file of the folder.
@@ -161,7 +161,7 @@ fn json(dir: &Path, name: &str) -> Result<Value> {
         other => other?,
     };
     table::check_sum(dir, name)?;
-    serde_json::from_slice(&text).map_err(|error| wrong(&path, "JSON", format!("{error}; {AGAIN}")))
+    serde_json::from_slice(&text).map_err(|error| AnalyzerError::results(&path, "JSON", format!("{error}; {AGAIN}")))
 }
 
 /// A folder without the file of results that every one has.
@@ -186,7 +186,7 @@ fn missing(dir: &Path, name: &str) -> AnalyzerError {
 
 fn read(dir: &Path, name: &str) -> Result<DataFrame> {
     if !dir.join(name).exists() {
-        return Err(wrong(dir, name, format!("is missing; {AGAIN}")));
+        return Err(AnalyzerError::results(dir, name, format!("is missing; {AGAIN}")));
     }
     table::read_checked(dir, name)
 }
@@ -195,7 +195,7 @@ fn read(dir: &Path, name: &str) -> Result<DataFrame> {
 fn check(frame: &DataFrame, path: &Path, names: impl IntoIterator<Item = &'static str>, kind: Kind) -> Result<()> {
     for name in names {
         let Ok(column) = frame.column(name) else {
-            return Err(wrong(path, &format!("column {name}"), format!("is missing; {AGAIN}")));
+            return Err(AnalyzerError::results(path, &format!("column {name}"), format!("is missing; {AGAIN}")));
         };
         let fits = match (kind, column.dtype()) {
             // Where nothing was measured the column may have no type.
@@ -210,25 +210,10 @@ fn check(frame: &DataFrame, path: &Path, names: impl IntoIterator<Item = &'stati
                 Kind::Truth => "true or false",
             };
             let reason = format!("holds {}, not {wanted}; {AGAIN}", column.dtype());
-            return Err(wrong(path, &format!("column {name}"), reason));
+            return Err(AnalyzerError::results(path, &format!("column {name}"), reason));
         }
     }
     Ok(())
 }
 
-/// Refuses files of another version.
-pub fn check_version(path: &Path, run: &Value) -> Result<()> {
-    match run["schema_version"].as_u64() {
-        Some(version) if version == u64::from(SCHEMA_VERSION) => Ok(()),
-        Some(version) => {
-            let reason = format!("is {version}, but this version reads {SCHEMA_VERSION}; {AGAIN}");
-            Err(wrong(path, "schema_version", reason))
-        }
-        None => Err(wrong(path, "schema_version", format!("is missing; {AGAIN}"))),
-    }
-}
-
-/// An error in a file of results.
-pub fn wrong(path: &Path, field: &str, reason: String) -> AnalyzerError {
-    AnalyzerError::Results { path: path.to_owned(), field: field.to_owned(), reason }
 }

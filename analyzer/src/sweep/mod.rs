@@ -11,7 +11,9 @@ pub mod summary;
 
 use crate::error::Result;
 use crate::output::units;
-use crate::replay::{PassResult, Replay, Unit};
+use crate::replay::Replay;
+use crate::request::Unit;
+use crate::result::PassResult;
 use store::SweepDir;
 
 /// Evaluates the layers that are not done yet; `progress` is called with each before it is.

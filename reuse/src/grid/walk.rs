@@ -2,7 +2,7 @@
 
 use super::outcomes::RunOutcomes;
 use super::stream::Stream;
-use crate::hitmap::Counts;
+use crate::counts::Counts;
 use std::ops::Range;
 
 /// Caches of one number of sets.

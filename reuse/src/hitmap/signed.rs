@@ -1,6 +1,7 @@
 //! Vectors signed and looked up in one go.
 
-use super::{Counts, Hitmap, PIECE};
+use super::{Hitmap, PIECE};
+use crate::counts::Counts;
 use crate::config::{McacheConfig, Rpq, Scope};
 use crate::kernel::Kernel;
 use crate::mcache::table::Table;

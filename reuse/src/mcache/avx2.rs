@@ -7,7 +7,7 @@ use super::number::Place;
 use super::sets::{Sets, Shape};
 use super::table::Table;
 use super::{Isa, Known, MNU, Run, plain, policy};
-use crate::hitmap::Counts;
+use crate::counts::Counts;
 #[allow(clippy::wildcard_imports, reason = "a page of intrinsics")]
 use std::arch::x86_64::*;
 use std::hint::select_unpredictable;

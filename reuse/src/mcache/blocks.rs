@@ -4,7 +4,7 @@
 use super::leaders::Leaders;
 use super::number::BLOCK;
 use super::{MNU, Run};
-use crate::hitmap::Counts;
+use crate::counts::Counts;
 
 /// From this share of a block on, one in so many, vectors that repeat the one before are left out.
 const REPEATS: usize = 8;

@@ -1,9 +1,8 @@
 //! Sets of up to 16 ways, each array of all sets by itself: [`plain`] looks up in these.
 
 use super::number::SetNumber;
-use super::{Isa, Known, Run, plain, policy_of};
+use super::{Isa, Known, policy_of};
 use crate::config::McacheConfig;
-use crate::hitmap::Counts;
 
 /// Most ways.
 pub(crate) const LANES: usize = 16;
@@ -58,14 +57,6 @@ impl Narrow {
             used: slots(policy == super::policy::LRU),
             next: vec![0; if policy == super::policy::FIFO { sets } else { 0 }],
             clock: 0,
-        }
-    }
-
-    pub fn run(&mut self, run: Run) -> Counts {
-        match self.isa {
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => super::avx2::run_narrow(self, run),
-            _ => plain::run(self, run),
         }
     }
 

@@ -5,7 +5,7 @@ use super::blocks::for_blocks;
 use super::leaders;
 use super::narrow::{LANES, Narrow, confirmed};
 use super::{MNU, Run, policy};
-use crate::hitmap::Counts;
+use crate::counts::Counts;
 
 /// Leads a run past the cache, without vector instructions of our own.
 pub(crate) fn run(cache: &mut Narrow, run: Run) -> Counts {

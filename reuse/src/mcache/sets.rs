@@ -2,9 +2,9 @@
 
 use super::narrow::LANES;
 use super::number::SetNumber;
-use super::{Isa, Run, avx2, avx512, policy, policy_of};
+use super::{Isa, Run, policy, policy_of};
 use crate::config::McacheConfig;
-use crate::hitmap::Counts;
+use crate::counts::Counts;
 use std::ops::Range;
 
 /// Bytes from which on a cache is fetched ahead: less stays in the first level by itself.
@@ -39,7 +39,7 @@ impl Shape {
 
 /// The cache. A set whose ways are all free is empty, whatever else it has.
 pub(crate) struct Sets {
-    isa: Isa,
+    pub(super) isa: Isa,
     pub policy: u8,
     /// Whether tags hold the stream: between two flushes there may be several.
     pub streamed: bool,
@@ -98,21 +98,17 @@ impl Sets {
         self.words[self.skipped..].as_mut_ptr()
     }
 
-    /// Leads a run past the cache.
+    /// Counts a run in.
     ///
     /// # Panics
     /// If the run has no signatures for vectors that were looked up since the flush, or they have no numbers.
-    pub fn run(&mut self, run: Run) -> Counts {
+    pub(super) fn count_in(&mut self, run: &Run) {
         let (first, beyond) = (run.first as usize, run.first as usize + run.codes.len());
         let since = if self.since.is_empty() { first..beyond } else { self.since.clone() };
         self.since = since.start.min(first)..since.end.max(beyond);
         let known = run.known.first as usize..run.known.first as usize + run.known.signatures.len();
         assert!(known.start <= self.since.start && self.since.end <= known.end, "all vectors have signatures");
         assert!(u32::try_from(self.since.end).is_ok(), "vectors have numbers");
-        match self.isa {
-            Isa::Avx512 => avx512::run(self, run),
-            _ => avx2::run(self, run),
-        }
     }
 
     /// Empties the cache, which all of `signatures`, and nothing else, went past since it was empty.

@@ -5,7 +5,7 @@ use super::leaders;
 use super::number::BLOCK;
 use super::{Isa, Known, Run};
 use crate::config::SetIndex;
-use crate::hitmap::Counts;
+use crate::counts::Counts;
 use std::hint::select_unpredictable;
 
 /// Slots of a new table.
@@ -21,7 +21,7 @@ const FETCH_FROM: usize = 1 << 12;
 /// so a slot takes four bytes, and nearly every signature that is new is known to be from the slots
 /// alone.
 pub(crate) struct Table {
-    isa: Isa,
+    pub(super) isa: Isa,
     /// A power of two, at most half of them in use.
     slots: Vec<u32>,
     used: usize,
@@ -43,17 +43,6 @@ impl Table {
     pub fn begin(&mut self, first: usize) {
         self.slots.fill(0);
         (self.used, self.first) = (0, first as u32);
-    }
-
-    /// Leads a run past the table.
-    pub fn run(&mut self, run: Run) -> Counts {
-        match self.isa {
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => super::avx2::run_table(self, run),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => super::avx512::run_table(self, run),
-            _ => self.run_as_compiled(run),
-        }
     }
 
     /// The look-ups themselves, for whatever instructions the caller is compiled for.

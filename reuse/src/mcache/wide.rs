@@ -4,7 +4,7 @@
 use super::number::SetNumber;
 use super::{MNU, Run, policy, policy_of};
 use crate::config::{McacheConfig, SetIndex};
-use crate::hitmap::Counts;
+use crate::counts::Counts;
 
 /// No entry.
 const NONE: u32 = u32::MAX;

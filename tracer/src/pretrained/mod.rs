@@ -5,6 +5,7 @@ mod code;
 mod fit;
 mod pickle;
 mod pytorch;
+mod rebuild;
 mod storage;
 
 use crate::error::{Result, TracerError};

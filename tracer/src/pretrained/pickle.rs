@@ -7,7 +7,7 @@
 //! libtorch 2.13 takes an `OrderedDict`, which every state dictionary is, for None.
 
 use super::arena::{Arena, Object, Value};
-use super::{code, storage};
+use super::{code, rebuild};
 use std::collections::BTreeMap;
 
 /// A pickle that was read.
@@ -182,7 +182,7 @@ impl Machine<'_> {
         let object = match name {
             "collections.OrderedDict" | "collections.defaultdict" => Object::Dict(self.items_of(given.first())?),
             "torch._utils._rebuild_tensor" | "torch._utils._rebuild_tensor_v2" => {
-                Object::Tensor(storage::rebuild_tensor(&self.arena, &given)?)
+                Object::Tensor(rebuild::rebuild_tensor(&self.arena, &given)?)
             }
             // A tensor with attributes of Python's: a function, a class, the function's arguments, a state.
             "torch._tensor._rebuild_from_type_v2" => {
@@ -225,7 +225,7 @@ impl Machine<'_> {
             self.stack.push(class);
             return Ok(());
         }
-        let storage = storage::from_persistent_id(&self.arena, &id)?;
+        let storage = rebuild::from_persistent_id(&self.arena, &id)?;
         let storage = self.arena.add(Object::Storage(storage));
         self.stack.push(storage);
         Ok(())

@@ -1,6 +1,5 @@
 //! Tensors of a pickle: which part of which storage they are.
 
-use super::arena::{Arena, Object, Value};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use tch::{Kind, Tensor};
@@ -13,7 +12,7 @@ pub(super) struct Storage {
     /// The kind of its elements.
     pub(super) kind: Kind,
     /// Where it begins within the storage of that name, in elements.
-    offset: i64,
+    pub(super) offset: i64,
 }
 
 /// A tensor as a part of a storage.
@@ -21,68 +20,12 @@ pub(super) struct Storage {
 pub(super) struct Strided {
     /// Where its elements lie.
     pub(super) storage: Storage,
-    offset: i64,
-    size: Vec<i64>,
-    stride: Vec<i64>,
-}
-
-/// The storage of a persistent id: `("storage", class, key, location, elements)`, and in old files a part of it as
-/// `(key, offset, elements)`.
-pub(super) fn from_persistent_id(arena: &Arena, id: &Value) -> Result<Storage, String> {
-    let unknown = || "refers to something outside of it that is no storage".to_owned();
-    let parts = arena.elements(id).ok_or_else(unknown)?;
-    let [Value::Text(what), class, key, _location, _elements, part @ ..] = parts else { return Err(unknown()) };
-    if **what != *"storage" {
-        return Err(unknown());
-    }
-    let key = match key {
-        Value::Text(key) => key.clone(),
-        Value::Int(key) => key.to_string().into(),
-        _ => return Err(unknown()),
-    };
-    let offset = match part.first().and_then(|part| arena.elements(part)) {
-        Some([_, Value::Int(offset), _]) => *offset,
-        _ => 0,
-    };
-    let class = arena.global(class).ok_or_else(unknown)?;
-    Ok(Storage { key, kind: kind_of(class)?, offset })
-}
-
-fn kind_of(class: &str) -> Result<Kind, String> {
-    // Those of old files made on a GPU are in torch.cuda.
-    let name = class.strip_prefix("torch.cuda.").or_else(|| class.strip_prefix("torch."));
-    Ok(match name.and_then(|name| name.strip_suffix("Storage")) {
-        Some("Float") => Kind::Float,
-        Some("Double") => Kind::Double,
-        Some("Half") => Kind::Half,
-        Some("BFloat16") => Kind::BFloat16,
-        Some("Long") => Kind::Int64,
-        Some("Int") => Kind::Int,
-        Some("Short") => Kind::Int16,
-        Some("Char") => Kind::Int8,
-        Some("Byte") => Kind::Uint8,
-        Some("Bool") => Kind::Bool,
-        _ => return Err(format!("holds tensors of {class}, which are not read; save it as float32")),
-    })
-}
-
-/// The tensor of the arguments of PyTorch's functions: `(storage, offset, size, stride, ...)`.
-pub(super) fn rebuild_tensor(arena: &Arena, arguments: &[Value]) -> Result<Strided, String> {
-    let wrong = || "rebuilds a tensor of something that is none".to_owned();
-    let [storage, Value::Int(offset), size, stride, ..] = arguments else { return Err(wrong()) };
-    let Some(Object::Storage(storage)) = arena.get(storage) else { return Err(wrong()) };
-    let numbers = |value| -> Option<Vec<i64>> {
-        let number = |value: &Value| match value {
-            Value::Int(number) => Some(*number).filter(|&number| number >= 0),
-            _ => None,
-        };
-        arena.elements(value)?.iter().map(number).collect()
-    };
-    let (size, stride) = (numbers(size).ok_or_else(wrong)?, numbers(stride).ok_or_else(wrong)?);
-    if size.len() != stride.len() {
-        return Err(wrong());
-    }
-    Ok(Strided { storage: storage.clone(), offset: *offset, size, stride })
+    /// Where it begins within its storage, in elements.
+    pub(super) offset: i64,
+    /// Elements along each dimension.
+    pub(super) size: Vec<i64>,
+    /// Steps in the storage along each dimension.
+    pub(super) stride: Vec<i64>,
 }
 
 impl Strided {

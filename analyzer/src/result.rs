@@ -1,0 +1,148 @@
+//! What is found of one pass of one layer in one captured step.
+
+use crate::accuracy::{ErrorSums, Estimate};
+use crate::interval;
+use crate::limits::Limits;
+use crate::timing::MercuryCycles;
+use crate::timing::memory::Traffic;
+use mercury_reuse::{Counts, MatchQuality, Quantiles};
+use mercury_trace::geometry::Pass;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What reuse does to one pass of one layer in one captured step.
+///
+/// Outcomes are counted over the kept samples and channels. Cycles and MACs are those of the whole
+/// training step, its batch and all channels, for which what was kept stands in proportion: the
+/// share of folds that is overhead depends on the batch, so a few samples timed alone would say
+/// little about the step. Where MCACHE lives longer than a sample this is biased: hits among samples
+/// that were not kept are left out, and so are sets that they would have filled.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PassResult {
+    /// Number of the configuration.
+    pub configuration: usize,
+    /// The training step.
+    pub step: u64,
+    /// The layer's place in execution order.
+    pub layer_index: usize,
+    /// The layer's name.
+    pub layer: String,
+    /// What the layer computes.
+    pub op: String,
+    /// The pass.
+    pub pass: Pass,
+    /// Kept samples.
+    pub samples: usize,
+    /// Samples of the step.
+    pub batch: u32,
+    /// Whether the scheme is applied to this pass; if not, no vectors are looked up and the cycles
+    /// are the baseline's.
+    pub reuse: bool,
+    /// Whether the layer was switched off after earlier steps, as reuse slowed it down there.
+    pub switched_off: bool,
+    /// Whether the step belongs to the trial: the captured steps before any layer can be switched off. Set by [`finish`].
+    #[serde(skip)]
+    pub trial: bool,
+    /// Bits of a signature in force.
+    pub bits: u32,
+    /// Length of the longest vector.
+    pub vector_length: usize,
+    /// Streams captured, and how many the layer has, over the products of the pass.
+    pub streams: [u64; 2],
+    /// Captured vectors, whether looked up or not.
+    pub vectors: u64,
+    /// Outcomes of those that were looked up.
+    pub counts: Counts,
+    /// What bounds reuse on these vectors; the weight gradient's are the forward pass's.
+    pub limits: Option<Limits>,
+    /// Multiply-accumulates.
+    pub macs: u64,
+    /// Those of them that hits make unnecessary (additions of gradients are not counted off).
+    pub macs_skipped: u64,
+    /// Cycles of the baseline.
+    pub baseline: u64,
+    /// Cycles with reuse.
+    pub mercury: MercuryCycles,
+    /// What the baseline moves.
+    pub baseline_traffic: Traffic,
+    /// What is moved with reuse.
+    pub traffic: Traffic,
+    /// Energy of the baseline and with reuse, by the configuration's costs.
+    pub energy: [f64; 2],
+    /// Output error, where the trace has what it takes.
+    pub error: Option<ErrorSums>,
+    /// How good the matches are, where errors are computed.
+    pub matches: Option<Matches>,
+    /// Baseline and MERCURY cycles without each one of the samples in turn.
+    pub leave_one_out: Vec<[u64; 2]>,
+}
+
+impl PassResult {
+    /// 95 % interval of the speed-up over kept samples.
+    pub fn interval(&self) -> Option<[f64; 2]> {
+        interval::speed_up(&step_cycles([self]))
+    }
+}
+
+/// How close HITs are to what they reuse; of a seeded sample where there are many.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Matches {
+    /// HITs that were looked at.
+    pub sampled: u64,
+    /// Cosine to the representative that half of them, 90 and 99 % reach; none without HITs.
+    pub cosine: Option<[f64; 3]>,
+    /// Relative distance |x' - x| / |x| that half of them, 90 and 99 % do not exceed; none without HITs.
+    pub distance: Option<[f64; 3]>,
+}
+
+impl From<MatchQuality> for Matches {
+    fn from(quality: MatchQuality) -> Self {
+        // Infinite where a vector of zeros is replaced by another: no number in a file.
+        let values = |q: Quantiles| [q.median, q.p90, q.p99].map(|value| f64::from(value.min(f32::MAX)));
+        Self {
+            sampled: quality.sampled,
+            cosine: quality.cosines().map(values),
+            distance: quality.distances().map(values),
+        }
+    }
+}
+
+/// The speed-up's interval from all results of a step.
+pub fn step_interval(results: &[&PassResult]) -> Option<[f64; 2]> {
+    interval::speed_up(&step_cycles(results.iter().copied()))
+}
+
+/// Cycles of all results of a step.
+pub fn step_cycles<'a>(results: impl IntoIterator<Item = &'a PassResult>) -> interval::Step {
+    let mut step = interval::Step::default();
+    for result in results {
+        step.left_out = 1.0 - result.samples as f64 / f64::from(result.batch);
+        step.total[0] += result.baseline;
+        step.total[1] += result.mercury.total();
+        step.leave_one_out.resize(result.leave_one_out.len(), [0; 2]);
+        for (sum, cycles) in step.leave_one_out.iter_mut().zip(&result.leave_one_out) {
+            sum[0] += cycles[0];
+            sum[1] += cycles[1];
+        }
+    }
+    step
+}
+
+/// Output error of all forward outputs together, where any was computed: of layers of one step that share
+/// samples, and of several steps that do not. Their changes of the loss add up, to first order, if all
+/// layers are there.
+pub fn forward_error(results: &[&PassResult], layers_in_all: usize) -> Option<Estimate> {
+    let mut steps: BTreeMap<u64, (ErrorSums, usize)> = BTreeMap::new();
+    for result in results.iter().filter(|result| result.pass == Pass::Forward) {
+        let Some(error) = &result.error else { continue };
+        steps
+            .entry(result.step)
+            .and_modify(|(sum, layers)| {
+                sum.add(error);
+                *layers += 1;
+            })
+            .or_insert_with(|| (error.clone(), 1));
+    }
+    let of_step = |(sum, layers): &(ErrorSums, usize)| sum.estimate().with_loss_if(*layers == layers_in_all);
+    (!steps.is_empty()).then(|| steps.values().map(of_step).sum())
+}
