@@ -31,7 +31,9 @@ pub fn bits_in_force(config: &Config, losses: &[(u64, f64)], steps: &[u64]) -> V
 /// layer can be switched off.
 pub fn mark_trial(results: &mut [PassResult], window: u32) {
     for of_step in results.chunk_by_mut(|a, b| a.step == b.step).take(window as usize) {
-        of_step.iter_mut().for_each(|result| result.trial = true);
+        for result in of_step {
+            result.trial = true;
+        }
     }
 }
 

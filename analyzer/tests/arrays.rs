@@ -42,7 +42,9 @@ fn a_frontier_over_several_arrays_is_one_of_cycles() {
     assert_eq!(marked(&rows), unbeaten(&rows, ["output_error", "mercury_cycles"]));
     // It is not the frontier of speed-ups.
     let mut quotients = rows.clone();
-    quotients.iter_mut().for_each(|row| row["slowness"] = (1.0 / number(row, "speed_up")).into());
+    for row in &mut quotients {
+        row["slowness"] = (1.0 / number(row, "speed_up")).into();
+    }
     assert_ne!(marked(&rows), unbeaten(&quotients, ["output_error", "slowness"]));
 
     for (metric, columns) in
@@ -62,7 +64,9 @@ fn a_frontier_on_one_array_is_one_of_speed_ups() {
     let place = Place::new();
     let (mut rows, notes) = swept(&place, "--set rpq.bits=2,4,8,20 --out one --pareto output_error,speed_up");
     assert!(!notes.contains("baselines") && !notes.contains("--pareto"), "{notes}");
-    rows.iter_mut().for_each(|row| row["slowness"] = (1.0 / number(row, "speed_up")).into());
+    for row in &mut rows {
+        row["slowness"] = (1.0 / number(row, "speed_up")).into();
+    }
     assert_eq!(marked(&rows), unbeaten(&rows, ["output_error", "slowness"]));
 }
 

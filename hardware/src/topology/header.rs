@@ -257,7 +257,7 @@ fn column_of(name: &str) -> Column {
     }
 }
 
-/// SCALE-Sim's own DeepBench file calls height and width both "IFMAP Width"; the first is the height.
+/// SCALE-Sim's own file of `DeepBench` calls height and width both "IFMAP Width"; the first is the height.
 fn mend_doubled_width(columns: &mut [Column]) {
     let widths = columns.iter().filter(|column| **column == Column::Size(Key::IfmapWidth)).count();
     if widths == 2 && !columns.contains(&Column::Size(Key::IfmapHeight)) {

@@ -243,7 +243,7 @@ impl Sizes {
 
 /// Output positions along one axis; none where the filter does not fit.
 fn output_size(size: u64, filter: u64, stride: u64) -> Option<u64> {
-    Some(size.checked_sub(filter)? / stride + u64::from((size - filter) % stride > 0) + 1)
+    Some(size.checked_sub(filter)?.div_ceil(stride) + 1)
 }
 
 /// The product, if its multiply-accumulates fit 64 bits.

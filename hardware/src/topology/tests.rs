@@ -156,7 +156,7 @@ fn sizes_reach_as_far_as_64_bits() {
 /// Positions of a filter along one axis, counted one by one; the last may reach past the end by less than a stride,
 /// as SCALE-Sim counts them.
 fn positions(size: u64, filter: u64, stride: u64) -> u64 {
-    (0..).take_while(|position| position * stride < size - filter + stride).count() as u64
+    (0..=size).filter(|position| position * stride < size - filter + stride).count() as u64
 }
 
 proptest! {

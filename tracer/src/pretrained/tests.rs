@@ -189,9 +189,8 @@ fn damaged_files_are_refused_or_read() {
     let path = Path::new("damaged.pth");
     let zip = |bytes: &[u8]| pytorch::read_zip(path, std::io::Cursor::new(bytes));
     let legacy = |bytes: &[u8]| pytorch::read_legacy(path, bytes);
-    let formats: [(&str, &dyn Fn(&[u8]) -> std::result::Result<_, String>); 2] =
-        [("checkpoint.pth", &zip), ("legacy.pth", &legacy)];
-    for (name, read) in formats {
+    for name in ["checkpoint.pth", "legacy.pth"] {
+        let read = |bytes: &[u8]| if name == "legacy.pth" { legacy(bytes) } else { zip(bytes) };
         let whole = std::fs::read(file(name)).unwrap();
         assert_eq!(read(&whole).unwrap().tensors.len(), 7);
         for length in 0..whole.len() {
@@ -279,7 +278,7 @@ fn values_that_are_no_numbers_are_named() {
         error.contains("w.safetensors: has values that are no finite numbers: a (2 NaN), b (1 infinite);"),
         "{error}"
     );
-    assert_eq!(weights.entries()[2].tensor.double_value(&[0]), 7.0, "nothing was copied");
+    assert_eq!(weights.entries()[2].tensor.int64_value(&[0]), 7, "nothing was copied");
     let fresh = GlobSetBuilder::new().add(Glob::new("[ab]").unwrap()).build().unwrap();
     load(&weights, &path, &fresh).unwrap();
 }
