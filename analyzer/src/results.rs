@@ -1,6 +1,6 @@
 //! Results: `run.json`, `layers.parquet`, `models.parquet`, `configurations.parquet`, `angles.parquet`.
 
-use crate::accuracy::{ErrorSums, Estimate, Interval};
+use crate::accuracy::ErrorSums;
 use crate::config::Config;
 use crate::error::Result;
 use crate::error_columns::error_columns;

@@ -2,8 +2,8 @@
 
 mod signed;
 
-use crate::counts::Counts;
 use crate::config::{McacheConfig, Scope};
+use crate::counts::Counts;
 use crate::mcache::table::Table;
 use crate::mcache::{Isa, Known, MNU, Mcache, Outcome, Run, decode};
 use crate::peers::Peers;

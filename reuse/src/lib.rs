@@ -56,10 +56,10 @@ mod sums;
 mod vectors;
 mod widest;
 
+pub use counts::Counts;
 pub use deviation::Deviation;
 pub use grid::{RunOutcomes, counts_grid, outcomes_grid};
 pub use growth::Growth;
-pub use counts::Counts;
 pub use hitmap::Hitmap;
 #[doc(hidden)] // For tests and benches.
 pub use kernel::Kernel;

@@ -29,9 +29,9 @@ pub(crate) mod table;
 mod wide;
 
 use crate::config::{McacheConfig, Replacement};
+use crate::counts::Counts;
 #[cfg(target_arch = "x86_64")]
 use crate::cpu::{Instructions, may_use};
-use crate::counts::Counts;
 use narrow::Narrow;
 #[cfg(target_arch = "x86_64")]
 use sets::Sets;

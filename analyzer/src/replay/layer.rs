@@ -1,10 +1,10 @@
 //! One layer of a captured step under any number of configurations, from samples as they come.
 
+use super::Place;
 use super::grouped::{distinct, grouped};
 use super::projected::Projected;
 use super::similarity::Memory;
 use super::tally::Tally;
-use super::Place;
 use crate::config::{BitsConfig, BoundsConfig, Config, StopConfig};
 use crate::error::Result;
 use crate::operand::{Kept, LayerData};

@@ -10,9 +10,9 @@ mod projected;
 pub(crate) mod similarity;
 mod tally;
 
-pub use memory::Limit;
 pub use crate::request::{Errors, Measures, Selection, Unit, captured_steps};
 pub use crate::result::{Matches, PassResult};
+pub use memory::Limit;
 pub use similarity::{Signed, Similarity};
 
 use crate::adaptation;

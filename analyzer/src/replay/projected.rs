@@ -4,13 +4,13 @@
 //! others, errors depend on Hitmap and substitution alone, and caches that had the same outcomes so far have
 //! one tally.
 
+use super::Place;
 use super::alike::{Alike, Samples};
 use super::caches::{Cache, look_up};
 use super::grid::{CacheGrid, PartWork};
 use super::grouped::{Grouped, distinct, grouped};
 use super::similarity::{Memory, Signed, Spare};
 use super::tally::{RowPass, Substituted, Tally};
-use super::Place;
 use crate::config::{BoundsConfig, Config};
 use crate::error::Result;
 use crate::limits::Limits;

@@ -88,8 +88,9 @@ impl Run {
     /// The run in a file.
     pub fn parse(path: &Path, json: &Value) -> Result<Self> {
         check_version(path, json)?;
-        let run = Self::deserialize(json)
-            .map_err(|error| AnalyzerError::results(path, "run", format!("{error}; replay the trace again with this version")))?;
+        let run = Self::deserialize(json).map_err(|error| {
+            AnalyzerError::results(path, "run", format!("{error}; replay the trace again with this version"))
+        })?;
         for (field, label) in [("label", &run.label), ("trace.label", &run.trace.label)] {
             if let Some(label) = label {
                 parse_label(label).map_err(|reason| AnalyzerError::results(path, field, reason))?;
@@ -196,10 +197,16 @@ fn check_version(path: &Path, run: &Value) -> Result<()> {
     match run["schema_version"].as_u64() {
         Some(version) if version == u64::from(SCHEMA_VERSION) => Ok(()),
         Some(version) => {
-            let reason = format!("is {version}, but this version reads {SCHEMA_VERSION}; replay the trace again with this version");
+            let reason = format!(
+                "is {version}, but this version reads {SCHEMA_VERSION}; replay the trace again with this version"
+            );
             Err(AnalyzerError::results(path, "schema_version", reason))
         }
-        None => Err(AnalyzerError::results(path, "schema_version", format!("is missing; replay the trace again with this version"))),
+        None => Err(AnalyzerError::results(
+            path,
+            "schema_version",
+            "is missing; replay the trace again with this version".to_owned(),
+        )),
     }
 }
 

@@ -215,5 +215,3 @@ fn check(frame: &DataFrame, path: &Path, names: impl IntoIterator<Item = &'stati
     }
     Ok(())
 }
-
-}

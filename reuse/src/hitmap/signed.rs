@@ -1,8 +1,8 @@
 //! Vectors signed and looked up in one go.
 
 use super::{Hitmap, PIECE};
-use crate::counts::Counts;
 use crate::config::{McacheConfig, Rpq, Scope};
+use crate::counts::Counts;
 use crate::kernel::Kernel;
 use crate::mcache::table::Table;
 use crate::mcache::{Isa, Known, Mcache, Run};

@@ -4,7 +4,6 @@ use super::narrow::LANES;
 use super::number::SetNumber;
 use super::{Isa, Run, policy, policy_of};
 use crate::config::McacheConfig;
-use crate::counts::Counts;
 use std::ops::Range;
 
 /// Bytes from which on a cache is fetched ahead: less stays in the first level by itself.
