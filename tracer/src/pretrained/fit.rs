@@ -68,6 +68,29 @@ impl Fitted {
         Err(format!("{broken}; take weights from before they broke, or leave these out with --fresh"))
     }
 
+    /// Refuses integers in place of the model's floating-point values: quantised weights mean nothing without their
+    /// scales.
+    pub(super) fn check_kinds(&self, weights: &Weights) -> Result<(), String> {
+        let mut first_kind = None;
+        let mut names = Vec::new();
+        for entry in weights.entries().iter() {
+            if entry.name.ends_with(COUNTER) || !entry.tensor.is_floating_point() {
+                continue;
+            }
+            let Some(tensor) = self.tensors.get(&entry.name) else { continue };
+            if !tensor.is_floating_point() && tensor.kind() == *first_kind.get_or_insert(tensor.kind()) {
+                names.push(entry.name.clone());
+            }
+        }
+        let Some(kind) = first_kind else { return Ok(()) };
+        let verb = if names.len() == 1 { "holds" } else { "hold" };
+        Err(format!(
+            "{} {verb} {}, which are no weights as they stand; dequantise to float32 and save again",
+            join(&names),
+            kind_name(kind)
+        ))
+    }
+
     /// Puts the values into the model.
     pub(super) fn copy_to(&self, weights: &Weights) -> tch::Result<()> {
         for entry in weights.entries().iter() {
@@ -129,8 +152,26 @@ fn not_finite(name: &str, tensor: &Tensor) -> Option<String> {
     }
 }
 
+/// A kind's name in PyTorch.
+fn kind_name(kind: Kind) -> String {
+    match kind {
+        Kind::Uint8 => "uint8".to_owned(),
+        Kind::Int8 => "int8".to_owned(),
+        Kind::Int16 => "int16".to_owned(),
+        Kind::Int => "int32".to_owned(),
+        Kind::Int64 => "int64".to_owned(),
+        Kind::Bool => "bool".to_owned(),
+        other => format!("{other:?}"),
+    }
+}
+
 fn list(what: &str, names: &[String]) -> String {
+    format!("{what}: {}", join(names))
+}
+
+/// The first names, and the number of the others.
+fn join(names: &[String]) -> String {
     let more = names.len().saturating_sub(LISTED);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    format!("{what}: {}{more}", names[..names.len().min(LISTED)].join(", "))
+    format!("{}{more}", names[..names.len().min(LISTED)].join(", "))
 }

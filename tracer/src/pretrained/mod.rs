@@ -30,6 +30,7 @@ pub fn load(weights: &Weights, path: &Path, fresh: &GlobSet) -> Result<String> {
     let (format, found) = read(path).map_err(refuse)?;
     let count = found.len();
     let fitted = fit::compare(weights, found, fresh).map_err(refuse)?;
+    fitted.check_kinds(weights).map_err(refuse)?;
     fitted.check_finite().map_err(refuse)?;
     fitted.copy_to(weights)?;
     let mut line = format!("weights: {}: {count} tensors, {format}", path.display());

@@ -92,6 +92,30 @@ fn half_precision_safetensors_are_read() {
 }
 
 #[test]
+fn integers_are_no_weights() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("quantised.safetensors");
+    let save = |first: Kind, others: Kind| {
+        let kind = |place: usize| if place == 0 { first } else { others };
+        let tensors: Vec<_> =
+            SMALL.iter().enumerate().map(|(i, (name, _))| (*name, expected(i).to_kind(kind(i)))).collect();
+        Tensor::write_safetensors(&tensors, &path).unwrap();
+        load(&small(), &path, &none()).map_err(|error| error.to_string())
+    };
+    let ending = "which are no weights as they stand; dequantise to float32 and save again";
+    for (kind, name) in [(Kind::Int8, "int8"), (Kind::Uint8, "uint8"), (Kind::Int64, "int64"), (Kind::Bool, "bool")] {
+        let error = save(kind, Kind::Half).unwrap_err();
+        assert!(error.ends_with(&format!("quantised.safetensors: fc.weight holds {name}, {ending}")), "{error}");
+    }
+    let error = save(Kind::Int8, Kind::Int8).unwrap_err();
+    assert!(error.contains("fc.weight, fc.bias, bn.weight, bn.bias, bn.running_mean, bn.running_var hold int8, "));
+    // One kind is named, with the names that hold it.
+    let error = save(Kind::Float, Kind::Int).unwrap_err();
+    assert!(error.contains("safetensors: fc.bias, bn.weight") && error.contains(" hold int32, "), "{error}");
+    assert!(save(Kind::Float, Kind::Half).is_ok());
+}
+
+#[test]
 fn what_is_no_state_dictionary_is_called_what_it_is() {
     let error = |name: &str| load(&small(), &file(name), &none()).unwrap_err().to_string();
     let module = error("module.pth");
