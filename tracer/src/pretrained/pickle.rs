@@ -21,6 +21,9 @@ pub(super) struct Pickle {
     pub(super) bytes: usize,
 }
 
+/// Bytes of the longest name of a class or function. Few bytes of a pickle can repeat a name that it has once.
+const LONGEST_NAME: usize = 256;
+
 /// Why a pickle could not be read.
 type Result<T> = std::result::Result<T, String>;
 
@@ -33,6 +36,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Pickle> {
         marks: Vec::new(),
         memo: BTreeMap::new(),
         arena: Arena::default(),
+        copied: 0,
     };
     let root = machine.run().map_err(|reason| format!("{reason} (byte {} of the pickle)", machine.position))?;
     Ok(Pickle { root, arena: machine.arena, bytes: machine.position })
@@ -46,6 +50,8 @@ struct Machine<'a> {
     marks: Vec<usize>,
     memo: BTreeMap<u64, Value>,
     arena: Arena,
+    /// How many values calls have copied from their arguments.
+    copied: usize,
 }
 
 impl Machine<'_> {
@@ -154,6 +160,9 @@ impl Machine<'_> {
                 _ => return Err("names a class by something that is no text".to_owned()),
             }
         };
+        if name.len() > LONGEST_NAME {
+            return Err(format!("names a class by more than {LONGEST_NAME} bytes"));
+        }
         let global = self.arena.add(Object::Global(name));
         self.stack.push(global);
         Ok(())
@@ -178,9 +187,13 @@ impl Machine<'_> {
     }
 
     fn result_of(&mut self, name: &str, arguments: &Value) -> Result<Value> {
+        self.charge_elements(Some(arguments))?;
         let given = self.arena.elements(arguments).unwrap_or_default().to_vec();
         let object = match name {
-            "collections.OrderedDict" | "collections.defaultdict" => Object::Dict(self.items_of(given.first())?),
+            "collections.OrderedDict" | "collections.defaultdict" => {
+                self.charge_elements(given.first())?;
+                Object::Dict(self.items_of(given.first())?)
+            }
             "torch._utils._rebuild_tensor" | "torch._utils._rebuild_tensor_v2" => {
                 Object::Tensor(rebuild::rebuild_tensor(&self.arena, &given)?)
             }
@@ -203,6 +216,17 @@ impl Machine<'_> {
             _ => Object::Instance(name.to_owned()),
         };
         Ok(self.arena.add(object))
+    }
+
+    /// Counts the elements of a tuple or list that are about to be copied. Each takes a byte of the pickle at least, so
+    /// more of them than bytes were read are copies of copies, which would exhaust memory.
+    fn charge_elements(&mut self, container: Option<&Value>) -> Result<()> {
+        let count = container.and_then(|container| self.arena.elements(container)).map_or(0, <[Value]>::len);
+        self.copied = self.copied.saturating_add(count);
+        if self.copied > self.position {
+            return Err("its objects hold more than its bytes can".to_owned());
+        }
+        Ok(())
     }
 
     /// The items of a dictionary that is made of a list of pairs, as Python 2 does.

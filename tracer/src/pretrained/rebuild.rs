@@ -4,6 +4,9 @@ use super::arena::{Arena, Object, Value};
 use super::storage::{Storage, Strided};
 use tch::Kind;
 
+/// Dimensions that libtorch allows a tensor.
+const MOST_DIMENSIONS: usize = 64;
+
 /// The storage of a persistent id: `("storage", class, key, location, elements)`, and in old files a part of it as
 /// `(key, offset, elements)`.
 pub(super) fn from_persistent_id(arena: &Arena, id: &Value) -> Result<Storage, String> {
@@ -54,7 +57,8 @@ pub(super) fn rebuild_tensor(arena: &Arena, arguments: &[Value]) -> Result<Strid
             Value::Int(number) => Some(*number).filter(|&number| number >= 0),
             _ => None,
         };
-        arena.elements(value)?.iter().map(number).collect()
+        let elements = arena.elements(value).filter(|elements| elements.len() <= MOST_DIMENSIONS)?;
+        elements.iter().map(number).collect()
     };
     let (size, stride) = (numbers(size).ok_or_else(wrong)?, numbers(stride).ok_or_else(wrong)?);
     if size.len() != stride.len() {

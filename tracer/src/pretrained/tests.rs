@@ -92,6 +92,26 @@ fn half_precision_safetensors_are_read() {
 }
 
 #[test]
+fn copies_of_one_list_do_not_exhaust_memory() {
+    let pickle = |pairs: usize, calls: usize| {
+        let parts: [&[u8]; 6] = [
+            b"\x80\x02ccollections\nOrderedDict\nq\x000",
+            // A pair, and a list that has it many times.
+            b"K\x01K\x01\x86q\x010](",
+            &b"h\x01".repeat(pairs),
+            b"eq\x020",
+            &b"h\x00h\x02\x85R0".repeat(calls),
+            b"}.",
+        ];
+        pickled(&parts.concat())
+    };
+    let error = refusal("w.pth", &pickle(100_000, 100_000));
+    assert!(error.contains("is damaged: data.pkl its objects hold more than its bytes can (byte "), "{error}");
+    let error = refusal("w.pth", &pickle(100_000, 1));
+    assert!(error.contains("holds no tensors under names (an empty dictionary)"), "{error}");
+}
+
+#[test]
 fn integers_are_no_weights() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("quantised.safetensors");
