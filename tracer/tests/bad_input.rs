@@ -102,7 +102,7 @@ fn weights_of_another_model_are_refused() {
     assert!(!out.exists());
     std::fs::write(&weights, "broken").unwrap();
     let stderr = error_of(capture(&data, &out, &["--weights", weights.to_str().unwrap()]));
-    assert!(stderr.contains("squeezenet.safetensors: not a readable safetensors file"), "{stderr}");
+    assert!(stderr.contains("squeezenet.safetensors: is text, not weights: \"broken\""), "{stderr}");
 }
 
 #[test]

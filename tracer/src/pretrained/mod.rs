@@ -20,6 +20,8 @@ use tch::Tensor;
 
 /// Bytes by which a file's format is told.
 const HEAD: u64 = 512;
+/// Characters of a text file that an error shows.
+const SHOWN: usize = 40;
 
 /// Reads a model's parameters and buffers from a file; returns a line that says what was read.
 ///
@@ -67,8 +69,13 @@ fn read(path: &Path) -> std::result::Result<(String, BTreeMap<String, Tensor>), 
         }
         Format::Other(reason) => return Err(reason.to_owned()),
         Format::Pickle => {
-            let conversion = pytorch::conversion(path, "torch.load(FILE, weights_only=False)");
+            let conversion = pytorch::conversion_of_pickle(path);
             return Err(format!("is a Python pickle, but not of torch.save; {conversion}"));
+        }
+        Format::Text(beginning) => {
+            return Err(format!(
+                "is text, not weights: {beginning:?}; give a safetensors file, or a state dictionary of torch.save"
+            ));
         }
     };
     let nested: String = state.nested.iter().map(|key| format!(", its {key}")).collect();
@@ -89,13 +96,16 @@ enum Format {
     /// Of PyTorch before 1.6.
     Legacy,
     Pickle,
+    /// Text, which begins so.
+    Text(String),
     /// None that can be read: what it is, and the remedy.
     Other(&'static str),
 }
 
 impl Format {
     fn guess(head: &[u8]) -> Self {
-        let text = String::from_utf8_lossy(head).trim_start().to_ascii_lowercase();
+        let text = String::from_utf8_lossy(head);
+        let text = text.trim_start_matches('\u{feff}').trim_start().to_ascii_lowercase();
         let is_page = ["<!doctype", "<html", "<head", "<?xml"].iter().any(|tag| text.starts_with(tag));
         match head {
             [] => Self::Other("is empty; fetch or save it again"),
@@ -118,12 +128,34 @@ impl Format {
             _ if head.get(257..262) == Some(b"ustar") => {
                 Self::Other("is a tar archive; unpack it, and name the file of weights in it")
             }
+            _ if head.starts_with(b"\x93NUMPY") => Self::Other(
+                "is a single NumPy array (.npy), which has no name; save all arrays as safetensors, under PyTorch's names",
+            ),
             [b'{', ..] => Self::Other(
                 "is JSON text, not weights; if it is an index, put the files that it names together into one",
             ),
-            _ => Self::Safetensors,
+            _ => beginning_of_text(head).map_or(Self::Safetensors, Self::Text),
         }
     }
+}
+
+/// The first characters of a file that begins with printable text, as no safetensors file does.
+fn beginning_of_text(head: &[u8]) -> Option<String> {
+    let text = match std::str::from_utf8(head) {
+        Ok(text) => text,
+        // The head ends within a character.
+        Err(error) if error.error_len().is_none() => std::str::from_utf8(&head[..error.valid_up_to()]).ok()?,
+        Err(_) => return None,
+    };
+    if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
+        return None;
+    }
+    let text = text.trim_start_matches('\u{feff}').trim();
+    let mut beginning: String = text.chars().take(SHOWN).collect();
+    if beginning.len() < text.len() {
+        beginning.push('…');
+    }
+    Some(beginning)
 }
 
 /// The tensors of a safetensors file by their names.

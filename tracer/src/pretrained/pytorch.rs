@@ -200,3 +200,16 @@ pub(super) fn conversion(path: &Path, state: &str) -> String {
          safetensors.torch.save_file({state}, {target:?})"
     )
 }
+
+/// The same for a pickle that `torch.load` does not read.
+pub(super) fn conversion_of_pickle(path: &Path) -> String {
+    let source = path.display().to_string();
+    let target = path.with_extension("safetensors").display().to_string();
+    format!(
+        "if you trust it, convert it in Python (torch.as_tensor also takes NumPy arrays):\n  \
+         import pickle, torch, safetensors.torch\n  \
+         state = pickle.load(open({source:?}, \"rb\"))\n  \
+         state = {{name: torch.as_tensor(value).contiguous() for name, value in state.items()}}\n  \
+         safetensors.torch.save_file(state, {target:?})"
+    )
+}

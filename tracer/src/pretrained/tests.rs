@@ -150,14 +150,22 @@ fn what_is_no_state_dictionary_is_called_what_it_is() {
 
     let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n";
     assert!(refusal("w.safetensors", pointer).contains("w.safetensors: is a Git LFS pointer"));
-    for page in ["<!DOCTYPE html><html>", "\n<html lang=en>", "<?xml version=\"1.0\"?><Error>"] {
+    for page in ["<!DOCTYPE html><html>", "\n<html lang=en>", "<?xml version=\"1.0\"?><Error>", "\u{feff}<html>"] {
         assert!(refusal("w.pth", page.as_bytes()).contains("w.pth: is a web page (HTML)"));
     }
     assert!(refusal("w.pth", b"").contains("w.pth: is empty"));
     assert!(refusal("w.h5", b"\x89HDF\r\n\x1a\n").contains("is an HDF5 file"));
     assert!(refusal("w.json", b"{\"weight_map\": {}}").contains("is JSON text"));
-    assert!(refusal("w.pkl", b"\x80\x04}.").contains("is a Python pickle, but not of torch.save"));
-    assert!(refusal("w.safetensors", b"words").contains("not a readable safetensors file"));
+    let pickle = refusal("w.pkl", b"\x80\x04}.");
+    assert!(pickle.contains("is a Python pickle, but not of torch.save"), "{pickle}");
+    assert!(pickle.contains("/w.pkl\", \"rb\"))\n  state = {name: torch.as_tensor(value)"), "{pickle}");
+    assert!(refusal("w.npy", b"\x93NUMPY\x01\0").contains("is a single NumPy array (.npy)"));
+    assert!(refusal("w.safetensors", b"words").contains("is text, not weights: \"words\"; give a safetensors file"));
+    let long = "ä".repeat(300);
+    let shown = format!("is text, not weights: \"{}…\";", "ä".repeat(40));
+    assert!(refusal("w.safetensors", format!("a{long}").as_bytes()).contains("is text, not weights: \"aä"));
+    assert!(refusal("w.safetensors", long.as_bytes()).contains(&shown));
+    assert!(refusal("w.safetensors", &[0xff; 20]).contains("not a readable safetensors file"));
     assert!(refusal("w.pth", b"PK\x03\x04words").contains("is a damaged zip archive"));
     let absent = load(&small(), Path::new("/absent.pth"), &none()).unwrap_err().to_string();
     assert!(absent.contains("absent.pth: No such file"), "{absent}");
