@@ -7,14 +7,13 @@ use crate::datasets::DatasetSpec;
 use crate::error::TracerError;
 use crate::evaluate::Evaluator;
 use crate::models::ModelSpec;
-use crate::pretrained;
+use crate::pretrained::{self, Fresh};
 use crate::reuse::{Named, Off, Override, Session};
 use crate::tap::{Plain, Tap};
 use crate::weights::Weights;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use comfy_table::{Table, presets};
-use globset::GlobSet;
 use mercury_cli::Messages;
 use mercury_reuse::Counts;
 use mercury_trace::evaluations::Evaluation;
@@ -109,7 +108,7 @@ impl Evaluate {
         reuse::check_names(&named)?;
         let weights = Weights::new(device);
         let built = model.build(&weights, &data.task);
-        messages.note(pretrained::load(&weights, &self.weights, &GlobSet::empty())?);
+        messages.note(pretrained::load(&weights, &self.weights, &Fresh::default())?);
         let evaluator = Evaluator {
             model: built.as_ref(),
             dataset: &data,

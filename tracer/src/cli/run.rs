@@ -13,11 +13,12 @@ use crate::evaluate::Evaluator;
 use crate::models::{ModelSpec, Outline};
 use crate::optimizer::Optimizer;
 use crate::policy::Policy;
+use crate::pretrained::{self, Fresh};
 use crate::reuse::InLoop;
 use crate::sink::{Log, Sink};
 use crate::train::{self, Run, Settings};
 use crate::weights::Weights;
-use crate::{capture, pretrained, sampling};
+use crate::{capture, sampling};
 use anyhow::Result;
 use clap::Args;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
@@ -115,7 +116,9 @@ impl RunFlags {
         let weights = Weights::new(device);
         let built = model.build(&weights, &data.task);
         if let Some(path) = &self.model.weights {
-            self.messages.note(pretrained::load(&weights, path, &globs("--fresh", &self.model.fresh)?)?);
+            let patterns = &self.model.fresh;
+            let fresh = Fresh::new(patterns.clone(), globs("--fresh", patterns)?);
+            self.messages.note(pretrained::load(&weights, path, &fresh)?);
         }
         let mut optimizer = Optimizer::new(self.training.method(), self.training.decay(), &weights);
         let begun = self.begin(manifest, layers, &weights, &mut optimizer)?;

@@ -14,11 +14,62 @@ const COUNTER: &str = "num_batches_tracked";
 /// Names that an error lists.
 const LISTED: usize = 10;
 
+/// Fewest characters that a name must share with a pattern to be suggested for it.
+const NEAR: usize = 3;
+
+/// Patterns of the names that keep the values with which the model begins.
+#[derive(Debug, Default)]
+pub struct Fresh {
+    patterns: Vec<String>,
+    pub(super) set: GlobSet,
+}
+
+impl Fresh {
+    /// Of patterns, and the set that was made of them in this order.
+    pub fn new(patterns: Vec<String>, set: GlobSet) -> Self {
+        Self { patterns, set }
+    }
+}
+
 /// Tensors under the model's names.
 pub(super) struct Fitted {
     tensors: BTreeMap<String, Tensor>,
     /// What was taken off the file's names; may be nothing.
     pub(super) prefix: String,
+}
+
+/// Refuses patterns of `--fresh` that match neither a name of the model nor one of the file.
+pub(super) fn check_fresh(weights: &Weights, found: &BTreeMap<String, Tensor>, fresh: &Fresh) -> Result<(), String> {
+    let names: Vec<String> = weights.entries().iter().map(|entry| entry.name.clone()).collect();
+    let mut is_used = vec![false; fresh.patterns.len()];
+    for prefix in prefixes() {
+        for name in names.iter().chain(found.keys()) {
+            for index in fresh.set.matches(without_prefix(name, &prefix)) {
+                is_used[index] = true;
+            }
+        }
+    }
+    match fresh.patterns.iter().zip(is_used).find(|(_, is_used)| !is_used) {
+        None => Ok(()),
+        Some((pattern, _)) => Err(format!(
+            "{pattern:?} matches no parameter of the model, which has {}",
+            join(&near_names(pattern, &names))
+        )),
+    }
+}
+
+/// The names that begin most like a pattern; all of them if none is near.
+fn near_names(pattern: &str, names: &[String]) -> Vec<String> {
+    let literal: Vec<char> = pattern.chars().take_while(|c| !"*?[{".contains(*c)).collect();
+    for length in (NEAR..=literal.len()).rev() {
+        let beginning: String = literal[..length].iter().collect();
+        let near: Vec<String> = names.iter().filter(|name| name.starts_with(&beginning)).cloned().collect();
+        if !near.is_empty() {
+            return near;
+        }
+    }
+    // The last ones are of the layer that decides the classes.
+    names.iter().rev().cloned().collect()
 }
 
 /// Compares a file's tensors with the model's, and says what differs. Names that match `fresh` do not count.
@@ -27,6 +78,7 @@ pub(super) fn compare(weights: &Weights, found: BTreeMap<String, Tensor>, fresh:
     let in_order: Vec<&Entry> = entries.iter().filter(|entry| counts(&entry.name, fresh)).collect();
     let wanted: BTreeSet<&str> = in_order.iter().map(|entry| entry.name.as_str()).collect();
     let prefix = best_prefix(&wanted, &found, fresh);
+    let foreign = foreign_prefix(&wanted, &found, fresh);
     let mut tensors: BTreeMap<String, Tensor> =
         found.into_iter().map(|(name, tensor)| (without_prefix(&name, &prefix).to_owned(), tensor)).collect();
     tensors.retain(|name, _| !fresh.is_match(name));
@@ -42,6 +94,7 @@ pub(super) fn compare(weights: &Weights, found: BTreeMap<String, Tensor>, fresh:
             Some(_) => {}
         }
     }
+    let most_are_missing = missing.len() * 2 > wanted.len();
     let unknown = tensors.keys().filter(|name| counts(name, fresh) && !wanted.contains(name.as_str())).cloned();
     let parts = [("missing", missing), ("not in the model", unknown.collect()), ("of another shape", shapes)];
     let wrong: Vec<String> =
@@ -49,12 +102,34 @@ pub(super) fn compare(weights: &Weights, found: BTreeMap<String, Tensor>, fresh:
     if wrong.is_empty() {
         return Ok(Fitted { tensors, prefix });
     }
+    let wrong = wrong.join("; ");
+    if let Some(foreign) = foreign {
+        return Err(format!(
+            "all its names begin with {foreign:?}, which the model's names do not: save it with names without that; \
+             as it is, it does not fit the model: {wrong}"
+        ));
+    }
     let without = if prefix.is_empty() { String::new() } else { format!(", even without {prefix:?} before its names") };
-    Err(format!(
-        "does not fit the model{without}: {}; is it of another model, or of a data set with another number of \
-         classes? To train on from it, leave what differs out with --fresh",
-        wrong.join("; ")
-    ))
+    let advice = if most_are_missing {
+        "is it of another model?"
+    } else {
+        "is it of another model, or of a data set with another number of classes? To train on from it, leave what \
+         differs out with --fresh"
+    };
+    Err(format!("does not fit the model{without}: {wrong}; {advice}"))
+}
+
+/// A prefix that no known wrapper writes, without which all names of the file are the model's.
+fn foreign_prefix(wanted: &BTreeSet<&str>, found: &BTreeMap<String, Tensor>, fresh: &GlobSet) -> Option<String> {
+    let known = prefixes();
+    let first = found.keys().next()?;
+    let is_foreign = |prefix: &&str| {
+        let is_wanted = |name: &str| !counts(name, fresh) || wanted.contains(name);
+        !known.iter().any(|known| known == prefix)
+            && found.keys().any(|name| name.strip_prefix(*prefix).is_some_and(|name| wanted.contains(name)))
+            && found.keys().all(|name| name.strip_prefix(*prefix).is_some_and(is_wanted))
+    };
+    first.match_indices('.').map(|(dot, _)| &first[..=dot]).find(is_foreign).map(str::to_owned)
 }
 
 impl Fitted {
@@ -91,14 +166,16 @@ impl Fitted {
         ))
     }
 
-    /// Puts the values into the model.
-    pub(super) fn copy_to(&self, weights: &Weights) -> tch::Result<()> {
+    /// Puts the values into the model; returns how many tensors.
+    pub(super) fn copy_to(&self, weights: &Weights) -> tch::Result<usize> {
+        let mut count = 0;
         for entry in weights.entries().iter() {
             if let Some(tensor) = self.tensors.get(&entry.name).filter(|t| t.size() == entry.tensor.size()) {
                 no_grad(|| entry.tensor.shallow_clone().f_copy_(tensor))?;
+                count += 1;
             }
         }
-        Ok(())
+        Ok(count)
     }
 }
 

@@ -10,6 +10,7 @@ mod storage;
 
 use crate::error::{Result, TracerError};
 use crate::weights::Weights;
+pub use fit::Fresh;
 use globset::GlobSet;
 use pytorch::LEGACY_MAGIC;
 use std::collections::BTreeMap;
@@ -26,15 +27,15 @@ const SHOWN: usize = 40;
 /// Reads a model's parameters and buffers from a file; returns a line that says what was read.
 ///
 /// The file must have all of them and nothing else, if need be without a prefix of the names. Names that match `fresh`
-/// are left as they are, whatever the file has.
-pub fn load(weights: &Weights, path: &Path, fresh: &GlobSet) -> Result<String> {
+/// are left as they are, whatever the file has; a pattern that matches none is an error.
+pub fn load(weights: &Weights, path: &Path, fresh: &Fresh) -> Result<String> {
     let refuse = |reason: String| TracerError::Weights { path: path.to_owned(), reason };
     let (format, found) = read(path).map_err(refuse)?;
-    let count = found.len();
-    let fitted = fit::compare(weights, found, fresh).map_err(refuse)?;
+    fit::check_fresh(weights, &found, fresh).map_err(|reason| TracerError::Flag { flag: "--fresh", reason })?;
+    let fitted = fit::compare(weights, found, &fresh.set).map_err(refuse)?;
     fitted.check_kinds(weights).map_err(refuse)?;
     fitted.check_finite().map_err(refuse)?;
-    fitted.copy_to(weights)?;
+    let count = fitted.copy_to(weights)?;
     let mut line = format!("weights: {}: {count} tensors, {format}", path.display());
     if !fitted.prefix.is_empty() {
         line.push_str(&format!("; names are read without {:?}", fitted.prefix));
@@ -129,7 +130,7 @@ impl Format {
                 Self::Other("is a tar archive; unpack it, and name the file of weights in it")
             }
             _ if head.starts_with(b"\x93NUMPY") => Self::Other(
-                "is a single NumPy array (.npy), which has no name; save all arrays as safetensors, under PyTorch's names",
+                "is a single NumPy array (.npy), without a name; save all arrays as safetensors, under PyTorch's names",
             ),
             [b'{', ..] => Self::Other(
                 "is JSON text, not weights; if it is an index, put the files that it names together into one",

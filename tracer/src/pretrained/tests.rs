@@ -43,8 +43,16 @@ fn expected(place: usize) -> Tensor {
     Tensor::from_slice(&values).reshape(size)
 }
 
-fn none() -> GlobSet {
-    GlobSet::empty()
+fn none() -> Fresh {
+    Fresh::default()
+}
+
+fn fresh(patterns: &[&str]) -> Fresh {
+    let mut set = GlobSetBuilder::new();
+    for pattern in patterns {
+        set.add(Glob::new(pattern).unwrap());
+    }
+    Fresh::new(patterns.iter().map(|pattern| (*pattern).to_owned()).collect(), set.build().unwrap())
 }
 
 /// The error of a file of this name and content.
@@ -300,8 +308,15 @@ fn prefixes_of_wrappers_are_taken_off() {
     assert!(error.contains("does not fit the model: missing: a, b.c; not in the model: x, y"), "{error}");
     // --fresh goes by the model's names.
     save(&["module.a", "module.other"]);
-    let fresh = GlobSetBuilder::new().add(Glob::new("b.*").unwrap()).add(Glob::new("other").unwrap()).build();
-    assert!(load(&ours(), &path, &fresh.unwrap()).is_ok());
+    let line = load(&ours(), &path, &fresh(&["b.*", "other"])).unwrap();
+    assert!(line.contains("w.safetensors: 1 tensors, safetensors; names are read without"), "{line}");
+    // A prefix of no known wrapper is named.
+    let error = try_names(&["backbone.a", "backbone.b.c"], &ours()).unwrap_err();
+    assert!(error.contains("w.safetensors: all its names begin with \"backbone.\", which the model's"), "{error}");
+    assert!(!error.contains("--fresh"), "{error}");
+    assert!(try_names(&["net.core.b.c"], &ours()).unwrap_err().contains("all its names begin with \"net.core.\""));
+    let error = try_names(&["backbone.x", "backbone.b.c"], &ours()).unwrap_err();
+    assert!(!error.contains("all its names") && error.ends_with("; is it of another model?"), "{error}");
 }
 
 #[test]
@@ -331,8 +346,7 @@ fn values_that_are_no_numbers_are_named() {
         "{error}"
     );
     assert_eq!(weights.entries()[2].tensor.int64_value(&[0]), 7, "nothing was copied");
-    let fresh = GlobSetBuilder::new().add(Glob::new("[ab]").unwrap()).build().unwrap();
-    load(&weights, &path, &fresh).unwrap();
+    load(&weights, &path, &fresh(&["[ab]"])).unwrap();
 }
 
 #[test]
@@ -346,6 +360,19 @@ fn weights_of_another_model_are_refused_by_name() {
     let error = load(&ours(), &path, &none()).unwrap_err().to_string();
     assert!(error.contains("missing: b;") && error.contains("extra09 and 2 more"), "{error}");
     assert!(error.contains("of another shape: a ([3], the model has [4])"), "{error}");
-    let fresh = GlobSetBuilder::new().add(Glob::new("[ab]").unwrap()).add(Glob::new("extra*").unwrap()).build();
-    load(&ours(), &path, &fresh.unwrap()).unwrap();
+    assert!(error.ends_with("leave what differs out with --fresh"), "{error}");
+    let line = load(&ours(), &path, &fresh(&["[ab]", "extra*"])).unwrap();
+    assert!(line.ends_with("weights.safetensors: 0 tensors, safetensors"), "{line}");
+}
+
+#[test]
+fn patterns_that_match_nothing_are_refused() {
+    let error = |patterns: &[&str]| load(&small(), &file("plain.pth"), &fresh(patterns)).unwrap_err().to_string();
+    let message = error(&["fc.*", "bn.wieght"]);
+    let near = "bn.weight, bn.bias, bn.running_mean, bn.running_var, bn.num_batches_tracked";
+    assert_eq!(message, "--fresh: \"bn.wieght\" matches no parameter of the model, which has bn.weight");
+    assert!(error(&["bn.x*"]).ends_with(near));
+    assert!(error(&["head.*"]).contains("which has bn.num_batches_tracked, bn.running_var"));
+    let line = load(&small(), &file("plain.pth"), &fresh(&["fc.*"])).unwrap();
+    assert!(line.ends_with("plain.pth: 5 tensors, PyTorch"), "{line}");
 }
