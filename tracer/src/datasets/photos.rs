@@ -12,7 +12,8 @@ use image::{ImageFormat, ImageReader, Limits, RgbImage};
 use rand::RngExt;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
-use std::io::Cursor;
+use std::fs::File;
+use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tch::Tensor;
@@ -29,6 +30,8 @@ const MOST_SIDE: u32 = 20_000;
 const MOST_BYTES: u64 = 256 << 20;
 /// How many times longer than the shorter side the longer one may be.
 const MOST_ASPECT: usize = 64;
+/// Bytes by which a file's format is told.
+const HEAD: u64 = 64;
 /// Classes that the first line of a run names.
 const NAMED_CLASSES: usize = 3;
 
@@ -123,25 +126,53 @@ impl Refusal {
     }
 }
 
+/// JPEG or PNG, by a file's first bytes.
+fn detect_format(head: &[u8]) -> std::result::Result<ImageFormat, Refusal> {
+    if head.is_empty() {
+        return Err(Refusal::new(Reason::Empty, "is empty"));
+    }
+    match image::guess_format(head) {
+        Ok(format @ (ImageFormat::Jpeg | ImageFormat::Png)) => Ok(format),
+        Ok(other) => {
+            let text = format!("is neither a JPEG nor a PNG file, but {other:?}");
+            Err(Refusal::new(Reason::OtherFormat, text))
+        }
+        Err(_) => Err(Refusal::new(Reason::OtherFormat, "is neither a JPEG nor a PNG file")),
+    }
+}
+
+/// The same, reading no more than these bytes.
+fn check_head(path: &Path) -> std::result::Result<(), Refusal> {
+    let unreadable = |error| Refusal::new(Reason::Unreadable, format!("cannot be read: {error}"));
+    let mut head = Vec::new();
+    let file = File::open(path).map_err(unreadable)?;
+    file.take(HEAD).read_to_end(&mut head).map_err(unreadable)?;
+    detect_format(&head).map(drop)
+}
+
+/// Refuses files that are no images by their first bytes, before any of them is drawn.
+fn check_heads(photos: &[Photo]) -> Result<()> {
+    let refusals: Vec<Option<Refusal>> = photos.par_iter().map(|photo| check_head(&photo.path).err()).collect();
+    let mut refused = photos.iter().zip(refusals).filter_map(|(photo, refusal)| Some((photo, refusal?)));
+    let Some((photo, mut first)) = refused.next() else { return Ok(()) };
+    let more = refused.count();
+    if more > 0 {
+        first.text.push_str(&format!(" ({more} more cannot be used either)"));
+    }
+    Err(first.into_error(&photo.path))
+}
+
 fn decode(path: &Path) -> std::result::Result<RgbImage, Refusal> {
     let unreadable = |error| Refusal::new(Reason::Unreadable, format!("cannot be read: {error}"));
     let undecodable = |error| Refusal::new(Reason::Undecodable, format!("cannot be decoded: {error}"));
     let bytes = std::fs::read(path).map_err(unreadable)?;
-    if bytes.is_empty() {
-        return Err(Refusal::new(Reason::Empty, "is empty"));
-    }
-    let (format, picture) = match image::guess_format(&bytes) {
-        Ok(ImageFormat::Png) => (ImageFormat::Png, bytes.as_slice()),
-        Ok(ImageFormat::Jpeg) => {
-            // The decoder would take what is missing for grey.
-            let broken_off = || Refusal::new(Reason::BrokenOff, "is a JPEG file that breaks off");
-            (ImageFormat::Jpeg, jpeg::picture(&bytes).ok_or_else(broken_off)?)
-        }
-        Ok(other) => {
-            let text = format!("is neither a JPEG nor a PNG file, but {other:?}");
-            return Err(Refusal::new(Reason::OtherFormat, text));
-        }
-        Err(_) => return Err(Refusal::new(Reason::OtherFormat, "is neither a JPEG nor a PNG file")),
+    let format = detect_format(&bytes)?;
+    let picture = if format == ImageFormat::Jpeg {
+        // The decoder would take what is missing for grey.
+        let broken_off = || Refusal::new(Reason::BrokenOff, "is a JPEG file that breaks off");
+        jpeg::picture(&bytes).ok_or_else(broken_off)?
+    } else {
+        bytes.as_slice()
     };
     let mut reader = ImageReader::with_format(Cursor::new(picture), format);
     let mut limits = Limits::no_limits();
@@ -183,14 +214,14 @@ pub(super) fn open(options: &Options, least_size: i64) -> Result<Dataset> {
     let listed = list_classes(&classes, found.flat);
     let mut left_out = LeftOut::default();
     let mut photos = |found| label(found, &classes, options.skip_corrupt, &mut left_out);
-    let mut train = photos(found);
+    let mut train = photos(found)?;
     let (validation, chosen) = if let Some(folder) = &options.validation {
         let found = folder::list(folder, Origin::Flag("--validation-dir"))?;
         if let Some(class) = found.classes.keys().find(|class| !classes.contains(class)) {
             let reason = format!("class {class} is none of those in --train-dir; remove it, or add it there");
             return Err(Origin::Flag("--validation-dir").bad(folder, reason));
         }
-        let validation = photos(found);
+        let validation = photos(found)?;
         if validation.is_empty() {
             return Err(Origin::Flag("--validation-dir").bad(folder, "holds no image that can be decoded"));
         }
@@ -247,14 +278,18 @@ fn list_classes(classes: &[String], flat: bool) -> String {
 
 /// The images class by class, labelled by the classes' order; without those that cannot be decoded, if these are
 /// skipped. Notes what is left out.
-fn label(found: Listing, classes: &[String], skip_corrupt: bool, left_out: &mut LeftOut) -> Vec<Photo> {
+fn label(found: Listing, classes: &[String], skip_corrupt: bool, left_out: &mut LeftOut) -> Result<Vec<Photo>> {
     left_out.extend(found.left_out);
     let mut photos = Vec::new();
     for (class, paths) in found.classes {
         let label = classes.iter().position(|known| *known == class).expect("the caller has compared the classes");
         photos.extend(paths.into_iter().map(|path| Photo { path, label: label as i64 }));
     }
-    if skip_corrupt { without_corrupt(photos, left_out) } else { photos }
+    if skip_corrupt {
+        return Ok(without_corrupt(photos, left_out));
+    }
+    check_heads(&photos)?;
+    Ok(photos)
 }
 
 /// Those that can be decoded.

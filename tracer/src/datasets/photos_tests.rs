@@ -107,14 +107,16 @@ fn corrupt_images_are_named_or_left_out() {
     let whole = std::fs::read(dir.path().join("dogs/more/1.JPG")).unwrap();
     let write = |name: &str, bytes: &[u8]| std::fs::write(dir.path().join(name), bytes).unwrap();
     write("dogs/broken.jpg", &whole[..whole.len() / 2]);
-    write("cats/0.png", b"GIF89a, said the file");
     let all = Options { validation: options(&dir).train, ..options(&dir) };
     let set = open(&all, 0).unwrap();
     let error = set.train.load(&[7, 6, 0], None).unwrap_err().to_string();
     assert!(error.contains("dogs/broken.jpg: is a JPEG file that breaks off"), "{error}");
     assert!(error.contains("--skip-corrupt"), "{error}");
-    let error = set.train.load(&[0], None).unwrap_err().to_string();
-    assert!(error.contains("cats/0.png: is neither a JPEG nor a PNG file, but Gif"), "{error}");
+    // What is no image by its first bytes is found before any image is drawn.
+    write("cats/0.png", b"GIF89a, said the file");
+    let error = open(&all, 0).unwrap_err();
+    assert!(error.contains("cats/0.png: is neither a JPEG nor a PNG file, but Gif; mend or remove it"), "{error}");
+    assert!(error.contains("--skip-corrupt"), "{error}");
 
     let skipping = open(&Options { skip_corrupt: true, ..all }, 0).unwrap();
     assert_eq!((skipping.train.len(), skipping.validation.len()), (12, 12));
@@ -160,8 +162,8 @@ fn what_is_left_out_is_counted_by_reason() {
     write("dogs/empty.jpg", b"");
     write("cats/photo.png", b"RIFF\x10\0\0\0WEBPVP8 ");
     write("cats/words.jpg", b"words");
-    let set = open(&options(&dir), 0).unwrap();
-    assert_eq!(set.description["left out"], "1 file not named .jpg, .jpeg or .png (1 .bmp)");
+    let error = open(&options(&dir), 0).unwrap_err();
+    assert!(error.contains("cats/photo.png: is neither a JPEG nor a PNG file, but WebP (2 more"), "{error}");
     let skipping = open(&Options { skip_corrupt: true, ..options(&dir) }, 0).unwrap();
     let expected = "4 files: 1 not named .jpg, .jpeg or .png (1 .bmp), 1 empty, 2 neither JPEG nor PNG by content";
     assert_eq!(skipping.description["left out"], expected);
