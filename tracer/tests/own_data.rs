@@ -67,6 +67,17 @@ fn a_flat_folder_says_how_many_classes_it_became() {
 }
 
 #[test]
+fn a_class_without_images_is_warned_of_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let [folder, out] = ["photos", "trace"].map(|name| dir.path().join(name));
+    photos(&folder, &["a/1.png", "b/1.png", "c/notes"]);
+    let stderr = String::from_utf8(succeed(training(&folder, &out)).stderr).unwrap();
+    let warning = format!("warning: {}: holds no image, so it is no class\n", folder.join("c").display());
+    assert_eq!(stderr.matches(&warning).count(), 1, "{stderr}");
+    assert_eq!(stderr.matches("holds no image").count(), 1, "{stderr}");
+}
+
+#[test]
 fn folders_of_parts_are_asked_about() {
     let dir = tempfile::tempdir().unwrap();
     let [folder, out] = ["photos", "trace"].map(|name| dir.path().join(name));

@@ -98,6 +98,7 @@ impl Evaluate {
         let dataset = DatasetSpec::find(&self.data.dataset)?;
         let device = device::parse(&self.device)?;
         let data = dataset.open(&self.data.options(self.seed), model.least_size)?;
+        data.warnings.iter().for_each(|warning| messages.warn(warning));
         let outline = model.outline(&data.task)?;
         named.iter().try_for_each(|named| named.check_batch(&outline.layers, self.batch_size))?;
         self.off.iter().try_for_each(|off| off.check(&outline.layers))?;

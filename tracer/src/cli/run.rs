@@ -96,6 +96,7 @@ impl RunFlags {
         }
         self.check_save()?;
         let data = dataset.open(&self.data.options(self.training.seed), model.least_size)?;
+        data.warnings.iter().for_each(|warning| self.messages.warn(warning));
         let batch_size = self.training.batch_size as usize;
         if batch_size > data.train.len() {
             let reason = format!("is {batch_size}, but the data set has {} samples", data.train.len());

@@ -28,6 +28,8 @@ pub(super) struct Listing {
     pub(super) flat: bool,
     /// The files that are no images by their names.
     pub(super) left_out: LeftOut,
+    /// What the user may not have meant.
+    pub(super) warnings: Vec<String>,
 }
 
 /// Lists a folder of images.
@@ -37,12 +39,13 @@ pub(super) struct Listing {
 pub(super) fn list(root: &Path, origin: Origin) -> Result<Listing> {
     let mut walk = Walk { origin, left_out: LeftOut::default() };
     let (mut classes, mut flat) = (Classes::new(), Vec::new());
+    let mut warnings = Vec::new();
     for (name, path) in walk.entries(root)? {
         if path.is_dir() {
             let mut images = Vec::new();
             walk.collect(&path, DEPTH, &mut images)?;
             if images.is_empty() {
-                tracing::warn!(folder = %path.display(), "holds no image, so it is no class");
+                warnings.push(format!("{}: holds no image, so it is no class", path.display()));
             } else {
                 classes.insert(name, images);
             }
@@ -72,7 +75,7 @@ pub(super) fn list(root: &Path, origin: Origin) -> Result<Listing> {
         let found = if walk.left_out.is_empty() { String::new() } else { format!(" ({})", walk.left_out) };
         return Err(origin.bad(root, format!("holds no JPEG or PNG files{found}; put images there, or convert them")));
     }
-    Ok(Listing { classes, flat: is_flat, left_out: walk.left_out })
+    Ok(Listing { classes, flat: is_flat, left_out: walk.left_out, warnings })
 }
 
 /// Asks whether sub-folders named `train` and `val` were meant to be classes.

@@ -153,6 +153,7 @@ pub(super) fn dataset(
         vocabulary: None,
         reference_lines: Vec::new(),
         description,
+        warnings: Vec::new(),
     })
 }
 

@@ -156,6 +156,8 @@ pub struct Dataset {
     pub reference_lines: Vec<String>,
     /// How it was prepared, for the manifest.
     pub description: BTreeMap<String, String>,
+    /// What the user may not have meant, each once.
+    pub warnings: Vec<String>,
 }
 
 impl Dataset {

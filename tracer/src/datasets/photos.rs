@@ -203,17 +203,19 @@ pub(super) fn open(options: &Options, least_size: i64) -> Result<Dataset> {
     if classes.len() < 2 {
         return Err(origin.bad(folder, format!("holds one class ({}), but training needs two", classes[0])));
     }
+    let mut warnings = Vec::new();
     if found.flat && found.classes.values().all(|images| images.len() == 1) {
-        tracing::warn!(
+        warnings.push(format!(
             "{}: each of its {} images is a class of its own, as classes are what stands before the first `_` of a \
              name; if that was not meant, sort the images into sub-folders, one a class",
             folder.display(),
             classes.len()
-        );
+        ));
     }
     let listed = list_classes(&classes, found.flat);
     let mut left_out = LeftOut::default();
     let mut photos = |found| label(found, &classes, options.skip_corrupt, &mut left_out);
+    warnings.extend(found.warnings.iter().cloned());
     let mut train = photos(found)?;
     let (validation, chosen) = if let Some(folder) = &options.validation {
         let found = folder::list(folder, Origin::Flag("--validation-dir"))?;
@@ -221,6 +223,9 @@ pub(super) fn open(options: &Options, least_size: i64) -> Result<Dataset> {
             let reason = format!("class {class} is none of those in --train-dir; remove it, or add it there");
             return Err(Origin::Flag("--validation-dir").bad(folder, reason));
         }
+        // Of a folder that is also trained on, they are there already.
+        let more: Vec<String> = found.warnings.iter().filter(|text| !warnings.contains(text)).cloned().collect();
+        warnings.extend(more);
         let validation = photos(found)?;
         if validation.is_empty() {
             return Err(Origin::Flag("--validation-dir").bad(folder, "holds no image that can be decoded"));
@@ -254,6 +259,7 @@ pub(super) fn open(options: &Options, least_size: i64) -> Result<Dataset> {
         vocabulary: None,
         reference_lines: Vec::new(),
         description,
+        warnings,
     })
 }
 

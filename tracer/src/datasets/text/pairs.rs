@@ -146,6 +146,7 @@ fn prepare(
         vocabulary: Some(vocabulary),
         reference_lines: validation.into_iter().map(|(_, target)| target).collect(),
         description,
+        warnings: Vec::new(),
     })
 }
 
