@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Suffixes that are listed one by one.
 const LISTED: usize = 5;
@@ -48,6 +48,11 @@ impl Reason {
 pub(super) struct LeftOut(BTreeMap<PathBuf, Reason>);
 
 impl LeftOut {
+    /// Whether a file is among them.
+    pub(super) fn contains(&self, path: &Path) -> bool {
+        self.0.contains_key(path)
+    }
+
     /// Adds a file.
     pub(super) fn add(&mut self, path: PathBuf, reason: Reason) {
         self.0.insert(path, reason);

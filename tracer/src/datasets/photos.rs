@@ -310,7 +310,10 @@ fn without_corrupt(photos: Vec<Photo>, left_out: &mut LeftOut) -> Vec<Photo> {
             kept.push(photo);
             continue;
         };
-        tracing::warn!("left out: {}: {}", photo.path.display(), refusal.text);
+        // A folder that is both trained and validated on is read twice.
+        if !left_out.contains(&photo.path) {
+            tracing::warn!("left out: {}: {}", photo.path.display(), refusal.text);
+        }
         left_out.add(photo.path, refusal.reason);
     }
     kept
