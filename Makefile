@@ -84,7 +84,7 @@ test-report: test-trace ## the report in headless Chromium; says so and goes on 
 	$(TEST_PATHS) $(VENV)/bin/python -m pytest -q -rs analyzer/tests/browser
 
 test-distributed: test-trace $(DISTRIBUTED)/ready ## partitions on Dask workers, some of which are killed; a trace in an object store
-	$(TEST_PATHS) $(DISTRIBUTED)/bin/python -m pytest -q -rs distributed/tests
+	$(TEST_PATHS) $(DISTRIBUTED)/bin/python -m pytest -q -rs --confcutdir=. distributed/tests
 
 scale: build $(DISTRIBUTED)/ready ## measures, and models 1,000 workers on 100 TB: docs/scale.md; after `make demo`
 	$(DISTRIBUTED)/bin/python scripts/scale_measure.py demo/trace

@@ -41,8 +41,17 @@ pub fn mark_trial(results: &mut [PassResult], window: u32) {
 ///
 /// A training of many thousand steps consists of these; the few steps of the trial weigh nothing in it.
 pub fn steady_state<'a>(results: impl IntoIterator<Item = &'a PassResult>) -> Vec<&'a PassResult> {
+    split_trial(results).1
+}
+
+/// The results of the trial, where steps came after it; otherwise they are the [`steady_state`].
+pub fn trial<'a>(results: impl IntoIterator<Item = &'a PassResult>) -> Vec<&'a PassResult> {
+    split_trial(results).0
+}
+
+fn split_trial<'a>(results: impl IntoIterator<Item = &'a PassResult>) -> (Vec<&'a PassResult>, Vec<&'a PassResult>) {
     let (trial, steady): (Vec<_>, Vec<_>) = results.into_iter().partition(|result| result.trial);
-    if steady.is_empty() { trial } else { steady }
+    if steady.is_empty() { (steady, trial) } else { (trial, steady) }
 }
 
 /// The same of rows of `layers.parquet` or `models.parquet`, of each configuration by itself.
@@ -57,12 +66,6 @@ pub fn steady_rows(frame: &DataFrame) -> PolarsResult<DataFrame> {
     let reached: BTreeSet<_> = rows().filter(|(_, trial)| !**trial).map(|(configuration, _)| configuration).collect();
     let is_steady = rows().map(|(configuration, trial)| !trial || !reached.contains(configuration));
     frame.filter(&is_steady.collect::<BooleanChunked>())
-}
-
-/// The results of the trial, where steps came after it; otherwise they are the [`steady_state`].
-pub fn trial<'a>(results: impl IntoIterator<Item = &'a PassResult>) -> Vec<&'a PassResult> {
-    let (trial, steady): (Vec<_>, Vec<_>) = results.into_iter().partition(|result| result.trial);
-    if steady.is_empty() { steady } else { trial }
 }
 
 /// Switches layers off in the results of one configuration, ordered by step, from the captured step on that follows

@@ -4,16 +4,13 @@ use crate::adaptation::steady_rows;
 use crate::error::{AnalyzerError, Result};
 use crate::labels::name_results;
 use crate::report::run::Run;
+use crate::report::source::read_json;
 use crate::results::{LAYERS_FILE, RUN_FILE};
 use crate::sweep::summary;
 use crate::table;
-use mercury_trace::input;
 use polars::prelude::*;
 use serde_json::Value;
 use std::path::Path;
-
-/// Most bytes of `run.json`: far above that of the largest grid.
-const MAX_BYTES: u64 = 1 << 30;
 
 /// What is compared with a threshold.
 pub const METRICS: [&str; 3] = ["hit_rate", "output_error", "speed_up"];
@@ -49,6 +46,8 @@ pub struct Comparison {
     /// each metric of the first (`_a`) and second (`_b`) results and the second's less the first's (`_change`), and
     /// the cycles of both; null where one has no such row or value.
     pub rows: DataFrame,
+    /// How many captured steps each is summed over.
+    pub steps: [u64; 2],
     /// Settings that differ: key, first, second.
     pub settings: Vec<(String, String, String)>,
 }
@@ -60,7 +59,7 @@ impl Comparison {
     /// If one cannot be read, or they have different numbers of configurations: rows belong together by
     /// the configuration's number.
     pub fn read(a: &Path, b: &Path) -> Result<Self> {
-        let [json_a, json_b] = [read_json(a)?, read_json(b)?];
+        let [json_a, json_b] = [read_json(a, RUN_FILE)?, read_json(b, RUN_FILE)?];
         let run_a = Run::parse(&a.join(RUN_FILE), &json_a)?;
         let run_b = Run::parse(&b.join(RUN_FILE), &json_b)?;
         let [count_a, count_b] = [&run_a, &run_b].map(|run| run.configurations.len());
@@ -75,9 +74,11 @@ impl Comparison {
         let names = name_results(&[(a, &run_a), (b, &run_b)]);
         let mut settings = Vec::new();
         differences("", &json_a, &json_b, &mut settings);
+        let (rows_a, rows_b) = (Rows::read(a)?, Rows::read(b)?);
         Ok(Self {
             names: names.try_into().expect("two results have two names"),
-            rows: join(read_rows(a)?, read_rows(b)?)?,
+            steps: [rows_a.steps, rows_b.steps],
+            rows: join(rows_a.frame, rows_b.frame)?,
             settings,
         })
     }
@@ -134,7 +135,8 @@ const LAYERS: [&str; 11] = [
 ];
 
 /// Columns of `configurations.parquet` that are compared.
-const MODEL: [&str; 6] = ["configuration", "hit_rate", "output_error", "baseline_cycles", "mercury_cycles", "speed_up"];
+const MODEL: [&str; 7] =
+    ["configuration", "steps", "hit_rate", "output_error", "baseline_cycles", "mercury_cycles", "speed_up"];
 
 /// Rows of both results side by side.
 fn join(a: LazyFrame, b: LazyFrame) -> Result<DataFrame> {
@@ -165,12 +167,23 @@ fn set_side_by_side(metric: &str) -> [Expr; 3] {
 }
 
 /// The rows of one folder: layers and passes, and the model.
-fn read_rows(dir: &Path) -> Result<LazyFrame> {
-    let layers = table::read_checked(dir, LAYERS_FILE)?;
-    check(&layers, &dir.join(LAYERS_FILE), &LAYERS)?;
-    let configurations = table::read_checked(dir, summary::FILE)?;
-    check(&configurations, &dir.join(summary::FILE), &MODEL)?;
-    Ok(concat([sum_layers(steady_rows(&layers)?), select_models(configurations)], UnionArgs::default())?)
+struct Rows {
+    frame: LazyFrame,
+    /// Captured steps that they are summed over.
+    steps: u64,
+}
+
+impl Rows {
+    fn read(dir: &Path) -> Result<Self> {
+        let layers = table::read_checked(dir, LAYERS_FILE)?;
+        check(&layers, &dir.join(LAYERS_FILE), &LAYERS)?;
+        let configurations = table::read_checked(dir, summary::FILE)?;
+        check(&configurations, &dir.join(summary::FILE), &MODEL)?;
+        let steps = configurations.column("steps")?.cast(&DataType::UInt64)?.u64()?.iter().flatten().max().unwrap_or(0);
+        let layers = sum_layers(steady_rows(&layers)?);
+        let frame = concat([layers, select_models(configurations)], UnionArgs::default())?;
+        Ok(Self { frame, steps })
+    }
 }
 
 /// Refuses a table that lacks one of these columns, or has another kind of value in it.
@@ -227,16 +240,6 @@ fn select_models(configurations: DataFrame) -> LazyFrame {
         col("mercury_cycles"),
         float("speed_up"),
     ])
-}
-
-fn read_json(dir: &Path) -> Result<Value> {
-    let path = dir.join(RUN_FILE);
-    let text = input::read(&path, MAX_BYTES)?;
-    table::check_sum(dir, RUN_FILE)?;
-    serde_json::from_slice(&text).map_err(|error| AnalyzerError::Folder {
-        path,
-        reason: format!("is not what `replay` or `sweep` wrote ({error}); run it again"),
-    })
 }
 
 fn differences(key: &str, a: &Value, b: &Value, found: &mut Vec<(String, String, String)>) {

@@ -103,5 +103,8 @@ impl AnalyzerError {
     }
 }
 
+/// The remedy for results of another version.
+pub(crate) const REPLAY_AGAIN: &str = "replay the trace again with this version";
+
 /// The result of an analyzer operation.
 pub type Result<T> = std::result::Result<T, AnalyzerError>;

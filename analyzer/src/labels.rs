@@ -71,7 +71,8 @@ fn read_trace(trace: &TraceIdentity) -> Facts {
     facts
 }
 
-fn summarise_steps(steps: &[u64]) -> String {
+/// Steps in a few words.
+pub fn summarise_steps(steps: &[u64]) -> String {
     match steps {
         [first, .., last] => format!("{first} to {last} ({} of them)", steps.len()),
         [step] => step.to_string(),

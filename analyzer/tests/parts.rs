@@ -143,7 +143,11 @@ fn a_limit_on_memory_changes_no_result_and_names_what_does_not_fit() {
     let (mut too_little, mut least): (u64, u64) = (1 << 20, 1 << 30);
     while least - too_little > 1 << 10 {
         let middle = u64::midpoint(too_little, least);
-        *if fits(middle) { &mut least } else { &mut too_little } = middle;
+        if fits(middle) {
+            least = middle;
+        } else {
+            too_little = middle;
+        }
     }
     assert_eq!(results(&trace, &configs, &measures, Limit::Bytes(least)), whole);
     let error = |configs: &[Config], bytes| {

@@ -104,6 +104,28 @@ fn switching_off_raises_neither_hit_rate_nor_error() {
     insta::assert_snapshot!("compare_other_grids", place.error("compare one sweep"));
 }
 
+/// The first captured step is a trial, after which no layer pays.
+#[test]
+fn the_headline_is_the_steady_state_and_the_trial_stands_beside_it() {
+    let place = Place::new();
+    insta::assert_snapshot!(
+        "replay_after_the_trial",
+        place.stdout("replay trace --rpq.bits 6 --stop.window 1 --out off")
+    );
+    place.stdout("replay trace --rpq.bits 6 --stop.window 0 --out on");
+    let output = place.run("compare on off");
+    let notes = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        notes.contains("a is summed over 2 captured steps and b over 1: compare speed-ups, not cycles\n"),
+        "{notes}"
+    );
+    assert!(!notes.contains("compare mercury_cycles"), "{notes}");
+    // A window that no step follows does not hide the steady state of others.
+    let swept = rows(&place.stdout("sweep trace --out sweep --set stop.window=1,5 --rpq.bits 6 --format json"));
+    let trial: Vec<_> = swept.iter().map(|row| (row["steps"].as_u64(), row["trial_steps"].as_u64())).collect();
+    assert_eq!(trial, [(Some(1), Some(1)); 2]);
+}
+
 #[test]
 fn nonsensical_sweeps_are_refused() {
     let place = Place::new();

@@ -10,6 +10,12 @@ pub fn quote(word: &str) -> String {
     shlex::try_quote(word).map_or_else(|_| word.to_owned(), Cow::into_owned)
 }
 
+/// A flag and its value, quoted for a shell. A value that begins with a hyphen would be taken for a flag by itself.
+pub fn flag(name: &str, value: &str) -> String {
+    let separator = if value.starts_with('-') { '=' } else { ' ' };
+    format!("--{name}{separator}{}", quote(value))
+}
+
 /// The flags that were given to a command, without those in `except`, quoted for a shell.
 ///
 /// They come in the order in which the command defines them, so that equal runs are written down equally.
@@ -26,8 +32,8 @@ pub fn collect_given_flags(command: &Command, matches: &ArgMatches, except: &[&s
         let given = matches.get_raw(id).into_iter().flatten();
         let values: Vec<String> = given.map(|value| value.to_string_lossy().into_owned()).collect();
         match argument.get_value_delimiter() {
-            Some(delimiter) => words.push(format!("--{name} {}", quote(&values.join(&delimiter.to_string())))),
-            None => words.extend(values.iter().map(|value| format!("--{name} {}", quote(value)))),
+            Some(delimiter) => words.push(flag(name, &values.join(&delimiter.to_string()))),
+            None => words.extend(values.iter().map(|value| flag(name, value))),
         }
     }
     words
@@ -39,13 +45,13 @@ mod tests {
     use clap::{Arg, ArgAction};
 
     fn written_down(words: &[&str]) -> String {
-        let flag = |name: &'static str| Arg::new(name).long(name);
+        let argument = |name: &'static str| Arg::new(name).long(name);
         let command = Command::new("tool").args([
-            flag("out"),
-            flag("steps").default_value("7"),
-            flag("layers").action(ArgAction::Append),
-            flag("passes").value_delimiter(','),
-            flag("augment").action(ArgAction::SetTrue),
+            argument("out"),
+            argument("steps").default_value("7"),
+            argument("layers").action(ArgAction::Append),
+            argument("passes").value_delimiter(','),
+            argument("augment").action(ArgAction::SetTrue),
         ]);
         let matches = command.clone().try_get_matches_from([&["tool"], words].concat()).unwrap();
         collect_given_flags(&command, &matches, &["out"]).join(" ")
@@ -57,5 +63,6 @@ mod tests {
         let words = ["--augment", "--passes", "x,y", "--layers", "a", "--out", "o", "--steps=7", "--layers", "b.*"];
         assert_eq!(written_down(&words), expected);
         assert_eq!(written_down(&["--out", "o"]), "");
+        assert_eq!(written_down(&["--layers=-x y"]), "--layers='-x y'");
     }
 }

@@ -3,9 +3,15 @@
 /** Results whose layers are drawn in one chart at most: as many as there are colours. */
 const MOST_BY_LAYER = 6;
 
-/** Whether two views, or rows of configurations, are of the same part of the same trace, so that cycles compare. */
+/** The captured steps that a view or a row of a configuration is summed over; a source has none of its own. */
+function stepsOf(one) {
+  return one.summary?.steps ?? one.steps;
+}
+
+/** Whether two views, or rows of configurations, are of the same steps of the same trace, so that cycles compare. */
 function isSameWork(a, b) {
-  return a.trace === b.trace && a.part === b.part;
+  const [first, second] = [stepsOf(a), stepsOf(b)];
+  return a.trace === b.trace && a.part === b.part && (first === undefined || second === undefined || first === second);
 }
 
 /** Whether rows differ in their baselines: then each speed-up is relative to another. */
@@ -28,7 +34,7 @@ function hasSeveralResults() {
   return DATA.views.length > 1;
 }
 
-/** All results beside each other, then layer by layer those with the layers of the one that is shown below. */
+/** All results side by side; then, by layer, the results that have the layers of the one shown below. */
 function sideBySide(view) {
   const views = DATA.views;
   const alike = views.filter((other) => hasSameLayers(view, other));
@@ -48,7 +54,7 @@ function sideBySide(view) {
 function sideBySideText(view) {
   const [ours, others] = [true, false].map((same) => DATA.views.filter((other) => isSameWork(view, other) === same));
   const sentences = [`The sections below show ${numberedName(view)}.`];
-  if (others.length > 0) sentences.push(`${format.count(others.length)} of the ${format.count(DATA.views.length)} results are of another trace or another part of it: their cycles and errors may be of other work.`);
+  if (others.length > 0) sentences.push(`${format.count(others.length)} of the ${format.count(DATA.views.length)} results are of another trace, another part of it or another number of steps: their cycles and errors may be of other work.`);
   if (hasUnlikeBaselines(ours.map((other) => other.summary))) sentences.push("Baselines differ, and each speed-up is relative to its own: compare MERCURY cycles.");
   return sentences.join(" ");
 }
@@ -64,6 +70,7 @@ function runColumns() {
   return [
     { title: "results", value: numberedName, text: true, wraps: true, order: (row) => DATA.views.indexOf(row) },
     { title: "array", value: (row) => row.array, text: true },
+    { title: "steps", value: of("steps"), show: format.count },
     { title: "hit rate (%)", value: of("hit_rate"), show: format.percent },
     { title: "output error (%)", value: of("output_error"), show: format.percent },
     { title: "baseline cycles", value: of("baseline_cycles"), show: format.count },

@@ -32,7 +32,7 @@ function tile(name, number, ...beside) {
 function answer(view) {
   const { summary } = view;
   const { speed_up: speed, speed_up_low: low, speed_up_high: high } = summary;
-  const pays = low > 1 ? "pays" : high !== null && high < 1 ? "does not pay" : low === null ? (speed > 1 ? "pays" : "does not pay") : "may or may not pay";
+  const said = verdict(speed, low, high);
   const seconds = (cycles) => `${format.short(cycles / (view.clock_mhz * 1e6))} s`;
   const interval = format.interval(low, high, format.times);
   const error = format.interval(summary.output_error_low, summary.output_error_high, format.percent);
@@ -41,7 +41,7 @@ function answer(view) {
   const share = (name) => format.percent(ratio(summary[name], summary.vectors));
   return [
     view.part === null ? null : element("p", { class: "note" }, `Of a part of the trace alone: ${view.part}`),
-    element("p", {}, `${stepsShown(summary)} reuse ${pays}: `, element("strong", {}, `${format.times(speed)} the baseline's speed`), interval ? `, 95 % interval over samples ${interval}.` : "; one captured sample has no interval."),
+    element("p", {}, `${stepsShown(summary)} reuse ${said}: `, element("strong", {}, `${format.times(speed)} the baseline's speed`), `${summary.output_error === null ? "" : ` at an output error of ${format.percent(summary.output_error)}`}${interval ? `, 95 % interval of the speed-up over samples ${interval}.` : "; one captured sample has no interval."}${layersOff(view)}`),
     element("dl", { class: "tiles" },
       tile("Speed-up", format.times(speed), interval ? `95 % interval ${interval}` : "no interval: one sample", `${seconds(summary.baseline_cycles)} to ${seconds(summary.mercury_cycles)} at ${view.clock_mhz} MHz`),
       tile("Speed-up with memory stalls", format.times(summary.speed_up_with_stalls), "the array waits for DRAM, too"),
@@ -59,7 +59,23 @@ function answer(view) {
 function lossTile(summary) {
   const { loss_change: change = null, loss_change_low: low, loss_change_high: high } = summary;
   if (change === null) return null;
-  return tile("Change of the loss, forward", format.signed(change), `95 % interval ${format.interval(low, high, format.signed)}`, "nats, to first order, mean of steps");
+  const interval = format.interval(low, high, format.signed);
+  return tile("Change of the loss, forward", format.signed(change), interval === null ? "no interval: one sample" : `95 % interval ${interval}`, "nats, to first order, mean of steps");
+}
+
+/** What the speed-up says by itself; the error is said beside it. */
+function verdict(speed, low, high) {
+  if (format.times(speed) === "1.00x") return "changes little";
+  if (low === null) return speed > 1 ? "is faster" : "is slower";
+  if (low > 1) return "is faster";
+  return high < 1 ? "is slower" : "may or may not be faster";
+}
+
+/** How many layers run without reuse in these steps, in words; nothing where all reuse. */
+function layersOff(view) {
+  const all = new Set(view.layers.map((row) => row.layer));
+  const off = new Set(view.layers.filter((row) => row.switched_off_at !== null).map((row) => row.layer));
+  return off.size === 0 ? "" : ` ${format.count(off.size)} of ${format.count(all.size)} layers are switched off, as reuse cost cycles there.`;
 }
 
 /** Which captured steps the figures are of. */
@@ -137,12 +153,14 @@ function frontier(configurations) {
 
 function bounds(view) {
   if (view.bounds.length === 0) {
+    const isMeasured = view.layers.some((row) => row.unlimited_hit !== null);
+    if (isMeasured) return [element("p", { class: "note" }, "No vector was looked up in these steps, as every layer is switched off.")];
     const why = view.sweep === null ? "Bounds were left out of this replay (--without bounds)." : "A sweep leaves bounds out; replay this configuration to see them.";
     return [element("p", { class: "note" }, why)];
   }
   const reached = (bound) => format.percent(ratio(bound.mercury, bound.share));
   const share = ({ share, interval }) => (interval ? `${format.percent(share)} (${format.interval(...interval, format.percent)})` : format.percent(share));
-  const data = { layers: view.layers };
+  const data = { layers: view.looked_up };
   return [
     element("p", {}, "What reuse could spare at best, and what other schemes would, on the same vectors: those that the forward pass looked up. An estimate has its 95 % interval. Where MERCURY spares more than a bound, it reuses results of vectors that the bound would not."),
     plainTable("Bounds, forward pass", [
@@ -152,7 +170,7 @@ function bounds(view) {
       ["MERCURY spares (%)", (bound) => format.percent(bound.mercury)],
       ["MERCURY's share of it (%)", reached],
     ], view.bounds),
-    element("p", {}, `Vectors that are all zero: ${zeroVectors(view)}. They hit whatever the scheme, so a high hit rate may say no more than that an operand is sparse.`),
+    element("p", {}, `Vectors that are all zero, looked up or not: ${zeroVectors(view)}. They hit whatever the scheme, so a high hit rate may say no more than that an operand is sparse.`),
     charts("half",
       chart("bounds", "Vectors by layer", "Bars: MERCURY's hits; marks: bounds.", data),
       chart("multiplications", "Multiplications by layer", "Bars: spared by MERCURY; marks: competitors.", data),

@@ -46,7 +46,12 @@ impl Compare {
         if changed.height() == 0 {
             messages.note(format_args!("nothing changed in {} rows", comparison.rows.height()));
         }
-        if comparison.has_unlike_baselines()? {
+        let [steps_a, steps_b] = comparison.steps;
+        if steps_a != steps_b {
+            messages.note(format_args!(
+                "a is summed over {steps_a} captured steps and b over {steps_b}: compare speed-ups, not cycles"
+            ));
+        } else if comparison.has_unlike_baselines()? {
             messages.note(super::UNLIKE_BASELINES);
         } else if self.format == Format::Table {
             changed = changed.drop_many(["baseline_cycles_a", "baseline_cycles_b"]);

@@ -49,6 +49,9 @@ impl Cycles {
         for column in &topology.not_applied {
             messages.warn(format!("{}: column {column:?} is not applied to the cycles", self.topology.display()));
         }
+        for column in &topology.not_read {
+            messages.warn(format!("{}: column {column:?} is not read", self.topology.display()));
+        }
         let layers = topology.layers;
         let cycles = layers
             .iter()

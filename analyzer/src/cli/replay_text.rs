@@ -5,6 +5,7 @@ use crate::adaptation::{steady_state, trial};
 use crate::config::Config;
 use crate::export::Align::{Left, Right};
 use crate::export::text_table;
+use crate::labels::summarise_steps;
 use crate::limits::Limits;
 use crate::result::{PassResult, forward_error, step_interval};
 use mercury_reuse::Counts;
@@ -83,7 +84,9 @@ fn bounds(config: &Config, results: &[&PassResult]) -> String {
         limits += found.clone();
     }
     if all == 0 {
-        return String::new();
+        let is_measured = results.iter().any(|result| result.limits.is_some());
+        let nothing = "\nforward pass: no vector was looked up in these steps, as every layer is switched off\n";
+        return if is_measured { nothing.to_owned() } else { String::new() };
     }
     let share = |count: u64, of: u64| 100.0 * count as f64 / of.max(1) as f64;
     let vectors = |count| share(count, all);
@@ -119,7 +122,13 @@ fn zero_vectors(results: &[&PassResult]) -> String {
         format!("{pass} {:.1} %", 100.0 * *zero as f64 / (*vectors).max(1) as f64)
     };
     let shares: Vec<String> = passes.iter().map(share).collect();
-    if shares.is_empty() { String::new() } else { format!("vectors that are all zero: {}\n", shares.join(", ")) }
+    if shares.is_empty() {
+        return String::new();
+    }
+    format!(
+        "vectors that are all zero, looked up or not: {} (the weight gradient's are the forward pass's)\n",
+        shares.join(", ")
+    )
 }
 
 /// What reuse in all layers makes of a step's loss.
@@ -152,36 +161,41 @@ fn adaptation(results: &[PassResult]) -> String {
     text
 }
 
-/// Which steps the table is of, and what the trial before them gave.
+/// Which steps the figures are of, and what the trial before them gave.
 fn steps_and_trial(results: &[PassResult], layers_in_all: usize) -> String {
-    let steps = |results: &[&PassResult]| {
-        let steps: BTreeSet<u64> = results.iter().map(|result| result.step).collect();
-        let text = steps.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
-        format!("{} {text}", if steps.len() == 1 { "step" } else { "steps" })
-    };
     let (steady, trial) = (steady_state(results), trial(results));
+    let steps = name_steps(&steady);
+    let off: BTreeSet<usize> = steady.iter().filter(|r| r.switched_off).map(|r| r.layer_index).collect();
+    let replayed: BTreeSet<usize> = steady.iter().map(|result| result.layer_index).collect();
+    if trial.is_empty() && steady.iter().any(|result| result.trial) {
+        return format!(
+            "Figures: {steps}, a trial in which every layer reuses. Capture more than stop.window steps to see the steady\n\
+             state, in which layers that do not pay are switched off, or set --stop.window 0.\n"
+        );
+    }
     if trial.is_empty() {
-        return if steady.iter().any(|result| result.trial) {
-            format!(
-                "{}: a trial; no step was captured after it, when layers for which reuse does not pay are switched off \
-                 (stop.window)\n",
-                steps(&steady)
-            )
-        } else {
-            format!("{}; no layer is switched off\n", steps(&steady))
-        };
+        return format!("Figures: {steps}; no layer is switched off.\n");
     }
     let total = Total::of(trial.iter().copied());
     let error = forward_error(&trial, layers_in_all)
-        .map_or_else(String::new, |error| format!(", output error {:.1} %", 100.0 * error.relative().value));
+        .map_or_else(String::new, |error| format!("output error {:.1} %, ", 100.0 * error.relative().value));
     format!(
-        "steady state: {}, after the trial (stop.window), in which every layer reuses. The trial alone, {}: {:.1} % hit{error},\n\
-         speed-up {}\n",
-        steps(&steady),
-        steps(&trial),
+        "Figures: the steady state, {steps}, with {} of {} layers switched off.\n\
+         The trial before it (stop.window), {}, in which every layer reuses: {:.1} % hit, {error}speed-up {}.\n",
+        off.len(),
+        replayed.len(),
+        name_steps(&trial),
         100.0 * total.counts.hit as f64 / total.vectors.max(1) as f64,
         speed_up(total.all_cycles()),
     )
+}
+
+/// The steps of some results.
+fn name_steps(results: &[&PassResult]) -> String {
+    let steps: BTreeSet<u64> = results.iter().map(|result| result.step).collect();
+    let steps: Vec<u64> = steps.into_iter().collect();
+    let noun = if steps.len() == 1 { "step" } else { "steps" };
+    format!("{noun} {}", summarise_steps(&steps))
 }
 
 /// Each step's speed-up and change of the loss.

@@ -13,7 +13,7 @@ use anyhow::Result;
 use clap::Args;
 use mercury_cli::Messages;
 use mercury_trace::Trace;
-use polars::prelude::{IntoLazy, col};
+use polars::prelude::{DataFrame, IntoLazy, col};
 use std::path::PathBuf;
 
 /// Replay a trace under many configurations at once, and say which are worth their cost.
@@ -51,6 +51,21 @@ pub struct Sweep {
 
 /// Columns that the table leaves out where all configurations have one baseline, as quotients say the same.
 const ABSOLUTE: [&str; 4] = ["baseline_memory_stall", "mercury_memory_stall", "baseline_energy", "mercury_energy"];
+
+/// Columns that say how sure others are, or follow from them.
+const DETAILS: [&str; 8] = [
+    "mau",
+    "mnu",
+    "output_error_low",
+    "output_error_high",
+    "loss_change_low",
+    "loss_change_high",
+    "trial_steps",
+    "trial_output_error",
+];
+
+/// Columns of the trial.
+const TRIAL: [&str; 2] = ["trial_hit_rate", "trial_speed_up"];
 
 fn parse_axis(text: &str) -> Result<Axis, String> {
     // Bounds are not computed in a sweep.
@@ -107,9 +122,19 @@ impl Sweep {
                 messages.note(format_args!("{} of {all} configurations are on the frontier:", frame.height()));
             }
         }
-        if self.work.format == Format::Table && has_one_baseline {
-            frame = frame.drop_many(ABSOLUTE);
+        if self.work.format == Format::Table {
+            frame = keep_for_people(&frame, has_one_baseline)?;
         }
         export::print(&mut frame, self.work.format)
     }
+}
+
+/// The table without columns that JSON, CSV and the results' folder have, so that a row stays readable.
+fn keep_for_people(frame: &DataFrame, has_one_baseline: bool) -> Result<DataFrame> {
+    let has_trial = frame.column("trial_steps")?.u64()?.iter().flatten().any(|steps| steps > 0);
+    let mut frame = frame.drop_many(DETAILS);
+    if !has_trial {
+        frame = frame.drop_many(TRIAL);
+    }
+    Ok(if has_one_baseline { frame.drop_many(ABSOLUTE) } else { frame })
 }

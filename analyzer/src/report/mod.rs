@@ -8,7 +8,7 @@ mod bounds;
 mod layers;
 mod page;
 pub(crate) mod run;
-mod source;
+pub(crate) mod source;
 mod sweeps;
 mod view;
 

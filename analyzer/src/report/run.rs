@@ -1,9 +1,9 @@
 //! `run.json`: what was run, and the command that runs it again.
 
 use crate::config::{Config, DEFAULT_PRESET, PRESETS};
-use crate::error::{AnalyzerError, Result};
+use crate::error::{AnalyzerError, REPLAY_AGAIN, Result};
 use crate::results::SCHEMA_VERSION;
-use mercury_cli::quote;
+use mercury_cli::{flag, quote};
 use mercury_trace::manifest::parse_label;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -88,9 +88,8 @@ impl Run {
     /// The run in a file.
     pub fn parse(path: &Path, json: &Value) -> Result<Self> {
         check_version(path, json)?;
-        let run = Self::deserialize(json).map_err(|error| {
-            AnalyzerError::results(path, "run", format!("{error}; replay the trace again with this version"))
-        })?;
+        let run = Self::deserialize(json)
+            .map_err(|error| AnalyzerError::results(path, "run", format!("{error}; {REPLAY_AGAIN}")))?;
         for (field, label) in [("label", &run.label), ("trace.label", &run.trace.label)] {
             if let Some(label) = label {
                 parse_label(label).map_err(|reason| AnalyzerError::results(path, field, reason))?;
@@ -119,7 +118,7 @@ impl Run {
         let value = self.configurations[configuration].get(section).and_then(|section| section.get(key));
         value.and_then(Value::as_f64).ok_or_else(|| {
             let field = format!("configurations.{configuration}.{section}.{key}");
-            AnalyzerError::results(path, &field, "is no number; replay the trace again with this version".to_owned())
+            AnalyzerError::results(path, &field, format!("is no number; {REPLAY_AGAIN}"))
         })
     }
 
@@ -171,16 +170,16 @@ impl Run {
     }
 
     fn label_flag(&self) -> Option<String> {
-        self.label.as_ref().map(|label| format!("--label {}", quote(label)))
+        self.label.as_ref().map(|label| flag("label", label))
     }
 
     /// The preset, if it is not the default, and flags for what differs from it.
     fn setting_flags(&self, configuration: usize, except: &[&str]) -> Vec<String> {
         let (preset, settings) = self.settings(configuration);
         let differs = |setting: &Setting| setting.preset.is_some() && !except.contains(&setting.key.as_str());
-        let flag = |setting: Setting| format!("--{} {}", setting.key, quote(&setting.value));
+        let as_flag = |setting: Setting| flag(&setting.key, &setting.value);
         let preset = (preset != DEFAULT_PRESET).then(|| format!("--preset {preset}"));
-        preset.into_iter().chain(settings.into_iter().filter(differs).map(flag)).collect()
+        preset.into_iter().chain(settings.into_iter().filter(differs).map(as_flag)).collect()
     }
 
     fn selection_flags(&self) -> Vec<String> {
@@ -197,16 +196,10 @@ fn check_version(path: &Path, run: &Value) -> Result<()> {
     match run["schema_version"].as_u64() {
         Some(version) if version == u64::from(SCHEMA_VERSION) => Ok(()),
         Some(version) => {
-            let reason = format!(
-                "is {version}, but this version reads {SCHEMA_VERSION}; replay the trace again with this version"
-            );
+            let reason = format!("is {version}, but this version reads {SCHEMA_VERSION}; {REPLAY_AGAIN}");
             Err(AnalyzerError::results(path, "schema_version", reason))
         }
-        None => Err(AnalyzerError::results(
-            path,
-            "schema_version",
-            "is missing; replay the trace again with this version".to_owned(),
-        )),
+        None => Err(AnalyzerError::results(path, "schema_version", format!("is missing; {REPLAY_AGAIN}"))),
     }
 }
 

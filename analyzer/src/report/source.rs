@@ -1,6 +1,6 @@
 //! A folder of results, checked before anything is made of it.
 
-use crate::error::{AnalyzerError, Result};
+use crate::error::{AnalyzerError, REPLAY_AGAIN, Result};
 use crate::report::run::Run;
 use crate::results::{LAYERS_FILE, MODELS_FILE, RUN_FILE};
 use crate::sweep::{store, summary};
@@ -108,8 +108,6 @@ pub const CONFIGURATIONS: &[&str] = &[
 /// Most bytes of `run.json`: far above those of the largest sweep.
 const MAX_BYTES: u64 = 1 << 30;
 
-const AGAIN: &str = "replay the trace again with this version";
-
 impl Source {
     /// Reads the tables of a folder, whose run [`read_run`] has read; `name` is what to call the results.
     ///
@@ -127,11 +125,11 @@ impl Source {
         check(&configurations, &dir.join(summary::FILE), CONFIGURATIONS.iter().copied(), Kind::Number)?;
         if configurations.height() != run.configurations.len() {
             let (rows, listed) = (configurations.height(), run.configurations.len());
-            let reason = format!("has {rows} rows, but {RUN_FILE} lists {listed} configurations; {AGAIN}");
+            let reason = format!("has {rows} rows, but {RUN_FILE} lists {listed} configurations; {REPLAY_AGAIN}");
             return Err(AnalyzerError::results(&dir.join(summary::FILE), "configuration", reason));
         }
         let axes = match dir.join(store::IDENTITY) {
-            path if path.exists() => Some(axes(&path, &json(dir, store::IDENTITY)?)?),
+            path if path.exists() => Some(axes(&path, &read_json(dir, store::IDENTITY)?)?),
             _ => None,
         };
         Ok(Self { dir: dir.to_owned(), name, run, axes, layers, models, configurations })
@@ -143,7 +141,7 @@ impl Source {
 /// # Errors
 /// As of [`Source::read`].
 pub fn read_run(dir: &Path) -> Result<Run> {
-    Run::parse(&dir.join(RUN_FILE), &json(dir, RUN_FILE)?)
+    Run::parse(&dir.join(RUN_FILE), &read_json(dir, RUN_FILE)?)
 }
 
 fn axes(path: &Path, identity: &Value) -> Result<Vec<(String, Vec<String>)>> {
@@ -151,8 +149,8 @@ fn axes(path: &Path, identity: &Value) -> Result<Vec<(String, Vec<String>)>> {
         .map_err(|error| AnalyzerError::results(path, "axes", format!("{error}; sweep into another folder")))
 }
 
-/// The JSON in a file of the folder.
-fn json(dir: &Path, name: &str) -> Result<Value> {
+/// The JSON in a file of the folder, which has to hold results.
+pub fn read_json(dir: &Path, name: &str) -> Result<Value> {
     let path = dir.join(name);
     let text = match input::read(&path, MAX_BYTES) {
         Err(TraceError::Io { error, .. }) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
@@ -161,7 +159,8 @@ fn json(dir: &Path, name: &str) -> Result<Value> {
         other => other?,
     };
     table::check_sum(dir, name)?;
-    serde_json::from_slice(&text).map_err(|error| AnalyzerError::results(&path, "JSON", format!("{error}; {AGAIN}")))
+    serde_json::from_slice(&text)
+        .map_err(|error| AnalyzerError::results(&path, "JSON", format!("{error}; {REPLAY_AGAIN}")))
 }
 
 /// A folder without the file of results that every one has.
@@ -186,7 +185,7 @@ fn missing(dir: &Path, name: &str) -> AnalyzerError {
 
 fn read(dir: &Path, name: &str) -> Result<DataFrame> {
     if !dir.join(name).exists() {
-        return Err(AnalyzerError::results(dir, name, format!("is missing; {AGAIN}")));
+        return Err(AnalyzerError::results(dir, name, format!("is missing; {REPLAY_AGAIN}")));
     }
     table::read_checked(dir, name)
 }
@@ -195,7 +194,7 @@ fn read(dir: &Path, name: &str) -> Result<DataFrame> {
 fn check(frame: &DataFrame, path: &Path, names: impl IntoIterator<Item = &'static str>, kind: Kind) -> Result<()> {
     for name in names {
         let Ok(column) = frame.column(name) else {
-            return Err(AnalyzerError::results(path, &format!("column {name}"), format!("is missing; {AGAIN}")));
+            return Err(AnalyzerError::results(path, &format!("column {name}"), format!("is missing; {REPLAY_AGAIN}")));
         };
         let fits = match (kind, column.dtype()) {
             // Where nothing was measured the column may have no type.
@@ -209,7 +208,7 @@ fn check(frame: &DataFrame, path: &Path, names: impl IntoIterator<Item = &'stati
                 Kind::Text => "text",
                 Kind::Truth => "true or false",
             };
-            let reason = format!("holds {}, not {wanted}; {AGAIN}", column.dtype());
+            let reason = format!("holds {}, not {wanted}; {REPLAY_AGAIN}", column.dtype());
             return Err(AnalyzerError::results(path, &format!("column {name}"), reason));
         }
     }

@@ -40,12 +40,13 @@ pub fn points(source: &Source) -> Result<Vec<Row>> {
     Ok(points)
 }
 
-/// Marks those that no other point of the same part of the same trace beats.
+/// Marks those that no other point of the same steps of the same trace beats.
 pub fn mark(points: &mut [Row]) {
     let metrics = METRICS.map(|name| Metric::parse(name).expect("it is a metric"));
-    let traces: Vec<[Value; 2]> = points.iter().map(|point| ["trace", "part"].map(|key| point[key].clone())).collect();
+    let traces: Vec<[Value; 3]> =
+        points.iter().map(|point| ["trace", "part", "steps"].map(|key| point[key].clone())).collect();
     let mut distinct = traces.clone();
-    distinct.sort_by_key(|[trace, part]| (trace.to_string(), part.to_string()));
+    distinct.sort_by_key(|keys| keys.clone().map(|key| key.to_string()));
     distinct.dedup();
     for trace in distinct {
         let of_trace: Vec<usize> = (0..points.len()).filter(|&index| traces[index] == trace).collect();
@@ -82,7 +83,7 @@ mod tests {
 
     fn marked(points: &[(&str, Option<f64>, u64)]) -> Vec<Row> {
         let point = |(number, (trace, error, cycles)): (usize, &(&str, Option<f64>, u64))| {
-            let json = json!({"configuration": number, "trace": trace, "part": null, "output_error": error,
+            let json = json!({"configuration": number, "trace": trace, "part": null, "steps": 1, "output_error": error,
                               "mercury_cycles": cycles});
             json.as_object().unwrap().clone()
         };
@@ -96,6 +97,11 @@ mod tests {
         let points = marked(&[("a", Some(0.1), 90), ("a", Some(0.2), 100), ("b", Some(0.3), 110), ("b", None, 50)]);
         let on: Vec<bool> = points.iter().map(|point| point["pareto"] == true).collect();
         assert_eq!(on, [true, false, true, false]);
+        // Of more steps there are more cycles.
+        let mut points = marked(&[("a", Some(0.1), 90), ("a", Some(0.1), 180)]);
+        points[1].insert("steps".to_owned(), 2.into());
+        mark(&mut points);
+        assert!(points.iter().all(|point| point["pareto"] == true));
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub struct View {
     pub summary: Row,
     /// A row for each layer and pass, over the steps after the trial.
     pub layers: Vec<Row>,
+    /// The same of the vectors that were looked up: without steps in which a layer was switched off.
+    pub looked_up: Vec<Row>,
     /// A row for each captured step.
     pub models: Vec<Row>,
     /// What bounds reuse, over the vectors that were looked up in forward passes.
@@ -74,6 +76,7 @@ impl View {
             trace: run.trace.manifest_sha256.clone(),
             summary,
             bounds: bounds(&bounded, number("bounds", "cosine")?, number("bounds", "weight_bits")?),
+            looked_up: bounded,
             layers: of_rows,
             models: steps(layers, models, configuration as u64)?,
             array,

@@ -65,7 +65,7 @@ impl Key {
             Key::FilterHeight => &["filterh", "filth", "kernelheight", "kernelh"],
             Key::FilterWidth => &["filterw", "filtw", "kernelwidth", "kernelw"],
             Key::Channels => &["channel", "numchannels", "numchannel", "inputchannels"],
-            Key::Filters => &["numfilters", "filters", "outputchannels"],
+            Key::Filters => &["numfilters", "numfilt", "filters", "outputchannels"],
             Key::Stride => &["stride"],
             Key::StrideHeight => &["strideh"],
             Key::StrideWidth => &["stridew"],
@@ -79,7 +79,7 @@ const PRODUCT: [Key; 3] = [Key::M, Key::N, Key::K];
 const CONVOLUTION: [Key; 6] =
     [Key::IfmapHeight, Key::IfmapWidth, Key::FilterHeight, Key::FilterWidth, Key::Channels, Key::Filters];
 
-const NAMES: [&str; 4] = ["layername", "layer", "name", "l"];
+const NAMES: [&str; 6] = ["layername", "layernames", "layer", "layers", "name", "l"];
 const NOT_APPLIED: [&str; 3] = ["sparsity", "sparsityratio", "bases"];
 const REMARKS: [&str; 8] = ["remark", "remarks", "comment", "comments", "note", "notes", "description", "target"];
 
@@ -101,14 +101,25 @@ pub(super) enum Column {
     NotApplied,
     /// Text for people.
     Remark,
-    /// A name that says nothing to this program; its texts are remarks, its numbers are refused.
+    /// A name that says nothing to this program: what holds a digit is refused, other texts are not read.
     Unknown,
 }
 
-const FIXED: [(&str, Column); 3] = [
-    ("padding", Column::Fixed { value: 0, remedy: "give the padded ifmap's size and leave the column out" }),
-    ("dilation", Column::Fixed { value: 1, remedy: "dilated filters cannot be written in this format" }),
-    ("groups", Column::Fixed { value: 1, remedy: "write each group as a layer of its own" }),
+const PADDING: Column = Column::Fixed { value: 0, remedy: "give the padded ifmap's size and leave the column out" };
+const DILATION: Column = Column::Fixed { value: 1, remedy: "dilated filters cannot be written in this format" };
+const GROUPS: Column = Column::Fixed { value: 1, remedy: "write each group as a layer of its own" };
+const FIXED: [(&str, Column); 11] = [
+    ("padding", PADDING),
+    ("paddings", PADDING),
+    ("pad", PADDING),
+    ("pads", PADDING),
+    ("dilation", DILATION),
+    ("dilations", DILATION),
+    ("dilationrate", DILATION),
+    ("group", GROUPS),
+    ("groups", GROUPS),
+    ("numgroup", GROUPS),
+    ("numgroups", GROUPS),
 ];
 
 /// Columns in the order of the file.
@@ -178,9 +189,13 @@ impl Header {
         let product = PRODUCT.iter().any(|&key| self.has(key));
         let convolution = CONVOLUTION.iter().any(|&key| self.has(key));
         if product && convolution {
-            return Err(
-                "the header has columns of a product (M, N, K) and of a convolution; write two files".to_owned()
-            );
+            let is_of_product = |column: &Column| PRODUCT.iter().any(|&key| *column == Column::Size(key));
+            let place = self.columns.iter().position(is_of_product).expect("there is one");
+            return Err(format!(
+                "the header has columns of a convolution and {:?}, which is one of a product (M, N, K); write products \
+                 into another file, and call a batch \"Batch Size\"",
+                self.titles[place]
+            ));
         }
         let required: &[Key] = if product { &PRODUCT } else { &CONVOLUTION };
         if let Some(&key) = required.iter().find(|&&key| !self.has(key)) {
@@ -194,6 +209,9 @@ impl Header {
     }
 
     fn missing(&self, title: &str, aliases: &[&str]) -> Reason {
+        if self.titles.iter().any(|title| title.starts_with('"')) {
+            return "the format has no quoting; remove the quotation marks".to_owned();
+        }
         let similarity = |column: &str| {
             let spellings = aliases.iter().copied().map(str::to_owned).chain([squeeze(title)]);
             spellings.map(|name| normalized_damerau_levenshtein(&squeeze(column), &name)).fold(0.0, f64::max)
@@ -226,18 +244,16 @@ impl Header {
         if self.assumed_order.is_some() { "the first row" } else { "the header" }
     }
 
-    /// Index and name of the columns that are not applied.
-    pub(super) fn columns_not_applied(&self) -> impl Iterator<Item = (usize, &str)> {
+    /// Index and name of the columns of one meaning.
+    pub(super) fn columns_of(&self, meaning: Column) -> impl Iterator<Item = (usize, &str)> {
         let columns = self.columns.iter().zip(&self.titles).enumerate();
-        columns
-            .filter(|(_, (column, _))| **column == Column::NotApplied)
-            .map(|(index, (_, title))| (index, title.as_str()))
+        columns.filter(move |(_, (column, _))| **column == meaning).map(|(index, (_, title))| (index, title.as_str()))
     }
 }
 
-/// Lower case, without spaces, underscores and hyphens.
+/// Letters, digits and quotation marks, in lower case.
 fn squeeze(name: &str) -> String {
-    name.chars().filter(|c| !c.is_whitespace() && !matches!(c, '_' | '-')).flat_map(char::to_lowercase).collect()
+    name.chars().filter(|c| c.is_alphanumeric() || *c == '"').flat_map(char::to_lowercase).collect()
 }
 
 fn column_of(name: &str) -> Column {

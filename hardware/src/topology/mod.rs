@@ -35,6 +35,8 @@ pub struct Topology {
     pub assumed_order: Option<&'static str>,
     /// Columns that hold values which the timing model does not apply, such as sparsity.
     pub not_applied: Vec<String>,
+    /// Columns of unknown names that hold text.
+    pub not_read: Vec<String>,
 }
 
 /// Most bytes of a topology file: far above any model's.
@@ -72,12 +74,17 @@ pub fn read(path: &Path) -> Result<Topology> {
     for (line, fields) in layer_rows {
         layers.push(read_layer(&header, fields, *line).map_err(|reason| fail(*line, reason))?);
     }
-    let not_applied = header
-        .columns_not_applied()
-        .filter(|(index, _)| layer_rows.iter().any(|(_, fields)| fields.get(*index).is_some_and(|f| !f.is_empty())))
-        .map(|(_, name)| name.to_owned())
-        .collect();
-    Ok(Topology { layers, assumed_order: header.assumed_order(), not_applied })
+    let is_filled =
+        |index: usize| layer_rows.iter().any(|(_, fields)| fields.get(index).is_some_and(|field| !field.is_empty()));
+    let filled = |meaning| -> Vec<String> {
+        header.columns_of(meaning).filter(|(index, _)| is_filled(*index)).map(|(_, title)| title.to_owned()).collect()
+    };
+    Ok(Topology {
+        layers,
+        assumed_order: header.assumed_order(),
+        not_applied: filled(Column::NotApplied),
+        not_read: filled(Column::Unknown),
+    })
 }
 
 /// The text without a byte order mark, or the line at which it stops being text.
@@ -168,10 +175,11 @@ fn read_layer(header: &Header, fields: &[&str], line: u64) -> std::result::Resul
                 let field = quote(field);
                 return Err(format!("{title} is {field}, where only {value} can be timed; {remedy}"));
             }
-            Column::Unknown if is_number(field) => {
+            Column::Unknown if field.contains(|c: char| c.is_ascii_digit()) || field.parse::<f64>().is_ok() => {
                 return Err(format!(
-                    "column {title:?} holds {field}, and whether it changes the layer's work is not known; remove the \
-                     column, or give it a name from docs/formats.md (a column called \"Remark\" is passed over)"
+                    "column {title:?} holds {}, and whether it changes the layer's work is not known; remove the \
+                     column, or give it a name from docs/formats.md (a column called \"Remark\" is passed over)",
+                    quote(field)
                 ));
             }
             _ => {}

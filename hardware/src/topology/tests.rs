@@ -66,7 +66,8 @@ fn remarks_are_passed_over() {
          DP1, 9, 9, 3, 3, 4, 1, 1, # dw\n"
     );
     assert_eq!(gemms(&text), [(49, 36, 8, 1), (49, 36, 8, 1), (49, 9, 1, 4)]);
-    assert_eq!(gemms("Layer,Remark,M,N,K,Layer type\na,7,1,2,3,conv\n"), [(1, 3, 2, 1)]);
+    let topology = parse("Layer,Remark,M,N,K,Layer type\na,7,1,2,3,conv\n").unwrap();
+    assert_eq!((topology.layers[0].gemm.m, topology.not_read), (1, vec!["Layer type".to_owned()]));
 }
 
 #[test]
@@ -102,7 +103,15 @@ fn lines_are_numbered_as_an_editor_does() {
 fn what_does_not_fit_the_header_is_refused_with_its_reason() {
     let refused = |text: &str| parse(text).unwrap_err();
     let convolution = |row: &str| parse(format!("{CONVOLUTION}\n{row}\n")).unwrap_err();
+    let convolution_with = |column: &str, field: &str| {
+        parse(format!("{CONVOLUTION} {column}\na, 9, 9, 3, 3, 4, 8, 1, {field}\n")).unwrap_err()
+    };
     for (error, expected) in [
+        (refused("Layer,M,N,K,Repeat\na,1,2,3,x4\n"), "line 2: column \"Repeat\" holds \"x4\", and whether"),
+        (refused("Layer,M,N,K,Scale\na,1,2,3,inf\n"), "line 2: column \"Scale\" holds \"inf\", and whether"),
+        (convolution_with("Pads", "1-1"), "line 2: Pads is \"1-1\", where only 0 can be timed; give the padded"),
+        (convolution_with("N", "8"), "line 1: the header has columns of a convolution and \"N\", which"),
+        (refused("\"Layer\",\"M\",\"N\",\"K\"\na,1,2,3\n"), "line 1: the format has no quoting; remove the quotation"),
         (refused("Layer\tM\tN\tK\na\t1\t2\t3\n"), "line 1: fields are separated by tabs; separate them by commas"),
         (refused("Layer;M;N;K\na;1;2;3\n"), "line 1: fields are separated by semicolons"),
         (refused("Layer,M,N,K\na;1;2;3\n"), "line 2: fields are separated by semicolons"),
@@ -123,13 +132,13 @@ fn what_does_not_fit_the_header_is_refused_with_its_reason() {
         (convolution(", 8, 8, 3, 3, 1, 4, 1"), "line 2: the layer has no name"),
         (convolution(""), "line 1: the file holds no layers, only a header"),
         (refused(""), "line 1: the file holds no layers"),
-        (refused("Layer,M,N,K,Eh\na,1,2,3,\nb,1,2,3,110\n"), "line 3: column \"Eh\" holds 110, and whether"),
+        (refused("Layer,M,N,K,Eh\na,1,2,3,\nb,1,2,3,110\n"), "line 3: column \"Eh\" holds \"110\", and whether"),
         (
             refused("Layer,M,N,K,Groups\na,1,2,3,2\n"),
             "line 2: Groups is \"2\", where only 1 can be timed; write each group",
         ),
         (refused("Layer,M,N,K,m\na,1,2,3,4\n"), "line 1: columns \"M\" and \"m\" mean the same"),
-        (refused("Layer,M,N,K,Channels\na,1,2,3,4\n"), "line 1: the header has columns of a product"),
+        (refused("Layer,M,N,K,Channels\na,1,2,3,4\n"), "line 1: the header has columns of a convolution and \"M\""),
         (refused("Layer,M,N\na,1,2\n"), "line 1: the header names no column \"K\""),
         (
             refused(&format!("{}\na,9,9,3,3,4,8,1\n", CONVOLUTION.replace("Num Filter", "Num Fliter"))),
