@@ -47,6 +47,14 @@ fn seeds_and_what_was_found_do_no_harm() {
     println!("figures: seeds and corpus: {tried} inputs, 0 panics");
 }
 
+/// Fuzzing starts from files that are read, not from files that are refused at once.
+#[test]
+fn seeds_of_topologies_are_read() {
+    for path in files(&fuzz().join("seeds/topology")) {
+        assert!(mercury_hardware::topology::read(&path).is_ok(), "{}", path.display());
+    }
+}
+
 /// Each seed cut off anywhere, and with any byte another.
 #[test]
 fn seeds_that_are_damaged_do_no_harm() {

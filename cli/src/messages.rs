@@ -28,7 +28,9 @@ impl Messages {
         };
         // RUST_LOG, where it is set, goes first.
         let filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+        let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time();
+        // A second command in one process keeps the first one's level.
+        let _ = subscriber.try_init();
     }
 
     /// Says something that is no data.

@@ -41,7 +41,11 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     ("reuse.passes", "LIST", "Passes with reuse: a TOML list of forward, input-grad, weight-grad, each in quotes"),
     ("bits.patience", "N", "Steps without a fall of the loss after which signatures grow by a bit; 0: never"),
     ("bits.max", "N", "The longest that signatures grow to"),
-    ("stop.window", "N", "Captured steps over which a layer has to gain, or is switched off; 0: never"),
+    (
+        "stop.window",
+        "N",
+        "Captured steps over which a layer has to gain, or is switched off; the first are the trial; 0: never",
+    ),
     ("bounds.cosine", "X", "Least cosine at which ideal similarity reuses"),
     ("bounds.exact_vectors", "N", "Vectors of a stream and scope up to which all are looked at for that"),
     ("bounds.sampled_vectors", "N", "Vectors of a pass that are looked at where there are more"),

@@ -18,8 +18,9 @@ use std::path::{Path, PathBuf};
 
 /// Replay a trace: similarity, output error and cycles per layer, pass and step.
 ///
-/// Results go to a folder: run.json, layers.parquet, models.parquet, configurations.parquet, angles.parquet. A table
-/// for people adds up passes and steps; JSON and CSV print the rows of layers.parquet.
+/// Results go to a folder: run.json, layers.parquet, models.parquet, configurations.parquet, angles.parquet. The table
+/// for people sums passes and the steps after the trial (`stop.window`), in which layers that do not pay are switched
+/// off. JSON and CSV print the rows of layers.parquet, of all steps; column `trial` tells them apart.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  mercury-analyzer replay trace --out results --rpq.bits 32\n  \
                         mercury-analyzer replay trace --out results --config my.toml --layers 'features.*'")]

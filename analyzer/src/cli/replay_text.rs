@@ -190,12 +190,15 @@ fn steps_and_trial(results: &[PassResult], layers_in_all: usize) -> String {
     )
 }
 
-/// The steps of some results.
+/// The steps of some results, each by its number if they are few.
 fn name_steps(results: &[&PassResult]) -> String {
     let steps: BTreeSet<u64> = results.iter().map(|result| result.step).collect();
     let steps: Vec<u64> = steps.into_iter().collect();
-    let noun = if steps.len() == 1 { "step" } else { "steps" };
-    format!("{noun} {}", summarise_steps(&steps))
+    match steps.as_slice() {
+        [step] => format!("step {step}"),
+        few if few.len() <= 4 => format!("steps {}", few.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")),
+        many => format!("steps {}", summarise_steps(many)),
+    }
 }
 
 /// Each step's speed-up and change of the loss.

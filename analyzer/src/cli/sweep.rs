@@ -19,7 +19,7 @@ use std::path::PathBuf;
 /// Replay a trace under many configurations at once, and say which are worth their cost.
 ///
 /// Every combination of the values of the swept keys; those that do not go together are left out.
-/// Results go to a folder: run.json, configurations.parquet (a row a configuration, over all steps),
+/// Results go to a folder: run.json, configurations.parquet (a row per configuration),
 /// layers.parquet and models.parquet as of `replay`. A sweep that was stopped goes on when it is run
 /// again. Bounds are left out: an MCACHE without limit is mcache.entries=0.
 #[derive(Debug, Args)]
