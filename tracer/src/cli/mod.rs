@@ -4,6 +4,7 @@ mod arguments;
 mod capture;
 mod device;
 mod evaluate;
+mod globs;
 mod lists;
 mod model;
 mod resumed;

@@ -1,9 +1,13 @@
 //! Flags that say what is trained.
 
+use super::globs::build_globs;
 use crate::error::Result;
 use crate::models::{MODELS, ModelSpec};
+use crate::pretrained::{self, Fresh};
+use crate::weights::Weights;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
+use mercury_cli::Messages;
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -29,6 +33,17 @@ pub struct ModelFlags {
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
     pub save: Option<PathBuf>,
+}
+
+impl ModelFlags {
+    /// Loads `--weights`, if they were given, and says what was taken.
+    pub fn load_weights(&self, weights: &Weights, messages: Messages) -> Result<()> {
+        if let Some(path) = &self.weights {
+            let fresh = Fresh::new(self.fresh.clone(), build_globs("--fresh", &self.fresh)?);
+            messages.note(pretrained::load(weights, path, &fresh)?);
+        }
+        Ok(())
+    }
 }
 
 /// How large a model is that comes in sizes.

@@ -2,6 +2,7 @@
 
 use super::arguments::{CaptureFlags, DataFlags, OnError, OptimizerName, TrainingFlags};
 use super::device;
+use super::globs::build_globs;
 use super::model::ModelFlags;
 use super::resumed::check_same_data;
 use super::reuse::ReuseFlags;
@@ -13,7 +14,6 @@ use crate::evaluate::Evaluator;
 use crate::models::{ModelSpec, Outline};
 use crate::optimizer::Optimizer;
 use crate::policy::Policy;
-use crate::pretrained::{self, Fresh};
 use crate::reuse::InLoop;
 use crate::sink::{Log, Sink};
 use crate::train::{self, Run, Settings};
@@ -21,7 +21,6 @@ use crate::weights::Weights;
 use crate::{capture, sampling};
 use anyhow::Result;
 use clap::Args;
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use mercury_cli::Messages;
 use mercury_trace::evaluations::Evaluation;
 use mercury_trace::layers::Layer;
@@ -116,11 +115,7 @@ impl RunFlags {
         tch::manual_seed(self.training.seed as i64);
         let weights = Weights::new(device);
         let built = model.build(&weights, &data.task);
-        if let Some(path) = &self.model.weights {
-            let patterns = &self.model.fresh;
-            let fresh = Fresh::new(patterns.clone(), globs("--fresh", patterns)?);
-            self.messages.note(pretrained::load(&weights, path, &fresh)?);
-        }
+        self.model.load_weights(&weights, self.messages)?;
         let mut optimizer = Optimizer::new(self.training.method(), self.training.decay(), &weights);
         let begun = self.begin(manifest, layers, &weights, &mut optimizer)?;
         let sampling = begun.writer.manifest().sampling.clone();
@@ -314,7 +309,7 @@ impl RunFlags {
         }
         let mut wanted = BTreeSet::new();
         for pattern in &self.kept.layers {
-            let set = globs("--layers", std::slice::from_ref(pattern))?;
+            let set = build_globs("--layers", std::slice::from_ref(pattern))?;
             let matches: Vec<String> = all().filter(|name| set.is_match(name)).collect();
             if matches.is_empty() {
                 let known: Vec<String> = all().collect();
@@ -382,15 +377,6 @@ impl RunFlags {
         };
         Err(TracerError::File { flag: "--save", path: path.clone(), reason: reason.to_owned() })
     }
-}
-
-fn globs(flag: &'static str, patterns: &[String]) -> Result<GlobSet, TracerError> {
-    let bad = |error: globset::Error| TracerError::Flag { flag, reason: error.to_string() };
-    let mut set = GlobSetBuilder::new();
-    for pattern in patterns {
-        set.add(GlobBuilder::new(pattern).build().map_err(bad)?);
-    }
-    set.build().map_err(bad)
 }
 
 /// The one setting that is not a flag: sums of floats depend on how they are divided.
