@@ -40,7 +40,8 @@ pub struct PassResult {
     pub reuse: bool,
     /// Whether the layer was switched off after earlier steps, as reuse slowed it down there.
     pub switched_off: bool,
-    /// Whether the step belongs to the trial: the captured steps before any layer can be switched off. Set by [`finish`].
+    /// Whether the step belongs to the trial: the captured steps before any layer can be switched off. Set by
+    /// [`crate::replay::finish`].
     #[serde(skip)]
     pub trial: bool,
     /// Bits of a signature in force.
