@@ -164,10 +164,10 @@ def test_results_add_up(results):
         forward_names = ("vectors", "hit", "mau", "mnu")
         for name in forward_names:
             assert model[name] == sum(row[name] for row in forward), (name, model)
-        for name in ("samples", "batch"):
+        for name in ("samples", "batch", "trial"):
             assert model[name] == max(row[name] for row in of_model), (name, model)
         # Ratios, errors and what has an interval are no sums.
-        others = ("configuration", "step", "hit_rate", "error_square", "exact_square", "samples", "batch")
+        others = ("configuration", "step", "trial", "hit_rate", "error_square", "exact_square", "samples", "batch")
         starts = ("speed_up", "output_", "loss_")
         summed = [name for name in model if name not in forward_names and name not in others]
         summed = [name for name in summed if not name.startswith(starts)]
