@@ -1,6 +1,6 @@
 //! SCALE-Sim's topology files: a header row, then one layer per row, fields separated by commas.
 //!
-//! Columns are found by the names in the header (see [`header`]), in any order; a file without a header is
+//! Columns are found by the names in the header (see `header.rs`), in any order; a file without a header is
 //! read in SCALE-Sim's order. A convolution has no padding: its output height is
 //! ceil((H - filter height + stride) / stride). As in SCALE-Sim, a convolution whose name contains `DP` is
 //! depth-wise: one product per channel. A batch multiplies m.
