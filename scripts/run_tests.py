@@ -46,7 +46,7 @@ def main() -> int:
         present = instructions_present()
         for name in present[:-1]:
             restricted = environment | {"MERCURY_INSTRUCTIONS": name}
-            results[f"cargo test, {name} instructions"] = run([*CARGO, "--lib", *tests_of("reuse")], restricted)
+            results[f"cargo test, {name} instructions"] = run([*CARGO, "--lib", *list_test_flags("reuse")], restricted)
         for group in MAKE_GROUPS:
             results[f"make {group}"] = run(["make", group], environment)
         skips = parse_skips(record.read_text(encoding="utf-8"))
@@ -77,7 +77,7 @@ def instructions_present() -> list[str]:
     return subprocess.run([program], capture_output=True, text=True).stdout.split() if program.exists() else []
 
 
-def tests_of(crate: str) -> list[str]:
+def list_test_flags(crate: str) -> list[str]:
     """Flags that choose the integration tests of a crate."""
     return [f"--test={path.stem}" for path in sorted((REPOSITORY / crate / "tests").glob("*.rs"))]
 

@@ -4,6 +4,7 @@
 #[path = "../../fuzz/inputs/traces.rs"]
 mod traces;
 
+use anyhow::Result;
 use clap::Parser;
 use mercury_analyzer::cli::Cli;
 use parquet::arrow::ArrowWriter;
@@ -19,10 +20,11 @@ fn fuzz() -> PathBuf {
 }
 
 /// Runs `mercury-analyzer replay`.
-fn replay(trace: &Path, arguments: &[&str]) {
+fn replay(trace: &Path, arguments: &[&str]) -> Result<()> {
     let trace = trace.to_string_lossy();
     let words = ["mercury-analyzer", "replay", &trace].into_iter().chain(arguments.iter().copied());
-    Cli::parse_from(words).run().expect("the trace is one of ours");
+    Cli::parse_from(words).run()?;
+    Ok(())
 }
 
 /// Pages and encodings of tensors that our writer does not use, but others may.
@@ -53,51 +55,52 @@ fn as_others_may_write() -> [(&'static str, WriterPropertiesBuilder); 4] {
 }
 
 /// The table of a file, written with other properties.
-fn rewritten(path: &Path, properties: WriterPropertiesBuilder) -> Vec<u8> {
-    let reader = ParquetRecordBatchReaderBuilder::try_new(fs::File::open(path).unwrap()).unwrap();
+fn rewrite(path: &Path, properties: WriterPropertiesBuilder) -> Result<Vec<u8>> {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(fs::File::open(path)?)?;
     let (schema, mut bytes) = (reader.schema().clone(), Vec::new());
-    let mut writer = ArrowWriter::try_new(&mut bytes, schema, Some(properties.build())).unwrap();
-    reader.build().unwrap().for_each(|batch| writer.write(&batch.unwrap()).unwrap());
-    writer.close().unwrap();
-    bytes
+    let mut writer = ArrowWriter::try_new(&mut bytes, schema, Some(properties.build()))?;
+    for batch in reader.build()? {
+        writer.write(&batch?)?;
+    }
+    writer.close()?;
+    Ok(bytes)
 }
 
-fn main() {
-    let dir = tempfile::tempdir().unwrap();
+fn main() -> Result<()> {
+    let dir = tempfile::tempdir()?;
     let at = |name: &str| dir.path().join(name);
     traces::write_trace(&at("trace"));
-    replay(&at("trace"), &["--out", &at("results").to_string_lossy(), "--quiet", "--format", "csv"]);
-    replay(&at("trace"), &["--partition", "1/1", "--out", &at("part").to_string_lossy()]);
-    let keep = |target: &str, name: &str, bytes: &[u8]| {
+    replay(&at("trace"), &["--out", &at("results").to_string_lossy(), "--quiet", "--format", "csv"])?;
+    replay(&at("trace"), &["--partition", "1/1", "--out", &at("part").to_string_lossy()])?;
+    let keep = |target: &str, name: &str, bytes: &[u8]| -> Result<()> {
         let folder = fuzz().join("seeds").join(target);
-        fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join(name), bytes).unwrap();
+        fs::create_dir_all(&folder)?;
+        Ok(fs::write(folder.join(name), bytes)?)
     };
-    let file = |name: &str| fs::read(at(name)).unwrap();
-    keep("manifest", "whole", &file("trace/manifest.json"));
-    let old = String::from_utf8(file("trace/manifest.json"))
-        .unwrap()
-        .replace("\"schema_version\": 2", "\"schema_version\": 1");
-    keep("manifest", "version-1", old.as_bytes());
-    keep("tensor", "whole", &file(&format!("trace/{}", traces::TENSOR)));
-    keep("tensor", "of-another-layer", &file(&format!("trace/{}", traces::TENSOR.replace("conv", "fc"))));
+    let file = |name: &str| fs::read(at(name));
+    keep("manifest", "whole", &file("trace/manifest.json")?)?;
+    let old =
+        String::from_utf8(file("trace/manifest.json")?)?.replace("\"schema_version\": 2", "\"schema_version\": 1");
+    keep("manifest", "version-1", old.as_bytes())?;
+    keep("tensor", "whole", &file(&format!("trace/{}", traces::TENSOR))?)?;
+    keep("tensor", "of-another-layer", &file(&format!("trace/{}", traces::TENSOR.replace("conv", "fc")))?)?;
     for (name, properties) in as_others_may_write() {
-        keep("tensor", name, &rewritten(&at("trace").join(traces::TENSOR), properties));
+        keep("tensor", name, &rewrite(&at("trace").join(traces::TENSOR), properties)?)?;
     }
     let results = ["results/layers.parquet", "results/run.json", "results/SHA256SUMS", "part/partition.json"];
     for (which, name) in (0..).zip(results) {
-        keep("results", &name.replace(['/', '.'], "-"), &[&[which], file(name).as_slice()].concat());
+        keep("results", &name.replace(['/', '.'], "-"), &[&[which], file(name)?.as_slice()].concat())?;
     }
     for preset in ["mercury", "patch-os", "deep-reuse", "trec"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../hardware/presets/{preset}.toml"));
-        keep("configuration", preset, &fs::read(path).unwrap());
+        keep("configuration", preset, &fs::read(path)?)?;
     }
     keep(
         "topology",
         "convolutions",
         b"Layer name,IFMAP Height,IFMAP Width,Filter Height,Filter Width,Channels,Num Filter,Strides,Batch Size,\n\
           Conv1,224,224,11,11,3,96,4,8,\nConv2DP,27,27,5,5,96,256,1,\n",
-    );
-    keep("topology", "products", b"Layer,M,N,K\nFC6,1,4096,9216\nFC7,1,4096,4096\n");
-    keep("topology", "no-header", b"FC6,1,4096,9216,2:4\r\nFC7,1,4096,4096\r\n");
+    )?;
+    keep("topology", "products", b"Layer,M,N,K\nFC6,1,4096,9216\nFC7,1,4096,4096\n")?;
+    keep("topology", "no-header", b"FC6,1,4096,9216,2:4\r\nFC7,1,4096,4096\r\n")
 }

@@ -146,20 +146,13 @@ fn describe(facts: &Facts, differing: &[String]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
     use serde_json::{Value, json};
 
     fn run(change: impl FnOnce(&mut Value)) -> Run {
-        let mut json = json!({
-            "schema_version": 1,
-            "created_by": "a test",
-            "configurations": [Config::default()],
-            "measures": {"selection": {"layers": [], "steps": [], "passes": []}, "errors": "exact", "bounds": true},
-            "trace": {"manifest_sha256": "00", "model": {"name": "m"}, "dataset": {"name": "d"}, "seed": 1,
-                      "batch_size": 8, "captured_steps": [0], "settings": {"lr": "0.1", "threads": "2"}},
-        });
-        change(&mut json);
-        Run::parse(Path::new("run.json"), &json).unwrap()
+        crate::report::run::tests::run(|json| {
+            json["trace"]["settings"] = json!({"lr": "0.1", "threads": "2"});
+            change(json);
+        })
     }
 
     fn names(runs: &[Run]) -> Vec<String> {

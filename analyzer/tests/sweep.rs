@@ -106,7 +106,7 @@ fn switching_off_raises_neither_hit_rate_nor_error() {
 
 /// The first captured step is a trial, after which no layer pays.
 #[test]
-fn the_headline_is_the_steady_state_and_the_trial_stands_beside_it() {
+fn the_headline_is_the_steady_state_and_names_the_trial() {
     let place = Place::new();
     insta::assert_snapshot!(
         "replay_after_the_trial",
@@ -120,6 +120,9 @@ fn the_headline_is_the_steady_state_and_the_trial_stands_beside_it() {
         "{notes}"
     );
     assert!(!notes.contains("compare mercury_cycles"), "{notes}");
+    // Bounds of other passes say nothing of a forward pass that does not reuse.
+    let gradients = place.stdout("replay trace --rpq.bits 6 --reuse.passes [\"input-grad\"] --out gradients");
+    assert!(!gradients.contains("forward pass:"), "{gradients}");
     // A window that no step follows does not hide the steady state of others.
     let swept = rows(&place.stdout("sweep trace --out sweep --set stop.window=1,5 --rpq.bits 6 --format json"));
     let trial: Vec<_> = swept.iter().map(|row| (row["steps"].as_u64(), row["trial_steps"].as_u64())).collect();

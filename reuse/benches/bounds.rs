@@ -1,10 +1,14 @@
 //! Times of the bounds and of counts for many caches at once, in nanoseconds a vector, the best of five:
 //! `cargo bench -p mercury-reuse --bench bounds`.
 
+#[path = "../tests/common/planes.rs"]
+mod planes;
+
 use mercury_reuse::bounds::{CosineOptions, Sampled, exact_duplicates, ideal_cosine, zeros};
 use mercury_reuse::config::{Granularity, McacheConfig, Rpq, Scope, SetIndex};
 use mercury_reuse::{Counts, Hitmap, Layout, Planes, VectorView, counts_grid, signatures, unlimited_hits};
 use mercury_trace::windows::{Axis, Windows};
+use planes::planes;
 use std::time::Instant;
 
 fn main() {
@@ -109,24 +113,4 @@ fn time(name: &str, layout: Layout, run: impl Fn() -> u64) -> f64 {
     }
     println!("  {name}: {best:.2} ns a vector ({result} of {})", layout.vectors());
     best
-}
-
-/// Smooth planes with a little noise.
-fn planes(samples: usize, channels: usize, size: usize, relu: bool) -> Vec<f32> {
-    let mut state = 7u64;
-    let mut noise = move || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f32 / (1 << 24) as f32 - 0.5
-    };
-    let mut values = Vec::with_capacity(samples * channels * size * size);
-    for plane in 0..samples * channels {
-        let (fy, fx, phase) = (0.05 + (plane % 7) as f32 * 0.03, 0.04 + (plane % 5) as f32 * 0.05, plane as f32);
-        for y in 0..size {
-            for x in 0..size {
-                let wave = (y as f32 * fy + phase).sin() * (x as f32 * fx).cos() + 0.2 * noise();
-                values.push(if relu { wave.max(0.0) } else { wave });
-            }
-        }
-    }
-    values
 }

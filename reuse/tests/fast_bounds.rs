@@ -1,9 +1,13 @@
 //! Bounds on planes of every geometry against naive twins.
 
+#[path = "common/planes.rs"]
+mod planes;
+
 use mercury_reuse::bounds::{exact_duplicates, zeros};
 use mercury_reuse::config::{Granularity, Rpq, Scope};
 use mercury_reuse::{Planes, VectorView, signatures, unlimited_hits};
 use mercury_trace::windows::{Axis, Windows};
+use planes::planes;
 use proptest::prelude::*;
 use std::collections::HashSet;
 
@@ -172,24 +176,4 @@ fn very_long_vectors_are_compared_too() {
     let view = VectorView::of_rows(&values, 1, 1, 5, length as u32, Granularity::Patch);
     assert_eq!(exact_duplicates(&view, Scope::Batch), [3]);
     assert_eq!((zeros(&view)[0].zero_vectors, zeros(&view)[0].zero_operands), (3, 3 << 16));
-}
-
-/// Fields of a few waves and some noise: smooth, without zeros; with ReLU half of it, in patches.
-fn planes(samples: usize, channels: usize, size: usize, relu: bool) -> Vec<f32> {
-    let mut state = 7u64;
-    let mut noise = move || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f32 / (1 << 24) as f32 - 0.5
-    };
-    let mut values = Vec::with_capacity(samples * channels * size * size);
-    for plane in 0..samples * channels {
-        let (fy, fx, phase) = (0.05 + (plane % 7) as f32 * 0.03, 0.04 + (plane % 5) as f32 * 0.05, plane as f32);
-        for y in 0..size {
-            for x in 0..size {
-                let wave = (y as f32 * fy + phase).sin() * (x as f32 * fx).cos() + 0.2 * noise();
-                values.push(if relu { wave.max(0.0) } else { wave });
-            }
-        }
-    }
-    values
 }

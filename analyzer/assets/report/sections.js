@@ -63,7 +63,7 @@ function lossTile(summary) {
   return tile("Change of the loss, forward", format.signed(change), interval === null ? "no interval: one sample" : `95 % interval ${interval}`, "nats, to first order, mean of steps");
 }
 
-/** What the speed-up says by itself; the error is said beside it. */
+/** The speed-up in words. */
 function verdict(speed, low, high) {
   if (format.times(speed) === "1.00x") return "changes little";
   if (low === null) return speed > 1 ? "is faster" : "is slower";
@@ -153,7 +153,7 @@ function frontier(configurations) {
 
 function bounds(view) {
   if (view.bounds.length === 0) {
-    const isMeasured = view.layers.some((row) => row.unlimited_hit !== null);
+    const isMeasured = view.layers.some((row) => row.pass === "forward" && row.unlimited_hit !== null);
     if (isMeasured) return [element("p", { class: "note" }, "No vector was looked up in these steps, as every layer is switched off.")];
     const why = view.sweep === null ? "Bounds were left out of this replay (--without bounds)." : "A sweep leaves bounds out; replay this configuration to see them.";
     return [element("p", { class: "note" }, why)];

@@ -76,7 +76,8 @@ fn speed_up([baseline, mercury]: [u64; 2]) -> String {
 /// What the forward pass could have spared at best, and by other means: of the vectors that were looked up, so that
 /// hits and bounds are shares of the same.
 fn bounds(config: &Config, results: &[&PassResult]) -> String {
-    let looked_up = results.iter().filter(|result| result.pass == Pass::Forward && result.reuse);
+    let forward: Vec<_> = results.iter().filter(|result| result.pass == Pass::Forward).collect();
+    let looked_up = forward.iter().filter(|result| result.reuse);
     let (mut all, mut hits, mut limits) = (0, 0, Limits::default());
     for (result, found) in looked_up.filter_map(|result| Some((result, result.limits.as_ref()?))) {
         all += result.vectors;
@@ -84,7 +85,7 @@ fn bounds(config: &Config, results: &[&PassResult]) -> String {
         limits += found.clone();
     }
     if all == 0 {
-        let is_measured = results.iter().any(|result| result.limits.is_some());
+        let is_measured = forward.iter().any(|result| result.limits.is_some());
         let nothing = "\nforward pass: no vector was looked up in these steps, as every layer is switched off\n";
         return if is_measured { nothing.to_owned() } else { String::new() };
     }

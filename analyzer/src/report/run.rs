@@ -227,11 +227,12 @@ fn text(value: &Value) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use serde_json::json;
 
-    fn run(change: impl FnOnce(&mut Value)) -> Run {
+    /// A run of the default configuration, changed.
+    pub(crate) fn run(change: impl FnOnce(&mut Value)) -> Run {
         let mut json = json!({
             "schema_version": 1,
             "created_by": "a test",

@@ -90,7 +90,7 @@ pub fn frame(swept: Vec<Column>, results: &[PassResult], layers_in_all: usize) -
     let f64s = |name: &str, of: fn(&Row) -> Option<f64>| {
         Column::new(name.into(), totals.iter().map(|totals| of(&totals.steady)).collect::<Vec<_>>())
     };
-    let of_trial = |name: &str, of: fn(&Row) -> Option<f64>| {
+    let trial_f64s = |name: &str, of: fn(&Row) -> Option<f64>| {
         Column::new(name.into(), totals.iter().map(|totals| of(&totals.trial)).collect::<Vec<_>>())
     };
     let mut columns = vec![Column::new("configuration".into(), (0..totals.len() as u64).collect::<Vec<_>>())];
@@ -122,9 +122,9 @@ pub fn frame(swept: Vec<Column>, results: &[PassResult], layers_in_all: usize) -
         }),
         f64s("energy", |row| (row.energy[0] > 0.0).then(|| row.energy[1] / row.energy[0])),
         Column::new("trial_steps".into(), totals.iter().map(|totals| totals.trial.steps as u64).collect::<Vec<_>>()),
-        of_trial("trial_hit_rate", Row::hit_rate),
-        of_trial("trial_output_error", Row::output_error),
-        of_trial("trial_speed_up", Row::speed_up),
+        trial_f64s("trial_hit_rate", Row::hit_rate),
+        trial_f64s("trial_output_error", Row::output_error),
+        trial_f64s("trial_speed_up", Row::speed_up),
     ]);
     Ok(DataFrame::new(totals.len(), columns)?)
 }

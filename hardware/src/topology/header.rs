@@ -168,7 +168,7 @@ impl Header {
 
     /// The columns that the first row names.
     pub(super) fn from_names(first: &[&str]) -> Result<Self, Reason> {
-        let mut columns: Vec<Column> = first.iter().map(|name| column_of(name)).collect();
+        let mut columns: Vec<Column> = first.iter().map(|name| parse_column(name)).collect();
         mend_doubled_width(&mut columns);
         let header = Self { columns, titles: first.iter().map(|&name| name.to_owned()).collect(), assumed_order: None };
         header.check()?;
@@ -245,7 +245,7 @@ impl Header {
     }
 
     /// Index and name of the columns of one meaning.
-    pub(super) fn columns_of(&self, meaning: Column) -> impl Iterator<Item = (usize, &str)> {
+    pub(super) fn find_columns(&self, meaning: Column) -> impl Iterator<Item = (usize, &str)> {
         let columns = self.columns.iter().zip(&self.titles).enumerate();
         columns.filter(move |(_, (column, _))| **column == meaning).map(|(index, (_, title))| (index, title.as_str()))
     }
@@ -256,7 +256,7 @@ fn squeeze(name: &str) -> String {
     name.chars().filter(|c| c.is_alphanumeric() || *c == '"').flat_map(char::to_lowercase).collect()
 }
 
-fn column_of(name: &str) -> Column {
+fn parse_column(name: &str) -> Column {
     let name = squeeze(name);
     let is_key = |key: &&Key| squeeze(key.title()) == name || key.aliases().contains(&name.as_str());
     if let Some(&key) = Key::ALL.iter().find(is_key) {

@@ -77,7 +77,7 @@ pub fn read(path: &Path) -> Result<Topology> {
     let is_filled =
         |index: usize| layer_rows.iter().any(|(_, fields)| fields.get(index).is_some_and(|field| !field.is_empty()));
     let filled = |meaning| -> Vec<String> {
-        header.columns_of(meaning).filter(|(index, _)| is_filled(*index)).map(|(_, title)| title.to_owned()).collect()
+        header.find_columns(meaning).filter(|(index, _)| is_filled(*index)).map(|(_, title)| title.to_owned()).collect()
     };
     Ok(Topology {
         layers,
