@@ -3,13 +3,13 @@
 
 use crate::config::BoundsConfig;
 use crate::operand::LayerData;
-use crate::replay::similarity::Signed;
+use crate::replay::sign::Signed;
+use mercury_reuse::Outcomes;
 use mercury_reuse::analytic::{AngleBin, CollisionOptions, collisions};
 use mercury_reuse::bounds::{
     CosineOptions, Sampled, WeightRepetition, Zeros, exact_duplicates, ideal_cosine, weight_repetition, zeros,
 };
 use mercury_reuse::config::{Rpq, Scope};
-use mercury_reuse::unlimited_hits;
 use mercury_trace::geometry::Pass;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -37,18 +37,20 @@ pub struct Limits {
 pub const BINS: usize = 18;
 
 impl Limits {
-    /// Counts them on the vectors of a pass, of the samples that are there as part of all. `rpq` is what
-    /// signatures of the length in question are made by; its seed is that of what is drawn, too.
+    /// Counts them on the vectors of a pass, of the samples that are there as part of all. `unlimited` are their outcomes
+    /// in an MCACHE with room for all; `rpq` makes signatures of the length in question, and its seed draws samples.
     pub fn add(
         &mut self,
         data: &LayerData,
         pass: Pass,
         signed: &Signed,
+        unlimited: &[Outcomes],
         scope: Scope,
         rpq: &Rpq,
         bounds: &BoundsConfig,
     ) {
-        let (seed, variant, bits) = (rpq.seed, rpq.variant, rpq.signature_bits());
+        let (seed, variant) = (rpq.seed, rpq.variant);
+        self.unlimited += unlimited.iter().flat_map(Outcomes::counts).map(|counts| counts.hit).sum::<u64>();
         self.angles.resize_with(BINS, || AngleBin::of_lengths(1));
         let mut angles = Vec::with_capacity(signed.views.len());
         for (view, signatures) in signed.views.iter().zip(&signed.signatures) {
@@ -62,7 +64,6 @@ impl Limits {
             angles.push(collisions(view, signatures, scope, &[rpq.bits], &options));
             let cosine =
                 CosineOptions { exact: bounds.exact_vectors as usize, sample: bounds.sampled_vectors as usize, seed };
-            self.unlimited += unlimited_hits(layout, signatures, bits, scope).into_iter().sum::<u64>();
             self.duplicates += exact_duplicates(view, scope).into_iter().sum::<u64>();
             self.cosine += ideal_cosine(view, scope, bounds.cosine, &cosine).into_iter().sum();
             for run in zeros(view) {

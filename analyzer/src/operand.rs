@@ -1,9 +1,9 @@
 //! What a pass streams and what it meets: a layer's captured tensors as vectors and weights.
 
 use crate::error::{AnalyzerError, Result};
-use mercury_hardware::timed::Known;
+use mercury_hardware::timed::LayerExtent;
 use mercury_reuse::config::Granularity;
-use mercury_reuse::{Part, VectorView};
+use mercury_reuse::{Cut, Part, VectorView};
 use mercury_trace::geometry::{Geometry, Pass};
 use mercury_trace::layers::Layer;
 use mercury_trace::manifest::CapturedStep;
@@ -12,7 +12,7 @@ use mercury_trace::tensor::TensorKind;
 use mercury_trace::{SampleReader, Trace};
 use std::sync::Arc;
 
-/// What of a layer a step has kept.
+/// The part of a layer that a captured step has kept.
 #[derive(Debug, Clone)]
 pub struct Kept {
     /// The layer.
@@ -25,6 +25,10 @@ pub struct Kept {
     pub grad_channels: Vec<u32>,
     /// Filters.
     pub filters: Vec<u32>,
+    /// Whether dY was captured and is read.
+    pub has_grad_output: bool,
+    /// Whether W was captured and is read.
+    pub has_weight: bool,
 }
 
 /// A layer of a captured step, read from the trace: all kept samples or some.
@@ -74,26 +78,17 @@ impl<'a> LayerReader<'a> {
         step: &'a CapturedStep,
         layer: &'a Layer,
         at_a_time: usize,
-        needs: Needs,
+        kept: Arc<Kept>,
     ) -> Result<Self> {
-        let there = |kind| trace.file(step, &layer.name, kind).is_some();
-        let kept = Kept {
-            layer: layer.clone(),
-            samples: step.samples.len(),
-            channels: trace.kept(layer, TensorKind::Input),
-            grad_channels: trace.kept(layer, TensorKind::GradOutput),
-            filters: trace.kept(layer, TensorKind::Weight),
-        };
-        let by_samples = |kind| trace.samples(step, layer, kind, at_a_time);
-        let grad_output = needs.grad_output && there(TensorKind::GradOutput);
-        let weight = needs.weight && there(TensorKind::Weight);
+        let read_samples = |kind| trace.samples(step, layer, kind, at_a_time);
+        let read_weight = || trace.tensor(step, layer, TensorKind::Weight).map(Arc::new);
         Ok(Self {
-            kept: Arc::new(kept),
             first_sample: 0,
             at_a_time: at_a_time.max(1),
-            input: by_samples(TensorKind::Input)?,
-            grad_output: grad_output.then(|| by_samples(TensorKind::GradOutput)).transpose()?,
-            weight: weight.then(|| trace.tensor(step, layer, TensorKind::Weight).map(Arc::new)).transpose()?,
+            input: read_samples(TensorKind::Input)?,
+            grad_output: kept.has_grad_output.then(|| read_samples(TensorKind::GradOutput)).transpose()?,
+            weight: kept.has_weight.then(read_weight).transpose()?,
+            kept,
         })
     }
 
@@ -119,7 +114,8 @@ impl Iterator for LayerReader<'_> {
 impl LayerData {
     /// Reads the layer's tensors of a step whole; X must be there.
     pub fn read(trace: &Trace, step: &CapturedStep, layer: &Layer, needs: Needs) -> Result<Self> {
-        let mut reader = LayerReader::open(trace, step, layer, step.samples.len(), needs)?;
+        let kept = Arc::new(Kept::new(trace, step, layer, needs));
+        let mut reader = LayerReader::open(trace, step, layer, step.samples.len(), kept)?;
         reader.next().expect("a captured step has samples")
     }
 
@@ -138,31 +134,60 @@ impl LayerData {
     pub fn views(&self, pass: Pass, granularity: Granularity) -> Result<Vec<VectorView<'_>>> {
         let Some(tensor) = self.streamed(pass) else { return Ok(Vec::new()) };
         let part = Part { first: self.first_sample, of: self.kept.samples };
+        let channels = self.kept.check_cut(pass, granularity)?;
         let geometry = &self.kept.layer.geometry;
-        let mut channels = 1;
-        if let Geometry::Conv2d(conv) = geometry {
-            let (kept, all) = match pass {
-                Pass::InputGrad => (&self.kept.grad_channels, conv.out_channels),
-                Pass::Forward | Pass::WeightGrad => (&self.kept.channels, conv.in_channels),
-            };
-            channels = kept.len();
-            if granularity != Granularity::ChannelPatch && channels != all as usize {
-                let reason = format!(
-                    "only {channels} of {all} channels were captured, but vectors of granularity {granularity} span \
-                     channels; capture without --channels, or set rpq.granularity to channel-patch"
-                );
-                return Err(AnalyzerError::Layer { layer: self.kept.layer.name.clone(), reason });
-            }
-        }
         let views = mercury_reuse::views(geometry, pass, granularity, &tensor.values, self.samples, channels);
         Ok(views.into_iter().map(|view| view.with_part(part)).collect())
     }
 }
 
 impl Kept {
-    /// As much as timing asks for.
-    pub fn known(&self) -> Known {
-        Known {
+    /// The part that a trace has of a layer in a step; dY and W as far as they are needed.
+    pub fn new(trace: &Trace, step: &CapturedStep, layer: &Layer, needs: Needs) -> Self {
+        let was_captured = |kind| trace.file(step, &layer.name, kind).is_some();
+        Self {
+            layer: layer.clone(),
+            samples: step.samples.len(),
+            channels: trace.kept(layer, TensorKind::Input),
+            grad_channels: trace.kept(layer, TensorKind::GradOutput),
+            filters: trace.kept(layer, TensorKind::Weight),
+            has_grad_output: needs.grad_output && was_captured(TensorKind::GradOutput),
+            has_weight: needs.weight && was_captured(TensorKind::Weight),
+        }
+    }
+
+    /// Whether the tensor was captured that a pass cuts its vectors from.
+    pub fn has_streamed(&self, pass: Pass) -> bool {
+        pass != Pass::InputGrad || self.has_grad_output
+    }
+
+    /// How a pass's vectors are cut from kept channels, by product of [`Geometry::gemms`]; of so many samples.
+    pub fn cuts(&self, pass: Pass, granularity: Granularity, samples: usize) -> Result<Vec<Cut>> {
+        let channels = self.check_cut(pass, granularity)?;
+        Ok(mercury_reuse::cuts(&self.layer.geometry, pass, granularity, samples, channels))
+    }
+
+    /// Kept channels of the tensor that a pass streams.
+    fn check_cut(&self, pass: Pass, granularity: Granularity) -> Result<usize> {
+        let Geometry::Conv2d(conv) = &self.layer.geometry else { return Ok(1) };
+        let (kept, all) = match pass {
+            Pass::InputGrad => (&self.grad_channels, conv.out_channels),
+            Pass::Forward | Pass::WeightGrad => (&self.channels, conv.in_channels),
+        };
+        let channels = kept.len();
+        if granularity != Granularity::ChannelPatch && channels != all as usize {
+            let reason = format!(
+                "only {channels} of {all} channels were captured, but vectors of granularity {granularity} span \
+                 channels; capture without --channels, or set rpq.granularity to channel-patch"
+            );
+            return Err(AnalyzerError::Layer { layer: self.layer.name.clone(), reason });
+        }
+        Ok(channels)
+    }
+
+    /// The extent of the layer that timing knows.
+    pub fn extent(&self) -> LayerExtent {
+        LayerExtent {
             geometry: self.layer.geometry,
             samples: self.samples,
             channels: self.channels.len(),
@@ -172,6 +197,6 @@ impl Kept {
 
     /// Whether each sample meets weights of its own.
     pub fn weights_change_with_sample(&self) -> bool {
-        self.known().weights_change_with_sample()
+        self.extent().weights_change_with_sample()
     }
 }

@@ -58,7 +58,7 @@ impl Dense<'_> {
 
     /// And the change of the loss, <dY, Y' - Y>, over what was kept.
     fn error(&self, similarity: &Similarity, product: usize) -> (Deviation, f64) {
-        let (view, hitmap) = (&similarity.signed.views[product], &similarity.hitmaps[product]);
+        let (view, outcomes) = (&similarity.signed.views[product], &similarity.outcomes[product]);
         let layout = view.layout();
         let mut buffer = vec![0.0; view.max_length()];
         let (mut sum, mut loss) = (Deviation::default(), 0.0);
@@ -69,7 +69,7 @@ impl Dense<'_> {
                     for stream in 0..layout.streams {
                         let vector = (sample * layout.streams + stream) * layout.positions + position;
                         let x = view.gather(sample, stream, position, &mut buffer).to_vec();
-                        let (s, t, p) = layout.locate(hitmap.representative(vector));
+                        let (s, t, p) = layout.locate(outcomes.representative(vector));
                         let substitute = view.gather(s, t, p, &mut buffer).to_vec();
                         for offset in 0..x.len() {
                             let Some(weight) = self.weight(sample, view.element(stream, offset), output) else {
@@ -113,7 +113,7 @@ impl Dense<'_> {
 
     /// Of the weight gradient: for each element of each stream and each kept filter it meets.
     fn gradient_error(&self, similarity: &Similarity) -> Deviation {
-        let (view, hitmap) = (&similarity.signed.views[0], &similarity.hitmaps[0]);
+        let (view, outcomes) = (&similarity.signed.views[0], &similarity.outcomes[0]);
         let (layout, data) = (view.layout(), self.data);
         let mut sum = Deviation::default();
         let mut buffer = vec![0.0; view.max_length()];
@@ -131,7 +131,7 @@ impl Dense<'_> {
                     let Some(dy) = self.gradient(sample, channel, position, output) else { continue };
                     let vector = (sample * layout.streams + stream) * layout.positions + position;
                     let x = f64::from(view.gather(sample, stream, position, &mut buffer)[offset]);
-                    let (s, t, p) = layout.locate(hitmap.representative(vector));
+                    let (s, t, p) = layout.locate(outcomes.representative(vector));
                     let substitute = f64::from(view.gather(s, t, p, &mut buffer)[offset]);
                     exact += x * dy;
                     reused += substitute * dy;
@@ -208,14 +208,16 @@ fn check(sampling: &Sampling, config: &Config) -> u64 {
     for layer in trace.layers() {
         let data = LayerData::read(&trace, step, layer, Needs::ALL).unwrap();
         for pass in [Pass::Forward, Pass::InputGrad] {
-            let similarity = Similarity::of(&data, pass, config).unwrap();
+            let similarity = Similarity::find(&data, pass, config).unwrap();
             let dense = Dense { data: &data, pass };
             for product in 0..similarity.signed.views.len() {
-                let (view, hitmap) = (&similarity.signed.views[product], &similarity.hitmaps[product]);
-                hits += hitmap.counts().iter().map(|counts| counts.hit).sum::<u64>();
-                let substitutes = Substitutes::new(view, hitmap, config.rpq.variant, config.mcache.representative);
+                let (view, outcomes) = (&similarity.signed.views[product], &similarity.outcomes[product]);
+                hits += outcomes.counts().iter().map(|counts| counts.hit).sum::<u64>();
+                let substitutes = Substitutes::new(view, outcomes, config.rpq.variant, config.mcache.representative);
                 let mut found = ErrorSums::new(1.0, true);
-                let samples = accuracy::output_error(&data, pass, &substitutes, None).unwrap();
+                let samples =
+                    accuracy::output_error(&data, pass, &substitutes, ErrorMode::All, &mut RunningSums::default())
+                        .unwrap();
                 for sample in samples {
                     found.push(sample);
                 }
@@ -227,9 +229,9 @@ fn check(sampling: &Sampling, config: &Config) -> u64 {
                 assert!(near(found, loss * scale), "{} {pass}: loss {found}, dense {loss} x {scale}", layer.name);
             }
             if pass == Pass::Forward {
-                let (view, hitmap) = (&similarity.signed.views[0], &similarity.hitmaps[0]);
-                let substitutes = Substitutes::new(view, hitmap, config.rpq.variant, config.mcache.representative);
-                let mut gradient = WeightGradient::new(&data, substitutes.view(), None, 1.0).unwrap();
+                let (view, outcomes) = (&similarity.signed.views[0], &similarity.outcomes[0]);
+                let substitutes = Substitutes::new(view, outcomes, config.rpq.variant, config.mcache.representative);
+                let mut gradient = WeightGradient::new(&data, substitutes.view(), ErrorMode::All, 1.0).unwrap();
                 gradient.add(&data, &substitutes);
                 let found = gradient.error().estimate();
                 let expected = Dense { data: &data, pass: Pass::WeightGrad }.gradient_error(&similarity);

@@ -10,8 +10,8 @@ use crate::suggest::{did_you_mean, in_message};
 use crate::timing::memory::{Energy, Memory, MemoryModel, Signatures};
 use crate::timing::row_stationary::{Discipline, PeArray};
 use crate::timing::rows::RowArray;
-use crate::timing::{self, Array, Dataflow, DataflowName};
-use mercury_reuse::config::{Granularity, McacheConfig, Representative, Rpq, Scheme, Scope, Variant};
+use crate::timing::{Array, Dataflow, DataflowName, MatrixArray, folded_dataflow};
+use mercury_reuse::config::{McacheConfig, Representative, Rpq, Scheme, Scope, Variant};
 use mercury_trace::geometry::Pass;
 use mercury_trace::input;
 use serde::{Deserialize, Serialize};
@@ -133,13 +133,16 @@ impl Config {
         }
     }
 
-    /// The dataflow that timing works with; `None` where that is row stationary.
-    pub fn dataflow(&self) -> Option<&'static dyn Dataflow> {
-        timing::dataflow(self.array.dataflow)
+    /// The array's dataflow, which owns its timing and traffic.
+    pub fn dataflow(&self) -> Box<dyn Dataflow> {
+        match folded_dataflow(self.array.dataflow) {
+            Some(dataflow) => Box::new(MatrixArray { array: self.timing_array(), dataflow }),
+            None => Box::new(self.row_array()),
+        }
     }
 
     /// The row-stationary array: Eyeriss's with other rows and columns.
-    pub fn row_array(&self) -> RowArray {
+    fn row_array(&self) -> RowArray {
         let discipline = match self.array.schedule {
             ScheduleName::Synchronous => Discipline::Synchronous,
             ScheduleName::Asynchronous => Discipline::Asynchronous {
@@ -174,16 +177,6 @@ impl Config {
         }
     }
 
-    /// The dataflow in words.
-    pub fn dataflow_name(&self) -> &'static str {
-        match self.array.dataflow {
-            DataflowName::OutputStationary => "output stationary",
-            DataflowName::WeightStationary => "weight stationary",
-            DataflowName::InputStationary => "input stationary",
-            DataflowName::RowStationary => "row stationary",
-        }
-    }
-
     fn validate(&self) -> std::result::Result<(), String> {
         self.scheme().validate().map_err(|error| error.to_string())?;
         self.array.validate()?;
@@ -192,20 +185,7 @@ impl Config {
         self.memory.validate()?;
         self.energy.validate()?;
         self.reuse.validate().map_err(|error| error.to_string())?;
-        if self.array.dataflow == DataflowName::RowStationary && self.mcache.scope == Scope::Batch {
-            return Err("mcache.scope: is batch, but a row-stationary array ends all filters of one sample's channel \
-                        before the next, when an entry holds results of the last mcache.versions filters alone; set it \
-                        to channel or sample"
-                .to_owned());
-        }
-        match self.dataflow() {
-            Some(dataflow) => dataflow.check(self.rpq.granularity),
-            None if self.rpq.granularity == Granularity::ChannelPatch => Ok(()),
-            None => Err(format!(
-                "rpq.granularity: is {}, but a row-stationary array runs one channel at a time; set it to channel-patch",
-                self.rpq.granularity
-            )),
-        }
+        self.dataflow().check(self.rpq.granularity, self.mcache.scope)
     }
 }
 

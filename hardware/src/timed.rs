@@ -1,16 +1,15 @@
 //! Cycles and traffic of one product of a pass, by whichever dataflow the configuration has.
 
 use crate::config::{Config, Substitution};
-use crate::timing::memory::{Accesses, LayerProduct, MemoryModel, Traffic};
-use crate::timing::rows::{Dealt, RowProduct};
-use crate::timing::{Array, Dataflow, DataflowName, MercuryCycles, StreamWork, Work};
+use crate::timing::memory::{Accesses, MemoryModel, Traffic};
+use crate::timing::{Array, Dataflow, Dealing, LayerProduct, MercuryCycles, ProductModel, StreamWork, Work};
 use mercury_reuse::config::{Representative, Variant};
-use mercury_reuse::{Counts, Hitmap, VectorView};
+use mercury_reuse::{Counts, Outcomes, VectorView};
 use mercury_trace::geometry::{Gemm, Geometry, Pass};
 
 /// A layer, and how much of it is known; that stands for the whole batch.
 #[derive(Debug, Clone, Copy)]
-pub struct Known {
+pub struct LayerExtent {
     /// The layer.
     pub geometry: Geometry,
     /// Samples.
@@ -21,9 +20,9 @@ pub struct Known {
     pub grad_channels: usize,
 }
 
-impl Known {
+impl LayerExtent {
     /// Everything of so many samples.
-    pub fn all(geometry: &Geometry, samples: usize) -> Self {
+    pub fn whole(geometry: &Geometry, samples: usize) -> Self {
         let (channels, grad_channels) = match geometry {
             Geometry::Conv2d(conv) => (conv.in_channels as usize, conv.out_channels as usize),
             Geometry::Linear(_) | Geometry::Attention(_) => (1, 1),
@@ -48,96 +47,80 @@ impl Known {
     }
 }
 
-/// One product of a layer's pass for the whole batch.
+/// Times one product of a layer's pass for the whole batch.
 pub struct Timed {
-    known: Known,
+    extent: LayerExtent,
     pass: Pass,
-    product: usize,
     gemm: Gemm,
     batch: u32,
     bits: u64,
-    dataflow: DataflowName,
     array: Array,
     substitution: Substitution,
     memory: MemoryModel,
-    model: Model,
+    model: Box<dyn ProductModel>,
 }
 
-enum Model {
-    Products { dataflow: &'static dyn Dataflow, array: Array },
-    Rows(Box<RowProduct>),
-}
-
-/// What became of a product's vectors.
+/// The outcomes of a product's vectors as timing takes them.
 #[derive(Clone, Copy)]
-pub struct Outcomes<'a> {
+pub struct ProductOutcomes<'a> {
     /// Length of each stream's vectors.
     pub lengths: &'a [u64],
     /// Counts of each run, `[samples][streams]`.
     pub counts: &'a [Counts],
-    /// Of each stream, over all samples.
+    /// Counts of each stream over all samples.
     pub sums: &'a [Counts],
-    /// How they were dealt to PE sets, of a row-stationary array.
-    pub dealt: Option<&'a Dealt>,
+    /// The same outcomes dealt to the array's parts, if the array asks for it ([`Timed::dealing`]).
+    pub dealing: Option<&'a dyn Dealing>,
 }
 
 impl Timed {
-    /// Product number `product` of a pass, as `Geometry::gemms` counts them.
-    pub fn new(known: Known, config: &Config, (pass, product): (Pass, usize), batch: u32) -> Self {
-        let geometry = &known.geometry;
-        let gemm = geometry.gemms(pass, batch)[product];
+    /// Product number `number` of a pass, as [`Geometry::gemms`] counts them.
+    pub fn new(extent: LayerExtent, config: &Config, product: (Pass, usize), batch: u32) -> Self {
+        Self::with_dataflow(&*config.dataflow(), extent, config, product, batch)
+    }
+
+    /// [`Timed::new`] on an array that the configuration has no name for.
+    pub fn with_dataflow(
+        dataflow: &dyn Dataflow,
+        extent: LayerExtent,
+        config: &Config,
+        (pass, number): (Pass, usize),
+        batch: u32,
+    ) -> Self {
         let bits = config.rpq.signature_bits();
-        let model = if let Some(dataflow) = config.dataflow() {
-            Model::Products { dataflow, array: config.timing_array() }
-        } else {
-            Model::Rows(Box::new(RowProduct::new(config.row_array(), geometry, pass, product, batch, bits)))
-        };
+        let product = LayerProduct { geometry: extent.geometry, pass, number, batch, bits };
         Self {
-            known,
+            extent,
             pass,
-            product,
-            gemm,
+            gemm: product.gemm(),
             batch,
             bits: u64::from(bits),
-            dataflow: config.array.dataflow,
             array: config.timing_array(),
             substitution: config.substitution(),
             memory: config.memory_model(),
-            model,
+            model: dataflow.model(&product),
         }
     }
 
-    /// How a row-stationary array deals the outcomes of all samples to its PE sets; none of others.
-    fn deal(&self, view: &VectorView, hitmap: &Hitmap) -> Option<Dealt> {
-        let Model::Rows(product) = &self.model else { return None };
-        let mut dealt = product.begin();
-        dealt.add(&product.deal(view, hitmap));
-        Some(dealt)
+    /// Where outcomes are dealt to the array's parts, if cycles depend on it.
+    pub fn dealing(&self) -> Option<Box<dyn Dealing>> {
+        self.model.dealing()
     }
 
     /// Cycles without reuse.
     pub fn baseline(&self) -> u64 {
-        match &self.model {
-            Model::Products { dataflow, array } => dataflow.product(array, self.gemm),
-            Model::Rows(product) => product.baseline(),
-        }
+        self.model.baseline()
     }
 
     /// Cycles with reuse, from the kept samples but `without`.
     ///
     /// # Panics
-    /// If the dataflow is row stationary and nothing was dealt.
-    pub fn mercury(&self, outcomes: Outcomes, without: Option<usize>) -> MercuryCycles {
-        let cycles = match &self.model {
-            Model::Products { dataflow, array } => dataflow.mercury(array, &self.work(outcomes, without)),
-            Model::Rows(product) => product.mercury(outcomes.dealt.expect("row stationary deals outcomes"), without),
-        };
-        let Substitution { variant, representative } = self.substitution;
-        let plain = matches!(variant, Variant::Sign | Variant::SignMagnitude(_));
-        if plain && representative == Representative::First {
-            return cycles;
-        }
-        MercuryCycles { extra: self.extra(&self.work(outcomes, without)), ..cycles }
+    /// If the array asks for dealt outcomes and there are none.
+    pub fn mercury(&self, outcomes: ProductOutcomes, without: Option<usize>) -> MercuryCycles {
+        let work = self.work(outcomes, without);
+        let dealt = outcomes.dealing.map(|dealing| dealing.compute_cycles(without));
+        let cycles = self.model.mercury(&work, dealt);
+        MercuryCycles { extra: self.extra(&work), ..cycles }
     }
 
     /// What centroids and variants add, spread over the array without gaps: each HIT's elements are added
@@ -170,13 +153,13 @@ impl Timed {
 
     /// What the product moves without reuse.
     pub fn baseline_traffic(&self) -> Traffic {
-        self.memory.baseline(&self.layer_product(), self.baseline())
+        self.model.baseline_traffic(&self.memory)
     }
 
     /// What it moves with reuse, in so many cycles.
-    pub fn traffic(&self, outcomes: Outcomes, cycles: MercuryCycles) -> Traffic {
+    pub fn traffic(&self, outcomes: ProductOutcomes, cycles: MercuryCycles) -> Traffic {
         let work = self.work(outcomes, None);
-        let mut traffic = self.memory.mercury(&self.layer_product(), &work, cycles);
+        let mut traffic = self.model.traffic(&self.memory, &work, cycles);
         traffic.accesses += self.extra_accesses(&work);
         traffic
     }
@@ -212,26 +195,16 @@ impl Timed {
         accesses
     }
 
-    fn layer_product(&self) -> LayerProduct {
-        let geometry = &self.known.geometry;
-        match &self.model {
-            Model::Products { .. } => {
-                LayerProduct::of_products(self.dataflow, geometry, self.pass, self.product, self.batch)
-            }
-            Model::Rows(rows) => LayerProduct::of_rows(rows, geometry, self.pass, self.product, self.batch),
-        }
-    }
-
     /// The product's streams as timing sees them, for the whole batch and layer, from the counts of all
     /// kept samples or all but one.
-    pub fn work(&self, Outcomes { lengths, counts, sums, .. }: Outcomes, without: Option<usize>) -> Work {
+    pub fn work(&self, ProductOutcomes { lengths, counts, sums, .. }: ProductOutcomes, without: Option<usize>) -> Work {
         let streams = lengths.len();
         let run = |sample: usize, stream: usize| counts[sample * streams + stream];
         let work = |stream: usize, counts| StreamWork { length: lengths[stream], counts };
-        let in_all = self.known.streams_in_all(self.pass, streams);
-        let (streams, streams_in_all) = if self.known.weights_change_with_sample() {
+        let in_all = self.extent.streams_in_all(self.pass, streams);
+        let (streams, streams_in_all) = if self.extent.weights_change_with_sample() {
             // Each sample's vectors meet weights of their own: a stream for each.
-            let kept = (0..self.known.samples).filter(|&sample| Some(sample) != without);
+            let kept = (0..self.extent.samples).filter(|&sample| Some(sample) != without);
             let pairs = kept.flat_map(|sample| (0..streams).map(move |stream| (sample, stream)));
             let streams = pairs.map(|(sample, stream)| work(stream, run(sample, stream))).collect();
             (streams, in_all * u64::from(self.batch))
@@ -240,7 +213,7 @@ impl Timed {
                 Some(sample) => sums[stream] - run(sample, stream),
                 None => sums[stream],
             };
-            let samples = self.known.samples - usize::from(without.is_some());
+            let samples = self.extent.samples - usize::from(without.is_some());
             let whole = |counts| scale(counts, u64::from(self.batch), samples as u64);
             let streams = (0..streams).map(|stream| work(stream, whole(sum(stream)))).collect();
             (streams, in_all)
@@ -256,16 +229,20 @@ pub fn cycles(
     geometry: &Geometry,
     pass: Pass,
     samples: u32,
-    products: &[(VectorView, &Hitmap)],
+    products: &[(VectorView, &Outcomes)],
 ) -> (u64, MercuryCycles) {
-    let known = Known::all(geometry, samples as usize);
+    let extent = LayerExtent::whole(geometry, samples as usize);
     let (mut baseline, mut mercury) = (0, MercuryCycles::default());
-    for (product, (view, hitmap)) in products.iter().enumerate() {
-        let timed = Timed::new(known, config, (pass, product), samples);
+    for (product, (view, outcomes)) in products.iter().enumerate() {
+        let timed = Timed::new(extent, config, (pass, product), samples);
         let lengths: Vec<u64> = view.streams().iter().map(|stream| stream.length as u64).collect();
-        let sums = sums(hitmap.counts(), lengths.len());
-        let dealt = timed.deal(view, hitmap);
-        let outcomes = Outcomes { lengths: &lengths, counts: hitmap.counts(), sums: &sums, dealt: dealt.as_ref() };
+        let sums = sum_samples(outcomes.counts(), lengths.len());
+        let mut dealing = timed.dealing();
+        if let Some(dealing) = &mut dealing {
+            dealing.add(view, outcomes);
+        }
+        let (counts, dealing) = (outcomes.counts(), dealing.as_deref());
+        let outcomes = ProductOutcomes { lengths: &lengths, counts, sums: &sums, dealing };
         baseline += timed.baseline();
         mercury += timed.mercury(outcomes, None);
     }
@@ -273,7 +250,7 @@ pub fn cycles(
 }
 
 /// Counts of each stream over all samples, from those of runs, `[samples][streams]`.
-pub fn sums(counts: &[Counts], streams: usize) -> Vec<Counts> {
+pub fn sum_samples(counts: &[Counts], streams: usize) -> Vec<Counts> {
     let mut sums = vec![Counts::default(); streams];
     for sample in counts.chunks(streams.max(1)) {
         sums.iter_mut().zip(sample).for_each(|(sum, counts)| *sum += *counts);

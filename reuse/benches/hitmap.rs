@@ -3,7 +3,7 @@
 //! `cargo bench -p mercury-reuse --bench hitmap [part of the names]`.
 
 use mercury_reuse::config::{McacheConfig, Replacement, Scope, SetIndex};
-use mercury_reuse::{Hitmap, Isa, Layout};
+use mercury_reuse::{Isa, Layout, Outcomes};
 use std::collections::HashMap;
 use std::hint::black_box;
 use std::time::Instant;
@@ -46,7 +46,7 @@ fn case(name: &str, layout: Layout, signatures: &[u64], config: &McacheConfig) {
         let mut memory = Vec::new();
         move || {
             let before = std::mem::take(&mut memory);
-            let hitmap = black_box(Hitmap::with_isa(layout, signatures, config, Scope::Channel, before, isa));
+            let hitmap = black_box(Outcomes::look_up_with(layout, signatures, config, Scope::Channel, before, isa));
             let last = hitmap.representative(layout.vectors() - 1) as u32;
             memory = hitmap.into_memory();
             vec![last]
@@ -73,7 +73,7 @@ fn case(name: &str, layout: Layout, signatures: &[u64], config: &McacheConfig) {
         }
     }
     let rate = |time: f64| layout.vectors() as f64 / time / 1e6;
-    let hitmap = Hitmap::new(layout, signatures, config, Scope::Channel);
+    let hitmap = Outcomes::look_up(layout, signatures, config, Scope::Channel);
     let hits: u64 = hitmap.counts().iter().map(|counts| counts.hit).sum();
     for ((peer, _), &time) in ways.iter().zip(&times).skip(1) {
         println!(

@@ -1,7 +1,7 @@
 //! The means of the vectors that share an entry.
 
-use crate::hitmap::Hitmap;
 use crate::mcache::Outcome;
+use crate::outcomes::Outcomes;
 use crate::vectors::VectorView;
 use rayon::prelude::*;
 
@@ -16,10 +16,10 @@ pub(crate) struct Centroids {
 }
 
 impl Centroids {
-    pub fn new(view: &VectorView, hitmap: &Hitmap) -> Self {
+    pub fn new(view: &VectorView, outcomes: &Outcomes) -> Self {
         let layout = view.layout();
         let hits = || {
-            hitmap.outcomes().zip(0u32..).filter_map(|(outcome, vector)| match outcome {
+            outcomes.iter().zip(0u32..).filter_map(|(outcome, vector)| match outcome {
                 Outcome::Hit(inserting) => Some((inserting as usize, vector)),
                 Outcome::Mau | Outcome::Mnu => None,
             })

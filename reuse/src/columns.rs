@@ -72,7 +72,7 @@ impl Substitutes<'_, '_> {
         room.near.clear();
         room.far.clear();
         for position in 0..layout.positions {
-            match self.hitmap().outcome(first + position) {
+            match self.outcomes().outcome(first + position) {
                 Outcome::Mnu => {}
                 Outcome::Hit(holder) if self.representative() == Representative::First => {
                     match (holder as usize).checked_sub(first) {

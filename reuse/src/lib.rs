@@ -1,12 +1,12 @@
 //! Input-similarity reuse as MERCURY (HPCA 2023) proposes it: input vectors are cut from a layer's
 //! operand ([`VectorView`]), projected and quantised to signatures ([`Projection`]), and looked up in
-//! a cache, MCACHE; the outcome of every vector is its [`Hitmap`].
+//! a cache, MCACHE; [`Outcomes`] holds the outcome of every vector, the Hitmap.
 //!
 //! No files and no tensors library here: the analyzer that predicts and the tracer that trains with
 //! reuse decide a HIT by this same code.
 //!
 //! ```
-//! use mercury_reuse::{Hitmap, Planes, VectorView, config::*, signatures};
+//! use mercury_reuse::{Outcomes, Planes, VectorView, config::*, signatures};
 //! use mercury_trace::geometry::{Conv2d, Pass};
 //!
 //! let conv = Conv2d {
@@ -18,9 +18,10 @@
 //! let planes = Planes { values: &values, samples: 1, channels: 1, height: 4, width: 4 };
 //! let scheme = Scheme::default();
 //! let view = VectorView::new(planes, conv.windows(Pass::Forward)[0], 1, scheme.rpq.granularity);
-//! let hitmap = Hitmap::new(view.layout(), &signatures(&view, &scheme.rpq), &scheme.mcache, scheme.mcache.scope);
-//! assert_eq!(hitmap.counts()[0].hit, 2);
-//! assert_eq!(hitmap.representative(2), 0);
+//! let signatures = signatures(&view, &scheme.rpq);
+//! let outcomes = Outcomes::look_up(view.layout(), &signatures, &scheme.mcache, scheme.mcache.scope);
+//! assert_eq!(outcomes.counts()[0].hit, 2);
+//! assert_eq!(outcomes.representative(2), 0);
 //! ```
 
 pub mod analytic;
@@ -35,19 +36,16 @@ mod deviation;
 mod dots;
 mod drawn;
 mod equality;
-mod grid;
 mod growth;
-mod hitmap;
 mod kernel;
-mod limited;
 mod mcache;
 mod operand;
+mod outcomes;
 mod peers;
 mod pool;
 mod projection;
 mod quality;
 mod repeated;
-mod repeats;
 mod scan;
 mod signatures;
 mod strips;
@@ -58,24 +56,21 @@ mod widest;
 
 pub use counts::Counts;
 pub use deviation::Deviation;
-pub use grid::{RunOutcomes, counts_grid, outcomes_grid};
 pub use growth::Growth;
-pub use hitmap::Hitmap;
 #[doc(hidden)] // For tests and benches.
 pub use kernel::Kernel;
-pub use limited::{Limited, Ranks};
 #[doc(hidden)] // For tests and benches.
 pub use mcache::Isa;
 pub use mcache::Outcome;
-pub use operand::{vectors_of_sample, views};
-pub use peers::draw;
+pub use operand::{cuts, vectors_of_sample, views};
+pub use outcomes::{FirstArrivals, Outcomes, Ranks};
+pub use peers::{draw, shuffle};
 pub use projection::Projection;
 pub use quality::{Match, MatchOptions, MatchQuality, Quantiles, match_quality};
-pub use repeats::unlimited_hits;
 #[doc(hidden)] // For tests and benches.
 pub use signatures::signatures_with;
 pub use signatures::{signature_of, signatures};
 pub use substitute::{Buffers, Substitutes};
 pub use sums::{PRODUCT_LANES, add_outer, add_products, add_scaled_rows};
-pub use vectors::{Layout, Part, Planes, Stream, VectorView};
+pub use vectors::{Cut, Layout, Part, Planes, Stream, VectorView};
 pub use widest::{Loops, widest};

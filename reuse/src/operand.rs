@@ -1,7 +1,7 @@
 //! The vectors of a layer's pass, cut from the whole of its streamed operand.
 
 use crate::config::{Granularity, McacheConfig, Scope};
-use crate::vectors::{Planes, VectorView};
+use crate::vectors::{Cut, Planes, VectorView, row_windows};
 use mercury_trace::geometry::{Geometry, Pass};
 use mercury_trace::windows::Windows;
 
@@ -22,22 +22,48 @@ pub fn views<'a>(
     samples: usize,
     channels: usize,
 ) -> Vec<VectorView<'a>> {
-    let of_dy = pass == Pass::InputGrad;
-    let rows = |heads: u32, rows: u32, length: u32| {
-        vec![VectorView::of_rows(values, samples, heads as usize, rows, length, granularity)]
-    };
-    match *geometry {
-        Geometry::Linear(linear) => rows(1, linear.rows, if of_dy { linear.out_features } else { linear.in_features }),
-        Geometry::Attention(attention) => {
-            rows(attention.heads, attention.rows, if of_dy { attention.columns } else { attention.inner })
-        }
-        Geometry::Conv2d(conv) => {
-            let [height, width] = if of_dy { conv.output() } else { conv.input };
-            // A channel patch stands alone, whatever its group.
-            let groups = if granularity == Granularity::ChannelPatch { 1 } else { conv.groups as usize };
-            let planes = Planes { values, samples, channels, height, width };
-            let view = |windows| VectorView::new(planes, windows, groups, granularity);
-            conv.windows(pass).into_iter().map(view).collect()
+    let Operand { channels, size: [height, width], groups, products } =
+        Operand::new(geometry, pass, granularity, channels);
+    let planes = Planes { values, samples, channels, height, width };
+    products.into_iter().map(|windows| VectorView::new(planes, windows, groups, granularity)).collect()
+}
+
+/// How [`views`] cuts the vectors of a pass, without its values.
+pub fn cuts(geometry: &Geometry, pass: Pass, granularity: Granularity, samples: usize, channels: usize) -> Vec<Cut> {
+    let Operand { channels, groups, products, .. } = Operand::new(geometry, pass, granularity, channels);
+    products.iter().map(|windows| Cut::new(windows, samples, channels, groups, granularity)).collect()
+}
+
+/// The operand that a pass streams, and the windows of each of its products.
+struct Operand {
+    channels: usize,
+    size: [u32; 2],
+    groups: usize,
+    products: Vec<Windows>,
+}
+
+impl Operand {
+    /// `channels` are those of a convolution that are there.
+    fn new(geometry: &Geometry, pass: Pass, granularity: Granularity, channels: usize) -> Self {
+        let of_dy = pass == Pass::InputGrad;
+        let rows = |heads: u32, rows: u32, length: u32| {
+            let heads = heads as usize;
+            Self { channels: heads, size: [rows, length], groups: heads, products: vec![row_windows(rows, length)] }
+        };
+        match *geometry {
+            Geometry::Linear(linear) => {
+                rows(1, linear.rows, if of_dy { linear.out_features } else { linear.in_features })
+            }
+            Geometry::Attention(attention) => {
+                rows(attention.heads, attention.rows, if of_dy { attention.columns } else { attention.inner })
+            }
+            Geometry::Conv2d(conv) => Self {
+                channels,
+                size: if of_dy { conv.output() } else { conv.input },
+                // A channel patch stands alone, whatever its group.
+                groups: if granularity == Granularity::ChannelPatch { 1 } else { conv.groups as usize },
+                products: conv.windows(pass),
+            },
         }
     }
 }
@@ -45,32 +71,13 @@ pub fn views<'a>(
 /// Vectors of a sample that a pass streams, in the product that has most: what [`views`] cuts of the whole
 /// operand.
 pub fn vectors_of_sample(geometry: &Geometry, pass: Pass, granularity: Granularity) -> u64 {
-    let of_dy = pass == Pass::InputGrad;
-    // Streams of a group whose rows are as long.
-    let streams = |row: u64, taps: u64| match granularity {
-        Granularity::ChannelPatch => row / taps,
-        Granularity::Patch => 1,
-        Granularity::SubVector(length) => row.div_ceil(u64::from(length)),
+    let channels = match geometry {
+        Geometry::Conv2d(conv) if pass == Pass::InputGrad => conv.out_channels,
+        Geometry::Conv2d(conv) => conv.in_channels,
+        Geometry::Linear(_) | Geometry::Attention(_) => 1,
     };
-    match *geometry {
-        Geometry::Linear(linear) => {
-            let row = u64::from(if of_dy { linear.out_features } else { linear.in_features });
-            u64::from(linear.rows) * streams(row, row)
-        }
-        Geometry::Attention(attention) => {
-            let row = u64::from(if of_dy { attention.columns } else { attention.inner });
-            u64::from(attention.heads) * u64::from(attention.rows) * streams(row, row)
-        }
-        Geometry::Conv2d(conv) => {
-            let groups = u64::from(conv.groups);
-            let channels = u64::from(if of_dy { conv.out_channels } else { conv.in_channels }) / groups;
-            let of = |windows: &Windows| {
-                let taps = windows.taps() as u64;
-                windows.positions() as u64 * groups * streams(channels * taps, taps)
-            };
-            conv.windows(pass).iter().map(of).max().unwrap_or(0)
-        }
-    }
+    let cuts = cuts(geometry, pass, granularity, 1, channels as usize);
+    cuts.iter().map(|cut| cut.layout.vectors() as u64).max().unwrap_or(0)
 }
 
 impl McacheConfig {

@@ -109,6 +109,20 @@ pub fn draw(all: usize, count: usize, seed: u64) -> Vec<usize> {
     draw_from(all, count, &mut generator(seed, 0))
 }
 
+/// All numbers below `count` in a random order that the seed decides (Fisher and Yates; Durstenfeld, CACM 7(7), 1964):
+/// its first n are a sample without replacement for every n.
+///
+/// # Panics
+/// If there are 2^32 or more.
+pub fn shuffle(count: usize, seed: u64) -> Vec<u32> {
+    let mut rng = generator(seed, 0);
+    let mut order: Vec<u32> = (0..u32::try_from(count).expect("numbers of 32 bits")).collect();
+    for at in 0..count {
+        order.swap(at, at + below(&mut rng, count - at));
+    }
+    order
+}
+
 /// The same by Floyd's method (Bentley and Floyd 1987).
 pub(crate) fn draw_from(all: usize, count: usize, rng: &mut ChaCha8Rng) -> Vec<usize> {
     assert!(count <= all, "{count} of {all}");

@@ -1,7 +1,7 @@
 //! How good the matches are: how near a HIT's vector is to what stands for it.
 
 use crate::cosine::dot;
-use crate::hitmap::Hitmap;
+use crate::outcomes::Outcomes;
 use crate::peers::draw;
 use crate::substitute::{Buffers, Substitutes};
 use rayon::prelude::*;
@@ -116,11 +116,11 @@ impl std::ops::AddAssign for MatchQuality {
 /// HIT.) Products and norms are in f64, element order. The result does not depend on the number of
 /// threads.
 pub fn match_quality(substitutes: &Substitutes, options: &MatchOptions) -> MatchQuality {
-    let (view, hitmap) = (substitutes.view(), substitutes.hitmap());
+    let (view, outcomes) = (substitutes.view(), substitutes.outcomes());
     let (layout, part) = (view.layout(), view.part());
     let most = options.sample.div_ceil(part.of.max(1));
     let of_sample = |sample: usize| {
-        let runs = &hitmap.counts()[sample * layout.streams..][..layout.streams];
+        let runs = &outcomes.counts()[sample * layout.streams..][..layout.streams];
         let hits = runs.iter().map(|counts| counts.hit as usize).sum();
         let seed = options.seed.wrapping_add((part.first + sample) as u64);
         let chosen: Vec<usize> = if hits <= most { (0..hits).collect() } else { draw(hits, most, seed) };
@@ -139,8 +139,8 @@ pub fn match_quality(substitutes: &Substitutes, options: &MatchOptions) -> Match
         }
         let of_run = |buffers: &mut _, &(stream, before, chosen): &(usize, usize, &[usize])| -> Vec<Match> {
             let first = (sample * layout.streams + stream) * layout.positions;
-            let holders = &hitmap.holders()[first..][..layout.positions];
-            let positions = positions_of_hits(holders, first, chosen.iter().map(|number| number - before));
+            let holders = outcomes.holders(first..first + layout.positions);
+            let positions = positions_of_hits(&holders, first, chosen.iter().map(|number| number - before));
             let positions = positions.into_iter();
             positions.filter_map(|position| compare(substitutes, (sample, stream, position), weight, buffers)).collect()
         };
@@ -156,7 +156,7 @@ pub fn match_quality(substitutes: &Substitutes, options: &MatchOptions) -> Match
 /// The positions of a run's HITs that have these numbers, ascending, among them; the run's first vector has number `first`.
 fn positions_of_hits(holders: &[u32], first: usize, numbers: impl Iterator<Item = usize>) -> Vec<usize> {
     const PIECE: usize = 128;
-    let is_hit = |holder: u32, own: u32| holder != Hitmap::NONE && holder != own;
+    let is_hit = |holder: u32, own: u32| holder != Outcomes::NONE && holder != own;
     let (mut numbers, mut before, mut positions) = (numbers.peekable(), 0, Vec::new());
     for (number, piece) in holders.chunks(PIECE).enumerate() {
         let Some(&next) = numbers.peek() else { break };
@@ -216,7 +216,7 @@ mod tests {
             let holder = |(at, &(outcome, _)): (usize, &(u8, bool))| match outcome {
                 1 => 0,
                 2 => (first + at) as u32,
-                _ => Hitmap::NONE,
+                _ => Outcomes::NONE,
             };
             let holders: Vec<u32> = vectors.iter().enumerate().map(holder).collect();
             let hits = vectors.iter().enumerate().filter(|(_, (outcome, _))| *outcome == 1).enumerate();

@@ -4,8 +4,8 @@
 use crate::centroids::Centroids;
 use crate::config::{Representative, Variant};
 use crate::cosine::dot;
-use crate::hitmap::Hitmap;
 use crate::mcache::Outcome;
+use crate::outcomes::Outcomes;
 use crate::signatures::mean;
 use crate::vectors::VectorView;
 
@@ -32,7 +32,7 @@ use crate::vectors::VectorView;
 #[derive(Debug, Clone)]
 pub struct Substitutes<'v, 'a> {
     view: &'v VectorView<'a>,
-    hitmap: &'v Hitmap,
+    outcomes: &'v Outcomes,
     variant: Variant,
     representative: Representative,
     centroids: Option<Centroids>,
@@ -50,11 +50,16 @@ impl<'v, 'a> Substitutes<'v, 'a> {
     /// result does not depend on the number of threads.
     ///
     /// # Panics
-    /// If the Hitmap is not of the view's layout.
-    pub fn new(view: &'v VectorView<'a>, hitmap: &'v Hitmap, variant: Variant, representative: Representative) -> Self {
-        assert_eq!(view.layout(), hitmap.layout(), "the Hitmap is of the view");
-        let centroids = (representative == Representative::Centroid).then(|| Centroids::new(view, hitmap));
-        Self { view, hitmap, variant, representative, centroids }
+    /// If the outcomes are not of the view's layout.
+    pub fn new(
+        view: &'v VectorView<'a>,
+        outcomes: &'v Outcomes,
+        variant: Variant,
+        representative: Representative,
+    ) -> Self {
+        assert_eq!(view.layout(), outcomes.layout(), "outcomes of the view");
+        let centroids = (representative == Representative::Centroid).then(|| Centroids::new(view, outcomes));
+        Self { view, outcomes, variant, representative, centroids }
     }
 
     /// The vectors.
@@ -62,9 +67,9 @@ impl<'v, 'a> Substitutes<'v, 'a> {
         self.view
     }
 
-    /// Their outcomes.
-    pub fn hitmap(&self) -> &'v Hitmap {
-        self.hitmap
+    /// The outcomes of the vectors.
+    pub fn outcomes(&self) -> &'v Outcomes {
+        self.outcomes
     }
 
     /// What is reused.
@@ -118,7 +123,7 @@ impl<'v, 'a> Substitutes<'v, 'a> {
     ) -> bool {
         let layout = self.view.layout();
         let index = (sample * layout.streams + stream) * layout.positions + position;
-        let representative = self.hitmap.representative(index);
+        let representative = self.outcomes.representative(index);
         let stands_for_itself = self.centroids.is_none() && representative == index;
         let plain = self.centroids.is_none() && matches!(self.variant, Variant::Sign | Variant::SignMagnitude(_));
         // Where they lie, if nothing is made of them.
@@ -160,7 +165,7 @@ impl<'v, 'a> Substitutes<'v, 'a> {
         let layout = self.view.layout();
         let index = (sample * layout.streams + stream) * layout.positions + position;
         let vector = self.view.gather(sample, stream, position, &mut buffers.vector);
-        let inserting = match self.hitmap.outcome(index) {
+        let inserting = match self.outcomes.outcome(index) {
             Outcome::Mnu => return (vector, None),
             Outcome::Mau => index,
             Outcome::Hit(inserting) => inserting as usize,

@@ -61,6 +61,40 @@ pub struct Stream {
     pub length: usize,
 }
 
+/// How the vectors of an operand are cut, without its values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cut {
+    /// Number and order of the vectors.
+    pub layout: Layout,
+    /// The streams.
+    pub streams: Vec<Stream>,
+}
+
+impl Cut {
+    /// The vectors that `windows` cut from `samples` samples of channels in `groups` equal groups.
+    pub(crate) fn new(
+        windows: &Windows,
+        samples: usize,
+        channels: usize,
+        groups: usize,
+        granularity: Granularity,
+    ) -> Self {
+        let row = channels / groups * windows.taps();
+        let length = match granularity {
+            Granularity::ChannelPatch => windows.taps(),
+            Granularity::Patch => row,
+            Granularity::SubVector(length) => length as usize,
+        };
+        let cut_group = |group| {
+            let firsts = (0..row).step_by(length);
+            firsts.map(move |first| Stream { group, first, length: length.min(row - first) })
+        };
+        let streams: Vec<Stream> = (0..groups).flat_map(cut_group).collect();
+        let layout = Layout { samples, streams: streams.len(), positions: windows.positions() };
+        Self { layout, streams }
+    }
+}
+
 /// Consecutive elements of a vector that lie in one row of a plane.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Piece {
@@ -101,6 +135,11 @@ pub struct VectorView<'a> {
     part: Part,
 }
 
+/// The rows of a matrix product: each a window as wide as its plane.
+pub(crate) fn row_windows(rows: u32, length: u32) -> Windows {
+    Windows { y: Axis::forward(rows, 1, 1, 0, 1), x: Axis::forward(1, length, 1, 0, 1) }
+}
+
 /// Taps in a row of a window from which on they are copied at once.
 const LONG_ROW: u32 = 16;
 
@@ -118,14 +157,7 @@ impl<'a> VectorView<'a> {
         assert!(u32::try_from(windows.positions()).is_ok(), "positions have numbers");
         let channels_per_group = planes.channels / groups;
         let row = channels_per_group * windows.taps();
-        let length = match granularity {
-            Granularity::ChannelPatch => windows.taps(),
-            Granularity::Patch => row,
-            Granularity::SubVector(length) => length as usize,
-        };
-        let cut =
-            |group| (0..row).step_by(length).map(move |first| Stream { group, first, length: length.min(row - first) });
-        let streams = (0..groups).flat_map(cut).collect();
+        let Cut { streams, .. } = Cut::new(&windows, planes.samples, planes.channels, groups, granularity);
         let part = Part { first: 0, of: planes.samples };
         let [down, right] = [windows.y.step as usize * planes.width as usize, windows.x.step as usize];
         let mut places = Vec::with_capacity(row);
@@ -151,8 +183,7 @@ impl<'a> VectorView<'a> {
     /// The rows of a matrix product, `[samples][heads][rows][length]`: each row a window.
     pub fn of_rows(values: &'a [f32], samples: usize, heads: usize, rows: u32, length: u32, cut: Granularity) -> Self {
         let planes = Planes { values, samples, channels: heads, height: rows, width: length };
-        let windows = Windows { y: Axis::forward(rows, 1, 1, 0, 1), x: Axis::forward(1, length, 1, 0, 1) };
-        Self::new(planes, windows, heads, cut)
+        Self::new(planes, row_windows(rows, length), heads, cut)
     }
 
     /// How many vectors there are.

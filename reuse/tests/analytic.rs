@@ -3,7 +3,7 @@
 use mercury_reuse::analytic::{AngleBin, CollisionOptions, Collisions, collisions};
 use mercury_reuse::bounds::{CosineOptions, ideal_cosine};
 use mercury_reuse::config::{Granularity, McacheConfig, Representative, Rpq, Scope, Variant};
-use mercury_reuse::{Hitmap, MatchOptions, Part, Substitutes, VectorView, match_quality, signatures};
+use mercury_reuse::{MatchOptions, Outcomes, Part, Substitutes, VectorView, match_quality, signatures};
 
 const SCOPES: [Scope; 3] = [Scope::Channel, Scope::Sample, Scope::Batch];
 
@@ -146,7 +146,7 @@ fn parts_are_drawn_as_the_whole() {
     let cosine = CosineOptions { exact: 20, sample: 300, seed: 5 };
     let find = |view: &VectorView| {
         let signatures: Vec<u64> = signatures(view, &rpq(1)).iter().map(|signature| signature & 0xff).collect();
-        let hitmap = Hitmap::new(view.layout(), &signatures, &McacheConfig::default(), Scope::Channel);
+        let hitmap = Outcomes::look_up(view.layout(), &signatures, &McacheConfig::default(), Scope::Channel);
         let substitutes = Substitutes::new(view, &hitmap, Variant::Sign, Representative::First);
         let angles = collisions(view, &signatures, Scope::Channel, &[8], &options);
         let similar = ideal_cosine(view, Scope::Channel, 0.9, &cosine);

@@ -1,7 +1,7 @@
 //! MCACHE of every kind against naive twins, by each set of instructions that the processor has.
 
 use mercury_reuse::config::{McacheConfig, Replacement, Scope, SetIndex};
-use mercury_reuse::{Counts, Hitmap, Isa, Layout, Outcome};
+use mercury_reuse::{Counts, Isa, Layout, Outcome, Outcomes};
 use proptest::prelude::*;
 
 /// The mixing function of the configuration, written out again.
@@ -115,8 +115,8 @@ fn check(layout: Layout, signatures: &[u64], config: &McacheConfig, scope: Scope
     for isa in Isa::available() {
         // Whatever was in the memory before.
         let memory = vec![7; layout.vectors() / 2 + signatures.first().map_or(0, |&first| first as usize % 1000)];
-        let hitmap = Hitmap::with_isa(layout, signatures, config, scope, memory, isa);
-        prop_assert_eq!(hitmap.outcomes().collect::<Vec<_>>(), expected.as_slice(), "{:?}", isa);
+        let hitmap = Outcomes::look_up_with(layout, signatures, config, scope, memory, isa);
+        prop_assert_eq!(hitmap.iter().collect::<Vec<_>>(), expected.as_slice(), "{:?}", isa);
         prop_assert_eq!(hitmap.counts(), counts_of(layout, &expected));
         for (vector, &outcome) in expected.iter().enumerate() {
             let representative = if let Outcome::Hit(first) = outcome { first as usize } else { vector };
@@ -223,7 +223,7 @@ fn unlimited(layout: Layout, signatures: &[u64], config: &McacheConfig, scope: S
         })
         .collect();
     for isa in Isa::available() {
-        let hitmap = Hitmap::with_isa(layout, signatures, config, scope, Vec::new(), isa);
+        let hitmap = Outcomes::look_up_with(layout, signatures, config, scope, Vec::new(), isa);
         assert!((0..layout.vectors()).all(|vector| hitmap.representative(vector) == expected[vector]), "{isa:?}");
         let hits = expected.iter().enumerate().filter(|&(vector, &first)| vector != first).count() as u64;
         assert_eq!(hitmap.counts().iter().map(|counts| counts.hit).sum::<u64>(), hits);
@@ -280,7 +280,7 @@ fn unlimited_tables_grow() {
     let signatures: Vec<u64> = (0..layout.vectors() as u64).map(|vector| vector % 30_000).collect();
     let config = McacheConfig { entries: 0, ..McacheConfig::default() };
     for (scope, first) in [(Scope::Batch, 0), (Scope::Channel, 40_000)] {
-        let hitmap = Hitmap::new(layout, &signatures, &config, scope);
+        let hitmap = Outcomes::look_up(layout, &signatures, &config, scope);
         let mut seen = std::collections::HashMap::new();
         for (vector, &signature) in signatures.iter().enumerate() {
             if vector == first {
@@ -298,9 +298,9 @@ fn without_vectors_there_is_nothing_to_look_up() {
         for scope in SCOPES {
             for entries in [0, 1024] {
                 let config = McacheConfig { entries, ..McacheConfig::default() };
-                let hitmap = Hitmap::new(layout, &[], &config, scope);
+                let hitmap = Outcomes::look_up(layout, &[], &config, scope);
                 assert_eq!(hitmap.counts(), vec![Counts::default(); layout.runs()]);
-                assert_eq!(hitmap.outcomes().len(), 0);
+                assert_eq!(hitmap.iter().len(), 0);
             }
         }
     }

@@ -2,7 +2,7 @@
 //! searched from its start.
 
 use mercury_reuse::config::{Granularity, McacheConfig, Rpq, Scope, SetIndex};
-use mercury_reuse::{Hitmap, Layout, Outcome, Planes, VectorView, signatures};
+use mercury_reuse::{Layout, Outcome, Outcomes, Planes, VectorView, signatures};
 use mercury_trace::geometry::{Conv2d, Pass};
 use proptest::prelude::*;
 
@@ -218,9 +218,9 @@ proptest! {
         let signatures: Vec<u64> = values(layout.vectors(), seed).iter().map(|&v| u64::from(v.abs().to_bits()) % spread).collect();
         let index = if mixed { SetIndex::Mixed } else { SetIndex::LowBits };
         let config = McacheConfig { entries: sets * ways, ways, index, ..McacheConfig::default() };
-        let hitmap = Hitmap::new(layout, &signatures, &config, scope);
+        let hitmap = Outcomes::look_up(layout, &signatures, &config, scope);
         let expected = naive_hitmap(layout, &signatures, &config, scope);
-        prop_assert_eq!(hitmap.outcomes().collect::<Vec<_>>(), expected.as_slice());
+        prop_assert_eq!(hitmap.iter().collect::<Vec<_>>(), expected.as_slice());
         for (vector, outcome) in expected.iter().enumerate() {
             let representative = hitmap.representative(vector);
             match outcome {
@@ -256,7 +256,7 @@ fn results_do_not_depend_on_the_number_of_threads() {
             let planes = Planes { values: &x, samples: 3, channels: 4, height: 20, width: 20 };
             let view = VectorView::new(planes, conv.windows(Pass::Forward)[0], 1, Granularity::ChannelPatch);
             let signatures = signatures(&view, &Rpq { bits: 6, ..Rpq::default() });
-            let hitmap = Hitmap::new(view.layout(), &signatures, &McacheConfig::default(), Scope::Channel);
+            let hitmap = Outcomes::look_up(view.layout(), &signatures, &McacheConfig::default(), Scope::Channel);
             (signatures, hitmap)
         })
     };

@@ -1,7 +1,7 @@
 //! Vectors that are signed and looked up in one go against signing all and then looking up all.
 
 use mercury_reuse::config::{Granularity, McacheConfig, Replacement, Rpq, Scope, Variant};
-use mercury_reuse::{Hitmap, Isa, Planes, VectorView, signatures};
+use mercury_reuse::{Isa, Outcomes, Planes, VectorView, signatures};
 use mercury_trace::windows::{Axis, Windows};
 use proptest::prelude::*;
 
@@ -53,7 +53,7 @@ fn check(
     scope: Scope,
     stale: usize,
 ) -> Result<bool, TestCaseError> {
-    let expected = Hitmap::new(view.layout(), &signatures(view, rpq), mcache, scope);
+    let expected = Outcomes::look_up(view.layout(), &signatures(view, rpq), mcache, scope);
     let mut blocks = false;
     for threads in [1, 3] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();

@@ -2,7 +2,7 @@
 
 use mercury_reuse::config::{Granularity, McacheConfig, Representative, Rpq, Scope, Variant};
 use mercury_reuse::{
-    Counts, Hitmap, MatchOptions, MatchQuality, Outcome, Planes, Quantiles, Substitutes, VectorView, match_quality,
+    Counts, MatchOptions, MatchQuality, Outcome, Outcomes, Planes, Quantiles, Substitutes, VectorView, match_quality,
     signatures,
 };
 use mercury_trace::windows::{Axis, Windows};
@@ -34,7 +34,7 @@ impl Case {
     fn hitmap(&self, view: &VectorView) -> Hitmap {
         let rpq = Rpq { bits: self.bits, granularity: self.granularity, ..Rpq::default() };
         let mcache = McacheConfig { entries: 16, ways: 2, ..McacheConfig::default() };
-        Hitmap::new(view.layout(), &signatures(view, &rpq), &mcache, self.scope)
+        Outcomes::look_up(view.layout(), &signatures(view, &rpq), &mcache, self.scope)
     }
 }
 
@@ -81,7 +81,7 @@ fn mean(x: &[f32]) -> f32 {
 }
 
 /// Every vector and its substitute, by the definition.
-fn naive(view: &VectorView, hitmap: &Hitmap, variant: Variant, representative: Representative) -> Vec<Pair> {
+fn naive(view: &VectorView, hitmap: &Outcomes, variant: Variant, representative: Representative) -> Vec<Pair> {
     let layout = view.layout();
     let mut buffer = vec![0.0; view.max_length()];
     let mut gather = |vector| {
@@ -265,7 +265,7 @@ proptest! {
             let all = match_quality(&substitutes, &MatchOptions { sample: usize::MAX, seed });
             let plain = naive(&view, &hitmap, Variant::Sign, representative);
             let varied = naive(&view, &hitmap, variant, representative);
-            let hits = hitmap.outcomes().enumerate().filter(|(_, outcome)| matches!(outcome, Outcome::Hit(_)));
+            let hits = hitmap.iter().enumerate().filter(|(_, outcome)| matches!(outcome, Outcome::Hit(_)));
             let expected: Vec<(f64, f64)> = hits.map(|(vector, _)| {
                 let (x, r, found) = (&plain[vector].0, plain[vector].1.as_ref().unwrap(), varied[vector].1.as_ref().unwrap());
                 let dot: f64 = x.iter().zip(r).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum();
@@ -314,7 +314,7 @@ fn what_is_not_finite_or_has_no_direction_is_told_apart() {
     let values = [0.0, 0.0, -0.0, 0.0, f32::NAN, 1.0];
     let view = VectorView::of_rows(&values, 1, 1, 3, 2, Granularity::Patch);
     let mcache = McacheConfig::default();
-    let hitmap = Hitmap::new(view.layout(), &signatures(&view, &Rpq::default()), &mcache, Scope::Batch);
+    let hitmap = Outcomes::look_up(view.layout(), &signatures(&view, &Rpq::default()), &mcache, Scope::Batch);
     for variant in VARIANTS {
         let substitutes = Substitutes::new(&view, &hitmap, variant, Representative::First);
         let mut quality = match_quality(&substitutes, &MatchOptions::default());
@@ -337,7 +337,7 @@ fn substitutes_and_their_quality_do_not_depend_on_the_number_of_threads() {
     let case = Case { values, samples: 3, groups: 4, size: 40, axis, granularity, scope, bits: 9 };
     let view = case.view();
     let rpq = Rpq { bits: 9, granularity, ..Rpq::default() };
-    let hitmap = Hitmap::new(view.layout(), &signatures(&view, &rpq), &McacheConfig::default(), scope);
+    let hitmap = Outcomes::look_up(view.layout(), &signatures(&view, &rpq), &McacheConfig::default(), scope);
     let run = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {

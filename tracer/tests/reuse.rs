@@ -4,7 +4,7 @@
 use mercury_hardware::config::{ArrayConfig, BitsConfig, Config};
 use mercury_hardware::timing::DataflowName;
 use mercury_reuse::config::{Granularity, Matrix, McacheConfig, Representative, Rpq, Scope, Variant};
-use mercury_reuse::{Hitmap, Substitutes, VectorView, signatures, views};
+use mercury_reuse::{Outcomes, Substitutes, VectorView, signatures, views};
 use mercury_trace::geometry::{Conv2d, Geometry, Pass};
 use mercury_tracer::reuse::{Measured, Named, Session};
 use mercury_tracer::tap::{AttentionLayer, ConvLayer, LinearLayer, Plain, Tap};
@@ -95,7 +95,7 @@ impl Case {
     }
 
     /// Substituted vectors of a pass, each a row of the im2col of its product, and the outcomes.
-    fn substituted(&self, pass: Pass, streamed: &[f32], samples: usize) -> Vec<(Vec<f64>, Hitmap)> {
+    fn substituted(&self, pass: Pass, streamed: &[f32], samples: usize) -> Vec<(Vec<f64>, Outcomes)> {
         let geometry = self.geometry();
         let channels = match geometry {
             Geometry::Conv2d(conv) if pass == Pass::InputGrad => conv.out_channels as usize,
@@ -105,7 +105,7 @@ impl Case {
         let Config { rpq, mcache, .. } = &self.config;
         let views = views(&geometry, pass, rpq.granularity, streamed, samples, channels);
         let of_view = |view: &VectorView| {
-            let hitmap = Hitmap::new(view.layout(), &signatures(view, rpq), mcache, mcache.scope_of(&geometry));
+            let hitmap = Outcomes::look_up(view.layout(), &signatures(view, rpq), mcache, mcache.scope_of(&geometry));
             let substitutes = Substitutes::new(view, &hitmap, rpq.variant, mcache.representative);
             let (layout, mut buffers) = (view.layout(), substitutes.buffers());
             // [samples][positions][group][element of the group's row]
@@ -185,7 +185,7 @@ fn dense_product(x: &[f64], dy_: &[f64], w: &[f32], dy: &[f32], [count, n, k, f]
     [y, dx, dw]
 }
 
-type Products = [(Vec<f64>, Hitmap)];
+type Products = [(Vec<f64>, Outcomes)];
 
 fn dense_conv(conv: &Conv2d, samples: usize, products: (&Products, &Products), w: &[f32], dy: &[f32]) -> [Vec<f64>; 3] {
     let [oh, ow] = conv.output().map(|size| size as usize);

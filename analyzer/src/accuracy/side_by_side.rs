@@ -139,7 +139,7 @@ impl SideBySide {
 mod tests {
     use super::*;
     use mercury_reuse::config::{Granularity, McacheConfig, Representative, Rpq, Scope, Variant};
-    use mercury_reuse::{Hitmap, Planes, VectorView, signatures};
+    use mercury_reuse::{Outcomes, Planes, VectorView, signatures};
     use mercury_trace::windows::{Axis, Windows};
     use proptest::prelude::*;
 
@@ -163,8 +163,8 @@ mod tests {
             let view = VectorView::new(planes, Windows { y: axis, x: axis }, 2, Granularity::ChannelPatch);
             let rpq = Rpq { bits: 6, ..Rpq::default() };
             let signatures = signatures(&view, &rpq);
-            let hitmap = Hitmap::new(view.layout(), &signatures, &McacheConfig::default(), Scope::Batch);
-            let substitutes = Substitutes::new(&view, &hitmap, variant, representative);
+            let outcomes = Outcomes::look_up(view.layout(), &signatures, &McacheConfig::default(), Scope::Batch);
+            let substitutes = Substitutes::new(&view, &outcomes, variant, representative);
             let elements: Vec<usize> = (0..9).filter(|&element| kept[element]).collect();
             // Each group of channels has outputs of its own.
             let weights = |stream: usize| StreamWeights {

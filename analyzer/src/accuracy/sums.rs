@@ -10,18 +10,18 @@ pub type Moments = [f64; 4];
 /// Variances and covariances of estimates of [`Moments`].
 pub type Covariance = [[f64; 4]; 4];
 
-const EXACT: usize = 0;
-const CHANGE: usize = 1;
+pub const EXACT: usize = 0;
+pub const CHANGE: usize = 1;
 const LOSS: usize = 3;
 
 /// Standard normal quantile of a two-sided 95 % interval.
-const NORMAL: f64 = 1.959_964;
+pub const NORMAL: f64 = 1.959_964;
 
 pub(super) fn add(sum: &mut Moments, more: &Moments) {
     sum.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
 }
 
-fn add_covariance(sum: &mut Covariance, more: &Covariance, factor: f64) {
+pub(super) fn add_covariance(sum: &mut Covariance, more: &Covariance, factor: f64) {
     for (sum, more) in sum.iter_mut().flatten().zip(more.iter().flatten()) {
         *sum += factor * more;
     }

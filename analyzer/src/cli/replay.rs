@@ -7,7 +7,7 @@ use crate::export::{self, Format};
 use crate::output::{ResultsDir, units};
 use crate::partition::{Partition, PartitionDir, Share};
 use crate::replay::Replay as Replaying;
-use crate::request::{Errors, Measures};
+use crate::request::Measures;
 use crate::results;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
@@ -32,9 +32,10 @@ pub struct Replay {
     out: PathBuf,
     #[command(flatten)]
     work: Work,
-    /// What to leave out of the results.
+    /// What to measure, too. `bounds`: what bounds reuse and competes with it on the same vectors (unlimited MCACHE, exact
+    /// duplicates, ideal cosine similarity, zeros, weight repetition, predicted collisions).
     #[arg(long, value_enum, value_delimiter = ',', value_name = "WHAT")]
-    without: Vec<Without>,
+    with: Vec<With>,
     /// Replay one of N parts alone, for `merge` to put together: --partition 1/3 to 3/3, each with a folder of its
     /// own. One that was stopped goes on when it is run again.
     #[arg(long, value_name = "I/N", conflicts_with = "format")]
@@ -43,13 +44,10 @@ pub struct Replay {
     configuration: Configuration,
 }
 
-/// What takes time beside outcomes and cycles.
+/// Measures that take time and are left out by default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Without {
-    /// Output errors.
-    Errors,
-    /// Bounds and competitors: unlimited MCACHE, exact duplicates, ideal cosine similarity, zeros, weight
-    /// repetition, predicted collisions.
+enum With {
+    /// Bounds and competitors.
     Bounds,
 }
 
@@ -57,9 +55,8 @@ impl Replay {
     /// Replays, writes the results, prints them.
     pub fn run(self, messages: Messages) -> Result<()> {
         let config = self.configuration.resolve()?;
-        let errors = if self.without.contains(&Without::Errors) { Errors::None } else { Errors::Exact };
-        let bounds = !self.without.contains(&Without::Bounds);
-        let measures = Measures { selection: self.work.chosen.selection()?, errors, bounds };
+        let bounds = self.with.contains(&With::Bounds);
+        let measures = Measures { selection: self.work.chosen.selection()?, errors: self.work.errors, bounds };
         let trace = Trace::open(&self.trace)?;
         let configs = [config];
         let run = results::run_text(&trace, &configs, &measures, self.work.label.as_deref())?;

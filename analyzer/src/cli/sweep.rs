@@ -4,7 +4,7 @@ use super::overrides::{Configuration, KEYS};
 use super::work::{Work, advance, on_threads};
 use crate::export::{self, Format};
 use crate::replay::Replay;
-use crate::request::{Errors, Measures};
+use crate::request::Measures;
 use crate::sweep::grid::{Axis, Grid};
 use crate::sweep::pareto::Metric;
 use crate::sweep::store::SweepDir;
@@ -40,9 +40,6 @@ pub struct Sweep {
     /// baseline: where baselines differ, MERCURY's cycles and energy are compared.
     #[arg(long, value_delimiter = ',', value_name = "COLUMNS", value_parser = Metric::parse)]
     pareto: Vec<Metric>,
-    /// Output positions of a pass that errors are estimated from, with intervals: a number, all or none.
-    #[arg(long, value_name = "N", default_value = "256", value_parser = parse_errors)]
-    errors: Errors,
     #[command(flatten)]
     work: Work,
     #[command(flatten)]
@@ -72,15 +69,6 @@ fn parse_axis(text: &str) -> Result<Axis, String> {
     Axis::parse(text, KEYS.iter().map(|&(key, ..)| key).filter(|key| !key.starts_with("bounds.")))
 }
 
-fn parse_errors(text: &str) -> Result<Errors, String> {
-    match (text, text.parse()) {
-        ("all", _) => Ok(Errors::Exact),
-        ("none", _) => Ok(Errors::None),
-        (_, Ok(positions)) if positions > 1 => Ok(Errors::Sampled(positions)),
-        _ => Err("neither all, none, nor a number of at least 2".to_owned()),
-    }
-}
-
 impl Sweep {
     /// Sweeps, or goes on sweeping, and prints the table of configurations.
     pub fn run(self, messages: Messages) -> Result<()> {
@@ -90,8 +78,8 @@ impl Sweep {
             messages
                 .note(format_args!("{count} combinations do not go together and are left out, the first: {reason}"));
         }
-        summary::check(&grid, self.errors, &self.pareto)?;
-        let measures = Measures { selection: self.work.chosen.selection()?, errors: self.errors, bounds: false };
+        summary::check(&grid, self.work.errors, &self.pareto)?;
+        let measures = Measures { selection: self.work.chosen.selection()?, errors: self.work.errors, bounds: false };
         let trace = Trace::open(&self.trace)?;
         let replay = Replay::new(&trace, &grid.configs, &measures)?.with_limit(self.work.limit())?;
         let dir = SweepDir::open(&self.out, &trace, &grid, &measures, self.work.label.as_deref())?;

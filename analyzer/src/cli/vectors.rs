@@ -74,7 +74,7 @@ impl Vectors {
             let reason = "its input is the data, of which training computes no gradient; take pass forward".to_owned();
             return Err(AnalyzerError::Layer { layer: layer.name, reason }.into());
         }
-        let similarity = Similarity::of(&data, self.pass, &config)?;
+        let similarity = Similarity::find(&data, self.pass, &config)?;
 
         let fail = || AnalyzerError::io(&self.out);
         let file = atomic::begin(&self.out).map_err(fail())?;
@@ -142,7 +142,7 @@ fn batch(
     product: usize,
     rows: std::ops::Range<usize>,
 ) -> Result<RecordBatch> {
-    let (view, hitmap) = (&similarity.signed.views[product], &similarity.hitmaps[product]);
+    let (view, outcomes_found) = (&similarity.signed.views[product], &similarity.outcomes[product]);
     let [mut products, mut samples, mut streams, mut channels, mut positions] = [(); 5].map(|()| UInt32Builder::new());
     let [mut vectors, mut signatures, mut representatives] = [(); 3].map(|()| UInt64Builder::new());
     let mut outcomes = StringBuilder::new();
@@ -160,12 +160,12 @@ fn batch(
         values.values().append_slice(view.gather(sample, stream, position, &mut buffer));
         values.append(true);
         signatures.append_value(similarity.signed.signatures[product][vector]);
-        outcomes.append_value(match hitmap.outcome(vector) {
+        outcomes.append_value(match outcomes_found.outcome(vector) {
             Outcome::Hit(_) => "HIT",
             Outcome::Mau => "MAU",
             Outcome::Mnu => "MNU",
         });
-        representatives.append_value(hitmap.representative(vector) as u64);
+        representatives.append_value(outcomes_found.representative(vector) as u64);
     }
     let columns: Vec<ArrayRef> = vec![
         Arc::new(products.finish()),

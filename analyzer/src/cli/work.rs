@@ -3,7 +3,7 @@
 use crate::error::Result as AnalyzerResult;
 use crate::export::Format;
 use crate::replay::Limit;
-use crate::request::{Selection, Unit};
+use crate::request::{ErrorMode, Selection, Unit};
 use anyhow::{Context, Result};
 use clap::Args;
 use mercury_cli::{Progress, parse_bytes};
@@ -23,6 +23,10 @@ pub struct Work {
     /// What to call the results in `report` and `compare` [default: what they differ in from others].
     #[arg(long, value_name = "TEXT", value_parser = parse_label)]
     pub label: Option<String>,
+    /// Output errors to compute. `sampled` evaluates output positions until sampling alone makes the 95 % interval no wider
+    /// than 2 % of the error to either side; `all` evaluates every captured output.
+    #[arg(long, value_enum, default_value_t, value_name = "WHICH")]
+    pub errors: ErrorMode,
     /// What to print.
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,

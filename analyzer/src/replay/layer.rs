@@ -1,266 +1,124 @@
 //! One layer of a captured step under any number of configurations, from samples as they come.
 
 use super::Place;
-use super::grouped::{distinct, grouped};
-use super::projected::Projected;
-use super::similarity::Memory;
-use super::tally::Tally;
-use crate::config::{BitsConfig, BoundsConfig, Config, StopConfig};
+use super::measure::{BoundsMeasure, Bytes, Measure, Samples};
+use super::outcomes::{self, Found, find_outcomes};
+use super::plan::{LayerPlan, ProjectionPlan};
+use super::sign::{self, Signed};
+use super::tally::Tallies;
+use crate::config::Config;
 use crate::error::Result;
 use crate::operand::{Kept, LayerData};
 use crate::request::Measures;
-use crate::result::{Matches, PassResult};
-use crate::timing::MercuryCycles;
-use crate::timing::memory::Traffic;
-use mercury_hardware::timed::{Outcomes, Timed, sums};
-use mercury_reuse::Counts;
-use mercury_reuse::config::{Granularity, McacheConfig, Rpq};
-use mercury_trace::geometry::{Gemm, Pass};
-use rayon::prelude::*;
-use std::sync::{Arc, Mutex, PoisonError};
+use mercury_reuse::Cut;
+use mercury_reuse::config::{Rpq, Scope};
+use std::sync::Arc;
 
-/// A layer of a step, of which some samples were evaluated.
-pub struct Layer<'a> {
-    kept: Arc<Kept>,
-    /// With the signature length in force at this step.
-    configs: Vec<Config>,
-    measures: &'a Measures,
-    place: Place,
-    /// Configurations that apply the scheme to a pass that streams vectors, by projection.
-    projected: Vec<Projected>,
-    /// Captured vectors that a pass streams.
-    vectors: Vec<((Pass, Granularity), u64)>,
-    /// Cycles and traffic of baselines that were asked for.
-    baselines: Mutex<Vec<Baseline>>,
-    memory: Memory,
+/// A layer of a step, and what was measured of the samples that came so far.
+pub struct LayerReplay<'a> {
+    pub(super) kept: Arc<Kept>,
+    pub(super) plan: LayerPlan,
+    pub(super) measures: &'a Measures,
+    pub(super) place: Place,
+    /// By projection of the plan.
+    pub(super) projections: Vec<ProjectionReplay>,
 }
 
-/// What a pass takes and moves without reuse under configurations that are alike but for reuse.
-struct Baseline {
-    pass: Pass,
-    config: Config,
-    cycles: u64,
-    traffic: Traffic,
+/// What was measured under the configurations of a projection.
+pub struct ProjectionReplay {
+    /// How vectors are cut, by product.
+    pub cuts: Vec<Cut>,
+    /// By length of the plan.
+    pub lengths: Vec<LengthReplay>,
 }
 
-impl Baseline {
-    fn totals(&self) -> (u64, Traffic) {
-        (self.cycles, self.traffic)
-    }
+/// What was measured under the caches of a length.
+pub struct LengthReplay {
+    pub tallies: Tallies,
+    pub bounds: Vec<BoundsMeasure>,
 }
 
-/// A configuration without what only the outcomes depend on.
-fn like(config: &Config) -> Config {
-    let mut like = Config {
-        bits: BitsConfig::default(),
-        stop: StopConfig::default(),
-        bounds: BoundsConfig::default(),
-        ..config.clone()
-    };
-    let McacheConfig { entries, ways, index, replacement, .. } = McacheConfig::default();
-    like.mcache = McacheConfig { entries, ways, index, replacement, ..like.mcache };
-    like
-}
-
-/// The passes that a pass's vectors decide; the weight gradient keeps the forward pass's signatures and
-/// outcomes.
-fn decided_by(source: Pass) -> &'static [Pass] {
-    match source {
-        Pass::Forward => &[Pass::Forward, Pass::WeightGrad],
-        Pass::InputGrad => &[Pass::InputGrad],
-        Pass::WeightGrad => &[],
-    }
-}
-
-impl<'a> Layer<'a> {
-    /// A layer whose first samples these are; what lanes of PE sets do may take so many bytes at a time.
-    pub fn new(data: &LayerData, configs: Vec<Config>, measures: &'a Measures, place: Place, lanes: usize) -> Self {
-        let kept = Arc::clone(&data.kept);
-        let (mut projected, mut vectors) = (Vec::new(), Vec::new());
-        for source in [Pass::Forward, Pass::InputGrad] {
-            if source == Pass::InputGrad && !kept.layer.input_grad {
-                continue;
-            }
-            for granularity in distinct(configs.iter().map(|config| config.rpq.granularity)) {
-                let views = data.views(source, granularity);
-                // None where vectors cannot be cut so.
-                let of_samples: usize = views.iter().flatten().map(|view| view.layout().vectors()).sum();
-                let all = (of_samples / data.samples * kept.samples) as u64;
-                vectors.push(((source, granularity), all));
-            }
-            let passes: Vec<Pass> =
-                decided_by(source).iter().copied().filter(|&pass| measures.selection.pass(pass)).collect();
-            // A pass whose operand was not captured runs as in the baseline.
-            if passes.is_empty() || data.streamed(source).is_none() {
-                continue;
-            }
-            let reusing = (0..configs.len()).filter(|&number| configs[number].reuse.passes.contains(&source));
-            // All but the length, of which the longest is made.
-            let projections = grouped(reusing, |number| Rpq { bits: 1, ..configs[number].rpq.clone() });
-            for members in projections.into_values() {
-                projected.push(Projected::new(&kept, source, &passes, &members, &configs, measures, place));
-            }
-        }
-        Self {
-            kept,
-            configs,
-            measures,
-            place,
-            projected,
-            vectors,
-            baselines: Mutex::default(),
-            memory: Memory { lanes, ..Memory::default() },
-        }
+impl<'a> LayerReplay<'a> {
+    /// A layer before its first sample. `configs` have the signature length in force at the step.
+    ///
+    /// # Errors
+    /// If vectors cannot be cut as a configuration asks.
+    pub fn new(kept: Arc<Kept>, configs: Vec<Config>, measures: &'a Measures, place: Place) -> Result<Self> {
+        let plan = LayerPlan::new(&kept, configs, measures);
+        let new = |projection| ProjectionReplay::new(&kept, &plan, projection, measures, place.batch);
+        let projections = plan.projections.iter().map(new).collect::<Result<_>>()?;
+        Ok(Self { kept, plan, measures, place, projections })
     }
 
     /// Evaluates the samples that come next.
     pub fn add(&mut self, data: &LayerData) -> Result<()> {
-        let Self { projected, configs, measures, memory, .. } = self;
-        projected.iter_mut().try_for_each(|projected| projected.add(data, configs, measures, memory))
+        let projections = self.plan.projections.iter().zip(&mut self.projections);
+        projections.into_iter().try_for_each(|(plan, projection)| projection.add(plan, data))
     }
 
-    /// The results, by configuration and in it by pass.
-    pub fn results(&self) -> Vec<PassResult> {
-        let sources = [Pass::Forward, Pass::InputGrad];
-        let sources = sources.into_iter().filter(|&source| source == Pass::Forward || self.kept.layer.input_grad);
-        let passes = sources.flat_map(decided_by).copied().filter(|&pass| self.measures.selection.pass(pass));
-        let mut results: Vec<PassResult> = passes.flat_map(|pass| self.pass(pass)).collect();
-        results.sort_by_key(|result| (result.configuration, result.pass));
-        results
+    /// Whether all samples have to be evaluated at once: an MCACHE outlives a sample, or an array deals all at once.
+    pub fn takes_all_samples(&self) -> bool {
+        let lengths = self.plan.projections.iter().flat_map(|projection| &projection.lengths);
+        let outlives = lengths.into_iter().any(|length| length.scope == Scope::Batch);
+        let mut tallies = self.projections.iter().flat_map(|projection| &projection.lengths);
+        outlives || tallies.any(|length| length.tallies.takes_all_samples())
     }
 
-    /// A pass under each configuration.
-    fn pass(&self, pass: Pass) -> Vec<PassResult> {
-        let source = if pass == Pass::WeightGrad { Pass::Forward } else { pass };
-        let projected = self.projected.iter().filter(|projected| projected.source() == source);
-        let tallies: Vec<_> =
-            projected.flat_map(|projected| projected.tallies().map(move |of| (projected, of))).collect();
-        let found: Vec<Vec<PassResult>> = tallies
-            .into_par_iter()
-            .map(|(projected, (tally, members))| self.of_tally(projected, tally, members, pass))
-            .collect();
-        let mut results: Vec<Option<PassResult>> = vec![None; self.configs.len()];
-        for result in found.into_iter().flatten() {
-            let number = result.configuration;
-            results[number] = Some(result);
-        }
-        let of = |(number, result): (usize, Option<PassResult>)| result.unwrap_or_else(|| self.baseline(number, pass));
-        results.into_iter().enumerate().map(of).collect()
-    }
-
-    /// A pass under the configurations of a tally that apply the scheme to it.
-    fn of_tally(
-        &self,
-        projected: &Projected,
-        tally: &Tally,
-        members: impl Iterator<Item = usize>,
-        pass: Pass,
-    ) -> Vec<PassResult> {
-        let mut timed: Vec<(Config, PassResult)> = Vec::new();
-        let of = |number: usize| {
-            let config = &self.configs[number];
-            let like = like(config);
-            let known = timed.iter().position(|(other, _)| *other == like).unwrap_or_else(|| {
-                timed.push((like, self.timed(projected.lengths(), tally, number, pass)));
-                timed.len() - 1
-            });
-            let (error, quality) = tally.error(pass, config.substitution());
-            PassResult {
-                configuration: number,
-                error,
-                matches: quality.map(Matches::from),
-                limits: projected.limits(pass, config, &self.kept).cloned(),
-                ..timed[known].1.clone()
+    /// Memory of signatures, outcomes and measures.
+    pub fn bytes(&self) -> Bytes {
+        let mut bytes = Bytes::default();
+        for projection in &self.projections {
+            for length in &projection.lengths {
+                bytes += length.tallies.bytes();
+                bytes += length.bounds.iter().map(Measure::bytes).sum();
             }
+        }
+        // Projections are evaluated one after the other.
+        let vectors = self.projections.iter().map(|projection| projection.vectors_per_sample(&self.kept));
+        let vectors = vectors.max().unwrap_or(0);
+        bytes.per_sample += vectors.saturating_mul(sign::BYTES_PER_VECTOR + outcomes::BYTES_PER_VECTOR);
+        bytes
+    }
+}
+
+impl ProjectionReplay {
+    fn new(kept: &Kept, layer: &LayerPlan, plan: &ProjectionPlan, measures: &Measures, batch: u32) -> Result<Self> {
+        let cuts = kept.cuts(plan.source, plan.rpq.granularity, kept.samples)?;
+        let new = |length: &super::plan::LengthPlan| {
+            let tallies = Tallies::new(layer, length, kept, &cuts, batch, measures.errors);
+            let bits = length.bits - plan.rpq.variant.magnitude_bits();
+            let rpq = Rpq { bits, ..plan.rpq.clone() };
+            let bound = |config: &_| BoundsMeasure::new(plan.source, length.scope, rpq.clone(), Clone::clone(config));
+            LengthReplay { tallies, bounds: length.bounds.iter().map(bound).collect() }
         };
-        members.filter(|&number| self.configs[number].reuse.passes.contains(&pass)).map(of).collect()
+        let lengths = plan.lengths.iter().map(new).collect();
+        Ok(Self { cuts, lengths })
     }
 
-    /// Outcomes and cycles of a pass.
-    fn timed(&self, lengths: &[Vec<u64>], tally: &Tally, number: usize, pass: Pass) -> PassResult {
-        let config = &self.configs[number];
-        let mut result = self.baseline(number, pass);
-        result.reuse = true;
-        result.baseline = 0;
-        result.mercury = MercuryCycles::default();
-        result.traffic = Traffic::default();
-        result.leave_one_out.fill([0; 2]);
-        for (product, (lengths, counts)) in lengths.iter().zip(tally.counts()).enumerate() {
-            let timed = Timed::new(self.kept.known(), config, (pass, product), self.place.batch);
-            let dealt = config.dataflow().is_none().then(|| tally.dealt(pass, &config.row_array(), product));
-            let sums = sums(counts, lengths.len());
-            let outcomes = Outcomes { lengths, counts, sums: &sums, dealt };
-            let baseline = timed.baseline();
-            result.baseline += baseline;
-            let cycles = timed.mercury(outcomes, None);
-            result.mercury += cycles;
-            result.traffic += timed.traffic(outcomes, cycles);
-            for (sample, sum) in result.leave_one_out.iter_mut().enumerate() {
-                sum[0] += baseline;
-                sum[1] += timed.mercury(outcomes, Some(sample)).total();
-            }
-            result.macs_skipped += timed.work(outcomes, None).macs_skipped();
-            result.vector_length = result.vector_length.max(lengths.iter().copied().max().unwrap_or(0) as usize);
-            let captured = lengths.len();
-            result.streams[0] += captured as u64;
-            result.streams[1] += self.kept.known().streams_in_all(pass, captured);
-            result.counts += counts.iter().copied().sum();
-        }
-        result.energy[1] = result.traffic.accesses.energy(&config.energy);
-        result
+    /// Vectors of a sample, in the product that has most.
+    fn vectors_per_sample(&self, kept: &Kept) -> u64 {
+        let vectors = self.cuts.iter().map(|cut| (cut.layout.vectors() / kept.samples) as u64);
+        vectors.max().unwrap_or(0)
     }
 
-    /// A pass without reuse.
-    fn baseline(&self, number: usize, pass: Pass) -> PassResult {
-        let Place { step, layer_index, batch } = self.place;
-        let config = &self.configs[number];
-        let Kept { layer, samples, .. } = &*self.kept;
-        let gemms = layer.geometry.gemms(pass, batch);
-        let like = like(&Config { rpq: Rpq::default(), ..config.clone() });
-        let baselines = || self.baselines.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = baselines().iter().find(|known| known.pass == pass && known.config == like).map(Baseline::totals);
-        let (baseline, traffic) = known.unwrap_or_else(|| {
-            let (mut cycles, mut traffic) = (0, Traffic::default());
-            for product in 0..gemms.len() {
-                let timed = Timed::new(self.kept.known(), config, (pass, product), batch);
-                cycles += timed.baseline();
-                traffic += timed.baseline_traffic();
-            }
-            // Another thread may have added the same.
-            baselines().push(Baseline { pass, config: like, cycles, traffic });
-            (cycles, traffic)
-        });
-        let energy = traffic.accesses.energy(&config.energy);
-        let source = if pass == Pass::WeightGrad { Pass::Forward } else { pass };
-        let vectors = self.vectors.iter().find(|(key, _)| *key == (source, config.rpq.granularity));
-        PassResult {
-            configuration: number,
-            step,
-            layer_index,
-            layer: layer.name.clone(),
-            op: layer.geometry.op().to_owned(),
-            pass,
-            samples: *samples,
-            batch,
-            reuse: false,
-            switched_off: false,
-            trial: false,
-            bits: config.rpq.signature_bits(),
-            vector_length: 0,
-            streams: [0; 2],
-            vectors: vectors.map_or(0, |&(_, vectors)| vectors),
-            counts: Counts::default(),
-            limits: None,
-            macs: gemms.iter().map(Gemm::macs).sum(),
-            macs_skipped: 0,
-            baseline,
-            mercury: MercuryCycles { compute: baseline, ..MercuryCycles::default() },
-            baseline_traffic: traffic,
-            traffic,
-            energy: [energy; 2],
-            error: None,
-            matches: None,
-            leave_one_out: vec![[baseline; 2]; if *samples > 1 { *samples } else { 0 }],
+    /// Signs vectors, finds their outcomes and measures them.
+    fn add(&mut self, plan: &ProjectionPlan, data: &LayerData) -> Result<()> {
+        if let Some((cache, scope)) = plan.single_cache() {
+            let (signed, outcomes) = Signed::look_up(data, plan.source, &plan.rpq, &cache.config(), scope)?;
+            let found = vec![Found { canonical: cache, caches: vec![0], outcomes }];
+            self.lengths[0].tallies.add(&plan.lengths[0], Samples { data, signed: &signed }, found);
+            return Ok(());
         }
+        let signed = Signed::new(data, plan.source, &plan.rpq)?;
+        let samples = Samples { data, signed: &signed };
+        for (length, LengthReplay { tallies, bounds }) in plan.lengths.iter().zip(&mut self.lengths) {
+            find_outcomes(
+                &signed,
+                length,
+                |unlimited| bounds.iter_mut().for_each(|bounds| bounds.add(samples, unlimited)),
+                |found| tallies.add(length, samples, found),
+            );
+        }
+        Ok(())
     }
 }

@@ -1,31 +1,37 @@
-//! Replay: a trace's captured steps through signatures, MCACHE, timing and output error.
+//! Replay of a trace: request -> plan -> read -> sign -> outcomes -> measure -> result.
+//!
+//! [`Replay`] holds the request. For each layer of a captured step [`plan`] says which projections, signature lengths
+//! and caches its configurations share; samples are read some at a time ([`LayerReader`]), their vectors signed
+//! ([`sign`]), the outcomes of all caches found ([`outcomes`]) and measured ([`measure`], by [`tally`]); after the last
+//! sample [`results`] times what was measured.
 
-mod alike;
-mod caches;
-mod grid;
 mod grouped;
 mod layer;
+mod measure;
 mod memory;
-mod projected;
-pub(crate) mod similarity;
+mod outcomes;
+mod plan;
+mod results;
+pub(crate) mod sign;
 mod tally;
 
-pub use crate::request::{Errors, Measures, Selection, Unit, captured_steps};
+pub use crate::request::{ErrorMode, Measures, Selection, Unit, captured_steps};
 pub use crate::result::{Matches, PassResult};
 pub use memory::Limit;
-pub use similarity::{Signed, Similarity};
+pub use sign::{Signed, Similarity};
 
 use crate::adaptation;
 use crate::config::Config;
 use crate::error::{AnalyzerError, Result};
-use crate::operand::{LayerData, LayerReader, Needs};
-use layer::Layer;
+use crate::operand::{Kept, LayerData, LayerReader, Needs};
+use layer::LayerReplay;
 use mercury_trace::Trace;
 use mercury_trace::geometry::Pass;
 use mercury_trace::layers;
 use mercury_trace::manifest::CapturedStep;
 use mercury_trace::remote;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// Where a layer's data come from.
 #[derive(Clone, Copy)]
@@ -43,8 +49,6 @@ pub struct Replay<'a> {
     /// The signature length in force at each captured step, `[configs][steps]`.
     bits: Vec<Vec<u32>>,
     limit: Limit,
-    /// Bytes that what lanes of PE sets do under several caches may take at a time.
-    lanes: usize,
 }
 
 impl<'a> Replay<'a> {
@@ -55,8 +59,7 @@ impl<'a> Replay<'a> {
         let losses: Vec<(u64, f64)> = trace.steps()?.iter().map(|step| (step.step, step.loss)).collect();
         let steps: Vec<u64> = captured.iter().map(|step| step.step).collect();
         let bits = configs.iter().map(|config| adaptation::bits_in_force(config, &losses, &steps)).collect();
-        let limit = Limit::default();
-        let replay = Self { trace, configs, measures, bits, limit, lanes: limit.lanes() };
+        let replay = Self { trace, configs, measures, bits, limit: Limit::default() };
         let has = |unit: &Unit, pass: &Pass| {
             measures.selection.pass(*pass) && (*pass != Pass::InputGrad || unit.layer.input_grad)
         };
@@ -73,17 +76,12 @@ impl<'a> Replay<'a> {
     /// # Errors
     /// Where a layer takes more.
     pub fn with_limit(self, limit: Limit) -> Result<Self> {
-        let limited = Self { limit, lanes: limit.lanes(), ..self };
-        limited.units().iter().try_for_each(|unit| limited.samples_at_a_time(unit).map(drop))?;
+        let limited = Self { limit, ..self };
+        limited.units().iter().try_for_each(|unit| {
+            let layer = limited.layer(unit)?;
+            limited.samples_at_a_time(unit, &layer).map(drop)
+        })?;
         Ok(limited)
-    }
-
-    /// Lets what lanes of PE sets do take no more bytes at a time than these, or than one cache takes, until the next
-    /// [`Replay::with_limit`]. The results are the same.
-    #[doc(hidden)] // For tests.
-    #[must_use]
-    pub fn with_lanes(self, bytes: usize) -> Self {
-        Self { lanes: bytes, ..self }
     }
 
     /// The layers to replay, step by step.
@@ -124,20 +122,14 @@ impl<'a> Replay<'a> {
         begin: impl Fn(&Unit),
         mut done: impl FnMut(&Unit, Vec<PassResult>) -> Result<()>,
     ) -> Result<()> {
-        let mut parts = units.iter().flat_map(|unit| {
-            let parts: Box<dyn Iterator<Item = Result<LayerData>> + Send> = match self.reader(unit) {
-                Ok(reader) => Box::new(reader),
-                Err(error) => Box::new(std::iter::once(Err(error))),
-            };
-            parts.map(move |part| (unit, part))
-        });
+        let mut parts = units.iter().flat_map(|unit| self.read(unit).map(move |part| (unit, part)));
         let mut next = parts.next();
-        let mut layer: Option<Layer> = None;
+        let mut layer: Option<LayerReplay> = None;
         while let Some((unit, data)) = next {
             let data = data?;
             if data.first_sample == 0 {
                 begin(unit);
-                layer = Some(self.layer(unit, &data));
+                layer = Some(self.layer(unit)?);
             }
             let layer = layer.as_mut().expect("a layer begins with its first sample");
             let added;
@@ -152,7 +144,19 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    fn layer(&self, unit: &Unit, first: &LayerData) -> Layer<'a> {
+    /// The samples of a layer, as many at a time as the limit allows.
+    fn read(&self, unit: &Unit<'a>) -> Box<dyn Iterator<Item = Result<LayerData>> + Send + 'a> {
+        let open = || {
+            let at_a_time = self.samples_at_a_time(unit, &self.layer(unit)?)?;
+            LayerReader::open(self.trace, unit.step, unit.layer, at_a_time, self.kept(unit))
+        };
+        match open() {
+            Ok(reader) => Box::new(reader),
+            Err(error) => Box::new(std::iter::once(Err(error))),
+        }
+    }
+
+    fn layer(&self, unit: &Unit) -> Result<LayerReplay<'a>> {
         let manifest = self.trace.manifest();
         let number = manifest.captured.iter().position(|step| step.step == unit.step.step).expect("a captured step");
         let mut configs = self.configs.to_vec();
@@ -160,21 +164,20 @@ impl<'a> Replay<'a> {
             config.rpq.bits = bits[number];
         }
         let place = Place { step: unit.step.step, layer_index: unit.layer_index, batch: manifest.training.batch_size };
-        Layer::new(first, configs, self.measures, place, self.lanes)
+        LayerReplay::new(self.kept(unit), configs, self.measures, place)
     }
 
-    fn reader(&self, unit: &Unit<'a>) -> Result<LayerReader<'a>> {
+    fn kept(&self, unit: &Unit) -> Arc<Kept> {
         let Measures { selection, errors, bounds } = self.measures;
         let needs = Needs {
             grad_output: selection.pass(Pass::InputGrad) || !errors.is_none(),
             weight: !errors.is_none() || *bounds,
         };
-        LayerReader::open(self.trace, unit.step, unit.layer, self.samples_at_a_time(unit)?, needs)
+        Arc::new(Kept::new(self.trace, unit.step, unit.layer, needs))
     }
 
-    fn samples_at_a_time(&self, unit: &Unit) -> Result<usize> {
-        let (is_remote, batch) = (remote::is_address(self.trace.dir()), self.trace.manifest().training.batch_size);
-        memory::samples_at_a_time(self.limit, unit, self.configs, self.measures, batch, is_remote)
+    fn samples_at_a_time(&self, unit: &Unit, layer: &LayerReplay) -> Result<usize> {
+        memory::samples_at_a_time(self.limit, unit, layer, remote::is_address(self.trace.dir()))
     }
 
     /// Orders the results of all units by configuration, step, layer and pass, marks the trial, and switches layers

@@ -1,159 +1,187 @@
-//! What is summed up over a layer's samples for the caches that had the same outcomes so far.
+//! What was measured of caches that had the same outcomes so far, shared by reference count.
 
-use super::similarity::Signed;
-use crate::accuracy::{ErrorSums, OutputErrors, WeightGradient};
-use crate::config::{Config, Substitution};
-use crate::operand::LayerData;
-use crate::timing::rows::{Dealt, Rounds, RowArray, RowProduct};
-use mercury_reuse::{Counts, MatchQuality, Substitutes};
+use super::measure::{Bytes, CountsMeasure, ErrorMeasure, Measure, Samples, ScheduleMeasure};
+use super::outcomes::Found;
+use super::plan::{Cache, CachePlan, LayerPlan, LengthPlan};
+use crate::accuracy::ErrorSums;
+use crate::config::Substitution;
+use crate::operand::Kept;
+use crate::request::ErrorMode;
+use crate::timing::Dealing;
+use mercury_reuse::{Counts, Cut, MatchQuality, Outcomes};
 use mercury_trace::geometry::Pass;
+use rayon::prelude::*;
+use std::sync::Arc;
 
-/// Outcomes, errors and schedules, by product of the layer's pass.
-#[derive(Debug, Clone)]
+/// The measures of outcomes that some caches have in common.
+#[derive(Clone)]
 pub struct Tally {
-    /// Of each run, `[products][samples][streams]`.
-    counts: Vec<Vec<Counts>>,
-    errors: Vec<Errors>,
-    dealt: Vec<(RowPass, Vec<Dealt>)>,
-}
-
-/// A pass and how its HITs are computed.
-pub type Substituted = (Pass, Substitution);
-/// A pass on a row-stationary array.
-pub type RowPass = (Pass, RowArray);
-
-/// Errors of a pass, by product.
-#[derive(Debug, Clone)]
-struct Errors {
-    of: Substituted,
-    /// Of the forward pass or the input gradient.
-    outputs: Vec<Option<ErrorSums>>,
-    /// Of the weight gradient.
-    gradients: Vec<Option<WeightGradient>>,
-    quality: Vec<MatchQuality>,
+    /// The outcomes, by the cache that stands for them in each part of the samples so far.
+    history: Vec<Cache>,
+    counts: CountsMeasure,
+    schedules: Vec<((Pass, usize), ScheduleMeasure)>,
+    errors: Vec<ErrorMeasure>,
 }
 
 impl Tally {
-    /// Of no samples. `rows` are the row-stationary products of each pass, `substituted` those whose errors
-    /// are wanted.
-    pub fn new(products: usize, substituted: Vec<Substituted>, rows: Vec<(RowPass, &[RowProduct])>) -> Self {
-        let errors = |of| Errors {
-            of,
-            outputs: vec![None; products],
-            gradients: vec![None; products],
-            quality: vec![MatchQuality::default(); products],
+    fn new(layer: &LayerPlan, cache: &CachePlan, kept: &Kept, cuts: &[Cut], batch: u32, mode: ErrorMode) -> Self {
+        let schedule = |&(pass, array): &(Pass, usize)| {
+            ((pass, array), ScheduleMeasure::new(&*layer.arrays[array], kept, pass, batch))
         };
-        let dealt = |(of, rows): (RowPass, &[RowProduct])| (of, rows.iter().map(RowProduct::begin).collect());
+        let error = |wanted| ErrorMeasure::new(kept, wanted, cuts.len(), batch, mode);
         Self {
-            counts: vec![Vec::new(); products],
-            errors: substituted.into_iter().map(errors).collect(),
-            dealt: rows.into_iter().map(dealt).collect(),
+            history: Vec::new(),
+            counts: CountsMeasure::new(cuts),
+            schedules: cache.schedules.iter().map(schedule).collect(),
+            errors: cache.errors.iter().map(error).collect(),
         }
     }
 
-    /// A copy of what these configurations ask for.
-    pub fn of(&self, members: &[&Config]) -> Self {
-        let reuses = |config: &Config, pass: Pass| config.reuse.passes.contains(&pass);
-        let any = |wanted: &dyn Fn(&Config) -> bool| members.iter().any(|config| wanted(config));
-        let errors = self.errors.iter().filter(|Errors { of: (pass, substitution), .. }| {
-            any(&|config| reuses(config, *pass) && config.substitution() == *substitution)
+    /// Leaves out all that these caches do not ask for.
+    fn keep_wanted(&mut self, wanted: &CachePlan) {
+        self.schedules.retain(|(key, _)| wanted.schedules.contains(key));
+        self.errors.retain_mut(|error| {
+            let found = wanted.errors.iter().find(|(substitution, _)| *substitution == error.substitution());
+            found.is_some_and(|(_, passes)| {
+                error.keep_passes(passes);
+                true
+            })
         });
-        let dealt = self.dealt.iter().filter(|((pass, array), _)| {
-            any(&|config| reuses(config, *pass) && config.dataflow().is_none() && config.row_array() == *array)
-        });
-        Self { counts: self.counts.clone(), errors: errors.cloned().collect(), dealt: dealt.cloned().collect() }
     }
 
-    /// The passes whose errors are wanted, and how their HITs are computed.
-    pub fn substituted(&self) -> impl Iterator<Item = Substituted> {
-        self.errors.iter().map(|errors| errors.of)
-    }
-
-    /// The passes that are dealt to PE sets.
-    pub fn row_passes(&self) -> impl Iterator<Item = RowPass> {
-        self.dealt.iter().map(|(of, _)| *of)
-    }
-
-    /// The passes that are dealt to PE sets, and what was dealt so far, by product.
-    pub fn dealt_mut(&mut self) -> impl Iterator<Item = (&RowPass, &mut [Dealt])> {
-        self.dealt.iter_mut().map(|(of, dealt)| (&*of, dealt.as_mut_slice()))
-    }
-
-    /// Adds the outcomes of samples, by product.
-    pub fn add_counts<'c>(&mut self, counts: impl Iterator<Item = &'c Vec<Counts>>) {
-        for (sum, counts) in self.counts.iter_mut().zip(counts) {
-            sum.extend(counts);
+    /// Adds counts and schedules.
+    fn add_counts_and_schedules(&mut self, samples: Samples, outcomes: &[Outcomes]) {
+        self.counts.add(samples, outcomes);
+        for (_, schedule) in &mut self.schedules {
+            schedule.add(samples, outcomes);
         }
     }
 
-    /// Adds the errors of samples, by product and sample, of a pass for which they are wanted, to `none` at
-    /// first.
-    pub fn add_errors(&mut self, of: Substituted, found: &[(Option<OutputErrors>, MatchQuality)], none: &ErrorSums) {
-        let Some(errors) = self.errors.iter_mut().find(|errors| errors.of == of) else { return };
-        for (product, (samples, quality)) in found.iter().enumerate() {
-            for sample in samples.iter().flatten() {
-                errors.outputs[product].get_or_insert_with(|| none.clone()).push(*sample);
-            }
-            errors.quality[product] += quality.clone();
+    fn add_errors(&mut self, samples: Samples, outcomes: &[Outcomes]) {
+        for error in &mut self.errors {
+            error.add(samples, outcomes);
         }
     }
 
-    /// Adds samples to the weight gradient, if its error is wanted; each stands for `of_each` of the batch.
-    pub fn add_gradients(
-        &mut self,
-        substitution: Substitution,
-        data: &LayerData,
-        signed: &Signed,
-        substitutes: &[Substitutes],
-        most: Option<usize>,
-        of_each: f64,
-    ) {
-        let of = (Pass::WeightGrad, substitution);
-        let Some(errors) = self.errors.iter_mut().find(|errors| errors.of == of) else { return };
-        for ((sum, view), substitutes) in errors.gradients.iter_mut().zip(&signed.views).zip(substitutes) {
-            if sum.is_none() {
-                *sum = WeightGradient::new(data, view, most, of_each);
-            }
-            if let Some(sum) = sum {
-                sum.add(data, substitutes);
-            }
-        }
-    }
-
-    /// Adds the rounds of samples, by product, if they are wanted.
-    pub fn add_rounds(&mut self, of: RowPass, rounds: &[Rounds]) {
-        let Some((_, dealt)) = self.dealt.iter_mut().find(|(known, _)| *known == of) else { return };
-        for (dealt, rounds) in dealt.iter_mut().zip(rounds) {
-            dealt.add(rounds);
-        }
+    /// Memory of what a cache asks for.
+    fn bytes(&self, wanted: &CachePlan) -> Bytes {
+        let schedules = self.schedules.iter().filter(|(key, _)| wanted.schedules.contains(key));
+        let is_wanted =
+            |error: &&ErrorMeasure| wanted.errors.iter().any(|(substitution, _)| *substitution == error.substitution());
+        let schedules = schedules.map(|(_, schedule)| schedule.bytes());
+        let errors = self.errors.iter().filter(is_wanted).map(Measure::bytes);
+        std::iter::once(self.counts.bytes()).chain(schedules).chain(errors).sum()
     }
 
     /// Outcomes of each run, `[products][samples][streams]`.
     pub fn counts(&self) -> &[Vec<Counts>] {
-        &self.counts
+        self.counts.counts()
     }
 
-    /// Output error, and how good the matches are; the weight gradient's are the forward pass's.
-    pub fn error(&self, pass: Pass, substitution: Substitution) -> (Option<ErrorSums>, Option<MatchQuality>) {
-        let Some(errors) = self.errors.iter().find(|errors| errors.of == (pass, substitution)) else {
-            return (None, None);
-        };
-        let gradients = errors.gradients.iter().flatten().map(WeightGradient::error);
-        let products = errors.outputs.iter().flatten().cloned().chain(gradients);
-        let known = products.filter(|error| !error.is_empty()).reduce(|mut sum, error| {
-            sum.add(&error);
-            sum
+    /// What was dealt to an array, by number, in a product of a pass.
+    pub fn dealing(&self, pass: Pass, array: usize, product: usize) -> Option<&dyn Dealing> {
+        let (_, schedule) = self.schedules.iter().find(|(known, _)| *known == (pass, array))?;
+        schedule.dealing(product)
+    }
+
+    /// Output error and quality of matches of a pass.
+    pub fn errors(&self, pass: Pass, substitution: Substitution) -> (Option<ErrorSums>, Option<MatchQuality>) {
+        let error = self.errors.iter().find(|error| error.substitution() == substitution);
+        error.map_or((None, None), |error| error.results(pass))
+    }
+}
+
+/// The tallies of the caches of one length: one for all caches at first, which parts as outcomes do.
+pub struct Tallies {
+    /// Each cache's; none while samples are added to it.
+    by_cache: Vec<Option<Arc<Tally>>>,
+    bytes: Bytes,
+}
+
+impl Tallies {
+    /// Tallies of no samples.
+    pub fn new(layer: &LayerPlan, length: &LengthPlan, kept: &Kept, cuts: &[Cut], batch: u32, mode: ErrorMode) -> Self {
+        let wanted = merge_wanted(&length.caches, 0..length.caches.len());
+        let tally = Arc::new(Tally::new(layer, &wanted, kept, cuts, batch, mode));
+        // No two caches may have the same outcomes.
+        let bytes = length.caches.iter().map(|cache| tally.bytes(cache)).sum();
+        Self { by_cache: vec![Some(tally); length.caches.len()], bytes }
+    }
+
+    /// Adds the outcomes that caches had in the samples that come next.
+    pub fn add(&mut self, length: &LengthPlan, samples: Samples, found: Vec<Found>) {
+        let mut parts = Vec::new();
+        for Found { canonical, caches, outcomes } in found {
+            for members in self.group_by_history(caches) {
+                let mut tally = self.take(length, &members);
+                tally.history.push(canonical);
+                parts.push((tally, members, outcomes.clone()));
+            }
+        }
+        parts.par_iter_mut().with_max_len(1).for_each(|(tally, _, outcomes)| {
+            tally.add_counts_and_schedules(samples, outcomes);
         });
-        let quality = (pass != Pass::WeightGrad).then(|| errors.quality.iter().cloned().sum());
-        (known, quality)
+        for (mut tally, members, outcomes) in parts {
+            // One at a time, as each takes a lot of memory while it is computed.
+            tally.add_errors(samples, &outcomes);
+            let tally = Arc::new(tally);
+            for member in members {
+                self.by_cache[member] = Some(Arc::clone(&tally));
+            }
+        }
     }
 
-    /// A product's schedule.
-    ///
-    /// # Panics
-    /// If it was not asked for.
-    pub fn dealt(&self, pass: Pass, array: &RowArray, product: usize) -> &Dealt {
-        let (_, dealt) = self.dealt.iter().find(|(of, _)| *of == (pass, *array)).expect("dealt as configured");
-        &dealt[product]
+    fn tally(&self, cache: usize) -> &Tally {
+        self.by_cache[cache].as_ref().expect("put back when samples were added")
     }
+
+    /// Caches by the outcomes that they had so far, in order.
+    fn group_by_history(&self, caches: Vec<usize>) -> Vec<Vec<usize>> {
+        let mut groups: Vec<Vec<usize>> = Vec::new();
+        for cache in caches {
+            let history = &self.tally(cache).history;
+            match groups.iter_mut().find(|group| self.tally(group[0]).history == *history) {
+                Some(group) => group.push(cache),
+                None => groups.push(vec![cache]),
+            }
+        }
+        groups
+    }
+
+    /// The tally of caches that had the same outcomes so far; a copy of what these ask for if others share it.
+    fn take(&mut self, length: &LengthPlan, members: &[usize]) -> Tally {
+        let taken = members.iter().map(|&member| self.by_cache[member].take());
+        let last = taken.last().flatten().expect("put back when samples were added");
+        Arc::try_unwrap(last).unwrap_or_else(|shared| {
+            let mut tally = Tally::clone(&shared);
+            tally.keep_wanted(&merge_wanted(&length.caches, members.iter().copied()));
+            tally
+        })
+    }
+
+    /// Different tallies, with the numbers of their caches.
+    pub fn groups(&self) -> Vec<(&Tally, Vec<usize>)> {
+        let groups = self.group_by_history((0..self.by_cache.len()).collect());
+        groups.into_iter().map(|caches| (self.tally(caches[0]), caches)).collect()
+    }
+
+    /// Whether all samples have to be added at once.
+    pub fn takes_all_samples(&self) -> bool {
+        let mut schedules = (0..self.by_cache.len()).flat_map(|cache| &self.tally(cache).schedules);
+        schedules.any(|(_, schedule)| schedule.takes_all_samples())
+    }
+
+    /// Memory of the measures.
+    pub fn bytes(&self) -> Bytes {
+        self.bytes
+    }
+}
+
+/// All that these caches ask for.
+fn merge_wanted(caches: &[CachePlan], numbers: impl IntoIterator<Item = usize>) -> CachePlan {
+    let mut numbers = numbers.into_iter();
+    let first = numbers.next().expect("a length has caches");
+    let mut wanted = caches[first].clone();
+    numbers.for_each(|number| wanted.merge(&caches[number]));
+    wanted
 }

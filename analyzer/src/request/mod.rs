@@ -19,45 +19,34 @@ pub fn captured_steps(trace: &Trace) -> Result<&[CapturedStep]> {
 }
 
 /// What is measured beside outcomes and cycles, and where.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Measures {
     /// Layers, steps and passes.
     pub selection: Selection,
     /// Output errors.
-    pub errors: Errors,
+    pub errors: ErrorMode,
     /// Bounds and competitors.
     pub bounds: bool,
 }
 
-/// Which output errors are computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// How much of the outputs is evaluated for output errors.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
-pub enum Errors {
-    /// None.
+pub enum ErrorMode {
+    /// Some output positions (of a weight gradient: some filters of each channel), drawn until the part of the 95 %
+    /// interval that sampling causes is within 2 % of the error.
+    #[default]
+    Sampled,
+    /// All that was captured.
+    All,
+    /// Nothing: there are no errors.
     None,
-    /// Those of all captured outputs.
-    Exact,
-    /// Estimates with intervals from so many positions of the outputs of each product of a pass, spread
-    /// evenly over its samples, two of each at least; of a weight gradient, from the streams that have so
-    /// many vectors.
-    Sampled(usize),
 }
 
-impl Errors {
-    /// How many positions are looked at, if not all.
-    pub fn most(self) -> Option<usize> {
-        if let Errors::Sampled(most) = self { Some(most) } else { None }
-    }
-
-    /// Whether there are none.
+impl ErrorMode {
+    /// Whether there are no errors.
     pub fn is_none(self) -> bool {
-        self == Errors::None
-    }
-}
-
-impl Default for Measures {
-    fn default() -> Self {
-        Self { selection: Selection::default(), errors: Errors::Exact, bounds: true }
+        self == ErrorMode::None
     }
 }
 

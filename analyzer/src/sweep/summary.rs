@@ -7,7 +7,7 @@ use crate::adaptation::{steady_state, trial};
 use crate::error::{AnalyzerError, Result};
 use crate::error_columns::error_columns;
 use crate::interval;
-use crate::request::Errors;
+use crate::request::ErrorMode;
 use crate::result::{PassResult, forward_error, step_cycles};
 use mercury_reuse::Counts;
 use mercury_trace::geometry::Pass;
@@ -144,7 +144,7 @@ fn values(key: &str, values: &[&str]) -> Column {
 }
 
 /// Refuses metrics that the sweep will not have.
-pub fn check(grid: &Grid, errors: Errors, metrics: &[Metric]) -> Result<()> {
+pub fn check(grid: &Grid, errors: ErrorMode, metrics: &[Metric]) -> Result<()> {
     let fail = |reason| Err(AnalyzerError::Flag { flag: "--pareto", reason });
     for metric in metrics {
         if metric.name.contains('.') && !grid.axes.iter().any(|axis| axis.key == metric.name) {

@@ -1,11 +1,20 @@
 //! Input stationary: R elements of C vectors stay in place while filters stream.
 
-use super::{Array, Dataflow, Folds};
+use super::{Array, FoldedDataflow, Folds, Stationary};
 use mercury_reuse::config::Granularity;
 
+#[derive(Debug)]
 pub(super) struct InputStationary;
 
-impl Dataflow for InputStationary {
+impl FoldedDataflow for InputStationary {
+    fn name(&self) -> &'static str {
+        "input stationary"
+    }
+
+    fn stationary(&self) -> Stationary {
+        Stationary::Inputs
+    }
+
     fn folds(&self, array: &Array, m: u64, k: u64, n: u64) -> Folds {
         Folds {
             rows: k.div_ceil(array.rows),

@@ -1,11 +1,20 @@
 //! Output stationary: R vectors by C filters accumulate in place while k elements stream.
 
-use super::{Array, Dataflow, Folds};
+use super::{Array, FoldedDataflow, Folds, Stationary};
 use mercury_reuse::config::Granularity;
 
+#[derive(Debug)]
 pub(super) struct OutputStationary;
 
-impl Dataflow for OutputStationary {
+impl FoldedDataflow for OutputStationary {
+    fn name(&self) -> &'static str {
+        "output stationary"
+    }
+
+    fn stationary(&self) -> Stationary {
+        Stationary::Outputs
+    }
+
     fn folds(&self, array: &Array, m: u64, k: u64, n: u64) -> Folds {
         Folds {
             rows: m.div_ceil(array.rows),

@@ -1,18 +1,18 @@
-//! Row-stationary cycles of a layer's pass: its mapping, and its Hitmap dealt to PE sets.
-//!
-//! Samples may come a few at a time: [`RowProduct::deal`] turns a Hitmap into rounds of the PE sets,
-//! [`Dealt::add`] times them, [`RowProduct::mercury`] says what it comes to. Of a convolution under many caches
-//! [`Dealer::deal_run`] says what a lane does with a run, for all at once, and [`RowProduct::add_runs`] times that.
+//! Row-stationary cycles of a layer's pass: its mapping, and its outcomes dealt to PE sets.
 
 mod deal;
 
 use super::MercuryCycles;
+use super::dataflow::{Dataflow, Dealing, LayerProduct, ProductModel};
+use super::memory::{MemoryModel, ProductWords, Traffic};
 use super::row_stationary::{Discipline, Mapping, PeArray, Schedule, ScopeWork, Scratch, Shape};
-use deal::Plane;
-pub use deal::{Dealer, LaneWork};
-use mercury_reuse::{Hitmap, Layout, VectorView};
+use crate::timing::Work;
+use deal::{Dealer, Plane};
+use mercury_reuse::config::{Granularity, Scope};
+use mercury_reuse::{Outcomes, VectorView};
 use mercury_trace::geometry::{Geometry, Pass};
 use rayon::prelude::*;
+use std::any::Any;
 
 /// A row-stationary array and how its PE sets wait for each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,65 +27,165 @@ pub struct RowArray {
     pub per_sample: bool,
 }
 
-/// One product of a layer's pass, for the whole batch.
+impl Dataflow for RowArray {
+    fn name(&self) -> &'static str {
+        "row stationary"
+    }
+
+    fn check(&self, granularity: Granularity, scope: Scope) -> Result<(), String> {
+        if scope == Scope::Batch {
+            return Err("mcache.scope: is batch, but a row-stationary array ends all filters of one sample's channel \
+                        before the next, when an entry holds results of the last mcache.versions filters alone; set it \
+                        to channel or sample"
+                .to_owned());
+        }
+        if granularity != Granularity::ChannelPatch {
+            return Err(format!(
+                "rpq.granularity: is {granularity}, but a row-stationary array runs one channel at a time; set it to \
+                 channel-patch"
+            ));
+        }
+        Ok(())
+    }
+
+    fn is_equal(&self, other: &dyn Dataflow) -> bool {
+        (other as &dyn Any).downcast_ref::<Self>().is_some_and(|other| other == self)
+    }
+
+    fn model(&self, product: &LayerProduct) -> Box<dyn ProductModel> {
+        Box::new(RowProduct::new(*self, product))
+    }
+}
+
+/// One product of a layer's pass on a row-stationary array.
 #[derive(Debug, Clone)]
 pub struct RowProduct {
-    model: RowArray,
-    geometry: Geometry,
-    pass: Pass,
-    number: usize,
-    batch: Mapping,
-    bits: u32,
+    array: RowArray,
+    product: LayerProduct,
+    /// Of the whole batch.
+    mapping: Mapping,
 }
 
-/// What the PE sets do for some samples.
-#[derive(Debug, Clone)]
-pub enum Rounds {
-    /// The rounds of each sample of a convolution.
-    Planes(Vec<Vec<ScopeWork>>),
-    /// Compute cycles of a matrix product of the whole batch, by what all kept samples gain and by what
-    /// all but each of them do.
-    Rows(u64, Vec<u64>),
+impl ProductModel for RowProduct {
+    fn baseline(&self) -> u64 {
+        self.mapping.baseline().total()
+    }
+
+    fn mercury(&self, _: &Work, dealt: Option<u64>) -> MercuryCycles {
+        let compute = dealt.expect("outcomes are dealt to the PE sets of a row-stationary array");
+        let baseline = self.mapping.baseline();
+        let signature = match self.product.pass {
+            Pass::WeightGrad => 0,
+            Pass::Forward | Pass::InputGrad => self.signatures().baseline().total(),
+        };
+        MercuryCycles {
+            signature,
+            compute: compute + baseline.overhead(),
+            stall: baseline.network.saturating_sub(compute),
+            extra: 0,
+        }
+    }
+
+    fn baseline_traffic(&self, memory: &MemoryModel) -> Traffic {
+        memory.dense_rows(&self.mapping, &ProductWords::new(&self.product), self.baseline())
+    }
+
+    fn traffic(&self, memory: &MemoryModel, work: &Work, cycles: MercuryCycles) -> Traffic {
+        let mappings = [self.mapping, self.signatures()];
+        memory.reused_rows(&mappings, &ProductWords::new(&self.product), work, cycles.total())
+    }
+
+    fn dealing(&self) -> Option<Box<dyn Dealing>> {
+        Some(Box::new(RowDealing::new(self.clone())))
+    }
 }
 
-/// The time of the samples that were dealt so far.
+/// Outcomes of samples dealt to PE sets, and the time that they took so far.
 #[derive(Debug, Clone)]
-pub enum Dealt {
-    /// Of a convolution.
+struct RowDealing {
+    product: RowProduct,
+    dealt: Dealt,
+}
+
+#[derive(Debug, Clone)]
+enum Dealt {
+    /// Of a convolution, sample by sample.
     Planes {
-        /// Where the PE sets are.
         schedule: Box<Schedule>,
-        /// Cycles that they advanced over each sample's rounds.
+        /// Cycles by which each sample's rounds advance the schedule.
         advances: Vec<u64>,
         /// Rounds of a sample.
         rounds: u64,
     },
-    /// Of a matrix product, once it was dealt; see [`Rounds::Rows`].
+    /// Of a matrix product, once it was dealt: compute cycles of the batch, estimated from all kept samples and from
+    /// all but each of them.
     Rows(Option<(u64, Vec<u64>)>),
 }
 
-impl Dealt {
-    /// Adds the samples that come next.
-    ///
-    /// # Panics
-    /// If the rounds are of another product, or of a matrix product that was dealt already: its samples come
-    /// all at once.
-    pub fn add(&mut self, more: &Rounds) {
-        match (self, more) {
-            (Self::Planes { schedule, advances, rounds }, Rounds::Planes(samples)) => {
-                advances.extend(advance(schedule, samples.iter().map(Vec::as_slice)));
-                *rounds = samples.first().map_or(*rounds, |sample| sample.len() as u64);
-            }
-            (Self::Rows(cycles), Rounds::Rows(all, without)) => {
-                assert!(cycles.is_none(), "a matrix product's samples come all at once");
-                *cycles = Some((*all, without.clone()));
-            }
-            _ => unreachable!("rounds are of the product that they are added to"),
-        }
+impl RowDealing {
+    fn new(product: RowProduct) -> Self {
+        let dealt = if product.is_convolution() {
+            let schedule = Box::new(product.schedule(&product.mapping));
+            Dealt::Planes { schedule, advances: Vec::new(), rounds: 0 }
+        } else {
+            Dealt::Rows(None)
+        };
+        Self { product, dealt }
     }
 }
 
-/// How far the schedule advances over each group of rounds, in turn.
+impl Dealing for RowDealing {
+    fn add(&mut self, view: &VectorView, outcomes: &Outcomes) {
+        match &mut self.dealt {
+            Dealt::Planes { schedule, advances, rounds } => {
+                let samples = self.product.deal_planes(view, outcomes);
+                *rounds = samples.first().map_or(*rounds, |sample| sample.len() as u64);
+                advances.extend(advance(schedule, samples.iter().map(Vec::as_slice)));
+            }
+            Dealt::Rows(cycles) => {
+                assert!(cycles.is_none(), "a matrix product's samples come all at once");
+                *cycles = Some(self.product.deal_matrix(outcomes));
+            }
+        }
+    }
+
+    /// The kept samples stand for the batch: rounds of a convolution in proportion to their number, a matrix product by
+    /// the part of their own baseline that its kept vectors save. Without one of a convolution's samples its schedule is
+    /// taken to be shorter by the cycles that this sample's rounds advance it: exact if all sets meet at their end, else
+    /// nearly so.
+    fn compute_cycles(&self, without: Option<usize>) -> u64 {
+        match &self.dealt {
+            Dealt::Planes { advances, rounds, .. } => {
+                let kept = || advances.iter().enumerate().filter(|&(sample, _)| Some(sample) != without);
+                let cycles = kept().map(|(_, cycles)| cycles).sum();
+                scale(cycles, self.product.mapping.rounds(), rounds * kept().count() as u64)
+            }
+            Dealt::Rows(cycles) => {
+                let (all, others) = cycles.as_ref().expect("a product is dealt before it is timed");
+                without.map_or(*all, |sample| others[sample])
+            }
+        }
+    }
+
+    fn takes_all_samples(&self) -> bool {
+        matches!(self.dealt, Dealt::Rows(_))
+    }
+
+    fn bytes(&self) -> u64 {
+        // A time for each PE set, and for each version of an entry.
+        let versions = match self.product.array.discipline {
+            Discipline::Synchronous => 1,
+            Discipline::Asynchronous { versions, .. } => versions,
+        };
+        self.product.mapping.sets().saturating_add(versions).saturating_mul(size_of::<u64>() as u64)
+    }
+
+    fn boxed_clone(&self) -> Box<dyn Dealing> {
+        Box::new(self.clone())
+    }
+}
+
+/// The cycles by which each group of rounds advances the schedule, in turn.
 fn advance<'r>(schedule: &mut Schedule, groups: impl Iterator<Item = &'r [ScopeWork]>) -> Vec<u64> {
     let (mut before, mut scratch) = (schedule.timeline().cycles, Scratch::default());
     groups
@@ -100,158 +200,83 @@ fn advance<'r>(schedule: &mut Schedule, groups: impl Iterator<Item = &'r [ScopeW
 }
 
 impl RowProduct {
-    /// The product of this number, as [`Geometry::gemms`] counts them.
-    pub fn new(model: RowArray, geometry: &Geometry, pass: Pass, product: usize, batch: u32, bits: u32) -> Self {
-        let shape = Shape::of_layer(geometry, pass, batch, model.per_sample)[product];
-        let batch = Mapping::new(&shape, &model.array);
-        Self { model, geometry: *geometry, pass, number: product, batch, bits }
+    /// A product on an array.
+    pub fn new(array: RowArray, product: &LayerProduct) -> Self {
+        let LayerProduct { geometry, pass, number, batch, .. } = product;
+        let shape = Shape::of_layer(geometry, *pass, *batch, array.per_sample)[*number];
+        Self { array, product: *product, mapping: Mapping::new(&shape, &array.array) }
     }
 
     /// How the product of the whole batch is laid on the array.
     pub fn mapping(&self) -> &Mapping {
-        &self.batch
+        &self.mapping
     }
 
     /// How the product that computes its signatures is.
     pub fn signatures(&self) -> Mapping {
-        Mapping::new(&self.batch.shape().signatures(u64::from(self.bits)), &self.model.array)
+        Mapping::new(&self.mapping.shape().signatures(u64::from(self.product.bits)), &self.array.array)
     }
 
-    /// Cycles of the baseline.
-    pub fn baseline(&self) -> u64 {
-        self.batch.baseline().total()
-    }
-
-    /// Cycles with reuse, from the kept samples but `without`.
-    ///
-    /// What was kept stands for the batch: rounds of a convolution in proportion to their number, a
-    /// matrix product by what its kept vectors gain over their own baseline. Without one of a
-    /// convolution's samples its schedule is taken to be shorter by as much as it advances over that
-    /// sample's rounds: exact where all sets meet at their end, else nearly so.
-    pub fn mercury(&self, dealt: &Dealt, without: Option<usize>) -> MercuryCycles {
-        let baseline = self.batch.baseline();
-        let compute = match dealt {
-            Dealt::Planes { advances, rounds, .. } => {
-                let kept = || advances.iter().enumerate().filter(|&(sample, _)| Some(sample) != without);
-                let cycles = kept().map(|(_, cycles)| cycles).sum();
-                scale(cycles, self.batch.rounds(), rounds * kept().count() as u64)
-            }
-            Dealt::Rows(cycles) => {
-                let (all, of_others) = cycles.as_ref().expect("a product is dealt before it is timed");
-                without.map_or(*all, |sample| of_others[sample])
-            }
-        };
-        let signature = match self.pass {
-            Pass::WeightGrad => 0,
-            _ => self.signatures().baseline().total(),
-        };
-        MercuryCycles {
-            signature,
-            compute: compute + baseline.overhead(),
-            stall: baseline.network.saturating_sub(compute),
-            extra: 0,
-        }
-    }
-
-    /// Before any sample.
-    pub fn begin(&self) -> Dealt {
-        if let Geometry::Conv2d(_) = self.geometry {
-            Dealt::Planes { schedule: Box::new(self.schedule(&self.batch)), advances: Vec::new(), rounds: 0 }
-        } else {
-            Dealt::Rows(None)
-        }
-    }
-
-    /// What the PE sets do for samples: of a convolution any, of a matrix product all that were kept.
-    pub fn deal(&self, view: &VectorView, hitmap: &Hitmap) -> Rounds {
-        if let Geometry::Conv2d(_) = self.geometry {
-            return Rounds::Planes(self.convolution(view, hitmap));
-        }
-        let samples = hitmap.layout().samples;
-        let compute = |without: Option<usize>| {
-            let samples: Vec<usize> = (0..samples).filter(|&sample| Some(sample) != without).collect();
-            let kept = Shape::of_layer(&self.geometry, self.pass, samples.len() as u32, self.model.per_sample);
-            let kept = Mapping::new(&kept[self.number], &self.model.array);
-            scale(self.product(&kept, hitmap, &samples), self.batch.baseline().compute, kept.baseline().compute)
-        };
-        let without = if samples > 1 {
-            (0..samples).into_par_iter().map(|sample| compute(Some(sample))).collect()
-        } else {
-            Vec::new()
-        };
-        Rounds::Rows(compute(None), without)
+    fn is_convolution(&self) -> bool {
+        matches!(self.product.geometry, Geometry::Conv2d(_))
     }
 
     fn schedule(&self, mapping: &Mapping) -> Schedule {
-        Schedule::new(self.model.discipline, mapping.sets() as usize, mapping.filters_per_set())
+        Schedule::new(self.array.discipline, mapping.sets() as usize, mapping.filters_per_set())
     }
 
-    /// Consecutive channels of a sample are on the array at once.
-    fn convolution(&self, view: &VectorView, hitmap: &Hitmap) -> Vec<Vec<ScopeWork>> {
-        let layout = hitmap.layout();
-        let dealer = self.dealer(&self.batch, view.windows().x.positions as usize, layout.positions);
-        let lanes = self.batch.choice().channel_lanes as usize;
-        let rounds_of_sample = layout.streams.div_ceil(lanes);
-        let round = |round: usize| {
-            let (sample, lane) = (round / rounds_of_sample, round % rounds_of_sample * lanes);
+    /// The rounds of each sample of a convolution: consecutive channels of a sample are on the array at once.
+    fn deal_planes(&self, view: &VectorView, outcomes: &Outcomes) -> Vec<Vec<ScopeWork>> {
+        let layout = outcomes.layout();
+        let dealer = self.dealer(&self.mapping, view.windows().x.positions as usize, layout.positions);
+        let lanes = self.mapping.choice().channel_lanes as usize;
+        let rounds_per_sample = layout.streams.div_ceil(lanes);
+        let deal_round = |round: usize| {
+            let (sample, lane) = (round / rounds_per_sample, round % rounds_per_sample * lanes);
             let streams = lane..(lane + lanes).min(layout.streams);
             let plane = |stream: usize| {
-                Plane::new(hitmap, [(sample * layout.streams + stream) * layout.positions], layout.positions)
+                Plane::new(outcomes, [(sample * layout.streams + stream) * layout.positions], layout.positions)
             };
             dealer.deal(&streams.map(plane).collect::<Vec<_>>())
         };
-        let rounds: Vec<ScopeWork> = (0..layout.samples * rounds_of_sample).into_par_iter().map(round).collect();
+        let rounds: Vec<ScopeWork> = (0..layout.samples * rounds_per_sample).into_par_iter().map(deal_round).collect();
         let mut rounds = rounds.into_iter();
-        (0..layout.samples).map(|_| rounds.by_ref().take(rounds_of_sample).collect()).collect()
+        (0..layout.samples).map(|_| rounds.by_ref().take(rounds_per_sample).collect()).collect()
     }
 
-    /// What deals a convolution's runs one by one; none of a matrix product.
-    pub fn run_dealer(&self, view: &VectorView) -> Option<Dealer> {
-        let Geometry::Conv2d(_) = self.geometry else { return None };
-        Some(self.dealer(&self.batch, view.windows().x.positions as usize, view.layout().positions))
-    }
-
-    /// Adds samples of a convolution to `dealt`, as [`Dealt::add`] does what [`RowProduct::deal`] gives, from what each
-    /// run's lane does, and under which of its caches.
-    ///
-    /// # Panics
-    /// If it is that of a matrix product.
-    pub fn add_runs<'l>(
-        &self,
-        dealt: &mut Dealt,
-        dealer: &Dealer,
-        layout: Layout,
-        lanes: impl Fn(usize) -> (&'l LaneWork, usize),
-    ) {
-        let Dealt::Planes { schedule, advances, rounds } = dealt else { unreachable!("runs are a convolution's") };
-        let at_once = self.batch.choice().channel_lanes as usize;
-        *rounds = layout.streams.div_ceil(at_once) as u64;
-        let (mut round, mut scratch) = (ScopeWork::default(), Scratch::default());
-        for sample in 0..layout.samples {
-            let before = schedule.timeline().cycles;
-            for first in (0..layout.streams).step_by(at_once) {
-                let streams = first..layout.streams.min(first + at_once);
-                dealer.round(streams.map(|stream| lanes(sample * layout.streams + stream)), &mut round);
-                schedule.scope_in(&round, &mut scratch);
-            }
-            advances.push(schedule.timeline().cycles - before);
-        }
+    /// Compute cycles of a matrix product of the whole batch, estimated from all kept samples and from all but each.
+    fn deal_matrix(&self, outcomes: &Outcomes) -> (u64, Vec<u64>) {
+        let samples = outcomes.layout().samples;
+        let estimate = |without: Option<usize>| {
+            let samples: Vec<usize> = (0..samples).filter(|&sample| Some(sample) != without).collect();
+            let LayerProduct { geometry, pass, number, .. } = &self.product;
+            let kept = Shape::of_layer(geometry, *pass, samples.len() as u32, self.array.per_sample)[*number];
+            let kept = Mapping::new(&kept, &self.array.array);
+            let cycles = self.time_matrix(&kept, outcomes, &samples);
+            scale(cycles, self.mapping.baseline().compute, kept.baseline().compute)
+        };
+        let without = if samples > 1 {
+            (0..samples).into_par_iter().map(|sample| estimate(Some(sample))).collect()
+        } else {
+            Vec::new()
+        };
+        (estimate(None), without)
     }
 
     /// Compute cycles of a matrix product's samples: a plane is one head of a sample, a sample's rows, or
     /// the rows of all samples.
-    fn product(&self, mapping: &Mapping, hitmap: &Hitmap, samples: &[usize]) -> u64 {
-        let layout = hitmap.layout();
-        let of_sample = layout.streams * layout.positions;
-        let planes: Vec<Plane> = match self.geometry {
-            Geometry::Linear(_) if !self.model.per_sample => {
-                vec![Plane::new(hitmap, samples.iter().map(|sample| sample * of_sample), of_sample)]
+    fn time_matrix(&self, mapping: &Mapping, outcomes: &Outcomes, samples: &[usize]) -> u64 {
+        let layout = outcomes.layout();
+        let sample_length = layout.streams * layout.positions;
+        let planes: Vec<Plane> = match self.product.geometry {
+            Geometry::Linear(_) if !self.array.per_sample => {
+                vec![Plane::new(outcomes, samples.iter().map(|sample| sample * sample_length), sample_length)]
             }
             _ => {
                 let firsts = samples.iter().flat_map(|&sample| {
-                    (0..layout.streams).map(move |stream| sample * of_sample + stream * layout.positions)
+                    (0..layout.streams).map(move |stream| sample * sample_length + stream * layout.positions)
                 });
-                firsts.map(|first| Plane::new(hitmap, [first], layout.positions)).collect()
+                firsts.map(|first| Plane::new(outcomes, [first], layout.positions)).collect()
             }
         };
         let longest = planes.iter().map(Plane::vectors).max().unwrap_or(0);
@@ -262,8 +287,8 @@ impl RowProduct {
     }
 
     fn dealer(&self, mapping: &Mapping, row_length: usize, places: usize) -> Dealer {
-        let waits = self.pass != Pass::WeightGrad;
-        Dealer::new(mapping, self.model.hit_cycles, waits, row_length, places)
+        let waits = self.product.pass != Pass::WeightGrad;
+        Dealer::new(mapping, self.array.hit_cycles, waits, row_length, places)
     }
 }
 

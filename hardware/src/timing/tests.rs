@@ -30,7 +30,7 @@ pub fn conv(channels: u32, filters: u32, input: u32, kernel: u32, stride: u32, p
 
 #[test]
 fn dense_products_take_their_folds() {
-    let cycles = |name| dataflow(name).unwrap().dense(&ARRAY, 100, 30, 50);
+    let cycles = |name| folded_dataflow(name).unwrap().dense(&ARRAY, 100, 30, 50);
     // os: 9 x 4 folds of 12 + 14 + 30 - 2; ws: 3 x 4 of 24 + 14 + 100 - 2; is: 3 x 8 of 24 + 14 + 50 - 2.
     assert_eq!(ALL.map(cycles), [36 * 54, 12 * 136, 24 * 86]);
 }
@@ -40,7 +40,7 @@ fn weight_stationary_by_hand() {
     // Two channels of 3 x 3 patches, 20 filters, 100 vectors each: 60 and 100 of them hit.
     let gemm = Gemm { m: 100, k: 18, n: 20, count: 1 };
     let work = work(Pass::Forward, gemm, 9, &[(60, 40), (100, 0)]);
-    let model = dataflow(DataflowName::WeightStationary).unwrap();
+    let model = folded_dataflow(DataflowName::WeightStationary).unwrap();
     assert_eq!(model.product(&ARRAY, gemm), 2 * 2 * (36 + 100));
     let cycles = model.mercury(&ARRAY, &work);
     // 20 bits are two folds of columns, each with all vectors, for each channel.
@@ -55,7 +55,7 @@ fn weight_stationary_by_hand() {
 fn output_stationary_weight_gradient_by_hand() {
     let gemm = Gemm { m: 18, k: 100, n: 20, count: 1 };
     let work = work(Pass::WeightGrad, gemm, 18, &[(95, 5)]);
-    let cycles = dataflow(DataflowName::OutputStationary).unwrap().mercury(&ARRAY, &work);
+    let cycles = folded_dataflow(DataflowName::OutputStationary).unwrap().mercury(&ARRAY, &work);
     // No signatures; 2 x 2 folds of 12 + 14 + 5 - 2; 95 x 20 additions by 14 lanes are 136 cycles.
     assert_eq!(cycles, MercuryCycles { signature: 0, compute: 4 * 29, stall: 136 - 116, extra: 0 });
 }
@@ -66,16 +66,18 @@ fn captured_channels_stand_for_the_others() {
     let mut sampled = work(Pass::Forward, gemm, 9, &[(60, 40), (60, 40)]);
     sampled.streams_in_all = 4;
     let full = work(Pass::Forward, gemm, 9, &[(60, 40); 4]);
-    let model = dataflow(DataflowName::WeightStationary).unwrap();
+    let model = folded_dataflow(DataflowName::WeightStationary).unwrap();
     assert_eq!(model.mercury(&ARRAY, &sampled), model.mercury(&ARRAY, &full));
 }
 
 #[test]
 fn summing_dataflows_refuse_part_vectors() {
     for name in [DataflowName::OutputStationary, DataflowName::InputStationary] {
-        assert!(dataflow(name).unwrap().check(Granularity::Patch).is_ok());
-        assert!(dataflow(name).unwrap().check(Granularity::ChannelPatch).unwrap_err().contains("set it to patch"));
-        assert!(dataflow(name).unwrap().check(Granularity::SubVector(8)).is_err());
+        assert!(folded_dataflow(name).unwrap().check(Granularity::Patch).is_ok());
+        assert!(
+            folded_dataflow(name).unwrap().check(Granularity::ChannelPatch).unwrap_err().contains("set it to patch")
+        );
+        assert!(folded_dataflow(name).unwrap().check(Granularity::SubVector(8)).is_err());
     }
 }
 
@@ -86,7 +88,7 @@ proptest! {
     fn hits_shorten_computing(m in 1u64..400, k in 1u64..100, n in 1u64..100, hit_share in 0u64..=100) {
         let hit = m * hit_share / 100;
         for name in ALL {
-            let model = dataflow(name).unwrap();
+            let model = folded_dataflow(name).unwrap();
             for (pass, gemm) in [
                 (Pass::Forward, Gemm { m, k, n, count: 1 }),
                 (Pass::WeightGrad, Gemm { m: k, k: m, n, count: 1 }),

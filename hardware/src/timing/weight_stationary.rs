@@ -5,12 +5,21 @@
 //! baseline packs its rows; where it is longer it takes several folds with its one outcome. As a
 //! vector takes one cycle to stream, and a result one to copy, copying bounds the gain.
 
-use super::{Array, Dataflow, Folds};
+use super::{Array, FoldedDataflow, Folds, Stationary};
 use mercury_reuse::config::Granularity;
 
+#[derive(Debug)]
 pub(super) struct WeightStationary;
 
-impl Dataflow for WeightStationary {
+impl FoldedDataflow for WeightStationary {
+    fn name(&self) -> &'static str {
+        "weight stationary"
+    }
+
+    fn stationary(&self) -> Stationary {
+        Stationary::Weights
+    }
+
     fn folds(&self, array: &Array, m: u64, k: u64, n: u64) -> Folds {
         Folds {
             rows: k.div_ceil(array.rows),

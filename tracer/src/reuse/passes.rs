@@ -8,7 +8,7 @@ use super::matrix::{Room, values};
 use crate::error::Result;
 use mercury_hardware::config::Config;
 use mercury_hardware::timed;
-use mercury_reuse::{Counts, Hitmap, Substitutes, VectorView, views};
+use mercury_reuse::{Counts, Outcomes, Substitutes, VectorView, views};
 use mercury_trace::geometry::{Conv2d, Geometry, Pass};
 use mercury_trace::windows::Windows;
 use tch::{Device, Kind, Tensor};
@@ -43,24 +43,23 @@ impl Streamed {
 }
 
 /// The outcomes of a pass's vectors, by product.
-pub struct Outcomes(Vec<Hitmap>);
+pub struct PassOutcomes(Vec<Outcomes>);
 
-impl Outcomes {
+impl PassOutcomes {
     /// Signs and looks up the vectors of the forward pass or the input gradient.
     pub fn new(config: &Config, geometry: &Geometry, pass: Pass, streamed: &Streamed) -> Self {
         let scope = config.mcache.scope_of(geometry);
-        let look_up =
-            |view: &VectorView| Hitmap::of(view, &config.rpq, &config.mcache, scope, Vec::new(), &mut Vec::new());
+        let look_up = |view: &VectorView| Outcomes::sign_and_look_up(view, &config.rpq, &config.mcache, scope);
         Self(streamed.views(geometry, pass, config).iter().map(look_up).collect())
     }
 
     /// How many vectors had each.
     pub fn counts(&self) -> Counts {
-        self.0.iter().flat_map(Hitmap::counts).copied().sum()
+        self.0.iter().flat_map(Outcomes::counts).copied().sum()
     }
 
-    /// The Hitmaps, by product.
-    pub fn hitmaps(&self) -> &[Hitmap] {
+    /// The outcomes, by product.
+    pub fn products(&self) -> &[Outcomes] {
         &self.0
     }
 }
@@ -74,7 +73,7 @@ pub struct Reuse<'a> {
     /// X, or dY of the input gradient.
     pub streamed: &'a Streamed,
     /// Of its vectors.
-    pub outcomes: &'a Outcomes,
+    pub outcomes: &'a PassOutcomes,
 }
 
 impl Reuse<'_> {
@@ -168,8 +167,8 @@ impl Reuse<'_> {
     /// Makes the matrices of some samples at a time, `[groups][elements][samples x positions]`, and hands
     /// each to `product` with the number of its product, the first sample and how many there are.
     fn columns(&self, pass: Pass, conv: &Conv2d, room: &mut Room, mut product: impl FnMut(usize, i64, i64, &Tensor)) {
-        for (number, (view, hitmap)) in self.substituted(pass).enumerate() {
-            let substitutes = self.substitutes(&view, hitmap);
+        for (number, (view, outcomes)) in self.substituted(pass).enumerate() {
+            let substitutes = self.substitutes(&view, outcomes);
             let elements: usize = view.streams().iter().map(|stream| stream.length).sum();
             let positions = view.layout().positions;
             let at_a_time = (VALUES_AT_A_TIME / (elements * positions).max(1)).max(1);
@@ -186,8 +185,8 @@ impl Reuse<'_> {
     /// Makes the rows of some samples at a time, `[samples]([heads])[rows][elements]`, and hands them to
     /// `product` with the first sample and how many there are.
     fn rows(&self, pass: Pass, room: &mut Room, mut product: impl FnMut((i64, i64), &Tensor)) {
-        let (view, hitmap) = self.substituted(pass).next().expect("a matrix product is one product");
-        let substitutes = self.substitutes(&view, hitmap);
+        let (view, outcomes) = self.substituted(pass).next().expect("a matrix product is one product");
+        let substitutes = self.substitutes(&view, outcomes);
         let of_sample = self.streamed.values.len() / self.streamed.samples.max(1);
         let at_a_time = (VALUES_AT_A_TIME / of_sample.max(1)).max(1);
         for first in (0..self.streamed.samples).step_by(at_a_time) {
@@ -216,12 +215,12 @@ impl Reuse<'_> {
         Tensor::cat(&products, 0)
     }
 
-    fn substituted(&self, pass: Pass) -> impl Iterator<Item = (VectorView<'_>, &Hitmap)> {
+    fn substituted(&self, pass: Pass) -> impl Iterator<Item = (VectorView<'_>, &Outcomes)> {
         self.streamed.views(self.geometry, pass, self.config).into_iter().zip(&self.outcomes.0)
     }
 
-    fn substitutes<'v>(&self, view: &'v VectorView<'v>, hitmap: &'v Hitmap) -> Substitutes<'v, 'v> {
-        Substitutes::new(view, hitmap, self.config.rpq.variant, self.config.mcache.representative)
+    fn substitutes<'v>(&self, view: &'v VectorView<'v>, outcomes: &'v Outcomes) -> Substitutes<'v, 'v> {
+        Substitutes::new(view, outcomes, self.config.rpq.variant, self.config.mcache.representative)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::matrix::Room;
 use super::node::{Backward, attach};
-use super::passes::{Outcomes, Reuse, Streamed};
+use super::passes::{PassOutcomes, Reuse, Streamed};
 use super::{Named, Off, exact};
 use crate::error::Result;
 use crate::tap::{AttentionLayer, ConvLayer, LinearLayer, Tap};
@@ -160,7 +160,7 @@ impl ReuseTap {
         let weight = w.detach().to_device(Device::Cpu);
         let mut outcomes = None;
         let y = if session.reuses(Pass::Forward) {
-            let found = Outcomes::new(&self.config, &geometry, Pass::Forward, &streamed);
+            let found = PassOutcomes::new(&self.config, &geometry, Pass::Forward, &streamed);
             let reuse = Reuse { config: &self.config, geometry: &geometry, streamed: &streamed, outcomes: &found };
             let y = reuse.forward(&weight, &mut lock(&session.room)).to_device(x.device());
             let exact = self.compares.then(|| exact::forward(&geometry, x, w));
@@ -232,7 +232,7 @@ struct Graph {
     streamed: Streamed,
     size: Vec<i64>,
     weight: Tensor,
-    outcomes: Option<Outcomes>,
+    outcomes: Option<PassOutcomes>,
     compares: bool,
 }
 
@@ -259,7 +259,7 @@ impl Graph {
     fn input_grad(&self, dy: &Tensor, exact: Option<&Tensor>) -> Result<Tensor> {
         let Self { geometry, config, .. } = self;
         let streamed = &Streamed::new(geometry, dy)?;
-        let outcomes = &Outcomes::new(config, geometry, Pass::InputGrad, streamed);
+        let outcomes = &PassOutcomes::new(config, geometry, Pass::InputGrad, streamed);
         let reuse = Reuse { config, geometry, streamed, outcomes };
         let dx = reuse.input_grad(&self.weight, &mut lock(&self.session.room)).reshape(&*self.size);
         self.session.measured(&self.name, Pass::InputGrad, &reuse, exact.map(|exact| (exact, &dx)));

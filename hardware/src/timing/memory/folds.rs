@@ -10,7 +10,7 @@
 
 use super::accesses::{Accesses, Level};
 use super::config::Memory;
-use crate::timing::{Array, DataflowName};
+use crate::timing::{Array, Stationary};
 
 /// A tile streams for so many times the cycles that it takes to fill and drain the array, which are not
 /// counted for each tile anew: what is left out so is an eighth at most.
@@ -55,7 +55,7 @@ pub(super) struct Kept {
 /// A product in folds.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Folds {
-    name: DataflowName,
+    stationary: Stationary,
     size: [u64; 3],
     /// Number, tile and size of outer and inner folds.
     axes: [Axis; 2],
@@ -86,25 +86,21 @@ impl Axis {
 
 impl Folds {
     /// The product of m x k by k x n, none of them 0, of which each fold takes `cycles`.
-    ///
-    /// # Panics
-    /// If the dataflow is row stationary.
     pub fn new(
-        name: DataflowName,
+        stationary: Stationary,
         array: &Array,
         memory: &Memory,
         [m, k, n]: [u64; 3],
         operands: Operands,
         cycles: u64,
     ) -> Self {
-        let axes = match name {
-            DataflowName::WeightStationary => [Axis::new(n, array.columns), Axis::new(k, array.rows)],
-            DataflowName::OutputStationary => [Axis::new(n, array.columns), Axis::new(m, array.rows)],
-            DataflowName::InputStationary => [Axis::new(m, array.columns), Axis::new(k, array.rows)],
-            DataflowName::RowStationary => panic!("row stationary has no folds of matrix products"),
+        let axes = match stationary {
+            Stationary::Weights => [Axis::new(n, array.columns), Axis::new(k, array.rows)],
+            Stationary::Outputs => [Axis::new(n, array.columns), Axis::new(m, array.rows)],
+            Stationary::Inputs => [Axis::new(m, array.columns), Axis::new(k, array.rows)],
         };
         let kept = Kept { ifmap: true, filter: true, psums: Psums::Kept };
-        let mut folds = Self { name, size: [m, k, n], axes, operands, kept, cycles };
+        let mut folds = Self { stationary, size: [m, k, n], axes, operands, kept, cycles };
         folds.kept = folds.keep(memory.kept_words(), LEAST_FILLS * (2 * array.rows + array.columns));
         folds
     }
@@ -125,11 +121,8 @@ impl Folds {
             let Some(left) = room.checked_sub(taken) else { continue };
             for psums in [Psums::Kept, Psums::Tiled(0), Psums::Spilled] {
                 // What streams past a fold, and how wide its stationary operand is.
-                let (streamed, width) = if self.name == DataflowName::InputStationary {
-                    (n, self.axes[0].tile)
-                } else {
-                    (m, self.axes[0].tile)
-                };
+                let (streamed, width) =
+                    if self.stationary == Stationary::Inputs { (n, self.axes[0].tile) } else { (m, self.axes[0].tile) };
                 let psums = match psums {
                     _ if !self.has_psums() => Psums::Kept,
                     Psums::Tiled(_) => {
@@ -158,16 +151,16 @@ impl Folds {
         let outer = self.axes[0];
         // Streams that add to the same results follow each other within an outer fold.
         let ifmap = self.operands.ifmap[1] * self.operands.merged.max(1);
-        match self.name {
-            DataflowName::WeightStationary => [ifmap, 0],
-            DataflowName::OutputStationary => [ifmap, outer.share(self.operands.filter[1], 0)],
-            _ => [0, self.operands.filter[1]],
+        match self.stationary {
+            Stationary::Weights => [ifmap, 0],
+            Stationary::Outputs => [ifmap, outer.share(self.operands.filter[1], 0)],
+            Stationary::Inputs => [0, self.operands.filter[1]],
         }
     }
 
     /// Whether partial sums of a fold meet those of another.
     fn has_psums(&self) -> bool {
-        let summed = self.name != DataflowName::OutputStationary && self.axes[1].folds > 1;
+        let summed = self.stationary != Stationary::Outputs && self.axes[1].folds > 1;
         summed || self.operands.carried > 0
     }
 
@@ -187,12 +180,14 @@ impl Folds {
         };
         let Operands { ifmap, filter, outputs, carried, .. } = self.operands;
         let swept_ifmap = || inners.share(again(ifmap, outer == 0, self.kept.ifmap), inner);
-        let (load, summed) = match self.name {
-            DataflowName::WeightStationary => (by_tile(filter[0]) + swept_ifmap(), true),
-            DataflowName::OutputStationary => {
+        let (load, summed) = match self.stationary {
+            Stationary::Weights => (by_tile(filter[0]) + swept_ifmap(), true),
+            Stationary::Outputs => {
                 (outers.share(again(filter, inner == 0, self.kept.filter), outer) + swept_ifmap(), false)
             }
-            _ => (by_tile(ifmap[0]) + inners.share(again(filter, outer == 0, self.kept.filter), inner), true),
+            Stationary::Inputs => {
+                (by_tile(ifmap[0]) + inners.share(again(filter, outer == 0, self.kept.filter), inner), true)
+            }
         };
         let spilled = self.kept.psums == Psums::Spilled;
         if let Psums::Tiled(_) = self.kept.psums {
@@ -226,18 +221,18 @@ impl Folds {
         let again =
             |words: [u64; 2], sweeps: u64, kept: bool| words[0] + if kept { 0 } else { (sweeps - 1) * words[1] };
         let mut level = Level::default();
-        let summed = match self.name {
-            DataflowName::WeightStationary => {
+        let summed = match self.stationary {
+            Stationary::Weights => {
                 level.ifmap.reads = again(ifmap, outers, self.kept.ifmap);
                 level.filter.reads = filter[0];
                 inners - 1
             }
-            DataflowName::OutputStationary => {
+            Stationary::Outputs => {
                 level.ifmap.reads = again(ifmap, outers, self.kept.ifmap);
                 level.filter.reads = again(filter, inners, self.kept.filter);
                 0
             }
-            _ => {
+            Stationary::Inputs => {
                 level.ifmap.reads = ifmap[0];
                 level.filter.reads = again(filter, outers, self.kept.filter);
                 inners - 1
@@ -259,12 +254,12 @@ impl Folds {
         let [outers, inners] = self.count();
         let tiles = if let Psums::Tiled(tiles) = self.kept.psums { tiles } else { 1 };
         let macs = m * k * n;
-        let (ifmap, filter, psums, register) = match self.name {
+        let (ifmap, filter, psums, register) = match self.stationary {
             // The stationary operand is written to a PE's register once and read for each MAC.
-            DataflowName::WeightStationary => (outers * m * k, tiles * k * n, inners * m * n, macs + tiles * k * n),
+            Stationary::Weights => (outers * m * k, tiles * k * n, inners * m * n, macs + tiles * k * n),
             // A partial sum is read and written for each MAC.
-            DataflowName::OutputStationary => (outers * m * k, inners * k * n, m * n, 2 * macs),
-            _ => (tiles * m * k, outers * k * n, inners * m * n, macs + tiles * m * k),
+            Stationary::Outputs => (outers * m * k, inners * k * n, m * n, 2 * macs),
+            Stationary::Inputs => (tiles * m * k, outers * k * n, inners * m * n, macs + tiles * m * k),
         };
         let dram = self.dram();
         let mut buffer = Level { psum_reads: psums - m * n, ..Level::default() };

@@ -76,12 +76,11 @@ mod rows;
 pub use accesses::{Accesses, Level, Words};
 pub use config::{Energy, Memory};
 
-use super::row_stationary::{Mapping, Shape};
-use super::rows::RowProduct;
-use super::{Array, DataflowName, MercuryCycles, Work, dataflow};
+use super::row_stationary::Shape;
+use super::{Array, FoldedDataflow, LayerProduct};
 use folds::{Folds, Operands};
 use mercury_reuse::config::{Matrix, Rpq};
-use mercury_trace::geometry::{Gemm, Geometry, Pass};
+use mercury_trace::geometry::{Gemm, Pass};
 use roofline::Roofline;
 use serde::{Deserialize, Serialize};
 
@@ -119,9 +118,9 @@ impl std::ops::AddAssign for Traffic {
     }
 }
 
-/// One product of a layer's pass, for the whole batch.
-#[derive(Debug, Clone)]
-pub struct LayerProduct {
+/// What traffic depends on of one product of a layer's pass, for the whole batch.
+#[derive(Debug, Clone, Copy)]
+pub struct ProductWords {
     /// The pass.
     pub pass: Pass,
     /// The dense product.
@@ -130,47 +129,23 @@ pub struct LayerProduct {
     pub ifmap_words: u64,
     /// Samples of the batch.
     pub samples: u64,
-    placement: Placement,
 }
 
-/// How the array runs it.
-#[derive(Debug, Clone)]
-enum Placement {
-    Products(DataflowName),
-    /// The mapping, and that of the signatures.
-    Rows(Box<[Mapping; 2]>),
-}
-
-impl LayerProduct {
-    /// The product of this number, as [`Geometry::gemms`] counts them, on an array that runs matrix
-    /// products.
-    ///
-    /// # Panics
-    /// If the dataflow is row stationary.
-    pub fn of_products(name: DataflowName, geometry: &Geometry, pass: Pass, product: usize, batch: u32) -> Self {
-        assert!(name != DataflowName::RowStationary, "row stationary runs planes");
-        Self::new(geometry, pass, product, batch, Placement::Products(name))
-    }
-
-    /// The same on a row-stationary array; `rows` is what times it.
-    pub fn of_rows(rows: &RowProduct, geometry: &Geometry, pass: Pass, product: usize, batch: u32) -> Self {
-        let mappings = [*rows.mapping(), rows.signatures()];
-        Self::new(geometry, pass, product, batch, Placement::Rows(Box::new(mappings)))
-    }
-
-    /// A matrix product without a layer, whose left operand repeats nothing.
-    pub fn of_gemm(name: DataflowName, pass: Pass, gemm: Gemm) -> Self {
-        let ifmap_words = gemm.m * gemm.k * gemm.count;
-        Self { pass, gemm, ifmap_words, samples: 1, placement: Placement::Products(name) }
-    }
-
-    fn new(geometry: &Geometry, pass: Pass, product: usize, batch: u32, placement: Placement) -> Self {
-        let gemm = geometry.gemms(pass, batch)[product];
-        // What windows touch of a plane, padding between them included.
-        let shape = &Shape::of_layer(geometry, pass, batch, false)[product];
+impl ProductWords {
+    /// Those of a layer's product.
+    pub fn new(product: &LayerProduct) -> Self {
+        let LayerProduct { geometry, pass, number, batch, .. } = product;
+        let gemm = product.gemm();
+        // The part of a plane that windows touch, padding between them included.
+        let shape = &Shape::of_layer(geometry, *pass, *batch, false)[*number];
         let plane = shape.touched_rows(shape.output[0]) * shape.touched_columns();
         let ifmap_words = (shape.scopes() * plane).min(gemm.m * gemm.k * gemm.count);
-        Self { pass, gemm, ifmap_words, samples: u64::from(batch), placement }
+        Self { pass: *pass, gemm, ifmap_words, samples: u64::from(*batch) }
+    }
+
+    /// Those of a matrix product without a layer, whose left operand repeats nothing.
+    pub fn from_gemm(pass: Pass, gemm: Gemm) -> Self {
+        Self { pass, gemm, ifmap_words: gemm.m * gemm.k * gemm.count, samples: 1 }
     }
 }
 
@@ -186,39 +161,26 @@ pub struct MemoryModel {
 }
 
 impl MemoryModel {
-    /// Traffic of the baseline, whose products take `compute` cycles.
-    pub fn baseline(&self, product: &LayerProduct, compute: u64) -> Traffic {
-        let name = match &product.placement {
-            Placement::Rows(mappings) => return self.dense_rows(&mappings[0], product, compute),
-            Placement::Products(name) => *name,
-        };
-        let Gemm { m, k, n, count } = product.gemm;
+    /// Traffic of matrix products in folds without reuse, which take `compute` cycles.
+    pub fn dense_folds(&self, dataflow: &dyn FoldedDataflow, words: &ProductWords, compute: u64) -> Traffic {
+        let Gemm { m, k, n, count } = words.gemm;
         if m * k * n * count == 0 {
             return Traffic::default();
         }
-        let one = dataflow(name).expect("a dataflow of matrix products").dense(&self.array, m, k, n);
+        let one = dataflow.dense(&self.array, m, k, n);
         debug_assert_eq!(one * count, compute, "cycles of the baseline");
         let operands = Operands {
-            ifmap: [product.ifmap_words.div_ceil(count); 2],
+            ifmap: [words.ifmap_words.div_ceil(count); 2],
             filter: [k * n; 2],
             outputs: m * n,
             ..Operands::default()
         };
-        let mut folds = Folds::new(name, &self.array, &self.memory, [m, k, n], operands, 0);
+        let mut folds = Folds::new(dataflow.stationary(), &self.array, &self.memory, [m, k, n], operands, 0);
         let [outer, inner] = folds.count();
         folds.cycles = one / (outer * inner);
         let mut roofline = Roofline::new(&self.memory);
         roofline.repeat(count, |roofline| roofline.product(&folds));
         Traffic { accesses: folds.accesses().map(|one| one * count), stall: roofline.stall() }
-    }
-
-    /// Traffic with reuse, whose products take `cycles`. `work` is that of all streams; on a
-    /// row-stationary array its counts are those that the cycles come from, by stream.
-    pub fn mercury(&self, product: &LayerProduct, work: &Work, cycles: MercuryCycles) -> Traffic {
-        match &product.placement {
-            Placement::Products(name) => self.streams(*name, product, work),
-            Placement::Rows(mappings) => self.reused_rows(mappings, product, work, cycles.total()),
-        }
     }
 }
 

@@ -3,8 +3,8 @@
 use super::accesses::{Accesses, Words};
 use super::folds::{Folds, Operands};
 use super::roofline::Roofline;
-use super::{LayerProduct, MemoryModel, Traffic};
-use crate::timing::{DataflowName, StreamWork, Work, dataflow};
+use super::{MemoryModel, ProductWords, Traffic};
+use crate::timing::{FoldedDataflow, Stationary, StreamWork, Work};
 use mercury_trace::geometry::Pass;
 
 impl MemoryModel {
@@ -42,11 +42,11 @@ impl MemoryModel {
         }
     }
 
-    /// A matrix product with reuse.
-    pub(super) fn streams(&self, name: DataflowName, product: &LayerProduct, work: &Work) -> Traffic {
+    /// Traffic of matrix products in folds with reuse; `work` is that of all streams.
+    pub fn reused_folds(&self, dataflow: &dyn FoldedDataflow, product: &ProductWords, work: &Work) -> Traffic {
         let group = Group {
             model: self,
-            name,
+            dataflow,
             work,
             product,
             merged: work.streams_in_all.div_ceil(work.gemm.count.max(1)).max(1),
@@ -81,9 +81,9 @@ impl MemoryModel {
 /// The streams of a product.
 struct Group<'a> {
     model: &'a MemoryModel,
-    name: DataflowName,
+    dataflow: &'a dyn FoldedDataflow,
     work: &'a Work,
-    product: &'a LayerProduct,
+    product: &'a ProductWords,
     /// Streams that add to the same results.
     merged: u64,
 }
@@ -92,8 +92,8 @@ impl Group<'_> {
     fn folds(&self, size: [u64; 3], operands: Operands, waiting: u64) -> Folds {
         let array = &self.model.array;
         let [m, k, n] = size;
-        let cycles = dataflow(self.name).expect("a dataflow of matrix products").dense(array, m, k, n);
-        let mut folds = Folds::new(self.name, array, &self.model.memory, size, operands, 0);
+        let cycles = self.dataflow.dense(array, m, k, n);
+        let mut folds = Folds::new(self.dataflow.stationary(), array, &self.model.memory, size, operands, 0);
         let [outer, inner] = folds.count();
         // Waiting for copies or additions is spread over the folds, for transfers to overlap with.
         folds.cycles = (cycles + waiting) / (outer * inner);
@@ -125,7 +125,7 @@ impl Group<'_> {
         let (model, work, filters, length) = (self.model, self.work, self.work.gemm.n, stream.length);
         let (vectors, computed) = (stream.counts.vectors(), stream.counts.computed());
         let array = &model.array;
-        let sweeps = if self.name == DataflowName::InputStationary { 1 } else { filters.div_ceil(array.columns) };
+        let sweeps = if self.dataflow.stationary() == Stationary::Inputs { 1 } else { filters.div_ceil(array.columns) };
         let mut sum = model.look_ups(work, stream, sweeps);
         let distinct = self.distinct(stream);
         let mut first = distinct;
@@ -147,7 +147,6 @@ impl Group<'_> {
         }
         let outputs = (vectors * filters).div_ceil(self.merged);
         let carried = if self.merged > 1 { vectors * filters } else { 0 };
-        let model = dataflow(self.name).expect("a dataflow of matrix products");
         if computed > 0 {
             let operands = Operands {
                 ifmap: [first, distinct.min(computed * length)],
@@ -156,13 +155,13 @@ impl Group<'_> {
                 carried,
                 merged: self.merged,
             };
-            let (_, waiting) = model.products(array, stream, filters);
+            let (_, waiting) = self.dataflow.products(array, stream, filters);
             let folds = self.folds([computed, length, filters], operands, waiting);
             roofline.product(&folds);
             let products = folds.accesses();
             sum += products;
         } else {
-            roofline.fold(model.copies(array, stream.counts.hit, filters), [first, outputs]);
+            roofline.fold(self.dataflow.copies(array, stream.counts.hit, filters), [first, outputs]);
             sum.dram.ifmap.reads += first;
             sum.buffer.ifmap.writes += first;
             sum.dram.ofmap.writes += outputs;
@@ -184,10 +183,10 @@ impl Group<'_> {
         let (filters, length) = (self.work.gemm.n, stream.length);
         let (vectors, computed) = (stream.counts.vectors(), stream.counts.computed());
         let array = &self.model.array;
-        let sweeps = match self.name {
-            DataflowName::InputStationary => length.div_ceil(array.columns),
-            DataflowName::OutputStationary => length.div_ceil(array.rows) * filters.div_ceil(array.columns),
-            _ => filters.div_ceil(array.columns),
+        let sweeps = match self.dataflow.stationary() {
+            Stationary::Inputs => length.div_ceil(array.columns),
+            Stationary::Outputs => length.div_ceil(array.rows) * filters.div_ceil(array.columns),
+            Stationary::Weights => filters.div_ceil(array.columns),
         };
         let mut sum = self.model.look_ups(self.work, stream, sweeps);
         let ifmap = self.distinct(stream).min(computed * length);
@@ -204,8 +203,7 @@ impl Group<'_> {
             ..Operands::default()
         };
         if computed > 0 {
-            let model = dataflow(self.name).expect("a dataflow of matrix products");
-            let (_, waiting) = model.reduction(array, stream, filters);
+            let (_, waiting) = self.dataflow.reduction(array, stream, filters);
             let folds = self.folds([length, computed, filters], operands, waiting);
             roofline.product(&folds);
             let mut products = folds.accesses();

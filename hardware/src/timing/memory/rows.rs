@@ -1,7 +1,7 @@
 //! Row stationary: a mapping's traffic, dense and with reuse.
 
 use super::accesses::Accesses;
-use super::{LayerProduct, MemoryModel, Traffic};
+use super::{MemoryModel, ProductWords, Traffic};
 use crate::timing::Work;
 use crate::timing::row_stationary::Mapping;
 use mercury_reuse::Counts;
@@ -54,19 +54,15 @@ fn hops(mapping: &Mapping, pass: Pass, gemm: Gemm) -> u64 {
 }
 
 impl MemoryModel {
-    pub(super) fn dense_rows(&self, mapping: &Mapping, product: &LayerProduct, compute: u64) -> Traffic {
+    /// Traffic of a row-stationary array without reuse, whose product takes `compute` cycles.
+    pub fn dense_rows(&self, mapping: &Mapping, product: &ProductWords, compute: u64) -> Traffic {
         let accesses = dense(mapping, product.pass, product.gemm);
         Traffic { accesses, stall: self.layer_stall(&accesses, compute) }
     }
 
-    /// `mappings` are the product's and its signatures'; `compute` are all cycles with reuse.
-    pub(super) fn reused_rows(
-        &self,
-        mappings: &[Mapping; 2],
-        product: &LayerProduct,
-        work: &Work,
-        compute: u64,
-    ) -> Traffic {
+    /// Traffic with reuse, of all streams. `mappings` are the product's and its signatures'; `compute` are all cycles
+    /// with reuse.
+    pub fn reused_rows(&self, mappings: &[Mapping; 2], product: &ProductWords, work: &Work, compute: u64) -> Traffic {
         let [mapping, projection] = mappings;
         let mut sum = dense(mapping, product.pass, product.gemm);
         let macs = product.gemm.macs();

@@ -1,8 +1,8 @@
 use super::*;
 use crate::timing::row_stationary::RowCounts;
-use mercury_reuse::config::{Granularity, McacheConfig, Scope, SetIndex};
-use mercury_reuse::{Layout, Outcome, Planes, outcomes_grid};
-use mercury_trace::geometry::{Attention, Conv2d, Linear};
+use mercury_reuse::config::McacheConfig;
+use mercury_reuse::{Layout, Outcome, Planes};
+use mercury_trace::geometry::{Attention, Conv2d, Gemm, Linear};
 use proptest::prelude::*;
 
 const SAMPLES: usize = 3;
@@ -68,11 +68,18 @@ fn mercury_with(
     let layout = view.layout();
     let signatures: Vec<u64> = (0..layout.vectors()).map(|vector| signature(layout, vector)).collect();
     let scope = if matches!(geometry, Geometry::Linear(_)) { Scope::Batch } else { Scope::Channel };
-    let hitmap = Hitmap::new(layout, &signatures, cache, scope);
-    let product = RowProduct::new(*model, &geometry, pass, 0, SAMPLES as u32, 20);
-    let mut dealt = product.begin();
-    dealt.add(&product.deal(&view, &hitmap));
-    (product.baseline(), product.mercury(&dealt, without))
+    let outcomes = Outcomes::look_up(layout, &signatures, cache, scope);
+    let product = product(*model, geometry, pass);
+    let mut dealing = product.dealing().expect("outcomes are dealt to PE sets");
+    dealing.add(&view, &outcomes);
+    // Cycles depend on what was dealt alone.
+    let gemm = Gemm { m: 0, k: 0, n: 0, count: 0 };
+    let work = Work { pass, gemm, streams: Vec::new(), streams_in_all: 0, bits: 20 };
+    (product.baseline(), product.mercury(&work, Some(dealing.compute_cycles(without))))
+}
+
+fn product(model: RowArray, geometry: Geometry, pass: Pass) -> RowProduct {
+    RowProduct::new(model, &LayerProduct { geometry, pass, number: 0, batch: SAMPLES as u32, bits: 20 })
 }
 
 fn geometries() -> [Geometry; 3] {
@@ -162,11 +169,11 @@ fn a_row_costs_its_positions() {
 }
 
 /// By the definition: each plane's rows counted and dealt to columns of PEs one by one.
-fn naive(model: &RowArray, hitmap: &Hitmap, columns: usize) -> u64 {
-    let geometry = Geometry::Conv2d(conv());
-    let product = RowProduct::new(*model, &geometry, Pass::Forward, 0, SAMPLES as u32, 20);
+fn naive(model: &RowArray, geometry: Geometry, outcomes: &Outcomes, columns: usize) -> u64 {
+    let product = product(*model, geometry, Pass::Forward);
     let mapping = product.mapping();
-    let (layout, strip, cost) = (hitmap.layout(), mapping.choice().strip as usize, mapping.row_cost(model.hit_cycles));
+    let (layout, strip, cost) =
+        (outcomes.layout(), mapping.choice().strip as usize, mapping.row_cost(model.hit_cycles));
     let mut schedule = Schedule::new(model.discipline, mapping.sets() as usize, mapping.filters_per_set());
     let runs: Vec<(usize, usize)> =
         (0..layout.samples).flat_map(|sample| (0..layout.streams).map(move |stream| (sample, stream))).collect();
@@ -179,10 +186,10 @@ fn naive(model: &RowArray, hitmap: &Hitmap, columns: usize) -> u64 {
                 for row in 0..layout.positions / columns {
                     let vectors = first + row * columns..first + (row + 1) * columns;
                     let hits: Vec<usize> =
-                        vectors.clone().filter(|&vector| matches!(hitmap.outcome(vector), Outcome::Hit(_))).collect();
+                        vectors.clone().filter(|&vector| matches!(outcomes.outcome(vector), Outcome::Hit(_))).collect();
                     let counts = RowCounts { computed: (columns - hits.len()) as u64, hit: hits.len() as u64 };
                     scope.work[set(vectors.start)] += cost.row(counts);
-                    let from = |&hit: &usize| (set(hit) as u32, set(hitmap.representative(hit)) as u32);
+                    let from = |&hit: &usize| (set(hit) as u32, set(outcomes.representative(hit)) as u32);
                     scope.reuses.extend(hits.iter().map(from).filter(|(set, from)| set != from));
                 }
             }
@@ -208,99 +215,31 @@ proptest! {
         let signatures: Vec<u64> = (0..layout.vectors()).map(|vector| signature(layout, vector)).collect();
         // With sets that fill, so that all outcomes are there.
         let cache = McacheConfig { entries: 32, ways: 2, ..McacheConfig::default() };
-        let hitmap = Hitmap::new(layout, &signatures, &cache, Scope::Channel);
+        let outcomes = Outcomes::look_up(layout, &signatures, &cache, Scope::Channel);
         let geometry = Geometry::Conv2d(conv());
         let (_, found) = mercury_with(&cache, geometry, Pass::Forward, &model, signature, None);
-        let overhead = RowProduct::new(model, &geometry, Pass::Forward, 0, SAMPLES as u32, 20).mapping().baseline().overhead();
-        prop_assert_eq!(found.compute, naive(&model, &hitmap, width) + overhead);
+        let overhead = product(model, geometry, Pass::Forward).mapping().baseline().overhead();
+        prop_assert_eq!(found.compute, naive(&model, geometry, &outcomes, width) + overhead);
     }
 }
 
-/// Deals runs to an array and a smaller one under all caches, and as each one's Hitmap is, which has to be the same;
-/// returns the output rows that each array has at once.
-fn check_runs(
-    model: RowArray,
-    conv: Conv2d,
-    (pass, product): (Pass, usize),
-    caches: &[(u32, u32)],
-    scope: Scope,
-    signature: impl Fn(u64) -> u64,
-) -> [u64; 2] {
-    let (channels, [height, width]) =
-        if pass == Pass::InputGrad { (conv.out_channels, conv.output()) } else { (conv.in_channels, conv.input) };
-    let values = vec![0.5; SAMPLES * (channels * height * width) as usize];
-    let planes = Planes { values: &values, samples: SAMPLES, channels: channels as usize, height, width };
-    // A weight gradient keeps the forward pass's vectors.
-    let streamed = if pass == Pass::WeightGrad { Pass::Forward } else { pass };
-    let windows = conv.windows(streamed)[product];
-    let view = VectorView::new(planes, windows, conv.groups as usize, Granularity::ChannelPatch);
-    let layout = view.layout();
-    let signatures: Vec<u64> = (0..layout.vectors() as u64).map(signature).collect();
-    let smaller = PeArray { columns: model.array.columns / 2 + 1, ..model.array };
-    let products = [model, RowArray { array: smaller, ..model }]
-        .map(|model| RowProduct::new(model, &Geometry::Conv2d(conv), pass, product, SAMPLES as u32, 20));
-    let dealers = products.each_ref().map(|product| product.run_dealer(&view).expect("a convolution"));
-    let (_, lanes) = outcomes_grid(layout, &signatures, &[64], caches, SetIndex::Mixed, scope, |outcomes| {
-        Dealer::deal_run(&dealers, outcomes, caches.len())
-    });
-    for (number, &(entries, ways)) in caches.iter().enumerate() {
-        let cache = McacheConfig { entries, ways, ..McacheConfig::default() };
-        let hitmap = Hitmap::new(layout, &signatures, &cache, scope);
-        for (which, (product, dealer)) in products.iter().zip(&dealers).enumerate() {
-            let rounds = product.deal(&view, &hitmap);
-            let of_run = |run: usize| (&lanes[0][run][which], number);
-            let Rounds::Planes(samples) = &rounds else { unreachable!("a convolution") };
-            let at_once = product.mapping().choice().channel_lanes as usize;
-            let mut found = ScopeWork::default();
-            for (sample, rounds) in samples.iter().enumerate() {
-                let runs: Vec<usize> = (sample * layout.streams..(sample + 1) * layout.streams).collect();
-                for (round, runs) in rounds.iter().zip(runs.chunks(at_once)) {
-                    dealer.round(runs.iter().copied().map(of_run), &mut found);
-                    assert_eq!(&found, round, "{entries} entries in {ways} ways");
-                }
-            }
-            let [mut one_by_one, mut at_once] = [product.begin(), product.begin()];
-            one_by_one.add(&rounds);
-            product.add_runs(&mut at_once, dealer, layout, of_run);
-            assert_eq!(product.mercury(&at_once, Some(1)), product.mercury(&one_by_one, Some(1)));
-        }
-    }
-    products.map(|product| product.mapping().choice().strip)
-}
-
-fn scattered(salt: u64, distinct: u64) -> impl Fn(u64) -> u64 {
-    move |vector| (vector ^ salt).wrapping_mul(0x9E37_79B9_7F4A_7C15) % distinct
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
-
-    #[test]
-    fn runs_are_dealt_under_all_caches_as_each_hitmap_is(
-        distinct in 1u64..300, salt: u64, rows in 3u64..15, columns in 1u64..90, height in 3u32..75, width in 3u32..21,
-        pass in prop::sample::select(Pass::ALL.to_vec()), stride in 1u32..3, is_grouped: bool, which: prop::sample::Index,
-        in_channel: bool, caches in prop::collection::vec((1u32..40, 1u32..6), 1..40),
-    ) {
-        let array = PeArray { rows, columns, network_bound: false, ..PeArray::default() };
-        let model = RowArray { array, ..array_of(Discipline::Asynchronous { versions: 3, banks: 2 }) };
-        let groups = if is_grouped { 2 } else { 1 };
-        let conv = Conv2d { input: [height, width], stride: [stride; 2], groups, ..conv() };
-        let products = Geometry::Conv2d(conv).gemms(pass, SAMPLES as u32).len();
-        let caches: Vec<(u32, u32)> = caches.into_iter().map(|(sets, ways)| (sets * ways, ways)).collect();
-        let scope = if in_channel { Scope::Channel } else { Scope::Sample };
-        check_runs(model, conv, (pass, which.index(products)), &caches, scope, scattered(salt, distinct));
-    }
-}
-
-/// Columns have a bit each in 32 bits, in a word, or in several.
+/// Columns have a bit each in one word or in several.
 #[test]
-fn runs_are_dealt_to_strips_of_any_length() {
-    let strips = [20, 32, 40, 64, 90].map(|height| {
+fn outcomes_are_dealt_to_strips_of_any_length() {
+    let strips = [20, 64, 90].map(|height| {
         let array = PeArray { rows: 3, columns: height.into(), network_bound: false, ..PeArray::default() };
         let model = RowArray { array, ..array_of(Discipline::Asynchronous { versions: 3, banks: 2 }) };
-        // Nothing else would fill the array.
-        let conv = Conv2d { input: [height, 5], in_channels: 1, out_channels: 1, ..conv() };
-        check_runs(model, conv, (Pass::Forward, 0), &[(8, 2), (64, 4)], Scope::Channel, scattered(5, 90))
+        // One channel and filter: nothing but a long strip fills the array.
+        let geometry = Geometry::Conv2d(Conv2d { input: [height, 5], in_channels: 1, out_channels: 1, ..conv() });
+        let signature = |_: Layout, vector: usize| (vector as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) % 90;
+        let cache = McacheConfig { entries: 64, ways: 4, ..McacheConfig::default() };
+        let layout = Layout { samples: SAMPLES, streams: 1, positions: height as usize * 5 };
+        let signatures: Vec<u64> = (0..layout.vectors()).map(|vector| signature(layout, vector)).collect();
+        let outcomes = Outcomes::look_up(layout, &signatures, &cache, Scope::Channel);
+        let (_, found) = mercury_with(&cache, geometry, Pass::Forward, &model, signature, None);
+        let product = product(model, geometry, Pass::Forward);
+        assert_eq!(found.compute, naive(&model, geometry, &outcomes, 5) + product.mapping().baseline().overhead());
+        product.mapping().choice().strip
     });
-    assert_eq!(strips, [[20, 10], [32, 16], [40, 20], [64, 32], [90, 45]]);
+    assert_eq!(strips, [20, 64, 90]);
 }

@@ -8,7 +8,7 @@ fn folds(name: DataflowName, memory: &Memory, size: [u64; 3], carried: bool) -> 
     let [m, k, n] = size;
     let carried = if carried && name != DataflowName::OutputStationary { m * n } else { 0 };
     let operands = Operands { ifmap: [m * k; 2], filter: [k * n; 2], outputs: m * n, carried, merged: 1 };
-    Folds::new(name, &ARRAY, memory, size, operands, 1)
+    Folds::new(timing(name).stationary(), &ARRAY, memory, size, operands, 1)
 }
 
 fn small() -> impl Strategy<Value = Memory> {
@@ -133,7 +133,7 @@ proptest! {
     ) {
         for name in ALL {
             let operands = Operands { ifmap, filter, outputs, carried: 0, merged: 1 };
-            let folds = Folds::new(name, &ARRAY, &memory, [m, k, n], operands, 1);
+            let folds = Folds::new(timing(name).stationary(), &ARRAY, &memory, [m, k, n], operands, 1);
             let [outer, inner] = folds.count();
             let words: Vec<_> = (0..outer * inner).map(|fold| folds.fold(fold / inner, fold % inner)).collect();
             let dram = folds.dram();
@@ -180,13 +180,12 @@ proptest! {
         for (name, double_buffered) in ALL.into_iter().flat_map(|name| [(name, false), (name, true)]) {
             let model = model(Memory { double_buffered, ..memory.clone() });
             let gemm = Gemm { m, k, n, count: 1 };
-            let product = LayerProduct::of_gemm(name, Pass::Forward, gemm);
+            let product = ProductWords::from_gemm(Pass::Forward, gemm);
             let compute = timing(name).product(&ARRAY, gemm);
-            prop_assert_eq!(model.baseline(&product, compute).stall, 0);
+            prop_assert_eq!(model.dense_folds(timing(name), &product, compute).stall, 0);
             let streams = vec![stream(k, [hit, m - hit, 0])];
             let work = Work { pass: Pass::Forward, gemm, streams, streams_in_all: 1, bits: 20 };
-            let cycles = timing(name).mercury(&ARRAY, &work);
-            prop_assert_eq!(model.mercury(&product, &work, cycles).stall, 0);
+            prop_assert_eq!(model.reused_folds(timing(name), &product, &work).stall, 0);
         }
     }
 }
@@ -222,7 +221,8 @@ fn equals_scalesim() {
         let model = MemoryModel { array, ..model(memory.clone()) };
         let gemm = Gemm { m, k, n, count: 1 };
         let compute = timing(name).product(&array, gemm);
-        let buffer = model.baseline(&LayerProduct::of_gemm(name, Pass::Forward, gemm), compute).accesses.buffer;
+        let buffer =
+            model.dense_folds(timing(name), &ProductWords::from_gemm(Pass::Forward, gemm), compute).accesses.buffer;
         let found = [buffer.ifmap.reads, buffer.filter.reads, buffer.ofmap.writes];
         let folds = m.div_ceil(array.rows) * n.div_ceil(array.columns);
         let too_many = if name == DataflowName::OutputStationary { folds * (array.rows + array.columns) } else { 0 };

@@ -6,7 +6,7 @@ mod rows;
 
 use super::*;
 use crate::timing::row_stationary::PeArray;
-use crate::timing::{Dataflow, StreamWork};
+use crate::timing::{DataflowName, FoldedDataflow, StreamWork, Work, folded_dataflow};
 use mercury_reuse::Counts;
 use mercury_trace::geometry::Linear;
 
@@ -19,8 +19,8 @@ fn model(memory: Memory) -> MemoryModel {
     MemoryModel { memory, array: ARRAY, signatures: Signatures { width: 20, sparse: false, kept: true } }
 }
 
-fn timing(name: DataflowName) -> &'static dyn Dataflow {
-    dataflow(name).unwrap()
+fn timing(name: DataflowName) -> &'static dyn FoldedDataflow {
+    folded_dataflow(name).unwrap()
 }
 
 fn stream(length: u64, [hit, mau, mnu]: [u64; 3]) -> StreamWork {
@@ -74,8 +74,8 @@ fn transfers_round_up() {
 fn weight_stationary_by_hand() {
     let gemm = Gemm { m: 100, k: 18, n: 20, count: 1 };
     let name = DataflowName::WeightStationary;
-    let product = LayerProduct::of_gemm(name, Pass::Forward, gemm);
-    let found = model(Memory::default()).baseline(&product, 4 * 136);
+    let product = ProductWords::from_gemm(Pass::Forward, gemm);
+    let found = model(Memory::default()).dense_folds(timing(name), &product, 4 * 136);
     let Accesses { macs, adds, buffer, dram, .. } = found.accesses;
     assert_eq!((macs, adds), (36_000, 2_000));
     assert_eq!(buffer.ifmap, Words { reads: 2 * 1800, writes: 1800 });
@@ -88,7 +88,7 @@ fn weight_stationary_by_hand() {
     assert_eq!(found.stall, 171 + 44 + 75);
     // In turn: 1368, 684, 72 and 36 words in, 1400 and 600 out.
     let in_turn = Memory { double_buffered: false, ..Memory::default() };
-    assert_eq!(model(in_turn).baseline(&product, 4 * 136).stall, 171 + 86 + 9 + 5 + 175 + 75);
+    assert_eq!(model(in_turn).dense_folds(timing(name), &product, 4 * 136).stall, 171 + 86 + 9 + 5 + 175 + 75);
 }
 
 /// By hand, output stationary: 100 vectors of which 60 hit and 30 are inserted.
@@ -96,11 +96,10 @@ fn weight_stationary_by_hand() {
 fn reuse_by_hand() {
     let gemm = Gemm { m: 100, k: 18, n: 20, count: 1 };
     let name = DataflowName::OutputStationary;
-    let product = LayerProduct::of_gemm(name, Pass::Forward, gemm);
+    let product = ProductWords::from_gemm(Pass::Forward, gemm);
     let work = Work { pass: Pass::Forward, gemm, streams: vec![stream(18, [60, 30, 10])], streams_in_all: 1, bits: 20 };
     let model = model(Memory::default());
-    let Accesses { macs, adds, buffer, dram, mcache, .. } =
-        model.mercury(&product, &work, MercuryCycles::default()).accesses;
+    let Accesses { macs, adds, buffer, dram, mcache, .. } = model.reused_folds(timing(name), &product, &work).accesses;
     assert_eq!((macs, adds), (100 * 18 * 20 + 40 * 18 * 20, 0));
     // Bits and filters are two folds of columns each; 100 vectors 9 of rows, 40 are 4.
     assert_eq!(buffer.ifmap, Words { reads: 2 * 1800 + 2 * 720, writes: 1800 });
@@ -113,10 +112,9 @@ fn reuse_by_hand() {
     assert_eq!(mcache, 100 + 30 + 30 * 20 + 60 * 20);
     // The weight gradient of the same layer: 18 x 40 x 20, 60 x 20 additions.
     let gemm = Gemm { m: 18, k: 100, n: 20, count: 1 };
-    let product = LayerProduct::of_gemm(name, Pass::WeightGrad, gemm);
+    let product = ProductWords::from_gemm(Pass::WeightGrad, gemm);
     let work = Work { pass: Pass::WeightGrad, gemm, ..work };
-    let Accesses { macs, adds, buffer, dram, mcache, .. } =
-        model.mercury(&product, &work, MercuryCycles::default()).accesses;
+    let Accesses { macs, adds, buffer, dram, mcache, .. } = model.reused_folds(timing(name), &product, &work).accesses;
     assert_eq!((macs, adds, mcache), (18 * 40 * 20, 60 * 20, 130));
     assert_eq!((dram.ifmap.reads, dram.filter.reads, dram.ofmap.writes), (40 * 18, 2000, 360));
     assert_eq!(dram.similarity, Words { reads: 200, writes: 0 });
@@ -128,10 +126,11 @@ fn reuse_by_hand() {
 #[test]
 fn channels_merge_by_hand() {
     let gemm = Gemm { m: 100, k: 18, n: 14, count: 1 };
-    let product = LayerProduct::of_gemm(DataflowName::WeightStationary, Pass::Forward, gemm);
+    let name = DataflowName::WeightStationary;
+    let product = ProductWords::from_gemm(Pass::Forward, gemm);
     let streams = vec![stream(9, [60, 40, 0]), stream(9, [100, 0, 0])];
     let work = Work { pass: Pass::Forward, gemm, streams, streams_in_all: 2, bits: 14 };
-    let found = model(Memory::default()).mercury(&product, &work, MercuryCycles::default());
+    let found = model(Memory::default()).reused_folds(timing(name), &product, &work);
     let Accesses { macs, adds, buffer, dram, .. } = found.accesses;
     assert_eq!(macs, 2 * 100 * 9 * 14 + 40 * 9 * 14);
     assert_eq!((adds, buffer.psum_reads), (1400, 1400));
@@ -159,15 +158,16 @@ fn the_largest_layers_do_not_overflow() {
         layer.validate().unwrap();
         let model = model(Memory { dram_bytes_per_cycle: 1.0, ..Memory::default() });
         for (name, pass) in ALL.into_iter().flat_map(|name| Pass::ALL.map(|pass| (name, pass))) {
-            let product = LayerProduct::of_products(name, &layer, pass, 0, 1 << 20);
+            let product =
+                ProductWords::new(&LayerProduct { geometry: layer, pass, number: 0, batch: 1 << 20, bits: 20 });
             let gemm = product.gemm;
-            let found = model.baseline(&product, timing(name).product(&ARRAY, gemm));
+            let found = model.dense_folds(timing(name), &product, timing(name).product(&ARRAY, gemm));
             assert_eq!(found.accesses.macs, 1 << 60);
             assert!(found.accesses.dram.total() >= gemm.m * gemm.k + gemm.k * gemm.n + gemm.m * gemm.n);
             let (vectors, length) = if pass == Pass::WeightGrad { (gemm.k, gemm.m) } else { (gemm.m, gemm.k) };
             let streams = vec![stream(length, [vectors / 2, vectors / 2, 0])];
             let work = Work { pass, gemm, streams, streams_in_all: 1, bits: 20 };
-            let reused = model.mercury(&product, &work, MercuryCycles::default());
+            let reused = model.reused_folds(timing(name), &product, &work);
             assert!(reused.accesses.energy(&Energy::default()) > 0.0);
         }
     }

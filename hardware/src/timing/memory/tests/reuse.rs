@@ -1,7 +1,7 @@
 //! What reuse changes, and what it does not.
 
 use super::*;
-use mercury_trace::geometry::Conv2d;
+use mercury_trace::geometry::{Conv2d, Geometry};
 use proptest::prelude::*;
 
 fn products(m: u64, k: u64, n: u64, count: u64) -> [(Pass, Gemm); 2] {
@@ -28,11 +28,11 @@ proptest! {
         let mut model = model(memory);
         model.signatures.width = 0;
         for (name, (pass, gemm)) in ALL.into_iter().flat_map(|name| products(m, k, n, count).map(|p| (name, p))) {
-            let product = LayerProduct::of_gemm(name, pass, gemm);
-            let baseline = model.baseline(&product, timing(name).product(&ARRAY, gemm));
+            let product = ProductWords::from_gemm(pass, gemm);
+            let baseline = model.dense_folds(timing(name), &product, timing(name).product(&ARRAY, gemm));
             let streams = vec![stream(k, [0, m, 0]); count as usize];
             let work = Work { pass, gemm, streams, streams_in_all: count, bits: 0 };
-            let mut found = model.mercury(&product, &work, MercuryCycles::default());
+            let mut found = model.reused_folds(timing(name), &product, &work);
             let written = if pass == Pass::Forward { m * n } else { 0 };
             prop_assert_eq!(found.accesses.mcache, count * (2 * m + written));
             prop_assert_eq!(found.accesses.buffer.similarity.writes, count * (2 * m).div_ceil(16));
@@ -49,11 +49,11 @@ proptest! {
         let model = model(memory);
         let hit = m * hit / 100;
         for (name, (pass, gemm)) in ALL.into_iter().flat_map(|name| products(m, k, n, 1).map(|p| (name, p))) {
-            let product = LayerProduct::of_gemm(name, pass, gemm);
+            let product = ProductWords::from_gemm(pass, gemm);
             let of = |hit: u64| {
                 let streams = vec![stream(k, [hit, m - hit, 0])];
                 let work = Work { pass, gemm, streams, streams_in_all: 1, bits: 20 };
-                model.mercury(&product, &work, MercuryCycles::default()).accesses
+                model.reused_folds(timing(name), &product, &work).accesses
             };
             let (none, some) = (of(0), of(hit));
             prop_assert!(some.macs + hit * k * n == none.macs);
@@ -68,11 +68,12 @@ proptest! {
         let model = model(Memory { dram_bytes_per_cycle: 0.0, ..memory });
         let hit = m * hit / 100;
         let gemm = Gemm { m, k: 9 * 8, n, count: 1 };
-        let product = LayerProduct::of_gemm(DataflowName::WeightStationary, Pass::Forward, gemm);
+        let name = DataflowName::WeightStationary;
+        let product = ProductWords::from_gemm(Pass::Forward, gemm);
         let of = |captured: usize| {
             let streams = vec![stream(9, [hit, m - hit, 0]); captured];
             let work = Work { pass: Pass::Forward, gemm, streams, streams_in_all: 8, bits: 20 };
-            model.mercury(&product, &work, MercuryCycles::default())
+            model.reused_folds(timing(name), &product, &work)
         };
         prop_assert_eq!(of(2), of(8));
     }
@@ -90,12 +91,13 @@ fn a_convolution_reads_its_planes_and_not_their_im2col() {
         dilation: [1; 2],
         groups: 1,
     };
-    let product =
-        LayerProduct::of_products(DataflowName::OutputStationary, &Geometry::Conv2d(conv), Pass::Forward, 0, 2);
+    let name = DataflowName::OutputStationary;
+    let geometry = Geometry::Conv2d(conv);
+    let product = ProductWords::new(&LayerProduct { geometry, pass: Pass::Forward, number: 0, batch: 2, bits: 20 });
     assert_eq!(product.ifmap_words, 2 * 4 * 12 * 12);
     let model = model(Memory::default());
-    let compute = timing(DataflowName::OutputStationary).product(&ARRAY, product.gemm);
-    let accesses = model.baseline(&product, compute).accesses;
+    let compute = timing(name).product(&ARRAY, product.gemm);
+    let accesses = model.dense_folds(timing(name), &product, compute).accesses;
     assert_eq!(accesses.dram.ifmap.reads, 2 * 4 * 144);
     assert_eq!(accesses.buffer.ifmap.reads, 2 * 200 * 36);
 }

@@ -2,18 +2,19 @@
 
 use super::*;
 use crate::timing::row_stationary::Discipline;
-use crate::timing::rows::RowArray;
+use crate::timing::rows::{RowArray, RowProduct};
 use crate::timing::tests::conv;
+use crate::timing::{MercuryCycles, ProductModel};
+use mercury_trace::geometry::Geometry;
 use proptest::prelude::*;
 
 fn array() -> RowArray {
     RowArray { array: PeArray::default(), hit_cycles: 1, discipline: Discipline::Synchronous, per_sample: false }
 }
 
-fn product(geometry: &Geometry, pass: Pass, batch: u32) -> (LayerProduct, u64) {
-    let array = array();
-    let rows = RowProduct::new(array, geometry, pass, 0, batch, 20);
-    (LayerProduct::of_rows(&rows, geometry, pass, 0, batch), rows.baseline())
+fn product(geometry: &Geometry, pass: Pass, batch: u32) -> (RowProduct, ProductWords) {
+    let product = LayerProduct { geometry: *geometry, pass, number: 0, batch, bits: 20 };
+    (RowProduct::new(array(), &product), ProductWords::new(&product))
 }
 
 /// KB to and from DRAM of AlexNet's convolutions, batch 4, as Eyeriss ran them.
@@ -29,8 +30,8 @@ fn alexnet_on_eyeriss() {
     let model = model(Memory::default());
     let mut kilobytes = Vec::new();
     for layer in layers {
-        let (product, cycles) = product(&Geometry::Conv2d(layer), Pass::Forward, 4);
-        let Traffic { accesses, stall } = model.baseline(&product, cycles);
+        let (product, _) = product(&Geometry::Conv2d(layer), Pass::Forward, 4);
+        let Traffic { accesses, stall } = product.baseline_traffic(&model);
         // At 3.2 GB/s computing hides it all.
         assert_eq!(stall, 0);
         kilobytes.push(accesses.dram.total() * 2 / 1000);
@@ -46,8 +47,8 @@ fn alexnet_on_eyeriss() {
 #[test]
 fn a_small_convolution_by_hand() {
     let geometry = Geometry::Conv2d(conv(2, 3, 5, 3, 1, 0, 1));
-    let (product, cycles) = product(&geometry, Pass::Forward, 1);
-    let Traffic { accesses, stall } = model(Memory::default()).baseline(&product, cycles);
+    let (product, words) = product(&geometry, Pass::Forward, 1);
+    let Traffic { accesses, stall } = product.baseline_traffic(&model(Memory::default()));
     assert_eq!(accesses.macs, 9 * 9 * 2 * 3);
     assert_eq!(accesses.register, 4 * accesses.macs);
     assert_eq!(accesses.neighbour, 9 * 2 * 3 * 2);
@@ -55,15 +56,15 @@ fn a_small_convolution_by_hand() {
     assert_eq!((accesses.dram.ifmap.reads, accesses.dram.filter.reads, accesses.dram.ofmap.writes), (50, 54, 27));
     assert_eq!(stall, 0);
     let slow = Memory { dram_bytes_per_cycle: 0.5, ..Memory::default() };
-    assert_eq!(model(slow).baseline(&product, cycles).stall, 131 * 4 - cycles);
+    assert_eq!(product.baseline_traffic(&model(slow)).stall, 131 * 4 - product.baseline());
     let work = Work {
         pass: Pass::Forward,
-        gemm: product.gemm,
+        gemm: words.gemm,
         streams: vec![stream(9, [3, 6, 0]), stream(9, [9, 0, 0])],
         streams_in_all: 2,
         bits: 20,
     };
-    let found = model(Memory::default()).mercury(&product, &work, MercuryCycles::default()).accesses;
+    let found = product.traffic(&model(Memory::default()), &work, MercuryCycles::default()).accesses;
     assert_eq!(found.macs, 6 * 9 * 3 + 18 * 9 * 20);
     assert_eq!(found.adds, 12 * 3);
     assert_eq!(found.neighbour, 6 * 3 * 2 + 18 * 20 * 2);
@@ -85,19 +86,19 @@ proptest! {
         let mut model = model(Memory::default());
         model.signatures.width = 0;
         for pass in [Pass::Forward, Pass::WeightGrad] {
-            let (product, cycles) = product(&geometry, pass, batch);
-            let baseline = model.baseline(&product, cycles);
-            let vectors = if pass == Pass::Forward { product.gemm.m } else { product.gemm.k };
+            let (product, words) = product(&geometry, pass, batch);
+            let baseline = product.baseline_traffic(&model);
+            let vectors = if pass == Pass::Forward { words.gemm.m } else { words.gemm.k };
             let streams = vec![stream(u64::from(kernel * kernel), [0, vectors, 0]); channels as usize];
-            let work = Work { pass, gemm: product.gemm, streams, streams_in_all: u64::from(channels), bits: 0 };
-            let cycles = MercuryCycles { compute: cycles, ..MercuryCycles::default() };
-            let mut found = model.mercury(&product, &work, cycles);
+            let work = Work { pass, gemm: words.gemm, streams, streams_in_all: u64::from(channels), bits: 0 };
+            let cycles = MercuryCycles { compute: product.baseline(), ..MercuryCycles::default() };
+            let mut found = product.traffic(&model, &work, cycles);
             found.accesses.mcache = 0;
             found.accesses.buffer.similarity = Words::default();
             prop_assert_eq!(found, baseline);
             let memory = Memory { dram_bytes_per_cycle: 0.0, ..Memory::default() };
             let unlimited = MemoryModel { memory, ..model.clone() };
-            prop_assert_eq!(unlimited.mercury(&product, &work, MercuryCycles::default()).stall, 0);
+            prop_assert_eq!(product.traffic(&unlimited, &work, MercuryCycles::default()).stall, 0);
         }
     }
 }

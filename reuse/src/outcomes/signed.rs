@@ -1,12 +1,13 @@
 //! Vectors signed and looked up in one go.
 
-use super::{Hitmap, PIECE};
+use super::Outcomes;
+use super::look_up::PIECE;
 use crate::config::{McacheConfig, Rpq, Scope};
 use crate::counts::Counts;
 use crate::kernel::Kernel;
 use crate::mcache::table::Table;
 use crate::mcache::{Isa, Known, Mcache, Run};
-use crate::pool::{Pool, room};
+use crate::pool::Pool;
 use crate::signatures::{Signatures, StripBuffers};
 use crate::vectors::{Layout, VectorView};
 use rayon::prelude::*;
@@ -14,44 +15,28 @@ use rayon::prelude::*;
 /// Blocks for each thread, from which on none waits long for another at the end.
 const BLOCKS: usize = 4;
 
-impl Hitmap {
-    /// [`Hitmap::new`] of a view's vectors, whose signatures nobody else wants, in memory that others had: `memory` as
-    /// [`Hitmap::with_memory`], `signatures` where all are needed at once.
+impl Outcomes {
+    /// Signs a view's vectors and looks them up, where their signatures are not needed again.
     ///
-    /// Where the cache is flushed after each channel, a thread signs a few channels, looks them up and forgets their
-    /// signatures, which so never leave its core. The outcomes are the same.
+    /// If the cache is flushed after each channel, a thread signs a few channels, looks them up and drops their
+    /// signatures, so that these never leave its core. The outcomes are those of [`Outcomes::look_up`].
     ///
     /// # Panics
     /// If there are 2^32 vectors or more.
-    pub fn of(
-        view: &VectorView,
-        rpq: &Rpq,
-        config: &McacheConfig,
-        scope: Scope,
-        memory: Vec<u32>,
-        signatures: &mut Vec<u64>,
-    ) -> Self {
-        Self::of_with_isa(view, rpq, config, scope, memory, signatures, Isa::best())
+    pub fn sign_and_look_up(view: &VectorView, rpq: &Rpq, config: &McacheConfig, scope: Scope) -> Self {
+        Self::sign_and_look_up_with(view, rpq, config, scope, Isa::best())
     }
 
-    /// [`Hitmap::of`] by given instructions of look-ups, which must be among the processor's: for tests.
+    /// [`Outcomes::sign_and_look_up`] by given instructions of look-ups, which must be among the processor's: for tests.
     #[doc(hidden)]
-    pub fn of_with_isa(
-        view: &VectorView,
-        rpq: &Rpq,
-        config: &McacheConfig,
-        scope: Scope,
-        memory: Vec<u32>,
-        signatures: &mut Vec<u64>,
-        isa: Isa,
-    ) -> Self {
+    pub fn sign_and_look_up_with(view: &VectorView, rpq: &Rpq, config: &McacheConfig, scope: Scope, isa: Isa) -> Self {
         let signing = Signatures::new(Kernel::best(), view, rpq);
         if scope == Scope::Channel && signing.has_strips() && Self::has_enough_runs(view.layout()) {
-            return Self::by_blocks(&signing, view.layout(), config, memory, isa);
+            return Self::sign_and_look_up_blocks(&signing, view.layout(), config, isa);
         }
-        *signatures = room(std::mem::take(signatures), view.layout().vectors());
-        signing.all(signatures);
-        Self::with_isa(view.layout(), signatures, config, scope, memory, isa)
+        let mut signatures = vec![0; view.layout().vectors()];
+        signing.all(&mut signatures);
+        Self::look_up_with(view.layout(), &signatures, config, scope, isa)
     }
 
     /// Whether there are enough blocks of runs for all threads.
@@ -62,9 +47,9 @@ impl Hitmap {
     }
 
     /// Signs and looks up a block of runs at a time; all streams have plans.
-    fn by_blocks(signing: &Signatures, layout: Layout, config: &McacheConfig, memory: Vec<u32>, isa: Isa) -> Self {
+    fn sign_and_look_up_blocks(signing: &Signatures, layout: Layout, config: &McacheConfig, isa: Isa) -> Self {
         assert!(u32::try_from(layout.vectors()).is_ok(), "fewer than 2^32 vectors");
-        let mut codes = room(memory, layout.vectors());
+        let mut codes = vec![0; layout.vectors()];
         let mut counts = vec![Counts::default(); layout.runs()];
         let threads = Pool::new(|| Thread::new(config, layout.positions, isa));
         let runs = PIECE.div_ceil(layout.positions);
@@ -78,7 +63,7 @@ impl Hitmap {
                 }
             });
         });
-        Self { layout, codes, counts }
+        Self::new(layout, codes, counts)
     }
 }
 

@@ -1,0 +1,139 @@
+//! When enough of a result was evaluated: the rule that ends sampling.
+
+use super::sums::{CHANGE, Covariance, EXACT, Moments, NORMAL};
+
+/// Half the width that sampling may give the 95 % interval of a relative error, as a part of the error.
+pub const PRECISION: f64 = 0.02;
+
+/// Positions that a sample begins with, and columns (filters) that a weight gradient begins with, over all streams.
+pub const PILOT: usize = 64;
+
+/// Positions that reuse changes before a variance is believed: of fewer, the largest may not have been seen.
+const LEAST_CHANGED: usize = 30;
+
+/// Most by which a draw multiplies the positions looked at, as the variance that it is planned by is an estimate.
+const GROWTH: f64 = 4.0;
+
+/// The squared error |Y' - Y|² / |Y|² is a ratio of sums, so to first order its variance is that of
+/// |Y' - Y|² - ratio * |Y|², over |Y|⁴ (Cochran, Sampling Techniques, 1977, section 2.11).
+pub fn residual_variance(covariance: &Covariance, ratio: f64) -> f64 {
+    let [exact, change, both] = [covariance[EXACT][EXACT], covariance[CHANGE][CHANGE], covariance[EXACT][CHANGE]];
+    (change - 2.0 * ratio * both + ratio * ratio * exact).max(0.0)
+}
+
+/// The residual variance up to which an estimate with these sums is precise: half the interval of the squared error is
+/// within twice [`PRECISION`] of it, so that of the error itself is within [`PRECISION`].
+pub fn allowed_variance(change: f64) -> f64 {
+    (2.0 * PRECISION * change / NORMAL).powi(2)
+}
+
+/// Sums of the samples of a result that were evaluated so far.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RunningSums {
+    exact: f64,
+    change: f64,
+}
+
+impl RunningSums {
+    /// Adds the estimate of a sample.
+    pub fn add(&mut self, moments: &Moments) {
+        self.exact += moments[EXACT];
+        self.change += moments[CHANGE];
+    }
+
+    /// How many of a sample's `all` positions should be evaluated, given estimates from `drawn` of them, `changed` of
+    /// which reuse changes: no more than `drawn` if these suffice.
+    ///
+    /// With e_s the sample's |Y' - Y|² and E_s that of the samples up to it, the sample's variance has to stay within
+    /// the part e_s E_s of what is allowed for 1. These parts add up to less than the square of the last E_s, so the
+    /// layer's estimate is precise whatever the number of samples, and each sample is drawn without knowledge of the
+    /// samples after it.
+    pub fn positions_needed(
+        &self,
+        (moments, covariance): &(Moments, Covariance),
+        changed: usize,
+        drawn: usize,
+        all: usize,
+    ) -> usize {
+        if drawn >= all {
+            return all;
+        }
+        let mut sums = *self;
+        sums.add(moments);
+        if changed < LEAST_CHANGED {
+            return all.min(2 * drawn);
+        }
+        let variance = residual_variance(covariance, sums.change / sums.exact);
+        let allowed = allowed_variance((moments[CHANGE] * sums.change).sqrt());
+        if variance <= allowed {
+            return drawn;
+        }
+        // The variance is in proportion to 1 / n - 1 / N.
+        let (n, most) = (drawn as f64, all as f64);
+        let needed = 1.0 / ((1.0 / n - 1.0 / most) * allowed / variance + 1.0 / most);
+        (needed.min(GROWTH * n).ceil() as usize).clamp(drawn + 1, all)
+    }
+}
+
+/// How many of each stream's `all` columns should be evaluated, given the residual variance of the sums over all
+/// streams as estimated from `drawn` of each, and their |Y' - Y|².
+pub fn columns_needed(residual: f64, change: f64, drawn: usize, all: usize) -> usize {
+    let allowed = allowed_variance(change);
+    if drawn >= all || residual <= allowed {
+        return drawn.min(all);
+    }
+    let (n, most) = (drawn as f64, all as f64);
+    let needed = 1.0 / ((1.0 / n - 1.0 / most) * allowed / residual + 1.0 / most);
+    if needed.is_finite() { (needed.ceil() as usize).clamp(drawn, all) } else { all }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn estimate(change: f64, variance: f64) -> (Moments, Covariance) {
+        let mut covariance = Covariance::default();
+        covariance[CHANGE][CHANGE] = variance;
+        ([100.0, change, 0.0, 0.0], covariance)
+    }
+
+    #[test]
+    fn sampling_ends_at_the_precision_asked_for() {
+        let sums = RunningSums::default();
+        let precise = (0.04 * 10.0 / NORMAL).powi(2);
+        assert_eq!(sums.positions_needed(&estimate(10.0, 0.99 * precise), 40, 100, 1000), 100);
+        // Without replacement 1 / n - 1 / N has to halve: 1 / (0.009 / 2 + 0.001).
+        assert_eq!(sums.positions_needed(&estimate(10.0, 2.0 * precise), 40, 100, 1000), 182);
+        assert_eq!(sums.positions_needed(&estimate(10.0, 1e9), 40, 100, 1000), 400);
+        assert_eq!(sums.positions_needed(&estimate(10.0, 1e9), 40, 400, 1000), 1000);
+        assert_eq!(sums.positions_needed(&estimate(10.0, 1e9), 40, 1000, 1000), 1000);
+    }
+
+    #[test]
+    fn a_variance_from_few_changed_positions_is_not_believed() {
+        let sums = RunningSums::default();
+        assert_eq!(sums.positions_needed(&estimate(0.0, 0.0), 0, 64, 1000), 128);
+        assert_eq!(sums.positions_needed(&estimate(0.0, 0.0), 29, 512, 1000), 1000);
+    }
+
+    /// The parts of all samples together allow no more than the whole.
+    #[test]
+    fn samples_share_what_is_allowed() {
+        let changes = [3.0, 0.5, 8.0, 1.0, 2.0];
+        let (mut sums, mut variance) = (RunningSums::default(), 0.0);
+        for change in changes {
+            sums.add(&[1.0, change, 0.0, 0.0]);
+            variance += allowed_variance((change * sums.change).sqrt());
+        }
+        assert!(variance <= allowed_variance(changes.iter().sum()));
+    }
+
+    #[test]
+    fn columns_are_planned_by_the_pilots_variance() {
+        let precise = allowed_variance(10.0);
+        assert_eq!(columns_needed(precise, 10.0, 4, 512), 4);
+        assert_eq!(columns_needed(2.0 * precise, 10.0, 4, 512), 8);
+        assert_eq!(columns_needed(1e30, 10.0, 4, 512), 512);
+        assert_eq!(columns_needed(f64::NAN, 0.0, 4, 512), 512);
+    }
+}

@@ -1,0 +1,47 @@
+//! Outcomes dealt to the parts of an array.
+
+use super::{Bytes, Measure, Samples};
+use crate::operand::Kept;
+use crate::timing::{Dataflow, Dealing, LayerProduct};
+use mercury_reuse::Outcomes;
+use mercury_trace::geometry::Pass;
+
+/// What the parts of an array do in a pass, by product; nothing for an array that needs counts alone.
+#[derive(Clone)]
+pub struct ScheduleMeasure {
+    products: Vec<Box<dyn Dealing>>,
+}
+
+impl ScheduleMeasure {
+    /// A pass of a layer whose batch has so many samples, before the first of them.
+    pub fn new(array: &dyn Dataflow, kept: &Kept, pass: Pass, batch: u32) -> Self {
+        let geometry = kept.layer.geometry;
+        let numbers = 0..geometry.gemms(pass, batch).len();
+        // The length of signatures has no part in dealing.
+        let product = |number| LayerProduct { geometry, pass, number, batch, bits: 1 };
+        Self { products: numbers.filter_map(|number| array.model(&product(number)).dealing()).collect() }
+    }
+
+    /// What was dealt of a product.
+    pub fn dealing(&self, product: usize) -> Option<&dyn Dealing> {
+        self.products.get(product).map(|dealing| &**dealing)
+    }
+
+    /// Whether all samples have to be added at once.
+    pub fn takes_all_samples(&self) -> bool {
+        self.products.iter().any(|dealing| dealing.takes_all_samples())
+    }
+}
+
+impl Measure for ScheduleMeasure {
+    fn add(&mut self, samples: Samples, outcomes: &[Outcomes]) {
+        for ((dealing, view), outcomes) in self.products.iter_mut().zip(&samples.signed.views).zip(outcomes) {
+            dealing.add(view, outcomes);
+        }
+    }
+
+    fn bytes(&self) -> Bytes {
+        let fixed = self.products.iter().map(|dealing| dealing.bytes()).fold(0, u64::saturating_add);
+        Bytes { fixed, per_sample: 0 }
+    }
+}

@@ -1,0 +1,199 @@
+//! Results of a layer: what was measured of each pass under each configuration, and what it costs.
+
+use super::Place;
+use super::layer::{LayerReplay, ProjectionReplay};
+use super::plan::{ProjectionPlan, passes_decided_by, source_of, sources};
+use super::tally::Tally;
+use crate::config::{BitsConfig, BoundsConfig, Config, StopConfig};
+use crate::operand::Kept;
+use crate::result::{Matches, PassResult};
+use crate::timing::MercuryCycles;
+use crate::timing::memory::Traffic;
+use mercury_hardware::timed::{ProductOutcomes, Timed, sum_samples};
+use mercury_reuse::Counts;
+use mercury_reuse::config::{McacheConfig, Rpq};
+use mercury_trace::geometry::{Gemm, Pass};
+use rayon::prelude::*;
+
+/// The configuration's part on which cycles and traffic depend, given the outcomes.
+fn timing_part(config: &Config) -> Config {
+    let mut part = Config {
+        bits: BitsConfig::default(),
+        stop: StopConfig::default(),
+        bounds: BoundsConfig::default(),
+        ..config.clone()
+    };
+    let McacheConfig { entries, ways, index, replacement, .. } = McacheConfig::default();
+    part.mcache = McacheConfig { entries, ways, index, replacement, ..part.mcache };
+    part
+}
+
+impl LayerReplay<'_> {
+    /// The results, by configuration and in it by pass.
+    pub fn results(&self) -> Vec<PassResult> {
+        let passes = sources(&self.kept).flat_map(passes_decided_by).copied();
+        let passes = passes.filter(|&pass| self.measures.selection.pass(pass));
+        let mut results: Vec<PassResult> = passes.flat_map(|pass| self.pass_results(pass)).collect();
+        results.sort_by_key(|result| (result.configuration, result.pass));
+        results
+    }
+
+    /// A pass under each configuration.
+    fn pass_results(&self, pass: Pass) -> Vec<PassResult> {
+        let baselines = self.baselines(pass);
+        let mut groups = Vec::new();
+        for (plan, replay) in self.plan.projections.iter().zip(&self.projections) {
+            if plan.source == source_of(pass) {
+                for (length, found) in plan.lengths.iter().zip(&replay.lengths) {
+                    for (tally, caches) in found.tallies.groups() {
+                        let configs = caches.iter().flat_map(|&cache| length.caches[cache].configs.clone());
+                        let configs = configs.filter(|&number| self.plan.configs[number].reuse.passes.contains(&pass));
+                        let bounds = if pass == plan.source { found.bounds.as_slice() } else { &[] };
+                        groups.push((replay, tally, bounds, configs.collect::<Vec<usize>>()));
+                    }
+                }
+            }
+        }
+        let evaluate = |(replay, tally, bounds, configs): (&ProjectionReplay, &Tally, &[_], Vec<usize>)| {
+            let mut timed: Vec<(Config, PassResult)> = Vec::new();
+            let mut results = Vec::new();
+            for number in configs {
+                let config = &self.plan.configs[number];
+                let part = timing_part(config);
+                let known = timed.iter().position(|(known, _)| *known == part).unwrap_or_else(|| {
+                    timed.push((part, self.time(replay, tally, &baselines[number], pass)));
+                    timed.len() - 1
+                });
+                let (error, quality) = tally.errors(pass, config.substitution());
+                let limits =
+                    bounds.iter().find(|bounds: &&super::measure::BoundsMeasure| *bounds.config() == config.bounds);
+                results.push(PassResult {
+                    configuration: number,
+                    error,
+                    matches: quality.map(Matches::from),
+                    limits: limits.map(|bounds| bounds.limits().clone()),
+                    ..timed[known].1.clone()
+                });
+            }
+            results
+        };
+        let found: Vec<Vec<PassResult>> = groups.into_par_iter().map(evaluate).collect();
+        let mut results = baselines.clone();
+        for result in found.into_iter().flatten() {
+            let number = result.configuration;
+            results[number] = result;
+        }
+        results
+    }
+
+    /// Outcomes and cycles of a pass, given its result without reuse.
+    fn time(&self, replay: &ProjectionReplay, tally: &Tally, baseline: &PassResult, pass: Pass) -> PassResult {
+        let number = baseline.configuration;
+        let config = &self.plan.configs[number];
+        let extent = self.kept.extent();
+        let mut result = PassResult {
+            reuse: true,
+            baseline: 0,
+            mercury: MercuryCycles::default(),
+            traffic: Traffic::default(),
+            ..baseline.clone()
+        };
+        result.leave_one_out.fill([0; 2]);
+        for (product, (cut, counts)) in replay.cuts.iter().zip(tally.counts()).enumerate() {
+            let timed = Timed::new(extent, config, (pass, product), self.place.batch);
+            let lengths: Vec<u64> = cut.streams.iter().map(|stream| stream.length as u64).collect();
+            let sums = sum_samples(counts, lengths.len());
+            let dealing = tally.dealing(pass, self.plan.array_of[number], product);
+            let outcomes = ProductOutcomes { lengths: &lengths, counts, sums: &sums, dealing };
+            let baseline = timed.baseline();
+            result.baseline += baseline;
+            let cycles = timed.mercury(outcomes, None);
+            result.mercury += cycles;
+            result.traffic += timed.traffic(outcomes, cycles);
+            for (sample, sum) in result.leave_one_out.iter_mut().enumerate() {
+                sum[0] += baseline;
+                sum[1] += timed.mercury(outcomes, Some(sample)).total();
+            }
+            result.macs_skipped += timed.work(outcomes, None).macs_skipped();
+            result.vector_length = result.vector_length.max(lengths.iter().copied().max().unwrap_or(0) as usize);
+            result.streams[0] += lengths.len() as u64;
+            result.streams[1] += extent.streams_in_all(pass, lengths.len());
+            result.counts += counts.iter().copied().sum();
+        }
+        result.energy[1] = result.traffic.accesses.energy(&config.energy);
+        result
+    }
+
+    /// A pass without reuse under each configuration.
+    fn baselines(&self, pass: Pass) -> Vec<PassResult> {
+        let mut timed: Vec<(Config, (u64, Traffic))> = Vec::new();
+        let mut results = Vec::with_capacity(self.plan.configs.len());
+        for (number, config) in self.plan.configs.iter().enumerate() {
+            let part = timing_part(&Config { rpq: Rpq::default(), ..config.clone() });
+            let known = timed.iter().position(|(known, _)| *known == part).unwrap_or_else(|| {
+                timed.push((part, self.time_baseline(config, pass)));
+                timed.len() - 1
+            });
+            results.push(self.baseline(number, pass, timed[known].1));
+        }
+        results
+    }
+
+    /// Cycles and traffic of a pass without reuse.
+    fn time_baseline(&self, config: &Config, pass: Pass) -> (u64, Traffic) {
+        let batch = self.place.batch;
+        let (mut cycles, mut traffic) = (0, Traffic::default());
+        for product in 0..self.kept.layer.geometry.gemms(pass, batch).len() {
+            let timed = Timed::new(self.kept.extent(), config, (pass, product), batch);
+            cycles += timed.baseline();
+            traffic += timed.baseline_traffic();
+        }
+        (cycles, traffic)
+    }
+
+    fn baseline(&self, number: usize, pass: Pass, (cycles, traffic): (u64, Traffic)) -> PassResult {
+        let Place { step, layer_index, batch } = self.place;
+        let config = &self.plan.configs[number];
+        let Kept { layer, samples, .. } = &*self.kept;
+        let energy = traffic.accesses.energy(&config.energy);
+        PassResult {
+            configuration: number,
+            step,
+            layer_index,
+            layer: layer.name.clone(),
+            op: layer.geometry.op().to_owned(),
+            pass,
+            samples: *samples,
+            batch,
+            reuse: false,
+            switched_off: false,
+            trial: false,
+            bits: config.rpq.signature_bits(),
+            vector_length: 0,
+            streams: [0; 2],
+            vectors: self.count_vectors(config, pass),
+            counts: Counts::default(),
+            limits: None,
+            macs: layer.geometry.gemms(pass, batch).iter().map(Gemm::macs).sum(),
+            macs_skipped: 0,
+            baseline: cycles,
+            mercury: MercuryCycles { compute: cycles, ..MercuryCycles::default() },
+            baseline_traffic: traffic,
+            traffic,
+            energy: [energy; 2],
+            error: None,
+            matches: None,
+            leave_one_out: vec![[cycles; 2]; if *samples > 1 { *samples } else { 0 }],
+        }
+    }
+
+    /// Captured vectors that a pass streams; none where they cannot be cut so.
+    fn count_vectors(&self, config: &Config, pass: Pass) -> u64 {
+        let source = source_of(pass);
+        if !self.kept.has_streamed(source) {
+            return 0;
+        }
+        let cuts = self.kept.cuts(source, config.rpq.granularity, self.kept.samples);
+        cuts.iter().flatten().map(|cut| cut.layout.vectors() as u64).sum()
+    }
+}
