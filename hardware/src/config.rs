@@ -10,7 +10,7 @@ use crate::suggest::{did_you_mean, in_message};
 use crate::timing::memory::{Energy, Memory, MemoryModel, Signatures};
 use crate::timing::row_stationary::{Discipline, PeArray};
 use crate::timing::rows::RowArray;
-use crate::timing::{Array, Dataflow, DataflowName, MatrixArray, folded_dataflow};
+use crate::timing::{Array, Dataflow, MatrixArray, folded_dataflow};
 use mercury_reuse::config::{McacheConfig, Representative, Rpq, Scheme, Scope, Variant};
 use mercury_trace::geometry::Pass;
 use mercury_trace::input;
@@ -211,6 +211,7 @@ pub fn preset_names() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::timing::DataflowName;
 
     fn resolve(overrides: &[(&'static str, &str)]) -> std::result::Result<Config, String> {
         let overrides: Vec<_> = overrides.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();

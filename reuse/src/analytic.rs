@@ -3,7 +3,6 @@
 use crate::config::{MAX_BITS, Scope, Variant};
 use crate::cosine::dot;
 use crate::peers::{Peers, below, generator};
-use crate::repeats::check;
 use crate::signatures::mean;
 use crate::vectors::{Part, VectorView};
 use rayon::prelude::*;
@@ -124,7 +123,7 @@ pub fn collisions(
     bits: &[u32],
     options: &CollisionOptions,
 ) -> Vec<Collisions> {
-    check(view.layout(), signatures);
+    view.layout().check(signatures);
     assert!(bits.iter().all(|bits| (1..=MAX_BITS).contains(bits)), "signatures have 1 to {MAX_BITS} bits");
     assert!(options.bins > 0, "there are bins");
     let peers = Peers::new(view.layout(), scope);

@@ -56,14 +56,6 @@ impl Peers {
         (sample * self.layout.streams + stream) * self.layout.positions + position
     }
 
-    /// A group's items, in order of arrival, from those of all vectors.
-    pub fn of_group<'a, T>(&self, group: usize, all: &'a [T]) -> impl Iterator<Item = &'a T> {
-        let Layout { streams, positions, .. } = self.layout;
-        let first_sample = group / streams * self.samples;
-        let first = (first_sample * streams + group % streams) * positions;
-        (0..self.samples).flat_map(move |slot| &all[first + slot * streams * positions..][..positions])
-    }
-
     /// Vectors of a run.
     pub fn positions(&self) -> usize {
         self.layout.positions

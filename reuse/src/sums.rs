@@ -55,11 +55,15 @@ impl Loops for Products<'_> {
         let outputs = self.sums.len() / self.width;
         let whole = outputs - outputs % OUTPUTS;
         let (front, back) = self.sums.split_at_mut(whole * self.width);
+        // Outside of the loops, as clearing it may take longer than adding few columns.
+        let mut scales = [[0.0; OUTPUTS]; ELEMENTS];
         for (number, sums) in front.chunks_exact_mut(OUTPUTS * self.width).enumerate() {
-            of_outputs::<OUTPUTS>(sums, self.weights, [outputs, number * OUTPUTS], self.columns, self.width);
+            let from = [outputs, number * OUTPUTS];
+            add_to_outputs(sums, self.weights, from, self.columns, self.width, &mut scales);
         }
+        let mut scales = [[0.0; 1]; ELEMENTS];
         for (number, sums) in back.chunks_exact_mut(self.width).enumerate() {
-            of_outputs::<1>(sums, self.weights, [outputs, whole + number], self.columns, self.width);
+            add_to_outputs(sums, self.weights, [outputs, whole + number], self.columns, self.width, &mut scales);
         }
     }
 }
@@ -67,23 +71,23 @@ impl Loops for Products<'_> {
 /// The sums of `O` of the outputs, from this one on.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
-fn of_outputs<const O: usize>(
+fn add_to_outputs<const O: usize>(
     sums: &mut [f64],
     weights: &[f32],
     [outputs, first]: [usize; 2],
     columns: &[f64],
     width: usize,
+    scales: &mut [[f64; O]; ELEMENTS],
 ) {
-    let mut of_these = [[0.0; O]; ELEMENTS];
     for (weights, columns) in weights.chunks(ELEMENTS * outputs).zip(columns.chunks(ELEMENTS * width)) {
         let elements = columns.len() / width;
-        for (of_these, weights) in of_these.iter_mut().zip(weights.chunks_exact(outputs)) {
-            *of_these = std::array::from_fn(|output| f64::from(weights[first + output]));
+        for (scales, weights) in scales.iter_mut().zip(weights.chunks_exact(outputs)) {
+            *scales = std::array::from_fn(|output| f64::from(weights[first + output]));
         }
         for at in (0..width).step_by(PRODUCT_LANES) {
             let lanes = |row: &[f64]| *row[at..].first_chunk::<PRODUCT_LANES>().expect("whole registers");
             let mut totals: [_; O] = std::array::from_fn(|output| lanes(&sums[output * width..]));
-            for (weights, row) in of_these[..elements].iter().zip(columns.chunks_exact(width)) {
+            for (weights, row) in scales[..elements].iter().zip(columns.chunks_exact(width)) {
                 let values = lanes(row);
                 for (totals, weight) in totals.iter_mut().zip(weights) {
                     for (total, value) in totals.iter_mut().zip(values) {

@@ -38,6 +38,12 @@ impl Layout {
         self.samples * self.streams * self.positions
     }
 
+    /// Panics if the signatures are not this layout's, or more than 32 bits can number.
+    pub(crate) fn check(&self, signatures: &[u64]) {
+        assert_eq!(signatures.len(), self.vectors(), "signatures of the layout");
+        assert!(u32::try_from(self.vectors()).is_ok(), "vectors are numbered in 32 bits");
+    }
+
     /// Number of (sample, stream) pairs.
     pub fn runs(&self) -> usize {
         self.samples * self.streams

@@ -7,9 +7,11 @@ use super::sums::{self, CHANGE, Covariance, EXACT, OfBatch, of_parts};
 use super::{ErrorSums, Moments, Sums, sampling_seed};
 use crate::operand::LayerData;
 use crate::request::ErrorMode;
-use mercury_reuse::{Substitutes, VectorView, add_outer, shuffle};
+use mercury_reuse::{Buffers, PRODUCT_LANES, Substitutes, VectorView, add_products, shuffle};
 use mercury_trace::geometry::Pass;
 use rayon::prelude::*;
+use std::borrow::Cow;
+use std::ops::Range;
 
 /// Error of the weight gradient, dW = Xᵀ dY, of kept filters, from samples as they come.
 ///
@@ -48,7 +50,7 @@ struct GradientPart {
 #[derive(Debug, Clone)]
 struct ColumnBlock {
     columns: Vec<usize>,
-    /// The gradient, `[elements][columns]`, until its last sample came.
+    /// The gradient, `[elements][width]`, until its last sample came.
     sums: Option<Sums>,
     moments: Vec<Moments>,
     /// Moments of each sample's share, added up.
@@ -61,10 +63,10 @@ struct ColumnBlock {
 const PART_WEIGHTS: usize = 1 << 18;
 /// Numbers in the sketch of a part, at least.
 const SKETCH_OF_PART: usize = 4;
-/// Columns that a weight gradient begins with, over all streams; of each stream, at least, as a variance takes two; and
-/// weights of a stream that these may be.
+/// Columns that a weight gradient begins with, over all streams; of each stream, at least, as fewer take no less time;
+/// and weights of a stream that these may be.
 const PILOT_COLUMNS: usize = 1024;
-const PILOT_OF_STREAM: usize = 4;
+const PILOT_OF_STREAM: usize = PRODUCT_LANES;
 const PILOT_WEIGHTS: usize = 1 << 18;
 
 impl WeightGradient {
@@ -232,31 +234,72 @@ impl GradientPart {
     /// Adds a sample to the blocks from number `first_block` on.
     fn add_sample(&mut self, source: Source, sample: usize, first_block: usize) {
         let Source { data, gradients, substitutes } = source;
-        let view = substitutes.view();
-        let layout = view.layout();
+        let Self { length, sketch, by_column, .. } = *self;
+        let layout = substitutes.view().layout();
         let blocks = self.blocks.get_mut(first_block..).unwrap_or_default();
-        let mut sums: Vec<Sums> = blocks.iter_mut().map(|block| block.begin_sample(self.length, self.sketch)).collect();
-        let (channel, _, _) = view.element(self.stream, 0);
-        let mut buffers = substitutes.buffers();
-        let mut right = Vec::new();
-        let positions = if blocks.iter().all(|block| block.columns.is_empty()) { 0 } else { layout.positions };
-        for position in 0..positions {
-            let (x, substitute) = substitutes.cut(sample, self.stream, position, &mut buffers);
-            for (block, sums) in blocks.iter().zip(&mut sums) {
-                right.resize(block.columns.len(), 0.0);
-                gradients.gather(sample, channel, position, &block.columns, &mut right);
-                add_outer(&mut sums.exact, x.iter().copied(), &right);
-                if let Some(substitute) = substitute {
-                    let change = substitute.iter().zip(x).map(|(substitute, x)| substitute - x);
-                    add_outer(&mut sums.change, change, &right);
+        let mut sums: Vec<Sums> = blocks.iter_mut().map(|block| block.begin_sample(length, sketch)).collect();
+        let (channel, _, _) = substitutes.view().element(self.stream, 0);
+        let mut vectors = Vectors::new(substitutes, length);
+        let mut dy = Vec::new();
+        let end = if blocks.iter().all(|block| block.columns.is_empty()) { 0 } else { layout.positions };
+        for first in (0..end).step_by(vectors.at_once) {
+            let positions = first..end.min(first + vectors.at_once);
+            let are_substituted = vectors.cut(substitutes, (sample, self.stream), positions.clone());
+            for (block, sums) in blocks.iter().zip(&mut sums).filter(|(block, _)| !block.columns.is_empty()) {
+                dy.clear();
+                dy.resize(positions.len() * block.width(), 0.0);
+                let run = (sample, channel);
+                gradients.gather_block(run, positions.clone(), &block.columns, block.width(), &mut dy);
+                add_products(&mut sums.exact, &vectors.exact, &dy, block.width());
+                if are_substituted {
+                    add_products(&mut sums.change, &vectors.change, &dy, block.width());
                 }
             }
         }
         let is_last = data.is_last() && sample + 1 == layout.samples;
         let ends = is_last || data.kept.weights_change_with_sample();
         for (block, sums) in blocks.iter_mut().zip(sums) {
-            block.end_sample(sums, self.sketch, self.by_column, ends);
+            block.end_sample(sums, sketch, by_column, ends);
         }
+    }
+}
+
+/// Vectors of some positions and how their substitutes differ, `[positions][elements]`.
+struct Vectors {
+    at_once: usize,
+    elements: Vec<usize>,
+    buffers: Buffers,
+    exact: Vec<f32>,
+    change: Vec<f32>,
+}
+
+/// Elements of the vectors that are cut at once, and most vectors: they should stay in the first level's cache.
+const ELEMENTS: usize = 1 << 11;
+const POSITIONS: usize = 128;
+
+impl Vectors {
+    fn new(substitutes: &Substitutes, length: usize) -> Self {
+        let at_once = (ELEMENTS / length).clamp(1, POSITIONS);
+        let elements = (0..length).collect();
+        Self { at_once, elements, buffers: substitutes.buffers(), exact: Vec::new(), change: Vec::new() }
+    }
+
+    /// Cuts vectors of a run; whether any has a substitute.
+    fn cut(&mut self, substitutes: &Substitutes, (sample, stream): (usize, usize), positions: Range<usize>) -> bool {
+        let Self { elements, buffers, exact, change, .. } = self;
+        let length = elements.len();
+        exact.resize(positions.len() * length, 0.0);
+        change.resize(positions.len() * length, 0.0);
+        let mut are_substituted = false;
+        let rows = exact.chunks_exact_mut(length).zip(change.chunks_exact_mut(length));
+        for (position, (exact, change)) in positions.zip(rows) {
+            let place = (sample, stream, position);
+            are_substituted |= substitutes.each_element(place, elements, buffers, |element, value, substitute| {
+                exact[element] = value;
+                change[element] = substitute - value;
+            });
+        }
+        are_substituted
     }
 }
 
@@ -265,17 +308,24 @@ impl ColumnBlock {
         Self { columns, sums: None, moments: Vec::new(), own: Vec::new(), shares: Shares::new() }
     }
 
+    /// Columns in whole registers.
+    fn width(&self) -> usize {
+        self.columns.len().next_multiple_of(PRODUCT_LANES)
+    }
+
     /// The sums that a sample is added to: its own, where its share is kept, otherwise those of all samples.
     fn begin_sample(&mut self, length: usize, sketch: Option<usize>) -> Sums {
         let kept = if sketch.is_some() { None } else { self.sums.take() };
-        kept.unwrap_or_else(|| Sums::new(length * self.columns.len()))
+        kept.unwrap_or_else(|| Sums::new(length * self.width()))
     }
 
     /// Takes the sums of a sample back; `ends` if the gradient ends with it.
     fn end_sample(&mut self, sums: Sums, sketch: Option<usize>, by_column: bool, ends: bool) {
         if let Some(length) = sketch {
-            add_all(&mut self.own, self.measure(&sums, by_column));
-            self.shares.push(batch::sketch(&sums.exact, &sums.change, length.min(sums.exact.len())));
+            let own = self.measure(&sums, by_column);
+            add_all(&mut self.own, own);
+            let [exact, change] = [&sums.exact, &sums.change].map(|values| self.without_padding(values));
+            self.shares.push(batch::sketch(&exact, &change, length.min(exact.len())));
             match &mut self.sums {
                 Some(all) => all.add(&sums),
                 none => *none = Some(sums),
@@ -284,8 +334,17 @@ impl ColumnBlock {
             self.sums = Some(sums);
         }
         if let Some(sums) = self.sums.take_if(|_| ends) {
-            add_all(&mut self.moments, self.measure(&sums, by_column));
+            let moments = self.measure(&sums, by_column);
+            add_all(&mut self.moments, moments);
         }
+    }
+
+    fn without_padding<'s>(&self, sums: &'s [f64]) -> Cow<'s, [f64]> {
+        let columns = self.columns.len();
+        if columns == self.width() {
+            return sums.into();
+        }
+        sums.chunks_exact(self.width()).flat_map(|row| &row[..columns]).copied().collect()
     }
 
     /// Moments of sums by column, or of all columns together.
@@ -293,10 +352,9 @@ impl ColumnBlock {
         if !by_column {
             return vec![sums.moments(&[])];
         }
-        let columns = self.columns.len();
-        let mut moments = vec![Moments::default(); columns];
-        let rows = sums.exact.chunks_exact(columns.max(1)).zip(sums.change.chunks_exact(columns.max(1)));
-        for (exact, change) in rows {
+        let mut moments = vec![Moments::default(); self.columns.len()];
+        let rows = |values| <[f64]>::chunks_exact(values, self.width().max(1));
+        for (exact, change) in rows(&sums.exact).zip(rows(&sums.change)) {
             for ((moments, exact), change) in moments.iter_mut().zip(exact).zip(change) {
                 sums::add(moments, &[exact * exact, change * change, exact * change, 0.0]);
             }

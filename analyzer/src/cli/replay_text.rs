@@ -279,7 +279,7 @@ pub fn text(trace: &Trace, config: &Config, results: &[PassResult], out: &Path) 
         cache,
         config.array.rows,
         config.array.columns,
-        config.dataflow_name(),
+        config.dataflow().name(),
     );
     text += &steps_and_trial(results, layers_in_all);
     text.push('\n');

@@ -2,7 +2,8 @@
 
 use super::Place;
 use super::layer::{LayerReplay, ProjectionReplay};
-use super::plan::{ProjectionPlan, passes_decided_by, source_of, sources};
+use super::measure::BoundsMeasure;
+use super::plan::{passes_decided_by, source_of, sources};
 use super::tally::Tally;
 use crate::config::{BitsConfig, BoundsConfig, Config, StopConfig};
 use crate::operand::Kept;
@@ -54,7 +55,7 @@ impl LayerReplay<'_> {
                 }
             }
         }
-        let evaluate = |(replay, tally, bounds, configs): (&ProjectionReplay, &Tally, &[_], Vec<usize>)| {
+        let evaluate = |(replay, tally, bounds, configs): (&ProjectionReplay, &Tally, &[BoundsMeasure], Vec<usize>)| {
             let mut timed: Vec<(Config, PassResult)> = Vec::new();
             let mut results = Vec::new();
             for number in configs {
@@ -66,7 +67,7 @@ impl LayerReplay<'_> {
                 });
                 let (error, quality) = tally.errors(pass, config.substitution());
                 let limits =
-                    bounds.iter().find(|bounds: &&super::measure::BoundsMeasure| *bounds.config() == config.bounds);
+                    bounds.iter().find(|bounds: &&BoundsMeasure| *bounds.config() == config.bounds);
                 results.push(PassResult {
                     configuration: number,
                     error,

@@ -23,7 +23,7 @@ impl Outcomes {
     /// [`Outcomes::look_up`] by given instructions, which must be among the processor's: for tests.
     #[doc(hidden)]
     pub fn look_up_with(layout: Layout, signatures: &[u64], config: &McacheConfig, scope: Scope, isa: Isa) -> Self {
-        check(layout, signatures);
+        layout.check(signatures);
         assert!(Isa::available().contains(&isa), "{isa:?} is not what this processor has");
         let mut codes = vec![0; layout.vectors()];
         let mut counts = vec![Counts::default(); layout.runs()];
@@ -36,12 +36,6 @@ impl Outcomes {
         }
         Self::new(layout, codes, counts)
     }
-}
-
-/// Panics if the signatures are not the layout's, or more than 32 bits can number.
-fn check(layout: Layout, signatures: &[u64]) {
-    assert_eq!(signatures.len(), layout.vectors(), "signatures of the layout");
-    assert!(u32::try_from(layout.vectors()).is_ok(), "vectors are numbered in 32 bits");
 }
 
 /// Vectors that a thread looks up at a time, about.
