@@ -99,9 +99,9 @@ impl Isa {
 }
 
 /// The vectors of one sample and stream, in order, on their way past a cache.
-pub(crate) struct Run<'a> {
+pub(crate) struct LookupRun<'a> {
     /// Signatures: of these vectors, and of all that were looked up since the cache was empty.
-    pub known: Known<'a>,
+    pub known: KnownSignatures<'a>,
     /// Number of the first vector.
     pub first: u32,
     pub stream: u32,
@@ -109,7 +109,7 @@ pub(crate) struct Run<'a> {
     pub codes: &'a mut [u32],
 }
 
-impl<'a> Run<'a> {
+impl<'a> LookupRun<'a> {
     /// Those of the run's vectors.
     pub fn signatures(&self) -> &'a [u64] {
         &self.known.signatures[(self.first - self.known.first) as usize..][..self.codes.len()]
@@ -118,13 +118,13 @@ impl<'a> Run<'a> {
 
 /// Signatures of consecutive vectors.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Known<'a> {
+pub(crate) struct KnownSignatures<'a> {
     /// Number of the first of them.
     pub first: u32,
     pub signatures: &'a [u64],
 }
 
-impl Known<'_> {
+impl KnownSignatures<'_> {
     #[inline]
     pub fn of(&self, vector: u32) -> u64 {
         self.signatures[vector.wrapping_sub(self.first) as usize]
@@ -167,7 +167,7 @@ impl Mcache {
     }
 
     /// Leads a run past the cache.
-    pub fn run(&mut self, run: Run) -> Counts {
+    pub fn run(&mut self, run: LookupRun) -> Counts {
         match self {
             #[cfg(target_arch = "x86_64")]
             Self::Sets(sets) => sets.run(run),

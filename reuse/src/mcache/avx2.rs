@@ -6,7 +6,7 @@ use super::narrow::{LANES, Narrow, confirmed};
 use super::number::Place;
 use super::sets::{Sets, Shape};
 use super::table::Table;
-use super::{Isa, Known, MNU, Run, plain, policy};
+use super::{Isa, KnownSignatures, LookupRun, MNU, plain, policy};
 use crate::counts::Counts;
 #[allow(clippy::wildcard_imports, reason = "a page of intrinsics")]
 use std::arch::x86_64::*;
@@ -27,7 +27,7 @@ const SHAPE: Shape = Shape::new(LANES, false);
 const _: () = assert!(SHAPE.free > LANES, "a word behind the vectors is nothing else");
 
 /// Leads a run past a cache of 9 to 16 ways without replacement.
-pub(crate) fn run(cache: &mut Sets, run: Run) -> Counts {
+pub(crate) fn run(cache: &mut Sets, run: LookupRun) -> Counts {
     debug_assert!(Isa::available().contains(&Isa::Avx2));
     assert!(cache.shape == SHAPE && cache.policy == policy::NONE, "sets are of the kernel's shape");
     // SAFETY: `Isa::available` names AVX2 only where the processor has these features.
@@ -35,7 +35,7 @@ pub(crate) fn run(cache: &mut Sets, run: Run) -> Counts {
 }
 
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-fn run_without_replacement(cache: &mut Sets, run: Run) -> Counts {
+fn run_without_replacement(cache: &mut Sets, run: LookupRun) -> Counts {
     let (number, start, ways, known) = (cache.number, cache.start(), cache.full, run.known);
     for_blocks(
         run,
@@ -69,7 +69,7 @@ fn run_without_replacement(cache: &mut Sets, run: Run) -> Counts {
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
 unsafe fn look_up<const SETTLED: bool>(
     (start, ways): (*mut u32, u32),
-    known: Known,
+    known: KnownSignatures,
     places: &[Place],
     codes: &mut [u32],
 ) {
@@ -117,9 +117,9 @@ unsafe fn look_up<const SETTLED: bool>(
 }
 
 /// Leads a run past the cache: [`plain::run`] with its search by AVX2.
-pub(crate) fn run_narrow(cache: &mut Narrow, run: Run) -> Counts {
+pub(crate) fn run_narrow(cache: &mut Narrow, run: LookupRun) -> Counts {
     #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-    fn compiled(cache: &mut Narrow, run: Run) -> Counts {
+    fn compiled(cache: &mut Narrow, run: LookupRun) -> Counts {
         // Of a fixed length it is one comparison.
         plain::run_with(cache, run, |tags, tag| match <&[u16; LANES]>::try_from(tags) {
             Ok(tags) => find(tags, tag),
@@ -143,9 +143,9 @@ fn find(tags: &[u16; LANES], tag: u16) -> u32 {
 }
 
 /// [`Table::run_as_compiled`] for AVX2.
-pub(crate) fn run_table(table: &mut Table, run: Run) -> Counts {
+pub(crate) fn run_table(table: &mut Table, run: LookupRun) -> Counts {
     #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-    fn compiled(table: &mut Table, run: Run) -> Counts {
+    fn compiled(table: &mut Table, run: LookupRun) -> Counts {
         table.run_as_compiled(run)
     }
     // SAFETY: `Isa::available` names AVX2 only where the processor has these features.

@@ -6,16 +6,16 @@ use super::narrow::{LANES, confirmed};
 use super::number::Place;
 use super::sets::{Sets, Shape};
 use super::table::Table;
-use super::{Isa, Known, MNU, Run, policy};
+use super::{Isa, KnownSignatures, LookupRun, MNU, policy};
 use crate::counts::Counts;
 #[allow(clippy::wildcard_imports, reason = "a page of intrinsics")]
 use std::arch::x86_64::*;
 use std::hint::select_unpredictable;
 
 /// [`Table::run_as_compiled`] for AVX-512: the keys of eight signatures at once.
-pub(crate) fn run_table(table: &mut Table, run: Run) -> Counts {
+pub(crate) fn run_table(table: &mut Table, run: LookupRun) -> Counts {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,lzcnt,popcnt")]
-    fn compiled(table: &mut Table, run: Run) -> Counts {
+    fn compiled(table: &mut Table, run: LookupRun) -> Counts {
         table.run_as_compiled(run)
     }
     // SAFETY: `Isa::available` names AVX-512 only where the processor has these features.
@@ -23,7 +23,7 @@ pub(crate) fn run_table(table: &mut Table, run: Run) -> Counts {
 }
 
 /// Leads a run past the cache.
-pub(crate) fn run(cache: &mut Sets, run: Run) -> Counts {
+pub(crate) fn run(cache: &mut Sets, run: LookupRun) -> Counts {
     debug_assert!(Isa::available().contains(&Isa::Avx512));
     macro_rules! kernel {
         ($policy:expr, $streamed:literal) => {
@@ -60,7 +60,7 @@ struct Set {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,lzcnt,popcnt")]
-fn run_as<const POLICY: u8, const STREAMED: bool, const STRIDE: usize>(cache: &mut Sets, run: Run) -> Counts {
+fn run_as<const POLICY: u8, const STREAMED: bool, const STRIDE: usize>(cache: &mut Sets, run: LookupRun) -> Counts {
     let shape = const { Shape::new(STRIDE, STREAMED) };
     assert!(cache.shape == shape, "sets are of the kernel's shape");
     let (number, fetch) = (cache.number, cache.fetch);
@@ -97,7 +97,7 @@ struct OfRun<'a> {
     start: *mut u32,
     /// Those that there are.
     ways: u16,
-    known: Known<'a>,
+    known: KnownSignatures<'a>,
     stream: u32,
 }
 

@@ -3,7 +3,7 @@
 
 use super::leaders::Leaders;
 use super::number::BLOCK;
-use super::{MNU, Run};
+use super::{LookupRun, MNU};
 use crate::counts::Counts;
 
 /// From this share of a block on, one in so many, vectors that repeat the one before are left out.
@@ -23,13 +23,13 @@ const SETTLED: u64 = 64;
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
 pub(crate) fn for_blocks<K: Copy + Default>(
-    run: Run,
+    run: LookupRun,
     lead: impl Fn(&mut Leaders, &[u64], u32) -> usize,
     number: impl Fn(&[u64], &mut [K; BLOCK]),
     mut step: impl FnMut(&[K], &mut [u32], bool),
 ) -> Counts {
     let of_run = run.signatures();
-    let Run { first, codes, .. } = run;
+    let LookupRun { first, codes, .. } = run;
     let mut keys = [K::default(); BLOCK];
     let mut leaders = Leaders::new();
     let (mut counts, mut settled) = (Counts::default(), false);

@@ -1,7 +1,7 @@
 //! Sets of up to 16 ways, each array of all sets by itself: [`plain`] looks up in these.
 
 use super::number::SetNumber;
-use super::{Isa, Known, policy_of};
+use super::{Isa, KnownSignatures, policy_of};
 use crate::config::McacheConfig;
 
 /// Most ways.
@@ -80,7 +80,7 @@ impl Narrow {
 
 /// The lowest one of the ways `found`, a bit each, whose signature is the vector's: a tag may be another's, too.
 #[inline]
-pub(crate) fn confirmed(mut found: u32, vectors: &[u32], known: Known, vector: u32) -> u32 {
+pub(crate) fn confirmed(mut found: u32, vectors: &[u32], known: KnownSignatures, vector: u32) -> u32 {
     while found != 0 && known.of(vectors[found.trailing_zeros() as usize]) != known.of(vector) {
         found &= found - 1;
     }

@@ -4,11 +4,11 @@
 use super::blocks::for_blocks;
 use super::leaders;
 use super::narrow::{LANES, Narrow, confirmed};
-use super::{MNU, Run, policy};
+use super::{LookupRun, MNU, policy};
 use crate::counts::Counts;
 
 /// Leads a run past the cache, without vector instructions of our own.
-pub(crate) fn run(cache: &mut Narrow, run: Run) -> Counts {
+pub(crate) fn run(cache: &mut Narrow, run: LookupRun) -> Counts {
     run_with(cache, run, find)
 }
 
@@ -22,7 +22,7 @@ pub(crate) fn find(tags: &[u16], tag: u16) -> u32 {
 
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
-pub(crate) fn run_with(cache: &mut Narrow, run: Run, find: impl Fn(&[u16], u16) -> u32) -> Counts {
+pub(crate) fn run_with(cache: &mut Narrow, run: LookupRun, find: impl Fn(&[u16], u16) -> u32) -> Counts {
     match (cache.policy, cache.streamed) {
         (policy::LRU, false) => run_as::<{ policy::LRU }, false>(cache, run, find),
         (policy::LRU, true) => run_as::<{ policy::LRU }, true>(cache, run, find),
@@ -37,11 +37,11 @@ pub(crate) fn run_with(cache: &mut Narrow, run: Run, find: impl Fn(&[u16], u16) 
 #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
 fn run_as<const POLICY: u8, const STREAMED: bool>(
     cache: &mut Narrow,
-    run: Run,
+    run: LookupRun,
     find: impl Fn(&[u16], u16) -> u32,
 ) -> Counts {
     let (stride, full, number) = (cache.stride, cache.full, cache.number);
-    let Run { known, stream, .. } = run;
+    let LookupRun { known, stream, .. } = run;
     for_blocks(
         run,
         leaders::find,

@@ -2,7 +2,7 @@
 
 use super::narrow::LANES;
 use super::number::SetNumber;
-use super::{Isa, Run, policy, policy_of};
+use super::{Isa, LookupRun, policy, policy_of};
 use crate::config::McacheConfig;
 use std::ops::Range;
 
@@ -101,7 +101,7 @@ impl Sets {
     ///
     /// # Panics
     /// If the run has no signatures for vectors that were looked up since the flush, or they have no numbers.
-    pub(super) fn count_in(&mut self, run: &Run) {
+    pub(super) fn count_in(&mut self, run: &LookupRun) {
         let (first, beyond) = (run.first as usize, run.first as usize + run.codes.len());
         let since = if self.since.is_empty() { first..beyond } else { self.since.clone() };
         self.since = since.start.min(first)..since.end.max(beyond);

@@ -3,7 +3,7 @@
 use super::blocks::for_blocks;
 use super::leaders;
 use super::number::BLOCK;
-use super::{Isa, Known, Run};
+use super::{Isa, KnownSignatures, LookupRun};
 use crate::config::SetIndex;
 use crate::counts::Counts;
 use std::hint::select_unpredictable;
@@ -48,7 +48,7 @@ impl Table {
     /// The look-ups themselves, for whatever instructions the caller is compiled for.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
-    pub fn run_as_compiled(&mut self, run: Run) -> Counts {
+    pub fn run_as_compiled(&mut self, run: LookupRun) -> Counts {
         let known = run.known;
         for_blocks(run, leaders::find, mix_block, |keys, codes, _| {
             self.reserve(known, keys.len());
@@ -59,7 +59,7 @@ impl Table {
 
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
-    fn access(&mut self, known: Known, keys: &[u64], codes: &mut [u32]) {
+    fn access(&mut self, known: KnownSignatures, keys: &[u64], codes: &mut [u32]) {
         let slots = self.slots.as_mut_slice();
         let mask = slots.len() - 1;
         let (first, distance) = (self.first, self.distance);
@@ -89,7 +89,7 @@ impl Table {
 
     /// Makes room for so many more.
     #[inline]
-    fn reserve(&mut self, known: Known, more: usize) {
+    fn reserve(&mut self, known: KnownSignatures, more: usize) {
         if (self.used + more) * 2 <= self.slots.len() {
             return;
         }

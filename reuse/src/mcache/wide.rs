@@ -2,7 +2,7 @@
 //! that a look-up takes as long whatever the number of ways.
 
 use super::number::SetNumber;
-use super::{MNU, Run, policy, policy_of};
+use super::{LookupRun, MNU, policy, policy_of};
 use crate::config::{McacheConfig, SetIndex};
 use crate::counts::Counts;
 
@@ -61,7 +61,7 @@ impl Wide {
         }
     }
 
-    pub fn run(&mut self, run: Run) -> Counts {
+    pub fn run(&mut self, run: LookupRun) -> Counts {
         let mut counts = Counts::default();
         for ((&signature, code), vector) in run.signatures().iter().zip(run.codes).zip(run.first..) {
             *code = self.access(signature, run.stream, vector);
