@@ -9,7 +9,7 @@ use crate::peers::Peers;
 use crate::repeated::{Table, count_repeats};
 use crate::scan::Sweep;
 use crate::vectors::VectorView;
-use crate::widest::widest;
+use crate::widest::simd_dispatch;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -139,7 +139,7 @@ pub fn weight_repetition(filter: &[f32], bits: u32) -> WeightRepetition {
         return WeightRepetition { weights: filter.len() as u64, zero: filter.len() as u64, distinct: 0 };
     }
     let mut levels = vec![0; filter.len()];
-    widest(|| {
+    simd_dispatch(|| {
         for (level, w) in levels.iter_mut().zip(filter) {
             *level = (f64::from(*w) / largest * f64::from(most)).round_ties_even() as i32;
         }

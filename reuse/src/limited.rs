@@ -6,7 +6,7 @@ use crate::hitmap::{Hitmap, runs_of};
 use crate::mcache::MNU;
 use crate::pool::room;
 use crate::repeats::check;
-use crate::widest::widest;
+use crate::widest::simd_dispatch;
 use rayon::prelude::*;
 
 /// What caches that replace nothing hold of what one with room for all holds.
@@ -101,7 +101,7 @@ impl Ranks<'_> {
         let positions = layout.positions.max(1);
         let runs = codes.par_chunks_mut(positions).zip(holders.par_chunks(positions)).zip(&mut counts);
         runs.enumerate().for_each(|(run, ((codes, holders), counts))| {
-            *counts = widest(|| clip((run * positions) as u32, holders, &self.before, ways, codes));
+            *counts = simd_dispatch(|| clip((run * positions) as u32, holders, &self.before, ways, codes));
         });
         Hitmap::of_parts(layout, codes, counts)
     }

@@ -3,7 +3,7 @@
 //! Products of two f32 are exact in f64; they are added in a fixed order, one by one and without fusing,
 //! so results are the same on every machine. Scales of zero are skipped, but by [`add_products`].
 
-use crate::widest::{Loops, widest};
+use crate::widest::{Loops, simd_dispatch};
 
 /// Adds each row times its scale to `sums`: `rows` is `[scales][sums.len()]`.
 ///
@@ -11,7 +11,7 @@ use crate::widest::{Loops, widest};
 /// If the rows are not as many as the scales.
 pub fn add_scaled_rows(sums: &mut [f64], scales: impl ExactSizeIterator<Item = f32>, rows: &[f32]) {
     assert_eq!(rows.len(), scales.len() * sums.len(), "a row for each scale");
-    widest(move || {
+    simd_dispatch(move || {
         for (scale, row) in scales.zip(rows.chunks_exact(sums.len().max(1))) {
             add(sums, scale, row);
         }
@@ -31,7 +31,7 @@ pub fn add_products(sums: &mut [f64], weights: &[f32], columns: &[f64], width: u
     assert!(width > 0 && width.is_multiple_of(PRODUCT_LANES), "whole registers");
     assert!(sums.len().is_multiple_of(width) && columns.len().is_multiple_of(width), "rows of the width");
     assert_eq!(weights.len(), sums.len() / width * (columns.len() / width), "a weight for each element and output");
-    widest(Products { sums, weights, columns, width });
+    simd_dispatch(Products { sums, weights, columns, width });
 }
 
 /// The loops of [`add_products`].
@@ -104,7 +104,7 @@ fn of_outputs<const O: usize>(
 /// If the sums are not as many.
 pub fn add_outer(sums: &mut [f64], scales: impl ExactSizeIterator<Item = f32>, row: &[f32]) {
     assert_eq!(sums.len(), scales.len() * row.len(), "sums for each scale");
-    widest(move || {
+    simd_dispatch(move || {
         for (scale, sums) in scales.zip(sums.chunks_exact_mut(row.len().max(1))) {
             add(sums, scale, row);
         }

@@ -25,7 +25,7 @@ impl<T, F: FnOnce() -> T> Loops for F {
 /// Runs loops as fast as the processor can. The result is the same on every processor, as none of this fuses or
 /// reorders floating-point operations.
 #[inline]
-pub fn widest<L: Loops>(loops: L) -> L::Output {
+pub fn simd_dispatch<L: Loops>(loops: L) -> L::Output {
     #[cfg(target_arch = "x86_64")]
     {
         if may_use(Instructions::Avx512) {

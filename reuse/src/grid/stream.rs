@@ -2,7 +2,7 @@
 
 use crate::peers::Peers;
 use crate::repeats::Sorted;
-use crate::widest::widest;
+use crate::widest::simd_dispatch;
 
 /// Equal signatures of one stream.
 struct Group {
@@ -139,7 +139,7 @@ impl Stream {
         }
         if groups < self.groups.len() {
             let (firsts, joined) = (&mut self.firsts, self.joined.as_slice());
-            widest(|| follow(firsts, joined));
+            simd_dispatch(|| follow(firsts, joined));
         }
         self.groups.truncate(groups);
         self.parts.truncate(parts);

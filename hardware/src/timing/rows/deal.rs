@@ -1,7 +1,7 @@
 //! Deals the outcomes of planes to PE sets.
 
 use crate::timing::row_stationary::{Mapping, RowCost, RowCounts, ScopeWork};
-use mercury_reuse::{Hitmap, Loops, RunOutcomes, widest};
+use mercury_reuse::{Hitmap, Loops, RunOutcomes, simd_dispatch};
 use std::borrow::Cow;
 
 /// The vectors of a scope that one lane works on, in order.
@@ -143,7 +143,7 @@ impl Dealer {
     fn plane(&self, plane: &Plane) -> LaneWork {
         let mut lanes = LaneWork::new(self, 1);
         let (work, copies) = lanes.of_mut(0);
-        widest(OfPlane { dealer: self, plane, work, copies });
+        simd_dispatch(OfPlane { dealer: self, plane, work, copies });
         lanes
     }
 
@@ -155,7 +155,7 @@ impl Dealer {
         let mut lanes: Vec<LaneWork> = dealers.iter().map(|dealer| LaneWork::new(dealer, caches)).collect();
         if let Some(Self { row_length, .. }) = dealers.first() {
             assert!(dealers.iter().all(|dealer| dealer.row_length == *row_length), "rows of one plane");
-            widest(OfRun { dealers, row_length: *row_length, outcomes, caches, lanes: &mut lanes });
+            simd_dispatch(OfRun { dealers, row_length: *row_length, outcomes, caches, lanes: &mut lanes });
         }
         lanes
     }
