@@ -3,7 +3,7 @@
 use crate::error::{AnalyzerError, Result};
 use mercury_hardware::timed::Known;
 use mercury_reuse::config::Granularity;
-use mercury_reuse::{Part, VectorView};
+use mercury_reuse::{SampleRange, VectorView};
 use mercury_trace::geometry::{Geometry, Pass};
 use mercury_trace::layers::Layer;
 use mercury_trace::manifest::CapturedStep;
@@ -137,7 +137,7 @@ impl LayerData {
     /// tensor was not captured.
     pub fn views(&self, pass: Pass, granularity: Granularity) -> Result<Vec<VectorView<'_>>> {
         let Some(tensor) = self.streamed(pass) else { return Ok(Vec::new()) };
-        let part = Part { first: self.first_sample, of: self.kept.samples };
+        let part = SampleRange { first: self.first_sample, of: self.kept.samples };
         let geometry = &self.kept.layer.geometry;
         let mut channels = 1;
         if let Geometry::Conv2d(conv) = geometry {
@@ -155,7 +155,7 @@ impl LayerData {
             }
         }
         let views = mercury_reuse::views(geometry, pass, granularity, &tensor.values, self.samples, channels);
-        Ok(views.into_iter().map(|view| view.with_part(part)).collect())
+        Ok(views.into_iter().map(|view| view.with_range(part)).collect())
     }
 }
 

@@ -5,7 +5,7 @@ use crate::cosine::dot;
 use crate::peers::{Peers, below, generator};
 use crate::repeats::check;
 use crate::signatures::mean;
-use crate::vectors::{Part, VectorView};
+use crate::vectors::{SampleRange, VectorView};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::f64::consts::PI;
@@ -132,7 +132,7 @@ pub fn collisions(
         let mut buffers = [vec![0.0; view.max_length()], vec![0.0; view.max_length()]];
         let bins = vec![AngleBin::of_lengths(bits.len()); options.bins];
         let mut collisions = Collisions { bins, undefined: 0 };
-        for pair in draw(peers, view.part(), block, options) {
+        for pair in draw(peers, view.range(), block, options) {
             match pair.angle(view, peers, options.variant, &mut buffers) {
                 Some(angle) => {
                     let bin = (angle / PI * options.bins as f64) as usize;
@@ -165,12 +165,12 @@ struct Pair {
 }
 
 /// The pairs of a sample (of all, where a group has all), whose groups are numbered from its first.
-fn draw(peers: Peers, part: Part, block: usize, options: &CollisionOptions) -> Vec<Pair> {
+fn draw(peers: Peers, range: SampleRange, block: usize, options: &CollisionOptions) -> Vec<Pair> {
     let (members, groups) = (peers.members(), peers.groups() / peers.blocks());
     if members < 2 || groups == 0 {
         return Vec::new();
     }
-    let (first, all) = peers.numbering(part);
+    let (first, all) = peers.numbering(range);
     let (number, blocks) = (first / groups + block, all / groups);
     // So that the shares add up.
     let until = |number: usize| (options.pairs as u128 * number as u128 / blocks as u128) as usize;

@@ -4,7 +4,7 @@
 use crate::config::Scope;
 use crate::dots::{LANES, dots};
 use crate::peers::{Peers, draw_from, generator};
-use crate::vectors::{Part, VectorView};
+use crate::vectors::{SampleRange, VectorView};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -109,7 +109,7 @@ pub fn ideal_cosine(view: &VectorView, scope: Scope, threshold: f64, options: &C
     let peers = Peers::new(view.layout(), scope);
     let of_group = |group: usize| {
         let mut runs = vec![Sampled { vectors: peers.positions() as u64, ..Sampled::default() }; peers.samples];
-        for query in (Search { view, peers, group, threshold }).run(&chosen(peers, view.part(), group, options)) {
+        for query in (Search { view, peers, group, threshold }).run(&chosen(peers, view.range(), group, options)) {
             let run = &mut runs[peers.slot(query.member)];
             run.sampled += 1;
             run.similar += u64::from(query.similar);
@@ -121,12 +121,12 @@ pub fn ideal_cosine(view: &VectorView, scope: Scope, threshold: f64, options: &C
 }
 
 /// The members to look at, ascending: all, or as many as the options say by Floyd's method.
-fn chosen(peers: Peers, part: Part, group: usize, options: &CosineOptions) -> Vec<usize> {
+fn chosen(peers: Peers, range: SampleRange, group: usize, options: &CosineOptions) -> Vec<usize> {
     let members = peers.members();
     if members <= options.exact {
         return (0..members).collect();
     }
-    let (first, groups) = peers.numbering(part);
+    let (first, groups) = peers.numbering(range);
     let count = options.sample.div_ceil(groups).clamp(1, members);
     draw_from(members, count, &mut generator(options.seed, (first + group) as u64))
 }

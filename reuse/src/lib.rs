@@ -77,5 +77,5 @@ pub use signatures::signatures_with;
 pub use signatures::{signature_of, signatures};
 pub use substitute::{Buffers, Substitutes};
 pub use sums::{PRODUCT_LANES, add_outer, add_products, add_scaled_rows};
-pub use vectors::{Layout, Part, Planes, Stream, VectorView};
+pub use vectors::{Layout, Planes, SampleRange, Stream, VectorView};
 pub use widest::{Loops, simd_dispatch};

@@ -117,7 +117,7 @@ impl std::ops::AddAssign for MatchQuality {
 /// threads.
 pub fn match_quality(substitutes: &Substitutes, options: &MatchOptions) -> MatchQuality {
     let (view, hitmap) = (substitutes.view(), substitutes.hitmap());
-    let (layout, part) = (view.layout(), view.part());
+    let (layout, part) = (view.layout(), view.range());
     let most = options.sample.div_ceil(part.of.max(1));
     let of_sample = |sample: usize| {
         let runs = &hitmap.counts()[sample * layout.streams..][..layout.streams];

@@ -79,7 +79,7 @@ pub(crate) struct Piece {
 /// Which samples of an operand a view has, where it has only some: what is drawn by a seed then is the
 /// same as of all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Part {
+pub struct SampleRange {
     /// Number of the first sample.
     pub first: usize,
     /// How many samples there are.
@@ -98,7 +98,7 @@ pub struct VectorView<'a> {
     streams: Vec<Stream>,
     /// Of windows within their planes, where each element of a group's row lies behind the first one's first tap.
     places: Vec<usize>,
-    part: Part,
+    range: SampleRange,
 }
 
 /// Taps in a row of a window from which on they are copied at once.
@@ -126,7 +126,7 @@ impl<'a> VectorView<'a> {
         let cut =
             |group| (0..row).step_by(length).map(move |first| Stream { group, first, length: length.min(row - first) });
         let streams = (0..groups).flat_map(cut).collect();
-        let part = Part { first: 0, of: planes.samples };
+        let range = SampleRange { first: 0, of: planes.samples };
         let [down, right] = [windows.y.step as usize * planes.width as usize, windows.x.step as usize];
         let mut places = Vec::with_capacity(row);
         for channel in 0..channels_per_group {
@@ -134,18 +134,18 @@ impl<'a> VectorView<'a> {
                 places.extend((0..windows.x.taps as usize).map(|tx| channel * area + ty * down + tx * right));
             }
         }
-        Self { planes, windows, channels_per_group, streams, places, part }
+        Self { planes, windows, channels_per_group, streams, places, range }
     }
 
     /// The same, as some of the operand's samples.
     #[must_use]
-    pub fn with_part(self, part: Part) -> Self {
-        Self { part, ..self }
+    pub fn with_range(self, range: SampleRange) -> Self {
+        Self { range, ..self }
     }
 
     /// Which samples these are.
-    pub fn part(&self) -> Part {
-        self.part
+    pub fn range(&self) -> SampleRange {
+        self.range
     }
 
     /// The rows of a matrix product, `[samples][heads][rows][length]`: each row a window.

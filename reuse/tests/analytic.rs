@@ -3,7 +3,7 @@
 use mercury_reuse::analytic::{AngleBin, CollisionOptions, Collisions, collisions};
 use mercury_reuse::bounds::{CosineOptions, ideal_cosine};
 use mercury_reuse::config::{Granularity, McacheConfig, Representative, Rpq, Scope, Variant};
-use mercury_reuse::{Hitmap, MatchOptions, Part, Substitutes, VectorView, match_quality, signatures};
+use mercury_reuse::{Hitmap, MatchOptions, SampleRange, Substitutes, VectorView, match_quality, signatures};
 
 const SCOPES: [Scope; 3] = [Scope::Channel, Scope::Sample, Scope::Batch];
 
@@ -140,7 +140,7 @@ fn parts_are_drawn_as_the_whole() {
     let values = rows(5 * 2 * 90, 4);
     let view = |first: usize, samples: usize| {
         let values = &values[first * 2 * 90 * 4..][..samples * 2 * 90 * 4];
-        VectorView::of_rows(values, samples, 2, 90, 4, Granularity::Patch).with_part(Part { first, of: 5 })
+        VectorView::of_rows(values, samples, 2, 90, 4, Granularity::Patch).with_range(SampleRange { first, of: 5 })
     };
     let options = CollisionOptions { pairs: 1003, ..CollisionOptions::default() };
     let cosine = CosineOptions { exact: 20, sample: 300, seed: 5 };
