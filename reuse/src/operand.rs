@@ -1,4 +1,4 @@
-//! The vectors of a layer's pass, cut from the whole of its streamed operand.
+//! The vectors that a pass of a layer streams, cut from the whole operand.
 
 use crate::config::{Granularity, McacheConfig, Scope};
 use crate::vectors::{Planes, VectorView};
@@ -7,13 +7,14 @@ use mercury_trace::windows::Windows;
 
 /// The vectors that a pass streams, one view for each product of [`Geometry::gemms`].
 ///
-/// `values` is X, or dY of an input gradient, of so many samples: of a convolution
-/// `[samples][channels][rows][columns]`, where `channels` may be some of the operand's only if each is a
-/// stream of its own ([`Granularity::ChannelPatch`]); of a linear layer `[samples][rows][features]`; of an
-/// attention product `[samples][heads][rows][inner]`.
+/// `values` holds `samples` samples of X, or of dY for the input gradient:
+/// - of a convolution, `[samples][channels][rows][columns]`. `channels` may be fewer than the
+///   operand has only with [`Granularity::ChannelPatch`], where each channel is a stream of its own;
+/// - of a linear layer, `[samples][rows][features]`;
+/// - of an attention product, `[samples][heads][rows][inner]`.
 ///
 /// # Panics
-/// If there are not as many values.
+/// If the number of values does not match these shapes.
 pub fn views<'a>(
     geometry: &Geometry,
     pass: Pass,
@@ -22,18 +23,21 @@ pub fn views<'a>(
     samples: usize,
     channels: usize,
 ) -> Vec<VectorView<'a>> {
-    let of_dy = pass == Pass::InputGrad;
-    let rows = |heads: u32, rows: u32, length: u32| {
+    let streams_dy = pass == Pass::InputGrad;
+    let cut_rows = |heads: u32, rows: u32, length: u32| {
         vec![VectorView::of_rows(values, samples, heads as usize, rows, length, granularity)]
     };
     match *geometry {
-        Geometry::Linear(linear) => rows(1, linear.rows, if of_dy { linear.out_features } else { linear.in_features }),
+        Geometry::Linear(linear) => {
+            cut_rows(1, linear.rows, if streams_dy { linear.out_features } else { linear.in_features })
+        }
         Geometry::Attention(attention) => {
-            rows(attention.heads, attention.rows, if of_dy { attention.columns } else { attention.inner })
+            let length = if streams_dy { attention.columns } else { attention.inner };
+            cut_rows(attention.heads, attention.rows, length)
         }
         Geometry::Conv2d(conv) => {
-            let [height, width] = if of_dy { conv.output() } else { conv.input };
-            // A channel patch stands alone, whatever its group.
+            let [height, width] = if streams_dy { conv.output() } else { conv.input };
+            // A channel patch has one channel, so groups do not matter.
             let groups = if granularity == Granularity::ChannelPatch { 1 } else { conv.groups as usize };
             let planes = Planes { values, samples, channels, height, width };
             let view = |windows| VectorView::new(planes, windows, groups, granularity);
@@ -42,11 +46,11 @@ pub fn views<'a>(
     }
 }
 
-/// Vectors of a sample that a pass streams, in the product that has most: what [`views`] cuts of the whole
-/// operand.
+/// Counts the vectors of a sample that a pass streams, in the product with the most vectors. [`views`]
+/// cuts as many from the whole operand.
 pub fn vectors_of_sample(geometry: &Geometry, pass: Pass, granularity: Granularity) -> u64 {
-    let of_dy = pass == Pass::InputGrad;
-    // Streams of a group whose rows are as long.
+    let streams_dy = pass == Pass::InputGrad;
+    // Streams of a group with im2col rows of `row` elements.
     let streams = |row: u64, taps: u64| match granularity {
         Granularity::ChannelPatch => row / taps,
         Granularity::Patch => 1,
@@ -54,31 +58,32 @@ pub fn vectors_of_sample(geometry: &Geometry, pass: Pass, granularity: Granulari
     };
     match *geometry {
         Geometry::Linear(linear) => {
-            let row = u64::from(if of_dy { linear.out_features } else { linear.in_features });
+            let row = u64::from(if streams_dy { linear.out_features } else { linear.in_features });
             u64::from(linear.rows) * streams(row, row)
         }
         Geometry::Attention(attention) => {
-            let row = u64::from(if of_dy { attention.columns } else { attention.inner });
+            let row = u64::from(if streams_dy { attention.columns } else { attention.inner });
             u64::from(attention.heads) * u64::from(attention.rows) * streams(row, row)
         }
         Geometry::Conv2d(conv) => {
             let groups = u64::from(conv.groups);
-            let channels = u64::from(if of_dy { conv.out_channels } else { conv.in_channels }) / groups;
-            let of = |windows: &Windows| {
+            let channels = if streams_dy { conv.out_channels } else { conv.in_channels };
+            let channels = u64::from(channels) / groups;
+            let count_vectors = |windows: &Windows| {
                 let taps = windows.taps() as u64;
                 windows.positions() as u64 * groups * streams(channels * taps, taps)
             };
-            conv.windows(pass).iter().map(of).max().unwrap_or(0)
+            conv.windows(pass).iter().map(count_vectors).max().unwrap_or(0)
         }
     }
 }
 
 impl McacheConfig {
-    /// The scope in which a layer's MCACHE lives.
+    /// The scope of a layer's MCACHE.
     pub fn scope_of(&self, geometry: &Geometry) -> Scope {
         match (geometry, self.scope_linear) {
             (Geometry::Conv2d(_), _) => self.scope,
-            // The right operand, which takes the part of the weights, changes with the sample.
+            // The right operand, which acts as the weights, differs between samples.
             (Geometry::Attention(_), Scope::Batch) => Scope::Sample,
             (Geometry::Attention(_) | Geometry::Linear(_), scope) => scope,
         }
