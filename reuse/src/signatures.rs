@@ -49,7 +49,7 @@ pub fn signature_of(vector: &[f32], projection: &Projection, variant: Variant) -
         Variant::Sign | Variant::SignRescale => projection.signature_scalar(vector),
         Variant::SignMagnitude(bits) => {
             let square = vector.iter().fold(0.0f32, |sum, x| x.mul_add(*x, sum));
-            (projection.signature_scalar(vector) << bits) | u64::from(kernel::magnitude(square, bits))
+            (projection.signature_scalar(vector) << bits) | u64::from(kernel::compute_magnitude(square, bits))
         }
         Variant::Centred => {
             let mean = mean(vector);
@@ -142,11 +142,11 @@ impl<'a> Signatures<'a> {
         let rows = out.len() / columns;
         let strip = plan.fill_strip(self.view, (run / streams, run % streams), strip * plan.rows, rows, scratch);
         if let Some(lines) = plan.lines(self.kernel.tile(), rows, columns) {
-            self.kernel.strip(&strip.with_lines(lines), matrix, self.variant, out);
+            self.kernel.compute_strip(&strip.with_lines(lines), matrix, self.variant, out);
             return;
         }
         numbers.resize(strip.padded_slots(), 0);
-        self.kernel.strip(&strip, matrix, self.variant, numbers);
+        self.kernel.compute_strip(&strip, matrix, self.variant, numbers);
         plan.copy_signatures(numbers, columns, out);
     }
 
@@ -186,7 +186,7 @@ impl<'a> Signatures<'a> {
             // Rows beyond the members keep vectors of an earlier tile. Their signatures are not read.
             self.kernel.transpose(rows, pitch, columns);
             let strip = Strip::new(columns, offsets, ((length - 1) * tile) as u32, tile);
-            self.kernel.strip(&strip, matrix, self.variant, numbers);
+            self.kernel.compute_strip(&strip, matrix, self.variant, numbers);
             for (&member, &signature) in members.iter().zip(&*numbers) {
                 out[member - first] = signature;
             }
