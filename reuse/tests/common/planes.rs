@@ -1,7 +1,7 @@
 //! Planes for tests and benches.
 
-/// Smooth planes with a little noise.
-pub fn planes(samples: usize, channels: usize, size: usize, relu: bool) -> Vec<f32> {
+/// Makes smooth planes with a little noise, `[samples][channels][size][size]`.
+pub fn make_planes(samples: usize, channels: usize, size: usize, relu: bool) -> Vec<f32> {
     let mut state = 7u64;
     let mut noise = move || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
