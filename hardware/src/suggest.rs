@@ -15,8 +15,8 @@ pub fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) ->
     nearest(name, known).map_or_else(String::new, |known| format!("; did you mean {known}?"))
 }
 
-/// Adds a suggestion to a message of serde about an unknown key or value, which lists the known ones in
-/// backticks. Other messages are returned unchanged.
+/// Adds a suggestion to a message of serde about an unknown key or value, which lists the known
+/// ones in backticks. Other messages are returned unchanged.
 pub fn in_message(message: &str) -> String {
     let named: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     match named.as_slice() {

@@ -1,11 +1,12 @@
 //! Switches off layers for which reuse costs more cycles than it saves.
 //!
-//! The window of steps for this decision is a configuration value; this is our reading of the scheme.
+//! The window of steps for this decision is a configuration value; this is our reading of the
+//! scheme.
 
 use std::collections::BTreeMap;
 
-/// Decides from the cycles of each step which layers run with reuse. If a layer took more cycles with reuse
-/// than the baseline over its last `window` steps, it runs without reuse from then on.
+/// Decides from the cycles of each step which layers run with reuse. If a layer took more cycles
+/// with reuse than the baseline over its last `window` steps, it runs without reuse from then on.
 #[derive(Debug, Clone)]
 pub struct Switch<K> {
     window: usize,
@@ -29,8 +30,8 @@ impl<K: Ord> Switch<K> {
         recent.len() == self.window && sum(1) > sum(0)
     }
 
-    /// Records the cycles of all passes of a layer in a step: baseline, MERCURY. A layer that is off ignores
-    /// them.
+    /// Records the cycles of all passes of a layer in a step: baseline, MERCURY. A layer that is
+    /// off ignores them.
     pub fn step(&mut self, layer: K, cycles: [u64; 2]) {
         if self.window == 0 || self.is_off(&layer) {
             return;

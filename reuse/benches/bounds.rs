@@ -1,5 +1,5 @@
-//! Times the bounds and the counts for many caches at once, in nanoseconds per vector, the best of five:
-//! `cargo bench -p mercury-reuse --bench bounds`.
+//! Times the bounds and the counts for many caches at once, in nanoseconds per vector, the best of
+//! five: `cargo bench -p mercury-reuse --bench bounds`.
 
 #[path = "../tests/common/planes.rs"]
 mod planes;

@@ -1,6 +1,6 @@
-//! Look-ups per second on one core, compared with two plain implementations of the same cache: sets in a
-//! `HashMap`, and a linear search for the tag in each set. Prints a line of JSON for each case:
-//! `cargo bench -p mercury-reuse --bench hitmap [part of the names]`.
+//! Look-ups per second on one core, compared with two plain implementations of the same cache: sets
+//! in a `HashMap`, and a linear search for the tag in each set. Prints a line of JSON for each
+//! case: `cargo bench -p mercury-reuse --bench hitmap [part of the names]`.
 
 use mercury_reuse::config::{McacheConfig, Replacement, Scope, SetIndex};
 use mercury_reuse::{Hitmap, Isa, Layout};
@@ -107,7 +107,8 @@ fn signatures(stream: &str, layout: Layout) -> Vec<u64> {
         let unit = (word >> 11) as f64 / (1u64 << 53) as f64;
         previous = match stream {
             "random" => fresh,
-            // The n-th most common signature has a probability proportional to 1 / n. About 65 % hit.
+            // The n-th most common signature has a probability proportional to 1 / n. About 65 %
+            // hit.
             "skewed" => spread((octaves * unit).exp2() as u64),
             "equal" => 7,
             _ if random() % 10 < 4 => previous,
@@ -133,7 +134,8 @@ fn find_set(signature: u64, config: &McacheConfig) -> u64 {
     key % u64::from(config.entries / config.ways)
 }
 
-/// Looks a signature up in a set, whose entries are in order of age, the oldest first. Returns its code.
+/// Looks a signature up in a set, whose entries are in order of age, the oldest first. Returns its
+/// code.
 fn look_up_in_set(set: &mut Vec<(u64, u32)>, signature: u64, vector: u32, config: &McacheConfig) -> u32 {
     if let Some(at) = set.iter().position(|entry| entry.0 == signature) {
         let entry = set[at];
@@ -153,7 +155,8 @@ fn look_up_in_set(set: &mut Vec<(u64, u32)>, signature: u64, vector: u32, config
     vector
 }
 
-/// Looks up all vectors with a `HashMap` of the sets with entries; without a limit, of the signatures.
+/// Looks up all vectors with a `HashMap` of the sets with entries; without a limit, of the
+/// signatures.
 fn look_up_in_hash_map(layout: Layout, signatures: &[u64], config: &McacheConfig) -> Vec<u32> {
     let mut codes = Vec::with_capacity(signatures.len());
     let (mut sets, mut seen) = (HashMap::<u64, Vec<(u64, u32)>>::new(), HashMap::new());

@@ -1,10 +1,11 @@
-//! Signatures per second on one thread, and their share of the CPU's peak of fused multiply-adds. Prints a
-//! JSON line for each case. `scripts/bench/signatures_peers.py` prints the same for other software.
+//! Signatures per second on one thread, and their share of the CPU's peak of fused multiply-adds.
+//! Prints a JSON line for each case. `scripts/bench/signatures_peers.py` prints the same for other
+//! software.
 //!
 //!     cargo bench -p mercury-reuse --bench signatures [-- [--all-kernels] [PART]]
 //!
-//! PART selects the cases whose names contain it. `--all-kernels` times all kernels except the scalar one,
-//! which takes minutes.
+//! PART selects the cases whose names contain it. `--all-kernels` times all kernels except the
+//! scalar one, which takes minutes.
 
 use mercury_reuse::config::{Granularity, Matrix, Rpq, Variant};
 use mercury_reuse::{Kernel, Planes, VectorView, signatures_with};
@@ -154,8 +155,8 @@ struct Timer {
     /// Only cases whose names contain this are timed.
     part: String,
     pool: rayon::ThreadPool,
-    /// The highest rate of multiply-adds per second of all cases so far, because other processes can only
-    /// reduce it.
+    /// The highest rate of multiply-adds per second of all cases so far, because other processes
+    /// can only reduce it.
     peak: f64,
 }
 

@@ -74,8 +74,8 @@ impl AngleBin {
 /// Collisions by angle.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Collisions {
-    /// Bin i holds the angles from i pi / bins, inclusive, to (i + 1) pi / bins, exclusive. The last
-    /// bin includes pi.
+    /// Bin i holds the angles from i pi / bins, inclusive, to (i + 1) pi / bins, exclusive. The
+    /// last bin includes pi.
     pub bins: Vec<AngleBin>,
     /// Pairs that were left out because one of the vectors has no direction: it is all zeros, or
     /// not finite.
@@ -102,13 +102,14 @@ impl<'a> std::iter::Sum<&'a Collisions> for Collisions {
     }
 }
 
-/// Draws pairs of vectors and compares how often their signatures are equal with the prediction from
-/// their angles.
+/// Draws pairs of vectors and compares how often their signatures are equal with the prediction
+/// from their angles.
 ///
 /// A pair is two different vectors of one stream and scope. Pairs are drawn uniformly, with
 /// replacement. The result has an element for each sample, with the sample's share of the pairs;
 /// under [`Scope::Batch`] one element for all samples. A view of some samples of an operand
-/// ([`VectorView::with_range`]) draws the same pairs of these samples as a view of the whole operand.
+/// ([`VectorView::with_range`]) draws the same pairs of these samples as a view of the whole
+/// operand.
 ///
 /// A bit of a random projection differs between two vectors with probability angle / pi (Goemans
 /// and Williamson 1995; Charikar 2002), independently of other bits. So all bits are equal with

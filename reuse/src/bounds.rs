@@ -83,8 +83,8 @@ impl std::ops::AddAssign for Zeros {
 
 /// Counts the zeros, 0.0 and -0.0, of each run, `[samples][streams]`.
 ///
-/// An element counts once for each vector that contains it, because each of these vectors multiplies
-/// it. The zeros of the padding count, too.
+/// An element counts once for each vector that contains it, because each of these vectors
+/// multiplies it. The zeros of the padding count, too.
 pub fn zeros(view: &VectorView) -> Vec<Zeros> {
     let sweep = Sweep::new(view);
     (0..view.layout().runs())
@@ -122,8 +122,8 @@ pub struct WeightRepetition {
 }
 
 impl WeightRepetition {
-    /// Share of the multiplications that factorisation saves; 0 for a filter without weights. Of the
-    /// additions it saves only those of zero weights.
+    /// Share of the multiplications that factorisation saves; 0 for a filter without weights. Of
+    /// the additions it saves only those of zero weights.
     pub fn saved(&self) -> f64 {
         if self.weights == 0 { 0.0 } else { 1.0 - self.distinct as f64 / self.weights as f64 }
     }
@@ -143,10 +143,10 @@ impl std::ops::AddAssign for WeightRepetition {
 /// Weight repetition adds up the elements that meet equal weights before it multiplies. So a vector
 /// takes one multiplication for each distinct weight, and none for zero.
 ///
-/// `filter` holds the weights that one vector meets, such as k x k of a channel; longer vectors have
-/// more repetition. The weights are quantised to `w / max |w| * (2^(bits - 1) - 1)`, where the
-/// maximum is over this filter, and rounded to nearest, ties to even. -w and w are distinct. A filter
-/// of zeros has no distinct weights.
+/// `filter` holds the weights that one vector meets, such as k x k of a channel; longer vectors
+/// have more repetition. The weights are quantised to `w / max |w| * (2^(bits - 1) - 1)`, where the
+/// maximum is over this filter, and rounded to nearest, ties to even. -w and w are distinct. A
+/// filter of zeros has no distinct weights.
 ///
 /// # Panics
 /// If `bits` is not within 2 to 16, or a weight is not finite.

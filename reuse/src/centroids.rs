@@ -56,8 +56,8 @@ impl Centroids {
         Self { shared, positions: layout.positions, runs, values }
     }
 
-    /// The centroid of the entry that a vector inserted; `None` if no other vector shares the entry.
-    /// `length` is the length of the vector.
+    /// The centroid of the entry that a vector inserted; `None` if no other vector shares the
+    /// entry. `length` is the length of the vector.
     pub fn of(&self, inserting: usize, length: usize) -> Option<&[f32]> {
         self.shared.contains(inserting).then(|| {
             let (first, start) = self.runs[inserting / self.positions];
@@ -134,8 +134,8 @@ struct Groups {
 }
 
 impl Groups {
-    /// Groups the HITs by their inserting vector. `hits` yields pairs (inserting vector, vector), in
-    /// order of arrival.
+    /// Groups the HITs by their inserting vector. `hits` yields pairs (inserting vector, vector),
+    /// in order of arrival.
     fn new<I: Iterator<Item = (usize, u32)>>(shared: &Marks, hits: impl Fn() -> I) -> Self {
         let number = |inserting| shared.before(inserting) as usize;
         let count = shared.before.last().map_or(0, |&before| before as usize)

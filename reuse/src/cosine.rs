@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 pub struct CosineOptions {
     /// Most vectors of one stream in one scope for which all of them are examined.
     pub exact: usize,
-    /// Total number of vectors to examine otherwise, spread evenly over scopes and streams; at least
-    /// one in each.
+    /// Total number of vectors to examine otherwise, spread evenly over scopes and streams; at
+    /// least one in each.
     pub sample: usize,
     /// Seed of the sample.
     pub seed: u64,
@@ -38,7 +38,8 @@ pub struct Sampled {
 }
 
 impl Sampled {
-    /// The share of vectors with a similar earlier one, or its estimate; `None` for an empty sample.
+    /// The share of vectors with a similar earlier one, or its estimate; `None` for an empty
+    /// sample.
     pub fn share(&self) -> Option<f64> {
         (self.sampled > 0).then(|| self.similar as f64 / self.sampled as f64)
     }
@@ -48,13 +49,14 @@ impl Sampled {
     ///
     /// This is Wilson's score interval with z = 1.959964 and a sample size of n (N - 1) / (N - n)
     /// for n of N vectors. The sample is drawn without replacement, which reduces its variance by
-    /// that factor. Wilson's interval is used because shares near 0 and 1 are common here, where the
-    /// normal interval has no width.
+    /// that factor. Wilson's interval is used because shares near 0 and 1 are common here, where
+    /// the normal interval has no width.
     ///
     /// Single vectors are drawn, each is compared with all earlier ones, and every stratum (stream
     /// and scope) has the same size and sample. So the plain share is unbiased, and its variance is
     /// at most that of a simple random sample: sums over whole operands have at least the stated
-    /// coverage. The interval describes how well the sample represents this operand, not other data.
+    /// coverage. The interval describes how well the sample represents this operand, not other
+    /// data.
     pub fn interval(&self) -> [f64; 2] {
         const Z2: f64 = 1.959_964 * 1.959_964;
         let Some(share) = self.share() else { return [0.0, 1.0] };
@@ -92,17 +94,17 @@ impl std::iter::Sum for Sampled {
 /// Counts the vectors of each run, `[samples][streams]`, whose cosine with any earlier vector of
 /// their stream and scope is at least `threshold`.
 ///
-/// The count is exact if a stream has at most `options.exact` vectors in a scope. Otherwise a seeded
-/// sample of its vectors, drawn without replacement, is compared with all earlier vectors. The first
-/// vector, which has no earlier one, is part of the population. A view of some samples of an operand
-/// ([`VectorView::with_range`]) draws the same vectors of these samples as a view of the whole
-/// operand.
+/// The count is exact if a stream has at most `options.exact` vectors in a scope. Otherwise a
+/// seeded sample of its vectors, drawn without replacement, is compared with all earlier vectors.
+/// The first vector, which has no earlier one, is part of the population. A view of some samples of
+/// an operand ([`VectorView::with_range`]) draws the same vectors of these samples as a view of the
+/// whole operand.
 ///
 /// x is similar to y if <x, y> >= threshold sqrt(<x, x> <y, y>), all in f64, sums in element order:
 /// equal vectors are similar at 1. A vector of zeros is similar only to another vector of zeros. A
 /// vector with elements that are not finite is similar to none. A bound in f32 decides all but the
-/// closest cases, and the definition decides those. O(q n d) to examine q of n vectors of d elements,
-/// less if many are similar. Memory holds one block of earlier vectors at a time.
+/// closest cases, and the definition decides those. O(q n d) to examine q of n vectors of d
+/// elements, less if many are similar. Memory holds one block of earlier vectors at a time.
 ///
 /// # Panics
 /// If the threshold is not above 0 and at most 1.
@@ -203,8 +205,8 @@ impl Search<'_> {
         Query { member, zero, similar: false, unit: vector.to_vec() }
     }
 
-    /// Writes members from `start` on to `block` as unit vectors, in tiles `[length][LANES]`. Returns
-    /// the first vector of zeros.
+    /// Writes members from `start` on to `block` as unit vectors, in tiles `[length][LANES]`.
+    /// Returns the first vector of zeros.
     fn fill_block(&self, start: usize, vectors: usize, buffer: &mut [f32], block: &mut [f32]) -> Option<usize> {
         let mut first_zero = None;
         for offset in 0..vectors {
@@ -224,9 +226,9 @@ impl Search<'_> {
     /// `start` to `end`.
     fn is_similar_to_any(&self, query: &Query, block: &[f32], start: usize, end: usize) -> bool {
         let length = query.unit.len();
-        // The absolute products of two unit vectors add up to at most 1. So rounding the products and
-        // sums causes an error of at most (length + 3) 2^-24. The margin is more than twice that, for
-        // the rounding of the unit vectors.
+        // The absolute products of two unit vectors add up to at most 1. So rounding the products
+        // and sums causes an error of at most (length + 3) 2^-24. The margin is more than twice
+        // that, for the rounding of the unit vectors.
         let margin = (length + 8) as f64 * f64::from(f32::EPSILON);
         let end = end.min(query.member);
         for (tile, first) in block.chunks_exact(LANES * length).zip((start..end).step_by(LANES)) {

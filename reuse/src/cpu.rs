@@ -1,7 +1,7 @@
 //! The vector instructions that this crate may use: those of the CPU, or fewer.
 //!
-//! Results do not depend on the choice. Restricting it by [`VARIABLE`] tests this, and runs the code
-//! of other CPUs on this one.
+//! Results do not depend on the choice. Restricting it by [`VARIABLE`] tests this, and runs the
+//! code of other CPUs on this one.
 
 use std::sync::OnceLock;
 

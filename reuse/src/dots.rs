@@ -1,5 +1,5 @@
-//! Dot products of one vector with many, side by side. They serve as a bound with a margin, so their
-//! rounding may depend on the CPU.
+//! Dot products of one vector with many, side by side. They serve as a bound with a margin, so
+//! their rounding may depend on the CPU.
 
 #[cfg(target_arch = "x86_64")]
 use crate::cpu::{Instructions, may_use};

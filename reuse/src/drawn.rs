@@ -1,5 +1,5 @@
-//! A cache of projection matrices. Drawing R takes longer than projecting a few hundred vectors by it,
-//! and training needs the same few matrices at every step.
+//! A cache of projection matrices. Drawing R takes longer than projecting a few hundred vectors by
+//! it, and training needs the same few matrices at every step.
 
 use crate::config::{Matrix, Rpq};
 use crate::kernel::{Kernel, Packed};

@@ -5,8 +5,8 @@ use crate::vectors::{Piece, VectorView};
 use mercury_trace::windows::Axis;
 use std::ops::Range;
 
-/// Compares vectors of one stream. They are numbered from the first vector of `first_sample`, sample
-/// after sample.
+/// Compares vectors of one stream. They are numbered from the first vector of `first_sample`,
+/// sample after sample.
 pub(crate) struct Equality<'v, 'a> {
     view: &'v VectorView<'a>,
     first_sample: usize,
@@ -66,7 +66,8 @@ impl<'v, 'a> Equality<'v, 'a> {
         (sample, position / columns, position % columns)
     }
 
-    /// Finds the index of a window's first tap in channel 0, if the whole window is inside the plane.
+    /// Finds the index of a window's first tap in channel 0, if the whole window is inside the
+    /// plane.
     fn find_start(&self, (sample, row, column): Window) -> Option<usize> {
         let inside = self.rows.contains(&row) && self.columns.contains(&column);
         inside.then(|| {

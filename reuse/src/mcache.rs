@@ -1,22 +1,22 @@
 //! MCACHE: the resident signatures, each with the vector that inserted it.
 //!
-//! The results of an entry belong to the weights that its vector met. So the tag holds the stream as
-//! well as the signature: vectors of another stream never find the entry, although it occupies its way
-//! until the flush.
+//! The results of an entry belong to the weights that its vector met. So the tag holds the stream
+//! as well as the signature: vectors of another stream never find the entry, although it occupies
+//! its way until the flush.
 //!
 //! There is an engine for each shape of cache:
-//! - [`sets`]: up to [`narrow::LANES`] ways, whose tags one instruction compares. With AVX2 only for 9
-//!   to 16 ways without replacement, and one stream between flushes.
+//! - [`sets`]: up to [`narrow::LANES`] ways, whose tags one instruction compares. With AVX2 only
+//!   for 9 to 16 ways without replacement, and one stream between flushes.
 //! - [`narrow`]: all other caches of up to [`narrow::LANES`] ways.
 //! - [`wide`]: more ways; a hash table finds entries.
 //! - [`table`]: no limit.
 //!
 //! Each look-up call takes a run: the signatures of one sample and one stream.
 //!
-//! Engines for up to [`narrow::LANES`] ways keep tags of 16 bits instead of signatures of 64 bits, so
-//! that the tags of a set fit into one register. If a tag matches, the full signature is compared with
-//! that of the entry's vector, among the signatures that are looked up. In one of 4,000 look-ups in a
-//! full set of 16 ways another signature has the same tag.
+//! Engines for up to [`narrow::LANES`] ways keep tags of 16 bits instead of signatures of 64 bits,
+//! so that the tags of a set fit into one register. If a tag matches, the full signature is
+//! compared with that of the entry's vector, among the signatures that are looked up. In one of
+//! 4,000 look-ups in a full set of 16 ways another signature has the same tag.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -57,8 +57,8 @@ pub enum Outcome {
 /// because there are fewer than 2^32 vectors.
 pub(crate) const MNU: u32 = u32::MAX;
 
-/// Decodes an outcome from four bytes. The code is the vector whose entry holds the signature after the
-/// look-up, or [`MNU`]. The vector's own number means MAU.
+/// Decodes an outcome from four bytes. The code is the vector whose entry holds the signature after
+/// the look-up, or [`MNU`]. The vector's own number means MAU.
 pub(crate) fn decode(code: u32, vector: usize) -> Outcome {
     match code {
         MNU => Outcome::Mnu,
@@ -160,8 +160,8 @@ pub(crate) enum Mcache {
 }
 
 impl Mcache {
-    /// An empty cache. The configuration must be valid and have a limit. `streamed`: vectors of several
-    /// streams may be looked up between two flushes.
+    /// An empty cache. The configuration must be valid and have a limit. `streamed`: vectors of
+    /// several streams may be looked up between two flushes.
     pub fn new(config: &McacheConfig, streamed: bool, isa: Isa) -> Self {
         #[cfg(target_arch = "x86_64")]
         if let Some(sets) = Sets::new(config, streamed, isa) {

@@ -9,7 +9,8 @@ use mercury_trace::windows::Windows;
 ///
 /// `values` holds `samples` samples of X, or of dY for the input gradient:
 /// - of a convolution, `[samples][channels][rows][columns]`. `channels` may be fewer than the
-///   operand has only with [`Granularity::ChannelPatch`], where each channel is a stream of its own;
+///   operand has only with [`Granularity::ChannelPatch`], where each channel is a stream of its
+///   own;
 /// - of a linear layer, `[samples][rows][features]`;
 /// - of an attention product, `[samples][heads][rows][inner]`.
 ///
@@ -46,8 +47,8 @@ pub fn views<'a>(
     }
 }
 
-/// Counts the vectors of a sample that a pass streams, in the product with the most vectors. [`views`]
-/// cuts as many from the whole operand.
+/// Counts the vectors of a sample that a pass streams, in the product with the most vectors.
+/// [`views`] cuts as many from the whole operand.
 pub fn vectors_of_sample(geometry: &Geometry, pass: Pass, granularity: Granularity) -> u64 {
     let streams_dy = pass == Pass::InputGrad;
     // Streams of a group with im2col rows of `row` elements.

@@ -6,18 +6,19 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 /// R for vectors of one length: `bits` rows of random entries.
 ///
-/// Rows are drawn in order, so a shorter signature uses the first rows of a longer one. The signature
-/// of b bits is a prefix (the low b bits) of the signature of 64 bits.
+/// Rows are drawn in order, so a shorter signature uses the first rows of a longer one. The
+/// signature of b bits is a prefix (the low b bits) of the signature of 64 bits.
 ///
 /// All entries come from the uniform 64-bit words of a `ChaCha8` stream. Its key is the seed in
 /// little-endian bytes, followed by zeros.
 ///
-/// [`Matrix::Gaussian`], N(0, 1): the stream number is the length of the vectors. Entry `e`, counted
-/// along rows that are padded to even length, comes from words `2 (e / 2)` and `2 (e / 2) + 1`. Let
-/// u = ((word >> 11) + 1) / 2^53 for the first word, and v = (word >> 11) / 2^53 for the second. The
-/// Box-Muller pair is `sqrt(-2 ln u) (cos 2πv, sin 2πv)`. An even `e` takes the first value, an odd
-/// `e` the second, rounded to f32. (So a row of odd length leaves the second value of its last pair
-/// unused.) The functions come from the libm crate, so that every machine draws the same matrix.
+/// [`Matrix::Gaussian`], N(0, 1): the stream number is the length of the vectors. Entries `e` are
+/// counted along rows that are padded to even length. Each comes from words `2 (e / 2)` and
+/// `2 (e / 2) + 1`. Let u = ((word >> 11) + 1) / 2^53 for the first word, and v = (word >> 11) /
+/// 2^53 for the second. The Box-Muller pair is `sqrt(-2 ln u) (cos 2πv, sin 2πv)`. An even `e` takes the first
+/// value, an odd `e` the second, rounded to f32. (So a row of odd length leaves the second value of
+/// its last pair unused.) The functions come from the libm crate, so that every machine draws the
+/// same matrix.
 ///
 /// [`Matrix::Sparse`], -1, 0 and +1 with probabilities 1/6, 2/3 and 1/6: the stream number is the
 /// length of the vectors plus 2^63. Entry `e`, counted along rows, comes from word `e`. With

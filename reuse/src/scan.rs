@@ -1,5 +1,5 @@
-//! Sums over the elements of each vector, without gathering vectors. The rows of an operand are read
-//! in place, and the sums of neighbouring vectors grow side by side.
+//! Sums over the elements of each vector, without gathering vectors. The rows of an operand are
+//! read in place, and the sums of neighbouring vectors grow side by side.
 
 #[cfg(target_arch = "x86_64")]
 use crate::cpu::{Instructions, may_use};
@@ -9,7 +9,8 @@ use mercury_trace::windows::Axis;
 /// Adds up a term of each element of each vector. Elements in the padding add nothing.
 pub(crate) struct Sweep<'v, 'a> {
     view: &'v VectorView<'a>,
-    /// Whether the innermost loop iterates over columns of positions, or over taps: over the longer.
+    /// Whether the innermost loop iterates over columns of positions, or over taps: over the
+    /// longer.
     across: bool,
     /// With `across`, for each tap the columns at which it is inside the plane; otherwise for each
     /// column the taps that are inside.
@@ -39,8 +40,8 @@ impl Inside {
         Self { first: least(0).min(end), end, origin }
     }
 
-    /// Clips the points to those from `first` to `end`. Returns the new bounds, and the coordinate of
-    /// the first point.
+    /// Clips the points to those from `first` to `end`. Returns the new bounds, and the coordinate
+    /// of the first point.
     fn clip(&self, first: usize, end: usize, stride: u32) -> Option<(usize, usize, usize)> {
         let (first, end) = (self.first.max(first), self.end.min(end));
         (first < end).then(|| (first, end, (self.origin + first as i64 * i64::from(stride)) as usize))
@@ -89,13 +90,14 @@ impl<'v, 'a> Sweep<'v, 'a> {
         self.accumulate(sample, stream, first, counts, count);
     }
 
-    /// Hashes the same vectors as [`Sweep::nonzeros`]. Vectors with equal [`bits`] have equal hashes.
+    /// Hashes the same vectors as [`Sweep::nonzeros`]. Vectors with equal [`bits`] have equal
+    /// hashes.
     ///
-    /// The high 48 bits are a multilinear hash: the sum of the bits of each element times the factor
-    /// of its place, modulo 2^48. The low 16 bits are the number of nonzero elements, modulo 2^16.
-    /// The order of the sum does not matter, and zeros add nothing, so padding and edges need no
-    /// special case. Vectors that differ collide for about one in 2^32 choices of the factors. If
-    /// [`Sweep::zero_is_exact`], a hash of 0 means a vector of zeros.
+    /// The high 48 bits are a multilinear hash: the sum of the bits of each element times the
+    /// factor of its place, modulo 2^48. The low 16 bits are the number of nonzero elements, modulo
+    /// 2^16. The order of the sum does not matter, and zeros add nothing, so padding and edges need
+    /// no special case. Vectors that differ collide for about one in 2^32 choices of the factors.
+    /// If [`Sweep::zero_is_exact`], a hash of 0 means a vector of zeros.
     pub fn hashes(&self, sample: usize, stream: usize, first: usize, hashes: &mut [u64]) {
         #[cfg(target_arch = "x86_64")]
         if may_use(Instructions::Avx2) {
@@ -205,8 +207,8 @@ pub(crate) fn bits(x: f32) -> u32 {
     if x == 0.0 { 0 } else { x.to_bits() }
 }
 
-/// The factor of a place in hashes: an odd pseudo-random number, the high word of `SplitMix64` (Steele
-/// et al. 2014).
+/// The factor of a place in hashes: an odd pseudo-random number, the high word of `SplitMix64`
+/// (Steele et al. 2014).
 fn factor(place: u64) -> u32 {
     let mut z = (place + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -33,13 +33,13 @@ pub fn signatures_with(kernel: Kernel, view: &VectorView, rpq: &Rpq, out: &mut [
 /// Computes the signature of one vector by the scalar loops that define it.
 ///
 /// If the variant has a magnitude, it is in the low bits. They are the low bits of
-/// floor(log2 |x|) + 64, from the exponent of s = <x, x>; s accumulates in f32 by fused multiply-add
-/// from element 0 up. If s is below 2^-126, as for a zero vector, they are 0.
+/// floor(log2 |x|) + 64, from the exponent of s = <x, x>. This s accumulates in f32 by fused
+/// multiply-add from element 0 up. If it is below 2^-126, as for a zero vector, the bits are 0.
 ///
 /// The bits above the magnitude are [`Projection::signature_scalar`], so that a shorter signature
-/// remains a prefix. With `centred`, the mean is subtracted from each element first. The mean is the
-/// f32 sum from element 0 up, times the f32 nearest to 1 / length. The mean and the differences are
-/// rounded to f32.
+/// remains a prefix. With `centred`, the mean is subtracted from each element first. The mean is
+/// the f32 sum from element 0 up, times the f32 nearest to 1 / length. The mean and the differences
+/// are rounded to f32.
 ///
 /// # Panics
 /// If the length of the vector is not the length of the projection.
@@ -150,8 +150,8 @@ impl<'a> Signatures<'a> {
         plan.copy_signatures(numbers, columns, out);
     }
 
-    /// Computes all signatures by copying vectors one by one and transposing tiles of them. Vectors of
-    /// different streams share a tile if they have the same length, and so the same R.
+    /// Computes all signatures by copying vectors one by one and transposing tiles of them. Vectors
+    /// of different streams share a tile if they have the same length, and so the same R.
     fn compute_by_tiles(&self, out: &mut [u64]) {
         let size = 4 * self.kernel.tile();
         out.par_chunks_mut(size).enumerate().for_each_init(TileBuffers::default, |buffers, (chunk, out)| {
@@ -168,8 +168,8 @@ impl<'a> Signatures<'a> {
         });
     }
 
-    /// Computes the signatures of `buffers.members`, which all have this length. `out` begins with the
-    /// signature of vector `first`.
+    /// Computes the signatures of `buffers.members`, which all have this length. `out` begins with
+    /// the signature of vector `first`.
     fn compute_tiles(&self, matrix: &Packed, length: usize, buffers: &mut TileBuffers, first: usize, out: &mut [u64]) {
         let TileBuffers { members, rows, columns, offsets, numbers } = buffers;
         let (tile, pitch) = (self.kernel.tile(), length.next_multiple_of(16));
@@ -183,7 +183,8 @@ impl<'a> Signatures<'a> {
                 let (sample, stream, position) = self.view.layout().locate(member);
                 self.view.gather(sample, stream, position, row);
             }
-            // Rows beyond the members keep vectors of an earlier tile. Their signatures are not read.
+            // Rows beyond the members keep vectors of an earlier tile. Their signatures are not
+            // read.
             self.kernel.transpose(rows, pitch, columns);
             let strip = Strip::new(columns, offsets, ((length - 1) * tile) as u32, tile);
             self.kernel.compute_strip(&strip, matrix, self.variant, numbers);
@@ -211,8 +212,8 @@ struct TileBuffers {
     numbers: Vec<u64>,
 }
 
-/// The mean that `centred` subtracts: the f32 sum from element 0 up, times the reciprocal of the length.
-/// Every kernel computes it the same way.
+/// The mean that `centred` subtracts: the f32 sum from element 0 up, times the reciprocal of the
+/// length. Every kernel computes it the same way.
 pub(crate) fn mean(vector: &[f32]) -> f32 {
     vector.iter().fold(0.0, |sum, x| sum + x) * (1.0 / vector.len() as f32)
 }

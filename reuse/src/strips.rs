@@ -1,18 +1,19 @@
 //! Planes cut into strips: padded copies of a few of their rows. In a strip, a given element of all
 //! windows in these rows is one contiguous run.
 //!
-//! Position (row, column) of a band of window rows is number `row * pitch + column` of the strip. Tap
-//! (ty, tx) of each position lies at a constant offset from there. With a stride above 1, the
+//! Position (row, column) of a band of window rows is number `row * pitch + column` of the strip.
+//! Tap (ty, tx) of each position lies at a constant offset from there. With a stride above 1, the
 //! coordinates of each residue modulo the stride form a plane of their own, so that the elements of
-//! neighbouring windows are contiguous. At the end of a row a few numbers belong to no window: as many
-//! as the taps reach beyond the positions. Their signatures are computed, but not part of the result.
+//! neighbouring windows are contiguous. At the end of a row a few numbers belong to no window: as
+//! many as the taps reach beyond the positions. Their signatures are computed, but not part of the
+//! result.
 
 use crate::kernel::{Lines, MAX_TILE, Strip};
 use crate::vectors::{Planes, Stream, VectorView};
 use mercury_trace::windows::{Axis, Windows};
 
-/// Values of a strip that fit into the first-level cache. Strips with small windows stay below this,
-/// all others fit into the second level. [`MIN_NUMBERS`] takes precedence.
+/// Values of a strip that fit into the first-level cache. Strips with small windows stay below
+/// this, all others fit into the second level. [`MIN_NUMBERS`] takes precedence.
 const SMALL_STRIP: usize = 4096;
 
 /// Numbers of a strip from which on a partial last tile costs little.
@@ -28,8 +29,8 @@ pub(crate) struct Plan {
     lines: usize,
     /// Length of such a row.
     pitch: usize,
-    /// The planes of a strip: channel, counted from the stream's first; residue of the row; residue of
-    /// the column.
+    /// The planes of a strip: channel, counted from the stream's first; residue of the row; residue
+    /// of the column.
     parts: Vec<(usize, u32, u32)>,
     /// The index of each element of the vector at number 0.
     offsets: Vec<u32>,
@@ -38,8 +39,8 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// The plan of a stream; `None` if less than half of a strip's numbers would be windows, or a strip
-    /// would be too large.
+    /// The plan of a stream; `None` if less than half of a strip's numbers would be windows, or a
+    /// strip would be too large.
     pub(crate) fn new(windows: &Windows, stream: Stream) -> Option<Self> {
         let (y, x) = (&windows.y, &windows.x);
         let taps = windows.taps();
@@ -120,9 +121,9 @@ impl Plan {
         Strip::new(values, &self.offsets, self.last, numbers)
     }
 
-    /// Lines for `rows` rows of windows, so that tiles end with each row. `None` if a row is shorter than
-    /// a tile, or if the overlap of its tiles would exceed the unused numbers between rows. With lines,
-    /// signatures need not be copied.
+    /// Lines for `rows` rows of windows, so that tiles end with each row. `None` if a row is
+    /// shorter than a tile, or if the overlap of its tiles would exceed the unused numbers between
+    /// rows. With lines, signatures need not be copied.
     pub(crate) fn lines(&self, tile: usize, rows: usize, columns: usize) -> Option<Lines> {
         let pays = columns >= tile && columns.next_multiple_of(tile) <= self.pitch;
         pays.then_some(Lines { rows, pitch: self.pitch, columns })
@@ -140,8 +141,8 @@ impl Plan {
 #[derive(Default)]
 pub(crate) struct Scratch {
     values: Vec<f32>,
-    /// The address of the previous strip's plan. If the plan is the same, the padding at the sides of
-    /// all lines is zero already.
+    /// The address of the previous strip's plan. If the plan is the same, the padding at the sides
+    /// of all lines is zero already.
     plan: Option<usize>,
 }
 
@@ -151,8 +152,8 @@ fn plane<'a>(planes: &Planes<'a>, sample: usize, channel: usize) -> &'a [f32] {
     &planes.values[(sample * planes.channels + channel) * area..][..area]
 }
 
-/// Sets `copy[i] = line[origin + i * stride]` for each index inside the line; other elements of `copy`
-/// keep their values.
+/// Sets `copy[i] = line[origin + i * stride]` for each index inside the line; other elements of
+/// `copy` keep their values.
 fn copy_inside(line: &[f32], origin: i64, stride: usize, copy: &mut [f32]) {
     let length = copy.len();
     // The first number at or after a coordinate.
@@ -186,8 +187,8 @@ fn copy_inside(line: &[f32], origin: i64, stride: usize, copy: &mut [f32]) {
     }
 }
 
-/// Copies slices of mostly a few dozen values, where a call of memcpy costs more than the copy itself.
-/// Copies whole pieces, and then one piece that ends with the last value.
+/// Copies slices of mostly a few dozen values, where a call of memcpy costs more than the copy
+/// itself. Copies whole pieces, and then one piece that ends with the last value.
 fn copy_short(from: &[f32], to: &mut [f32]) {
     fn copy_pieces<const N: usize>(from: &[f32], to: &mut [f32]) {
         for (to, from) in to.chunks_exact_mut(N).zip(from.chunks_exact(N)) {

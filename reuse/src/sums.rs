@@ -23,8 +23,8 @@ pub fn add_scaled_rows(sums: &mut [f64], scales: impl ExactSizeIterator<Item = f
 pub const PRODUCT_LANES: usize = 8;
 
 /// Adds the products of many vectors with weights, side by side. `sums` is `[outputs][width]`,
-/// `weights` is `[elements][outputs]`, and `columns` is `[elements][width]`: each column is a vector,
-/// whose elements are f32 values.
+/// `weights` is `[elements][outputs]`, and `columns` is `[elements][width]`: each column is a
+/// vector, whose elements are f32 values.
 ///
 /// Elements are added in ascending order, including zeros. So sums have the same bits as those of
 /// [`add_scaled_rows`] if weights are finite and no sum starts as -0.
@@ -154,7 +154,8 @@ mod tests {
                 prop_assert_eq!(found.to_bits(), expected.to_bits());
             }
 
-            // Vectors side by side. Each lane has the same sums, with its own multiple of the scales.
+            // Vectors side by side. Each lane has the same sums, with its own multiple of the
+            // scales.
             let lanes = PRODUCT_LANES * (1 + scales.len() % 3);
             let scaled = |scale: f32, lane: usize| if lane % 5 == 3 { 0.0 } else { scale * lane as f32 };
             let columns: Vec<f64> =

@@ -75,8 +75,8 @@ pub(crate) struct Piece {
     pub element: usize,
 }
 
-/// The samples of an operand that a view holds. Seeded draws from the view then are the same as from
-/// the whole operand.
+/// The samples of an operand that a view holds. Seeded draws from the view then are the same as
+/// from the whole operand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SampleRange {
     /// Index of the view's first sample in the operand.
@@ -87,16 +87,16 @@ pub struct SampleRange {
 
 /// The input vectors of one operand at a granularity.
 ///
-/// All granularities are cuts of im2col rows into sub-vectors: channel patches have `taps` elements,
-/// patches have the length of the row.
+/// All granularities are cuts of im2col rows into sub-vectors: channel patches have `taps`
+/// elements, patches have the length of the row.
 #[derive(Debug, Clone)]
 pub struct VectorView<'a> {
     planes: Planes<'a>,
     windows: Windows,
     channels_per_group: usize,
     streams: Vec<Stream>,
-    /// For windows inside their planes, the offset of each element of a group's row from the first tap in
-    /// the group's first channel.
+    /// For windows inside their planes, the offset of each element of a group's row from the first
+    /// tap in the group's first channel.
     places: Vec<usize>,
     range: SampleRange,
 }
@@ -189,8 +189,8 @@ impl<'a> VectorView<'a> {
         self.streams.iter().map(|stream| stream.length).max().unwrap_or(0)
     }
 
-    /// The channel of an element of a stream's vectors, and the kernel row and column of the weight that
-    /// it meets.
+    /// The channel of an element of a stream's vectors, and the kernel row and column of the weight
+    /// that it meets.
     pub fn element(&self, stream: usize, offset: usize) -> (usize, usize, usize) {
         let Stream { group, first, .. } = self.streams[stream];
         let (channel, tap) = ((first + offset) / self.windows.taps(), (first + offset) % self.windows.taps());
@@ -200,7 +200,8 @@ impl<'a> VectorView<'a> {
         (group * self.channels_per_group + channel, kernel.0, kernel.1)
     }
 
-    /// Splits a stream's vectors into pieces. Each lies in one kernel row, and so in one row of a plane.
+    /// Splits a stream's vectors into pieces. Each lies in one kernel row, and so in one row of a
+    /// plane.
     pub(crate) fn pieces(&self, stream: usize) -> impl Iterator<Item = Piece> {
         let Stream { group, first, length } = self.streams[stream];
         let (taps, columns) = (self.windows.taps(), self.windows.x.taps as usize);
@@ -217,8 +218,8 @@ impl<'a> VectorView<'a> {
         })
     }
 
-    /// A vector in place, if its window is inside the plane: a slice of the values, and the index of each
-    /// of the vector's elements in that slice.
+    /// A vector in place, if its window is inside the plane: a slice of the values, and the index
+    /// of each of the vector's elements in that slice.
     #[inline]
     pub(crate) fn in_place(&self, sample: usize, stream: usize, position: usize) -> Option<(&'a [f32], &[usize])> {
         let Stream { group, first, length } = self.streams[stream];

@@ -3,14 +3,14 @@
 #[cfg(target_arch = "x86_64")]
 use crate::cpu::{Instructions, may_use};
 
-/// Loops that the compiler vectorises. A closure is enough if it is small enough to be inlined; larger
-/// loops are a type of their own.
+/// Loops that the compiler vectorises. A closure is enough if it is small enough to be inlined;
+/// larger loops are a type of their own.
 pub trait Loops {
     /// The result of the loops.
     type Output;
 
-    /// Runs the loops. It must be `#[inline(always)]`, because the instruction set is that of the function
-    /// into which it is inlined.
+    /// Runs the loops. It must be `#[inline(always)]`, because the instruction set is that of the
+    /// function into which it is inlined.
     fn run(self) -> Self::Output;
 }
 

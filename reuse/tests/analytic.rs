@@ -29,8 +29,8 @@ fn rpq(seed: u64) -> Rpq {
     Rpq { bits: 64, seed, granularity: Granularity::Patch, ..Rpq::default() }
 }
 
-/// The mean of the measured frequency over many matrices equals the prediction, in every bin and at every
-/// length.
+/// The mean of the measured frequency over many matrices equals the prediction, in every bin and at
+/// every length.
 #[test]
 fn collisions_are_as_frequent_as_angles_predict() {
     let values = make_rows(400, 12);
@@ -47,8 +47,8 @@ fn collisions_are_as_frequent_as_angles_predict() {
             let measured: Vec<f64> = matrices.iter().map(|matrix| found(matrix).expect("the same pairs").1).collect();
             let mean = measured.iter().sum::<f64>() / 60.0;
             let variance = measured.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / 59.0;
-            // 5 standard errors of the mean over matrices. The constant is for bins where collisions are so
-            // rare that the standard error itself is uncertain.
+            // 5 standard errors of the mean over matrices. The constant is for bins where
+            // collisions are so rare that the standard error itself is uncertain.
             let tolerance = 5.0 * (variance / 60.0).sqrt() + 2e-4;
             assert!((mean - predicted).abs() < tolerance, "bin {bin}, {length}: {mean} {predicted} {tolerance}");
             compared += 1;

@@ -163,8 +163,8 @@ proptest! {
     }
 }
 
-/// Vectors so long that a block holds few of them. They lie around one centre, so that the thresholds are
-/// within the range of their cosines.
+/// Vectors so long that a block holds few of them. They lie around one centre, so that the
+/// thresholds are within the range of their cosines.
 #[test]
 fn ideal_similarity_of_long_vectors_equals_that_of_all_pairs() {
     let (rows, length) = (300u32, 1200u32);
@@ -201,7 +201,8 @@ fn intervals_cover_the_truth_as_often_as_they_say() {
     }
 }
 
-/// The ends of Wilson's interval are the shares that are z standard deviations away from the sample's.
+/// The ends of Wilson's interval are the shares that are z standard deviations away from the
+/// sample's.
 #[test]
 fn a_large_population_has_wilsons_interval() {
     let interval = Sampled { vectors: u64::MAX, sampled: 200, similar: 30 }.interval();

@@ -1,5 +1,5 @@
-//! Unlimited hits and grids of counts against naive implementations: a comparison with every earlier
-//! vector, and a cache pass for each configuration.
+//! Unlimited hits and grids of counts against naive implementations: a comparison with every
+//! earlier vector, and a cache pass for each configuration.
 
 use mercury_reuse::config::{McacheConfig, Scope, SetIndex};
 use mercury_reuse::{
@@ -21,8 +21,8 @@ fn layouts(positions: usize) -> impl Strategy<Value = Layout> {
     })
 }
 
-/// Signatures that share prefixes (low bits) of all lengths. Each copies the low bits of one of `few`
-/// roots, up to a random bit, and is random above it.
+/// Signatures that share prefixes (low bits) of all lengths. Each copies the low bits of one of
+/// `few` roots, up to a random bit, and is random above it.
 fn signatures(count: usize, seed: u64, few: u64) -> Vec<u64> {
     let mut state = seed | 1;
     let mut random = move || {
@@ -45,8 +45,8 @@ fn count_shared_bits(a: u64, b: u64) -> u32 {
     (a ^ b).trailing_zeros()
 }
 
-/// For each vector, the largest number of low bits that its signature shares with any earlier vector of its
-/// stream and scope.
+/// For each vector, the largest number of low bits that its signature shares with any earlier
+/// vector of its stream and scope.
 fn naive_lengths(layout: Layout, signatures: &[u64], scope: Scope) -> Vec<u32> {
     let are_peers = |a: usize, b: usize| {
         let (a, b) = (layout.locate(a), layout.locate(b));

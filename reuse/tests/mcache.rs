@@ -60,8 +60,8 @@ fn look_up_in_lists(layout: Layout, signatures: &[u64], config: &McacheConfig, s
     outcomes
 }
 
-/// Finds the outcomes of an unlimited cache: a HIT on the first earlier vector of the stream and scope with
-/// the signature.
+/// Finds the outcomes of an unlimited cache: a HIT on the first earlier vector of the stream and
+/// scope with the signature.
 fn look_up_all_earlier(layout: Layout, signatures: &[u64], scope: Scope) -> Vec<Outcome> {
     let mut outcomes = Vec::with_capacity(layout.vectors());
     for vector in 0..layout.vectors() {
@@ -89,8 +89,8 @@ fn count_outcomes(layout: Layout, outcomes: &[Outcome]) -> Vec<Counts> {
     counts
 }
 
-/// Signatures of `spread` values. Rotated by `shift`, they differ only in some low, middle or high bits.
-/// Of a hundred signatures `repeats` repeat the one before.
+/// Signatures of `spread` values. Rotated by `shift`, they differ only in some low, middle or high
+/// bits. Of a hundred signatures `repeats` repeat the one before.
 fn signatures(count: usize, seed: u64, spread: u64, shift: u32, repeats: u64) -> Vec<u64> {
     let mut state = seed | 1;
     let mut random = move || {
@@ -167,8 +167,8 @@ proptest! {
     }
 }
 
-/// The default shape, with sets that fill up; and caches with more sets than a scope has vectors, whose sets
-/// are flushed one by one.
+/// The default shape, with sets that fill up; and caches with more sets than a scope has vectors,
+/// whose sets are flushed one by one.
 #[test]
 fn large_streams_are_exact() {
     for (entries, ways) in [(1024, 16), (1008, 16), (768, 8), (1 << 18, 1), (1 << 18, 16), (1024, 1024), (1 << 18, 64)]
@@ -182,8 +182,8 @@ fn large_streams_are_exact() {
     }
 }
 
-/// More vectors than a thread takes at a time, so that one cache or table serves several blocks. No block may
-/// find entries of an earlier one.
+/// More vectors than a thread takes at a time, so that one cache or table serves several blocks. No
+/// block may find entries of an earlier one.
 #[test]
 fn many_blocks_share_caches_and_leave_nothing_in_them() {
     let layout = Layout { samples: 4, streams: 5, positions: 3000 };
@@ -242,8 +242,8 @@ fn unmix(key: u64) -> u64 {
     unshift(unshift(key).wrapping_mul(inverse(0xff51_afd7_ed55_8ccd)))
 }
 
-/// Signatures that differ only in bits outside the tag and the set index. After mixing, the highest 16 bits
-/// have one or two values, and the lowest bits have three.
+/// Signatures that differ only in bits outside the tag and the set index. After mixing, the highest
+/// 16 bits have one or two values, and the lowest bits have three.
 #[test]
 fn signatures_with_equal_tags_are_distinguished() {
     let layout = Layout { samples: 3, streams: 2, positions: 1500 };

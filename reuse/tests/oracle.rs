@@ -1,5 +1,5 @@
-//! Vectors, outcomes and representatives against naive implementations: im2col by its definition, and a
-//! linear search in a list.
+//! Vectors, outcomes and representatives against naive implementations: im2col by its definition,
+//! and a linear search in a list.
 
 use mercury_reuse::config::{Granularity, McacheConfig, Rpq, Scope, SetIndex};
 use mercury_reuse::{Hitmap, Layout, Outcome, Planes, VectorView, signatures};
@@ -60,8 +60,9 @@ fn values(count: usize, seed: u32) -> Vec<f32> {
         .collect()
 }
 
-/// Finds the outcomes by a list in order of arrival, as the scheme states them. A signature that was
-/// inserted in the same stream since the flush is a HIT. Otherwise it is inserted if its set has room.
+/// Finds the outcomes by a list in order of arrival, as the scheme states them. A signature that
+/// was inserted in the same stream since the flush is a HIT. Otherwise it is inserted if its set
+/// has room.
 fn naive_hitmap(layout: Layout, signatures: &[u64], config: &McacheConfig, scope: Scope) -> Vec<Outcome> {
     let sets = u64::from(config.entries / config.ways);
     let set = |signature: u64| {
@@ -194,8 +195,8 @@ proptest! {
                 }
             }
         }
-        // The views visit the inputs in another order. Inputs that no window reaches have no view and a
-        // zero gradient.
+        // The views visit the inputs in another order. Inputs that no window reaches have no view
+        // and a zero gradient.
         found.resize(found.len().max(expected.len()), 0.0);
         found.sort_by(f64::total_cmp);
         expected.resize(found.len(), 0.0);

@@ -55,8 +55,8 @@ fn compute_delicate_bits(projection: &Projection) -> u64 {
     (0..projection.bits()).fold(0, |bits, bit| bits | own(bit))
 }
 
-/// Without a tolerance: the reference uses logarithm, sine and cosine of the C library, and R those of
-/// the libm crate, but after rounding to f32 every entry is the same.
+/// Without a tolerance: the reference uses logarithm, sine and cosine of the C library, and R those
+/// of the libm crate, but after rounding to f32 every entry is the same.
 #[test]
 fn equals_the_reference() {
     let lines = read_reference();
@@ -81,8 +81,8 @@ fn equals_the_reference() {
 }
 
 proptest! {
-    /// Uses delicate vectors, because the products of random vectors are rarely close enough to 0 for the
-    /// rounding to matter.
+    /// Uses delicate vectors, because the products of random vectors are rarely close enough to 0
+    /// for the rounding to matter.
     #[test]
     fn kernels_round_as_the_scalar_loop(seed: u64, bits in 1u32..=64, length in 1u32..=80) {
         let rpq = Rpq { seed, bits, ..Rpq::default() };

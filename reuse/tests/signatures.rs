@@ -1,5 +1,5 @@
-//! The signatures of whole operands against the scalar loops that define them, bit for bit, with every
-//! variant and every kernel of the CPU.
+//! The signatures of whole operands against the scalar loops that define them, bit for bit, with
+//! every variant and every kernel of the CPU.
 
 use mercury_reuse::config::{Granularity, Matrix, Rpq, Variant};
 use mercury_reuse::{Kernel, Planes, Projection, VectorView, signature_of, signatures, signatures_with};
@@ -27,8 +27,8 @@ fn rpqs() -> impl Strategy<Value = Rpq> {
     )
 }
 
-/// Finite values of all kinds, including zeros of both signs, subnormal values, and values whose products
-/// overflow.
+/// Finite values of all kinds, including zeros of both signs, subnormal values, and values whose
+/// products overflow.
 fn values() -> impl Strategy<Value = Vec<f32>> {
     let value = prop_oneof![
         4 => -4f32..4.0,
@@ -46,8 +46,8 @@ fn ordinary() -> impl Strategy<Value = Vec<f32>> {
     prop::collection::vec(-4f32..4.0, 1..300)
 }
 
-/// Powers of 2 from a range: all so small that products round to zero, all plain (`kernel/plain.rs`), or
-/// both kinds.
+/// Powers of 2 from a range: all so small that products round to zero, all plain
+/// (`kernel/plain.rs`), or both kinds.
 fn powers() -> impl Strategy<Value = Vec<f32>> {
     let range = prop_oneof![-149i32..-140, -52i32..-48, -55i32..127].boxed();
     let [low, high] = [range.clone(), range];
@@ -220,7 +220,8 @@ fn the_magnitude_is_the_exponent_of_the_length() {
     for length in [1e-18f32, 0.3, 0.5, 0.999, 1.0, 1.4, 1.5, 1.9, 2.0, 2.5, 3.99, 4.0, 5.0, 6.4, 1e18] {
         assert_eq!(magnitude([0.0, length]) as i32, length.log2().floor() as i32 + 64, "{length}");
     }
-    // Doubling the length adds one and halving it subtracts one; a slightly longer vector has the same.
+    // Doubling the length adds one and halving it subtracts one; a slightly longer vector has the
+    // same.
     assert_eq!(magnitude([6.0, 8.0]), magnitude([3.0, 4.0]) + 1);
     assert_eq!(magnitude([1.5, 2.0]), magnitude([3.0, 4.0]) - 1);
     assert_eq!(magnitude([3.0, 4.5]), magnitude([3.0, 4.0]));

@@ -45,8 +45,8 @@ fn variants() -> impl Strategy<Value = Variant> {
     ]
 }
 
-/// Checks the outcomes on one thread and several, with all instructions of the CPU. Returns whether there
-/// were enough runs for blocks.
+/// Checks the outcomes on one thread and several, with all instructions of the CPU. Returns whether
+/// there were enough runs for blocks.
 fn check(
     view: &VectorView,
     rpq: &Rpq,

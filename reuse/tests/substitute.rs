@@ -1,5 +1,5 @@
-//! Substitutes against a naive implementation: their elements, what they preserve, and their distance
-//! from the vectors.
+//! Substitutes against a naive implementation: their elements, what they preserve, and their
+//! distance from the vectors.
 
 use mercury_reuse::config::{Granularity, McacheConfig, Representative, Rpq, Scope, Variant};
 use mercury_reuse::{
@@ -247,8 +247,8 @@ proptest! {
         }
     }
 
-    /// No other point has a smaller sum of squared distances to a group's vectors: neither its first
-    /// vector, nor the centroid moved a little.
+    /// No other point has a smaller sum of squared distances to a group's vectors: neither its
+    /// first vector, nor the centroid moved a little.
     #[test]
     fn centroids_minimise_the_squared_distance(case in cases(), element: prop::sample::Index, step in -0.1f32..0.1) {
         let view = case.view();
@@ -322,7 +322,8 @@ proptest! {
 
 #[test]
 fn vectors_that_are_zero_or_not_finite_have_defined_matches() {
-    // All have the same signature: a MAU and HITs of zeros. Products with NaN are not above 0 either.
+    // All have the same signature: a MAU and HITs of zeros. Products with NaN are not above 0
+    // either.
     let values = [0.0, 0.0, -0.0, 0.0, f32::NAN, 1.0];
     let view = VectorView::of_rows(&values, 1, 1, 3, 2, Granularity::Patch);
     let mcache = McacheConfig::default();

@@ -1,5 +1,5 @@
-//! Sections of the configuration in addition to those of the scheme, with their range checks. Errors name
-//! the key.
+//! Sections of the configuration in addition to those of the scheme, with their range checks.
+//! Errors name the key.
 
 use crate::timing::{DataflowName, MAX_ARRAY};
 use serde::{Deserialize, Serialize};
@@ -16,8 +16,8 @@ pub struct ArrayConfig {
     pub columns: u32,
     /// Clock, MHz. It converts cycles into seconds.
     pub clock_mhz: f64,
-    /// Additions per cycle for the gradients of HITs, which are added to those of their group; default:
-    /// `columns`.
+    /// Additions per cycle for the gradients of HITs, which are added to those of their group;
+    /// default: `columns`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accumulate_lanes: Option<u32>,
     /// Row stationary: words of the ifmap scratchpad of a PE.
@@ -30,8 +30,8 @@ pub struct ArrayConfig {
     pub hit_cycles: u32,
     /// Row stationary: whether PE sets wait for each other after every filter.
     pub schedule: ScheduleName,
-    /// Row stationary: whether computing waits for the buses for ifmaps and psums, with the widths of Eyeriss.
-    /// They limit the gain of reuse.
+    /// Row stationary: whether computing waits for the buses for ifmaps and psums, with the widths
+    /// of Eyeriss. They limit the gain of reuse.
     pub network_bound: bool,
 }
 
@@ -103,8 +103,8 @@ pub struct BoundsConfig {
     pub cosine: f64,
     /// Ideal similarity: most vectors of a stream and scope for which all are examined.
     pub exact_vectors: u32,
-    /// Ideal similarity: vectors to examine otherwise, for each product of a pass. They are spread evenly
-    /// over streams and scopes, with at least one of each.
+    /// Ideal similarity: vectors to examine otherwise, for each product of a pass. They are spread
+    /// evenly over streams and scopes, with at least one of each.
     pub sampled_vectors: u32,
     /// Pairs of vectors, for each product of a pass, whose angle is compared with their signatures.
     pub pairs: u32,

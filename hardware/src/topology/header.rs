@@ -136,8 +136,8 @@ impl Header {
         first.get(1).is_some_and(|field| is_number(field))
     }
 
-    /// The order in which SCALE-Sim reads columns. It depends on how many numbers follow the name in the
-    /// first row.
+    /// The order in which SCALE-Sim reads columns. It depends on how many numbers follow the name
+    /// in the first row.
     pub(super) fn scale_sim_order(first: &[&str]) -> Result<Self, Reason> {
         let numbers = first[1..].iter().take_while(|field| is_number(field)).count();
         let (keys, order): (Vec<Key>, _) = match numbers {
@@ -275,8 +275,8 @@ fn parse_column(name: &str) -> Column {
     }
 }
 
-/// In SCALE-Sim's own file for `DeepBench` both height and width are called "IFMAP Width". The first is the
-/// height.
+/// In SCALE-Sim's own file for `DeepBench` both height and width are called "IFMAP Width". The
+/// first is the height.
 fn mend_doubled_width(columns: &mut [Column]) {
     let widths = columns.iter().filter(|column| **column == Column::Size(Key::IfmapWidth)).count();
     if widths == 2 && !columns.contains(&Column::Size(Key::IfmapHeight)) {

@@ -1,9 +1,10 @@
-//! The topology files of SCALE-Sim: a header row, then one layer per row, fields separated by commas.
+//! The topology files of SCALE-Sim: a header row, then one layer per row, fields separated by
+//! commas.
 //!
-//! Columns may be in any order, because their names in the header identify them (see `header.rs`). A file
-//! without a header is read in the order of SCALE-Sim. A convolution has no padding: its output height is
-//! ceil((H - filter height + stride) / stride). As in SCALE-Sim, a convolution whose name contains `DP` is
-//! depth-wise: one product per channel. A batch size multiplies m.
+//! Columns may be in any order, because their names in the header identify them (see `header.rs`).
+//! A file without a header is read in the order of SCALE-Sim. A convolution has no padding: its
+//! output height is ceil((H - filter height + stride) / stride). As in SCALE-Sim, a convolution
+//! whose name contains `DP` is depth-wise: one product per channel. A batch size multiplies m.
 //!
 //! The format has no quoting. SCALE-Sim splits each line at its commas, and so does this reader.
 
@@ -42,8 +43,8 @@ pub struct Topology {
 /// Most bytes of a topology file, far above the size for any model.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// Most multiply-accumulates of a layer. Below this, adding rows and columns of an array to a size does not
-/// overflow.
+/// Most multiply-accumulates of a layer. Below this, adding rows and columns of an array to a size
+/// does not overflow.
 const MAX_MACS: u128 = i64::MAX as u128;
 
 /// The reason why a row cannot be read.
@@ -91,8 +92,8 @@ pub fn read(path: &Path) -> Result<Topology> {
     })
 }
 
-/// Decodes UTF-8 text and removes a byte order mark. The error is the line of the first byte that is not
-/// text.
+/// Decodes UTF-8 text and removes a byte order mark. The error is the line of the first byte that
+/// is not text.
 fn decode(bytes: &[u8]) -> std::result::Result<&str, u64> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let line_at = |end: usize| numbered_lines(&String::from_utf8_lossy(&bytes[..end])).count() as u64;

@@ -162,8 +162,8 @@ fn sizes_reach_as_far_as_64_bits() {
     assert!(parse(whole).unwrap_err().contains("multiply-accumulates"));
 }
 
-/// Counts the positions of a filter along one axis one by one. As in SCALE-Sim, the last may reach past the
-/// end by less than a stride.
+/// Counts the positions of a filter along one axis one by one. As in SCALE-Sim, the last may reach
+/// past the end by less than a stride.
 fn count_positions(size: u64, filter: u64, stride: u64) -> u64 {
     (0..=size).filter(|position| position * stride < size - filter + stride).count() as u64
 }

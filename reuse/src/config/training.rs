@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ReuseConfig {
-    /// Passes with reuse; the others run as in the baseline. The weight gradient uses the signatures
-    /// of the forward pass, so `weight-grad` requires `forward`.
+    /// Passes with reuse; the others run as in the baseline. The weight gradient uses the
+    /// signatures of the forward pass, so `weight-grad` requires `forward`.
     pub passes: Vec<Pass>,
 }
 

@@ -65,7 +65,8 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     unsafe fn transpose(from: *const f32, from_pitch: usize, to: *mut f32, to_pitch: usize) {
-        // SAFETY: the caller's pointers cover 8 rows at these pitches, and it guarantees the CPU features.
+        // SAFETY: the caller's pointers cover 8 rows at these pitches, and it guarantees the CPU
+        // features.
         unsafe {
             let rows: [__m256; 8] = std::array::from_fn(|row| Self::load(from.add(row * from_pitch)));
             let mut fours = [_mm256_setzero_ps(); 8];
@@ -87,8 +88,8 @@ impl Simd for Avx2 {
 }
 
 /// The signatures of a tile, in quarters of 16 bits. Each quarter is a register with both groups of
-/// positions, in the order of the pack instructions: each half of the register has four positions of
-/// the first group, then four of the second.
+/// positions, in the order of the pack instructions: each half of the register has four positions
+/// of the first group, then four of the second.
 struct Quarters([__m256i; 4]);
 
 #[expect(clippy::inline_always, reason = "as above")]
@@ -118,8 +119,9 @@ impl Words<Avx2, 2> for Quarters {
         unsafe {
             let mut bits = _mm256_setzero_si256();
             for [a, b] in sums {
-                // 16 ones for a sum above 0, otherwise zeros. A plain sum is packed as an integer with
-                // unsigned saturation: a normal number above 0 exceeds 16 bits, one below 0 is negative.
+                // 16 ones for a sum above 0, otherwise zeros. A plain sum is packed as an integer
+                // with unsigned saturation: a normal number above 0 exceeds 16 bits, one below 0 is
+                // negative.
                 let above = if PLAIN {
                     _mm256_packus_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b))
                 } else {
@@ -127,8 +129,9 @@ impl Words<Avx2, 2> for Quarters {
                     let [a, b] = [a, b].map(|sum| _mm256_castps_si256(_mm256_cmp_ps::<_CMP_GT_OQ>(sum, zero)));
                     _mm256_packs_epi32(a, b)
                 };
-                // The average is (bits + above + 1) / 2 in 17 bits. It shifts the earlier bits down by one
-                // and sets the highest bit if `above` is all ones, because the lowest of `bits` is clear.
+                // The average is (bits + above + 1) / 2 in 17 bits. It shifts the earlier bits down
+                // by one and sets the highest bit if `above` is all ones, because the lowest of
+                // `bits` is clear.
                 bits = _mm256_avg_epu16(bits, above);
             }
             // The last bit is now the highest of 16.

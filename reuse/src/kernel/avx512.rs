@@ -11,8 +11,8 @@ pub(super) const TILE: usize = Avx512::<false>::TILE;
 pub(super) const BITS: usize = Avx512::<false>::BITS;
 pub(super) const NEGATED: bool = Avx512::<false>::NEGATED;
 
-/// Of 32 registers 24 hold sums; the others hold positions, means and the value of R. With `VBMI2` the
-/// unit has the AVX-512 VBMI2 instructions, which can shift one register into another.
+/// Of 32 registers 24 hold sums; the others hold positions, means and the value of R. With `VBMI2`
+/// the unit has the AVX-512 VBMI2 instructions, which can shift one register into another.
 struct Avx512<const VBMI2: bool>;
 
 #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
@@ -67,10 +67,12 @@ impl<const VBMI2: bool> Simd for Avx512<VBMI2> {
 
     #[inline(always)]
     unsafe fn transpose(from: *const f32, from_pitch: usize, to: *mut f32, to_pitch: usize) {
-        // SAFETY: the caller's pointers cover 16 rows at these pitches, and it guarantees the CPU features.
+        // SAFETY: the caller's pointers cover 16 rows at these pitches, and it guarantees the CPU
+        // features.
         unsafe {
             let rows: [__m512; 16] = std::array::from_fn(|row| Self::load(from.add(row * from_pitch)));
-            // Transposes 2 x 2, then 4 x 4 values within each quarter of the registers of four rows.
+            // Transposes 2 x 2, then 4 x 4 values within each quarter of the registers of four
+            // rows.
             let mut fours = [_mm512_setzero_ps(); 16];
             for (fours, rows) in fours.chunks_exact_mut(4).zip(rows.chunks_exact(4)) {
                 let [a, b] = [_mm512_unpacklo_ps(rows[0], rows[1]), _mm512_unpackhi_ps(rows[0], rows[1])];
@@ -120,8 +122,9 @@ impl<const VBMI2: bool> Lanes for Avx512<VBMI2> {
     unsafe fn append(bits: __m512i, sum: __m512, bit: u32) -> __m512i {
         // SAFETY: the caller guarantees the CPU features.
         unsafe {
-            // No comparison: on Zen 4 it would take an issue slot of a multiplication, and these three
-            // instructions do not. If the sum is -0 or NaN, the minimum is its second operand, +0.
+            // No comparison: on Zen 4 it would take an issue slot of a multiplication, and these
+            // three instructions do not. If the sum is -0 or NaN, the minimum is its second
+            // operand, +0.
             append_sign(bits, _mm512_castps_si512(_mm512_min_ps(sum, _mm512_setzero_ps())), bit)
         }
     }

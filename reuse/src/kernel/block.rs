@@ -1,5 +1,5 @@
-//! The kernel for many vectors, written once for all instruction sets. Positions lie side by side in
-//! registers, so each element of R is read once for a whole tile of vectors.
+//! The kernel for many vectors, written once for all instruction sets. Positions lie side by side
+//! in registers, so each element of R is read once for a whole tile of vectors.
 //!
 //! A sum is never split: each lane adds up the products of one vector and one row of R, elements
 //! ascending. So its bits equal those of the scalar loop.
@@ -10,21 +10,22 @@ use crate::config::Variant;
 /// A vector unit. All functions are inlined into one that is compiled for the unit's features.
 ///
 /// # Safety
-/// The functions may be called only on a CPU with the features of the unit, and only with pointers to
-/// [`Simd::LANES`] values (to one value for [`Simd::splat`]).
+/// The functions may be called only on a CPU with the features of the unit, and only with pointers
+/// to [`Simd::LANES`] values (to one value for [`Simd::splat`]).
 pub(super) trait Simd: Sized {
     /// A register of f32.
     type F: Copy;
     /// Values in a register.
     const LANES: usize;
-    /// Most bits that are accumulated together, with [`Self::GROUPS`] registers of sums each. The number
-    /// of registers limits it.
+    /// Most bits that are accumulated together, with [`Self::GROUPS`] registers of sums each. The
+    /// number of registers limits it.
     const BITS: usize;
     /// Registers of positions in a tile.
     const GROUPS: usize;
     /// Positions in a tile.
     const TILE: usize = Self::LANES * Self::GROUPS;
-    /// Whether R is negated. If so, a bit is set where the sum is below 0, otherwise where it is above.
+    /// Whether R is negated. If so, a bit is set where the sum is below 0, otherwise where it is
+    /// above.
     const NEGATED: bool;
 
     unsafe fn load(from: *const f32) -> Self::F;
@@ -58,10 +59,10 @@ pub(super) trait Words<S: Simd, const P: usize> {
     unsafe fn new() -> Self;
     /// Signatures with these low bits, at most 8 for each position.
     unsafe fn from_low_bits(low: &[u32; MAX_TILE]) -> Self;
-    /// Adds the bits of `B` sums per position, from bit `first` up. A bit is set if the sum is below 0
-    /// with [`Simd::NEGATED`], otherwise if it is above 0. So it is never set for -0 or NaN. With
-    /// `PLAIN` all sums are zero (not -0), normal or infinite. No bit from `first` up is set before, and
-    /// a signature has at most 64 bits.
+    /// Adds the bits of `B` sums per position, from bit `first` up. A bit is set if the sum is
+    /// below 0 with [`Simd::NEGATED`], otherwise if it is above 0. So it is never set for -0 or
+    /// NaN. With `PLAIN` all sums are zero (not -0), normal or infinite. No bit from `first` up is
+    /// set before, and a signature has at most 64 bits.
     unsafe fn add<const B: usize, const PLAIN: bool>(&mut self, sums: [[S::F; P]; B], first: u32);
     /// Writes the word of each position, [`Simd::TILE`] words.
     unsafe fn write(&self, to: *mut u64);
@@ -70,12 +71,12 @@ pub(super) trait Words<S: Simd, const P: usize> {
 /// Most positions of a tile of any unit.
 pub(super) const MAX_TILE: usize = 32;
 
-/// Computes the signatures of a strip: of its windows if it has lines, otherwise of all its positions,
-/// rounded up to whole tiles.
+/// Computes the signatures of a strip: of its windows if it has lines, otherwise of all its
+/// positions, rounded up to whole tiles.
 ///
 /// # Safety
-/// The CPU has the features of `S`, and `P` is `S::GROUPS`. [`Strip::new`] has checked that all reads
-/// are within the strip's data. `out` has room for whole tiles.
+/// The CPU has the features of `S`, and `P` is `S::GROUPS`. [`Strip::new`] has checked that all
+/// reads are within the strip's data. `out` has room for whole tiles.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
 pub(super) unsafe fn compute_strip<S: Simd, W: Words<S, P>, const P: usize>(
@@ -92,8 +93,8 @@ pub(super) unsafe fn compute_strip<S: Simd, W: Words<S, P>, const P: usize>(
         && plain::are_values_plain(strip.readable());
     for (number, out_at) in tiles(strip, S::TILE) {
         let out = &mut out[out_at..out_at + S::TILE];
-        // SAFETY: the strip's data reach one tile beyond the first element of its last position, and
-        // `out` has the length of a tile.
+        // SAFETY: the strip's data reach one tile beyond the first element of its last position,
+        // and `out` has the length of a tile.
         unsafe {
             let tile = Tile { from: strip.data.as_ptr().add(number), offsets: strip.offsets };
             let zero = [S::splat(&0.0); P];
@@ -124,8 +125,8 @@ pub(super) unsafe fn compute_strip<S: Simd, W: Words<S, P>, const P: usize>(
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "as above")]
 fn tiles(strip: &Strip, tile: usize) -> impl Iterator<Item = (usize, usize)> {
-    // Either one row of all positions, or rows that are padded to a pitch. The last tile of such a row
-    // may overlap the one before.
+    // Either one row of all positions, or rows that are padded to a pitch. The last tile of such a
+    // row may overlap the one before.
     let Lines { rows, pitch, columns } = strip.lines(tile);
     let last = columns.saturating_sub(tile);
     let row_tiles = move |row| {
@@ -287,8 +288,8 @@ unsafe fn compute_magnitudes<S: Simd, const P: usize>(tile: &Tile, bits: u32) ->
 /// Transposes `S::TILE` rows of `pitch` values to `pitch` rows of `S::TILE` values.
 ///
 /// # Safety
-/// The CPU has the features of `S`. `pitch` is a multiple of `S::LANES`, and both slices have at least
-/// `S::TILE * pitch` values.
+/// The CPU has the features of `S`. `pitch` is a multiple of `S::LANES`, and both slices have at
+/// least `S::TILE * pitch` values.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "as above")]
 pub(super) unsafe fn transpose<S: Simd>(rows: &[f32], pitch: usize, columns: &mut [f32]) {

@@ -14,16 +14,16 @@ pub(super) trait Lanes: Simd {
 
     unsafe fn no_bits() -> Self::U;
     unsafe fn load_bits(from: *const u32) -> Self::U;
-    /// Sets bit number `bit` in the lanes whose sum is below 0 (so not for -0 or NaN). It must be clear
-    /// before.
+    /// Sets bit number `bit` in the lanes whose sum is below 0 (so not for -0 or NaN). It must be
+    /// clear before.
     unsafe fn append(bits: Self::U, sum: Self::F, bit: u32) -> Self::U;
     unsafe fn or(a: Self::U, b: Self::U) -> Self::U;
     /// Shifts by less than 32.
     unsafe fn shift_left(bits: Self::U, by: u32) -> Self::U;
     /// Shifts by less than 32.
     unsafe fn shift_right(bits: Self::U, by: u32) -> Self::U;
-    /// Collects `B` bits per lane: bit `b` is set if `sums[b]` is below 0 (so not for -0 or NaN). With
-    /// `PLAIN` all sums are zero (not -0), normal or infinite.
+    /// Collects `B` bits per lane: bit `b` is set if `sums[b]` is below 0 (so not for -0 or NaN).
+    /// With `PLAIN` all sums are zero (not -0), normal or infinite.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
     unsafe fn collect<const P: usize, const B: usize, const PLAIN: bool>(sums: [[Self::F; P]; B]) -> [Self::U; P] {
@@ -53,7 +53,8 @@ pub(super) unsafe fn append_all<S: Lanes, const P: usize, const B: usize>(sums: 
     }
 }
 
-/// The signatures of a tile: a register of low halves and one of high halves for each group of positions.
+/// The signatures of a tile: a register of low halves and one of high halves for each group of
+/// positions.
 pub(super) struct Halves<S: Lanes, const P: usize> {
     low: [S::U; P],
     high: [S::U; P],

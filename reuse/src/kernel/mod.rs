@@ -38,7 +38,8 @@ enum Unit {
 /// Calls a function of the unit's module.
 macro_rules! dispatch {
     ($kernel:expr, $function:ident($($argument:expr),*)) => {
-        // SAFETY: a `Kernel` exists only for a unit that this CPU has. The caller guarantees the rest.
+        // SAFETY: a `Kernel` exists only for a unit that this CPU has. The caller guarantees the
+        // rest.
         match $kernel.0 {
             // SAFETY: see above.
             Unit::Scalar => unsafe { scalar::$function($($argument),*) },
@@ -124,12 +125,12 @@ impl Kernel {
         }
     }
 
-    /// Computes the signatures of a strip and writes them to the front of `out`: of its windows if it has
-    /// lines, otherwise of its positions, rounded up to a whole tile.
+    /// Computes the signatures of a strip and writes them to the front of `out`: of its windows if
+    /// it has lines, otherwise of its positions, rounded up to a whole tile.
     ///
     /// # Panics
-    /// If a line is shorter than a tile, `out` is shorter than the result, or the matrix is for another
-    /// kernel or another length of vectors.
+    /// If a line is shorter than a tile, `out` is shorter than the result, or the matrix is for
+    /// another kernel or another length of vectors.
     pub(crate) fn compute_strip(self, strip: &Strip, matrix: &Packed, variant: Variant, out: &mut [u64]) {
         assert_eq!((matrix.kernel, matrix.length), (self, strip.offsets.len()), "matrix of the kernel and length");
         let Lines { rows, columns, .. } = strip.lines(self.tile());
@@ -188,8 +189,8 @@ impl<'a> Strip<'a> {
     /// A strip of the first `slots` positions. `last` is the largest offset.
     ///
     /// # Panics
-    /// If an offset is above `last`, or the data do not hold the positions, rounded up to a multiple of
-    /// [`MAX_TILE`], at that offset.
+    /// If an offset is above `last`, or the data do not hold the positions, rounded up to a
+    /// multiple of [`MAX_TILE`], at that offset.
     pub(crate) fn new(data: &'a [f32], offsets: &'a [u32], last: u32, slots: usize) -> Self {
         assert!(offsets.iter().all(|&offset| offset <= last), "largest offset");
         assert!(data.len() >= last as usize + slots.next_multiple_of(MAX_TILE), "values of whole tiles");
@@ -228,9 +229,10 @@ impl<'a> Strip<'a> {
     }
 }
 
-/// R in the layout of a kernel: blocks of bits, each `[elements][bits]`. With [`Kernel::is_negated`] all
-/// values are negated. A bit then is set if the sum is below 0, which is its sign bit (except for zeros
-/// and NaN). Rounding to nearest is symmetric about 0, so the signatures are the same.
+/// R in the layout of a kernel: blocks of bits, each `[elements][bits]`. With
+/// [`Kernel::is_negated`] all values are negated. A bit then is set if the sum is below 0, which is
+/// its sign bit (except for zeros and NaN). Rounding to nearest is symmetric about 0, so the
+/// signatures are the same.
 pub(crate) struct Packed {
     kernel: Kernel,
     length: usize,
@@ -244,7 +246,8 @@ pub(crate) struct Packed {
 impl Packed {
     pub(crate) fn new(kernel: Kernel, projection: &Projection) -> Self {
         let (length, bits) = (projection.length(), projection.bits() as usize);
-        // Blocks have nearly equal sizes, because a small block does not hide the latency of its sums.
+        // Blocks have nearly equal sizes, because a small block does not hide the latency of its
+        // sums.
         let count = bits.div_ceil(kernel.bits());
         let blocks: Vec<usize> = (0..count).map(|block| (bits + block) / count).collect();
         let mut values = Vec::with_capacity(length * bits);
@@ -271,9 +274,9 @@ impl Packed {
     }
 }
 
-/// Computes the low `bits` bits of floor(log2 |x|) + 64 from `square` = |x|^2. With the biased exponent E
-/// of the square it is (E + 1) / 2, rounded down. It is 0 if the square is below 2^-126, as for a zero
-/// vector.
+/// Computes the low `bits` bits of floor(log2 |x|) + 64 from `square` = |x|^2. With the biased
+/// exponent E of the square it is (E + 1) / 2, rounded down. It is 0 if the square is below 2^-126,
+/// as for a zero vector.
 pub(crate) fn compute_magnitude(square: f32, bits: u32) -> u32 {
     let exponent = (square.to_bits() >> 23) & 0xFF;
     ((exponent + 1) >> 1) & ((1 << bits) - 1)

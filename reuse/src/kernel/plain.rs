@@ -3,12 +3,13 @@
 //! The sign of such a sum needs no comparison. It is below 0 if its sign bit is set, which AVX-512
 //! uses. It is above 0 if it exceeds 16 bits as a signed integer, which AVX2 uses.
 //!
-//! A sum in f32 by fused multiply-add from +0 up is -0 only if a negative value rounds to zero. Adding
-//! zeros of either sign keeps +0, and terms that cancel give +0. Values of at least 2^-e are multiples
-//! of 2^-(e + 23). Let |x| >= 2^-50 and |r| >= 2^-30 for all values except zeros. Then all products
-//! and their rounded sums are multiples of 2^-126: zeros or normal numbers, regardless of how the CPU
-//! is set to treat subnormal numbers. A sum of finite values may become infinite, but not NaN: no
-//! product is rounded, so no product is infinite, and an infinity never meets another.
+//! A sum in f32 by fused multiply-add from +0 up is -0 only if a negative value rounds to zero.
+//! Adding zeros of either sign keeps +0, and terms that cancel give +0. Values of at least 2^-e are
+//! multiples of 2^-(e + 23). Let |x| >= 2^-50 and |r| >= 2^-30 for all values except zeros. Then
+//! all products and their rounded sums are multiples of 2^-126: zeros or normal numbers, regardless
+//! of how the CPU is set to treat subnormal numbers. A sum of finite values may become infinite,
+//! but not NaN: no product is rounded, so no product is infinite, and an infinity never meets
+//! another.
 
 /// The bits of the least |x|.
 const LEAST_X: u32 = (127 - 50) << 23;
@@ -27,15 +28,16 @@ pub(super) fn is_matrix_plain(values: &[f32]) -> bool {
     are_all_at_least(values, LEAST_R)
 }
 
-/// Whether each value is zero, or finite with a magnitude of at least `least` (as bits). It examines all
-/// values in any case, because branches would cost more.
+/// Whether each value is zero, or finite with a magnitude of at least `least` (as bits). It
+/// examines all values in any case, because branches would cost more.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "as above")]
 fn are_all_at_least(values: &[f32], least: u32) -> bool {
     let (mut low, mut high) = (u32::MAX, 0);
     for value in values {
         let magnitude = value.to_bits() & 0x7FFF_FFFF;
-        // For a zero the subtraction wraps to the largest number, which does not change the minimum.
+        // For a zero the subtraction wraps to the largest number, which does not change the
+        // minimum.
         low = low.min(magnitude.wrapping_sub(1));
         high = high.max(magnitude);
     }
@@ -78,7 +80,8 @@ mod tests {
     #[test]
     fn below_the_bounds_a_sum_can_be_minus_zero() {
         let (x, r) = (f32::from_bits(LEAST_X).next_up(), -f32::from_bits(LEAST_R).next_up());
-        // At the bounds the product is a multiple of 2^-126. Dividing it by 2^72 makes it round to -0.
+        // At the bounds the product is a multiple of 2^-126. Dividing it by 2^72 makes it round to
+        // -0.
         assert_eq!((x / 2f32.powi(72)).mul_add(r, 0.0).to_bits(), (-0.0f32).to_bits());
     }
 

@@ -15,7 +15,8 @@ use std::hint::select_unpredictable;
 /// The first of the two bits of each way.
 const EVEN: u32 = 0x5555_5555;
 
-/// A load from index `LANES - w` is a lane mask that selects way w. A load from index 0 selects none.
+/// A load from index `LANES - w` is a lane mask that selects way w. A load from index 0 selects
+/// none.
 static CHOICE: [u16; 2 * LANES] = {
     let mut lanes = [0; 2 * LANES];
     lanes[LANES] = u16::MAX;
@@ -42,8 +43,8 @@ fn run_without_replacement(cache: &mut Sets, run: LookupRun) -> Counts {
         run,
         |found: &mut Leaders, signatures: &[u64], first| leaders::find_by_avx2(found, signatures, first),
         |signatures, places| number.find_places(signatures, SHAPE.size as u32, places),
-        // SAFETY: `number` returns existing sets. [`Sets::run`] has checked that the signatures of all vectors
-        // since the flush are known.
+        // SAFETY: `number` returns existing sets. [`Sets::run`] has checked that the signatures of
+        // all vectors since the flush are known.
         |places, codes, settled| unsafe {
             if settled {
                 look_up::<true>((start, ways), known, places, codes);
@@ -54,19 +55,19 @@ fn run_without_replacement(cache: &mut Sets, run: LookupRun) -> Counts {
     )
 }
 
-/// Looks up vectors in the sets from `start` on, which have the given `ways`. Masks of ways have two bits
-/// for each way, as comparisons of tags return them.
+/// Looks up vectors in the sets from `start` on, which have the given `ways`. Masks of ways have
+/// two bits for each way, as comparisons of tags return them.
 ///
-/// A look-up finds an entry, or inserts one in the lowest free way, or fails in a full set. The CPU could
-/// not predict a branch on these outcomes, so there is none, except where sets are `SETTLED` and
-/// insertions are rare. The look-up stores all tags of the set again, with the new tag if it inserts. It
-/// always stores the vector, in the lowest free way (in a full set, behind the last way). The address of
-/// this store does not depend on the comparison. Otherwise the CPU could not read further sets until the
-/// comparison is done.
+/// A look-up finds an entry, or inserts one in the lowest free way, or fails in a full set. The CPU
+/// could not predict a branch on these outcomes, so there is none, except where sets are `SETTLED`
+/// and insertions are rare. The look-up stores all tags of the set again, with the new tag if it
+/// inserts. It always stores the vector, in the lowest free way (in a full set, behind the last
+/// way). The address of this store does not depend on the comparison. Otherwise the CPU could not
+/// read further sets until the comparison is done.
 ///
 /// # Safety
-/// Places must be those of existing sets. The signatures of `codes` and of all vectors in these sets must
-/// be `known`. A vector must not be in a set when it is looked up.
+/// Places must be those of existing sets. The signatures of `codes` and of all vectors in these
+/// sets must be `known`. A vector must not be in a set when it is looked up.
 #[inline]
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
 unsafe fn look_up<const SETTLED: bool>(
@@ -89,8 +90,8 @@ unsafe fn look_up<const SETTLED: bool>(
         // SAFETY: the low 16 bits of a place are its tag.
         let wanted = _mm256_broadcastw_epi16(unsafe { _mm_loadu_si16(std::ptr::from_ref(place).cast()) });
         let found = _mm256_movemask_epi8(_mm256_cmpeq_epi16(old, wanted)) as u32 & !free & ways;
-        // SAFETY: a way of the set; for an empty mask the word behind the vectors, which is unused. A way has
-        // two bits in a mask and four bytes in the set.
+        // SAFETY: a way of the set; for an empty mask the word behind the vectors, which is unused.
+        // A way has two bits in a mask and four bytes in the set.
         let (resident, next) = unsafe {
             let lowest_way = |mask: u32| set.byte_add(2 * mask.trailing_zeros() as usize);
             (*lowest_way(found), lowest_way(free))
@@ -108,8 +109,8 @@ unsafe fn look_up<const SETTLED: bool>(
         if SETTLED && open == 0 {
             continue;
         }
-        // SAFETY: the load is within `CHOICE`, because it starts 0 to 32 bytes before index `LANES` and has
-        // 32 bytes. Tags and vectors as above.
+        // SAFETY: the load is within `CHOICE`, because it starts 0 to 32 bytes before index `LANES`
+        // and has 32 bytes. Tags and vectors as above.
         unsafe {
             let chosen = CHOICE.as_ptr().add(LANES).byte_sub(open.trailing_zeros() as usize);
             _mm256_storeu_si256(tags, _mm256_blendv_epi8(old, wanted, _mm256_loadu_si256(chosen.cast())));
@@ -140,7 +141,8 @@ fn find(tags: &[u16; LANES], tag: u16) -> u32 {
     // SAFETY: the array has 16 values; the load needs no alignment.
     let tags = unsafe { _mm256_loadu_si256(tags.as_ptr().cast()) };
     let equal = _mm256_cmpeq_epi16(tags, _mm256_set1_epi16(tag as i16));
-    // One byte per way: packing leaves two copies of each half, and the permutation joins one of each.
+    // One byte per way: packing leaves two copies of each half, and the permutation joins one of
+    // each.
     let bytes = _mm256_permute4x64_epi64::<0b10_00_10_00>(_mm256_packs_epi16(equal, equal));
     _mm_movemask_epi8(_mm256_castsi256_si128(bytes)) as u32 & 0xFFFF
 }

@@ -12,7 +12,8 @@ use crate::counts::Counts;
 use std::arch::x86_64::*;
 use std::hint::select_unpredictable;
 
-/// [`Table::run_as_compiled`], compiled for AVX-512, which computes the keys of eight signatures at once.
+/// [`Table::run_as_compiled`], compiled for AVX-512, which computes the keys of eight signatures at
+/// once.
 pub(crate) fn run_table(table: &mut Table, run: LookupRun) -> Counts {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,lzcnt,popcnt")]
     fn compiled(table: &mut Table, run: LookupRun) -> Counts {
@@ -77,8 +78,8 @@ fn run_as<const POLICY: u8, const STREAMED: bool, const STRIDE: usize>(cache: &m
                     _mm_prefetch::<_MM_HINT_T0>(set.wrapping_add(shape.tags).cast());
                 }
             }
-            // SAFETY: `number` returns existing sets. [`Sets::run`] has checked that the signatures of all
-            // vectors since the flush are known.
+            // SAFETY: `number` returns existing sets. [`Sets::run`] has checked that the signatures
+            // of all vectors since the flush are known.
             unsafe {
                 if POLICY == policy::NONE && settled {
                     look_up::<POLICY, STREAMED, STRIDE, true>(context, places, codes);
@@ -103,20 +104,21 @@ struct RunContext<'a> {
 
 /// Looks up vectors.
 ///
-/// The CPU could not predict a branch on the outcome of a look-up, so there is none, except where sets are
-/// `SETTLED` and insertions are rare.
+/// The CPU could not predict a branch on the outcome of a look-up, so there is none, except where
+/// sets are `SETTLED` and insertions are rare.
 ///
-/// Without replacement, a new entry goes into the lowest free way. With replacement, a set is ordered: the
-/// newest entry first, under LRU the latest used first. Each look-up is one shift. Under LRU the entries
-/// before the one that was found move back by one, and that entry moves to the front. If none was found,
-/// all entries move back, the last one leaves the set, and the new one goes to the front.
+/// Without replacement, a new entry goes into the lowest free way. With replacement, a set is
+/// ordered: the newest entry first, under LRU the latest used first. Each look-up is one shift.
+/// Under LRU the entries before the one that was found move back by one, and that entry moves to
+/// the front. If none was found, all entries move back, the last one leaves the set, and the new
+/// one goes to the front.
 ///
-/// Sets are stored as they are loaded, in whole registers. A load that covers a recent narrower store would
-/// wait until that store has reached the cache.
+/// Sets are stored as they are loaded, in whole registers. A load that covers a recent narrower
+/// store would wait until that store has reached the cache.
 ///
 /// # Safety
-/// Places must be those of existing sets of this shape, which 32 words follow. The signatures of `codes`
-/// and of all vectors in these sets must be `known`.
+/// Places must be those of existing sets of this shape, which 32 words follow. The signatures of
+/// `codes` and of all vectors in these sets must be `known`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,lzcnt,popcnt")]
 unsafe fn look_up<const POLICY: u8, const STREAMED: bool, const STRIDE: usize, const SETTLED: bool>(
@@ -205,7 +207,8 @@ unsafe fn load<const STREAMED: bool, const STRIDE: usize>(shape: Shape, set: *co
     }
 }
 
-/// Moves the lanes in the mask `moved`, which are the lowest, back by one, and `front` into the first.
+/// Moves the lanes in the mask `moved`, which are the lowest, back by one, and `front` into the
+/// first.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 fn shift(set: Set, front: Set, moved: u16) -> Set {

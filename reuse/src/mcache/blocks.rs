@@ -1,12 +1,13 @@
-//! Look-ups of a run in blocks: work that many signatures can share comes first, then the signatures
-//! are looked up one by one.
+//! Look-ups of a run in blocks: work that many signatures can share comes first, then the
+//! signatures are looked up one by one.
 
 use super::leaders::Leaders;
 use super::number::BLOCK;
 use super::{LookupRun, MNU};
 use crate::counts::Counts;
 
-/// If at least one in this many vectors of a block repeats the signature before, repeats are skipped.
+/// If at least one in this many vectors of a block repeats the signature before, repeats are
+/// skipped.
 const REPEATS: usize = 8;
 
 /// A block is settled if at most one in this many of its vectors was inserted.
@@ -16,14 +17,14 @@ const SETTLED: u64 = 64;
 ///
 /// - `find_leaders` finds the leaders of a block, and returns their number.
 /// - `make_keys` computes a key for each signature: where to look for it.
-/// - `look_up` gets keys and the numbers of their vectors, and replaces each number by its code. Its
-///   last argument says whether the previous block was settled. If so, few insertions are to be
+/// - `look_up` gets keys and the numbers of their vectors, and replaces each number by its code.
+///   Its last argument says whether the previous block was settled. If so, few insertions are to be
 ///   expected.
 ///
-/// A signature that equals the one before has the same code: it finds the same entry or the one just
-/// inserted, or its set is still full. It changes nothing, not even the order of use. In blocks with
-/// many such repeats only the leaders are looked up, because each look-up in a set waits for the one
-/// before in that set.
+/// A signature that equals the one before has the same code: it finds the same entry or the one
+/// just inserted, or its set is still full. It changes nothing, not even the order of use. In
+/// blocks with many such repeats only the leaders are looked up, because each look-up in a set
+/// waits for the one before in that set.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
 pub(crate) fn for_blocks<K: Copy + Default>(

@@ -25,8 +25,8 @@ impl Sets {
     /// Looks up the vectors of a run.
     ///
     /// # Panics
-    /// If the run lacks the signature of a vector that was looked up since the flush, or if a vector's
-    /// number does not fit 32 bits.
+    /// If the run lacks the signature of a vector that was looked up since the flush, or if a
+    /// vector's number does not fit 32 bits.
     pub fn run(&mut self, run: LookupRun) -> Counts {
         self.record_run(&run);
         match self.isa {

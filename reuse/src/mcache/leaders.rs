@@ -1,5 +1,5 @@
-//! Leaders: the vectors of a block whose signature differs from the one before. Only these are looked
-//! up.
+//! Leaders: the vectors of a block whose signature differs from the one before. Only these are
+//! looked up.
 
 use super::number::BLOCK;
 #[cfg(target_arch = "x86_64")]
@@ -21,9 +21,9 @@ impl Leaders {
         Self { signatures: [0; BLOCK], vectors: [0; BLOCK], ranks: [0; BLOCK] }
     }
 
-    /// Finds the leaders from vector `from` of the block on, after `count` leaders among the vectors
-    /// before. Returns the number of leaders in the block. The first vector of a block is a leader; its
-    /// number is `first`.
+    /// Finds the leaders from vector `from` of the block on, after `count` leaders among the
+    /// vectors before. Returns the number of leaders in the block. The first vector of a block is a
+    /// leader; its number is `first`.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
     fn continue_from(&mut self, signatures: &[u64], first: u32, from: usize, mut count: usize) -> usize {
@@ -41,16 +41,16 @@ impl Leaders {
     }
 }
 
-/// Finds the leaders of a block and returns their number. `first` is the number of the block's first
-/// vector.
+/// Finds the leaders of a block and returns their number. `first` is the number of the block's
+/// first vector.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "as above")]
 pub(crate) fn find(leaders: &mut Leaders, signatures: &[u64], first: u32) -> usize {
     leaders.continue_from(signatures, first, 0, 0)
 }
 
-/// Shuffles that move the leaders among four vectors to the front. The index has a bit for each vector,
-/// which is set for leaders.
+/// Shuffles that move the leaders among four vectors to the front. The index has a bit for each
+/// vector, which is set for leaders.
 #[cfg(target_arch = "x86_64")]
 struct Moves {
     /// Indices of 32-bit words of the signatures.
@@ -101,9 +101,10 @@ pub(crate) fn find_by_avx2(leaders: &mut Leaders, signatures: &[u64], first: u32
     let (mut at, mut count) = (1, 1);
     let mut numbers = _mm_add_epi32(_mm_set1_epi32(first as i32), _mm_setr_epi32(1, 2, 3, 4));
     while at + 4 <= signatures.len() {
-        // SAFETY: there are four signatures from `at` on, and from `at - 1` on. `leaders` has room for four
-        // more elements at `count`, because `count <= at` and `at + 4 <= BLOCK`. The elements behind the
-        // new leaders are overwritten later or not read. `ranks` has room for four bytes at `at`.
+        // SAFETY: there are four signatures from `at` on, and from `at - 1` on. `leaders` has room
+        // for four more elements at `count`, because `count <= at` and `at + 4 <= BLOCK`. The
+        // elements behind the new leaders are overwritten later or not read. `ranks` has room for
+        // four bytes at `at`.
         unsafe {
             let own = _mm256_loadu_si256(signatures.as_ptr().add(at).cast());
             let before = _mm256_loadu_si256(signatures.as_ptr().add(at - 1).cast());

@@ -1,4 +1,5 @@
-//! Sets of up to 16 ways, as a separate array for each field. [`plain`](super::plain) does the look-ups.
+//! Sets of up to 16 ways, as a separate array for each field. [`plain`](super::plain) does the
+//! look-ups.
 
 use super::number::SetNumber;
 use super::{Isa, KnownSignatures, to_policy};
@@ -7,8 +8,8 @@ use crate::config::McacheConfig;
 /// Most ways of a set.
 pub(crate) const LANES: usize = 16;
 
-/// The cache. Way w of set s is at index `s * stride + w` of each array. `valid` marks the ways with an
-/// entry, so a flush clears only that.
+/// The cache. Way w of set s is at index `s * stride + w` of each array. `valid` marks the ways
+/// with an entry, so a flush clears only that.
 pub(crate) struct Narrow {
     pub isa: Isa,
     pub policy: u8,
@@ -61,7 +62,8 @@ impl Narrow {
     }
 
     pub fn flush(&mut self, signatures: &[u64]) {
-        // A cache may have many more sets than a scope has vectors. Then only the used sets are cleared.
+        // A cache may have many more sets than a scope has vectors. Then only the used sets are
+        // cleared.
         if signatures.len() < self.valid.len() / 64 {
             for &signature in signatures {
                 let set = self.number.find_set(signature) as usize;
@@ -78,8 +80,9 @@ impl Narrow {
     }
 }
 
-/// Removes from the low end of the mask `found` the ways whose tag matches, but not their signature. The
-/// lowest way of the result has the vector's signature; the result is 0 if no way has it.
+/// Removes from the low end of the mask `found` the ways whose tag matches, but not their
+/// signature. The lowest way of the result has the vector's signature; the result is 0 if no way
+/// has it.
 #[inline]
 pub(crate) fn confirm(mut found: u32, vectors: &[u32], known: KnownSignatures, vector: u32) -> u32 {
     while found != 0 && known.get(vectors[found.trailing_zeros() as usize]) != known.get(vector) {

@@ -6,8 +6,8 @@ use crate::config::{SetIndex, mix};
 /// multiplications overlap.
 pub(crate) const BLOCK: usize = 128;
 
-/// Where to look for a signature: its set and its tag. The tag distinguishes it from nearly all other
-/// signatures of the set.
+/// Where to look for a signature: its set and its tag. The tag distinguishes it from nearly all
+/// other signatures of the set.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[repr(transparent)]
 pub(crate) struct Place(u64);
@@ -53,7 +53,8 @@ impl SetNumber {
         self.reduce(self.index.key(signature))
     }
 
-    /// Finds the places of up to [`BLOCK`] signatures, in sets of `size` words, which is below 2^16.
+    /// Finds the places of up to [`BLOCK`] signatures, in sets of `size` words, which is below
+    /// 2^16.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
     pub fn find_places(&self, signatures: &[u64], size: u32, places: &mut [Place; BLOCK]) {
@@ -97,7 +98,8 @@ mod tests {
             for index in [SetIndex::LowBits, SetIndex::Mixed] {
                 for sets in [sets, sets.next_power_of_two(), 1] {
                     let number = SetNumber::new(index, sets);
-                    // At multiples of `sets` and their neighbours a quotient that is off by one shows.
+                    // At multiples of `sets` and their neighbours a quotient that is off by one
+                    // shows.
                     let multiple = u64::from(near) * u64::from(sets);
                     let edges = [0, u64::MAX, multiple, multiple.wrapping_sub(1), multiple + 1];
                     let keys: Vec<u64> = keys.iter().copied().chain(edges).take(BLOCK).collect();

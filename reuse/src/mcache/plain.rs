@@ -1,5 +1,5 @@
-//! Look-ups in [`Narrow`] caches without explicit vector instructions. Compiled for AVX2 and with an
-//! AVX2 search, they also serve the caches for which [`sets`](super::sets) has no AVX2 look-ups.
+//! Look-ups in [`Narrow`] caches without explicit vector instructions. Compiled for AVX2 and with
+//! an AVX2 search, they also serve the caches for which [`sets`](super::sets) has no AVX2 look-ups.
 
 use super::blocks::for_blocks;
 use super::leaders;

@@ -6,15 +6,16 @@ use super::{Isa, LookupRun, policy, to_policy};
 use crate::config::McacheConfig;
 use std::ops::Range;
 
-/// Size in bytes from which on sets are prefetched. A smaller cache stays in the CPU's first-level cache.
+/// Size in bytes from which on sets are prefetched. A smaller cache stays in the CPU's first-level
+/// cache.
 const FETCH_FROM: usize = 1 << 15;
 
 /// Words of a cache line.
 const LINE: usize = 16;
 
-/// The layout of a set, in words of 32 bits. A set of 16 ways takes two cache lines: one of vectors, and
-/// one with the tags in its upper half. So no load of either crosses a line. With several streams there
-/// is a third line of streams.
+/// The layout of a set, in words of 32 bits. A set of 16 ways takes two cache lines: one of
+/// vectors, and one with the tags in its upper half. So no load of either crosses a line. With
+/// several streams there is a third line of streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shape {
     /// Ways with room in a set, a power of two. Their vectors come first.
@@ -51,7 +52,8 @@ pub(crate) struct Sets {
     pub fetch: bool,
     /// Number of sets.
     count: usize,
-    /// The sets, one after another. The first one starts at a cache line, `skipped` words from the front.
+    /// The sets, one after another. The first one starts at a cache line, `skipped` words from the
+    /// front.
     words: Vec<u32>,
     skipped: usize,
     /// The numbers of the vectors that were looked up since the flush.
@@ -74,8 +76,8 @@ impl Sets {
         }
         let size = sets * shape.size;
         let bits = ways as u32 * if isa == Isa::Avx2 { 2 } else { 1 };
-        // If no way is found, look-ups still access one: as many words behind the vectors as a mask has
-        // bits, because that is its number of trailing zeros.
+        // If no way is found, look-ups still access one: as many words behind the vectors as a mask
+        // has bits, because that is its number of trailing zeros.
         let words = vec![0; LINE + size + u32::BITS as usize];
         let skipped = words.as_ptr().align_offset(64).min(LINE);
         let mut cache = Self {
@@ -103,8 +105,8 @@ impl Sets {
     /// Records the vectors of a run as looked up, and checks that their signatures are known.
     ///
     /// # Panics
-    /// If the run lacks the signature of a vector that was looked up since the flush, or if a vector's
-    /// number does not fit 32 bits.
+    /// If the run lacks the signature of a vector that was looked up since the flush, or if a
+    /// vector's number does not fit 32 bits.
     pub(super) fn record_run(&mut self, run: &LookupRun) {
         let (first, end) = (run.first as usize, run.first as usize + run.codes.len());
         let earlier = if self.looked_up.is_empty() { first..end } else { self.looked_up.clone() };

@@ -16,10 +16,10 @@ const FETCH_FROM: usize = 1 << 12;
 
 /// The first vector with each signature, for one group of peers: one stream in one scope.
 ///
-/// A slot holds a vector as its distance from the group's first vector plus one, and 0 if it is empty.
-/// The bits that no distance needs hold some bits of the mixed signature. Signatures are not stored:
-/// they are compared in the array of all signatures. So a slot takes four bytes, and the slots alone
-/// tell nearly every new signature from the ones present.
+/// A slot holds a vector as its distance from the group's first vector plus one, and 0 if it is
+/// empty. The bits that no distance needs hold some bits of the mixed signature. Signatures are not
+/// stored: they are compared in the array of all signatures. So a slot takes four bytes, and the
+/// slots alone tell nearly every new signature from the ones present.
 pub(crate) struct Table {
     pub(super) isa: Isa,
     /// A power of two, at most half of them in use.
@@ -38,8 +38,8 @@ impl Table {
         Self { isa, slots: vec![0; SLOTS], used: 0, first: 0, distance }
     }
 
-    /// Empties the table for the group that begins with vector `first`. It keeps its size, because groups
-    /// tend to be alike.
+    /// Empties the table for the group that begins with vector `first`. It keeps its size, because
+    /// groups tend to be alike.
     pub fn begin(&mut self, first: usize) {
         self.slots.fill(0);
         self.used = 0;
@@ -71,12 +71,13 @@ impl Table {
             let new = ((key >> 32) as u32 & !distance) | (vector - first + 1);
             let mut at = key as usize & mask;
             loop {
-                // Found and inserted signatures share the code, because a branch would be unpredictable.
+                // Found and inserted signatures share the code, because a branch would be
+                // unpredictable.
                 let slot = &mut slots[at & mask];
                 let here = select_unpredictable(*slot == 0, new, *slot);
                 let holder = (here & distance).wrapping_sub(1).wrapping_add(first);
-                // The signature bits rarely match for another signature. In an empty slot the holder is the
-                // vector itself, whose signature matches.
+                // The signature bits rarely match for another signature. In an empty slot the
+                // holder is the vector itself, whose signature matches.
                 if (here ^ new) & !distance == 0 && known.get(holder) == signature {
                     inserted += usize::from(*slot == 0);
                     *slot = here;

@@ -1,5 +1,5 @@
-//! Sets of more than 16 ways. A hash table over all entries finds an entry, so the time of a look-up
-//! does not depend on the number of ways.
+//! Sets of more than 16 ways. A hash table over all entries finds an entry, so the time of a
+//! look-up does not depend on the number of ways.
 
 use super::number::SetNumber;
 use super::{LookupRun, MNU, policy, to_policy};
@@ -126,8 +126,8 @@ impl Wide {
         vector
     }
 
-    /// Empties the cache. It clears only sets with an entry, because a cache may be much larger than a
-    /// scope.
+    /// Empties the cache. It clears only sets with an entry, because a cache may be much larger
+    /// than a scope.
     pub fn flush(&mut self) {
         for set in std::mem::take(&mut self.used) {
             let first = set * self.ways;

@@ -24,16 +24,16 @@ impl Words {
     }
 }
 
-/// Accesses of a memory level that all operands share, in words. In every pass, ifmap, filter and ofmap are
-/// the left operand, the right operand and the result of a product.
+/// Accesses of a memory level that all operands share, in words. In every pass, ifmap, filter and
+/// ofmap are the left operand, the right operand and the result of a product.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Level {
     /// The left operand: the streamed vectors.
     pub ifmap: Words,
     /// The right operand, and the rows of the projection.
     pub filter: Words,
-    /// The result. At the buffer, writes are results and partial sums from the array, and copied results;
-    /// reads are results on the way to DRAM.
+    /// The result. At the buffer, writes are results and partial sums from the array, and copied
+    /// results; reads are results on the way to DRAM.
     pub ofmap: Words,
     /// Partial sums that are read back for accumulation.
     pub psum_reads: u64,

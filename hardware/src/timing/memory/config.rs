@@ -12,8 +12,8 @@ pub const MAX_BUFFER_KB: u32 = 1 << 20;
 /// Highest bandwidth of DRAM, bytes per cycle.
 pub const MAX_BANDWIDTH: f64 = 1e6;
 
-/// Parts of a byte in which bandwidth is rounded, so that cycles of transfers are exact integers on every
-/// machine.
+/// Parts of a byte in which bandwidth is rounded, so that cycles of transfers are exact integers on
+/// every machine.
 pub(super) const PARTS: f64 = 1000.0;
 
 /// The global buffer and DRAM.
@@ -25,10 +25,12 @@ pub struct Memory {
     /// Global buffer, KB of 1024 bytes, shared by all operands. For row stationary see
     /// [`Memory::pe_array`].
     pub buffer_kb: u32,
-    /// Bandwidth of DRAM, bytes per cycle of the array, rounded to thousandths; 0: unlimited. The default is
-    /// ours: 3.2 GB/s at 200 MHz, the clock of Eyeriss, from a DDR3 channel of 16 bits at 1600 MT/s.
+    /// Bandwidth of DRAM, bytes per cycle of the array, rounded to thousandths; 0: unlimited. The
+    /// default is ours: 3.2 GB/s at 200 MHz, the clock of Eyeriss, from a DDR3 channel of 16 bits
+    /// at 1600 MT/s.
     pub dram_bytes_per_cycle: f64,
-    /// Whether transfers overlap with computing. Half of the buffer then holds data for the next fold.
+    /// Whether transfers overlap with computing. Half of the buffer then holds data for the next
+    /// fold.
     pub double_buffered: bool,
 }
 
@@ -60,8 +62,8 @@ impl Memory {
         Ok(())
     }
 
-    /// A row-stationary array with this buffer, split as in Eyeriss: 8 of 108 KB hold filters. Its mappings
-    /// use the whole buffer, with or without double buffering.
+    /// A row-stationary array with this buffer, split as in Eyeriss: 8 of 108 KB hold filters. Its
+    /// mappings use the whole buffer, with or without double buffering.
     #[must_use]
     pub fn pe_array(&self, array: PeArray) -> PeArray {
         let bytes = u64::from(self.buffer_kb) * 1024 * 100 / 108;
@@ -97,18 +99,18 @@ impl Memory {
 
 /// Energy of operations and of accesses of a word, in units of one multiply-accumulate.
 ///
-/// The costs of the levels are those of Eyeriss (Chen et al., ISCA 2016, table IV: commercial 65 nm process,
-/// 16 bits), as recalled. An addition is cheaper than a multiply-accumulate: about a quarter with 16-bit
-/// floats (Horowitz, ISSCC 2014, as recalled). The ratio depends on the format, so the default counts an
-/// addition as a whole multiply-accumulate. This is a disadvantage for MERCURY, which has more additions
-/// than the baseline.
+/// The costs of the levels are those of Eyeriss (Chen et al., ISCA 2016, table IV: commercial 65 nm
+/// process, 16 bits), as recalled. An addition is cheaper than a multiply-accumulate: about a
+/// quarter with 16-bit floats (Horowitz, ISSCC 2014, as recalled). The ratio depends on the format,
+/// so the default counts an addition as a whole multiply-accumulate. This is a disadvantage for
+/// MERCURY, which has more additions than the baseline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Energy {
     /// A multiply-accumulate.
     pub mac: f64,
-    /// An addition without a multiplication: partial sums that are merged at the buffer, gradients of HITs,
-    /// projections by a sparse matrix.
+    /// An addition without a multiplication: partial sums that are merged at the buffer, gradients
+    /// of HITs, projections by a sparse matrix.
     pub add: f64,
     /// A word of the registers or scratchpads in a PE.
     pub register: f64,
@@ -118,8 +120,8 @@ pub struct Energy {
     pub buffer: f64,
     /// A word of DRAM.
     pub dram: f64,
-    /// A look-up of a tag of MCACHE, or a word of its results; default: `buffer`, because MCACHE is about as
-    /// large as a buffer.
+    /// A look-up of a tag of MCACHE, or a word of its results; default: `buffer`, because MCACHE is
+    /// about as large as a buffer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mcache: Option<f64>,
 }

@@ -5,9 +5,9 @@ use super::folds::Folds;
 
 /// Adds up the time of consecutive folds, of one product or several.
 ///
-/// With double buffering, the loads of the next fold and the stores of the previous one overlap with the
-/// computing of a fold. Only the first load and the last store are exposed. Without it, a fold loads,
-/// computes and stores in turn.
+/// With double buffering, the loads of the next fold and the stores of the previous one overlap
+/// with the computing of a fold. Only the first load and the last store are exposed. Without it, a
+/// fold loads, computes and stores in turn.
 #[derive(Debug, Clone)]
 pub(super) struct Roofline<'a> {
     memory: &'a Memory,
@@ -56,9 +56,9 @@ impl<'a> Roofline<'a> {
 
     /// Adds all folds of a product, in closed form.
     ///
-    /// The words of a fold depend on whether it is the first or the last along each axis. Its time also
-    /// depends on the folds before and after. So along an axis with many folds the third represents all up to
-    /// the third last.
+    /// The words of a fold depend on whether it is the first or the last along each axis. Its time
+    /// also depends on the folds before and after. So along an axis with many folds the third
+    /// represents all up to the third last.
     pub fn product(&mut self, folds: &Folds) {
         let count @ [outers, inners] = folds.count();
         let [outer, inner] = count.map(list_kinds);
@@ -91,7 +91,8 @@ impl<'a> Roofline<'a> {
         self.last = Some(Last { cycles, store: at(all - 1)[1], previous_store: at(all - 2)[1] });
     }
 
-    /// Adds the same folds `count` times. From the third time on, each takes as long as the one before.
+    /// Adds the same folds `count` times. From the third time on, each takes as long as the one
+    /// before.
     pub fn repeat(&mut self, count: u64, mut once: impl FnMut(&mut Self)) {
         let mut taken = [0; 2];
         for _ in 0..count.min(3) {

@@ -8,7 +8,8 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 /// Most values of a mapping parameter that the search tries, largest first.
 const MAX_TRIED: usize = 32;
 
-/// The parameters of a mapping, with the symbols of Eyeriss (ISCA 2016, section V.C; JSSC 2017, table III).
+/// The parameters of a mapping, with the symbols of Eyeriss (ISCA 2016, section V.C; JSSC 2017,
+/// table III).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Choice {
     /// Rows of the kernel in a PE set: all, unless the kernel is higher than the array.
@@ -70,13 +71,14 @@ pub struct Mapping {
 }
 
 impl Mapping {
-    /// The mapping with the fewest cycles. Ties are resolved by the fewest words from DRAM, then by the most
-    /// filter lanes, which share a Hitmap.
+    /// The mapping with the fewest cycles. Ties are resolved by the fewest words from DRAM, then by
+    /// the most filter lanes, which share a Hitmap.
     ///
     /// # Panics
     /// If a dimension of the shape or the array is 0.
     pub fn new(shape: &Shape, array: &PeArray) -> Self {
-        // A search takes longer than the replay of a small layer, and a sweep needs the same mappings again.
+        // A search takes longer than the replay of a small layer, and a sweep needs the same
+        // mappings again.
         static FOUND: LazyLock<Mutex<HashMap<(Shape, PeArray), Mapping>>> = LazyLock::new(Mutex::default);
         let lock_found = || FOUND.lock().unwrap_or_else(PoisonError::into_inner);
         let found = lock_found().get(&(*shape, *array)).copied();
@@ -105,8 +107,8 @@ impl Mapping {
         Self { shape: *shape, array: *array, choice }
     }
 
-    /// The shape. The vectors of a matrix product are cut into kernel rows, and `output[1]` consecutive
-    /// vectors are an output row.
+    /// The shape. The vectors of a matrix product are cut into kernel rows, and `output[1]`
+    /// consecutive vectors are an output row.
     pub fn shape(&self) -> &Shape {
         &self.shape
     }
@@ -127,8 +129,8 @@ impl Mapping {
         strip * filter_lanes * channel_lanes * kernel_rows
     }
 
-    /// PE sets of a [`super::Schedule`]: those of the `e` rows, for each channel lane. Filter lanes do the
-    /// same work at the same time, so they are not counted.
+    /// PE sets of a [`super::Schedule`]: those of the `e` rows, for each channel lane. Filter lanes
+    /// do the same work at the same time, so they are not counted.
     pub fn sets(&self) -> u64 {
         self.choice.strip * self.choice.channel_lanes
     }
@@ -138,16 +140,16 @@ impl Mapping {
         self.shape.filters.div_ceil(self.choice.filter_lanes)
     }
 
-    /// Rounds of scopes. In each round every channel lane has one (sample, channel) pair. Consecutive
-    /// channels of a sample are in the same round.
+    /// Rounds of scopes. In each round every channel lane has one (sample, channel) pair.
+    /// Consecutive channels of a sample are in the same round.
     pub fn rounds(&self) -> u64 {
         self.shape.samples * (self.shape.channels * self.shape.groups).div_ceil(self.choice.channel_lanes)
     }
 
     /// The cycles of an output row for one filter.
     pub fn row_cost(&self, hit_cycles: u64) -> RowCost {
-        // Parts of the kernel's rows come one after another. Parts of its columns accumulate in the psum
-        // scratchpad of the PE.
+        // Parts of the kernel's rows come one after another. Parts of its columns accumulate in the
+        // psum scratchpad of the PE.
         let parts = self.row_parts();
         let hops = self.choice.kernel_rows - 1;
         RowCost {
@@ -198,8 +200,8 @@ impl Mapping {
         plane * self.shape.scopes() * self.shape.filters.div_ceil(filter_lanes * filters)
     }
 
-    /// Psum words that reach the array: all words in each pass over the channels. As many leave it, by
-    /// another bus. In a weight gradient, the words of dY.
+    /// Psum words that reach the array: all words in each pass over the channels. As many leave it,
+    /// by another bus. In a weight gradient, the words of dY.
     pub(in crate::timing) fn psum_loads(&self) -> u64 {
         let Choice { channel_lanes, channels, .. } = self.choice;
         let positions = self.shape.output[0] * self.shape.output[1] * self.shape.samples;
@@ -230,7 +232,8 @@ impl Mapping {
         rows * columns * self.choice.channels * self.choice.channel_lanes
     }
 
-    /// Words of ifmaps and filters from DRAM, which depend on the mapping. Psums never leave the buffer.
+    /// Words of ifmaps and filters from DRAM, which depend on the mapping. Psums never leave the
+    /// buffer.
     pub fn dram_words(&self) -> u64 {
         let Shape { samples, channels, groups, filters, .. } = self.shape;
         let planes = samples * channels * groups * self.strips();
@@ -276,7 +279,8 @@ fn list_part_sizes(size: u64, most: u64) -> Vec<u64> {
     sizes
 }
 
-/// Lists the shapes of a matrix product whose vectors are cut into kernel rows and gathered into output rows.
+/// Lists the shapes of a matrix product whose vectors are cut into kernel rows and gathered into
+/// output rows.
 fn list_row_shapes(shape: &Shape, array: &PeArray) -> Vec<Shape> {
     let ([_, length], [vectors, _]) = (shape.kernel, shape.output);
     let mut shapes = Vec::new();
@@ -314,7 +318,8 @@ fn list_mappings(shape: &Shape, array: &PeArray) -> Vec<Mapping> {
         }
     }
     if mappings.is_empty() {
-        // The psums of a single row do not fit the buffer. In reality they would go to DRAM and back.
+        // The psums of a single row do not fit the buffer. In reality they would go to DRAM and
+        // back.
         let kernel_rows = divide_evenly(shape.kernel[0], array.rows);
         let placed = Placement { kernel_rows, strip: 1, filter_lanes: 1, channel_lanes: 1 };
         mappings.extend(placed.complete(shape, array, false));
@@ -331,8 +336,8 @@ struct Placement {
 }
 
 impl Placement {
-    /// Adds the parameters of interleaving and of the buffer. With `must_fit`, the result is `None` if psums
-    /// do not fit.
+    /// Adds the parameters of interleaving and of the buffer. With `must_fit`, the result is `None`
+    /// if psums do not fit.
     fn complete(&self, shape: &Shape, array: &PeArray, must_fit: bool) -> Option<Mapping> {
         let &Self { kernel_rows, strip, filter_lanes, channel_lanes } = self;
         let width = divide_evenly(shape.kernel[1], array.ifmap_words);
@@ -365,8 +370,8 @@ impl Placement {
             };
             Mapping { shape: *shape, array: *array, choice }
         };
-        // With more samples a load of filters is shared more often. But the buffer then has room for fewer
-        // filters, so ifmaps are read more often.
+        // With more samples a load of filters is shared more often. But the buffer then has room
+        // for fewer filters, so ifmaps are read more often.
         let powers = (0..u64::BITS).map(|power| 1 << power).take_while(|&samples| samples < shape.samples);
         let held = powers.chain([shape.samples]).filter(|&samples| samples == 1 || room(samples) >= folded);
         held.map(with_samples).min_by_key(|mapping| (mapping.dram_words(), u64::MAX - mapping.choice.samples))

@@ -1,8 +1,9 @@
 //! Row-stationary timing, after Eyeriss (Chen et al., ISCA 2016 and JSSC 52(1), 2017).
 //!
-//! A *PE set* here is a column of `k_h` processing elements that computes an output row for one channel
-//! and filter. It takes `k_w` cycles for each computed position, `hit_cycles` for each HIT, and the
-//! vertical accumulation of its partial sums. (In Eyeriss a PE set is `e` such columns side by side.)
+//! A *PE set* here is a column of `k_h` processing elements that computes an output row for one
+//! channel and filter. It takes `k_w` cycles for each computed position, `hit_cycles` for each HIT,
+//! and the vertical accumulation of its partial sums. (In Eyeriss a PE set is `e` such columns side
+//! by side.)
 //!
 //! - [`Shape`]: the computation of a pass, for convolutions, fully connected layers and attention
 //!   products.
@@ -19,32 +20,37 @@
 //! - 12 x 14 PEs, with scratchpads of 12 ifmap, 224 filter and 24 psum words of 16 bits.
 //! - A global buffer of 108 KB, of which 8 KB hold filters.
 //! - Buses of 4 filter words, 1 ifmap word and 4 psum words per cycle.
-//! - Sets cut into strips of `e` rows, folded, and replicated over channels (`r`) and filters (`t`).
-//! - `p` filters and `q` channels interleaved in a PE, `n` samples that share a load of filters, `m`
-//!   filters whose psums the buffer holds.
+//! - Sets cut into strips of `e` rows, folded, and replicated over channels (`r`) and filters
+//!   (`t`).
+//! - `p` filters and `q` channels interleaved in a PE, `n` samples that share a load of filters,
+//!   `m` filters whose psums the buffer holds.
 //!
 //! Ours:
-//! - A column of `k_h` PEs may be anywhere in the array, as the 27 columns of CONV2 in two bands show. A
-//!   kernel higher than the array, or wider than the ifmap scratchpad, is cut into parts.
-//! - The model takes the mapping with the fewest cycles, while Eyeriss minimised energy. Of AlexNet's
-//!   five layers only CONV2 has another `e` and `t`. [`Mapping::with`] times any other mapping.
-//! - Ramp: a pass begins by loading its filters and first windows. The pass before does not hide this,
-//!   because the scratchpads have room for one pass only (`p q k_w` of 224 words, `q k_w` of 12).
-//! - An output row ends with its vertical accumulation, `k_h - 1` hops, for each channel and filter.
-//!   Eyeriss interleaves channels and filters, which hides most of it.
+//! - A column of `k_h` PEs may be anywhere in the array, as the 27 columns of CONV2 in two bands
+//!   show. A kernel higher than the array, or wider than the ifmap scratchpad, is cut into parts.
+//! - The model takes the mapping with the fewest cycles, while Eyeriss minimised energy. Of
+//!   AlexNet's five layers only CONV2 has another `e` and `t`. [`Mapping::with`] times any other
+//!   mapping.
+//! - Ramp: a pass begins by loading its filters and first windows. The pass before does not hide
+//!   this, because the scratchpads have room for one pass only (`p q k_w` of 224 words, `q k_w` of
+//!   12).
+//! - An output row ends with its vertical accumulation, `k_h - 1` hops, for each channel and
+//!   filter. Eyeriss interleaves channels and filters, which hides most of it.
 //! - The ifmap and psum buses overlap with computing, which waits if a bus is busy for longer. This
 //!   happens with 1 x 1 kernels, depthwise and fully connected layers, and adds 3 % to CONV3. Reuse
-//!   shortens only computing, so the buses limit its gain. [`Cycles::stall`] reports these waits, and
-//!   [`PeArray::network_bound`] = false removes them.
-//! - Filters of a scope are timed one after another, although a PE interleaves `p` of them. All filters
-//!   of a scope come before the next scope, although a pass over `p t` filters visits all scopes.
+//!   shortens only computing, so the buses limit its gain. [`Cycles::stall`] reports these waits,
+//!   and [`PeArray::network_bound`] = false removes them.
+//! - Filters of a scope are timed one after another, although a PE interleaves `p` of them. All
+//!   filters of a scope come before the next scope, although a pass over `p t` filters visits all
+//!   scopes.
 //! - DRAM is not modelled here, nor the configuration of a layer, nor the output of the last psums.
 //!
 //! # AlexNet
 //!
-//! Batch 4, 200 MHz, the five convolutions as Eyeriss ran them (CONV2, 4, 5 in two groups). Published is
-//! the processing latency (JSSC 2017, table V). It excludes the wait for DRAM, which the total latency
-//! in the same table includes (115.3 ms total, 103.5 ms processing). A test checks these numbers.
+//! Batch 4, 200 MHz, the five convolutions as Eyeriss ran them (CONV2, 4, 5 in two groups).
+//! Published is the processing latency (JSSC 2017, table V). It excludes the wait for DRAM, which
+//! the total latency in the same table includes (115.3 ms total, 103.5 ms processing). A test
+//! checks these numbers.
 //!
 //! | layer | published, ms | Eyeriss's mapping, ms | ratio | ours | ratio | ours, no network bound | ratio |
 //! | --- | --- | --- | --- | --- | --- | --- | --- |
@@ -55,13 +61,13 @@
 //! | CONV5 | 10.0 | 10.97 | 1.097 | 10.97 | 1.097 | 10.80 | 1.080 |
 //!
 //! Reasons for the differences:
-//! - Our mapping of CONV2 (7 rows of 4 filters instead of 27 rows of one) shares its filters among four
-//!   samples, at the cost of more words from DRAM.
-//! - CONV3 to CONV5 spend `k_h - 1` cycles per row of only 39 cycles, which is 5 %. Eyeriss hides most of
-//!   it.
-//! - CONV5 has the mapping of CONV4 and two thirds of its work. So any such model gives two thirds of its
-//!   time: 10.7 ms from the published CONV4. This explains 7 of the 10 %, as a difference between the
-//!   published numbers.
+//! - Our mapping of CONV2 (7 rows of 4 filters instead of 27 rows of one) shares its filters among
+//!   four samples, at the cost of more words from DRAM.
+//! - CONV3 to CONV5 spend `k_h - 1` cycles per row of only 39 cycles, which is 5 %. Eyeriss hides
+//!   most of it.
+//! - CONV5 has the mapping of CONV4 and two thirds of its work. So any such model gives two thirds
+//!   of its time: 10.7 ms from the published CONV4. This explains 7 of the 10 %, as a difference
+//!   between the published numbers.
 //! - The remaining time of CONV1 and CONV2 is unknown. Control between their many short passes is a
 //!   guess.
 
@@ -94,8 +100,8 @@ pub struct PeArray {
     pub ifmap_bus: u64,
     /// Psum words that reach the array per cycle; as many leave it.
     pub psum_bus: u64,
-    /// Whether computing waits if the ifmap and psum buses are too slow. If not, only the words at the start
-    /// of a pass take time.
+    /// Whether computing waits if the ifmap and psum buses are too slow. If not, only the words at
+    /// the start of a pass take time.
     pub network_bound: bool,
 }
 

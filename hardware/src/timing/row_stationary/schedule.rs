@@ -1,34 +1,36 @@
 //! Time of PE sets whose output rows have different work.
 //!
 //! Filters come one after another, scope by scope. In a scope each set has the same work for every
-//! filter, because every filter of a channel sees the same Hitmap. Let `w(s)` be the cycles of set s for
-//! a filter of the current scope, and number the filters through all scopes. Then:
+//! filter, because every filter of a channel sees the same Hitmap. Let `w(s)` be the cycles of set
+//! s for a filter of the current scope, and number the filters through all scopes. Then:
 //!
-//! - `start(s, j) = max(end(s, j - 1), all(j - V))`: a set is at most V - 1 filters ahead of the slowest;
-//! - `start(s, j) >= all(i)`, where j is the first filter of a scope, and i is the last filter of the
-//!   scope `banks` before, whose bank it reuses;
-//! - `end(s, j) = max over s and the sets u that it reuses from, directly or not, of start(u, j) + w(u)`:
-//!   its last copy waits until the sets that compute the results have finished the filter;
+//! - `start(s, j) = max(end(s, j - 1), all(j - V))`: a set is at most V - 1 filters ahead of the
+//!   slowest;
+//! - `start(s, j) >= all(i)`, where j is the first filter of a scope, and i is the last filter of
+//!   the scope `banks` before, whose bank it reuses;
+//! - `end(s, j) = max over s and the sets u that it reuses from, directly or not, of start(u, j) +
+//!   w(u)`: its last copy waits until the sets that compute the results have finished the filter;
 //! - `all(j) = max over s of end(s, j)`.
 //!
 //! V = 1 is synchronous: all sets meet after each filter, so each filter takes the longest `w`.
 //!
 //! # Closed form of a scope
 //!
-//! A scope needs no simulation of its filters. An end is the longest path through these maxima. Let a(s)
-//! be the ends when a scope begins, w* the largest work, and let j count the filters of the scope from 1.
+//! A scope needs no simulation of its filters. An end is the longest path through these maxima. Let
+//! a(s) be the ends when a scope begins, w* the largest work, and let j count the filters of the
+//! scope from 1.
 //!
-//! A path that crosses from set to set through the window V skips V - 1 filters. So crossing at the start
-//! of the scope, and then staying on w*, is never worse than crossing later. Crossing by a reuse costs
-//! nothing, so it happens after the first filter. Let `B(d)` be the largest a(u) + w(u) of d and the sets
-//! that it reuses from. Then:
+//! A path that crosses from set to set through the window V skips V - 1 filters. So crossing at the
+//! start of the scope, and then staying on w*, is never worse than crossing later. Crossing by a
+//! reuse costs nothing, so it happens after the first filter. Let `B(d)` be the largest a(u) + w(u)
+//! of d and the sets that it reuses from. Then:
 //!
 //! `all(j) = max(max over d of B(d) + (j - 1) w(d), max over h <= min(0, j - V) of all(h) + (j - h - V + 1) w*)`
 //!
-//! This is convex in j from 1 on. So for `end(s, F)`, whose last crossing may be at any g up to F - V,
-//! only g <= 0, g = 1 and g = F - V matter. A scope takes O(V sets + reuses), independent of the number
-//! of its filters. Property tests compare the result with the recurrence above, filter by filter, and
-//! with a simulation cycle by cycle.
+//! This is convex in j from 1 on. So for `end(s, F)`, whose last crossing may be at any g up to
+//! F - V, only g <= 0, g = 1 and g = F - V matter. A scope takes O(V sets + reuses), independent of the
+//! number of its filters. Property tests compare the result with the recurrence above, filter by
+//! filter, and with a simulation cycle by cycle.
 
 use std::collections::VecDeque;
 
@@ -41,8 +43,8 @@ pub enum Discipline {
     Asynchronous {
         /// V: a set may be V - 1 filters ahead; 1 is synchronous.
         versions: u64,
-        /// MCACHE banks. With 1 all sets meet at the end of a scope, when the cache is flushed. With 2 a set
-        /// may be in the next scope.
+        /// MCACHE banks. With 1 all sets meet at the end of a scope, when the cache is flushed.
+        /// With 2 a set may be in the next scope.
         banks: u64,
     },
 }
@@ -52,8 +54,8 @@ pub enum Discipline {
 pub struct ScopeWork {
     /// Cycles of each set.
     pub work: Vec<u64>,
-    /// Reuses between sets, `(set, from)`: `set` copies results that `from` computes in this scope. Order and
-    /// repetition have no effect.
+    /// Reuses between sets, `(set, from)`: `set` copies results that `from` computes in this scope.
+    /// Order and repetition have no effect.
     pub reuses: Vec<(u32, u32)>,
 }
 
@@ -190,8 +192,8 @@ impl Schedule {
         // The largest work of the sets that each set waits for, including itself.
         reach.clone_from(&scope.work);
         propagate_maxima(reach, &scope.reuses);
-        // Each crossing: the time when all had finished a filter, and the number of filters of this scope
-        // from the first that it delays to the last.
+        // Each crossing: the time when all had finished a filter, and the number of filters of this
+        // scope from the first that it delays to the last.
         let held = past.iter().enumerate().map(|(index, &all)| (all, opens(index)));
         let held = held.filter(|&(_, opens)| opens <= filters);
         refill(crossings, held.map(|(all, opens)| (all, filters + 1 - opens)));
@@ -210,7 +212,8 @@ impl Schedule {
 
 /// Raises the value of each set to the largest of the sets that it reuses from, directly or not.
 fn propagate_maxima(values: &mut [u64], reuses: &[(u32, u32)]) {
-    // Representatives come first, so most reuses are from lower to higher sets, and few rounds suffice.
+    // Representatives come first, so most reuses are from lower to higher sets, and few rounds
+    // suffice.
     let mut changed = !reuses.is_empty();
     while changed {
         changed = false;

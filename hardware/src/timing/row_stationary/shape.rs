@@ -5,8 +5,8 @@ use mercury_trace::windows::{Axis, Windows};
 
 /// One product of a pass. Every (sample, channel) pair of a group meets all filters of that group.
 ///
-/// A PE set works on one (sample, channel) pair at a time. The pair has a plane of output rows, each with
-/// `output[1]` positions of `kernel[0] x kernel[1]` taps.
+/// A PE set works on one (sample, channel) pair at a time. The pair has a plane of output rows,
+/// each with `output[1]` positions of `kernel[0] x kernel[1]` taps.
 ///
 /// | pass | channels | filters | window |
 /// | --- | --- | --- | --- |
@@ -14,13 +14,14 @@ use mercury_trace::windows::{Axis, Windows};
 /// | input gradient | of dY | channels of X | taps of one residue walk over dY |
 /// | weight gradient | of X | of W | k x k of X, as in the forward pass |
 ///
-/// The weight gradient runs on the PE sets of the forward pass. This is our reading, because Eyeriss does
-/// only inference. A PE keeps a kernel row of the gradient instead of the filter, and multiplies a row of
-/// the patch by one value of dY. So a computed position costs `kernel[1]` cycles, as in the forward pass.
+/// The weight gradient runs on the PE sets of the forward pass. This is our reading, because
+/// Eyeriss does only inference. A PE keeps a kernel row of the gradient instead of the filter, and
+/// multiplies a row of the patch by one value of dY. So a computed position costs `kernel[1]`
+/// cycles, as in the forward pass.
 ///
-/// A matrix product has one channel, whose planes consist of rows of vectors. Its vectors of `length`
-/// elements are spread over the PEs of a set. The mapping chooses how many vectors make an output row
-/// ([`Shape::free`]).
+/// A matrix product has one channel, whose planes consist of rows of vectors. Its vectors of
+/// `length` elements are spread over the PEs of a set. The mapping chooses how many vectors make an
+/// output row ([`Shape::free`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Shape {
     /// The pass.
@@ -43,8 +44,8 @@ pub struct Shape {
     pub samples: u64,
     /// Whether every channel meets the same filters, such as the rows of a projection.
     pub shared_filters: bool,
-    /// Whether this is a matrix product, with `kernel` `[1, length]` and `output` `[vectors, 1]`. The mapping
-    /// may cut its vectors into kernel rows and gather them into output rows.
+    /// Whether this is a matrix product, with `kernel` `[1, length]` and `output` `[vectors, 1]`.
+    /// The mapping may cut its vectors into kernel rows and gather them into output rows.
     pub free: bool,
 }
 
@@ -70,8 +71,8 @@ impl Shape {
         }
     }
 
-    /// A matrix product for each of `groups` right operands: `samples` times `vectors` rows of `length`
-    /// elements, with `filters` columns.
+    /// A matrix product for each of `groups` right operands: `samples` times `vectors` rows of
+    /// `length` elements, with `filters` columns.
     pub fn from_rows(pass: Pass, vectors: u64, length: u64, filters: u64, groups: u64, samples: u64) -> Self {
         Self {
             pass,
@@ -90,9 +91,9 @@ impl Shape {
 
     /// The products of a layer's pass, in the order of [`Geometry::gemms`].
     ///
-    /// The plane of a fully connected layer is the whole batch (scope `batch`), or the rows of one sample
-    /// if `per_sample` (scope `sample`). The plane of an attention product is always one head of one
-    /// sample.
+    /// The plane of a fully connected layer is the whole batch (scope `batch`), or the rows of one
+    /// sample if `per_sample` (scope `sample`). The plane of an attention product is always one
+    /// head of one sample.
     pub fn of_layer(geometry: &Geometry, pass: Pass, samples: u32, per_sample: bool) -> Vec<Self> {
         let batch = u64::from(samples);
         if let Geometry::Conv2d(conv) = geometry {
@@ -110,8 +111,8 @@ impl Shape {
         geometry.gemms(pass, batch as u32).into_iter().map(to_shape).collect()
     }
 
-    /// The product that computes signatures of `bits` bits for the same vectors. The rows of the projection
-    /// are its filters, the same for every channel.
+    /// The product that computes signatures of `bits` bits for the same vectors. The rows of the
+    /// projection are its filters, the same for every channel.
     #[must_use]
     pub fn signatures(self, bits: u64) -> Self {
         // Signatures are computed when vectors are first streamed, so never in a weight gradient.
@@ -135,7 +136,8 @@ impl Shape {
         if self.shared_filters { one } else { one * self.channels * self.groups }
     }
 
-    /// Counts the rows of the input plane that `rows` consecutive output rows touch, including padding.
+    /// Counts the rows of the input plane that `rows` consecutive output rows touch, including
+    /// padding.
     pub fn touched_rows(&self, rows: u64) -> u64 {
         count_touched(rows, self.kernel[0], self.stride[0], self.dilation[0])
     }
@@ -146,7 +148,8 @@ impl Shape {
     }
 }
 
-/// Counts the coordinates that `positions` windows of `taps` taps touch, whether they overlap or not.
+/// Counts the coordinates that `positions` windows of `taps` taps touch, whether they overlap or
+/// not.
 fn count_touched(positions: u64, taps: u64, stride: u64, dilation: u64) -> u64 {
     let reach = positions.saturating_sub(1) * stride + taps.saturating_sub(1) * dilation + 1;
     reach.min(positions * taps)

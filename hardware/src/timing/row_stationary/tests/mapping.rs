@@ -12,8 +12,8 @@ struct Published {
     active: u64,
     /// m, n, e, p, q, r, t (same paper, table III).
     mapping: [u64; 7],
-    /// Times of the model, microseconds: with that mapping, with the model's mapping, and with the model's
-    /// mapping without the network bound.
+    /// Times of the model, microseconds: with that mapping, with the model's mapping, and with the
+    /// model's mapping without the network bound.
     ours: [u64; 3],
 }
 
@@ -139,7 +139,8 @@ fn vectors_of_a_matrix_product_make_rows() {
         let ([height, width], [rows, positions]) = (mapping.shape().kernel, mapping.shape().output);
         assert!(height * width >= 4096 && rows * positions >= 64, "{pass}");
         let cycles = mapping.baseline();
-        // Each weight is used 64 times, so loading four per cycle takes nearly as long as computing.
+        // Each weight is used 64 times, so loading four per cycle takes nearly as long as
+        // computing.
         assert!(cycles.load >= 4096 * 4096 / 4, "{pass}");
         assert!(cycles.total() < 2 * 64 * 4096 * 4096 / 168, "{pass}: {cycles:?}");
     }

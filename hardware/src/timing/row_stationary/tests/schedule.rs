@@ -131,8 +131,8 @@ fn the_same_hitmap_over_and_over_gains_nothing() {
 
 #[test]
 fn imbalance_evens_out_across_channels() {
-    // The heavy row moves from channel to channel. A set that finishes early is up to 7 filters into the
-    // next channel when the slow one finishes.
+    // The heavy row moves from channel to channel. A set that finishes early is up to 7 filters
+    // into the next channel when the slow one finishes.
     let turns: Vec<_> =
         (0..9).map(|channel| plain(&[0, 1, 2].map(|set| if set == channel % 3 { 9 } else { 3 }))).collect();
     let synchronous = time(&turns, 64, Discipline::Synchronous);
