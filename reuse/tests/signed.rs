@@ -97,7 +97,8 @@ proptest! {
 /// Enough runs for several blocks per thread, of which the last is shorter.
 #[test]
 fn blocks_of_runs_are_exact() {
-    let (samples, channels, height, width) = (7, 61, 17, 19);
+    let (samples, channels) = (7, 61);
+    let (height, width) = (17, 19);
     let plane = (height * width) as usize;
     let values = values(samples * channels * plane, plane, 1);
     let planes = Planes { values: &values, samples, channels, height, width };

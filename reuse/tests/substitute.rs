@@ -26,8 +26,13 @@ struct Case {
 
 impl Case {
     fn view(&self) -> VectorView<'_> {
-        let (samples, channels, height, width) = (self.samples, 2 * self.groups, self.size, self.size);
-        let planes = Planes { values: &self.values, samples, channels, height, width };
+        let planes = Planes {
+            values: &self.values,
+            samples: self.samples,
+            channels: 2 * self.groups,
+            height: self.size,
+            width: self.size,
+        };
         VectorView::new(planes, Windows { y: self.axis, x: self.axis }, self.groups, self.granularity)
     }
 
@@ -279,7 +284,8 @@ proptest! {
             let varied = naive(&view, &hitmap, variant, representative);
             let hits = hitmap.outcomes().enumerate().filter(|(_, outcome)| matches!(outcome, Outcome::Hit(_)));
             let expected: Vec<(f64, f64)> = hits.map(|(vector, _)| {
-                let (x, r, found) = (&plain[vector].0, plain[vector].1.as_ref().unwrap(), varied[vector].1.as_ref().unwrap());
+                let (x, r) = (&plain[vector].0, plain[vector].1.as_ref().unwrap());
+                let found = varied[vector].1.as_ref().unwrap();
                 let dot: f64 = x.iter().zip(r).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum();
                 let cosine = match (norm(x) == 0.0, norm(r) == 0.0) {
                     (false, false) => dot / (norm(x) * norm(r)),

@@ -41,7 +41,8 @@ fn run_as<const POLICY: u8, const STREAMED: bool>(
     run: LookupRun,
     find: impl Fn(&[u16], u16) -> u32,
 ) -> Counts {
-    let (stride, full, number) = (cache.stride, cache.full, cache.number);
+    let number = cache.number;
+    let (stride, full) = (cache.stride, cache.full);
     let LookupRun { known, stream, .. } = run;
     for_blocks(
         run,

@@ -9,10 +9,13 @@ pub fn make_planes(samples: usize, channels: usize, size: usize, relu: bool) -> 
     };
     let mut values = Vec::with_capacity(samples * channels * size * size);
     for plane in 0..samples * channels {
-        let (fy, fx, phase) = (0.05 + (plane % 7) as f32 * 0.03, 0.04 + (plane % 5) as f32 * 0.05, plane as f32);
+        let frequency_y = 0.05 + (plane % 7) as f32 * 0.03;
+        let frequency_x = 0.04 + (plane % 5) as f32 * 0.05;
+        let phase = plane as f32;
         for y in 0..size {
             for x in 0..size {
-                let wave = (y as f32 * fy + phase).sin() * (x as f32 * fx).cos() + 0.2 * noise();
+                let smooth = (y as f32 * frequency_y + phase).sin() * (x as f32 * frequency_x).cos();
+                let wave = smooth + 0.2 * noise();
                 values.push(if relu { wave.max(0.0) } else { wave });
             }
         }
