@@ -3,7 +3,7 @@
 use crate::error::{AnalyzerError, Result};
 use mercury_hardware::timed::LayerExtent;
 use mercury_reuse::config::Granularity;
-use mercury_reuse::{Cut, Part, VectorView};
+use mercury_reuse::{Cut, SampleRange, VectorView};
 use mercury_trace::geometry::{Geometry, Pass};
 use mercury_trace::layers::Layer;
 use mercury_trace::manifest::CapturedStep;
@@ -133,11 +133,11 @@ impl LayerData {
     /// tensor was not captured.
     pub fn views(&self, pass: Pass, granularity: Granularity) -> Result<Vec<VectorView<'_>>> {
         let Some(tensor) = self.streamed(pass) else { return Ok(Vec::new()) };
-        let part = Part { first: self.first_sample, of: self.kept.samples };
+        let part = SampleRange { first: self.first_sample, of: self.kept.samples };
         let channels = self.kept.check_cut(pass, granularity)?;
         let geometry = &self.kept.layer.geometry;
         let views = mercury_reuse::views(geometry, pass, granularity, &tensor.values, self.samples, channels);
-        Ok(views.into_iter().map(|view| view.with_part(part)).collect())
+        Ok(views.into_iter().map(|view| view.with_range(part)).collect())
     }
 }
 

@@ -1,9 +1,9 @@
-//! What can be wrong with a configuration or a topology file.
+//! Errors of configurations and topology files.
 
 use mercury_trace::TraceError;
 use std::path::PathBuf;
 
-/// An error that names the file or flag, the field and what to do about it.
+/// An error that names the file or flag, the field and the remedy.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HardwareError {
@@ -16,12 +16,12 @@ pub enum HardwareError {
     /// The configuration is not valid.
     #[error("configuration ({origin}): {reason}")]
     Config {
-        /// The file, or what else it came from.
+        /// The file, or another origin of the configuration.
         origin: String,
         /// What is wrong, and the remedy.
         reason: String,
     },
-    /// A topology file that SCALE-Sim would not read either.
+    /// The topology file is not valid. SCALE-Sim would not read it either.
     #[error("{}: line {line}: {reason}", path.display())]
     Topology {
         /// The file.

@@ -1,22 +1,22 @@
-//! The name that was meant by a mistyped one.
+//! Suggestions for mistyped names.
 
-/// How alike names have to be, from 0 to 1.
-const LEAST: f64 = 0.8;
+/// Least similarity of a suggestion, from 0 to 1.
+const MIN_SIMILARITY: f64 = 0.8;
 
-/// The known name that is most like `name`, if any is like it.
+/// Finds the known name that is most similar to `name`; `None` if no name is similar.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let likeness = |candidate: &'a str| (strsim::jaro_winkler(name, candidate), candidate);
-    let alike = known.into_iter().map(likeness).filter(|(likeness, _)| *likeness >= LEAST);
-    alike.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, candidate)| candidate)
+    let candidates = known.into_iter().map(|candidate| (strsim::jaro_winkler(name, candidate), candidate));
+    let similar = candidates.filter(|(similarity, _)| *similarity >= MIN_SIMILARITY);
+    similar.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, candidate)| candidate)
 }
 
-/// The end of a message about an unknown name: the one that may have been meant, or nothing.
+/// The end of a message about an unknown name: a suggestion, or nothing.
 pub fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     nearest(name, known).map_or_else(String::new, |known| format!("; did you mean {known}?"))
 }
 
-/// A message of serde about an unknown key or value, which lists those that there are in backticks, with
-/// the one that may have been meant.
+/// Adds a suggestion to a message of serde about an unknown key or value, which lists the known
+/// ones in backticks. Other messages are returned unchanged.
 pub fn in_message(message: &str) -> String {
     let named: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     match named.as_slice() {
@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slip_is_recognised_and_another_word_is_not() {
+    fn a_typo_is_recognised_and_another_word_is_not() {
         let layers = ["features.0", "features.3", "classifier.0"];
         assert_eq!(nearest("feature.3", layers), Some("features.3"));
         assert_eq!(nearest("clasifier.0", layers), Some("classifier.0"));
@@ -42,7 +42,7 @@ mod tests {
     }
 
     #[test]
-    fn serde_s_messages_name_what_there_is() {
+    fn messages_of_serde_name_the_known_fields() {
         let message = "unknown field `bitz`, expected one of `bits`, `seed`";
         assert_eq!(in_message(message), format!("{message}; did you mean bits?"));
         assert_eq!(in_message("invalid type: string `a`"), "invalid type: string `a`");

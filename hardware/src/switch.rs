@@ -1,22 +1,23 @@
-//! Layers for which reuse does not pay are switched off.
+//! Switches off layers for which reuse costs more cycles than it saves.
 //!
-//! Our reading of the scheme: over which steps a layer has to pay is a configuration value.
+//! The window of steps for this decision is a configuration value; this is our reading of the
+//! scheme.
 
 use std::collections::BTreeMap;
 
-/// Baseline and MERCURY cycles of layers, step by step, and what follows from them: a layer that took more
-/// cycles with reuse than without over its last `window` steps runs without reuse from then on.
+/// Decides from the cycles of each step which layers run with reuse. If a layer took more cycles
+/// with reuse than the baseline over its last `window` steps, it runs without reuse from then on.
 #[derive(Debug, Clone)]
 pub struct Switch<K> {
     window: usize,
-    /// Of each layer, cycles of its last steps with reuse.
-    spent: BTreeMap<K, Vec<[u64; 2]>>,
+    /// For each layer, the cycles of its last steps with reuse: baseline, MERCURY.
+    recent: BTreeMap<K, Vec<[u64; 2]>>,
 }
 
 impl<K: Ord> Switch<K> {
-    /// Nothing is switched off if `window` is 0.
+    /// All layers on. With a `window` of 0 no layer is ever switched off.
     pub fn new(window: u32) -> Self {
-        Self { window: window as usize, spent: BTreeMap::new() }
+        Self { window: window as usize, recent: BTreeMap::new() }
     }
 
     /// Whether a layer runs without reuse from now on.
@@ -24,18 +25,18 @@ impl<K: Ord> Switch<K> {
     where
         K: std::borrow::Borrow<Q>,
     {
-        let Some(recent) = self.spent.get(layer).filter(|_| self.window > 0) else { return false };
+        let Some(recent) = self.recent.get(layer).filter(|_| self.window > 0) else { return false };
         let sum = |which: usize| recent.iter().map(|cycles| cycles[which]).sum::<u64>();
         recent.len() == self.window && sum(1) > sum(0)
     }
 
-    /// Hears what a layer's passes together took in a step: baseline cycles, and those with reuse. Those of a
-    /// layer that is off change nothing.
+    /// Records the cycles of all passes of a layer in a step: baseline, MERCURY. A layer that is
+    /// off ignores them.
     pub fn step(&mut self, layer: K, cycles: [u64; 2]) {
         if self.window == 0 || self.is_off(&layer) {
             return;
         }
-        let recent = self.spent.entry(layer).or_default();
+        let recent = self.recent.entry(layer).or_default();
         if recent.len() == self.window {
             recent.remove(0);
         }
@@ -48,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_layer_has_to_pay_over_its_window() {
+    fn a_layer_that_costs_more_over_its_window_is_switched_off() {
         let mut switch = Switch::new(2);
         for (cycles, off) in [([10, 8], false), ([10, 13], true), ([10, 1], true)] {
             switch.step("a", cycles);
@@ -61,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn old_steps_are_forgotten() {
+    fn only_the_last_steps_count() {
         let mut switch = Switch::new(2);
         for cycles in [[10, 0], [10, 9], [10, 11]] {
             switch.step(0, cycles);

@@ -1,5 +1,5 @@
-//! Times of the bounds and of counts for many caches at once, in nanoseconds a vector, the best of five:
-//! `cargo bench -p mercury-reuse --bench bounds`.
+//! Times the bounds and the counts for many caches at once, in nanoseconds per vector, the best of
+//! five: `cargo bench -p mercury-reuse --bench bounds`.
 
 #[path = "../tests/common/planes.rs"]
 mod planes;
@@ -8,16 +8,16 @@ use mercury_reuse::bounds::{CosineOptions, Sampled, exact_duplicates, ideal_cosi
 use mercury_reuse::config::{Granularity, McacheConfig, Rpq, Scope, SetIndex};
 use mercury_reuse::{Counts, Hitmap, Layout, Planes, VectorView, counts_grid, signatures, unlimited_hits};
 use mercury_trace::windows::{Axis, Windows};
-use planes::planes;
+use planes::make_planes;
 use std::time::Instant;
 
 fn main() {
-    bounds_on_planes();
-    bounds_on_rows();
-    counts_for_many_caches();
+    time_bounds_on_planes();
+    time_bounds_on_rows();
+    time_counts_for_many_caches();
 }
 
-fn bounds_on_planes() {
+fn time_bounds_on_planes() {
     for (samples, channels, size, stride, relu) in [
         (1, 64, 224, 1, true),
         (1, 64, 224, 1, false),
@@ -25,7 +25,7 @@ fn bounds_on_planes() {
         (4, 64, 112, 2, true),
         (64, 128, 14, 1, true),
     ] {
-        let values = planes(samples, channels, size, relu);
+        let values = make_planes(samples, channels, size, relu);
         let size = size as u32;
         let planes = Planes { values: &values, samples, channels, height: size, width: size };
         let axis = Axis::forward((size - 1) / stride + 1, 3, stride, 1, 1);
@@ -40,8 +40,8 @@ fn bounds_on_planes() {
     }
 }
 
-fn bounds_on_rows() {
-    let values = planes(1, 36, 224, true);
+fn time_bounds_on_rows() {
+    let values = make_planes(1, 36, 224, true);
     let rows = 224 * 224 * 36 / 576;
     for granularity in [Granularity::SubVector(9), Granularity::Patch] {
         println!("rows of 576, {granularity}");
@@ -65,11 +65,11 @@ fn time_bounds(view: &VectorView) {
     }
 }
 
-/// One walk for all lengths and caches, beside a cache pass for each.
-fn counts_for_many_caches() {
+/// Times one walk for all lengths and caches, and one cache pass for each.
+fn time_counts_for_many_caches() {
     let bits = [8, 12, 16, 20, 24, 32, 48, 64];
     let caches = [(256, 16), (1024, 1), (1024, 4), (1024, 16), (4096, 16), (16384, 16)];
-    let values = planes(16, 64, 32, true);
+    let values = make_planes(16, 64, 32, true);
     let planes = Planes { values: &values, samples: 16, channels: 64, height: 32, width: 32 };
     let axis = Axis::forward(32, 3, 1, 1, 1);
     let view = VectorView::new(planes, Windows { y: axis, x: axis }, 1, Granularity::ChannelPatch);
@@ -80,12 +80,12 @@ fn counts_for_many_caches() {
         let hits = |counts: &[Vec<Counts>]| counts.iter().flatten().map(|run| run.hit).sum();
         let in_one_walk =
             time("one walk", layout, || hits(&counts_grid(layout, &all, &bits, &caches, SetIndex::Mixed, scope)));
-        let one_by_one = time("a pass each", layout, || hits(&cache_passes(layout, &all, &bits, &caches, scope)));
+        let one_by_one = time("a pass each", layout, || hits(&count_one_by_one(layout, &all, &bits, &caches, scope)));
         println!("  ratio {:.1}", one_by_one / in_one_walk);
     }
 }
 
-fn cache_passes(
+fn count_one_by_one(
     layout: Layout,
     signatures: &[u64],
     bits: &[u32],
@@ -103,7 +103,7 @@ fn cache_passes(
     counts
 }
 
-/// Prints and returns the nanoseconds a vector of the fastest of five runs.
+/// Prints and returns the nanoseconds per vector of the fastest of five runs.
 fn time(name: &str, layout: Layout, run: impl Fn() -> u64) -> f64 {
     let (mut best, mut result) = (f64::INFINITY, 0);
     for _ in 0..5 {
@@ -111,6 +111,6 @@ fn time(name: &str, layout: Layout, run: impl Fn() -> u64) -> f64 {
         result = run();
         best = best.min(start.elapsed().as_secs_f64() * 1e9 / layout.vectors() as f64);
     }
-    println!("  {name}: {best:.2} ns a vector ({result} of {})", layout.vectors());
+    println!("  {name}: {best:.2} ns per vector ({result} of {})", layout.vectors());
     best
 }

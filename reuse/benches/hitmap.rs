@@ -1,6 +1,6 @@
-//! Look-ups a second of one core, beside those of two plain ways of writing the same cache: sets in
-//! a `HashMap`, and tags searched from a set's start. A line of JSON for each case:
-//! `cargo bench -p mercury-reuse --bench hitmap [part of the names]`.
+//! Look-ups per second on one core, compared with two plain implementations of the same cache: sets
+//! in a `HashMap`, and a linear search for the tag in each set. Prints a line of JSON for each
+//! case: `cargo bench -p mercury-reuse --bench hitmap [part of the names]`.
 
 use mercury_reuse::config::{McacheConfig, Replacement, Scope, SetIndex};
 use mercury_reuse::{Isa, Layout, Outcomes};
@@ -10,11 +10,11 @@ use std::time::Instant;
 
 /// Vectors of a case.
 const VECTORS: usize = 1 << 21;
-/// Times that each way is taken, in turn; the best one counts.
+/// Rounds, in which all implementations alternate. The best time counts.
 const ROUNDS: usize = 5;
 
 fn main() {
-    // `cargo bench` itself adds an option.
+    // `cargo bench` adds an option of its own.
     let part = std::env::args().skip(1).find(|argument| !argument.starts_with("--")).unwrap_or_default();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a pool of one thread");
     pool.install(|| {
@@ -31,7 +31,7 @@ fn main() {
                     let config = McacheConfig { entries, replacement, ..McacheConfig::default() };
                     let name = format!("{stream}/{positions}/{name}");
                     if name.contains(&part) {
-                        case(&name, layout, &signatures, &config);
+                        time_case(&name, layout, &signatures, &config);
                     }
                 }
             }
@@ -39,9 +39,10 @@ fn main() {
     });
 }
 
-type Way<'a> = (&'static str, Box<dyn FnMut() -> Vec<u32> + 'a>);
+/// An implementation: its name, and a function that looks up all vectors.
+type Implementation<'a> = (&'static str, Box<dyn FnMut() -> Vec<u32> + 'a>);
 
-fn case(name: &str, layout: Layout, signatures: &[u64], config: &McacheConfig) {
+fn time_case(name: &str, layout: Layout, signatures: &[u64], config: &McacheConfig) {
     let ours = |isa| {
         let mut memory = Vec::new();
         move || {
@@ -52,30 +53,30 @@ fn case(name: &str, layout: Layout, signatures: &[u64], config: &McacheConfig) {
             vec![last]
         }
     };
-    let best = *Isa::available().last().expect("one at least");
-    let mut ways: Vec<Way> = vec![("ours", Box::new(ours(best)))];
+    let best = *Isa::available().last().expect("scalar code runs everywhere");
+    let mut implementations: Vec<Implementation> = vec![("ours", Box::new(ours(best)))];
     if config.entries > 0 && best != Isa::Scalar {
         for isa in Isa::available().into_iter().filter(|&isa| isa != best) {
             let name = if isa == Isa::Scalar { "ours, scalar" } else { "ours, AVX2" };
-            ways.push((name, Box::new(ours(isa))));
+            implementations.push((name, Box::new(ours(isa))));
         }
     }
-    ways.push(("HashMap of sets", Box::new(|| of_sets(layout, signatures, config))));
+    implementations.push(("HashMap of sets", Box::new(|| look_up_in_hash_map(layout, signatures, config))));
     if config.entries > 0 {
-        ways.push(("plain scan", Box::new(|| scan(layout, signatures, config))));
+        implementations.push(("plain scan", Box::new(|| look_up_by_scan(layout, signatures, config))));
     }
-    let mut times = vec![f64::INFINITY; ways.len()];
+    let mut times = vec![f64::INFINITY; implementations.len()];
     for _ in 0..ROUNDS {
-        for ((_, way), time) in ways.iter_mut().zip(&mut times) {
+        for ((_, look_up), time) in implementations.iter_mut().zip(&mut times) {
             let start = Instant::now();
-            black_box(way());
+            black_box(look_up());
             *time = time.min(start.elapsed().as_secs_f64());
         }
     }
     let rate = |time: f64| layout.vectors() as f64 / time / 1e6;
     let hitmap = Outcomes::look_up(layout, signatures, config, Scope::Channel);
     let hits: u64 = hitmap.counts().iter().map(|counts| counts.hit).sum();
-    for ((peer, _), &time) in ways.iter().zip(&times).skip(1) {
+    for ((peer, _), &time) in implementations.iter().zip(&times).skip(1) {
         println!(
             r#"{{"what": "{name}, {peer}", "hits": {:.3}, "ours": {:.1}, "peer": {:.1}, "unit": "M look-ups/s", "ratio": {:.2}}}"#,
             hits as f64 / layout.vectors() as f64,
@@ -86,7 +87,7 @@ fn case(name: &str, layout: Layout, signatures: &[u64], config: &McacheConfig) {
     }
 }
 
-/// A stream by its name.
+/// Makes a stream of signatures by its name.
 fn signatures(stream: &str, layout: Layout) -> Vec<u64> {
     let mut state = 0x9E37_79B9_7F4A_7C15;
     let mut random = move || {
@@ -106,7 +107,8 @@ fn signatures(stream: &str, layout: Layout) -> Vec<u64> {
         let unit = (word >> 11) as f64 / (1u64 << 53) as f64;
         previous = match stream {
             "random" => fresh,
-            // The n-th commonest with a chance like 1 / n, of so many that about 65 % hit.
+            // The n-th most common signature has a probability proportional to 1 / n. About 65 %
+            // hit.
             "skewed" => spread((octaves * unit).exp2() as u64),
             "equal" => 7,
             _ if random() % 10 < 4 => previous,
@@ -117,7 +119,7 @@ fn signatures(stream: &str, layout: Layout) -> Vec<u64> {
     (0..layout.vectors()).map(&mut one).collect()
 }
 
-fn set_of(signature: u64, config: &McacheConfig) -> u64 {
+fn find_set(signature: u64, config: &McacheConfig) -> u64 {
     let key = match config.index {
         SetIndex::LowBits => signature,
         SetIndex::Mixed => {
@@ -132,8 +134,9 @@ fn set_of(signature: u64, config: &McacheConfig) -> u64 {
     key % u64::from(config.entries / config.ways)
 }
 
-/// What becomes of a signature and its vector at a set, its entries oldest first.
-fn step(set: &mut Vec<(u64, u32)>, signature: u64, vector: u32, config: &McacheConfig) -> u32 {
+/// Looks a signature up in a set, whose entries are in order of age, the oldest first. Returns its
+/// code.
+fn look_up_in_set(set: &mut Vec<(u64, u32)>, signature: u64, vector: u32, config: &McacheConfig) -> u32 {
     if let Some(at) = set.iter().position(|entry| entry.0 == signature) {
         let entry = set[at];
         if config.replacement == Replacement::Lru {
@@ -152,8 +155,9 @@ fn step(set: &mut Vec<(u64, u32)>, signature: u64, vector: u32, config: &McacheC
     vector
 }
 
-/// A `HashMap` of the sets that hold something; without a limit, of the signatures.
-fn of_sets(layout: Layout, signatures: &[u64], config: &McacheConfig) -> Vec<u32> {
+/// Looks up all vectors with a `HashMap` of the sets with entries; without a limit, of the
+/// signatures.
+fn look_up_in_hash_map(layout: Layout, signatures: &[u64], config: &McacheConfig) -> Vec<u32> {
     let mut codes = Vec::with_capacity(signatures.len());
     let (mut sets, mut seen) = (HashMap::<u64, Vec<(u64, u32)>>::new(), HashMap::new());
     for (vector, &signature) in (0..).zip(signatures) {
@@ -164,21 +168,22 @@ fn of_sets(layout: Layout, signatures: &[u64], config: &McacheConfig) -> Vec<u32
         codes.push(if config.entries == 0 {
             *seen.entry(signature).or_insert(vector)
         } else {
-            step(sets.entry(set_of(signature, config)).or_default(), signature, vector, config)
+            look_up_in_set(sets.entry(find_set(signature, config)).or_default(), signature, vector, config)
         });
     }
     codes
 }
 
-/// Sets side by side, each searched from its start.
-fn scan(layout: Layout, signatures: &[u64], config: &McacheConfig) -> Vec<u32> {
+/// Looks up all vectors in an array of sets, each with a linear search.
+fn look_up_by_scan(layout: Layout, signatures: &[u64], config: &McacheConfig) -> Vec<u32> {
     let mut codes = Vec::with_capacity(signatures.len());
     let mut sets = vec![Vec::with_capacity(config.ways as usize); (config.entries / config.ways) as usize];
     for (vector, &signature) in (0..).zip(signatures) {
         if (vector as usize).is_multiple_of(layout.positions) {
             sets.iter_mut().for_each(Vec::clear);
         }
-        codes.push(step(&mut sets[set_of(signature, config) as usize], signature, vector, config));
+        let set = &mut sets[find_set(signature, config) as usize];
+        codes.push(look_up_in_set(set, signature, vector, config));
     }
     codes
 }

@@ -1,5 +1,5 @@
-//! Prints the vector instructions that this processor has, the fewest first; each is a value of
-//! `MERCURY_INSTRUCTIONS`. `scripts/run_tests.py` tests with each.
+//! Prints the vector instructions of this CPU, the least advanced first. Each is a value of
+//! `MERCURY_INSTRUCTIONS`; `scripts/run_tests.py` runs the tests with each.
 
 use mercury_reuse::cpu::Instructions;
 

@@ -1,15 +1,16 @@
-//! Does a signature tell angles as the theory of random projections says?
+//! Compares how often signatures collide with the theory of random projections.
 
 use crate::config::{MAX_BITS, Scope, Variant};
 use crate::cosine::dot;
 use crate::peers::{Peers, below, generator};
 use crate::signatures::mean;
-use crate::vectors::{Part, VectorView};
+use crate::vectors::{SampleRange, VectorView};
+use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::f64::consts::PI;
 
-/// Which pairs [`collisions`] looks at, and how it sorts them.
+/// Which pairs [`collisions`] draws, and how it bins them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CollisionOptions {
     /// Pairs to draw.
@@ -18,8 +19,8 @@ pub struct CollisionOptions {
     pub bins: usize,
     /// Seed of the draw.
     pub seed: u64,
-    /// What the signatures say: where vectors are centred, angles are of what was projected; bits of a
-    /// magnitude, which are no signs, are left out.
+    /// The variant of the signatures. With [`Variant::Centred`] angles are between the centred
+    /// vectors. The bits of a magnitude hold no signs and are left out.
     pub variant: Variant,
 }
 
@@ -29,28 +30,28 @@ impl Default for CollisionOptions {
     }
 }
 
-/// Pairs of vectors whose angle falls into one bin.
+/// Counts of the pairs of vectors whose angle falls into one bin.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct AngleBin {
     /// Pairs.
     pub pairs: u64,
     /// Sum of their angles, radians.
     pub angle: f64,
-    /// For each signature length, the number of pairs that are expected to share a signature: the sum
-    /// of their probabilities, (1 - angle / pi)^bits each.
+    /// For each signature length, the expected number of pairs that share a signature: the sum of
+    /// (1 - angle / pi)^bits over the pairs.
     pub predicted: Vec<f64>,
-    /// For each signature length, the number of pairs that do.
+    /// For each signature length, the number of pairs that share a signature.
     pub measured: Vec<u64>,
 }
 
 impl AngleBin {
-    /// An empty bin for so many signature lengths.
+    /// An empty bin for `lengths` signature lengths.
     pub fn of_lengths(lengths: usize) -> Self {
         Self { predicted: vec![0.0; lengths], measured: vec![0; lengths], ..Self::default() }
     }
 
-    /// Mean predicted and measured probability at a signature length, by its place in the list;
-    /// none without pairs.
+    /// Mean predicted and measured probability at a signature length, which is given by its index;
+    /// `None` without pairs.
     pub fn probabilities(&self, length: usize) -> Option<(f64, f64)> {
         let pairs = self.pairs as f64;
         (self.pairs > 0).then(|| (self.predicted[length] / pairs, self.measured[length] as f64 / pairs))
@@ -72,9 +73,11 @@ impl AngleBin {
 /// Collisions by angle.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Collisions {
-    /// Bin i has the angles from i pi / bins up to the next one's, the last one pi, too.
+    /// Bin i holds the angles from i pi / bins, inclusive, to (i + 1) pi / bins, exclusive. The
+    /// last bin includes pi.
     pub bins: Vec<AngleBin>,
-    /// Pairs left out because a vector of them has no direction: of zeros, or not finite.
+    /// Pairs that were left out because one of the vectors has no direction: it is all zeros, or
+    /// not finite.
     pub undefined: u64,
 }
 
@@ -98,24 +101,29 @@ impl<'a> std::iter::Sum<&'a Collisions> for Collisions {
     }
 }
 
-/// Draws pairs of different vectors of one stream and scope, every such pair as likely as any other
-/// (with replacement), and compares how often their signatures of each length are equal with what
-/// their angles predict. One result for each sample, which has its share of the pairs (under
-/// [`Scope::Batch`] one for all); of a part of an operand those of the whole.
+/// Draws pairs of vectors and compares how often their signatures are equal with the prediction
+/// from their angles.
 ///
-/// A random projection tells two vectors apart in a bit with probability angle / pi (Goemans and
-/// Williamson 1995; Charikar 2002), independently of other bits: (1 - angle / pi)^bits to share them
-/// all. That is the mean over random matrices. One matrix serves all pairs, so the difference that
-/// it makes does not vanish with more pairs: short vectors, with few directions, show it most.
+/// A pair is two different vectors of one stream and scope. Pairs are drawn uniformly, with
+/// replacement. The result has an element for each sample, with the sample's share of the pairs;
+/// under [`Scope::Batch`] one element for all samples. A view of some samples of an operand
+/// ([`VectorView::with_range`]) draws the same pairs of these samples as a view of the whole
+/// operand.
 ///
-/// `signatures` are in the order of the view's layout, by any projection of it; `bits` are the lengths to
-/// compare, without a magnitude's, none longer than the signatures. Angles are 2 atan2(|u - v|, |u + v|) in f64 of the unit vectors u and v
-/// (Kahan), which keeps small angles exact. No pair is drawn where a stream has a single vector in
-/// a scope.
+/// A bit of a random projection differs between two vectors with probability angle / pi (Goemans
+/// and Williamson 1995; Charikar 2002), independently of other bits. So all bits are equal with
+/// probability (1 - angle / pi)^bits. This is the mean over random matrices. Here one matrix serves
+/// all pairs, so the deviation of that matrix does not vanish with more pairs. It is largest for
+/// short vectors, which have few directions.
+///
+/// `signatures` are in the order of the view's layout, from any projection of its vectors. `bits`
+/// are the lengths to compare, without the bits of a magnitude; none exceeds the length of the
+/// signatures. Angles are 2 atan2(|u - v|, |u + v|) of the unit vectors u and v in f64 (Kahan),
+/// which keeps small angles exact. Where a stream has a single vector in a scope, no pair is drawn.
 ///
 /// # Panics
-/// If there are not as many signatures as the view has vectors, or 2^32 or more; if a length is not
-/// within 1 to 64; if there are no bins.
+/// If the number of signatures is not the view's number of vectors, or is 2^32 or more; if a length
+/// is not within 1 to 64; if there are no bins.
 pub fn collisions(
     view: &VectorView,
     signatures: &[u64],
@@ -127,23 +135,37 @@ pub fn collisions(
     assert!(bits.iter().all(|bits| (1..=MAX_BITS).contains(bits)), "signatures have 1 to {MAX_BITS} bits");
     assert!(options.bins > 0, "there are bins");
     let peers = Peers::new(view.layout(), scope);
-    let of_block = |block: usize| {
-        let mut buffers = [vec![0.0; view.max_length()], vec![0.0; view.max_length()]];
-        let bins = vec![AngleBin::of_lengths(bits.len()); options.bins];
-        let mut collisions = Collisions { bins, undefined: 0 };
-        for pair in draw(peers, view.part(), block, options) {
-            match pair.angle(view, peers, options.variant, &mut buffers) {
-                Some(angle) => {
-                    let bin = (angle / PI * options.bins as f64) as usize;
-                    let shared = pair.shared(peers, options.variant, signatures);
-                    collisions.bins[bin.min(options.bins - 1)].count(angle, shared, bits);
-                }
-                None => collisions.undefined += 1,
+    (0..peers.blocks())
+        .into_par_iter()
+        .map(|block| {
+            let pairs = draw_pairs(peers, view.range(), block, options);
+            count_collisions(view, peers, signatures, bits, options, &pairs)
+        })
+        .collect()
+}
+
+fn count_collisions(
+    view: &VectorView,
+    peers: Peers,
+    signatures: &[u64],
+    bits: &[u32],
+    options: &CollisionOptions,
+    pairs: &[Pair],
+) -> Collisions {
+    let mut buffers = [vec![0.0; view.max_length()], vec![0.0; view.max_length()]];
+    let bins = vec![AngleBin::of_lengths(bits.len()); options.bins];
+    let mut collisions = Collisions { bins, undefined: 0 };
+    for pair in pairs {
+        match pair.measure_angle(view, peers, options.variant, &mut buffers) {
+            Some(angle) => {
+                let bin = (angle / PI * options.bins as f64) as usize;
+                let shared = pair.count_shared_bits(peers, options.variant, signatures);
+                collisions.bins[bin.min(options.bins - 1)].count(angle, shared, bits);
             }
+            None => collisions.undefined += 1,
         }
-        collisions
-    };
-    (0..peers.blocks()).into_par_iter().map(of_block).collect()
+    }
+    collisions
 }
 
 impl AngleBin {
@@ -163,34 +185,44 @@ struct Pair {
     members: [usize; 2],
 }
 
-/// The pairs of a sample (of all, where a group has all), whose groups are numbered from its first.
-fn draw(peers: Peers, part: Part, block: usize, options: &CollisionOptions) -> Vec<Pair> {
+/// The pairs of one block: of a sample, or of all samples where a group spans them.
+fn draw_pairs(peers: Peers, range: SampleRange, block: usize, options: &CollisionOptions) -> Vec<Pair> {
     let (members, groups) = (peers.members(), peers.groups() / peers.blocks());
     if members < 2 || groups == 0 {
         return Vec::new();
     }
-    let (first, all) = peers.numbering(part);
+    let (first, all) = peers.numbering(range);
     let (number, blocks) = (first / groups + block, all / groups);
-    // So that the shares add up.
-    let until = |number: usize| (options.pairs as u128 * number as u128 / blocks as u128) as usize;
+    // The first pair of a block. Rounded down, so that all blocks together have all pairs.
+    let start = |number: usize| (options.pairs as u128 * number as u128 / blocks as u128) as usize;
     let mut rng = generator(options.seed, number as u64);
-    let mut pair = || {
-        let (group, first) = (block * groups + below(&mut rng, groups), below(&mut rng, members));
-        let other = below(&mut rng, members - 1);
-        Pair { group, members: [first, other + usize::from(other >= first)] }
-    };
-    (until(number)..until(number + 1)).map(|_| pair()).collect()
+    let first_group = block * groups;
+    (start(number)..start(number + 1)).map(|_| Pair::draw(&mut rng, first_group, groups, members)).collect()
 }
 
 impl Pair {
-    /// Low bits, above a magnitude's, that the two signatures share.
-    fn shared(&self, peers: Peers, variant: Variant, signatures: &[u64]) -> u32 {
+    /// Draws two different members of one of `groups` groups from `first_group` on.
+    fn draw(rng: &mut ChaCha8Rng, first_group: usize, groups: usize, members: usize) -> Self {
+        let group = first_group + below(rng, groups);
+        let first = below(rng, members);
+        let other = below(rng, members - 1);
+        Self { group, members: [first, other + usize::from(other >= first)] }
+    }
+
+    /// Counts the low bits that the two signatures share, without the bits of a magnitude.
+    fn count_shared_bits(&self, peers: Peers, variant: Variant, signatures: &[u64]) -> u32 {
         let [a, b] = self.members.map(|member| signatures[peers.vector(self.group, member)]);
         ((a ^ b) >> variant.magnitude_bits()).trailing_zeros()
     }
 
     /// The angle between the two vectors, if both have a direction.
-    fn angle(&self, view: &VectorView, peers: Peers, variant: Variant, buffers: &mut [Vec<f32>; 2]) -> Option<f64> {
+    fn measure_angle(
+        &self,
+        view: &VectorView,
+        peers: Peers,
+        variant: Variant,
+        buffers: &mut [Vec<f32>; 2],
+    ) -> Option<f64> {
         let [a, b] = buffers;
         let [(sample, stream, x), (other_sample, _, y)] = self.members.map(|member| peers.locate(self.group, member));
         let vectors = [view.gather(sample, stream, x, a), view.gather(other_sample, stream, y, b)];
@@ -203,11 +235,12 @@ impl Pair {
             }
             &*vector
         });
-        angle(x, y)
+        measure_angle(x, y)
     }
 }
 
-fn angle(x: &[f32], y: &[f32]) -> Option<f64> {
+/// The angle between two vectors, in radians; `None` if one of them is zero or not finite.
+fn measure_angle(x: &[f32], y: &[f32]) -> Option<f64> {
     let [x_norm, y_norm] = [x, y].map(|vector| dot(vector, vector).sqrt());
     let defined = |norm: f64| norm > 0.0 && norm.is_finite();
     if !defined(x_norm) || !defined(y_norm) {
@@ -219,24 +252,24 @@ fn angle(x: &[f32], y: &[f32]) -> Option<f64> {
         apart += (u - v) * (u - v);
         together += (u + v) * (u + v);
     }
-    // From libm, so that every machine finds the same.
+    // The libm crate gives the same result on every machine.
     Some(2.0 * libm::atan2(apart.sqrt(), together.sqrt()))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::angle;
+    use super::measure_angle;
     use std::f64::consts::PI;
 
     #[test]
-    fn angles_are_right_at_their_ends_and_between() {
-        assert_eq!(angle(&[0.1, 0.2], &[0.1, 0.2]), Some(0.0));
-        assert_eq!(angle(&[0.1, 0.2], &[-0.1, -0.2]), Some(PI));
-        assert!((angle(&[1.0, 0.0], &[0.0, 1e-20]).unwrap() - PI / 2.0).abs() < 1e-15);
-        assert!((angle(&[1.0, 0.0], &[1.0, 1e-10]).unwrap() - 1e-10).abs() < 1e-16);
-        assert!((angle(&[1.0, 1.0], &[3e30, 0.0]).unwrap() - PI / 4.0).abs() < 1e-15);
-        for none in [[0.0, -0.0], [f32::NAN, 1.0], [f32::INFINITY, 1.0]] {
-            assert_eq!(angle(&none, &[1.0, 1.0]), None);
+    fn angles_are_right_at_both_ends_and_between() {
+        assert_eq!(measure_angle(&[0.1, 0.2], &[0.1, 0.2]), Some(0.0));
+        assert_eq!(measure_angle(&[0.1, 0.2], &[-0.1, -0.2]), Some(PI));
+        assert!((measure_angle(&[1.0, 0.0], &[0.0, 1e-20]).unwrap() - PI / 2.0).abs() < 1e-15);
+        assert!((measure_angle(&[1.0, 0.0], &[1.0, 1e-10]).unwrap() - 1e-10).abs() < 1e-16);
+        assert!((measure_angle(&[1.0, 1.0], &[3e30, 0.0]).unwrap() - PI / 4.0).abs() < 1e-15);
+        for undefined in [[0.0, -0.0], [f32::NAN, 1.0], [f32::INFINITY, 1.0]] {
+            assert_eq!(measure_angle(&undefined, &[1.0, 1.0]), None);
         }
     }
 }

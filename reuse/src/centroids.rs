@@ -1,16 +1,16 @@
-//! The means of the vectors that share an entry.
+//! Centroids: the means of the vectors that share an MCACHE entry.
 
 use crate::mcache::Outcome;
 use crate::outcomes::Outcomes;
 use crate::vectors::VectorView;
 use rayon::prelude::*;
 
-/// Centroids of the entries that more than one vector shares, in order of their inserting vectors.
+/// Centroids of the entries that at least two vectors share, in order of the inserting vectors.
 #[derive(Debug, Clone)]
 pub(crate) struct Centroids {
     shared: Marks,
     positions: usize,
-    /// Of each run the number of centroids before its own, and where its own begin.
+    /// For each run, the number of centroids in earlier runs, and the start of its own in `values`.
     runs: Vec<(u32, usize)>,
     values: Vec<f32>,
 }
@@ -49,29 +49,17 @@ impl Centroids {
             centroids.par_chunks_mut(length).enumerate().with_min_len(64).for_each_init(
                 buffers,
                 |(sums, buffer), (number, centroid)| {
-                    let (inserting, hits) = groups.members(first + number);
-                    sums.fill(0.0);
-                    for &vector in std::iter::once(&inserting).chain(hits) {
-                        let (sample, stream, position) = layout.locate(vector as usize);
-                        let vector = view.gather(sample, stream, position, buffer);
-                        for (sum, &x) in sums.iter_mut().zip(&*vector) {
-                            *sum += f64::from(x);
-                        }
-                    }
-                    let members = (hits.len() + 1) as f64;
-                    for (mean, sum) in centroid.iter_mut().zip(sums) {
-                        *mean = (*sum / members) as f32;
-                    }
+                    average_group(view, groups.members(first + number), sums, buffer, centroid);
                 },
             );
         });
         Self { shared, positions: layout.positions, runs, values }
     }
 
-    /// The centroid of the entry that a vector inserted, unless it is alone there; `length` is the
-    /// vector's.
+    /// The centroid of the entry that a vector inserted; `None` if no other vector shares the
+    /// entry. `length` is the length of the vector.
     pub fn of(&self, inserting: usize, length: usize) -> Option<&[f32]> {
-        self.shared.holds(inserting).then(|| {
+        self.shared.contains(inserting).then(|| {
             let (first, start) = self.runs[inserting / self.positions];
             let number = (self.shared.before(inserting) - first) as usize;
             &self.values[start + number * length..][..length]
@@ -79,7 +67,30 @@ impl Centroids {
     }
 }
 
-/// A set of vectors that numbers its members.
+/// Computes the mean of an inserting vector and its HITs. `sums` and `buffer` are buffers of the
+/// vectors' length.
+fn average_group(
+    view: &VectorView,
+    (inserting, hits): (u32, &[u32]),
+    sums: &mut [f64],
+    buffer: &mut [f32],
+    centroid: &mut [f32],
+) {
+    sums.fill(0.0);
+    for &vector in std::iter::once(&inserting).chain(hits) {
+        let (sample, stream, position) = view.layout().locate(vector as usize);
+        let vector = view.gather(sample, stream, position, buffer);
+        for (sum, &x) in sums.iter_mut().zip(&*vector) {
+            *sum += f64::from(x);
+        }
+    }
+    let members = (hits.len() + 1) as f64;
+    for (mean, sum) in centroid.iter_mut().zip(sums) {
+        *mean = (*sum / members) as f32;
+    }
+}
+
+/// A set of vectors that numbers its members in order.
 #[derive(Debug, Clone)]
 struct Marks {
     words: Vec<u64>,
@@ -89,7 +100,7 @@ struct Marks {
 
 impl Marks {
     fn new(vectors: usize, members: impl Iterator<Item = usize>) -> Self {
-        // One more word, so that there is a place after the last vector.
+        // One more word, so that `before` may be asked for the number after the last vector.
         let mut words = vec![0u64; vectors / 64 + 1];
         for member in members {
             words[member / 64] |= 1 << (member % 64);
@@ -103,7 +114,7 @@ impl Marks {
         Self { words, before }
     }
 
-    fn holds(&self, vector: usize) -> bool {
+    fn contains(&self, vector: usize) -> bool {
         self.words[vector / 64] >> (vector % 64) & 1 == 1
     }
 
@@ -117,13 +128,14 @@ impl Marks {
 /// The vectors of each shared entry.
 struct Groups {
     inserting: Vec<u32>,
-    /// Where the HITs of each begin among all, and their end.
+    /// The start of each group's HITs in `hits`; the last element is the end of the last group.
     starts: Vec<u32>,
     hits: Vec<u32>,
 }
 
 impl Groups {
-    /// Sorts the HITs, pairs of an inserting vector and a vector in order of arrival, by the first.
+    /// Groups the HITs by their inserting vector. `hits` yields pairs (inserting vector, vector),
+    /// in order of arrival.
     fn new<I: Iterator<Item = (usize, u32)>>(shared: &Marks, hits: impl Fn() -> I) -> Self {
         let number = |inserting| shared.before(inserting) as usize;
         let count = shared.before.last().map_or(0, |&before| before as usize)
@@ -137,7 +149,8 @@ impl Groups {
             starts[at] += starts[at - 1];
         }
         let mut sorted = vec![0; starts[count] as usize];
-        // Each start moves to its end, which is the next one's start: one place to the right.
+        // Each start advances to the end of its group, which is the start of the next group. So the
+        // starts end up one place too far left.
         for (first, vector) in hits() {
             let at = &mut starts[number(first)];
             sorted[*at as usize] = vector;

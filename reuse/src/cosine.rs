@@ -1,20 +1,20 @@
-//! Ideal similarity: a vector is reused where any earlier one is close enough, whatever finding it
-//! would cost.
+//! Ideal similarity: a vector is reused if any earlier vector is close enough, regardless of the
+//! cost of the search.
 
 use crate::config::Scope;
 use crate::dots::{LANES, dots};
 use crate::peers::{Peers, draw_from, generator};
-use crate::vectors::{Part, VectorView};
+use crate::vectors::{SampleRange, VectorView};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-/// How far [`ideal_cosine`] is exact, and how large a sample it takes beyond.
+/// When [`ideal_cosine`] compares all vectors, and the size of its sample otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CosineOptions {
-    /// Vectors of one stream in one scope up to which all of them are looked at.
+    /// Most vectors of one stream in one scope for which all of them are examined.
     pub exact: usize,
-    /// Vectors that are looked at in all where there are more, spread evenly over scopes and
-    /// streams; at least one in each.
+    /// Total number of vectors to examine otherwise, spread evenly over scopes and streams; at
+    /// least one in each.
     pub sample: usize,
     /// Seed of the sample.
     pub seed: u64,
@@ -26,34 +26,37 @@ impl Default for CosineOptions {
     }
 }
 
-/// What was found of a run, or of several added up.
+/// The result for a run, or the sum over several runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sampled {
     /// Vectors.
     pub vectors: u64,
-    /// Those that were looked at.
+    /// Vectors that were examined.
     pub sampled: u64,
-    /// Those among them that have a similar earlier vector.
+    /// Examined vectors that have a similar earlier vector.
     pub similar: u64,
 }
 
 impl Sampled {
-    /// The share of vectors with a similar earlier one, or its estimate; none of an empty sample.
+    /// The share of vectors with a similar earlier one, or its estimate; `None` for an empty
+    /// sample.
     pub fn share(&self) -> Option<f64> {
         (self.sampled > 0).then(|| self.similar as f64 / self.sampled as f64)
     }
 
-    /// The 95 % interval of that share: the share itself where every vector was looked at, 0 to 1
-    /// where none was.
+    /// The 95 % confidence interval of that share: the share itself if every vector was examined, 0
+    /// to 1 if none was.
     ///
-    /// Wilson's score interval with z = 1.959964, in which the number sampled is
-    /// n (N - 1) / (N - n) for n of N vectors: the sample is drawn without replacement, and its
-    /// variance is smaller by that much. Wilson's, because shares near 0 and 1 are common here, where
-    /// the normal interval has no width. Vectors are drawn, not clusters of them, each is compared
-    /// with all earlier ones, and every stratum (stream and scope) has the same size and sample, so
-    /// the plain share is unbiased and its variance at most that of a simple random sample: sums
-    /// over whole operands have at least the stated coverage. It says how well the sample stands for
-    /// this operand, not for other data.
+    /// This is Wilson's score interval with z = 1.959964 and a sample size of n (N - 1) / (N - n)
+    /// for n of N vectors. The sample is drawn without replacement, which reduces its variance by
+    /// that factor. Wilson's interval is used because shares near 0 and 1 are common here, where
+    /// the normal interval has no width.
+    ///
+    /// Single vectors are drawn, each is compared with all earlier ones, and every stratum (stream
+    /// and scope) has the same size and sample. So the plain share is unbiased, and its variance is
+    /// at most that of a simple random sample: sums over whole operands have at least the stated
+    /// coverage. The interval describes how well the sample represents this operand, not other
+    /// data.
     pub fn interval(&self) -> [f64; 2] {
         const Z2: f64 = 1.959_964 * 1.959_964;
         let Some(share) = self.share() else { return [0.0, 1.0] };
@@ -64,7 +67,7 @@ impl Sampled {
         let centre = share + Z2 / (2.0 * n);
         let half = (Z2 * (share * (1.0 - share) + Z2 / (4.0 * n)) / n).sqrt();
         let scale = 1.0 + Z2 / n;
-        // Exactly 0 and 1 at the ends, where rounding would leave a little.
+        // Exactly 0 and 1 at the ends, without a rounding error.
         let low = if self.similar == 0 { 0.0 } else { (centre - half) / scale };
         let high = if self.similar == self.sampled { 1.0 } else { (centre + half) / scale };
         [low, high]
@@ -88,57 +91,72 @@ impl std::iter::Sum for Sampled {
     }
 }
 
-/// How many vectors of each run, `[samples][streams]`, have a cosine of at least `threshold` with
-/// any earlier vector of their stream and scope.
+/// Counts the vectors of each run, `[samples][streams]`, whose cosine with any earlier vector of
+/// their stream and scope is at least `threshold`.
 ///
-/// Exact where a stream has at most `options.exact` vectors in a scope. Beyond, a seeded sample of
-/// its vectors, drawn without replacement (of a part of an operand those that would be drawn of the
-/// whole), is compared with all that came earlier; the first vector,
-/// which has none, is part of the population.
+/// The count is exact if a stream has at most `options.exact` vectors in a scope. Otherwise a
+/// seeded sample of its vectors, drawn without replacement, is compared with all earlier vectors.
+/// The first vector, which has no earlier one, is part of the population. A view of some samples of
+/// an operand ([`VectorView::with_range`]) draws the same vectors of these samples as a view of the
+/// whole operand.
 ///
-/// x is similar to y where <x, y> >= threshold sqrt(<x, x> <y, y>), all in f64, sums in element
-/// order: equal vectors are similar at 1. A vector of zeros is similar to another of zeros alone; one
-/// with elements that are not finite to none. A bound in f32 decides all but the closest cases, the
-/// definition those. O(q n d) for q vectors looked at of n of d elements, fewer where many are
-/// similar; earlier vectors are held a block at a time.
+/// x is similar to y if <x, y> >= threshold sqrt(<x, x> <y, y>), all in f64, sums in element order:
+/// equal vectors are similar at 1. A vector of zeros is similar only to another vector of zeros. A
+/// vector with elements that are not finite is similar to none. A bound in f32 decides all but the
+/// closest cases, and the definition decides those. O(q n d) to examine q of n vectors of d
+/// elements, less if many are similar. Memory holds one block of earlier vectors at a time.
 ///
 /// # Panics
 /// If the threshold is not above 0 and at most 1.
 pub fn ideal_cosine(view: &VectorView, scope: Scope, threshold: f64, options: &CosineOptions) -> Vec<Sampled> {
     assert!(threshold > 0.0 && threshold <= 1.0, "threshold {threshold}");
     let peers = Peers::new(view.layout(), scope);
-    let of_group = |group: usize| {
-        let mut runs = vec![Sampled { vectors: peers.positions() as u64, ..Sampled::default() }; peers.samples];
-        for query in (Search { view, peers, group, threshold }).run(&chosen(peers, view.part(), group, options)) {
-            let run = &mut runs[peers.slot(query.member)];
-            run.sampled += 1;
-            run.similar += u64::from(query.similar);
-        }
-        runs
-    };
-    let groups: Vec<Vec<Sampled>> = (0..peers.groups()).into_par_iter().map(of_group).collect();
+    let groups: Vec<Vec<Sampled>> = (0..peers.groups())
+        .into_par_iter()
+        .map(|group| {
+            let members = choose_members(peers, view.range(), group, options);
+            count_similar(&Search { view, peers, group, threshold }, &members)
+        })
+        .collect();
     peers.by_run(&groups)
 }
 
-/// The members to look at, ascending: all, or as many as the options say by Floyd's method.
-fn chosen(peers: Peers, part: Part, group: usize, options: &CosineOptions) -> Vec<usize> {
+/// Examines members of a group; the result has an element for each run of the group.
+fn count_similar(search: &Search, members: &[usize]) -> Vec<Sampled> {
+    let peers = search.peers;
+    let empty = Sampled { vectors: peers.positions() as u64, ..Sampled::default() };
+    let mut runs = vec![empty; peers.samples];
+    for query in search.run(members) {
+        let run = &mut runs[peers.slot(query.member)];
+        run.sampled += 1;
+        run.similar += u64::from(query.similar);
+    }
+    runs
+}
+
+/// Chooses the members to examine, ascending: all, or a sample by Floyd's method.
+fn choose_members(peers: Peers, range: SampleRange, group: usize, options: &CosineOptions) -> Vec<usize> {
     let members = peers.members();
     if members <= options.exact {
         return (0..members).collect();
     }
-    let (first, groups) = peers.numbering(part);
+    let (first, groups) = peers.numbering(range);
     let count = options.sample.div_ceil(groups).clamp(1, members);
     draw_from(members, count, &mut generator(options.seed, (first + group) as u64))
 }
 
+/// A vector that is compared with all earlier ones.
 struct Query {
     member: usize,
-    /// Has zeros only.
+    /// Whether all elements are zero.
     zero: bool,
+    /// Whether a similar earlier vector has been found.
     similar: bool,
+    /// The vector divided by its norm.
     unit: Vec<f32>,
 }
 
+/// The search in one group.
 struct Search<'a> {
     view: &'a VectorView<'a>,
     peers: Peers,
@@ -152,39 +170,27 @@ impl Search<'_> {
         self.view.gather(sample, stream, position, out)
     }
 
-    /// Compares each of the members with those before it.
+    /// Compares each of the members with all earlier ones. `members` ascend.
     fn run(&self, members: &[usize]) -> Vec<Query> {
         let mut buffer = vec![0.0; self.view.max_length()];
-        let mut query = |&member: &usize| {
-            let vector = self.gather(member, &mut buffer);
-            let zero = make_unit(vector);
-            Query { member, zero, similar: false, unit: vector.to_vec() }
-        };
-        let mut queries: Vec<Query> = members.iter().map(&mut query).collect();
+        let mut queries: Vec<Query> = members.iter().map(|&member| self.prepare_query(member, &mut buffer)).collect();
         let Some(last) = queries.last() else { return queries };
         let (end, length) = (last.member, last.unit.len());
-        // Up to 256 KiB, to stay in a core's cache.
+        // About 256 KiB, to stay in a core's cache; rounded up to whole tiles.
         let size = ((1 << 16) / length).clamp(1, 1 << 10).next_multiple_of(LANES);
         let mut block = vec![0.0; size * length];
         let mut first_zero = end;
-        // From the newest back: similar vectors tend to be near.
+        // From the newest block back, because similar vectors tend to be near.
         for start in (0..end).step_by(size).rev() {
             let vectors = size.min(end - start);
-            for offset in 0..vectors {
-                let unit = self.gather(start + offset, &mut buffer);
-                if make_unit(unit) {
-                    first_zero = first_zero.min(start + offset);
-                }
-                let tile = &mut block[offset / LANES * LANES * length..];
-                for (&x, lanes) in unit.iter().zip(tile.chunks_exact_mut(LANES)) {
-                    lanes[offset % LANES] = x;
-                }
+            if let Some(zero) = self.fill_block(start, vectors, &mut buffer, &mut block) {
+                first_zero = zero;
             }
-            // Members ascend: those before the block have nothing to find in it.
+            // Members ascend, so the queries before the block have no earlier vector in it.
             let from = queries.partition_point(|query| query.member <= start);
             let open = |query: &&mut Query| !query.similar && !query.zero;
             queries[from..].par_iter_mut().with_min_len(64).filter(open).for_each(|query| {
-                query.similar = self.finds(query, &block, start, start + vectors);
+                query.similar = self.is_similar_to_any(query, &block, start, start + vectors);
             });
         }
         for query in queries.iter_mut().filter(|query| query.zero) {
@@ -193,11 +199,36 @@ impl Search<'_> {
         queries
     }
 
-    /// Whether a query is similar to any of the block's vectors, `start` to `end`, that are earlier.
-    fn finds(&self, query: &Query, block: &[f32], start: usize, end: usize) -> bool {
+    fn prepare_query(&self, member: usize, buffer: &mut [f32]) -> Query {
+        let vector = self.gather(member, buffer);
+        let zero = make_unit(vector);
+        Query { member, zero, similar: false, unit: vector.to_vec() }
+    }
+
+    /// Writes members from `start` on to `block` as unit vectors, in tiles `[length][LANES]`.
+    /// Returns the first vector of zeros.
+    fn fill_block(&self, start: usize, vectors: usize, buffer: &mut [f32], block: &mut [f32]) -> Option<usize> {
+        let mut first_zero = None;
+        for offset in 0..vectors {
+            let unit = self.gather(start + offset, buffer);
+            if make_unit(unit) && first_zero.is_none() {
+                first_zero = Some(start + offset);
+            }
+            let tile = &mut block[offset / LANES * LANES * unit.len()..];
+            for (&x, lanes) in unit.iter().zip(tile.chunks_exact_mut(LANES)) {
+                lanes[offset % LANES] = x;
+            }
+        }
+        first_zero
+    }
+
+    /// Whether a query is similar to any earlier vector of the block, which holds the members from
+    /// `start` to `end`.
+    fn is_similar_to_any(&self, query: &Query, block: &[f32], start: usize, end: usize) -> bool {
         let length = query.unit.len();
-        // The products' and sums' rounding comes to at most (length + 3) 2^-24, as the absolute
-        // products of two unit vectors add up to no more than 1; twice that leaves room for theirs.
+        // The absolute products of two unit vectors add up to at most 1. So rounding the products
+        // and sums causes an error of at most (length + 3) 2^-24. The margin is more than twice
+        // that, for the rounding of the unit vectors.
         let margin = (length + 8) as f64 * f64::from(f32::EPSILON);
         let end = end.min(query.member);
         for (tile, first) in block.chunks_exact(LANES * length).zip((start..end).step_by(LANES)) {
@@ -209,7 +240,7 @@ impl Search<'_> {
             }
             let near = |&(_, &cosine): &(usize, &f32)| f64::from(cosine) >= self.threshold - margin;
             if most >= self.threshold - margin
-                && cosines.iter().enumerate().filter(near).any(|(lane, _)| self.similar(first + lane, query.member))
+                && cosines.iter().enumerate().filter(near).any(|(lane, _)| self.are_similar(first + lane, query.member))
             {
                 return true;
             }
@@ -217,8 +248,8 @@ impl Search<'_> {
         false
     }
 
-    /// The definition, of two vectors that are not both zero.
-    fn similar(&self, earlier: usize, member: usize) -> bool {
+    /// Whether two vectors that are not both zero are similar, by the definition.
+    fn are_similar(&self, earlier: usize, member: usize) -> bool {
         let mut buffers = [vec![0.0; self.view.max_length()], vec![0.0; self.view.max_length()]];
         let [a, b] = &mut buffers;
         let (x, y) = (self.gather(earlier, a), self.gather(member, b));
@@ -227,13 +258,13 @@ impl Search<'_> {
     }
 }
 
-/// In f64, where squares of f32 and products of two of them neither overflow nor vanish.
+/// The dot product in f64, where products of two f32 neither overflow nor vanish.
 pub(crate) fn dot(x: &[f32], y: &[f32]) -> f64 {
     x.iter().zip(y).fold(0.0, |sum, (&x, &y)| sum + f64::from(x) * f64::from(y))
 }
 
-/// Divides a vector by its length, or makes one without a direction zeros; says whether it had zeros
-/// only.
+/// Divides a vector by its norm; sets a vector without direction to zeros. Returns whether all
+/// elements were zero.
 fn make_unit(vector: &mut [f32]) -> bool {
     let norm = dot(vector, vector).sqrt();
     for x in vector {

@@ -1,8 +1,8 @@
-//! How often look-ups had each outcome.
+//! Counts of look-up outcomes.
 
 use serde::{Deserialize, Serialize};
 
-/// How many vectors of a run (one sample, one stream) had each outcome.
+/// The number of vectors of a run (one sample, one stream) with each outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// HIT: found.
@@ -14,12 +14,12 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Vectors in all.
+    /// All vectors.
     pub fn vectors(&self) -> u64 {
         self.hit + self.mau + self.mnu
     }
 
-    /// Vectors whose products are computed.
+    /// Vectors whose dot products are computed: MAU and MNU.
     pub fn computed(&self) -> u64 {
         self.mau + self.mnu
     }

@@ -1,19 +1,20 @@
-//! The vector instructions that this crate may use: those of the processor, or fewer.
+//! The vector instructions that this crate may use: those of the CPU, or fewer.
 //!
-//! Results do not depend on the choice. Restricting it by [`VARIABLE`] shows that, and runs the code for other
-//! processors on this one.
+//! Results do not depend on the choice. Restricting it by [`VARIABLE`] tests this, and runs the
+//! code of other CPUs on this one.
 
 use std::sync::OnceLock;
 
-/// The environment variable that names the most that may be used.
+/// The environment variable that names the most advanced instructions to use.
 pub const VARIABLE: &str = "MERCURY_INSTRUCTIONS";
 
-/// Vector instructions. Each processor has [`Scalar`](Self::Scalar); x86-64 ones with AVX-512 have AVX2, too.
+/// Vector instructions. Every CPU has [`Scalar`](Self::Scalar). An x86-64 CPU with AVX-512 also has
+/// AVX2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Instructions {
-    /// None beyond what the compiler uses by default.
+    /// Only instructions that the compiler uses by default.
     Scalar,
-    /// NEON, of aarch64.
+    /// NEON (aarch64).
     Neon,
     /// AVX2 and FMA.
     Avx2,
@@ -24,7 +25,7 @@ pub enum Instructions {
 impl Instructions {
     const ALL: [Self; 4] = [Self::Scalar, Self::Neon, Self::Avx2, Self::Avx512];
 
-    /// The name that [`VARIABLE`] takes.
+    /// The name, as a value of [`VARIABLE`].
     pub fn name(self) -> &'static str {
         match self {
             Self::Scalar => "scalar",
@@ -34,7 +35,7 @@ impl Instructions {
         }
     }
 
-    /// Whether the processor has them.
+    /// Whether the CPU has these instructions.
     fn is_present(self) -> bool {
         match self {
             Self::Scalar => true,
@@ -49,15 +50,17 @@ impl Instructions {
         }
     }
 
-    /// Those of the processor, the fewest first.
+    /// The instructions of this CPU, the least advanced first.
     pub fn present() -> impl DoubleEndedIterator<Item = Self> {
         Self::ALL.into_iter().filter(|instructions| instructions.is_present())
     }
 
-    /// The most that may be used: all that the processor has, or what [`VARIABLE`] says.
+    /// The most advanced instructions that may be used: those that [`VARIABLE`] names, or else the
+    /// best of this CPU.
     ///
     /// # Errors
-    /// If the variable names none that the processor has; the text names the variable and its values.
+    /// If the variable names no instructions of this CPU. The text names the variable and its valid
+    /// values.
     pub fn from_environment() -> Result<Self, String> {
         let best = Self::present().next_back().expect("scalar code runs everywhere");
         let Some(value) = std::env::var_os(VARIABLE).filter(|value| !value.is_empty()) else { return Ok(best) };
@@ -69,10 +72,10 @@ impl Instructions {
     }
 }
 
-/// Whether these instructions are there and may be used.
+/// Whether the CPU has these instructions and [`VARIABLE`] allows them.
 ///
 /// # Panics
-/// If [`Instructions::from_environment`] refuses the environment: programs ask it first.
+/// If [`Instructions::from_environment`] returns an error. Programs call it first, to report that.
 #[inline]
 pub(crate) fn may_use(instructions: Instructions) -> bool {
     static MOST: OnceLock<Instructions> = OnceLock::new();

@@ -1,22 +1,23 @@
-//! Products of one vector with many, side by side; a bound, so how they round does not matter.
+//! Dot products of one vector with many, side by side. They serve as a bound with a margin, so
+//! their rounding may depend on the CPU.
 
 #[cfg(target_arch = "x86_64")]
 use crate::cpu::{Instructions, may_use};
 
-/// Vectors that are taken together.
+/// Vectors of a tile.
 pub(crate) const LANES: usize = 64;
 
-/// <`vector`, each of the tile's vectors>; `tile` is `[vector.len()][LANES]`.
+/// The dot product of `vector` with each vector of the tile. `tile` is `[vector.len()][LANES]`.
 pub(crate) fn dots(vector: &[f32], tile: &[f32]) -> [f32; LANES] {
     #[cfg(target_arch = "x86_64")]
     if may_use(Instructions::Avx2) {
-        // SAFETY: the processor has the two features that the function is compiled for.
+        // SAFETY: the CPU has the two features that the function is compiled for.
         return unsafe { dots_fma(vector, tile) };
     }
     accumulate(vector, tile, |sum, x, y| sum + x * y)
 }
 
-/// The same with fused multiply-add, where that is an instruction.
+/// [`dots`] with fused multiply-add instructions.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 fn dots_fma(vector: &[f32], tile: &[f32]) -> [f32; LANES] {
@@ -40,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_lane_is_a_product_of_its_own() {
+    fn each_lane_has_the_dot_product_of_its_vector() {
         let vector = [1.0, -2.0, 3.0];
         let tile: Vec<f32> = (0..3 * LANES).map(|i| (i % 7) as f32).collect();
         let expected: Vec<f32> =

@@ -1,43 +1,48 @@
-//! Matrices that were drawn before: drawing R takes longer than projecting a few hundred vectors by
-//! it, and training asks for the same few at every step.
+//! A cache of projection matrices. Drawing R takes longer than projecting a few hundred vectors by
+//! it, and training needs the same few matrices at every step.
 
 use crate::config::{Matrix, Rpq};
 use crate::kernel::{Kernel, Packed};
 use crate::projection::Projection;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Values that are kept, 64 MiB of them: any network's matrices, for which a few MiB are many.
-const KEPT: usize = 1 << 24;
+/// Most values that the cache keeps: 64 MiB. The matrices of a network rarely exceed a few MiB.
+const MAX_VALUES: usize = 1 << 24;
 
-/// All that R and its form depend on: kernel, seed, bits, entries, length of the vectors.
+/// The inputs that determine R and its layout: kernel, seed, bits, entries, length of the vectors.
 type Key = (Kernel, u64, u32, Matrix, usize);
 
-/// The latest use last.
+/// Entries in order of their last use, the latest last.
 static DRAWN: Mutex<Vec<(Key, Arc<Packed>)>> = Mutex::new(Vec::new());
 
-/// R for vectors of `length` elements, as the kernel reads it.
-pub(crate) fn packed(kernel: Kernel, rpq: &Rpq, length: usize) -> Arc<Packed> {
+/// Gets R for vectors of `length` elements, in the layout of the kernel: from the cache, or drawn.
+pub(crate) fn get_packed(kernel: Kernel, rpq: &Rpq, length: usize) -> Arc<Packed> {
     let key = (kernel, rpq.seed, rpq.bits, rpq.projection, length);
-    // What a panic elsewhere could leave behind is still a list of matrices.
-    let lock = || DRAWN.lock().unwrap_or_else(PoisonError::into_inner);
-    let found = {
-        let mut drawn = lock();
-        let at = drawn.iter().position(|(of, _)| *of == key);
-        at.map(|at| {
-            let entry = drawn.remove(at);
-            let packed = Arc::clone(&entry.1);
-            drawn.push(entry);
-            packed
-        })
-    };
-    // Not drawn under the lock: others may want another. Two may draw the same, which is the same.
-    found.unwrap_or_else(|| {
-        let packed = Arc::new(Packed::new(kernel, &Projection::of(rpq, length)));
-        let mut drawn = lock();
-        drawn.push((key, Arc::clone(&packed)));
-        while drawn.len() > 1 && drawn.iter().map(|(_, packed)| packed.size()).sum::<usize>() > KEPT {
-            drawn.remove(0);
-        }
-        packed
-    })
+    if let Some(packed) = find_drawn(&key) {
+        return packed;
+    }
+    // The lock is not held here, so that threads can draw different matrices at the same time. Two
+    // threads may draw the same matrix, which is harmless.
+    let packed = Arc::new(Packed::new(kernel, &Projection::of(rpq, length)));
+    let mut drawn = lock_drawn();
+    drawn.push((key, Arc::clone(&packed)));
+    while drawn.len() > 1 && drawn.iter().map(|(_, packed)| packed.size()).sum::<usize>() > MAX_VALUES {
+        drawn.remove(0);
+    }
+    packed
+}
+
+/// Finds a matrix and marks it as the latest used.
+fn find_drawn(key: &Key) -> Option<Arc<Packed>> {
+    let mut drawn = lock_drawn();
+    let index = drawn.iter().position(|(other, _)| other == key)?;
+    let entry = drawn.remove(index);
+    let packed = Arc::clone(&entry.1);
+    drawn.push(entry);
+    Some(packed)
+}
+
+/// A poisoned lock is usable, because the list is valid after any panic.
+fn lock_drawn() -> MutexGuard<'static, Vec<(Key, Arc<Packed>)>> {
+    DRAWN.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,22 +1,23 @@
-//! Whether two vectors are equal, compared where they lie.
+//! Comparison of two vectors for equality, in place.
 
 use crate::scan::{Inside, bits};
 use crate::vectors::{Piece, VectorView};
 use mercury_trace::windows::Axis;
 use std::ops::Range;
 
-/// Compares vectors of one stream, numbered from a sample's first one on, sample after sample.
+/// Compares vectors of one stream. They are numbered from the first vector of `first_sample`,
+/// sample after sample.
 pub(crate) struct Equality<'v, 'a> {
     view: &'v VectorView<'a>,
     first_sample: usize,
-    /// Rows and columns of positions at which windows are inside of the plane.
+    /// Rows and columns of positions at which windows are inside the plane.
     rows: Range<u32>,
     columns: Range<u32>,
-    /// Each with its place in a sample, from the place of the window's first tap in channel 0.
+    /// Pieces of a vector, each with its offset in values from the window's first tap in channel 0.
     pieces: Vec<(Piece, usize)>,
 }
 
-/// A window's sample, row and column of positions.
+/// A window: its sample, and the row and column of its position.
 type Window = (usize, u32, u32);
 
 impl<'v, 'a> Equality<'v, 'a> {
@@ -36,15 +37,15 @@ impl<'v, 'a> Equality<'v, 'a> {
         Self { view, first_sample, rows, columns, pieces }
     }
 
-    /// Whether two vectors have the same elements, as [`bits`] has it.
-    pub fn of(&self, a: u32, b: u32) -> bool {
-        let [a, b] = [a, b].map(|vector| self.window(vector));
-        match (self.start(a), self.start(b)) {
+    /// Whether the [`bits`] of all elements of two vectors are equal.
+    pub fn are_equal(&self, a: u32, b: u32) -> bool {
+        let [a, b] = [a, b].map(|vector| self.locate(vector));
+        match (self.find_start(a), self.find_start(b)) {
             (Some(a), Some(b)) => self.pieces.iter().all(|&(Piece { run, .. }, place)| {
                 let step = self.view.windows().x.step as usize;
                 let values = self.view.planes().values;
                 let [a, b] = [a, b].map(|start| &values[start + place..][..=(run - 1) * step]);
-                // Without an exit from within a run, so that long ones are compared side by side.
+                // No early exit within a run, so that the compiler vectorises the loop.
                 let differ = |differ, (&a, &b): (&f32, &f32)| differ | (bits(a) ^ bits(b));
                 0 == if step == 1 {
                     a.iter().zip(b).fold(0, differ)
@@ -53,19 +54,21 @@ impl<'v, 'a> Equality<'v, 'a> {
                 }
             }),
             _ => self.pieces.iter().all(|&(piece, _)| {
-                (0..piece.run as u32).all(|offset| self.element(a, piece, offset) == self.element(b, piece, offset))
+                (0..piece.run as u32)
+                    .all(|offset| self.element_bits(a, piece, offset) == self.element_bits(b, piece, offset))
             }),
         }
     }
 
-    fn window(&self, vector: u32) -> Window {
+    fn locate(&self, vector: u32) -> Window {
         let (positions, columns) = (self.view.windows().positions() as u32, self.view.windows().x.positions);
         let (sample, position) = (self.first_sample + (vector / positions) as usize, vector % positions);
         (sample, position / columns, position % columns)
     }
 
-    /// Where a window's first tap lies in channel 0, if the whole window is inside of the plane.
-    fn start(&self, (sample, row, column): Window) -> Option<usize> {
+    /// Finds the index of a window's first tap in channel 0, if the whole window is inside the
+    /// plane.
+    fn find_start(&self, (sample, row, column): Window) -> Option<usize> {
         let inside = self.rows.contains(&row) && self.columns.contains(&column);
         inside.then(|| {
             let (planes, windows) = (self.view.planes(), self.view.windows());
@@ -75,8 +78,8 @@ impl<'v, 'a> Equality<'v, 'a> {
         })
     }
 
-    /// The bits of an element, which may be in the padding.
-    fn element(&self, (sample, row, column): Window, piece: Piece, offset: u32) -> u32 {
+    /// The [`bits`] of an element, which may lie in the padding.
+    fn element_bits(&self, (sample, row, column): Window, piece: Piece, offset: u32) -> u32 {
         let (planes, windows) = (self.view.planes(), self.view.windows());
         let y = windows.y.coordinate(row, piece.ty, planes.height);
         let x = windows.x.coordinate(column, piece.tx as u32 + offset, planes.width);

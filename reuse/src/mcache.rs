@@ -1,17 +1,22 @@
-//! MCACHE: which signatures are resident, and whose results they stand for.
+//! MCACHE: the resident signatures, each with the vector that inserted it.
 //!
-//! An entry's results belong to the weights that its vector met, so its tag holds the stream beside
-//! the signature: vectors of another channel never find it, though it takes up its place until the
-//! flush.
+//! The results of an entry belong to the weights that its vector met. So the tag holds the stream
+//! as well as the signature: vectors of another stream never find the entry, although it occupies
+//! its way until the flush.
 //!
-//! Engines, one for each shape of cache: [`sets`] for sets of up to [`narrow::LANES`] ways, whose tags are
-//! compared all at once (by AVX2 for more than 8 ways, where nothing is replaced and there is one stream), and
-//! [`narrow`] for the others of as many; [`wide`] for wider sets, by a hash table; [`table`] without a limit.
-//! All take a run, the signatures of one sample and one stream, at a time.
+//! There is an engine for each shape of cache:
+//! - [`sets`]: up to [`narrow::LANES`] ways, whose tags one instruction compares. With AVX2 only
+//!   for 9 to 16 ways without replacement, and one stream between flushes.
+//! - [`narrow`]: all other caches of up to [`narrow::LANES`] ways.
+//! - [`wide`]: more ways; a hash table finds entries.
+//! - [`table`]: no limit.
 //!
-//! Narrow sets have tags of 16 bits in place of a signature's 64, so that a set's are one register. Of an
-//! entry whose tag is the wanted one, the signature is compared where it lies, among all that are looked up:
-//! in one of 4,000 look-ups in a full set of 16 another signature has the same tag.
+//! Each look-up call takes a run: the signatures of one sample and one stream.
+//!
+//! Engines for up to [`narrow::LANES`] ways keep tags of 16 bits instead of signatures of 64 bits,
+//! so that the tags of a set fit into one register. If a tag matches, the full signature is
+//! compared with that of the entry's vector, among the signatures that are looked up. In one of
+//! 4,000 look-ups in a full set of 16 ways another signature has the same tag.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -37,23 +42,23 @@ use narrow::Narrow;
 use sets::Sets;
 use wide::Wide;
 
-/// What a look-up came to.
+/// The outcome of a look-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// Found: the vector that inserted the signature.
+    /// The signature was found; the vector that inserted it.
     Hit(u32),
-    /// Missed and inserted (miss and update).
+    /// Miss and update: the signature was not found and inserted.
     Mau,
-    /// Missed, and its set is full (miss, no update).
+    /// Miss, no update: the signature was not found, and its set is full.
     Mnu,
 }
 
-/// Code of a vector that was neither found nor inserted. No vector has this number: there are fewer
-/// than 2^32.
+/// The code of a vector whose signature was neither found nor inserted. No vector has this number,
+/// because there are fewer than 2^32 vectors.
 pub(crate) const MNU: u32 = u32::MAX;
 
-/// An outcome in four bytes: the vector whose entry holds the signature afterwards, a vector's own
-/// number being MAU, or [`MNU`].
+/// Decodes an outcome from four bytes. The code is the vector whose entry holds the signature after
+/// the look-up, or [`MNU`]. The vector's own number means MAU.
 pub(crate) fn decode(code: u32, vector: usize) -> Outcome {
     match code {
         MNU => Outcome::Mnu,
@@ -62,22 +67,22 @@ pub(crate) fn decode(code: u32, vector: usize) -> Outcome {
     }
 }
 
-/// The instructions that look-ups use. The results are the same.
+/// The instructions that look-ups use. Results do not depend on them.
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Isa {
-    /// No vector instructions of our own.
+    /// No explicit vector instructions.
     Scalar,
-    /// 256-bit compares.
+    /// Comparisons of 256 bits.
     Avx2,
-    /// 512-bit shifts, compares to a mask.
+    /// Shifts of 512 bits, and comparisons whose result is a mask.
     Avx512,
 }
 
 impl Isa {
-    /// Those that this processor has and [`crate::cpu`] allows, the best one last.
+    /// The sets of instructions that this CPU has and [`crate::cpu`] allows, the best one last.
     pub fn available() -> Vec<Isa> {
-        #[allow(unused_mut, reason = "other architectures have the first alone")]
+        #[allow(unused_mut, reason = "other architectures have only the first")]
         let mut found = vec![Isa::Scalar];
         #[cfg(target_arch = "x86_64")]
         {
@@ -98,19 +103,19 @@ impl Isa {
     }
 }
 
-/// The vectors of one sample and stream, in order, on their way past a cache.
-pub(crate) struct Run<'a> {
-    /// Signatures: of these vectors, and of all that were looked up since the cache was empty.
-    pub known: Known<'a>,
+/// The look-ups of a run: the vectors of one sample and stream, in order.
+pub(crate) struct LookupRun<'a> {
+    /// Signatures of these vectors, and of all vectors that were looked up since the last flush.
+    pub known: KnownSignatures<'a>,
     /// Number of the first vector.
     pub first: u32,
     pub stream: u32,
-    /// Receives the code of each.
+    /// Receives the code of each vector (see [`decode`]).
     pub codes: &'a mut [u32],
 }
 
-impl<'a> Run<'a> {
-    /// Those of the run's vectors.
+impl<'a> LookupRun<'a> {
+    /// The signatures of the run's vectors.
     pub fn signatures(&self) -> &'a [u64] {
         &self.known.signatures[(self.first - self.known.first) as usize..][..self.codes.len()]
     }
@@ -118,28 +123,31 @@ impl<'a> Run<'a> {
 
 /// Signatures of consecutive vectors.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Known<'a> {
-    /// Number of the first of them.
+pub(crate) struct KnownSignatures<'a> {
+    /// Number of the first vector.
     pub first: u32,
     pub signatures: &'a [u64],
 }
 
-impl Known<'_> {
+impl KnownSignatures<'_> {
+    /// The signature of a vector.
     #[inline]
-    pub fn of(&self, vector: u32) -> u64 {
+    pub fn get(&self, vector: u32) -> u64 {
         self.signatures[vector.wrapping_sub(self.first) as usize]
     }
 
+    /// The signature of a vector, without a bounds check.
+    ///
     /// # Safety
-    /// It must be one of the vectors.
+    /// `vector` must be one of these vectors.
     #[cfg(target_arch = "x86_64")]
     #[inline]
-    pub unsafe fn of_unchecked(&self, vector: u32) -> u64 {
+    pub unsafe fn get_unchecked(&self, vector: u32) -> u64 {
         debug_assert!((vector.wrapping_sub(self.first) as usize) < self.signatures.len());
-        // So that the compiler subtracts the first one's number once.
-        let zeroth = self.signatures.as_ptr().wrapping_sub(self.first as usize);
-        // SAFETY: the caller's promise.
-        unsafe { *zeroth.wrapping_add(vector as usize) }
+        // This form lets the compiler subtract `first` only once.
+        let vector_zero = self.signatures.as_ptr().wrapping_sub(self.first as usize);
+        // SAFETY: the caller guarantees that the vector is in bounds.
+        unsafe { *vector_zero.wrapping_add(vector as usize) }
     }
 }
 
@@ -152,8 +160,8 @@ pub(crate) enum Mcache {
 }
 
 impl Mcache {
-    /// An empty cache; the configuration must be valid and limited. `streamed`: vectors of several
-    /// streams come between two flushes.
+    /// An empty cache. The configuration must be valid and have a limit. `streamed`: vectors of
+    /// several streams may be looked up between two flushes.
     pub fn new(config: &McacheConfig, streamed: bool, isa: Isa) -> Self {
         #[cfg(target_arch = "x86_64")]
         if let Some(sets) = Sets::new(config, streamed, isa) {
@@ -166,8 +174,8 @@ impl Mcache {
         }
     }
 
-    /// Leads a run past the cache.
-    pub fn run(&mut self, run: Run) -> Counts {
+    /// Looks up the vectors of a run.
+    pub fn run(&mut self, run: LookupRun) -> Counts {
         match self {
             #[cfg(target_arch = "x86_64")]
             Self::Sets(sets) => sets.run(run),
@@ -176,7 +184,7 @@ impl Mcache {
         }
     }
 
-    /// Empties the cache, which all of `signatures`, and nothing else, went past since it was empty.
+    /// Empties the cache. `signatures` must be all that were looked up since it was last empty.
     pub fn flush(&mut self, signatures: &[u64]) {
         match self {
             #[cfg(target_arch = "x86_64")]
@@ -187,14 +195,14 @@ impl Mcache {
     }
 }
 
-/// [`Replacement`] as a constant parameter of the kernels.
+/// [`Replacement`] as a const generic parameter of the engines.
 pub(crate) mod policy {
     pub const NONE: u8 = 0;
     pub const LRU: u8 = 1;
     pub const FIFO: u8 = 2;
 }
 
-fn policy_of(replacement: Replacement) -> u8 {
+fn to_policy(replacement: Replacement) -> u8 {
     match replacement {
         Replacement::None => policy::NONE,
         Replacement::Lru => policy::LRU,

@@ -1,4 +1,4 @@
-//! The vectors of a layer's pass, cut from the whole of its streamed operand.
+//! The vectors that a pass of a layer streams, cut from the whole operand.
 
 use crate::config::{Granularity, McacheConfig, Scope};
 use crate::vectors::{Cut, Planes, VectorView, row_windows};
@@ -7,13 +7,15 @@ use mercury_trace::windows::Windows;
 
 /// The vectors that a pass streams, one view for each product of [`Geometry::gemms`].
 ///
-/// `values` is X, or dY of an input gradient, of so many samples: of a convolution
-/// `[samples][channels][rows][columns]`, where `channels` may be some of the operand's only if each is a
-/// stream of its own ([`Granularity::ChannelPatch`]); of a linear layer `[samples][rows][features]`; of an
-/// attention product `[samples][heads][rows][inner]`.
+/// `values` holds `samples` samples of X, or of dY for the input gradient:
+/// - of a convolution, `[samples][channels][rows][columns]`. `channels` may be fewer than the
+///   operand has only with [`Granularity::ChannelPatch`], where each channel is a stream of its
+///   own;
+/// - of a linear layer, `[samples][rows][features]`;
+/// - of an attention product, `[samples][heads][rows][inner]`.
 ///
 /// # Panics
-/// If there are not as many values.
+/// If the number of values does not match these shapes.
 pub fn views<'a>(
     geometry: &Geometry,
     pass: Pass,
@@ -68,8 +70,8 @@ impl Operand {
     }
 }
 
-/// Vectors of a sample that a pass streams, in the product that has most: what [`views`] cuts of the whole
-/// operand.
+/// Counts the vectors of a sample that a pass streams, in the product with the most vectors.
+/// [`views`] cuts as many from the whole operand.
 pub fn vectors_of_sample(geometry: &Geometry, pass: Pass, granularity: Granularity) -> u64 {
     let channels = match geometry {
         Geometry::Conv2d(conv) if pass == Pass::InputGrad => conv.out_channels,
@@ -81,11 +83,11 @@ pub fn vectors_of_sample(geometry: &Geometry, pass: Pass, granularity: Granulari
 }
 
 impl McacheConfig {
-    /// The scope in which a layer's MCACHE lives.
+    /// The scope of a layer's MCACHE.
     pub fn scope_of(&self, geometry: &Geometry) -> Scope {
         match (geometry, self.scope_linear) {
             (Geometry::Conv2d(_), _) => self.scope,
-            // The right operand, which takes the part of the weights, changes with the sample.
+            // The right operand, which acts as the weights, differs between samples.
             (Geometry::Attention(_), Scope::Batch) => Scope::Sample,
             (Geometry::Attention(_) | Geometry::Linear(_), scope) => scope,
         }

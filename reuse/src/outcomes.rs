@@ -9,7 +9,7 @@ pub use first_arrivals::{FirstArrivals, Ranks};
 use crate::counts::Counts;
 use crate::mcache::{MNU, Outcome, decode};
 use crate::vectors::Layout;
-use crate::widest::widest;
+use crate::widest::simd_dispatch;
 use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
@@ -89,7 +89,7 @@ impl Outcomes {
         let holders = &self.holders[vectors];
         let Some(Limit { ranks, ways }) = &self.limit else { return holders.into() };
         let mut resolved = vec![0; holders.len()];
-        widest(|| for_each_holder(holders, ranks, *ways, |place, holder| resolved[place] = holder));
+        simd_dispatch(|| for_each_holder(holders, ranks, *ways, |place, holder| resolved[place] = holder));
         resolved.into()
     }
 

@@ -1,7 +1,7 @@
 //! Which vectors may reuse each other's results, and in which order they come.
 
 use crate::config::Scope;
-use crate::vectors::{Layout, Part};
+use crate::vectors::{Layout, SampleRange};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::collections::BTreeSet;
@@ -34,7 +34,7 @@ impl Peers {
     }
 
     /// The first group's number in the operand that these samples are a part of, and its groups.
-    pub fn numbering(&self, part: Part) -> (usize, usize) {
+    pub fn numbering(&self, part: SampleRange) -> (usize, usize) {
         let Layout { streams, .. } = self.layout;
         (part.first / self.samples * streams, part.of.div_ceil(self.samples) * streams)
     }

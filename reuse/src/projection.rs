@@ -1,4 +1,4 @@
-//! The random projection matrix R, and signatures by it.
+//! The random projection matrix R and its signatures.
 
 use crate::config::{MAX_BITS, Matrix, Rpq};
 use rand_chacha::ChaCha8Rng;
@@ -6,23 +6,24 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 /// R for vectors of one length: `bits` rows of random entries.
 ///
-/// Rows are drawn in order, so those of a shorter signature are the first ones of a longer: the
-/// signature of b bits is a prefix (the low b bits) of the one of 64.
+/// Rows are drawn in order, so a shorter signature uses the first rows of a longer one. The
+/// signature of b bits is a prefix (the low b bits) of the signature of 64 bits.
 ///
-/// All entries come from the uniform 64-bit words of a `ChaCha8` stream, whose key is the seed in
-/// little-endian bytes followed by zeros.
+/// All entries come from the uniform 64-bit words of a `ChaCha8` stream. Its key is the seed in
+/// little-endian bytes, followed by zeros.
 ///
-/// [`Matrix::Gaussian`], N(0, 1): the stream is numbered by the vector's length. Entry `e`, counted
-/// along rows that are padded to even length, comes from words `2 (e / 2)` and `2 (e / 2) + 1`. With
-/// u = (word >> 11) + 1 over 2^53 for the first and v = (word >> 11) over 2^53 for the second word,
-/// Box and Muller's pair is `sqrt(-2 ln u) (cos 2πv, sin 2πv)`: its first for an even `e`, its second
-/// for an odd one, rounded to f32. (So a row of odd length leaves the second of its last pair
-/// unused.) The functions come from the libm crate, so that every machine draws the same.
+/// [`Matrix::Gaussian`], N(0, 1): the stream number is the length of the vectors. Entries `e` are
+/// counted along rows that are padded to even length. Each comes from words `2 (e / 2)` and
+/// `2 (e / 2) + 1`. Let u = ((word >> 11) + 1) / 2^53 for the first word, and v = (word >> 11) /
+/// 2^53 for the second. The Box-Muller pair is `sqrt(-2 ln u) (cos 2πv, sin 2πv)`. An even `e` takes the first
+/// value, an odd `e` the second, rounded to f32. (So a row of odd length leaves the second value of
+/// its last pair unused.) The functions come from the libm crate, so that every machine draws the
+/// same matrix.
 ///
-/// [`Matrix::Sparse`], -1, 0 and +1 with chances 1/6, 2/3 and 1/6: the stream is numbered by the
-/// vector's length plus 2^63, and entry `e`, counted along rows, comes from word `e` alone. With
-/// k = 6 word / 2^64, rounded down, it is -1 for k = 0, +1 for k = 5 and 0 for all others. A fused
-/// multiplication by it is an addition or none, and is costed so.
+/// [`Matrix::Sparse`], -1, 0 and +1 with probabilities 1/6, 2/3 and 1/6: the stream number is the
+/// length of the vectors plus 2^63. Entry `e`, counted along rows, comes from word `e`. With
+/// k = 6 word / 2^64, rounded down, it is -1 for k = 0, +1 for k = 5, and otherwise 0. The product
+/// with such an entry costs an addition or nothing, and the hardware model counts it so.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Projection {
     length: usize,
@@ -58,14 +59,14 @@ impl Projection {
                 rng.set_stream(length as u64);
                 for _ in 0..bits {
                     for start in (0..length).step_by(2) {
-                        let pair = normal_pair(&mut rng);
+                        let pair = draw_normal_pair(&mut rng);
                         rows.extend_from_slice(&pair[..(length - start).min(2)]);
                     }
                 }
             }
             Matrix::Sparse => {
                 rng.set_stream(length as u64 | 1 << 63);
-                rows.extend((0..bits as usize * length).map(|_| sparse(&mut rng)));
+                rows.extend((0..bits as usize * length).map(|_| draw_sparse(&mut rng)));
             }
         }
         Self { length, bits, rows }
@@ -86,10 +87,10 @@ impl Projection {
         &self.rows[bit as usize * self.length..][..self.length]
     }
 
-    /// The signature of a vector, by the plain scalar loop that defines it: bit i is set where
+    /// Computes the signature of a vector by the scalar loop that defines it: bit i is set if
     /// <x, `row(i)`> > 0.
     ///
-    /// The product accumulates in f32 by fused multiply-add from element 0 up.
+    /// The dot product accumulates in f32 by fused multiply-add, from element 0 up.
     ///
     /// ```
     /// use mercury_reuse::Projection;
@@ -99,7 +100,7 @@ impl Projection {
     /// ```
     ///
     /// # Panics
-    /// If the vector is not `length()` long.
+    /// If the vector does not have `length()` elements.
     pub fn signature_scalar(&self, vector: &[f32]) -> u64 {
         assert_eq!(vector.len(), self.length, "length of the vector");
         (0..self.bits).fold(0, |signature, bit| {
@@ -109,7 +110,7 @@ impl Projection {
     }
 }
 
-fn normal_pair(rng: &mut ChaCha8Rng) -> [f32; 2] {
+fn draw_normal_pair(rng: &mut ChaCha8Rng) -> [f32; 2] {
     const SCALE: f64 = 1.0 / (1u64 << 53) as f64;
     let u = ((rng.next_u64() >> 11) + 1) as f64 * SCALE;
     let v = (rng.next_u64() >> 11) as f64 * SCALE;
@@ -118,7 +119,7 @@ fn normal_pair(rng: &mut ChaCha8Rng) -> [f32; 2] {
     [(radius * cos) as f32, (radius * sin) as f32]
 }
 
-fn sparse(rng: &mut ChaCha8Rng) -> f32 {
+fn draw_sparse(rng: &mut ChaCha8Rng) -> f32 {
     match (u128::from(rng.next_u64()) * 6) >> 64 {
         0 => -1.0,
         5 => 1.0,

@@ -117,12 +117,12 @@ impl std::ops::AddAssign for MatchQuality {
 /// threads.
 pub fn match_quality(substitutes: &Substitutes, options: &MatchOptions) -> MatchQuality {
     let (view, outcomes) = (substitutes.view(), substitutes.outcomes());
-    let (layout, part) = (view.layout(), view.part());
-    let most = options.sample.div_ceil(part.of.max(1));
+    let (layout, range) = (view.layout(), view.range());
+    let most = options.sample.div_ceil(range.of.max(1));
     let of_sample = |sample: usize| {
         let runs = &outcomes.counts()[sample * layout.streams..][..layout.streams];
         let hits = runs.iter().map(|counts| counts.hit as usize).sum();
-        let seed = options.seed.wrapping_add((part.first + sample) as u64);
+        let seed = options.seed.wrapping_add((range.first + sample) as u64);
         let chosen: Vec<usize> = if hits <= most { (0..hits).collect() } else { draw(hits, most, seed) };
         let weight = hits as f32 / chosen.len() as f32;
         let (mut before, mut numbers) = (0, chosen.as_slice());

@@ -1,5 +1,5 @@
-//! Sums over the elements of all vectors, without cutting a vector: an operand's rows are read in
-//! place, and neighbouring vectors' sums grow side by side.
+//! Sums over the elements of each vector, without gathering vectors. The rows of an operand are
+//! read in place, and the sums of neighbouring vectors grow side by side.
 
 #[cfg(target_arch = "x86_64")]
 use crate::cpu::{Instructions, may_use};
@@ -9,18 +9,20 @@ use mercury_trace::windows::Axis;
 /// Adds up a term of each element of each vector. Elements in the padding add nothing.
 pub(crate) struct Sweep<'v, 'a> {
     view: &'v VectorView<'a>,
-    /// Whether the innermost loop goes over columns of positions (or else over taps): over the more.
+    /// Whether the innermost loop iterates over columns of positions, or over taps: over the
+    /// longer.
     across: bool,
-    /// Of each tap the columns at which it is inside of the plane; or of each column the taps.
+    /// With `across`, for each tap the columns at which it is inside the plane; otherwise for each
+    /// column the taps that are inside.
     inside: Vec<Inside>,
-    /// A weight for each element of a vector, for hashes.
+    /// The factor of each element of a vector in hashes.
     factors: Vec<u32>,
 }
 
-/// Low bits of a hash that count elements.
+/// Low bits of a hash, which count the nonzero elements.
 const COUNT_BITS: u32 = 16;
 
-/// Those of the points `origin + i * stride` that are inside of a plane.
+/// The points `origin + i * stride` that are inside a plane.
 #[derive(Clone, Copy)]
 pub(crate) struct Inside {
     /// The first `i`.
@@ -32,13 +34,14 @@ pub(crate) struct Inside {
 
 impl Inside {
     pub fn new(origin: i64, stride: u32, count: u32, size: u32) -> Self {
-        // The least i at or beyond a coordinate.
-        let from = |at: i64| ((at - origin).max(0) as u64).div_ceil(u64::from(stride)) as usize;
-        let end = from(i64::from(size)).min(count as usize);
-        Self { first: from(0).min(end), end, origin }
+        // The least i whose point is at or beyond a coordinate.
+        let least = |at: i64| ((at - origin).max(0) as u64).div_ceil(u64::from(stride)) as usize;
+        let end = least(i64::from(size)).min(count as usize);
+        Self { first: least(0).min(end), end, origin }
     }
 
-    /// Those within `first` to `end`, and the coordinate of the first of them.
+    /// Clips the points to those from `first` to `end`. Returns the new bounds, and the coordinate
+    /// of the first point.
     fn clip(&self, first: usize, end: usize, stride: u32) -> Option<(usize, usize, usize)> {
         let (first, end) = (self.first.max(first), self.end.min(end));
         (first < end).then(|| (first, end, (self.origin + first as i64 * i64::from(stride)) as usize))
@@ -61,43 +64,44 @@ impl<'v, 'a> Sweep<'v, 'a> {
         Self { view, across, inside, factors }
     }
 
-    /// Rows of positions to take at once: enough for few calls, and few enough for a core's cache.
+    /// Rows of positions in a block: enough to make calls rare, and few enough for a core's cache.
     pub fn block_rows(&self) -> usize {
         (4096 / (self.view.windows().x.positions as usize).max(1)).max(1)
     }
 
-    /// Vectors of so many rows.
+    /// Vectors in a block: those of [`Sweep::block_rows`] rows.
     pub fn block(&self) -> usize {
         (self.block_rows() * self.view.windows().x.positions as usize).max(1)
     }
 
-    /// Whether the number of elements that are not zero fits into its part of a hash.
+    /// Whether the count of nonzero elements in a hash cannot overflow.
     pub fn zero_is_exact(&self) -> bool {
         self.factors.len() < 1 << COUNT_BITS
     }
 
-    /// Elements that are not zero, of each vector of a run from row `first` of positions on; as
-    /// many rows as `counts` holds.
+    /// Counts the nonzero elements of each vector of a run, from row `first` of positions on.
+    /// `counts` holds whole rows and sets their number.
     pub fn nonzeros(&self, sample: usize, stream: usize, first: usize, counts: &mut [u32]) {
         #[cfg(target_arch = "x86_64")]
         if may_use(Instructions::Avx2) {
-            // SAFETY: the processor has the feature that the function is compiled for.
+            // SAFETY: the CPU has the feature that the function is compiled for.
             return unsafe { self.nonzeros_avx2(sample, stream, first, counts) };
         }
         self.accumulate(sample, stream, first, counts, count);
     }
 
-    /// Hashes of the same vectors: equal ones, as [`bits`] has it, have equal hashes.
+    /// Hashes the same vectors as [`Sweep::nonzeros`]. Vectors with equal [`bits`] have equal
+    /// hashes.
     ///
-    /// The hash is the sum modulo 2^48 of each element's bits times the factor of its place (a
-    /// multilinear hash), above the number of elements that are not zero, modulo 2^16. The order of
-    /// the sum does not matter, and zeros add nothing, so that neither the padding nor the edges take
-    /// any care. Vectors that differ collide for about one in 2^32 choices of the factors. Where
-    /// [`Sweep::zero_is_exact`], a hash of 0 is of zeros only.
+    /// The high 48 bits are a multilinear hash: the sum of the bits of each element times the
+    /// factor of its place, modulo 2^48. The low 16 bits are the number of nonzero elements, modulo
+    /// 2^16. The order of the sum does not matter, and zeros add nothing, so padding and edges need
+    /// no special case. Vectors that differ collide for about one in 2^32 choices of the factors.
+    /// If [`Sweep::zero_is_exact`], a hash of 0 means a vector of zeros.
     pub fn hashes(&self, sample: usize, stream: usize, first: usize, hashes: &mut [u64]) {
         #[cfg(target_arch = "x86_64")]
         if may_use(Instructions::Avx2) {
-            // SAFETY: the processor has the feature that the function is compiled for.
+            // SAFETY: the CPU has the feature that the function is compiled for.
             return unsafe { self.hashes_avx2(sample, stream, first, hashes) };
         }
         self.accumulate(sample, stream, first, hashes, hash);
@@ -156,7 +160,7 @@ impl<'v, 'a> Sweep<'v, 'a> {
                     *sum = add(*sum, x, factor);
                 }
             } else if stride == 2 {
-                // In pairs, which compilers load side by side; the last one may lack its second.
+                // Compilers vectorise loads of pairs. The last pair may lack its second element.
                 let (pairs, last) = line[start..].as_chunks::<2>();
                 for (sum, [x, _]) in sums.iter_mut().zip(pairs) {
                     *sum = add(*sum, *x, factor);
@@ -198,12 +202,13 @@ fn hash(sum: u64, x: f32, factor: u32) -> u64 {
     sum.wrapping_add(term | u64::from(x != 0.0))
 }
 
-/// An element's bits, those of 0.0 for -0.0.
+/// The bits of an element; -0.0 has the bits of 0.0.
 pub(crate) fn bits(x: f32) -> u32 {
     if x == 0.0 { 0 } else { x.to_bits() }
 }
 
-/// An odd number that looks random: the high word of `SplitMix64` (Steele et al. 2014).
+/// The factor of a place in hashes: an odd pseudo-random number, the high word of `SplitMix64`
+/// (Steele et al. 2014).
 fn factor(place: u64) -> u32 {
     let mut z = (place + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

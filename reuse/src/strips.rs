@@ -1,41 +1,46 @@
-//! Planes cut into strips: padded copies of a few of their rows, laid out so that every element of
-//! the windows in these rows is one contiguous run.
+//! Planes cut into strips: padded copies of a few of their rows. In a strip, a given element of all
+//! windows in these rows is one contiguous run.
 //!
-//! Position (row, column) of a band of window rows is number `row * pitch + column` of the strip,
-//! and tap (ty, tx) of every position lies a constant distance on. Where windows are more than one
-//! coordinate apart, coordinates of each residue modulo the stride make a plane of their own, so
-//! that neighbours still lie side by side. At the end of a row a few numbers belong to no window:
-//! as many as taps reach beyond the positions. They are computed, and left out of the result.
+//! Position (row, column) of a band of window rows is number `row * pitch + column` of the strip.
+//! Tap (ty, tx) of each position lies at a constant offset from there. With a stride above 1, the
+//! coordinates of each residue modulo the stride form a plane of their own, so that the elements of
+//! neighbouring windows are contiguous. At the end of a row a few numbers belong to no window: as
+//! many as the taps reach beyond the positions. Their signatures are computed, but not part of the
+//! result.
 
 use crate::kernel::{Lines, MAX_TILE, Strip};
 use crate::vectors::{Planes, Stream, VectorView};
 use mercury_trace::windows::{Axis, Windows};
 
-/// A strip should stay in the first level's cache where its windows are small, and in the second's
-/// always; but tiles should not be cut short too often either. Values.
-const SMALL: usize = 4096;
+/// Values of a strip that fit into the first-level cache. Strips with small windows stay below
+/// this, all others fit into the second level. [`MIN_NUMBERS`] takes precedence.
+const SMALL_STRIP: usize = 4096;
 
-/// Numbers of a strip that few unused ones at its end do not matter to.
-const ENOUGH: usize = 16 * MAX_TILE;
+/// Numbers of a strip from which on a partial last tile costs little.
+const MIN_NUMBERS: usize = 16 * MAX_TILE;
 
-/// How the vectors of a stream lie in strips. Streams that begin with the same tap and are as long
-/// share one.
+/// The layout of a stream's vectors in strips. Streams with the same first tap and length share a
+/// plan.
 #[derive(Debug)]
 pub(crate) struct Plan {
     /// Window rows of a strip.
     pub(crate) rows: usize,
-    /// Plane rows of each plane in a strip, and their length.
+    /// Rows of each plane in a strip.
     lines: usize,
+    /// Length of such a row.
     pitch: usize,
-    /// Channel beyond the stream's first, residue of the row, residue of the column.
+    /// The planes of a strip: channel, counted from the stream's first; residue of the row; residue
+    /// of the column.
     parts: Vec<(usize, u32, u32)>,
-    /// Where each element of the vector at number 0 lies.
+    /// The index of each element of the vector at number 0.
     offsets: Vec<u32>,
+    /// The largest offset.
     last: u32,
 }
 
 impl Plan {
-    /// The plan of a stream; `None` if too little of a strip would be windows.
+    /// The plan of a stream; `None` if less than half of a strip's numbers would be windows, or a
+    /// strip would be too large.
     pub(crate) fn new(windows: &Windows, stream: Stream) -> Option<Self> {
         let (y, x) = (&windows.y, &windows.x);
         let taps = windows.taps();
@@ -51,19 +56,19 @@ impl Plan {
 
         let reach = |axis: &Axis| ((axis.taps - 1) * axis.step / axis.stride) as usize;
         let pitch = (x.positions as usize + reach(x)).max(1);
-        let small = (SMALL / (pitch * parts.len())).saturating_sub(reach(y));
-        let rows = small.max(ENOUGH / pitch).clamp(1, y.positions.max(1) as usize);
+        let small = (SMALL_STRIP / (pitch * parts.len())).saturating_sub(reach(y));
+        let rows = small.max(MIN_NUMBERS / pitch).clamp(1, y.positions.max(1) as usize);
         let lines = rows + reach(y);
         let area = lines * pitch;
 
-        let numbers = Self::numbers(rows, pitch, x.positions as usize).next_multiple_of(MAX_TILE);
+        let numbers = Self::count_numbers(rows, pitch, x.positions as usize).next_multiple_of(MAX_TILE);
         let useful = rows * x.positions as usize;
-        // Offsets are of 32 bits; a strip as large would not be worth its while.
+        // The limit keeps offsets within 32 bits. Strips of that size would not be fast either.
         if useful * 2 < numbers || parts.len() * area + MAX_TILE > 1 << 26 {
             return None;
         }
         let offset = |(part, down, right)| {
-            let part = parts.binary_search(&part).expect("the parts are of these elements");
+            let part = parts.binary_search(&part).expect("the parts come from these elements");
             (part * area + down as usize * pitch + right as usize) as u32
         };
         let offsets: Vec<u32> = elements.into_iter().map(offset).collect();
@@ -72,12 +77,12 @@ impl Plan {
     }
 
     /// Numbers from the first position of `rows` window rows to the last.
-    fn numbers(rows: usize, pitch: usize, columns: usize) -> usize {
+    fn count_numbers(rows: usize, pitch: usize, columns: usize) -> usize {
         (rows - 1) * pitch + columns
     }
 
-    /// The strip of `rows` window rows from `row` on.
-    pub(crate) fn strip<'s>(
+    /// Copies `rows` window rows from `row` on to `scratch`, as a strip.
+    pub(crate) fn fill_strip<'s>(
         &'s self,
         view: &VectorView,
         (sample, stream): (usize, usize),
@@ -87,7 +92,7 @@ impl Plan {
     ) -> Strip<'s> {
         let Windows { y, x } = view.windows();
         let (planes, channel) = (view.planes(), view.first_channel(stream));
-        let numbers = Self::numbers(rows, self.pitch, x.positions as usize);
+        let numbers = Self::count_numbers(rows, self.pitch, x.positions as usize);
         let area = self.lines * self.pitch;
         let size = (self.parts.len() * area).max(self.last as usize + numbers.next_multiple_of(MAX_TILE));
         let Scratch { values, plan } = scratch;
@@ -107,7 +112,7 @@ impl Plan {
                 let at = first + line as i64 * i64::from(y.stride);
                 if (0..i64::from(planes.height)).contains(&at) {
                     let line = &plane[at as usize * planes.width as usize..][..planes.width as usize];
-                    inside(line, x.origin + i64::from(residue_x), x.stride as usize, copy);
+                    copy_inside(line, x.origin + i64::from(residue_x), x.stride as usize, copy);
                 } else {
                     copy.fill(0.0);
                 }
@@ -116,26 +121,28 @@ impl Plan {
         Strip::new(values, &self.offsets, self.last, numbers)
     }
 
-    /// The windows of `rows` rows, for tiles that end with each row, if those repeat fewer windows than
-    /// there are numbers between rows. It also saves the copy that leaves these out.
+    /// Lines for `rows` rows of windows, so that tiles end with each row. `None` if a row is
+    /// shorter than a tile, or if the overlap of its tiles would exceed the unused numbers between
+    /// rows. With lines, signatures need not be copied.
     pub(crate) fn lines(&self, tile: usize, rows: usize, columns: usize) -> Option<Lines> {
-        let worth = columns >= tile && columns.next_multiple_of(tile) <= self.pitch;
-        worth.then_some(Lines { rows, pitch: self.pitch, columns })
+        let pays = columns >= tile && columns.next_multiple_of(tile) <= self.pitch;
+        pays.then_some(Lines { rows, pitch: self.pitch, columns })
     }
 
-    /// Copies the signatures of a strip's windows.
-    pub(crate) fn pick(&self, numbers: &[u64], columns: usize, out: &mut [u64]) {
+    /// Copies the signatures of a strip's windows to `out`, without those of unused numbers.
+    pub(crate) fn copy_signatures(&self, numbers: &[u64], columns: usize, out: &mut [u64]) {
         for (from, out) in numbers.chunks(self.pitch).zip(out.chunks_exact_mut(columns)) {
             out.copy_from_slice(&from[..columns]);
         }
     }
 }
 
-/// A thread's memory for strips.
+/// Buffers of a thread for strips.
 #[derive(Default)]
 pub(crate) struct Scratch {
     values: Vec<f32>,
-    /// Where the plan of the strip before lies: if it is the same, the sides of all lines are zeros already.
+    /// The address of the previous strip's plan. If the plan is the same, the padding at the sides
+    /// of all lines is zero already.
     plan: Option<usize>,
 }
 
@@ -145,10 +152,11 @@ fn plane<'a>(planes: &Planes<'a>, sample: usize, channel: usize) -> &'a [f32] {
     &planes.values[(sample * planes.channels + channel) * area..][..area]
 }
 
-/// `copy[i] = line[origin + i * stride]` where there is such a value; the others stay.
-fn inside(line: &[f32], origin: i64, stride: usize, copy: &mut [f32]) {
+/// Sets `copy[i] = line[origin + i * stride]` for each index inside the line; other elements of
+/// `copy` keep their values.
+fn copy_inside(line: &[f32], origin: i64, stride: usize, copy: &mut [f32]) {
     let length = copy.len();
-    // The first number at or after coordinate 0, and the first at or after the line's end.
+    // The first number at or after a coordinate.
     let number = |coordinate: i64| {
         let number = (coordinate - origin).max(0) as usize;
         if stride == 1 { number.min(length) } else { number.div_ceil(stride).min(length) }
@@ -162,7 +170,7 @@ fn inside(line: &[f32], origin: i64, stride: usize, copy: &mut [f32]) {
     match stride {
         1 => copy_short(&from[..copy.len()], copy),
         2 => {
-            // Pairs, which the compiler turns into shuffles; the last may be cut short.
+            // The compiler turns pairs into shuffles. The last pair may lack its second element.
             let pairs = copy.len().min(from.len() / 2);
             for (to, pair) in copy.iter_mut().zip(from.chunks_exact(2)) {
                 *to = pair[0];
@@ -179,10 +187,10 @@ fn inside(line: &[f32], origin: i64, stride: usize, copy: &mut [f32]) {
     }
 }
 
-/// Copies what is mostly a few dozen values, where a call costs more than the copy: whole pieces,
-/// and one that ends with the last value.
+/// Copies slices of mostly a few dozen values, where a call of memcpy costs more than the copy
+/// itself. Copies whole pieces, and then one piece that ends with the last value.
 fn copy_short(from: &[f32], to: &mut [f32]) {
-    fn pieces<const N: usize>(from: &[f32], to: &mut [f32]) {
+    fn copy_pieces<const N: usize>(from: &[f32], to: &mut [f32]) {
         for (to, from) in to.chunks_exact_mut(N).zip(from.chunks_exact(N)) {
             to.copy_from_slice(from);
         }
@@ -191,8 +199,8 @@ fn copy_short(from: &[f32], to: &mut [f32]) {
     }
     match from.len() {
         0..4 => to.iter_mut().zip(from).for_each(|(to, from)| *to = *from),
-        4..16 => pieces::<4>(from, to),
-        16..128 => pieces::<16>(from, to),
+        4..16 => copy_pieces::<4>(from, to),
+        16..128 => copy_pieces::<16>(from, to),
         _ => to.copy_from_slice(from),
     }
 }

@@ -1,37 +1,41 @@
-//! Sums of products in f64, in which output errors spend their time.
+//! Sums of products in f64. They take most of the time of measuring output errors.
 //!
-//! Products of two f32 are exact in f64; they are added in a fixed order, one by one and without fusing,
-//! so results are the same on every machine. Scales of zero are skipped, but by [`add_products`].
+//! Products of two f32 are exact in f64. They are added in a fixed order, one by one and without
+//! fusing, so results are the same on every machine. Scales of zero are skipped, except by
+//! [`add_products`].
 
-use crate::widest::{Loops, widest};
+use crate::widest::{Loops, simd_dispatch};
 
 /// Adds each row times its scale to `sums`: `rows` is `[scales][sums.len()]`.
 ///
 /// # Panics
-/// If the rows are not as many as the scales.
+/// If the number of rows is not the number of scales.
 pub fn add_scaled_rows(sums: &mut [f64], scales: impl ExactSizeIterator<Item = f32>, rows: &[f32]) {
     assert_eq!(rows.len(), scales.len() * sums.len(), "a row for each scale");
-    widest(move || {
+    simd_dispatch(move || {
         for (scale, row) in scales.zip(rows.chunks_exact(sums.len().max(1))) {
-            add(sums, scale, row);
+            add_scaled_row(sums, scale, row);
         }
     });
 }
 
-/// Columns of [`add_products`] are a multiple of these.
+/// The width in [`add_products`] is a multiple of this.
 pub const PRODUCT_LANES: usize = 8;
 
-/// Adds products of many vectors side by side: `sums` is `[outputs][width]`, `weights` `[elements][outputs]` and
-/// `columns` `[elements][width]`, a vector of f32 a column. Elements are added in ascending order, zeros, too; so sums have
-/// the bits of [`add_scaled_rows`] wherever weights are finite and no sum began as -0.
+/// Adds the products of many vectors with weights, side by side. `sums` is `[outputs][width]`,
+/// `weights` is `[elements][outputs]`, and `columns` is `[elements][width]`: each column is a
+/// vector, whose elements are f32 values.
+///
+/// Elements are added in ascending order, including zeros. So sums have the same bits as those of
+/// [`add_scaled_rows`] if weights are finite and no sum starts as -0.
 ///
 /// # Panics
-/// If `width` is no multiple of [`PRODUCT_LANES`], or the sizes do not agree.
+/// If `width` is not a positive multiple of [`PRODUCT_LANES`], or the sizes do not match.
 pub fn add_products(sums: &mut [f64], weights: &[f32], columns: &[f64], width: usize) {
     assert!(width > 0 && width.is_multiple_of(PRODUCT_LANES), "whole registers");
     assert!(sums.len().is_multiple_of(width) && columns.len().is_multiple_of(width), "rows of the width");
     assert_eq!(weights.len(), sums.len() / width * (columns.len() / width), "a weight for each element and output");
-    widest(Products { sums, weights, columns, width });
+    simd_dispatch(Products { sums, weights, columns, width });
 }
 
 /// The loops of [`add_products`].
@@ -42,8 +46,9 @@ struct Products<'a> {
     width: usize,
 }
 
-/// Outputs whose sums are in registers together, and elements that are added to them at once.
+/// Outputs whose sums are in registers at the same time.
 const OUTPUTS: usize = 4;
+/// Elements that are added to these sums before they are stored.
 const ELEMENTS: usize = 64;
 
 impl Loops for Products<'_> {
@@ -68,7 +73,7 @@ impl Loops for Products<'_> {
     }
 }
 
-/// The sums of `O` of the outputs, from this one on.
+/// Adds the products of `O` of the outputs, from output `first` on; `sums` holds only their sums.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
 fn add_to_outputs<const O: usize>(
@@ -102,22 +107,22 @@ fn add_to_outputs<const O: usize>(
     }
 }
 
-/// Adds the row times each scale to a row of `sums`, which is `[scales][row.len()]`.
+/// Adds `row` times each scale to the scale's row of `sums`, which is `[scales][row.len()]`.
 ///
 /// # Panics
-/// If the sums are not as many.
+/// If the number of sums does not match.
 pub fn add_outer(sums: &mut [f64], scales: impl ExactSizeIterator<Item = f32>, row: &[f32]) {
     assert_eq!(sums.len(), scales.len() * row.len(), "sums for each scale");
-    widest(move || {
+    simd_dispatch(move || {
         for (scale, sums) in scales.zip(sums.chunks_exact_mut(row.len().max(1))) {
-            add(sums, scale, row);
+            add_scaled_row(sums, scale, row);
         }
     });
 }
 
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
-fn add(sums: &mut [f64], scale: f32, row: &[f32]) {
+fn add_scaled_row(sums: &mut [f64], scale: f32, row: &[f32]) {
     if scale == 0.0 {
         return;
     }
@@ -153,7 +158,8 @@ mod tests {
                 prop_assert_eq!(found.to_bits(), expected.to_bits());
             }
 
-            // Vectors side by side: each lane has the same sums, of its own multiple of the scales.
+            // Vectors side by side. Each lane has the same sums, with its own multiple of the
+            // scales.
             let lanes = PRODUCT_LANES * (1 + scales.len() % 3);
             let scaled = |scale: f32, lane: usize| if lane % 5 == 3 { 0.0 } else { scale * lane as f32 };
             let columns: Vec<f64> =

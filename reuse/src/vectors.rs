@@ -1,18 +1,18 @@
-//! Input vectors as a view: cut from a layer's operand where they lie, never stored.
+//! Input vectors as a view of a layer's operand: they are cut on demand and never stored.
 
 use crate::config::Granularity;
 use mercury_trace::windows::{Axis, Windows};
 
 /// A layer's streamed operand: `[samples][channels][height][width]`.
 ///
-/// The rows of a matrix product are planes too: one channel (or one a head) of `rows x length`.
+/// The rows of a matrix product are planes, too: one channel (or one per head) of `rows x length`.
 #[derive(Debug, Clone, Copy)]
 pub struct Planes<'a> {
     /// `samples * channels * height * width` values.
     pub values: &'a [f32],
     /// Samples.
     pub samples: usize,
-    /// Channels of a sample.
+    /// Channels per sample.
     pub channels: usize,
     /// Rows of a plane.
     pub height: u32,
@@ -20,15 +20,14 @@ pub struct Planes<'a> {
     pub width: u32,
 }
 
-/// How many vectors there are, and in which order: sample by sample, in it stream by stream, in it
-/// position by position.
+/// The number of vectors and their order: by sample, then by stream, then by position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
     /// Samples.
     pub samples: usize,
-    /// Streams of a sample: sets of vectors that meet the same weights.
+    /// Streams per sample. A stream is a set of vectors that meet the same weights.
     pub streams: usize,
-    /// Vectors of a stream of one sample.
+    /// Vectors per stream of one sample.
     pub positions: usize,
 }
 
@@ -56,12 +55,12 @@ impl Layout {
     }
 }
 
-/// Which part of an im2col row a stream's vectors are.
+/// The section of an im2col row that a stream's vectors hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stream {
-    /// The group of channels, and with it of filters.
+    /// The group of channels and filters.
     pub group: usize,
-    /// First element of the vector in the group's row (channel, kernel row, kernel column).
+    /// Index of the vector's first element in the group's row (channel, kernel row, kernel column).
     pub first: usize,
     /// Length of the vector.
     pub length: usize,
@@ -112,33 +111,34 @@ pub(crate) struct Piece {
     pub tx: usize,
     /// Number of taps along columns.
     pub run: usize,
-    /// The first one's place in the vector.
+    /// Index of the first tap in the vector.
     pub element: usize,
 }
 
-/// Which samples of an operand a view has, where it has only some: what is drawn by a seed then is the
-/// same as of all of them.
+/// The samples of an operand that a view holds. Seeded draws from the view then are the same as
+/// from the whole operand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Part {
-    /// Number of the first sample.
+pub struct SampleRange {
+    /// Index of the view's first sample in the operand.
     pub first: usize,
-    /// How many samples there are.
+    /// Number of samples of the operand.
     pub of: usize,
 }
 
 /// The input vectors of one operand at a granularity.
 ///
-/// Granularities are all one cut: sub-vectors of `taps` elements are channel patches, sub-vectors
-/// as long as the row are patches.
+/// All granularities are cuts of im2col rows into sub-vectors: channel patches have `taps`
+/// elements, patches have the length of the row.
 #[derive(Debug, Clone)]
 pub struct VectorView<'a> {
     planes: Planes<'a>,
     windows: Windows,
     channels_per_group: usize,
     streams: Vec<Stream>,
-    /// Of windows within their planes, where each element of a group's row lies behind the first one's first tap.
+    /// For windows inside their planes, the offset of each element of a group's row from the first
+    /// tap in the group's first channel.
     places: Vec<usize>,
-    part: Part,
+    range: SampleRange,
 }
 
 /// The rows of a matrix product: each a window as wide as its plane.
@@ -150,11 +150,11 @@ pub(crate) fn row_windows(rows: u32, length: u32) -> Windows {
 const LONG_ROW: u32 = 16;
 
 impl<'a> VectorView<'a> {
-    /// The vectors that `windows` cut from `planes`, whose channels fall into `groups` equal groups.
+    /// The vectors that `windows` cut from `planes`. The channels form `groups` equal groups.
     ///
     /// # Panics
-    /// If the planes' values are not as many as their sizes say, `groups` does not divide the
-    /// channels, or the windows have no taps.
+    /// If the number of values does not match the sizes of the planes, `groups` does not divide the
+    /// channels, the windows have no taps, or there are 2^32 positions or more.
     pub fn new(planes: Planes<'a>, windows: Windows, groups: usize, granularity: Granularity) -> Self {
         let area = planes.height as usize * planes.width as usize;
         assert_eq!(planes.values.len(), planes.samples * planes.channels * area, "values of the planes");
@@ -164,7 +164,7 @@ impl<'a> VectorView<'a> {
         let channels_per_group = planes.channels / groups;
         let row = channels_per_group * windows.taps();
         let Cut { streams, .. } = Cut::new(&windows, planes.samples, planes.channels, groups, granularity);
-        let part = Part { first: 0, of: planes.samples };
+        let part = SampleRange { first: 0, of: planes.samples };
         let [down, right] = [windows.y.step as usize * planes.width as usize, windows.x.step as usize];
         let mut places = Vec::with_capacity(row);
         for channel in 0..channels_per_group {
@@ -172,27 +172,28 @@ impl<'a> VectorView<'a> {
                 places.extend((0..windows.x.taps as usize).map(|tx| channel * area + ty * down + tx * right));
             }
         }
-        Self { planes, windows, channels_per_group, streams, places, part }
+        Self { planes, windows, channels_per_group, streams, places, range }
     }
 
-    /// The same, as some of the operand's samples.
+    /// The same view, as the given samples of an operand.
     #[must_use]
-    pub fn with_part(self, part: Part) -> Self {
-        Self { part, ..self }
+    pub fn with_range(self, range: SampleRange) -> Self {
+        Self { range, ..self }
     }
 
-    /// Which samples these are.
-    pub fn part(&self) -> Part {
-        self.part
+    /// The samples of the operand that this view holds; all of them unless set by
+    /// [`VectorView::with_range`].
+    pub fn range(&self) -> SampleRange {
+        self.range
     }
 
-    /// The rows of a matrix product, `[samples][heads][rows][length]`: each row a window.
+    /// The rows of a matrix product, `[samples][heads][rows][length]`. Each row is a window.
     pub fn of_rows(values: &'a [f32], samples: usize, heads: usize, rows: u32, length: u32, cut: Granularity) -> Self {
         let planes = Planes { values, samples, channels: heads, height: rows, width: length };
         Self::new(planes, row_windows(rows, length), heads, cut)
     }
 
-    /// How many vectors there are.
+    /// The number of vectors and their order.
     pub fn layout(&self) -> Layout {
         Layout { samples: self.planes.samples, streams: self.streams.len(), positions: self.windows.positions() }
     }
@@ -202,17 +203,17 @@ impl<'a> VectorView<'a> {
         &self.streams
     }
 
-    /// Where the vectors are cut.
+    /// The windows that cut the vectors.
     pub fn windows(&self) -> &Windows {
         &self.windows
     }
 
-    /// Where the vectors are cut from.
+    /// The operand that the vectors are cut from.
     pub(crate) fn planes(&self) -> &Planes<'a> {
         &self.planes
     }
 
-    /// The channel in which a stream's vectors begin.
+    /// The channel of the first element of a stream's vectors.
     pub(crate) fn first_channel(&self, stream: usize) -> usize {
         let Stream { group, first, .. } = self.streams[stream];
         group * self.channels_per_group + first / self.windows.taps()
@@ -223,8 +224,8 @@ impl<'a> VectorView<'a> {
         self.streams.iter().map(|stream| stream.length).max().unwrap_or(0)
     }
 
-    /// Where an element of a stream's vectors comes from and what it meets: the plane's channel, the
-    /// kernel's row and column.
+    /// The channel of an element of a stream's vectors, and the kernel row and column of the weight
+    /// that it meets.
     pub fn element(&self, stream: usize, offset: usize) -> (usize, usize, usize) {
         let Stream { group, first, .. } = self.streams[stream];
         let (channel, tap) = ((first + offset) / self.windows.taps(), (first + offset) % self.windows.taps());
@@ -234,7 +235,8 @@ impl<'a> VectorView<'a> {
         (group * self.channels_per_group + channel, kernel.0, kernel.1)
     }
 
-    /// A stream's vectors in pieces, each within one kernel row and so within one row of a plane.
+    /// Splits a stream's vectors into pieces. Each lies in one kernel row, and so in one row of a
+    /// plane.
     pub(crate) fn pieces(&self, stream: usize) -> impl Iterator<Item = Piece> {
         let Stream { group, first, length } = self.streams[stream];
         let (taps, columns) = (self.windows.taps(), self.windows.x.taps as usize);
@@ -251,8 +253,8 @@ impl<'a> VectorView<'a> {
         })
     }
 
-    /// A vector where it lies, if its windows are within their planes: values, and the place of each of its elements among
-    /// them.
+    /// A vector in place, if its window is inside the plane: a slice of the values, and the index
+    /// of each of the vector's elements in that slice.
     #[inline]
     pub(crate) fn in_place(&self, sample: usize, stream: usize, position: usize) -> Option<(&'a [f32], &[usize])> {
         let Stream { group, first, length } = self.streams[stream];
@@ -265,11 +267,11 @@ impl<'a> VectorView<'a> {
         Some((&values[start..], &self.places[first..first + length]))
     }
 
-    /// Copies a vector to the front of `out` and returns it; padding is zero.
+    /// Copies a vector to the front of `out` and returns it. Padding is zero.
     pub fn gather<'o>(&self, sample: usize, stream: usize, position: usize, out: &'o mut [f32]) -> &'o mut [f32] {
         let Stream { group, first, length } = self.streams[stream];
         let out = &mut out[..length];
-        // A short row's values are copied faster one by one than by a call.
+        // Copying the values of a short row one by one is faster than calling memcpy.
         if self.windows.x.taps < LONG_ROW
             && let Some((values, places)) = self.in_place(sample, stream, position)
         {
@@ -289,7 +291,7 @@ impl<'a> VectorView<'a> {
         let mut tx = (first % taps % taps_x) as u32;
         let mut filled = 0;
         while filled < length {
-            // One kernel row at a time: it lies in one row of the plane.
+            // One kernel row at a time, which lies in one row of the plane.
             let run = (taps_x - tx as usize).min(length - filled);
             let target = &mut out[filled..filled + run];
             match y.coordinate(row, ty, height) {

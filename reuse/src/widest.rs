@@ -1,14 +1,16 @@
-//! Plain loops, compiled for the widest registers that the processor has.
+//! Plain loops, compiled for the widest registers of the CPU.
 
 #[cfg(target_arch = "x86_64")]
 use crate::cpu::{Instructions, may_use};
 
-/// Loops that the compiler vectorises: a closure, if it is small, or else a type of its own.
+/// Loops that the compiler vectorises. A closure is enough if it is small enough to be inlined;
+/// larger loops are a type of their own.
 pub trait Loops {
-    /// What comes of them.
+    /// The result of the loops.
     type Output;
 
-    /// Runs them. It has to be inlined (`#[inline(always)]`), as registers are those of the function that it is in.
+    /// Runs the loops. It must be `#[inline(always)]`, because the instruction set is that of the
+    /// function into which it is inlined.
     fn run(self) -> Self::Output;
 }
 
@@ -16,20 +18,20 @@ impl<T, F: FnOnce() -> T> Loops for F {
     type Output = T;
 
     #[inline(always)]
-    #[expect(clippy::inline_always, reason = "registers are those of the function that it is inlined into")]
+    #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
     fn run(self) -> T {
         self()
     }
 }
 
-/// Runs loops as fast as the processor can. The result is the same on every processor, as none of this fuses or
-/// reorders floating-point operations.
+/// Runs loops with the widest vector instructions that may be used. The result is the same on every
+/// CPU, because the compiler neither fuses nor reorders floating-point operations.
 #[inline]
-pub fn widest<L: Loops>(loops: L) -> L::Output {
+pub fn simd_dispatch<L: Loops>(loops: L) -> L::Output {
     #[cfg(target_arch = "x86_64")]
     {
         if may_use(Instructions::Avx512) {
-            // SAFETY: the processor has the feature that the function is compiled for.
+            // SAFETY: the CPU has the feature that the function is compiled for.
             return unsafe { with_avx512(loops) };
         }
         if may_use(Instructions::Avx2) {

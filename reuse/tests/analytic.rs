@@ -1,14 +1,14 @@
-//! Collisions of signatures as the angle predicts them, and their bookkeeping against a plain loop.
+//! Collisions of signatures against the prediction from angles, and their bookkeeping.
 
 use mercury_reuse::analytic::{AngleBin, CollisionOptions, Collisions, collisions};
 use mercury_reuse::bounds::{CosineOptions, ideal_cosine};
 use mercury_reuse::config::{Granularity, McacheConfig, Representative, Rpq, Scope, Variant};
-use mercury_reuse::{MatchOptions, Outcomes, Part, Substitutes, VectorView, match_quality, signatures};
+use mercury_reuse::{Outcomes, MatchOptions, SampleRange, Substitutes, VectorView, match_quality, signatures};
 
 const SCOPES: [Scope; 3] = [Scope::Channel, Scope::Sample, Scope::Batch];
 
-/// Rows that lie about few centres, near and far, so that all angles occur.
-fn rows(count: usize, length: usize) -> Vec<f32> {
+/// Rows around a centre and its opposite, near and far, so that all angles occur.
+fn make_rows(count: usize, length: usize) -> Vec<f32> {
     let mut state = 0x9E37_79B9_7F4A_7C15u64;
     let mut random = move || {
         state ^= state << 13;
@@ -29,16 +29,16 @@ fn rpq(seed: u64) -> Rpq {
     Rpq { bits: 64, seed, granularity: Granularity::Patch, ..Rpq::default() }
 }
 
-/// Over many matrices the mean of what is measured is what is predicted, in every bin and at every
-/// length.
+/// The mean of the measured frequency over many matrices equals the prediction, in every bin and at
+/// every length.
 #[test]
 fn collisions_are_as_frequent_as_angles_predict() {
-    let values = rows(400, 12);
+    let values = make_rows(400, 12);
     let view = VectorView::of_rows(&values, 1, 1, 400, 12, Granularity::Patch);
     let bits = [1, 4, 16, 64];
     let options = CollisionOptions { pairs: 20_000, bins: 12, seed: 4, ..CollisionOptions::default() };
-    let of_seed = |seed| collisions(&view, &signatures(&view, &rpq(seed)), Scope::Batch, &bits, &options).iter().sum();
-    let matrices: Vec<Collisions> = (0..60).map(of_seed).collect();
+    let collide = |seed| collisions(&view, &signatures(&view, &rpq(seed)), Scope::Batch, &bits, &options).iter().sum();
+    let matrices: Vec<Collisions> = (0..60).map(collide).collect();
     let mut compared = 0;
     for bin in 0..options.bins {
         for length in 0..bits.len() {
@@ -47,8 +47,8 @@ fn collisions_are_as_frequent_as_angles_predict() {
             let measured: Vec<f64> = matrices.iter().map(|matrix| found(matrix).expect("the same pairs").1).collect();
             let mean = measured.iter().sum::<f64>() / 60.0;
             let variance = measured.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / 59.0;
-            // 5 standard errors of the mean over matrices; where hardly anything collides those are
-            // themselves uncertain.
+            // 5 standard errors of the mean over matrices. The constant is for bins where
+            // collisions are so rare that the standard error itself is uncertain.
             let tolerance = 5.0 * (variance / 60.0).sqrt() + 2e-4;
             assert!((mean - predicted).abs() < tolerance, "bin {bin}, {length}: {mean} {predicted} {tolerance}");
             compared += 1;
@@ -59,7 +59,7 @@ fn collisions_are_as_frequent_as_angles_predict() {
 
 #[test]
 fn bins_add_up_and_do_not_depend_on_the_number_of_threads() {
-    let values = rows(3 * 500 * 2, 4);
+    let values = make_rows(3 * 500 * 2, 4);
     let view = VectorView::of_rows(&values, 3, 2, 500, 4, Granularity::SubVector(3));
     let rpq = Rpq { granularity: Granularity::SubVector(3), ..rpq(1) };
     let signatures = signatures(&view, &rpq);
@@ -69,10 +69,10 @@ fn bins_add_up_and_do_not_depend_on_the_number_of_threads() {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| collisions(&view, &signatures, scope, &[8, 20], &options))
         };
-        let of_samples = run(1);
-        assert_eq!(of_samples, run(4));
-        assert_eq!(of_samples.len(), if scope == Scope::Batch { 1 } else { 3 });
-        let found: Collisions = of_samples.iter().sum();
+        let sample_collisions = run(1);
+        assert_eq!(sample_collisions, run(4));
+        assert_eq!(sample_collisions.len(), if scope == Scope::Batch { 1 } else { 3 });
+        let found: Collisions = sample_collisions.iter().sum();
         assert_eq!(found.bins.iter().map(|bin| bin.pairs).sum::<u64>() + found.undefined, 30_000);
         for (number, AngleBin { pairs, angle, predicted, measured }) in found.bins.iter().enumerate() {
             assert!(measured[1] <= measured[0] && measured[0] <= *pairs && predicted[1] <= predicted[0]);
@@ -83,11 +83,11 @@ fn bins_add_up_and_do_not_depend_on_the_number_of_threads() {
     }
 }
 
-/// What is projected is what angles are of, and a magnitude tells no angle.
+/// Angles are between the projected vectors, and the bits of a magnitude are ignored.
 #[test]
-fn variants_are_predicted_by_what_they_project() {
+fn angles_are_between_the_projected_vectors() {
     // Far from the origin, so that centring changes every angle.
-    let values: Vec<f32> = rows(300, 12).iter().map(|x| x + 5.0).collect();
+    let values: Vec<f32> = make_rows(300, 12).iter().map(|x| x + 5.0).collect();
     let view = VectorView::of_rows(&values, 1, 1, 300, 12, Granularity::Patch);
     let centred: Vec<f32> = values
         .chunks(12)
@@ -97,22 +97,22 @@ fn variants_are_predicted_by_what_they_project() {
         })
         .collect();
     let centred = VectorView::of_rows(&centred, 1, 1, 300, 12, Granularity::Patch);
-    let of = |view: &VectorView, variant| {
+    let collide = |view: &VectorView, variant| {
         let signatures = signatures(view, &Rpq { bits: 57, variant, ..rpq(3) });
         let options = CollisionOptions { pairs: 5000, variant, ..CollisionOptions::default() };
         collisions(view, &signatures, Scope::Batch, &[6], &options)
     };
-    assert_eq!(of(&view, Variant::Centred), of(&centred, Variant::Sign));
-    assert_eq!(of(&view, Variant::SignMagnitude(7)), of(&view, Variant::Sign));
-    assert_ne!(of(&view, Variant::Centred), of(&view, Variant::Sign));
+    assert_eq!(collide(&view, Variant::Centred), collide(&centred, Variant::Sign));
+    assert_eq!(collide(&view, Variant::SignMagnitude(7)), collide(&view, Variant::Sign));
+    assert_ne!(collide(&view, Variant::Centred), collide(&view, Variant::Sign));
 }
 
-/// Two vectors in a scope: every pair is that pair, whatever is drawn.
+/// With two vectors in a scope every drawn pair is the same.
 #[test]
-fn a_single_pair_is_predicted_by_hand() {
+fn a_single_pair_has_the_prediction_by_hand() {
     let view = VectorView::of_rows(&[1.0, 0.0, 1.0, 1.0], 1, 1, 2, 2, Granularity::Patch);
     let options = CollisionOptions { pairs: 1000, bins: 8, seed: 9, ..CollisionOptions::default() };
-    // They share the low 5 bits.
+    // The signatures share the low 5 bits.
     let found = &collisions(&view, &[0b0_10101, 0b1_10101], Scope::Channel, &[1, 5, 6], &options)[0];
     let bin = &found.bins[2];
     assert_eq!((bin.pairs, bin.measured.as_slice()), (1000, [1000, 1000, 0].as_slice()));
@@ -136,11 +136,11 @@ fn vectors_without_direction_or_without_peers_are_left_out() {
 }
 
 #[test]
-fn parts_are_drawn_as_the_whole() {
-    let values = rows(5 * 2 * 90, 4);
+fn draws_from_sample_ranges_are_those_from_the_whole() {
+    let values = make_rows(5 * 2 * 90, 4);
     let view = |first: usize, samples: usize| {
         let values = &values[first * 2 * 90 * 4..][..samples * 2 * 90 * 4];
-        VectorView::of_rows(values, samples, 2, 90, 4, Granularity::Patch).with_part(Part { first, of: 5 })
+        VectorView::of_rows(values, samples, 2, 90, 4, Granularity::Patch).with_range(SampleRange { first, of: 5 })
     };
     let options = CollisionOptions { pairs: 1003, ..CollisionOptions::default() };
     let cosine = CosineOptions { exact: 20, sample: 300, seed: 5 };

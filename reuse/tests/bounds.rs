@@ -1,4 +1,4 @@
-//! Bounds against naive twins: every earlier vector compared element by element or by its cosine.
+//! Bounds against naive implementations, which compare every earlier vector by elements or cosine.
 
 use mercury_reuse::bounds::{
     CosineOptions, Sampled, WeightRepetition, exact_duplicates, ideal_cosine, weight_repetition, zeros,
@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 const SCOPES: [Scope; 3] = [Scope::Channel, Scope::Sample, Scope::Batch];
 
-/// Values of few kinds, so that vectors repeat, vanish and come close.
+/// Values of few kinds, so that some vectors are equal, zero or similar.
 fn values(count: usize, seed: u64, kinds: u64) -> Vec<f32> {
     let mut state = seed | 1;
     let mut random = move || {
@@ -27,7 +27,7 @@ fn values(count: usize, seed: u64, kinds: u64) -> Vec<f32> {
         .collect()
 }
 
-/// Rows cut into sub-vectors of `cut`: several streams, the last one shorter where it does not fit.
+/// Rows cut into sub-vectors of length `cut`: several streams, of which the last may be shorter.
 #[derive(Debug, Clone)]
 struct Case {
     values: Vec<f32>,
@@ -47,15 +47,16 @@ impl Case {
         let view = self.view();
         let mut buffer = vec![0.0; view.max_length()];
         let layout = view.layout();
-        let mut gather = |vector| {
+        let mut vectors = Vec::with_capacity(layout.vectors());
+        for vector in 0..layout.vectors() {
             let (sample, stream, position) = layout.locate(vector);
-            view.gather(sample, stream, position, &mut buffer).to_vec()
-        };
-        (layout, (0..layout.vectors()).map(&mut gather).collect())
+            vectors.push(view.gather(sample, stream, position, &mut buffer).to_vec());
+        }
+        (layout, vectors)
     }
 
-    /// How many vectors of each run have an earlier one that is `alike`.
-    fn naive(&self, alike: impl Fn(&[f32], &[f32]) -> bool) -> Vec<u64> {
+    /// Counts the vectors of each run with an earlier vector that is `alike`.
+    fn count_naively(&self, alike: impl Fn(&[f32], &[f32]) -> bool) -> Vec<u64> {
         let (layout, vectors) = self.vectors();
         let mut runs = vec![0; layout.runs()];
         for vector in 0..vectors.len() {
@@ -81,8 +82,8 @@ fn cases() -> impl Strategy<Value = Case> {
     )
 }
 
-/// The definition, in f64.
-fn similar(x: &[f32], y: &[f32], threshold: f64) -> bool {
+/// Whether two vectors are similar, by the definition in f64.
+fn are_similar(x: &[f32], y: &[f32], threshold: f64) -> bool {
     let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum::<f64>();
     let (xx, yy) = (dot(x, x), dot(y, y));
     match (xx == 0.0, yy == 0.0) {
@@ -93,11 +94,11 @@ fn similar(x: &[f32], y: &[f32], threshold: f64) -> bool {
 
 proptest! {
     #[test]
-    fn duplicates_are_those_of_all_pairs(case in cases()) {
+    fn duplicates_equal_those_of_all_pairs(case in cases()) {
         let found = exact_duplicates(&case.view(), case.scope);
-        // f32's own equality takes -0.0 for 0.0.
-        prop_assert_eq!(&found, &case.naive(|x, y| x == y));
-        // No error without similarity: equal vectors have equal signatures of any length.
+        // In f32 -0.0 equals 0.0.
+        prop_assert_eq!(&found, &case.count_naively(|x, y| x == y));
+        // Equal vectors have equal signatures of any length.
         let rpq = Rpq { bits: 64, granularity: Granularity::SubVector(case.cut), ..Rpq::default() };
         let layout = case.view().layout();
         let hits = unlimited_hits(layout, &signatures(&case.view(), &rpq), 64, case.scope);
@@ -120,9 +121,11 @@ proptest! {
     }
 
     #[test]
-    fn ideal_similarity_is_that_of_all_pairs(case in cases(), threshold in prop::sample::select(vec![1e-9, 0.3, 0.5, 0.8, 0.99, 1.0])) {
+    fn ideal_similarity_equals_that_of_all_pairs(
+        case in cases(), threshold in prop::sample::select(vec![1e-9, 0.3, 0.5, 0.8, 0.99, 1.0]),
+    ) {
         let found = ideal_cosine(&case.view(), case.scope, threshold, &CosineOptions::default());
-        let expected = case.naive(|x, y| similar(x, y, threshold));
+        let expected = case.count_naively(|x, y| are_similar(x, y, threshold));
         let runs: Vec<u64> = found.iter().map(|run| run.similar).collect();
         prop_assert_eq!(runs, expected);
         for run in found {
@@ -130,9 +133,9 @@ proptest! {
         }
     }
 
-    /// A sample of all vectors is the exact answer; a smaller one is within its own and the exact counts.
+    /// A sample of all vectors gives the exact count. A smaller one is consistent with it.
     #[test]
-    fn samples_are_of_the_vectors_that_there_are(case in cases(), sample in 1usize..400, seed: u64) {
+    fn samples_are_drawn_from_all_vectors(case in cases(), sample in 1usize..400, seed: u64) {
         let exact = ideal_cosine(&case.view(), case.scope, 0.9, &CosineOptions::default());
         let options = CosineOptions { exact: 0, sample, seed };
         let runs = ideal_cosine(&case.view(), case.scope, 0.9, &options);
@@ -150,7 +153,7 @@ proptest! {
     }
 
     #[test]
-    fn intervals_hold_the_share(vectors in 1u64..10_000, sampled in 0u64..1000, similar in 0u64..1000) {
+    fn intervals_contain_the_share(vectors in 1u64..10_000, sampled in 0u64..1000, similar in 0u64..1000) {
         let sampled = sampled.min(vectors);
         let run = Sampled { vectors, sampled, similar: similar.min(sampled) };
         let [low, high] = run.interval();
@@ -160,10 +163,10 @@ proptest! {
     }
 }
 
-/// Vectors so long that few of them are held at a time, about one centre, so that the threshold
-/// falls among their cosines.
+/// Vectors so long that a block holds few of them. They lie around one centre, so that the
+/// thresholds are within the range of their cosines.
 #[test]
-fn ideal_similarity_of_long_vectors_is_that_of_all_pairs() {
+fn ideal_similarity_of_long_vectors_equals_that_of_all_pairs() {
     let (rows, length) = (300u32, 1200u32);
     let (centre, noise) = (values(length as usize, 5, 30), values((rows * length) as usize, 6, 30));
     let value = |at: usize| {
@@ -174,7 +177,8 @@ fn ideal_similarity_of_long_vectors_is_that_of_all_pairs() {
     let case = Case { values, samples: 1, rows, length, cut: length, scope: Scope::Sample };
     for threshold in [0.5, 0.7, 0.9, 0.97, 0.999] {
         let found = ideal_cosine(&case.view(), case.scope, threshold, &CosineOptions::default())[0].similar;
-        assert_eq!([found].as_slice(), case.naive(|x, y| similar(x, y, threshold)).as_slice());
+        let expected = case.count_naively(|x, y| are_similar(x, y, threshold));
+        assert_eq!([found].as_slice(), expected.as_slice());
         assert!(threshold > 0.95 || (10..299).contains(&found), "{threshold}: {found}");
     }
 }
@@ -192,12 +196,13 @@ fn intervals_cover_the_truth_as_often_as_they_say() {
             let [low, high] = find(&CosineOptions { exact: 0, sample: 200, seed }).interval();
             low <= truth && truth <= high
         });
-        // 380 expected, 4.4 the deviation.
+        // The expectation is 380, the standard deviation 4.4.
         assert!((362..=400).contains(&covered.count()), "{truth}");
     }
 }
 
-/// Wilson's ends are the shares from which the one found is z standard deviations away.
+/// The ends of Wilson's interval are the shares that are z standard deviations away from the
+/// sample's.
 #[test]
 fn a_large_population_has_wilsons_interval() {
     let interval = Sampled { vectors: u64::MAX, sampled: 200, similar: 30 }.interval();
@@ -211,7 +216,7 @@ fn a_large_population_has_wilsons_interval() {
 }
 
 #[test]
-fn what_has_no_direction_is_similar_to_its_like_alone() {
+fn vectors_without_direction_are_similar_only_to_their_kind() {
     let values = [0.0, 0.0, -0.0, 0.0, f32::NAN, 1.0, f32::NAN, 1.0, f32::INFINITY, 1.0, 1.0, 1.0, 1e-30, 1e-30];
     let view = VectorView::of_rows(&values, 1, 1, 7, 2, Granularity::Patch);
     // The second zero, and the last vector, which is parallel to the one before.
@@ -238,13 +243,13 @@ fn bounds_do_not_depend_on_the_number_of_threads() {
 #[test]
 fn weights_repeat_as_they_quantise() {
     let count = |weights: u64, zero, distinct| WeightRepetition { weights, zero, distinct };
-    // 127 levels each way: 1.0 is level 127, 0.5 is 63.5 and goes to 64, 0.003 is 0.38.
+    // There are 127 levels per sign: 1.0 is level 127, 0.5 is 63.5 and rounds to 64, 0.003 is 0.38.
     let filter = [1.0, -1.0, 0.5, 0.503, 0.003, -0.0, 1.0];
     assert_eq!(weight_repetition(&filter, 8), count(7, 2, 3));
     assert!((weight_repetition(&filter, 8).saved() - 4.0 / 7.0).abs() < 1e-15);
     assert_eq!(weight_repetition(&[0.0; 9], 8), count(9, 9, 0));
     assert_eq!(weight_repetition(&[], 8), count(0, 0, 0));
-    // At most 254 levels, whatever the filter's length; with two bits -1 and 1.
+    // At most 254 levels for any length of the filter; with two bits only -1 and 1.
     let ramp: Vec<f32> = (-5000i16..=5000).map(f32::from).collect();
     assert_eq!(weight_repetition(&ramp, 8).distinct, 254);
     assert_eq!(weight_repetition(&ramp, 2).distinct, 2);
@@ -260,7 +265,7 @@ proptest! {
         let largest = filter.iter().fold(0.0f32, |largest, w| largest.max(w.abs()));
         let level = |w: &f32| (f64::from(*w) / f64::from(largest) * f64::from((1 << (bits - 1)) - 1)).round_ties_even();
         let mut levels: Vec<f64> = filter.iter().map(level).filter(|&level| level != 0.0).collect();
-        // Of zeros alone 0 / 0.
+        // A filter of zeros gives 0 / 0.
         levels.retain(|level| !level.is_nan());
         let (weights, zero) = (filter.len() as u64, (filter.len() - levels.len()) as u64);
         levels.sort_by(f64::total_cmp);

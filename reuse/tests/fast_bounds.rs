@@ -1,4 +1,4 @@
-//! Bounds on planes of every geometry against naive twins.
+//! Bounds on planes of all geometries against naive implementations.
 
 #[path = "common/planes.rs"]
 mod planes;
@@ -7,13 +7,13 @@ use mercury_reuse::bounds::{exact_duplicates, zeros};
 use mercury_reuse::config::{Granularity, Rpq, Scope};
 use mercury_reuse::{Planes, VectorView, signatures, unlimited_hits};
 use mercury_trace::windows::{Axis, Windows};
-use planes::planes;
+use planes::make_planes;
 use proptest::prelude::*;
 use std::collections::HashSet;
 
 const SCOPES: [Scope; 3] = [Scope::Channel, Scope::Sample, Scope::Batch];
 
-/// Planes and windows of any geometry, those of a gradient's walks among them.
+/// Planes and windows of any geometry, including those of input gradients.
 #[derive(Debug, Clone)]
 struct Case {
     values: Vec<f32>,
@@ -33,21 +33,22 @@ impl Case {
         VectorView::new(planes, self.windows, self.groups, self.granularity)
     }
 
-    /// Every vector's bits, -0.0 taken for 0.0.
+    /// The bits of every vector; -0.0 has the bits of 0.0.
     fn vectors(&self) -> Vec<Vec<u32>> {
         let view = self.view();
         let layout = view.layout();
         let mut buffer = vec![0.0; view.max_length()];
         let bits = |x: &f32| if *x == 0.0 { 0 } else { x.to_bits() };
-        let mut vector = |vector| {
+        let mut vectors = Vec::with_capacity(layout.vectors());
+        for vector in 0..layout.vectors() {
             let (sample, stream, position) = layout.locate(vector);
-            view.gather(sample, stream, position, &mut buffer).iter().map(bits).collect()
-        };
-        (0..layout.vectors()).map(&mut vector).collect()
+            vectors.push(view.gather(sample, stream, position, &mut buffer).iter().map(bits).collect());
+        }
+        vectors
     }
 
-    /// How many items of each run repeat an earlier one of their stream and scope.
-    fn repeats<T: std::hash::Hash + Eq>(&self, items: impl IntoIterator<Item = T>) -> Vec<u64> {
+    /// Counts the items of each run that repeat an earlier one of their stream and scope.
+    fn count_repeats<T: std::hash::Hash + Eq>(&self, items: impl IntoIterator<Item = T>) -> Vec<u64> {
         let layout = self.view().layout();
         let mut seen = HashSet::new();
         let mut runs = vec![0; layout.runs()];
@@ -67,7 +68,7 @@ fn axis() -> impl Strategy<Value = (u32, Axis)> {
             let positions = (size + 2 * padding).checked_sub(reach + 1).map_or(1, |room| room / stride + 1);
             (size, Axis::forward(positions, kernel, stride, padding, dilation))
         });
-    // What a window of any origin meets, far outside of the plane, too.
+    // Windows with any origin, also far outside the plane.
     let any = (1u32..14, 1u32..9, 1u32..4, -12i64..12, 1u32..5, 1u32..4).prop_map(
         |(size, positions, stride, origin, taps, step)| {
             (size, Axis { positions, stride, origin, taps, step, kernel_first: 0, kernel_step: 1 })
@@ -83,19 +84,19 @@ fn cases() -> impl Strategy<Value = Case> {
         (1u32..12).prop_map(Granularity::SubVector)
     ];
     let scope = prop::sample::select(SCOPES.to_vec());
-    // Few kinds of values, so that vectors repeat; NaN and both zeros among them.
+    // Few kinds of values, so that vectors repeat, including NaN and both zeros.
     let kinds =
         prop::sample::select(vec![vec![0.0], vec![0.0, -0.0, 1.0], vec![0.0, f32::NAN, 1.5, -1.5, -0.0, 1e-40]]);
     (1usize..4, 1usize..3, 1usize..3, axis(), axis(), granularity, scope, kinds, any::<u64>()).prop_map(
-        |(samples, groups, of_group, (height, y), (width, x), granularity, scope, kinds, mut state)| {
-            let count = samples * groups * of_group * (height * width) as usize;
+        |(samples, groups, group_channels, (height, y), (width, x), granularity, scope, kinds, mut state)| {
+            let count = samples * groups * group_channels * (height * width) as usize;
             let mut value = || {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 kinds[(state >> 40) as usize % kinds.len()]
             };
             let values = (0..count).map(|_| value()).collect();
-            let (channels, size, windows) = (groups * of_group, [height, width], Windows { y, x });
-            Case { values, samples, channels, groups, size, windows, granularity, scope }
+            let (channels, size) = (groups * group_channels, [height, width]);
+            Case { values, samples, channels, groups, size, windows: Windows { y, x }, granularity, scope }
         },
     )
 }
@@ -103,7 +104,7 @@ fn cases() -> impl Strategy<Value = Case> {
 proptest! {
     #[test]
     fn duplicates_on_planes_are_those_of_a_set(case in cases()) {
-        prop_assert_eq!(exact_duplicates(&case.view(), case.scope), case.repeats(case.vectors()));
+        prop_assert_eq!(exact_duplicates(&case.view(), case.scope), case.count_repeats(case.vectors()));
     }
 
     #[test]
@@ -125,23 +126,24 @@ proptest! {
     fn unlimited_hits_are_those_of_a_set(case in cases(), seed: u64, bits in 1u32..=64, spread in 1u32..=64) {
         let layout = case.view().layout();
         let signature = |vector: usize| {
-            // Some are alike in all bits, some in few.
+            // Signatures agree in few bits or in all.
             let word = (vector as u64 % 97 + 1).wrapping_mul(seed | 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             (word ^ (word >> 29)) & (u64::MAX >> (64 - spread))
         };
         let signatures: Vec<u64> = (0..layout.vectors()).map(signature).collect();
         let found = unlimited_hits(layout, &signatures, bits, case.scope);
-        prop_assert_eq!(found, case.repeats(signatures.iter().map(|signature| signature & (u64::MAX >> (64 - bits)))));
+        let kept = u64::MAX >> (64 - bits);
+        prop_assert_eq!(found, case.count_repeats(signatures.iter().map(|signature| signature & kept)));
     }
 }
 
-/// Groups so large that they are dealt to several tables, and not all of one run.
+/// Groups so large that they take several tables, and not all of one run.
 #[test]
-fn large_groups_are_counted_as_small_ones_and_by_any_number_of_threads() {
+fn large_groups_are_counted_as_small_ones_and_with_any_number_of_threads() {
     let size = 200;
     let axis = Axis::forward(size, 3, 1, 1, 1);
-    let mut values = planes(5, 2, size as usize, true);
-    // Coarse values, so that others than vectors of zeros repeat, too.
+    let mut values = make_planes(5, 2, size as usize, true);
+    // Coarse values, so that also vectors other than zero repeat.
     for x in &mut values {
         *x = (*x * 2.0).round() / 2.0;
     }
@@ -159,14 +161,14 @@ fn large_groups_are_counted_as_small_ones_and_by_any_number_of_threads() {
         };
         let found = run(1);
         assert_eq!(found, run(4));
-        assert_eq!(found.0, case.repeats(case.vectors()));
-        assert_eq!(found.1, case.repeats(signatures.iter().map(|signature| signature & 0xfff)));
+        assert_eq!(found.0, case.count_repeats(case.vectors()));
+        assert_eq!(found.1, case.count_repeats(signatures.iter().map(|signature| signature & 0xfff)));
         let zero: u64 = found.2.iter().map(|run| run.zero_vectors).sum();
         assert!(found.0.iter().sum::<u64>() > zero && zero > 0);
     }
 }
 
-/// More elements than a hash's count of them has room for.
+/// Vectors with more elements than the count in a hash can hold.
 #[test]
 fn very_long_vectors_are_compared_too() {
     let length = 1 << 16;

@@ -1,5 +1,5 @@
-//! Unlimited hits and grids of counts against naive twins: every earlier vector compared, and a
-//! cache pass for each configuration.
+//! Unlimited hits and grids of counts against naive implementations: a comparison with every
+//! earlier vector, and a cache pass for each configuration.
 
 use mercury_reuse::config::{McacheConfig, Scope, SetIndex};
 use mercury_reuse::{
@@ -21,8 +21,8 @@ fn layouts(positions: usize) -> impl Strategy<Value = Layout> {
     })
 }
 
-/// Signatures that share prefixes (low bits) of all lengths: each copies one of few up to a bit of
-/// its own and goes on at random.
+/// Signatures that share prefixes (low bits) of all lengths. Each copies the low bits of one of
+/// `few` roots, up to a random bit, and is random above it.
 fn signatures(count: usize, seed: u64, few: u64) -> Vec<u64> {
     let mut state = seed | 1;
     let mut random = move || {
@@ -40,25 +40,27 @@ fn signatures(count: usize, seed: u64, few: u64) -> Vec<u64> {
     (0..count).map(|_| one()).collect()
 }
 
-/// Low bits that two signatures share.
-fn common(a: u64, b: u64) -> u32 {
+/// Counts the low bits that two signatures share.
+fn count_shared_bits(a: u64, b: u64) -> u32 {
     (a ^ b).trailing_zeros()
 }
 
-/// For each vector the most low bits that its signature shares with any earlier vector of its stream and scope.
+/// For each vector, the largest number of low bits that its signature shares with any earlier
+/// vector of its stream and scope.
 fn naive_lengths(layout: Layout, signatures: &[u64], scope: Scope) -> Vec<u32> {
-    let peers = |a: usize, b: usize| {
+    let are_peers = |a: usize, b: usize| {
         let (a, b) = (layout.locate(a), layout.locate(b));
         a.1 == b.1 && (a.0 == b.0 || scope == Scope::Batch)
     };
-    let of = |vector: usize| {
-        let earlier = (0..vector).filter(|&earlier| peers(earlier, vector));
-        earlier.map(|earlier| common(signatures[earlier], signatures[vector])).max().unwrap_or(0)
+    let longest = |vector: usize| {
+        let earlier = (0..vector).filter(|&earlier| are_peers(earlier, vector));
+        earlier.map(|earlier| count_shared_bits(signatures[earlier], signatures[vector])).max().unwrap_or(0)
     };
-    (0..layout.vectors()).map(of).collect()
+    (0..layout.vectors()).map(longest).collect()
 }
 
-fn one_by_one(
+/// Counts with a cache pass for each length and cache.
+fn count_one_by_one(
     layout: Layout,
     signatures: &[u64],
     bits: &[u32],
@@ -77,6 +79,29 @@ fn one_by_one(
     result
 }
 
+/// Lists the outcomes of a run by cache, then by vector.
+fn list_outcomes(outcomes: &RunOutcomes, layout: Layout, caches: usize) -> Vec<Outcome> {
+    let first_vector = outcomes.run * layout.positions;
+    let mut list = Vec::with_capacity(caches * layout.positions);
+    for cache in 0..caches {
+        for (place, &first) in outcomes.firsts.iter().enumerate() {
+            list.push(match (outcomes.holds(cache, place), place == first as usize) {
+                (true, true) => Outcome::Mau,
+                (true, false) => Outcome::Hit((first_vector + first as usize) as u32),
+                (false, _) => Outcome::Mnu,
+            });
+        }
+    }
+    list
+}
+
+/// Counts the outcomes of a run in one cache.
+fn count_outcomes(outcomes: &RunOutcomes, layout: Layout, cache: usize) -> Counts {
+    let held = || (0..layout.positions).filter(|&place| outcomes.holds(cache, place));
+    let mau = held().filter(|&place| outcomes.firsts[place] as usize == place).count();
+    Counts { hit: (held().count() - mau) as u64, mau: mau as u64, mnu: (layout.positions - held().count()) as u64 }
+}
+
 proptest! {
     #[test]
     fn a_cache_with_room_for_all_hits_what_any_earlier_vector_shares(
@@ -84,14 +109,15 @@ proptest! {
     ) {
         let signatures = signatures(layout.vectors(), seed, few);
         let lengths = naive_lengths(layout, &signatures, scope);
-        let of_run = |run: &[u32]| run.iter().filter(|&&length| length >= bits).count() as u64;
-        let hits: Vec<u64> = lengths.chunks(layout.positions).map(of_run).collect();
+        let count_hits = |run: &[u32]| run.iter().filter(|&&length| length >= bits).count() as u64;
+        let hits: Vec<u64> = lengths.chunks(layout.positions).map(count_hits).collect();
         prop_assert_eq!(&unlimited_hits(layout, &signatures, bits, scope), &hits);
         let vectors = layout.positions as u64;
         let counts: Vec<Counts> = hits.into_iter().map(|hit| Counts { hit, mau: vectors - hit, mnu: 0 }).collect();
         let room = layout.vectors().max(1) as u32;
         let caches = [(room, room)];
-        prop_assert_eq!(&one_by_one(layout, &signatures, &[bits], &caches, SetIndex::Mixed, scope)[0], &counts);
+        let expected = count_one_by_one(layout, &signatures, &[bits], &caches, SetIndex::Mixed, scope);
+        prop_assert_eq!(&expected[0], &counts);
         let grid = counts_grid(layout, &signatures, &[bits], &caches, SetIndex::Mixed, scope);
         prop_assert_eq!(&grid[0], &counts);
     }
@@ -106,35 +132,25 @@ proptest! {
         let caches: Vec<(u32, u32)> = caches.into_iter().map(|(sets, ways)| (sets * ways, ways)).collect();
         let index = if mixed { SetIndex::Mixed } else { SetIndex::LowBits };
         let grid = counts_grid(layout, &signatures, &bits, &caches, index, scope);
-        prop_assert_eq!(grid, one_by_one(layout, &signatures, &bits, &caches, index, scope));
+        prop_assert_eq!(grid, count_one_by_one(layout, &signatures, &bits, &caches, index, scope));
     }
 
     #[test]
-    fn outcomes_are_those_of_a_cache_pass_for_each_configuration(
+    fn outcomes_equal_a_cache_pass_for_each_configuration(
         layout in layouts(60), in_channel: bool, seed: u64, few in 1u64..30, mixed: bool,
         bits in prop::collection::vec(1u32..=64, 0..4),
-        // More than have a bit in one slice.
+        // Up to more caches than one slice of 32 bits has room for.
         caches in prop::collection::vec((1u32..9, 1u32..6), 0..40),
     ) {
         let signatures = signatures(layout.vectors(), seed, few);
         let caches: Vec<(u32, u32)> = caches.into_iter().map(|(sets, ways)| (sets * ways, ways)).collect();
         let index = if mixed { SetIndex::Mixed } else { SetIndex::LowBits };
         let scope = if in_channel { Scope::Channel } else { Scope::Sample };
-        // By cache and vector of the run.
-        let each = |outcomes: &RunOutcomes| -> (usize, usize, Vec<Outcome>) {
-            let first_vector = outcomes.run * layout.positions;
-            let of = |(cache, (place, &first)): (usize, (usize, &u32))| {
-                match (outcomes.holds(cache, place), place == first as usize) {
-                    (true, true) => Outcome::Mau,
-                    (true, false) => Outcome::Hit((first_vector + first as usize) as u32),
-                    (false, _) => Outcome::Mnu,
-                }
-            };
-            let places = |cache| outcomes.firsts.iter().enumerate().map(move |place| (cache, place));
-            (outcomes.length, outcomes.run, (0..caches.len()).flat_map(places).map(of).collect())
+        let each = |outcomes: &RunOutcomes| {
+            (outcomes.length, outcomes.run, list_outcomes(outcomes, layout, caches.len()))
         };
         let (counts, found) = outcomes_grid(layout, &signatures, &bits, &caches, index, scope, each);
-        prop_assert_eq!(counts, one_by_one(layout, &signatures, &bits, &caches, index, scope));
+        prop_assert_eq!(counts, count_one_by_one(layout, &signatures, &bits, &caches, index, scope));
         prop_assert_eq!(found.len(), bits.len());
         for (length, (found, &bits)) in found.iter().zip(&bits).enumerate() {
             prop_assert_eq!(found.len(), layout.runs());
@@ -142,8 +158,8 @@ proptest! {
             for (number, &(entries, ways)) in caches.iter().enumerate() {
                 let config = McacheConfig { entries, ways, index, ..McacheConfig::default() };
                 let hitmap = Hitmap::new(layout, &short, &config, scope);
-                for (run, (of_length, of_run, outcomes)) in found.iter().enumerate() {
-                    prop_assert_eq!((*of_length, *of_run), (length, run));
+                for (run, (found_length, found_run, outcomes)) in found.iter().enumerate() {
+                    prop_assert_eq!((*found_length, *found_run), (length, run));
                     for place in 0..layout.positions {
                         let outcome = outcomes[number * layout.positions + place];
                         prop_assert_eq!(outcome, hitmap.outcome(run * layout.positions + place));
@@ -154,7 +170,7 @@ proptest! {
     }
 
     #[test]
-    fn a_limited_hitmap_is_a_pass_through_that_cache(
+    fn a_limited_hitmap_equals_a_pass_of_that_cache(
         layout in layouts(80), scope in scopes(), seed: u64, few in 1u64..30, mixed: bool,
         sets in 1u32..9, ways in prop::collection::vec(1u32..6, 1..4), bits in 1u32..=64,
     ) {
@@ -180,35 +196,27 @@ proptest! {
     }
 }
 
-/// Large enough that every step is split over threads, and that sets fill.
+/// Large enough to split every step over threads and to fill sets.
 #[test]
-fn large_grids_are_exact_whatever_the_number_of_threads() {
+fn large_grids_are_exact_with_any_number_of_threads() {
     let layout = Layout { samples: 3, streams: 9, positions: 4000 };
     let signatures = signatures(layout.vectors(), 7, 3000);
-    let (bits, caches) = ([8, 64, 20, 44, 45], [(1024, 16), (64, 1), (4096, 16), (768, 8), (1024, 8), (1024, 16)]);
+    let bits = [8, 64, 20, 44, 45];
+    let caches = [(1024, 16), (64, 1), (4096, 16), (768, 8), (1024, 8), (1024, 16)];
     for (scope, index) in SCOPES.into_iter().zip([SetIndex::Mixed, SetIndex::LowBits, SetIndex::Mixed]) {
         let run = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| counts_grid(layout, &signatures, &bits, &caches, index, scope))
         };
-        let expected = one_by_one(layout, &signatures, &bits, &caches, index, scope);
+        let expected = count_one_by_one(layout, &signatures, &bits, &caches, index, scope);
         assert_eq!(run(1), expected);
         assert_eq!(run(3), expected);
         assert!(expected[0].iter().any(|counts| counts.hit > 0) && expected[1].iter().any(|counts| counts.mnu > 0));
         if scope == Scope::Batch {
             continue;
         }
-        let each = |outcomes: &RunOutcomes| {
-            let of_cache = |cache: usize| {
-                let held = || (0..layout.positions).filter(|&place| outcomes.holds(cache, place));
-                let mau = held().filter(|&place| outcomes.firsts[place] as usize == place).count();
-                Counts {
-                    hit: (held().count() - mau) as u64,
-                    mau: mau as u64,
-                    mnu: (layout.positions - held().count()) as u64,
-                }
-            };
-            (0..caches.len()).map(of_cache).collect::<Vec<Counts>>()
+        let each = |outcomes: &RunOutcomes| -> Vec<Counts> {
+            (0..caches.len()).map(|cache| count_outcomes(outcomes, layout, cache)).collect()
         };
         for threads in [1, 3] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
@@ -225,18 +233,18 @@ fn large_grids_are_exact_whatever_the_number_of_threads() {
     }
 }
 
-/// Of one sample, `batch` is as good as `sample`; of more it has no runs of its own.
+/// With one sample the scope `batch` equals `sample`.
 #[test]
-fn outcomes_of_a_batch_are_those_of_its_one_sample() {
+fn outcomes_of_a_batch_of_one_sample_equal_those_of_the_sample() {
     let layout = Layout { samples: 1, streams: 3, positions: 50 };
     let signatures = signatures(layout.vectors(), 3, 9);
     let (bits, caches) = ([5, 40], [(4, 2), (9, 3)]);
-    let of = |scope| {
+    let collect = |scope| {
         outcomes_grid(layout, &signatures, &bits, &caches, SetIndex::Mixed, scope, |outcomes| {
             (outcomes.firsts.to_vec(), (0..50).map(|place| outcomes.holds(1, place)).collect::<Vec<_>>())
         })
     };
-    assert_eq!(of(Scope::Batch), of(Scope::Sample));
+    assert_eq!(collect(Scope::Batch), collect(Scope::Sample));
 }
 
 #[test]

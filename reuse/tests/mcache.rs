@@ -1,18 +1,18 @@
-//! MCACHE of every kind against naive twins, by each set of instructions that the processor has.
+//! All kinds of MCACHE against naive implementations, with each set of instructions of the CPU.
 
 use mercury_reuse::config::{McacheConfig, Replacement, Scope, SetIndex};
 use mercury_reuse::{Counts, Isa, Layout, Outcome, Outcomes};
 use proptest::prelude::*;
 
-/// The mixing function of the configuration, written out again.
-fn mixed(signature: u64) -> u64 {
+/// The mixing function of the configuration, implemented again.
+fn mix(signature: u64) -> u64 {
     let mut key = signature ^ (signature >> 33);
     key = key.wrapping_mul(0xff51_afd7_ed55_8ccd);
     key = (key ^ (key >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
     key ^ (key >> 33)
 }
 
-/// What is resident in a set, each with the times that it was inserted and last used.
+/// A resident entry of a set, with the times of its insertion and last use.
 struct Resident {
     signature: u64,
     stream: usize,
@@ -21,8 +21,8 @@ struct Resident {
     used: usize,
 }
 
-/// Limited: a list for each set, its victim found by its times.
-fn of_lists(layout: Layout, signatures: &[u64], config: &McacheConfig, scope: Scope) -> Vec<Outcome> {
+/// Finds the outcomes of a limited cache with a list for each set. Times select the victim.
+fn look_up_in_lists(layout: Layout, signatures: &[u64], config: &McacheConfig, scope: Scope) -> Vec<Outcome> {
     let sets = u64::from(config.entries / config.ways);
     let mut lists: Vec<Vec<Resident>> = Vec::new();
     let mut outcomes = Vec::new();
@@ -36,7 +36,7 @@ fn of_lists(layout: Layout, signatures: &[u64], config: &McacheConfig, scope: Sc
         if begins {
             lists = (0..sets).map(|_| Vec::new()).collect();
         }
-        let key = if config.index == SetIndex::Mixed { mixed(signature) } else { signature };
+        let key = if config.index == SetIndex::Mixed { mix(signature) } else { signature };
         let list = &mut lists[(key % sets) as usize];
         if let Some(entry) = list.iter_mut().find(|entry| (entry.signature, entry.stream) == (signature, stream)) {
             entry.used = time;
@@ -60,21 +60,23 @@ fn of_lists(layout: Layout, signatures: &[u64], config: &McacheConfig, scope: Sc
     outcomes
 }
 
-/// Unlimited: the first of all earlier vectors of the stream and scope with the signature.
-fn of_all_earlier(layout: Layout, signatures: &[u64], scope: Scope) -> Vec<Outcome> {
-    let of = |vector: usize| {
+/// Finds the outcomes of an unlimited cache: a HIT on the first earlier vector of the stream and
+/// scope with the signature.
+fn look_up_all_earlier(layout: Layout, signatures: &[u64], scope: Scope) -> Vec<Outcome> {
+    let mut outcomes = Vec::with_capacity(layout.vectors());
+    for vector in 0..layout.vectors() {
         let (sample, stream, _) = layout.locate(vector);
         let same = |&earlier: &usize| {
             let other = layout.locate(earlier);
             let peers = other.1 == stream && (other.0 == sample || scope == Scope::Batch);
             peers && signatures[earlier] == signatures[vector]
         };
-        (0..vector).find(same).map_or(Outcome::Mau, |first| Outcome::Hit(first as u32))
-    };
-    (0..layout.vectors()).map(of).collect()
+        outcomes.push((0..vector).find(same).map_or(Outcome::Mau, |first| Outcome::Hit(first as u32)));
+    }
+    outcomes
 }
 
-fn counts_of(layout: Layout, outcomes: &[Outcome]) -> Vec<Counts> {
+fn count_outcomes(layout: Layout, outcomes: &[Outcome]) -> Vec<Counts> {
     let mut counts = vec![Counts::default(); layout.runs()];
     for (vector, outcome) in outcomes.iter().enumerate() {
         let run = &mut counts[vector / layout.positions];
@@ -87,8 +89,8 @@ fn counts_of(layout: Layout, outcomes: &[Outcome]) -> Vec<Counts> {
     counts
 }
 
-/// Signatures of `spread` values, alike in their low bits or in their high ones, of which some in a
-/// hundred repeat the one before.
+/// Signatures of `spread` values. Rotated by `shift`, they differ only in some low, middle or high
+/// bits. Of a hundred signatures `repeats` repeat the one before.
 fn signatures(count: usize, seed: u64, spread: u64, shift: u32, repeats: u64) -> Vec<u64> {
     let mut state = seed | 1;
     let mut random = move || {
@@ -109,15 +111,15 @@ fn signatures(count: usize, seed: u64, spread: u64, shift: u32, repeats: u64) ->
 
 fn check(layout: Layout, signatures: &[u64], config: &McacheConfig, scope: Scope) -> Result<(), TestCaseError> {
     let expected = match config.entries {
-        0 => of_all_earlier(layout, signatures, scope),
-        _ => of_lists(layout, signatures, config, scope),
+        0 => look_up_all_earlier(layout, signatures, scope),
+        _ => look_up_in_lists(layout, signatures, config, scope),
     };
     for isa in Isa::available() {
-        // Whatever was in the memory before.
+        // Memory with previous content, shorter or longer than needed.
         let memory = vec![7; layout.vectors() / 2 + signatures.first().map_or(0, |&first| first as usize % 1000)];
         let hitmap = Outcomes::look_up_with(layout, signatures, config, scope, memory, isa);
         prop_assert_eq!(hitmap.iter().collect::<Vec<_>>(), expected.as_slice(), "{:?}", isa);
-        prop_assert_eq!(hitmap.counts(), counts_of(layout, &expected));
+        prop_assert_eq!(hitmap.counts(), count_outcomes(layout, &expected));
         for (vector, &outcome) in expected.iter().enumerate() {
             let representative = if let Outcome::Hit(first) = outcome { first as usize } else { vector };
             prop_assert_eq!((hitmap.outcome(vector), hitmap.representative(vector)), (outcome, representative));
@@ -133,7 +135,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn outcomes_are_those_of_a_list_for_each_set(
+    fn outcomes_equal_those_of_a_list_for_each_set(
         (samples, streams, positions) in (1usize..4, 1usize..4, 1usize..300),
         (sets, ways) in (1u32..12, prop_oneof![1u32..=16, Just(8), Just(16), 17u32..40]),
         replacement in prop::sample::select(REPLACEMENTS.to_vec()),
@@ -165,8 +167,8 @@ proptest! {
     }
 }
 
-/// Of the default's shape, with sets that fill; and more sets than a scope has vectors, which are
-/// flushed one by one.
+/// The default shape, with sets that fill up; and caches with more sets than a scope has vectors,
+/// whose sets are flushed one by one.
 #[test]
 fn large_streams_are_exact() {
     for (entries, ways) in [(1024, 16), (1008, 16), (768, 8), (1 << 18, 1), (1 << 18, 16), (1024, 1024), (1 << 18, 64)]
@@ -180,8 +182,8 @@ fn large_streams_are_exact() {
     }
 }
 
-/// More vectors than a thread takes at a time, so that a cache or table goes from one block to others: none may
-/// find what an earlier one left.
+/// More vectors than a thread takes at a time, so that one cache or table serves several blocks. No
+/// block may find entries of an earlier one.
 #[test]
 fn many_blocks_share_caches_and_leave_nothing_in_them() {
     let layout = Layout { samples: 4, streams: 5, positions: 3000 };
@@ -203,17 +205,17 @@ fn many_blocks_share_caches_and_leave_nothing_in_them() {
     }
 }
 
-/// [`check`], of more vectors than can be compared with each other.
+/// [`check`] for so many vectors that comparing all pairs would take too long.
 fn check_many(layout: Layout, signatures: &[u64], config: &McacheConfig, scope: Scope) {
     if config.entries > 0 {
         check(layout, signatures, config, scope).unwrap();
     } else {
-        unlimited(layout, signatures, config, scope);
+        check_unlimited(layout, signatures, config, scope);
     }
 }
 
-/// Without limit, by a map: all pairs would take too long.
-fn unlimited(layout: Layout, signatures: &[u64], config: &McacheConfig, scope: Scope) {
+/// Checks an unlimited cache against a `HashMap`.
+fn check_unlimited(layout: Layout, signatures: &[u64], config: &McacheConfig, scope: Scope) {
     let mut first = std::collections::HashMap::new();
     let expected: Vec<usize> = (0..layout.vectors())
         .map(|vector| {
@@ -230,8 +232,8 @@ fn unlimited(layout: Layout, signatures: &[u64], config: &McacheConfig, scope: S
     }
 }
 
-/// The signature that [`mixed`] makes this key of: each of its steps turned back.
-fn unmixed(key: u64) -> u64 {
+/// The inverse of [`mix`]: reverts its steps one by one.
+fn unmix(key: u64) -> u64 {
     // The inverse of an odd factor modulo 2^64, by Newton's iteration.
     let inverse =
         |factor: u64| (0..6).fold(factor, |x: u64, _| x.wrapping_mul(2u64.wrapping_sub(factor.wrapping_mul(x))));
@@ -240,24 +242,23 @@ fn unmixed(key: u64) -> u64 {
     unshift(unshift(key).wrapping_mul(inverse(0xff51_afd7_ed55_8ccd)))
 }
 
-/// Signatures that differ in what neither chooses their set nor is their tag: the highest 16 bits of what is mixed
-/// and its lowest are all the same, or those of two kinds.
+/// Signatures that differ only in bits outside the tag and the set index. After mixing, the highest
+/// 16 bits have one or two values, and the lowest bits have three.
 #[test]
-fn signatures_of_equal_tags_are_told_apart() {
+fn signatures_with_equal_tags_are_distinguished() {
     let layout = Layout { samples: 3, streams: 2, positions: 1500 };
     let mut drawn = signatures(layout.vectors(), 3, 60, 0, 10);
-    // Some that come late, when hardly anything is inserted any more.
+    // Some new signatures late in the stream, when insertions are rare.
     for (number, late) in drawn.iter_mut().skip(700).step_by(64).enumerate() {
         *late = 100 + number as u64;
     }
     for kinds in [1, 2] {
-        let of = |&number: &u64| {
+        let mut signatures = Vec::with_capacity(drawn.len());
+        for &number in &drawn {
             let key = ((0xABCD + number % kinds) << 48) | (number << 20) | (number % 3);
-            let signature = unmixed(key);
-            assert_eq!(mixed(signature), key);
-            signature
-        };
-        let signatures: Vec<u64> = drawn.iter().map(of).collect();
+            signatures.push(unmix(key));
+            assert_eq!(mix(unmix(key)), key);
+        }
         for (entries, ways) in
             [(1024, 16), (1 << 16, 16), (192, 12), (128, 8), (64, 4), (16, 2), (4, 1), (0, 16), (1024, 64)]
         {
@@ -273,7 +274,7 @@ fn signatures_of_equal_tags_are_told_apart() {
     }
 }
 
-/// The unlimited table grows many times, and keeps what it holds.
+/// The unlimited table grows several times and keeps its entries.
 #[test]
 fn unlimited_tables_grow() {
     let layout = Layout { samples: 2, streams: 1, positions: 40_000 };

@@ -1,12 +1,12 @@
-//! Vectors, outcomes and representatives against naive twins: im2col written out, and a list that is
-//! searched from its start.
+//! Vectors, outcomes and representatives against naive implementations: im2col by its definition,
+//! and a linear search in a list.
 
 use mercury_reuse::config::{Granularity, McacheConfig, Rpq, Scope, SetIndex};
 use mercury_reuse::{Layout, Outcome, Outcomes, Planes, VectorView, signatures};
 use mercury_trace::geometry::{Conv2d, Pass};
 use proptest::prelude::*;
 
-/// The rows of im2col of a padded, zero-extended operand, by the definition of convolution.
+/// Computes the rows of im2col of a padded operand, by the definition of convolution.
 fn im2col(conv: &Conv2d, x: &[f32], sample: usize, group: usize) -> Vec<Vec<f32>> {
     let [height, width] = conv.input.map(i64::from);
     let channels = (conv.in_channels / conv.groups) as usize;
@@ -36,7 +36,7 @@ fn im2col(conv: &Conv2d, x: &[f32], sample: usize, group: usize) -> Vec<Vec<f32>
 }
 
 fn convolutions() -> impl Strategy<Value = Conv2d> {
-    // Rows of a window are copied at once where they are long.
+    // Views copy long rows of a window as slices.
     let wide = (16u32..22, 16u32..20, 1u32..3, 0u32..3, Just(1u32));
     let axis = move || prop_oneof![6 => (1u32..9, 1u32..4, 1u32..3, 0u32..3, 1u32..3), 1 => wide.clone()];
     (1u32..3, 1u32..3, 1u32..3, axis(), axis()).prop_filter_map("kernel fits", |(groups, c, f, y, x)| {
@@ -60,8 +60,9 @@ fn values(count: usize, seed: u32) -> Vec<f32> {
         .collect()
 }
 
-/// Outcomes by a list in order of arrival, as the scheme is stated: a signature of the same stream
-/// that was inserted since the flush is a HIT; otherwise it is inserted where its set has room.
+/// Finds the outcomes by a list in order of arrival, as the scheme states them. A signature that
+/// was inserted in the same stream since the flush is a HIT. Otherwise it is inserted if its set
+/// has room.
 fn naive_hitmap(layout: Layout, signatures: &[u64], config: &McacheConfig, scope: Scope) -> Vec<Outcome> {
     let sets = u64::from(config.entries / config.ways);
     let set = |signature: u64| {
@@ -117,7 +118,7 @@ proptest! {
     }
 
     #[test]
-    fn views_cut_what_im2col_holds(conv in convolutions(), samples in 1usize..3, seed: u32, cut in 0u32..12) {
+    fn views_cut_the_rows_of_im2col(conv in convolutions(), samples in 1usize..3, seed: u32, cut in 0u32..12) {
         let x = values(samples * (conv.in_channels * conv.input[0] * conv.input[1]) as usize, seed);
         let [height, width] = conv.input;
         let planes = Planes { values: &x, samples, channels: conv.in_channels as usize, height, width };
@@ -131,7 +132,7 @@ proptest! {
         let view = VectorView::new(planes, windows, groups, granularity);
         let mut buffer = vec![f32::NAN; view.max_length()];
         for sample in 0..samples {
-            // What each stream should hold: the group's rows cut into pieces.
+            // The expected vectors of each stream: the rows of the group, cut into pieces.
             let mut pieces: Vec<Vec<Vec<f32>>> = Vec::new();
             for group in 0..conv.groups as usize {
                 let rows = im2col(&conv, &x, sample, group);
@@ -150,8 +151,8 @@ proptest! {
         }
     }
 
-    /// Gradients of a convolution's input, computed from the views of the input-grad pass, equal
-    /// those computed from the definition.
+    /// Input gradients of a convolution from the views of the input-grad pass equal those from the
+    /// definition.
     #[test]
     fn input_gradient_views_compute_the_transposed_convolution(conv in convolutions(), seed: u32) {
         let [rows, columns] = conv.output();
@@ -194,8 +195,8 @@ proptest! {
                 }
             }
         }
-        // The views go through the inputs in an order of their own; inputs that nothing reaches
-        // have no view, and a zero gradient.
+        // The views visit the inputs in another order. Inputs that no window reaches have no view
+        // and a zero gradient.
         found.resize(found.len().max(expected.len()), 0.0);
         found.sort_by(f64::total_cmp);
         expected.resize(found.len(), 0.0);
@@ -206,7 +207,7 @@ proptest! {
     }
 
     #[test]
-    fn outcomes_are_those_of_a_list_searched_from_its_start(
+    fn outcomes_equal_those_of_a_linear_search(
         (samples, streams, positions) in (1usize..4, 1usize..4, 1usize..60),
         (sets, ways) in (1u32..6, 1u32..5),
         mixed: bool,

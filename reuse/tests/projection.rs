@@ -1,11 +1,11 @@
-//! R and signatures against an implementation of its own, `reference/projection.py`, and against
-//! the properties that the scheme rests on.
+//! R and signatures against an independent implementation, `reference/projection.py`, and the
+//! properties that the scheme relies on.
 
 use mercury_reuse::config::{Granularity, Matrix, Rpq, Variant};
 use mercury_reuse::{Kernel, Projection, VectorView, signature_of, signatures_with};
 use proptest::prelude::*;
 
-/// A line of the reference; `index` and `element` are 0 where its kind has none.
+/// A line of the reference; `index` and `element` are 0 if its kind has none.
 struct Line {
     kind: &'static str,
     projection: Projection,
@@ -14,34 +14,34 @@ struct Line {
     expected: u64,
 }
 
-fn reference() -> Vec<Line> {
-    let lines = include_str!("reference/projection.csv").lines().skip(1);
-    let line = |text: &'static str| {
-        let [kind, matrix, seed, length, bits, index, element, hex] = text.split(',').collect::<Vec<_>>()[..] else {
-            panic!("eight columns: {text}");
-        };
-        let optional = |column: &str| if column.is_empty() { 0 } else { column.parse().unwrap() };
-        let projection = if matrix == "sparse" { Matrix::Sparse } else { Matrix::Gaussian };
-        let rpq = Rpq { seed: seed.parse().unwrap(), bits: bits.parse().unwrap(), projection, ..Rpq::default() };
-        Line {
-            kind,
-            projection: Projection::of(&rpq, length.parse().unwrap()),
-            index: optional(index),
-            element: optional(element),
-            expected: u64::from_str_radix(hex, 16).unwrap(),
-        }
-    };
-    lines.map(line).collect()
+fn read_reference() -> Vec<Line> {
+    include_str!("reference/projection.csv").lines().skip(1).map(parse_line).collect()
 }
 
-/// The reference's vectors, by the same formula.
-fn vector(number: usize, length: usize) -> Vec<f32> {
+fn parse_line(text: &'static str) -> Line {
+    let [kind, matrix, seed, length, bits, index, element, hex] = text.split(',').collect::<Vec<_>>()[..] else {
+        panic!("eight columns: {text}");
+    };
+    let optional = |column: &str| if column.is_empty() { 0 } else { column.parse().unwrap() };
+    let projection = if matrix == "sparse" { Matrix::Sparse } else { Matrix::Gaussian };
+    let rpq = Rpq { seed: seed.parse().unwrap(), bits: bits.parse().unwrap(), projection, ..Rpq::default() };
+    Line {
+        kind,
+        projection: Projection::of(&rpq, length.parse().unwrap()),
+        index: optional(index),
+        element: optional(element),
+        expected: u64::from_str_radix(hex, 16).unwrap(),
+    }
+}
+
+/// The vectors of the reference, by the same formula.
+fn make_vector(number: usize, length: usize) -> Vec<f32> {
     (0..length).map(|i| ((i * 37 + number * 11) % 19) as f32 / 4.0 - 9.0 / 4.0).collect()
 }
 
-/// A vector whose exact product with `row` is 0: the sign is left to how the sum is rounded, so it
-/// tells fused multiply-add from two roundings, and ascending from any other order.
-fn delicate(row: &[f32]) -> Vec<f32> {
+/// A vector whose exact product with `row` is 0. The sign depends on the rounding of the sum, so it
+/// distinguishes fused multiply-add from two roundings, and ascending order from any other.
+fn make_delicate(row: &[f32]) -> Vec<f32> {
     let mut swapped = vec![0.0; row.len()];
     for (to, from) in swapped.chunks_exact_mut(2).zip(row.chunks_exact(2)) {
         to.copy_from_slice(&[from[1], -from[0]]);
@@ -49,17 +49,17 @@ fn delicate(row: &[f32]) -> Vec<f32> {
     swapped
 }
 
-/// Bit k of the signature of row k's own delicate vector.
-fn delicate_bits(projection: &Projection) -> u64 {
-    let own = |bit| projection.signature_scalar(&delicate(projection.row(bit))) & (1 << bit);
+/// A word whose bit k is bit k of the signature of the delicate vector for row k.
+fn compute_delicate_bits(projection: &Projection) -> u64 {
+    let own = |bit| projection.signature_scalar(&make_delicate(projection.row(bit))) & (1 << bit);
     (0..projection.bits()).fold(0, |bits, bit| bits | own(bit))
 }
 
-/// Equality, no tolerance: the reference takes its logarithm, sine and cosine from the C library and
-/// R takes them from the libm crate, but after rounding to f32 every entry is the same.
+/// Without a tolerance: the reference uses logarithm, sine and cosine of the C library, and R those
+/// of the libm crate, but after rounding to f32 every entry is the same.
 #[test]
 fn equals_the_reference() {
-    let lines = reference();
+    let lines = read_reference();
     assert!(lines.len() > 250, "{} lines", lines.len());
     for Line { kind, projection, index, element, expected } in lines {
         let bits = |value: &f32| u64::from(value.to_bits());
@@ -67,10 +67,12 @@ fn equals_the_reference() {
         let found = match kind {
             "entry" => bits(&projection.row(index as u32)[element]),
             "checksum" => entries.fold(0u64, |sum, value| sum.wrapping_mul(31).wrapping_add(bits(value))),
-            "signature" => projection.signature_scalar(&vector(index, projection.length())),
-            "magnitude" => signature_of(&vector(index, projection.length()), &projection, Variant::SignMagnitude(4)),
-            "centred" => signature_of(&vector(index, projection.length()), &projection, Variant::Centred),
-            "delicate" => delicate_bits(&projection),
+            "signature" => projection.signature_scalar(&make_vector(index, projection.length())),
+            "magnitude" => {
+                signature_of(&make_vector(index, projection.length()), &projection, Variant::SignMagnitude(4))
+            }
+            "centred" => signature_of(&make_vector(index, projection.length()), &projection, Variant::Centred),
+            "delicate" => compute_delicate_bits(&projection),
             other => panic!("unknown kind {other}"),
         };
         let case = (projection.length(), projection.bits(), index, element);
@@ -79,12 +81,13 @@ fn equals_the_reference() {
 }
 
 proptest! {
-    /// Random vectors hardly ever come close enough to 0 for the rounding to matter.
+    /// Uses delicate vectors, because the products of random vectors are rarely close enough to 0
+    /// for the rounding to matter.
     #[test]
     fn kernels_round_as_the_scalar_loop(seed: u64, bits in 1u32..=64, length in 1u32..=80) {
         let rpq = Rpq { seed, bits, ..Rpq::default() };
         let projection = Projection::of(&rpq, length as usize);
-        let rows: Vec<f32> = (0..bits).flat_map(|bit| delicate(projection.row(bit))).collect();
+        let rows: Vec<f32> = (0..bits).flat_map(|bit| make_delicate(projection.row(bit))).collect();
         let view = VectorView::of_rows(&rows, 1, 1, bits, length, Granularity::Patch);
         let vectors = rows.chunks_exact(length as usize);
         let expected: Vec<u64> = vectors.map(|vector| projection.signature_scalar(vector)).collect();

@@ -1,5 +1,5 @@
-//! The signatures of whole operands against the scalar loops that define them: every kernel that the
-//! machine has, every variant, bit for bit.
+//! The signatures of whole operands against the scalar loops that define them, bit for bit, with
+//! every variant and every kernel of the CPU.
 
 use mercury_reuse::config::{Granularity, Matrix, Rpq, Variant};
 use mercury_reuse::{Kernel, Planes, Projection, VectorView, signature_of, signatures, signatures_with};
@@ -27,8 +27,8 @@ fn rpqs() -> impl Strategy<Value = Rpq> {
     )
 }
 
-/// Any finite value: zeros of both signs, values too small to be normal and ones whose products
-/// are out of range.
+/// Finite values of all kinds, including zeros of both signs, subnormal values, and values whose
+/// products overflow.
 fn values() -> impl Strategy<Value = Vec<f32>> {
     let value = prop_oneof![
         4 => -4f32..4.0,
@@ -41,12 +41,13 @@ fn values() -> impl Strategy<Value = Vec<f32>> {
     prop::collection::vec(value, 1..300)
 }
 
+/// Values of moderate size.
 fn ordinary() -> impl Strategy<Value = Vec<f32>> {
     prop::collection::vec(-4f32..4.0, 1..300)
 }
 
-/// Values of a few powers of 2: all so small that products round to zeros, all such that sums need no
-/// comparison (`kernel/plain.rs`), or some of either.
+/// Powers of 2 from a range: all so small that products round to zero, all plain
+/// (`kernel/plain.rs`), or both kinds.
 fn powers() -> impl Strategy<Value = Vec<f32>> {
     let range = prop_oneof![-149i32..-140, -52i32..-48, -55i32..127].boxed();
     let [low, high] = [range.clone(), range];
@@ -60,26 +61,28 @@ fn powers() -> impl Strategy<Value = Vec<f32>> {
     })
 }
 
-/// As many values as are asked for, of few.
+/// Repeats a few values to `count` values.
 fn spread(few: &[f32], count: usize) -> Vec<f32> {
-    // A step that has no factor in common with most lengths, and drifts from round to round.
+    // The step of 7 is coprime to most lengths. The quotient shifts the order in each round.
     (0..count).map(|i| few[(i * 7 + i / few.len()) % few.len()]).collect()
 }
 
-fn scalar_twin(view: &VectorView, rpq: &Rpq) -> Vec<u64> {
+/// Computes all signatures one by one, with [`signature_of`].
+fn scalar_signatures(view: &VectorView, rpq: &Rpq) -> Vec<u64> {
     let layout = view.layout();
     let mut buffer = vec![0.0; view.max_length()];
     let projections: Vec<_> = view.streams().iter().map(|stream| Projection::of(rpq, stream.length)).collect();
-    let one = |vector| {
+    let mut signatures = Vec::with_capacity(layout.vectors());
+    for vector in 0..layout.vectors() {
         let (sample, stream, position) = layout.locate(vector);
         let vector = view.gather(sample, stream, position, &mut buffer);
-        signature_of(vector, &projections[stream], rpq.variant)
-    };
-    (0..layout.vectors()).map(one).collect()
+        signatures.push(signature_of(vector, &projections[stream], rpq.variant));
+    }
+    signatures
 }
 
 fn check(view: &VectorView, rpq: &Rpq) -> Result<(), TestCaseError> {
-    let expected = scalar_twin(view, rpq);
+    let expected = scalar_signatures(view, rpq);
     for kernel in Kernel::available() {
         let mut found = vec![u64::MAX; expected.len()];
         signatures_with(kernel, view, rpq, &mut found);
@@ -89,7 +92,7 @@ fn check(view: &VectorView, rpq: &Rpq) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// A convolution that fits its input.
+/// Convolutions whose kernel fits the input.
 fn convs() -> impl Strategy<Value = Conv2d> {
     let axis = || (1u32..40, 1u32..6, 1u32..4, 0u32..4, 1u32..4);
     (axis(), axis(), 1u32..4, 1u32..3).prop_filter_map("the kernel fits", |(y, x, channels, groups)| {
@@ -111,7 +114,7 @@ fn convs() -> impl Strategy<Value = Conv2d> {
 
 proptest! {
     #[test]
-    fn convolutions_are_the_scalar_twin(
+    fn signatures_of_convolutions_equal_the_scalar_ones(
         conv in convs(), samples in 1usize..3, rpq in rpqs(), few in prop_oneof![values(), ordinary(), powers()],
     ) {
         let output = conv.output();
@@ -127,9 +130,9 @@ proptest! {
         }
     }
 
-    /// Whatever a convolution would not make: origins anywhere, taps that all miss the plane.
+    /// Windows that no convolution has: with any origin, or with no tap inside the plane.
     #[test]
-    fn any_windows_are_the_scalar_twin(
+    fn signatures_of_any_windows_equal_the_scalar_ones(
         axes in prop::array::uniform2((0u32..30, 1u32..5, -9i64..12, 1u32..7, 1u32..5)),
         [height, width] in prop::array::uniform2(0u32..20),
         rpq in rpqs(), few in ordinary(),
@@ -143,7 +146,7 @@ proptest! {
     }
 
     #[test]
-    fn rows_are_the_scalar_twin(
+    fn signatures_of_rows_equal_the_scalar_ones(
         samples in 1usize..4, heads in 1usize..3, rows in 1u32..40, length in 1u32..90,
         rpq in rpqs(), few in prop_oneof![values(), ordinary()],
     ) {
@@ -163,9 +166,9 @@ proptest! {
     }
 }
 
-/// Long vectors, wide planes and many strips, which the random geometries leave out.
+/// Long vectors, wide planes and many strips, which the random geometries do not cover.
 #[test]
-fn large_operands_are_the_scalar_twin_whatever_the_number_of_threads() {
+fn signatures_of_large_operands_equal_the_scalar_ones_with_any_number_of_threads() {
     let few: Vec<f32> = (0..997).map(|i| ((i * 37 % 101) as f32 - 50.0) / 7.0).collect();
     let conv = |channels, input| Conv2d {
         in_channels: channels,
@@ -195,7 +198,7 @@ fn large_operands_are_the_scalar_twin_whatever_the_number_of_threads() {
     ] {
         for variant in [Variant::Sign, Variant::SignMagnitude(8), Variant::Centred] {
             let rpq = Rpq { bits: 20, granularity, variant, ..Rpq::default() };
-            let expected = scalar_twin(&view, &rpq);
+            let expected = scalar_signatures(&view, &rpq);
             for kernel in Kernel::available() {
                 for threads in [1, 3] {
                     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
@@ -217,7 +220,8 @@ fn the_magnitude_is_the_exponent_of_the_length() {
     for length in [1e-18f32, 0.3, 0.5, 0.999, 1.0, 1.4, 1.5, 1.9, 2.0, 2.5, 3.99, 4.0, 5.0, 6.4, 1e18] {
         assert_eq!(magnitude([0.0, length]) as i32, length.log2().floor() as i32 + 64, "{length}");
     }
-    // Twice as long, or half, is one more or less; a little longer is the same.
+    // Doubling the length adds one and halving it subtracts one; a slightly longer vector has the
+    // same.
     assert_eq!(magnitude([6.0, 8.0]), magnitude([3.0, 4.0]) + 1);
     assert_eq!(magnitude([1.5, 2.0]), magnitude([3.0, 4.0]) - 1);
     assert_eq!(magnitude([3.0, 4.5]), magnitude([3.0, 4.0]));
@@ -226,7 +230,7 @@ fn the_magnitude_is_the_exponent_of_the_length() {
 }
 
 #[test]
-fn sparse_entries_have_their_chances() {
+fn sparse_entries_have_their_probabilities() {
     let rpq = Rpq { bits: 64, projection: Matrix::Sparse, ..Rpq::default() };
     let projection = Projection::of(&rpq, 3000);
     let short = Projection::of(&Rpq { bits: 20, ..rpq }, 3000);
@@ -240,7 +244,7 @@ fn sparse_entries_have_their_chances() {
             assert_eq!(projection.row(bit), short.row(bit));
         }
     }
-    // 192,000 entries: standard deviations of 163 and 207.
+    // With 192,000 entries the standard deviations are 163 and 207.
     for (count, expected) in counts.into_iter().zip([32_000, 128_000, 32_000]) {
         assert!((count - expected).abs() < 1000, "{counts:?}");
     }

@@ -1,11 +1,11 @@
-//! Vectors that are signed and looked up in one go against signing all and then looking up all.
+//! Signatures and look-ups in one pass, against computing all signatures before the look-ups.
 
 use mercury_reuse::config::{Granularity, McacheConfig, Replacement, Rpq, Scope, Variant};
 use mercury_reuse::{Isa, Outcomes, Planes, VectorView, signatures};
 use mercury_trace::windows::{Axis, Windows};
 use proptest::prelude::*;
 
-/// Values of few levels, so that vectors repeat, with planes that are zero.
+/// Values of few levels, so that vectors repeat. Every third plane is zero.
 fn values(count: usize, plane: usize, seed: u64) -> Vec<f32> {
     let mut state = seed | 1;
     let mut one = |index: usize| {
@@ -22,7 +22,7 @@ fn scopes() -> impl Strategy<Value = Scope> {
 
 fn caches() -> impl Strategy<Value = McacheConfig> {
     let replacement = prop_oneof![Just(Replacement::None), Just(Replacement::Lru), Just(Replacement::Fifo)];
-    // Without limit, narrow sets and wide ones.
+    // Caches without a limit, with narrow sets and with wide sets.
     (prop_oneof![Just(0u32), 1u32..40], prop_oneof![1u32..=16, Just(40u32)], replacement).prop_map(
         |(sets, ways, replacement)| McacheConfig { entries: sets * ways, ways, replacement, ..McacheConfig::default() },
     )
@@ -45,7 +45,8 @@ fn variants() -> impl Strategy<Value = Variant> {
     ]
 }
 
-/// On one thread and several, by all look-ups that the processor has; returns whether blocks of runs were made.
+/// Checks the outcomes on one thread and several, with all instructions of the CPU. Returns whether
+/// there were enough runs for blocks.
 fn check(
     view: &VectorView,
     rpq: &Rpq,
@@ -73,7 +74,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
 
     #[test]
-    fn outcomes_are_those_of_signing_first(
+    fn outcomes_equal_those_of_all_signatures_first(
         (samples, groups, channels) in prop_oneof![(1usize..4, 1usize..3, 1usize..5), (3usize..9, 1usize..3, 40usize..80)],
         (height, width) in (1u32..26, 1u32..26),
         (kernel, stride) in (1u32..4, 1u32..3),
@@ -93,10 +94,11 @@ proptest! {
     }
 }
 
-/// So many runs that each thread has several blocks of them, the last of which is shorter.
+/// Enough runs for several blocks per thread, of which the last is shorter.
 #[test]
 fn blocks_of_runs_are_exact() {
-    let (samples, channels, height, width) = (7, 61, 17, 19);
+    let (samples, channels) = (7, 61);
+    let (height, width) = (17, 19);
     let plane = (height * width) as usize;
     let values = values(samples * channels * plane, plane, 1);
     let planes = Planes { values: &values, samples, channels, height, width };
@@ -106,7 +108,7 @@ fn blocks_of_runs_are_exact() {
         for replacement in [Replacement::None, Replacement::Lru, Replacement::Fifo] {
             let mcache = McacheConfig { entries, ways, replacement, ..McacheConfig::default() };
             let rpq = Rpq { bits: 20, ..Rpq::default() };
-            assert!(check(&view, &rpq, &mcache, Scope::Channel, 100).unwrap(), "there are enough for blocks");
+            assert!(check(&view, &rpq, &mcache, Scope::Channel, 100).unwrap(), "there are enough runs for blocks");
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Substitutes against a naive twin, what they keep, and how far they are from the vectors.
+//! Substitutes against a naive implementation: their elements, what they preserve, and their
+//! distance from the vectors.
 
 use mercury_reuse::config::{Granularity, McacheConfig, Representative, Rpq, Scope, Variant};
 use mercury_reuse::{
@@ -25,12 +26,17 @@ struct Case {
 
 impl Case {
     fn view(&self) -> VectorView<'_> {
-        let (samples, channels, height, width) = (self.samples, 2 * self.groups, self.size, self.size);
-        let planes = Planes { values: &self.values, samples, channels, height, width };
+        let planes = Planes {
+            values: &self.values,
+            samples: self.samples,
+            channels: 2 * self.groups,
+            height: self.size,
+            width: self.size,
+        };
         VectorView::new(planes, Windows { y: self.axis, x: self.axis }, self.groups, self.granularity)
     }
 
-    /// Of a small cache, so that there are HIT, MAU and MNU.
+    /// The Hitmap of a small cache, so that there are HIT, MAU and MNU.
     fn hitmap(&self, view: &VectorView) -> Hitmap {
         let rpq = Rpq { bits: self.bits, granularity: self.granularity, ..Rpq::default() };
         let mcache = McacheConfig { entries: 16, ways: 2, ..McacheConfig::default() };
@@ -38,7 +44,7 @@ impl Case {
     }
 }
 
-/// Values of any size, zeros and negative zeros among them.
+/// Values of all sizes, including zeros of both signs.
 fn values(count: usize, mut state: u64) -> Vec<f32> {
     let mut random = move || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -80,50 +86,60 @@ fn mean(x: &[f32]) -> f32 {
     x.iter().fold(0.0, |sum, x| sum + x) * (1.0 / x.len() as f32)
 }
 
-/// Every vector and its substitute, by the definition.
+/// A vector and its substitute.
+type Pair = (Vec<f32>, Option<Vec<f32>>);
+
+/// Computes every vector and its substitute, by the definition.
 fn naive(view: &VectorView, hitmap: &Outcomes, variant: Variant, representative: Representative) -> Vec<Pair> {
     let layout = view.layout();
     let mut buffer = vec![0.0; view.max_length()];
-    let mut gather = |vector| {
+    let mut vectors: Vec<Vec<f32>> = Vec::with_capacity(layout.vectors());
+    for vector in 0..layout.vectors() {
         let (sample, stream, position) = layout.locate(vector);
-        view.gather(sample, stream, position, &mut buffer).to_vec()
-    };
-    let vectors: Vec<Vec<f32>> = (0..layout.vectors()).map(&mut gather).collect();
-    let substitute = |vector: usize| {
-        let inserting = hitmap.representative(vector);
-        let shared: Vec<usize> = (0..vectors.len()).filter(|&v| hitmap.representative(v) == inserting).collect();
-        let x = &vectors[vector];
-        let r = match representative {
-            Representative::First => (inserting != vector).then(|| vectors[inserting].clone()),
-            Representative::Centroid => (shared.len() > 1).then(|| {
-                let sum = |i| shared.iter().fold(0.0, |sum, &v| sum + f64::from(vectors[v][i]));
-                (0..x.len()).map(|i| (sum(i) / shared.len() as f64) as f32).collect::<Vec<f32>>()
-            }),
-        }?;
-        Some(match variant {
-            Variant::Sign | Variant::SignMagnitude(_) => r,
-            Variant::SignRescale if norm(&r) == 0.0 => r,
-            Variant::SignRescale => r.iter().map(|y| y * (norm(x) / norm(&r)) as f32).collect(),
-            Variant::Centred => {
-                let shift = f64::from(mean(x)) - f64::from(mean(&r));
-                r.iter().map(|&y| (f64::from(y) + shift) as f32).collect()
-            }
-        })
-    };
+        vectors.push(view.gather(sample, stream, position, &mut buffer).to_vec());
+    }
+    let substitute = |vector| naive_substitute(&vectors, vector, hitmap, variant, representative);
     (0..vectors.len()).map(|vector| (vectors[vector].clone(), substitute(vector))).collect()
 }
 
-type Pair = (Vec<f32>, Option<Vec<f32>>);
+fn naive_substitute(
+    vectors: &[Vec<f32>],
+    vector: usize,
+    hitmap: &Outcomes,
+    variant: Variant,
+    representative: Representative,
+) -> Option<Vec<f32>> {
+    let inserting = hitmap.representative(vector);
+    let shared: Vec<usize> = (0..vectors.len()).filter(|&v| hitmap.representative(v) == inserting).collect();
+    let x = &vectors[vector];
+    let r = match representative {
+        Representative::First => (inserting != vector).then(|| vectors[inserting].clone()),
+        Representative::Centroid => (shared.len() > 1).then(|| {
+            let sum = |i| shared.iter().fold(0.0, |sum, &v| sum + f64::from(vectors[v][i]));
+            (0..x.len()).map(|i| (sum(i) / shared.len() as f64) as f32).collect::<Vec<f32>>()
+        }),
+    }?;
+    Some(match variant {
+        Variant::Sign | Variant::SignMagnitude(_) => r,
+        Variant::SignRescale if norm(&r) == 0.0 => r,
+        Variant::SignRescale => r.iter().map(|y| y * (norm(x) / norm(&r)) as f32).collect(),
+        Variant::Centred => {
+            let shift = f64::from(mean(x)) - f64::from(mean(&r));
+            r.iter().map(|&y| (f64::from(y) + shift) as f32).collect()
+        }
+    })
+}
 
 fn cut_all(substitutes: &Substitutes) -> Vec<Pair> {
     let layout = substitutes.view().layout();
     let mut buffers = substitutes.buffers();
-    let mut cut = |vector| {
+    let mut pairs = Vec::with_capacity(layout.vectors());
+    for vector in 0..layout.vectors() {
         let (sample, stream, position) = layout.locate(vector);
         let (x, found) = substitutes.cut(sample, stream, position, &mut buffers);
-        (x.to_vec(), found.map(<[f32]>::to_vec))
-    };
-    (0..layout.vectors()).map(&mut cut).collect()
+        pairs.push((x.to_vec(), found.map(<[f32]>::to_vec)));
+    }
+    pairs
 }
 
 fn bits(pairs: &[Pair]) -> Vec<(Vec<u32>, Option<Vec<u32>>)> {
@@ -131,7 +147,7 @@ fn bits(pairs: &[Pair]) -> Vec<(Vec<u32>, Option<Vec<u32>>)> {
     pairs.iter().map(|(x, found)| (bits(x), found.as_ref().map(bits))).collect()
 }
 
-/// Least of the sorted values at or below which that share of them lies.
+/// The least value at or below which `percent` % of the values lie.
 fn quantile(mut values: Vec<f32>, percent: usize) -> f32 {
     values.sort_by(f32::total_cmp);
     values[(values.len() * percent).div_ceil(100) - 1]
@@ -164,7 +180,7 @@ proptest! {
     }
 
     #[test]
-    fn substitutes_are_those_of_the_definition(case in cases()) {
+    fn substitutes_match_the_definition(case in cases()) {
         let view = case.view();
         let hitmap = case.hitmap(&view);
         for (variant, representative) in VARIANTS.iter().flat_map(|&v| REPRESENTATIVES.map(|r| (v, r))) {
@@ -173,7 +189,7 @@ proptest! {
         }
     }
 
-    /// The matrices that computing with reuse multiplies hold what is cut one by one.
+    /// The matrices for computing with reuse hold the same vectors as cutting them one by one.
     #[test]
     fn matrices_hold_the_substitutes(case in cases(), first: prop::sample::Index, last: prop::sample::Index) {
         let view = case.view();
@@ -198,8 +214,9 @@ proptest! {
                         for (offset, value) in substitute.as_ref().unwrap_or(x).iter().enumerate() {
                             let column = columns[(element + offset) * width + number * layout.positions + position];
                             prop_assert_eq!(value.to_bits(), column.to_bits());
-                            let of_group = elements / case.groups;
-                            let row = rows[(cut.group * layout.positions + position) * of_group + cut.first + offset];
+                            let group_elements = elements / case.groups;
+                            let row = (cut.group * layout.positions + position) * group_elements;
+                            let row = rows[row + cut.first + offset];
                             prop_assert_eq!(value.to_bits(), row.to_bits());
                         }
                     }
@@ -222,7 +239,7 @@ proptest! {
                 let (Some(found), Some(r)) = (found, r) else { continue };
                 if norms && norm(r) > 0.0 {
                     prop_assert!((norm(found) - norm(x)).abs() <= 1e-6 * norm(x));
-                    // And the direction: r's.
+                    // The direction is that of r.
                     let scaled: Vec<f32> = r.iter().map(|y| (f64::from(*y) * norm(x) / norm(r)) as f32).collect();
                     prop_assert!(distance(found, &scaled) <= 1e-6 * norm(x));
                 } else if !norms {
@@ -235,8 +252,8 @@ proptest! {
         }
     }
 
-    /// No other point is nearer to a group's vectors in the sum of squares: not its first vector, nor
-    /// the centroid moved a little.
+    /// No other point has a smaller sum of squared distances to a group's vectors: neither its
+    /// first vector, nor the centroid moved a little.
     #[test]
     fn centroids_minimise_the_squared_distance(case in cases(), element: prop::sample::Index, step in -0.1f32..0.1) {
         let view = case.view();
@@ -257,7 +274,7 @@ proptest! {
     }
 
     #[test]
-    fn match_quality_is_that_of_the_pairs(case in cases(), sample in 1usize..60, seed: u64) {
+    fn match_quality_describes_the_pairs(case in cases(), sample in 1usize..60, seed: u64) {
         let view = case.view();
         let hitmap = case.hitmap(&view);
         for (variant, representative) in VARIANTS.iter().flat_map(|&v| REPRESENTATIVES.map(|r| (v, r))) {
@@ -267,7 +284,8 @@ proptest! {
             let varied = naive(&view, &hitmap, variant, representative);
             let hits = hitmap.iter().enumerate().filter(|(_, outcome)| matches!(outcome, Outcome::Hit(_)));
             let expected: Vec<(f64, f64)> = hits.map(|(vector, _)| {
-                let (x, r, found) = (&plain[vector].0, plain[vector].1.as_ref().unwrap(), varied[vector].1.as_ref().unwrap());
+                let (x, r) = (&plain[vector].0, plain[vector].1.as_ref().unwrap());
+                let found = varied[vector].1.as_ref().unwrap();
                 let dot: f64 = x.iter().zip(r).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum();
                 let cosine = match (norm(x) == 0.0, norm(r) == 0.0) {
                     (false, false) => dot / (norm(x) * norm(r)),
@@ -283,34 +301,35 @@ proptest! {
             }
             prop_assert_eq!(all.distances().is_some(), all.hits > 0);
             if let (Some(cosines), Some(distances)) = (all.cosines(), all.distances()) {
-                // The sign turns the order round, and negating it is exact.
+                // Negation reverses the order, and it is exact.
                 let worse = |percent| -quantile(all.matches.iter().map(|found| -found.cosine).collect(), percent);
                 let farther = |percent| quantile(all.matches.iter().map(|found| found.distance).collect(), percent);
                 let bits = |found: Quantiles| [found.median, found.p90, found.p99].map(f32::to_bits);
                 prop_assert_eq!(bits(cosines), [50, 90, 99].map(|percent| worse(percent).to_bits()));
                 prop_assert_eq!(bits(distances), [50, 90, 99].map(|percent| farther(percent).to_bits()));
             }
-            // A sample is of those, in order, and stands for all.
+            // A sample consists of these matches, in order, and its weights add up to all of them.
             let options = MatchOptions { sample, seed };
-            let some = match_quality(&substitutes, &options);
-            prop_assert_eq!(some.hits, all.hits);
+            let drawn = match_quality(&substitutes, &options);
+            prop_assert_eq!(drawn.hits, all.hits);
             let most = sample.div_ceil(case.samples) as u64;
-            let of_sample = |runs: &[Counts]| runs.iter().map(|counts| counts.hit).sum::<u64>().min(most);
-            let sampled: u64 = hitmap.counts().chunks(view.layout().streams).map(of_sample).sum();
-            prop_assert_eq!(some.sampled, sampled);
+            let count_sampled = |runs: &[Counts]| runs.iter().map(|counts| counts.hit).sum::<u64>().min(most);
+            let sampled: u64 = hitmap.counts().chunks(view.layout().streams).map(count_sampled).sum();
+            prop_assert_eq!(drawn.sampled, sampled);
             let mut rest = all.matches.iter();
-            for found in &some.matches {
+            for found in &drawn.matches {
                 prop_assert!(rest.any(|other| (other.cosine, other.distance) == (found.cosine, found.distance)));
             }
-            let weight: f32 = some.matches.iter().map(|found| found.weight).sum();
+            let weight: f32 = drawn.matches.iter().map(|found| found.weight).sum();
             prop_assert!((weight - all.hits as f32).abs() <= 1e-3 * all.hits as f32);
         }
     }
 }
 
 #[test]
-fn what_is_not_finite_or_has_no_direction_is_told_apart() {
-    // All of one signature or none: MAU and HITs on zeros; NaN's products are not above 0 either.
+fn vectors_that_are_zero_or_not_finite_have_defined_matches() {
+    // All have the same signature: a MAU and HITs of zeros. Products with NaN are not above 0
+    // either.
     let values = [0.0, 0.0, -0.0, 0.0, f32::NAN, 1.0];
     let view = VectorView::of_rows(&values, 1, 1, 3, 2, Granularity::Patch);
     let mcache = McacheConfig::default();

@@ -1,4 +1,5 @@
-//! Sections of the configuration beside the scheme's, each with its range checks; errors name the key.
+//! Sections of the configuration in addition to those of the scheme, with their range checks.
+//! Errors name the key.
 
 use crate::timing::{DataflowName, MAX_ARRAY};
 use serde::{Deserialize, Serialize};
@@ -7,29 +8,30 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ArrayConfig {
-    /// Which operand stays in place.
+    /// The dataflow: which operand stays in the array.
     pub dataflow: DataflowName,
     /// Rows of processing elements.
     pub rows: u32,
     /// Columns of processing elements.
     pub columns: u32,
-    /// Clock, MHz: turns cycles into seconds.
+    /// Clock, MHz. It converts cycles into seconds.
     pub clock_mhz: f64,
-    /// Additions a cycle by which a HIT's gradient joins its group's; default: `columns`.
+    /// Additions per cycle for the gradients of HITs, which are added to those of their group;
+    /// default: `columns`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accumulate_lanes: Option<u32>,
-    /// Row stationary: words of a PE's ifmap scratchpad.
+    /// Row stationary: words of the ifmap scratchpad of a PE.
     pub ifmap_words: u32,
-    /// Row stationary: words of a PE's filter scratchpad.
+    /// Row stationary: words of the filter scratchpad of a PE.
     pub filter_words: u32,
-    /// Row stationary: words of a PE's psum scratchpad.
+    /// Row stationary: words of the psum scratchpad of a PE.
     pub psum_words: u32,
     /// Row stationary: cycles of a HIT.
     pub hit_cycles: u32,
     /// Row stationary: whether PE sets wait for each other after every filter.
     pub schedule: ScheduleName,
-    /// Row stationary: whether computing waits for the buses that bring ifmaps and psums, of Eyeriss's
-    /// widths. They bound what reuse can gain.
+    /// Row stationary: whether computing waits for the buses for ifmaps and psums, with the widths
+    /// of Eyeriss. They limit the gain of reuse.
     pub network_bound: bool,
 }
 
@@ -37,9 +39,9 @@ pub struct ArrayConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ScheduleName {
-    /// When all have ended the one before.
+    /// When all sets have finished the one before.
     Synchronous,
-    /// Up to `mcache.versions` - 1 filters before the slowest.
+    /// When it is at most `mcache.versions` - 1 filters ahead of the slowest set.
     Asynchronous,
 }
 
@@ -93,20 +95,20 @@ impl ArrayConfig {
     }
 }
 
-/// Bounds and competitors that stand beside MERCURY.
+/// Bounds and other methods to compare MERCURY with.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BoundsConfig {
-    /// Least cosine with an earlier vector at which ideal similarity reuses.
+    /// Ideal similarity: least cosine with an earlier vector for reuse.
     pub cosine: f64,
-    /// Vectors of a stream and scope up to which all are looked at for that.
+    /// Ideal similarity: most vectors of a stream and scope for which all are examined.
     pub exact_vectors: u32,
-    /// Vectors of each product of a pass that are looked at where there are more, spread evenly over streams
-    /// and scopes, one of each at least.
+    /// Ideal similarity: vectors to examine otherwise, for each product of a pass. They are spread
+    /// evenly over streams and scopes, with at least one of each.
     pub sampled_vectors: u32,
-    /// Pairs of vectors of each product of a pass whose angle is set beside their signatures.
+    /// Pairs of vectors, for each product of a pass, whose angle is compared with their signatures.
     pub pairs: u32,
-    /// Bits of a weight, for weight repetition.
+    /// Weight repetition: bits of a quantised weight.
     pub weight_bits: u32,
 }
 

@@ -1,9 +1,9 @@
-//! The header of a topology file: which column holds what.
+//! The header of a topology file: the meaning of each column.
 
 use super::{Reason, is_number};
 use strsim::normalized_damerau_levenshtein;
 
-/// A size that a layer's product follows from.
+/// A size of a layer, which determines its product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Key {
     IfmapHeight,
@@ -38,7 +38,7 @@ impl Key {
         Key::Batch,
     ];
 
-    /// SCALE-Sim's name of the column.
+    /// The name of the column in SCALE-Sim.
     pub(super) fn title(self) -> &'static str {
         match self {
             Key::IfmapHeight => "IFMAP Height",
@@ -57,7 +57,7 @@ impl Key {
         }
     }
 
-    /// Other spellings in public files, in lower case, without spaces and underscores.
+    /// Other spellings in public files, in the form of [`squeeze`].
     fn aliases(self) -> &'static [&'static str] {
         match self {
             Key::IfmapHeight => &["ifmaph", "inputheight", "inputh"],
@@ -83,25 +83,25 @@ const NAMES: [&str; 6] = ["layername", "layernames", "layer", "layers", "name", 
 const NOT_APPLIED: [&str; 3] = ["sparsity", "sparsityratio", "bases"];
 const REMARKS: [&str; 8] = ["remark", "remarks", "comment", "comments", "note", "notes", "description", "target"];
 
-/// What a column holds.
+/// The meaning of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Column {
     /// The layer's name.
     Name,
-    /// A size of its product.
+    /// A size of the layer.
     Size(Key),
-    /// Something of which one value can be timed.
+    /// A property that the model supports with one value only.
     Fixed {
-        /// The value.
+        /// The supported value.
         value: u64,
-        /// How to say the same without the column.
+        /// How to describe the layer without the column.
         remedy: &'static str,
     },
-    /// Something that would make the layer cheaper, which the model does not apply.
+    /// A property that would make the layer cheaper, which the model does not apply.
     NotApplied,
     /// Text for people.
     Remark,
-    /// A name that says nothing to this program: what holds a digit is refused, other texts are not read.
+    /// A column with an unknown name. Fields with a digit are refused, other text is ignored.
     Unknown,
 }
 
@@ -122,21 +122,22 @@ const FIXED: [(&str, Column); 11] = [
     ("numgroups", GROUPS),
 ];
 
-/// Columns in the order of the file.
+/// The columns, in the order of the file.
 pub(super) struct Header {
     pub(super) columns: Vec<Column>,
-    /// Their names as the file has them.
+    /// The names of the columns, as in the file.
     pub(super) titles: Vec<String>,
     assumed_order: Option<&'static str>,
 }
 
 impl Header {
-    /// Whether the first row is a layer.
+    /// Whether there is no header: the first row is a layer.
     pub(super) fn is_missing(first: &[&str]) -> bool {
         first.get(1).is_some_and(|field| is_number(field))
     }
 
-    /// The order in which SCALE-Sim reads columns, by how many numbers follow the name in the first row.
+    /// The order in which SCALE-Sim reads columns. It depends on how many numbers follow the name
+    /// in the first row.
     pub(super) fn scale_sim_order(first: &[&str]) -> Result<Self, Reason> {
         let numbers = first[1..].iter().take_while(|field| is_number(field)).count();
         let (keys, order): (Vec<Key>, _) = match numbers {
@@ -166,7 +167,7 @@ impl Header {
         })
     }
 
-    /// The columns that the first row names.
+    /// The columns named in the first row.
     pub(super) fn from_names(first: &[&str]) -> Result<Self, Reason> {
         let mut columns: Vec<Column> = first.iter().map(|name| parse_column(name)).collect();
         mend_doubled_width(&mut columns);
@@ -184,13 +185,13 @@ impl Header {
             }
         }
         if !self.columns.contains(&Column::Name) {
-            return Err(self.missing("Layer name", &NAMES));
+            return Err(self.explain_missing("Layer name", &NAMES));
         }
         let product = PRODUCT.iter().any(|&key| self.has(key));
         let convolution = CONVOLUTION.iter().any(|&key| self.has(key));
         if product && convolution {
-            let is_of_product = |column: &Column| PRODUCT.iter().any(|&key| *column == Column::Size(key));
-            let place = self.columns.iter().position(is_of_product).expect("there is one");
+            let is_product_size = |column: &Column| PRODUCT.iter().any(|&key| *column == Column::Size(key));
+            let place = self.columns.iter().position(is_product_size).expect("there is one");
             return Err(format!(
                 "the header has columns of a convolution and {:?}, which is one of a product (M, N, K); write products \
                  into another file, and call a batch \"Batch Size\"",
@@ -199,16 +200,17 @@ impl Header {
         }
         let required: &[Key] = if product { &PRODUCT } else { &CONVOLUTION };
         if let Some(&key) = required.iter().find(|&&key| !self.has(key)) {
-            return Err(self.missing(key.title(), key.aliases()));
+            return Err(self.explain_missing(key.title(), key.aliases()));
         }
         let strides = self.has(Key::Stride) || (self.has(Key::StrideHeight) && self.has(Key::StrideWidth));
         if convolution && !strides {
-            return Err(self.missing(Key::Stride.title(), Key::Stride.aliases()));
+            return Err(self.explain_missing(Key::Stride.title(), Key::Stride.aliases()));
         }
         Ok(())
     }
 
-    fn missing(&self, title: &str, aliases: &[&str]) -> Reason {
+    /// The message about a missing column, with a suggestion.
+    fn explain_missing(&self, title: &str, aliases: &[&str]) -> Reason {
         if self.titles.iter().any(|title| title.starts_with('"')) {
             return "the format has no quoting; remove the quotation marks".to_owned();
         }
@@ -229,29 +231,29 @@ impl Header {
         self.columns.contains(&Column::Size(key))
     }
 
-    /// Whether rows are products M x K by K x N, not convolutions.
+    /// Whether rows are products of M x K and K x N, not convolutions.
     pub(super) fn is_product(&self) -> bool {
         self.has(Key::M)
     }
 
-    /// The order that was assumed where the file has no header.
+    /// The assumed order of columns, if the file has no header.
     pub(super) fn assumed_order(&self) -> Option<&'static str> {
         self.assumed_order
     }
 
-    /// What gives a row its number of fields.
+    /// The row that sets the number of fields, for messages.
     pub(super) fn origin(&self) -> &'static str {
         if self.assumed_order.is_some() { "the first row" } else { "the header" }
     }
 
-    /// Index and name of the columns of one meaning.
+    /// Finds the index and name of each column with a meaning.
     pub(super) fn find_columns(&self, meaning: Column) -> impl Iterator<Item = (usize, &str)> {
         let columns = self.columns.iter().zip(&self.titles).enumerate();
         columns.filter(move |(_, (column, _))| **column == meaning).map(|(index, (_, title))| (index, title.as_str()))
     }
 }
 
-/// Letters, digits and quotation marks, in lower case.
+/// Reduces a name to letters, digits and quotation marks, in lower case.
 fn squeeze(name: &str) -> String {
     name.chars().filter(|c| c.is_alphanumeric() || *c == '"').flat_map(char::to_lowercase).collect()
 }
@@ -273,7 +275,8 @@ fn parse_column(name: &str) -> Column {
     }
 }
 
-/// SCALE-Sim's own file of `DeepBench` calls height and width both "IFMAP Width"; the first is the height.
+/// In SCALE-Sim's own file for `DeepBench` both height and width are called "IFMAP Width". The
+/// first is the height.
 fn mend_doubled_width(columns: &mut [Column]) {
     let widths = columns.iter().filter(|column| **column == Column::Size(Key::IfmapWidth)).count();
     if widths == 2 && !columns.contains(&Column::Size(Key::IfmapHeight)) {

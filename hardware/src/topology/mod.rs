@@ -1,11 +1,12 @@
-//! SCALE-Sim's topology files: a header row, then one layer per row, fields separated by commas.
+//! The topology files of SCALE-Sim: a header row, then one layer per row, fields separated by
+//! commas.
 //!
-//! Columns are found by the names in the header (see `header.rs`), in any order; a file without a header is
-//! read in SCALE-Sim's order. A convolution has no padding: its output height is
-//! ceil((H - filter height + stride) / stride). As in SCALE-Sim, a convolution whose name contains `DP` is
-//! depth-wise: one product per channel. A batch multiplies m.
+//! Columns may be in any order, because their names in the header identify them (see `header.rs`).
+//! A file without a header is read in the order of SCALE-Sim. A convolution has no padding: its
+//! output height is ceil((H - filter height + stride) / stride). As in SCALE-Sim, a convolution
+//! whose name contains `DP` is depth-wise: one product per channel. A batch size multiplies m.
 //!
-//! The format has no quoting: SCALE-Sim splits each line at its commas, and so does this reader.
+//! The format has no quoting. SCALE-Sim splits each line at its commas, and so does this reader.
 
 mod header;
 
@@ -15,40 +16,44 @@ use mercury_trace::geometry::Gemm;
 use mercury_trace::input;
 use std::path::Path;
 
-/// A layer's name and dense product.
+/// The name of a layer and its dense product.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopologyLayer {
     /// The name.
     pub name: String,
-    /// Its product, of the whole batch.
+    /// The product for the whole batch.
     pub gemm: Gemm,
-    /// The line of the file, from 1, as an editor counts them.
+    /// The line of the file, counted from 1 as an editor counts lines.
     pub line: u64,
 }
 
-/// A topology file as it was read.
+/// The content of a topology file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topology {
     /// The layers, in the file's order; at least one.
     pub layers: Vec<TopologyLayer>,
-    /// How the columns of a file without a header were read.
+    /// The assumed order of columns, for a file without a header.
     pub assumed_order: Option<&'static str>,
-    /// Columns that hold values which the timing model does not apply, such as sparsity.
+    /// Columns with values that the timing model does not apply, such as sparsity.
     pub not_applied: Vec<String>,
-    /// Columns of unknown names that hold text.
+    /// Columns with unknown names that hold text.
     pub not_read: Vec<String>,
 }
 
-/// Most bytes of a topology file: far above any model's.
+/// Most bytes of a topology file, far above the size for any model.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// Most multiply-accumulates of a layer: with these no sum of a size and an array's rows and columns overflows.
+/// Most multiply-accumulates of a layer. Below this, adding rows and columns of an array to a size
+/// does not overflow.
 const MAX_MACS: u128 = i64::MAX as u128;
 
-/// Why a row cannot be read.
+/// The reason why a row cannot be read.
 type Reason = String;
 
 /// Reads a topology file.
+///
+/// # Errors
+/// If the file cannot be read, or is not valid. The error names the file and the line.
 pub fn read(path: &Path) -> Result<Topology> {
     let fail = |line, reason: Reason| HardwareError::Topology { path: path.to_owned(), line, reason };
     let bytes = input::read(path, MAX_BYTES)?;
@@ -87,7 +92,8 @@ pub fn read(path: &Path) -> Result<Topology> {
     })
 }
 
-/// The text without a byte order mark, or the line at which it stops being text.
+/// Decodes UTF-8 text and removes a byte order mark. The error is the line of the first byte that
+/// is not text.
 fn decode(bytes: &[u8]) -> std::result::Result<&str, u64> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let line_at = |end: usize| numbered_lines(&String::from_utf8_lossy(&bytes[..end])).count() as u64;
@@ -97,7 +103,7 @@ fn decode(bytes: &[u8]) -> std::result::Result<&str, u64> {
     std::str::from_utf8(bytes).map_err(|error| line_at(error.valid_up_to()))
 }
 
-/// Lines as an editor counts them, from 1: ended by LF, CR LF or CR.
+/// Numbers the lines from 1, as an editor does. Lines end with LF, CR LF or CR.
 fn numbered_lines(text: &str) -> impl Iterator<Item = (u64, &str)> {
     let mut rest = Some(text);
     let lines = std::iter::from_fn(move || {
@@ -113,7 +119,7 @@ fn numbered_lines(text: &str) -> impl Iterator<Item = (u64, &str)> {
     (1..).zip(lines)
 }
 
-/// Fields of a line, without the empty ones at its end.
+/// Splits a line into its fields, without empty ones at the end.
 fn split(line: &str) -> Vec<&str> {
     let mut fields: Vec<&str> = line.split(',').map(str::trim).collect();
     while fields.last().is_some_and(|field| field.is_empty()) {
@@ -122,7 +128,7 @@ fn split(line: &str) -> Vec<&str> {
     fields
 }
 
-/// Refuses a row of one field, and says what it probably is.
+/// Refuses a row with only one field; the error names the probable cause.
 fn check_separators(fields: &[&str]) -> std::result::Result<(), Reason> {
     let [field] = fields else { return Ok(()) };
     let wrong = [('\t', "tabs"), (';', "semicolons")].into_iter().find(|(separator, _)| field.contains(*separator));
@@ -136,16 +142,16 @@ fn check_separators(fields: &[&str]) -> std::result::Result<(), Reason> {
     })
 }
 
-/// A field as messages show it: quoted, and no longer than a line.
+/// Quotes a field for messages, and shortens it.
 fn quote(field: &str) -> String {
-    const MOST: usize = 40;
-    match field.char_indices().nth(MOST) {
+    const MAX_CHARS: usize = 40;
+    match field.char_indices().nth(MAX_CHARS) {
         Some((end, _)) => format!("{:?}…", &field[..end]),
         None => format!("{field:?}"),
     }
 }
 
-/// Whether a field is a number, of whatever kind.
+/// Whether a field is a finite number of any kind.
 fn is_number(field: &str) -> bool {
     field.parse::<f64>().is_ok_and(f64::is_finite)
 }
@@ -188,11 +194,11 @@ fn read_layer(header: &Header, fields: &[&str], line: u64) -> std::result::Resul
     if name.is_empty() {
         return Err("the layer has no name".to_owned());
     }
-    let gemm = if header.is_product() { sizes.product()? } else { sizes.convolution(name.contains("DP"))? };
+    let gemm = if header.is_product() { sizes.to_product()? } else { sizes.to_convolution(name.contains("DP"))? };
     Ok(TopologyLayer { name: name.to_owned(), gemm, line })
 }
 
-/// The numbers of a row.
+/// The sizes of a row, by [`Key`].
 #[derive(Default)]
 struct Sizes([Option<u64>; Key::ALL.len()]);
 
@@ -218,19 +224,19 @@ impl Sizes {
         self.optional(Key::Batch).unwrap_or(1)
     }
 
-    fn product(&self) -> std::result::Result<Gemm, Reason> {
+    fn to_product(&self) -> std::result::Result<Gemm, Reason> {
         let rows = u128::from(self.get(Key::M)?) * u128::from(self.batch());
-        gemm(rows, self.get(Key::K)?.into(), self.get(Key::N)?, 1)
+        make_gemm(rows, self.get(Key::K)?.into(), self.get(Key::N)?, 1)
     }
 
-    fn convolution(&self, depth_wise: bool) -> std::result::Result<Gemm, Reason> {
+    fn to_convolution(&self, depth_wise: bool) -> std::result::Result<Gemm, Reason> {
         let stride = self.optional(Key::Stride);
         let strides = (self.optional(Key::StrideHeight).or(stride), self.optional(Key::StrideWidth).or(stride));
         let (Some(stride_height), Some(stride_width)) = strides else {
             return Err(format!("has no value for {}", Key::Stride.title()));
         };
-        let height = output_size(self.get(Key::IfmapHeight)?, self.get(Key::FilterHeight)?, stride_height);
-        let width = output_size(self.get(Key::IfmapWidth)?, self.get(Key::FilterWidth)?, stride_width);
+        let height = compute_output_size(self.get(Key::IfmapHeight)?, self.get(Key::FilterHeight)?, stride_height);
+        let width = compute_output_size(self.get(Key::IfmapWidth)?, self.get(Key::FilterWidth)?, stride_width);
         let (Some(height), Some(width)) = (height, width) else {
             return Err(format!(
                 "a filter of {} x {} does not fit an ifmap of {} x {} (there is no padding: give the padded size)",
@@ -245,17 +251,17 @@ impl Sizes {
         let area = u128::from(self.get(Key::FilterHeight)?) * u128::from(self.get(Key::FilterWidth)?);
         let length = area.saturating_mul(depth.into());
         let positions = (u128::from(height) * u128::from(width)).saturating_mul(self.batch().into());
-        gemm(positions, length, self.get(Key::Filters)?, count)
+        make_gemm(positions, length, self.get(Key::Filters)?, count)
     }
 }
 
-/// Output positions along one axis; none where the filter does not fit.
-fn output_size(size: u64, filter: u64, stride: u64) -> Option<u64> {
+/// Computes the number of output positions along one axis; `None` if the filter does not fit.
+fn compute_output_size(size: u64, filter: u64, stride: u64) -> Option<u64> {
     Some(size.checked_sub(filter)?.div_ceil(stride) + 1)
 }
 
-/// The product, if its multiply-accumulates fit 64 bits.
-fn gemm(m: u128, k: u128, n: u64, count: u64) -> std::result::Result<Gemm, Reason> {
+/// Makes a product. An error if it has more than [`MAX_MACS`] multiply-accumulates.
+fn make_gemm(m: u128, k: u128, n: u64, count: u64) -> std::result::Result<Gemm, Reason> {
     let macs = [k, n.into(), count.into()].iter().try_fold(m, |product, &size| product.checked_mul(size));
     match macs {
         Some(macs) if macs <= MAX_MACS => Ok(Gemm { m: m as u64, k: k as u64, n, count }),

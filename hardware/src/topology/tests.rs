@@ -34,7 +34,7 @@ fn columns_are_found_by_name_in_any_order_and_spelling() {
     let shuffled = "stride_w,Num Filters,FILTER  HEIGHT,filter-width,channel,Stride H,IFMAP_H,ifmap width,name\n\
                     2,8,3,5,4,1,9,11,c\n";
     assert_eq!(gemms(shuffled), [(7 * 4, 60, 8, 1)]);
-    // DeepBench's file calls the height a width.
+    // SCALE-Sim's file for DeepBench calls the height a width.
     let doubled = "Layer, IFMAP Width, IFMAP Width, Filter Height, Filter Width, Channels, Num Filter, Strides,\n\
                    speech,700,161,20,5,1,32,2,\n";
     assert_eq!(gemms(doubled), [(341 * 79, 100, 32, 1)]);
@@ -60,7 +60,7 @@ fn columns_that_are_not_applied_are_reported_once_and_only_where_they_hold_somet
 }
 
 #[test]
-fn remarks_are_passed_over() {
+fn remarks_are_ignored() {
     let text = format!(
         "{CONVOLUTION}\na, 9, 9, 3, 3, 4, 8, 1, 2:4, NPU,\nb, 9, 9, 3, 3, 4, 8, 1, see table 2, row 3\n\
          DP1, 9, 9, 3, 3, 4, 1, 1, # dw\n"
@@ -71,7 +71,7 @@ fn remarks_are_passed_over() {
 }
 
 #[test]
-fn without_a_header_the_order_is_scale_sims() {
+fn without_a_header_the_order_is_that_of_scale_sim() {
     assert_eq!(gemms("a,1,2,3\nb,4,5,6,\n"), [(1, 3, 2, 1), (4, 6, 5, 1)]);
     assert_eq!(gemms("c,9,9,3,3,4,8,2,2:4\n"), [(16, 36, 8, 1)]);
     assert_eq!(gemms("c,9,9,3,3,4,8,2,1,\n"), [(4 * 7, 36, 8, 1)]);
@@ -81,7 +81,7 @@ fn without_a_header_the_order_is_scale_sims() {
 }
 
 #[test]
-fn a_quote_is_a_character_like_others() {
+fn a_quote_is_an_ordinary_character() {
     let topology = parse("Layer,M,N,K,\n\"a,1,2,3,\nb,1,2,3,\n\"c\",4,5,6,\n").unwrap();
     let names: Vec<_> = topology.layers.iter().map(|layer| layer.name.as_str()).collect();
     assert_eq!(names, ["\"a", "b", "\"c\""]);
@@ -100,7 +100,7 @@ fn lines_are_numbered_as_an_editor_does() {
 }
 
 #[test]
-fn what_does_not_fit_the_header_is_refused_with_its_reason() {
+fn invalid_files_are_refused_with_a_reason() {
     let refused = |text: &str| parse(text).unwrap_err();
     let convolution = |row: &str| parse(format!("{CONVOLUTION}\n{row}\n")).unwrap_err();
     let convolution_with = |column: &str, field: &str| {
@@ -162,9 +162,9 @@ fn sizes_reach_as_far_as_64_bits() {
     assert!(parse(whole).unwrap_err().contains("multiply-accumulates"));
 }
 
-/// Positions of a filter along one axis, counted one by one; the last may reach past the end by less than a stride,
-/// as SCALE-Sim counts them.
-fn positions(size: u64, filter: u64, stride: u64) -> u64 {
+/// Counts the positions of a filter along one axis one by one. As in SCALE-Sim, the last may reach
+/// past the end by less than a stride.
+fn count_positions(size: u64, filter: u64, stride: u64) -> u64 {
     (0..=size).filter(|position| position * stride < size - filter + stride).count() as u64
 }
 
@@ -192,7 +192,8 @@ proptest! {
         ];
         let names: Vec<_> = order.iter().map(|&cell| cells[cell].0).collect();
         let row: Vec<_> = order.iter().map(|&cell| cells[cell].1.as_str()).collect();
-        let m = positions(height, filter_height, stride_height) * positions(width, filter_width, stride_width) * batch;
+        let rows = count_positions(height, filter_height, stride_height);
+        let m = rows * count_positions(width, filter_width, stride_width) * batch;
         let found = gemms(&format!("{}\n{}\n", names.join(","), row.join(",")));
         prop_assert_eq!(found, [(m, filter_height * filter_width * channels, filters, 1)]);
     }

@@ -1,20 +1,22 @@
 #!/usr/bin/env -S python3 -P
-"""Reference for `tests/scalesim.rs`: the compute cycles that SCALE-Sim counts; and for the test of
-`timing/memory`: the accesses to its buffers.
+"""Writes reference results of SCALE-Sim: compute cycles, or accesses to its buffers.
+
+`analyzer/tests/scalesim.rs` compares the cycles, and the tests of `timing/memory` compare the accesses.
 
     pip install scalesim==3.0.0 "numpy<2.4"
     python3 -P scalesim.py alexnet_narrow.csv odd.csv gemm.csv > scalesim.csv
     python3 -P scalesim.py --accesses --arrays 12x14 8x8 4x16 -- products.csv > accesses.csv
 
-Both were made by scalesim 3.0.0 with numpy 2.3.5 on Python 3.11, the first in five minutes of one
-core; with numpy 2.4 this scalesim fails. -P keeps this file from hiding the package of its name.
-Accesses are the SRAM columns of its detailed report, as they are: output stationary, its ofmap writes
-have R + C too many for each fold, which the test takes off. Its DRAM columns are those of its own
-prefetcher, which fetches whole buffers ahead: our model is another.
+Both files were made with scalesim 3.0.0, numpy 2.3.5 and Python 3.11, the first in five minutes on one
+core. This scalesim fails with numpy 2.4. -P keeps this file from hiding the package of the same name.
 
-SCALE-Sim plays every cycle of the array and of its buffers, which full AlexNet would take hours
-for: `alexnet_narrow.csv` has AlexNet's layers (padded, since SCALE-Sim does not pad; ungrouped) with
-an eighth of the channels and filters. Memory is SCALE-Sim's stall-free mode.
+Accesses are the unchanged SRAM columns of the detailed report. With the output-stationary dataflow,
+SCALE-Sim counts R + C ofmap writes too many per fold; the test subtracts them. The DRAM columns are not
+used: they describe SCALE-Sim's prefetcher, which fetches whole buffers ahead and is not in our model.
+
+SCALE-Sim simulates every cycle of the array and its buffers, which would take hours for full AlexNet.
+So `alexnet_narrow.csv` has AlexNet's layers with an eighth of the channels and filters. They are
+padded, because SCALE-Sim does not pad, and ungrouped. Memory is in SCALE-Sim's stall-free mode.
 """
 
 import argparse
@@ -61,7 +63,7 @@ SparsitySupport = False
 
 
 def simulate(topology: Path, dataflow: str, rows: int, columns: int) -> list[tuple[str, int, list[int]]]:
-    """Each layer's name, compute cycles and accesses."""
+    """Simulates a topology. Returns the name, compute cycles and accesses of each layer."""
     gemm = "filter" not in topology.read_text().splitlines()[0].lower()
     with tempfile.TemporaryDirectory() as folder:
         config, layout = Path(folder, "config.cfg"), Path(folder, "layout.csv")
@@ -76,7 +78,9 @@ def simulate(topology: Path, dataflow: str, rows: int, columns: int) -> list[tup
             input_type_gemm=gemm,
         )
         simulation.run_scale(top_path=folder)
-        layers, counts = (report(Path(folder, "run", f"{name}_REPORT.csv")) for name in ("COMPUTE", "DETAILED_ACCESS"))
+        reports = Path(folder, "run")
+        layers = read_report(reports / "COMPUTE_REPORT.csv")
+        counts = read_report(reports / "DETAILED_ACCESS_REPORT.csv")
     if any(int(layer["Stall Cycles"]) for layer in layers):
         raise SystemExit(f"{topology} stalls on {rows}x{columns}, {dataflow}: enlarge the buffers in CONFIG")
     return [
@@ -85,7 +89,7 @@ def simulate(topology: Path, dataflow: str, rows: int, columns: int) -> list[tup
     ]
 
 
-def report(path: Path) -> list[dict[str, str]]:
+def read_report(path: Path) -> list[dict[str, str]]:
     with open(path, newline="") as file:
         return list(csv.DictReader(file, skipinitialspace=True))
 
@@ -94,7 +98,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("topologies", nargs="+", type=Path, metavar="TOPOLOGY", help="SCALE-Sim topology file")
     parser.add_argument("--arrays", nargs="+", default=["12x14", "8x8", "32x16"], metavar="RxC")
-    parser.add_argument("--accesses", action="store_true", help="accesses of matrix products in place of cycles")
+    parser.add_argument("--accesses", action="store_true", help="accesses of matrix products instead of cycles")
     arguments = parser.parse_args()
 
     table = csv.writer(sys.stdout, lineterminator="\n")
@@ -104,7 +108,9 @@ def main() -> None:
         table.writerow(["topology", "dataflow", "rows", "columns", "layer", "cycles"])
     for topology, array, dataflow in product(arguments.topologies, arguments.arrays, DATAFLOWS):
         rows, columns = map(int, array.split("x"))
-        sizes = {size["Layer"]: [size[name] for name in "MKN"] for size in report(topology)} if arguments.accesses else {}
+        sizes = {}
+        if arguments.accesses:
+            sizes = {size["Layer"]: [size[name] for name in "MKN"] for size in read_report(topology)}
         for layer, cycles, accesses in simulate(topology, dataflow, rows, columns):
             if arguments.accesses:
                 table.writerow([dataflow, rows, columns, layer, *sizes[layer], *accesses])

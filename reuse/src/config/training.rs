@@ -1,15 +1,15 @@
-//! Where and how long the scheme is applied during training.
+//! Configuration of reuse during training: passes, growth of signatures, layers switched off.
 
 use super::{ConfigError, MAX_BITS};
 use mercury_trace::geometry::Pass;
 use serde::{Deserialize, Serialize};
 
-/// Where the scheme is applied.
+/// The passes with reuse.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ReuseConfig {
-    /// Passes with reuse; the others run as in the baseline. The weight gradient keeps the forward
-    /// pass's signatures, so it can be here only together with `forward`.
+    /// Passes with reuse; the others run as in the baseline. The weight gradient uses the
+    /// signatures of the forward pass, so `weight-grad` requires `forward`.
     pub passes: Vec<Pass>,
 }
 
@@ -20,7 +20,10 @@ impl Default for ReuseConfig {
 }
 
 impl ReuseConfig {
-    /// Checks every value; the error names the key.
+    /// Checks every value.
+    ///
+    /// # Errors
+    /// If a value is invalid; the error names its key.
     pub fn validate(&self) -> Result<(), ConfigError> {
         if self.passes.contains(&Pass::WeightGrad) && !self.passes.contains(&Pass::Forward) {
             let reason = "weight-grad keeps the signatures of forward; add forward".to_owned();
@@ -34,10 +37,10 @@ impl ReuseConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BitsConfig {
-    /// Steps without a fall of the training loss after which signatures grow by a bit, from `rpq.bits`
-    /// on; 0: never.
+    /// Steps without a new least training loss after which signatures grow by one bit, starting at
+    /// `rpq.bits`; 0: signatures never grow.
     pub patience: u64,
-    /// The longest that they grow to.
+    /// Maximum signature length, bits.
     pub max: u32,
 }
 
@@ -48,7 +51,10 @@ impl Default for BitsConfig {
 }
 
 impl BitsConfig {
-    /// Checks every value; the error names the key.
+    /// Checks every value.
+    ///
+    /// # Errors
+    /// If a value is invalid; the error names its key.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let max = self.max;
         if !(1..=MAX_BITS).contains(&max) {
@@ -63,7 +69,8 @@ impl BitsConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct StopConfig {
-    /// Captured steps over which reuse has to pay; 0: layers stay on.
+    /// Captured steps over which a layer must not take more cycles than its baseline; 0: layers are
+    /// never switched off.
     pub window: u32,
 }
 

@@ -1,4 +1,4 @@
-//! AVX-512: 16 positions a register.
+//! The AVX-512 unit: 16 positions per register.
 
 use super::block::{self, Simd};
 use super::halves::{self, Halves, Lanes};
@@ -9,10 +9,10 @@ use std::arch::x86_64::*;
 
 pub(super) const TILE: usize = Avx512::<false>::TILE;
 pub(super) const BITS: usize = Avx512::<false>::BITS;
-pub(super) const TURNED: bool = Avx512::<false>::TURNED;
+pub(super) const NEGATED: bool = Avx512::<false>::NEGATED;
 
-/// 32 registers: 24 sums, and the positions, means and the value of R beside them. `VBMI2`: with the
-/// second set of instructions on bytes and bits, which can shift one register into another.
+/// Of 32 registers 24 hold sums; the others hold positions, means and the value of R. With `VBMI2`
+/// the unit has the AVX-512 VBMI2 instructions, which can shift one register into another.
 struct Avx512<const VBMI2: bool>;
 
 #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
@@ -21,56 +21,58 @@ impl<const VBMI2: bool> Simd for Avx512<VBMI2> {
     const LANES: usize = 16;
     const BITS: usize = 12;
     const GROUPS: usize = 2;
-    const TURNED: bool = true;
+    const NEGATED: bool = true;
 
     #[inline(always)]
     unsafe fn load(from: *const f32) -> __m512 {
-        // SAFETY: the caller's pointer and machine.
+        // SAFETY: the caller guarantees the pointer and the CPU features.
         unsafe { _mm512_loadu_ps(from) }
     }
 
     #[inline(always)]
     unsafe fn store(value: __m512, to: *mut f32) {
-        // SAFETY: the caller's pointer and machine.
+        // SAFETY: the caller guarantees the pointer and the CPU features.
         unsafe { _mm512_storeu_ps(to, value) }
     }
 
     #[inline(always)]
     unsafe fn splat(from: *const f32) -> __m512 {
-        // SAFETY: the caller's pointer and machine.
+        // SAFETY: the caller guarantees the pointer and the CPU features.
         unsafe { _mm512_set1_ps(*from) }
     }
 
     #[inline(always)]
     unsafe fn fma(a: __m512, b: __m512, c: __m512) -> __m512 {
-        // SAFETY: the caller's machine has the features.
+        // SAFETY: the caller guarantees the CPU features.
         unsafe { _mm512_fmadd_ps(a, b, c) }
     }
 
     #[inline(always)]
     unsafe fn add(a: __m512, b: __m512) -> __m512 {
-        // SAFETY: the caller's machine has the features.
+        // SAFETY: the caller guarantees the CPU features.
         unsafe { _mm512_add_ps(a, b) }
     }
 
     #[inline(always)]
     unsafe fn sub(a: __m512, b: __m512) -> __m512 {
-        // SAFETY: the caller's machine has the features.
+        // SAFETY: the caller guarantees the CPU features.
         unsafe { _mm512_sub_ps(a, b) }
     }
 
     #[inline(always)]
     unsafe fn mul(a: __m512, b: __m512) -> __m512 {
-        // SAFETY: the caller's machine has the features.
+        // SAFETY: the caller guarantees the CPU features.
         unsafe { _mm512_mul_ps(a, b) }
     }
 
     #[inline(always)]
     unsafe fn transpose(from: *const f32, from_pitch: usize, to: *mut f32, to_pitch: usize) {
-        // SAFETY: the caller's pointers cover 16 rows at these pitches.
+        // SAFETY: the caller's pointers cover 16 rows at these pitches, and it guarantees the CPU
+        // features.
         unsafe {
             let rows: [__m512; 16] = std::array::from_fn(|row| Self::load(from.add(row * from_pitch)));
-            // 2 x 2 values, then 4 x 4, change places within each quarter of four rows' registers.
+            // Transposes 2 x 2, then 4 x 4 values within each quarter of the registers of four
+            // rows.
             let mut fours = [_mm512_setzero_ps(); 16];
             for (fours, rows) in fours.chunks_exact_mut(4).zip(rows.chunks_exact(4)) {
                 let [a, b] = [_mm512_unpacklo_ps(rows[0], rows[1]), _mm512_unpackhi_ps(rows[0], rows[1])];
@@ -80,7 +82,7 @@ impl<const VBMI2: bool> Simd for Avx512<VBMI2> {
                 fours[2] = _mm512_shuffle_ps::<0x44>(b, d);
                 fours[3] = _mm512_shuffle_ps::<0xEE>(b, d);
             }
-            // Then the quarters do, as a 4 x 4 transpose of their own.
+            // Then transposes the quarters, as a 4 x 4 matrix.
             for column in 0..4 {
                 let [a, b, c, d] = [fours[column], fours[column + 4], fours[column + 8], fours[column + 12]];
                 let [even, odd] = [_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xDD>(a, b)];
@@ -106,29 +108,30 @@ impl<const VBMI2: bool> Lanes for Avx512<VBMI2> {
 
     #[inline(always)]
     unsafe fn no_bits() -> __m512i {
-        // SAFETY: the caller's machine has the features.
+        // SAFETY: the caller guarantees the CPU features.
         unsafe { _mm512_setzero_si512() }
     }
 
     #[inline(always)]
     unsafe fn load_bits(from: *const u32) -> __m512i {
-        // SAFETY: the caller's pointer and machine.
+        // SAFETY: the caller guarantees the pointer and the CPU features.
         unsafe { _mm512_loadu_si512(from.cast()) }
     }
 
     #[inline(always)]
     unsafe fn append(bits: __m512i, sum: __m512, bit: u32) -> __m512i {
-        // SAFETY: the caller's machine has the features.
+        // SAFETY: the caller guarantees the CPU features.
         unsafe {
-            // Not a comparison: on Zen 4 that takes the place of a multiplication, and these three
-            // do not. The minimum is its second operand, +0, where the sum is -0 or NaN.
-            with_sign(bits, _mm512_castps_si512(_mm512_min_ps(sum, _mm512_setzero_ps())), bit)
+            // No comparison: on Zen 4 it would take an issue slot of a multiplication, and these
+            // three instructions do not. If the sum is -0 or NaN, the minimum is its second
+            // operand, +0.
+            append_sign(bits, _mm512_castps_si512(_mm512_min_ps(sum, _mm512_setzero_ps())), bit)
         }
     }
 
     #[inline(always)]
     unsafe fn collect<const P: usize, const B: usize, const PLAIN: bool>(sums: [[__m512; P]; B]) -> [__m512i; P] {
-        // SAFETY: the caller's machine has the features, and those of VBMI2 if that is set.
+        // SAFETY: the caller guarantees the CPU features, with VBMI2 if that is set.
         unsafe {
             if !PLAIN {
                 return halves::append_all::<Self, P, B>(sums);
@@ -138,10 +141,10 @@ impl<const VBMI2: bool> Lanes for Avx512<VBMI2> {
                 for (bits, sum) in bits.iter_mut().zip(sums) {
                     let sum = _mm512_castps_si512(sum);
                     *bits = if VBMI2 {
-                        // The bits so far move up, the sum's highest comes in.
+                        // Shifts the earlier bits up and the sum's sign bit in.
                         _mm512_shldi_epi32::<1>(*bits, sum)
                     } else {
-                        with_sign(*bits, sum, bit as u32)
+                        append_sign(*bits, sum, bit as u32)
                     };
                 }
             }
@@ -151,25 +154,25 @@ impl<const VBMI2: bool> Lanes for Avx512<VBMI2> {
 
     #[inline(always)]
     unsafe fn or(a: __m512i, b: __m512i) -> __m512i {
-        // SAFETY: the caller's machine has the features.
+        // SAFETY: the caller guarantees the CPU features.
         unsafe { _mm512_or_si512(a, b) }
     }
 
     #[inline(always)]
     unsafe fn shift_left(bits: __m512i, by: u32) -> __m512i {
-        // SAFETY: the caller's machine has the features.
+        // SAFETY: the caller guarantees the CPU features.
         unsafe { _mm512_sll_epi32(bits, _mm_cvtsi32_si128(by as i32)) }
     }
 
     #[inline(always)]
     unsafe fn shift_right(bits: __m512i, by: u32) -> __m512i {
-        // SAFETY: the caller's machine has the features.
+        // SAFETY: the caller guarantees the CPU features.
         unsafe { _mm512_srl_epi32(bits, _mm_cvtsi32_si128(by as i32)) }
     }
 
     #[inline(always)]
     unsafe fn store_words(low: __m512i, high: __m512i, to: *mut u64) {
-        // SAFETY: the caller's pointer and machine.
+        // SAFETY: the caller guarantees the pointer and the CPU features.
         unsafe {
             let front = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
             let back = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
@@ -179,14 +182,14 @@ impl<const VBMI2: bool> Lanes for Avx512<VBMI2> {
     }
 }
 
-/// `bits` with bit number `bit` set in the lanes whose sum has its sign bit set; it is clear before.
+/// Sets bit number `bit` in the lanes whose sum has its sign bit set. It must be clear before.
 ///
 /// # Safety
-/// The machine has the features.
+/// The CPU has the features.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "as above")]
-unsafe fn with_sign(bits: __m512i, sum: __m512i, bit: u32) -> __m512i {
-    // SAFETY: as the caller.
+unsafe fn append_sign(bits: __m512i, sum: __m512i, bit: u32) -> __m512i {
+    // SAFETY: the caller guarantees the CPU features.
     unsafe {
         let sign = _mm512_srl_epi32(sum, _mm_cvtsi32_si128(31 - bit as i32));
         // bits | (sign & mask)
@@ -194,26 +197,31 @@ unsafe fn with_sign(bits: __m512i, sum: __m512i, bit: u32) -> __m512i {
     }
 }
 
-/// The kernel's functions for machines with these features.
+/// The functions of the unit, compiled for these CPU features.
 macro_rules! functions {
     ($vbmi2:literal, $features:literal) => {
-        /// [`block::strip`] on this unit.
+        /// [`block::compute_strip`] on this unit.
         ///
         /// # Safety
-        /// The machine has the features; otherwise as [`block::strip`].
+        /// The CPU has the features. Otherwise as [`block::compute_strip`].
         #[target_feature(enable = $features)]
-        pub(in super::super) unsafe fn strip(strip: &Strip, matrix: &Packed, variant: Variant, out: &mut [u64]) {
-            // SAFETY: compiled for the features, and the caller warrants the rest.
-            unsafe { block::strip::<Avx512<$vbmi2>, Halves<Avx512<$vbmi2>, 2>, 2>(strip, matrix, variant, out) }
+        pub(in super::super) unsafe fn compute_strip(
+            strip: &Strip,
+            matrix: &Packed,
+            variant: Variant,
+            out: &mut [u64],
+        ) {
+            // SAFETY: this is compiled for the features, and the caller guarantees the rest.
+            unsafe { block::compute_strip::<Avx512<$vbmi2>, Halves<Avx512<$vbmi2>, 2>, 2>(strip, matrix, variant, out) }
         }
 
         /// [`block::transpose`] on this unit.
         ///
         /// # Safety
-        /// The machine has the features; otherwise as [`block::transpose`].
+        /// The CPU has the features. Otherwise as [`block::transpose`].
         #[target_feature(enable = $features)]
         pub(in super::super) unsafe fn transpose(rows: &[f32], pitch: usize, columns: &mut [f32]) {
-            // SAFETY: compiled for the features, and the caller warrants the rest.
+            // SAFETY: this is compiled for the features, and the caller guarantees the rest.
             unsafe { block::transpose::<Avx512<$vbmi2>>(rows, pitch, columns) }
         }
     };

@@ -1,4 +1,4 @@
-//! Signature kernels, and the choice among those that the machine has.
+//! Signature kernels, and the choice of one that the CPU has.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -17,7 +17,7 @@ use crate::cpu::{Instructions, may_use};
 use crate::projection::Projection;
 use std::fmt;
 
-/// A kernel that the machine can run; all give the same bits.
+/// A kernel that this CPU can run. All kernels give the same bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kernel(Unit);
 
@@ -28,17 +28,18 @@ enum Unit {
     Avx2,
     #[cfg(target_arch = "x86_64")]
     Avx512,
-    /// AVX-512 that can also shift registers into one another.
+    /// AVX-512 with VBMI2, which can shift one register into another.
     #[cfg(target_arch = "x86_64")]
     Avx512Vbmi2,
     #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
     Neon,
 }
 
-/// Calls a function of the unit's module, which is what [`Kernel`]'s existence allows.
+/// Calls a function of the unit's module.
 macro_rules! dispatch {
     ($kernel:expr, $function:ident($($argument:expr),*)) => {
-        // SAFETY: there is a `Kernel` only of a unit that the machine has; the caller warrants the rest.
+        // SAFETY: a `Kernel` exists only for a unit that this CPU has. The caller guarantees the
+        // rest.
         match $kernel.0 {
             // SAFETY: see above.
             Unit::Scalar => unsafe { scalar::$function($($argument),*) },
@@ -59,7 +60,7 @@ macro_rules! dispatch {
 }
 
 impl Kernel {
-    /// The kernels that this machine has and [`crate::cpu`] allows, the fastest first.
+    /// The kernels that this CPU has and [`crate::cpu`] allows, the fastest first.
     pub fn available() -> Vec<Self> {
         let mut kernels = Vec::new();
         #[cfg(target_arch = "x86_64")]
@@ -80,12 +81,12 @@ impl Kernel {
         kernels
     }
 
-    /// The fastest.
+    /// The fastest kernel.
     pub fn best() -> Self {
         Self::available()[0]
     }
 
-    /// Positions that are done at once.
+    /// Positions that are processed at once.
     pub(crate) fn tile(self) -> usize {
         match self.0 {
             Unit::Scalar => scalar::TILE,
@@ -98,7 +99,7 @@ impl Kernel {
         }
     }
 
-    /// Most bits that are done at once.
+    /// Most bits that are processed at once.
     fn bits(self) -> usize {
         match self.0 {
             Unit::Scalar => scalar::BITS,
@@ -111,35 +112,36 @@ impl Kernel {
         }
     }
 
-    /// Whether it takes R with its signs turned.
-    fn turned(self) -> bool {
+    /// Whether the kernel takes R negated.
+    fn is_negated(self) -> bool {
         match self.0 {
-            Unit::Scalar => scalar::TURNED,
+            Unit::Scalar => scalar::NEGATED,
             #[cfg(target_arch = "x86_64")]
-            Unit::Avx2 => avx2::TURNED,
+            Unit::Avx2 => avx2::NEGATED,
             #[cfg(target_arch = "x86_64")]
-            Unit::Avx512 | Unit::Avx512Vbmi2 => avx512::TURNED,
+            Unit::Avx512 | Unit::Avx512Vbmi2 => avx512::NEGATED,
             #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
-            Unit::Neon => neon::TURNED,
+            Unit::Neon => neon::NEGATED,
         }
     }
 
-    /// The signatures of a strip's windows, if it has lines of them, otherwise of its positions, to the
-    /// front of `out`. The latter fill it up to a whole tile.
+    /// Computes the signatures of a strip and writes them to the front of `out`: of its windows if
+    /// it has lines, otherwise of its positions, rounded up to a whole tile.
     ///
     /// # Panics
-    /// If `out` or a line is shorter than whole tiles, or the matrix is not this kernel's and of the strip's length.
-    pub(crate) fn strip(self, strip: &Strip, matrix: &Packed, variant: Variant, out: &mut [u64]) {
+    /// If a line is shorter than a tile, `out` is shorter than the result, or the matrix is for
+    /// another kernel or another length of vectors.
+    pub(crate) fn compute_strip(self, strip: &Strip, matrix: &Packed, variant: Variant, out: &mut [u64]) {
         assert_eq!((matrix.kernel, matrix.length), (self, strip.offsets.len()), "matrix of the kernel and length");
         let Lines { rows, columns, .. } = strip.lines(self.tile());
         assert!(columns >= self.tile() && out.len() >= rows * columns, "room for whole tiles");
-        dispatch!(self, strip(strip, matrix, variant, out));
+        dispatch!(self, compute_strip(strip, matrix, variant, out));
     }
 
-    /// Transposes a tile of rows, each of `pitch` values, a multiple of 16.
+    /// Transposes a tile of rows of `pitch` values.
     ///
     /// # Panics
-    /// If the slices do not have as many values.
+    /// If `pitch` is not a multiple of 16, or a slice has fewer values than a tile.
     pub(crate) fn transpose(self, rows: &[f32], pitch: usize, columns: &mut [f32]) {
         assert_eq!(pitch % 16, 0, "whole registers");
         assert!(rows.len() >= self.tile() * pitch && columns.len() >= self.tile() * pitch, "values of a tile");
@@ -163,7 +165,7 @@ impl fmt::Display for Kernel {
     }
 }
 
-/// Positions of the largest tile: strips and their signatures are padded to a multiple of it.
+/// Positions of the largest tile. Strips and their signatures are padded to a multiple of it.
 pub(crate) const MAX_TILE: usize = block::MAX_TILE;
 
 /// Vectors side by side: element e of the vector at position q is `data[offsets[e] + q]`.
@@ -175,7 +177,7 @@ pub(crate) struct Strip<'a> {
     lines: Option<Lines>,
 }
 
-/// Windows of a strip, row by row: `columns` of each `pitch` positions.
+/// The windows of a strip: in each of `rows` rows of `pitch` positions, the first `columns`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Lines {
     pub(crate) rows: usize,
@@ -184,17 +186,18 @@ pub(crate) struct Lines {
 }
 
 impl<'a> Strip<'a> {
-    /// The first `slots` positions; `last` is the largest offset.
+    /// A strip of the first `slots` positions. `last` is the largest offset.
     ///
     /// # Panics
-    /// If an offset is above `last`, or the data do not reach a whole tile beyond the positions.
+    /// If an offset is above `last`, or the data do not hold the positions, rounded up to a
+    /// multiple of [`MAX_TILE`], at that offset.
     pub(crate) fn new(data: &'a [f32], offsets: &'a [u32], last: u32, slots: usize) -> Self {
         assert!(offsets.iter().all(|&offset| offset <= last), "largest offset");
         assert!(data.len() >= last as usize + slots.next_multiple_of(MAX_TILE), "values of whole tiles");
         Self { data, offsets, last, slots, lines: None }
     }
 
-    /// The same, of which only these windows are wanted: their signatures then lie one after another.
+    /// The same strip, limited to these windows. Their signatures are contiguous in the result.
     ///
     /// # Panics
     /// If the lines reach beyond the positions.
@@ -204,45 +207,47 @@ impl<'a> Strip<'a> {
         Self { lines: Some(lines), ..self }
     }
 
-    /// The lines in which tiles of a size are laid.
+    /// The lines for tiles of a size: those of the strip, or else one line of all positions.
     fn lines(&self, tile: usize) -> Lines {
         let slots = self.slots.next_multiple_of(tile);
         self.lines.unwrap_or(Lines { rows: 1, pitch: slots, columns: slots })
     }
 
-    /// What a kernel may read of the data.
+    /// The data that a kernel may read.
     fn readable(&self) -> &[f32] {
         &self.data[..self.last as usize + self.padded_slots()]
     }
 
-    /// Whether there are so many more sums than values that to look at each value first costs little.
-    fn pays_to_look(&self, matrix: &Packed) -> bool {
+    /// Whether there are so many more sums than values that checking each value first costs little.
+    fn is_check_cheap(&self, matrix: &Packed) -> bool {
         self.readable().len() * 4 <= self.slots * matrix.bits()
     }
 
-    /// Positions up to a whole tile of any kernel.
+    /// The number of positions, rounded up to whole tiles of any kernel.
     pub(crate) fn padded_slots(&self) -> usize {
         self.slots.next_multiple_of(MAX_TILE)
     }
 }
 
-/// R as a kernel reads it: blocks of bits, each `[elements][bits]`. Where [`Kernel::turned`], signs are turned,
-/// so that a bit is a sum below 0, and with that (but for zeros and NaN) the number's own sign bit: rounding to
-/// nearest is the same on both sides of 0.
+/// R in the layout of a kernel: blocks of bits, each `[elements][bits]`. With
+/// [`Kernel::is_negated`] all values are negated. A bit then is set if the sum is below 0, which is
+/// its sign bit (except for zeros and NaN). Rounding to nearest is symmetric about 0, so the
+/// signatures are the same.
 pub(crate) struct Packed {
     kernel: Kernel,
     length: usize,
     /// Bits of each block.
     blocks: Vec<usize>,
     values: Vec<f32>,
-    /// Whether its sums with plain values can be neither -0, NaN nor subnormal: see [`plain`].
+    /// Whether all values are plain, see [`plain`].
     plain: bool,
 }
 
 impl Packed {
     pub(crate) fn new(kernel: Kernel, projection: &Projection) -> Self {
         let (length, bits) = (projection.length(), projection.bits() as usize);
-        // Blocks as alike as can be: a small one does not hide the latency of its sums.
+        // Blocks have nearly equal sizes, because a small block does not hide the latency of its
+        // sums.
         let count = bits.div_ceil(kernel.bits());
         let blocks: Vec<usize> = (0..count).map(|block| (bits + block) / count).collect();
         let mut values = Vec::with_capacity(length * bits);
@@ -250,11 +255,11 @@ impl Packed {
         for &block in &blocks {
             for element in 0..length {
                 let row = (first..first + block).map(|bit| projection.row(bit as u32)[element]);
-                values.extend(row.map(|value| if kernel.turned() { -value } else { value }));
+                values.extend(row.map(|value| if kernel.is_negated() { -value } else { value }));
             }
             first += block;
         }
-        let plain = plain::matrix(&values);
+        let plain = plain::is_matrix_plain(&values);
         Self { kernel, length, blocks, values, plain }
     }
 
@@ -269,9 +274,10 @@ impl Packed {
     }
 }
 
-/// The low `bits` bits of floor(log2 |x|) + 64, of the x whose square is `square`: with the square's biased
-/// exponent E, (E + 1) / 2 rounded down. 0 where the square is below 2^-126, as of a zero vector.
-pub(crate) fn magnitude(square: f32, bits: u32) -> u32 {
+/// Computes the low `bits` bits of floor(log2 |x|) + 64 from `square` = |x|^2. With the biased
+/// exponent E of the square it is (E + 1) / 2, rounded down. It is 0 if the square is below 2^-126,
+/// as for a zero vector.
+pub(crate) fn compute_magnitude(square: f32, bits: u32) -> u32 {
     let exponent = (square.to_bits() >> 23) & 0xFF;
     ((exponent + 1) >> 1) & ((1 << bits) - 1)
 }

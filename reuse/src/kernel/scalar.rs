@@ -1,4 +1,4 @@
-//! No vector unit: one position a register, by the same code.
+//! The scalar unit: one position per register, with the same loops as the vector units.
 
 use super::block::{self, Simd};
 use super::halves::{Halves, Lanes};
@@ -7,34 +7,34 @@ use crate::config::Variant;
 
 pub(super) const TILE: usize = Scalar::TILE;
 pub(super) const BITS: usize = Scalar::BITS;
-pub(super) const TURNED: bool = Scalar::TURNED;
+pub(super) const NEGATED: bool = Scalar::NEGATED;
 
-/// 16 registers wherever there are any; 8 sums, for a multiplication's latency.
+/// Architectures have at least 16 registers. 8 sums hide the latency of a multiplication.
 struct Scalar;
 
-#[expect(clippy::inline_always, reason = "as the other units, whose loops are the same code")]
+#[expect(clippy::inline_always, reason = "the vector units, which share the loops, need it")]
 impl Simd for Scalar {
     type F = f32;
     const LANES: usize = 1;
     const BITS: usize = 4;
     const GROUPS: usize = 2;
-    const TURNED: bool = true;
+    const NEGATED: bool = true;
 
     #[inline(always)]
     unsafe fn load(from: *const f32) -> f32 {
-        // SAFETY: the caller's pointer.
+        // SAFETY: the caller guarantees the pointer.
         unsafe { *from }
     }
 
     #[inline(always)]
     unsafe fn store(value: f32, to: *mut f32) {
-        // SAFETY: the caller's pointer.
+        // SAFETY: the caller guarantees the pointer.
         unsafe { *to = value }
     }
 
     #[inline(always)]
     unsafe fn splat(from: *const f32) -> f32 {
-        // SAFETY: the caller's pointer.
+        // SAFETY: the caller guarantees the pointer.
         unsafe { *from }
     }
 
@@ -59,7 +59,7 @@ impl Simd for Scalar {
     }
 }
 
-#[expect(clippy::inline_always, reason = "as the other units, whose loops are the same code")]
+#[expect(clippy::inline_always, reason = "the vector units, which share the loops, need it")]
 impl Lanes for Scalar {
     type U = u32;
 
@@ -70,7 +70,7 @@ impl Lanes for Scalar {
 
     #[inline(always)]
     unsafe fn load_bits(from: *const u32) -> u32 {
-        // SAFETY: the caller's pointer.
+        // SAFETY: the caller guarantees the pointer.
         unsafe { *from }
     }
 
@@ -96,25 +96,25 @@ impl Lanes for Scalar {
 
     #[inline(always)]
     unsafe fn store_words(low: u32, high: u32, to: *mut u64) {
-        // SAFETY: the caller's pointer.
+        // SAFETY: the caller guarantees the pointer.
         unsafe { *to = (u64::from(high) << 32) | u64::from(low) }
     }
 }
 
-/// [`block::strip`] on any machine.
+/// [`block::compute_strip`] on any CPU.
 ///
 /// # Safety
-/// As [`block::strip`].
-pub(super) unsafe fn strip(strip: &Strip, matrix: &Packed, variant: Variant, out: &mut [u64]) {
-    // SAFETY: the caller warrants what `block::strip` asks for.
-    unsafe { block::strip::<Scalar, Halves<Scalar, 2>, 2>(strip, matrix, variant, out) }
+/// As [`block::compute_strip`].
+pub(super) unsafe fn compute_strip(strip: &Strip, matrix: &Packed, variant: Variant, out: &mut [u64]) {
+    // SAFETY: the caller guarantees the conditions of `block::compute_strip`.
+    unsafe { block::compute_strip::<Scalar, Halves<Scalar, 2>, 2>(strip, matrix, variant, out) }
 }
 
-/// [`block::transpose`] on any machine.
+/// [`block::transpose`] on any CPU.
 ///
 /// # Safety
 /// As [`block::transpose`].
 pub(super) unsafe fn transpose(rows: &[f32], pitch: usize, columns: &mut [f32]) {
-    // SAFETY: the caller warrants what `block::transpose` asks for.
+    // SAFETY: the caller guarantees the conditions of `block::transpose`.
     unsafe { block::transpose::<Scalar>(rows, pitch, columns) }
 }

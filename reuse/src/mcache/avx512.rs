@@ -1,34 +1,35 @@
-//! Look-ups by AVX-512.
+//! Look-ups with AVX-512.
 
 use super::blocks::for_blocks;
 use super::leaders::{self, Leaders};
-use super::narrow::{LANES, confirmed};
+use super::narrow::{LANES, confirm};
 use super::number::Place;
 use super::sets::{Sets, Shape};
 use super::table::Table;
-use super::{Isa, Known, MNU, Run, policy};
+use super::{Isa, KnownSignatures, LookupRun, MNU, policy};
 use crate::counts::Counts;
 #[allow(clippy::wildcard_imports, reason = "a page of intrinsics")]
 use std::arch::x86_64::*;
 use std::hint::select_unpredictable;
 
-/// [`Table::run_as_compiled`] for AVX-512: the keys of eight signatures at once.
-pub(crate) fn run_table(table: &mut Table, run: Run) -> Counts {
+/// [`Table::run_as_compiled`], compiled for AVX-512, which computes the keys of eight signatures at
+/// once.
+pub(crate) fn run_table(table: &mut Table, run: LookupRun) -> Counts {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,lzcnt,popcnt")]
-    fn compiled(table: &mut Table, run: Run) -> Counts {
+    fn compiled(table: &mut Table, run: LookupRun) -> Counts {
         table.run_as_compiled(run)
     }
-    // SAFETY: `Isa::available` names AVX-512 only where the processor has these features.
+    // SAFETY: `Isa::available` lists AVX-512 only if the CPU has these features.
     unsafe { compiled(table, run) }
 }
 
-/// Leads a run past the cache.
-pub(crate) fn run(cache: &mut Sets, run: Run) -> Counts {
+/// Looks up the vectors of a run.
+pub(crate) fn run(cache: &mut Sets, run: LookupRun) -> Counts {
     debug_assert!(Isa::available().contains(&Isa::Avx512));
     macro_rules! kernel {
         ($policy:expr, $streamed:literal) => {
             match cache.shape.stride {
-                // SAFETY: `Isa::available` names AVX-512 only where the processor has the features.
+                // SAFETY: `Isa::available` lists AVX-512 only if the CPU has the features.
                 16 => unsafe { run_as::<{ $policy }, $streamed, 16>(cache, run) },
                 // SAFETY: as above.
                 8 => unsafe { run_as::<{ $policy }, $streamed, 8>(cache, run) },
@@ -51,7 +52,7 @@ pub(crate) fn run(cache: &mut Sets, run: Run) -> Counts {
     }
 }
 
-/// A set's entries in registers.
+/// The entries of a set in registers.
 #[derive(Clone, Copy)]
 struct Set {
     tags: __m256i,
@@ -60,77 +61,78 @@ struct Set {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,lzcnt,popcnt")]
-fn run_as<const POLICY: u8, const STREAMED: bool, const STRIDE: usize>(cache: &mut Sets, run: Run) -> Counts {
+fn run_as<const POLICY: u8, const STREAMED: bool, const STRIDE: usize>(cache: &mut Sets, run: LookupRun) -> Counts {
     let shape = const { Shape::new(STRIDE, STREAMED) };
-    assert!(cache.shape == shape, "sets are of the kernel's shape");
+    assert!(cache.shape == shape, "the cache has the shape of this engine");
     let (number, fetch) = (cache.number, cache.fetch);
-    let of_run = OfRun { start: cache.start(), ways: cache.full as u16, known: run.known, stream: run.stream };
+    let context = RunContext { start: cache.start(), ways: cache.full as u16, known: run.known, stream: run.stream };
     for_blocks(
         run,
         |found: &mut Leaders, signatures: &[u64], first| leaders::find_by_avx2(found, signatures, first),
-        |signatures, places| number.block(signatures, shape.size as u32, places),
+        |signatures, places| number.find_places(signatures, shape.size as u32, places),
         |places, codes, settled| {
             if fetch {
                 for place in places {
-                    let set = of_run.start.wrapping_add(place.start());
+                    let set = context.start.wrapping_add(place.start());
                     _mm_prefetch::<_MM_HINT_T0>(set.cast());
                     _mm_prefetch::<_MM_HINT_T0>(set.wrapping_add(shape.tags).cast());
                 }
             }
-            // SAFETY: `number` gives sets that exist, and [`Sets::run`] has seen that all vectors since the flush have
-            // signatures.
+            // SAFETY: `number` returns existing sets. [`Sets::run`] has checked that the signatures
+            // of all vectors since the flush are known.
             unsafe {
                 if POLICY == policy::NONE && settled {
-                    look_up::<POLICY, STREAMED, STRIDE, true>(of_run, places, codes);
+                    look_up::<POLICY, STREAMED, STRIDE, true>(context, places, codes);
                 } else {
-                    look_up::<POLICY, STREAMED, STRIDE, false>(of_run, places, codes);
+                    look_up::<POLICY, STREAMED, STRIDE, false>(context, places, codes);
                 }
             }
         },
     )
 }
 
-/// What is the same for all look-ups of a run.
+/// The arguments that all look-ups of a run share.
 #[derive(Clone, Copy)]
-struct OfRun<'a> {
+struct RunContext<'a> {
     /// The first set.
     start: *mut u32,
-    /// Those that there are.
+    /// The mask of all ways.
     ways: u16,
-    known: Known<'a>,
+    known: KnownSignatures<'a>,
     stream: u32,
 }
 
-/// Looks vectors up.
+/// Looks up vectors.
 ///
-/// What becomes of a set at a look-up the processor could not guess, so there is no branch for it, but where sets are
-/// `SETTLED`: then hardly ever anything does.
+/// The CPU could not predict a branch on the outcome of a look-up, so there is none, except where
+/// sets are `SETTLED` and insertions are rare.
 ///
-/// Without replacement, a new entry goes into the lowest way that is free. Otherwise a set is kept newest first,
-/// under LRU in order of use: then all is one shift. Entries before the one that was found move back by one and it
-/// comes to the front; where none was found, all move back, the last one out of the set, and the new one comes to
-/// the front.
+/// Without replacement, a new entry goes into the lowest free way. With replacement, a set is
+/// ordered: the newest entry first, under LRU the latest used first. Each look-up is one shift.
+/// Under LRU the entries before the one that was found move back by one, and that entry moves to
+/// the front. If none was found, all entries move back, the last one leaves the set, and the new
+/// one goes to the front.
 ///
-/// Sets are stored as they are loaded, whole vectors: a load of a vector that a narrower store has
-/// just changed would wait until that store has reached the cache.
+/// Sets are stored as they are loaded, in whole registers. A load that covers a recent narrower
+/// store would wait until that store has reached the cache.
 ///
 /// # Safety
-/// Places must be of sets of this shape that exist, followed by 32 words; `codes` and all vectors in these sets must
-/// be `known`.
+/// Places must be those of existing sets of this shape, which 32 words follow. The signatures of
+/// `codes` and of all vectors in these sets must be `known`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,lzcnt,popcnt")]
 unsafe fn look_up<const POLICY: u8, const STREAMED: bool, const STRIDE: usize, const SETTLED: bool>(
-    OfRun { start, ways, known, stream }: OfRun,
+    RunContext { start, ways, known, stream }: RunContext,
     places: &[Place],
     codes: &mut [u32],
 ) {
     let shape = const { Shape::new(STRIDE, STREAMED) };
     let streams = _mm512_set1_epi32(stream as i32);
-    // SAFETY: the caller's promise.
-    let signature = |vector: u32| unsafe { known.of_unchecked(vector) };
+    // SAFETY: the caller guarantees that the signature is known.
+    let signature = |vector: u32| unsafe { known.get_unchecked(vector) };
     for (code, place) in codes.iter_mut().zip(places) {
         let vector = *code;
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees that the set exists.
         let (set, entries, free) = unsafe {
             let set = start.add(place.start());
             (set, load::<STREAMED, STRIDE>(shape, set), &mut *set.add(shape.free))
@@ -140,13 +142,13 @@ unsafe fn look_up<const POLICY: u8, const STREAMED: bool, const STRIDE: usize, c
         if STREAMED {
             found &= u32::from(_mm512_cmpeq_epi32_mask(entries.streams, streams));
         }
-        // SAFETY: a way of the set, or, where there is none, 32 words on.
+        // SAFETY: a way of the set; for an empty mask the word 32 words on, which exists.
         let resident = unsafe { *set.add(found.trailing_zeros() as usize) };
         let mut holder = select_unpredictable(found != 0, resident, vector);
         if signature(holder) != signature(vector) {
-            // SAFETY: a set's vectors.
+            // SAFETY: a set begins with its vectors.
             let vectors = unsafe { std::slice::from_raw_parts(set, STRIDE) };
-            found = confirmed(found, vectors, known, vector);
+            found = confirm(found, vectors, known, vector);
             holder = if found == 0 { vector } else { vectors[found.trailing_zeros() as usize] };
         }
         let new = if POLICY == policy::NONE {
@@ -168,23 +170,25 @@ unsafe fn look_up<const POLICY: u8, const STREAMED: bool, const STRIDE: usize, c
                 policy::LRU => _blsmsk_u32(found),
                 _ => u32::from(found != 0).wrapping_sub(1),
             };
-            // The lowest ways are taken: one more where nothing was found.
+            // The lowest ways are taken. If nothing was found, one more is.
             *free &= *free << u32::from(found == 0);
             let front = Set { tags: wanted, vectors: _mm512_set1_epi32(holder as i32), streams };
             shift(entries, front, moved as u16)
         };
-        // SAFETY: as the load.
+        // SAFETY: as for the load.
         unsafe { store::<STREAMED, STRIDE>(shape, set, new) };
     }
 }
 
+/// Loads a set.
+///
 /// # Safety
-/// `set` must be one of this shape.
+/// `set` must point to a set of this shape.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 unsafe fn load<const STREAMED: bool, const STRIDE: usize>(shape: Shape, set: *const u32) -> Set {
     let lanes = ((1u32 << STRIDE) - 1) as u16;
-    // SAFETY: the caller's promise; lanes beyond the set are masked, and not read.
+    // SAFETY: the caller guarantees the set. Lanes beyond it are masked and not read.
     unsafe {
         let wide = |at: usize| {
             let at = set.add(at);
@@ -203,7 +207,8 @@ unsafe fn load<const STREAMED: bool, const STRIDE: usize>(shape: Shape, set: *co
     }
 }
 
-/// Moves the lanes of `moved`, the lowest ones, back by one, and `front` into the first.
+/// Moves the lanes in the mask `moved`, which are the lowest, back by one, and `front` into the
+/// first.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 fn shift(set: Set, front: Set, moved: u16) -> Set {
@@ -216,13 +221,15 @@ fn shift(set: Set, front: Set, moved: u16) -> Set {
     }
 }
 
+/// Stores a set.
+///
 /// # Safety
-/// As of [`load`].
+/// As for [`load`].
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 unsafe fn store<const STREAMED: bool, const STRIDE: usize>(shape: Shape, set: *mut u32, new: Set) {
     let lanes = ((1u32 << STRIDE) - 1) as u16;
-    // SAFETY: the caller's promise; lanes beyond the set are masked, and not written.
+    // SAFETY: the caller guarantees the set. Lanes beyond it are masked and not written.
     unsafe {
         let wide = |at: usize, value| {
             let at = set.add(at);

@@ -1,64 +1,69 @@
-//! A run in blocks: what can be done for many signatures at once, before they go past the cache one
-//! by one.
+//! Look-ups of a run in blocks: work that many signatures can share comes first, then the
+//! signatures are looked up one by one.
 
 use super::leaders::Leaders;
 use super::number::BLOCK;
-use super::{MNU, Run};
+use super::{LookupRun, MNU};
 use crate::counts::Counts;
 
-/// From this share of a block on, one in so many, vectors that repeat the one before are left out.
+/// If at least one in this many vectors of a block repeats the signature before, repeats are
+/// skipped.
 const REPEATS: usize = 8;
 
-/// A block of which no more than one in so many were inserted is settled.
+/// A block is settled if at most one in this many of its vectors was inserted.
 const SETTLED: u64 = 64;
 
-/// Leads a run past a cache; `lead` finds the leaders of a block and says how many there are, `number` says of
-/// signatures where to look for each, and `step` looks up vectors, of which it gets these keys and their numbers, in
-/// place of which it puts their codes. It is also told whether the block before was settled: whether hardly anything
-/// was inserted there, and will be here.
+/// Looks up the vectors of a run, block by block.
 ///
-/// A signature that equals the one before finds what that one found or inserted, or else no room
-/// either, and changes nothing, not even an order of use: it is given the same code. Where there are
-/// many, only the others are looked up: each look-up of a set waits for the one before of that set.
+/// - `find_leaders` finds the leaders of a block, and returns their number.
+/// - `make_keys` computes a key for each signature: where to look for it.
+/// - `look_up` gets keys and the numbers of their vectors, and replaces each number by its code.
+///   Its last argument says whether the previous block was settled. If so, few insertions are to be
+///   expected.
+///
+/// A signature that equals the one before has the same code: it finds the same entry or the one
+/// just inserted, or its set is still full. It changes nothing, not even the order of use. In
+/// blocks with many such repeats only the leaders are looked up, because each look-up in a set
+/// waits for the one before in that set.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
 pub(crate) fn for_blocks<K: Copy + Default>(
-    run: Run,
-    lead: impl Fn(&mut Leaders, &[u64], u32) -> usize,
-    number: impl Fn(&[u64], &mut [K; BLOCK]),
-    mut step: impl FnMut(&[K], &mut [u32], bool),
+    run: LookupRun,
+    find_leaders: impl Fn(&mut Leaders, &[u64], u32) -> usize,
+    make_keys: impl Fn(&[u64], &mut [K; BLOCK]),
+    mut look_up: impl FnMut(&[K], &mut [u32], bool),
 ) -> Counts {
-    let of_run = run.signatures();
-    let Run { first, codes, .. } = run;
+    let run_signatures = run.signatures();
+    let LookupRun { first, codes, .. } = run;
     let mut keys = [K::default(); BLOCK];
     let mut leaders = Leaders::new();
     let (mut counts, mut settled) = (Counts::default(), false);
     let firsts = (first..).step_by(BLOCK);
-    for ((signatures, codes), first) in of_run.chunks(BLOCK).zip(codes.chunks_mut(BLOCK)).zip(firsts) {
+    for ((signatures, codes), first) in run_signatures.chunks(BLOCK).zip(codes.chunks_mut(BLOCK)).zip(firsts) {
         let length = signatures.len();
         let repeats: u32 = signatures.iter().zip(&signatures[1..]).map(|(a, b)| u32::from(a == b)).sum();
         if (repeats as usize) < length / REPEATS || length == 1 {
-            number(signatures, &mut keys);
+            make_keys(signatures, &mut keys);
             codes.iter_mut().zip(first..).for_each(|(code, vector)| *code = vector);
-            step(&keys[..length], codes, settled);
+            look_up(&keys[..length], codes, settled);
         } else {
-            let leading = lead(&mut leaders, signatures, first);
+            let count = find_leaders(&mut leaders, signatures, first);
             let Leaders { signatures, vectors, ranks } = &mut leaders;
-            number(&signatures[..leading], &mut keys);
-            step(&keys[..leading], &mut vectors[..leading], settled);
+            make_keys(&signatures[..count], &mut keys);
+            look_up(&keys[..count], &mut vectors[..count], settled);
             codes.iter_mut().zip(&*ranks).for_each(|(code, &rank)| *code = vectors[usize::from(rank) % BLOCK]);
         }
-        let of_block = counted(codes, first);
-        settled = of_block.mau <= length as u64 / SETTLED;
-        counts += of_block;
+        let block_counts = count_outcomes(codes, first);
+        settled = block_counts.mau <= length as u64 / SETTLED;
+        counts += block_counts;
     }
     counts
 }
 
-/// The outcomes of a block whose first vector has this number.
+/// Counts the outcomes of a block. `first` is the number of its first vector.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
-fn counted(codes: &[u32], first: u32) -> Counts {
+fn count_outcomes(codes: &[u32], first: u32) -> Counts {
     let (mut mau, mut mnu) = (0, 0);
     for (&code, own) in codes.iter().zip(first..) {
         mau += u32::from(code == own);

@@ -1,17 +1,17 @@
-//! Leads runs past a cache by the vector instructions that it was made for.
+//! Looks up runs with the vector instructions that a cache was made for.
 
 use super::narrow::Narrow;
 #[cfg(target_arch = "x86_64")]
 use super::sets::Sets;
 use super::table::Table;
-use super::{Isa, Run, plain};
+use super::{Isa, LookupRun, plain};
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, avx512};
 use crate::counts::Counts;
 
 impl Narrow {
-    /// Leads a run past the cache.
-    pub fn run(&mut self, run: Run) -> Counts {
+    /// Looks up the vectors of a run.
+    pub fn run(&mut self, run: LookupRun) -> Counts {
         match self.isa {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => avx2::run_narrow(self, run),
@@ -22,12 +22,13 @@ impl Narrow {
 
 #[cfg(target_arch = "x86_64")]
 impl Sets {
-    /// Leads a run past the cache.
+    /// Looks up the vectors of a run.
     ///
     /// # Panics
-    /// If the run has no signatures for vectors that were looked up since the flush, or they have no numbers.
-    pub fn run(&mut self, run: Run) -> Counts {
-        self.count_in(&run);
+    /// If the run lacks the signature of a vector that was looked up since the flush, or if a
+    /// vector's number does not fit 32 bits.
+    pub fn run(&mut self, run: LookupRun) -> Counts {
+        self.record_run(&run);
         match self.isa {
             Isa::Avx512 => avx512::run(self, run),
             _ => avx2::run(self, run),
@@ -36,8 +37,8 @@ impl Sets {
 }
 
 impl Table {
-    /// Leads a run past the table.
-    pub fn run(&mut self, run: Run) -> Counts {
+    /// Looks up the vectors of a run.
+    pub fn run(&mut self, run: LookupRun) -> Counts {
         match self.isa {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => avx2::run_table(self, run),

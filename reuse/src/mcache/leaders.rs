@@ -1,4 +1,5 @@
-//! Vectors of a block that do not repeat the signature before, which alone are looked up.
+//! Leaders: the vectors of a block whose signature differs from the one before. Only these are
+//! looked up.
 
 use super::number::BLOCK;
 #[cfg(target_arch = "x86_64")]
@@ -7,11 +8,11 @@ use std::arch::x86_64::*;
 
 /// The leaders of a block.
 pub(crate) struct Leaders {
-    /// Their signatures.
+    /// The signatures of the leaders.
     pub signatures: [u64; BLOCK],
-    /// Their numbers.
+    /// The numbers of the leaders.
     pub vectors: [u32; BLOCK],
-    /// For each vector of the block, which leader it is or repeats.
+    /// For each vector of the block, the index of the leader that it is or repeats.
     pub ranks: [u8; BLOCK],
 }
 
@@ -20,40 +21,43 @@ impl Leaders {
         Self { signatures: [0; BLOCK], vectors: [0; BLOCK], ranks: [0; BLOCK] }
     }
 
-    /// Goes on where `from` vectors of the block were seen, and `leading` leaders were found among them; returns how many
-    /// leaders the block has. The first vector of a block is one. `first` is its number.
+    /// Finds the leaders from vector `from` of the block on, after `count` leaders among the
+    /// vectors before. Returns the number of leaders in the block. The first vector of a block is a
+    /// leader; its number is `first`.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
-    fn go_on(&mut self, signatures: &[u64], first: u32, from: usize, mut leading: usize) -> usize {
+    fn continue_from(&mut self, signatures: &[u64], first: u32, from: usize, mut count: usize) -> usize {
         let mut before = if from == 0 { !signatures[0] } else { signatures[from - 1] };
-        let of_rest = signatures.iter().zip(&mut self.ranks).zip(first..).skip(from);
-        for ((&signature, rank), vector) in of_rest {
-            // Repeats are written, too, rather than guessed: the next leader overwrites them.
-            self.signatures[leading % BLOCK] = signature;
-            self.vectors[leading % BLOCK] = vector;
-            leading += usize::from(signature != before);
+        let rest = signatures.iter().zip(&mut self.ranks).zip(first..).skip(from);
+        for ((&signature, rank), vector) in rest {
+            // Repeats are written, too, which avoids a branch. The next leader overwrites them.
+            self.signatures[count % BLOCK] = signature;
+            self.vectors[count % BLOCK] = vector;
+            count += usize::from(signature != before);
             before = signature;
-            *rank = leading as u8 - 1;
+            *rank = count as u8 - 1;
         }
-        leading
+        count
     }
 }
 
-/// Finds the leaders of a block, whose first vector has this number, and returns how many there are.
+/// Finds the leaders of a block and returns their number. `first` is the number of the block's
+/// first vector.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "as above")]
 pub(crate) fn find(leaders: &mut Leaders, signatures: &[u64], first: u32) -> usize {
-    leaders.go_on(signatures, first, 0, 0)
+    leaders.continue_from(signatures, first, 0, 0)
 }
 
-/// How to move those of four vectors that lead to the front, by a bit for each vector.
+/// Shuffles that move the leaders among four vectors to the front. The index has a bit for each
+/// vector, which is set for leaders.
 #[cfg(target_arch = "x86_64")]
 struct Moves {
-    /// Words of 32 bits of the signatures.
+    /// Indices of 32-bit words of the signatures.
     signatures: [[u32; 8]; 16],
-    /// Bytes of the numbers.
+    /// Indices of bytes of the numbers.
     vectors: [[u8; 16]; 16],
-    /// How many lead up to each vector, itself too: a byte each.
+    /// For each vector, the number of leaders up to and including it: a byte each.
     leading: [u32; 16],
 }
 
@@ -85,18 +89,22 @@ static MOVES: Moves = {
 /// [`find`], four vectors at a time.
 ///
 /// # Panics
-/// If there are none, or more than of a block.
+/// If there are no signatures, or more than [`BLOCK`].
 #[cfg(target_arch = "x86_64")]
 #[inline]
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
 pub(crate) fn find_by_avx2(leaders: &mut Leaders, signatures: &[u64], first: u32) -> usize {
     assert!((1..=BLOCK).contains(&signatures.len()), "vectors of a block");
-    (leaders.signatures[0], leaders.vectors[0], leaders.ranks[0]) = (signatures[0], first, 0);
-    let (mut at, mut leading) = (1, 1);
+    leaders.signatures[0] = signatures[0];
+    leaders.vectors[0] = first;
+    leaders.ranks[0] = 0;
+    let (mut at, mut count) = (1, 1);
     let mut numbers = _mm_add_epi32(_mm_set1_epi32(first as i32), _mm_setr_epi32(1, 2, 3, 4));
     while at + 4 <= signatures.len() {
-        // SAFETY: four signatures from `at` on, and from the one before, are there. There is room for four, as no more
-        // lead than were seen: what is behind the leaders among them is overwritten or left alone.
+        // SAFETY: there are four signatures from `at` on, and from `at - 1` on. `leaders` has room
+        // for four more elements at `count`, because `count <= at` and `at + 4 <= BLOCK`. The
+        // elements behind the new leaders are overwritten later or not read. `ranks` has room for
+        // four bytes at `at`.
         unsafe {
             let own = _mm256_loadu_si256(signatures.as_ptr().add(at).cast());
             let before = _mm256_loadu_si256(signatures.as_ptr().add(at - 1).cast());
@@ -104,15 +112,15 @@ pub(crate) fn find_by_avx2(leaders: &mut Leaders, signatures: &[u64], first: u32
             let lead = !repeat as usize % 16;
             let moves = _mm256_loadu_si256(MOVES.signatures[lead].as_ptr().cast());
             let moved = _mm256_permutevar8x32_epi32(own, moves);
-            _mm256_storeu_si256(leaders.signatures.as_mut_ptr().add(leading).cast(), moved);
+            _mm256_storeu_si256(leaders.signatures.as_mut_ptr().add(count).cast(), moved);
             let moved = _mm_shuffle_epi8(numbers, _mm_loadu_si128(MOVES.vectors[lead].as_ptr().cast()));
-            _mm_storeu_si128(leaders.vectors.as_mut_ptr().add(leading).cast(), moved);
-            let ranks = (leading as u32 - 1) * 0x0101_0101 + MOVES.leading[lead];
+            _mm_storeu_si128(leaders.vectors.as_mut_ptr().add(count).cast(), moved);
+            let ranks = (count as u32 - 1) * 0x0101_0101 + MOVES.leading[lead];
             leaders.ranks.as_mut_ptr().add(at).cast::<u32>().write_unaligned(ranks);
-            leading += lead.count_ones() as usize;
+            count += lead.count_ones() as usize;
         }
         numbers = _mm_add_epi32(numbers, _mm_set1_epi32(4));
         at += 4;
     }
-    leaders.go_on(signatures, first, at, leading)
+    leaders.continue_from(signatures, first, at, count)
 }

@@ -1,37 +1,38 @@
-//! Sets of up to 16 ways, each array of all sets by itself: [`plain`] looks up in these.
+//! Sets of up to 16 ways, as a separate array for each field. [`plain`](super::plain) does the
+//! look-ups.
 
 use super::number::SetNumber;
-use super::{Isa, Known, policy_of};
+use super::{Isa, KnownSignatures, to_policy};
 use crate::config::McacheConfig;
 
-/// Most ways.
+/// Most ways of a set.
 pub(crate) const LANES: usize = 16;
 
-/// The cache. Way w of set s is at `s * stride + w` of each array; which ways hold something says
-/// `valid`, so to flush is to clear that alone.
+/// The cache. Way w of set s is at index `s * stride + w` of each array. `valid` marks the ways
+/// with an entry, so a flush clears only that.
 pub(crate) struct Narrow {
     pub isa: Isa,
     pub policy: u8,
-    /// Whether tags hold the stream: between two flushes there may be several.
+    /// Whether tags hold the stream, because there may be several between two flushes.
     pub streamed: bool,
     pub number: SetNumber,
-    /// Ways, rounded up to a power of two.
+    /// The number of ways, rounded up to a power of two.
     pub stride: usize,
     pub ways: usize,
-    /// All ways, a bit each.
+    /// The mask of all ways, one bit each.
     pub full: u32,
     /// See [`Place::tag`](super::number::Place::tag).
     pub tags: Vec<u16>,
     pub vectors: Vec<u32>,
     /// Empty unless `streamed`.
     pub streams: Vec<u32>,
-    /// Ways that hold an entry: the lowest.
+    /// For each set the mask of ways with an entry: always the lowest ways.
     pub valid: Vec<u16>,
-    /// LRU: when each entry was last used.
+    /// LRU: the time of each entry's last use, by `clock`.
     pub used: Vec<u32>,
-    /// FIFO: the way that is replaced next.
+    /// FIFO: the way that is replaced next in each set.
     pub next: Vec<u8>,
-    /// Look-ups since the flush.
+    /// LRU: look-ups since the flush.
     pub clock: u32,
 }
 
@@ -40,7 +41,7 @@ impl Narrow {
         let (sets, ways) = ((config.entries / config.ways) as usize, config.ways as usize);
         assert!(ways <= LANES, "{ways} ways");
         let stride = ways.next_power_of_two();
-        let policy = policy_of(config.replacement);
+        let policy = to_policy(config.replacement);
         let slots = |needed: bool| vec![0; if needed { sets * stride } else { 0 }];
         Self {
             isa,
@@ -61,10 +62,11 @@ impl Narrow {
     }
 
     pub fn flush(&mut self, signatures: &[u64]) {
-        // A cache may have many more sets than a scope has vectors.
+        // A cache may have many more sets than a scope has vectors. Then only the used sets are
+        // cleared.
         if signatures.len() < self.valid.len() / 64 {
             for &signature in signatures {
-                let set = self.number.of(signature) as usize;
+                let set = self.number.find_set(signature) as usize;
                 self.valid[set] = 0;
                 if let Some(next) = self.next.get_mut(set) {
                     *next = 0;
@@ -78,10 +80,12 @@ impl Narrow {
     }
 }
 
-/// The lowest one of the ways `found`, a bit each, whose signature is the vector's: a tag may be another's, too.
+/// Removes from the low end of the mask `found` the ways whose tag matches, but not their
+/// signature. The lowest way of the result has the vector's signature; the result is 0 if no way
+/// has it.
 #[inline]
-pub(crate) fn confirmed(mut found: u32, vectors: &[u32], known: Known, vector: u32) -> u32 {
-    while found != 0 && known.of(vectors[found.trailing_zeros() as usize]) != known.of(vector) {
+pub(crate) fn confirm(mut found: u32, vectors: &[u32], known: KnownSignatures, vector: u32) -> u32 {
+    while found != 0 && known.get(vectors[found.trailing_zeros() as usize]) != known.get(vector) {
         found &= found - 1;
     }
     found

@@ -1,25 +1,26 @@
-//! The set that a signature falls into, and its tag there.
+//! The set of a signature, and its tag in the set.
 
 use crate::config::{SetIndex, mix};
 
-/// Signatures whose sets are found before the first of them is looked up: the multiplications of
-/// many overlap, which those of one, waited for, do not.
+/// Signatures of a block. Their sets are computed before the first one is looked up, so that the
+/// multiplications overlap.
 pub(crate) const BLOCK: usize = 128;
 
-/// Where to look for a signature: its set, and its tag, which tells it from nearly all others in the set.
+/// Where to look for a signature: its set and its tag. The tag distinguishes it from nearly all
+/// other signatures of the set.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[repr(transparent)]
 pub(crate) struct Place(u64);
 
 impl Place {
-    /// The highest bits of the mixed signature are the tag; sets are chosen by the lowest.
+    /// The tag is the highest bits of the mixed signature, because the lowest select the set.
     #[inline]
     fn new(mixed: u64, set: u64, size: u32) -> Self {
-        // Both factors have 32 bits, so that it is one instruction for several.
+        // Both factors have 32 bits, so the compiler can use a vector multiplication.
         Self(((set & u64::from(u32::MAX)) * u64::from(size)) << 16 | mixed >> 48)
     }
 
-    /// The set's number times the size that [`SetNumber::block`] was given.
+    /// The number of the set times the `size` argument of [`SetNumber::find_places`].
     #[inline]
     pub fn start(self) -> usize {
         (self.0 >> 16) as usize
@@ -31,7 +32,7 @@ impl Place {
     }
 }
 
-/// Numbers the sets as `key % sets` does, without dividing.
+/// Computes the set `key % sets` of a signature, without a division.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SetNumber {
     index: SetIndex,
@@ -46,17 +47,18 @@ impl SetNumber {
         Self { index, sets, reciprocal: u64::MAX / sets }
     }
 
-    /// A signature's set.
+    /// Finds the set of a signature.
     #[inline]
-    pub fn of(&self, signature: u64) -> u32 {
+    pub fn find_set(&self, signature: u64) -> u32 {
         self.reduce(self.index.key(signature))
     }
 
-    /// The places of up to [`BLOCK`] signatures, in sets of a size below 2^16.
+    /// Finds the places of up to [`BLOCK`] signatures, in sets of `size` words, which is below
+    /// 2^16.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
-    pub fn block(&self, signatures: &[u64], size: u32, places: &mut [Place; BLOCK]) {
-        // A loop for each case: the first two have vector code.
+    pub fn find_places(&self, signatures: &[u64], size: u32, places: &mut [Place; BLOCK]) {
+        // A loop for each case. The compiler vectorises the first two.
         let pairs = signatures.iter().zip(places).map(|(&signature, place)| (signature, mix(signature), place));
         let low = self.sets - 1;
         match (self.sets.is_power_of_two(), self.index) {
@@ -72,7 +74,7 @@ impl SetNumber {
         }
     }
 
-    /// `key % sets`. The quotient that the reciprocal gives is the true one or one less, as
+    /// Computes `key % sets`. The quotient from the reciprocal is exact or one too small, because
     /// key / sets - key * reciprocal / 2^64 is below 1.
     #[inline]
     fn reduce(&self, key: u64) -> u32 {
@@ -89,19 +91,23 @@ mod tests {
 
     proptest! {
         #[test]
-        fn numbers_are_the_remainder(keys in prop::collection::vec(any::<u64>(), 1..BLOCK), sets in 1u32..=1 << 20, near: u32, size in 1u32..1 << 16) {
+        fn sets_are_the_remainder(
+            keys in prop::collection::vec(any::<u64>(), 1..BLOCK),
+            sets in 1u32..=1 << 20, near: u32, size in 1u32..1 << 16,
+        ) {
             for index in [SetIndex::LowBits, SetIndex::Mixed] {
                 for sets in [sets, sets.next_power_of_two(), 1] {
                     let number = SetNumber::new(index, sets);
-                    // Multiples and their neighbours, where a quotient that is one off would show.
+                    // At multiples of `sets` and their neighbours a quotient that is off by one
+                    // shows.
                     let multiple = u64::from(near) * u64::from(sets);
                     let edges = [0, u64::MAX, multiple, multiple.wrapping_sub(1), multiple + 1];
                     let keys: Vec<u64> = keys.iter().copied().chain(edges).take(BLOCK).collect();
                     let mut places = [Place::default(); BLOCK];
-                    number.block(&keys, size, &mut places);
+                    number.find_places(&keys, size, &mut places);
                     for (&key, found) in keys.iter().zip(&places) {
                         let set = index.key(key) % u64::from(sets);
-                        prop_assert_eq!(u64::from(number.of(key)), set);
+                        prop_assert_eq!(u64::from(number.find_set(key)), set);
                         prop_assert_eq!(found.start() as u64, set * u64::from(size));
                         prop_assert_eq!(u64::from(found.tag()), mix(key) >> 48);
                     }

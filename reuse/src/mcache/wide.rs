@@ -1,8 +1,8 @@
-//! Sets of more ways than can be compared at once: a hash table over all entries finds the one, so
-//! that a look-up takes as long whatever the number of ways.
+//! Sets of more than 16 ways. A hash table over all entries finds an entry, so the time of a
+//! look-up does not depend on the number of ways.
 
 use super::number::SetNumber;
-use super::{MNU, Run, policy, policy_of};
+use super::{LookupRun, MNU, policy, to_policy};
 use crate::config::{McacheConfig, SetIndex};
 use crate::counts::Counts;
 
@@ -16,7 +16,7 @@ struct Entry {
     vector: u32,
     /// The next entry of the same bucket.
     chain: u32,
-    /// LRU: neighbours in the set's order of use.
+    /// LRU: the neighbours in the set's order of use.
     older: u32,
     newer: u32,
 }
@@ -40,9 +40,9 @@ pub(crate) struct Wide {
     policy: u8,
     entries: Vec<Entry>,
     sets: Vec<Set>,
-    /// First entry of each bucket.
+    /// The first entry of each bucket.
     buckets: Vec<u32>,
-    /// Sets that hold something.
+    /// Sets with an entry.
     used: Vec<u32>,
 }
 
@@ -53,7 +53,7 @@ impl Wide {
         Self {
             number: SetNumber::new(config.index, sets),
             ways: config.ways,
-            policy: policy_of(config.replacement),
+            policy: to_policy(config.replacement),
             entries: vec![entry; config.entries as usize],
             sets: vec![EMPTY; sets as usize],
             buckets: vec![NONE; (config.entries as usize).next_power_of_two()],
@@ -61,10 +61,11 @@ impl Wide {
         }
     }
 
-    pub fn run(&mut self, run: Run) -> Counts {
+    /// Looks up the vectors of a run.
+    pub fn run(&mut self, run: LookupRun) -> Counts {
         let mut counts = Counts::default();
         for ((&signature, code), vector) in run.signatures().iter().zip(run.codes).zip(run.first..) {
-            *code = self.access(signature, run.stream, vector);
+            *code = self.look_up(signature, run.stream, vector);
             match *code {
                 MNU => counts.mnu += 1,
                 own if own == vector => counts.mau += 1,
@@ -74,13 +75,14 @@ impl Wide {
         counts
     }
 
-    fn access(&mut self, signature: u64, stream: u32, vector: u32) -> u32 {
-        let bucket = self.bucket(signature, stream);
-        let set = self.number.of(signature);
+    /// Looks up one vector and returns its code.
+    fn look_up(&mut self, signature: u64, stream: u32, vector: u32) -> u32 {
+        let bucket = self.find_bucket(signature, stream);
+        let set = self.number.find_set(signature);
         let mut at = self.buckets[bucket];
         while at != NONE {
             let entry = &self.entries[at as usize];
-            // An equal signature is of the same set.
+            // Equal signatures belong to the same set.
             if entry.signature == signature && entry.stream == stream {
                 let found = entry.vector;
                 if self.policy == policy::LRU && self.sets[set as usize].newest != at {
@@ -104,16 +106,18 @@ impl Wide {
                 policy::FIFO => {
                     let way = state.next;
                     state.next = if way + 1 == self.ways { 0 } else { way + 1 };
-                    self.forget(set * self.ways + way)
+                    self.remove_from_bucket(set * self.ways + way);
+                    set * self.ways + way
                 }
                 _ => {
                     let oldest = state.oldest;
                     self.unlink(set, oldest);
-                    self.forget(oldest)
+                    self.remove_from_bucket(oldest);
+                    oldest
                 }
             }
         };
-        // After what makes way is gone: it may have been of the same bucket.
+        // Only now, because the replaced entry may have been the first of this bucket.
         let chain = std::mem::replace(&mut self.buckets[bucket], at);
         self.entries[at as usize] = Entry { signature, stream, vector, chain, older: NONE, newer: NONE };
         if self.policy == policy::LRU {
@@ -122,40 +126,40 @@ impl Wide {
         vector
     }
 
+    /// Empties the cache. It clears only sets with an entry, because a cache may be much larger
+    /// than a scope.
     pub fn flush(&mut self) {
-        // A cache may be much larger than a scope.
         for set in std::mem::take(&mut self.used) {
             let first = set * self.ways;
             for at in first..first + self.sets[set as usize].filled {
                 let Entry { signature, stream, .. } = self.entries[at as usize];
-                let bucket = self.bucket(signature, stream);
+                let bucket = self.find_bucket(signature, stream);
                 self.buckets[bucket] = NONE;
             }
             self.sets[set as usize] = EMPTY;
         }
     }
 
-    fn bucket(&self, signature: u64, stream: u32) -> usize {
+    fn find_bucket(&self, signature: u64, stream: u32) -> usize {
         let key = SetIndex::Mixed.key(signature ^ (u64::from(stream) << 32));
         key as usize & (self.buckets.len() - 1)
     }
 
-    /// Takes an entry out of its bucket.
-    fn forget(&mut self, at: u32) -> u32 {
+    fn remove_from_bucket(&mut self, at: u32) {
         let Entry { signature, stream, chain, .. } = self.entries[at as usize];
-        let bucket = self.bucket(signature, stream);
+        let bucket = self.find_bucket(signature, stream);
         if self.buckets[bucket] == at {
             self.buckets[bucket] = chain;
-            return at;
+            return;
         }
         let mut before = self.buckets[bucket] as usize;
         while self.entries[before].chain != at {
             before = self.entries[before].chain as usize;
         }
         self.entries[before].chain = chain;
-        at
     }
 
+    /// LRU: removes an entry from its set's order of use.
     fn unlink(&mut self, set: u32, at: u32) {
         let Entry { older, newer, .. } = self.entries[at as usize];
         let set = &mut self.sets[set as usize];
@@ -169,6 +173,7 @@ impl Wide {
         }
     }
 
+    /// LRU: adds an entry at the new end of its set's order of use.
     fn link_newest(&mut self, set: u32, at: u32) {
         let set = &mut self.sets[set as usize];
         let before = std::mem::replace(&mut set.newest, at);
@@ -177,6 +182,7 @@ impl Wide {
             before => self.entries[before as usize].newer = at,
         }
         let entry = &mut self.entries[at as usize];
-        (entry.older, entry.newer) = (before, NONE);
+        entry.older = before;
+        entry.newer = NONE;
     }
 }

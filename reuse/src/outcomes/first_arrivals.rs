@@ -6,7 +6,7 @@ use crate::config::{McacheConfig, Scope, SetIndex};
 use crate::counts::Counts;
 use crate::mcache::MNU;
 use crate::vectors::Layout;
-use crate::widest::widest;
+use crate::widest::simd_dispatch;
 use rayon::prelude::*;
 use std::sync::Arc;
 
@@ -143,7 +143,7 @@ impl Ranks {
     /// Counts of a run from vector `first` on.
     fn count(&self, first: u32, first_arrivals: &[u32], ways: u32) -> Counts {
         let (mut mau, mut mnu) = (0, 0);
-        widest(|| {
+        simd_dispatch(|| {
             for_each_holder(first_arrivals, &self.ranks, ways, |place, holder| {
                 mau += u32::from(holder == first.wrapping_add(place as u32));
                 mnu += u32::from(holder == MNU);

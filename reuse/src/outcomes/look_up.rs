@@ -4,7 +4,7 @@ use super::Outcomes;
 use crate::config::{McacheConfig, Scope};
 use crate::counts::Counts;
 use crate::mcache::table::Table;
-use crate::mcache::{Isa, Known, Mcache, Run};
+use crate::mcache::{Isa, KnownSignatures, Mcache, LookupRun};
 use crate::peers::Peers;
 use crate::pool::Pool;
 use crate::vectors::Layout;
@@ -74,8 +74,8 @@ fn look_up(
                 let scope_signatures = &signatures[run * layout.positions..][..codes.len()];
                 for (codes, counts) in codes.chunks_mut(layout.positions).zip(counts) {
                     let (first, stream) = (run * layout.positions, run % layout.streams);
-                    let known = Known { first: 0, signatures };
-                    *counts = mcache.run(Run { known, first: first as u32, stream: stream as u32, codes });
+                    let known = KnownSignatures { first: 0, signatures };
+                    *counts = mcache.run(LookupRun { known, first: first as u32, stream: stream as u32, codes });
                     run += 1;
                 }
                 mcache.flush(scope_signatures);
@@ -111,8 +111,8 @@ fn look_up_unlimited(
                 table.begin(group[0].0 * layout.positions);
                 for (run, (codes, counts)) in group {
                     let (first, stream) = (*run * layout.positions, *run % layout.streams);
-                    let known = Known { first: 0, signatures };
-                    **counts = table.run(Run { known, first: first as u32, stream: stream as u32, codes });
+                    let known = KnownSignatures { first: 0, signatures };
+                    **counts = table.run(LookupRun { known, first: first as u32, stream: stream as u32, codes });
                 }
             }
         });

@@ -6,7 +6,7 @@ use crate::config::{McacheConfig, Rpq, Scope};
 use crate::counts::Counts;
 use crate::kernel::Kernel;
 use crate::mcache::table::Table;
-use crate::mcache::{Isa, Known, Mcache, Run};
+use crate::mcache::{Isa, KnownSignatures, Mcache, LookupRun};
 use crate::pool::Pool;
 use crate::signatures::{Signatures, StripBuffers};
 use crate::vectors::{Layout, VectorView};
@@ -90,7 +90,12 @@ impl Thread {
 
     /// Looks up the run whose signatures are there, in the cache while it is empty.
     fn look_up(&mut self, first: u32, stream: usize, codes: &mut [u32]) -> Counts {
-        let run = Run { known: Known { first, signatures: &self.signatures }, first, stream: stream as u32, codes };
+        let run = LookupRun {
+            known: KnownSignatures { first, signatures: &self.signatures },
+            first,
+            stream: stream as u32,
+            codes,
+        };
         match &mut self.cache {
             Cache::Unlimited(table) => {
                 table.begin(first as usize);

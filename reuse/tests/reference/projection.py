@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Reference for `tests/projection.rs`: R and signatures, written from the doc comment of
-`Projection` alone, with nothing but the standard library.
+"""Reference for `tests/projection.rs`: R and signatures, implemented from the doc comment of
+`Projection`, with only the standard library.
 
     python3 projection.py > projection.csv
 """
@@ -15,7 +15,7 @@ MAGNITUDE = 4
 
 
 def chacha8_block(key: list[int], counter: int, stream: int) -> list[int]:
-    """16 words of ChaCha with 8 rounds; 64-bit counter and stream number, low half first."""
+    """Computes 16 words of ChaCha with 8 rounds; 64-bit counter and stream number, low half first."""
 
     def quarter(a: int, b: int, c: int, d: int) -> None:
         for target, addend, mixed, left in ((a, b, d, 16), (c, d, b, 12), (a, b, d, 8), (c, d, b, 7)):
@@ -35,7 +35,7 @@ def chacha8_block(key: list[int], counter: int, stream: int) -> list[int]:
 
 
 def uniform_words(seed: int, stream: int):
-    """64-bit words, each of two consecutive 32-bit ones, the low one first."""
+    """Yields 64-bit words, each from two consecutive 32-bit words, the low one first."""
     key = list(struct.unpack("<8I", seed.to_bytes(32, "little")))
     counter = 0
     while True:
@@ -73,7 +73,7 @@ def sparse(seed: int, length: int, bits: int) -> list[list[float]]:
 
 
 def nearest_f32(value: Fraction) -> float:
-    """Rounds once, ties to even; by way of a double it would round twice."""
+    """Rounds to the nearest f32, ties to even. Conversion by way of a double would round twice."""
     if value == 0:
         return 0.0
     exponent = abs(value.numerator).bit_length() - value.denominator.bit_length()
@@ -95,8 +95,8 @@ def vector(number: int, length: int) -> list[float]:
 
 
 def delicate(row: list[float]) -> list[float]:
-    """A vector whose exact product with `row` is 0: the sign is left to how the sum is rounded, so it
-    tells fused multiply-add from two roundings, and ascending from any other order."""
+    """A vector whose exact product with `row` is 0. The sign depends on the rounding of the sum, so it
+    distinguishes fused multiply-add from two roundings, and ascending order from any other."""
     swapped = [0.0] * len(row)
     for i in range(0, len(row) - 1, 2):
         swapped[i], swapped[i + 1] = row[i + 1], -row[i]

@@ -1,4 +1,4 @@
-//! Accesses by level and operand, and what they cost.
+//! Accesses by memory level and operand, and their energy.
 
 use super::config::Energy;
 use serde::{Deserialize, Serialize};
@@ -7,31 +7,35 @@ use std::ops::AddAssign;
 /// Words read and written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Words {
-    /// Read.
+    /// Words read.
     pub reads: u64,
-    /// Written.
+    /// Words written.
     pub writes: u64,
 }
 
 impl Words {
-    /// Both.
+    /// Words read and written.
     pub fn total(self) -> u64 {
         self.reads + self.writes
     }
+
+    fn map(self, scale: impl Fn(u64) -> u64) -> Self {
+        Self { reads: scale(self.reads), writes: scale(self.writes) }
+    }
 }
 
-/// Accesses of a level that all operands share, in words. Ifmap, filter and ofmap are the left operand,
-/// the right operand and the result of a product, in any pass.
+/// Accesses of a memory level that all operands share, in words. In every pass, ifmap, filter and
+/// ofmap are the left operand, the right operand and the result of a product.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Level {
-    /// The left operand: streamed vectors.
+    /// The left operand: the streamed vectors.
     pub ifmap: Words,
     /// The right operand, and the rows of the projection.
     pub filter: Words,
-    /// The result. At the buffer, writes are those of the array, with partial sums, and of copied
-    /// results; reads are those on the way to DRAM.
+    /// The result. At the buffer, writes are results and partial sums from the array, and copied
+    /// results; reads are results on the way to DRAM.
     pub ofmap: Words,
-    /// Partial sums read back to be added to.
+    /// Partial sums that are read back for accumulation.
     pub psum_reads: u64,
     /// Signatures and Hitmap.
     pub similarity: Words,
@@ -43,14 +47,24 @@ impl Level {
         let operands = [self.ifmap, self.filter, self.ofmap, self.similarity];
         operands.into_iter().map(Words::total).sum::<u64>() + self.psum_reads
     }
+
+    fn map(self, scale: impl Fn(u64) -> u64) -> Self {
+        Self {
+            ifmap: self.ifmap.map(&scale),
+            filter: self.filter.map(&scale),
+            ofmap: self.ofmap.map(&scale),
+            psum_reads: scale(self.psum_reads),
+            similarity: self.similarity.map(&scale),
+        }
+    }
 }
 
-/// What a product does, by level. Counts add up.
+/// Operations and accesses of a product, by memory level. Counts of several products add up.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accesses {
-    /// Multiply-accumulates, those of signatures among them.
+    /// Multiply-accumulates, including those of signatures.
     pub macs: u64,
-    /// Additions outside of them.
+    /// Additions that are not part of a multiply-accumulate.
     pub adds: u64,
     /// Words of registers and scratchpads in the PEs.
     pub register: u64,
@@ -60,12 +74,12 @@ pub struct Accesses {
     pub buffer: Level,
     /// Words of DRAM.
     pub dram: Level,
-    /// Tags looked up and inserted in MCACHE, and words of its results.
+    /// Tags of MCACHE that are looked up or inserted, and words of its results.
     pub mcache: u64,
 }
 
 impl Accesses {
-    /// Energy in units of one multiply-accumulate of the table's scale.
+    /// Computes the energy, in the unit of the table: one multiply-accumulate.
     pub fn energy(&self, table: &Energy) -> f64 {
         let terms = [
             (self.macs, table.mac),
@@ -79,25 +93,17 @@ impl Accesses {
         terms.into_iter().map(|(count, cost)| count as f64 * cost).sum()
     }
 
-    /// Each count changed by the same function: scaling.
+    /// Applies a function to every count.
     #[must_use]
-    pub(super) fn map(self, of: impl Fn(u64) -> u64) -> Self {
-        let words = |words: Words| Words { reads: of(words.reads), writes: of(words.writes) };
-        let level = |level: Level| Level {
-            ifmap: words(level.ifmap),
-            filter: words(level.filter),
-            ofmap: words(level.ofmap),
-            psum_reads: of(level.psum_reads),
-            similarity: words(level.similarity),
-        };
+    pub(super) fn map(self, scale: impl Fn(u64) -> u64) -> Self {
         Self {
-            macs: of(self.macs),
-            adds: of(self.adds),
-            register: of(self.register),
-            neighbour: of(self.neighbour),
-            buffer: level(self.buffer),
-            dram: level(self.dram),
-            mcache: of(self.mcache),
+            macs: scale(self.macs),
+            adds: scale(self.adds),
+            register: scale(self.register),
+            neighbour: scale(self.neighbour),
+            buffer: self.buffer.map(&scale),
+            dram: self.dram.map(&scale),
+            mcache: scale(self.mcache),
         }
     }
 }

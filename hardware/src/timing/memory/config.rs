@@ -1,4 +1,4 @@
-//! What the memory is like and what an access to it costs: configuration.
+//! Configuration of the memory and of the energy of its accesses.
 
 use crate::timing::row_stationary::PeArray;
 use serde::{Deserialize, Serialize};
@@ -9,25 +9,28 @@ pub const MAX_WORD_BYTES: u32 = 64;
 /// Largest buffer, KB: 1 GiB.
 pub const MAX_BUFFER_KB: u32 = 1 << 20;
 
-/// Most bytes that DRAM delivers in a cycle.
+/// Highest bandwidth of DRAM, bytes per cycle.
 pub const MAX_BANDWIDTH: f64 = 1e6;
 
-/// Parts of a byte in which bandwidth is counted, so that transfers are whole cycles on every machine.
+/// Parts of a byte in which bandwidth is rounded, so that cycles of transfers are exact integers on
+/// every machine.
 pub(super) const PARTS: f64 = 1000.0;
 
-/// The global buffer and DRAM behind it.
+/// The global buffer and DRAM.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Memory {
-    /// Bytes of a word: an element of any operand or a partial sum.
+    /// Bytes of a word: an element of any operand, or a partial sum.
     pub word_bytes: u32,
-    /// Global buffer, KB of 1024 bytes, shared by all operands; see [`Memory::pe_array`] for row
-    /// stationary.
+    /// Global buffer, KB of 1024 bytes, shared by all operands. For row stationary see
+    /// [`Memory::pe_array`].
     pub buffer_kb: u32,
-    /// Bytes from or to DRAM in a cycle of the array, in thousandths; 0: as many as it takes. The
-    /// default is ours: 3.2 GB/s, a DDR3 channel of 16 bits at 1600 MT/s, at Eyeriss's 200 MHz.
+    /// Bandwidth of DRAM, bytes per cycle of the array, rounded to thousandths; 0: unlimited. The
+    /// default is ours: 3.2 GB/s at 200 MHz, the clock of Eyeriss, from a DDR3 channel of 16 bits
+    /// at 1600 MT/s.
     pub dram_bytes_per_cycle: f64,
-    /// Whether a transfer overlaps with computing. Half of the buffer then holds what comes next.
+    /// Whether transfers overlap with computing. Half of the buffer then holds data for the next
+    /// fold.
     pub double_buffered: bool,
 }
 
@@ -38,7 +41,10 @@ impl Default for Memory {
 }
 
 impl Memory {
-    /// Checks every value; the error names the key.
+    /// Checks every value.
+    ///
+    /// # Errors
+    /// If a value is out of range. The text names the key.
     pub fn validate(&self) -> Result<(), String> {
         let sizes = [("word_bytes", self.word_bytes, MAX_WORD_BYTES), ("buffer_kb", self.buffer_kb, MAX_BUFFER_KB)];
         for (name, value, most) in sizes {
@@ -56,21 +62,21 @@ impl Memory {
         Ok(())
     }
 
-    /// A row-stationary array with this buffer, split as Eyeriss's: 8 KB of 108 hold filters. Its
-    /// mappings take the buffer whole, double buffered or not.
+    /// A row-stationary array with this buffer, split as in Eyeriss: 8 of 108 KB hold filters. Its
+    /// mappings use the whole buffer, with or without double buffering.
     #[must_use]
     pub fn pe_array(&self, array: PeArray) -> PeArray {
         let bytes = u64::from(self.buffer_kb) * 1024 * 100 / 108;
         PeArray { buffer_words: (bytes / u64::from(self.word_bytes)).max(1), ..array }
     }
 
-    /// Words of the buffer that hold what folds at work share.
+    /// Words of the buffer for the current folds.
     pub(super) fn kept_words(&self) -> u64 {
         let words = u64::from(self.buffer_kb) * 1024 / u64::from(self.word_bytes);
         if self.double_buffered { words / 2 } else { words }
     }
 
-    /// Cycles that DRAM takes for so many words, rounded up.
+    /// Cycles of a transfer of `words` words from or to DRAM, rounded up.
     pub(super) fn transfer(&self, words: u64) -> u64 {
         let rate = (self.dram_bytes_per_cycle * PARTS).round() as u128;
         if rate == 0 {
@@ -80,32 +86,33 @@ impl Memory {
         u64::try_from(parts.div_ceil(rate)).unwrap_or(u64::MAX)
     }
 
-    /// Words that `bits` bits of each of `count` vectors take, each vector's from a byte of its own.
+    /// Words for `bits` bits of each of `count` vectors. The bits of each vector start at a word.
     pub(super) fn words_of_bytes(&self, bits: u64, count: u64) -> u64 {
         count * bits.div_ceil(8).div_ceil(u64::from(self.word_bytes))
     }
 
-    /// Words that `bits` bits take.
+    /// Words for `bits` bits.
     pub(super) fn words_of_bits(&self, bits: u64) -> u64 {
         bits.div_ceil(8 * u64::from(self.word_bytes))
     }
 }
 
-/// What an access of a word costs, in units of one multiply-accumulate.
+/// Energy of operations and of accesses of a word, in units of one multiply-accumulate.
 ///
-/// The levels are Eyeriss's (Chen et al., ISCA 2016, table IV: commercial 65 nm process, 16 bits), as
-/// recalled. An addition alone is cheaper than a multiply-accumulate (about a quarter in 16-bit floats
-/// by Horowitz, ISSCC 2014, as recalled), but by how much depends on the format, so the default counts
-/// it as a whole one: that is to MERCURY's disadvantage, which alone does more of them.
+/// The costs of the levels are those of Eyeriss (Chen et al., ISCA 2016, table IV: commercial 65 nm
+/// process, 16 bits), as recalled. An addition is cheaper than a multiply-accumulate: about a
+/// quarter with 16-bit floats (Horowitz, ISSCC 2014, as recalled). The ratio depends on the format,
+/// so the default counts an addition as a whole multiply-accumulate. This is a disadvantage for
+/// MERCURY, which has more additions than the baseline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Energy {
     /// A multiply-accumulate.
     pub mac: f64,
-    /// An addition outside of one: partial sums merged at the buffer, gradients of HITs, projections by
-    /// a sparse matrix.
+    /// An addition without a multiplication: partial sums that are merged at the buffer, gradients
+    /// of HITs, projections by a sparse matrix.
     pub add: f64,
-    /// A word of a PE's own registers or scratchpads.
+    /// A word of the registers or scratchpads in a PE.
     pub register: f64,
     /// A word from a neighbouring PE.
     pub neighbour: f64,
@@ -113,8 +120,8 @@ pub struct Energy {
     pub buffer: f64,
     /// A word of DRAM.
     pub dram: f64,
-    /// A look-up of a tag of MCACHE or a word of its results; default: `buffer`, since its size is
-    /// about that of one.
+    /// A look-up of a tag of MCACHE, or a word of its results; default: `buffer`, because MCACHE is
+    /// about as large as a buffer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mcache: Option<f64>,
 }
@@ -126,12 +133,15 @@ impl Default for Energy {
 }
 
 impl Energy {
-    /// What an access of MCACHE costs.
+    /// The energy of an access of MCACHE.
     pub fn mcache(&self) -> f64 {
         self.mcache.unwrap_or(self.buffer)
     }
 
-    /// Checks every value; the error names the key.
+    /// Checks every value.
+    ///
+    /// # Errors
+    /// If a value is out of range. The text names the key.
     pub fn validate(&self) -> Result<(), String> {
         let costs = [
             ("mac", self.mac),

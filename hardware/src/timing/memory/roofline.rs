@@ -1,29 +1,31 @@
-//! Waiting for DRAM: folds in turn, each as long as its computing or its transfers, whichever is longer.
+//! Stalls for DRAM: each fold takes the longer of its computing and its transfers.
 
 use super::config::Memory;
 use super::folds::Folds;
 
-/// Folds one after another, of one product or several, and what they take.
+/// Adds up the time of consecutive folds, of one product or several.
 ///
-/// Double buffered: while a fold computes, what the next one needs is loaded and what the one before
-/// made is stored; the first fold's load and the last one's store are exposed. Not so: a fold loads,
-/// computes and stores in turn.
+/// With double buffering, the loads of the next fold and the stores of the previous one overlap
+/// with the computing of a fold. Only the first load and the last store are exposed. Without it, a
+/// fold loads, computes and stores in turn.
 #[derive(Debug, Clone)]
 pub(super) struct Roofline<'a> {
     memory: &'a Memory,
     last: Option<Last>,
-    // Wide, since DRAM may be as slow as a thousandth of a byte a cycle.
+    /// Cycles so far. 128 bits, because DRAM may be as slow as a thousandth of a byte per cycle.
     time: u128,
+    /// Cycles of computing so far.
     compute: u128,
 }
 
-/// The last fold that came: it ends when it is known what the next one loads.
+/// The last fold so far. Its time depends on the load of the next fold, so it is not yet added.
 #[derive(Debug, Clone, Copy)]
 struct Last {
     cycles: u64,
+    /// Words that it stores.
     store: u64,
-    /// What the fold before stores.
-    before: u64,
+    /// Words that the fold before it stores.
+    previous_store: u64,
 }
 
 impl<'a> Roofline<'a> {
@@ -31,7 +33,7 @@ impl<'a> Roofline<'a> {
         Self { memory, last: None, time: 0, compute: 0 }
     }
 
-    /// One fold.
+    /// Adds one fold, with the words that it loads and stores.
     pub fn fold(&mut self, cycles: u64, [load, store]: [u64; 2]) {
         self.compute += u128::from(cycles);
         if !self.memory.double_buffered {
@@ -39,30 +41,30 @@ impl<'a> Roofline<'a> {
             self.time += parts.map(u128::from).iter().sum::<u128>();
             return;
         }
-        let before = match self.last {
+        let previous_store = match self.last {
             None => {
                 self.time += u128::from(self.memory.transfer(load));
                 0
             }
             Some(last) => {
-                self.time += u128::from(last.cycles.max(self.memory.transfer(last.before + load)));
+                self.time += u128::from(last.cycles.max(self.memory.transfer(last.previous_store + load)));
                 last.store
             }
         };
-        self.last = Some(Last { cycles, store, before });
+        self.last = Some(Last { cycles, store, previous_store });
     }
 
-    /// All folds of a product, in closed form.
+    /// Adds all folds of a product, in closed form.
     ///
-    /// A fold's words depend on whether it is the first or the last along each axis, and its time on its
-    /// own kind, the one before and the one after. So along an axis of many folds the third stands for
-    /// all up to the third last.
+    /// The words of a fold depend on whether it is the first or the last along each axis. Its time
+    /// also depends on the folds before and after. So along an axis with many folds the third
+    /// represents all up to the third last.
     pub fn product(&mut self, folds: &Folds) {
         let count @ [outers, inners] = folds.count();
-        let [outer, inner] = count.map(kinds);
+        let [outer, inner] = count.map(list_kinds);
         let cycles = folds.cycles;
         if !self.memory.double_buffered {
-            for ((outer, many), (inner, times)) in pairs(&outer, &inner) {
+            for ((outer, many), (inner, times)) in list_pairs(&outer, &inner) {
                 let [load, store] = folds.fold(outer, inner).map(|words| u128::from(self.memory.transfer(words)));
                 self.time += u128::from(many * times) * (load + u128::from(cycles) + store);
             }
@@ -77,8 +79,8 @@ impl<'a> Roofline<'a> {
         if all <= 2 {
             return;
         }
-        // The last two folds that came by hand are 0 and 1; those from 1 to the last but one end here.
-        for ((outer, many), (inner, times)) in pairs(&outer, &inner) {
+        // Folds 0 and 1 were added above. This adds the time of folds 1 to the second last.
+        for ((outer, many), (inner, times)) in list_pairs(&outer, &inner) {
             let fold = outer * inners + inner;
             if fold > 0 && fold + 1 < all {
                 let words = at(fold - 1)[1] + at(fold + 1)[0];
@@ -86,10 +88,11 @@ impl<'a> Roofline<'a> {
             }
         }
         self.compute += u128::from(all - 2) * u128::from(cycles);
-        self.last = Some(Last { cycles, store: at(all - 1)[1], before: at(all - 2)[1] });
+        self.last = Some(Last { cycles, store: at(all - 1)[1], previous_store: at(all - 2)[1] });
     }
 
-    /// The same `count` times over: from the third time on, each takes as long as the one before.
+    /// Adds the same folds `count` times. From the third time on, each takes as long as the one
+    /// before.
     pub fn repeat(&mut self, count: u64, mut once: impl FnMut(&mut Self)) {
         let mut taken = [0; 2];
         for _ in 0..count.min(3) {
@@ -102,24 +105,27 @@ impl<'a> Roofline<'a> {
         self.compute += more * taken[1];
     }
 
-    /// Cycles beyond computing.
+    /// Cycles in addition to computing.
     pub fn stall(mut self) -> u64 {
         if let Some(last) = self.last {
-            let ends = [last.cycles.max(self.memory.transfer(last.before)), self.memory.transfer(last.store)];
-            self.time += ends.map(u128::from).iter().sum::<u128>();
+            let computing = last.cycles.max(self.memory.transfer(last.previous_store));
+            self.time += u128::from(computing) + u128::from(self.memory.transfer(last.store));
         }
         u64::try_from(self.time - self.compute).unwrap_or(u64::MAX)
     }
 }
 
-/// Folds along an axis, and how many each stands for.
-fn kinds(folds: u64) -> Vec<(u64, u64)> {
+/// Lists representative folds along an axis, each with the number of folds that it represents.
+fn list_kinds(folds: u64) -> Vec<(u64, u64)> {
     if folds <= 5 {
         return (0..folds).map(|fold| (fold, 1)).collect();
     }
     vec![(0, 1), (1, 1), (2, folds - 4), (folds - 2, 1), (folds - 1, 1)]
 }
 
-fn pairs<'a>(outer: &'a [(u64, u64)], inner: &'a [(u64, u64)]) -> impl Iterator<Item = ((u64, u64), (u64, u64))> + 'a {
+fn list_pairs<'a>(
+    outer: &'a [(u64, u64)],
+    inner: &'a [(u64, u64)],
+) -> impl Iterator<Item = ((u64, u64), (u64, u64))> + 'a {
     outer.iter().flat_map(move |&outer| inner.iter().map(move |&inner| (outer, inner)))
 }

@@ -1,48 +1,56 @@
 //! Row-stationary timing, after Eyeriss (Chen et al., ISCA 2016 and JSSC 52(1), 2017).
 //!
 //! A *PE set* here is a column of `k_h` processing elements that computes an output row for one
-//! channel and filter: `k_w` cycles for each computed position, `hit_cycles` for each HIT, and the
-//! vertical accumulation of its partial sums. (Eyeriss calls `e` such columns side by side a PE set.)
+//! channel and filter. It takes `k_w` cycles for each computed position, `hit_cycles` for each HIT,
+//! and the vertical accumulation of its partial sums. (In Eyeriss a PE set is `e` such columns side
+//! by side.)
 //!
-//! - [`Shape`]: what a pass computes, for convolutions, fully connected layers, attention products,
-//!   and for each of the three passes.
-//! - [`Mapping`]: how many output rows, filters and channels are on the array at once, and so how many
-//!   processing passes it takes; the cycles of the dense layer.
-//! - [`Schedule`]: time of PE sets whose output rows have different work, synchronous or not.
+//! - [`Shape`]: the computation of a pass, for convolutions, fully connected layers and attention
+//!   products.
+//! - [`Mapping`]: the number of output rows, filters and channels on the array at once, and so the
+//!   number of processing passes; the cycles of the dense layer.
+//! - [`Schedule`]: the time of PE sets whose output rows have different work, synchronous or not.
 //!
-//! The baseline is the same model with every position computed: the compute cycles of
-//! [`Mapping::baseline`] equal the schedule of such rows, which a test checks.
+//! The baseline is the same model with every position computed. The compute cycles of
+//! [`Mapping::baseline`] equal the schedule of such rows; a test checks this.
 //!
-//! # What is Eyeriss's and what is our reading
+//! # Parts from Eyeriss and our reading
 //!
-//! Eyeriss's, as recalled, without the papers' text at hand: 12 x 14 PEs; scratchpads of 12 ifmap, 224
-//! filter and 24 psum words of 16 bits; 108 KB of global buffer, of which 8 KB hold filters; buses of 4
-//! filter words, 1 ifmap word and 4 psum words a cycle; sets cut into strips of `e` rows, folded, and
-//! replicated over channels (`r`) and filters (`t`); `p` filters and `q` channels interleaved in a PE,
-//! `n` samples that share a load of filters, `m` filters whose psums the buffer holds.
+//! From Eyeriss, recalled without the papers' text at hand:
+//! - 12 x 14 PEs, with scratchpads of 12 ifmap, 224 filter and 24 psum words of 16 bits.
+//! - A global buffer of 108 KB, of which 8 KB hold filters.
+//! - Buses of 4 filter words, 1 ifmap word and 4 psum words per cycle.
+//! - Sets cut into strips of `e` rows, folded, and replicated over channels (`r`) and filters
+//!   (`t`).
+//! - `p` filters and `q` channels interleaved in a PE, `n` samples that share a load of filters,
+//!   `m` filters whose psums the buffer holds.
 //!
 //! Ours:
-//! - A column of `k_h` PEs may be anywhere in the array, as CONV2's 27 columns in two bands show. A
-//!   kernel higher than the array, or wider than the ifmap scratchpad, is cut into parts.
-//! - The mapping with the fewest cycles is taken. Eyeriss minimised energy; of AlexNet's five layers
-//!   ours has other `e` and `t` in CONV2 alone. [`Mapping::with`] times any other.
-//! - Ramp: a pass begins by loading its filters and first windows. Neither hides behind the pass
-//!   before, as the scratchpads hold what one pass needs (`p q k_w` of 224 words, `q k_w` of 12).
-//! - An output row ends with its vertical accumulation, `k_h - 1` hops, for each channel and filter.
-//!   Eyeriss interleaves channels and filters, and so hides most of it.
-//! - The ifmap and psum buses overlap with computing, which waits where a bus is busy for longer: 1 x 1
-//!   kernels, depthwise and fully connected layers, CONV3 by 3 %. Reuse shortens computing alone, so
-//!   they bound its gain, too; [`Cycles::stall`] tells it apart, and [`PeArray::network_bound`] = false
-//!   takes it away.
-//! - Filters of a scope are timed one after another, though a PE interleaves `p` of them, and all
-//!   filters of a scope before the next scope, though a pass over `p t` filters goes through all scopes.
-//! - DRAM is not modelled here, nor are the layer's configuration and the last psums' way out.
+//! - A column of `k_h` PEs may be anywhere in the array, as the 27 columns of CONV2 in two bands
+//!   show. A kernel higher than the array, or wider than the ifmap scratchpad, is cut into parts.
+//! - The model takes the mapping with the fewest cycles, while Eyeriss minimised energy. Of
+//!   AlexNet's five layers only CONV2 has another `e` and `t`. [`Mapping::with`] times any other
+//!   mapping.
+//! - Ramp: a pass begins by loading its filters and first windows. The pass before does not hide
+//!   this, because the scratchpads have room for one pass only (`p q k_w` of 224 words, `q k_w` of
+//!   12).
+//! - An output row ends with its vertical accumulation, `k_h - 1` hops, for each channel and
+//!   filter. Eyeriss interleaves channels and filters, which hides most of it.
+//! - The ifmap and psum buses overlap with computing, which waits if a bus is busy for longer. This
+//!   happens with 1 x 1 kernels, depthwise and fully connected layers, and adds 3 % to CONV3. Reuse
+//!   shortens only computing, so the buses limit its gain. [`Cycles::stall`] reports these waits,
+//!   and [`PeArray::network_bound`] = false removes them.
+//! - Filters of a scope are timed one after another, although a PE interleaves `p` of them. All
+//!   filters of a scope come before the next scope, although a pass over `p t` filters visits all
+//!   scopes.
+//! - DRAM is not modelled here, nor the configuration of a layer, nor the output of the last psums.
 //!
 //! # AlexNet
 //!
-//! Batch 4, 200 MHz, the five convolutions as Eyeriss ran them (CONV2, 4, 5 in two groups). Published:
-//! the processing latency (JSSC 2017, table V), without the wait for DRAM that is in the total latency
-//! beside it (115.3 ms of total to 103.5 ms of processing). A test holds these numbers.
+//! Batch 4, 200 MHz, the five convolutions as Eyeriss ran them (CONV2, 4, 5 in two groups).
+//! Published is the processing latency (JSSC 2017, table V). It excludes the wait for DRAM, which
+//! the total latency in the same table includes (115.3 ms total, 103.5 ms processing). A test
+//! checks these numbers.
 //!
 //! | layer | published, ms | Eyeriss's mapping, ms | ratio | ours | ratio | ours, no network bound | ratio |
 //! | --- | --- | --- | --- | --- | --- | --- | --- |
@@ -52,12 +60,16 @@
 //! | CONV4 | 16.0 | 16.46 | 1.029 | 16.46 | 1.029 | 16.20 | 1.013 |
 //! | CONV5 | 10.0 | 10.97 | 1.097 | 10.97 | 1.097 | 10.80 | 1.080 |
 //!
-//! What differs: our mapping of CONV2 (7 rows of 4 filters, in place of 27 rows of one) shares its
-//! filters among four samples, for more words from DRAM. CONV3 to CONV5 pay `k_h - 1` cycles for rows
-//! of only 39, 5 %, which Eyeriss mostly hides. CONV5 runs with CONV4's mapping and two thirds of its
-//! work, so any such model gives two thirds of its time, 10.7 ms by the published CONV4: 7 of its 10 %
-//! are between the published numbers themselves. What CONV1 and CONV2 lack we don't know; control
-//! between their many short passes is a guess.
+//! Reasons for the differences:
+//! - Our mapping of CONV2 (7 rows of 4 filters instead of 27 rows of one) shares its filters among
+//!   four samples, at the cost of more words from DRAM.
+//! - CONV3 to CONV5 spend `k_h - 1` cycles per row of only 39 cycles, which is 5 %. Eyeriss hides
+//!   most of it.
+//! - CONV5 has the mapping of CONV4 and two thirds of its work. So any such model gives two thirds
+//!   of its time: 10.7 ms from the published CONV4. This explains 7 of the 10 %, as a difference
+//!   between the published numbers.
+//! - The remaining time of CONV1 and CONV2 is unknown. Control between their many short passes is a
+//!   guess.
 
 mod mapping;
 mod schedule;
@@ -80,16 +92,16 @@ pub struct PeArray {
     pub filter_words: u64,
     /// Psum scratchpad of a PE.
     pub psum_words: u64,
-    /// Global buffer for ifmaps and psums (without what it holds of filters).
+    /// Global buffer for ifmaps and psums, without the part for filters.
     pub buffer_words: u64,
-    /// Filter words that reach the array in a cycle.
+    /// Filter words that reach the array per cycle.
     pub filter_bus: u64,
-    /// Ifmap words that reach the array in a cycle.
+    /// Ifmap words that reach the array per cycle.
     pub ifmap_bus: u64,
-    /// Psum words that reach the array in a cycle, and that leave it.
+    /// Psum words that reach the array per cycle; as many leave it.
     pub psum_bus: u64,
-    /// Whether computing waits for the ifmap and psum buses, where it needs more of them than they
-    /// carry; if not, ifmap and psum words other than those that begin a pass are there in time.
+    /// Whether computing waits if the ifmap and psum buses are too slow. If not, only the words at
+    /// the start of a pass take time.
     pub network_bound: bool,
 }
 
@@ -111,28 +123,28 @@ impl Default for PeArray {
     }
 }
 
-/// What became of an output row's positions.
+/// Outcomes of the positions of an output row.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RowCounts {
-    /// Computed: MAU and MNU.
+    /// Computed positions: MAU and MNU.
     pub computed: u64,
-    /// HIT: copied (in a weight gradient: added).
+    /// HITs, whose results are copied. In a weight gradient they are added.
     pub hit: u64,
 }
 
-/// Cycles that a PE set spends, for one filter.
+/// Cycles of a PE set for one filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RowCost {
-    /// On a computed position.
+    /// Cycles of a computed position.
     pub computed: u64,
-    /// On a HIT.
+    /// Cycles of a HIT.
     pub hit: u64,
-    /// On the vertical accumulation of an output row, if anything of it is computed.
+    /// Cycles of the vertical accumulation of an output row, if any of its positions is computed.
     pub accumulation: u64,
 }
 
 impl RowCost {
-    /// Cycles of an output row.
+    /// Computes the cycles of an output row.
     pub fn row(&self, counts: RowCounts) -> u64 {
         let accumulation = if counts.computed == 0 { 0 } else { self.accumulation };
         counts.computed * self.computed + counts.hit * self.hit + accumulation

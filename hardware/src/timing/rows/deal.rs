@@ -1,7 +1,7 @@
 //! Deals the outcomes of planes to PE sets.
 
 use crate::timing::row_stationary::{Mapping, RowCost, RowCounts, ScopeWork};
-use mercury_reuse::{Loops, Outcomes, widest};
+use mercury_reuse::{Loops, Outcomes, simd_dispatch};
 use std::borrow::Cow;
 
 /// The vectors of a scope that one lane works on, in order.
@@ -106,7 +106,7 @@ impl Dealer {
 
     fn deal_plane(&self, plane: &Plane) -> LaneWork {
         let mut lane = LaneWork { cycles: vec![0; self.strip], copies: vec![0; self.strip * self.words()] };
-        widest(PlaneLoops { dealer: self, plane, lane: &mut lane });
+        simd_dispatch(PlaneLoops { dealer: self, plane, lane: &mut lane });
         lane
     }
 }

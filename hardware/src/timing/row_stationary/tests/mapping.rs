@@ -3,7 +3,7 @@ use crate::timing::tests::conv;
 use mercury_trace::geometry::{Attention, Conv2d, Gemm, Geometry, Linear, Pass};
 use proptest::prelude::*;
 
-/// A convolution of AlexNet as Eyeriss ran it.
+/// A convolution of AlexNet in the configuration that Eyeriss ran.
 struct Published {
     conv: Conv2d,
     /// Processing latency at 200 MHz and batch 4, ms (JSSC 2017, table V).
@@ -12,8 +12,8 @@ struct Published {
     active: u64,
     /// m, n, e, p, q, r, t (same paper, table III).
     mapping: [u64; 7],
-    /// What the model gives, microseconds: with that mapping, with its own, and with its own where
-    /// the network is no bound.
+    /// Times of the model, microseconds: with that mapping, with the model's mapping, and with the
+    /// model's mapping without the network bound.
     ours: [u64; 3],
 }
 
@@ -29,7 +29,7 @@ fn alexnet() -> [Published; 5] {
 }
 
 #[test]
-fn alexnet_takes_what_eyeriss_measured() {
+fn times_of_alexnet_are_close_to_those_of_eyeriss() {
     let array = PeArray::default();
     for (index, layer) in alexnet().into_iter().enumerate() {
         let shape = Shape::of_layer(&Geometry::Conv2d(layer.conv), Pass::Forward, 4, false)[0];
@@ -54,23 +54,24 @@ fn alexnet_takes_what_eyeriss_measured() {
             let ratio = time as f64 / 1000.0 / layer.milliseconds;
             assert!((0.85..1.15).contains(&ratio), "CONV{}: {ratio}", index + 1);
         }
-        // Nothing in the search knows the published mappings.
+        // The search does not use the published mappings, but finds them, except for CONV2.
         if index != 1 {
-            let of = |choice: &Choice| (choice.strip, choice.filter_lanes, choice.channel_lanes, choice.filters);
-            assert_eq!(of(own.choice()), of(&choice), "CONV{}", index + 1);
+            let parameters =
+                |choice: &Choice| (choice.strip, choice.filter_lanes, choice.channel_lanes, choice.filters);
+            assert_eq!(parameters(own.choice()), parameters(&choice), "CONV{}", index + 1);
             assert_eq!((own.choice().samples, own.choice().buffered_filters), (n, m), "CONV{}", index + 1);
         }
     }
 }
 
-/// Rows dealt to PE sets, every position computed.
-fn schedule_of_dense(mapping: &Mapping, discipline: Discipline) -> u64 {
+/// Schedules the rows on PE sets, with every position computed.
+fn schedule_dense(mapping: &Mapping, discipline: Discipline) -> u64 {
     let [rows, positions] = mapping.shape().output;
     let full = mapping.row_cost(1).row(RowCounts { computed: positions, hit: 0 });
     let strip = mapping.choice().strip;
-    // Row y goes to column y mod e of each lane.
-    let of_set = |set: u64| (set % strip..rows).step_by(strip as usize).count() as u64 * full;
-    let scope = ScopeWork { work: (0..mapping.sets()).map(of_set).collect(), reuses: Vec::new() };
+    // Row y is assigned to column y mod e of each lane.
+    let set_work = |set: u64| (set % strip..rows).step_by(strip as usize).count() as u64 * full;
+    let scope = ScopeWork { work: (0..mapping.sets()).map(set_work).collect(), reuses: Vec::new() };
     let mut schedule = Schedule::new(discipline, mapping.sets() as usize, mapping.filters_per_set());
     (0..mapping.rounds()).for_each(|_| schedule.scope(&scope));
     schedule.timeline().cycles
@@ -111,7 +112,7 @@ proptest! {
                 prop_assert!(choice.filters <= array.psum_words);
                 prop_assert!(choice.channels <= array.ifmap_words);
                 for discipline in [Discipline::Synchronous, Discipline::Asynchronous { versions: 4, banks: 2 }] {
-                    prop_assert_eq!(schedule_of_dense(&mapping, discipline), baseline.compute);
+                    prop_assert_eq!(schedule_dense(&mapping, discipline), baseline.compute);
                 }
                 let unbound = Mapping::new(&shape, &PeArray { network_bound: false, ..array }).baseline();
                 prop_assert_eq!(unbound.stall(), 0);
@@ -125,8 +126,8 @@ proptest! {
         let shape = Shape::of_layer(&Geometry::Conv2d(conv(2, 3, 20, kernel, 1, 0, 1)), Pass::Forward, 1, false)[0];
         let cost = Mapping::new(&shape, &PeArray::default()).row_cost(1);
         let all = cost.row(RowCounts { computed: computed + hits, hit: 0 });
-        let some = cost.row(RowCounts { computed, hit: hits });
-        prop_assert!(some <= all);
+        let with_hits = cost.row(RowCounts { computed, hit: hits });
+        prop_assert!(with_hits <= all);
     }
 }
 
@@ -138,7 +139,8 @@ fn vectors_of_a_matrix_product_make_rows() {
         let ([height, width], [rows, positions]) = (mapping.shape().kernel, mapping.shape().output);
         assert!(height * width >= 4096 && rows * positions >= 64, "{pass}");
         let cycles = mapping.baseline();
-        // Each weight is used 64 times, so loading four a cycle takes nearly as long as computing.
+        // Each weight is used 64 times, so loading four per cycle takes nearly as long as
+        // computing.
         assert!(cycles.load >= 4096 * 4096 / 4, "{pass}");
         assert!(cycles.total() < 2 * 64 * 4096 * 4096 / 168, "{pass}: {cycles:?}");
     }
@@ -150,13 +152,13 @@ fn signatures_load_the_projection_once() {
     let layer = Mapping::new(&shape, &PeArray::default()).baseline();
     let signatures = Mapping::new(&shape.signatures(20), &PeArray::default()).baseline();
     assert_eq!(signatures.load, 20 * 9 / 4);
-    // 20 filters in place of 128, on lanes that may not divide 20 as well.
+    // 20 filters instead of 128, on lanes that may not divide 20 as well.
     assert!((layer.compute / 8..layer.compute / 4).contains(&signatures.compute), "{signatures:?} of {layer:?}");
 }
 
 #[test]
 fn the_largest_layers_do_not_overflow() {
-    // 2^40 multiply-accumulates a sample and 2^20 samples are the most that a trace may hold.
+    // A trace has at most 2^40 multiply-accumulates per sample and 2^20 samples.
     for (channels, filters, input, kernel) in [(1 << 12, 1 << 12, 256, 1), (256, 512, 512, 5), (1, 1 << 20, 1024, 1)] {
         let layer = Geometry::Conv2d(conv(channels, filters, input, kernel, 1, kernel / 2, 1));
         layer.validate().unwrap();

@@ -1,4 +1,5 @@
-//! Tests: the mapping against Eyeriss's published numbers, the schedule against simulations.
+//! Tests of the mapping against the published numbers of Eyeriss, and of the schedule against
+//! simulations.
 
 mod mapping;
 mod schedule;

@@ -1,8 +1,8 @@
 use super::super::{Discipline, Schedule, ScopeWork, Timeline};
 use proptest::prelude::*;
 
-/// For each set, the sets that it waits for: those it reuses from, directly or not, and itself.
-fn closure(scope: &ScopeWork) -> Vec<Vec<bool>> {
+/// For each set, the sets that it waits for: itself and those that it reuses from, directly or not.
+fn find_waits(scope: &ScopeWork) -> Vec<Vec<bool>> {
     let sets = scope.work.len();
     let mut waits: Vec<Vec<bool>> = (0..sets).map(|set| (0..sets).map(|from| from == set).collect()).collect();
     for &(set, from) in &scope.reuses {
@@ -18,14 +18,14 @@ fn closure(scope: &ScopeWork) -> Vec<Vec<bool>> {
     waits
 }
 
-/// The module's recurrence, filter by filter.
-fn recurrence(scopes: &[ScopeWork], filters: usize, versions: usize, banks: usize) -> u64 {
+/// Times scopes by the recurrence in the module's documentation, filter by filter.
+fn time_by_recurrence(scopes: &[ScopeWork], filters: usize, versions: usize, banks: usize) -> u64 {
     let sets = scopes[0].work.len();
     let mut ends = vec![0; sets];
-    // all[j]: when all sets had ended j filters.
+    // all[j] is the time when all sets had finished j filters.
     let mut all: Vec<u64> = vec![0];
     for (index, scope) in scopes.iter().enumerate() {
-        let waits = closure(scope);
+        let waits = find_waits(scope);
         for filter in 0..filters {
             let number = all.len();
             let mut bound = all[number.saturating_sub(versions)];
@@ -42,22 +42,24 @@ fn recurrence(scopes: &[ScopeWork], filters: usize, versions: usize, banks: usiz
     *all.last().unwrap()
 }
 
-/// Cycle by cycle, with nothing but what each set may do at a time.
-fn stepped(scopes: &[ScopeWork], filters: usize, versions: usize, banks: usize) -> u64 {
+/// Times scopes by a simulation of each cycle, from the rules of a single set.
+fn time_by_cycles(scopes: &[ScopeWork], filters: usize, versions: usize, banks: usize) -> u64 {
     #[derive(Clone, Copy, Default)]
     struct Set {
-        /// Filters begun, worked through, and ended with the last copy.
+        /// Number of filters begun.
         begun: usize,
+        /// Number of filters whose own work is done.
         worked: usize,
+        /// Number of filters that ended with the last copy.
         ended: usize,
-        /// When the present filter is worked through.
+        /// The time when the work of the current filter is done.
         until: u64,
     }
-    let waits: Vec<_> = scopes.iter().map(closure).collect();
+    let waits: Vec<_> = scopes.iter().map(find_waits).collect();
     let in_all = scopes.len() * filters;
     let mut sets = vec![Set::default(); scopes[0].work.len()];
     for now in 0.. {
-        // Events of no duration follow from one another within a cycle.
+        // Within a cycle, events without duration cause one another.
         loop {
             let before: Vec<_> = sets.iter().map(|set| (set.begun, set.worked, set.ended)).collect();
             for index in 0..sets.len() {
@@ -129,18 +131,18 @@ fn the_same_hitmap_over_and_over_gains_nothing() {
 
 #[test]
 fn imbalance_evens_out_across_channels() {
-    // The heavy row moves on from channel to channel: a set that is done early is up to 7 filters
-    // into the next channel when the slow one ends.
+    // The heavy row moves from channel to channel. A set that finishes early is up to 7 filters
+    // into the next channel when the slow one finishes.
     let turns: Vec<_> =
         (0..9).map(|channel| plain(&[0, 1, 2].map(|set| if set == channel % 3 { 9 } else { 3 }))).collect();
     let synchronous = time(&turns, 64, Discipline::Synchronous);
     assert_eq!(synchronous.cycles, 9 * 64 * 9);
     assert_eq!(synchronous.idle(), 9 * 64 * (9 + 9 + 9 - 15));
     let ahead = time(&turns, 64, asynchronous(8, 2));
-    // At each of the 8 borders the next heavy row has 7 filters behind it already.
+    // At each of the 8 borders the next heavy row has already finished 7 filters.
     assert_eq!(ahead.cycles, 9 * 64 * 9 - 8 * 7 * 9);
     assert_eq!(time(&turns, 64, asynchronous(8, 1)), synchronous);
-    // Not so where the others reuse what the heavy row computes.
+    // There is no gain if the other rows reuse results of the heavy row.
     let waiting: Vec<_> = turns
         .iter()
         .cloned()
@@ -167,7 +169,7 @@ proptest! {
     fn closed_form_is_the_recurrence(
         scopes in scopes(), filters in 1u64..30, versions in 1u64..20, banks in 1u64..4,
     ) {
-        let expected = recurrence(&scopes, filters as usize, versions as usize, banks as usize);
+        let expected = time_by_recurrence(&scopes, filters as usize, versions as usize, banks as usize);
         prop_assert_eq!(time(&scopes, filters, asynchronous(versions, banks)).cycles, expected);
     }
 
@@ -177,7 +179,7 @@ proptest! {
         filters in 1u64..100, versions in 1u64..40,
     ) {
         let scopes: Vec<_> = work.iter().map(|work| plain(work)).collect();
-        let expected = recurrence(&scopes, filters as usize, versions as usize, 2);
+        let expected = time_by_recurrence(&scopes, filters as usize, versions as usize, 2);
         prop_assert_eq!(time(&scopes, filters, asynchronous(versions, 2)).cycles, expected);
     }
 }
@@ -189,9 +191,9 @@ proptest! {
     fn closed_form_is_the_simulation_by_cycles(
         scopes in scopes(), filters in 1u64..7, versions in 1u64..9, banks in 1u64..4,
     ) {
-        let expected = stepped(&scopes, filters as usize, versions as usize, banks as usize);
+        let expected = time_by_cycles(&scopes, filters as usize, versions as usize, banks as usize);
         prop_assert_eq!(time(&scopes, filters, asynchronous(versions, banks)).cycles, expected);
-        let expected = stepped(&scopes, filters as usize, 1, 1);
+        let expected = time_by_cycles(&scopes, filters as usize, 1, 1);
         prop_assert_eq!(time(&scopes, filters, Discipline::Synchronous).cycles, expected);
     }
 
