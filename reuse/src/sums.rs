@@ -4,6 +4,7 @@
 //! fusing, so results are the same on every machine. Scales of zero are skipped, except by
 //! [`add_products`].
 
+use crate::cpu::{Instructions, may_use};
 use crate::widest::{Loops, simd_dispatch};
 
 /// Adds each row times its scale to `sums`: `rows` is `[scales][sums.len()]`.
@@ -46,8 +47,9 @@ struct Products<'a> {
     width: usize,
 }
 
-/// Outputs whose sums are in registers at the same time.
-const OUTPUTS: usize = 4;
+/// Most outputs whose sums are in registers at the same time, if there are 32 of 512 bits; half of them otherwise.
+const MOST_OUTPUTS: usize = 8;
+/// Elements that are added to them at once.
 /// Elements that are added to these sums before they are stored.
 const ELEMENTS: usize = 64;
 
@@ -56,19 +58,28 @@ impl Loops for Products<'_> {
 
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
-    fn run(self) {
-        let outputs = self.sums.len() / self.width;
-        let whole = outputs - outputs % OUTPUTS;
-        let (front, back) = self.sums.split_at_mut(whole * self.width);
-        // Outside of the loops, as clearing it may take longer than adding few columns.
-        let mut scales = [[0.0; OUTPUTS]; ELEMENTS];
-        for (number, sums) in front.chunks_exact_mut(OUTPUTS * self.width).enumerate() {
-            let from = [outputs, number * OUTPUTS];
-            add_to_outputs(sums, self.weights, from, self.columns, self.width, &mut scales);
-        }
-        let mut scales = [[0.0; 1]; ELEMENTS];
-        for (number, sums) in back.chunks_exact_mut(self.width).enumerate() {
-            add_to_outputs(sums, self.weights, [outputs, whole + number], self.columns, self.width, &mut scales);
+    fn run<const FUSED: bool>(self) {
+        let Self { mut sums, weights, columns, width } = self;
+        let outputs = sums.len() / width;
+        // As equal as can be: few outputs take as long as many.
+        let most = if may_use(Instructions::Avx512) { MOST_OUTPUTS } else { MOST_OUTPUTS / 2 };
+        let blocks = outputs.div_ceil(most);
+        let mut scales = [0.0; MOST_OUTPUTS * ELEMENTS];
+        for block in 0..blocks {
+            let (first, end) = (outputs * block / blocks, outputs * (block + 1) / blocks);
+            let own;
+            (own, sums) = sums.split_at_mut((end - first) * width);
+            let from = [outputs, first];
+            match end - first {
+                1 => add_to_outputs::<1, FUSED>(own, weights, from, columns, width, &mut scales),
+                2 => add_to_outputs::<2, FUSED>(own, weights, from, columns, width, &mut scales),
+                3 => add_to_outputs::<3, FUSED>(own, weights, from, columns, width, &mut scales),
+                4 => add_to_outputs::<4, FUSED>(own, weights, from, columns, width, &mut scales),
+                5 => add_to_outputs::<5, FUSED>(own, weights, from, columns, width, &mut scales),
+                6 => add_to_outputs::<6, FUSED>(own, weights, from, columns, width, &mut scales),
+                7 => add_to_outputs::<7, FUSED>(own, weights, from, columns, width, &mut scales),
+                _ => add_to_outputs::<MOST_OUTPUTS, FUSED>(own, weights, from, columns, width, &mut scales),
+            }
         }
     }
 }
@@ -76,27 +87,29 @@ impl Loops for Products<'_> {
 /// Adds the products of `O` of the outputs, from output `first` on; `sums` holds only their sums.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
-fn add_to_outputs<const O: usize>(
+fn add_to_outputs<const O: usize, const FUSED: bool>(
     sums: &mut [f64],
     weights: &[f32],
     [outputs, first]: [usize; 2],
     columns: &[f64],
     width: usize,
-    scales: &mut [[f64; O]; ELEMENTS],
+    scales: &mut [f64; MOST_OUTPUTS * ELEMENTS],
 ) {
     for (weights, columns) in weights.chunks(ELEMENTS * outputs).zip(columns.chunks(ELEMENTS * width)) {
         let elements = columns.len() / width;
+        let (scales, _) = scales.as_chunks_mut::<O>();
         for (scales, weights) in scales.iter_mut().zip(weights.chunks_exact(outputs)) {
             *scales = std::array::from_fn(|output| f64::from(weights[first + output]));
         }
         for at in (0..width).step_by(PRODUCT_LANES) {
             let lanes = |row: &[f64]| *row[at..].first_chunk::<PRODUCT_LANES>().expect("whole registers");
             let mut totals: [_; O] = std::array::from_fn(|output| lanes(&sums[output * width..]));
-            for (weights, row) in scales[..elements].iter().zip(columns.chunks_exact(width)) {
+            for (scales, row) in scales[..elements].iter().zip(columns.chunks_exact(width)) {
                 let values = lanes(row);
-                for (totals, weight) in totals.iter_mut().zip(weights) {
+                for (totals, &scale) in totals.iter_mut().zip(scales) {
                     for (total, value) in totals.iter_mut().zip(values) {
-                        *total += weight * value;
+                        // The product of two f32 is exact, so fusing changes no bit.
+                        *total = if FUSED { scale.mul_add(value, *total) } else { *total + scale * value };
                     }
                 }
             }
@@ -105,19 +118,6 @@ fn add_to_outputs<const O: usize>(
             }
         }
     }
-}
-
-/// Adds `row` times each scale to the scale's row of `sums`, which is `[scales][row.len()]`.
-///
-/// # Panics
-/// If the number of sums does not match.
-pub fn add_outer(sums: &mut [f64], scales: impl ExactSizeIterator<Item = f32>, row: &[f32]) {
-    assert_eq!(sums.len(), scales.len() * row.len(), "sums for each scale");
-    simd_dispatch(move || {
-        for (scale, sums) in scales.zip(sums.chunks_exact_mut(row.len().max(1))) {
-            add_scaled_row(sums, scale, row);
-        }
-    });
 }
 
 #[inline(always)]
@@ -174,13 +174,6 @@ mod tests {
                 }
             }
 
-            let row: Vec<f32> = (0..width).map(value).collect();
-            let mut found = start[..scales.len() * width].to_vec();
-            add_outer(&mut found, scales.iter().copied(), &row);
-            for (at, found) in found.iter().enumerate() {
-                let expected = product(start[at], scales[at / width], row[at % width]);
-                prop_assert_eq!(found.to_bits(), expected.to_bits());
-            }
         }
     }
 }

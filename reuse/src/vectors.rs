@@ -164,7 +164,7 @@ impl<'a> VectorView<'a> {
         let channels_per_group = planes.channels / groups;
         let row = channels_per_group * windows.taps();
         let Cut { streams, .. } = Cut::new(&windows, planes.samples, planes.channels, groups, granularity);
-        let part = SampleRange { first: 0, of: planes.samples };
+        let range = SampleRange { first: 0, of: planes.samples };
         let [down, right] = [windows.y.step as usize * planes.width as usize, windows.x.step as usize];
         let mut places = Vec::with_capacity(row);
         for channel in 0..channels_per_group {

@@ -11,7 +11,7 @@ pub trait Loops {
 
     /// Runs the loops. It must be `#[inline(always)]`, because the instruction set is that of the
     /// function into which it is inlined.
-    fn run(self) -> Self::Output;
+    fn run<const FUSED: bool>(self) -> Self::Output;
 }
 
 impl<T, F: FnOnce() -> T> Loops for F {
@@ -19,7 +19,7 @@ impl<T, F: FnOnce() -> T> Loops for F {
 
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
-    fn run(self) -> T {
+    fn run<const FUSED: bool>(self) -> T {
         self()
     }
 }
@@ -39,17 +39,21 @@ pub fn simd_dispatch<L: Loops>(loops: L) -> L::Output {
             return unsafe { with_avx2(loops) };
         }
     }
-    loops.run()
+    // Each core of this architecture fuses.
+    #[cfg(target_arch = "aarch64")]
+    return loops.run::<true>();
+    #[cfg(not(target_arch = "aarch64"))]
+    loops.run::<false>()
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
 fn with_avx512<L: Loops>(loops: L) -> L::Output {
-    loops.run()
+    loops.run::<true>()
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx2,fma")]
 fn with_avx2<L: Loops>(loops: L) -> L::Output {
-    loops.run()
+    loops.run::<true>()
 }

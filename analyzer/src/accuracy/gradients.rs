@@ -2,6 +2,7 @@
 
 use crate::operand::{Kept, LayerData};
 use mercury_trace::geometry::Geometry;
+use std::ops::Range;
 
 /// dY of kept filters, laid out as the vectors of the forward pass.
 pub struct Gradients<'a> {
@@ -42,10 +43,19 @@ impl<'a> Gradients<'a> {
         }
     }
 
-    /// The gradients of columns at the vectors of a position in a channel (head).
-    pub fn gather(&self, sample: usize, channel: usize, position: usize, columns: &[usize], out: &mut [f32]) {
-        for (slot, &column) in out.iter_mut().zip(columns) {
-            *slot = self.values[self.index(sample, channel, position, column)];
+    /// The gradients of columns at the vectors of consecutive positions in a channel (head): `[positions][width]`, in f64.
+    pub fn gather_block(
+        &self,
+        (sample, channel): (usize, usize),
+        positions: Range<usize>,
+        columns: &[usize],
+        width: usize,
+        out: &mut [f64],
+    ) {
+        for (place, &column) in columns.iter().enumerate() {
+            for (row, position) in positions.clone().enumerate() {
+                out[row * width + place] = f64::from(self.values[self.index(sample, channel, position, column)]);
+            }
         }
     }
 

@@ -78,7 +78,9 @@ impl SideBySide {
             sums.clear();
             sums.resize(self.outputs * width, 0.0);
         }
-        for (stream, weights) in weights.iter().enumerate() {
+        // Channels without kept filters meet no weights in an input gradient.
+        let streams = weights.iter().enumerate().filter(|(_, weights)| !weights.elements.is_empty());
+        for (stream, weights) in streams {
             let size = weights.elements.len() * width;
             for lanes in [&mut self.vectors, &mut self.differences] {
                 lanes.resize(size.max(lanes.len()), 0.0);

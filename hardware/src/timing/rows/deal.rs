@@ -135,7 +135,7 @@ impl Loops for PlaneLoops<'_> {
 
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "registers are those of the function that it is inlined into")]
-    fn run(self) {
+    fn run<const FUSED: bool>(self) {
         let Self { dealer, plane, lane } = self;
         let LaneWork { cycles, copies } = lane;
         let &Dealer { strip, cost, row_length, ref columns, .. } = dealer;
