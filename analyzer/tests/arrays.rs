@@ -6,7 +6,8 @@ use common::place::Place;
 use serde_json::Value;
 use std::fs;
 
-const UNLIKE: &str = "baselines differ, and each speed-up is relative to its own: compare mercury_cycles\n";
+const UNLIKE: &str =
+    "baselines differ, so speed-ups cannot be compared across arrays: compare mercury_cycles instead\n";
 
 fn number(row: &Value, name: &str) -> f64 {
     row[name].as_f64().unwrap_or_else(|| panic!("{name} of {row}"))
@@ -38,7 +39,7 @@ fn a_frontier_over_several_arrays_is_one_of_cycles() {
         "--array.dataflow ws --set array.rows=4,16 --set array.columns=4,16 --set rpq.bits=2,4,8,20 --out several";
     let (rows, notes) = swept(&place, &format!("{grid} --pareto output_error,speed_up"));
     assert!(notes.contains(UNLIKE), "{notes}");
-    assert!(notes.contains("--pareto: mercury_cycles is compared in place of speed_up\n"), "{notes}");
+    assert!(notes.contains("--pareto: mercury_cycles is compared instead of speed_up\n"), "{notes}");
     assert_eq!(marked(&rows), unbeaten(&rows, ["output_error", "mercury_cycles"]));
     // It is not the frontier of speed-ups.
     let mut quotients = rows.clone();
@@ -51,7 +52,7 @@ fn a_frontier_over_several_arrays_is_one_of_cycles() {
         [("speed_up_with_stalls", ["mercury_cycles", "mercury_memory_stall"]), ("energy", ["mercury_energy"; 2])]
     {
         let (mut rows, notes) = swept(&place, &format!("{grid} --pareto output_error,{metric}"));
-        assert!(notes.contains(&format!("in place of {metric}\n")), "{notes}");
+        assert!(notes.contains(&format!("instead of {metric}\n")), "{notes}");
         for row in &mut rows {
             row["sum"] = (number(row, columns[0]) + number(row, columns[1])).into();
         }

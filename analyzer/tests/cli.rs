@@ -170,10 +170,10 @@ fn cycles_says_what_it_assumed_or_left_out() {
         assert!(output.status.success());
         String::from_utf8(output.stderr).unwrap()
     };
-    assert_eq!(stderr("FC6,1,4096,9216\n"), "net.csv: has no header; columns are read as name, M, N, K\n");
+    assert_eq!(stderr("FC6,1,4096,9216\n"), "net.csv: has no header; the columns are read as name, M, N, K\n");
     assert_eq!(
         stderr("Layer,M,N,K,Sparsity\nFC6,1,4096,9216,2:4\n"),
-        "warning: net.csv: column \"Sparsity\" is not applied to the cycles\n"
+        "warning: net.csv: column \"Sparsity\" does not change the cycles\n"
     );
     assert_eq!(stderr("Layer,M,N,K,Sparsity\nFC6,1,4096,9216\n"), "");
 }

@@ -115,10 +115,7 @@ fn the_headline_is_the_steady_state_and_names_the_trial() {
     place.stdout("replay trace --rpq.bits 6 --stop.window 0 --out on");
     let output = place.run("compare on off");
     let notes = String::from_utf8(output.stderr).unwrap();
-    assert!(
-        notes.contains("a is summed over 2 captured steps and b over 1: compare speed-ups, not cycles\n"),
-        "{notes}"
-    );
+    assert!(notes.contains("a sums 2 captured steps and b sums 1: compare speed-ups, not cycles\n"), "{notes}");
     assert!(!notes.contains("compare mercury_cycles"), "{notes}");
     // Bounds of other passes say nothing of a forward pass that does not reuse.
     let gradients = place.stdout("replay trace --rpq.bits 6 --reuse.passes [\"input-grad\"] --out gradients");
