@@ -1,6 +1,6 @@
 //! Replays a training trace through input-similarity reuse (RPQ, MCACHE) and a systolic timing model.
 //!
-//! A straight line: [`mercury_trace::Trace`] -> [`operand::LayerData`], some samples at a time ->
+//! The path of the data: [`mercury_trace::Trace`] -> [`operand::LayerData`], a few samples at a time ->
 //! vectors -> signatures -> Hitmap ([`replay::Similarity`]) -> cycles ([`timing`]) and output error
 //! ([`accuracy`]) -> [`replay::PassResult`] -> tables ([`results`]).
 
