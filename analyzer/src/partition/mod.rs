@@ -125,8 +125,13 @@ impl Partition {
 
     /// Names of all files of a complete partition, except the list of checksums.
     pub fn files(&self) -> Vec<String> {
-        let parts = self.units.iter().map(|&(step, layer_index)| format!("{PARTS}/{}", file_name(step, layer_index)));
+        let parts = self.units.iter().map(|&(step, layer_index)| Self::part(step, layer_index));
         std::iter::once(IDENTITY.to_owned()).chain(parts).collect()
+    }
+
+    /// The name of a unit's file.
+    fn part(step: u64, layer_index: usize) -> String {
+        format!("{PARTS}/{}", file_name(step, layer_index))
     }
 }
 
