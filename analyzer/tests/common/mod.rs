@@ -1,6 +1,6 @@
-//! A small trace with every kind of layer, whose values follow a formula.
+//! A small trace with every kind of layer and values from a formula.
 
-#![allow(dead_code, reason = "each test binary uses a part of what stands here")]
+#![allow(dead_code, reason = "each test binary uses only some of these items")]
 
 pub mod place;
 pub mod process;
@@ -14,10 +14,10 @@ use mercury_trace::tensor::{Dtype, TensorKind, TensorShape, TensorWriter, Writte
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Samples captured of each step.
+/// The captured samples of each step.
 pub const SAMPLES: [u32; 3] = [1, 2, 5];
 
-/// A value that repeats often enough for hits, yet not everywhere.
+/// A value of a tensor. Values repeat often enough for hits, but not always.
 pub fn value(index: usize, salt: usize) -> f32 {
     let block = (index / 5 * 31 + index % 3 + salt * 17) % 23;
     if block < 6 { 0.0 } else { block as f32 / 4.0 - 3.0 }
@@ -45,7 +45,7 @@ pub fn layers() -> Vec<Layer> {
     ]
 }
 
-fn manifest(sampling: Sampling) -> Manifest {
+fn build_manifest(sampling: Sampling) -> Manifest {
     Manifest {
         schema_version: SCHEMA_VERSION,
         created_by: "a test".to_owned(),
@@ -76,9 +76,9 @@ fn manifest(sampling: Sampling) -> Manifest {
     }
 }
 
-/// Writes the trace, steps 0 and 10 captured, with these channels kept and these values.
+/// Writes the trace with captured steps 0 and 10. `value` maps an index and the tensor's salt to a value.
 pub fn write_trace(dir: &Path, sampling: &Sampling, value: impl Fn(usize, usize) -> f32) {
-    let mut writer = TraceWriter::create(dir, manifest(sampling.clone()), &layers()).unwrap();
+    let mut writer = TraceWriter::create(dir, build_manifest(sampling.clone()), &layers()).unwrap();
     let mut steps = Vec::new();
     for number in 0..11u64 {
         let captured = number % 10 == 0;
@@ -92,10 +92,10 @@ pub fn write_trace(dir: &Path, sampling: &Sampling, value: impl Fn(usize, usize)
             for (salt, kind) in [TensorKind::Input, TensorKind::GradOutput, TensorKind::Weight].into_iter().enumerate()
             {
                 let shape = TensorShape::of(&layer.geometry, kind, Dtype::F32);
-                let keys = keys(layer, kind, sampling);
+                let keys = list_keys(layer, kind, sampling);
                 let values: Vec<f32> =
                     (0..keys.len() * shape.width).map(|i| value(i, 10 * index + 3 * number as usize + salt)).collect();
-                // Not by the trace's own writer, which refuses what is not finite.
+                // `TraceWriter` would refuse values that are not finite.
                 let path = dir.join(format!("tensors/step={number:06}/layer={}/{}.parquet", layer.name, kind.name()));
                 std::fs::create_dir_all(path.parent().unwrap()).unwrap();
                 let width = shape.width;
@@ -116,7 +116,7 @@ pub fn write_trace(dir: &Path, sampling: &Sampling, value: impl Fn(usize, usize)
     writer.finish(Some(0.75), &steps, &[]).unwrap();
 }
 
-fn keys(layer: &Layer, kind: TensorKind, sampling: &Sampling) -> Vec<Vec<u32>> {
+fn list_keys(layer: &Layer, kind: TensorKind, sampling: &Sampling) -> Vec<Vec<u32>> {
     let all = |count: u32| (0..count).collect::<Vec<u32>>();
     let inner = match (layer.geometry, kind) {
         (Geometry::Attention(a), TensorKind::Weight) => {
