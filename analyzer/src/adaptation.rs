@@ -1,8 +1,8 @@
-//! Adaptation during training: signatures grow when the loss stops improving, and layers in which reuse
-//! does not save cycles are switched off.
+//! Adaptation during training: signatures grow when the loss stops improving, and layers in which
+//! reuse does not save cycles are switched off.
 //!
-//! This is our interpretation of the scheme. The criteria are configuration values: `bits.patience` and
-//! `bits.max` for signatures, `stop.window` for layers.
+//! This is our interpretation of the scheme. The criteria are configuration values: `bits.patience`
+//! and `bits.max` for signatures, `stop.window` for layers.
 
 use crate::accuracy::ErrorSums;
 use crate::config::Config;
@@ -15,7 +15,8 @@ use std::collections::BTreeSet;
 
 /// The signature length in force at each of `steps`, in bits; see [`Growth`].
 ///
-/// `losses` are the `(step, loss)` of all training steps. Both slices are in ascending order of steps.
+/// `losses` are the `(step, loss)` of all training steps. Both slices are in ascending order of
+/// steps.
 pub fn bits_in_force(config: &Config, losses: &[(u64, f64)], steps: &[u64]) -> Vec<u32> {
     let mut growth = Growth::new(&config.rpq, &config.bits);
     let mut losses = losses.iter().peekable();
@@ -29,8 +30,8 @@ pub fn bits_in_force(config: &Config, losses: &[(u64, f64)], steps: &[u64]) -> V
     lengths
 }
 
-/// Marks the trial, the first `window` captured steps of one configuration's results. No layer can be
-/// switched off before it ends. `results` are ordered by step.
+/// Marks the trial, the first `window` captured steps of one configuration's results. No layer can
+/// be switched off before it ends. `results` are ordered by step.
 pub fn mark_trial(results: &mut [PassResult], window: u32) {
     for step_results in results.chunk_by_mut(|a, b| a.step == b.step).take(window as usize) {
         for result in step_results {
@@ -39,15 +40,16 @@ pub fn mark_trial(results: &mut [PassResult], window: u32) {
     }
 }
 
-/// The results that represent the rest of the training: those after the trial, or all results if no step
-/// was captured after the trial.
+/// The results that represent the rest of the training: those after the trial, or all results if no
+/// step was captured after the trial.
 ///
 /// A training run of many thousand steps consists almost entirely of steps after the trial.
 pub fn steady_state<'a>(results: impl IntoIterator<Item = &'a PassResult>) -> Vec<&'a PassResult> {
     split_trial(results).1
 }
 
-/// The results of the trial; empty if no step was captured after it, as they are the [`steady_state`] then.
+/// The results of the trial; empty if no step was captured after it, as they are the
+/// [`steady_state`] then.
 pub fn trial<'a>(results: impl IntoIterator<Item = &'a PassResult>) -> Vec<&'a PassResult> {
     split_trial(results).0
 }
@@ -57,7 +59,8 @@ fn split_trial<'a>(results: impl IntoIterator<Item = &'a PassResult>) -> (Vec<&'
     if steady.is_empty() { (steady, trial) } else { (trial, steady) }
 }
 
-/// The [`steady_state`] of each configuration, from the rows of `layers.parquet` or `models.parquet`.
+/// The [`steady_state`] of each configuration, from the rows of `layers.parquet` or
+/// `models.parquet`.
 ///
 /// # Errors
 /// If column `configuration` or `trial` is missing.
@@ -71,8 +74,8 @@ pub fn steady_rows(frame: &DataFrame) -> PolarsResult<DataFrame> {
     frame.filter(&is_steady.collect::<BooleanChunked>())
 }
 
-/// Switches off the layers in which reuse did not save cycles over the last `window` captured steps, from
-/// the following captured step on; see [`Switch`].
+/// Switches off the layers in which reuse did not save cycles over the last `window` captured
+/// steps, from the following captured step on; see [`Switch`].
 ///
 /// `results` are those of one configuration, ordered by step.
 pub fn switch_off(results: &mut [PassResult], window: u32) {
@@ -92,8 +95,8 @@ pub fn switch_off(results: &mut [PassResult], window: u32) {
 }
 
 impl PassResult {
-    /// Turns this into the result without reuse. Vectors and bounds stay; there are no look-ups and no error,
-    /// and cycles, traffic and energy are the baseline's.
+    /// Turns this into the result without reuse. Vectors and bounds stay; there are no look-ups and
+    /// no error, and cycles, traffic and energy are the baseline's.
     fn switch_off(&mut self) {
         self.switched_off = true;
         self.reuse = false;
@@ -230,7 +233,8 @@ mod tests {
 
     #[test]
     fn a_layer_that_did_not_pay_runs_without_reuse_from_then_on() {
-        // Layer 0 loses more cycles in step 1 than it saves in step 0; layer 1 saves cycles in every step.
+        // Layer 0 loses more cycles in step 1 than it saves in step 0; layer 1 saves cycles in
+        // every step.
         let cycles = [(10, 8), (10, 13), (10, 5), (10, 5)];
         let mut results: Vec<PassResult> = (0..)
             .zip(cycles)
@@ -248,7 +252,8 @@ mod tests {
         // The vectors are still counted, but none hits.
         assert_eq!((last.vectors, last.counts), (2, Counts::default()));
         assert_eq!((last.leave_one_out.as_slice(), last.energy), ([[10, 10]; 2].as_slice(), [1.0; 2]));
-        // A window of one step contains only the loss in step 1; break-even does not switch a layer off.
+        // A window of one step contains only the loss in step 1; break-even does not switch a layer
+        // off.
         let mut again = before;
         again[2].mercury.compute = 10;
         switch_off(&mut again, 1);

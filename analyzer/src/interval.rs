@@ -4,21 +4,21 @@ use statrs::distribution::{ContinuousCDF, StudentsT};
 
 /// 95 % interval of a step's speed-up, the ratio of its total baseline and MERCURY cycles.
 ///
-/// The n captured samples are a random draw from the samples of the step. The interval is the delete-one
-/// jackknife (Efron 1982) with Student's t of n - 1 degrees of freedom: the ratio is recomputed without
-/// each sample in turn. `None` for fewer than two samples. The finite-population correction (Cochran,
-/// Sampling Techniques, 1977, section 2.6) shrinks the interval to a point if all samples of the step
-/// were captured. Where MCACHE lives longer than a sample, leaving a sample out removes its counts but
-/// not its entries in the cache. Bounds are rounded to 1e-6: below that, logarithms differ between
-/// machines.
+/// The n captured samples are a random draw from the samples of the step. The interval is the
+/// delete-one jackknife (Efron 1982) with Student's t of n - 1 degrees of freedom: the ratio is
+/// recomputed without each sample in turn. `None` for fewer than two samples. The finite-population
+/// correction (Cochran, Sampling Techniques, 1977, section 2.6) shrinks the interval to a point if
+/// all samples of the step were captured. Where MCACHE lives longer than a sample, leaving a sample
+/// out removes its counts but not its entries in the cache. Bounds are rounded to 1e-6: below that,
+/// logarithms differ between machines.
 pub fn speed_up(step: &Step) -> Option<[f64; 2]> {
     stratified(step.total, std::slice::from_ref(step))
 }
 
 /// 95 % interval of the speed-up over several steps, whose cycles sum to `total`.
 ///
-/// Every step has its own samples (a stratum), so the steps' jackknife variances add up, and so do their
-/// degrees of freedom. `None` if a step has fewer than two samples; see [`speed_up`].
+/// Every step has its own samples (a stratum), so the steps' jackknife variances add up, and so do
+/// their degrees of freedom. `None` if a step has fewer than two samples; see [`speed_up`].
 pub fn stratified(total: [u64; 2], steps: &[Step]) -> Option<[f64; 2]> {
     let without = |step: &Step| -> Vec<[u64; 2]> {
         let rest = |which: usize| total[which] - step.total[which];
@@ -38,8 +38,8 @@ pub struct Step {
     pub left_out: f64,
 }
 
-/// The interval around the ratio of `total`. Each stratum is a list of the totals without one of its
-/// samples, and the share of its samples that were not captured.
+/// The interval around the ratio of `total`. Each stratum is a list of the totals without one of
+/// its samples, and the share of its samples that were not captured.
 fn interval(total: [u64; 2], strata: impl Iterator<Item = (Vec<[u64; 2]>, f64)>) -> Option<[f64; 2]> {
     let ratio = |[baseline, mercury]: [u64; 2]| baseline as f64 / mercury as f64;
     let round = |bound: f64| (bound * 1e6).round() / 1e6;
@@ -90,8 +90,8 @@ mod tests {
     fn steps_add_their_variances() {
         let step =
             |left: [u64; 2]| Step { total: [3, 2], leave_one_out: left.map(|base| [base, 1]).to_vec(), left_out: 1.0 };
-        // The total is [6, 4]. Without a sample of the first step the ratios are (3 + 1) / 3 and (3 + 2) / 3, and
-        // likewise for the second step.
+        // The total is [6, 4]. Without a sample of the first step the ratios are (3 + 1) / 3 and (3
+        // + 2) / 3, and likewise for the second step.
         let [low, high] = stratified([6, 4], &[step([1, 2]), step([1, 2])]).unwrap();
         // Each variance is 2 (1/6)^2 / 2; Student's t of 2 degrees of freedom is 4.302653.
         let half = 4.302_653 * (2.0f64 / 36.0).sqrt();

@@ -10,8 +10,8 @@ const MOST_DIFFERENCES: usize = 4;
 const MOST_CHARACTERS: usize = 60;
 /// Facts that come first in a name, in this order; the others follow in alphabetical order.
 const FIRST: [&str; 4] = ["model", "dataset", "weights", "seed"];
-/// Training settings that are left out of names: the trace states the first five in other fields, and
-/// `threads` does not change results.
+/// Training settings that are left out of names: the trace states the first five in other fields,
+/// and `threads` does not change results.
 const OMITTED: [&str; 6] = ["model", "dataset", "seed", "batch_size", "capture", "threads"];
 /// The fact that differs between any two traces.
 const MANIFEST: &str = "trace";
@@ -22,8 +22,8 @@ type Facts = BTreeMap<String, String>;
 /// Names results, each given by its folder and its run.
 ///
 /// A run with a label has that label as its name. Otherwise the name is the trace's label, or the
-/// differences between the traces, followed by the differences between the configurations. The folder is
-/// the name if nothing differs, and is appended to equal names.
+/// differences between the traces, followed by the differences between the configurations. The
+/// folder is the name if nothing differs, and is appended to equal names.
 pub fn name_results(results: &[(&Path, &Run)]) -> Vec<String> {
     let mut traces: Vec<Facts> = results.iter().map(|(_, run)| read_trace(&run.trace)).collect();
     add_missing(&mut traces);
@@ -82,8 +82,8 @@ pub fn summarise_steps(steps: &[u64]) -> String {
     }
 }
 
-/// The facts about a run: its configuration and the replayed part of the trace. Keys that differ between
-/// the configurations of a sweep are left out.
+/// The facts about a run: its configuration and the replayed part of the trace. Keys that differ
+/// between the configurations of a sweep are left out.
 fn read_run(run: &Run) -> Facts {
     let mut facts = Facts::new();
     let Some((first, others)) = run.configurations.split_first() else { return facts };

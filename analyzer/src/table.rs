@@ -1,7 +1,7 @@
 //! Reads and writes tables of results: polars' data frames as Parquet files.
 //!
-//! The reader and writer are those of trace tables. Unlike polars', this reader does not trust the sizes
-//! that a damaged file states, and this writer starts no threads.
+//! The reader and writer are those of trace tables. Unlike polars', this reader does not trust the
+//! sizes that a damaged file states, and this writer starts no threads.
 
 use crate::error::{AnalyzerError, Result};
 use arrow::array::{

@@ -38,8 +38,8 @@ impl StreamWeights {
 }
 
 impl LayerData {
-    /// Number of outputs per position that kept weights contribute to, over all groups or heads, in the
-    /// forward pass or the input gradient.
+    /// Number of outputs per position that kept weights contribute to, over all groups or heads, in
+    /// the forward pass or the input gradient.
     pub fn outputs(&self, pass: Pass) -> usize {
         match (self.kept.layer.geometry, pass) {
             (Geometry::Conv2d(conv), Pass::InputGrad) => conv.in_channels as usize,
@@ -50,8 +50,8 @@ impl LayerData {
         }
     }
 
-    /// The kept weights that multiply a stream's vectors of a sample, in the forward pass or the input
-    /// gradient. `None` if the weights were not captured.
+    /// The kept weights that multiply a stream's vectors of a sample, in the forward pass or the
+    /// input gradient. `None` if the weights were not captured.
     pub fn stream_weights(&self, view: &VectorView, pass: Pass, sample: usize, stream: usize) -> Option<StreamWeights> {
         let weight = self.weight.as_deref()?;
         let places = (0..view.streams()[stream].length).map(|offset| (offset, view.element(stream, offset)));

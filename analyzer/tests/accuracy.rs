@@ -1,5 +1,5 @@
-//! Compares output errors with dense results. The dense results are computed by the definition of each layer,
-//! from operands in which every HIT is replaced by its representative.
+//! Compares output errors with dense results. The dense results are computed by the definition of
+//! each layer, from operands in which every HIT is replaced by its representative.
 
 mod common;
 
@@ -13,16 +13,16 @@ use mercury_trace::Trace;
 use mercury_trace::geometry::{Geometry, Pass};
 use mercury_trace::manifest::Sampling;
 
-/// A dense matrix product by its definition: vectors `[samples][streams..]` times the weights of each element.
-/// The weights are found from tensor indices, independently of the code under test.
+/// A dense matrix product by its definition: vectors `[samples][streams..]` times the weights of
+/// each element. The weights are found from tensor indices, independently of the code under test.
 struct Dense<'a> {
     data: &'a LayerData,
     pass: Pass,
 }
 
 impl Dense<'_> {
-    /// The weight between an element (plane's channel, kernel row, kernel column) and an output; `None` if they
-    /// are not connected or the filter was not kept.
+    /// The weight between an element (plane's channel, kernel row, kernel column) and an output;
+    /// `None` if they are not connected or the filter was not kept.
     fn weight(&self, sample: usize, (channel, ky, kx): (usize, usize, usize), output: usize) -> Option<f64> {
         let data = self.data;
         let weight = data.weight.as_ref().unwrap();
@@ -56,7 +56,8 @@ impl Dense<'_> {
         Some(f64::from(value))
     }
 
-    /// The deviation of a product, and its change of the loss, <dY, Y' - Y>, over all kept elements.
+    /// The deviation of a product, and its change of the loss, <dY, Y' - Y>, over all kept
+    /// elements.
     fn error(&self, similarity: &Similarity, product: usize) -> (Deviation, f64) {
         let (view, hitmap) = (&similarity.signed.views[product], &similarity.hitmaps[product]);
         let layout = view.layout();
@@ -111,8 +112,8 @@ impl Dense<'_> {
         }
     }
 
-    /// The deviation of the weight gradient, over each element of each stream and each kept filter connected
-    /// to it.
+    /// The deviation of the weight gradient, over each element of each stream and each kept filter
+    /// connected to it.
     fn gradient_error(&self, similarity: &Similarity) -> Deviation {
         let (view, hitmap) = (&similarity.signed.views[0], &similarity.hitmaps[0]);
         let (layout, data) = (view.layout(), self.data);

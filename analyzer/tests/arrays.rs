@@ -1,4 +1,5 @@
-//! Results of several arrays: speed-ups are relative to different baselines, so cycles are compared.
+//! Results of several arrays: speed-ups are relative to different baselines, so cycles are
+//! compared.
 
 mod common;
 
@@ -13,7 +14,8 @@ fn number(row: &Value, name: &str) -> f64 {
     row[name].as_f64().unwrap_or_else(|| panic!("{name} of {row}"))
 }
 
-/// Marks the rows that no other row beats, by being at most as large in both columns and smaller in one.
+/// Marks the rows that no other row beats, by being at most as large in both columns and smaller in
+/// one.
 fn find_frontier(rows: &[Value], columns: [&str; 2]) -> Vec<bool> {
     let values: Vec<Vec<f64>> = rows.iter().map(|row| columns.map(|name| number(row, name)).to_vec()).collect();
     let beats = |a: &Vec<f64>, b: &Vec<f64>| a[0] <= b[0] && a[1] <= b[1] && a != b;

@@ -1,7 +1,7 @@
 //! Malformed input: every kind of input file, broken in many ways, and the error for each.
 //!
-//! Each case must end with exit code 2, without a panic, within the memory of a small machine, and without
-//! partial output.
+//! Each case must end with exit code 2, without a panic, within the memory of a small machine, and
+//! without partial output.
 #![cfg(unix)]
 
 mod common;

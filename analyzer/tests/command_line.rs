@@ -1,4 +1,5 @@
-//! Common features of all commands: help, completions, manual pages, configurations, suggestions, --quiet.
+//! Common features of all commands: help, completions, manual pages, configurations, suggestions,
+//! --quiet.
 
 mod common;
 

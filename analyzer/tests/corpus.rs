@@ -1,4 +1,5 @@
-//! Runs the fuzz targets (`fuzz/`) on the seeds, and on the inputs that fuzzing found if there are any.
+//! Runs the fuzz targets (`fuzz/`) on the seeds, and on the inputs that fuzzing found if there are
+//! any.
 
 #[path = "../../fuzz/inputs/analyzer.rs"]
 mod analyzer;

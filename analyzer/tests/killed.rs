@@ -1,8 +1,8 @@
 //! Commands that are killed (SIGKILL) at random moments and run again.
 //!
-//! Corrupt files are never accepted, completed work is not repeated, and the final results equal those of an
-//! undisturbed run byte for byte. `MERCURY_KILLS` is the number of kills per command: 4 by default, 20 in
-//! `make reliability`.
+//! Corrupt files are never accepted, completed work is not repeated, and the final results equal
+//! those of an undisturbed run byte for byte. `MERCURY_KILLS` is the number of kills per command: 4
+//! by default, 20 in `make reliability`.
 #![cfg(unix)]
 
 mod common;
@@ -23,7 +23,8 @@ fn draw_moment(whole: Duration) -> Duration {
     whole.mul_f64(RandomState::new().hash_one(0) as f64 / u64::MAX as f64)
 }
 
-/// The files of completed units: name, inode and contents. A unit that was evaluated again has a new inode.
+/// The files of completed units: name, inode and contents. A unit that was evaluated again has a
+/// new inode.
 fn list_parts(dir: &Path) -> Vec<(String, u64, Vec<u8>)> {
     let parts = dir.join("parts");
     let mut found = if parts.exists() { plain_files(&parts) } else { Vec::new() };
@@ -32,8 +33,8 @@ fn list_parts(dir: &Path) -> Vec<(String, u64, Vec<u8>)> {
     found.into_iter().map(|(name, bytes)| (name.clone(), number(&name), bytes)).collect()
 }
 
-/// Kills `command` at random moments and runs it again: to be killed again while it continues, or to its end.
-/// `kept` is the folder of its completed units.
+/// Kills `command` at random moments and runs it again: to be killed again while it continues, or
+/// to its end. `kept` is the folder of its completed units.
 fn kill_and_rerun(name: &str, place: &Place, command: &str, kept: &str) {
     let start = Instant::now();
     place.stdout(&command.replace("--out out", "--out undisturbed"));
@@ -86,7 +87,8 @@ fn finish(place: &Place, command: &str, expected: &[(String, Vec<u8>)]) {
     assert!(found == expected, "{command}: results differ from the undisturbed run's");
     place.stdout("verify out");
     if !list_hidden(place).is_empty() {
-        // The command was killed after it had moved the results: the next run is refused, but removes the rest.
+        // The command was killed after it had moved the results: the next run is refused, but
+        // removes the rest.
         assert_eq!(place.run(command).status.code(), Some(2), "{command}");
     }
     assert!(list_hidden(place).is_empty(), "{command} leaves {:?}", list_hidden(place));

@@ -19,7 +19,8 @@ fn replay_partitions(place: &Place, count: usize, flags: &str) -> Vec<String> {
     (1..=count).map(part).collect()
 }
 
-/// Flags that cover errors, bounds, layers that are switched off, scopes beyond a sample, and growing signatures.
+/// Flags that cover errors, bounds, layers that are switched off, scopes beyond a sample, and
+/// growing signatures.
 const RUNS: [&str; 4] = [
     "--rpq.bits 6",
     "--rpq.bits 6 --stop.window 1 --bits.patience 2",

@@ -1,5 +1,5 @@
-//! Results of a configuration do not depend on the number of samples evaluated at a time, nor on the other
-//! configurations.
+//! Results of a configuration do not depend on the number of samples evaluated at a time, nor on
+//! the other configurations.
 
 mod common;
 
@@ -82,8 +82,9 @@ fn samples_may_come_one_at_a_time_or_all_at_once() {
     }
 }
 
-/// Covers sweeps with more caches than a machine word has bits, on arrays that share or do not share their
-/// assignment of rows to PE sets, with different passes, and together with caches that need a Hitmap.
+/// Covers sweeps with more caches than a machine word has bits, on arrays that share or do not
+/// share their assignment of rows to PE sets, with different passes, and together with caches that
+/// need a Hitmap.
 #[test]
 fn many_caches_on_row_stationary_arrays_are_as_each_alone() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,5 @@
-//! The report from the command line: contents of the file, and errors. `tests/browser` tests the page.
+//! The report from the command line: contents of the file, and errors. `tests/browser` tests the
+//! page.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! Compares `cycles` with SCALE-Sim, an independent implementation. `hardware/tests/reference/scalesim.py` wrote
-//! the reference `scalesim.csv`.
+//! Compares `cycles` with SCALE-Sim, an independent implementation.
+//! `hardware/tests/reference/scalesim.py` wrote the reference `scalesim.csv`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -37,7 +37,8 @@ fn run_cycles((topology, dataflow, array): &Run) -> Vec<(String, u64)> {
     table.records().map(Result::unwrap).map(|row| (row[layer].to_owned(), row[cycles].parse().unwrap())).collect()
 }
 
-/// SCALE-Sim reports the index of the last cycle: one less than the number of cycles, for any number of folds.
+/// SCALE-Sim reports the index of the last cycle: one less than the number of cycles, for any
+/// number of folds.
 #[test]
 fn equals_scalesim() {
     let runs = read_reference();

@@ -71,7 +71,8 @@ fn an_interrupted_sweep_continues() {
     fs::write(stopped.join("parts/step-000000-layer-0001.json"), "[{\"configuration\": 0, \"st").unwrap();
     place.stdout(&format!("{sweep} stopped"));
     assert_eq!(files(&place.path("whole")), files(&stopped));
-    // A sweep that was killed before it wrote its identity begins anew; foreign folders are refused.
+    // A sweep that was killed before it wrote its identity begins anew; foreign folders are
+    // refused.
     fs::create_dir(place.path("claimed")).unwrap();
     fs::write(place.path("claimed/.x.partial"), "").unwrap();
     place.stdout(&format!("{sweep} claimed"));
@@ -89,7 +90,8 @@ fn an_interrupted_sweep_continues() {
     insta::assert_snapshot!("sweep_of_another", place.error("sweep trace --set rpq.bits=4,9 --out whole"));
 }
 
-/// Layers that are switched off keep their vectors, so that configurations are compared over the same vectors.
+/// Layers that are switched off keep their vectors, so that configurations are compared over the
+/// same vectors.
 #[test]
 fn switching_off_raises_neither_hit_rate_nor_error() {
     let place = Place::new();
@@ -120,7 +122,8 @@ fn the_headline_is_the_steady_state_and_names_the_trial() {
     // Without reuse in the forward pass, its bounds are not printed.
     let gradients = place.stdout("replay trace --rpq.bits 6 --reuse.passes [\"input-grad\"] --out gradients");
     assert!(!gradients.contains("forward pass:"), "{gradients}");
-    // A configuration without a step after its trial does not hide the steady state of other configurations.
+    // A configuration without a step after its trial does not hide the steady state of other
+    // configurations.
     let swept = rows(&place.stdout("sweep trace --out sweep --set stop.window=1,5 --rpq.bits 6 --format json"));
     let trial: Vec<_> = swept.iter().map(|row| (row["steps"].as_u64(), row["trial_steps"].as_u64())).collect();
     assert_eq!(trial, [(Some(1), Some(1)); 2]);

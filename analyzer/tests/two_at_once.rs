@@ -56,7 +56,8 @@ fn a_killed_process_releases_its_lock() {
     }
 }
 
-/// Two processes start at the same time, repeatedly: exactly one succeeds, and the results are right.
+/// Two processes start at the same time, repeatedly: exactly one succeeds, and the results are
+/// right.
 #[test]
 fn one_of_two_simultaneous_processes_succeeds() {
     let place = Place::new();

@@ -1,34 +1,38 @@
 //! Estimates the weight gradient of a batch from some of its samples.
 //!
-//! A weight gradient is a sum over samples, so squared norms do not add up over samples. The squared norm of
-//! a sum of n of the B samples contains the norm of the batch's sum and the scatter of the samples. With
-//! f = n / B, m the mean share of a sample and S² the scatter of all B shares, sampling without replacement
-//! gives, for each weight, E |m over n|² = |m over B|² + (1 - f) S² / n (Cochran, Sampling Techniques, 1977,
-//! section 2.5). The n samples give an estimate of S², and [`unbiased`] subtracts its term.
+//! A weight gradient is a sum over samples, so squared norms do not add up over samples. The
+//! squared norm of a sum of n of the B samples contains the norm of the batch's sum and the scatter
+//! of the samples. With f = n / B, m the mean share of a sample and S² the scatter of all B shares,
+//! sampling without replacement gives, for each weight, E |m over n|² = |m over B|² + (1 - f) S²/n
+//! (Cochran, Sampling Techniques, 1977, section 2.5). The n samples give an estimate of S², and
+//! [`unbiased`] subtracts its term.
 //!
 //! [`jackknife`] estimates the variance of that result by leaving out each sample in turn (Wolter,
-//! Introduction to Variance Estimation, 2007, section 4.3). It needs the product of each sample's share with
-//! the sum, which is known only at the end. So a [`sketch`] of each share is kept, whose products approximate
-//! those of the shares (count sketch; Charikar, Chen and Farach-Colton, ICALP 2002).
+//! Introduction to Variance Estimation, 2007, section 4.3). It needs the product of each sample's
+//! share with the sum, which is known only at the end. So a [`sketch`] of each share is kept, whose
+//! products approximate those of the shares (count sketch; Charikar, Chen and Farach-Colton, ICALP
+//! 2002).
 
 use super::sums::{Covariance, Moments};
 
-/// Numbers in the sketch of one sample's share of a layer. The parts of a layer divide them, with a minimum
-/// per part.
+/// Numbers in the sketch of one sample's share of a layer. The parts of a layer divide them, with a
+/// minimum per part.
 pub const SKETCH: usize = 1 << 14;
 
-/// Sketches of the samples' shares of a gradient and its change: `[samples][numbers]` of `[exact, change]`.
+/// Sketches of the samples' shares of a gradient and its change: `[samples][numbers]` of
+/// `[exact, change]`.
 pub type Shares = Vec<Vec<[f64; 2]>>;
 
-/// Sketches a share in `length` numbers: each weight is added to or subtracted from one of them. A share of
-/// at most `length` weights is returned unchanged.
+/// Sketches a share in `length` numbers: each weight is added to or subtracted from one of them. A
+/// share of at most `length` weights is returned unchanged.
 pub fn sketch(exact: &[f64], change: &[f64], length: usize) -> Vec<[f64; 2]> {
     let values = exact.iter().zip(change).map(|(&exact, &change)| [exact, change]);
     if length >= exact.len() {
         return values.collect();
     }
     let mut sketch = vec![[0.0; 2]; length];
-    // Often a power of two; a mask avoids the division, which would take longer than the rest of the loop.
+    // Often a power of two; a mask avoids the division, which would take longer than the rest of
+    // the loop.
     let mask = length.is_power_of_two().then(|| length - 1);
     for (weight, [exact, change]) in values.enumerate() {
         let hash = mix(weight as u64);
@@ -48,10 +52,11 @@ fn mix(number: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// Whether estimated moments can be the moments of vectors; `kept` are those of the kept samples' sum.
+/// Whether estimated moments can be the moments of vectors; `kept` are those of the kept samples'
+/// sum.
 ///
-/// A square must be positive unless it is zero for the kept samples, and the product must satisfy the
-/// Cauchy-Schwarz inequality.
+/// A square must be positive unless it is zero for the kept samples, and the product must satisfy
+/// the Cauchy-Schwarz inequality.
 pub fn is_possible(&[exact, change, cross, _]: &Moments, kept: &Moments) -> bool {
     let is_square = |estimate: f64, kept: f64| estimate > 0.0 || kept == 0.0;
     let reused = |[exact, change, cross, _]: &Moments| exact + 2.0 * cross + change;
@@ -70,8 +75,9 @@ fn squares(values: impl Iterator<Item = [f64; 2]>) -> Moments {
 
 /// Estimates without bias the moments of `n` times the batch's mean share.
 ///
-/// `sum` are the moments of the sum of `n` shares, `own` is the sum of the moments of each share, and
-/// `fraction` is n / B. Returns `sum` if no sample was left out, or if `n < 2` leaves the scatter unknown.
+/// `sum` are the moments of the sum of `n` shares, `own` is the sum of the moments of each share,
+/// and `fraction` is n / B. Returns `sum` if no sample was left out, or if `n < 2` leaves the
+/// scatter unknown.
 pub fn unbiased(sum: Moments, own: Moments, n: usize, fraction: f64) -> Moments {
     if n < 2 || fraction >= 1.0 {
         return sum;
@@ -85,8 +91,8 @@ pub fn unbiased(sum: Moments, own: Moments, n: usize, fraction: f64) -> Moments 
     moments
 }
 
-/// Covariances of the moments that [`unbiased`] estimates from these shares. `None` for fewer than three
-/// samples: without one of them, the scatter needs at least two others.
+/// Covariances of the moments that [`unbiased`] estimates from these shares. `None` for fewer than
+/// three samples: without one of them, the scatter needs at least two others.
 pub fn jackknife(shares: &Shares, fraction: f64) -> Option<Covariance> {
     let n = shares.len();
     if n < 3 {
@@ -126,8 +132,8 @@ mod tests {
     use super::*;
     use mercury_reuse::draw;
 
-    /// The shares of a batch. As in gradients, the mean is small compared with the scatter, and the change is
-    /// correlated with the exact share.
+    /// The shares of a batch. As in gradients, the mean is small compared with the scatter, and the
+    /// change is correlated with the exact share.
     fn batch(samples: usize, weights: usize) -> Shares {
         let noise = |i: usize, j: usize, k: usize| {
             // The number of set bits of a mixed number is approximately normal.
@@ -187,8 +193,8 @@ mod tests {
         let kept = [4.0, 1.0, -1.0, 0.0];
         assert!(is_possible(&[4.0, 1.0, -2.0 + 1e-3, 0.0], &kept));
         assert!(is_possible(&[4.0, 0.0, 0.0, 0.0], &[4.0, 0.0, 0.0, 0.0]));
-        // A negative square; a zero change although the samples change; a violated Cauchy-Schwarz inequality;
-        // a zero Y'.
+        // A negative square; a zero change although the samples change; a violated Cauchy-Schwarz
+        // inequality; a zero Y'.
         for impossible in [[-1.0, 1.0, 0.0, 0.0], [4.0, 0.0, 0.0, 0.0], [4.0, 1.0, 2.1, 0.0], [1.0, 1.0, -1.0, 0.0]] {
             assert!(!is_possible(&impossible, &kept), "{impossible:?}");
         }

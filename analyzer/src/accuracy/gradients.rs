@@ -7,8 +7,8 @@ use mercury_trace::geometry::Geometry;
 pub struct Gradients<'a> {
     values: &'a [f32],
     geometry: Geometry,
-    /// For each kept filter of a convolution, the index of its plane of dY if that was kept. Empty for other
-    /// layers.
+    /// For each kept filter of a convolution, the index of its plane of dY if that was kept. Empty
+    /// for other layers.
     planes: Vec<Option<usize>>,
     planes_of_sample: usize,
     width: usize,
@@ -29,8 +29,8 @@ impl<'a> Gradients<'a> {
         Some(Self { values: &tensor.values, geometry, planes, planes_of_sample, width: tensor.shape.width })
     }
 
-    /// The columns of dY that belong to the vectors of a channel (head): planes of dY for the filters of the
-    /// same group in a convolution, else features of a row.
+    /// The columns of dY that belong to the vectors of a channel (head): planes of dY for the
+    /// filters of the same group in a convolution, else features of a row.
     pub fn columns(&self, data: &Kept, channel: usize) -> Vec<usize> {
         match self.geometry {
             Geometry::Conv2d(conv) => {
@@ -85,8 +85,8 @@ impl<'a> Gradients<'a> {
         }
     }
 
-    /// Number of the layer's products of a channel and a filter that each kept product represents. A product
-    /// is kept if its channel, weights and gradient were kept.
+    /// Number of the layer's products of a channel and a filter that each kept product represents.
+    /// A product is kept if its channel, weights and gradient were kept.
     pub fn products_of_each(&self, data: &Kept) -> f64 {
         match self.geometry {
             Geometry::Conv2d(conv) => {

@@ -4,7 +4,8 @@ use super::Sums;
 use crate::weights::StreamWeights;
 use mercury_reuse::{Buffers, PRODUCT_LANES, Substitutes, add_products, add_scaled_rows};
 
-/// Target size of a block's vectors and results, bytes: they should fit into the second-level cache.
+/// Target size of a block's vectors and results, bytes: they should fit into the second-level
+/// cache.
 const BYTES: usize = 1 << 18;
 /// Maximum size of a block's vectors and results, bytes.
 const MOST_BYTES: usize = 1 << 20;
@@ -18,9 +19,11 @@ const FEW: usize = 4;
 /// Minimum number of blocks per thread, so that all threads finish at about the same time.
 const BLOCKS: usize = 4;
 
-/// The number of positions in a block, for vectors of `length` elements and `outputs` results per position.
+/// The number of positions in a block, for vectors of `length` elements and `outputs` results per
+/// position.
 ///
-/// It is a multiple of [`PRODUCT_LANES`], or 1 if even one register of lanes would exceed [`MOST_BYTES`].
+/// It is a multiple of [`PRODUCT_LANES`], or 1 if even one register of lanes would exceed
+/// [`MOST_BYTES`].
 pub fn at_once(length: usize, outputs: usize, positions: usize) -> usize {
     let position_bytes = 2 * size_of::<f64>() * (length + outputs);
     if PRODUCT_LANES * position_bytes > MOST_BYTES {
@@ -32,8 +35,8 @@ pub fn at_once(length: usize, outputs: usize, positions: usize) -> usize {
 
 /// Vectors and results of a block of positions, one position per lane.
 ///
-/// The trace's reader guarantees that values and weights are finite. So a vector without a substitute adds
-/// zeros to the change, and results do not depend on the size of the blocks.
+/// The trace's reader guarantees that values and weights are finite. So a vector without a
+/// substitute adds zeros to the change, and results do not depend on the size of the blocks.
 pub struct SideBySide {
     buffers: Buffers,
     outputs: usize,
@@ -179,7 +182,8 @@ mod tests {
             let weights: Vec<StreamWeights> = (0..4).map(weights).collect();
             let mut block = SideBySide::new(&substitutes, 2 * outputs);
             for count in counts {
-                // The step 7 has no common factor with 81, so positions do not repeat before the 81st.
+                // The step 7 has no common factor with 81, so positions do not repeat before the
+                // 81st.
                 let positions: Vec<usize> = (0..count).map(|i| i * 7 % 81).collect();
                 block.sum(&substitutes, &weights, 1, &positions);
                 for (lane, &position) in positions.iter().enumerate() {

@@ -1,11 +1,12 @@
-//! Sums over a result's elements, and estimates for the whole batch from sampled positions and samples.
+//! Sums over a result's elements, and estimates for the whole batch from sampled positions and
+//! samples.
 
 use mercury_reuse::Deviation;
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
-/// Sums over some elements of a result Y and its counterpart with reuse Y': |Y|², |Y' - Y|², <Y, Y' - Y> and
-/// <dY, Y' - Y>.
+/// Sums over some elements of a result Y and its counterpart with reuse Y':
+/// |Y|², |Y' - Y|², <Y, Y' - Y> and <dY, Y' - Y>.
 pub type Moments = [f64; 4];
 
 /// Variances and covariances of estimates of [`Moments`].
@@ -52,11 +53,12 @@ pub(super) fn covariance(values: &[Moments]) -> Covariance {
     covariance
 }
 
-/// Estimates the sums of a sample from the sums of some of its parts (output positions); the sample has
-/// `all` parts. Also returns the covariances of the estimates, which are zero if all parts are given.
+/// Estimates the sums of a sample from the sums of some of its parts (output positions); the sample
+/// has `all` parts. Also returns the covariances of the estimates, which are zero if all parts are
+/// given.
 ///
-/// The parts are drawn without replacement, and their sums are scaled up (Cochran, Sampling Techniques,
-/// 1977, sections 2.5 and 2.6).
+/// The parts are drawn without replacement, and their sums are scaled up (Cochran, Sampling
+/// Techniques, 1977, sections 2.5 and 2.6).
 pub fn of_parts(parts: &[Moments], all: usize) -> (Moments, Covariance) {
     let mut sum = Moments::default();
     for part in parts {
@@ -87,8 +89,8 @@ pub struct OfBatch {
 /// The sums of a result in one step, by kept sample.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ErrorSums {
-    /// One entry per kept sample, possibly estimated from some of its positions. A weight gradient is a sum
-    /// over samples and has one entry for all samples together.
+    /// One entry per kept sample, possibly estimated from some of its positions. A weight gradient
+    /// is a sum over samples and has one entry for all samples together.
     samples: Vec<Moments>,
     /// Sum of the covariances of these estimates.
     within: Covariance,
@@ -137,8 +139,8 @@ impl ErrorSums {
         self.has_loss &= other.has_loss;
     }
 
-    /// Whether all sums are zero. They are if no kept channel is connected to a kept filter (different
-    /// groups of a convolution); then nothing is known of the result.
+    /// Whether all sums are zero. They are if no kept channel is connected to a kept filter
+    /// (different groups of a convolution); then nothing is known of the result.
     pub fn is_empty(&self) -> bool {
         self.samples.iter().all(|moments| moments[EXACT] == 0.0 && moments[CHANGE] == 0.0)
     }
@@ -159,8 +161,8 @@ impl ErrorSums {
         self
     }
 
-    /// Estimates the batch's values by two-stage sampling: samples are drawn from the batch, positions from
-    /// each sample (Cochran, section 10.3).
+    /// Estimates the batch's values by two-stage sampling: samples are drawn from the batch,
+    /// positions from each sample (Cochran, section 10.3).
     pub fn estimate(&self) -> Estimate {
         let mut totals = Moments::default();
         self.samples.iter().for_each(|moments| add(&mut totals, moments));
@@ -203,7 +205,8 @@ pub struct Interval {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Estimate {
     totals: Moments,
-    /// Centre of the intervals: `totals`, or the estimate for the batch if the result is a sum over samples.
+    /// Centre of the intervals: `totals`, or the estimate for the batch if the result is a sum over
+    /// samples.
     center: Moments,
     covariance: Covariance,
     /// Degrees of freedom of Student's t.
@@ -231,7 +234,8 @@ impl std::iter::Sum for Estimate {
 }
 
 impl Estimate {
-    /// Turns the change of the loss into a mean over `steps`. All other values are ratios of sums and stay.
+    /// Turns the change of the loss into a mean over `steps`. All other values are ratios of sums
+    /// and stay.
     #[must_use]
     pub fn mean_of(self, steps: usize) -> Self {
         let mut mean = self;
@@ -265,7 +269,8 @@ impl Estimate {
         deviation(&self.totals)
     }
 
-    /// Relative error |Y' - Y| / |Y|. Its interval is the root of the linearised interval of its square.
+    /// Relative error |Y' - Y| / |Y|. Its interval is the root of the linearised interval of its
+    /// square.
     pub fn relative(&self) -> Interval {
         let Deviation { exact, change, .. } = deviation(&self.center);
         let ratio = change / exact;
@@ -298,7 +303,8 @@ impl Estimate {
         Interval { value, bounds: bounds.map(|bounds| extend_to(bounds, value)) }
     }
 
-    /// First-order change of the batch's mean loss, <dY, Y' - Y>, in nats; `None` if dY was not captured.
+    /// First-order change of the batch's mean loss, <dY, Y' - Y>, in nats; `None` if dY was not
+    /// captured.
     pub fn loss_change(&self) -> Option<Interval> {
         let value = self.totals[LOSS] * self.of_each;
         let bounds = self.half_width([0.0, 0.0, 0.0, self.of_each]).map(|half| [value - half, value + half]);
@@ -318,8 +324,8 @@ impl Estimate {
 
     /// Half the width of the interval of a value with this gradient by the [`Moments`].
     ///
-    /// It is 0 if everything was summed. It is `None` if nothing is known of the parts that were left out, or
-    /// if the gradient is not finite, as for an all-zero result.
+    /// It is 0 if everything was summed. It is `None` if nothing is known of the parts that were
+    /// left out, or if the gradient is not finite, as for an all-zero result.
     fn half_width(&self, slope: Moments) -> Option<f64> {
         if !self.bounded {
             return None;
@@ -351,8 +357,8 @@ fn deviation(&[exact, change, cross, _]: &Moments) -> Deviation {
     Deviation { exact, change, cross }
 }
 
-/// Extends an interval to contain `value`: the value is that of the kept samples, but the interval may be
-/// centred on the estimate for the batch.
+/// Extends an interval to contain `value`: the value is that of the kept samples, but the interval
+/// may be centred on the estimate for the batch.
 fn extend_to([low, high]: [f64; 2], value: f64) -> [f64; 2] {
     [low.min(value), high.max(value)]
 }

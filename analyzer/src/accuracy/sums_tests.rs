@@ -1,8 +1,8 @@
 use super::*;
 use mercury_reuse::draw;
 
-/// Parts with the distribution seen in layers: most contribute little, some much, and error and result are
-/// related.
+/// Parts with the distribution seen in layers: most contribute little, some much, and error and
+/// result are related.
 fn parts(count: usize) -> Vec<Moments> {
     let part = |i: usize| {
         let (a, b) = ((i * 7919 % 101) as f64 / 101.0, (i * 104_729 % 97) as f64 / 97.0);

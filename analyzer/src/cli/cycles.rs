@@ -13,8 +13,8 @@ use std::path::PathBuf;
 
 /// Time the layers of a SCALE-Sim topology file on an array, without reuse and without stalls.
 ///
-/// Row-stationary arrays are not offered: their timing depends on the planes of a convolution, which a
-/// matrix product does not describe. `replay` times them.
+/// Row-stationary arrays are not offered: their timing depends on the planes of a convolution,
+/// which a matrix product does not describe. `replay` times them.
 ///
 /// Columns m, k and n are the sizes of one matrix product. A depth-wise layer has one product per
 /// channel, and its cycles are the sum over all of them.

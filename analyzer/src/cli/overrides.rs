@@ -69,8 +69,8 @@ pub type Overrides = Vec<(&'static str, String)>;
 
 const HEADING: &str = "Configuration";
 
-/// The configuration that the flags describe: defaults, overridden by a preset or file, overridden by
-/// the flags of keys.
+/// The configuration that the flags describe: defaults, overridden by a preset or file, overridden
+/// by the flags of keys.
 #[derive(Debug, Clone, Default)]
 pub struct Configuration {
     config: Option<PathBuf>,

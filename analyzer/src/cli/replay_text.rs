@@ -75,8 +75,8 @@ fn format_speed_up([baseline, mercury]: [u64; 2]) -> String {
     format!("{:.2}x", baseline as f64 / mercury as f64)
 }
 
-/// Bounds on the forward pass's reuse and its competitors. Hits and bounds are shares of the same vectors,
-/// those that were looked up.
+/// Bounds on the forward pass's reuse and its competitors. Hits and bounds are shares of the same
+/// vectors, those that were looked up.
 fn describe_bounds(config: &Config, results: &[&PassResult]) -> String {
     let forward: Vec<_> = results.iter().filter(|result| result.pass == Pass::Forward).collect();
     let looked_up = forward.iter().filter(|result| result.reuse);
@@ -112,8 +112,8 @@ fn describe_bounds(config: &Config, results: &[&PassResult]) -> String {
     )
 }
 
-/// The share of all-zero vectors in each pass. They hit under every configuration, so a high hit rate may
-/// only mean that an operand is sparse.
+/// The share of all-zero vectors in each pass. They hit under every configuration, so a high hit
+/// rate may only mean that an operand is sparse.
 fn describe_zero_vectors(results: &[&PassResult]) -> String {
     let mut passes: BTreeMap<Pass, [u64; 2]> = BTreeMap::new();
     for (result, limits) in results.iter().filter_map(|result| Some((result, result.limits.as_ref()?))) {

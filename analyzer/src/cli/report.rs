@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 
 /// Write results as one HTML file that opens without a network.
 ///
-/// The page shows the speed-up with its interval, what cycles are spent on, hit rates with their output
-/// errors, bounds on reuse, changes over training, utilisation, energy, a table of layers, and the
-/// command that reproduces the results. For a sweep it shows the configurations on the frontier of error
-/// and speed in full, and all configurations by signature length.
+/// The page shows the speed-up with its interval, what cycles are spent on, hit rates with their
+/// output errors, bounds on reuse, changes over training, utilisation, energy, a table of layers,
+/// and the command that reproduces the results. For a sweep it shows the configurations on the
+/// frontier of error and speed in full, and all configurations by signature length.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  mercury-analyzer report results --trace trace --out report.html\n  \
                         mercury-analyzer report results results-os sweep --out report.html")]
@@ -25,7 +25,8 @@ pub struct Report {
     /// HTML file to write.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Folder of the trace of the results, to show the loss of every training step; may be repeated.
+    /// Folder of the trace of the results, to show the loss of every training step; may be
+    /// repeated.
     #[arg(long, value_name = "DIR")]
     trace: Vec<PathBuf>,
 }
@@ -43,8 +44,8 @@ impl Report {
     }
 }
 
-/// Creates the temporary file of the page. This comes first, so that an unwritable path fails before
-/// any work is done.
+/// Creates the temporary file of the page. This comes first, so that an unwritable path fails
+/// before any work is done.
 fn begin(out: &Path) -> std::io::Result<tempfile::NamedTempFile> {
     if out.is_dir() {
         return Err(std::io::ErrorKind::IsADirectory.into());

@@ -18,10 +18,11 @@ use std::path::PathBuf;
 
 /// Replay a trace under many configurations at once: hit rate, error, cycles and energy.
 ///
-/// The grid is every combination of the values of the swept keys; invalid combinations are left out.
-/// The results are written to a folder: run.json, configurations.parquet (one row per configuration),
-/// layers.parquet and models.parquet as from `replay`. A sweep that was stopped continues when the
-/// command is run again. Bounds are not computed; mcache.entries=0 is an unlimited MCACHE.
+/// The grid is every combination of the values of the swept keys; invalid combinations are left
+/// out. The results are written to a folder: run.json, configurations.parquet (one row per
+/// configuration), layers.parquet and models.parquet as from `replay`. A sweep that was stopped
+/// continues when the command is run again. Bounds are not computed; mcache.entries=0 is an
+/// unlimited MCACHE.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: mercury-analyzer sweep trace --set rpq.bits=8..=64:4 --set mcache.ways=1,2,4,8,16 \
                         --out sweep --pareto hit_rate,output_error")]
@@ -35,9 +36,10 @@ pub struct Sweep {
     #[arg(long = "set", value_name = "KEY=VALUES", required = true, value_parser = parse_axis)]
     axes: Vec<Axis>,
     /// Mark the Pareto frontier of these columns: `hit_rate`, `output_error`, `speed_up`,
-    /// `speed_up_with_stalls`, `mercury_cycles`, `energy`, `rpq.bits`, `mcache.entries`, `mcache.ways`.
-    /// The table shows only the frontier. Speed-ups and energy are relative to the baseline of the same
-    /// array, so absolute cycles and energy are compared instead where baselines differ.
+    /// `speed_up_with_stalls`, `mercury_cycles`, `energy`, `rpq.bits`, `mcache.entries`,
+    /// `mcache.ways`. The table shows only the frontier. Speed-ups and energy are relative to the
+    /// baseline of the same array, so absolute cycles and energy are compared instead where
+    /// baselines differ.
     #[arg(long, value_delimiter = ',', value_name = "COLUMNS", value_parser = Metric::parse)]
     pareto: Vec<Metric>,
     /// Output positions of a pass that errors are estimated from, with intervals: a number, all or none.
@@ -49,8 +51,8 @@ pub struct Sweep {
     configuration: Configuration,
 }
 
-/// Columns that the table leaves out if all configurations have one baseline: the quotients by it rank
-/// configurations in the same order.
+/// Columns that the table leaves out if all configurations have one baseline: the quotients by it
+/// rank configurations in the same order.
 const ABSOLUTE: [&str; 4] = ["baseline_memory_stall", "mercury_memory_stall", "baseline_energy", "mercury_energy"];
 
 /// Columns that the table leaves out: interval bounds, and details of other columns.
@@ -129,8 +131,8 @@ impl Sweep {
     }
 }
 
-/// Drops columns from the printed table to keep its rows readable. JSON, CSV and the results' folder have
-/// all columns.
+/// Drops columns from the printed table to keep its rows readable. JSON, CSV and the results'
+/// folder have all columns.
 fn drop_details(frame: &DataFrame, has_one_baseline: bool) -> Result<DataFrame> {
     let has_trial = frame.column("trial_steps")?.u64()?.iter().flatten().any(|steps| steps > 0);
     let mut frame = frame.drop_many(DETAILS);

@@ -28,10 +28,10 @@ const BATCH_ROWS: usize = 1 << 14;
 
 /// Write a layer's input vectors as Parquet, one per row, with signature and outcome.
 ///
-/// Columns: product (a strided input gradient consists of several), vector, sample (its index in the
-/// batch), stream, channel (of the vector's first element; the head of an attention product), position,
-/// values, signature (with the length in force at the step), outcome (HIT, MAU, MNU), representative (a
-/// vector of the same product).
+/// Columns: product (a strided input gradient consists of several), vector, sample (its index in
+/// the batch), stream, channel (of the vector's first element; the head of an attention product),
+/// position, values, signature (with the length in force at the step), outcome (HIT, MAU, MNU),
+/// representative (a vector of the same product).
 #[derive(Debug, Args)]
 #[command(after_help = "Example: mercury-analyzer vectors trace --layer features.0 --out vectors.parquet")]
 pub struct Vectors {

@@ -9,9 +9,9 @@ use std::path::PathBuf;
 
 /// Check that a trace, results or a partition are as they were written.
 ///
-/// Every file is read and compared with its SHA-256. For a trace, sizes, rows and keys are compared with
-/// the manifest too. `replay` and `sweep` check everything except the checksums, so only `verify` finds a
-/// changed value.
+/// Every file is read and compared with its SHA-256. For a trace, sizes, rows and keys are compared
+/// with the manifest too. `replay` and `sweep` check everything except the checksums, so only
+/// `verify` finds a changed value.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: mercury-analyzer verify trace")]
 pub struct Verify {

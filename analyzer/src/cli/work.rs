@@ -16,11 +16,13 @@ pub struct Work {
     /// Worker threads [default: one per core]. Results do not depend on it.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
-    /// Memory limit, such as 500MB or 2GiB. Fewer samples of a layer are evaluated at a time to stay
-    /// below it; a layer for which that does not suffice is an error. Results do not depend on it.
+    /// Memory limit, such as 500MB or 2GiB. Fewer samples of a layer are evaluated at a time to
+    /// stay below it; a layer for which that does not suffice is an error. Results do not depend on
+    /// it.
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     memory_limit: Option<u64>,
-    /// Name of the results in `report` and `compare` [default: their differences from the other results].
+    /// Name of the results in `report` and `compare` [default: their differences from the other
+    /// results].
     #[arg(long, value_name = "TEXT", value_parser = parse_label)]
     pub label: Option<String>,
     /// Output format.

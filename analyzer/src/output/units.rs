@@ -17,8 +17,8 @@ const MIDDLE: &str = "\",\"results\":";
 
 /// A folder with one file per completed unit.
 ///
-/// Files are not synced to disk. Instead each contains its checksum, which reveals a file that a power
-/// failure truncated.
+/// Files are not synced to disk. Instead each contains its checksum, which reveals a file that a
+/// power failure truncated.
 #[derive(Debug)]
 pub struct UnitStore {
     dir: PathBuf,
@@ -114,8 +114,8 @@ fn parse(text: &str) -> Option<Vec<PassResult>> {
     serde_json::from_str(results).ok()
 }
 
-/// Evaluates the units that are not in the store yet, stores them, and returns the results of all units.
-/// `progress` is called with each unit before it is evaluated.
+/// Evaluates the units that are not in the store yet, stores them, and returns the results of all
+/// units. `progress` is called with each unit before it is evaluated.
 pub fn run(replay: &Replay, units: Vec<Unit>, store: &UnitStore, progress: impl Fn(&Unit)) -> Result<Vec<PassResult>> {
     let (mut results, mut pending) = (Vec::new(), Vec::new());
     for unit in units {

@@ -19,8 +19,8 @@ pub struct Kind {
     pub identity: &'static str,
     /// The properties in which other work of this kind may differ, for messages.
     pub differs: &'static str,
-    /// Whether the identity is synced to disk. It must be if the user chose the folder: without identity
-    /// after a power failure, the folder would be refused as foreign.
+    /// Whether the identity is synced to disk. It must be if the user chose the folder: without
+    /// identity after a power failure, the folder would be refused as foreign.
     pub lasting: bool,
 }
 
@@ -102,8 +102,8 @@ impl WorkDir {
 /// The subfolder that holds the results of completed units.
 pub const PARTS: &str = "parts";
 
-/// Locks a folder against other processes. The kernel releases the lock when the process ends, even if it
-/// is killed.
+/// Locks a folder against other processes. The kernel releases the lock when the process ends, even
+/// if it is killed.
 pub fn lock(dir: &Path, name: &str) -> Result<File> {
     let fail = |error: io::Error| AnalyzerError::Output { path: dir.to_owned(), error };
     atomic::lock(dir).map_err(fail)?.ok_or_else(|| {
@@ -112,7 +112,8 @@ pub fn lock(dir: &Path, name: &str) -> Result<File> {
     })
 }
 
-/// Whether a folder is empty except for temporary files, which a process that was killed early leaves.
+/// Whether a folder is empty except for temporary files, which a process that was killed early
+/// leaves.
 fn is_fresh(dir: &Path) -> io::Result<bool> {
     for entry in fs::read_dir(dir)? {
         if !atomic::is_temporary(&entry?.file_name()) {

@@ -2,14 +2,15 @@
 //!
 //! A trace is split into units: one layer of one captured step each.
 //!
-//! Smaller units are impossible, since results of single samples do not add up to the results of a layer:
+//! Smaller units are impossible, since results of single samples do not add up to the results of a
+//! layer:
 //! - The PE sets of a row-stationary array run ahead from one sample into the next.
 //! - An MCACHE of scope `batch` keeps its entries from sample to sample.
 //! - The error of the weight gradient is that of a sum over all samples.
 //! - Sums of errors round differently in another order.
 //!
-//! Larger units are unnecessary: signature lengths follow from the losses, which every partition has, and
-//! layers are switched off afterwards, in the merged results.
+//! Larger units are unnecessary: signature lengths follow from the losses, which every partition
+//! has, and layers are switched off afterwards, in the merged results.
 
 pub mod merge;
 pub mod split;
@@ -99,7 +100,8 @@ impl Partition {
         (Self { share, units: places, units_in_all, layers: replay.layers_in_all(), run }, units)
     }
 
-    /// Reads the partition in a folder, with the bytes of its [`IDENTITY`]; `None` if there is none.
+    /// Reads the partition in a folder, with the bytes of its [`IDENTITY`]; `None` if there is
+    /// none.
     ///
     /// # Errors
     /// If the file cannot be read or is invalid.

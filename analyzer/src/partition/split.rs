@@ -8,8 +8,8 @@ use mercury_trace::tensor::TensorKind;
 
 /// Selects the units of one partition, in the order of the replay.
 ///
-/// The split balances the estimated work. It depends only on the trace, the measures, and the number of
-/// partitions.
+/// The split balances the estimated work. It depends only on the trace, the measures, and the
+/// number of partitions.
 pub fn select_share<'a>(share: Share, trace: &Trace, measures: &Measures, units: Vec<Unit<'a>>) -> Vec<Unit<'a>> {
     let work: Vec<u64> = units.iter().map(|unit| estimate_work(trace, measures, unit)).collect();
     let owners = assign_items(&work, share.of as usize);
@@ -19,8 +19,8 @@ pub fn select_share<'a>(share: Share, trace: &Trace, measures: &Measures, units:
 
 /// Assigns items to partitions, given the work of each; returns the partition of each item, from 0.
 ///
-/// Items are assigned from the largest to the smallest, each to the partition with the least work so far.
-/// The largest load is at most 4/3 of the optimum (Graham 1969).
+/// Items are assigned from the largest to the smallest, each to the partition with the least work
+/// so far. The largest load is at most 4/3 of the optimum (Graham 1969).
 pub fn assign_items(work: &[u64], partitions: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..work.len()).collect();
     order.sort_by_key(|&item| std::cmp::Reverse(work[item]));
@@ -34,7 +34,8 @@ pub fn assign_items(work: &[u64], partitions: usize) -> Vec<usize> {
     owners
 }
 
-/// Estimates the work of a unit in multiply-accumulates: for signatures, and for errors if they are computed.
+/// Estimates the work of a unit in multiply-accumulates: for signatures, and for errors if they are
+/// computed.
 fn estimate_work(trace: &Trace, measures: &Measures, unit: &Unit) -> u64 {
     /// Work on a vector's signature, as a number of dot products; includes the cache look-ups.
     const SIGNATURE: u64 = 32;

@@ -20,10 +20,11 @@ pub fn to_rows(frame: &DataFrame) -> Result<Vec<Row>> {
     })
 }
 
-/// One row per layer and pass of a configuration, in execution order, summed over the steps in `layers`.
+/// One row per layer and pass of a configuration, in execution order, summed over the steps in
+/// `layers`.
 ///
-/// Sums of counters and measures keep the column names of `layers.parquet`, so that the same charts draw
-/// both. Ratios of the sums, such as the hit rate, are added.
+/// Sums of counters and measures keep the column names of `layers.parquet`, so that the same charts
+/// draw both. Ratios of the sums, such as the hit rate, are added.
 pub fn sum_steps(layers: &DataFrame, configuration: u64) -> Result<Vec<Row>> {
     let mut sums: Vec<Expr> = COUNTERS.iter().map(|name| col(*name).sum()).collect();
     for &name in MEASURES {

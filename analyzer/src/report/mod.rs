@@ -1,8 +1,8 @@
 //! A report: results as one HTML file that opens without a network.
 //!
-//! `run` parses `run.json`, `source` reads and checks folders of results, `view` collects the data of one
-//! configuration, `sweeps` compares configurations, `page` renders the page. The page does not depend on
-//! time or machine: equal results with equal names give equal bytes.
+//! `run` parses `run.json`, `source` reads and checks folders of results, `view` collects the data
+//! of one configuration, `sweeps` compares configurations, `page` renders the page. The page does
+//! not depend on time or machine: equal results with equal names give equal bytes.
 
 mod bounds;
 mod layers;

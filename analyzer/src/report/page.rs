@@ -56,8 +56,8 @@ struct Page<'a> {
 
 /// Renders the page.
 ///
-/// The data is JSON in which `<`, `>`, `&` and `'` are escaped, so that no name can end the element that
-/// contains it. The scripts insert it into the page as text, never as markup.
+/// The data is JSON in which `<`, `>`, `&` and `'` are escaped, so that no name can end the element
+/// that contains it. The scripts insert it into the page as text, never as markup.
 pub fn render(data: &Data) -> String {
     let mut environment = Environment::new();
     environment.set_auto_escape_callback(|_| AutoEscape::Html);

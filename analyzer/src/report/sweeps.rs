@@ -8,21 +8,22 @@ use crate::results::RUN_FILE;
 use crate::sweep::pareto::{Metric, frontier};
 use serde_json::Value;
 
-/// Maximum number of configurations of a sweep in the charts. Of a larger sweep, only the frontier is drawn.
+/// Maximum number of configurations of a sweep in the charts. Of a larger sweep, only the frontier
+/// is drawn.
 const MOST_POINTS: usize = 2000;
 /// Maximum number of configurations of a sweep that are shown in full.
 const MOST_VIEWS: usize = 24;
 
-/// The columns by which configurations are compared: error and speed. Speed is measured in MERCURY's
-/// cycles, since speed-ups of different arrays are relative to different baselines. On one array both rank
-/// configurations alike.
+/// The columns by which configurations are compared: error and speed. Speed is measured in
+/// MERCURY's cycles, since speed-ups of different arrays are relative to different baselines. On
+/// one array both rank configurations alike.
 const METRICS: [&str; 2] = ["output_error", "mercury_cycles"];
 
-/// One row per configuration of some results, for the charts: its row of `configurations.parquet` with
-/// added columns.
+/// One row per configuration of some results, for the charts: its row of `configurations.parquet`
+/// with added columns.
 ///
-/// The added columns are `rpq.bits`, `trace` and `part` (the replayed trace and part of it), `setting` (the
-/// values of the other swept keys) and `pareto` (whether it is on the frontier).
+/// The added columns are `rpq.bits`, `trace` and `part` (the replayed trace and part of it),
+/// `setting` (the values of the other swept keys) and `pareto` (whether it is on the frontier).
 pub fn list_points(source: &Source) -> Result<Vec<Row>> {
     let mut points = to_rows(&source.configurations)?;
     let keys = source.axes.iter().flatten().map(|(key, _)| key.as_str()).filter(|key| *key != "rpq.bits");
@@ -44,8 +45,8 @@ pub fn list_points(source: &Source) -> Result<Vec<Row>> {
     Ok(points)
 }
 
-/// Marks the points on the frontier, in column `pareto`. Only points with the same trace, part and steps are
-/// compared.
+/// Marks the points on the frontier, in column `pareto`. Only points with the same trace, part and
+/// steps are compared.
 pub fn mark_frontier(points: &mut [Row]) {
     let metrics = METRICS.map(|name| Metric::parse(name).expect("it is a metric"));
     let works: Vec<[Value; 3]> =
@@ -63,13 +64,15 @@ pub fn mark_frontier(points: &mut [Row]) {
     }
 }
 
-/// Chooses the configurations that the page shows in full: all of a replay; the frontier of a sweep.
+/// Chooses the configurations that the page shows in full: all of a replay; the frontier of a
+/// sweep.
 pub fn choose_views(source: &Source, points: &[Row]) -> Vec<usize> {
     if source.axes.is_none() { (0..points.len()).collect() } else { choose_from_sweep(points) }
 }
 
-/// The configurations on the frontier, the fastest first, without those whose error and cycles equal an
-/// earlier one's. Without errors there is no frontier, and the fastest configuration is chosen.
+/// The configurations on the frontier, the fastest first, without those whose error and cycles
+/// equal an earlier one's. Without errors there is no frontier, and the fastest configuration is
+/// chosen.
 fn choose_from_sweep(points: &[Row]) -> Vec<usize> {
     let cycles = |point: &Row| point["mercury_cycles"].as_u64().unwrap_or(u64::MAX);
     let number = |point: &Row| point["configuration"].as_u64().unwrap_or(0) as usize;

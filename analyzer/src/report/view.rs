@@ -23,11 +23,13 @@ pub struct View {
     pub facts: Vec<(&'static str, String)>,
     /// Identity of the trace: the SHA-256 of its manifest.
     pub trace: String,
-    /// Totals over all layers and passes, over the steps after the trial: the row of `configurations.parquet`.
+    /// Totals over all layers and passes, over the steps after the trial: the row of
+    /// `configurations.parquet`.
     pub summary: Row,
     /// One row per layer and pass, summed over the steps after the trial.
     pub layers: Vec<Row>,
-    /// As `layers`, but without the steps in which a layer was switched off: the vectors that were looked up.
+    /// As `layers`, but without the steps in which a layer was switched off: the vectors that were
+    /// looked up.
     pub looked_up: Vec<Row>,
     /// One row per captured step.
     pub models: Vec<Row>,

@@ -15,13 +15,15 @@ pub struct Axis {
     pub key: &'static str,
     /// Its values, as in a configuration file (text without quotes).
     pub values: Vec<String>,
-    /// For each value, whether it comes from a range. Values of a range may be invalid in every combination.
+    /// For each value, whether it comes from a range. Values of a range may be invalid in every
+    /// combination.
     pub ranged: Vec<bool>,
 }
 
 impl Axis {
-    /// Parses `key=values`: values and ranges separated by commas, such as `rpq.bits=4,8..=32:8,64`. A range
-    /// includes both ends; its step follows the colon and is 1 by default.
+    /// Parses `key=values`: values and ranges separated by commas, such as
+    /// `rpq.bits=4,8..=32:8,64`. A range includes both ends; its step follows the colon and is 1 by
+    /// default.
     ///
     /// # Errors
     /// If the key is not in `keys`, or a value is invalid or given twice.
@@ -103,8 +105,8 @@ impl Grid {
     /// Invalid combinations, such as more ways than entries, are left out.
     ///
     /// # Errors
-    /// If an axis is given twice, the grid is too large, or a value is invalid in every combination (unless
-    /// it comes from a range).
+    /// If an axis is given twice, the grid is too large, or a value is invalid in every
+    /// combination (unless it comes from a range).
     pub fn new(axes: Vec<Axis>, origin: &str, table: &Table, overrides: &[(&'static str, String)]) -> Result<Self> {
         let flag = |reason| AnalyzerError::Flag { flag: "--set", reason };
         for (number, axis) in axes.iter().enumerate() {

@@ -13,8 +13,8 @@ pub struct Metric {
 
 /// The two sides of a quotient of baseline and MERCURY, each a sum of columns.
 ///
-/// Baselines differ between arrays. So quotients rank only configurations of one array, and MERCURY's side
-/// ranks those of several arrays.
+/// Baselines differ between arrays. So quotients rank only configurations of one array, and
+/// MERCURY's side ranks those of several arrays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Relative {
     /// Columns of the baseline.
@@ -64,9 +64,9 @@ impl Metric {
     }
 }
 
-/// Marks the rows on the frontier: those that no other row beats. A row beats another if it is at least as
-/// good in every metric and better in one. Rows without a value in some metric are never on the frontier.
-/// `values` are `[metrics][rows]`. Takes O(rows²) time.
+/// Marks the rows on the frontier: those that no other row beats. A row beats another if it is at
+/// least as good in every metric and better in one. Rows without a value in some metric are never
+/// on the frontier. `values` are `[metrics][rows]`. Takes O(rows²) time.
 pub fn frontier(metrics: &[Metric], values: &[Vec<Option<f64>>]) -> Vec<bool> {
     let rows = values.first().map_or(0, Vec::len);
     // Negated where less is better, so that more is better in every metric.

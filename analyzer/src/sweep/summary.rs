@@ -68,14 +68,16 @@ impl Row {
     }
 }
 
-/// Totals of a configuration: of the steps after the trial, which are the headline, and of the trial.
+/// Totals of a configuration: of the steps after the trial, which are the headline, and of the
+/// trial.
 struct Totals {
     steady: Row,
     trial: Row,
 }
 
-/// Builds the table: the swept values, totals of the steps after the trial ([`steady_state`]), and totals of
-/// the trial. `results` are ordered by configuration and step, and every configuration has some.
+/// Builds the table: the swept values, totals of the steps after the trial ([`steady_state`]), and
+/// totals of the trial. `results` are ordered by configuration and step, and every configuration
+/// has some.
 pub fn frame(swept: Vec<Column>, results: &[PassResult], layers_in_all: usize) -> Result<DataFrame> {
     let totals: Vec<Totals> = results
         .chunk_by(|a, b| a.configuration == b.configuration)
@@ -159,8 +161,8 @@ pub fn check(grid: &Grid, errors: Errors, metrics: &[Metric]) -> Result<()> {
 
 /// Adds column `pareto`: whether a configuration is on the frontier of the metrics.
 ///
-/// Returns the metrics that are relative to different baselines. For each of these, MERCURY's side of the
-/// quotient was compared instead.
+/// Returns the metrics that are relative to different baselines. For each of these, MERCURY's side
+/// of the quotient was compared instead.
 pub fn mark<'a>(frame: &mut DataFrame, metrics: &'a [Metric]) -> Result<Vec<(&'a Metric, Relative)>> {
     let mut compared = metrics.to_vec();
     let mut replaced = Vec::new();
@@ -179,7 +181,8 @@ pub fn mark<'a>(frame: &mut DataFrame, metrics: &'a [Metric]) -> Result<Vec<(&'a
     Ok(replaced)
 }
 
-/// Whether all configurations have the same baseline cycles, so that their speed-ups can be compared.
+/// Whether all configurations have the same baseline cycles, so that their speed-ups can be
+/// compared.
 pub fn has_one_baseline(frame: &DataFrame) -> Result<bool> {
     Ok(are_alike(&sum_columns(frame, &["baseline_cycles"])?))
 }

@@ -1,4 +1,5 @@
-//! Malformed traces, as the analyzer reads them; `trace/tests/bad_input` breaks each field of each file.
+//! Malformed traces, as the analyzer reads them; `trace/tests/bad_input` breaks each field of each
+//! file.
 
 use super::{Case, assert_report, link, pipe, replace, report, truncate};
 use crate::common::place::Place;
@@ -161,8 +162,8 @@ fn many_steps(path: &Path) {
     assert!(fs::metadata(path).unwrap().len() < 100_000);
 }
 
-/// Writes twelve hundred rows of a megabyte each, which compress to some kilobytes. The trace is marked as
-/// incomplete, because tables of incomplete traces have no checksums.
+/// Writes twelve hundred rows of a megabyte each, which compress to some kilobytes. The trace is
+/// marked as incomplete, because tables of incomplete traces have no checksums.
 fn long_words(place: &Place) {
     change_manifest(place, |manifest| manifest["complete"] = json!(false));
     let path = &place.path("trace/evaluations.parquet");

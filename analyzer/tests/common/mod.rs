@@ -76,7 +76,8 @@ fn build_manifest(sampling: Sampling) -> Manifest {
     }
 }
 
-/// Writes the trace with captured steps 0 and 10. `value` maps an index and the tensor's salt to a value.
+/// Writes the trace with captured steps 0 and 10. `value` maps an index and the tensor's salt to a
+/// value.
 pub fn write_trace(dir: &Path, sampling: &Sampling, value: impl Fn(usize, usize) -> f32) {
     let mut writer = TraceWriter::create(dir, build_manifest(sampling.clone()), &layers()).unwrap();
     let mut steps = Vec::new();

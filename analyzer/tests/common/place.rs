@@ -33,7 +33,8 @@ impl Place {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Runs a command that must fail, and returns its message. It must exit with 2, print no data and not panic.
+    /// Runs a command that must fail, and returns its message. It must exit with 2, print no data
+    /// and not panic.
     pub fn error(&self, arguments: &str) -> String {
         let output = self.run(arguments);
         let stderr = String::from_utf8(output.stderr).unwrap();

@@ -14,7 +14,8 @@ impl Place {
         command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
-    /// Runs the program under a limit of the shell, such as `-f 8` (maximum file size in blocks of 512 bytes).
+    /// Runs the program under a limit of the shell, such as `-f 8` (maximum file size in blocks of
+    /// 512 bytes).
     pub fn limited(&self, limit: &str, arguments: &str) -> Output {
         let mut command = Command::new("sh");
         // The signal is ignored, so that writing fails as on a full disk.
@@ -24,7 +25,8 @@ impl Place {
 }
 
 impl Place {
-    /// Runs the program without root's right to ignore file permissions. `None` if that right cannot be given up.
+    /// Runs the program without root's right to ignore file permissions. `None` if that right
+    /// cannot be given up.
     pub fn without_write_anywhere(&self, arguments: &str) -> Option<Output> {
         let may_write_anywhere = {
             let probe = self.path("probe");
@@ -55,8 +57,8 @@ pub struct OnSmallDisk {
 }
 
 impl Place {
-    /// Runs a command that writes to `small/out`, where `small` is a mounted disk of `kib` KiB. The final output
-    /// is copied to `copied`. `None` if mounting is not allowed.
+    /// Runs a command that writes to `small/out`, where `small` is a mounted disk of `kib` KiB. The
+    /// final output is copied to `copied`. `None` if mounting is not allowed.
     pub fn on_small_disk(&self, kib: u32, options: &str, arguments: &str) -> Option<OnSmallDisk> {
         std::fs::create_dir_all(self.path("small")).unwrap();
         let script = format!(
