@@ -207,6 +207,16 @@ mod tests {
         }
     }
 
+    /// Configuration and step of the steady rows, where configuration 1 has only a trial.
+    fn list_steady_rows(results: &[PassResult]) -> (Vec<u64>, Vec<u64>) {
+        let mut results = results.to_vec();
+        let copies = results.iter().map(|result| PassResult { configuration: 1, trial: true, ..result.clone() });
+        results.extend(copies.collect::<Vec<_>>());
+        let frame = steady_rows(&crate::results::layers_frame(&results).unwrap()).unwrap();
+        let column = |name: &str| frame.column(name).unwrap().u64().unwrap().into_no_null_iter().collect::<Vec<_>>();
+        (column("configuration"), column("step"))
+    }
+
     #[test]
     fn the_trial_ends_after_the_window_of_captured_steps() {
         let mut results: Vec<PassResult> =
@@ -215,16 +225,7 @@ mod tests {
         mark_trial(&mut results, 2);
         assert_eq!(steps(steady_state(&results)), [120, 120]);
         assert_eq!(steps(trial(&results)), [0, 0, 60, 60]);
-        let rows = |results: &[PassResult]| {
-            let mut results = results.to_vec();
-            let copies = results.iter().map(|result| PassResult { configuration: 1, trial: true, ..result.clone() });
-            results.extend(copies.collect::<Vec<_>>());
-            let frame = steady_rows(&crate::results::layers_frame(&results).unwrap()).unwrap();
-            let column =
-                |name: &str| frame.column(name).unwrap().u64().unwrap().into_no_null_iter().collect::<Vec<_>>();
-            (column("configuration"), column("step"))
-        };
-        assert_eq!(rows(&results), (vec![0, 0, 1, 1, 1, 1, 1, 1], vec![120, 120, 0, 0, 60, 60, 120, 120]));
+        assert_eq!(list_steady_rows(&results), (vec![0, 0, 1, 1, 1, 1, 1, 1], vec![120, 120, 0, 0, 60, 60, 120, 120]));
         // No step was captured after the trial, so the trial represents the rest.
         mark_trial(&mut results, 3);
         assert_eq!(steps(steady_state(&results)), [0, 0, 60, 60, 120, 120]);

@@ -43,7 +43,8 @@ pub struct Step {
 fn interval(total: [u64; 2], strata: impl Iterator<Item = (Vec<[u64; 2]>, f64)>) -> Option<[f64; 2]> {
     let ratio = |[baseline, mercury]: [u64; 2]| baseline as f64 / mercury as f64;
     let round = |bound: f64| (bound * 1e6).round() / 1e6;
-    let (mut variance, mut freedom, mut is_known) = (0.0, 0, false);
+    let (mut variance, mut freedom) = (0.0, 0);
+    let mut is_known = false;
     for (stratum, left_out) in strata {
         let n = stratum.len();
         if left_out <= 0.0 {

@@ -190,15 +190,16 @@ mod tests {
         assert_eq!(names(&[run(|_| ()), another]), ["trace 00", "trace 01234567"]);
     }
 
+    fn labelled(trace_label: &str, run_label: Option<&str>, bits: u32) -> Run {
+        run(|json| {
+            json["trace"]["label"] = trace_label.into();
+            json["label"] = run_label.into();
+            json["configurations"][0]["rpq"]["bits"] = bits.into();
+        })
+    }
+
     #[test]
     fn labels_replace_differences() {
-        let labelled = |trace_label: &str, run_label: Option<&str>, bits: u32| {
-            run(|json| {
-                json["trace"]["label"] = trace_label.into();
-                json["label"] = run_label.into();
-                json["configurations"][0]["rpq"]["bits"] = bits.into();
-            })
-        };
         let runs = [labelled("warm", None, 8), labelled("warm", Some("best"), 9), labelled("cold", None, 8)];
         assert_eq!(names(&runs), ["warm, rpq.bits 8", "best", "cold, rpq.bits 8"]);
     }

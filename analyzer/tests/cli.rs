@@ -161,21 +161,26 @@ fn cycles_times_a_topology() {
     insta::assert_snapshot!("cycles_table", place.stdout("cycles --topology net.csv --dataflow os"));
 }
 
+/// The notes that `cycles` prints for a topology.
+fn read_notes(place: &Place, topology: &str) -> String {
+    fs::write(place.path("net.csv"), topology).unwrap();
+    let output = place.run("cycles --topology net.csv --format csv");
+    assert!(output.status.success());
+    String::from_utf8(output.stderr).unwrap()
+}
+
 #[test]
 fn cycles_states_its_assumptions_and_ignored_columns() {
     let place = Place::new();
-    let stderr = |text: &str| {
-        fs::write(place.path("net.csv"), text).unwrap();
-        let output = place.run("cycles --topology net.csv --format csv");
-        assert!(output.status.success());
-        String::from_utf8(output.stderr).unwrap()
-    };
-    assert_eq!(stderr("FC6,1,4096,9216\n"), "net.csv: has no header; the columns are read as name, M, N, K\n");
     assert_eq!(
-        stderr("Layer,M,N,K,Sparsity\nFC6,1,4096,9216,2:4\n"),
+        read_notes(&place, "FC6,1,4096,9216\n"),
+        "net.csv: has no header; the columns are read as name, M, N, K\n"
+    );
+    assert_eq!(
+        read_notes(&place, "Layer,M,N,K,Sparsity\nFC6,1,4096,9216,2:4\n"),
         "warning: net.csv: column \"Sparsity\" does not change the cycles\n"
     );
-    assert_eq!(stderr("Layer,M,N,K,Sparsity\nFC6,1,4096,9216\n"), "");
+    assert_eq!(read_notes(&place, "Layer,M,N,K,Sparsity\nFC6,1,4096,9216\n"), "");
 }
 
 #[test]

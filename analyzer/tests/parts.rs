@@ -27,16 +27,19 @@ fn run(replay: &Replay) -> Vec<PassResult> {
 }
 
 fn configs(base: &str, variations: &[&str]) -> Vec<Config> {
-    let config = |variation: &&str| {
+    let mut configs = Vec::new();
+    for variation in variations {
         let keys = format!("{base} {variation}");
-        let set = |key: &str| -> (&'static str, String) {
-            let (key, value) = key.split_once('=').unwrap();
-            (String::leak(key.to_owned()), value.to_owned())
-        };
-        let overrides: Vec<_> = keys.split_whitespace().map(set).collect();
-        Config::resolve("a test", toml::Table::new(), &overrides).unwrap()
-    };
-    variations.iter().map(config).collect()
+        let overrides: Vec<_> = keys.split_whitespace().map(parse_override).collect();
+        configs.push(Config::resolve("a test", toml::Table::new(), &overrides).unwrap());
+    }
+    configs
+}
+
+/// Parses `key=value`.
+fn parse_override(text: &str) -> (&'static str, String) {
+    let (key, value) = text.split_once('=').unwrap();
+    (String::leak(key.to_owned()), value.to_owned())
 }
 
 #[test]

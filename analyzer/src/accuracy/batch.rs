@@ -135,20 +135,21 @@ mod tests {
     /// The shares of a batch. As in gradients, the mean is small compared with the scatter, and the
     /// change is correlated with the exact share.
     fn batch(samples: usize, weights: usize) -> Shares {
-        let noise = |i: usize, j: usize, k: usize| {
-            // The number of set bits of a mixed number is approximately normal.
-            let mixed = ((i * 1_000_003 + j * 7919 + k * 104_729 + 1) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            let mixed = (mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            f64::from((mixed ^ (mixed >> 32)).count_ones()) / 4.0 - 8.0
-        };
-        let share = |i: usize| {
-            let weight = |j: usize| {
-                let exact = 0.4 * noise(0, j, 5) + noise(i, j, 1);
-                [exact, 0.3 * noise(0, j, 6) + 0.2 * exact + 0.5 * noise(i, j, 2)]
-            };
-            (0..weights).map(weight).collect()
-        };
-        (1..=samples).map(share).collect()
+        (1..=samples).map(|i| (0..weights).map(|j| draw_share(i, j)).collect()).collect()
+    }
+
+    /// The share of sample `i` in weight `j`, and its change.
+    fn draw_share(i: usize, j: usize) -> [f64; 2] {
+        let exact = 0.4 * draw_noise(0, j, 5) + draw_noise(i, j, 1);
+        [exact, 0.3 * draw_noise(0, j, 6) + 0.2 * exact + 0.5 * draw_noise(i, j, 2)]
+    }
+
+    /// A number that depends on its arguments. The number of set bits of a mixed number is
+    /// approximately normal.
+    fn draw_noise(i: usize, j: usize, k: usize) -> f64 {
+        let mixed = ((i * 1_000_003 + j * 7919 + k * 104_729 + 1) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mixed = (mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        f64::from((mixed ^ (mixed >> 32)).count_ones()) / 4.0 - 8.0
     }
 
     fn moments(shares: &[&Vec<[f64; 2]>]) -> (Moments, Moments) {
@@ -206,12 +207,14 @@ mod tests {
 
     #[test]
     fn estimates_of_a_batch_are_unbiased_and_intervals_have_their_nominal_coverage() {
-        let (all, kept, weights) = (64, 12, 400);
-        let batch = batch(all, weights);
+        let (all, kept) = (64, 12);
+        let batch = batch(all, 400);
         let (sum, _) = moments(&batch.iter().collect::<Vec<_>>());
         let truth = ErrorSums::of_all((sum, Covariance::default()), 1.0).estimate();
         let fraction = kept as f64 / all as f64;
-        let (mut held, mut mean, seeds) = ([0u32; 3], [0.0; 3], 500u32);
+        let seeds = 500u32;
+        let mut held = [0u32; 3];
+        let mut mean = [0.0; 3];
         let mut biased = 0.0;
         for seed in 0..seeds {
             let chosen: Shares = draw(all, kept, u64::from(seed)).into_iter().map(|i| batch[i].clone()).collect();

@@ -67,7 +67,9 @@ fn intervals_from_drawn_samples_have_their_nominal_coverage() {
     let parts = parts(64 * 20);
     let truth = whole(&parts);
     for (name, measure) in MEASURES {
-        let (mut held, seeds, mut width) = (0, 1000, 0.0);
+        let seeds = 1000;
+        let mut held = 0;
+        let mut width = 0.0;
         for seed in 0..seeds {
             let mut sums = ErrorSums::new(64.0 / 12.0, true);
             for sample in draw(64, 12, seed) {
@@ -97,27 +99,29 @@ fn a_single_sample_of_many_gives_no_interval() {
     }
 }
 
+/// Sums of six samples, all multiplied by `scale`.
+fn scaled_sums(scale: f64) -> ErrorSums {
+    let mut sums = ErrorSums::new(4.0, true);
+    for part in &parts(6) {
+        sums.push((part.map(|value| scale * value), Covariance::default()));
+    }
+    sums
+}
+
 #[test]
 fn layers_of_a_step_share_samples_and_steps_do_not() {
-    let sums = |scale: f64| {
-        let mut sums = ErrorSums::new(4.0, true);
-        for part in &parts(6) {
-            sums.push((part.map(|value| scale * value), Covariance::default()));
-        }
-        sums
-    };
     let half = |estimate: &Estimate| {
         let loss = estimate.loss_change().unwrap();
         loss.bounds.unwrap()[1] - loss.value
     };
     // The same samples twice: their errors are fully correlated.
-    let mut twice = sums(1.0);
-    twice.add(&sums(1.0));
-    assert!((half(&twice.estimate()) / half(&sums(2.0).estimate()) - 1.0).abs() < 1e-12);
+    let mut twice = scaled_sums(1.0);
+    twice.add(&scaled_sums(1.0));
+    assert!((half(&twice.estimate()) / half(&scaled_sums(2.0).estimate()) - 1.0).abs() < 1e-12);
     // Two steps: variances add up, and so do degrees of freedom.
-    let steps: Estimate = [sums(1.0).estimate(), sums(1.0).estimate()].into_iter().sum();
+    let steps: Estimate = [scaled_sums(1.0).estimate(), scaled_sums(1.0).estimate()].into_iter().sum();
     assert!(half(&steps) < 0.71 * half(&twice.estimate()));
-    let change = sums(1.0).estimate().loss_change().unwrap().value;
+    let change = scaled_sums(1.0).estimate().loss_change().unwrap().value;
     assert!((steps.loss_change().unwrap().value - 2.0 * change).abs() < 1e-12);
 }
 

@@ -80,7 +80,8 @@ fn format_speed_up([baseline, mercury]: [u64; 2]) -> String {
 fn describe_bounds(config: &Config, results: &[&PassResult]) -> String {
     let forward: Vec<_> = results.iter().filter(|result| result.pass == Pass::Forward).collect();
     let looked_up = forward.iter().filter(|result| result.reuse);
-    let (mut all, mut hits, mut limits) = (0, 0, Limits::default());
+    let (mut all, mut hits) = (0, 0);
+    let mut limits = Limits::default();
     for (result, found) in looked_up.filter_map(|result| Some((result, result.limits.as_ref()?))) {
         all += result.vectors;
         hits += result.counts.hit;

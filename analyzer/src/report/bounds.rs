@@ -32,12 +32,9 @@ pub fn list_bounds(layers: &[Row], least_cosine: f64, weight_bits: f64) -> Vec<B
     if rows.is_empty() {
         return Vec::new();
     }
-    let bound_vectors = |name: &str, column: &str| Bound {
-        name: name.to_owned(),
-        share: share(sum(column), vectors),
-        interval: None,
-        mercury: hit,
-        of: "vectors",
+    let bound_vectors = |name: &str, column: &str| {
+        let (name, share) = (name.to_owned(), share(sum(column), vectors));
+        Bound { name, share, interval: None, mercury: hit, of: "vectors" }
     };
     let bound_products =
         |name: String, share: f64| Bound { name, share, interval: None, mercury: saved, of: "multiplications" };
@@ -66,16 +63,17 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn row(pass: &str, vectors: u64, hit: u64) -> Row {
+        let json = json!({
+            "pass": pass, "vectors": vectors, "hit": hit, "unlimited_hit": 2 * hit, "exact_duplicate": 0,
+            "zero_vector": hit, "operands": 8, "zero_operands": 2, "cosine_sampled": vectors, "cosine_similar": 1,
+            "multiplications": 10, "multiplications_distinct": 9, "macs": 100, "macs_skipped": hit,
+        });
+        json.as_object().unwrap().clone()
+    }
+
     #[test]
     fn shares_sum_the_forward_passes_of_all_layers() {
-        let row = |pass: &str, vectors: u64, hit: u64| -> Row {
-            let json = json!({
-                "pass": pass, "vectors": vectors, "hit": hit, "unlimited_hit": 2 * hit, "exact_duplicate": 0,
-                "zero_vector": hit, "operands": 8, "zero_operands": 2, "cosine_sampled": vectors, "cosine_similar": 1,
-                "multiplications": 10, "multiplications_distinct": 9, "macs": 100, "macs_skipped": hit,
-            });
-            json.as_object().unwrap().clone()
-        };
         let found = list_bounds(&[row("forward", 10, 1), row("forward", 30, 7), row("input-grad", 50, 50)], 0.9, 8.0);
         assert_eq!(found.iter().map(|bound| bound.share).collect::<Vec<_>>(), [0.4, 0.05, 0.0, 0.2, 0.25, 0.1]);
         let mercury: Vec<f64> = found.iter().map(|bound| bound.mercury).collect();

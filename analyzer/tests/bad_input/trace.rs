@@ -168,16 +168,14 @@ fn long_words(place: &Place) {
     change_manifest(place, |manifest| manifest["complete"] = json!(false));
     let path = &place.path("trace/evaluations.parquet");
     let word = "a".repeat(1 << 20);
-    let batch = |_| {
-        RecordBatch::try_from_iter([
-            ("steps_done", Arc::new(UInt64Array::from(vec![1; 200])) as ArrayRef),
-            ("metric", Arc::new(StringArray::from(vec![word.as_str(); 200])) as ArrayRef),
-            ("value", Arc::new(Float64Array::from(vec![1.0; 200])) as ArrayRef),
-            ("samples", Arc::new(UInt64Array::from(vec![1; 200])) as ArrayRef),
-        ])
-        .unwrap()
-    };
-    write(path, (0..6).map(batch));
+    let columns: [(&str, ArrayRef); 4] = [
+        ("steps_done", Arc::new(UInt64Array::from(vec![1; 200]))),
+        ("metric", Arc::new(StringArray::from(vec![word.as_str(); 200]))),
+        ("value", Arc::new(Float64Array::from(vec![1.0; 200]))),
+        ("samples", Arc::new(UInt64Array::from(vec![1; 200]))),
+    ];
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    write(path, (0..6).map(|_| batch.clone()));
     assert!(fs::metadata(path).unwrap().len() < 20_000);
 }
 

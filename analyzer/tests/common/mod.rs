@@ -23,23 +23,25 @@ pub fn value(index: usize, salt: usize) -> f32 {
     if block < 6 { 0.0 } else { block as f32 / 4.0 - 3.0 }
 }
 
+/// A 3 x 3 convolution of square planes with `input` rows.
+fn convolution([in_channels, out_channels]: [u32; 2], input: u32, stride: u32, groups: u32) -> Geometry {
+    Geometry::Conv2d(Conv2d {
+        in_channels,
+        out_channels,
+        input: [input; 2],
+        kernel: [3; 2],
+        stride: [stride; 2],
+        padding: [1; 2],
+        dilation: [1; 2],
+        groups,
+    })
+}
+
 pub fn layers() -> Vec<Layer> {
-    let conv = |in_channels, out_channels, input, stride, groups| {
-        Geometry::Conv2d(Conv2d {
-            in_channels,
-            out_channels,
-            input: [input; 2],
-            kernel: [3; 2],
-            stride: [stride; 2],
-            padding: [1; 2],
-            dilation: [1; 2],
-            groups,
-        })
-    };
     let layer = |name: &str, geometry, input_grad| Layer { name: name.to_owned(), geometry, input_grad };
     vec![
-        layer("features.0", conv(3, 4, 8, 1, 1), false),
-        layer("features.3", conv(4, 6, 8, 2, 2), true),
+        layer("features.0", convolution([3, 4], 8, 1, 1), false),
+        layer("features.3", convolution([4, 6], 8, 2, 2), true),
         layer("attention.scores", Geometry::Attention(Attention { heads: 2, rows: 5, inner: 4, columns: 5 }), true),
         layer("classifier.0", Geometry::Linear(Linear { rows: 1, in_features: 24, out_features: 7 }), true),
     ]
