@@ -29,10 +29,10 @@ def test_gradients_of_a_convolution_are_right(layer):
     gradients = write_trace.convolve_backward(layer, x, w, dy)
     for which, gradient in enumerate(gradients):
         for index in np.ndindex(gradient.shape):
-            beside = [x.copy(), w.copy()]
-            beside[which][index] += 1.0
+            moved = [x.copy(), w.copy()]
+            moved[which][index] += 1.0
             # The loss is linear in each operand, so the step may have any size.
-            assert np.isclose(gradient[index], loss(*beside) - loss(x, w), rtol=1e-5, atol=1e-5), (which, index)
+            assert np.isclose(gradient[index], loss(*moved) - loss(x, w), rtol=1e-5, atol=1e-5), (which, index)
 
 
 def test_the_analyzer_accepts_the_trace(tmp_path):

@@ -244,7 +244,7 @@ def short(out: Path, tables: dict[str, pl.DataFrame]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=ROOT / "paper", help="folder of the run")
-    parser.add_argument("--docs", type=Path, help="a page; the chart goes beside it")
+    parser.add_argument("--docs", type=Path, help="a page; the chart is written next to it")
     parser.add_argument("--readme", type=Path, help="a page for the short table, if it has the marks")
     arguments = parser.parse_args()
     tables, larger = read(arguments.out), read(arguments.out / "larger")

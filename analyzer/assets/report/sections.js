@@ -23,8 +23,8 @@ function charts(width, ...figures) {
   return element("div", { class: `charts ${width}` }, ...figures);
 }
 
-function tile(name, number, ...beside) {
-  const lines = beside.filter((line) => line !== null).map((line) => element("div", { class: "beside" }, line));
+function tile(name, number, ...details) {
+  const lines = details.filter((line) => line !== null).map((line) => element("div", { class: "detail" }, line));
   return element("div", { class: "tile" }, element("dt", {}, name), element("dd", {}, element("div", { class: "number" }, number), ...lines));
 }
 
@@ -32,7 +32,7 @@ function tile(name, number, ...beside) {
 function answer(view) {
   const { summary } = view;
   const { speed_up: speed, speed_up_low: low, speed_up_high: high } = summary;
-  const said = verdict(speed, low, high);
+  const change = verdict(speed, low, high);
   const seconds = (cycles) => `${format.short(cycles / (view.clock_mhz * 1e6))} s`;
   const interval = format.interval(low, high, format.times);
   const error = format.interval(summary.output_error_low, summary.output_error_high, format.percent);
@@ -41,7 +41,7 @@ function answer(view) {
   const share = (name) => format.percent(ratio(summary[name], summary.vectors));
   return [
     view.part === null ? null : element("p", { class: "note" }, `These results cover only a part of the trace: ${view.part}`),
-    element("p", {}, `${stepsShown(summary)} reuse ${said}: `, element("strong", {}, `${format.times(speed)} the baseline's speed`), `${summary.output_error === null ? "" : ` at an output error of ${format.percent(summary.output_error)}`}${interval ? `, 95 % interval of the speed-up over samples ${interval}.` : "; one captured sample has no interval."}${layersOff(view)}`),
+    element("p", {}, `${stepsShown(summary)} reuse ${change}: `, element("strong", {}, `${format.times(speed)} the baseline's speed`), `${summary.output_error === null ? "" : ` at an output error of ${format.percent(summary.output_error)}`}${interval ? `, 95 % interval of the speed-up over samples ${interval}.` : "; one captured sample has no interval."}${layersOff(view)}`),
     element("dl", { class: "tiles" },
       tile("Speed-up", format.times(speed), interval ? `95 % interval ${interval}` : "no interval: one sample", `${seconds(summary.baseline_cycles)} to ${seconds(summary.mercury_cycles)} at ${view.clock_mhz} MHz`),
       tile("Speed-up with memory stalls", format.times(summary.speed_up_with_stalls), "includes waiting for DRAM"),
@@ -88,8 +88,8 @@ function stepsShown(summary) {
 function trialTile(summary) {
   const { trial_steps: steps, trial_speed_up: speed, trial_hit_rate: rate, trial_output_error: error } = summary;
   if (steps === 0) return null;
-  const said = error === null ? `hit rate ${format.percent(rate)}` : `hit rate ${format.percent(rate)}, output error ${format.percent(error)}`;
-  return tile("Speed-up in the trial", format.times(speed), said, `${format.count(steps)} steps in which every layer reuses (stop.window)`);
+  const rates = error === null ? `hit rate ${format.percent(rate)}` : `hit rate ${format.percent(rate)}, output error ${format.percent(error)}`;
+  return tile("Speed-up in the trial", format.times(speed), rates, `${format.count(steps)} steps in which every layer reuses (stop.window)`);
 }
 
 function cycles(view) {
@@ -138,10 +138,10 @@ function lengths(view) {
 function countConfigurations(view, drawn) {
   const count = (swept) => sum(DATA.sources.filter((source) => isSameWork(view, source) && source.swept === swept), "configurations");
   const counts = [["swept", count(true)], ["replayed", count(false)]].filter(([, number]) => number > 0);
-  const said = counts.map(([how, number]) => `${format.count(number)} ${how}`).join(" and ");
+  const parts = counts.map(([how, number]) => `${format.count(number)} ${how}`).join(" and ");
   const all = counts.reduce((total, [, number]) => total + number, 0);
   const left = drawn < all ? ` Only ${format.count(drawn)} are drawn: a large sweep shows only its frontier.` : "";
-  return `Configurations of this trace: ${said}.${left}`;
+  return `Configurations of this trace: ${parts}.${left}`;
 }
 
 function frontier(configurations) {

@@ -91,7 +91,7 @@ impl Report {
         for dir in traces {
             let (identity, losses) = read_losses(dir)?;
             if !data.views.iter().any(|view| view.trace == identity) {
-                let reason = format!("{}: none of the results are of this trace; leave it out", dir.display());
+                let reason = format!("{}: none of the results belong to this trace; leave it out", dir.display());
                 return Err(AnalyzerError::Flag { flag: "--trace", reason });
             }
             data.losses.insert(identity, losses);
