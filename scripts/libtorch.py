@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Puts a CPU libtorch in place for the tracer and tells cargo where it is.
+"""Installs a CPU libtorch for the tracer and configures cargo to use it.
 
-The PyTorch wheel holds libtorch; of its gigabyte only the headers and the CPU libraries are kept,
-in $XDG_CACHE_HOME/mercury (default ~/.cache/mercury), shared by every checkout. The path goes into
-.cargo/config.toml of this checkout, from where cargo hands it to torch-sys' build script, and from
-there the tracer's build script puts it in the binary as its run path.
+The PyTorch wheel contains libtorch. Of its gigabyte, only the headers and the CPU libraries are kept, in
+$XDG_CACHE_HOME/mercury (default ~/.cache/mercury), which all checkouts share. The path is written to .cargo/config.toml
+of this checkout. Cargo passes it to the build script of torch-sys, and the build script of the tracer sets it as the
+run path of the binary.
 
 If LIBTORCH is set already, that installation is used and nothing is downloaded.
 """
@@ -18,9 +18,9 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-VERSION = "2.13.0"  # What tch 0.26 was generated for.
+VERSION = "2.13.0"  # The version that tch 0.26 was generated for.
 
-# The wheel's content does not depend on the Python that is asked for, so one is named for all.
+# The libraries in the wheel do not depend on the Python version, so one version is fixed for all.
 REQUIREMENTS = """\
 torch==2.13.0 --hash=sha256:796633c4cdf0fe2cdced72d8f88f22e73dbcfce83132763162f6d4bff13b820b
 nvidia-cuda-runtime==13.0.96 --hash=sha256:7f82250d7782aa23b6cfe765ecc7db554bd3c2870c43f3d1821f1d18aebf0548
@@ -28,7 +28,7 @@ nvidia-cuda-cupti==13.0.85 --hash=sha256:4eb01c08e859bf924d222250d2e8f8b8ff6d3db
 """
 PLATFORMS = ["manylinux_2_28_x86_64", "manylinux_2_25_x86_64", "manylinux2014_x86_64"]
 
-# libtorch_cpu.so of this wheel is linked against the last two, also where no GPU is used.
+# libtorch_cpu.so of this wheel is linked against the last two libraries, even if no GPU is used.
 LIBRARIES = ["libtorch.so", "libtorch_cpu.so", "libc10.so", "libgomp.so.1", "libcudart.so.13", "libcupti.so.13"]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -38,7 +38,7 @@ def fail(message: str) -> None:
     sys.exit(f"libtorch: {message}")
 
 
-def version_of(libtorch: Path) -> str:
+def read_version(libtorch: Path) -> str:
     try:
         return (libtorch / "build-version").read_text().strip()
     except OSError:
@@ -48,7 +48,7 @@ def version_of(libtorch: Path) -> str:
 def install(target: Path) -> None:
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         fail(
-            f"no wheel is known for {platform.system()} {platform.machine()}; "
+            f"there is no wheel for {platform.system()} {platform.machine()}; "
             f"install libtorch {VERSION} yourself and set LIBTORCH to its folder"
         )
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -86,35 +86,35 @@ def install(target: Path) -> None:
         try:
             tree.rename(target)
         except OSError:
-            if version_of(target) != VERSION:  # Otherwise another checkout was faster.
+            if read_version(target) != VERSION:  # Otherwise another checkout installed it meanwhile.
                 raise
 
 
 def write_cargo_config(libtorch: Path) -> None:
-    """Hands the path to cargo; a LIBTORCH in the environment still wins over it."""
+    """Passes the path to cargo. LIBTORCH in the environment takes precedence."""
     path = REPOSITORY / ".cargo" / "config.toml"
     text = f'# Written by scripts/libtorch.py.\n[env]\nLIBTORCH = "{libtorch}"\n'
     if path.exists():
         if path.read_text() == text:
             return
         if not path.read_text().startswith(text.splitlines()[0]):
-            fail(f"{path} is not this script's; put `LIBTORCH = \"{libtorch}\"` under [env] there yourself")
+            fail(f"{path} was not written by this script; put `LIBTORCH = \"{libtorch}\"` under [env] there yourself")
     path.parent.mkdir(exist_ok=True)
     path.write_text(text)
 
 
 def main() -> None:
     if given := os.environ.get("LIBTORCH"):
-        found = version_of(Path(given))
+        found = read_version(Path(given))
         if not (Path(given) / "lib").is_dir():
-            fail(f"LIBTORCH={given} has no lib folder; set it to a libtorch {VERSION}, or unset it to have one fetched")
+            fail(f"LIBTORCH={given} has no lib folder; set it to a libtorch {VERSION}, or unset it to download one")
         if found.split("+")[0] != VERSION:
-            print(f"libtorch: LIBTORCH={given} is version {found}; tch wants {VERSION}", file=sys.stderr)
+            print(f"libtorch: LIBTORCH={given} is version {found}; tch needs {VERSION}", file=sys.stderr)
         libtorch = Path(given).resolve()
     else:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         libtorch = cache / "mercury" / f"libtorch-{VERSION}-cpu"
-        if version_of(libtorch) != VERSION:
+        if read_version(libtorch) != VERSION:
             install(libtorch)
     write_cargo_config(libtorch)
     print(f"libtorch: {libtorch}", file=sys.stderr)

@@ -1,9 +1,8 @@
 #!/usr/bin/env python3
-"""Trains every model ten steps on real data, captures the first and the last, replays the trace, and
-prints what came of it: `make models`. Arguments limit it to some models.
+"""Trains every model for ten steps on real data, captures the first and the last step, and replays them: `make models`.
 
-Images are CIFAR-10's, made larger where a model needs that; sentences are Multi30K's. Both are
-looked for where `places.py` says, and fetched.
+Prints a table of times, sizes and hit rates. Arguments limit the run to some models. Images are from CIFAR-10, enlarged
+if a model needs it; sentences are from Multi30K. `places.py` finds or fetches both.
 """
 
 import json
@@ -12,13 +11,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from places import folder_of
+from places import find_dataset
 from runs import run
 
 STEPS = 10
 BATCH = 8
 
-# Rows and columns of an image; none for sentences.
+# Height and width of the images, pixels; `None` for sentences.
 MODELS = {
     "alexnet": 64,
     "googlenet": 32,
@@ -35,10 +34,11 @@ MODELS = {
 }
 
 
-def model(name: str, scratch: Path) -> str:
+def run_model(name: str, scratch: Path) -> str:
+    """Trains, captures and replays a model, and returns its row of the table."""
     size = MODELS[name]
     dataset = "cifar10" if size else "multi30k"
-    folder = folder_of(dataset)
+    folder = find_dataset(dataset)
     if folder is None:
         return f"{name:<14} SKIPPED: {dataset} could not be fetched"
     trace, results = scratch / name, scratch / f"{name}-results"
@@ -70,7 +70,7 @@ def main() -> None:
     print(f"{'model':<14} {'input':>9} {'layers':>6} {'train s':>9} {'trace MB':>9} {'replay s':>9} {'HIT %':>7}", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         for name in names:
-            print(model(name, Path(scratch)), flush=True)
+            print(run_model(name, Path(scratch)), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Where binaries and data sets are."""
+"""Paths of binaries and data sets."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from fetch import FASHION_MNIST, IMAGENET_20_FILES  # noqa: E402
 
 BINARIES = Path(os.environ.get("CARGO_TARGET_DIR") or REPOSITORY / "target") / "release"
 DATA = [REPOSITORY / "data", REPOSITORY.parent / "shared" / "data"]
-# Of CIFAR-10 one of the five files of training images will do.
+# Files that a data set must have. Of CIFAR-10, one of the five files of training images is enough.
 FILES = {
     "cifar10": ["data_batch_1.bin", "test_batch.bin"],
     "fashion-mnist": [*FASHION_MNIST],
@@ -20,23 +20,23 @@ FILES = {
 }
 
 
-def folder_of(dataset: str) -> Path | None:
-    """The first folder that has the data set, fetched if need be."""
-
-    def has(folder: Path) -> bool:
-        place = folder / dataset
-        return all((place / name).exists() or (place / f"{name}.gz").exists() for name in FILES[dataset])
-
+def find_dataset(dataset: str) -> Path | None:
+    """Returns the first folder that has the data set, after fetching it if necessary; `None` if it is unavailable."""
     for folder in DATA:
-        if has(folder):
+        if has_dataset(folder, dataset):
             return folder
     subprocess.run([sys.executable, REPOSITORY / "data" / "fetch.py", dataset])
-    return DATA[0] if has(DATA[0]) else None
+    return DATA[0] if has_dataset(DATA[0], dataset) else None
 
 
-def same_data(dataset: str, out: Path) -> Path | None:
-    """A folder with just the files that are used, linked, so that runs are the same wherever the set comes from."""
-    found = folder_of(dataset)
+def has_dataset(folder: Path, dataset: str) -> bool:
+    place = folder / dataset
+    return all((place / name).exists() or (place / f"{name}.gz").exists() for name in FILES[dataset])
+
+
+def link_dataset(dataset: str, out: Path) -> Path | None:
+    """Links exactly the files in `FILES` into a folder, so that runs do not depend on the origin of the data set."""
+    found = find_dataset(dataset)
     if found is None:
         return None
     place = out / "data" / dataset

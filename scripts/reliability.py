@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Runs every test of reliability, with more rounds than `make test`, and writes the table of docs/reliability.md.
+"""Runs all reliability tests, with more rounds than `make test`, and writes the table of docs/reliability.md.
 
     scripts/reliability.py [--kills 20] [--fuzz-seconds 60 | --no-fuzz]
 
-Tests print what they tried as `figures: TOPIC: …`; the table has these lines. Nothing is written if a test fails.
+Tests print their figures as lines `figures: TOPIC: …`, which the table quotes. Nothing is written if a test fails.
 """
 
 import argparse
@@ -15,17 +15,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-from runs import commit
+from runs import read_commit
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 REPORT = REPOSITORY / "docs" / "reliability.md"
 BEGIN, END = "<!-- table: scripts/reliability.py -->\n", "<!-- end of table -->\n"
-# Those that need no tables.
+# Fuzz targets that need no tables of results.
 QUICK = ["manifest", "tensor", "topology", "configuration"]
 TARGETS = [*QUICK, "results"]
 TESTS = ["killed", "resume", "disk_full", "small_disk", "two_at_once", "partitions", "bad_input", "corpus", "verify", "atomicity"]
 
-# The guarantee, its test, the command, and the topics of the figures.
+# Guarantee, test, command, and topics of the figures.
 ROWS = [
     (
         "A capture, training run with reuse, replay, sweep, partition or merge that is killed resumes or restarts. Its "
@@ -107,7 +107,7 @@ ROWS = [
 
 
 def run(command: list[str], **environment: str) -> str:
-    """What a command prints; the program ends where it fails."""
+    """Runs a command and returns its output; exits if it fails."""
     print("+", " ".join(command), flush=True)
     done = subprocess.run(
         command,
@@ -123,7 +123,8 @@ def run(command: list[str], **environment: str) -> str:
     return done.stdout
 
 
-def figures(output: str) -> dict[str, list[str]]:
+def read_figures(output: str) -> dict[str, list[str]]:
+    """Reads the figures in the output of tests, by topic."""
     found: dict[str, list[str]] = {}
     for topic, text in re.findall(r"figures: (.+?): (.+)", output):
         found.setdefault(topic, []).append(text)
@@ -131,20 +132,21 @@ def figures(output: str) -> dict[str, list[str]]:
 
 
 def fuzz(seconds: int, targets: list[str]) -> str:
+    """Fuzzes each target and returns the numbers of inputs."""
     counts = []
-    # Without the analyzer, compiling takes a tenth of the time.
+    # Compiling without the analyzer takes a tenth of the time.
     features = ["--no-default-features"] if set(targets) <= set(QUICK) else []
     for target in targets:
         corpus = REPOSITORY / "fuzz" / "corpus" / target
         corpus.mkdir(parents=True, exist_ok=True)
         options = [f"-max_total_time={seconds}", "-print_final_stats=1", "-rss_limit_mb=4096", "-timeout=20"]
-        # The stable compiler instruments, too, if it is told that it may.
+        # RUSTC_BOOTSTRAP allows the stable compiler to instrument code.
         output = run(
             ["cargo", "fuzz", "run", *features, target, str(corpus), f"fuzz/seeds/{target}", "--", *options],
             RUSTC_BOOTSTRAP="1",
             RUSTC_WRAPPER=str(REPOSITORY / "fuzz" / "rustc.py"),
             RUST_BACKTRACE="0",
-            # An instrumented build shares nothing with others.
+            # Instrumented builds share nothing with other builds.
             CARGO_TARGET_DIR=os.environ.get("FUZZ_TARGET_DIR", str(REPOSITORY / "fuzz" / "target")),
         )
         executed = re.findall(r"number_of_executed_units: *(\d+)", output)[-1]
@@ -152,43 +154,46 @@ def fuzz(seconds: int, targets: list[str]) -> str:
     return f"{seconds} s each, inputs: {', '.join(counts)}; 0 crashes"
 
 
-def others() -> dict[str, list[str]]:
-    """What other targets of the Makefile try."""
-    passed = lambda output: sum(map(int, re.findall(r"(\d+) passed", output)))  # noqa: E731
-    found = {"cluster": [f"{passed(run(['make', 'test-distributed']))} tests passed"]}
+def run_make_targets() -> dict[str, list[str]]:
+    """Runs other targets of the Makefile and returns their figures by topic."""
+    found = {"cluster": [f"{count_passed(run(['make', 'test-distributed']))} tests passed"]}
     output = run(["make", "test-notebooks", "PYTEST=-s"])
-    found["memory limit"] = ["; ".join(figures(output).get("memory limit", []))]
-    found["sanitizer"] = [f"{passed(run(['make', 'sanitize']))} tests passed"]
+    found["memory limit"] = ["; ".join(read_figures(output).get("memory limit", []))]
+    found["sanitizer"] = [f"{count_passed(run(['make', 'sanitize']))} tests passed"]
     found["dependencies"] = [", ".join(re.findall(r"\w+ ok", run(["make", "deny"]))) or "not understood"]
     return found
 
 
-def total(texts: list[str]) -> str:
-    """One text, or the sums of those that differ in their numbers alone."""
+def count_passed(output: str) -> int:
+    return sum(map(int, re.findall(r"(\d+) passed", output)))
+
+
+def sum_numbers(texts: list[str]) -> str:
+    """Returns a single text unchanged, else the text with its numbers summed; texts may differ only in numbers."""
     words = [re.split(r"(\d+)", text) for text in texts]
     assert all(word[::2] == words[0][::2] for word in words), texts
     return "".join(str(sum(map(int, parts))) if place % 2 and len(parts) > 1 else parts[0] for place, parts in enumerate(zip(*words, strict=True)))
 
 
-def table(found: dict[str, list[str]]) -> str:
+def format_table(found: dict[str, list[str]]) -> str:
     lines = ["| guarantee | test | command | latest figures |\n", "| --- | --- | --- | --- |\n"]
-    for promise, how, command, topics in ROWS:
+    for guarantee, test, command, topics in ROWS:
         texts = []
         for topic in topics:
             if topic not in found:
                 sys.exit(f"no figures of {topic}: was its test skipped?")
-            texts.append((f"{topic}: " if len(topics) > 1 else "") + total(found[topic]))
-        lines.append(f"| {promise} | {how} | `{command}` | {'; '.join(texts)} |\n")
+            texts.append((f"{topic}: " if len(topics) > 1 else "") + sum_numbers(found[topic]))
+        lines.append(f"| {guarantee} | {test} | `{command}` | {'; '.join(texts)} |\n")
     return "".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=20, help="how often each command is killed")
-    parser.add_argument("--fuzz-seconds", type=int, default=60, help="seconds for each target")
-    parser.add_argument("--fuzz-targets", default=",".join(TARGETS), help="which of them")
-    parser.add_argument("--fuzz-only", action="store_true", help="fuzz, and write nothing")
-    parser.add_argument("--no-fuzz", action="store_true", help="all but fuzzing, which the table then says")
+    parser.add_argument("--kills", type=int, default=20, help="number of kills per command")
+    parser.add_argument("--fuzz-seconds", type=int, default=60, help="seconds per fuzz target")
+    parser.add_argument("--fuzz-targets", default=",".join(TARGETS), help="fuzz targets, separated by commas")
+    parser.add_argument("--fuzz-only", action="store_true", help="only fuzz, and write no table")
+    parser.add_argument("--no-fuzz", action="store_true", help="skip fuzzing, as the table then states")
     arguments = parser.parse_args()
     targets = arguments.fuzz_targets.split(",")
     if unknown := set(targets) - set(TARGETS):
@@ -198,19 +203,19 @@ def main() -> None:
         return
     tests = [argument for test in TESTS for argument in ("--test", test)]
     command = ["cargo", "test", "--release", "--workspace", *tests, "--", "--nocapture", "--test-threads=1"]
-    found = figures(run(command, MERCURY_KILLS=str(arguments.kills)))
+    found = read_figures(run(command, MERCURY_KILLS=str(arguments.kills)))
     run(["cargo", "build", "--release", "--workspace", "--examples"])
     target = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target"))
-    found |= figures(run([str(target / "release" / "examples" / "checksums")]))
-    found |= others()
+    found |= read_figures(run([str(target / "release" / "examples" / "checksums")]))
+    found |= run_make_targets()
     found["fuzzing"] = ["not run" if arguments.no_fuzz else fuzz(arguments.fuzz_seconds, targets)]
     text = REPORT.read_text()
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
     machine = f"{os.cpu_count()} CPUs, {platform.system()}, {platform.machine()}"
-    when = f"\nMeasured with `make reliability` on {datetime.date.today()} at commit {commit()} ({machine}).\n"
-    REPORT.write_text(before + BEGIN + table(found) + when + END + after)
-    print(table(found))
+    when = f"\nMeasured with `make reliability` on {datetime.date.today()} at commit {read_commit()} ({machine}).\n"
+    REPORT.write_text(before + BEGIN + format_table(found) + when + END + after)
+    print(format_table(found))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
 #!/usr/bin/env python3
-"""Runs every group of tests, even if an earlier one failed, and lists at the end which tests were skipped and why:
-`make test`.
+"""Runs all groups of tests, even if an earlier one fails, and finally lists the skipped tests: `make test`.
 
-A test that was skipped has not passed. With `--strict` (continuous integration) a skip fails the run unless
-.ci/allowed-skips.txt names it with a reason. Exit code 1 if a group failed or a skip is not allowed.
+A skipped test has not passed. With `--strict` (continuous integration), a skip fails the run unless
+.ci/allowed-skips.txt allows it with a reason. The exit code is 1 if a group failed or a skip is not allowed.
 """
 
 import argparse
@@ -19,7 +18,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent
 ALLOWED = REPOSITORY / ".ci" / "allowed-skips.txt"
 MAKE_GROUPS = ["test-notebooks", "test-report", "test-distributed"]
-# Always the whole workspace: fewer packages would select other features, and compile all dependencies again.
+# Always the whole workspace: a subset of packages would select other features and recompile all dependencies.
 CARGO = ["cargo", "test", "--release", "--workspace", "--no-fail-fast"]
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR") or REPOSITORY / "target")
 IGNORED = re.compile(r"^test (?P<name>.+) \.\.\. ignored(?:, (?P<reason>.*))?$")
@@ -35,7 +34,7 @@ class Skip:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--strict", action="store_true", help="fail on skips that .ci/allowed-skips.txt does not name")
+    parser.add_argument("--strict", action="store_true", help="fail on skips that .ci/allowed-skips.txt does not allow")
     strict = parser.parse_args().strict
 
     with tempfile.TemporaryDirectory() as folder:
@@ -43,7 +42,7 @@ def main() -> int:
         record.touch()
         environment = os.environ | {"MERCURY_SKIPS": str(record)}
         results = {"cargo test": run(CARGO, environment)}
-        present = instructions_present()
+        present = list_instructions()
         for name in present[:-1]:
             restricted = environment | {"MERCURY_INSTRUCTIONS": name}
             results[f"cargo test, {name} instructions"] = run([*CARGO, "--lib", *list_test_flags("reuse")], restricted)
@@ -52,15 +51,15 @@ def main() -> int:
         skips = parse_skips(record.read_text(encoding="utf-8"))
     skips += [Skip(test, reason) for _, ignored in results.values() for test, reason in ignored]
     skips += [
-        Skip(f"instructions::{name}", "this processor does not have them")
+        Skip(f"instructions::{name}", "this processor lacks them")
         for name in ["scalar", "avx2", "avx512"]
         if name not in present
     ]
-    return report({group: passed for group, (passed, _) in results.items()}, present, skips, strict)
+    return print_report({group: passed for group, (passed, _) in results.items()}, present, skips, strict)
 
 
 def run(command: list[str], environment: dict[str, str]) -> tuple[bool, list[tuple[str, str]]]:
-    """Runs a command, prints its output as it comes; whether it passed, and the tests that cargo ignored."""
+    """Runs a command and prints its output; returns whether it passed, and the tests that cargo ignored."""
     print(f"== {' '.join(command)}", flush=True)
     ignored = []
     process = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, text=True)
@@ -71,19 +70,19 @@ def run(command: list[str], environment: dict[str, str]) -> tuple[bool, list[tup
     return process.wait() == 0, ignored
 
 
-def instructions_present() -> list[str]:
-    """The instruction sets of this processor, the fewest first; none where the tests did not compile."""
+def list_instructions() -> list[str]:
+    """Lists the instruction sets of this processor, the smallest first; empty if the tests did not compile."""
     program = TARGET / "release" / "examples" / "instructions"
     return subprocess.run([program], capture_output=True, text=True).stdout.split() if program.exists() else []
 
 
 def list_test_flags(crate: str) -> list[str]:
-    """Flags that choose the integration tests of a crate."""
+    """Lists the flags that select the integration tests of a crate."""
     return [f"--test={path.stem}" for path in sorted((REPOSITORY / crate / "tests").glob("*.rs"))]
 
 
 def parse_skips(text: str) -> list[Skip]:
-    """Lines `SKIPPED test: reason`, as `mercury-testing` and conftest.py write them."""
+    """Parses lines `SKIPPED test: reason`, which `mercury-testing` and conftest.py write."""
     skips = []
     for line in text.splitlines():
         name, _, reason = line.removeprefix("SKIPPED ").partition(": ")
@@ -91,8 +90,8 @@ def parse_skips(text: str) -> list[Skip]:
     return skips
 
 
-def allowed_skips(text: str) -> list[str]:
-    """Patterns of the names of tests that may be skipped; each has its reason behind a colon and a space."""
+def parse_allowed_skips(text: str) -> list[str]:
+    """Parses lines `pattern: reason`; returns the patterns of the names of tests that may be skipped."""
     patterns = []
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip() or line.startswith("#"):
@@ -104,9 +103,9 @@ def allowed_skips(text: str) -> list[str]:
     return patterns
 
 
-def report(results: dict[str, bool], present: list[str], skips: list[Skip], strict: bool) -> int:
-    """Prints groups, instruction sets and skips; the exit code."""
-    patterns = allowed_skips(ALLOWED.read_text(encoding="utf-8"))
+def print_report(results: dict[str, bool], present: list[str], skips: list[Skip], strict: bool) -> int:
+    """Prints instruction sets, skips and groups; returns the exit code."""
+    patterns = parse_allowed_skips(ALLOWED.read_text(encoding="utf-8"))
     unexpected = [skip for skip in skips if not any(fnmatch.fnmatchcase(skip.name, pattern) for pattern in patterns)]
     print(f"\ninstruction sets tested: {', '.join(present) or 'unknown'}")
     print(f"skipped tests: {len(skips)}")

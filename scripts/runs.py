@@ -1,4 +1,4 @@
-"""What scripts share that run the two programs and write reports."""
+"""Functions shared by the scripts that run the two programs and write reports."""
 
 import json
 import os
@@ -9,11 +9,11 @@ from places import BINARIES, REPOSITORY
 
 
 class Failed(SystemExit):
-    """A program failed. Where nobody catches it, its message ends the script."""
+    """A program failed. If it is not caught, it ends the script with its message."""
 
 
 def run(program: str, *arguments: object, threads: int | None = None) -> str:
-    """What a program prints; its command line and messages where it fails."""
+    """Runs a program and returns its standard output; raises `Failed` with its messages if it fails."""
     line = [str(BINARIES / program), *map(str, arguments)]
     environment = dict(os.environ)
     if threads:
@@ -24,13 +24,13 @@ def run(program: str, *arguments: object, threads: int | None = None) -> str:
     return done.stdout
 
 
-def commit() -> str:
-    """The commit that is checked out, with a mark where something was changed."""
-    said = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=REPOSITORY, capture_output=True, text=True)
-    return said.stdout.strip() or "unknown"
+def read_commit() -> str:
+    """Returns the commit that is checked out, with the suffix `-dirty` if files were changed."""
+    done = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=REPOSITORY, capture_output=True, text=True)
+    return done.stdout.strip() or "unknown"
 
 
-def toml(configuration: dict) -> str:
+def format_toml(configuration: dict) -> str:
     lines = []
     for section, keys in configuration.items():
         lines.append(f"[{section}]")
@@ -39,7 +39,7 @@ def toml(configuration: dict) -> str:
 
 
 def put_between(page: Path, begin: str, end: str, text: str) -> None:
-    """Replaces what stands between two marks of a page."""
+    """Replaces the text between two marks of a page."""
     before, rest = page.read_text().split(begin)
     _, after = rest.split(end)
     page.write_text(f"{before}{begin}\n{text}\n{end}{after}")

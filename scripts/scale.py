@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Models a replay of a 100 TB trace on 1,000 workers: its time, and the share of it spent on other work than replaying.
+"""Models the time of a replay of a 100 TB trace on 1,000 workers, and its efficiency.
 
     scripts/scale.py [--docs docs/scale.md]
 
-Its inputs are measured (docs/scale.json, written by scripts/scale_measure.py) or assumed (`Case`, below). Workers take
-partitions, are lost, and resume as in `mercury-distributed`; a heap orders the events by time. With --docs the tables
+The inputs are measured (docs/scale.json, written by scripts/scale_measure.py) or assumed (`Case`). Workers take
+partitions, are lost, and resume as in `mercury-distributed`. A heap orders the events by time. With --docs the tables
 are written into the page, else they are printed.
 """
 
@@ -21,45 +21,45 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 MEASURED = json.loads((REPOSITORY / "docs" / "scale.json").read_text())
 BEGIN, END = "<!-- {}: scripts/scale.py -->\n", "<!-- end of {} -->\n"
 
-# Channels in and out, and rows of a plane, of VGG-13's convolutions at 224 x 224; its linear layers are small.
+# Input channels, output channels and plane height of VGG-13's convolutions at 224 x 224; its linear layers are small.
 LAYERS = [(3, 64, 224), (64, 64, 224), (64, 128, 112), (128, 128, 112), (128, 256, 56), (256, 256, 56)]
 LAYERS += [(256, 512, 28), (512, 512, 28), (512, 512, 14), (512, 512, 14)]
-# Input, gradient of the output, weights.
+# Tensor files of a unit: input, output gradient, weights.
 FILES_OF_UNIT = 3
-# Bytes of a value in a file: 2.3 GB hold 4.9 GB of values in docs/performance.md.
+# Bytes per value in a file: in docs/performance.md, 2.3 GB of files hold 4.9 GB of values.
 BYTES_OF_VALUE = 4 * 2.3 / 4.9
-# Of a captured sample in the manifest: two numbers, indented.
+# Bytes per captured sample in the manifest: two indented numbers.
 BYTES_OF_SAMPLE = 30
-# The most that the program reads as a manifest.
+# Largest manifest that the program reads, bytes.
 MOST_MANIFEST = 1 << 30
-# Between looks of the client at which workers there are.
+# Seconds between the client's checks of the workers.
 LOOK_S = 1.0
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is assumed, and varied from row to row."""
+    """The assumptions, which vary between the rows of the table."""
 
     name: str
     trace_bytes: float = 100e12
-    # Samples kept of a captured step: they say how large a unit is, and so how many there are.
+    # Kept samples per captured step: they determine the size and so the number of units.
     samples: int = 64
-    # Of the default replay; `False`: --without errors,bounds.
+    # Whether errors and bounds are computed, as by default; otherwise --without errors,bounds.
     errors: bool = True
     workers: int = 1000
     threads: int = 8
     # Parallel efficiency of 8 threads. Two threads reach 0.945 (docs/performance.md).
     threads_share: float = 0.9
     partitions_per_worker: int = 4
-    # Of all storage, and of one worker's network, in bytes a second.
+    # Bandwidth of the storage, and of one worker's network, bytes per second.
     storage: float = 100e9
     network: float = 1.25e9
-    # To open a file on shared storage, or to make one and rename it.
+    # Seconds to open a file on shared storage, or to create and rename one.
     file_s: float = 1e-3
-    # Workers are this much faster or slower, evenly spread; estimates of a unit's work are off by as much.
+    # Maximum relative deviation of the workers' speeds, and of the estimates of a unit's work; uniformly distributed.
     spread: float = 0.1
     estimates: float = 0.2
-    # Mean time until a worker is lost, for good.
+    # Mean seconds until a worker is lost permanently.
     lost_after_s: float = 1000 * 3600
 
 
@@ -80,7 +80,7 @@ CASES = [
 
 @dataclass(frozen=True)
 class Figures:
-    """What follows from a case, in seconds and bytes."""
+    """The results of a case, in seconds and bytes."""
 
     units: int
     manifest: float
@@ -97,64 +97,64 @@ class Figures:
         return self.replayed_s + self.merge_s
 
 
-def slope(points: list[dict], x: str, y: str) -> float:
-    """By how much y grows with x, from the first to the last of these measurements."""
+def compute_slope(points: list[dict], x: str, y: str) -> float:
+    """Returns the growth of y per x, between the first and the last measurement."""
     return (points[-1][y] - points[0][y]) / (points[-1][x] - points[0][x])
 
 
 OPENED, MERGED = MEASURED["open"], MEASURED["merge"]
-# More units, then more partitions, then a longer list of captured steps in each of them.
+# Measurements in which only the units, only the partitions, or only the listed captured steps grow.
 BY_UNITS, BY_PARTITIONS, BY_LIST = MERGED[0:3], MERGED[2:4], MERGED[4:6]
-# A unit's results: those that merges were measured with had 8 samples.
+# Kept samples in the measured merges.
 MEASURED_SAMPLES = 8
-BYTES_OF_RESULTS = slope(BY_UNITS, "units", "unit_bytes")
-BYTES_OF_SAMPLE_IN_RESULTS = slope(MEASURED["unit"], "samples", "bytes")
-BYTES_OF_FILE = slope(OPENED, "files", "manifest_bytes")
-BYTES_OF_STEP = slope(OPENED, "steps", "identity_bytes")
+BYTES_OF_RESULTS = compute_slope(BY_UNITS, "units", "unit_bytes")
+BYTES_OF_SAMPLE_IN_RESULTS = compute_slope(MEASURED["unit"], "samples", "bytes")
+BYTES_OF_FILE = compute_slope(OPENED, "files", "manifest_bytes")
+BYTES_OF_STEP = compute_slope(OPENED, "steps", "identity_bytes")
 
 
-def figures(case: Case) -> Figures:
+def compute_figures(case: Case) -> Figures:
     sizes = [(into + out) * rows * rows * case.samples * BYTES_OF_VALUE for into, out, rows in LAYERS]
     steps = round(case.trace_bytes / sum(sizes))
     units = steps * len(sizes)
     partitions = min(units, case.workers * case.partitions_per_worker)
     manifest = steps * case.samples * BYTES_OF_SAMPLE + units * FILES_OF_UNIT * BYTES_OF_FILE
-    # Each partition says which steps the trace has.
+    # Each partition lists the captured steps of the trace.
     listed = partitions * steps * BYTES_OF_STEP
 
     rate = MEASURED["replay"][0 if case.errors else 1]["bytes_per_s"] * case.threads * case.threads_share
     link = min(case.network, case.storage / case.workers)
-    opening = MEASURED["start"]["cpu_s"] + manifest * slope(OPENED, "manifest_bytes", "cpu_s") + manifest / link
-    shares = split([size for size in sizes for _ in range(steps)], partitions)
+    opening = MEASURED["start"]["cpu_s"] + manifest * compute_slope(OPENED, "manifest_bytes", "cpu_s") + manifest / link
+    shares = split_units([size for size in sizes for _ in range(steps)], partitions)
     replayed = simulate(case, shares, opening, lambda size: size / min(rate, link) + FILES_OF_UNIT * case.file_s)
     return Figures(
         units=units,
         manifest=manifest,
-        worker_memory=manifest * slope(OPENED, "manifest_bytes", "memory_mb") * 1e6,
-        merge_memory=merging(units, case.samples, partitions, listed, "memory_mb") * 1e6,
+        worker_memory=manifest * compute_slope(OPENED, "manifest_bytes", "memory_mb") * 1e6,
+        merge_memory=estimate_merge(units, case.samples, partitions, listed, "memory_mb") * 1e6,
         floor_s=case.trace_bytes / case.workers / min(rate, link),
         largest_s=max(sizes) / min(rate, link),
         opening_s=opening,
         replayed_s=replayed,
-        # It opens units, and two more files of each partition, some at a time; computing counts as on one thread.
-        merge_s=merging(units, case.samples, partitions, listed, "cpu_s")
+        # The merge opens the files of units, and two more per partition, in parallel; its computing is on one thread.
+        merge_s=estimate_merge(units, case.samples, partitions, listed, "cpu_s")
         + (units + 2 * partitions) * case.file_s / case.threads,
     )
 
 
-def merging(units: int, samples: int, partitions: int, listed: float, what: str) -> float:
-    """Seconds of the processor, or memory, of a merge."""
-    # As a unit's results grow, so does what they take.
+def estimate_merge(units: int, samples: int, partitions: int, listed: float, what: str) -> float:
+    """Returns the processor seconds (`what` is cpu_s) or the memory (memory_mb) of a merge."""
+    # Costs grow in proportion to the size of a unit's results.
     size = 1 + (samples - MEASURED_SAMPLES) * BYTES_OF_SAMPLE_IN_RESULTS / BYTES_OF_RESULTS
     return (
-        units * size * slope(BY_UNITS, "units", what)
-        + partitions * slope(BY_PARTITIONS, "partitions", what)
-        + listed * slope(BY_LIST, "identity_bytes", what)
+        units * size * compute_slope(BY_UNITS, "units", what)
+        + partitions * compute_slope(BY_PARTITIONS, "partitions", what)
+        + listed * compute_slope(BY_LIST, "identity_bytes", what)
     )
 
 
-def split(sizes: list[float], partitions: int) -> list[list[float]]:
-    """As analyzer/src/partition/split.rs: the largest first, each to the partition that has least."""
+def split_units(sizes: list[float], partitions: int) -> list[list[float]]:
+    """Assigns units as analyzer/src/partition/split.rs does: largest first, each to the smallest partition."""
     shares: list[list[float]] = [[] for _ in range(partitions)]
     loads = [(0.0, number) for number in range(partitions)]
     for size in sorted(sizes, reverse=True):
@@ -165,18 +165,18 @@ def split(sizes: list[float], partitions: int) -> list[list[float]]:
 
 
 def simulate(case: Case, shares: list[list[float]], opening: float, seconds: Callable[[float], float]) -> float:
-    """When the last partition is done, where a unit of so many bytes takes so many seconds."""
+    """Returns the time at which the last partition is complete; `seconds` maps a unit's bytes to its time."""
     random = Random(1)
 
-    def spread(by: float) -> float:
+    def draw_factor(by: float) -> float:
         return random.uniform(1 - by, 1 + by)
 
-    work = [[seconds(size) * spread(case.estimates) for size in share] for share in shares]
-    speeds = [spread(case.spread) for _ in range(case.workers)]
+    work = [[seconds(size) * draw_factor(case.estimates) for size in share] for share in shares]
+    speeds = [draw_factor(case.spread) for _ in range(case.workers)]
     lost_at = [random.expovariate(1 / case.lost_after_s) for _ in range(case.workers)]
 
     waiting, idle = deque(work), []
-    # When, which worker becomes idle (`None`: it is lost), and what comes back of its partition.
+    # Time, order, worker that becomes idle (`None` if it is lost), remaining units of its partition.
     events = [(0.0, worker, worker, None) for worker in range(case.workers)]
     heapify(events)
     client, end, order = 0.0, 0.0, case.workers
@@ -188,7 +188,7 @@ def simulate(case: Case, shares: list[list[float]], opening: float, seconds: Cal
             idle.append(worker)
         while waiting and idle:
             worker, units = idle.pop(), waiting.popleft()
-            # The client does one thing after another.
+            # The client handles one event at a time.
             client = max(client, now) + MEASURED["dispatch"]["cpu_s_each"]
             order += 1
             done = client + opening + sum(units) / speeds[worker]
@@ -196,13 +196,13 @@ def simulate(case: Case, shares: list[list[float]], opening: float, seconds: Cal
                 end = max(end, done)
                 heappush(events, (done, order, worker, None))
             else:
-                rest = after(units, (lost_at[worker] - client - opening) * speeds[worker])
+                rest = list_remaining(units, (lost_at[worker] - client - opening) * speeds[worker])
                 heappush(events, (max(lost_at[worker], client) + LOOK_S, order, None, rest))
     return end
 
 
-def after(units: list[float], seconds: float) -> list[float]:
-    """The units that are not done after so long; the one in between begins anew."""
+def list_remaining(units: list[float], seconds: float) -> list[float]:
+    """Returns the units that are not complete after some time; an interrupted unit begins anew."""
     for place, unit in enumerate(units):
         seconds -= unit
         if seconds < 0:
@@ -210,18 +210,18 @@ def after(units: list[float], seconds: float) -> list[float]:
     return []
 
 
-def gb(value: float) -> str:
+def format_gb(value: float) -> str:
     return f"{value / 1e9:.1f}"
 
 
-def row(case: Case) -> list[str]:
-    found = figures(case)
+def format_row(case: Case) -> list[str]:
+    found = compute_figures(case)
     refused = found.manifest > MOST_MANIFEST
     return [
         case.name,
         f"{found.units:,}",
-        gb(found.manifest) + (" (refused)" if refused else ""),
-        f"{gb(found.worker_memory)}, {gb(found.merge_memory)}",
+        format_gb(found.manifest) + (" (refused)" if refused else ""),
+        f"{format_gb(found.worker_memory)}, {format_gb(found.merge_memory)}",
         f"{found.floor_s:,.0f}",
         f"{found.largest_s:,.0f}",
         f"{found.opening_s:.0f}",
@@ -236,14 +236,14 @@ HEAD = ["case", "units", "manifest, GB", "memory, GB: worker, merge", "floor, s"
 HEAD += ["replay, s", "merge, s", "total, s", "efficiency"]
 
 
-def model() -> str:
-    return markdown([HEAD, *map(row, CASES)])
+def format_model() -> str:
+    return format_table([HEAD, *map(format_row, CASES)])
 
 
-def measured() -> str:
+def format_measured() -> str:
     dispatched, replays = MEASURED["dispatch"], MEASURED["replay"]
     each = dispatched["cpu_s_each"]
-    memory = slope(OPENED, "manifest_bytes", "memory_mb") * 1e6
+    memory = compute_slope(OPENED, "manifest_bytes", "memory_mb") * 1e6
     rows = [
         ["cost of", "figure", "measured with"],
         [
@@ -254,52 +254,52 @@ def measured() -> str:
         ["starting the program on a worker", f"{1e3 * MEASURED['start']['cpu_s']:.0f} ms", "an empty partition"],
         [
             "opening a trace, per GB of its manifest",
-            f"{1e9 * slope(OPENED, 'manifest_bytes', 'cpu_s'):.1f} s, {memory:.1f} GB of memory",
-            f"manifests of {listing(OPENED, 'files')} files",
+            f"{1e9 * compute_slope(OPENED, 'manifest_bytes', 'cpu_s'):.1f} s, {memory:.1f} GB of memory",
+            f"manifests of {format_list(OPENED, 'files')} files",
         ],
         ["one file in the manifest", f"{BYTES_OF_FILE:.0f} bytes", "the same"],
         ["one captured step in each partition's `partition.json`", f"{BYTES_OF_STEP:.1f} bytes", "the same"],
         [
             "one unit in a merge",
-            f"{1e3 * slope(BY_UNITS, 'units', 'cpu_s'):.2f} ms, "
-            f"{1e3 * slope(BY_UNITS, 'units', 'memory_mb'):.0f} kB of memory, "
-            f"{slope(BY_UNITS, 'units', 'unit_bytes') / 1e3:.1f} kB of results",
-            f"{listing(BY_UNITS, 'units')} units",
+            f"{1e3 * compute_slope(BY_UNITS, 'units', 'cpu_s'):.2f} ms, "
+            f"{1e3 * compute_slope(BY_UNITS, 'units', 'memory_mb'):.0f} kB of memory, "
+            f"{compute_slope(BY_UNITS, 'units', 'unit_bytes') / 1e3:.1f} kB of results",
+            f"{format_list(BY_UNITS, 'units')} units",
         ],
         [
             "one kept sample in a unit's results",
             f"{BYTES_OF_SAMPLE_IN_RESULTS:.0f} bytes",
-            f"units of {listing(MEASURED['unit'], 'samples')} samples, by `docs/examples/write_trace.py`",
+            f"units of {format_list(MEASURED['unit'], 'samples')} samples, by `docs/examples/write_trace.py`",
         ],
         [
             "one partition in a merge",
-            f"{1e3 * slope(BY_PARTITIONS, 'partitions', 'cpu_s'):.2f} ms",
-            f"{listing(BY_PARTITIONS, 'partitions')} partitions",
+            f"{1e3 * compute_slope(BY_PARTITIONS, 'partitions', 'cpu_s'):.2f} ms",
+            f"{format_list(BY_PARTITIONS, 'partitions')} partitions",
         ],
         [
             "one GB of `partition.json` in a merge",
-            f"{1e9 * slope(BY_LIST, 'identity_bytes', 'cpu_s'):.1f} s, "
-            f"{1e6 * slope(BY_LIST, 'identity_bytes', 'memory_mb'):.1f} GB of memory",
+            f"{1e9 * compute_slope(BY_LIST, 'identity_bytes', 'cpu_s'):.1f} s, "
+            f"{1e6 * compute_slope(BY_LIST, 'identity_bytes', 'memory_mb'):.1f} GB of memory",
             "lists of 0 and 20,000 captured steps",
         ],
         ["replaying tensor files, per thread", f"{replays[0]['bytes_per_s'] / 1e6:.1f} MB/s", "the demo's trace"],
         ["the same, `--without errors,bounds`", f"{replays[1]['bytes_per_s'] / 1e6:.1f} MB/s", "the same"],
     ]
-    return markdown(rows)
+    return format_table(rows)
 
 
-def listing(points: list[dict], key: str) -> str:
+def format_list(points: list[dict], key: str) -> str:
     *most, last = [f"{point[key]:,}" for point in points]
     return f"{', '.join(most)} and {last}"
 
 
-def markdown(rows: list[list[str]]) -> str:
+def format_table(rows: list[list[str]]) -> str:
     head, *rest = rows
     return "".join(f"| {' | '.join(cells)} |\n" for cells in [head, ["---"] * len(head), *rest])
 
 
-def put(page: str, name: str, table: str) -> str:
-    """The page with this table in its place."""
+def replace_table(page: str, name: str, table: str) -> str:
+    """Replaces a table of the page."""
     begin, end = BEGIN.format(name), END.format(name)
     before, rest = page.split(begin)
     return before + begin + table + end + rest.split(end)[1]
@@ -307,15 +307,15 @@ def put(page: str, name: str, table: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--docs", type=Path, help="the page to write the tables into")
+    parser.add_argument("--docs", type=Path, help="page to write the tables into")
     docs = parser.parse_args().docs
-    tables = {"measured": measured(), "model": model()}
+    tables = {"measured": format_measured(), "model": format_model()}
     if docs is None:
         print("\n".join(tables.values()), end="")
         return
     page = docs.read_text()
     for name, table in tables.items():
-        page = put(page, name, table)
+        page = replace_table(page, name, table)
     docs.write_text(page)
 
 

@@ -1,4 +1,4 @@
-//! Writes the seeds of the fuzz targets that the programs themselves write, into fuzz/seeds:
+//! Writes the fuzz seeds that our own programs produce into fuzz/seeds:
 //! `cargo run --release -p mercury-analyzer --example write_seeds`.
 
 #[path = "../../fuzz/inputs/traces.rs"]
@@ -15,20 +15,20 @@ use parquet::schema::types::ColumnPath;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-fn fuzz() -> PathBuf {
+fn fuzz_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz")
 }
 
 /// Runs `mercury-analyzer replay`.
-fn replay(trace: &Path, arguments: &[&str]) -> Result<()> {
+fn run_replay(trace: &Path, arguments: &[&str]) -> Result<()> {
     let trace = trace.to_string_lossy();
     let words = ["mercury-analyzer", "replay", &trace].into_iter().chain(arguments.iter().copied());
     Cli::parse_from(words).run()?;
     Ok(())
 }
 
-/// Pages and encodings of tensors that our writer does not use, but others may.
-fn as_others_may_write() -> [(&'static str, WriterPropertiesBuilder); 4] {
+/// Page and encoding options that our tensor writer does not use, but other writers may.
+fn list_foreign_properties() -> [(&'static str, WriterPropertiesBuilder); 4] {
     let properties = || WriterProperties::builder().set_compression(Compression::UNCOMPRESSED);
     let plain = || properties().set_dictionary_enabled(false);
     [
@@ -54,7 +54,7 @@ fn as_others_may_write() -> [(&'static str, WriterPropertiesBuilder); 4] {
     ]
 }
 
-/// The table of a file, written with other properties.
+/// Rewrites the table in a file with other properties, and returns the bytes.
 fn rewrite(path: &Path, properties: WriterPropertiesBuilder) -> Result<Vec<u8>> {
     let reader = ParquetRecordBatchReaderBuilder::try_new(fs::File::open(path)?)?;
     let (schema, mut bytes) = (reader.schema().clone(), Vec::new());
@@ -66,41 +66,43 @@ fn rewrite(path: &Path, properties: WriterPropertiesBuilder) -> Result<Vec<u8>> 
     Ok(bytes)
 }
 
+/// Writes a seed of a fuzz target.
+fn write_seed(target: &str, name: &str, bytes: &[u8]) -> Result<()> {
+    let folder = fuzz_folder().join("seeds").join(target);
+    fs::create_dir_all(&folder)?;
+    Ok(fs::write(folder.join(name), bytes)?)
+}
+
 fn main() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let at = |name: &str| dir.path().join(name);
     traces::write_trace(&at("trace"));
-    replay(&at("trace"), &["--out", &at("results").to_string_lossy(), "--quiet", "--format", "csv"])?;
-    replay(&at("trace"), &["--partition", "1/1", "--out", &at("part").to_string_lossy()])?;
-    let keep = |target: &str, name: &str, bytes: &[u8]| -> Result<()> {
-        let folder = fuzz().join("seeds").join(target);
-        fs::create_dir_all(&folder)?;
-        Ok(fs::write(folder.join(name), bytes)?)
-    };
+    run_replay(&at("trace"), &["--out", &at("results").to_string_lossy(), "--quiet", "--format", "csv"])?;
+    run_replay(&at("trace"), &["--partition", "1/1", "--out", &at("part").to_string_lossy()])?;
     let file = |name: &str| fs::read(at(name));
-    keep("manifest", "whole", &file("trace/manifest.json")?)?;
+    write_seed("manifest", "whole", &file("trace/manifest.json")?)?;
     let old =
         String::from_utf8(file("trace/manifest.json")?)?.replace("\"schema_version\": 2", "\"schema_version\": 1");
-    keep("manifest", "version-1", old.as_bytes())?;
-    keep("tensor", "whole", &file(&format!("trace/{}", traces::TENSOR))?)?;
-    keep("tensor", "of-another-layer", &file(&format!("trace/{}", traces::TENSOR.replace("conv", "fc")))?)?;
-    for (name, properties) in as_others_may_write() {
-        keep("tensor", name, &rewrite(&at("trace").join(traces::TENSOR), properties)?)?;
+    write_seed("manifest", "version-1", old.as_bytes())?;
+    write_seed("tensor", "whole", &file(&format!("trace/{}", traces::TENSOR))?)?;
+    write_seed("tensor", "of-another-layer", &file(&format!("trace/{}", traces::TENSOR.replace("conv", "fc")))?)?;
+    for (name, properties) in list_foreign_properties() {
+        write_seed("tensor", name, &rewrite(&at("trace").join(traces::TENSOR), properties)?)?;
     }
     let results = ["results/layers.parquet", "results/run.json", "results/SHA256SUMS", "part/partition.json"];
     for (which, name) in (0..).zip(results) {
-        keep("results", &name.replace(['/', '.'], "-"), &[&[which], file(name)?.as_slice()].concat())?;
+        write_seed("results", &name.replace(['/', '.'], "-"), &[&[which], file(name)?.as_slice()].concat())?;
     }
     for preset in ["mercury", "patch-os", "deep-reuse", "trec"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../hardware/presets/{preset}.toml"));
-        keep("configuration", preset, &fs::read(path)?)?;
+        write_seed("configuration", preset, &fs::read(path)?)?;
     }
-    keep(
+    write_seed(
         "topology",
         "convolutions",
         b"Layer name,IFMAP Height,IFMAP Width,Filter Height,Filter Width,Channels,Num Filter,Strides,Batch Size,\n\
           Conv1,224,224,11,11,3,96,4,8,\nConv2DP,27,27,5,5,96,256,1,\n",
     )?;
-    keep("topology", "products", b"Layer,M,N,K\nFC6,1,4096,9216\nFC7,1,4096,4096\n")?;
-    keep("topology", "no-header", b"FC6,1,4096,9216,2:4\r\nFC7,1,4096,4096\r\n")
+    write_seed("topology", "products", b"Layer,M,N,K\nFC6,1,4096,9216\nFC7,1,4096,4096\n")?;
+    write_seed("topology", "no-header", b"FC6,1,4096,9216,2:4\r\nFC7,1,4096,4096\r\n")
 }

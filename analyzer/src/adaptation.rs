@@ -1,8 +1,8 @@
-//! Adaptation during training: signatures grow while the loss stands still, and layers for which reuse
-//! does not pay are switched off.
+//! Adaptation during training: signatures grow when the loss stops improving, and layers in which
+//! reuse does not save cycles are switched off.
 //!
-//! Our reading of the scheme: what counts as standing still, and over which steps a layer has to pay,
-//! are configuration values.
+//! This is our interpretation of the scheme. The criteria are configuration values: `bits.patience`
+//! and `bits.max` for signatures, `stop.window` for layers.
 
 use crate::accuracy::ErrorSums;
 use crate::config::Config;
@@ -13,38 +13,43 @@ use mercury_reuse::{Counts, Growth};
 use polars::prelude::*;
 use std::collections::BTreeSet;
 
-/// The signature length in force at each of `steps`, ascending, from the losses of all training
-/// steps `(step, loss)`, ascending too; see [`Growth`].
+/// The signature length in force at each of `steps`, in bits; see [`Growth`].
+///
+/// `losses` are the `(step, loss)` of all training steps. Both slices are in ascending order of
+/// steps.
 pub fn bits_in_force(config: &Config, losses: &[(u64, f64)], steps: &[u64]) -> Vec<u32> {
     let mut growth = Growth::new(&config.rpq, &config.bits);
     let mut losses = losses.iter().peekable();
-    let in_force = |&step: &u64| {
+    let mut lengths = Vec::new();
+    for &step in steps {
         while let Some((_, loss)) = losses.next_if(|(at, _)| *at < step) {
             growth.step(*loss);
         }
-        growth.bits()
-    };
-    steps.iter().map(in_force).collect()
+        lengths.push(growth.bits());
+    }
+    lengths
 }
 
-/// Marks the first `window` captured steps of one configuration's results, ordered by step: before these have passed no
-/// layer can be switched off.
+/// Marks the trial, the first `window` captured steps of one configuration's results. No layer can
+/// be switched off before it ends. `results` are ordered by step.
 pub fn mark_trial(results: &mut [PassResult], window: u32) {
-    for of_step in results.chunk_by_mut(|a, b| a.step == b.step).take(window as usize) {
-        for result in of_step {
+    for step_results in results.chunk_by_mut(|a, b| a.step == b.step).take(window as usize) {
+        for result in step_results {
             result.trial = true;
         }
     }
 }
 
-/// The results that stand for the rest of the training: those after the trial, or all where no step came after it.
+/// The results that represent the rest of the training: those after the trial, or all results if no
+/// step was captured after the trial.
 ///
-/// A training of many thousand steps consists of these; the few steps of the trial weigh nothing in it.
+/// A training run of many thousand steps consists almost entirely of steps after the trial.
 pub fn steady_state<'a>(results: impl IntoIterator<Item = &'a PassResult>) -> Vec<&'a PassResult> {
     split_trial(results).1
 }
 
-/// The results of the trial, where steps came after it; otherwise they are the [`steady_state`].
+/// The results of the trial; empty if no step was captured after it, as they are the
+/// [`steady_state`] then.
 pub fn trial<'a>(results: impl IntoIterator<Item = &'a PassResult>) -> Vec<&'a PassResult> {
     split_trial(results).0
 }
@@ -54,10 +59,11 @@ fn split_trial<'a>(results: impl IntoIterator<Item = &'a PassResult>) -> (Vec<&'
     if steady.is_empty() { (steady, trial) } else { (trial, steady) }
 }
 
-/// The same of rows of `layers.parquet` or `models.parquet`, of each configuration by itself.
+/// The [`steady_state`] of each configuration, from the rows of `layers.parquet` or
+/// `models.parquet`.
 ///
 /// # Errors
-/// If the columns `configuration` and `trial` are not there.
+/// If column `configuration` or `trial` is missing.
 pub fn steady_rows(frame: &DataFrame) -> PolarsResult<DataFrame> {
     let configurations: Vec<Option<u64>> =
         frame.column("configuration")?.cast(&DataType::UInt64)?.u64()?.iter().collect();
@@ -68,25 +74,29 @@ pub fn steady_rows(frame: &DataFrame) -> PolarsResult<DataFrame> {
     frame.filter(&is_steady.collect::<BooleanChunked>())
 }
 
-/// Switches layers off in the results of one configuration, ordered by step, from the captured step on that follows
-/// on `window` of them over which reuse did not pay; see [`Switch`].
+/// Switches off the layers in which reuse did not save cycles over the last `window` captured
+/// steps, from the following captured step on; see [`Switch`].
+///
+/// `results` are those of one configuration, ordered by step.
 pub fn switch_off(results: &mut [PassResult], window: u32) {
     let mut switch = Switch::new(window);
-    for of_step in results.chunk_by_mut(|a, b| a.step == b.step) {
-        for of_layer in of_step.chunk_by_mut(|a, b| a.layer_index == b.layer_index) {
-            let layer = of_layer[0].layer_index;
+    for step_results in results.chunk_by_mut(|a, b| a.step == b.step) {
+        for passes in step_results.chunk_by_mut(|a, b| a.layer_index == b.layer_index) {
+            let layer = passes[0].layer_index;
             if switch.is_off(&layer) {
-                of_layer.iter_mut().for_each(PassResult::switch_off);
+                passes.iter_mut().for_each(PassResult::switch_off);
                 continue;
             }
-            let sum = |of: fn(&PassResult) -> u64| of_layer.iter().map(of).sum::<u64>();
-            switch.step(layer, [sum(|result| result.baseline), sum(|result| result.mercury.total())]);
+            let baseline: u64 = passes.iter().map(|result| result.baseline).sum();
+            let mercury: u64 = passes.iter().map(|result| result.mercury.total()).sum();
+            switch.step(layer, [baseline, mercury]);
         }
     }
 }
 
 impl PassResult {
-    /// The result without reuse: the same vectors, with their bounds, but no look-ups, no error, the baseline's cycles.
+    /// Turns this into the result without reuse. Vectors and bounds stay; there are no look-ups and
+    /// no error, and cycles, traffic and energy are the baseline's.
     fn switch_off(&mut self) {
         self.switched_off = true;
         self.reuse = false;
@@ -131,7 +141,7 @@ mod tests {
         // Two steps without a fall end with steps 3, 6 and 8.
         assert_eq!(bits, [20, 20, 20, 20, 21, 21, 21, 22, 22, 22, 22, 22]);
         assert_eq!(bits_in_force(&config(20, 0, 64), &losses, &[10]), [20]);
-        // The longest never shortens what the signature begins with.
+        // `bits.max` never shortens the initial signature.
         assert_eq!(bits_in_force(&config(20, 2, 8), &losses, &[10]), [20]);
         let mut magnitude = config(59, 1, 64);
         magnitude.rpq.variant = Variant::SignMagnitude(4);
@@ -139,7 +149,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against each step's own view: the losses before it, walked through anew.
+        /// Each step's length is computed anew from all losses before it.
         #[test]
         fn growth_is_a_function_of_the_losses_before(
             losses in prop::collection::vec(0u8..6, 0..40),
@@ -197,6 +207,16 @@ mod tests {
         }
     }
 
+    /// Configuration and step of the steady rows, where configuration 1 has only a trial.
+    fn list_steady_rows(results: &[PassResult]) -> (Vec<u64>, Vec<u64>) {
+        let mut results = results.to_vec();
+        let copies = results.iter().map(|result| PassResult { configuration: 1, trial: true, ..result.clone() });
+        results.extend(copies.collect::<Vec<_>>());
+        let frame = steady_rows(&crate::results::layers_frame(&results).unwrap()).unwrap();
+        let column = |name: &str| frame.column(name).unwrap().u64().unwrap().into_no_null_iter().collect::<Vec<_>>();
+        (column("configuration"), column("step"))
+    }
+
     #[test]
     fn the_trial_ends_after_the_window_of_captured_steps() {
         let mut results: Vec<PassResult> =
@@ -205,17 +225,8 @@ mod tests {
         mark_trial(&mut results, 2);
         assert_eq!(steps(steady_state(&results)), [120, 120]);
         assert_eq!(steps(trial(&results)), [0, 0, 60, 60]);
-        let rows = |results: &[PassResult]| {
-            let mut results = results.to_vec();
-            let others = results.iter().map(|result| PassResult { configuration: 1, trial: true, ..result.clone() });
-            results.extend(others.collect::<Vec<_>>());
-            let frame = steady_rows(&crate::results::layers_frame(&results).unwrap()).unwrap();
-            let column =
-                |name: &str| frame.column(name).unwrap().u64().unwrap().into_no_null_iter().collect::<Vec<_>>();
-            (column("configuration"), column("step"))
-        };
-        assert_eq!(rows(&results), (vec![0, 0, 1, 1, 1, 1, 1, 1], vec![120, 120, 0, 0, 60, 60, 120, 120]));
-        // No step came after it: all there is stands for the rest.
+        assert_eq!(list_steady_rows(&results), (vec![0, 0, 1, 1, 1, 1, 1, 1], vec![120, 120, 0, 0, 60, 60, 120, 120]));
+        // No step was captured after the trial, so the trial represents the rest.
         mark_trial(&mut results, 3);
         assert_eq!(steps(steady_state(&results)), [0, 0, 60, 60, 120, 120]);
         assert!(trial(&results).is_empty());
@@ -223,7 +234,8 @@ mod tests {
 
     #[test]
     fn a_layer_that_did_not_pay_runs_without_reuse_from_then_on() {
-        // Layer 0 loses a little more in step 1 than it gains in step 0; layer 1 pays in all.
+        // Layer 0 loses more cycles in step 1 than it saves in step 0; layer 1 saves cycles in
+        // every step.
         let cycles = [(10, 8), (10, 13), (10, 5), (10, 5)];
         let mut results: Vec<PassResult> = (0..)
             .zip(cycles)
@@ -238,10 +250,11 @@ mod tests {
         assert_eq!(off, [(2, 0), (3, 0)]);
         let last = &results[6];
         assert_eq!((last.reuse, last.mercury.total(), last.macs_skipped), (false, 10, 0));
-        // The vectors are still there, of which none hits.
+        // The vectors are still counted, but none hits.
         assert_eq!((last.vectors, last.counts), (2, Counts::default()));
         assert_eq!((last.leave_one_out.as_slice(), last.energy), ([[10, 10]; 2].as_slice(), [1.0; 2]));
-        // A shorter window sees the loss alone; break-even is no loss.
+        // A window of one step contains only the loss in step 1; break-even does not switch a layer
+        // off.
         let mut again = before;
         again[2].mercury.compute = 10;
         switch_off(&mut again, 1);

@@ -1,14 +1,14 @@
-//! What can go wrong in the analyzer.
+//! The errors of the analyzer.
 
 use mercury_hardware::HardwareError;
 use mercury_trace::TraceError;
 use std::path::{Path, PathBuf};
 
-/// An error that names the file, the field and what to do about it.
+/// An error. Its message names the file or flag, the field, and the remedy.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AnalyzerError {
-    /// The trace is not as it should be.
+    /// The trace is invalid or damaged.
     #[error(transparent)]
     Trace(#[from] TraceError),
     /// Training was stopped before a step was captured.
@@ -17,7 +17,7 @@ pub enum AnalyzerError {
         /// The trace's folder.
         path: PathBuf,
     },
-    /// A flag's value makes no sense.
+    /// The value of a flag is invalid.
     #[error("{flag}: {reason}")]
     Flag {
         /// The flag.
@@ -25,10 +25,10 @@ pub enum AnalyzerError {
         /// What is wrong, and the remedy.
         reason: String,
     },
-    /// The configuration or a topology is not as it should be.
+    /// The configuration or a topology file is invalid.
     #[error(transparent)]
     Hardware(#[from] HardwareError),
-    /// The trace lacks what the configuration needs.
+    /// The trace lacks data that the configuration needs.
     #[error("layer {layer}: {reason}")]
     Layer {
         /// The layer.
@@ -41,26 +41,26 @@ pub enum AnalyzerError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         error: std::io::Error,
     },
-    /// The folder for the results cannot be made.
-    #[error("{}: the results' folder cannot be made here ({error}); choose another with --out", path.display())]
+    /// The folder for the results cannot be created.
+    #[error("{}: the results' folder cannot be created ({error}); choose another with --out", path.display())]
     Output {
         /// The folder.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         error: std::io::Error,
     },
-    /// A page cannot be written.
-    #[error("{}: the report cannot be written here ({error}); choose another file with --out", path.display())]
+    /// The report cannot be written.
+    #[error("{}: the report cannot be written ({error}); choose another file with --out", path.display())]
     Page {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         error: std::io::Error,
     },
-    /// A folder that is not what it should be.
+    /// A folder, or a file in it, has unexpected contents.
     #[error("{}: {reason}", path.display())]
     Folder {
         /// The folder or a file in it.
@@ -69,14 +69,14 @@ pub enum AnalyzerError {
         reason: String,
     },
     /// A table of results could not be read.
-    #[error("{}: {error}; it is no table of results, or was changed", path.display())]
+    #[error("{}: {error}; the file is not a table of results, or was changed", path.display())]
     Table {
         /// The file.
         path: PathBuf,
         /// What is wrong.
         error: polars::error::PolarsError,
     },
-    /// A folder that was named as results is none, or of another version.
+    /// A folder holds no results, or results of another version.
     #[error("{}: {field}: {reason}", path.display())]
     Results {
         /// The folder or the file in it.
@@ -86,7 +86,7 @@ pub enum AnalyzerError {
         /// What is wrong, and the remedy.
         reason: String,
     },
-    /// A result could not be put into a table.
+    /// A table of results could not be built.
     #[error("results: {0}")]
     Polars(#[from] polars::error::PolarsError),
 }
@@ -97,7 +97,7 @@ impl AnalyzerError {
         move |error| AnalyzerError::Io { path, error }
     }
 
-    /// Something wrong in a file of results.
+    /// An error about a field of a file of results.
     pub(crate) fn results(path: &Path, field: &str, reason: String) -> Self {
         Self::Results { path: path.to_owned(), field: field.to_owned(), reason }
     }

@@ -1,22 +1,24 @@
-//! How sure a speed-up is, given that only some samples were captured.
+//! Confidence intervals of speed-ups: only some samples of a step are captured.
 
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
-/// 95 % interval of the ratio of totals (baseline over MERCURY cycles), from the totals without each
-/// one of n samples: the delete-one jackknife (Efron 1982) with Student's t of n - 1 degrees of
-/// freedom. `None` for fewer than two samples.
+/// 95 % interval of a step's speed-up, the ratio of its total baseline and MERCURY cycles.
 ///
-/// It says how far the ratio of the whole step may lie from that of the samples, which were drawn from it: a step all of
-/// whose samples are there leaves no doubt (finite-population correction, Cochran, Sampling Techniques, 1977, section
-/// 2.6). Where MCACHE lives longer than a sample, a sample is left out of the counts but stays in the cache's history.
-/// Bounds are rounded to 1e-6, below which logarithms differ between machines.
+/// The n captured samples are a random draw from the samples of the step. The interval is the
+/// delete-one jackknife (Efron 1982) with Student's t of n - 1 degrees of freedom: the ratio is
+/// recomputed without each sample in turn. `None` for fewer than two samples. The finite-population
+/// correction (Cochran, Sampling Techniques, 1977, section 2.6) shrinks the interval to a point if
+/// all samples of the step were captured. Where MCACHE lives longer than a sample, leaving a sample
+/// out removes its counts but not its entries in the cache. Bounds are rounded to 1e-6: below that,
+/// logarithms differ between machines.
 pub fn speed_up(step: &Step) -> Option<[f64; 2]> {
     stratified(step.total, std::slice::from_ref(step))
 }
 
-/// The same of the totals of several steps, each with samples of its own: `steps` are the totals of
-/// each step without each one of its samples. The jackknife's variances of the steps add up, and so
-/// do their degrees of freedom. `None` where a step has fewer than two samples.
+/// 95 % interval of the speed-up over several steps, whose cycles sum to `total`.
+///
+/// Every step has its own samples (a stratum), so the steps' jackknife variances add up, and so do
+/// their degrees of freedom. `None` if a step has fewer than two samples; see [`speed_up`].
 pub fn stratified(total: [u64; 2], steps: &[Step]) -> Option<[f64; 2]> {
     let without = |step: &Step| -> Vec<[u64; 2]> {
         let rest = |which: usize| total[which] - step.total[which];
@@ -25,22 +27,24 @@ pub fn stratified(total: [u64; 2], steps: &[Step]) -> Option<[f64; 2]> {
     interval(total, steps.iter().map(|step| (without(step), step.left_out)))
 }
 
-/// Baseline and MERCURY cycles of a step.
+/// Cycles of a step, each pair `[baseline, MERCURY]`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Step {
-    /// Of all its samples.
+    /// Sum over all captured samples.
     pub total: [u64; 2],
-    /// Without each one of them.
+    /// For each captured sample, the sum over the others.
     pub leave_one_out: Vec<[u64; 2]>,
-    /// Share of the step's samples that are not among them.
+    /// Share of the step's samples that were not captured, 0 to 1.
     pub left_out: f64,
 }
 
-/// `strata` are the totals without each one sample of each stratum, and the share of it that is not there.
+/// The interval around the ratio of `total`. Each stratum is a list of the totals without one of
+/// its samples, and the share of its samples that were not captured.
 fn interval(total: [u64; 2], strata: impl Iterator<Item = (Vec<[u64; 2]>, f64)>) -> Option<[f64; 2]> {
     let ratio = |[baseline, mercury]: [u64; 2]| baseline as f64 / mercury as f64;
     let round = |bound: f64| (bound * 1e6).round() / 1e6;
-    let (mut variance, mut freedom, mut is_known) = (0.0, 0, false);
+    let (mut variance, mut freedom) = (0.0, 0);
+    let mut is_known = false;
     for (stratum, left_out) in strata {
         let n = stratum.len();
         if left_out <= 0.0 {
@@ -69,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn equal_samples_leave_no_doubt_and_one_sample_no_interval() {
+    fn equal_samples_give_a_point_and_one_sample_gives_no_interval() {
         let step = |leave_one_out: &[[u64; 2]], left_out| Step {
             total: [400, 200],
             leave_one_out: leave_one_out.to_vec(),
@@ -78,7 +82,7 @@ mod tests {
         assert_eq!(speed_up(&step(&[[300, 150]; 4], 1.0)), Some([2.0, 2.0]));
         assert_eq!(speed_up(&step(&[], 1.0)), None);
         assert_eq!(speed_up(&step(&[[0, 0]], 1.0)), None);
-        // All samples of the step are there.
+        // All samples of the step were captured.
         assert_eq!(speed_up(&step(&[[300, 100], [100, 100]], 0.0)), Some([2.0, 2.0]));
         assert_eq!(speed_up(&step(&[], 0.0)), Some([2.0, 2.0]));
     }
@@ -87,9 +91,10 @@ mod tests {
     fn steps_add_their_variances() {
         let step =
             |left: [u64; 2]| Step { total: [3, 2], leave_one_out: left.map(|base| [base, 1]).to_vec(), left_out: 1.0 };
-        // Of [6, 4] cycles: without a sample of the first step (3 + 1) / 3 and (3 + 2) / 3, likewise of the second.
+        // The total is [6, 4]. Without a sample of the first step the ratios are (3 + 1) / 3 and (3
+        // + 2) / 3, and likewise for the second step.
         let [low, high] = stratified([6, 4], &[step([1, 2]), step([1, 2])]).unwrap();
-        // Each variance is 2 (1/6)^2 / 2, t of 2 degrees of freedom 4.302653.
+        // Each variance is 2 (1/6)^2 / 2; Student's t of 2 degrees of freedom is 4.302653.
         let half = 4.302_653 * (2.0f64 / 36.0).sqrt();
         assert!((low - (1.5 - half)).abs() < 2e-6 && (high - (1.5 + half)).abs() < 2e-6, "{low} {high}");
         assert_eq!(stratified([6, 4], &[step([1, 2]), Step { left_out: 1.0, ..Step::default() }]), None);
@@ -97,10 +102,10 @@ mod tests {
     }
 
     #[test]
-    fn of_a_mean_it_is_the_ordinary_t_interval() {
-        // With the same MERCURY cycles for each sample the ratio is a mean, whose jackknife error is
-        // its standard error: baselines 1, 2, 3, 6 over 1 each: mean 3, s = 2.160247, s / sqrt 4 =
-        // 1.080123, t = 3.182446.
+    fn the_interval_of_a_mean_is_the_ordinary_t_interval() {
+        // With equal MERCURY cycles per sample the ratio is a mean, and its jackknife error is the
+        // standard error. Baselines 1, 2, 3, 6 over 1 cycle each have mean 3, s = 2.160247,
+        // s / sqrt 4 = 1.080123, and t = 3.182446.
         let baselines = [1u64, 2, 3, 6];
         let total = baselines.iter().sum::<u64>();
         let leave_one_out: Vec<[u64; 2]> = baselines.iter().map(|b| [total - b, 3]).collect();

@@ -1,58 +1,60 @@
-//! Names of results that are shown side by side: their labels, or else what they differ in.
+//! Names of results in comparisons and reports: their labels, or else their differences.
 
 use crate::report::run::{Run, TraceIdentity, flat};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// Most differences in a name.
+/// Maximum number of differences in a name.
 const MOST_DIFFERENCES: usize = 4;
-/// Most characters of a value in a name.
+/// Maximum number of characters of a value in a name.
 const MOST_CHARACTERS: usize = 60;
-/// Facts that a name begins with; the others follow by the alphabet.
+/// Facts that come first in a name, in this order; the others follow in alphabetical order.
 const FIRST: [&str; 4] = ["model", "dataset", "weights", "seed"];
-/// Settings of a training that a trace has under another name, and the one that belongs to the machine.
-const REPEATED: [&str; 6] = ["model", "dataset", "seed", "batch_size", "capture", "threads"];
-/// The fact that no two traces share.
+/// Training settings that are left out of names: the trace states the first five in other fields,
+/// and `threads` does not change results.
+const OMITTED: [&str; 6] = ["model", "dataset", "seed", "batch_size", "capture", "threads"];
+/// The fact that differs between any two traces.
 const MANIFEST: &str = "trace";
 
-/// Facts by name; each text is the fact as a name has it, such as `seed 3`.
+/// Facts by their name; each text is the fact as it appears in a result's name, such as `seed 3`.
 type Facts = BTreeMap<String, String>;
 
-/// Names of results, each given as its folder and its run.
+/// Names results, each given by its folder and its run.
 ///
-/// A run's label is its name. Otherwise the trace's label, or what the traces differ in, is followed by what the
-/// configurations differ in. The folder is the name where nothing differs, and is added where names are equal.
+/// A run with a label has that label as its name. Otherwise the name is the trace's label, or the
+/// differences between the traces, followed by the differences between the configurations. The
+/// folder is the name if nothing differs, and is appended to equal names.
 pub fn name_results(results: &[(&Path, &Run)]) -> Vec<String> {
     let mut traces: Vec<Facts> = results.iter().map(|(_, run)| read_trace(&run.trace)).collect();
     add_missing(&mut traces);
     let runs: Vec<Facts> = results.iter().map(|(_, run)| read_run(run)).collect();
     let (in_traces, in_runs) = (find_differing(&traces), find_differing(&runs));
     let mut names = Vec::new();
-    for (place, (_, run)) in results.iter().enumerate() {
+    for (index, (_, run)) in results.iter().enumerate() {
         if let Some(label) = &run.label {
             names.push(label.clone());
             continue;
         }
         let mut parts = match &run.trace.label {
             Some(label) => vec![label.clone()],
-            None => describe(&traces[place], &in_traces),
+            None => describe(&traces[index], &in_traces),
         };
-        parts.extend(describe(&runs[place], &in_runs));
+        parts.extend(describe(&runs[index], &in_runs));
         names.push(parts.join(", "));
     }
-    let mut told_apart = Vec::new();
+    let mut unique_names = Vec::new();
     for ((folder, _), name) in results.iter().zip(&names) {
         let is_unique = names.iter().filter(|other| *other == name).count() == 1;
-        told_apart.push(match (name.as_str(), is_unique) {
+        unique_names.push(match (name.as_str(), is_unique) {
             ("", _) => folder.display().to_string(),
             (_, true) => name.clone(),
             (_, false) => format!("{name} ({})", folder.display()),
         });
     }
-    told_apart
+    unique_names
 }
 
-/// What a trace is of.
+/// The facts about a trace and its training.
 fn read_trace(trace: &TraceIdentity) -> Facts {
     let mut facts = Facts::new();
     let mut insert = |name: &str, value: &str| facts.insert(name.to_owned(), format!("{name} {}", shorten(value)));
@@ -60,18 +62,18 @@ fn read_trace(trace: &TraceIdentity) -> Facts {
     insert("batch size", &trace.batch_size.to_string());
     insert("captured steps", &summarise_steps(&trace.captured_steps));
     for (name, value) in &trace.settings {
-        if !REPEATED.contains(&name.as_str()) {
+        if !OMITTED.contains(&name.as_str()) {
             insert(&name.replace('_', "-"), value);
         }
     }
     insert(MANIFEST, &trace.manifest_sha256.chars().take(8).collect::<String>());
-    // These say by themselves what they are of.
+    // Model and data set need no prefix.
     facts.insert("model".to_owned(), shorten(&trace.model.name));
     facts.insert("dataset".to_owned(), shorten(&trace.dataset.name));
     facts
 }
 
-/// Steps in a few words.
+/// Describes a list of steps in a few words.
 pub fn summarise_steps(steps: &[u64]) -> String {
     match steps {
         [first, .., last] => format!("{first} to {last} ({} of them)", steps.len()),
@@ -80,7 +82,8 @@ pub fn summarise_steps(steps: &[u64]) -> String {
     }
 }
 
-/// What was replayed, and how; without the keys on which the configurations of a sweep differ.
+/// The facts about a run: its configuration and the replayed part of the trace. Keys that differ
+/// between the configurations of a sweep are left out.
 fn read_run(run: &Run) -> Facts {
     let mut facts = Facts::new();
     let Some((first, others)) = run.configurations.split_first() else { return facts };
@@ -101,7 +104,7 @@ fn read_run(run: &Run) -> Facts {
     facts
 }
 
-/// The first line of a value, up to a length.
+/// The first line of a value, cut to [`MOST_CHARACTERS`].
 fn shorten(value: &str) -> String {
     let line = value.lines().next().unwrap_or_default().trim_start_matches("# ");
     match line.char_indices().nth(MOST_CHARACTERS) {
@@ -110,7 +113,7 @@ fn shorten(value: &str) -> String {
     }
 }
 
-/// Says of each trace which facts of others it lacks, such as `no weights`.
+/// Adds the facts that a trace lacks but another one has, such as `no weights`.
 fn add_missing(traces: &mut [Facts]) {
     let names: BTreeSet<String> = traces.iter().flat_map(|facts| facts.keys().cloned()).collect();
     for facts in traces {
@@ -120,7 +123,7 @@ fn add_missing(traces: &mut [Facts]) {
     }
 }
 
-/// Names of the facts on which those who have them differ.
+/// Names of the facts that differ between any two results that have them.
 fn find_differing(all: &[Facts]) -> Vec<String> {
     let names: BTreeSet<&String> = all.iter().flat_map(Facts::keys).collect();
     let differs = |name: &&String| all.iter().filter_map(|facts| facts.get(*name)).collect::<BTreeSet<_>>().len() > 1;
@@ -132,7 +135,7 @@ fn find_differing(all: &[Facts]) -> Vec<String> {
     found
 }
 
-/// The first of the differing facts, and how many more there are.
+/// The first [`MOST_DIFFERENCES`] differing facts, and the number of the others.
 fn describe(facts: &Facts, differing: &[String]) -> Vec<String> {
     let mut words: Vec<String> = differing.iter().filter_map(|name| facts.get(name)).cloned().collect();
     if words.len() > MOST_DIFFERENCES {
@@ -161,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn results_are_named_by_what_they_differ_in() {
+    fn results_are_named_by_their_differences() {
         let plain = || run(|_| ());
         let bits = |bits: u32| run(move |json| json["configurations"][0]["rpq"]["bits"] = bits.into());
         assert_eq!(names(&[plain()]), ["a"]);
@@ -173,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_and_seeds_come_first_and_threads_are_none_of_it() {
+    fn weights_and_seeds_come_first_and_threads_are_left_out() {
         let other = run(|json| {
             json["trace"]["manifest_sha256"] = "01".into();
             json["trace"]["seed"] = 2.into();
@@ -187,21 +190,22 @@ mod tests {
         assert_eq!(names(&[run(|_| ()), another]), ["trace 00", "trace 01234567"]);
     }
 
+    fn labelled(trace_label: &str, run_label: Option<&str>, bits: u32) -> Run {
+        run(|json| {
+            json["trace"]["label"] = trace_label.into();
+            json["label"] = run_label.into();
+            json["configurations"][0]["rpq"]["bits"] = bits.into();
+        })
+    }
+
     #[test]
-    fn labels_stand_in_place_of_differences() {
-        let labelled = |of_trace: &str, of_run: Option<&str>, bits: u32| {
-            run(|json| {
-                json["trace"]["label"] = of_trace.into();
-                json["label"] = of_run.into();
-                json["configurations"][0]["rpq"]["bits"] = bits.into();
-            })
-        };
+    fn labels_replace_differences() {
         let runs = [labelled("warm", None, 8), labelled("warm", Some("best"), 9), labelled("cold", None, 8)];
         assert_eq!(names(&runs), ["warm, rpq.bits 8", "best", "cold, rpq.bits 8"]);
     }
 
     #[test]
-    fn a_sweep_is_named_by_what_all_of_its_configurations_have() {
+    fn a_sweep_is_named_by_the_values_that_its_configurations_share() {
         let sweep = run(|json| {
             let mut other = json["configurations"][0].clone();
             other["rpq"]["bits"] = 30.into();
@@ -215,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn long_names_say_how_much_is_left_out() {
+    fn long_names_count_the_facts_that_are_left_out() {
         let other = run(|json| {
             json["trace"]["settings"] = json!({"reuse": format!("# mine\n{}", "x".repeat(99)), "clip": "y".repeat(61)});
             for key in ["ways", "versions", "banks", "read_ports", "entries"] {

@@ -1,4 +1,4 @@
-//! `mercury-analyzer`: see `mercury-analyzer --help`.
+//! The program `mercury-analyzer`; `mercury-analyzer --help` describes it.
 
 #![forbid(unsafe_code)]
 
@@ -18,7 +18,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether whoever read our output has had enough (`| head`), which is no failure.
+/// Whether the reader of our output has closed the pipe, as in `| head`. That is not a failure.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error
         .chain()

@@ -1,5 +1,7 @@
-//! Tables of results as files: polars' data frames, written and read as the tables of traces are. That reader
-//! believes nothing that a damaged file says of its own size, and that writer starts no threads, as polars' does.
+//! Reads and writes tables of results: polars' data frames as Parquet files.
+//!
+//! The reader and writer are those of trace tables. Unlike polars', this reader does not trust the
+//! sizes that a damaged file states, and this writer starts no threads.
 
 use crate::error::{AnalyzerError, Result};
 use arrow::array::{
@@ -16,58 +18,63 @@ use polars::prelude::*;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Most rows that are believed: a sweep of a million configurations of a hundred layers.
+/// Maximum number of rows in a table: a sweep of a million configurations over a hundred layers.
 const MAX_ROWS: i64 = 100_000_000;
 const AGAIN: &str = "run the command that wrote it again";
 
-/// Rows that are encoded at a time: Arrow's columns of text have an end.
+/// Rows per Arrow batch: a text column of a batch holds at most 2 GiB.
 const ROWS: usize = 1 << 20;
 
 /// Writes a table as one of `files`.
 pub fn write(files: &mut Unsynced, path: PathBuf, frame: &DataFrame) -> Result<()> {
     let firsts = (0..frame.height().max(1)).step_by(ROWS);
     let batches: Vec<RecordBatch> =
-        firsts.map(|first| batch(&frame.slice(first as i64, ROWS))).collect::<PolarsResult<_>>()?;
-    // In memory first: where the disk is full, it is the file's own error that says so.
+        firsts.map(|first| to_batch(&frame.slice(first as i64, ROWS))).collect::<PolarsResult<_>>()?;
+    // Encoded in memory first, so that a full disk gives an error that names the file.
     let bytes = encode(&path, &batches, concat!("mercury-analyzer ", env!("CARGO_PKG_VERSION")))?;
     Ok(files.write(path, &bytes)?)
 }
 
-/// Refuses a file that is not as its folder's checksums say; earlier versions wrote none.
+/// Compares a file with the checksums of its folder, if it has any; earlier versions wrote none.
+///
+/// # Errors
+/// If the checksums differ.
 pub fn check_sum(dir: &Path, name: &str) -> Result<()> {
     Ok(Checksums::read(dir)?.map_or(Ok(()), |sums| sums.check(dir, name))?)
 }
 
-/// Reads a table, and refuses one that is not as its folder's checksums say.
+/// Reads a table after [`check_sum`].
 pub fn read_checked(dir: &Path, name: &str) -> Result<DataFrame> {
     check_sum(dir, name)?;
     read(&dir.join(name))
 }
 
-/// Reads a table, whatever its folder's checksums say.
+/// Reads a table without comparing checksums.
 pub fn read(path: &Path) -> Result<DataFrame> {
     let batch = Batches::open(path, MAX_ROWS, AGAIN)?.concat(AGAIN)?;
-    frame(&batch).map_err(|error| AnalyzerError::Table { path: path.to_owned(), error })
+    to_frame(&batch).map_err(|error| AnalyzerError::Table { path: path.to_owned(), error })
 }
 
-/// Refuses a table that cannot be read.
+/// Checks that a table can be read, one batch at a time.
 pub fn check(path: &Path) -> Result<()> {
-    let of = |error| AnalyzerError::Table { path: path.to_owned(), error };
-    Batches::open(path, MAX_ROWS, AGAIN)?.try_for_each(|batch| frame(&batch?).map(drop).map_err(of))
+    for batch in Batches::open(path, MAX_ROWS, AGAIN)? {
+        to_frame(&batch?).map_err(|error| AnalyzerError::Table { path: path.to_owned(), error })?;
+    }
+    Ok(())
 }
 
-fn batch(frame: &DataFrame) -> PolarsResult<RecordBatch> {
-    let columns: Vec<ArrayRef> = frame.columns().iter().map(array).collect::<PolarsResult<_>>()?;
+fn to_batch(frame: &DataFrame) -> PolarsResult<RecordBatch> {
+    let columns: Vec<ArrayRef> = frame.columns().iter().map(to_array).collect::<PolarsResult<_>>()?;
     let named = frame.columns().iter().zip(&columns);
     let fields: Vec<ArrowField> = named
         .map(|(column, values)| ArrowField::new(column.name().as_str(), values.data_type().clone(), true))
         .collect();
     let options = RecordBatchOptions::new().with_row_count(Some(frame.height()));
     let batch = RecordBatch::try_new_with_options(Arc::new(ArrowSchema::new(fields)), columns, &options);
-    Ok(batch.expect("a data frame's columns are of one length"))
+    Ok(batch.expect("the columns of a data frame have equal lengths"))
 }
 
-fn array(column: &Column) -> PolarsResult<ArrayRef> {
+fn to_array(column: &Column) -> PolarsResult<ArrayRef> {
     Ok(match column.dtype() {
         DataType::Boolean => Arc::new(column.bool()?.iter().collect::<BooleanArray>()),
         DataType::Int32 => Arc::new(column.i32()?.iter().collect::<Int32Array>()),
@@ -78,19 +85,19 @@ fn array(column: &Column) -> PolarsResult<ArrayRef> {
         DataType::Float64 => Arc::new(column.f64()?.iter().collect::<Float64Array>()),
         DataType::String => Arc::new(column.str()?.iter().collect::<StringArray>()),
         DataType::Null => Arc::new(NullArray::new(column.len())),
-        other => polars_bail!(SchemaMismatch: "column {} holds {other}, which no table of results does", column.name()),
+        other => polars_bail!(SchemaMismatch: "column {} holds {other}, which tables of results do not", column.name()),
     })
 }
 
-fn frame(batch: &RecordBatch) -> PolarsResult<DataFrame> {
+fn to_frame(batch: &RecordBatch) -> PolarsResult<DataFrame> {
     let schema = batch.schema();
     let columns = schema.fields().iter().zip(batch.columns());
-    let columns = columns.map(|(field, values)| column(field.name(), values)).collect::<PolarsResult<Vec<_>>>()?;
+    let columns = columns.map(|(field, values)| to_column(field.name(), values)).collect::<PolarsResult<Vec<_>>>()?;
     DataFrame::new(batch.num_rows(), columns)
 }
 
-fn column(name: &str, values: &ArrayRef) -> PolarsResult<Column> {
-    fn numbers<A: ArrowPrimitiveType, P>(name: PlSmallStr, values: &ArrayRef) -> Column
+fn to_column(name: &str, values: &ArrayRef) -> PolarsResult<Column> {
+    fn convert_numbers<A: ArrowPrimitiveType, P>(name: PlSmallStr, values: &ArrayRef) -> Column
     where
         P: PolarsNumericType<Native = A::Native>,
         ChunkedArray<P>: IntoSeries,
@@ -101,21 +108,21 @@ fn column(name: &str, values: &ArrayRef) -> PolarsResult<Column> {
     let short = PlSmallStr::from(name);
     Ok(match values.data_type() {
         ArrowType::Boolean => BooleanChunked::from_iter_options(short, values.as_boolean().iter()).into_series().into(),
-        ArrowType::Int32 => numbers::<arrow_types::Int32Type, Int32Type>(short, values),
-        ArrowType::Int64 => numbers::<arrow_types::Int64Type, Int64Type>(short, values),
-        ArrowType::UInt32 => numbers::<arrow_types::UInt32Type, UInt32Type>(short, values),
-        ArrowType::UInt64 => numbers::<arrow_types::UInt64Type, UInt64Type>(short, values),
-        ArrowType::Float32 => numbers::<arrow_types::Float32Type, Float32Type>(short, values),
-        ArrowType::Float64 => numbers::<arrow_types::Float64Type, Float64Type>(short, values),
-        ArrowType::Utf8 => texts(short, values.as_string::<i32>().iter()),
-        ArrowType::LargeUtf8 => texts(short, values.as_string::<i64>().iter()),
-        ArrowType::Utf8View => texts(short, values.as_string_view().iter()),
+        ArrowType::Int32 => convert_numbers::<arrow_types::Int32Type, Int32Type>(short, values),
+        ArrowType::Int64 => convert_numbers::<arrow_types::Int64Type, Int64Type>(short, values),
+        ArrowType::UInt32 => convert_numbers::<arrow_types::UInt32Type, UInt32Type>(short, values),
+        ArrowType::UInt64 => convert_numbers::<arrow_types::UInt64Type, UInt64Type>(short, values),
+        ArrowType::Float32 => convert_numbers::<arrow_types::Float32Type, Float32Type>(short, values),
+        ArrowType::Float64 => convert_numbers::<arrow_types::Float64Type, Float64Type>(short, values),
+        ArrowType::Utf8 => convert_texts(short, values.as_string::<i32>().iter()),
+        ArrowType::LargeUtf8 => convert_texts(short, values.as_string::<i64>().iter()),
+        ArrowType::Utf8View => convert_texts(short, values.as_string_view().iter()),
         ArrowType::Null => Series::new_null(short, values.len()).into(),
-        other => polars_bail!(SchemaMismatch: "column {name} holds {other}, which no table of results does"),
+        other => polars_bail!(SchemaMismatch: "column {name} holds {other}, which tables of results do not"),
     })
 }
 
-fn texts<'a>(name: PlSmallStr, values: impl Iterator<Item = Option<&'a str>>) -> Column {
+fn convert_texts<'a>(name: PlSmallStr, values: impl Iterator<Item = Option<&'a str>>) -> Column {
     StringChunked::from_iter_options(name, values).into_series().into()
 }
 
@@ -126,9 +133,8 @@ mod tests {
     use parquet::arrow::ArrowWriter;
     use std::fs::File;
 
-    /// Tables come back as they were, empty columns and all.
     #[test]
-    fn what_is_written_is_read() {
+    fn tables_are_read_as_they_were_written() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("table.parquet");
         let whole = df!(
@@ -154,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn other_columns_are_refused_by_name() {
+    fn columns_of_other_types_are_refused_by_name() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("table.parquet");
         let bytes: ArrayRef = Arc::new(BinaryArray::from_vec(vec![b"a"]));

@@ -1,4 +1,4 @@
-//! Whether a trace, or results, are as they were written.
+//! Checks that a trace or results are as they were written.
 
 use crate::error::{AnalyzerError, Result};
 use crate::partition;
@@ -10,12 +10,12 @@ use mercury_trace::{Trace, TraceError, Verified, input, manifest};
 use rayon::prelude::*;
 use std::path::Path;
 
-/// What was looked at, and what is wrong.
+/// The files that were checked, and the faults.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// What is as it was written.
+    /// The files without a fault.
     pub verified: Verified,
-    /// One error for each file that is not.
+    /// One error per file with a fault.
     pub faults: Vec<AnalyzerError>,
 }
 
@@ -28,10 +28,10 @@ impl Outcome {
     }
 }
 
-/// Checks all files of a trace, of results, or of a partition of them.
+/// Checks all files of a trace, of results or of a partition.
 ///
 /// # Errors
-/// Where it cannot be told what there is to check.
+/// If the folder is neither, or its list of files cannot be read.
 pub fn verify(dir: &Path) -> Result<Outcome> {
     if input::exists(&dir.join(manifest::FILE_NAME))? {
         return Ok(trace(&Trace::open(dir)?));
@@ -59,7 +59,7 @@ fn trace(trace: &Trace) -> Outcome {
     outcome
 }
 
-/// Checks files against the list of checksums beside them.
+/// Checks files against the list of checksums in their folder.
 fn of_list(dir: &Path, names: &[String]) -> Result<Outcome> {
     let Some(sums) = Checksums::read(dir)? else {
         let reason = format!(

@@ -1,4 +1,4 @@
-//! The kept weights that a stream's vectors meet, as a dense block.
+//! The kept weights that a stream's vectors are multiplied with, as a dense block.
 
 use crate::operand::LayerData;
 use mercury_reuse::VectorView;
@@ -6,36 +6,40 @@ use mercury_trace::geometry::{Attention, Conv2d, Geometry, Pass};
 use mercury_trace::read::Tensor;
 use std::ops::Range;
 
-/// Elements of a stream's vectors that meet kept weights, and those weights.
+/// The kept weights of a stream, and the vector elements that they multiply.
 pub struct StreamWeights {
-    /// The elements, ascending.
+    /// Indices of the vector elements that have kept weights, ascending.
     pub elements: Vec<usize>,
-    /// Which of the pass's outputs they add to.
+    /// The outputs of the pass to which the products add.
     pub outputs: Range<usize>,
-    /// `[elements][outputs]`.
+    /// Weights, `[elements][outputs]`.
     pub values: Vec<f32>,
 }
 
 impl StreamWeights {
-    /// One row of weights for each place, which `row` appends.
-    fn new<T>(outputs: Range<usize>, places: impl Iterator<Item = (usize, T)>, row: impl Fn(T, &mut Vec<f32>)) -> Self {
+    /// Builds the block: `append_row` appends the row of weights of each element's place.
+    fn new<T>(
+        outputs: Range<usize>,
+        places: impl Iterator<Item = (usize, T)>,
+        append_row: impl Fn(T, &mut Vec<f32>),
+    ) -> Self {
         let (mut elements, mut values) = (Vec::new(), Vec::new());
         for (element, place) in places {
             elements.push(element);
-            row(place, &mut values);
+            append_row(place, &mut values);
         }
         Self { elements, outputs, values }
     }
 
-    /// The weights of an element and its block's outputs.
+    /// Each element with its weights, one per output.
     pub fn rows(&self) -> impl Iterator<Item = (usize, &[f32])> {
         self.elements.iter().copied().zip(self.values.chunks_exact(self.outputs.len().max(1)))
     }
 }
 
 impl LayerData {
-    /// Number of outputs of the forward pass or the input gradient that kept weights add to, over
-    /// all groups or heads.
+    /// Number of outputs per position that kept weights contribute to, over all groups or heads, in
+    /// the forward pass or the input gradient.
     pub fn outputs(&self, pass: Pass) -> usize {
         match (self.kept.layer.geometry, pass) {
             (Geometry::Conv2d(conv), Pass::InputGrad) => conv.in_channels as usize,
@@ -46,15 +50,15 @@ impl LayerData {
         }
     }
 
-    /// The kept weights that a stream's vectors of a sample meet in the forward pass or the input
-    /// gradient; `None` where the weight was not captured.
+    /// The kept weights that multiply a stream's vectors of a sample, in the forward pass or the
+    /// input gradient. `None` if the weights were not captured.
     pub fn stream_weights(&self, view: &VectorView, pass: Pass, sample: usize, stream: usize) -> Option<StreamWeights> {
         let weight = self.weight.as_deref()?;
         let places = (0..view.streams()[stream].length).map(|offset| (offset, view.element(stream, offset)));
         Some(match self.kept.layer.geometry {
-            Geometry::Conv2d(conv) => self.convolution(conv, weight, pass, places),
+            Geometry::Conv2d(conv) => self.gather_convolution(conv, weight, pass, places),
             Geometry::Linear(_) if pass == Pass::InputGrad => {
-                let kept = places.filter_map(|(offset, (_, _, filter))| Some((offset, self.kept_filter(filter)?)));
+                let kept = places.filter_map(|(offset, (_, _, filter))| Some((offset, self.find_kept_filter(filter)?)));
                 StreamWeights::new(0..self.outputs(pass), kept, |row, values| values.extend_from_slice(weight.row(row)))
             }
             Geometry::Linear(_) => StreamWeights::new(0..self.kept.filters.len(), places, |(_, _, column), values| {
@@ -62,17 +66,17 @@ impl LayerData {
             }),
             Geometry::Attention(attention) => {
                 let head = view.streams()[stream].group;
-                product_of_activations(attention, weight, pass, self.first_sample + sample, head, places)
+                gather_attention(attention, weight, pass, self.first_sample + sample, head, places)
             }
         })
     }
 
-    /// Position among the kept filters.
-    fn kept_filter(&self, filter: usize) -> Option<usize> {
+    /// The index of a filter among the kept filters.
+    fn find_kept_filter(&self, filter: usize) -> Option<usize> {
         self.kept.filters.binary_search(&(filter as u32)).ok()
     }
 
-    fn convolution(
+    fn gather_convolution(
         &self,
         conv: Conv2d,
         weight: &Tensor,
@@ -88,7 +92,7 @@ impl LayerData {
         if pass == Pass::InputGrad {
             let group = self.kept.grad_channels[first] as usize / filters;
             let kept = places.filter_map(|(offset, (channel, y, x))| {
-                Some((offset, (self.kept_filter(self.kept.grad_channels[channel] as usize)?, tap(y, x))))
+                Some((offset, (self.find_kept_filter(self.kept.grad_channels[channel] as usize)?, tap(y, x))))
             });
             StreamWeights::new(group * channels..(group + 1) * channels, kept, |(row, tap), values| {
                 values.extend((0..channels).map(|channel| weight.row(row)[channel * area + tap]));
@@ -106,7 +110,8 @@ impl LayerData {
     }
 }
 
-fn product_of_activations(
+/// The "weights" of an attention product are its right operand, which differs between samples.
+fn gather_attention(
     attention: Attention,
     right: &Tensor,
     pass: Pass,

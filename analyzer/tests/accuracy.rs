@@ -1,5 +1,5 @@
-//! Output errors against dense results: operands with every HIT replaced by its representative are
-//! built explicitly and multiplied by the definition of each layer.
+//! Compares output errors with dense results. The dense results are computed by the definition of
+//! each layer, from operands in which every HIT is replaced by its representative.
 
 mod common;
 
@@ -13,20 +13,20 @@ use mercury_trace::Trace;
 use mercury_trace::geometry::{Geometry, Pass};
 use mercury_trace::manifest::Sampling;
 
-/// A dense matrix product by its definition: `[samples][streams..]` of vectors against the weights
-/// each element meets, found from tensor indices, not from the code under test.
+/// A dense matrix product by its definition: vectors `[samples][streams..]` times the weights of
+/// each element. The weights are found from tensor indices, independently of the code under test.
 struct Dense<'a> {
     data: &'a LayerData,
     pass: Pass,
 }
 
 impl Dense<'_> {
-    /// The weight between an element (plane channel, kernel row, kernel column) and an output, or
-    /// none where they are not connected or the filter was not kept.
+    /// The weight between an element (plane's channel, kernel row, kernel column) and an output;
+    /// `None` if they are not connected or the filter was not kept.
     fn weight(&self, sample: usize, (channel, ky, kx): (usize, usize, usize), output: usize) -> Option<f64> {
         let data = self.data;
         let weight = data.weight.as_ref().unwrap();
-        let row_of = |filter: u32| data.kept.filters.iter().position(|&kept| kept == filter);
+        let find_row = |filter: u32| data.kept.filters.iter().position(|&kept| kept == filter);
         let value = match (data.kept.layer.geometry, self.pass) {
             (Geometry::Conv2d(conv), pass) => {
                 let (channels, filters) = (conv.in_channels / conv.groups, conv.out_channels / conv.groups);
@@ -38,9 +38,9 @@ impl Dense<'_> {
                     return None;
                 }
                 let tap = ((input % channels) as usize * conv.kernel[0] as usize + ky) * conv.kernel[1] as usize + kx;
-                weight.row(row_of(filter)?)[tap]
+                weight.row(find_row(filter)?)[tap]
             }
-            (Geometry::Linear(_), Pass::InputGrad) => weight.row(row_of(kx as u32)?)[output],
+            (Geometry::Linear(_), Pass::InputGrad) => weight.row(find_row(kx as u32)?)[output],
             (Geometry::Linear(_), _) => weight.row(output)[kx],
             (Geometry::Attention(a), pass) => {
                 let (columns, inner) = (a.columns as usize, a.inner as usize);
@@ -56,7 +56,8 @@ impl Dense<'_> {
         Some(f64::from(value))
     }
 
-    /// And the change of the loss, <dY, Y' - Y>, over what was kept.
+    /// The deviation of a product, and its change of the loss, <dY, Y' - Y>, over all kept
+    /// elements.
     fn error(&self, similarity: &Similarity, product: usize) -> (Deviation, f64) {
         let (view, outcomes) = (&similarity.signed.views[product], &similarity.outcomes[product]);
         let layout = view.layout();
@@ -93,7 +94,7 @@ impl Dense<'_> {
     fn gradient_of_output(&self, sample: usize, position: usize, output: usize) -> Option<f64> {
         let data = self.data;
         match data.kept.layer.geometry {
-            // Any channel of the filter's group.
+            // All channels of the filter's group have the same gradient; take the first.
             Geometry::Conv2d(conv) => {
                 let group = data.kept.filters[output] / (conv.out_channels / conv.groups);
                 let channel = data
@@ -111,7 +112,8 @@ impl Dense<'_> {
         }
     }
 
-    /// Of the weight gradient: for each element of each stream and each kept filter it meets.
+    /// The deviation of the weight gradient, over each element of each stream and each kept filter
+    /// connected to it.
     fn gradient_error(&self, similarity: &Similarity) -> Deviation {
         let (view, outcomes) = (&similarity.signed.views[0], &similarity.outcomes[0]);
         let (layout, data) = (view.layout(), self.data);
@@ -167,18 +169,18 @@ impl Dense<'_> {
     }
 }
 
-fn near(a: f64, b: f64) -> bool {
+fn is_near(a: f64, b: f64) -> bool {
     (a - b).abs() <= 1e-9 * b.abs().max(1e-6)
 }
 
-fn close(found: &Estimate, expected: Deviation) -> bool {
-    near(found.change(), expected.change)
-        && near(found.exact(), expected.exact)
-        && (expected.exact == 0.0 || near(found.cosine().value, expected.cosine()))
-        && (expected.exact == 0.0 || near(found.norm_ratio().value, expected.norm_ratio()))
+fn is_close(found: &Estimate, expected: Deviation) -> bool {
+    is_near(found.change(), expected.change)
+        && is_near(found.exact(), expected.exact)
+        && (expected.exact == 0.0 || is_near(found.cosine().value, expected.cosine()))
+        && (expected.exact == 0.0 || is_near(found.norm_ratio().value, expected.norm_ratio()))
 }
 
-/// Products of a channel and a filter that the layer has, for each of which all was kept.
+/// Number of the layer's products of a channel and a filter per kept product.
 fn products_of_each(data: &LayerData) -> f64 {
     let kept = &data.kept;
     match kept.layer.geometry {
@@ -223,10 +225,10 @@ fn check(sampling: &Sampling, config: &Config) -> u64 {
                 }
                 let found = found.estimate();
                 let (expected, loss) = dense.error(&similarity, product);
-                assert!(close(&found, expected), "{} {pass}: {found:?}, dense {expected:?}", layer.name);
+                assert!(is_close(&found, expected), "{} {pass}: {found:?}, dense {expected:?}", layer.name);
                 let scale = if loss == 0.0 { 1.0 } else { products_of_each(&data) };
                 let found = found.loss_change().unwrap().value;
-                assert!(near(found, loss * scale), "{} {pass}: loss {found}, dense {loss} x {scale}", layer.name);
+                assert!(is_near(found, loss * scale), "{} {pass}: loss {found}, dense {loss} x {scale}", layer.name);
             }
             if pass == Pass::Forward {
                 let (view, outcomes) = (&similarity.signed.views[0], &similarity.outcomes[0]);
@@ -235,7 +237,7 @@ fn check(sampling: &Sampling, config: &Config) -> u64 {
                 gradient.add(&data, &substitutes);
                 let found = gradient.error().estimate();
                 let expected = Dense { data: &data, pass: Pass::WeightGrad }.gradient_error(&similarity);
-                assert!(close(&found, expected), "{} weight-grad: {found:?}, dense {expected:?}", layer.name);
+                assert!(is_close(&found, expected), "{} weight-grad: {found:?}, dense {expected:?}", layer.name);
             }
         }
     }
@@ -261,7 +263,7 @@ fn errors_equal_those_of_substituted_operands() {
 }
 
 #[test]
-fn errors_of_a_sampled_trace_are_those_of_what_was_kept() {
+fn errors_of_a_sampled_trace_cover_the_kept_channels_and_filters() {
     let kept = |layer: &str, kept: &[u32]| (layer.to_owned(), kept.to_vec());
     let sampling = Sampling {
         samples: Some(3),

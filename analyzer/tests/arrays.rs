@@ -1,4 +1,5 @@
-//! Results of several arrays side by side: speed-ups are relative to unlike baselines, cycles compare.
+//! Results of several arrays: speed-ups are relative to different baselines, so cycles are
+//! compared.
 
 mod common;
 
@@ -6,75 +7,77 @@ use common::place::Place;
 use serde_json::Value;
 use std::fs;
 
-const UNLIKE: &str = "baselines differ, and each speed-up is relative to its own: compare mercury_cycles\n";
+const UNLIKE: &str =
+    "baselines differ, so speed-ups cannot be compared across arrays: compare mercury_cycles instead\n";
 
 fn number(row: &Value, name: &str) -> f64 {
     row[name].as_f64().unwrap_or_else(|| panic!("{name} of {row}"))
 }
 
-/// Rows that no other beats: is at least as small in both columns and smaller in one.
-fn unbeaten(rows: &[Value], columns: [&str; 2]) -> Vec<bool> {
+/// Marks the rows that no other row beats, by being at most as large in both columns and smaller in
+/// one.
+fn find_frontier(rows: &[Value], columns: [&str; 2]) -> Vec<bool> {
     let values: Vec<Vec<f64>> = rows.iter().map(|row| columns.map(|name| number(row, name)).to_vec()).collect();
     let beats = |a: &Vec<f64>, b: &Vec<f64>| a[0] <= b[0] && a[1] <= b[1] && a != b;
     values.iter().map(|row| !values.iter().any(|other| beats(other, row))).collect()
 }
 
-fn swept(place: &Place, arguments: &str) -> (Vec<Value>, String) {
+fn sweep(place: &Place, arguments: &str) -> (Vec<Value>, String) {
     let output = place.run(&format!("sweep trace --errors all --format json {arguments}"));
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{stderr}");
     (serde_json::from_slice(&output.stdout).unwrap(), stderr)
 }
 
-fn marked(rows: &[Value]) -> Vec<bool> {
+fn read_marks(rows: &[Value]) -> Vec<bool> {
     rows.iter().map(|row| row["pareto"] == true).collect()
 }
 
 #[test]
-fn a_frontier_over_several_arrays_is_one_of_cycles() {
+fn a_frontier_over_several_arrays_compares_cycles() {
     let place = Place::new();
-    // A smaller array takes longer, and gains more by reuse.
+    // A smaller array takes more cycles, but reuse speeds it up more.
     let grid =
         "--array.dataflow ws --set array.rows=4,16 --set array.columns=4,16 --set rpq.bits=2,4,8,20 --out several";
-    let (rows, notes) = swept(&place, &format!("{grid} --pareto output_error,speed_up"));
+    let (rows, notes) = sweep(&place, &format!("{grid} --pareto output_error,speed_up"));
     assert!(notes.contains(UNLIKE), "{notes}");
-    assert!(notes.contains("--pareto: mercury_cycles is compared in place of speed_up\n"), "{notes}");
-    assert_eq!(marked(&rows), unbeaten(&rows, ["output_error", "mercury_cycles"]));
-    // It is not the frontier of speed-ups.
+    assert!(notes.contains("--pareto: mercury_cycles is compared instead of speed_up\n"), "{notes}");
+    assert_eq!(read_marks(&rows), find_frontier(&rows, ["output_error", "mercury_cycles"]));
+    // The frontier of speed-ups is a different one.
     let mut quotients = rows.clone();
     for row in &mut quotients {
         row["slowness"] = (1.0 / number(row, "speed_up")).into();
     }
-    assert_ne!(marked(&rows), unbeaten(&quotients, ["output_error", "slowness"]));
+    assert_ne!(read_marks(&rows), find_frontier(&quotients, ["output_error", "slowness"]));
 
     for (metric, columns) in
         [("speed_up_with_stalls", ["mercury_cycles", "mercury_memory_stall"]), ("energy", ["mercury_energy"; 2])]
     {
-        let (mut rows, notes) = swept(&place, &format!("{grid} --pareto output_error,{metric}"));
-        assert!(notes.contains(&format!("in place of {metric}\n")), "{notes}");
+        let (mut rows, notes) = sweep(&place, &format!("{grid} --pareto output_error,{metric}"));
+        assert!(notes.contains(&format!("instead of {metric}\n")), "{notes}");
         for row in &mut rows {
             row["sum"] = (number(row, columns[0]) + number(row, columns[1])).into();
         }
-        assert_eq!(marked(&rows), unbeaten(&rows, ["output_error", "sum"]), "{metric}");
+        assert_eq!(read_marks(&rows), find_frontier(&rows, ["output_error", "sum"]), "{metric}");
     }
 }
 
 #[test]
-fn a_frontier_on_one_array_is_one_of_speed_ups() {
+fn a_frontier_on_one_array_compares_speed_ups() {
     let place = Place::new();
-    let (mut rows, notes) = swept(&place, "--set rpq.bits=2,4,8,20 --out one --pareto output_error,speed_up");
+    let (mut rows, notes) = sweep(&place, "--set rpq.bits=2,4,8,20 --out one --pareto output_error,speed_up");
     assert!(!notes.contains("baselines") && !notes.contains("--pareto"), "{notes}");
     for row in &mut rows {
         row["slowness"] = (1.0 / number(row, "speed_up")).into();
     }
-    assert_eq!(marked(&rows), unbeaten(&rows, ["output_error", "slowness"]));
+    assert_eq!(read_marks(&rows), find_frontier(&rows, ["output_error", "slowness"]));
 }
 
-/// Quotients of a sweep are those of the absolute columns beside them.
+/// The quotients in a sweep's table equal those of its absolute columns.
 #[test]
-fn absolute_columns_stand_beside_quotients() {
+fn quotients_equal_those_of_absolute_columns() {
     let place = Place::new();
-    let (rows, _) = swept(&place, "--set array.dataflow=ws,rs --set memory.dram_bytes_per_cycle=1.0,16.0 --out sweep");
+    let (rows, _) = sweep(&place, "--set array.dataflow=ws,rs --set memory.dram_bytes_per_cycle=1.0,16.0 --out sweep");
     for row in &rows {
         let [baseline, mercury] = ["baseline", "mercury"]
             .map(|side| number(row, &format!("{side}_cycles")) + number(row, &format!("{side}_memory_stall")));
@@ -121,7 +124,7 @@ fn a_comparison_of_two_arrays_has_the_cycles_of_both() {
             assert!((found - value).abs() <= 1e-12 * value, "{name}_{side}: {found}, not {value}");
         }
     }
-    // On one array baselines are the same, and the table leaves them out.
+    // The baselines of one array are equal, so the table leaves them out.
     place.stdout("replay trace --out c --array.dataflow rs --rpq.bits 4");
     let output = place.run("compare b c");
     assert!(!String::from_utf8_lossy(&output.stderr).contains("baselines"));
@@ -129,7 +132,7 @@ fn a_comparison_of_two_arrays_has_the_cycles_of_both() {
     assert!(table.contains("mercury_cycles_a") && !table.contains("baseline_cycles_a"), "{table}");
 }
 
-/// A threshold holds for the model, too, whose row is one of those that are counted.
+/// Thresholds apply to the model's row, too, and it is counted.
 #[test]
 fn a_threshold_is_crossed_by_the_model_s_row() {
     let place = Place::new();
@@ -141,12 +144,12 @@ fn a_threshold_is_crossed_by_the_model_s_row() {
     let output = place.run(&format!("compare a b --threshold hit_rate={most}"));
     assert_eq!(output.status.code(), Some(1));
     let stderr = String::from_utf8(output.stderr).unwrap();
-    // 11 layers and passes, and the model.
+    // 11 rows of layers and passes, and one of the model.
     assert!(stderr.contains(&format!("{crossing} of 12 rows cross a threshold")), "{stderr}");
 }
 
 #[test]
-fn the_report_s_frontier_over_several_arrays_is_one_of_cycles() {
+fn the_report_s_frontier_over_several_arrays_compares_cycles() {
     let place = Place::new();
     place.stdout("sweep trace --errors all --set array.dataflow=ws,rs --set rpq.bits=2,4,8,20 --out sweep");
     place.stdout("replay trace --out whole --preset patch-os");
@@ -157,12 +160,12 @@ fn the_report_s_frontier_over_several_arrays_is_one_of_cycles() {
     let data: Value = serde_json::from_str(rest.split_once("</script>").unwrap().0).unwrap();
     let points = data["configurations"].as_array().unwrap();
     assert_eq!(points.len(), 10);
-    // The part has fewer cycles than any whole, and is none of their rivals.
+    // The part of the trace has fewer cycles than the whole, so it must not be compared with it.
     let (part, whole): (Vec<Value>, Vec<Value>) = points.iter().cloned().partition(|point| !point["part"].is_null());
     assert_eq!(part.len(), 1);
     assert_eq!(part[0]["pareto"], true);
-    assert_eq!(marked(&whole), unbeaten(&whole, ["output_error", "mercury_cycles"]));
-    // Each folder says how many configurations it has.
+    assert_eq!(read_marks(&whole), find_frontier(&whole, ["output_error", "mercury_cycles"]));
+    // Each folder has its number of configurations.
     let folders: Vec<(bool, u64, bool)> = data["sources"]
         .as_array()
         .unwrap()

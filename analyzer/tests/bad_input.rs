@@ -1,5 +1,7 @@
-//! Input that lies: each file that a person or a machine may hand over, broken in each way that can be thought of, and
-//! the error that it gets. Exit code 2, no panic, no more memory than a small machine has, nothing half-written.
+//! Malformed input: every kind of input file, broken in many ways, and the error for each.
+//!
+//! Each case must end with exit code 2, without a panic, within the memory of a small machine, and
+//! without partial output.
 #![cfg(unix)]
 
 mod common;
@@ -15,13 +17,13 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-/// KiB of address space that a command may have; its code and stacks are most of what it needs.
+/// Limit of a command's address space, KiB; code and stacks take most of it.
 const MEMORY: &str = "-v 3000000";
 
-/// What is broken, how, and the command that meets it.
+/// A description of the defect, a function that causes it, and the command that must refuse it.
 type Case = (&'static str, fn(&Place), &'static str);
 
-/// The error of each case, in one report; none may leave results.
+/// Runs all cases and returns their errors as one report; no case may leave results.
 fn report(cases: &[Case], place: impl Fn() -> Place) -> String {
     let mut report = String::new();
     for (what, break_it, command) in cases {
@@ -45,12 +47,13 @@ fn assert_report(name: &str, report: &str) {
     settings.bind(|| insta::assert_snapshot!(name, report));
 }
 
-/// Replaces what stands at `path` by a link to something else.
+/// Replaces the file at `path` with a link.
 fn link(path: &Path, to: &str) {
     fs::remove_file(path).unwrap();
     symlink(to, path).unwrap();
 }
 
+/// Replaces the file at `path` with a named pipe.
 fn pipe(path: &Path) {
     fs::remove_file(path).unwrap();
     let status = std::process::Command::new("mkfifo").arg(path).status().unwrap();
@@ -62,7 +65,7 @@ fn truncate(path: &Path, length: usize) {
     fs::write(path, &bytes[..length.min(bytes.len())]).unwrap();
 }
 
-/// Replaces a text in a file, which must be there.
+/// Replaces the first occurrence of a text in a file; it must occur.
 fn replace(path: &Path, from: &str, to: &str) {
     let text = fs::read_to_string(path).unwrap();
     assert!(text.contains(from), "{} has no {from}", path.display());

@@ -1,4 +1,4 @@
-//! The command line as a stranger meets it: what it prints, what it writes, how it fails.
+//! The command line: printed output, written files and errors.
 
 mod common;
 
@@ -27,9 +27,9 @@ fn replay_prints_a_table_and_the_same_rows_in_other_formats() {
     insta::assert_snapshot!("run_json", fs::read_to_string(place.path("results/run.json")).unwrap());
 }
 
-/// A small MCACHE hits no more than one with room for all, which finds every exact duplicate.
+/// A small MCACHE hits at most as often as an unlimited one, which finds every exact duplicate.
 #[test]
-fn limits_are_limits() {
+fn bounds_hold() {
     let place = Place::new();
     let json = place.stdout("replay trace --out results --rpq.bits 6 --mcache.entries 8 --mcache.ways 2 --format json");
     let rows: Vec<serde_json::Value> = serde_json::from_str(&json).unwrap();
@@ -47,7 +47,7 @@ fn limits_are_limits() {
     assert!(rows.iter().any(|row| row["pass"] == "weight-grad" && row["unlimited_hit"].is_null()));
 }
 
-/// Sets that run ahead are never later than those that wait for each other; more cache never less.
+/// PE sets that run ahead never take longer than sets that wait for each other.
 #[test]
 fn row_stationary_schedules_are_replayed() {
     let place = Place::new();
@@ -71,7 +71,7 @@ fn output_stationary_arrays_replay_whole_patches() {
 }
 
 #[test]
-fn results_are_the_same_bytes_whatever_the_threads() {
+fn results_are_the_same_bytes_with_any_number_of_threads() {
     let place = Place::new();
     for (threads, out) in [(1, "one"), (4, "four"), (4, "again")] {
         place.stdout(&format!("replay trace --out {out} --threads {threads}"));
@@ -161,21 +161,26 @@ fn cycles_times_a_topology() {
     insta::assert_snapshot!("cycles_table", place.stdout("cycles --topology net.csv --dataflow os"));
 }
 
+/// The notes that `cycles` prints for a topology.
+fn read_notes(place: &Place, topology: &str) -> String {
+    fs::write(place.path("net.csv"), topology).unwrap();
+    let output = place.run("cycles --topology net.csv --format csv");
+    assert!(output.status.success());
+    String::from_utf8(output.stderr).unwrap()
+}
+
 #[test]
-fn cycles_says_what_it_assumed_or_left_out() {
+fn cycles_states_its_assumptions_and_ignored_columns() {
     let place = Place::new();
-    let stderr = |text: &str| {
-        fs::write(place.path("net.csv"), text).unwrap();
-        let output = place.run("cycles --topology net.csv --format csv");
-        assert!(output.status.success());
-        String::from_utf8(output.stderr).unwrap()
-    };
-    assert_eq!(stderr("FC6,1,4096,9216\n"), "net.csv: has no header; columns are read as name, M, N, K\n");
     assert_eq!(
-        stderr("Layer,M,N,K,Sparsity\nFC6,1,4096,9216,2:4\n"),
-        "warning: net.csv: column \"Sparsity\" is not applied to the cycles\n"
+        read_notes(&place, "FC6,1,4096,9216\n"),
+        "net.csv: has no header; the columns are read as name, M, N, K\n"
     );
-    assert_eq!(stderr("Layer,M,N,K,Sparsity\nFC6,1,4096,9216\n"), "");
+    assert_eq!(
+        read_notes(&place, "Layer,M,N,K,Sparsity\nFC6,1,4096,9216,2:4\n"),
+        "warning: net.csv: column \"Sparsity\" does not change the cycles\n"
+    );
+    assert_eq!(read_notes(&place, "Layer,M,N,K,Sparsity\nFC6,1,4096,9216\n"), "");
 }
 
 #[test]
@@ -259,7 +264,7 @@ fn files_in(dir: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_trace_without_a_captured_step_is_said_to_be_one() {
+fn a_trace_without_a_captured_step_is_reported() {
     let place = Place::new();
     let path = place.path("trace/manifest.json");
     let mut manifest: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();

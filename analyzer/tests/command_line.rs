@@ -1,4 +1,5 @@
-//! What every command has: help with examples, completions, manual pages, configurations, suggestions, silence.
+//! Common features of all commands: help, completions, manual pages, configurations, suggestions,
+//! --quiet.
 
 mod common;
 
@@ -63,14 +64,14 @@ fn the_reference_of_keys_is_current() {
 }
 
 #[test]
-fn a_configuration_says_where_its_values_are_from() {
+fn a_configuration_shows_the_source_of_each_value() {
     let place = Place::new();
     fs::write(place.path("my.toml"), "[rpq]\nbits = 32\n[stop]\nwindow = 0\n").unwrap();
     insta::assert_snapshot!("config_show", place.stdout("config show --config my.toml --mcache.ways 8"));
     insta::assert_snapshot!("config_show_csv", place.stdout("config show --preset patch-os --format csv"));
     insta::assert_snapshot!("config_check", place.stdout("config check my.toml"));
     insta::assert_snapshot!("config_presets", place.stdout("config presets"));
-    // What is shown is a configuration.
+    // The printed text is a valid configuration file.
     fs::write(place.path("shown.toml"), place.stdout("config show --preset trec --rpq.seed 7")).unwrap();
     let shown = place.stdout("config show --config shown.toml --format json").replace("shown.toml", "");
     let direct = place.stdout("config show --preset trec --rpq.seed 7 --format json");
@@ -82,7 +83,7 @@ fn a_configuration_says_where_its_values_are_from() {
 }
 
 #[test]
-fn slips_are_met_with_the_name_that_was_meant() {
+fn misspelt_names_get_a_suggestion() {
     let place = Place::new();
     fs::write(place.path("wrong.toml"), "[rpq]\nbitz = 32\n").unwrap();
     for (name, arguments) in [
@@ -101,17 +102,17 @@ fn slips_are_met_with_the_name_that_was_meant() {
 }
 
 #[test]
-fn quiet_leaves_data_and_errors_alone() {
+fn quiet_prints_only_data_and_errors() {
     let place = Place::new();
     place.stdout("replay trace --out a --rpq.bits 4 --quiet");
     place.stdout("replay trace --out b --rpq.bits 9 --quiet");
-    let said = |arguments: &str| String::from_utf8(place.run(arguments).stderr).unwrap();
-    assert!(said("compare a b").contains("rpq.bits"));
-    assert_eq!(said("compare a b --quiet"), "");
+    let stderr = |arguments: &str| String::from_utf8(place.run(arguments).stderr).unwrap();
+    assert!(stderr("compare a b").contains("rpq.bits"));
+    assert_eq!(stderr("compare a b --quiet"), "");
     assert_eq!(place.stdout("compare a b"), place.stdout("compare a b -q"));
-    assert_eq!(said("report a --out page.html -q"), "");
-    assert!(said("report a --out page.html").starts_with("report: page.html"));
+    assert_eq!(stderr("report a --out page.html -q"), "");
+    assert!(stderr("report a --out page.html").starts_with("report: page.html"));
     assert!(place.error("inspect nowhere -q").starts_with("error: "));
-    assert!(said("replay trace --out c -vv").contains("replayed"));
-    assert_eq!(said("replay trace --out d"), "");
+    assert!(stderr("replay trace --out c -vv").contains("replayed"));
+    assert_eq!(stderr("replay trace --out d"), "");
 }

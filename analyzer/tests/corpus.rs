@@ -1,4 +1,5 @@
-//! Replays what is fuzzed (`fuzz/`) on the seeds, and on what fuzzing found where that is there.
+//! Runs the fuzz targets (`fuzz/`) on the seeds, and on the inputs that fuzzing found if there are
+//! any.
 
 #[path = "../../fuzz/inputs/analyzer.rs"]
 mod analyzer;
@@ -22,11 +23,11 @@ const TARGETS: [(&str, Target); 5] = [
     ("results", analyzer::results),
 ];
 
-fn fuzz() -> PathBuf {
+fn fuzz_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz")
 }
 
-fn files(dir: &Path) -> Vec<PathBuf> {
+fn list_files(dir: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
     files.sort();
@@ -34,12 +35,12 @@ fn files(dir: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn seeds_and_what_was_found_do_no_harm() {
+fn seeds_and_found_inputs_do_not_panic() {
     let mut tried = 0;
     for (name, target) in TARGETS {
-        let seeds = files(&fuzz().join("seeds").join(name));
+        let seeds = list_files(&fuzz_folder().join("seeds").join(name));
         assert!(seeds.len() > 1, "{name} has no seeds");
-        for path in seeds.into_iter().chain(files(&fuzz().join("corpus").join(name))) {
+        for path in seeds.into_iter().chain(list_files(&fuzz_folder().join("corpus").join(name))) {
             target(&fs::read(path).unwrap());
             tried += 1;
         }
@@ -47,20 +48,20 @@ fn seeds_and_what_was_found_do_no_harm() {
     println!("figures: seeds and corpus: {tried} inputs, 0 panics");
 }
 
-/// Fuzzing starts from files that are read, not from files that are refused at once.
+/// Fuzzing must start from valid files, not from files that are refused at once.
 #[test]
 fn seeds_of_topologies_are_read() {
-    for path in files(&fuzz().join("seeds/topology")) {
+    for path in list_files(&fuzz_folder().join("seeds/topology")) {
         assert!(mercury_hardware::topology::read(&path).is_ok(), "{}", path.display());
     }
 }
 
-/// Each seed cut off anywhere, and with any byte another.
+/// Truncates each seed and flips bits at many positions.
 #[test]
-fn seeds_that_are_damaged_do_no_harm() {
+fn damaged_seeds_do_not_panic() {
     let mut tried = 0;
     for (name, target) in TARGETS {
-        for path in files(&fuzz().join("seeds").join(name)) {
+        for path in list_files(&fuzz_folder().join("seeds").join(name)) {
             let seed = fs::read(path).unwrap();
             for at in (0..seed.len()).step_by(seed.len() / 50 + 1) {
                 target(&seed[..at]);
@@ -76,10 +77,10 @@ fn seeds_that_are_damaged_do_no_harm() {
     println!("figures: damaged seeds: {tried} inputs, 0 panics");
 }
 
-/// A tensor as other programs wrote it holds the same, whatever its codec, types and pages.
+/// Tensors from other programs, with other codecs, types and pages, have the same contents.
 #[test]
-fn seeds_of_other_programs_hold_the_same() {
-    let seeds = fuzz().join("seeds/tensor");
+fn seeds_of_other_programs_have_equal_contents() {
+    let seeds = fuzz_folder().join("seeds/tensor");
     let dir = tempfile::tempdir().unwrap();
     traces::write_trace(dir.path());
     let read = |name: &str| {

@@ -1,4 +1,4 @@
-//! A disk that is full, or may not be written to: a clear error, nothing half-written, earlier files whole.
+//! Full and read-only disks: a clear error, no partial output, and earlier files intact.
 #![cfg(unix)]
 
 mod common;
@@ -7,8 +7,8 @@ use common::place::{Place, files};
 use std::collections::BTreeMap;
 use std::fs;
 
-/// Everything in a place but what a command was to write.
-fn all(place: &Place) -> BTreeMap<String, Vec<u8>> {
+/// All files in a place and its subfolders, by path.
+fn read_all(place: &Place) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![place.path("")];
     while let Some(folder) = folders.pop() {
@@ -30,7 +30,7 @@ const COMMANDS: [&str; 4] = [
     "merge part-1 part-2 --out out",
 ];
 
-fn place() -> Place {
+fn prepare_place() -> Place {
     let place = Place::new();
     for number in [1, 2] {
         place.stdout(&format!("replay trace --rpq.bits 6 --partition {number}/2 --out part-{number}"));
@@ -38,11 +38,11 @@ fn place() -> Place {
     place
 }
 
-/// No file may grow beyond so many blocks of 512 bytes: from none at all to just too few.
+/// Limits the size of files, from 0 blocks of 512 bytes to almost enough.
 #[test]
-fn where_the_disk_is_full_the_error_says_so_and_what_was_there_is_whole() {
-    let place = place();
-    let before = all(&place);
+fn on_a_full_disk_the_error_says_so_and_earlier_files_are_intact() {
+    let place = prepare_place();
+    let before = read_all(&place);
     let (mut refused, mut done) = (0, 0);
     for command in COMMANDS {
         place.stdout(&command.replace("--out out", "--out undisturbed"));
@@ -58,24 +58,24 @@ fn where_the_disk_is_full_the_error_says_so_and_what_was_there_is_whole() {
                 refused += 1;
                 assert_eq!(output.status.code(), Some(2), "{command}, {blocks} blocks: {stderr}");
                 assert!(stderr.to_lowercase().contains("file too large"), "{command}, {blocks} blocks: {stderr}");
-                assert_eq!(stderr.lines().count(), 1, "said once: {stderr}");
-                // With room again, it goes on or begins anew.
+                assert_eq!(stderr.lines().count(), 1, "more than one line: {stderr}");
+                // Without the limit, the command continues or begins anew.
                 place.stdout(command);
                 assert_eq!(common::place::plain_files(&place.path("out")), expected);
             }
             fs::remove_dir_all(place.path("out")).unwrap();
-            assert!(all(&place) == before, "{command}, {blocks} blocks: something else was changed or left");
+            assert!(read_all(&place) == before, "{command}, {blocks} blocks: something else was changed or left");
         }
     }
     assert!(refused > 10 && done > 0, "{refused} refused, {done} done");
     println!("figures: replay, sweep, merge on a full disk: {refused} refused, {done} done, 0 losses");
 }
 
-/// The same on a disk that really is full: folders and small files do not fit, either.
+/// The same on a small disk, where even folders and small files may not fit.
 #[test]
-fn on_a_small_disk_the_error_says_so_and_with_room_it_goes_on() {
-    let place = place();
-    let before = all(&place);
+fn on_a_small_disk_the_error_says_so_and_the_command_continues_later() {
+    let place = prepare_place();
+    let before = read_all(&place);
     let (mut refused, mut done) = (0, 0);
     for command in COMMANDS {
         let command = command.replace("--out out", "--out small/out");
@@ -83,7 +83,7 @@ fn on_a_small_disk_the_error_says_so_and_with_room_it_goes_on() {
         let expected = common::place::plain_files(&place.path("undisturbed"));
         fs::remove_dir_all(place.path("undisturbed")).unwrap();
         for kib in [4, 8, 12, 16, 24, 32, 48, 64, 96, 128] {
-            // Even two folders are too many for the first.
+            // The smallest disk has too few inodes even for folders.
             let options = if kib == 4 { "nr_inodes=2" } else { "mode=755" };
             let Some(ran) = place.on_small_disk(kib, options, &command) else {
                 mercury_testing::report_skip("no disk may be mounted here (unshare, mount)");
@@ -95,27 +95,27 @@ fn on_a_small_disk_the_error_says_so_and_with_room_it_goes_on() {
             } else {
                 refused += 1;
                 assert_eq!(ran.first.status.code(), Some(2), "{command}, {kib} KiB: {stderr}");
-                let says_so = ["No space left on device", "no storage space"].iter().any(|said| stderr.contains(said));
+                let says_so = ["No space left on device", "no storage space"].iter().any(|text| stderr.contains(text));
                 assert!(says_so, "{command}, {kib} KiB: {stderr}");
-                assert_eq!(stderr.lines().count(), 1, "said once: {stderr}");
+                assert_eq!(stderr.lines().count(), 1, "more than one line: {stderr}");
                 assert!(!ran.left.iter().any(|name| name.ends_with("SHA256SUMS")), "{command}: {:?}", ran.left);
                 assert!(ran.again.status.success(), "{command}: {}", String::from_utf8_lossy(&ran.again.stderr));
             }
             assert_eq!(common::place::plain_files(&place.path("copied")), expected, "{command}, {kib} KiB");
             fs::remove_dir_all(place.path("copied")).unwrap();
             fs::remove_dir(place.path("small")).unwrap();
-            assert!(all(&place) == before, "{command}, {kib} KiB: something else was changed or left");
+            assert!(read_all(&place) == before, "{command}, {kib} KiB: something else was changed or left");
         }
     }
     assert!(refused > 10 && done > 0, "{refused} refused, {done} done");
     println!("figures: replay, sweep, merge on a full disk: {refused} refused, {done} done, 0 losses");
 }
 
-/// Root may write everywhere, unless it gives that capability up.
+/// Root must give up a capability first: it may write anywhere.
 #[test]
-fn where_nothing_may_be_written_the_error_comes_before_the_work() {
+fn in_a_folder_without_write_permission_the_error_comes_before_the_work() {
     use std::os::unix::fs::PermissionsExt;
-    let place = place();
+    let place = prepare_place();
     let locked = place.path("locked");
     fs::create_dir(&locked).unwrap();
     fs::set_permissions(&locked, fs::Permissions::from_mode(0o555)).unwrap();
@@ -133,8 +133,8 @@ fn where_nothing_may_be_written_the_error_comes_before_the_work() {
 }
 
 #[test]
-fn on_a_disk_that_may_only_be_read_the_error_comes_before_the_work() {
-    let place = place();
+fn on_a_read_only_disk_the_error_comes_before_the_work() {
+    let place = prepare_place();
     for command in COMMANDS {
         let command = command.replace("--out out", "--out small/out");
         let Some(ran) = place.on_small_disk(64, "ro", &command) else {

@@ -13,7 +13,7 @@ fn run(place: &Place, instructions: &str, arguments: &str) -> Output {
 }
 
 #[test]
-fn results_are_the_same_bytes_whatever_the_instructions() {
+fn results_are_the_same_bytes_with_all_instruction_sets() {
     let place = Place::new();
     let commands = [
         "replay trace --rpq.bits 33 --rpq.variant sign+rescale --out out",
@@ -35,7 +35,7 @@ fn results_are_the_same_bytes_whatever_the_instructions() {
 }
 
 #[test]
-fn instructions_that_are_not_there_are_refused_with_those_that_are() {
+fn unknown_instruction_sets_are_refused_with_a_list_of_the_present_ones() {
     let place = Place::new();
     let output = run(&place, "sse9", "replay trace --out out");
     assert_eq!(output.status.code(), Some(2));

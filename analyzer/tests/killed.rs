@@ -1,7 +1,8 @@
-//! Killed at any moment (SIGKILL), and run again: nothing corrupt is read as good, what was done is not done again,
-//! and the end is the undisturbed run's, byte for byte.
+//! Commands that are killed (SIGKILL) at random moments and run again.
 //!
-//! `MERCURY_KILLS` is how often each command is killed: a few times by default, 20 in `make reliability`.
+//! Corrupt files are never accepted, completed work is not repeated, and the final results equal
+//! those of an undisturbed run byte for byte. `MERCURY_KILLS` is the number of kills per command: 4
+//! by default, 20 in `make reliability`.
 #![cfg(unix)]
 
 mod common;
@@ -13,17 +14,18 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-fn kills() -> u32 {
+fn count_kills() -> u32 {
     std::env::var("MERCURY_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(4)
 }
 
-/// A random moment of a run.
-fn moment(whole: Duration) -> Duration {
+/// A random moment within a run.
+fn draw_moment(whole: Duration) -> Duration {
     whole.mul_f64(RandomState::new().hash_one(0) as f64 / u64::MAX as f64)
 }
 
-/// Units that are kept, and the number of each's file: one that was done again would have another.
-fn parts(dir: &Path) -> Vec<(String, u64, Vec<u8>)> {
+/// The files of completed units: name, inode and contents. A unit that was evaluated again has a
+/// new inode.
+fn list_parts(dir: &Path) -> Vec<(String, u64, Vec<u8>)> {
     let parts = dir.join("parts");
     let mut found = if parts.exists() { plain_files(&parts) } else { Vec::new() };
     found.retain(|(name, _)| !name.starts_with('.'));
@@ -31,25 +33,25 @@ fn parts(dir: &Path) -> Vec<(String, u64, Vec<u8>)> {
     found.into_iter().map(|(name, bytes)| (name.clone(), number(&name), bytes)).collect()
 }
 
-/// Kills `command` at moments of its run, and runs it again each time: up to its end, or to be killed again where
-/// it goes on from what it had. `kept` is where it keeps what is done.
+/// Kills `command` at random moments and runs it again: to be killed again while it continues, or
+/// to its end. `kept` is the folder of its completed units.
 fn kill_and_rerun(name: &str, place: &Place, command: &str, kept: &str) {
     let start = Instant::now();
     place.stdout(&command.replace("--out out", "--out undisturbed"));
     let whole = start.elapsed();
     let expected = plain_files(&place.path("undisturbed"));
     let (mut killed, mut went_on) = (0, 0);
-    // A round in which it ended before its moment is no kill.
-    for round in 0..3 * kills() {
-        if killed == kills() {
+    // A round in which the command ended before the kill does not count.
+    for round in 0..3 * count_kills() {
+        if killed == count_kills() {
             break;
         }
-        let before = parts(&place.path(kept));
-        let moment = moment(whole);
+        let before = list_parts(&place.path(kept));
+        let moment = draw_moment(whole);
         let ended = kill_after(place.start(command), moment);
         killed += u32::from(!ended);
-        let after = parts(&place.path(kept));
-        // What was done is still there, as it was, unless all of it is done.
+        let after = list_parts(&place.path(kept));
+        // Completed units are intact, until the whole command is complete.
         if !place.path("out/SHA256SUMS").exists() {
             for part in &before {
                 assert!(
@@ -58,7 +60,7 @@ fn kill_and_rerun(name: &str, place: &Place, command: &str, kept: &str) {
                     part.0
                 );
             }
-            // Results that are not there are no results.
+            // Incomplete results are refused.
             assert_eq!(place.run("compare out undisturbed").status.code(), Some(2), "{command}");
             assert_eq!(place.run("verify out").status.code(), Some(2), "{command}");
         }
@@ -74,7 +76,7 @@ fn kill_and_rerun(name: &str, place: &Place, command: &str, kept: &str) {
 
 /// Runs the command to its end.
 fn finish(place: &Place, command: &str, expected: &[(String, Vec<u8>)]) {
-    // What is written last.
+    // The file that is written last.
     let last = if command.starts_with("sweep") { "out/run.json" } else { "out/SHA256SUMS" };
     if !place.path(last).exists() {
         place.stdout(command);
@@ -82,17 +84,18 @@ fn finish(place: &Place, command: &str, expected: &[(String, Vec<u8>)]) {
     let names = |files: &[(String, Vec<u8>)]| files.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
     let found = plain_files(&place.path("out"));
     assert_eq!(names(&found), names(expected), "{command}");
-    assert!(found == expected, "{command}: not the undisturbed run's results");
+    assert!(found == expected, "{command}: results differ from the undisturbed run's");
     place.stdout("verify out");
-    if !left(place).is_empty() {
-        // Killed after the results were in place: the next run, which is refused, tidies up.
+    if !list_hidden(place).is_empty() {
+        // The command was killed after it had moved the results: the next run is refused, but
+        // removes the rest.
         assert_eq!(place.run(command).status.code(), Some(2), "{command}");
     }
-    assert!(left(place).is_empty(), "{command} leaves {:?}", left(place));
+    assert!(list_hidden(place).is_empty(), "{command} leaves {:?}", list_hidden(place));
 }
 
-/// Hidden folders.
-fn left(place: &Place) -> Vec<String> {
+/// Names of hidden folders and files that are left.
+fn list_hidden(place: &Place) -> Vec<String> {
     let entries = std::fs::read_dir(place.path("")).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     names.filter(|name| name.starts_with('.')).collect()

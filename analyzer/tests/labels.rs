@@ -1,4 +1,4 @@
-//! What results are called, from the command line that labels them to report and comparison.
+//! Names of results: labels from the command line, in reports and comparisons.
 
 mod common;
 
@@ -6,7 +6,7 @@ use common::place::Place;
 use serde_json::{Value, json};
 use std::fs;
 
-/// A trace that says what it is called and how it was captured.
+/// A trace with a label and a recorded command.
 fn labelled_trace() -> Place {
     let place = Place::new();
     change_manifest(&place, |manifest| {
@@ -23,38 +23,38 @@ fn change_manifest(place: &Place, change: impl FnOnce(&mut Value)) {
     fs::write(path, manifest.to_string()).unwrap();
 }
 
-/// What the report's page shows.
-fn data(place: &Place, results: &str) -> Value {
+/// The data of a report's page.
+fn read_data(place: &Place, results: &str) -> Value {
     place.stdout(&format!("report {results} --out report.html"));
     let page = fs::read_to_string(place.path("report.html")).unwrap();
     let (_, rest) = page.split_once(r#"<script type="application/json" id="data">"#).unwrap();
     serde_json::from_str(rest.split_once("</script>").unwrap().0).unwrap()
 }
 
-fn names(data: &Value) -> Vec<&str> {
+fn list_names(data: &Value) -> Vec<&str> {
     data["views"].as_array().unwrap().iter().map(|view| view["name"].as_str().unwrap()).collect()
 }
 
-/// What `compare` says before its table.
-fn notes(place: &Place, arguments: &str) -> String {
+/// The notes that a command prints to stderr.
+fn read_notes(place: &Place, arguments: &str) -> String {
     String::from_utf8(place.run(arguments).stderr).unwrap()
 }
 
 #[test]
-fn results_are_called_by_their_label_or_by_what_they_differ_in() {
+fn results_are_named_by_their_label_or_their_differences() {
     let place = Place::new();
     place.stdout("replay trace --out a --rpq.bits 6");
     place.stdout("replay trace --out b --rpq.bits 7");
     place.stdout("replay trace --out c --rpq.bits 7 --label tuned");
-    assert_eq!(names(&data(&place, "a")), ["a"]);
-    let data = data(&place, "a b c");
-    assert_eq!(names(&data), ["rpq.bits 6", "rpq.bits 7", "tuned"]);
+    assert_eq!(list_names(&read_data(&place, "a")), ["a"]);
+    let data = read_data(&place, "a b c");
+    assert_eq!(list_names(&data), ["rpq.bits 6", "rpq.bits 7", "tuned"]);
     let folders: Vec<&Value> = data["views"].as_array().unwrap().iter().map(|view| &view["folder"]).collect();
     assert_eq!(folders, [&json!("a"), &json!("b"), &json!("c")]);
     assert_eq!(data["views"][2]["command"], "mercury-analyzer replay TRACE --out RESULTS --rpq.bits 7 --label tuned");
     assert_eq!(data["views"][0]["capture"], Value::Null);
-    assert!(notes(&place, "compare a c").starts_with("a: a: rpq.bits 6\nb: c: tuned\n"));
-    assert!(notes(&place, "compare b b").starts_with("a: b\nb: b\n"));
+    assert!(read_notes(&place, "compare a c").starts_with("a: a: rpq.bits 6\nb: c: tuned\n"));
+    assert!(read_notes(&place, "compare b b").starts_with("a: b\nb: b\n"));
 }
 
 #[test]
@@ -68,21 +68,21 @@ fn a_trace_s_label_and_command_reach_report_and_comparison() {
         manifest["training"]["settings"] = json!({"weights": "w.safetensors"});
     });
     place.stdout("replay trace --out c --rpq.bits 7");
-    let data = data(&place, "a b c");
+    let data = read_data(&place, "a b c");
     let other = "weights w.safetensors, seed 2, rpq.bits 7";
-    assert_eq!(names(&data), ["warm start, rpq.bits 6", "warm start, rpq.bits 7", other]);
+    assert_eq!(list_names(&data), ["warm start, rpq.bits 6", "warm start, rpq.bits 7", other]);
     assert_eq!(data["views"][0]["capture"], "mercury-tracer capture --out TRACE --model small");
     assert!(data["views"][0]["facts"].as_array().unwrap().contains(&json!(["Label of the trace", "warm start"])));
-    let notes = notes(&place, "compare b c");
+    let notes = read_notes(&place, "compare b c");
     assert!(notes.contains("b: c: weights w.safetensors, seed 2\n"), "{notes}");
     assert!(notes.contains("trace.label: \"warm start\" -> null\n"), "{notes}");
     let inspected = labelled_trace().stdout("inspect trace");
     assert!(inspected.contains("\nlabel: warm start\ncaptured by: mercury-tracer capture --out TRACE --model small\n"));
 }
 
-/// Partitions of a labelled run put together are that run, and other labels are other runs.
+/// Merged partitions keep their label, and work with another label is another run.
 #[test]
-fn a_label_is_part_of_what_was_run() {
+fn a_label_is_part_of_a_run_s_identity() {
     let place = Place::new();
     let replay = "replay trace --without errors,bounds";
     place.stdout(&format!("{replay} --out whole --label one"));
@@ -100,7 +100,7 @@ fn a_label_is_part_of_what_was_run() {
 }
 
 #[test]
-fn a_text_that_is_no_label_is_refused() {
+fn invalid_labels_are_refused() {
     let place = Place::new();
     assert!(place.error("replay trace --out a --label=").contains("is empty; give it a text"));
     let long = "x".repeat(101);

@@ -1,4 +1,4 @@
-//! A replay in parts is one replay: whatever their number, and whatever order they are put together in.
+//! Merged partitions equal a single replay, for any number of partitions and any order of merging.
 
 mod common;
 
@@ -9,8 +9,8 @@ use proptest::test_runner::{Config as Cases, TestRunner};
 use std::fs;
 use std::path::PathBuf;
 
-/// Replays each of `count` partitions into a folder of its own, and names the folders.
-fn partitions(place: &Place, count: usize, flags: &str) -> Vec<String> {
+/// Replays each of `count` partitions into its own folder, and returns the names of the folders.
+fn replay_partitions(place: &Place, count: usize, flags: &str) -> Vec<String> {
     let part = |number: usize| {
         let out = format!("part-{number}-of-{count}");
         place.stdout(&format!("replay trace --partition {number}/{count} --out {out} {flags}"));
@@ -19,7 +19,8 @@ fn partitions(place: &Place, count: usize, flags: &str) -> Vec<String> {
     (1..=count).map(part).collect()
 }
 
-/// Errors, bounds, layers that are switched off, caches that outlive samples, signatures that grow.
+/// Flags that cover errors, bounds, layers that are switched off, scopes beyond a sample, and
+/// growing signatures.
 const RUNS: [&str; 4] = [
     "--rpq.bits 6",
     "--rpq.bits 6 --stop.window 1 --bits.patience 2",
@@ -34,8 +35,8 @@ fn merged_partitions_are_the_single_run_byte_for_byte() {
         let single = place.path(&format!("single-{run}"));
         let rows = place.stdout(&format!("replay trace --out single-{run} {flags} --format csv"));
         for count in [1, 2, 3, 7] {
-            let mut dirs = partitions(&place, count, flags);
-            // Some order that is not theirs.
+            let mut dirs = replay_partitions(&place, count, flags);
+            // An arbitrary order.
             dirs.rotate_left((run + 1) % count);
             if count > 2 {
                 dirs.swap(0, count - 2);
@@ -53,9 +54,9 @@ fn merged_partitions_are_the_single_run_byte_for_byte() {
 }
 
 #[test]
-fn any_order_will_do() {
+fn partitions_merge_in_any_order() {
     let place = Place::new();
-    let dirs: Vec<PathBuf> = partitions(&place, 7, "--rpq.bits 6").iter().map(|dir| place.path(dir)).collect();
+    let dirs: Vec<PathBuf> = replay_partitions(&place, 7, "--rpq.bits 6").iter().map(|dir| place.path(dir)).collect();
     let expected = merge::read(&dirs).unwrap();
     let mut runner = TestRunner::new(Cases::with_cases(40));
     let shuffled = Just(dirs).prop_shuffle();
@@ -72,7 +73,7 @@ fn any_order_will_do() {
 fn each_unit_is_in_one_partition_and_more_partitions_than_units_are_fine() {
     let place = Place::new();
     place.stdout("replay trace --out single --steps 0 --layers features.*");
-    let dirs = partitions(&place, 9, "--steps 0 --layers features.*");
+    let dirs = replay_partitions(&place, 9, "--steps 0 --layers features.*");
     let parts = |dir: &String| fs::read_dir(place.path(dir).join("parts")).map_or(0, Iterator::count);
     assert!(dirs.iter().all(|dir| parts(dir) <= 1));
     place.stdout(&format!("merge {} --out merged", dirs.join(" ")));
@@ -80,9 +81,9 @@ fn each_unit_is_in_one_partition_and_more_partitions_than_units_are_fine() {
 }
 
 #[test]
-fn what_does_not_fit_together_is_refused_by_name() {
+fn partitions_that_do_not_belong_together_are_refused_by_name() {
     let place = Place::new();
-    let dirs = partitions(&place, 3, "--rpq.bits 6").join(" ");
+    let dirs = replay_partitions(&place, 3, "--rpq.bits 6").join(" ");
     let mut report = String::new();
     let mut refuse = |what: &str, arguments: &str| {
         report += &format!("# {what}\n$ {arguments}\n{}\n", place.error(arguments));

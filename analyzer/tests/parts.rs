@@ -1,4 +1,5 @@
-//! Results do not depend on how many samples are evaluated at a time, nor on what else is evaluated.
+//! Results of a configuration do not depend on the number of samples evaluated at a time, nor on
+//! the other configurations.
 
 mod common;
 
@@ -16,8 +17,8 @@ fn run(replay: &Replay) -> Vec<PassResult> {
     let run = replay.run(
         &replay.units(),
         |_| (),
-        |_, of_unit| {
-            results.extend(of_unit);
+        |_, unit_results| {
+            results.extend(unit_results);
             Ok(())
         },
     );
@@ -26,16 +27,19 @@ fn run(replay: &Replay) -> Vec<PassResult> {
 }
 
 fn configs(base: &str, variations: &[&str]) -> Vec<Config> {
-    let config = |variation: &&str| {
+    let mut configs = Vec::new();
+    for variation in variations {
         let keys = format!("{base} {variation}");
-        let set = |key: &str| -> (&'static str, String) {
-            let (key, value) = key.split_once('=').unwrap();
-            (String::leak(key.to_owned()), value.to_owned())
-        };
-        let overrides: Vec<_> = keys.split_whitespace().map(set).collect();
-        Config::resolve("a test", toml::Table::new(), &overrides).unwrap()
-    };
-    variations.iter().map(config).collect()
+        let overrides: Vec<_> = keys.split_whitespace().map(parse_override).collect();
+        configs.push(Config::resolve("a test", toml::Table::new(), &overrides).unwrap());
+    }
+    configs
+}
+
+/// Parses `key=value`.
+fn parse_override(text: &str) -> (&'static str, String) {
+    let (key, value) = text.split_once('=').unwrap();
+    (String::leak(key.to_owned()), value.to_owned())
 }
 
 #[test]
@@ -81,8 +85,9 @@ fn samples_may_come_one_at_a_time_or_all_at_once() {
     }
 }
 
-/// Lanes' work is told from sorted signatures, for all caches at once or some: more than have a bit in one word, on arrays
-/// that have dealers in common and not, for passes that some leave out, beside caches of which Hitmaps are needed.
+/// Covers sweeps with more caches than a machine word has bits, on arrays that share or do not
+/// share their assignment of rows to PE sets, with different passes, and together with caches that
+/// need a Hitmap.
 #[test]
 fn many_caches_on_row_stationary_arrays_are_as_each_alone() {
     let dir = tempfile::tempdir().unwrap();
@@ -99,9 +104,12 @@ fn many_caches_on_row_stationary_arrays_are_as_each_alone() {
     ];
     let sizes =
         (1..18).flat_map(|sets| [1, 2].map(|ways| format!("mcache.entries={} mcache.ways={ways}", sets * ways)));
-    let of_array = |(array, size): (&str, String)| [3, 7].map(|bits| format!("rpq.bits={bits} {array} {size}"));
-    let mut variations: Vec<String> =
-        sizes.flat_map(|size| arrays.map(|array| (array, size.clone()))).flat_map(of_array).collect();
+    let mut variations = Vec::new();
+    for size in sizes {
+        for array in arrays {
+            variations.extend([3, 7].map(|bits| format!("rpq.bits={bits} {array} {size}")));
+        }
+    }
     for other in [
         "replacement=lru",
         "replacement=fifo mcache.index=low-bits",
@@ -131,14 +139,14 @@ fn many_caches_on_row_stationary_arrays_are_as_each_alone() {
 }
 
 #[test]
-fn a_limit_on_memory_changes_no_result_and_names_what_does_not_fit() {
+fn a_memory_limit_changes_no_result_and_its_error_names_the_layer() {
     let dir = tempfile::tempdir().unwrap();
     common::write_trace(&dir.path().join("trace"), &Sampling::default(), common::value);
     let trace = Trace::open(&dir.path().join("trace")).unwrap();
     let measures = Measures::default();
     let configs = configs("array.dataflow=ws mcache.scope_linear=sample", &["rpq.bits=6"]);
     let whole = results(&trace, &configs, &measures, Limit::default());
-    // The least that will do: a sample at a time.
+    // The smallest limit that suffices: one sample at a time.
     let fits = |bytes| Replay::new(&trace, &configs, &measures).unwrap().with_limit(Limit::Bytes(bytes)).is_ok();
     let (mut too_little, mut least): (u64, u64) = (1 << 20, 1 << 30);
     while least - too_little > 1 << 10 {
@@ -154,9 +162,9 @@ fn a_limit_on_memory_changes_no_result_and_names_what_does_not_fit() {
         let replay = Replay::new(&trace, configs, &measures).unwrap().with_limit(Limit::Bytes(bytes));
         replay.err().expect("too little").to_string()
     };
-    let said = error(&configs, 1 << 20);
-    assert!(said.contains("layer features.0: takes about") && said.contains("for one sample"), "{said}");
-    // Linear layers have to be there whole.
-    let said = error(&self::configs("", &["rpq.bits=6"]), 1 << 20);
-    assert!(said.contains("--memory-limit is 2 MB"), "{said}");
+    let message = error(&configs, 1 << 20);
+    assert!(message.contains("layer features.0: takes about") && message.contains("for one sample"), "{message}");
+    // With scope `batch`, all samples of a linear layer must be in memory together.
+    let message = error(&self::configs("", &["rpq.bits=6"]), 1 << 20);
+    assert!(message.contains("--memory-limit is 2 MB"), "{message}");
 }

@@ -1,4 +1,5 @@
-//! The report from the command line: what is in the file, how it fails. `tests/browser` looks at the page.
+//! The report from the command line: contents of the file, and errors. `tests/browser` tests the
+//! page.
 
 mod common;
 
@@ -10,7 +11,7 @@ use std::fs;
 use std::path::Path;
 
 /// A place with results, a sweep, and the report of both.
-fn reported() -> Place {
+fn write_report() -> Place {
     let place = Place::new();
     place.stdout("replay trace --out results --rpq.bits 6");
     place.stdout("sweep trace --out sweep --set rpq.bits=3,6 --set mcache.ways=4,16 --mcache.entries 32");
@@ -19,23 +20,23 @@ fn reported() -> Place {
 }
 
 /// The JSON in an element of the page.
-fn json(page: &str, id: &str) -> serde_json::Value {
+fn parse_element(page: &str, id: &str) -> serde_json::Value {
     let (_, rest) = page.split_once(&format!(r#"<script type="application/json" id="{id}">"#)).unwrap();
     serde_json::from_str(rest.split_once("</script>").unwrap().0).unwrap()
 }
 
-fn page(place: &Place, name: &str) -> String {
+fn read_page(place: &Place, name: &str) -> String {
     fs::read_to_string(place.path(name)).unwrap()
 }
 
-/// Another table, as if it had been written so, by a version that knew no checksums.
+/// Changes a table, as if a version without checksums had written it.
 fn change(path: &Path, change: impl FnOnce(DataFrame) -> DataFrame) {
-    without_checksums(path.parent().unwrap());
+    remove_checksums(path.parent().unwrap());
     let frame = change(table::read(path).unwrap());
     table::write(&mut Unsynced::default(), path.to_owned(), &frame).unwrap();
 }
 
-fn without_checksums(dir: &Path) {
+fn remove_checksums(dir: &Path) {
     let path = dir.join("SHA256SUMS");
     if path.exists() {
         fs::remove_file(path).unwrap();
@@ -43,9 +44,9 @@ fn without_checksums(dir: &Path) {
 }
 
 #[test]
-fn the_page_holds_what_the_results_hold() {
-    let place = reported();
-    let data = json(&page(&place, "report.html"), "data");
+fn the_page_contains_the_results() {
+    let place = write_report();
+    let data = parse_element(&read_page(&place, "report.html"), "data");
     let view = &data["views"][0];
     let rows: Vec<serde_json::Value> =
         serde_json::from_str(&place.stdout("replay trace --out again --rpq.bits 6 --format json")).unwrap();
@@ -65,7 +66,7 @@ fn the_page_holds_what_the_results_hold() {
     assert_eq!(data["losses"].as_object().unwrap().values().next().unwrap().as_array().unwrap().len(), 11);
     assert_eq!(data["configurations"].as_array().unwrap().len(), 5);
     assert_eq!(view["name"], "mcache.entries 1024");
-    // Of the sweep, what no other configuration beats.
+    // Of the sweep, the page shows the frontier.
     let names: Vec<&str> =
         data["views"].as_array().unwrap().iter().map(|view| view["name"].as_str().unwrap()).collect();
     assert!(
@@ -76,21 +77,21 @@ fn the_page_holds_what_the_results_hold() {
     assert!(frontier.count() >= 1);
 }
 
-/// A speed-up of some layers or steps is not that of the model.
+/// The speed-up of some layers or steps must not be taken for that of the model.
 #[test]
-fn a_part_of_a_trace_is_said_to_be_one() {
+fn a_part_of_a_trace_is_marked() {
     let place = Place::new();
     place.stdout("replay trace --out part --layers features.* --steps 10");
     place.stdout("report part --out part.html");
-    let data = json(&page(&place, "part.html"), "data");
+    let data = parse_element(&read_page(&place, "part.html"), "data");
     assert_eq!(data["views"][0]["part"], "--layers 'features.*' --steps '10..=10'");
 }
 
 #[test]
 fn equal_results_give_equal_bytes_and_nothing_is_fetched() {
-    let place = reported();
+    let place = write_report();
     place.stdout("report results sweep --trace trace --out again.html");
-    let page = page(&place, "report.html");
+    let page = read_page(&place, "report.html");
     assert!(page == fs::read_to_string(place.path("again.html")).unwrap());
     assert!(page.contains("default-src 'none'"));
     for fetching in ["src=\"", "href=\"http", "@import", "url("] {
@@ -99,35 +100,35 @@ fn equal_results_give_equal_bytes_and_nothing_is_fetched() {
 }
 
 #[test]
-fn names_do_not_end_the_element_that_holds_them() {
-    let place = reported();
+fn names_do_not_close_their_element() {
+    let place = write_report();
     let nasty = "</script><script>alert(1)</script><!--'\"\\&\u{2028}";
     change(&place.path("results/layers.parquet"), |frame| {
         let renamed = when(col("layer_index").eq(lit(0))).then(lit(nasty)).otherwise(col("layer")).alias("layer");
         frame.lazy().with_column(renamed).collect().unwrap()
     });
     place.stdout("report results --out nasty.html");
-    let page = page(&place, "nasty.html");
+    let page = read_page(&place, "nasty.html");
     assert!(!page.contains("<script>alert"));
-    assert_eq!(json(&page, "data")["views"][0]["layers"][0]["layer"], nasty);
+    assert_eq!(parse_element(&page, "data")["views"][0]["layers"][0]["layer"], nasty);
 }
 
 #[test]
-fn columns_that_a_later_version_adds_are_let_be() {
-    let place = reported();
+fn columns_of_later_versions_are_ignored() {
+    let place = write_report();
     for name in ["layers", "models", "configurations"] {
         change(&place.path(&format!("results/{name}.parquet")), |frame| {
             frame.lazy().with_column(lit(1.5).alias("measured_later")).collect().unwrap()
         });
     }
     place.stdout("report results --out more.html");
-    let data = json(&page(&place, "more.html"), "data");
+    let data = parse_element(&read_page(&place, "more.html"), "data");
     assert_eq!(data["views"][0]["layers"].as_array().unwrap().len(), 11);
 }
 
 #[test]
-fn what_is_no_result_is_refused_and_nothing_is_left() {
-    let place = reported();
+fn invalid_results_are_refused_and_leave_no_files() {
+    let place = write_report();
     let before = fs::read(place.path("report.html")).unwrap();
     let messages = |name: &str, arguments: &str| {
         insta::with_settings!({ filters => vec![("[0-9a-f]{64}", "[sum]")] }, {
@@ -151,7 +152,7 @@ fn what_is_no_result_is_refused_and_nothing_is_left() {
     };
     edit("manifest_sha256\": \"", "manifest_sha256\": \"00");
     messages("report_changed_file", "report other --trace trace --out report.html");
-    without_checksums(&place.path("other"));
+    remove_checksums(&place.path("other"));
     messages("report_of_another_trace", "report other --trace trace --out report.html");
     edit("\"columns\": 14", "\"columns\": \"many\"");
     messages("report_wrong_setting", "report other --out report.html");
@@ -171,7 +172,7 @@ fn what_is_no_result_is_refused_and_nothing_is_left() {
     fs::remove_file(&layers).unwrap();
     messages("report_missing_table", "report results --out report.html");
 
-    assert_eq!(fs::read(place.path("report.html")).unwrap(), before, "the old page is as it was");
+    assert_eq!(fs::read(place.path("report.html")).unwrap(), before, "the old page was changed");
     let left = fs::read_dir(place.path("")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     assert!(left.filter(|name| name.ends_with(".partial")).count() == 0);
 }

@@ -1,15 +1,15 @@
-//! `cycles` against SCALE-Sim, an implementation of its own: `hardware/tests/reference/scalesim.csv`, written by
-//! `hardware/tests/reference/scalesim.py`.
+//! Compares `cycles` with SCALE-Sim, an independent implementation.
+//! `hardware/tests/reference/scalesim.py` wrote the reference `scalesim.csv`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
-/// What one call of `cycles` computes: topology, dataflow, array.
+/// The inputs of one call of `cycles`: topology, dataflow, array.
 type Run = (&'static str, &'static str, String);
 
-/// Cycles by layer of each run, in the reference's order.
-fn reference() -> BTreeMap<Run, Vec<(&'static str, u64)>> {
+/// The reference: cycles by layer of each run.
+fn read_reference() -> BTreeMap<Run, Vec<(&'static str, u64)>> {
     let mut runs = BTreeMap::new();
     for line in include_str!("../../hardware/tests/reference/scalesim.csv").lines().skip(1) {
         let [topology, dataflow, rows, columns, layer, cycles] = line.split(',').collect::<Vec<_>>()[..] else {
@@ -21,7 +21,7 @@ fn reference() -> BTreeMap<Run, Vec<(&'static str, u64)>> {
     runs
 }
 
-fn cycles((topology, dataflow, array): &Run) -> Vec<(String, u64)> {
+fn run_cycles((topology, dataflow, array): &Run) -> Vec<(String, u64)> {
     let topology =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../hardware/tests/reference").join(topology).with_extension("csv");
     let output = Command::new(env!("CARGO_BIN_EXE_mercury-analyzer"))
@@ -37,14 +37,14 @@ fn cycles((topology, dataflow, array): &Run) -> Vec<(String, u64)> {
     table.records().map(Result::unwrap).map(|row| (row[layer].to_owned(), row[cycles].parse().unwrap())).collect()
 }
 
-/// SCALE-Sim reports the index of the last cycle: one less than their number, for a layer of however
-/// many folds.
+/// SCALE-Sim reports the index of the last cycle: one less than the number of cycles, for any
+/// number of folds.
 #[test]
 fn equals_scalesim() {
-    let runs = reference();
+    let runs = read_reference();
     assert_eq!(runs.len(), 27, "three topologies on three arrays with three dataflows");
     for (run, expected) in runs {
         let expected: Vec<_> = expected.into_iter().map(|(layer, last)| (layer.to_owned(), last + 1)).collect();
-        assert_eq!(cycles(&run), expected, "{run:?}");
+        assert_eq!(run_cycles(&run), expected, "{run:?}");
     }
 }

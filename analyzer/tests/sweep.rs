@@ -9,9 +9,9 @@ fn rows(json: &str) -> Vec<serde_json::Value> {
     serde_json::from_str(json).unwrap()
 }
 
-/// A sweep's configurations are what replays of them would be, however their work is shared.
+/// Configurations share work in a sweep, yet each has the results of its own replay.
 #[test]
-fn a_sweep_is_many_replays() {
+fn a_sweep_equals_many_replays() {
     let place = Place::new();
     let sweep = "sweep trace --out sweep --set rpq.bits=3,6,20 --set mcache.entries=0,4,32 \
                  --set mcache.replacement=none,lru --set rpq.variant=sign,centred --mcache.ways 4 --errors all --format json";
@@ -27,8 +27,8 @@ fn a_sweep_is_many_replays() {
             format!("replay trace --out r{number} --mcache.ways 4 --without bounds --format json {}", flags.join(" "));
         let replayed = rows(&place.stdout(&replay));
         let sum = |name: &str, forward: bool| -> u64 {
-            let of = replayed.iter().filter(|row| !forward || row["pass"] == "forward");
-            of.map(|row| row[name].as_u64().unwrap()).sum()
+            let summed = replayed.iter().filter(|row| !forward || row["pass"] == "forward");
+            summed.map(|row| row[name].as_u64().unwrap()).sum()
         };
         assert_eq!(row["hit"].as_u64(), Some(sum("hit", true)), "{row}");
         assert_eq!(row["mnu"].as_u64(), Some(sum("mnu", true)), "{row}");
@@ -42,7 +42,7 @@ fn a_sweep_is_many_replays() {
 }
 
 #[test]
-fn a_sweep_writes_the_same_bytes_whatever_the_threads() {
+fn a_sweep_writes_the_same_bytes_with_any_number_of_threads() {
     let place = Place::new();
     let grids = [
         "--set rpq.bits=4,6 --set mcache.ways=1,4,16 --set array.dataflow=ws,rs --mcache.entries 16",
@@ -58,12 +58,12 @@ fn a_sweep_writes_the_same_bytes_whatever_the_threads() {
 }
 
 #[test]
-fn a_sweep_goes_on_where_it_was() {
+fn an_interrupted_sweep_continues() {
     let place = Place::new();
     let sweep =
         "sweep trace --set rpq.bits=4,8 --set mcache.ways=1,2,16 --errors 8 --pareto hit_rate,output_error --out";
     insta::assert_snapshot!("sweep_table", place.stdout(&format!("{sweep} whole")));
-    // One that was stopped after some layers: the parts of a complete one, and nothing else yet.
+    // A sweep that was stopped early: its identity, temporary files and a truncated part.
     let stopped = place.path("stopped");
     fs::create_dir_all(stopped.join("parts")).unwrap();
     fs::write(stopped.join(".x.partial"), "").unwrap();
@@ -71,7 +71,8 @@ fn a_sweep_goes_on_where_it_was() {
     fs::write(stopped.join("parts/step-000000-layer-0001.json"), "[{\"configuration\": 0, \"st").unwrap();
     place.stdout(&format!("{sweep} stopped"));
     assert_eq!(files(&place.path("whole")), files(&stopped));
-    // Killed before it had said what it is, it begins anew; what is somebody else's is left alone.
+    // A sweep that was killed before it wrote its identity begins anew; foreign folders are
+    // refused.
     fs::create_dir(place.path("claimed")).unwrap();
     fs::write(place.path("claimed/.x.partial"), "").unwrap();
     place.stdout(&format!("{sweep} claimed"));
@@ -83,13 +84,14 @@ fn a_sweep_goes_on_where_it_was() {
     let error = place.error(&format!("{sweep} whole"));
     assert!(lock.is_some() && error.contains("another sweep is writing to whole"), "{error}");
     drop(lock);
-    // Run again, it is there already.
+    // A complete sweep is not run again.
     let again = place.run(&format!("{sweep} whole"));
-    assert!(again.status.success() && String::from_utf8_lossy(&again.stderr).contains("is complete"));
+    assert!(again.status.success() && String::from_utf8_lossy(&again.stderr).contains("is already complete"));
     insta::assert_snapshot!("sweep_of_another", place.error("sweep trace --set rpq.bits=4,9 --out whole"));
 }
 
-/// Layers that are switched off keep their vectors, so that configurations compare over the same ones.
+/// Layers that are switched off keep their vectors, so that configurations are compared over the
+/// same vectors.
 #[test]
 fn switching_off_raises_neither_hit_rate_nor_error() {
     let place = Place::new();
@@ -104,7 +106,7 @@ fn switching_off_raises_neither_hit_rate_nor_error() {
     insta::assert_snapshot!("compare_other_grids", place.error("compare one sweep"));
 }
 
-/// The first captured step is a trial, after which no layer pays.
+/// The first captured step is the trial; after it every layer is switched off.
 #[test]
 fn the_headline_is_the_steady_state_and_names_the_trial() {
     let place = Place::new();
@@ -115,22 +117,20 @@ fn the_headline_is_the_steady_state_and_names_the_trial() {
     place.stdout("replay trace --rpq.bits 6 --stop.window 0 --out on");
     let output = place.run("compare on off");
     let notes = String::from_utf8(output.stderr).unwrap();
-    assert!(
-        notes.contains("a is summed over 2 captured steps and b over 1: compare speed-ups, not cycles\n"),
-        "{notes}"
-    );
+    assert!(notes.contains("a sums 2 captured steps and b sums 1: compare speed-ups, not cycles\n"), "{notes}");
     assert!(!notes.contains("compare mercury_cycles"), "{notes}");
-    // Bounds of other passes say nothing of a forward pass that does not reuse.
+    // Without reuse in the forward pass, its bounds are not printed.
     let gradients = place.stdout("replay trace --rpq.bits 6 --reuse.passes [\"input-grad\"] --out gradients");
     assert!(!gradients.contains("forward pass:"), "{gradients}");
-    // A window that no step follows does not hide the steady state of others.
+    // A configuration without a step after its trial does not hide the steady state of other
+    // configurations.
     let swept = rows(&place.stdout("sweep trace --out sweep --set stop.window=1,5 --rpq.bits 6 --format json"));
     let trial: Vec<_> = swept.iter().map(|row| (row["steps"].as_u64(), row["trial_steps"].as_u64())).collect();
     assert_eq!(trial, [(Some(1), Some(1)); 2]);
 }
 
 #[test]
-fn nonsensical_sweeps_are_refused() {
+fn invalid_sweeps_are_refused() {
     let place = Place::new();
     let error = |flags: &str| place.error(&format!("sweep trace --out sweep {flags}"));
     insta::assert_snapshot!("sweep_bad_key", error("--set rpq.bitz=3"));

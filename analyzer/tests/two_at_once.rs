@@ -1,4 +1,4 @@
-//! Two processes that would write into one folder: the second is refused, and a killed one is not in the way.
+//! Two processes with one output folder: the second is refused, unless the first was killed.
 
 mod common;
 
@@ -6,14 +6,14 @@ use common::place::{Place, files};
 use common::process::wait_until;
 use std::process::Child;
 
-/// Commands, each with what tells that it has the lock and is at work.
+/// Commands, each with a file that exists once the command holds the lock and works.
 const COMMANDS: [(&str, &str); 3] = [
     ("replay trace --rpq.bits 6 --out out", ".mercury-results-out/run.json"),
     ("replay trace --rpq.bits 6 --partition 1/1 --out out", "out/partition.json"),
     ("sweep trace --set rpq.bits=4,6 --out out", "out/sweep.json"),
 ];
 
-/// Stops a process, so that it holds what it has.
+/// Stops a process (SIGSTOP), so that it keeps its lock.
 fn stop(child: &Child) {
     signal(child, "STOP");
 }
@@ -24,7 +24,7 @@ fn signal(child: &Child, name: &str) {
 }
 
 #[test]
-fn the_second_is_refused_and_the_first_goes_on() {
+fn the_second_process_is_refused_and_the_first_continues() {
     for (command, marker) in COMMANDS {
         let place = Place::new();
         place.stdout(&command.replace("--out out", "--out undisturbed"));
@@ -35,13 +35,13 @@ fn the_second_is_refused_and_the_first_goes_on() {
         assert!(error.contains("is writing to out; wait for it or choose another folder"), "{command}: {error}");
         signal(&first, "CONT");
         assert!(first.wait().unwrap().success(), "{command}");
-        assert_eq!(files_of(&place, "out"), files_of(&place, "undisturbed"), "{command}");
+        assert_eq!(list_files(&place, "out"), list_files(&place, "undisturbed"), "{command}");
     }
     println!("figures: two at once: {} refused", COMMANDS.len());
 }
 
 #[test]
-fn one_that_was_killed_is_not_in_the_way() {
+fn a_killed_process_releases_its_lock() {
     for (command, marker) in COMMANDS {
         let place = Place::new();
         place.stdout(&command.replace("--out out", "--out undisturbed"));
@@ -51,14 +51,15 @@ fn one_that_was_killed_is_not_in_the_way() {
         first.kill().unwrap();
         first.wait().unwrap();
         place.stdout(command);
-        assert_eq!(files_of(&place, "out"), files_of(&place, "undisturbed"), "{command}");
+        assert_eq!(list_files(&place, "out"), list_files(&place, "undisturbed"), "{command}");
         assert!(!place.path(".mercury-results-out").exists(), "{command}");
     }
 }
 
-/// Both begin at once, many times over: one of them does it, and nothing is mixed up.
+/// Two processes start at the same time, repeatedly: exactly one succeeds, and the results are
+/// right.
 #[test]
-fn of_two_that_begin_at_once_one_does_it() {
+fn one_of_two_simultaneous_processes_succeeds() {
     let place = Place::new();
     place.stdout("replay trace --rpq.bits 6 --out undisturbed");
     for number in [1, 2] {
@@ -80,8 +81,8 @@ fn of_two_that_begin_at_once_one_does_it() {
     println!("figures: two at once: 16 refused");
 }
 
-/// All files, those of folders in it too.
-fn files_of(place: &Place, dir: &str) -> Vec<(String, Vec<u8>)> {
+/// The files of a folder and of its subfolder `parts`.
+fn list_files(place: &Place, dir: &str) -> Vec<(String, Vec<u8>)> {
     let parts = place.path(dir).join("parts");
     let mut all = common::place::plain_files(&place.path(dir));
     if parts.exists() {

@@ -1,4 +1,4 @@
-"""Schedulers, workers and runs of the command, each a process of its own."""
+"""Schedulers, workers and runs of the command, each as a separate process."""
 
 import os
 import socket
@@ -11,20 +11,20 @@ from pathlib import Path
 from distributed import Client
 
 SOURCE = Path(__file__).resolve().parent.parent / "src"
-# Far longer than anything takes.
+# Seconds; far longer than any step takes.
 PATIENCE = 120
 
 
 class Cluster:
-    """A scheduler and workers on 127.0.0.1, without nannies: a worker that is killed stays away."""
+    """A scheduler and workers on 127.0.0.1, without nannies: a killed worker is not restarted."""
 
     def __init__(self, folder: Path, workers: int, threads: int = 1):
-        self.address = f"tcp://127.0.0.1:{free_port()}"
-        # Where a program that is of another version would be found by name.
+        self.address = f"tcp://127.0.0.1:{find_free_port()}"
+        # First on the workers' PATH, so that tests can put a program of another version there.
         self.bin = folder / "bin"
         self.bin.mkdir()
         path = f"{self.bin}:{os.environ['PATH']}"
-        self._environment = python_environment() | {"PATH": path}
+        self._environment = build_environment() | {"PATH": path}
         self._folder = folder
         self.file = folder / "scheduler.json"
         self._log = (folder / "log").open("w")
@@ -56,20 +56,20 @@ class Cluster:
 
     def _start(self, *arguments: str) -> subprocess.Popen:
         command = [sys.executable, "-m", "dask", *arguments]
-        # Not where the tests run: nobody can rely on that.
+        # In another folder than the tests, so that nothing depends on the working directory.
         process = subprocess.Popen(command, env=self._environment, cwd=self._folder, stdout=self._log, stderr=self._log)
         self.processes.append(process)
         return process
 
 
 class Run:
-    """The command, running."""
+    """A running `mercury-distributed replay`."""
 
     def __init__(self, arguments: Sequence[object], cwd: Path):
         command = [sys.executable, "-m", "mercury_distributed", "replay", *map(str, arguments)]
         self._out, self._err = cwd / "stdout", cwd / "stderr"
         with self._out.open("w") as out, self._err.open("w") as err:
-            self.process = subprocess.Popen(command, env=python_environment(), cwd=cwd, stdout=out, stderr=err)
+            self.process = subprocess.Popen(command, env=build_environment(), cwd=cwd, stdout=out, stderr=err)
 
     @property
     def stdout(self) -> str:
@@ -79,25 +79,25 @@ class Run:
     def stderr(self) -> str:
         return self._err.read_text()
 
-    def end(self) -> int:
-        """Waits for it to end; its exit code."""
+    def wait(self) -> int:
+        """Waits for the end; returns the exit code."""
         return self.process.wait(PATIENCE)
 
-    def succeeds(self) -> None:
-        assert self.end() == 0, self.stderr
+    def check_success(self) -> None:
+        assert self.wait() == 0, self.stderr
 
-    def refuses(self) -> str:
-        """Its error, once it has ended with exit code 2."""
-        assert self.end() == 2, self.stderr
+    def check_refusal(self) -> str:
+        """Checks that it ends with exit code 2; returns its error."""
+        assert self.wait() == 2, self.stderr
         assert self.stdout == ""
         return self.stderr
 
 
-def python_environment() -> dict[str, str]:
+def build_environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(SOURCE)}
 
 
-def free_port() -> int:
+def find_free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
@@ -106,12 +106,12 @@ def free_port() -> int:
 def wait_until(condition: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + PATIENCE
     while not condition():
-        assert time.monotonic() < deadline, f"waited {PATIENCE} s in vain: {what}"
+        assert time.monotonic() < deadline, f"timed out after {PATIENCE} s: {what}"
         time.sleep(0.02)
 
 
 def is_alive(pid: int) -> bool:
-    """Whether there is such a process, and not what is left of one that nobody has waited for."""
+    """Whether the process exists and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:

@@ -1,6 +1,6 @@
-"""A trace, a program, and clusters on loopback.
+"""Fixtures: a trace, the program, and clusters on loopback.
 
-`make test-distributed` names a small real trace in MERCURY_TRACE and the program in MERCURY_ANALYZER.
+`make test-distributed` sets MERCURY_TRACE to a small real trace and MERCURY_ANALYZER to the program.
 """
 
 import os
@@ -12,7 +12,7 @@ import pytest
 from cluster import Cluster, Run
 
 
-def path_of(variable: str) -> Path:
+def get_path(variable: str) -> Path:
     path = os.environ.get(variable)
     if not path:
         pytest.skip(f"{variable} IS NOT SET: nothing is replayed on a cluster; run `make test-distributed`")
@@ -23,43 +23,43 @@ def path_of(variable: str) -> Path:
 
 @pytest.fixture(scope="session")
 def trace() -> Path:
-    return path_of("MERCURY_TRACE")
+    return get_path("MERCURY_TRACE")
 
 
 @pytest.fixture(scope="session")
 def analyzer() -> Path:
-    return path_of("MERCURY_ANALYZER")
+    return get_path("MERCURY_ANALYZER")
 
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory, analyzer) -> Iterator[Cluster]:
-    """A scheduler and two workers, for tests that leave them alive."""
+    """A scheduler and two workers, for tests that do not kill them."""
     with Cluster(tmp_path_factory.mktemp("cluster"), workers=2) as cluster:
         yield cluster
 
 
 @pytest.fixture(scope="session")
 def single(tmp_path_factory, trace, analyzer) -> Callable[..., dict[str, bytes]]:
-    """The files of a run by a single process, with these flags."""
+    """Returns the files of a run by a single process, for given flags."""
     known: dict[tuple[str, ...], dict[str, bytes]] = {}
 
     def results(*flags: str) -> dict[str, bytes]:
         if flags not in known:
             out = tmp_path_factory.mktemp("single") / "results"
             subprocess.run([analyzer, "replay", trace, "--out", out, *flags], check=True, capture_output=True)
-            known[flags] = files(out)
+            known[flags] = read_files(out)
         return known[flags]
 
     return results
 
 
-def files(folder: Path) -> dict[str, bytes]:
+def read_files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture
 def replay(trace, analyzer, tmp_path) -> Callable[..., Run]:
-    """Starts `mercury-distributed replay` on a cluster, or on that of an address or file."""
+    """Starts `mercury-distributed replay` on a cluster, a scheduler's address or a scheduler file."""
 
     def start(
         cluster: Cluster | Path | str,
@@ -77,9 +77,9 @@ def replay(trace, analyzer, tmp_path) -> Callable[..., Run]:
 
 @pytest.fixture
 def program(analyzer, tmp_path) -> Callable[[str], Path]:
-    """Makes a stand-in for the program, of shell commands that meet each partition before the program does.
+    """Creates a stand-in for the program that runs shell commands before the program, for each partition.
 
-    `once NAME` holds for the first that asks. A partition that only asks how much there is to do is let through.
+    The shell function `once NAME` succeeds only on its first call. The empty partition of the plan is not affected.
     """
 
     def make(commands: str) -> Path:

@@ -1,4 +1,4 @@
-"""Which partition is where."""
+"""Tests the state of partitions."""
 
 from random import Random
 
@@ -9,39 +9,39 @@ def test_each_worker_has_one_partition_at_a_time():
     board = Board(partitions=3, retries=0)
     assert board.assign(["a", "b"], now=0) == [("a", 1), ("b", 2)]
     assert board.assign(["a", "b"], now=0) == []
-    board.finished("b")
+    board.finish("b")
     assert board.assign(["a", "b"], now=0) == [("b", 3)]
-    board.finished("a")
+    board.finish("a")
     assert board.assign(["a"], now=0) == [] and not board.is_done
-    board.finished("b")
+    board.finish("b")
     assert board.is_done
 
 
-def test_what_failed_comes_next():
+def test_failed_partitions_come_next():
     board = Board(partitions=3, retries=1)
     board.assign(["a"], now=0)
-    assert board.failed("a", units_done=0)
+    assert board.fail("a", units_done=0)
     assert board.assign(["b"], now=0) == [("b", 1)]
 
 
 def test_failures_without_progress_are_counted():
     board = Board(partitions=1, retries=2)
-    # By the fourth failure a unit was done, and the count begins anew.
-    for units_done, goes_on in [(0, True), (0, True), (3, True), (3, True), (3, False)]:
+    # At the third failure units were completed, so the count starts again.
+    for units_done, is_retried in [(0, True), (0, True), (3, True), (3, True), (3, False)]:
         board.assign(["a"], now=0)
-        assert board.failed("a", units_done) is goes_on
+        assert board.fail("a", units_done) is is_retried
 
 
-def test_what_is_postponed_waits_without_its_worker():
+def test_postponed_partitions_wait_without_their_worker():
     board = Board(partitions=1, retries=0)
     board.assign(["a"], now=0)
-    board.postponed("a", until=5)
+    board.postpone("a", until=5)
     assert not board.is_done
     assert board.assign(["a"], now=4) == []
     assert board.assign(["a"], now=5) == [("a", 1)]
 
 
-def test_whatever_happens_each_partition_is_done_once():
+def test_each_partition_is_completed_once_after_any_events():
     for seed in range(200):
         random = Random(seed)
         board = Board(partitions=random.randrange(1, 12), retries=10_000)
@@ -55,9 +55,9 @@ def test_whatever_happens_each_partition_is_done_once():
             for worker in list(board.running):
                 match random.randrange(5):
                     case 0:
-                        done.append(board.finished(worker))
+                        done.append(board.finish(worker))
                     case 1:
-                        board.failed(worker, random.randrange(3))
+                        board.fail(worker, random.randrange(3))
                     case 2:
-                        board.postponed(worker, now + random.randrange(4))
+                        board.postpone(worker, now + random.randrange(4))
         assert sorted(done) == sorted(expected)

@@ -1,4 +1,4 @@
-"""The clusters of docs/scale.md can be made, and their jobs are what the page says."""
+"""Tests that the clusters of docs/scale.md can be created, with the jobs that the page describes."""
 
 import re
 import warnings
@@ -13,24 +13,24 @@ EXPECTED = {
 }
 
 
-def snippet(name: str) -> str:
+def find_snippet(name: str) -> str:
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     [block] = [block for block in blocks if f"= {name}(" in block]
     return block
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_jobs_of_the_page(name):
+def test_jobs_are_as_documented(name):
     made: dict = {}
     with warnings.catch_warnings():
-        # The dashboard's port may be taken.
+        # Ignore the warning that the dashboard's port is in use.
         warnings.simplefilter("ignore")
-        exec(snippet(name), made)
+        exec(find_snippet(name), made)
     with made["cluster"] as cluster:
         script = cluster.job_script().splitlines()
     assert set(EXPECTED[name]) <= set(script)
     assert "export PATH=/shared/mercury/bin:$PATH" in script
     [worker] = [line for line in script if "dask_worker" in line]
     assert "--nthreads 32" in worker and "--lifetime 230m" in worker
-    # More than one worker would be said here.
+    # The flag appears only with more than one worker.
     assert "--nworkers" not in worker

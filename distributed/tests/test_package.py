@@ -1,4 +1,4 @@
-"""The package installs, and brings its command."""
+"""Tests that the package installs with its command."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).resolve().parent.parent
 
 def test_installs_with_its_command(tmp_path):
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-    # What it depends on is there, what builds it too: the network is not needed.
+    # Dependencies and build tools are installed, so no network is needed.
     subprocess.run([*pip, "--no-deps", "--no-build-isolation", "--target", tmp_path, PACKAGE], check=True)
     command = tmp_path / "bin" / "mercury-distributed"
     paths = {"PYTHONPATH": str(tmp_path)}

@@ -1,4 +1,4 @@
-"""Wrong input, and what workers lack, is refused with one message and exit code 2."""
+"""Tests that invalid input and unsuitable workers are refused with one message and exit code 2."""
 
 import fcntl
 import os
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from cluster import Cluster, free_port, wait_until
+from cluster import Cluster, find_free_port, wait_until
 from distributed import Client
 from mercury_distributed import Options, Refused
 from mercury_distributed import replay as replay_on
@@ -22,7 +22,7 @@ def client(cluster) -> Iterator[Client]:
 
 @pytest.fixture
 def refusal(client, trace, analyzer, tmp_path) -> Callable[..., str]:
-    """The message of a replay that is refused; from Python, as a command takes longer to start."""
+    """Returns the message of a refused replay. It is called from Python, because a command takes longer to start."""
 
     def message(out: str = "out", program: object = analyzer, **options: object) -> str:
         with pytest.raises(Refused) as refused:
@@ -37,22 +37,22 @@ def is_untouched(folder: Path, *names: str) -> bool:
 
 
 def test_a_wrong_configuration(cluster, replay, program, tmp_path):
-    error = replay(cluster, "--", "--rpq.bits", "99", program=program("echo x >> calls")).refuses()
+    error = replay(cluster, "--", "--rpq.bits", "99", program=program("echo x >> calls")).check_refusal()
     assert error.startswith("error: configuration (") and error.count("rpq.bits: is 99, but") == 1
     assert is_untouched(tmp_path, "calls", "out", "out.partitions")
 
 
 @pytest.mark.parametrize("flag", ["--threads", "--out", "--partition"])
-def test_flags_that_are_not_the_users(refusal, flag, tmp_path):
+def test_reserved_flags(refusal, flag, tmp_path):
     assert f"'{flag} " in refusal(flags=(flag, "1/1"))
     assert is_untouched(tmp_path, "out", "out.partitions")
 
 
-def test_what_the_program_refuses_on_a_worker_is_not_tried_again(cluster, replay, program, tmp_path):
+def test_refusals_of_the_program_are_not_retried(cluster, replay, program, tmp_path):
     stand_in = program("echo x >> calls; echo 'error: no room on the disk' >&2; exit 2")
-    error = replay(cluster, program=stand_in).refuses()
+    error = replay(cluster, program=stand_in).check_refusal()
     assert error.count("no room on the disk") == 1
-    # One for each worker at most.
+    # At most one per worker.
     assert len((tmp_path / "calls").read_text().splitlines()) <= 2
     assert is_untouched(tmp_path, "out")
 
@@ -72,12 +72,12 @@ def test_another_version_on_the_workers(cluster, refusal, analyzer, tmp_path, mo
 
 
 def test_another_folder_on_the_workers(refusal, analyzer, program, tmp_path):
-    # What workers would see if the folder were the client's alone: the program takes the plan away when a worker asks
-    # for its version, which it does before it looks for the plan.
+    # Simulates a folder that only the client sees. A worker asks for the program's version before it reads the plan,
+    # so the stand-in removes the plan when it is asked for its version.
     plan = tmp_path / "out.partitions" / "plan.json"
     stand_in = program("")
-    taken = f'#!/bin/sh\n[ "$1" = --version ] && rm -f {plan}\n'
-    stand_in.write_text(stand_in.read_text().replace("#!/bin/sh\n", taken))
+    prelude = f'#!/bin/sh\n[ "$1" = --version ] && rm -f {plan}\n'
+    stand_in.write_text(stand_in.read_text().replace("#!/bin/sh\n", prelude))
     assert refusal(program=stand_in).count("is not the folder that the client sees") == 2
 
 
@@ -87,7 +87,7 @@ def test_another_trace_on_the_workers(refusal, program, trace, tmp_path):
     manifest = (other / "manifest.json").read_text()
     (other / "manifest.json").write_text(manifest.replace('"seed": ', '"seed": 1', 1))
     error = refusal(program=program(f'shift 2; set -- replay {other} "$@"'))
-    assert f"{trace}: is another trace here than where the client is" in error
+    assert f"{trace}: is not the trace that the client reads" in error
 
 
 def test_no_program(refusal, tmp_path):
@@ -95,19 +95,19 @@ def test_no_program(refusal, tmp_path):
     assert "is not mercury-analyzer" in refusal(program="/bin/true")
 
 
-@pytest.mark.parametrize("address", [f"tcp://127.0.0.1:{free_port()}", "carrier://pigeon", "nonesuch"])
+@pytest.mark.parametrize("address", [f"tcp://127.0.0.1:{find_free_port()}", "carrier://pigeon", "nonesuch"])
 def test_no_scheduler(replay, tmp_path, address):
     begun = time.monotonic()
-    error = replay(address).refuses()
+    error = replay(address).check_refusal()
     assert f"error: {address}: no scheduler answers there" in error
     assert "Traceback" not in error
-    # It waits for five seconds; the rest is for a busy machine.
+    # The timeout is five seconds; the rest allows for a busy machine.
     assert time.monotonic() - begun < 20
     assert is_untouched(tmp_path, "out", "out.partitions")
 
 
 def test_no_scheduler_file(replay, tmp_path):
-    assert "there is no such file" in replay(tmp_path / "nonesuch").refuses()
+    assert "there is no such file" in replay(tmp_path / "nonesuch").check_refusal()
 
 
 def test_the_scheduler_is_killed(replay, program, tmp_path):
@@ -116,7 +116,7 @@ def test_the_scheduler_is_killed(replay, program, tmp_path):
         run = replay(cluster, program=stand_in)
         wait_until((tmp_path / "begun").exists, "a partition is begun")
         cluster.scheduler.kill()
-        assert "the scheduler is gone" in run.refuses()
+        assert "the scheduler is gone" in run.check_refusal()
 
 
 def test_folders(client, refusal, trace, analyzer, tmp_path, capfd):
@@ -125,19 +125,19 @@ def test_folders(client, refusal, trace, analyzer, tmp_path, capfd):
     (full / "file").touch()
     assert "full: not an empty folder" in refusal(out="full")
     assert "is not empty, and holds no partitions" in refusal(work=str(full))
-    assert "is no folder" in refusal(work="s3://bucket/work")
+    assert "is not a folder" in refusal(work="s3://bucket/work")
 
     options = Options(str(trace), str(tmp_path / "before"), partitions=2, analyzer=str(analyzer), quiet=True)
     assert replay_on(client, options) == 0
     assert capfd.readouterr() == ("", "")
     work = tmp_path / "before.partitions"
-    said = refusal(work=str(work), flags=("--rpq.bits", "8"))
-    assert "holds partitions of another trace, configuration or label" in said
+    error = refusal(work=str(work), flags=("--rpq.bits", "8"))
+    assert "holds partitions of another trace, configuration or label" in error
     assert "was split into 2 partitions" in refusal(work=str(work), partitions=3)
     folder = os.open(work, os.O_RDONLY)
     fcntl.flock(folder, fcntl.LOCK_EX)
     assert "another mercury-distributed works here" in refusal(work=str(work))
     os.close(folder)
     (work / "plan.json").write_text("{")
-    assert "is not what mercury-distributed wrote" in refusal(work=str(work))
+    assert "is not a plan of mercury-distributed" in refusal(work=str(work))
     assert is_untouched(tmp_path, "out")

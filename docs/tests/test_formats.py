@@ -1,8 +1,8 @@
-"""docs/formats.md names every column and key of the real files, and no other; links and paths in the docs lead somewhere.
+"""Tests that docs/formats.md names exactly the columns and keys of real files, and that links and paths in docs exist.
 
-Folders come from the environment, as in notebooks/tests: MERCURY_TRACE, MERCURY_RESULTS and MERCURY_SWEEP, which
-`make test-trace` makes; MERCURY_TRAINED is that of a `mercury-tracer train --reuse`, MERCURY_ANALYZER the program. Where
-one is missing, its tests are skipped and say so (`pytest -rs`).
+The environment names the folders, as for notebooks/tests: MERCURY_TRACE, MERCURY_RESULTS and MERCURY_SWEEP, which
+`make test-trace` creates, and MERCURY_TRAINED, the output of `mercury-tracer train --reuse`. MERCURY_ANALYZER is the
+program. If a variable is not set, its tests are skipped with a reason (`pytest -rs`).
 """
 
 import json
@@ -19,7 +19,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 FORMATS = REPOSITORY / "docs" / "formats.md"
 PAGES = sorted((REPOSITORY / "docs").glob("*.md")) + [REPOSITORY / "README.md"]
 
-# Whose keys are free, or documented elsewhere.
+# Objects whose keys are arbitrary or documented elsewhere.
 FREE = {
     "manifest.json": ["dataset.description", "training.settings", "versions"]
     + [f"sampling.{name}" for name in ("channels", "grad_channels", "filters")],
@@ -49,17 +49,17 @@ TYPES = {
 }
 
 
-def folder(variable: str) -> Path:
+def get_folder(variable: str) -> Path:
     path = os.environ.get(variable)
     if not path:
-        pytest.skip(f"{variable} is not set, so nothing of it was compared with docs/formats.md")
+        pytest.skip(f"{variable} is not set, so its files were not compared with docs/formats.md")
     if not Path(path).is_dir():
         pytest.fail(f"{variable}: {path} is not a folder", pytrace=False)
     return Path(path)
 
 
-def tables(title: str) -> list[list[list[str]]]:
-    """The tables of a section of docs/formats.md: rows of cells, the header's first."""
+def read_tables(title: str) -> list[list[list[str]]]:
+    """Returns the tables of a section of docs/formats.md as rows of cells; the header is the first row."""
     found, here, table = [], False, []
     for line in FORMATS.read_text().splitlines() + ["#"]:
         if line.startswith("|"):
@@ -74,28 +74,28 @@ def tables(title: str) -> list[list[list[str]]]:
     return found
 
 
-def documented(title: str, header: str = "column") -> dict[str, str]:
-    """Names in the first cells of a section's tables of columns or keys, and their types."""
+def read_documented(title: str, header: str = "column") -> dict[str, str]:
+    """Returns names and types in a section's tables of columns or keys."""
     names = {}
-    for first, *rows in tables(title):
+    for first, *rows in read_tables(title):
         if first[0] != header:
             continue
         for row in rows:
             for name in re.findall(r"`([^`]+)`", row[0]):
-                assert name not in names, f"docs/formats.md, {title}: {name} stands twice"
+                assert name not in names, f"docs/formats.md, {title}: {name} is listed twice"
                 names[name] = row[1]
     assert names, f"docs/formats.md: section {title!r} has no table of {header}s"
     return names
 
 
 def compare(title: str, found: set[str], expected: set[str]) -> None:
-    assert found - expected == set(), f"docs/formats.md, {title}: does not name them"
-    assert expected - found == set(), f"docs/formats.md, {title}: names what the file does not have"
+    assert found - expected == set(), f"docs/formats.md, {title}: these names are missing"
+    assert expected - found == set(), f"docs/formats.md, {title}: the file lacks these names"
 
 
 def compare_columns(title: str, path: Path, swept: bool = False) -> None:
     schema = pq.read_schema(path)
-    expected = documented(title)
+    expected = read_documented(title)
     columns = {field.name: field.type for field in schema if not (swept and "." in field.name)}
     compare(title, set(columns), set(expected))
     for name, found in columns.items():
@@ -120,24 +120,24 @@ TABLES = [
 
 @pytest.mark.parametrize(("variable", "name", "title"), TABLES)
 def test_every_column_is_documented(variable, name, title):
-    compare_columns(title, folder(variable) / name, swept=variable == "MERCURY_SWEEP")
+    compare_columns(title, get_folder(variable) / name, swept=variable == "MERCURY_SWEEP")
 
 
 def test_a_sweep_has_its_keys_as_columns():
-    sweep = folder("MERCURY_SWEEP")
+    sweep = get_folder("MERCURY_SWEEP")
     columns = [name for name in pq.read_schema(sweep / "configurations.parquet").names if "." in name]
     assert columns == [key for key, _ in json.loads((sweep / "sweep.json").read_text())["axes"]]
 
 
-def keys(value: object, free: list[str], path: str = "") -> set[str]:
-    """The keys of a JSON value, `[]` for the items of a list of maps."""
+def list_keys(value: object, free: list[str], path: str = "") -> set[str]:
+    """Returns the paths of the keys in a JSON value; `[]` stands for the items of a list of objects."""
     if path in free:
         return {path}
     if isinstance(value, dict):
         prefix = f"{path}." if path else ""
-        return set().union(*(keys(inner, free, prefix + name) for name, inner in value.items()))
+        return set().union(*(list_keys(inner, free, prefix + name) for name, inner in value.items()))
     if isinstance(value, list) and value and isinstance(value[0], dict):
-        return set().union(*(keys(inner, free, f"{path}[]") for inner in value))
+        return set().union(*(list_keys(inner, free, f"{path}[]") for inner in value))
     return {path}
 
 
@@ -151,34 +151,34 @@ FILES = [
 
 @pytest.mark.parametrize(("variable", "name"), FILES)
 def test_every_key_is_documented(variable, name):
-    found = keys(json.loads((folder(variable) / name).read_text()), FREE[name])
-    expected = set(documented(name, "key"))
+    found = list_keys(json.loads((get_folder(variable) / name).read_text()), FREE[name])
+    expected = set(read_documented(name, "key"))
     compare(name, found, expected - (OPTIONAL.get(name, set()) - found))
 
 
 def test_every_file_is_documented():
-    """In the list of files that begins the section of each kind of folder."""
+    """Each kind of folder has a section that begins with a list of its files."""
     text = FORMATS.read_text()
     for variable, title in [("MERCURY_TRACE", "Trace"), ("MERCURY_RESULTS", "Results"), ("MERCURY_SWEEP", "Sweep")]:
         section = text.split(f"\n## {title}\n")[1].split("\n## ")[0]
-        for path in folder(variable).iterdir():
+        for path in get_folder(variable).iterdir():
             assert path.name in section, f"docs/formats.md, {title}: {path.name}"
 
 
 def test_tensor_files_are_as_documented():
-    trace = folder("MERCURY_TRACE")
+    trace = get_folder("MERCURY_TRACE")
     ops = {row["name"]: row["op"] for row in pq.read_table(trace / "layers.parquet").to_pylist()}
-    of_kind = {}
-    for first, *rows in tables("Tensor files"):
+    key_columns = {}
+    for first, *rows in read_tables("Tensor files"):
         if first[0] == "layer":
-            of_kind = {(row[0].strip("`"), row[1].strip("`")): re.findall(r"`([^`]+)`", row[2]) for row in rows}
-    assert len(of_kind) == 9
+            key_columns = {(row[0].strip("`"), row[1].strip("`")): re.findall(r"`([^`]+)`", row[2]) for row in rows}
+    assert len(key_columns) == 9
     files = list((trace / "tensors").rglob("*.parquet"))
     assert files, f"{trace} has no tensors"
     for path in files:
         schema = pq.ParquetFile(path).schema_arrow
         key = (ops[path.parent.name.removeprefix("layer=")], path.name)
-        assert schema.names == [*of_kind[key], *documented("Tensor files")], path
+        assert schema.names == [*key_columns[key], *read_documented("Tensor files")], path
         assert all(field.type == pa.uint32() for field in list(schema)[:-1]), path
         values = schema.field("values").type
         assert pa.types.is_fixed_size_list(values), path
@@ -187,26 +187,26 @@ def test_tensor_files_are_as_documented():
 
 
 def test_vectors_and_projection_are_as_documented(tmp_path):
-    trace, analyzer = folder("MERCURY_TRACE"), os.environ.get("MERCURY_ANALYZER")
+    trace, analyzer = get_folder("MERCURY_TRACE"), os.environ.get("MERCURY_ANALYZER")
     if not analyzer:
         pytest.skip("MERCURY_ANALYZER is not set, so its files were not compared with docs/formats.md")
     layer = pq.read_table(trace / "layers.parquet")["name"][0].as_py()
     vectors, projection = tmp_path / "vectors.parquet", tmp_path / "projection.parquet"
-    of_layer = ["--layer", layer, "--limit", "10", "--out", str(vectors)]
-    subprocess.run([analyzer, "vectors", str(trace), *of_layer], check=True)
+    flags = ["--layer", layer, "--limit", "10", "--out", str(vectors)]
+    subprocess.run([analyzer, "vectors", str(trace), *flags], check=True)
     subprocess.run([analyzer, "projection", "--length", "9", "--out", str(projection)], check=True)
     for path in (vectors, projection):
-        compare(path.name, set(pq.read_schema(path).names), set(documented(path.name)))
+        compare(path.name, set(pq.read_schema(path).names), set(read_documented(path.name)))
 
 
-def anchors(page: Path) -> set[str]:
-    """Names of a page's headings, as mdBook and GitHub make them."""
+def list_anchors(page: Path) -> set[str]:
+    """Returns the anchors of a page's headings, as mdBook and GitHub generate them."""
     headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", page.read_text(), flags=re.S | re.M), flags=re.M)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_to_files(page):
+def test_links_exist(page):
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.S | re.M)
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if re.match(r"[a-z]+:", target):
@@ -215,12 +215,12 @@ def test_links_lead_to_files(page):
         path = (page.parent / name).resolve() if name else page
         assert path.exists(), f"{page.name}: {target}"
         if anchor:
-            assert anchor in anchors(path), f"{page.name}: {target}"
+            assert anchor in list_anchors(path), f"{page.name}: {target}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_paths_in_the_repository_exist(page):
-    """Such as `reuse/src/hitmap.rs`; those that a command makes are not of these folders."""
+    """Checks paths such as `reuse/src/hitmap.rs`; files that commands create are not in these folders."""
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.S | re.M)
     folders = "trace|reuse|hardware|tracer|analyzer|notebooks|scripts|docs|fuzz"
     for path in re.findall(rf"`((?:{folders})/(?:src|tests|presets|examples|benches|[\w.-]+\.\w+)[\w./-]*)`", text):

@@ -1,6 +1,6 @@
-"""`--memory-limit`: what a replay and a sweep take in memory, and that their results do not depend on it.
+"""Tests that replays and sweeps stay below `--memory-limit`, and that their results do not depend on it.
 
-MERCURY_ANALYZER names the program; without it all is skipped (`pytest -rs`).
+MERCURY_ANALYZER is the program; without it the tests are skipped (`pytest -rs`).
 """
 
 import os
@@ -13,15 +13,15 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
 import write_trace  # noqa: E402
 
-# Run by itself, so that the largest child is this one.
+# Run in a separate process, whose only child is the measured program.
 MEASURE = """
 import resource, subprocess, sys
 done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL)
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
 sys.exit(done.returncode)
 """
-# Megabytes, and flags. Errors of weight gradients take a sketch of each sample, however many are evaluated at a time.
-# Several caches of each number of sets.
+# Limits in MB, and flags. Errors of weight gradients need a sketch of every sample, regardless of the number evaluated
+# at a time. The sweep has several caches for each number of sets.
 ENTRIES = ["--set", "mcache.entries=64,128,256,512,1024"]
 COMMANDS = {
     "replay": (90, []),
@@ -32,7 +32,7 @@ COMMANDS = {
 
 @pytest.fixture(scope="module")
 def trace(tmp_path_factory):
-    """Small samples, of which many are evaluated at a time by default."""
+    """A trace with small samples, of which many are evaluated at a time by default."""
     folder = tmp_path_factory.mktemp("memory") / "trace"
     write_trace.train(str(folder), steps=1, every=1, batch=96, kept=96)
     return folder
@@ -46,14 +46,14 @@ def test_memory_stays_below_the_limit(trace, tmp_path, what):
 
     megabytes, flags = COMMANDS[what]
 
-    def peak(out, *limit):
+    def measure_peak(out, *limit):
         command = [analyzer, "--quiet", what.split(",")[0], trace, *flags, "--threads", "2", "--out", out, *limit]
         done = subprocess.run([sys.executable, "-c", MEASURE, *map(str, command)], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return int(done.stdout)
 
-    free = peak(tmp_path / "free")
-    limited = peak(tmp_path / "limited", "--memory-limit", f"{megabytes}MB")
+    free = measure_peak(tmp_path / "free")
+    limited = measure_peak(tmp_path / "limited", "--memory-limit", f"{megabytes}MB")
     assert limited <= 1e6 * megabytes, f"{limited} bytes of {megabytes} MB; without a limit {free}"
     for path in (tmp_path / "free").glob("*.parquet"):
         assert path.read_bytes() == (tmp_path / "limited" / path.name).read_bytes(), path.name

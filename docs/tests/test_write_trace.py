@@ -1,6 +1,6 @@
-"""docs/examples/write_trace.py: its gradients are those of its loss, and the analyzer takes what it writes.
+"""Tests docs/examples/write_trace.py: its gradients are right, and the analyzer accepts its traces.
 
-MERCURY_ANALYZER names the program; without it the second is skipped (`pytest -rs`).
+MERCURY_ANALYZER is the program; without it the second test is skipped (`pytest -rs`).
 """
 
 import os
@@ -20,7 +20,7 @@ import write_trace  # noqa: E402
     write_trace.Conv2d(2, 3, input=(5, 6), kernel=(3, 2), stride=(2, 1), padding=(1, 1)),
     write_trace.Conv2d(1, 2, input=(4, 4), kernel=(1, 1)),
 ])
-def test_a_convolution_has_its_own_gradients(layer):
+def test_gradients_of_a_convolution_are_right(layer):
     random = np.random.default_rng(1)
     x = random.standard_normal((2, layer.in_channels, *layer.input))
     w = random.standard_normal((layer.out_channels, layer.in_channels, *layer.kernel))
@@ -29,28 +29,28 @@ def test_a_convolution_has_its_own_gradients(layer):
     gradients = write_trace.convolve_backward(layer, x, w, dy)
     for which, gradient in enumerate(gradients):
         for index in np.ndindex(gradient.shape):
-            beside = [x.copy(), w.copy()]
-            beside[which][index] += 1.0
-            # The loss is linear in each, so a step of any size will do.
-            assert np.isclose(gradient[index], loss(*beside) - loss(x, w), rtol=1e-5, atol=1e-5), (which, index)
+            moved = [x.copy(), w.copy()]
+            moved[which][index] += 1.0
+            # The loss is linear in each operand, so the step may have any size.
+            assert np.isclose(gradient[index], loss(*moved) - loss(x, w), rtol=1e-5, atol=1e-5), (which, index)
 
 
-def test_the_analyzer_reads_it(tmp_path):
+def test_the_analyzer_accepts_the_trace(tmp_path):
     analyzer = os.environ.get("MERCURY_ANALYZER")
     if not analyzer:
-        pytest.skip("MERCURY_ANALYZER is not set, so nobody read the trace")
+        pytest.skip("MERCURY_ANALYZER is not set, so the trace was not read")
     trace, results = str(tmp_path / "trace"), str(tmp_path / "results")
     write_trace.train(trace, steps=4, every=2, batch=8, kept=2)
     run = lambda *command: subprocess.run([analyzer, "--quiet", *command], check=True, capture_output=True, text=True)  # noqa: E731
     assert "as they were written" in run("verify", trace).stdout
-    # With 64 bits hardly anything but equal vectors hits, so hardly any error is left.
+    # With 64 bits almost only equal vectors hit, so errors are small.
     run("replay", trace, "--rpq.bits", "64", "--mcache.entries", "0", "--mcache.ways", "1", "--out", results)
     layers = pl.read_parquet(f"{results}/layers.parquet")
     assert layers.select("step", "layer", "pass").rows() == [
-        (step, layer, one)
+        (step, layer, name)
         for step in (0, 2)
         for layer, passes in [("conv1", 2), ("conv2", 3), ("fc", 3)]
-        for one in (["forward", "weight-grad"] if passes == 2 else ["forward", "input-grad", "weight-grad"])
+        for name in (["forward", "weight-grad"] if passes == 2 else ["forward", "input-grad", "weight-grad"])
     ]
     assert layers["samples"].unique().to_list() == [2] and layers["output_error"].null_count() == 0
     assert layers["output_error"].max() < 0.2

@@ -1,6 +1,6 @@
-"""A trace and its results open in pyarrow, polars and DuckDB, and mean the same in each.
+"""Tests that a trace and its results open in pyarrow, polars and DuckDB with equal contents.
 
-`make test-notebooks` makes both and names them in MERCURY_TRACE and MERCURY_RESULTS.
+`make test-notebooks` creates both and sets MERCURY_TRACE and MERCURY_RESULTS to their folders.
 """
 
 import json
@@ -18,7 +18,7 @@ import pytest
 ROW_GROUP_BYTES = 128 << 20
 
 
-def directory(variable: str) -> Path:
+def get_folder(variable: str) -> Path:
     path = os.environ.get(variable)
     if not path:
         pytest.fail(f"{variable} is not set; run `make test-notebooks`, or set it to a folder", pytrace=False)
@@ -29,12 +29,12 @@ def directory(variable: str) -> Path:
 
 @pytest.fixture(scope="module")
 def trace() -> Path:
-    return directory("MERCURY_TRACE")
+    return get_folder("MERCURY_TRACE")
 
 
 @pytest.fixture(scope="module")
 def results() -> Path:
-    return directory("MERCURY_RESULTS")
+    return get_folder("MERCURY_RESULTS")
 
 
 @pytest.fixture(scope="module")
@@ -42,21 +42,21 @@ def manifest(trace: Path) -> dict:
     return json.loads((trace / "manifest.json").read_text())
 
 
-def duck(path: Path) -> pa.Table:
-    # The folders' names look like partitions, which would become columns of their own.
+def read_with_duckdb(path: Path) -> pa.Table:
+    # The names of folders look like Hive partitions, which would become columns.
     return duckdb.read_parquet(str(path), hive_partitioning=False).to_arrow_table()
 
 
-def rows(path: Path) -> list[dict]:
-    """The rows of a small table, the same in all three libraries."""
+def read_rows(path: Path) -> list[dict]:
+    """Returns the rows of a small table, after checking that all three libraries agree."""
     by_pyarrow = pq.ParquetFile(path).read().to_pylist()
     assert pl.read_parquet(path).to_dicts() == by_pyarrow, f"{path}: polars and pyarrow differ"
-    assert duck(path).to_pylist() == by_pyarrow, f"{path}: DuckDB and pyarrow differ"
+    assert read_with_duckdb(path).to_pylist() == by_pyarrow, f"{path}: DuckDB and pyarrow differ"
     return by_pyarrow
 
 
-def tensors(trace: Path, manifest: dict) -> list[tuple[Path, int, dict]]:
-    """Path, step and the manifest's entry of every tensor file."""
+def list_tensors(trace: Path, manifest: dict) -> list[tuple[Path, int, dict]]:
+    """Returns path, step and manifest entry of every tensor file."""
     return [
         (trace / f"tensors/step={step:06}/layer={entry['layer']}/{entry['kind']}.parquet", step, entry)
         for step, entries in ((captured["step"], captured["tensors"]) for captured in manifest["captured"])
@@ -64,35 +64,35 @@ def tensors(trace: Path, manifest: dict) -> list[tuple[Path, int, dict]]:
     ]
 
 
-def bits(column: pa.ChunkedArray) -> np.ndarray:
-    """Bit patterns, so that -0 differs from 0 and a NaN equals itself."""
+def read_bits(column: pa.ChunkedArray) -> np.ndarray:
+    """Returns the bit patterns of values, in which -0 differs from 0 and a NaN equals itself."""
     return column.combine_chunks().flatten().to_numpy().view(np.uint32)
 
 
 def test_manifest_lists_every_file(trace, manifest):
-    listed = {path: entry["bytes"] for path, _, entry in tensors(trace, manifest)}
+    listed = {path: entry["bytes"] for path, _, entry in list_tensors(trace, manifest)}
     found = {path: path.stat().st_size for path in (trace / "tensors").rglob("*.parquet")}
     assert listed, "no step was captured"
     assert listed == found
 
 
 def test_layers_and_steps(trace, manifest):
-    layers = rows(trace / "layers.parquet")
+    layers = read_rows(trace / "layers.parquet")
     assert [layer["index"] for layer in layers] == list(range(len(layers)))
     captured = manifest["captured"]
     assert {entry["layer"] for step in captured for entry in step["tensors"]} <= {layer["name"] for layer in layers}
 
-    steps = rows(trace / "steps.parquet")
+    steps = read_rows(trace / "steps.parquet")
     assert [step["step"] for step in steps if step["captured"]] == [step["step"] for step in captured]
     if manifest["complete"]:
         assert len(steps) == manifest["training"]["steps"]
 
 
-def test_tensors_hold_the_same_in_each_library(trace, manifest):
-    for path, _, entry in tensors(trace, manifest):
+def test_tensors_are_equal_in_all_libraries(trace, manifest):
+    for path, _, entry in list_tensors(trace, manifest):
         by_pyarrow = pq.ParquetFile(path).read()
         by_polars = pl.read_parquet(path, hive_partitioning=False)
-        by_duckdb = duck(path)
+        by_duckdb = read_with_duckdb(path)
         *keys, values = by_pyarrow.column_names
         assert values == "values" and keys, path
         assert by_polars.columns == by_duckdb.column_names == by_pyarrow.column_names, path
@@ -102,20 +102,20 @@ def test_tensors_hold_the_same_in_each_library(trace, manifest):
         assert by_pyarrow.schema.field(values).type.list_size == width, path
         assert by_polars.schema[values] == pl.Array(pl.Float32, width), path
 
-        expected = bits(by_pyarrow[values])
+        expected = read_bits(by_pyarrow[values])
         assert len(expected) == entry["rows"] * width, path
         for table in (by_pyarrow, by_polars.to_arrow(), by_duckdb):
             assert table.num_rows == entry["rows"], path
             flat = table[values].combine_chunks().flatten()
             assert flat.null_count == 0 and all(column.null_count == 0 for column in table.columns), path
-            assert np.array_equal(bits(table[values]), expected), path
+            assert np.array_equal(read_bits(table[values]), expected), path
             for key in keys:
                 assert table[key].type == pa.uint32() and table[key].equals(by_pyarrow[key]), (path, key)
 
 
-def test_tensors_say_what_they_are(trace, manifest):
-    ops = {layer["name"]: layer["op"] for layer in rows(trace / "layers.parquet")}
-    for path, step, entry in tensors(trace, manifest):
+def test_tensors_describe_themselves(trace, manifest):
+    ops = {layer["name"]: layer["op"] for layer in read_rows(trace / "layers.parquet")}
+    for path, step, entry in list_tensors(trace, manifest):
         expected = {
             "mercury.schema_version": str(manifest["schema_version"]),
             "mercury.step": str(step),
@@ -131,25 +131,25 @@ def test_tensors_say_what_they_are(trace, manifest):
 
 
 def test_tensors_are_encoded_as_documented(trace, manifest):
-    for path, _, entry in tensors(trace, manifest):
+    for path, _, entry in list_tensors(trace, manifest):
         metadata = pq.read_metadata(path)
         for index in range(metadata.num_row_groups):
             group = metadata.row_group(index)
             column = group.column(group.num_columns - 1)
             assert column.path_in_schema == "values.list.element", path
             assert column.compression == "ZSTD", path
-            # RLE is that of the list's levels; a dictionary would show as PLAIN or RLE_DICTIONARY.
+            # RLE encodes the levels of lists; a dictionary would show as PLAIN or RLE_DICTIONARY.
             assert set(column.encodings) == {"BYTE_STREAM_SPLIT", "RLE"}, path
             assert not column.has_dictionary_page, path
-            # A single row may be wider than the cap.
+            # A single row may exceed the limit.
             assert group.num_rows == 1 or group.num_rows * entry["width"] * 4 <= ROW_GROUP_BYTES, path
 
 
 def test_results_add_up(results):
-    layers, models = rows(results / "layers.parquet"), rows(results / "models.parquet")
+    layers, models = read_rows(results / "layers.parquet"), read_rows(results / "models.parquet")
     assert layers and models
     for row in layers + models:
-        # Vectors of layers that were switched off are not looked up.
+        # Vectors of switched-off layers are counted but not looked up.
         looked_up = row["hit"] + row["mau"] + row["mnu"]
         assert looked_up == row["vectors"] or (looked_up <= row["vectors"] and row.get("switched_off", True)), row
         parts = ("signature_cycles", "compute_cycles", "stall_cycles", "extra_cycles")
@@ -158,26 +158,26 @@ def test_results_add_up(results):
         assert row["hit_rate"] == (row["hit"] / row["vectors"] if row["vectors"] else None), row
 
     for model in models:
-        of_model = [row for row in layers if all(row[key] == model[key] for key in ("configuration", "step"))]
-        # Outcomes are those of the forward pass, as the output error.
-        forward = [row for row in of_model if row["pass"] == "forward"]
+        step_rows = [row for row in layers if all(row[key] == model[key] for key in ("configuration", "step"))]
+        # Outcomes and the output error of a model are those of its forward passes.
+        forward = [row for row in step_rows if row["pass"] == "forward"]
         forward_names = ("vectors", "hit", "mau", "mnu")
         for name in forward_names:
             assert model[name] == sum(row[name] for row in forward), (name, model)
         for name in ("samples", "batch", "trial"):
-            assert model[name] == max(row[name] for row in of_model), (name, model)
-        # Ratios, errors and what has an interval are no sums.
+            assert model[name] == max(row[name] for row in step_rows), (name, model)
+        # Ratios, errors and columns with an interval are not sums.
         others = ("configuration", "step", "trial", "hit_rate", "error_square", "exact_square", "samples", "batch")
         starts = ("speed_up", "output_", "loss_")
         summed = [name for name in model if name not in forward_names and name not in others]
         summed = [name for name in summed if not name.startswith(starts)]
         assert len(summed) >= 14, summed
         for name in summed:
-            assert math.isclose(model[name], sum(row[name] for row in of_model), rel_tol=1e-12), (name, model)
+            assert math.isclose(model[name], sum(row[name] for row in step_rows), rel_tol=1e-12), (name, model)
 
 
-def test_configurations_are_the_sums_of_their_steps(results):
-    models, configurations = rows(results / "models.parquet"), rows(results / "configurations.parquet")
+def test_configurations_sum_their_steps(results):
+    models, configurations = read_rows(results / "models.parquet"), read_rows(results / "configurations.parquet")
     assert configurations
     for row in configurations:
         steps = [model for model in models if model["configuration"] == row["configuration"]]

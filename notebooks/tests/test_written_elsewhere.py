@@ -1,7 +1,7 @@
-"""A trace that other programs wrote is read like our own: whatever library, types, codec and pages it is written with,
-`verify` accepts it and `replay` gives the same results, bit for bit.
+"""Tests that traces written by other programs are read like our own.
 
-MERCURY_ANALYZER names the program; `make test-notebooks` sets it.
+For any library, types, codec and pages, `verify` accepts the trace and `replay` gives the same results bit for bit.
+MERCURY_ANALYZER is the program; `make test-notebooks` sets it.
 """
 
 import hashlib
@@ -27,12 +27,12 @@ TABLES = ("layers.parquet", "steps.parquet", "evaluations.parquet")
 def run(*arguments):
     analyzer = os.environ.get("MERCURY_ANALYZER")
     if not analyzer:
-        pytest.fail("MERCURY_ANALYZER is not set; run `make test-notebooks`, or name the program", pytrace=False)
+        pytest.fail("MERCURY_ANALYZER is not set; run `make test-notebooks`, or set it to the program", pytrace=False)
     return subprocess.run([analyzer, "--quiet", *map(str, arguments)], capture_output=True, text=True)
 
 
 def replay(trace: Path) -> dict[str, bytes]:
-    """The tables of results by name."""
+    """Replays a trace and returns the files of its tables by name."""
     out = trace.parent / f"{trace.name}-results"
     done = run("replay", trace, "--out", out)
     assert done.returncode == 0, done.stderr
@@ -40,7 +40,7 @@ def replay(trace: Path) -> dict[str, bytes]:
 
 
 def rewrite(trace: Path, copy: Path, write, dtype: str = "f32") -> Path:
-    """A copy of a trace, whose Parquet files `write(path, table, is_tensor)` wrote, with checksums of its own."""
+    """Copies a trace, with all Parquet files written by `write(path, table, is_tensor)` and new checksums."""
     shutil.copytree(trace, copy)
     manifest = json.loads((copy / "manifest.json").read_text())
     for step in manifest["captured"]:
@@ -61,7 +61,7 @@ def rewrite(trace: Path, copy: Path, write, dtype: str = "f32") -> Path:
 
 @pytest.fixture(scope="module")
 def trace(tmp_path_factory) -> Path:
-    """A trace as docs/examples/write_trace.py writes it, which has an evaluation too."""
+    """A trace written by docs/examples/write_trace.py, with an added evaluation."""
     folder = tmp_path_factory.mktemp("elsewhere") / "trace"
     write_trace.train(str(folder), steps=5, every=4, batch=8, kept=3)
     row = {"steps_done": [5], "metric": ["top1"], "value": [0.5], "samples": [512]}
@@ -78,7 +78,7 @@ def expected(trace) -> dict[str, bytes]:
 
 
 def cast(table: pa.Table, kinds: dict, values: pa.DataType | None = None) -> pa.Table:
-    """The table with its types replaced, all columns nullable."""
+    """Returns the table with other types and nullable columns."""
     fields = []
     for field in table.schema:
         is_values = field.name == "values"
@@ -107,7 +107,7 @@ def write_polars_lists(path, table, is_tensor):
 
 
 def write_polars_inferred(path, table, is_tensor):
-    """As polars infers types of Python's objects: i64, f64 but for values."""
+    """Writes types as polars infers them from Python objects (i64, f64), except for the values."""
     kinds = {"values": pl.List(pl.Float32)} if is_tensor else {}
     pl.DataFrame(table.to_pylist(), schema_overrides=kinds, strict=False).write_parquet(path)
 
@@ -117,7 +117,7 @@ def write_duckdb(**options):
 
 
 def write_delta(path, table, is_tensor):
-    """By the encodings of the second version."""
+    """Writes the delta encodings of the second format version."""
     encodings = {pa.uint32(): "DELTA_BINARY_PACKED", pa.uint64(): "DELTA_BINARY_PACKED", pa.string(): "DELTA_BYTE_ARRAY"}
     chosen = {field.name: encodings[field.type] for field in table.schema if field.type in encodings}
     pq.write_table(table, path, use_dictionary=False, column_encoding=chosen, data_page_version="2.0")
@@ -151,7 +151,7 @@ WAYS = {
 for codec in ("none", "snappy", "gzip", "brotli", "lz4", "zstd"):
     WAYS[f"pyarrow, {codec}"] = write_pyarrow(compression=codec)
     WAYS[f"pyarrow, {codec}, second version"] = write_pyarrow(compression=codec, data_page_version="2.0")
-    # Pages of few values, some of none.
+    # Pages with few or no values.
     WAYS[f"pyarrow, {codec}, small pages"] = write_pyarrow(
         compression=codec, data_page_size=64, write_batch_size=1, use_dictionary=False
     )
@@ -172,7 +172,7 @@ def test_a_trace_is_read_like_our_own(trace, expected, tmp_path, way):
     assert replay(copy) == expected
 
 
-def halves(size: int) -> pa.DataType:
+def build_half_type(size: int) -> pa.DataType:
     return pa.list_(pa.field("element", pa.float16(), nullable=False), size)
 
 
@@ -182,20 +182,22 @@ HALVES = {
     "second version, brotli": write_pyarrow(
         {}, lambda n: pa.list_(pa.float16(), n), compression="brotli", data_page_version="2.0"
     ),
-    "signed, small pages": write_pyarrow(SIGNED, halves, data_page_size=64, write_batch_size=1, use_dictionary=False),
+    "signed, small pages": write_pyarrow(
+        SIGNED, build_half_type, data_page_size=64, write_batch_size=1, use_dictionary=False
+    ),
     "polars": lambda path, table, is_tensor: pl.from_arrow(
-        cast(table, {}, halves(table.schema.field("values").type.list_size)) if is_tensor else table
+        cast(table, {}, build_half_type(table.schema.field("values").type.list_size)) if is_tensor else table
     ).write_parquet(path),
 }
 
 
 @pytest.fixture(scope="module")
 def expected_halves(trace) -> dict[str, bytes]:
-    return replay(rewrite(trace, trace.parent / "halves", write_pyarrow({}, halves), "f16"))
+    return replay(rewrite(trace, trace.parent / "halves", write_pyarrow({}, build_half_type), "f16"))
 
 
 @pytest.mark.parametrize("way", HALVES)
-def test_values_in_f16_are_read_likewise(trace, expected_halves, expected, tmp_path, way):
+def test_f16_values_are_read_like_our_own(trace, expected_halves, expected, tmp_path, way):
     copy = rewrite(trace, tmp_path / "trace", HALVES[way], "f16")
     assert run("verify", copy).returncode == 0
     found = replay(copy)
@@ -220,8 +222,8 @@ def change_table(name, column, values):
     return write
 
 
-def with_values(rows, kind=pa.list_(pa.float32())):
-    """The values column replaced by what `rows` makes of its rows."""
+def replace_values(rows, kind=pa.list_(pa.float32())):
+    """Replaces the values column; `rows` maps its old rows to new ones."""
 
     def change(table):
         values = pa.array(rows(table["values"].to_pylist()), kind)
@@ -230,32 +232,32 @@ def with_values(rows, kind=pa.list_(pa.float32())):
     return change_tensor(change)
 
 
-def with_key(values):
+def replace_key(values):
     return change_tensor(lambda table: table.set_column(0, "sample", values(table["sample"].to_pylist())))
 
 
 WRONG = {
-    "a null row": (with_values(lambda rows: [rows[0], None, *rows[2:]]), ["values: row 1 is null"]),
+    "a null row": (replace_values(lambda rows: [rows[0], None, *rows[2:]]), ["values: row 1 is null"]),
     "a null value": (
-        with_values(lambda rows: [*rows[:2], [None, *rows[2][1:]]]),
+        replace_values(lambda rows: [*rows[:2], [None, *rows[2][1:]]]),
         ["values: row 2 has a null (value 0)"],
     ),
-    "a short row": (with_values(lambda rows: [rows[0], rows[1][:-1], rows[2]]), ["values: row 1 has 255 values", "256"]),
-    "a long row": (with_values(lambda rows: [rows[0], rows[1], rows[2] * 2]), ["values: row 2 has 512 values", "256"]),
-    "an empty row": (with_values(lambda rows: [[], *rows[1:]]), ["values: row 0 has 0 values", "256"]),
-    "f64": (with_values(lambda rows: rows, pa.list_(pa.float64())), ["holds lists of f64", "pa.list_(pa.float32(), 256)"]),
-    "f16": (with_values(lambda rows: rows, pa.list_(pa.float16())), ["holds lists of f16", "sampling.dtype", "f32"]),
+    "a short row": (replace_values(lambda rows: [rows[0], rows[1][:-1], rows[2]]), ["values: row 1 has 255 values", "256"]),
+    "a long row": (replace_values(lambda rows: [rows[0], rows[1], rows[2] * 2]), ["values: row 2 has 512 values", "256"]),
+    "an empty row": (replace_values(lambda rows: [[], *rows[1:]]), ["values: row 0 has 0 values", "256"]),
+    "f64": (replace_values(lambda rows: rows, pa.list_(pa.float64())), ["holds lists of f64", "pa.list_(pa.float32(), 256)"]),
+    "f16": (replace_values(lambda rows: rows, pa.list_(pa.float16())), ["holds lists of f16", "sampling.dtype", "f32"]),
     "planes": (
-        with_values(lambda rows: [[row[:16], row[16:]] for row in rows], pa.list_(pa.list_(pa.float32()))),
+        replace_values(lambda rows: [[row[:16], row[16:]] for row in rows], pa.list_(pa.list_(pa.float32()))),
         ["holds lists of lists of f32", "pl.Array(pl.Float32, 256)"],
     ),
-    "a number a row": (with_values(lambda rows: [row[0] for row in rows], pa.float32()), ["values: holds f32"]),
-    "a null key": (with_key(lambda keys: pa.array([None, *keys[1:]], pa.uint32())), ["sample: row 0 is null"]),
+    "a number a row": (replace_values(lambda rows: [row[0] for row in rows], pa.float32()), ["values: holds f32"]),
+    "a null key": (replace_key(lambda keys: pa.array([None, *keys[1:]], pa.uint32())), ["sample: row 0 is null"]),
     "a negative key": (
-        with_key(lambda keys: pa.array([-1, *keys[1:]], pa.int64())),
+        replace_key(lambda keys: pa.array([-1, *keys[1:]], pa.int64())),
         ["sample: row 0 holds -1", "0 to 4294967295"],
     ),
-    "keys in f64": (with_key(lambda keys: pa.array(keys, pa.float64())), ["sample: holds f64", "u32", "pl.UInt32"]),
+    "keys in f64": (replace_key(lambda keys: pa.array(keys, pa.float64())), ["sample: holds f64", "u32", "pl.UInt32"]),
     "another order": (
         change_tensor(lambda table: table.select([1, 0, 2])),
         ["sample: found column channel in its place", "sample, channel, values, in this order"],
@@ -288,7 +290,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_a_refusal_says_what_differs(trace, tmp_path, what):
+def test_refusals_name_the_difference(trace, tmp_path, what):
     write, parts = WRONG[what]
     copy = rewrite(trace, tmp_path / "trace", write)
     done = run("verify", copy)

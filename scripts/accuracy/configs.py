@@ -1,10 +1,10 @@
-"""What is compared: configurations of reuse, models and their schedules."""
+"""The compared configurations of reuse, models and schedules."""
 
-# Training as it would be on hardware without reuse.
+# Training without reuse.
 EXACT = "exact"
 
-# Configurations of mercury-analyzer and mercury-tracer; what they do not name has its default. Signatures of
-# `mercury` grow: runs are short, so a bit comes after 10 steps without a new least loss.
+# Configurations for mercury-analyzer and mercury-tracer; missing keys have their defaults. In `mercury`, signatures
+# grow by a bit after 10 steps without a new lowest loss, because runs are short.
 CONFIGURATIONS = {
     "mercury": {"rpq": {"bits": 20}, "bits": {"patience": 10}},
     "bits-16": {"rpq": {"bits": 16}, "bits": {"patience": 0}},
@@ -30,9 +30,9 @@ MEANING = {
     "centroid": "20 bits, centroids in place of first vectors",
 }
 
-# Flags of each model's runs, the metric that counts, and the factor by which QUICK=1 cuts steps.
+# Data set, metric, number of steps and flags of each model.
 MODELS = {
-    # The published classifier has nine tenths of the parameters, for 1,000 classes.
+    # The published classifier, for 1,000 classes, would have nine tenths of the parameters.
     "vgg13": {
         "dataset": "cifar10",
         "metric": "top1",
@@ -54,7 +54,7 @@ MODELS = {
         "steps": 160,
         "flags": ["--batch-size", "16", "--optimizer", "adam", "--lr", "0.002", "--schedule", "cosine"],
     },
-    # Not the base model, which learns nothing in so few steps.
+    # Smaller than the base model, which learns nothing in so few steps.
     "transformer": {
         "dataset": "multi30k",
         "metric": "bleu",
@@ -67,5 +67,5 @@ MODELS = {
 }  # fmt: skip
 
 SEEDS = [1, 2, 3]
-# Samples to validate on; with QUICK=1 a fifth, as of steps.
+# Samples for validation. QUICK=1 divides samples and steps by 5.
 VALIDATION = 1000

@@ -16,8 +16,8 @@ import altair as alt
 import polars as pl
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from places import REPOSITORY, same_data  # noqa: E402
-from runs import put_between, run, toml  # noqa: E402
+from places import REPOSITORY, link_dataset  # noqa: E402
+from runs import format_toml, put_between, run  # noqa: E402
 
 VARIANTS = {
     "sign": {},
@@ -27,15 +27,15 @@ VARIANTS = {
     "sign+rescale, centroid": {"rpq": {"variant": "sign+rescale"}, "mcache": {"representative": "centroid"}},
 }
 BITS = [8, 16, 32, 64]
-# What is captured of a step: enough samples and filters for an estimate, all layers.
+# Flags of training and capture: all layers, and enough samples and filters for an estimate.
 MODELS = {
     "vgg13": ["--batch-size", "32", "--lr", "0.02", "--clip", "1", "--samples", "8", "--filters", "64"],
     "mobilenet_v2": ["--batch-size", "32", "--optimizer", "adam", "--lr", "0.002", "--samples", "8"],
 }
 
 
-def configurations(folder: Path, bits: list[int]) -> dict[str, tuple[str, int, Path]]:
-    """Files of configurations, by name."""
+def write_configurations(folder: Path, bits: list[int]) -> dict[str, tuple[str, int, Path]]:
+    """Writes the configuration files; returns variant, signature length and path by name."""
     folder.mkdir(parents=True, exist_ok=True)
     found = {}
     for variant, changes in VARIANTS.items():
@@ -43,17 +43,17 @@ def configurations(folder: Path, bits: list[int]) -> dict[str, tuple[str, int, P
             name = f"{variant.replace(' ', '').replace('+', '-').replace(',', '-')}-{length}"
             keys = {"rpq": {"bits": length, **changes.get("rpq", {})}, "mcache": changes.get("mcache", {})}
             path = folder / f"{name}.toml"
-            path.write_text(toml({**keys, "bits": {"patience": 0}, "stop": {"window": 0}}))
+            path.write_text(format_toml({**keys, "bits": {"patience": 0}, "stop": {"window": 0}}))
             found[name] = (variant, length, path)
     return found
 
 
-def pairs_of(model: str, steps: list[int], files: dict, out: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Predicted and measured, by configuration and step; and accuracies of the trained weights."""
+def measure_pairs(model: str, steps: list[int], files: dict, out: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Measures predictions and their outcomes by configuration and step, and the accuracies of the trained weights."""
     place, listed = out / model, ",".join(map(str, steps))
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
-    data = same_data("cifar10", out)
+    data = link_dataset("cifar10", out)
     common = ["--model", model, "--dataset", "cifar10", "--data-dir", data]
     probes = [flag for _, _, path in files.values() for flag in ("--probe", path)]
     run(
@@ -92,19 +92,19 @@ def spearman(frame: pl.DataFrame, x: str, y: str) -> float:
     return frame.select(pl.corr(x, y, method="spearman")).item()
 
 
-def say(pairs: pl.DataFrame, accuracies: pl.DataFrame) -> str:
+def format_correlations(pairs: pl.DataFrame, accuracies: pl.DataFrame) -> str:
     lines = ["| model | pairs | compared quantities | Spearman correlation | Pearson correlation |", "| --- | --- | --- | --- | --- |"]
     for model in MODELS:
-        of, after = (frame.filter(pl.col("model") == model) for frame in (pairs, accuracies))
-        if of.height < 3:
+        steps, trained = (frame.filter(pl.col("model") == model) for frame in (pairs, accuracies))
+        if steps.height < 3:
             continue
         row = lambda what, frame, x, y: lines.append(
             f"| {model} | {frame.height} | {what} | {spearman(frame, x, y):.2f} | {frame.select(pl.corr(x, y)).item():.2f} |"
         )
-        row("predicted and measured loss change", of, "predicted", "loss_change")
-        row("predicted output error and measured loss change", of, "output_error", "loss_change")
-        row("predicted local error of weight gradients and measured error of all gradients", of, "predicted_gradient_error", "gradient_error")
-        row("predicted output error and measured change of top-1 accuracy", after, "output_error", "top1_change")
+        row("predicted and measured loss change", steps, "predicted", "loss_change")
+        row("predicted output error and measured loss change", steps, "output_error", "loss_change")
+        row("predicted local error of weight gradients and measured error of all gradients", steps, "predicted_gradient_error", "gradient_error")
+        row("predicted output error and measured change of top-1 accuracy", trained, "output_error", "top1_change")
     small = pairs.filter(pl.col("loss_change").abs() < 0.1 * pl.col("loss"))
     signs = (small["predicted"].sign() == small["loss_change"].sign()).mean()
     lines += ["", f"If the loss changes by less than 10 % ({small.height} pairs), {100 * signs:.0f} % of the predicted signs are correct."]
@@ -113,7 +113,7 @@ def say(pairs: pl.DataFrame, accuracies: pl.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def chart(pairs: pl.DataFrame, accuracies: pl.DataFrame) -> alt.Chart:
+def draw_chart(pairs: pl.DataFrame, accuracies: pl.DataFrame) -> alt.Chart:
     colour = alt.Color("variant:N", title="variant")
     points = alt.Chart(pairs).mark_point()
     loss = points.encode(
@@ -133,25 +133,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=REPOSITORY / "accuracy" / "prediction")
     parser.add_argument("--quick", action="store_true", help="fewer steps and signature lengths, one model")
-    parser.add_argument("--docs", type=Path, help="a Markdown file with marks; the chart goes beside it")
+    parser.add_argument("--docs", type=Path, help="a Markdown file with marks; the chart is written next to it")
     arguments = parser.parse_args()
     models, steps, bits = list(MODELS), [0, 30, 90], BITS
     if arguments.quick:
         models, steps, bits = ["mobilenet_v2"], [0, 10], [16, 32, 64]
-    files = configurations(arguments.out / "configs", bits)
-    found = [pairs_of(model, steps, files, arguments.out) for model in models]
+    files = write_configurations(arguments.out / "configs", bits)
+    found = [measure_pairs(model, steps, files, arguments.out) for model in models]
     pairs, accuracies = (pl.concat([pair[i] for pair in found]) for i in (0, 1))
     pairs.write_parquet(arguments.out / "pairs.parquet")
     accuracies.write_parquet(arguments.out / "accuracies.parquet")
-    text = say(pairs, accuracies)
+    text = format_correlations(pairs, accuracies)
     print(text)
     if arguments.docs:
-        write(arguments.docs, text, pairs, accuracies)
+        write_docs(arguments.docs, text, pairs, accuracies)
 
 
-def write(docs: Path, text: str, pairs: pl.DataFrame, accuracies: pl.DataFrame) -> None:
-    """Puts the text between the page's marks, and the chart beside the page."""
-    chart(pairs, accuracies).save(docs.with_suffix(".svg"))
+def write_docs(docs: Path, text: str, pairs: pl.DataFrame, accuracies: pl.DataFrame) -> None:
+    """Writes the text between the page's marks, and the chart next to the page."""
+    draw_chart(pairs, accuracies).save(docs.with_suffix(".svg"))
     put_between(docs, "<!-- prediction: begin -->", "<!-- prediction: end -->", text)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import altair as alt
 import polars as pl
 from configs import CONFIGURATIONS, EXACT, MEANING, MODELS, VALIDATION
-from train import digest
+from train import hash_settings
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from places import REPOSITORY  # noqa: E402
@@ -29,7 +29,7 @@ SCHEMA = {
     "seed": pl.Int64,
     "diverged": pl.Boolean,
     "metric": pl.String,
-    # Of the trained weights: computed exactly, and with reuse.
+    # Metrics and losses of the trained weights, evaluated without and with reuse.
     "value": pl.Float64,
     "value_with_reuse": pl.Float64,
     "loss": pl.Float64,
@@ -38,19 +38,19 @@ SCHEMA = {
     "training_loss": pl.Float64,
     "step_seconds": pl.Float64,
     "commit": pl.String,
-    # Of flags, steps and configuration.
+    # Hash of flags, steps, samples and configuration.
     "what": pl.String,
 }
 
 
-def of_run(folder: Path, done: dict) -> dict:
-    """A row of the table of runs."""
+def summarise_run(folder: Path, done: dict) -> dict:
+    """Returns the row of a run in the table of runs."""
     steps = pl.read_parquet(folder / "trace" / "steps.parquet")
     metric = MODELS[done["model"]]["metric"]
-    row = {name: done[name] for name in [*KEY, "diverged", "commit"]} | {"metric": metric, "what": digest(done["what"])}
+    row = {name: done[name] for name in [*KEY, "diverged", "commit"]} | {"metric": metric, "what": hash_settings(done["what"])}
     if steps.height:
         row["training_loss"] = steps.tail(20)["loss"].mean()
-        # Of a step but the first, which makes room.
+        # Without the first step, which allocates memory.
         row["step_seconds"] = steps.slice(1)["seconds"].median()
     if not done["diverged"]:
         table = pl.read_parquet(folder / "trace" / "evaluations.parquet")
@@ -60,69 +60,69 @@ def of_run(folder: Path, done: dict) -> dict:
     return row
 
 
-def runs(out: Path) -> pl.DataFrame:
-    """Every run that is done."""
+def read_runs(out: Path) -> pl.DataFrame:
+    """Reads all completed runs."""
     found = [(path.parent, json.loads(path.read_text())) for path in sorted(out.glob("runs/*/done.json"))]
-    return pl.DataFrame([of_run(*run) for run in found], schema=SCHEMA)
+    return pl.DataFrame([summarise_run(*run) for run in found], schema=SCHEMA)
 
 
-def ordered(frame: pl.DataFrame) -> pl.DataFrame:
+def sort_runs(frame: pl.DataFrame) -> pl.DataFrame:
     place = lambda name, names: pl.col(name).replace_strict({key: index for index, key in enumerate(names)}, default=99)
     return frame.sort(place("model", MODELS), place("configuration", NAMES), "seed")
 
 
-def beside_exact(frame: pl.DataFrame) -> pl.DataFrame:
-    """Runs with their differences from exact training with the same seed."""
+def compare_with_exact(frame: pl.DataFrame) -> pl.DataFrame:
+    """Adds the differences from exact training with the same seed."""
     exact = frame.filter(pl.col("configuration") == EXACT).select(
         "model", "seed", exact_value="value", exact_loss="training_loss", exact_seconds="step_seconds", exact_commit="commit"
     )
     return frame.join(exact, on=["model", "seed"], how="left", maintain_order="left").with_columns(
         value_change=pl.col("value") - pl.col("exact_value"),
         loss_change=pl.col("training_loss") - pl.col("exact_loss"),
-        # Runs of another commit may have been made on another machine.
+        # Step times are compared only within a commit: other commits may have run on another machine.
         times=pl.when(pl.col("commit") == pl.col("exact_commit")).then(pl.col("step_seconds") / pl.col("exact_seconds")),
     )
 
 
-def interval(values: pl.Series, digits: int, scale: float = 1.0) -> str:
-    """Mean and half the width of its 95 % interval over seeds."""
+def format_interval(values: pl.Series, digits: int, scale: float = 1.0) -> str:
+    """Formats the mean and half the width of its 95 % interval over seeds."""
     values = values.drop_nulls() * scale
     if values.is_empty():
         return "-"
-    # No zero with a sign.
+    # Adding 0 avoids a negative zero.
     mean = f"{round(values.mean(), digits) + 0.0:.{digits}f}"
     if len(values) < 2:
         return mean
     return f"{mean} ± {QUANTILES[len(values) - 1] * values.std() / len(values) ** 0.5:.{digits}f}"
 
 
-def table(frame: pl.DataFrame) -> str:
+def format_table(frame: pl.DataFrame) -> str:
     header = ["model", "configuration", "seeds", "metric", "computed exactly", "computed with reuse"]
     header += ["difference from exact training", "training loss", "loss difference from exact training", "step time"]
     lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
-    for (model, name), of in beside_exact(frame).group_by("model", "configuration", maintain_order=True):
+    for (model, name), rows in compare_with_exact(frame).group_by("model", "configuration", maintain_order=True):
         metric = MODELS[model]["metric"]
         scale = 1 if metric == "bleu" else 100
-        diverged = of["diverged"].sum()
+        diverged = rows["diverged"].sum()
         cells = [
             model,
             name,
-            f"{of.height}" + (f", {diverged} diverged" if diverged else ""),
+            f"{rows.height}" + (f", {diverged} diverged" if diverged else ""),
             "BLEU" if metric == "bleu" else f"{metric} %",
-            interval(of["value"], 1, scale),
-            interval(of["value_with_reuse"], 1, scale),
-            interval(of["value_change"], 1, scale) if name != EXACT else "-",
-            interval(of["training_loss"], 3),
-            interval(of["loss_change"], 3) if name != EXACT else "-",
-            "-" if (times := of["times"].mean()) is None else f"{times:.1f}x",
+            format_interval(rows["value"], 1, scale),
+            format_interval(rows["value_with_reuse"], 1, scale),
+            format_interval(rows["value_change"], 1, scale) if name != EXACT else "-",
+            format_interval(rows["training_loss"], 3),
+            format_interval(rows["loss_change"], 3) if name != EXACT else "-",
+            "-" if (times := rows["times"].mean()) is None else f"{times:.1f}x",
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def chart(frame: pl.DataFrame) -> alt.FacetChart:
-    """The change of the metric by reuse in training, one point per seed."""
-    changes = beside_exact(frame).filter((pl.col("configuration") != EXACT) & pl.col("value_change").is_not_null())
+def draw_chart(frame: pl.DataFrame) -> alt.FacetChart:
+    """Draws the change of the metric by reuse in training, one point per seed."""
+    changes = compare_with_exact(frame).filter((pl.col("configuration") != EXACT) & pl.col("value_change").is_not_null())
     scale = pl.when(pl.col("metric") == "bleu").then(1.0).otherwise(100.0)
     points = alt.Chart(changes.select(*KEY, change=pl.col("value_change") * scale)).mark_point(filled=True, size=50, opacity=0.7)
     return (
@@ -143,22 +143,22 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=REPOSITORY / "accuracy")
     parser.add_argument("--docs", type=Path, help="a Markdown file with marks")
     arguments = parser.parse_args()
-    found = runs(arguments.out)
+    found = read_runs(arguments.out)
     if arguments.docs and (kept := arguments.docs.with_suffix(".csv")).exists():
         before = pl.read_csv(kept, schema=SCHEMA)
-        # Of what is compared now.
-        now = [digest({"flags": spec["flags"], "steps": spec["steps"], "samples": VALIDATION, "keys": CONFIGURATIONS.get(name, {})})
+        # Keep rows only of settings that are still compared.
+        now = [hash_settings({"flags": spec["flags"], "steps": spec["steps"], "samples": VALIDATION, "keys": CONFIGURATIONS.get(name, {})})
                for spec in MODELS.values() for name in NAMES]  # fmt: skip
         found = pl.concat([found, before.filter(pl.col("what").is_in(now)).join(found, on=KEY, how="anti")])
-    found = ordered(found)
-    text = f"{table(found)}\n\nCommits: {', '.join(found['commit'].unique().sort())}."
+    found = sort_runs(found)
+    text = f"{format_table(found)}\n\nCommits: {', '.join(found['commit'].unique().sort())}."
     print(text)
     print()
     for name, meaning in MEANING.items():
         print(f"{name}: {meaning}")
     if arguments.docs:
         found.write_csv(arguments.docs.with_suffix(".csv"), float_precision=5)
-        chart(found).save(arguments.docs.with_name("accuracy-runs.svg"))
+        draw_chart(found).save(arguments.docs.with_name("accuracy-runs.svg"))
         put_between(arguments.docs, "<!-- accuracy: begin -->", "<!-- accuracy: end -->", text)
 
 

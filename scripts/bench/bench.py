@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Compares our speed with peers in one run on one machine, where our code and each peer alternate: `make bench`.
 
-Prints a table and writes bench.json next to cargo's release folder: a list of {what, ours, peer, unit,
-ratio, goal, met}. A goal names its column. The best of several runs counts, for our code and for the
-peers. `--large` adds the peak memory of a replay of a trace of several GB; other arguments
-(signatures, hitmap, replay, memory, sweep, cycles) limit the run to these parts.
+Prints a table and writes bench.json next to cargo's release folder: a list of {what, ours, peer, unit, ratio, goal,
+met}. A goal names its column. The best of several runs counts, for our code and for the peers. `--large` adds the peak
+memory of a replay of a trace of several GB. Arguments (signatures, hitmap, replay, memory, sweep, cycles) limit the run
+to these parts.
 """
 
 import argparse
@@ -27,13 +27,13 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "merc
 ANALYZER = TARGET / "release" / "mercury-analyzer"
 SYNTHETIC = TARGET / "release" / "examples" / "synthetic"
 ROUNDS = 7
-# Of the trace that `synthetic` writes: vectors of a sample, one for each position and channel.
+# Vectors per sample in the trace that `synthetic` writes: one per position and channel.
 SAMPLE_VECTORS = 64 * 112 * 112
-# Samples of replays whose rates are told: so many that what every run takes, such as its start, is little of it; and
-# of others, which take longer or show what that is.
+# Samples in a long replay, in which fixed costs such as the start are negligible, and in a short one, for slow replays
+# and to show these costs.
 LONG, SHORT = 128, 32
 
-# By length of a vector and bits: at least so many times numpy, faiss and this share of the peak.
+# Goals by vector length and bits: minimum speed relative to numpy and to faiss, and minimum share of the peak.
 NUMPY = {(d, bits): 3.0 for d in (9, 27) for bits in (20, 32, 64)} | {(576, 20): 1.5, (576, 32): 1.3, (576, 64): 1.0}
 FAISS = {(d, bits): 15.0 for d in (9, 27) for bits in (20, 32, 64)}
 PEAK = {9: 0.8, 27: 0.8, 576: 0.75}
@@ -55,7 +55,7 @@ ROWS: list[dict] = []
 
 
 def add(what, ours, unit, peer=None, ratio=None, goal=None) -> None:
-    """Appends a result; `goal` is a column (ours or ratio), a comparison (>= or <=) and a number."""
+    """Appends a result. `goal` is a column (ours or ratio), a comparison (>= or <=) and a number."""
     row = {"what": what, "ours": ours, "peer": peer, "unit": unit, "ratio": ratio, "goal": None, "met": None}
     if goal is not None:
         column, comparison, number = goal
@@ -65,20 +65,20 @@ def add(what, ours, unit, peer=None, ratio=None, goal=None) -> None:
 
 
 def run(*command: object, **options: object) -> str:
-    """Standard output of a command that has to succeed."""
+    """Runs a command and returns its standard output; exits if it fails."""
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, cwd=REPOSITORY, **options)
     if done.returncode != 0:
         sys.exit(f"{' '.join(map(str, command))}\n{done.stderr}")
     return done.stdout
 
 
-def lines(*command: object) -> list[dict]:
-    """The JSON lines that a command prints."""
+def read_lines(*command: object) -> list[dict]:
+    """Runs a command and returns the JSON lines that it prints."""
     return [json.loads(line) for line in run(*command).splitlines() if line.startswith("{")]
 
 
-def python() -> Path:
-    """A Python with the peers' packages, in an environment for this state of the requirements."""
+def prepare_python() -> Path:
+    """Returns a Python with the peers' packages, from an environment for this state of the requirements."""
     requirements = HERE / "requirements.txt"
     folder = CACHE / f"bench-{zlib.crc32(requirements.read_bytes()):08x}"
     binary = folder / "bin" / "python"
@@ -89,21 +89,21 @@ def python() -> Path:
     return binary
 
 
-def best(kept: dict, rows: list[dict], column: str) -> None:
-    """Keeps the fastest of the rows of each name."""
+def keep_best(kept: dict, rows: list[dict], column: str) -> None:
+    """Keeps the fastest row of each name."""
     for row in rows:
         if row["what"] not in kept or kept[row["what"]][column] < row[column]:
             kept[row["what"]] = row
 
 
 def signatures(_: Path) -> None:
-    """Signatures by our kernels, numpy and faiss, one thread each."""
-    interpreter = python()
+    """Compares signatures by our kernels, numpy and faiss, on one thread each."""
+    interpreter = prepare_python()
     ours: dict[str, dict] = {}
     peers: dict[str, dict] = {}
     for _ in range(3):
-        best(ours, lines("cargo", "bench", "--quiet", "--workspace", "--bench", "signatures"), "ours")
-        best(peers, lines(interpreter, HERE / "signatures_peers.py"), "peer")
+        keep_best(ours, read_lines("cargo", "bench", "--quiet", "--workspace", "--bench", "signatures"), "ours")
+        keep_best(peers, read_lines(interpreter, HERE / "signatures_peers.py"), "peer")
     for row in ours.values():
         d, bits = row["d"], row["bits"]
         _, kernel, case, *_ = row["what"].split(", ")
@@ -111,7 +111,7 @@ def signatures(_: Path) -> None:
         same = {name: peer for name, peer in peers.items() if plain and f", {case}, {bits} bits" in name}
         for name, peer in same.items():
             library, form = name.split(", ")[1], name.split(", ")[-1]
-            # Vectors are given to the peer cut already, which is the harder comparison: the goals are about it.
+            # The goals use the harder comparison, in which the peer gets vectors that are already cut.
             goals = {} if form == "windows" else NUMPY if library.startswith("numpy") else FAISS
             least = goals.get((d, bits))
             goal = None if least is None else ("ratio", ">=", least)
@@ -124,16 +124,16 @@ def signatures(_: Path) -> None:
 
 
 def hitmap(_: Path) -> None:
-    """Look-ups in MCACHE, and by two plain ways of writing it."""
-    for row in lines("cargo", "bench", "--quiet", "--workspace", "--bench", "hitmap", "--", "/none"):
-        # Not our own ways without the widest instructions.
+    """Compares look-ups in MCACHE with two plain implementations."""
+    for row in read_lines("cargo", "bench", "--quiet", "--workspace", "--bench", "hitmap", "--", "/none"):
+        # Our own variants with smaller instruction sets are left out.
         if ", ours" not in row["what"]:
             goal = ("ours", ">=", 200.0)
             add(f"hitmap, {row['what']}", row["ours"], row["unit"], row["peer"], row["ratio"], goal)
 
 
-def seconds(commands: dict[str, list], rounds: int = ROUNDS) -> dict[str, float]:
-    """The least seconds that each command takes, in turn; `OUT` becomes a folder of its own."""
+def measure_seconds(commands: dict[str, list], rounds: int = ROUNDS) -> dict[str, float]:
+    """Runs the commands in turn and returns the least seconds of each; `OUT` stands for a new folder."""
     times = dict.fromkeys(commands, float("inf"))
     for _ in range(rounds):
         for name, command in commands.items():
@@ -145,8 +145,8 @@ def seconds(commands: dict[str, list], rounds: int = ROUNDS) -> dict[str, float]
     return times
 
 
-def synthetic(folder: Path, samples: int, steps: int = 1) -> Path:
-    """A trace of that many samples a step."""
+def write_trace(folder: Path, samples: int, steps: int = 1) -> Path:
+    """Writes a trace with this many samples per step."""
     trace = folder / f"trace-{samples}-{steps}"
     if not trace.exists():
         run(SYNTHETIC, trace, samples, steps)
@@ -154,28 +154,29 @@ def synthetic(folder: Path, samples: int, steps: int = 1) -> Path:
 
 
 def replay(folder: Path) -> None:
-    """Whole replays of the forward pass, from files to files."""
+    """Measures whole replays of the forward pass, from files to files."""
 
-    def command(samples: int, *flags: str) -> list:
-        return [ANALYZER, "replay", synthetic(folder, samples), "--out", "OUT", "--passes", "forward", *flags]
+    def build_command(samples: int, *flags: str) -> list:
+        return [ANALYZER, "replay", write_trace(folder, samples), "--out", "OUT", "--passes", "forward", *flags]
 
-    def rates(samples: int, ways: dict[str, list], rounds: int = ROUNDS) -> dict[str, float]:
-        return {name: samples * SAMPLE_VECTORS / took / 1e6 for name, took in seconds(ways, rounds).items()}
+    def measure_rates(samples: int, ways: dict[str, list], rounds: int = ROUNDS) -> dict[str, float]:
+        times = measure_seconds(ways, rounds)
+        return {name: samples * SAMPLE_VECTORS / seconds / 1e6 for name, seconds in times.items()}
 
     cores = min(2, os.cpu_count() or 1)
     flags = ["--without", "errors,bounds", "--threads"]
-    core = command(LONG, *flags)
+    core = build_command(LONG, *flags)
     ways = {
         "one": [*core, "1"],
         "two": [*core, str(cores)],
         "no reuse": [*core, "1", "--reuse.passes", "[]"],
         "ws": [*core, "1", "--array.dataflow", "ws"],
     }
-    rate = rates(LONG, ways)
-    core, full = command(SHORT, *flags), command(SHORT, "--threads", "1")
-    rate |= rates(SHORT, {"short one": [*core, "1"], "short two": [*core, str(cores)]})
-    rate |= rates(SHORT, {"default": full, "errors": [*full, "--without", "bounds"]}, 2)
-    start = seconds({"start": command(1, *flags, "1")})["start"]
+    rate = measure_rates(LONG, ways)
+    core, full = build_command(SHORT, *flags), build_command(SHORT, "--threads", "1")
+    rate |= measure_rates(SHORT, {"short one": [*core, "1"], "short two": [*core, str(cores)]})
+    rate |= measure_rates(SHORT, {"default": full, "errors": [*full, "--without", "bounds"]}, 2)
+    start = measure_seconds({"start": build_command(1, *flags, "1")})["start"]
     unit = "M vectors/s"
     add("replay, one thread, without errors and bounds", rate["one"], unit, goal=("ours", ">=", 50.0))
     ratio = rate["two"] / rate["one"]
@@ -192,8 +193,8 @@ def replay(folder: Path) -> None:
 
 
 def memory(folder: Path) -> None:
-    """The most memory that a replay of a large trace has at once."""
-    trace = synthetic(folder, 128, 12)
+    """Measures the peak memory of a replay of a large trace."""
+    trace = write_trace(folder, 128, 12)
     size = sum(path.stat().st_size for path in trace.rglob("*.parquet")) / 1e9
     code = (
         "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL);"
@@ -208,8 +209,8 @@ def memory(folder: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """240 configurations at once, beside replays of one."""
-    trace = synthetic(folder, 4)
+    """Compares a sweep of 240 configurations with replays of one."""
+    trace = write_trace(folder, 4)
     replay = [ANALYZER, "replay", trace, "--out", "OUT"]
     keys = [part for key in SWEEP for part in ("--set", key)]
     swept = [ANALYZER, "sweep", trace, "--out", "OUT", "--errors", "none", *keys]
@@ -220,7 +221,7 @@ def sweep(folder: Path) -> None:
         "without errors and bounds": [*replay, "--without", "errors,bounds"],
         "default": replay,
     }
-    times = seconds(ways, 3)
+    times = measure_seconds(ways, 3)
     for way in ("without errors and bounds", "default"):
         ratio, goal = times["240"] / times[way], ("ratio", "<=", 3.0)
         add(f"sweep of 240 vs a replay, {way}", times["240"], "s", times[way], ratio, goal)
@@ -229,19 +230,19 @@ def sweep(folder: Path) -> None:
 
 
 def cycles(folder: Path) -> None:
-    """AlexNet's cycles: the whole process, beside one that prints its version."""
+    """Compares `cycles` on AlexNet with `--version`, each as a whole process."""
     topology = folder / "alexnet.csv"
     topology.write_text(ALEXNET)
     command = [ANALYZER, "cycles", "--topology", topology, "--array"]
     ways = {"12x14": [*command, "12x14"], "256x256": [*command, "256x256"], "start": [ANALYZER, "--version"]}
-    times = seconds(ways, 30)
+    times = measure_seconds(ways, 30)
     for array in ("12x14", "256x256"):
         what, ratio = f"cycles, AlexNet on {array} vs starting the program", times[array] / times["start"]
         add(what, times[array] * 1e3, "ms", times["start"] * 1e3, ratio, ("ours", "<=", 5.0))
 
 
-def busy() -> float:
-    """Seconds that the machine's processors have worked for anyone (its host included) since it started."""
+def read_busy_seconds() -> float:
+    """Returns the seconds that the machine's processors were busy since its start, including time taken by its host."""
     try:
         fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
     except OSError:
@@ -250,14 +251,14 @@ def busy() -> float:
     return (user + nice + system + interrupts + soft + steal) / os.sysconf("SC_CLK_TCK")
 
 
-def own() -> float:
-    """Seconds that this process and those it waited for have worked."""
+def read_own_seconds() -> float:
+    """Returns the processor seconds of this process and of its finished child processes."""
     kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     return sum(usage.ru_utime + usage.ru_stime for usage in map(resource.getrusage, kinds))
 
 
-def processor() -> str:
-    """Name and thread count."""
+def describe_processor() -> str:
+    """Returns the name and the number of threads of the processor."""
     try:
         info = Path("/proc/cpuinfo").read_text()
     except OSError:
@@ -266,15 +267,15 @@ def processor() -> str:
     return f"{names[0] if names else platform.processor()}, {os.cpu_count()} threads"
 
 
-def table() -> str:
-    """All results for people."""
+def format_table() -> str:
+    """Formats all results as a Markdown table."""
     cells = [["what", "ours", "peer", "unit", "ratio", "goal", "goal is"]]
 
-    def show(value: float | None) -> str:
+    def format_number(value: float | None) -> str:
         return "-" if value is None else f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
 
     for row in ROWS:
-        numbers = [show(row["ours"]), show(row["peer"]), row["unit"], show(row["ratio"])]
+        numbers = [format_number(row["ours"]), format_number(row["peer"]), row["unit"], format_number(row["ratio"])]
         met = {None: "", True: "met", False: "NOT MET"}[row["met"]]
         cells.append([row["what"], *numbers, row["goal"] or "-", met])
     widths = [max(len(row[column]) for row in cells) for column in range(7)]
@@ -283,29 +284,30 @@ def table() -> str:
 
 
 def main() -> None:
-    """Measures, prints, writes."""
+    """Measures the parts, and prints and writes the results."""
     parts = {part.__name__: part for part in (signatures, hitmap, replay, memory, sweep, cycles)}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(parts))
-    parser.add_argument("--large", action="store_true", help="peak memory on several GB")
+    parser.add_argument("--large", action="store_true", help="also measure the peak memory on a trace of several GB")
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(parts):
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
     wanted = arguments.parts or [name for name in parts if name != "memory" or arguments.large]
     run("cargo", "build", "--release", "--workspace", "--bins", "--example", "synthetic")
     run("cargo", "bench", "--workspace", "--bench", "signatures", "--bench", "hitmap", "--no-run")
-    python()
-    start, others = time.monotonic(), busy() - own()
+    prepare_python()
+    start, others = time.monotonic(), read_busy_seconds() - read_own_seconds()
     with tempfile.TemporaryDirectory(dir=TARGET, prefix="bench-") as scratch:
         for name in wanted:
             print(f"measuring {name}", file=sys.stderr, flush=True)
             parts[name](Path(scratch))
-    share = max(0.0, busy() - own() - others) / (time.monotonic() - start) / (os.cpu_count() or 1)
+    elapsed = (time.monotonic() - start) * (os.cpu_count() or 1)
+    share = max(0.0, read_busy_seconds() - read_own_seconds() - others) / elapsed
     part = TARGET / "bench.json.part"
     part.write_text(json.dumps(ROWS, indent=1) + "\n")
     part.replace(TARGET / "bench.json")
-    print(table())
-    print(f"\n{processor()}; other processes took {100 * share:.0f} % of its time; {TARGET / 'bench.json'}")
+    print(format_table())
+    print(f"\n{describe_processor()}; other processes took {100 * share:.0f} % of its time; {TARGET / 'bench.json'}")
 
 
 if __name__ == "__main__":

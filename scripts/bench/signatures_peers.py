@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""The cases of `reuse/benches/signatures.rs` by numpy and by faiss, on one thread: a JSON line each.
+"""Runs the cases of `reuse/benches/signatures.rs` with numpy and faiss on one thread, and prints one JSON line each.
 
     pip install numpy faiss-cpu
     python3 signatures_peers.py
 
-Both take vectors that lie in memory one after another. Windows of a plane have to be copied there
-first (im2col); `windows` says how fast with that copy in the measured time, `vectors` without.
+Both need vectors that are contiguous in memory, so windows of a plane have to be copied first (im2col). The measured
+time includes that copy in the form `windows`, but not in the form `vectors`.
 """
 
 import os
@@ -21,18 +21,19 @@ import numpy as np
 
 faiss.omp_set_num_threads(1)
 
-# What, samples, channels, size of a plane, channels of a window: as in the Rust bench.
+# Name, samples, channels, plane size, channels of a window; as in the Rust benchmark.
 CASES = [
     ("3x3 of 224x224", 1, 16, 224, 1),
     ("3x3 of 3 channels of 224x224", 4, 3, 224, 3),
     ("3x3 of 64 channels of 56x56", 2, 64, 56, 64),
 ]
 BITS = (20, 32, 64)
-# Values of a chunk and its products: half of a common second level's cache.
+# Values of a chunk and its products: they fill half of a typical second-level cache.
 CHUNK_VALUES = 1 << 17
 
 
-def best_of(runs, run):
+def measure_best(runs, run):
+    """Returns the least seconds of some runs, after one run to warm up."""
     run()
     best = float("inf")
     for _ in range(runs):
@@ -43,7 +44,7 @@ def best_of(runs, run):
 
 
 def cut(planes, depth):
-    """im2col: [vectors][depth * 9], windows of `depth` channels, padded by 1."""
+    """Returns im2col: [vectors][depth * 9], windows of `depth` channels, padded by 1."""
     padded = np.pad(planes, ((0, 0), (0, 0), (1, 1), (1, 1)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(2, 3))
     samples, channels, height, width = windows.shape[:4]
@@ -51,8 +52,8 @@ def cut(planes, depth):
     return np.ascontiguousarray(grouped.transpose(0, 1, 3, 4, 2, 5, 6)).reshape(-1, depth * 9)
 
 
-def numpy_signatures(vectors, matrix):
-    """Bit i of a signature: the product with column i is above 0."""
+def sign_with_numpy(vectors, matrix):
+    """Returns signatures: bit i is set if the product with column i is above 0."""
     length, bits = matrix.shape
     chunk = max(64, CHUNK_VALUES // (length + bits))
     codes = np.empty((len(vectors), (bits + 7) // 8), np.uint8)
@@ -76,17 +77,17 @@ def main():
         length = vectors.shape[1]
         for bits in BITS:
             matrix = random.standard_normal((length, bits)).astype(np.float32)
-            # rotate_data: a random projection; trained or thresholded by nothing but 0. Faiss's is
-            # orthonormal, which costs the same.
+            # rotate_data=True is a random projection, without trained thresholds. Faiss's projection is orthonormal,
+            # which costs the same.
             lsh = faiss.IndexLSH(length, bits, True, False)
             peers = {
-                f"numpy {np.__version__}": lambda x, matrix=matrix: numpy_signatures(x, matrix),
+                f"numpy {np.__version__}": lambda x, matrix=matrix: sign_with_numpy(x, matrix),
                 f"faiss {faiss.__version__}": lambda x, lsh=lsh: lsh.sa_encode(x),
             }
             for peer, run in peers.items():
-                seconds = best_of(3, lambda: run(vectors))
+                seconds = measure_best(3, lambda: run(vectors))
                 report(peer, what, "vectors", length, bits, len(vectors), seconds)
-                seconds = best_of(2, lambda: run(cut(planes, depth)))
+                seconds = measure_best(2, lambda: run(cut(planes, depth)))
                 report(peer, what, "windows", length, bits, len(vectors), seconds)
 
 

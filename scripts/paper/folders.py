@@ -1,4 +1,4 @@
-"""What a run of `run.py` left in a model's folder, as it is after the trial."""
+"""Reads the results in a model's folder that `run.py` wrote, over the captured steps after the trial."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,17 +8,17 @@ from settings import AS_IS, BOUND, TRIAL
 
 ALL_ON, BY_MODEL, BY_LAYER = "mercury, all layers on", "model's error <= 1 %", "each layer's error <= 1 %"
 SETTINGS = ["mercury", ALL_ON, BY_MODEL, BY_LAYER]
-# By what a sweep's configurations are chosen.
+# The error that each choice of a sweep's configuration bounds.
 CRITERIA = {BY_MODEL: "output_error", BY_LAYER: "worst_layer_error"}
 
-# Of rows by pass, layer and step.
+# Aggregations of rows by pass, layer and step.
 SPEED_UP = pl.col("baseline_cycles").sum() / pl.col("mercury_cycles").sum()
 ERROR = (pl.col("error_square").sum() / pl.col("exact_square").sum()).sqrt().fill_nan(0)
 
 
 @dataclass
 class Results:
-    """A configuration's results of the captured steps after the trial, and over all steps."""
+    """Results of a configuration: layers and models after the trial, and models over all captured steps."""
 
     layers: pl.DataFrame
     models: pl.DataFrame
@@ -28,17 +28,17 @@ class Results:
     def read(cls, folder: Path, configuration: int = 0) -> "Results":
         read = lambda name: pl.read_parquet(folder / name).filter(configuration=configuration)  # noqa: E731
         layers, models = read("layers.parquet"), read("models.parquet")
-        return cls(measured(layers), measured(models), models)
+        return cls(select_steady(layers), select_steady(models), models)
 
 
-def measured(frame: pl.DataFrame) -> pl.DataFrame:
-    """Rows of the captured steps after the trial."""
+def select_steady(frame: pl.DataFrame) -> pl.DataFrame:
+    """Selects the rows of the captured steps after the trial."""
     return frame.filter(pl.col("step").is_in(frame["step"].unique().sort()[TRIAL:].implode()))
 
 
-def swept(sweep: Path) -> pl.DataFrame:
-    """Of each configuration of a sweep its keys, speed-up and errors after the trial."""
-    layers = measured(pl.read_parquet(sweep / "layers.parquet"))
+def read_sweep(sweep: Path) -> pl.DataFrame:
+    """Reads a sweep: keys, speed-up and errors of each configuration after the trial."""
+    layers = select_steady(pl.read_parquet(sweep / "layers.parquet"))
     forward = layers.filter(pl.col("pass") == "forward")
     worst = forward.group_by("configuration", "layer").agg(worst_layer_error=ERROR)
     configurations = pl.read_parquet(sweep / "configurations.parquet")
@@ -52,9 +52,12 @@ def swept(sweep: Path) -> pl.DataFrame:
     )
 
 
-def choices(sweep: Path) -> dict[str, dict]:
-    """By each criterion the keys of the fastest configuration, where one is faster than no reuse."""
-    found, chosen = swept(sweep), {}
+def choose_settings(sweep: Path) -> dict[str, dict]:
+    """Returns the keys of the fastest configuration within the bound, by criterion.
+
+    A criterion is missing if no configuration within its bound is faster than no reuse.
+    """
+    found, chosen = read_sweep(sweep), {}
     for name, error in CRITERIA.items():
         within = found.filter(pl.col(error) <= BOUND, pl.col("speed_up") > 1)
         if within.height:
@@ -63,22 +66,25 @@ def choices(sweep: Path) -> dict[str, dict]:
     return chosen
 
 
-def best(choice: dict) -> str:
-    """The folder of a choice's replay."""
+def name_replay(choice: dict) -> str:
+    """Returns the folder name of a choice's replay."""
     return f"best-{choice['configuration']}"
 
 
-def what_if(folder: Path, window: int, versions: int, banks: int) -> Results:
-    """The preset with other values of the keys that `WHAT_IF` sweeps."""
+def read_what_if(folder: Path, window: int, versions: int, banks: int) -> Results:
+    """Reads the results of the preset with other values of the keys that `WHAT_IF` sweeps."""
     keys = {"stop.window": window, "mcache.versions": versions, "mcache.banks": banks}
     configurations = pl.read_parquet(folder / "what-if" / "configurations.parquet")
     return Results.read(folder / "what-if", configurations.filter(**keys)["configuration"].item())
 
 
-def by_setting(folder: Path) -> dict[str, tuple[dict, Results]]:
-    """Each setting's swept keys and results; those by which nothing is gained are not there."""
-    found = {"mercury": ({}, Results.read(folder / "mercury")), ALL_ON: ({}, what_if(folder, 0, *AS_IS))}
+def read_settings(folder: Path) -> dict[str, tuple[dict, Results]]:
+    """Reads the swept keys and results of each setting.
+
+    A setting is missing if no configuration within its bound is faster than no reuse.
+    """
+    found = {"mercury": ({}, Results.read(folder / "mercury")), ALL_ON: ({}, read_what_if(folder, 0, *AS_IS))}
     if (folder / "sweep").exists():
-        for name, choice in choices(folder / "sweep").items():
-            found[name] = (choice, Results.read(folder / best(choice)))
+        for name, choice in choose_settings(folder / "sweep").items():
+            found[name] = (choice, Results.read(folder / name_replay(choice)))
     return found

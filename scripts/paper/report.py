@@ -26,7 +26,7 @@ MARKS = ("<!-- paper -->", "<!-- /paper -->")
 
 
 def read(place: Path) -> dict[str, pl.DataFrame]:
-    """A run's tables; none if there are none."""
+    """Reads the tables of a run; empty if there are none."""
     paths = {name: place / f"{name}.parquet" for name in TABLES}
     return {name: pl.read_parquet(path) for name, path in paths.items() if path.exists()}
 
@@ -49,15 +49,15 @@ def geometric(values: pl.Series) -> float:
 
 
 def interval(values: pl.Series) -> str:
-    """95 % of the geometric means of as many models drawn from these, with repetition."""
+    """Formats the 95 % bootstrap interval of the geometric mean over models."""
     logs = np.log(values.to_numpy())
     drawn = np.random.default_rng(1).choice(logs, (10_000, len(logs))).mean(axis=1)
     low, high = np.exp(np.quantile(drawn, [0.025, 0.975]))
     return f"{low:.2f} to {high:.2f}"
 
 
-def of_setting(models: pl.DataFrame, setting: str) -> str:
-    """A row a model."""
+def tabulate_setting(models: pl.DataFrame, setting: str) -> str:
+    """Tabulates a setting, one row per model."""
     chosen = setting in (BY_MODEL, BY_LAYER)
     header = ["model", *(["setting"] if chosen else []), "hit rate", "output error", "worst layer", "gradient error"]
     header += ["computations saved", "forward", "backward", "step (95 % interval)", "layers off"]
@@ -74,7 +74,7 @@ def of_setting(models: pl.DataFrame, setting: str) -> str:
     return markdown(header, rows)
 
 
-def of_training(training: pl.DataFrame) -> str:
+def tabulate_training(training: pl.DataFrame) -> str:
     header = ["model", "data", "input", "batch", "steps", "captured", "loss, first and last five steps", "validation"]
     rows = [
         [
@@ -88,11 +88,11 @@ def of_training(training: pl.DataFrame) -> str:
     return markdown(header, rows)
 
 
-def of_passes(cycles: pl.DataFrame) -> str:
-    """Where cycles go with every layer on: means over models of shares of the baseline's step."""
+def tabulate_passes(cycles: pl.DataFrame) -> str:
+    """Tabulates the parts of the cycles with every layer on, as shares of the baseline's step averaged over models."""
     parts = in_order(cycles, "part")
-    of = cycles.filter(setting=ALL_ON).group_by("pass", "part", maintain_order=True)
-    wide = of.agg(pl.col("baseline", "share").mean()).pivot(
+    groups = cycles.filter(setting=ALL_ON).group_by("pass", "part", maintain_order=True)
+    wide = groups.agg(pl.col("baseline", "share").mean()).pivot(
         "part", index=["pass", "baseline"], values="share", maintain_order=True
     )
     wide = wide.with_columns(total=pl.sum_horizontal(parts))
@@ -112,8 +112,8 @@ def means(models: pl.DataFrame) -> str:
     return markdown(header, rows)
 
 
-def by_model(frame: pl.DataFrame, column: str) -> str:
-    """Speed-ups, a row a model and last their geometric mean."""
+def tabulate_speed_ups(frame: pl.DataFrame, column: str) -> str:
+    """Tabulates speed-ups, one row per model and a last row with their geometric mean."""
     names = in_order(frame, column)
     wide = frame.pivot(column, index="model", values="speed_up", maintain_order=True)
     rows = [[row["model"], *(times(row[name]) for name in names)] for row in wide.to_dicts()]
@@ -179,8 +179,8 @@ def origin(out: Path, tables: dict[str, pl.DataFrame]) -> str:
     return text + (f" Missing: {', '.join(missing)}." if missing else "")
 
 
-def of_larger(small: dict[str, pl.DataFrame], large: dict[str, pl.DataFrame]) -> list[str]:
-    """The results of the same models on photos."""
+def describe_larger(small: dict[str, pl.DataFrame], large: dict[str, pl.DataFrame]) -> list[str]:
+    """Describes the results of the same models on photos."""
     names = in_order(large["chain"], "assumption")
     of = {}
     for size, tables in (("small", small), ("large", large)):
@@ -194,8 +194,8 @@ def of_larger(small: dict[str, pl.DataFrame], large: dict[str, pl.DataFrame]) ->
         f"{of['small'][every]} and {of['large'][every]} with every layer on,",
         f"{of['small'][last]} and {of['large'][last]} with the preset.",
     ]
-    tables = [by_model(large["chain"], "assumption"), of_setting(large["models"], ALL_ON)]
-    return ["### Larger inputs", " ".join(text), *tables, of_training(large["training"])]
+    tables = [tabulate_speed_ups(large["chain"], "assumption"), tabulate_setting(large["models"], ALL_ON)]
+    return ["### Larger inputs", " ".join(text), *tables, tabulate_training(large["training"])]
 
 
 def page(out: Path, tables: dict[str, pl.DataFrame], larger: dict[str, pl.DataFrame]) -> str:
@@ -207,18 +207,18 @@ def page(out: Path, tables: dict[str, pl.DataFrame], larger: dict[str, pl.DataFr
         means(models),
         "### Why",
         why(chained, tables["bounds"]),
-        by_model(chained, "assumption"),
+        tabulate_speed_ups(chained, "assumption"),
         "Cycles with every layer on (means over models, in % of the baseline's step):",
-        of_passes(tables["cycles"]),
+        tabulate_passes(tables["cycles"]),
         "### Bounds",
         "Speed-up of a step if its cycles were proportional to the computations that each bound leaves. The last "
         "column is the bound of the array itself:",
-        by_model(tables["bounds"], "bound"),
-        *(of_larger(tables, larger) if larger else []),
+        tabulate_speed_ups(tables["bounds"], "bound"),
+        *(describe_larger(tables, larger) if larger else []),
         "### Model by model",
-        *(text for name in SETTINGS for text in (f"{name}:", of_setting(models, name))),
+        *(text for name in SETTINGS for text in (f"{name}:", tabulate_setting(models, name))),
         "### What was trained",
-        of_training(tables["training"]),
+        tabulate_training(tables["training"]),
     ]
     return "\n\n".join(parts)
 
@@ -244,7 +244,7 @@ def short(out: Path, tables: dict[str, pl.DataFrame]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=ROOT / "paper", help="folder of the run")
-    parser.add_argument("--docs", type=Path, help="a page; the chart goes beside it")
+    parser.add_argument("--docs", type=Path, help="a page; the chart is written next to it")
     parser.add_argument("--readme", type=Path, help="a page for the short table, if it has the marks")
     arguments = parser.parse_args()
     tables, larger = read(arguments.out), read(arguments.out / "larger")

@@ -1,12 +1,12 @@
-"""What `make paper` trains, captures, replays and sweeps."""
+"""The models, data sets and configurations of `make paper`."""
 
-# The most that outputs may be off for a setting to count, |Y' - Y| / |Y|.
+# Largest output error |Y' - Y| / |Y| of the settings that are chosen.
 BOUND = 0.01
-# Captured steps in which a layer has to gain or is switched off (`stop.window` of the preset). Figures are of the
-# captured steps after them: a training has thousands of those.
+# Captured steps in the trial (`stop.window` of the preset), after which layers that lost cycles are switched off.
+# Figures cover the captured steps after the trial, of which a long training almost entirely consists.
 TRIAL = 2
 
-# Of models without batch normalisation, which learn slowly, and of those with it.
+# Flags of training: for models without batch normalisation, which learn slowly, and for models with it.
 PLAIN = ["--batch-size", 32, "--lr", 0.03, "--clip", 1, "--warmup", 10, "--schedule", "cosine"]
 NORMALISED = ["--batch-size", 16, "--optimizer", "adam", "--lr", 0.001, "--schedule", "cosine"]
 SENTENCES = [
@@ -14,8 +14,8 @@ SENTENCES = [
     "--max-length", 24, "--vocabulary-size", 2000, "--bleu-samples", 0,
 ]  # fmt: skip
 
-# In the order of the table: rows and columns of an image (of CIFAR-10's 32 made larger where a model needs that to
-# run or to learn) or tokens, steps of the quick form, flags.
+# Models in the order of the table: image size in pixels (or tokens), steps of the quick form, flags. CIFAR-10's images
+# of 32 x 32 are enlarged if a model needs that to run or to learn.
 MODELS = {
     "alexnet": (64, 60, ["--batch-size", 64, "--optimizer", "adam", "--lr", 0.0003]),
     "googlenet": (32, 160, NORMALISED),
@@ -31,7 +31,7 @@ MODELS = {
     "transformer": (24, 80, SENTENCES),
 }
 
-# Photos as large as the models of images were made for, to see what the size of planes changes; they are not swept.
+# Photos of the size that the image models were made for, to show the effect of larger planes; they are not swept.
 PHOTOS = ["--batch-size", 4, "--optimizer", "adam", "--lr", 0.0001]
 LARGER = {name: (299 if name == "inception_v4" else 224, 12, PHOTOS) for name in MODELS if name != "transformer"}
 
@@ -40,11 +40,12 @@ QUICK_AXES = {
     "rpq.variant": "sign,sign+rescale,centred,sign+magnitude(4)",
     "rpq.bits": "12,16,20,24,32,48,64",
     "reuse.passes": f"{ALL},{NO_INPUT_GRAD},{FORWARD}",
-    # Signatures of a swept length keep it.
+    # Signatures keep their swept length.
     "bits.patience": "0",
 }
-# Images to train on; steps as a multiple of those above; when to capture, as shares of them; how much of a captured
-# step to keep (half of the samples of photos); samples to validate on; the sweep; models to run on photos.
+# The forms of a run. `images` is the data set of image models; `steps` multiplies the steps above; `captured` are
+# shares of the steps; `samples` and `filters` are kept of a captured step (half of the samples on photos); `validation`
+# are samples; `axes` is the sweep; `larger` are the models that also run on photos.
 FORMS = {
     "quick": {
         "images": "cifar10",
@@ -71,7 +72,7 @@ FORMS = {
         },
         "larger": list(LARGER),
     },
-    # For tests: seconds a model.
+    # For tests: seconds per model.
     "tiny": {
         "images": "fashion-mnist",
         "steps": 1 / 20,
@@ -84,9 +85,9 @@ FORMS = {
     },
 }
 
-# Results that an entry holds and banks, in the preset, and as many as PE sets hardly ever wait for.
+# MCACHE versions and banks: those of the preset, and so many that PE sets hardly ever wait.
 AS_IS, AMPLE = (4, 2), (64, 64)
-# The preset with and without switching layers off, and with those.
+# Sweep of the preset with and without switching layers off, and with both numbers of versions and banks.
 WHAT_IF = {
     "stop.window": "0,2",
     "mcache.versions": f"{AS_IS[0]},{AMPLE[0]}",

@@ -1,17 +1,17 @@
-"""Tables of a run of `run.py`, for a report and a notebook.
+"""Writes the tables of a run of `run.py`, for a report and a notebook.
 
-- `training.parquet`: a row a model: on what it was trained, and how far.
-- `models.parquet`: a row a model and setting: hits, errors, speed-ups.
-- `cycles.parquet`: a row a model, setting, pass and part of the cycles, as a share of the baseline's step.
-- `chain.parquet`: a row a model and assumption; `bounds.parquet`: a row a model and bound.
+- `training.parquet`, one row per model: data, steps, losses and accuracy of the training.
+- `models.parquet`, one row per model and setting: hit rates, errors, speed-ups.
+- `cycles.parquet`, one row per model, setting, pass and part of the cycles: share of the baseline's step.
+- `chain.parquet`, one row per model and assumption; `bounds.parquet`, one row per model and bound.
 """
 
 import json
 from pathlib import Path
 
 import polars as pl
-from folders import ERROR, SETTINGS, SPEED_UP, Results, by_setting
-from reasons import bounds, chain, parts
+from folders import ERROR, SETTINGS, SPEED_UP, Results, read_settings
+from reasons import bound_savings, chain_assumptions, split_cycles
 from settings import MODELS
 
 BACKWARD = ["input-grad", "weight-grad"]
@@ -20,8 +20,8 @@ NAMES = {'["forward"]': "forward pass alone", '["forward","weight-grad"]': "no i
 METRICS = {"top1": "top-1", "token_accuracy": "tokens"}
 
 
-def training(folder: Path) -> dict:
-    """What a model was trained on, and how far."""
+def summarise_training(folder: Path) -> dict:
+    """Returns data, steps, losses and accuracy of a model's training."""
     manifest = json.loads((folder / "trace" / "manifest.json").read_text())
     steps = pl.read_parquet(folder / "trace" / "steps.parquet")
     evaluations = pl.read_parquet(folder / "trace" / "evaluations.parquet")
@@ -41,8 +41,8 @@ def training(folder: Path) -> dict:
     }
 
 
-def named(keys: dict) -> str | None:
-    """A choice of the sweep in words; keys that were not swept over several values are left out."""
+def describe_keys(keys: dict) -> str | None:
+    """Describes a choice of the sweep in words, without keys that have one value in the sweep."""
     if not keys:
         return None
     words = [keys["rpq.variant"], f"{keys['rpq.bits']} bits", NAMES.get(keys["reuse.passes"])]
@@ -51,23 +51,23 @@ def named(keys: dict) -> str | None:
     return ", ".join(word for word in words if word)
 
 
-def step_interval(models: pl.DataFrame) -> list[float]:
-    """The 95 % interval of the speed-up over steps, whose own intervals are taken to be independent."""
+def combine_intervals(models: pl.DataFrame) -> list[float]:
+    """Returns the 95 % interval of the speed-up over several steps, if the steps' intervals are independent."""
     baseline, low, high = pl.col("baseline_cycles"), pl.col("speed_up_low"), pl.col("speed_up_high")
     half = ((baseline / low - baseline / high) / 2).pow(2).sum().sqrt()
     cycles = pl.col("mercury_cycles").sum()
     return list(models.select(low=baseline.sum() / (cycles + half), high=baseline.sum() / (cycles - half)).row(0))
 
 
-def setting(results: Results | None) -> dict:
-    """Hits, errors and speed-ups after the trial; those of no reuse where no setting was found."""
+def summarise_setting(results: Results | None) -> dict:
+    """Returns hit rates, errors and speed-ups after the trial; `None` stands for a run without reuse."""
     if results is None:
         zeros = ["hit_rate", "output_error", "worst_layer_error", "gradient_error", "saved"]
         ones = [*PASSES, "step_low", "step_high", "with_trial"]
         return dict.fromkeys(zeros, 0.0) | dict.fromkeys(ones, 1.0) | {"layers_off": None}
-    of_pass = {name: results.layers.filter(pl.col("pass").is_in(passes)) for name, passes in PASSES.items()}
-    forward = of_pass["forward"]
-    low, high = step_interval(results.models)
+    by_pass = {name: results.layers.filter(pl.col("pass").is_in(passes)) for name, passes in PASSES.items()}
+    forward = by_pass["forward"]
+    low, high = combine_intervals(results.models)
     last = results.layers.filter(pl.col("step") == pl.col("step").max())
     return {
         "hit_rate": forward["hit"].sum() / forward["vectors"].sum(),
@@ -75,7 +75,7 @@ def setting(results: Results | None) -> dict:
         "worst_layer_error": forward.group_by("layer").agg(error=ERROR)["error"].max(),
         "gradient_error": results.layers.filter(pl.col("pass") == "weight-grad").select(ERROR).item(),
         "saved": results.layers["macs_skipped"].sum() / results.layers["macs"].sum(),
-        **{name: rows.select(SPEED_UP).item() for name, rows in of_pass.items()},
+        **{name: rows.select(SPEED_UP).item() for name, rows in by_pass.items()},
         "step_low": low,
         "step_high": high,
         "with_trial": results.all_steps.select(SPEED_UP).item(),
@@ -83,31 +83,32 @@ def setting(results: Results | None) -> dict:
     }
 
 
-def of_model(folder: Path) -> dict[str, list[dict]]:
-    """The rows of each table."""
-    trace, found = folder / "trace", by_setting(folder)
+def tabulate_model(folder: Path) -> dict[str, list[dict]]:
+    """Returns the rows of a model in each table."""
+    trace, found = folder / "trace", read_settings(folder)
     _, mercury = found["mercury"]
-    layers, models, cycles = mercury.layers["layer"].n_unique(), [], []
+    layers = mercury.layers["layer"].n_unique()
+    models, cycles = [], []
     for name in SETTINGS if (folder / "sweep").exists() else found:
         keys, results = found.get(name, ({}, None))
-        models.append({"setting": name, "keys": named(keys), "layers": layers, **setting(results)})
+        models.append({"setting": name, "keys": describe_keys(keys), "layers": layers, **summarise_setting(results)})
         if results:
-            cycles += [{"setting": name, **row} for row in parts(results, trace).to_dicts()]
+            cycles += [{"setting": name, **row} for row in split_cycles(results, trace).to_dicts()]
     return {
-        "training": [training(folder)],
+        "training": [summarise_training(folder)],
         "models": models,
         "cycles": cycles,
-        "chain": [{"assumption": name, "speed_up": value} for name, value in chain(folder).items()],
-        "bounds": bounds(mercury, trace).to_dicts(),
+        "chain": [{"assumption": name, "speed_up": value} for name, value in chain_assumptions(folder).items()],
+        "bounds": bound_savings(mercury, trace).to_dicts(),
     }
 
 
 def write(out: Path) -> None:
-    """The tables of all models that are done."""
+    """Writes the tables of all complete models."""
     tables: dict[str, list[dict]] = {}
     for model in MODELS:
         if (out / model / "done").exists():
-            for name, rows in of_model(out / model).items():
+            for name, rows in tabulate_model(out / model).items():
                 tables.setdefault(name, []).extend({"model": model, **row} for row in rows)
     for name, rows in tables.items():
         pl.DataFrame(rows, infer_schema_length=None).write_parquet(out / f"{name}.parquet")

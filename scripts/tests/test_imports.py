@@ -1,7 +1,7 @@
-"""No file of a crate imports, by way of others, itself: a reader can take any file after those below it.
+"""Tests that the files of each crate have no circular imports, so that they can be read from the bottom up.
 
-An arrow runs from a file to the file that `use crate::…` or `use super::…` names. Names that a file takes from the
-file of its own folder (`use super::Name`) are no arrow: a folder and its files are one house.
+A file imports another file by `use crate::…` or `use super::…`. Imports from the module file of a file's own folder
+(`use super::Name`) do not count: a folder and its files form one unit.
 """
 
 import re
@@ -15,8 +15,8 @@ USE = re.compile(r"^\s*(?:pub(?:\([a-z]+\))? )?use ((?:crate|super)(?:::)[^;]+);
 TESTS = re.compile(r"\n#\[cfg\(test\)\]\n(?:#\[path[^\n]*\n)?mod \w+ \{.*", re.DOTALL)
 
 
-def modules(source: Path) -> dict[tuple[str, ...], Path]:
-    """Each file of a crate by its module's path."""
+def list_modules(source: Path) -> dict[tuple[str, ...], Path]:
+    """Returns the files of a crate by module path."""
     found = {}
     for path in source.rglob("*.rs"):
         parts = path.relative_to(source).with_suffix("").parts
@@ -27,8 +27,8 @@ def modules(source: Path) -> dict[tuple[str, ...], Path]:
     return found
 
 
-def names(text: str) -> list[str]:
-    """The paths of a use declaration, without braces."""
+def expand_paths(text: str) -> list[str]:
+    """Expands the braces of a use declaration into a list of paths."""
     text = re.sub(r"\s+", "", re.sub(r"\bas \w+", "", text))
     head, brace, rest = text.partition("{")
     if not brace:
@@ -40,14 +40,14 @@ def names(text: str) -> list[str]:
         if letter == "," and depth == 0:
             items.append(inner[start:place])
             start = place + 1
-    return [name for item in items if item for name in names(head + item)]
+    return [name for item in items if item for name in expand_paths(head + item)]
 
 
-def targets(module: tuple[str, ...], text: str, found: dict) -> set[tuple[str, ...]]:
-    """The modules whose files a file imports."""
+def find_imports(module: tuple[str, ...], text: str, found: dict) -> set[tuple[str, ...]]:
+    """Returns the modules that a file imports."""
     reached = set()
     for declaration in USE.findall(TESTS.sub("", text)):
-        for name in names(declaration):
+        for name in expand_paths(declaration):
             parts = name.split("::")
             base: tuple[str, ...] = ()
             if parts[0] == "super":
@@ -65,8 +65,8 @@ def targets(module: tuple[str, ...], text: str, found: dict) -> set[tuple[str, .
     return reached
 
 
-def circle(arrows: dict) -> list:
-    """The files of a circle, in order; none if there is none."""
+def find_circle(imports: dict) -> list:
+    """Returns the modules of a circular import in order; empty if there is none."""
     done, trail = set(), []
 
     def visit(module):
@@ -75,28 +75,30 @@ def circle(arrows: dict) -> list:
         if module in done:
             return []
         trail.append(module)
-        for target in sorted(arrows.get(module, ())):
+        for target in sorted(imports.get(module, ())):
             if found := visit(target):
                 return found
         done.add(trail.pop())
         return []
 
-    return next(filter(None, map(visit, sorted(arrows))), [])
+    return next(filter(None, map(visit, sorted(imports))), [])
 
 
 @pytest.mark.parametrize("crate", CRATES)
-def test_no_file_imports_itself_by_way_of_others(crate):
-    found = modules(REPOSITORY / crate / "src")
-    arrows = {module: targets(module, path.read_text(encoding="utf-8"), found) for module, path in found.items()}
-    assert any(arrows.values()) or len(found) <= 2
-    loop = circle(arrows)
+def test_there_are_no_circular_imports(crate):
+    found = list_modules(REPOSITORY / crate / "src")
+    texts = {module: path.read_text(encoding="utf-8") for module, path in found.items()}
+    imports = {module: find_imports(module, text, found) for module, text in texts.items()}
+    assert any(imports.values()) or len(found) <= 2
+    loop = find_circle(imports)
     assert not loop, " -> ".join("::".join(module) or "lib" for module in [*loop, loop[0]])
 
 
 def test_circles_are_found():
     found = {("a",): None, ("b",): None, ("b", "c"): None}
     text = "use crate::b::{self, c::{Deep, Other as Same}};\n#[cfg(test)]\nmod tests {\n    use crate::z::Z;\n}\n"
-    assert targets(("a",), text, found) == {("b",), ("b", "c")}
-    assert targets(("b", "c"), "use super::Own;\nuse super::super::a::A;\npub(crate) use crate::a::B;\n", found) == {("a",)}
-    assert circle({("a",): {("b",)}, ("b",): {("c",)}, ("c",): {("b",)}}) == [("b",), ("c",)]
-    assert circle({("a",): {("b",), ("c",)}, ("b",): {("c",)}}) == []
+    assert find_imports(("a",), text, found) == {("b",), ("b", "c")}
+    text = "use super::Own;\nuse super::super::a::A;\npub(crate) use crate::a::B;\n"
+    assert find_imports(("b", "c"), text, found) == {("a",)}
+    assert find_circle({("a",): {("b",)}, ("b",): {("c",)}, ("c",): {("b",)}}) == [("b",), ("c",)]
+    assert find_circle({("a",): {("b",), ("c",)}, ("b",): {("c",)}}) == []

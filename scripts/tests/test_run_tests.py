@@ -1,4 +1,4 @@
-"""What `make test` says of skipped tests and of groups that failed."""
+"""Tests how `make test` reports skipped tests and failed groups."""
 
 import os
 import subprocess
@@ -33,7 +33,7 @@ def allowed(tmp_path, monkeypatch):
 )
 def test_a_failed_group_or_a_skip_that_is_not_allowed_fails(allowed, capsys, passed, name, strict, code):
     skips = [Skip(name, "no browser: none found")]
-    assert run_tests.report({"cargo test": passed}, ["scalar", "avx2"], skips, strict) == code
+    assert run_tests.print_report({"cargo test": passed}, ["scalar", "avx2"], skips, strict) == code
     printed = capsys.readouterr().out
     assert f"{name}: no browser: none found" in printed
     assert "instruction sets tested: scalar, avx2" in printed
@@ -44,7 +44,7 @@ def test_a_failed_group_or_a_skip_that_is_not_allowed_fails(allowed, capsys, pas
 def test_an_allowed_skip_needs_a_reason(allowed):
     allowed.write_text("instructions::*\n")
     with pytest.raises(SystemExit, match="line 1: has no reason"):
-        run_tests.allowed_skips(allowed.read_text())
+        run_tests.parse_allowed_skips(allowed.read_text())
 
 
 def test_ignored_tests_are_skips(tmp_path, capfd):

@@ -2,12 +2,12 @@
 
 const SPECIFICATIONS = JSON.parse(document.getElementById("charts").textContent);
 
-/** Charts that are on the page: name of the specification, where, with what. */
+/** The charts on the page: name of the specification, place, data and parameters. */
 let drawn = [];
 
 /**
- * A figure. `data` are rows by the name that the specification has for them, `parameters` its parameters;
- * both are what the notebooks hand to the same files.
+ * A figure with a chart. `data` maps the data set names of the specification to rows, `parameters` the names of its
+ * parameters to values.
  */
 function chart(name, title, caption, data, parameters = {}) {
   const place = element("div", { class: "chart", "data-chart": name });
@@ -16,7 +16,7 @@ function chart(name, title, caption, data, parameters = {}) {
   return element("figure", {}, element("figcaption", {}, element("strong", {}, title), caption ? `. ${caption}` : ""), frame);
 }
 
-/** Draws what is on the page, in its present colours. */
+/** Draws all charts on the page, in its current colours. */
 async function draw() {
   await Promise.all(drawn.map(drawOne));
 }
@@ -31,7 +31,7 @@ async function drawOne({ name, place, data, parameters, title }) {
     mode: "vega-lite",
     logger: logger(),
     renderer: "svg",
-    // Expressions are interpreted, so that the page does without eval.
+    // Expressions are interpreted, because the page's content security policy forbids eval.
     ast: true,
     actions: { export: true, source: false, compiled: false, editor: false },
     downloadFileName: `${name}-${title}`.replaceAll(/[^A-Za-z0-9]+/g, "-"),
@@ -40,20 +40,20 @@ async function drawOne({ name, place, data, parameters, title }) {
   await vegaEmbed(place, specification, options);
   const frame = place.parentElement;
   if (frame.scrollHeight > frame.clientHeight) {
-    // Keys scroll only what can have the focus.
+    // Only an element that can have the focus scrolls by keyboard.
     for (const [key, value] of [["tabindex", "0"], ["role", "region"], ["aria-label", title]]) frame.setAttribute(key, value);
   }
 }
 
-/** Vega's logger, but for the remark that a chart as high as its layers need does not fit its frame. */
+/** Vega's logger without the warning that a tall chart does not fit its frame: the frame scrolls. */
 function logger() {
   const made = vega.logger(vega.Warn);
   const { warn } = made;
-  made.warn = (...said) => (String(said[0]).startsWith('Dropping "fit-y"') ? made : warn.apply(made, said));
+  made.warn = (...message) => (String(message[0]).startsWith('Dropping "fit-y"') ? made : warn.apply(made, message));
   return made;
 }
 
-/** Colours of the page, and room for names as far as there is. */
+/** The page's colours, and the space for names at this width in pixels. */
 function theme(width) {
   const style = getComputedStyle(document.documentElement);
   const colour = (name) => style.getPropertyValue(name).trim();

@@ -1,6 +1,6 @@
 "use strict";
 
-/** An element with attributes and children; text stays text, whatever is in it. */
+/** Creates an element with attributes and children. Strings become text nodes, never markup. */
 function element(name, attributes = {}, ...children) {
   const made = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
@@ -8,7 +8,7 @@ function element(name, attributes = {}, ...children) {
   return made;
 }
 
-/** A number as text, a dash for none. */
+/** Formats numbers as text; a missing number is a dash. */
 const format = {
   count: (value) => known(value, (number) => number.toLocaleString("en")),
   percent: (value) => known(value, (number) => `${(100 * number).toFixed(1)}\u00a0%`),
@@ -22,7 +22,7 @@ function known(value, as) {
   return value === null || value === undefined || Number.isNaN(value) ? "-" : as(value);
 }
 
-/** A quotient, null where it has no meaning. */
+/** A quotient; null if a side is missing or the divisor is not positive. */
 function ratio(above, below) {
   return above === null || below === null || !(below > 0) ? null : above / below;
 }
@@ -31,7 +31,7 @@ function sum(rows, column) {
   return rows.reduce((total, row) => total + (row[column] ?? 0), 0);
 }
 
-/** A table: `columns` are `[title, value, attributes]`, values are text. */
+/** A table: `columns` are `[title, value, attributes]`, where `value` maps a row to text. */
 function plainTable(caption, columns, rows) {
   const head = element("tr", {}, ...columns.map(([title, , attributes]) => element("th", { scope: "col", ...attributes }, title)));
   const body = rows.map((row) => element("tr", {}, ...columns.map(([, value, attributes]) => element("td", attributes ?? {}, value(row)))));

@@ -2,7 +2,7 @@
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
 
-/** The place of a section in addresses. */
+/** The anchor of a section. */
 function anchor(title) {
   return title.toLowerCase().replaceAll(/[^a-z]+/g, "-");
 }
@@ -19,11 +19,11 @@ async function show(view) {
     element("section", { "aria-labelledby": anchor(title) }, element("h2", { id: anchor(title) }, title), ...content(view)));
   document.getElementById("main").replaceChildren(...sections);
   await draw();
-  // For whoever waits for the charts, such as a test.
+  // Tests wait for this attribute.
   document.documentElement.setAttribute("data-ready", "");
 }
 
-/** Lets the reader choose among results, where there are several. */
+/** Adds a menu of the results. */
 function chooser(choose) {
   const options = DATA.views.map((view, index) => element("option", { value: index }, `${numberedName(view)} (${view.title}, ${format.times(view.summary.speed_up)})`));
   const select = element("select", { id: "view" }, ...options);

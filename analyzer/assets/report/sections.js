@@ -1,38 +1,38 @@
 "use strict";
 
-/** The sections of the page: title, what is in it for a view, and whether the page has it, if that depends. */
+/** The sections of the page: title, a function that builds the content for a view, and a condition if the section is optional. */
 const SECTIONS = [
   ["Answer", answer],
   ["Side by side", sideBySide, hasSeveralResults],
   ["Where the cycles go", cycles],
-  ["Hits and what they cost", outcomes],
+  ["Hit rates and output errors", outcomes],
   ["Signature length", lengths],
-  ["How close to each bound", bounds],
+  ["Bounds on reuse", bounds],
   ["Over training", training],
   ["Array utilisation", utilisation],
   ["Energy", energy],
   ["Layers", layers],
   ["Configuration and command", configuration],
-  ["What to keep in mind", limits],
+  ["Limitations", limits],
 ];
 
 const PASSES = ["forward", "input-grad", "weight-grad"];
 
-/** Figures side by side as far as there is room: `width` is wide, half or narrow. */
+/** Figures in a grid: `width`, which is wide, half or narrow, decides how many fit side by side. */
 function charts(width, ...figures) {
   return element("div", { class: `charts ${width}` }, ...figures);
 }
 
-function tile(name, number, ...beside) {
-  const lines = beside.filter((line) => line !== null).map((line) => element("div", { class: "beside" }, line));
+function tile(name, number, ...details) {
+  const lines = details.filter((line) => line !== null).map((line) => element("div", { class: "detail" }, line));
   return element("div", { class: "tile" }, element("dt", {}, name), element("dd", {}, element("div", { class: "number" }, number), ...lines));
 }
 
-/** The numbers that the question is about. */
+/** The numbers that answer the question: would reuse pay, and at which error? */
 function answer(view) {
   const { summary } = view;
   const { speed_up: speed, speed_up_low: low, speed_up_high: high } = summary;
-  const said = verdict(speed, low, high);
+  const change = verdict(speed, low, high);
   const seconds = (cycles) => `${format.short(cycles / (view.clock_mhz * 1e6))} s`;
   const interval = format.interval(low, high, format.times);
   const error = format.interval(summary.output_error_low, summary.output_error_high, format.percent);
@@ -40,22 +40,22 @@ function answer(view) {
   const forward = view.layers.filter((row) => row.pass === "forward");
   const share = (name) => format.percent(ratio(summary[name], summary.vectors));
   return [
-    view.part === null ? null : element("p", { class: "note" }, `Of a part of the trace alone: ${view.part}`),
-    element("p", {}, `${stepsShown(summary)} reuse ${said}: `, element("strong", {}, `${format.times(speed)} the baseline's speed`), `${summary.output_error === null ? "" : ` at an output error of ${format.percent(summary.output_error)}`}${interval ? `, 95 % interval of the speed-up over samples ${interval}.` : "; one captured sample has no interval."}${layersOff(view)}`),
+    view.part === null ? null : element("p", { class: "note" }, `These results cover only a part of the trace: ${view.part}`),
+    element("p", {}, `${stepsShown(summary)} reuse ${change}: `, element("strong", {}, `${format.times(speed)} the baseline's speed`), `${summary.output_error === null ? "" : ` at an output error of ${format.percent(summary.output_error)}`}${interval ? `, 95 % interval of the speed-up over samples ${interval}.` : "; one captured sample has no interval."}${layersOff(view)}`),
     element("dl", { class: "tiles" },
       tile("Speed-up", format.times(speed), interval ? `95 % interval ${interval}` : "no interval: one sample", `${seconds(summary.baseline_cycles)} to ${seconds(summary.mercury_cycles)} at ${view.clock_mhz} MHz`),
-      tile("Speed-up with memory stalls", format.times(summary.speed_up_with_stalls), "the array waits for DRAM, too"),
+      tile("Speed-up with memory stalls", format.times(summary.speed_up_with_stalls), "includes waiting for DRAM"),
       tile("Hit rate, forward", format.percent(summary.hit_rate), `MAU ${share("mau")}, MNU ${share("mnu")}`, `of ${format.count(summary.vectors)} vectors`),
-      tile("Output error, forward", format.percent(summary.output_error), summary.output_error === null ? "not computed" : "|Y' - Y| / |Y| of each layer by itself", summary.output_error === null ? null : sampled),
+      tile("Output error, forward", format.percent(summary.output_error), summary.output_error === null ? "not computed" : "|Y' - Y| / |Y|, each layer with exact inputs", summary.output_error === null ? null : sampled),
       lossTile(summary),
       trialTile(summary),
-      tile("Computations spared, forward", format.percent(ratio(sum(forward, "macs_skipped"), sum(forward, "macs"))), `${format.percent(ratio(sum(view.layers, "macs_skipped"), sum(view.layers, "macs")))} over all passes`),
+      tile("Computations saved, forward", format.percent(ratio(sum(forward, "macs_skipped"), sum(forward, "macs"))), `${format.percent(ratio(sum(view.layers, "macs_skipped"), sum(view.layers, "macs")))} over all passes`),
       tile("Energy", format.percent(summary.energy), "of the baseline's"),
     ),
   ];
 }
 
-/** What reuse in all layers makes of the loss, where the results have it. */
+/** The estimated change of the loss, if the results have it. */
 function lossTile(summary) {
   const { loss_change: change = null, loss_change_low: low, loss_change_high: high } = summary;
   if (change === null) return null;
@@ -71,25 +71,25 @@ function verdict(speed, low, high) {
   return high < 1 ? "is slower" : "may or may not be faster";
 }
 
-/** How many layers run without reuse in these steps, in words; nothing where all reuse. */
+/** The number of layers that are switched off, as a sentence; empty if there are none. */
 function layersOff(view) {
   const all = new Set(view.layers.map((row) => row.layer));
   const off = new Set(view.layers.filter((row) => row.switched_off_at !== null).map((row) => row.layer));
   return off.size === 0 ? "" : ` ${format.count(off.size)} of ${format.count(all.size)} layers are switched off, as reuse cost cycles there.`;
 }
 
-/** Which captured steps the figures are of. */
+/** The captured steps that the figures cover. */
 function stepsShown(summary) {
   const steps = summary.steps === 1 ? "the captured step" : `the ${format.count(summary.steps)} captured steps`;
   return summary.trial_steps > 0 ? `Over ${steps} after the trial` : `Over ${steps}`;
 }
 
-/** The steps before any layer could be switched off, where others came after them. */
+/** The trial, if steps were captured after it. */
 function trialTile(summary) {
   const { trial_steps: steps, trial_speed_up: speed, trial_hit_rate: rate, trial_output_error: error } = summary;
   if (steps === 0) return null;
-  const said = error === null ? `hit rate ${format.percent(rate)}` : `hit rate ${format.percent(rate)}, output error ${format.percent(error)}`;
-  return tile("Speed-up in the trial", format.times(speed), said, `${format.count(steps)} steps in which every layer reuses (stop.window)`);
+  const rates = error === null ? `hit rate ${format.percent(rate)}` : `hit rate ${format.percent(rate)}, output error ${format.percent(error)}`;
+  return tile("Speed-up in the trial", format.times(speed), rates, `${format.count(steps)} steps in which every layer reuses (stop.window)`);
 }
 
 function cycles(view) {
@@ -97,10 +97,10 @@ function cycles(view) {
   const there = PASSES.filter((pass) => view.layers.some((row) => row.pass === pass));
   const share = (column) => format.percent(ratio(sum(view.layers, column), sum(view.layers, "mercury_cycles")));
   return [
-    element("p", {}, `Of MERCURY's cycles ${share("signature_cycles")} are signatures, ${share("compute_cycles")} products of vectors that did not hit (with the cycles of HITs on a row-stationary array), ${share("stall_cycles")} waiting for MCACHE to deliver copies, for gradients to be added or for buses, ${share("extra_cycles")} variants and centroids.`),
-    charts("wide", chart("cycles", "Cycles by layer", "Whole batches, all passes and these steps.", data)),
-    charts("narrow", ...there.map((pass) => chart("cycles_share", `Cycles by layer, ${pass}`, "As a share of the layer's baseline: left of 100 % is gained.", data, { passes: pass }))),
-    charts("wide", chart("speed_up", "Speed-up by layer and pass", "Right of the line is faster than the baseline.", data)),
+    element("p", {}, `Shares of MERCURY's cycles: ${share("signature_cycles")} compute signatures, ${share("compute_cycles")} compute the products of vectors that did not hit (on a row-stationary array, this includes the cycles of HITs), ${share("stall_cycles")} wait for copies from MCACHE, gradient additions or buses, and ${share("extra_cycles")} serve variants and centroids.`),
+    charts("wide", chart("cycles", "Cycles by layer", "Whole batches, all passes, the steps of this report.", data)),
+    charts("narrow", ...there.map((pass) => chart("cycles_share", `Cycles by layer, ${pass}`, "As a share of the layer's baseline; below 100 % reuse saves cycles.", data, { passes: pass }))),
+    charts("wide", chart("speed_up", "Speed-up by layer and pass", "Points right of the line are faster than the baseline.", data)),
   ];
 }
 
@@ -109,11 +109,11 @@ function outcomes(view) {
   const looked = ["forward", "input-grad"].filter((pass) => view.layers.some((row) => row.pass === pass));
   const measured = view.layers.some((row) => row.error_square !== null);
   return [
-    element("p", {}, "HIT: the signature was in MCACHE and the result is reused. MAU: it was not and was inserted. MNU: it was not, and its set was full. The weight gradient keeps the forward pass's outcomes. Layers that were switched off look nothing up from then on."),
+    element("p", {}, "HIT: the signature was in MCACHE, and the result is reused. MAU: the signature was not found and was inserted. MNU: it was not found, and its set was full. The weight gradient uses the outcomes of the forward pass. Layers that are switched off look up no vectors."),
     charts("half", ...looked.map((pass) => chart("outcomes", `Outcomes by layer, ${pass}`, "", data, { passes: pass }))),
     measured
-      ? charts("wide", chart("errors", "Output error by layer and pass", "How far the pass's result with reuse is from the exact one, for exact inputs.", data))
-      : element("p", { class: "note" }, "Output errors were not computed. Replay without --without errors to see what the hits cost."),
+      ? charts("wide", chart("errors", "Output error by layer and pass", "|Y' - Y| / |Y|: the difference between a pass's results with and without reuse, for exact inputs.", data))
+      : element("p", { class: "note" }, "Output errors were not computed. Replay without --without errors to see them."),
   ];
 }
 
@@ -121,59 +121,59 @@ function lengths(view) {
   const configurations = DATA.configurations.filter((row) => isSameWork(view, row));
   const found = new Set(configurations.map((row) => row["rpq.bits"]));
   if (found.size < 2) {
-    return [element("p", { class: "note" }, "These results have one signature length. To see hit rate and error over it, sweep and add the sweep's folder to the report:"),
+    return [element("p", { class: "note" }, "These results have one signature length. To compare several, run a sweep and add its folder to the report:"),
       element("pre", {}, "mercury-analyzer sweep TRACE --set rpq.bits=8..=64:4 --out sweep\nmercury-analyzer report RESULTS sweep --out report.html")];
   }
   const data = { configurations };
   return [
     element("p", {}, `${countConfigurations(view, configurations.length)} ${found.size} signature lengths.`),
     charts("half",
-      chart("lengths", "Hit rate beside output error", "Over the signature length, forward pass; a line for each setting of other keys.", data),
+      chart("lengths", "Hit rate and output error", "Over the signature length, forward pass; one line per setting of the other keys.", data),
       configurations.some((row) => row.output_error !== null) ? frontier(configurations) : null,
     ),
   ];
 }
 
-/** How many configurations of this trace were swept, how many replayed by themselves, and how many of them are drawn. */
+/** Counts the configurations of this trace that were swept and replayed, and those that are drawn. */
 function countConfigurations(view, drawn) {
   const count = (swept) => sum(DATA.sources.filter((source) => isSameWork(view, source) && source.swept === swept), "configurations");
   const counts = [["swept", count(true)], ["replayed", count(false)]].filter(([, number]) => number > 0);
-  const said = counts.map(([how, number]) => `${format.count(number)} ${how}`).join(" and ");
+  const parts = counts.map(([how, number]) => `${format.count(number)} ${how}`).join(" and ");
   const all = counts.reduce((total, [, number]) => total + number, 0);
-  const left = drawn < all ? ` Only ${format.count(drawn)} are drawn: of a large sweep, those on its frontier.` : "";
-  return `Configurations of this trace: ${said}.${left}`;
+  const left = drawn < all ? ` Only ${format.count(drawn)} are drawn: a large sweep shows only its frontier.` : "";
+  return `Configurations of this trace: ${parts}.${left}`;
 }
 
 function frontier(configurations) {
-  const caption = "Filled: beaten by no other in both; the number is the signature length.";
+  const caption = "Filled points are on the frontier, labelled with their signature length: no other configuration is better in both.";
   return hasUnlikeBaselines(configurations)
-    ? chart("frontier_cycles", "MERCURY cycles over output error", `${caption} Baselines differ, so cycles stand in place of speed-ups.`, { configurations })
+    ? chart("frontier_cycles", "MERCURY cycles over output error", `${caption} Baselines differ, so cycles are shown instead of speed-ups.`, { configurations })
     : chart("frontier", "Speed-up over output error", caption, { configurations });
 }
 
 function bounds(view) {
   if (view.bounds.length === 0) {
     const isMeasured = view.layers.some((row) => row.pass === "forward" && row.unlimited_hit !== null);
-    if (isMeasured) return [element("p", { class: "note" }, "No vector was looked up in these steps, as every layer is switched off.")];
-    const why = view.sweep === null ? "Bounds were left out of this replay (--without bounds)." : "A sweep leaves bounds out; replay this configuration to see them.";
+    if (isMeasured) return [element("p", { class: "note" }, "No vector was looked up in these steps: every layer is switched off.")];
+    const why = view.sweep === null ? "Bounds were left out of this replay (--without bounds)." : "Sweeps do not compute bounds; replay this configuration to see them.";
     return [element("p", { class: "note" }, why)];
   }
   const reached = (bound) => format.percent(ratio(bound.mercury, bound.share));
   const share = ({ share, interval }) => (interval ? `${format.percent(share)} (${format.interval(...interval, format.percent)})` : format.percent(share));
   const data = { layers: view.looked_up };
   return [
-    element("p", {}, "What reuse could spare at best, and what other schemes would, on the same vectors: those that the forward pass looked up. An estimate has its 95 % interval. Where MERCURY spares more than a bound, it reuses results of vectors that the bound would not."),
+    element("p", {}, "Upper bounds on the work that reuse can save, and the savings of other schemes, for the vectors that the forward pass looked up. Estimates have 95 % intervals. Where MERCURY saves more than a bound, it reuses results for vectors that the bound does not count as similar."),
     plainTable("Bounds, forward pass", [
       ["bound", (bound) => bound.name, { class: "text" }],
       ["of", (bound) => bound.of, { class: "text" }],
-      ["it spares (%)", share],
-      ["MERCURY spares (%)", (bound) => format.percent(bound.mercury)],
-      ["MERCURY's share of it (%)", reached],
+      ["bound saves (%)", share],
+      ["MERCURY saves (%)", (bound) => format.percent(bound.mercury)],
+      ["MERCURY / bound (%)", reached],
     ], view.bounds),
-    element("p", {}, `Vectors that are all zero, looked up or not: ${zeroVectors(view)}. They hit whatever the scheme, so a high hit rate may say no more than that an operand is sparse.`),
+    element("p", {}, `Share of all-zero vectors, looked up or not: ${zeroVectors(view)}. They hit under every configuration, so a high hit rate may only mean that an operand is sparse.`),
     charts("half",
-      chart("bounds", "Vectors by layer", "Bars: MERCURY's hits; marks: bounds.", data),
-      chart("multiplications", "Multiplications by layer", "Bars: spared by MERCURY; marks: competitors.", data),
+      chart("bounds", "Vectors by layer", "Bars: hits of MERCURY; marks: bounds.", data),
+      chart("multiplications", "Multiplications by layer", "Bars: saved by MERCURY; marks: competitors.", data),
     ),
   ];
 }
@@ -189,16 +189,16 @@ function zeroVectors(view) {
 function training(view) {
   const losses = DATA.losses[view.trace] ?? null;
   const steps = (losses ?? view.models).map((row) => row.step);
-  // One step alone still needs an axis.
+  // The axis needs a positive length, even for one step.
   const [first, last] = [Math.min(...steps), Math.max(...steps)];
   const range = { first, last: Math.max(last, first + 1) };
   const data = { models: view.models, bits: view.models };
   return [
-    losses ? null : element("p", { class: "note" }, "Results do not hold the loss of every step: name the trace by --trace to see it."),
+    losses ? null : element("p", { class: "note" }, "The results do not contain the training loss: add --trace TRACE to see it."),
     charts("half",
       chart("training_similarity", "Similarity", "Hit rate and output error, forward pass, by captured step.", data, range),
-      chart("training_speed_up", "Speed-up", "With the 95 % interval over samples.", data, range),
-      chart("training_bits", "Signature length in force", "It grows where the loss stands still.", data, range),
+      chart("training_speed_up", "Speed-up", "With its 95 % interval over samples.", data, range),
+      chart("training_bits", "Signature length in force", "It grows when the loss stops improving.", data, range),
       losses ? chart("training_loss", "Training loss", "Dots: captured steps.", { losses }, range) : null,
     ),
   ];
@@ -209,39 +209,39 @@ function utilisation(view) {
   const total = (column) => sum(view.layers, column);
   const [base, with_reuse] = [busy(total("macs"), total("baseline_cycles")), busy(total("macs") - total("macs_skipped"), total("mercury_cycles"))];
   return [
-    element("p", {}, `Multiply-accumulates that are computed, divided by processing elements (${format.count(view.elements)}) times cycles. Those that hits spare count neither as work nor, but for the cycles that are left, as time; signatures take time and are no part of the work. Over the model: ${base} without reuse, ${with_reuse} with it.`),
-    charts("wide", chart("utilisation", "Utilisation by layer", "All passes and these steps.", { layers: view.layers }, { elements: view.elements })),
+    element("p", {}, `Utilisation is the number of computed multiply-accumulates divided by processing elements (${format.count(view.elements)}) times cycles. Multiply-accumulates that hits save do not count as work. Signatures do not count as work either, but their cycles count. Over the model: ${base} without reuse, ${with_reuse} with reuse.`),
+    charts("wide", chart("utilisation", "Utilisation by layer", "All passes, the steps of this report.", { layers: view.layers }, { elements: view.elements })),
   ];
 }
 
 function energy(view) {
   const total = (column) => sum(view.layers, column);
   return [
-    element("p", {}, `Accesses at each level times what one costs by the configuration's section energy, in which a multiply-accumulate costs ${costOfMac(view)}: ${format.percent(ratio(total("mercury_energy"), total("baseline_energy")))} of the baseline's. Words from and to DRAM: ${format.short(total("baseline_dram_words") / 1e6)} million without reuse, ${format.short(total("mercury_dram_words") / 1e6)} million with it.`),
-    charts("wide", chart("energy", "Energy by layer", "All passes and these steps.", { layers: view.layers })),
+    element("p", {}, `Energy is the number of accesses at each level times the cost of one access, from section energy of the configuration. A multiply-accumulate costs ${macCost(view)} there. MERCURY uses ${format.percent(ratio(total("mercury_energy"), total("baseline_energy")))} of the baseline's energy. Words from and to DRAM: ${format.short(total("baseline_dram_words") / 1e6)} million without reuse, ${format.short(total("mercury_dram_words") / 1e6)} million with reuse.`),
+    charts("wide", chart("energy", "Energy by layer", "All passes, the steps of this report.", { layers: view.layers })),
   ];
 }
 
-function costOfMac(view) {
+function macCost(view) {
   return view.settings.find((setting) => setting.key === "energy.mac")?.value ?? "1";
 }
 
 function layers(view) {
-  return [sortableTable("A row for each layer and pass, over these steps; a header sorts by its column", layerColumns(view), view.layers)];
+  return [sortableTable("One row per layer and pass, over the steps of this report; click a header to sort by its column", layerColumns(view), view.layers)];
 }
 
 function configuration(view) {
   const changed = (setting) => (setting.preset === null ? "" : setting.preset === "" ? "not set" : setting.preset);
   return [
-    element("p", {}, "TRACE stands for the trace's folder, RESULTS for one to write to. The trace is known by the SHA-256 of its manifest.json."),
-    element("p", {}, view.capture === null ? "The trace does not say which command captured it." : "The trace was captured by:"),
+    element("p", {}, "TRACE is the folder of the trace, RESULTS the folder for the results. The trace is identified by the SHA-256 of its manifest.json."),
+    element("p", {}, view.capture === null ? "The trace does not record the command that captured it." : "The trace was captured by:"),
     view.capture === null ? null : element("pre", { id: "capture" }, view.capture),
-    element("p", {}, "These results are made from it by:"),
+    element("p", {}, "This command reproduces the results from it:"),
     element("pre", { id: "command" }, view.command),
-    view.sweep === null ? null : element("p", {}, "The sweep that it is from:"),
+    view.sweep === null ? null : element("p", {}, "The sweep that contains this configuration:"),
     view.sweep === null ? null : element("pre", {}, view.sweep),
     plainTable("What was replayed", [["item", (fact) => fact[0], { class: "text" }], ["value", (fact) => fact[1], { class: "text free" }]], view.facts),
-    element("details", {}, element("summary", {}, `All ${view.settings.length} settings, beside preset ${view.preset}`),
+    element("details", {}, element("summary", {}, `All ${view.settings.length} settings, compared with preset ${view.preset}`),
       plainTable("Settings", [
         ["key", (setting) => setting.key, { class: "text" }],
         ["value", (setting) => setting.value, { class: "text free" }],
@@ -252,11 +252,11 @@ function configuration(view) {
 
 function limits() {
   const points = [
-    "Cycles are those of whole batches, without memory stalls but where they are named; captured samples and channels stand for the others. Where MCACHE lives longer than a sample (linear layers), hits among samples that were not captured are missing.",
-    "Intervals say how the speed-up would vary with other samples of the same steps, not with other steps, seeds or models.",
-    "Output errors are of each layer by itself, with exact inputs, from the captured channels and filters; how they add up over layers and over training is not in them.",
-    "A layer is switched off only after captured steps in which reuse cost cycles. The first of them, the trial, are left out of the totals where steps were captured after it.",
-    "Stalls and energy are a model's, not measurements.",
+    "Cycles are estimates for whole batches from the captured samples and channels. They exclude memory stalls unless stated otherwise. Where MCACHE lives longer than a sample (linear layers), hits among samples that were not captured are missing.",
+    "Intervals cover the variation over samples of the same steps, not over other steps, seeds or models.",
+    "Output errors are measured in each layer separately, with exact inputs, on the captured channels and filters. They do not show how errors accumulate over layers and over training.",
+    "A layer is switched off only after captured steps in which reuse cost cycles. The totals leave out the first captured steps, the trial, if steps were captured after it.",
+    "Stalls and energy are modelled, not measured.",
   ];
   return [element("ul", {}, ...points.map((point) => element("li", {}, point)))];
 }

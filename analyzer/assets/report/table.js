@@ -1,6 +1,6 @@
 "use strict";
 
-/** Columns of the table of layers: title, value, how it is shown, what the title means. */
+/** Columns of the table of layers: title, value, format, sort order. */
 function layerColumns(view) {
   const busy = (macs, cycles) => ratio(macs, view.elements * cycles);
   return [
@@ -12,7 +12,7 @@ function layerColumns(view) {
     { title: "MAU (%)", value: (row) => ratio(row.mau, row.vectors), show: format.percent },
     { title: "MNU (%)", value: (row) => ratio(row.mnu, row.vectors), show: format.percent },
     { title: "output error (%)", value: (row) => row.output_error, show: format.percent },
-    { title: "MACs spared (%)", value: (row) => ratio(row.macs_skipped, row.macs), show: format.percent },
+    { title: "MACs saved (%)", value: (row) => ratio(row.macs_skipped, row.macs), show: format.percent },
     { title: "baseline cycles", value: (row) => row.baseline_cycles, show: format.count },
     { title: "MERCURY cycles", value: (row) => row.mercury_cycles, show: format.count },
     { title: "speed-up", value: (row) => row.speed_up, show: format.times },
@@ -23,7 +23,7 @@ function layerColumns(view) {
   ];
 }
 
-/** A table that its headers sort: a click, or Enter or the space bar on them; once more turns it round. */
+/** A table that sorts by a column when its header is activated by click, Enter or space; a second activation reverses the order. */
 function sortableTable(caption, columns, rows) {
   const body = element("tbody");
   const headers = columns.map((column) => {
@@ -34,7 +34,7 @@ function sortableTable(caption, columns, rows) {
   headers.forEach((header, index) => {
     header.firstChild.addEventListener("click", () => {
       const before = header.getAttribute("aria-sort");
-      // Numbers begin with the largest, names in their order.
+      // The first activation sorts numbers from the largest, names from the first.
       const first = columns[index].text ? "ascending" : "descending";
       const other = first === "ascending" ? "descending" : "ascending";
       const direction = before === first ? other : first;
@@ -54,7 +54,7 @@ function cell(column, row) {
   return element("td", { class: column.wraps ? `${kind} name` : kind }, column.show ? column.show(value) : value);
 }
 
-/** Rows in order; those without a value come last in either direction. */
+/** Sorts rows; those without a value come last in both directions. */
 function sortedBy(rows, column, direction) {
   const key = column.order ?? column.value;
   const sign = direction === "ascending" ? 1 : -1;

@@ -1,21 +1,22 @@
-//! dY as it lies beside the vectors of the forward pass.
+//! The output gradient dY, indexed like the vectors of the forward pass.
 
 use crate::operand::{Kept, LayerData};
 use mercury_trace::geometry::Geometry;
 use std::ops::Range;
 
-/// dY of kept filters, laid out as the vectors of the forward pass.
+/// dY of the kept filters, indexed like the vectors of the forward pass.
 pub struct Gradients<'a> {
     values: &'a [f32],
     geometry: Geometry,
-    /// Of each kept filter of a convolution, its plane among those of dY, where that was kept.
+    /// For each kept filter of a convolution, the index of its plane of dY if that was kept. Empty
+    /// for other layers.
     planes: Vec<Option<usize>>,
     planes_of_sample: usize,
     width: usize,
 }
 
 impl<'a> Gradients<'a> {
-    /// Of the samples that are there; `None` where dY was not captured.
+    /// The gradients of the samples in `data`; `None` if dY was not captured.
     pub fn new(data: &'a LayerData) -> Option<Self> {
         let tensor = data.grad_output.as_ref()?;
         let place = |filter| data.kept.grad_channels.binary_search(filter).ok();
@@ -29,14 +30,15 @@ impl<'a> Gradients<'a> {
         Some(Self { values: &tensor.values, geometry, planes, planes_of_sample, width: tensor.shape.width })
     }
 
-    /// What the gradients of a stream's vectors are: planes of a convolution's filters of the same
-    /// group, features of a row.
+    /// The columns of dY that belong to the vectors of a channel (head): planes of dY for the
+    /// filters of the same group in a convolution, else features of a row.
     pub fn columns(&self, data: &Kept, channel: usize) -> Vec<usize> {
         match self.geometry {
             Geometry::Conv2d(conv) => {
                 let group = data.channels[channel] / (conv.in_channels / conv.groups);
-                let of_group = |plane: &usize| data.grad_channels[*plane] / (conv.out_channels / conv.groups) == group;
-                self.planes.iter().copied().flatten().filter(of_group).collect()
+                let is_in_group =
+                    |plane: &usize| data.grad_channels[*plane] / (conv.out_channels / conv.groups) == group;
+                self.planes.iter().copied().flatten().filter(is_in_group).collect()
             }
             Geometry::Linear(_) => data.filters.iter().map(|&filter| filter as usize).collect(),
             Geometry::Attention(attention) => (0..attention.columns as usize).collect(),
@@ -70,8 +72,8 @@ impl<'a> Gradients<'a> {
         }
     }
 
-    /// The gradient of each output of the forward pass at a position, in the order of
-    /// [`LayerData::outputs`]; 0 where it was not kept.
+    /// Gathers the gradient of each output of the forward pass at a position, in the order of
+    /// [`LayerData::outputs`]; 0 if it was not kept.
     pub fn of_outputs(&self, data: &Kept, sample: usize, position: usize, out: &mut [f32]) {
         match self.geometry {
             Geometry::Conv2d(_) => {
@@ -93,8 +95,8 @@ impl<'a> Gradients<'a> {
         }
     }
 
-    /// For how many of the layer's products of a channel and a filter each of those stands whose channel,
-    /// weights and gradient were kept.
+    /// Number of the layer's products of a channel and a filter that each kept product represents.
+    /// A product is kept if its channel, weights and gradient were kept.
     pub fn products_of_each(&self, data: &Kept) -> f64 {
         match self.geometry {
             Geometry::Conv2d(conv) => {

@@ -1,51 +1,58 @@
-//! Results of some positions at once, with reuse and without.
+//! Computes the results of several positions at once, with and without reuse.
 
 use super::Sums;
 use crate::weights::StreamWeights;
 use mercury_reuse::{Buffers, PRODUCT_LANES, Substitutes, add_products, add_scaled_rows};
 
-/// Bytes of vectors and results side by side, which should stay in the second level's cache, and most that they may
-/// take of a thread's memory.
+/// Target size of a block's vectors and results, bytes: they should fit into the second-level
+/// cache.
 const BYTES: usize = 1 << 18;
+/// Maximum size of a block's vectors and results, bytes.
 const MOST_BYTES: usize = 1 << 20;
 
-/// Most positions that are taken at once.
+/// Maximum number of positions in a block.
 const MOST: usize = 64;
 
-/// From so many positions on they are computed side by side; fewer would leave most lanes empty.
+/// Minimum number of positions that are computed in lanes; fewer would leave most lanes empty.
 const FEW: usize = 4;
 
-/// Blocks for each thread at least, so that all end at about the same time.
+/// Minimum number of blocks per thread, so that all threads finish at about the same time.
 const BLOCKS: usize = 4;
 
-/// How many of so many positions to take at once: whole registers, but one by one where vectors of this length and as
-/// many outputs would take too much memory.
+/// The number of positions in a block, for vectors of `length` elements and `outputs` results per
+/// position.
+///
+/// It is a multiple of [`PRODUCT_LANES`], or 1 if even one register of lanes would exceed
+/// [`MOST_BYTES`].
 pub fn at_once(length: usize, outputs: usize, positions: usize) -> usize {
-    let of_each = 2 * size_of::<f64>() * (length + outputs);
-    if PRODUCT_LANES * of_each > MOST_BYTES {
+    let position_bytes = 2 * size_of::<f64>() * (length + outputs);
+    if PRODUCT_LANES * position_bytes > MOST_BYTES {
         return 1;
     }
     let share = positions / (BLOCKS * rayon::current_num_threads());
-    ((BYTES / of_each.max(1)).min(MOST).min(share) / PRODUCT_LANES * PRODUCT_LANES).max(PRODUCT_LANES)
+    ((BYTES / position_bytes.max(1)).min(MOST).min(share) / PRODUCT_LANES * PRODUCT_LANES).max(PRODUCT_LANES)
 }
 
-/// Vectors and results of some positions, a position a lane.
+/// Vectors and results of a block of positions, one position per lane.
 ///
-/// Values and weights are finite, as the trace's reader sees to. So a vector that has no substitute adds zeros to the
-/// change, and results do not depend on how many positions are taken at once.
+/// The trace's reader guarantees that values and weights are finite. So a vector without a
+/// substitute adds zeros to the change, and results do not depend on the size of the blocks.
 pub struct SideBySide {
     buffers: Buffers,
     outputs: usize,
-    /// Lanes of the positions that were summed last: none where they were too few.
+    /// Number of lanes of the current block; 0 if it has too few positions for lanes.
     width: usize,
-    /// Elements of a stream's vectors, `[elements][width]`, and how their substitutes differ.
+    /// Elements of a stream's vectors, `[elements][width]`.
     vectors: Vec<f64>,
+    /// Their substitutes' elements minus their own, `[elements][width]`.
     differences: Vec<f64>,
-    /// `[outputs][width]`.
+    /// Results without reuse, `[outputs][width]`.
     exact: Vec<f64>,
+    /// Their change by reuse, `[outputs][width]`.
     change: Vec<f64>,
-    /// Results of each position, where those were few, and of one that was asked for.
+    /// Results by position, if the block has too few positions for lanes.
     few: Vec<Sums>,
+    /// The results that [`SideBySide::sums_of`] gathered last.
     one: Sums,
 }
 
@@ -64,12 +71,12 @@ impl SideBySide {
         }
     }
 
-    /// Computes the results at these positions of a sample, from the weights of each stream.
+    /// Computes the results at some positions of a sample. `weights` has one entry per stream.
     pub fn sum(&mut self, substitutes: &Substitutes, weights: &[StreamWeights], sample: usize, positions: &[usize]) {
         if positions.len() < FEW {
             self.width = 0;
-            let of_each = positions.iter().map(|&position| self.one_by_one(substitutes, weights, sample, position));
-            self.few = of_each.collect();
+            let sums = positions.iter().map(|&position| self.sum_position(substitutes, weights, sample, position));
+            self.few = sums.collect();
             return;
         }
         let width = positions.len().next_multiple_of(PRODUCT_LANES);
@@ -103,8 +110,8 @@ impl SideBySide {
         }
     }
 
-    /// The results at one position.
-    fn one_by_one(
+    /// Computes the results at one position, without lanes.
+    fn sum_position(
         &mut self,
         substitutes: &Substitutes,
         weights: &[StreamWeights],
@@ -125,7 +132,7 @@ impl SideBySide {
         sums
     }
 
-    /// The results at the position that was the `lane`-th.
+    /// Gathers the results of the `lane`-th position of the block.
     pub fn sums_of(&mut self, lane: usize) -> &Sums {
         if self.width == 0 {
             return &self.few[lane];
@@ -152,7 +159,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn side_by_side_is_one_by_one(
+        fn lanes_equal_single_positions(
             counts in prop::collection::vec(1usize..=70, 1..4),
             outputs in 0usize..11,
             kept in prop::collection::vec(any::<bool>(), 9),
@@ -168,7 +175,7 @@ mod tests {
             let outcomes = Outcomes::look_up(view.layout(), &signatures, &McacheConfig::default(), Scope::Batch);
             let substitutes = Substitutes::new(&view, &outcomes, variant, representative);
             let elements: Vec<usize> = (0..9).filter(|&element| kept[element]).collect();
-            // Each group of channels has outputs of its own.
+            // Two groups of channels with separate outputs.
             let weights = |stream: usize| StreamWeights {
                 outputs: stream / 2 * outputs..(stream / 2 + 1) * outputs,
                 values: (0..elements.len() * outputs).map(|i| value(i + 1000 * stream)).collect(),
@@ -177,11 +184,12 @@ mod tests {
             let weights: Vec<StreamWeights> = (0..4).map(weights).collect();
             let mut block = SideBySide::new(&substitutes, 2 * outputs);
             for count in counts {
-                // With a step that has no factor in common with the number of positions.
+                // The step 7 has no common factor with 81, so positions do not repeat before the
+                // 81st.
                 let positions: Vec<usize> = (0..count).map(|i| i * 7 % 81).collect();
                 block.sum(&substitutes, &weights, 1, &positions);
                 for (lane, &position) in positions.iter().enumerate() {
-                    let expected = block.one_by_one(&substitutes, &weights, 1, position);
+                    let expected = block.sum_position(&substitutes, &weights, 1, position);
                     let found = block.sums_of(lane);
                     for (found, expected) in [(&found.exact, &expected.exact), (&found.change, &expected.change)] {
                         prop_assert!(found.iter().map(|sum| sum.to_bits()).eq(expected.iter().map(|sum| sum.to_bits())));

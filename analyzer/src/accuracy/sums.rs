@@ -1,10 +1,12 @@
-//! Sums over a result's elements, and what they tell of the whole batch where some were left out.
+//! Sums over a result's elements, and estimates for the whole batch from sampled positions and
+//! samples.
 
 use mercury_reuse::Deviation;
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
-/// Sums of some elements: |Y|², |Y' - Y|², <Y, Y' - Y> and <dY, Y' - Y>.
+/// Sums over some elements of a result Y and its counterpart with reuse Y':
+/// |Y|², |Y' - Y|², <Y, Y' - Y> and <dY, Y' - Y>.
 pub type Moments = [f64; 4];
 
 /// Variances and covariances of estimates of [`Moments`].
@@ -27,7 +29,7 @@ pub(super) fn add_covariance(sum: &mut Covariance, more: &Covariance, factor: f6
     }
 }
 
-/// Sample covariance of values; zero of less than two.
+/// Sample covariance of values; zero for fewer than two.
 pub(super) fn covariance(values: &[Moments]) -> Covariance {
     let n = values.len() as f64;
     let mut covariance = Covariance::default();
@@ -51,11 +53,12 @@ pub(super) fn covariance(values: &[Moments]) -> Covariance {
     covariance
 }
 
-/// The sums of a sample from some of its parts (output positions), of which it has `all`; and their
-/// covariances, zero where all were summed.
+/// Estimates the sums of a sample from the sums of some of its parts (output positions); the sample
+/// has `all` parts. Also returns the covariances of the estimates, which are zero if all parts are
+/// given.
 ///
-/// Parts are drawn without replacement and their sums scaled up (Cochran, Sampling Techniques, 1977,
-/// sections 2.5 and 2.6).
+/// The parts are drawn without replacement, and their sums are scaled up (Cochran, Sampling
+/// Techniques, 1977, sections 2.5 and 2.6).
 pub fn of_parts(parts: &[Moments], all: usize) -> (Moments, Covariance) {
     let mut sum = Moments::default();
     for part in parts {
@@ -72,45 +75,45 @@ pub fn of_parts(parts: &[Moments], all: usize) -> (Moments, Covariance) {
     (sum, spread)
 }
 
-/// Sums of a batch's result, as they are told from samples that add up to it.
+/// Estimated sums of a batch's result that is a sum over samples, such as a weight gradient.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct OfBatch {
-    /// The estimates, as those of so many samples as were kept.
+    /// The estimates, scaled to the number of kept samples.
     pub moments: Moments,
     /// Their covariances.
     pub covariance: Covariance,
-    /// Kept samples.
+    /// Number of kept samples.
     pub samples: usize,
 }
 
-/// A result's sums, by kept sample of a step.
+/// The sums of a result in one step, by kept sample.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ErrorSums {
-    /// Of each kept sample, or estimated from some of its positions; of a weight gradient, to which samples
-    /// add up, of all together.
+    /// One entry per kept sample, possibly estimated from some of its positions. A weight gradient
+    /// is a sum over samples and has one entry for all samples together.
     samples: Vec<Moments>,
-    /// Covariances of these estimates, added up.
+    /// Sum of the covariances of these estimates.
     within: Covariance,
-    /// Of a result to which samples add up: what is known of the batch's.
+    /// Estimate for the batch, for a result that is a sum over samples.
     batch: Option<OfBatch>,
-    /// Samples of the batch for each kept one.
+    /// Number of samples of the batch per kept sample.
     of_each: f64,
-    /// Whether dY was there, too.
+    /// Whether dY was captured, so that the change of the loss is known.
     has_loss: bool,
 }
 
 impl ErrorSums {
-    /// Of no sample yet; each stands for `of_each` of the batch.
+    /// Begins without samples. Each sample will represent `of_each` samples of the batch.
     pub fn new(of_each: f64, has_loss: bool) -> Self {
         Self { samples: Vec::new(), within: Covariance::default(), batch: None, of_each, has_loss }
     }
 
-    /// Of a result to which samples add up, so that nothing is known of one by itself.
+    /// The sums of a result that is a sum over samples, so that single samples have no sums.
     pub fn of_all((moments, within): (Moments, Covariance), of_each: f64) -> Self {
         Self { samples: vec![moments], within, batch: None, of_each, has_loss: false }
     }
 
-    /// The same, with what is known of the batch's.
+    /// Adds the estimate for the batch.
     #[must_use]
     pub fn with_batch(self, batch: Option<OfBatch>) -> Self {
         Self { batch, ..self }
@@ -122,12 +125,12 @@ impl ErrorSums {
         add_covariance(&mut self.within, &within, 1.0);
     }
 
-    /// Adds another result of the same samples: of a product or layer beside.
+    /// Adds the sums of another result for the same samples, such as another product or layer.
     pub fn add(&mut self, other: &Self) {
         self.samples.resize(self.samples.len().max(other.samples.len()), Moments::default());
         self.samples.iter_mut().zip(&other.samples).for_each(|(sum, more)| add(sum, more));
         add_covariance(&mut self.within, &other.within, 1.0);
-        // Known of the sum where it is known of both.
+        // The sum is known only if both are known.
         self.batch = self.batch.zip(other.batch).map(|(mut sum, more)| {
             add(&mut sum.moments, &more.moments);
             add_covariance(&mut sum.covariance, &more.covariance, 1.0);
@@ -136,13 +139,13 @@ impl ErrorSums {
         self.has_loss &= other.has_loss;
     }
 
-    /// Whether there is nothing to speak of: where nothing of what was kept meets (channels and filters of
-    /// other groups), nothing is known.
+    /// Whether all sums are zero. They are if no kept channel is connected to a kept filter
+    /// (different groups of a convolution); then nothing is known of the result.
     pub fn is_empty(&self) -> bool {
         self.samples.iter().all(|moments| moments[EXACT] == 0.0 && moments[CHANGE] == 0.0)
     }
 
-    /// The same result without reuse.
+    /// The sums of the same result without reuse: Y' = Y.
     #[must_use]
     pub fn without_reuse(mut self) -> Self {
         self.samples.iter_mut().for_each(|moments| moments[CHANGE..].fill(0.0));
@@ -158,8 +161,8 @@ impl ErrorSums {
         self
     }
 
-    /// What they tell of the batch: samples are drawn from it, positions from each of them (Cochran,
-    /// section 10.3).
+    /// Estimates the batch's values by two-stage sampling: samples are drawn from the batch,
+    /// positions from each sample (Cochran, section 10.3).
     pub fn estimate(&self) -> Estimate {
         let mut totals = Moments::default();
         self.samples.iter().for_each(|moments| add(&mut totals, moments));
@@ -194,27 +197,28 @@ impl ErrorSums {
 pub struct Interval {
     /// The estimate.
     pub value: f64,
-    /// Where the interval begins and ends; none where nothing is known of what was left out.
+    /// Lower and upper bound; `None` if nothing is known of the samples that were left out.
     pub bounds: Option<[f64; 2]>,
 }
 
-/// Sums over the kept samples with the covariances with which they stand for the batch.
+/// Sums over the kept samples, and their covariances as estimates for the batch.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Estimate {
     totals: Moments,
-    /// What intervals are around: the totals, but of a result to which samples add up those of the batch's.
+    /// Centre of the intervals: `totals`, or the estimate for the batch if the result is a sum over
+    /// samples.
     center: Moments,
     covariance: Covariance,
     /// Degrees of freedom of Student's t.
     freedom: f64,
     of_each: f64,
-    /// Whether something is known of other samples of the batch.
+    /// Whether intervals are known: from several samples, or because all samples were kept.
     bounded: bool,
     has_loss: bool,
 }
 
 impl std::iter::Sum for Estimate {
-    /// Of results of samples of their own, such as those of several steps.
+    /// Sums estimates with independent samples, such as those of several steps.
     fn sum<I: Iterator<Item = Self>>(mut iter: I) -> Self {
         let mut sum = iter.next().unwrap_or_else(|| ErrorSums::new(1.0, false).estimate());
         for other in iter {
@@ -230,7 +234,8 @@ impl std::iter::Sum for Estimate {
 }
 
 impl Estimate {
-    /// The mean over so many steps: of the change of the loss, as nothing else depends on their number.
+    /// Turns the change of the loss into a mean over `steps`. All other values are ratios of sums
+    /// and stay.
     #[must_use]
     pub fn mean_of(self, steps: usize) -> Self {
         let mut mean = self;
@@ -244,7 +249,7 @@ impl Estimate {
         mean
     }
 
-    /// The same, without a change of the loss unless it is known.
+    /// Removes the change of the loss unless it is `known`.
     #[must_use]
     pub fn with_loss_if(self, known: bool) -> Self {
         Self { has_loss: self.has_loss && known, ..self }
@@ -264,14 +269,15 @@ impl Estimate {
         deviation(&self.totals)
     }
 
-    /// Relative error |Y' - Y| / |Y|; the interval is that of its square, by linearisation.
+    /// Relative error |Y' - Y| / |Y|. Its interval is the root of the linearised interval of its
+    /// square.
     pub fn relative(&self) -> Interval {
         let Deviation { exact, change, .. } = deviation(&self.center);
         let ratio = change / exact;
         self.root(self.deviation().relative(), ratio, [-ratio / exact, 1.0 / exact, 0.0, 0.0])
     }
 
-    /// |Y'| / |Y|, likewise.
+    /// Norm ratio |Y'| / |Y|, with an interval as in [`Estimate::relative`].
     pub fn norm_ratio(&self) -> Interval {
         let Deviation { exact, change, cross } = deviation(&self.center);
         let ratio = (exact + 2.0 * cross + change) / exact;
@@ -279,7 +285,7 @@ impl Estimate {
         self.root(self.deviation().norm_ratio(), ratio, slope)
     }
 
-    /// Cosine of the angle between Y and Y', by linearisation.
+    /// Cosine of the angle between Y and Y', with a linearised interval.
     pub fn cosine(&self) -> Interval {
         let around = deviation(&self.center);
         let Deviation { exact, change, cross } = around;
@@ -293,28 +299,34 @@ impl Estimate {
             0.0,
         ];
         let (value, around) = (self.deviation().cosine(), around.cosine());
-        let bounds = self.half(slope).map(|half| [(around - half).max(-1.0), (around + half).min(1.0)]);
-        Interval { value, bounds: bounds.map(|bounds| with(bounds, value)) }
+        let bounds = self.half_width(slope).map(|half| [(around - half).max(-1.0), (around + half).min(1.0)]);
+        Interval { value, bounds: bounds.map(|bounds| extend_to(bounds, value)) }
     }
 
-    /// First-order change of the batch's mean loss, in nats: <dY, Y' - Y>; none where dY is missing.
+    /// First-order change of the batch's mean loss, <dY, Y' - Y>, in nats; `None` if dY was not
+    /// captured.
     pub fn loss_change(&self) -> Option<Interval> {
         let value = self.totals[LOSS] * self.of_each;
-        let bounds = self.half([0.0, 0.0, 0.0, self.of_each]).map(|half| [value - half, value + half]);
+        let bounds = self.half_width([0.0, 0.0, 0.0, self.of_each]).map(|half| [value - half, value + half]);
         self.has_loss.then_some(Interval { value, bounds })
     }
 
-    /// The interval of the root of a ratio, cut off at 0.
+    /// The interval of the root of a ratio, cut off at 0. `slope` is the gradient of the ratio.
     fn root(&self, value: f64, ratio: f64, slope: Moments) -> Interval {
-        let bounds = self.half(slope).map(|half| {
-            if half == 0.0 { [value; 2] } else { with([(ratio - half).max(0.0).sqrt(), (ratio + half).sqrt()], value) }
+        let bounds = self.half_width(slope).map(|half| {
+            if half == 0.0 {
+                return [value; 2];
+            }
+            extend_to([(ratio - half).max(0.0).sqrt(), (ratio + half).sqrt()], value)
         });
         Interval { value, bounds }
     }
 
-    /// Half the width of the interval of what has this slope in the sums: 0 where all was summed; none where
-    /// nothing is known of what was not, and where the slope is no number, as of a result that vanishes.
-    fn half(&self, slope: Moments) -> Option<f64> {
+    /// Half the width of the interval of a value with this gradient by the [`Moments`].
+    ///
+    /// It is 0 if everything was summed. It is `None` if nothing is known of the parts that were
+    /// left out, or if the gradient is not finite, as for an all-zero result.
+    fn half_width(&self, slope: Moments) -> Option<f64> {
         if !self.bounded {
             return None;
         }
@@ -335,7 +347,7 @@ impl Estimate {
         } else {
             NORMAL
         };
-        // Below this, logarithms of the distribution differ between machines.
+        // Logarithms in the distribution differ between machines below 1e-6.
         let quantile = (quantile * 1e6).round() / 1e6;
         Some(quantile * variance.max(0.0).sqrt())
     }
@@ -345,8 +357,9 @@ fn deviation(&[exact, change, cross, _]: &Moments) -> Deviation {
     Deviation { exact, change, cross }
 }
 
-/// An interval that holds the value, too, which is of the kept samples where the interval is around the batch's.
-fn with([low, high]: [f64; 2], value: f64) -> [f64; 2] {
+/// Extends an interval to contain `value`: the value is that of the kept samples, but the interval
+/// may be centred on the estimate for the batch.
+fn extend_to([low, high]: [f64; 2], value: f64) -> [f64; 2] {
     [low.min(value), high.max(value)]
 }
 

@@ -1,7 +1,8 @@
 use super::*;
 use mercury_reuse::draw;
 
-/// Parts of a layer as they are: most contribute little, some much, error and result related.
+/// Parts with the distribution seen in layers: most contribute little, some much, and error and
+/// result are related.
 fn parts(count: usize) -> Vec<Moments> {
     let part = |i: usize| {
         let (a, b) = ((i * 7919 % 101) as f64 / 101.0, (i * 104_729 % 97) as f64 / 97.0);
@@ -26,7 +27,7 @@ const MEASURES: [(&str, Measure); 4] = [
 ];
 
 #[test]
-fn all_parts_are_no_estimate() {
+fn all_parts_give_intervals_of_zero_width() {
     let estimate = whole(&parts(600));
     for (name, measure) in MEASURES {
         let Interval { value, bounds } = measure(&estimate);
@@ -35,14 +36,14 @@ fn all_parts_are_no_estimate() {
 }
 
 #[test]
-fn intervals_of_drawn_positions_hold_the_whole_about_as_often_as_they_say() {
+fn intervals_from_drawn_positions_have_their_nominal_coverage() {
     let parts = parts(600);
     let whole = whole(&parts);
     for (name, measure) in MEASURES {
         let truth = measure(&whole).value;
         let (mut held, seeds) = (0, 1000);
         for seed in 0..seeds {
-            // Two samples, both kept, of different sampling rates.
+            // Two samples, both kept, with different sampling rates.
             let sampled = |from: usize, count: usize| {
                 let chosen: Vec<_> = draw(300, count, seed).into_iter().map(|part| parts[from + part]).collect();
                 of_parts(&chosen, 300)
@@ -55,18 +56,20 @@ fn intervals_of_drawn_positions_hold_the_whole_about_as_often_as_they_say() {
             assert!(low <= value && value <= high, "{name}");
             held += u32::from((low..=high).contains(&truth));
         }
-        // 95 % but for the normal approximation.
+        // The nominal coverage is 95 %; the normal approximation deviates from it.
         assert!((900..=990).contains(&held), "{name}: {held} of {seeds}");
     }
 }
 
 #[test]
-fn intervals_of_drawn_samples_hold_the_batch_about_as_often_as_they_say() {
-    // A batch of 64 samples of 20 positions each, of which 12 samples and 8 positions are drawn.
+fn intervals_from_drawn_samples_have_their_nominal_coverage() {
+    // A batch of 64 samples with 20 positions each: 12 samples are drawn, and 8 positions of each.
     let parts = parts(64 * 20);
     let truth = whole(&parts);
     for (name, measure) in MEASURES {
-        let (mut held, seeds, mut width) = (0, 1000, 0.0);
+        let seeds = 1000;
+        let mut held = 0;
+        let mut width = 0.0;
         for seed in 0..seeds {
             let mut sums = ErrorSums::new(64.0 / 12.0, true);
             for sample in draw(64, 12, seed) {
@@ -83,7 +86,7 @@ fn intervals_of_drawn_samples_hold_the_batch_about_as_often_as_they_say() {
 }
 
 #[test]
-fn of_a_single_sample_of_many_nothing_is_bounded() {
+fn a_single_sample_of_many_gives_no_interval() {
     let mut sums = ErrorSums::new(32.0, true);
     sums.push(of_parts(&parts(20), 20));
     let gradient = ErrorSums::of_all(of_parts(&parts(20), 20), 4.0);
@@ -96,28 +99,30 @@ fn of_a_single_sample_of_many_nothing_is_bounded() {
     }
 }
 
+/// Sums of six samples, all multiplied by `scale`.
+fn scaled_sums(scale: f64) -> ErrorSums {
+    let mut sums = ErrorSums::new(4.0, true);
+    for part in &parts(6) {
+        sums.push((part.map(|value| scale * value), Covariance::default()));
+    }
+    sums
+}
+
 #[test]
 fn layers_of_a_step_share_samples_and_steps_do_not() {
-    let sums = |scale: f64| {
-        let mut sums = ErrorSums::new(4.0, true);
-        for part in &parts(6) {
-            sums.push((part.map(|value| scale * value), Covariance::default()));
-        }
-        sums
-    };
     let half = |estimate: &Estimate| {
         let loss = estimate.loss_change().unwrap();
         loss.bounds.unwrap()[1] - loss.value
     };
-    // The same samples twice: their errors add up without evening out.
-    let mut twice = sums(1.0);
-    twice.add(&sums(1.0));
-    assert!((half(&twice.estimate()) / half(&sums(2.0).estimate()) - 1.0).abs() < 1e-12);
+    // The same samples twice: their errors are fully correlated.
+    let mut twice = scaled_sums(1.0);
+    twice.add(&scaled_sums(1.0));
+    assert!((half(&twice.estimate()) / half(&scaled_sums(2.0).estimate()) - 1.0).abs() < 1e-12);
     // Two steps: variances add up, and so do degrees of freedom.
-    let steps: Estimate = [sums(1.0).estimate(), sums(1.0).estimate()].into_iter().sum();
+    let steps: Estimate = [scaled_sums(1.0).estimate(), scaled_sums(1.0).estimate()].into_iter().sum();
     assert!(half(&steps) < 0.71 * half(&twice.estimate()));
-    let of_one = sums(1.0).estimate().loss_change().unwrap().value;
-    assert!((steps.loss_change().unwrap().value - 2.0 * of_one).abs() < 1e-12);
+    let change = scaled_sums(1.0).estimate().loss_change().unwrap().value;
+    assert!((steps.loss_change().unwrap().value - 2.0 * change).abs() < 1e-12);
 }
 
 #[test]

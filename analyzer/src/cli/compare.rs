@@ -1,4 +1,4 @@
-//! `compare`: what changed between two results.
+//! `compare`: the differences between two results.
 
 use crate::compare::{Comparison, Threshold};
 use crate::export::{self, Format};
@@ -8,12 +8,13 @@ use mercury_cli::Messages;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Compare two results: hit rate, output error, cycles and speed-up per layer and pass, and for the model, over the
-/// steps after the trial.
+/// Compare two results: hit rate, output error, cycles and speed-up per layer and pass, and for the
+/// model, over the steps after the trial.
 ///
-/// The model's row has the hit rate and output error of the forward pass and the cycles of all passes. Rows in which
-/// nothing changed are left out. A speed-up is relative to its own array's baseline: of two arrays compare the cycles.
-/// Exit code 1 if a threshold is crossed, else 0.
+/// The model's row has the hit rate and output error of the forward pass and the cycles of all
+/// passes. Rows without a change are left out. Speed-ups are relative to the baseline of the same
+/// array, so compare cycles between different arrays. The exit code is 1 if a threshold is crossed,
+/// else 0.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: mercury-analyzer compare before after --threshold speed_up=0.02,output_error=0.005")]
 pub struct Compare {
@@ -21,17 +22,17 @@ pub struct Compare {
     a: PathBuf,
     /// Folder of the second results.
     b: PathBuf,
-    /// Largest absolute differences that pass: `hit_rate`, `output_error`, `speed_up`. A row that only one of
-    /// the results has crosses them.
+    /// Largest accepted absolute differences, of `hit_rate`, `output_error` or `speed_up`. A row
+    /// that only one of the results has crosses every threshold.
     #[arg(long, value_delimiter = ',', value_name = "METRIC=DIFFERENCE", value_parser = Threshold::parse)]
     threshold: Vec<Threshold>,
-    /// What to print.
+    /// Output format.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
 
 impl Compare {
-    /// Compares and prints.
+    /// Compares the results and prints the changed rows.
     pub fn run(self, messages: Messages) -> Result<ExitCode> {
         let comparison = Comparison::read(&self.a, &self.b)?;
         for (side, folder, name) in [("a", &self.a, &comparison.names[0]), ("b", &self.b, &comparison.names[1])] {
@@ -44,12 +45,12 @@ impl Compare {
         }
         let mut changed = comparison.changed()?;
         if changed.height() == 0 {
-            messages.note(format_args!("nothing changed in {} rows", comparison.rows.height()));
+            messages.note(format_args!("no change in {} rows", comparison.rows.height()));
         }
         let [steps_a, steps_b] = comparison.steps;
         if steps_a != steps_b {
             messages.note(format_args!(
-                "a is summed over {steps_a} captured steps and b over {steps_b}: compare speed-ups, not cycles"
+                "a sums {steps_a} captured steps and b sums {steps_b}: compare speed-ups, not cycles"
             ));
         } else if comparison.has_unlike_baselines()? {
             messages.note(super::UNLIKE_BASELINES);

@@ -1,4 +1,4 @@
-//! `config`: what a configuration comes to, and where its values are from.
+//! `config`: shows, checks and lists configurations.
 
 use super::overrides::{Configuration, KEYS, Overrides};
 use crate::config::{Config, DEFAULT_PRESET, PRESETS};
@@ -26,113 +26,123 @@ enum Action {
     Reference(Reference),
 }
 
-/// Print the configuration that preset, file and flags come to, and where each value is from.
+/// Print the configuration that results from preset, file and flags, with the source of each value.
 ///
-/// As a table it is a configuration file: what it prints can be given to --config.
+/// The table format is a valid configuration file for --config.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  mercury-analyzer config show --preset patch-os --rpq.bits 32\n  \
                         mercury-analyzer config show --config my.toml --format csv")]
 struct Show {
-    /// What to print.
+    /// Output format.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
     #[command(flatten)]
     configuration: Configuration,
 }
 
-/// Check a configuration file, and say what in it differs from the defaults.
+/// Check a configuration file and print the keys that differ from the defaults.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: mercury-analyzer config check my.toml")]
 struct Check {
-    /// The file (TOML).
+    /// Configuration file (TOML).
     file: PathBuf,
 }
 
-/// List the configurations that come with the program.
+/// List the built-in configurations.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: mercury-analyzer config presets")]
 struct Presets {}
 
-/// Print the reference of all keys (Markdown): docs/configuration.md.
+/// Print the reference of all keys as Markdown (docs/configuration.md).
 #[derive(Debug, Args)]
 #[command(after_help = "Example: mercury-analyzer config reference > docs/configuration.md")]
 struct Reference {}
 
 impl ConfigCommand {
-    /// Does what was asked for.
+    /// Runs the chosen action.
     pub fn run(self) -> Result<()> {
         match self.action {
             Action::Show(show) => show.run(),
             Action::Check(check) => check.run(),
-            Action::Presets(_) => presets(),
-            Action::Reference(_) => reference(),
+            Action::Presets(_) => print_presets(),
+            Action::Reference(_) => print_reference(),
         }
     }
 }
 
-/// A key, its value in the configuration, and where that is from.
-struct Resolved {
+/// A key with its value in the resolved configuration.
+struct ResolvedKey {
     key: &'static str,
+    /// `None` if the key is not set.
     value: Option<Value>,
+    /// Where the value comes from: a flag, the preset or file, or the defaults.
     source: String,
 }
 
 impl Show {
     fn run(self) -> Result<()> {
         let (origin, table) = self.configuration.base()?;
-        let keys = resolved(&self.configuration.clone().resolve()?, &origin, &table, self.configuration.overrides());
+        let config = self.configuration.clone().resolve()?;
+        let keys = resolve_keys(&config, &origin, &table, self.configuration.overrides());
         if self.format == Format::Table {
-            std::io::stdout().write_all(as_toml(&keys).as_bytes())?;
+            std::io::stdout().write_all(format_toml(&keys).as_bytes())?;
             return Ok(());
         }
-        let value = |key: &Resolved| key.value.as_ref().map(Value::to_string);
+        let names: Vec<&str> = keys.iter().map(|key| key.key).collect();
+        let values: Vec<Option<String>> = keys.iter().map(|key| key.value.as_ref().map(Value::to_string)).collect();
+        let sources: Vec<&str> = keys.iter().map(|key| key.source.as_str()).collect();
         let mut frame = DataFrame::new(
             keys.len(),
             vec![
-                Column::new("key".into(), keys.iter().map(|key| key.key).collect::<Vec<_>>()),
-                Column::new("value".into(), keys.iter().map(value).collect::<Vec<_>>()),
-                Column::new("source".into(), keys.iter().map(|key| key.source.as_str()).collect::<Vec<_>>()),
+                Column::new("key".into(), names),
+                Column::new("value".into(), values),
+                Column::new("source".into(), sources),
             ],
         )?;
         export::print(&mut frame, self.format)
     }
 }
 
-fn resolved(config: &Config, origin: &str, table: &Table, overrides: &Overrides) -> Vec<Resolved> {
+/// The value of a key such as `rpq.bits` in a configuration's table.
+fn find_value(table: &Table, key: &str) -> Option<Value> {
+    let (section, name) = key.split_once('.')?;
+    table.get(section)?.get(name).cloned()
+}
+
+fn resolve_keys(config: &Config, origin: &str, table: &Table, overrides: &Overrides) -> Vec<ResolvedKey> {
     let values = Table::try_from(config).expect("a configuration is a table");
-    let find = |table: &Table, key: &str| {
-        let (section, name) = key.split_once('.')?;
-        table.get(section)?.get(name).cloned()
-    };
-    let of_key = |&(key, ..): &(&'static str, &str, &str)| {
+    let mut keys = Vec::new();
+    for &(key, ..) in KEYS {
         let source = if overrides.iter().any(|(flag, _)| *flag == key) {
             format!("flag --{key}")
-        } else if find(table, key).is_some() {
+        } else if find_value(table, key).is_some() {
             origin.to_owned()
         } else {
             "default".to_owned()
         };
-        Resolved { key, value: find(&values, key), source }
-    };
-    KEYS.iter().map(of_key).collect()
+        keys.push(ResolvedKey { key, value: find_value(&values, key), source });
+    }
+    keys
+}
+
+/// A line of a configuration file; a comment if the key is not set.
+fn format_line(key: &ResolvedKey) -> String {
+    let name = key.key.split_once('.').map_or(key.key, |(_, name)| name);
+    match &key.value {
+        Some(value) => format!("{name} = {value}"),
+        None => format!("# {name} is not set"),
+    }
 }
 
 /// A configuration file with the sources as comments.
-fn as_toml(keys: &[Resolved]) -> String {
-    let line = |key: &Resolved| {
-        let name = key.key.split_once('.').map_or(key.key, |(_, name)| name);
-        match &key.value {
-            Some(value) => format!("{name} = {value}"),
-            None => format!("# {name} is not set"),
-        }
-    };
-    let width = keys.iter().map(|key| line(key).len()).max().unwrap_or(0);
-    let section = |key: &Resolved| key.key.split_once('.').map_or("", |(section, _)| section);
+fn format_toml(keys: &[ResolvedKey]) -> String {
+    let width = keys.iter().map(|key| format_line(key).len()).max().unwrap_or(0);
+    let section = |key: &ResolvedKey| key.key.split_once('.').map_or("", |(section, _)| section);
     let mut text = String::new();
-    for of_section in keys.chunk_by(|a, b| section(a) == section(b)) {
-        text += &format!("{}[{}]\n", if text.is_empty() { "" } else { "\n" }, section(&of_section[0]));
-        for key in of_section {
-            text += &format!("{:width$}  # {}\n", line(key), key.source);
+    for section_keys in keys.chunk_by(|a, b| section(a) == section(b)) {
+        text += &format!("{}[{}]\n", if text.is_empty() { "" } else { "\n" }, section(&section_keys[0]));
+        for key in section_keys {
+            text += &format!("{:width$}  # {}\n", format_line(key), key.source);
         }
     }
     text
@@ -144,9 +154,9 @@ impl Check {
         let table = Config::file(&self.file)?;
         let config = Config::resolve(&origin, table, &[])?;
         let mut stdout = std::io::stdout();
-        let changed = changed(&config)?;
+        let changed = list_changes(&config)?;
         let count = match changed.len() {
-            0 => "as the defaults".to_owned(),
+            0 => "equal to the defaults".to_owned(),
             1 => "1 key differs from the defaults".to_owned(),
             count => format!("{count} keys differ from the defaults"),
         };
@@ -159,68 +169,68 @@ impl Check {
     }
 }
 
-/// Keys, values and defaults where they differ.
-fn changed(config: &Config) -> AnalyzerResult<Vec<Vec<String>>> {
+/// Rows `[key, value, default]` of the keys whose value differs from the default.
+fn list_changes(config: &Config) -> AnalyzerResult<Vec<Vec<String>>> {
     let preset = Config::resolve(DEFAULT_PRESET, Config::preset(DEFAULT_PRESET)?, &[])?;
-    let [ours, theirs] = [config, &preset].map(|config| resolved(config, "", &Table::new(), &Vec::new()));
-    let text = |key: &Resolved| key.value.as_ref().map_or_else(|| "not set".to_owned(), Value::to_string);
-    let differing = ours.iter().zip(&theirs).filter(|(ours, theirs)| ours.value != theirs.value);
-    Ok(differing.map(|(ours, theirs)| vec![ours.key.to_owned(), text(ours), text(theirs)]).collect())
+    let keys = resolve_keys(config, "", &Table::new(), &Vec::new());
+    let defaults = resolve_keys(&preset, "", &Table::new(), &Vec::new());
+    let text = |key: &ResolvedKey| key.value.as_ref().map_or_else(|| "not set".to_owned(), Value::to_string);
+    let differing = keys.iter().zip(&defaults).filter(|(key, default)| key.value != default.value);
+    Ok(differing.map(|(key, default)| vec![key.key.to_owned(), text(key), text(default)]).collect())
 }
 
-/// The first paragraph of a preset's file, which says what it is.
-fn about(text: &str) -> String {
+/// The description of a preset: the first paragraph of its file.
+fn read_description(text: &str) -> String {
     let lines = text.lines().map_while(|line| line.strip_prefix("# "));
     lines.collect::<Vec<_>>().join(" ")
 }
 
-fn presets() -> Result<()> {
+fn print_presets() -> Result<()> {
     let name = |name: &str| if name == DEFAULT_PRESET { format!("{name} (default)") } else { name.to_owned() };
-    let rows = PRESETS.iter().map(|&(preset, text)| vec![name(preset), about(text)]);
-    let table = text_table(&[("preset", Align::Left), ("what it is", Align::Left)], rows);
+    let rows = PRESETS.iter().map(|&(preset, text)| vec![name(preset), read_description(text)]);
+    let table = text_table(&[("preset", Align::Left), ("description", Align::Left)], rows);
     std::io::stdout().write_all(table.as_bytes())?;
     Ok(())
 }
 
-/// Sections of a configuration, and what their keys are about.
+/// The sections of a configuration and their descriptions.
 const SECTIONS: &[(&str, &str)] = &[
-    ("rpq", "Signatures: how vectors are cut, projected and signed."),
+    ("rpq", "Signatures: how vectors are cut and projected."),
     ("mcache", "The cache of signatures and results."),
     ("array", "The array and its dataflow."),
-    ("reuse", "Where the scheme is applied."),
-    ("bits", "How signatures grow while the training loss stands still."),
-    ("stop", "When a layer goes on without reuse."),
-    ("bounds", "What stands beside MERCURY: bounds and competitors. None of it changes what MERCURY does."),
-    ("memory", "Buffer and DRAM."),
-    (
-        "energy",
-        "What an access costs, relative to whatever unit the numbers share; a multiply-accumulate is 1 by default.",
-    ),
+    ("reuse", "The passes in which results are reused."),
+    ("bits", "Growth of signatures when the training loss stops improving."),
+    ("stop", "Switching off layers in which reuse does not save cycles."),
+    ("bounds", "Bounds and competitors that MERCURY is compared with. They do not change its results."),
+    ("memory", "Global buffer and DRAM."),
+    ("energy", "Energy per access. Only ratios matter: by default the unit is the energy of a multiply-accumulate."),
 ];
 
-/// The reference of all keys.
-fn reference() -> Result<()> {
-    let defaults = resolved(&Config::default(), "", &Table::new(), &Vec::new());
+/// Prints the reference of all keys and presets.
+fn print_reference() -> Result<()> {
+    let defaults = resolve_keys(&Config::default(), "", &Table::new(), &Vec::new());
     let mut text = REFERENCE.to_owned();
-    for (section, about) in SECTIONS {
-        text += &format!(
-            "\n## `[{section}]`\n\n{about}\n\n| key | value | default | what it is |\n| --- | --- | --- | --- |\n"
-        );
-        let of_section = KEYS.iter().zip(&defaults).filter(|((key, ..), _)| key.split('.').next() == Some(section));
-        for ((key, value, help), default) in of_section {
-            // The help of a flag may end with its default, which has a column here.
-            let (help, said) = help
-                .split_once(" [default: ")
-                .map_or((*help, None), |(help, rest)| (help, Some(rest.trim_end_matches(']'))));
-            let default = default.value.as_ref().map_or_else(|| said.unwrap_or("").to_owned(), Value::to_string);
+    for (section, description) in SECTIONS {
+        text += &format!("\n## `[{section}]`\n\n{description}\n\n");
+        text += "| key | value | default | description |\n| --- | --- | --- | --- |\n";
+        for ((key, value, help), default) in KEYS.iter().zip(&defaults) {
+            if key.split('.').next() != Some(section) {
+                continue;
+            }
+            // A flag's help may end with its default, which has a column of its own here.
+            let (help, default_in_help) = match help.split_once(" [default: ") {
+                Some((help, rest)) => (help, rest.trim_end_matches(']')),
+                None => (*help, ""),
+            };
+            let default = default.value.as_ref().map_or_else(|| default_in_help.to_owned(), Value::to_string);
             text += &format!("| `{key}` | {value} | `{default}` | {help} |\n");
         }
     }
     text += "\n## Presets\n";
     for (name, file) in PRESETS {
         let table = Config::preset(name)?;
-        let changed = changed(&Config::resolve(name, table, &[])?)?;
-        text += &format!("\n### `{name}`\n\n{}\n", about(file));
+        let changed = list_changes(&Config::resolve(name, table, &[])?)?;
+        text += &format!("\n### `{name}`\n\n{}\n", read_description(file));
         if changed.is_empty() {
             text += "\nThe defaults.\n";
             continue;
@@ -238,12 +248,12 @@ const REFERENCE: &str = "# Configuration
 
 Written by `mercury-analyzer config reference`; a test keeps it current.
 
-A configuration is a TOML file: a table for each section below, in it a key with its value. What a file does not name
-has its default, and an unknown key is an error. `mercury-analyzer` takes a file by `--config`, one that comes with the
-program by `--preset`, and each key as a flag (`--rpq.bits 32`), which goes before the file. `mercury-tracer train --reuse`
-takes the same file or preset, and `--set rpq.bits=32`. In `sweep`, `--set` takes lists and ranges
-(`--set rpq.bits=8..=64:4`). `mercury-analyzer config show` prints what all of it comes to and where each value is from,
-`config check FILE` what a file changes.
+A configuration is a TOML file with one table per section below. Keys that the file leaves out have their defaults; an
+unknown key is an error. `mercury-analyzer` reads a file with `--config` and a built-in configuration with `--preset`. Each
+key is also a flag, such as `--rpq.bits 32`, which overrides the file. `mercury-tracer train --reuse` takes the same files
+and presets, and `--set rpq.bits=32`. In `sweep`, `--set` takes lists and ranges (`--set rpq.bits=8..=64:4`).
+`mercury-analyzer config show` prints the resolved configuration with the source of each value, and `config check FILE`
+prints the keys that a file changes.
 
-In values, N is a whole number, X a number, B `true` or `false`; the rest is listed beside the key.
+In the column `value`, N is a whole number, X a number and B `true` or `false`. The descriptions list all other values.
 ";

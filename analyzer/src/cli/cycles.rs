@@ -1,4 +1,4 @@
-//! `cycles`: the baseline of a topology file.
+//! `cycles`: the baseline cycles of the layers in a topology file.
 
 use crate::error::AnalyzerError;
 use crate::export::{self, Format};
@@ -13,41 +13,42 @@ use std::path::PathBuf;
 
 /// Time the layers of a SCALE-Sim topology file on an array, without reuse and without stalls.
 ///
-/// Row-stationary arrays are left out: a product does not say the planes whose rows they keep; `replay` times them.
+/// Row-stationary arrays are not offered: their timing depends on the planes of a convolution,
+/// which a matrix product does not describe. `replay` times them.
 ///
-/// Columns m, k and n are those of one product; a depth-wise layer has one for each channel, and its
-/// cycles are those of all.
+/// Columns m, k and n are the sizes of one matrix product. A depth-wise layer has one product per
+/// channel, and its cycles are the sum over all of them.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example: mercury-analyzer cycles --topology alexnet.csv --array 12x14 --dataflow ws --format csv"
 )]
 pub struct Cycles {
-    /// Topology file (CSV): convolutions or products M, N, K.
+    /// Topology file (CSV) of convolutions or of matrix products M, N, K.
     #[arg(long, value_name = "FILE")]
     topology: PathBuf,
-    /// Rows x columns of the array.
+    /// Array size, rows x columns.
     #[arg(long, value_name = "RxC", default_value = "12x14")]
     array: String,
-    /// Which operand stays in place.
+    /// Dataflow of the array.
     #[arg(long, value_enum, default_value_t = DataflowName::WeightStationary)]
     dataflow: DataflowName,
-    /// What to print.
+    /// Output format.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
 
 impl Cycles {
-    /// Prints the table.
+    /// Times the layers and prints the table.
     pub fn run(self, messages: Messages) -> Result<()> {
         let (rows, columns) = parse_array(&self.array)?;
         let array = Array { rows, columns, accumulate_lanes: columns, read_ports: 1 };
         let dataflow = folded_dataflow(self.dataflow).expect("the flag offers no row-stationary one");
         let topology = topology::read(&self.topology)?;
         if let Some(order) = topology.assumed_order {
-            messages.note(format!("{}: has no header; columns are read as {order}", self.topology.display()));
+            messages.note(format!("{}: has no header; the columns are read as {order}", self.topology.display()));
         }
         for column in &topology.not_applied {
-            messages.warn(format!("{}: column {column:?} is not applied to the cycles", self.topology.display()));
+            messages.warn(format!("{}: column {column:?} does not change the cycles", self.topology.display()));
         }
         for column in &topology.not_read {
             messages.warn(format!("{}: column {column:?} is not read", self.topology.display()));
@@ -68,8 +69,8 @@ impl Cycles {
             .zip(&cycles)
             .map(|(layer, &cycles)| layer.gemm.macs() as f64 / (cycles as f64 * (rows * columns) as f64))
             .collect();
-        let column = |name: &str, of: fn(&topology::TopologyLayer) -> u64| {
-            Column::new(name.into(), layers.iter().map(of).collect::<Vec<_>>())
+        let column = |name: &str, value: fn(&topology::TopologyLayer) -> u64| {
+            Column::new(name.into(), layers.iter().map(value).collect::<Vec<_>>())
         };
         let names: Vec<&str> = layers.iter().map(|layer| layer.name.as_str()).collect();
         let mut frame = DataFrame::new(

@@ -1,4 +1,4 @@
-//! `inspect`: what is in a trace.
+//! `inspect`: the contents of a trace.
 
 use crate::export::{self, Format};
 use anyhow::Result;
@@ -12,29 +12,29 @@ use std::path::PathBuf;
 
 /// Show what a trace holds: model, training, captured steps, layers.
 ///
-/// As JSON or CSV only the table of layers is printed.
+/// JSON and CSV contain only the table of layers.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: mercury-analyzer inspect trace --format csv")]
 pub struct Inspect {
-    /// The trace's folder.
+    /// Folder of the trace.
     trace: PathBuf,
-    /// What to print.
+    /// Output format.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
 
 impl Inspect {
-    /// Prints it.
+    /// Prints the headline and the table of layers.
     pub fn run(self) -> Result<()> {
         let trace = Trace::open(&self.trace)?;
         if self.format == Format::Table {
-            std::io::stdout().write_all(headline(&trace)?.as_bytes())?;
+            std::io::stdout().write_all(describe_trace(&trace)?.as_bytes())?;
         }
-        export::print(&mut layers(&trace)?, self.format)
+        export::print(&mut tabulate_layers(&trace)?, self.format)
     }
 }
 
-fn headline(trace: &Trace) -> Result<String> {
+fn describe_trace(trace: &Trace) -> Result<String> {
     let manifest = trace.manifest();
     let steps = trace.steps()?;
     let (model, training) = (&manifest.model, &manifest.training);
@@ -79,7 +79,7 @@ fn headline(trace: &Trace) -> Result<String> {
     Ok(text)
 }
 
-fn layers(trace: &Trace) -> Result<DataFrame> {
+fn tabulate_layers(trace: &Trace) -> Result<DataFrame> {
     let layers = trace.layers();
     let captured = &trace.manifest().captured;
     let bytes = |name: &str| {
@@ -89,7 +89,7 @@ fn layers(trace: &Trace) -> Result<DataFrame> {
     let kept = |kind: TensorKind| layers.iter().map(|layer| trace.kept(layer, kind).len() as u64).collect::<Vec<_>>();
     let names: Vec<&str> = layers.iter().map(|layer| layer.name.as_str()).collect();
     let ops: Vec<&str> = layers.iter().map(|layer| layer.geometry.op()).collect();
-    let shapes: Vec<String> = layers.iter().map(|layer| shape(&layer.geometry)).collect();
+    let shapes: Vec<String> = layers.iter().map(|layer| describe_shape(&layer.geometry)).collect();
     Ok(DataFrame::new(
         layers.len(),
         vec![
@@ -104,25 +104,25 @@ fn layers(trace: &Trace) -> Result<DataFrame> {
     )?)
 }
 
-/// One number where both axes have the same.
-fn sides([height, width]: [u32; 2]) -> String {
+/// The sizes of both axes, as one number if they are equal.
+fn format_sides([height, width]: [u32; 2]) -> String {
     if height == width { height.to_string() } else { format!("{height}x{width}") }
 }
 
-fn shape(geometry: &Geometry) -> String {
+fn describe_shape(geometry: &Geometry) -> String {
     match geometry {
         Geometry::Conv2d(conv) => {
             let [[height, width], [kernel_height, kernel_width]] = [conv.input, conv.kernel];
             let mut text =
                 format!("{}x{height}x{width} * {}x{kernel_height}x{kernel_width}", conv.in_channels, conv.out_channels);
             if conv.stride != [1, 1] {
-                text += &format!(" /{}", sides(conv.stride));
+                text += &format!(" /{}", format_sides(conv.stride));
             }
             if conv.padding != [0, 0] {
-                text += &format!(" padded by {}", sides(conv.padding));
+                text += &format!(" padded by {}", format_sides(conv.padding));
             }
             if conv.dilation != [1, 1] {
-                text += &format!(" dilated by {}", sides(conv.dilation));
+                text += &format!(" dilated by {}", format_sides(conv.dilation));
             }
             if conv.groups > 1 {
                 text += &format!(" in {} groups", conv.groups);

@@ -1,4 +1,4 @@
-//! `merge`: partitions of a replay put together.
+//! `merge`: combines the partitions of a replay.
 
 use crate::export::{self, Format};
 use crate::output::ResultsDir;
@@ -9,28 +9,28 @@ use clap::Args;
 use mercury_cli::Messages;
 use std::path::PathBuf;
 
-/// Put the partitions of a replay together: the same results, byte for byte, as of one run.
+/// Merge the partitions of a replay into the results of one run, byte for byte the same.
 ///
-/// All partitions must be there, each once, in whatever order. The trace is not needed. JSON and CSV print the rows
-/// of layers.parquet.
+/// Every partition must be given exactly once, in any order. The trace is not needed. JSON and CSV
+/// print the rows of layers.parquet.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   mercury-analyzer merge part-1 part-2 part-3 --out results
-  mercury-analyzer merge parts --out results      # all partitions whose folders are in parts")]
+  mercury-analyzer merge parts --out results      # all partitions in the folder parts")]
 pub struct Merge {
-    /// Folders that `replay --partition` wrote, or folders that hold these.
+    /// Folders that `replay --partition` wrote, or folders that contain them.
     #[arg(required = true, value_name = "DIR")]
     partitions: Vec<PathBuf>,
     /// Folder for the results; must be empty or missing.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// What to print; the table is left to people who read the results.
+    /// Output format; `table` prints nothing.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
 
 impl Merge {
-    /// Merges, and writes the results.
+    /// Merges the partitions and writes the results.
     pub fn run(self, messages: Messages) -> Result<()> {
         let merged = merge::read(&self.partitions)?;
         let target = ResultsDir::claim(&self.out, &merged.run)?;

@@ -1,4 +1,4 @@
-//! The command line, one file a command. Data goes to stdout, messages to stderr.
+//! The command line: one file per command. Data goes to stdout, messages go to stderr.
 
 mod compare;
 mod config;
@@ -40,13 +40,14 @@ const AFTER: &str = "Examples:
 
 Exit codes:
   0  done
-  1  results differ by more than `compare` was told to accept
-  2  wrong input, or a failure that the message explains
+  1  a threshold of `compare` is crossed
+  2  invalid input, or a failure that the message explains
 
-Colours and progress show on a terminal alone; NO_COLOR=1 turns colours off there.";
+Colours and progress appear only on a terminal; NO_COLOR=1 turns colours off.";
 
-/// Said wherever results of several arrays are set side by side.
-const UNLIKE_BASELINES: &str = "baselines differ, and each speed-up is relative to its own: compare mercury_cycles";
+/// The note that is printed where results of different arrays are compared.
+const UNLIKE_BASELINES: &str =
+    "baselines differ, so speed-ups cannot be compared across arrays: compare mercury_cycles instead";
 
 const COMPLETIONS: &str = "Examples:
   mercury-analyzer completions bash > ~/.local/share/bash-completion/completions/mercury-analyzer

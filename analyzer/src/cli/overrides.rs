@@ -1,4 +1,4 @@
-//! The configuration's flags: a preset or a file, and one flag for each key.
+//! The flags of the configuration: --preset, --config, and one flag per key.
 
 use crate::config::{Config, DEFAULT_PRESET, preset_names};
 use crate::error::{AnalyzerError, Result};
@@ -6,70 +6,71 @@ use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 use std::path::PathBuf;
 use toml::Table;
 
-/// Every key: its name, what its value is called, and what it is.
+/// Every key as `(key, value name, help)`.
 pub const KEYS: &[(&str, &str, &str)] = &[
     ("rpq.bits", "N", "Signature length, 1 to 64"),
     ("rpq.seed", "N", "Seed of the projection matrix"),
     ("rpq.granularity", "G", "How vectors are cut: channel-patch, patch, sub-vector(L)"),
-    ("rpq.variant", "V", "What a signature says: sign, sign+rescale, sign+magnitude(m), centred"),
+    ("rpq.variant", "V", "Signature variant: sign, sign+rescale, sign+magnitude(m), centred"),
     ("rpq.projection", "P", "Entries of the projection matrix: gaussian, sparse"),
-    ("mcache.entries", "N", "Entries of MCACHE; 0: room for all"),
-    ("mcache.ways", "N", "Entries of a set"),
-    ("mcache.index", "I", "How a signature chooses its set: mixed, low-bits"),
-    ("mcache.replacement", "R", "What becomes of a full set: none, lru, fifo"),
-    ("mcache.representative", "R", "What stands for an entry's vectors: first, centroid"),
-    ("mcache.scope", "S", "When MCACHE is flushed in convolutions: channel, sample, batch"),
-    ("mcache.scope_linear", "S", "When MCACHE is flushed in fully connected layers: sample, batch"),
-    ("mcache.read_ports", "N", "Rows of results that MCACHE delivers in a cycle"),
-    ("mcache.versions", "N", "Results that an entry of MCACHE holds (row stationary)"),
-    ("mcache.banks", "N", "Banks of MCACHE (row stationary)"),
-    ("array.dataflow", "D", "Which operand stays in place: os, ws, is, or rs (rows of a plane)"),
+    ("mcache.entries", "N", "Entries of MCACHE; 0: unlimited"),
+    ("mcache.ways", "N", "Entries per set"),
+    ("mcache.index", "I", "How a signature selects its set: mixed, low-bits"),
+    ("mcache.replacement", "R", "Replacement in a full set: none, lru, fifo"),
+    ("mcache.representative", "R", "Representative of the vectors that share a signature: first, centroid"),
+    ("mcache.scope", "S", "Scope after which MCACHE is flushed in convolutions: channel, sample, batch"),
+    ("mcache.scope_linear", "S", "Scope after which MCACHE is flushed in fully connected layers: sample, batch"),
+    ("mcache.read_ports", "N", "Rows of results that MCACHE delivers per cycle"),
+    ("mcache.versions", "N", "Result versions per MCACHE entry (row stationary)"),
+    ("mcache.banks", "N", "MCACHE banks (row stationary)"),
+    ("array.dataflow", "D", "Dataflow: os, ws, is, rs (output, weight, input or row stationary)"),
     ("array.rows", "N", "Rows of processing elements"),
     ("array.columns", "N", "Columns of processing elements"),
-    ("array.clock_mhz", "X", "Clock, MHz"),
-    ("array.accumulate_lanes", "N", "Additions of gradients a cycle [default: array.columns]"),
-    ("array.ifmap_words", "N", "Words of a PE's ifmap scratchpad (row stationary)"),
-    ("array.filter_words", "N", "Words of a PE's filter scratchpad (row stationary)"),
-    ("array.psum_words", "N", "Words of a PE's psum scratchpad (row stationary)"),
-    ("array.hit_cycles", "N", "Cycles of a HIT (row stationary)"),
-    ("array.schedule", "S", "PE sets wait after each filter, or not: synchronous, asynchronous (row stationary)"),
+    ("array.clock_mhz", "X", "Clock frequency, MHz"),
+    ("array.accumulate_lanes", "N", "Gradient additions per cycle [default: array.columns]"),
+    ("array.ifmap_words", "N", "Ifmap scratchpad of a PE, words (row stationary)"),
+    ("array.filter_words", "N", "Filter scratchpad of a PE, words (row stationary)"),
+    ("array.psum_words", "N", "Psum scratchpad of a PE, words (row stationary)"),
+    ("array.hit_cycles", "N", "Cycles that a HIT takes (row stationary)"),
     (
-        "array.network_bound",
-        "B",
-        "Whether buses of Eyeriss's widths can hold computing up: true, false (row stationary)",
+        "array.schedule",
+        "S",
+        "Whether PE sets wait for each other after each filter: synchronous, asynchronous (row stationary)",
     ),
-    ("reuse.passes", "LIST", "Passes with reuse: a TOML list of forward, input-grad, weight-grad, each in quotes"),
-    ("bits.patience", "N", "Steps without a fall of the loss after which signatures grow by a bit; 0: never"),
-    ("bits.max", "N", "The longest that signatures grow to"),
+    ("array.network_bound", "B", "Whether buses of Eyeriss's widths can stall the PEs: true, false (row stationary)"),
+    ("reuse.passes", "LIST", "Passes with reuse, a TOML list of quoted names: forward, input-grad, weight-grad"),
+    ("bits.patience", "N", "Training steps without a lower loss before signatures grow by a bit; 0: never"),
+    ("bits.max", "N", "Longest signature, bits"),
     (
         "stop.window",
         "N",
-        "Captured steps over which a layer has to gain, or is switched off; the first are the trial; 0: never",
+        "Captured steps over which reuse must save cycles, else the layer is switched off; the first N are the trial; 0: never",
     ),
-    ("bounds.cosine", "X", "Least cosine at which ideal similarity reuses"),
-    ("bounds.exact_vectors", "N", "Vectors of a stream and scope up to which all are looked at for that"),
-    ("bounds.sampled_vectors", "N", "Vectors of a pass that are looked at where there are more"),
-    ("bounds.pairs", "N", "Pairs of vectors whose angle is set beside their signatures"),
-    ("bounds.weight_bits", "N", "Bits of a weight, for weight repetition"),
-    ("memory.word_bytes", "N", "Bytes of a word"),
-    ("memory.buffer_kb", "N", "Global buffer, KB"),
-    ("memory.dram_bytes_per_cycle", "X", "Bytes from and to DRAM in a cycle; 0: no bound"),
-    ("memory.double_buffered", "B", "Whether half of the buffer is filled while the other is used: true, false"),
+    ("bounds.cosine", "X", "Smallest cosine at which ideal similarity reuses"),
+    ("bounds.exact_vectors", "N", "Up to N vectors per stream and scope, ideal similarity examines all"),
+    ("bounds.sampled_vectors", "N", "Above that, vectors that ideal similarity samples per product of a pass"),
+    ("bounds.pairs", "N", "Pairs of vectors sampled per product of a pass to compare angles with signatures"),
+    ("bounds.weight_bits", "N", "Bits per weight, for weight repetition"),
+    ("memory.word_bytes", "N", "Bytes per word"),
+    ("memory.buffer_kb", "N", "Size of the global buffer, KB"),
+    ("memory.dram_bytes_per_cycle", "X", "DRAM bandwidth, bytes per cycle; 0: unlimited"),
+    ("memory.double_buffered", "B", "Whether one half of the buffer is filled while the other is in use: true, false"),
     ("energy.mac", "X", "Energy of a multiply-accumulate"),
     ("energy.add", "X", "Energy of an addition"),
     ("energy.register", "X", "Energy of a register access"),
-    ("energy.neighbour", "X", "Energy of a word from the neighbouring PE"),
-    ("energy.buffer", "X", "Energy of a word of the global buffer"),
-    ("energy.dram", "X", "Energy of a word of DRAM"),
-    ("energy.mcache", "X", "Energy of a word of MCACHE [default: energy.buffer]"),
+    ("energy.neighbour", "X", "Energy of a word from a neighbouring PE"),
+    ("energy.buffer", "X", "Energy of a word from or to the global buffer"),
+    ("energy.dram", "X", "Energy of a word from or to DRAM"),
+    ("energy.mcache", "X", "Energy of a word from or to MCACHE [default: energy.buffer]"),
 ];
 
-/// Keys and their values on top of a configuration.
+/// Keys with the values that override a configuration.
 pub type Overrides = Vec<(&'static str, String)>;
 
 const HEADING: &str = "Configuration";
 
-/// Where the configuration comes from: defaults, then a preset or file, then flags by key.
+/// The configuration that the flags describe: defaults, overridden by a preset or file, overridden
+/// by the flags of keys.
 #[derive(Debug, Clone, Default)]
 pub struct Configuration {
     config: Option<PathBuf>,
@@ -88,7 +89,7 @@ impl Args for Configuration {
         let preset = Arg::new("preset")
             .long("preset")
             .value_name("NAME")
-            .help(format!("Configuration that comes with the program: {} [default: {DEFAULT_PRESET}]", preset_names()));
+            .help(format!("Built-in configuration: {} [default: {DEFAULT_PRESET}]", preset_names()));
         let keys = KEYS.iter().map(|&(key, value, help)| Arg::new(key).long(key).value_name(value).help(help));
         command.args([config, preset].into_iter().chain(keys).map(|arg| arg.help_heading(HEADING)))
     }
@@ -115,20 +116,20 @@ impl FromArgMatches for Configuration {
 }
 
 impl Configuration {
-    /// The configuration that comes of it.
+    /// Applies the flags and checks the result.
     pub fn resolve(self) -> Result<Config> {
         let (origin, table, overrides) = self.parts()?;
         Ok(Config::resolve(&origin, table, &overrides)?)
     }
 
-    /// What it came from (for messages), its table, and the flags that go on top.
+    /// The origin for messages, the preset's or file's table, and the overriding flags.
     pub fn parts(self) -> Result<(String, Table, Overrides)> {
         let (origin, table) = self.base()?;
         let origin = if self.overrides.is_empty() { origin } else { format!("{origin} and flags") };
         Ok((origin, table, self.overrides))
     }
 
-    /// The preset or file, and its table.
+    /// The name of the preset or file, and its table.
     pub fn base(&self) -> Result<(String, Table)> {
         if let Some(path) = &self.config {
             return Ok((path.display().to_string(), Config::file(path)?));
@@ -139,7 +140,7 @@ impl Configuration {
         Ok((format!("preset {name}"), table))
     }
 
-    /// The flags that go on top.
+    /// The overriding flags.
     pub fn overrides(&self) -> &Overrides {
         &self.overrides
     }
@@ -149,17 +150,16 @@ impl Configuration {
 mod tests {
     use super::*;
 
-    /// A key of the configuration without a flag, or a flag without a key, would be missed by a user.
     #[test]
     fn every_key_is_a_flag() {
         let mut config = Config::default();
         config.array.accumulate_lanes = Some(1);
         config.energy.mcache = Some(1.0);
         let table = Table::try_from(config).unwrap();
-        let of_section = |(section, keys): (&String, &toml::Value)| -> Vec<String> {
-            keys.as_table().unwrap().keys().map(|key| format!("{section}.{key}")).collect()
-        };
-        let mut keys: Vec<String> = table.iter().flat_map(of_section).collect();
+        let mut keys = Vec::new();
+        for (section, section_keys) in &table {
+            keys.extend(section_keys.as_table().unwrap().keys().map(|key| format!("{section}.{key}")));
+        }
         let mut flags: Vec<String> = KEYS.iter().map(|&(key, ..)| key.to_owned()).collect();
         keys.sort();
         flags.sort();

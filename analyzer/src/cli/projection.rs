@@ -1,4 +1,4 @@
-//! `projection`: the random matrix R.
+//! `projection`: exports the random matrix R.
 
 use crate::error::AnalyzerError;
 use anyhow::Result;
@@ -12,10 +12,10 @@ use parquet::arrow::ArrowWriter;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Longest vector that R is drawn for.
+/// Largest vector length for which R is drawn.
 const MAX_LENGTH: u32 = 1 << 24;
 
-/// Write the projection matrix R as Parquet, one row a bit.
+/// Write the projection matrix R as Parquet, one row per signature bit.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: mercury-analyzer projection --length 9 --bits 20 --seed 1 --out r.parquet")]
 pub struct Projection {
@@ -25,13 +25,13 @@ pub struct Projection {
     /// Signature length.
     #[arg(long, value_name = "B", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=64))]
     bits: u32,
-    /// Seed.
+    /// Seed of the matrix.
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
-    /// Its entries, as `rpq.projection`: gaussian, or sparse (-1, 0, +1).
+    /// Distribution of the entries (`rpq.projection`): gaussian, or sparse (-1, 0, +1).
     #[arg(long, value_enum, default_value_t = Entries::Gaussian)]
     entries: Entries,
-    /// The file to write.
+    /// File to write.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
 }
@@ -43,7 +43,7 @@ enum Entries {
 }
 
 impl Projection {
-    /// Writes it.
+    /// Draws the matrix and writes the file.
     pub fn run(self) -> Result<()> {
         let projection = match self.entries {
             Entries::Gaussian => Matrix::Gaussian,

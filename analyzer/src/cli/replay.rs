@@ -1,4 +1,4 @@
-//! `replay`: a trace through the scheme.
+//! `replay`: a trace under one configuration.
 
 use super::overrides::Configuration;
 use super::replay_text;
@@ -18,14 +18,16 @@ use std::path::{Path, PathBuf};
 
 /// Replay a trace: similarity, output error and cycles per layer, pass and step.
 ///
-/// Results go to a folder: run.json, layers.parquet, models.parquet, configurations.parquet, angles.parquet. The table
-/// for people sums passes and the steps after the trial (`stop.window`), in which layers that do not pay are switched
-/// off. JSON and CSV print the rows of layers.parquet, of all steps; column `trial` tells them apart.
+/// The results are written to a folder: run.json, layers.parquet, models.parquet,
+/// configurations.parquet, angles.parquet. The printed table sums all passes over the steps after
+/// the trial (`stop.window`). In these steps, layers in which reuse does not save cycles are
+/// switched off. JSON and CSV print the rows of layers.parquet, for all steps; column `trial` marks
+/// the trial.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  mercury-analyzer replay trace --out results --rpq.bits 32\n  \
                         mercury-analyzer replay trace --out results --config my.toml --layers 'features.*'")]
 pub struct Replay {
-    /// The trace's folder.
+    /// Folder of the trace.
     trace: PathBuf,
     /// Folder for the results; must be empty or missing.
     #[arg(long, value_name = "DIR")]
@@ -36,8 +38,8 @@ pub struct Replay {
     /// duplicates, ideal cosine similarity, zeros, weight repetition, predicted collisions).
     #[arg(long, value_enum, value_delimiter = ',', value_name = "WHAT")]
     with: Vec<With>,
-    /// Replay one of N parts alone, for `merge` to put together: --partition 1/3 to 3/3, each with a folder of its
-    /// own. One that was stopped goes on when it is run again.
+    /// Replay only the I-th of N partitions, each with its own --out; `merge` combines them. A
+    /// partition that was stopped continues when the command is run again.
     #[arg(long, value_name = "I/N", conflicts_with = "format")]
     partition: Option<Share>,
     #[command(flatten)]
@@ -52,7 +54,7 @@ enum With {
 }
 
 impl Replay {
-    /// Replays, writes the results, prints them.
+    /// Replays the trace, writes the results and prints them.
     pub fn run(self, messages: Messages) -> Result<()> {
         let config = self.configuration.resolve()?;
         let bounds = self.with.contains(&With::Bounds);
@@ -75,7 +77,7 @@ impl Replay {
 
         target.write(&run, trace.layers().len(), &results)?;
         if self.work.format == Format::Table {
-            let text = replay_text::text(&trace, &configs[0], &results, &self.out);
+            let text = replay_text::format_replay(&trace, &configs[0], &results, &self.out);
             std::io::stdout().write_all(text.as_bytes())?;
             Ok(())
         } else {
@@ -84,7 +86,7 @@ impl Replay {
     }
 }
 
-/// Replays the units of one partition, and keeps their results.
+/// Replays the units of one partition and stores their results.
 fn replay_partition(
     replay: &Replaying,
     share: Share,
@@ -97,7 +99,7 @@ fn replay_partition(
     let (count, all) = (units.len(), partition.units_in_all);
     let dir = PartitionDir::open(out, partition)?;
     if dir.is_complete() {
-        messages.note(format_args!("{} is complete; nothing is replayed", out.display()));
+        messages.note(format_args!("{} is already complete; nothing is replayed", out.display()));
         return Ok(());
     }
     let progress = messages.progress(count, "replaying", "layers");
@@ -105,7 +107,7 @@ fn replay_partition(
     progress.finish();
     dir.finish()?;
     messages.note(format_args!(
-        "partition {share}: {count} of {all} layers of captured steps; when all are done: mercury-analyzer merge {} … --out DIR",
+        "partition {share}: {count} of {all} layers of captured steps; when all partitions are done: mercury-analyzer merge {} … --out DIR",
         out.display()
     ));
     Ok(())

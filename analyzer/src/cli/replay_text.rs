@@ -1,4 +1,4 @@
-//! What `replay` prints for people.
+//! The text that `replay` prints.
 
 use crate::accuracy::Interval;
 use crate::adaptation::{steady_state, trial};
@@ -14,7 +14,7 @@ use mercury_trace::geometry::Pass;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// Sums over steps: similarity and error of the forward pass, cycles of all.
+/// Sums over results: similarity and error of the forward pass, cycles of all passes.
 #[derive(Default)]
 struct Total<'a> {
     vectors: u64,
@@ -35,7 +35,7 @@ impl<'a> Total<'a> {
         sum[1] += result.mercury.total();
     }
 
-    fn of(results: impl IntoIterator<Item = &'a PassResult>) -> Self {
+    fn sum(results: impl IntoIterator<Item = &'a PassResult>) -> Self {
         let mut total = Self::default();
         results.into_iter().for_each(|result| total.add(result));
         total
@@ -63,22 +63,25 @@ impl<'a> Total<'a> {
             baseline.to_string(),
             mercury.to_string(),
         ];
-        row.extend(Pass::ALL.map(|pass| self.cycles.get(&pass).map_or_else(|| "-".into(), |&cycles| speed_up(cycles))));
-        row.push(speed_up([baseline, mercury]));
+        row.extend(
+            Pass::ALL.map(|pass| self.cycles.get(&pass).map_or_else(|| "-".into(), |&cycles| format_speed_up(cycles))),
+        );
+        row.push(format_speed_up([baseline, mercury]));
         row
     }
 }
 
-fn speed_up([baseline, mercury]: [u64; 2]) -> String {
+fn format_speed_up([baseline, mercury]: [u64; 2]) -> String {
     format!("{:.2}x", baseline as f64 / mercury as f64)
 }
 
-/// What the forward pass could have spared at best, and by other means: of the vectors that were looked up, so that
-/// hits and bounds are shares of the same.
-fn bounds(config: &Config, results: &[&PassResult]) -> String {
+/// Bounds on the forward pass's reuse and its competitors. Hits and bounds are shares of the same
+/// vectors, those that were looked up.
+fn describe_bounds(config: &Config, results: &[&PassResult]) -> String {
     let forward: Vec<_> = results.iter().filter(|result| result.pass == Pass::Forward).collect();
     let looked_up = forward.iter().filter(|result| result.reuse);
-    let (mut all, mut hits, mut limits) = (0, 0, Limits::default());
+    let (mut all, mut hits) = (0, 0);
+    let mut limits = Limits::default();
     for (result, found) in looked_up.filter_map(|result| Some((result, result.limits.as_ref()?))) {
         all += result.vectors;
         hits += result.counts.hit;
@@ -110,9 +113,9 @@ fn bounds(config: &Config, results: &[&PassResult]) -> String {
     )
 }
 
-/// The share of vectors that are zero throughout, of each pass: they hit whatever the scheme, so a high hit rate may
-/// say no more than that an operand is sparse.
-fn zero_vectors(results: &[&PassResult]) -> String {
+/// The share of all-zero vectors in each pass. They hit under every configuration, so a high hit
+/// rate may only mean that an operand is sparse.
+fn describe_zero_vectors(results: &[&PassResult]) -> String {
     let mut passes: BTreeMap<Pass, [u64; 2]> = BTreeMap::new();
     for (result, limits) in results.iter().filter_map(|result| Some((result, result.limits.as_ref()?))) {
         let [zero, vectors] = passes.entry(result.pass).or_default();
@@ -132,8 +135,8 @@ fn zero_vectors(results: &[&PassResult]) -> String {
     )
 }
 
-/// What reuse in all layers makes of a step's loss.
-fn loss_change(results: &[&PassResult], layers: usize) -> String {
+/// The estimated change of a step's loss, with reuse in all layers.
+fn describe_loss_change(results: &[&PassResult], layers: usize) -> String {
     match forward_error(results, layers).and_then(|error| error.loss_change()) {
         Some(Interval { value, bounds: Some([low, high]) }) => format!("loss {value:+.4} ({low:+.4} to {high:+.4})"),
         Some(Interval { value, bounds: None }) => format!("loss {value:+.4} (no interval: one sample)"),
@@ -141,8 +144,8 @@ fn loss_change(results: &[&PassResult], layers: usize) -> String {
     }
 }
 
-/// Signature lengths and layers switched off, where training changed them.
-fn adaptation(results: &[PassResult]) -> String {
+/// Changes during training: signature lengths, and layers switched off.
+fn describe_adaptation(results: &[PassResult]) -> String {
     let mut text = String::new();
     let bits: BTreeMap<u64, u32> = results.iter().map(|result| (result.step, result.bits)).collect();
     if bits.values().any(|length| Some(length) != bits.values().next()) {
@@ -162,8 +165,8 @@ fn adaptation(results: &[PassResult]) -> String {
     text
 }
 
-/// Which steps the figures are of, and what the trial before them gave.
-fn steps_and_trial(results: &[PassResult], layers_in_all: usize) -> String {
+/// The steps that the table sums, and the totals of the trial before them.
+fn describe_steps(results: &[PassResult], layers_in_all: usize) -> String {
     let (steady, trial) = (steady_state(results), trial(results));
     let steps = name_steps(&steady);
     let off: BTreeSet<usize> = steady.iter().filter(|r| r.switched_off).map(|r| r.layer_index).collect();
@@ -177,7 +180,7 @@ fn steps_and_trial(results: &[PassResult], layers_in_all: usize) -> String {
     if trial.is_empty() {
         return format!("Figures: {steps}; no layer is switched off.\n");
     }
-    let total = Total::of(trial.iter().copied());
+    let total = Total::sum(trial.iter().copied());
     let error = forward_error(&trial, layers_in_all)
         .map_or_else(String::new, |error| format!("output error {:.1} %, ", 100.0 * error.relative().value));
     format!(
@@ -187,11 +190,11 @@ fn steps_and_trial(results: &[PassResult], layers_in_all: usize) -> String {
         replayed.len(),
         name_steps(&trial),
         100.0 * total.counts.hit as f64 / total.vectors.max(1) as f64,
-        speed_up(total.all_cycles()),
+        format_speed_up(total.all_cycles()),
     )
 }
 
-/// The steps of some results, each by its number if they are few.
+/// The steps of some results: each number if they are few, else a range.
 fn name_steps(results: &[&PassResult]) -> String {
     let steps: BTreeSet<u64> = results.iter().map(|result| result.step).collect();
     let steps: Vec<u64> = steps.into_iter().collect();
@@ -202,32 +205,32 @@ fn name_steps(results: &[&PassResult]) -> String {
     }
 }
 
-/// Each step's speed-up and change of the loss.
-fn by_step(results: &[PassResult], layers_in_all: usize) -> String {
+/// The speed-up and change of the loss of each step.
+fn describe_each_step(results: &[PassResult], layers_in_all: usize) -> String {
     let mut text =
         "\nby training step, with 95 % intervals over captured samples: the model's speed-up, and how much reuse in \
                     the\nforward pass changes the loss, to first order (the sum of dY (Y' - Y) over all layers):\n"
             .to_owned();
-    for of_step in results.chunk_by(|a, b| a.step == b.step) {
-        let of_step: Vec<&PassResult> = of_step.iter().collect();
-        let [baseline, mercury] = Total::of(of_step.iter().copied()).all_cycles();
-        let interval = step_interval(&of_step)
+    for step_results in results.chunk_by(|a, b| a.step == b.step) {
+        let step_results: Vec<&PassResult> = step_results.iter().collect();
+        let [baseline, mercury] = Total::sum(step_results.iter().copied()).all_cycles();
+        let interval = step_interval(&step_results)
             .map_or_else(|| "no interval: one sample".into(), |[low, high]| format!("{low:.3} to {high:.3}"));
-        let trial = if of_step[0].trial { " (trial)" } else { "" };
-        // As many digits as the interval's, so that it holds the value as it is printed.
+        let trial = if step_results[0].trial { " (trial)" } else { "" };
+        // The same number of digits as the interval, so that the printed value lies within it.
         text += &format!(
             "  step {}{trial}: {:.3}x ({interval}), {}\n",
-            of_step[0].step,
+            step_results[0].step,
             baseline as f64 / mercury as f64,
-            loss_change(&of_step, layers_in_all)
+            describe_loss_change(&step_results, layers_in_all)
         );
     }
     text
 }
 
-/// Where cycles go, memory, energy, seconds.
-fn costs(config: &Config, results: &[&PassResult]) -> String {
-    let sum = |of: fn(&PassResult) -> u64| results.iter().map(|result| of(result)).sum::<u64>();
+/// Cycles by purpose, memory traffic, energy, and seconds.
+fn describe_costs(config: &Config, results: &[&PassResult]) -> String {
+    let sum = |value: fn(&PassResult) -> u64| results.iter().map(|result| value(result)).sum::<u64>();
     let all = sum(|result| result.mercury.total()).max(1) as f64;
     let share = |cycles: u64| 100.0 * cycles as f64 / all;
     let mut text = format!(
@@ -240,7 +243,7 @@ fn costs(config: &Config, results: &[&PassResult]) -> String {
     );
     let energy = |which: usize| results.iter().map(|result| result.energy[which]).sum::<f64>();
     let stalls = [sum(|result| result.baseline_traffic.stall), sum(|result| result.traffic.stall)];
-    let [baseline, mercury] = Total::of(results.iter().copied()).all_cycles();
+    let [baseline, mercury] = Total::sum(results.iter().copied()).all_cycles();
     text += &format!(
         "memory: {:.0} and {:.0} million words from and to DRAM (baseline, MERCURY), stalls of {:.1} and {:.1} % of their cycles;\n\
          with stalls {}; energy {:.1} % of the baseline's\n",
@@ -248,7 +251,7 @@ fn costs(config: &Config, results: &[&PassResult]) -> String {
         sum(|result| result.traffic.accesses.dram.total()) as f64 / 1e6,
         100.0 * stalls[0] as f64 / baseline.max(1) as f64,
         100.0 * stalls[1] as f64 / mercury.max(1) as f64,
-        speed_up([baseline + stalls[0], mercury + stalls[1]]),
+        format_speed_up([baseline + stalls[0], mercury + stalls[1]]),
         100.0 * energy(1) / energy(0).max(f64::MIN_POSITIVE),
     );
     let seconds = |cycles: u64| cycles as f64 / (config.array.clock_mhz * 1e6);
@@ -261,8 +264,8 @@ fn costs(config: &Config, results: &[&PassResult]) -> String {
     text
 }
 
-/// The table, the totals, and where the results are.
-pub fn text(trace: &Trace, config: &Config, results: &[PassResult], out: &Path) -> String {
+/// The table of layers, the totals below it, and the paths of the results.
+pub fn format_replay(trace: &Trace, config: &Config, results: &[PassResult], out: &Path) -> String {
     let manifest = trace.manifest();
     let layers_in_all = trace.layers().len();
     let cache = match config.mcache.entries {
@@ -281,7 +284,7 @@ pub fn text(trace: &Trace, config: &Config, results: &[PassResult], out: &Path) 
         config.array.columns,
         config.dataflow().name(),
     );
-    text += &steps_and_trial(results, layers_in_all);
+    text += &describe_steps(results, layers_in_all);
     text.push('\n');
     let steady = steady_state(results);
     let mut layers: BTreeMap<usize, Vec<&PassResult>> = BTreeMap::new();
@@ -303,14 +306,14 @@ pub fn text(trace: &Trace, config: &Config, results: &[PassResult], out: &Path) 
         ("speed-up", Right),
     ];
     let mut rows: Vec<Vec<String>> =
-        layers.values().map(|results| Total::of(results.iter().copied()).row(&results[0].layer)).collect();
-    rows.push(Total::of(steady.iter().copied()).row("model"));
+        layers.values().map(|results| Total::sum(results.iter().copied()).row(&results[0].layer)).collect();
+    rows.push(Total::sum(steady.iter().copied()).row("model"));
     text += &text_table(&columns, rows);
-    text += &bounds(config, &steady);
-    text += &zero_vectors(&steady);
-    text += &by_step(results, layers_in_all);
-    text += &adaptation(results);
-    text += &costs(config, &steady);
+    text += &describe_bounds(config, &steady);
+    text += &describe_zero_vectors(&steady);
+    text += &describe_each_step(results, layers_in_all);
+    text += &describe_adaptation(results);
+    text += &describe_costs(config, &steady);
     let timed = layers.len();
     text += &format!(
         "\nvectors, HIT, MAU, MNU and output error |Y' - Y| / |Y|: the forward pass of the captured samples; vectors of\n\

@@ -1,4 +1,4 @@
-//! `report`: results as a page.
+//! `report`: results as an HTML page.
 
 use crate::error::AnalyzerError;
 use crate::report::Report as Reporting;
@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 
 /// Write results as one HTML file that opens without a network.
 ///
-/// It shows speed-up with its interval, where cycles go, hits beside their error, how close they come to
-/// each bound, what changes over training, utilisation, energy, a table of layers, and the command that
-/// does it again. Of a sweep the configurations on the frontier of error and speed are shown, and all of
-/// them over the signature length.
+/// The page shows the speed-up with its interval, what cycles are spent on, hit rates with their
+/// output errors, bounds on reuse, changes over training, utilisation, energy, a table of layers,
+/// and the command that reproduces the results. For a sweep it shows the configurations on the
+/// frontier of error and speed in full, and all configurations by signature length.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  mercury-analyzer report results --trace trace --out report.html\n  \
                         mercury-analyzer report results results-os sweep --out report.html")]
@@ -22,16 +22,17 @@ pub struct Report {
     /// Folders that `replay` or `sweep` wrote.
     #[arg(required = true, value_name = "RESULTS")]
     results: Vec<PathBuf>,
-    /// The file to write.
+    /// HTML file to write.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// The trace that results are of, for the loss of every training step; once for each.
+    /// Folder of the trace of the results, to show the loss of every training step; may be
+    /// repeated.
     #[arg(long, value_name = "DIR")]
     trace: Vec<PathBuf>,
 }
 
 impl Report {
-    /// Writes it.
+    /// Reads the results and writes the page.
     pub fn run(self, messages: Messages) -> Result<()> {
         let fail = |error| AnalyzerError::Page { path: self.out.clone(), error };
         let file = begin(&self.out).map_err(fail)?;
@@ -43,7 +44,8 @@ impl Report {
     }
 }
 
-/// A file to become the page; begun first, so that one that cannot be written is refused before the work.
+/// Creates the temporary file of the page. This comes first, so that an unwritable path fails
+/// before any work is done.
 fn begin(out: &Path) -> std::io::Result<tempfile::NamedTempFile> {
     if out.is_dir() {
         return Err(std::io::ErrorKind::IsADirectory.into());

@@ -1,4 +1,4 @@
-//! `sweep`: a grid of configurations on one trace.
+//! `sweep`: one trace under a grid of configurations.
 
 use super::overrides::{Configuration, KEYS};
 use super::work::{Work, advance, on_threads};
@@ -16,28 +16,30 @@ use mercury_trace::Trace;
 use polars::prelude::{DataFrame, IntoLazy, col};
 use std::path::PathBuf;
 
-/// Replay a trace under many configurations at once, and say which are worth their cost.
+/// Replay a trace under many configurations at once: hit rate, error, cycles and energy.
 ///
-/// Every combination of the values of the swept keys; those that do not go together are left out.
-/// Results go to a folder: run.json, configurations.parquet (a row per configuration),
-/// layers.parquet and models.parquet as of `replay`. A sweep that was stopped goes on when it is run
-/// again. Bounds are left out: an MCACHE without limit is mcache.entries=0.
+/// The grid is every combination of the values of the swept keys; invalid combinations are left
+/// out. The results are written to a folder: run.json, configurations.parquet (one row per
+/// configuration), layers.parquet and models.parquet as from `replay`. A sweep that was stopped
+/// continues when the command is run again. Bounds are not computed; mcache.entries=0 is an
+/// unlimited MCACHE.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: mercury-analyzer sweep trace --set rpq.bits=8..=64:4 --set mcache.ways=1,2,4,8,16 \
                         --out sweep --pareto hit_rate,output_error")]
 pub struct Sweep {
-    /// The trace's folder.
+    /// Folder of the trace.
     trace: PathBuf,
-    /// Folder for the results: empty, missing, or of the same sweep.
+    /// Folder for the results: empty, missing, or begun by the same sweep.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// A key and its values: KEY=A,B,FIRST..=LAST:STEP. Once for each key.
+    /// A key and its values: KEY=A,B,FIRST..=LAST:STEP. May be repeated for other keys.
     #[arg(long = "set", value_name = "KEY=VALUES", required = true, value_parser = parse_axis)]
     axes: Vec<Axis>,
-    /// Mark the configurations that no other beats by all of these: `hit_rate`, `output_error`,
-    /// `speed_up`, `speed_up_with_stalls`, `mercury_cycles`, `energy`, `rpq.bits`, `mcache.entries`,
-    /// `mcache.ways`. The table shows only them. Speed-ups and energy are relative to each array's own
-    /// baseline: where baselines differ, MERCURY's cycles and energy are compared.
+    /// Mark the Pareto frontier of these columns: `hit_rate`, `output_error`, `speed_up`,
+    /// `speed_up_with_stalls`, `mercury_cycles`, `energy`, `rpq.bits`, `mcache.entries`,
+    /// `mcache.ways`. The table shows only the frontier. Speed-ups and energy are relative to the
+    /// baseline of the same array, so absolute cycles and energy are compared instead where
+    /// baselines differ.
     #[arg(long, value_delimiter = ',', value_name = "COLUMNS", value_parser = Metric::parse)]
     pareto: Vec<Metric>,
     #[command(flatten)]
@@ -46,10 +48,11 @@ pub struct Sweep {
     configuration: Configuration,
 }
 
-/// Columns that the table leaves out where all configurations have one baseline, as quotients say the same.
+/// Columns that the table leaves out if all configurations have one baseline: the quotients by it
+/// rank configurations in the same order.
 const ABSOLUTE: [&str; 4] = ["baseline_memory_stall", "mercury_memory_stall", "baseline_energy", "mercury_energy"];
 
-/// Columns that say how sure others are, or follow from them.
+/// Columns that the table leaves out: interval bounds, and details of other columns.
 const DETAILS: [&str; 8] = [
     "mau",
     "mnu",
@@ -61,22 +64,21 @@ const DETAILS: [&str; 8] = [
     "trial_output_error",
 ];
 
-/// Columns of the trial.
+/// Columns that the table leaves out if there was no trial.
 const TRIAL: [&str; 2] = ["trial_hit_rate", "trial_speed_up"];
 
 fn parse_axis(text: &str) -> Result<Axis, String> {
-    // Bounds are not computed in a sweep.
+    // A sweep computes no bounds, so their keys would have no effect.
     Axis::parse(text, KEYS.iter().map(|&(key, ..)| key).filter(|key| !key.starts_with("bounds.")))
 }
 
 impl Sweep {
-    /// Sweeps, or goes on sweeping, and prints the table of configurations.
+    /// Begins or continues the sweep and prints the table of configurations.
     pub fn run(self, messages: Messages) -> Result<()> {
         let (origin, table, overrides) = self.configuration.parts()?;
         let grid = Grid::new(self.axes, &origin, &table, &overrides)?;
         if let Some((count, reason)) = &grid.left_out {
-            messages
-                .note(format_args!("{count} combinations do not go together and are left out, the first: {reason}"));
+            messages.note(format_args!("{count} invalid combinations are left out; the first: {reason}"));
         }
         summary::check(&grid, self.work.errors, &self.pareto)?;
         let measures = Measures { selection: self.work.chosen.selection()?, errors: self.work.errors, bounds: false };
@@ -84,7 +86,7 @@ impl Sweep {
         let replay = Replay::new(&trace, &grid.configs, &measures)?.with_limit(self.work.limit())?;
         let dir = SweepDir::open(&self.out, &trace, &grid, &measures, self.work.label.as_deref())?;
         let mut frame = if dir.is_complete() {
-            messages.note(format_args!("{} is complete; nothing is replayed", self.out.display()));
+            messages.note(format_args!("{} is already complete; nothing is replayed", self.out.display()));
             dir.summary()?
         } else {
             let progress = messages.progress(replay.units().len(), "replaying", "layers");
@@ -102,7 +104,7 @@ impl Sweep {
         if !self.pareto.is_empty() {
             for (metric, relative) in summary::mark(&mut frame, &self.pareto)? {
                 let cycles = relative.mercury.join(" + ");
-                messages.note(format_args!("--pareto: {cycles} is compared in place of {}", metric.name));
+                messages.note(format_args!("--pareto: {cycles} is compared instead of {}", metric.name));
             }
             let all = frame.height();
             if self.work.format == Format::Table {
@@ -111,14 +113,15 @@ impl Sweep {
             }
         }
         if self.work.format == Format::Table {
-            frame = keep_for_people(&frame, has_one_baseline)?;
+            frame = drop_details(&frame, has_one_baseline)?;
         }
         export::print(&mut frame, self.work.format)
     }
 }
 
-/// The table without columns that JSON, CSV and the results' folder have, so that a row stays readable.
-fn keep_for_people(frame: &DataFrame, has_one_baseline: bool) -> Result<DataFrame> {
+/// Drops columns from the printed table to keep its rows readable. JSON, CSV and the results'
+/// folder have all columns.
+fn drop_details(frame: &DataFrame, has_one_baseline: bool) -> Result<DataFrame> {
     let has_trial = frame.column("trial_steps")?.u64()?.iter().flatten().any(|steps| steps > 0);
     let mut frame = frame.drop_many(DETAILS);
     if !has_trial {

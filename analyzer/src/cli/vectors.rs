@@ -1,4 +1,4 @@
-//! `vectors`: a layer's input vectors, one a row.
+//! `vectors`: exports the input vectors of a layer.
 
 use super::overrides::Configuration;
 use super::work::parse_pass;
@@ -26,29 +26,30 @@ use std::sync::Arc;
 /// Rows written at a time.
 const BATCH_ROWS: usize = 1 << 14;
 
-/// Write a layer's input vectors as Parquet, one a row, with signature and outcome.
+/// Write a layer's input vectors as Parquet, one per row, with signature and outcome.
 ///
-/// Columns: product (a strided input gradient has several), vector, sample (its place in the batch),
-/// stream, channel (of the vector's first element; an attention product's head), position, values,
-/// signature (of the length in force at the step), outcome (HIT, MAU, MNU), representative (a vector of the same product).
+/// Columns: product (a strided input gradient consists of several), vector, sample (its index in
+/// the batch), stream, channel (of the vector's first element; the head of an attention product),
+/// position, values, signature (with the length in force at the step), outcome (HIT, MAU, MNU),
+/// representative (a vector of the same product).
 #[derive(Debug, Args)]
 #[command(after_help = "Example: mercury-analyzer vectors trace --layer features.0 --out vectors.parquet")]
 pub struct Vectors {
-    /// The trace's folder.
+    /// Folder of the trace.
     trace: PathBuf,
-    /// The layer; `mercury-analyzer inspect` lists them.
+    /// Layer to export; `mercury-analyzer inspect` lists the layers.
     #[arg(long, value_name = "NAME")]
     layer: String,
-    /// The captured step [default: the last].
+    /// Captured step [default: the last].
     #[arg(long, value_name = "N")]
     step: Option<u64>,
-    /// The pass: forward, input-grad (weight-grad has the vectors of forward).
+    /// Pass: forward or input-grad (weight-grad streams the vectors of forward).
     #[arg(long, value_name = "PASS", default_value = "forward", value_parser = parse_pass)]
     pass: Pass,
-    /// The file to write.
+    /// File to write.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Write only the first N vectors of each product.
+    /// Write at most the first N vectors of each product.
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
     #[command(flatten)]
@@ -56,7 +57,7 @@ pub struct Vectors {
 }
 
 impl Vectors {
-    /// Writes them.
+    /// Computes signatures and outcomes, and writes the file.
     pub fn run(self) -> Result<()> {
         let trace = Trace::open(&self.trace)?;
         let layer = self.find_layer(&trace)?.clone();
@@ -71,7 +72,8 @@ impl Vectors {
             return Err(AnalyzerError::Layer { layer: layer.name, reason }.into());
         }
         if self.pass == Pass::InputGrad && !layer.input_grad {
-            let reason = "its input is the data, of which training computes no gradient; take pass forward".to_owned();
+            let reason =
+                "its input is the data, for which training computes no gradient; use --pass forward".to_owned();
             return Err(AnalyzerError::Layer { layer: layer.name, reason }.into());
         }
         let similarity = Similarity::find(&data, self.pass, &config)?;
@@ -86,7 +88,7 @@ impl Vectors {
             let count = similarity.signed.views[product].layout().vectors().min(self.limit.unwrap_or(usize::MAX));
             for first in (0..count).step_by(BATCH_ROWS) {
                 let rows = first..(first + BATCH_ROWS).min(count);
-                writer.write(&batch(&data, step, self.pass, &similarity, product, rows)?)?;
+                writer.write(&build_batch(&data, step, self.pass, &similarity, product, rows)?)?;
             }
         }
         writer.close()?;
@@ -112,7 +114,7 @@ impl Vectors {
         };
         found.ok_or_else(|| {
             let known: Vec<String> = captured.iter().map(|step| step.step.to_string()).collect();
-            let reason = format!("is not a captured step of this trace; captured are: {}", known.join(", "));
+            let reason = format!("is not a captured step of this trace; the captured steps are {}", known.join(", "));
             AnalyzerError::Flag { flag: "--step", reason }
         })
     }
@@ -134,7 +136,7 @@ fn schema() -> SchemaRef {
     ]))
 }
 
-fn batch(
+fn build_batch(
     data: &LayerData,
     step: &CapturedStep,
     pass: Pass,
@@ -143,8 +145,14 @@ fn batch(
     rows: std::ops::Range<usize>,
 ) -> Result<RecordBatch> {
     let (view, outcomes_found) = (&similarity.signed.views[product], &similarity.outcomes[product]);
-    let [mut products, mut samples, mut streams, mut channels, mut positions] = [(); 5].map(|()| UInt32Builder::new());
-    let [mut vectors, mut signatures, mut representatives] = [(); 3].map(|()| UInt64Builder::new());
+    let mut products = UInt32Builder::new();
+    let mut vectors = UInt64Builder::new();
+    let mut samples = UInt32Builder::new();
+    let mut streams = UInt32Builder::new();
+    let mut channels = UInt32Builder::new();
+    let mut positions = UInt32Builder::new();
+    let mut signatures = UInt64Builder::new();
+    let mut representatives = UInt64Builder::new();
     let mut outcomes = StringBuilder::new();
     let element = Field::new("element", DataType::Float32, false);
     let mut values = ListBuilder::new(Float32Builder::new()).with_field(element);
@@ -155,7 +163,7 @@ fn batch(
         vectors.append_value(vector as u64);
         samples.append_value(step.samples[sample]);
         streams.append_value(stream as u32);
-        channels.append_value(channel(data, view, pass, stream));
+        channels.append_value(find_channel(data, view, pass, stream));
         positions.append_value(position as u32);
         values.values().append_slice(view.gather(sample, stream, position, &mut buffer));
         values.append(true);
@@ -182,7 +190,8 @@ fn batch(
     Ok(RecordBatch::try_new(schema(), columns)?)
 }
 
-fn channel(data: &LayerData, view: &VectorView, pass: Pass, stream: usize) -> u32 {
+/// The channel of a stream's first element; the head of an attention product.
+fn find_channel(data: &LayerData, view: &VectorView, pass: Pass, stream: usize) -> u32 {
     let (plane, _, _) = view.element(stream, 0);
     match (data.kept.layer.geometry, pass) {
         (Geometry::Conv2d(_), Pass::InputGrad) => data.kept.grad_channels[plane],

@@ -1,4 +1,4 @@
-//! `verify`: whether a trace, or results, are as they were written.
+//! `verify`: checks a trace or results for damage.
 
 use crate::error::AnalyzerError;
 use crate::verify;
@@ -7,19 +7,20 @@ use clap::Args;
 use std::io::Write;
 use std::path::PathBuf;
 
-/// Check that a trace, results, or a partition of them are as they were written.
+/// Check that a trace, results or a partition are as they were written.
 ///
-/// Every file against its SHA-256, and by reading it; of a trace also the size, rows and keys that the manifest
-/// says. `replay` and `sweep` check all but the checksums: they would take a changed value for data.
+/// Every file is read and compared with its SHA-256. For a trace, sizes, rows and keys are compared
+/// with the manifest too. `replay` and `sweep` check everything except the checksums, so only
+/// `verify` finds a changed value.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: mercury-analyzer verify trace")]
 pub struct Verify {
-    /// Folder of the trace or results.
+    /// Folder of the trace, results or partition.
     dir: PathBuf,
 }
 
 impl Verify {
-    /// Checks, and prints what was looked at; each file that is not as it was is an error.
+    /// Checks the files and prints their number and size. Each damaged file is an error.
     pub fn run(self) -> Result<()> {
         let verify::Outcome { verified, faults } = verify::verify(&self.dir)?;
         for fault in &faults {

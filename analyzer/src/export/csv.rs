@@ -1,4 +1,4 @@
-//! Comma-separated values.
+//! CSV: comma-separated values with a header.
 
 use super::Exporter;
 use crate::error::Result;

@@ -1,4 +1,4 @@
-//! A JSON array of objects.
+//! JSON: an array with one object per row.
 
 use super::Exporter;
 use crate::error::Result;

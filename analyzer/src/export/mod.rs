@@ -1,4 +1,4 @@
-//! Printing tables: one file a format.
+//! Prints tables to stdout: one file per format.
 
 mod csv;
 mod json;
@@ -10,19 +10,19 @@ use std::io::Write;
 
 pub use table::{Align, text_table};
 
-/// What is printed to stdout.
+/// The format of the table on stdout.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// For people.
+    /// Aligned text for reading.
     #[default]
     Table,
-    /// An array of objects, one a row.
+    /// JSON array with one object per row.
     Json,
-    /// Comma-separated, with a header.
+    /// Comma-separated values with a header.
     Csv,
 }
 
-/// Prints a frame in one format.
+/// Encodes a frame in one format.
 trait Exporter {
     fn export(&self, frame: &mut DataFrame) -> Result<Vec<u8>>;
 }

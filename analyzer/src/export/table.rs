@@ -1,4 +1,4 @@
-//! Tables for people: aligned columns, no lines.
+//! Text tables: aligned columns without lines.
 
 use super::Exporter;
 use crate::error::Result;
@@ -7,16 +7,16 @@ use polars::prelude::{AnyValue, DataFrame};
 
 pub(super) struct Table;
 
-/// Where a column's text stands.
+/// The alignment of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Align {
-    /// Words.
+    /// For words.
     Left,
-    /// Numbers.
+    /// For numbers.
     Right,
 }
 
-/// A table of text, each line ending in a newline.
+/// Lays out a text table. Every line ends with a newline.
 pub fn text_table(columns: &[(&str, Align)], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = ComfyTable::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
@@ -43,13 +43,13 @@ impl Exporter for Table {
             })
             .collect();
         let row = |index: usize| {
-            frame.columns().iter().map(|column| cell(&column.get(index).unwrap_or(AnyValue::Null))).collect()
+            frame.columns().iter().map(|column| format_cell(&column.get(index).unwrap_or(AnyValue::Null))).collect()
         };
         Ok(text_table(&columns, (0..frame.height()).map(row)).into_bytes())
     }
 }
 
-fn cell(value: &AnyValue) -> String {
+fn format_cell(value: &AnyValue) -> String {
     match value {
         AnyValue::Null => "-".to_owned(),
         AnyValue::Float64(value) => format!("{value:.4}"),

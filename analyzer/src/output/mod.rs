@@ -1,4 +1,5 @@
-//! Folders that results are written to: one writer at a time, and whole or not at all.
+//! Folders of results. A folder has one writer at a time, and results appear completely or not at
+//! all.
 
 pub mod results;
 pub mod units;

@@ -1,4 +1,4 @@
-//! Results of units that are done, kept until all are, so that what was stopped goes on where it was.
+//! Stores the results of completed units, so that interrupted work continues where it stopped.
 
 use crate::error::{AnalyzerError, Result};
 use crate::replay::Replay;
@@ -9,31 +9,33 @@ use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-/// Most bytes of a unit's results: far above those of the largest sweep.
+/// Maximum size of a unit's results, bytes: far above that of the largest sweep.
 const MAX_BYTES: u64 = 1 << 32;
 
 const PREFIX: &str = "{\"sha256\":\"";
 const MIDDLE: &str = "\",\"results\":";
 
-/// A folder with a file for each unit that is done. Each carries its checksum, so that none has to be waited for
-/// until it is on disk: what a power failure leaves of it is found out.
+/// A folder with one file per completed unit.
+///
+/// Files are not synced to disk. Instead each contains its checksum, which reveals a file that a
+/// power failure truncated.
 #[derive(Debug)]
 pub struct UnitStore {
     dir: PathBuf,
 }
 
 impl UnitStore {
-    /// The folder `dir`, which is made when it is needed.
+    /// A store in `dir`, which is created when the first unit is stored.
     pub fn new(dir: PathBuf) -> Self {
         Self { dir }
     }
 
-    /// A unit's file.
+    /// The path of a unit's file.
     pub fn path(&self, step: u64, layer_index: usize) -> PathBuf {
         self.dir.join(file_name(step, layer_index))
     }
 
-    /// The results of a unit, `None` where it is not done.
+    /// Reads the results of a unit; `None` if it is not completed.
     pub fn read(&self, step: u64, layer_index: usize) -> Result<Option<Vec<PassResult>>> {
         let path = self.path(step, layer_index);
         let text = match input::read_text(&path, MAX_BYTES) {
@@ -43,7 +45,10 @@ impl UnitStore {
         parse_unit(&text, step, layer_index).map(Some).ok_or_else(|| damaged(path))
     }
 
-    /// The results of a unit that has to be there, and whose file passes a check.
+    /// Reads the results of a unit after `check` has accepted the file's bytes.
+    ///
+    /// # Errors
+    /// If the file is missing, is refused by `check`, or does not hold this unit's results.
     pub fn read_checked(
         &self,
         step: u64,
@@ -61,7 +66,7 @@ impl UnitStore {
         parse_unit(&text, step, layer_index).ok_or_else(|| damaged(path))
     }
 
-    /// Keeps a unit's results.
+    /// Stores a unit's results.
     pub fn keep(&self, unit: &Unit, results: &[PassResult]) -> Result<()> {
         fs::create_dir_all(&self.dir).map_err(AnalyzerError::io(&self.dir))?;
         let results = serde_json::to_string(results).expect("results have string keys");
@@ -70,7 +75,7 @@ impl UnitStore {
         atomic::write_unsynced(&path, |file| file.write_all(text.as_bytes())).map_err(AnalyzerError::io(path))
     }
 
-    /// Removes all.
+    /// Removes the folder.
     pub fn remove(&self) -> Result<()> {
         remove(&self.dir)
     }
@@ -90,16 +95,16 @@ pub fn remove(dir: &Path) -> Result<()> {
 }
 
 fn damaged(path: PathBuf) -> AnalyzerError {
-    TraceError::Damaged { path, reason: "it does not hold the results that it should".to_owned() }.into()
+    TraceError::Damaged { path, reason: "it does not hold the results of this step and layer".to_owned() }.into()
 }
 
-/// The results in a file's text, if they are a unit's.
+/// Parses a file; `None` unless it is intact and all results belong to this unit.
 fn parse_unit(text: &str, step: u64, layer_index: usize) -> Option<Vec<PassResult>> {
-    let of_unit = |result: &PassResult| (result.step, result.layer_index) == (step, layer_index);
-    parse(text).filter(|results| results.iter().all(of_unit))
+    let is_own = |result: &PassResult| (result.step, result.layer_index) == (step, layer_index);
+    parse(text).filter(|results| results.iter().all(is_own))
 }
 
-/// The results in a file's text, if they are what was written.
+/// Parses a file; `None` unless its checksum is right.
 fn parse(text: &str) -> Option<Vec<PassResult>> {
     let (sum, rest) = text.strip_prefix(PREFIX)?.split_once(MIDDLE)?;
     let results = rest.strip_suffix("}\n")?;
@@ -109,21 +114,21 @@ fn parse(text: &str) -> Option<Vec<PassResult>> {
     serde_json::from_str(results).ok()
 }
 
-/// Evaluates the units that are not done yet, and returns the results of all; `progress` is called with each
-/// before it is evaluated.
+/// Evaluates the units that are not in the store yet, stores them, and returns the results of all
+/// units. `progress` is called with each unit before it is evaluated.
 pub fn run(replay: &Replay, units: Vec<Unit>, store: &UnitStore, progress: impl Fn(&Unit)) -> Result<Vec<PassResult>> {
-    let (mut results, mut open) = (Vec::new(), Vec::new());
+    let (mut results, mut pending) = (Vec::new(), Vec::new());
     for unit in units {
-        // What cannot be read is done again.
+        // A unit that cannot be read is evaluated again.
         match store.read(unit.step.step, unit.layer_index) {
             Ok(Some(done)) => {
                 progress(&unit);
                 results.extend(done);
             }
-            Ok(None) | Err(_) => open.push(unit),
+            Ok(None) | Err(_) => pending.push(unit),
         }
     }
-    replay.run(&open, progress, |unit, fresh| {
+    replay.run(&pending, progress, |unit, fresh| {
         store.keep(unit, &fresh)?;
         results.extend(fresh);
         Ok(())

@@ -1,4 +1,4 @@
-//! A folder in which work that was stopped goes on when it is run again.
+//! A folder in which interrupted work continues when the same command is run again.
 
 use super::units::UnitStore;
 use crate::error::{AnalyzerError, Result};
@@ -7,32 +7,36 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-/// Most bytes of an identity: far above that of the largest grid.
+/// Maximum size of an identity file, bytes: far above that of the largest grid.
 const MAX_BYTES: u64 = 1 << 30;
 
-/// What the folder's work is called.
+/// The kind of work in a folder.
 #[derive(Debug, Clone, Copy)]
 pub struct Kind {
-    /// In messages, such as `sweep`.
+    /// Its name in messages, such as `sweep`.
     pub name: &'static str,
-    /// The file that says what exactly it is.
+    /// The file that identifies the work. Only a command with the same identity may continue it.
     pub identity: &'static str,
-    /// What another one of its kind may differ in.
+    /// The properties in which other work of this kind may differ, for messages.
     pub differs: &'static str,
-    /// Whether the folder was asked for by name, and so must not be one that nobody knows after a power failure.
+    /// Whether the identity is synced to disk. It must be if the user chose the folder: without
+    /// identity after a power failure, the folder would be refused as foreign.
     pub lasting: bool,
 }
 
-/// Refuses an address: results are written to folders.
+/// Refuses addresses of object stores: results are only written to local folders.
 pub fn check_local(dir: &Path) -> Result<()> {
     if remote::is_address(dir) {
-        let reason = format!("{}: results are written to folders alone; give one, and copy it there", dir.display());
+        let reason = format!(
+            "{}: results can only be written to a local folder; choose one and copy it to the store afterwards",
+            dir.display()
+        );
         return Err(AnalyzerError::Flag { flag: "--out", reason });
     }
     Ok(())
 }
 
-/// The folder, for as long as this process works in it.
+/// A folder in which this process works; locked until it is dropped.
 #[derive(Debug)]
 pub struct WorkDir {
     dir: PathBuf,
@@ -40,7 +44,10 @@ pub struct WorkDir {
 }
 
 impl WorkDir {
-    /// Begins in an empty or missing folder, or goes on in one of the same identity.
+    /// Begins work in an empty or missing folder, or continues work with the same identity.
+    ///
+    /// # Errors
+    /// If the folder holds something else, or another process works in it.
     pub fn open(dir: &Path, kind: Kind, identity: &str) -> Result<Self> {
         let fail = |error: io::Error| AnalyzerError::Output { path: dir.to_owned(), error };
         check_local(dir)?;
@@ -75,27 +82,28 @@ impl WorkDir {
         Ok(this)
     }
 
-    /// The folder.
+    /// The path of the folder.
     pub fn path(&self) -> &Path {
         &self.dir
     }
 
-    /// Where results of units are kept.
+    /// The store of the units' results.
     pub fn units(&self) -> UnitStore {
         UnitStore::new(self.dir.join(PARTS))
     }
 
-    /// Writes a file, on disk when this returns.
+    /// Writes a file; it is synced to disk when this returns.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let path = self.dir.join(name);
         atomic::write(&path, |file| file.write_all(bytes)).map_err(AnalyzerError::io(path))
     }
 }
 
-/// The folder of units that are done.
+/// The subfolder that holds the results of completed units.
 pub const PARTS: &str = "parts";
 
-/// Keeps others out of a folder. The kernel gives the lock back when the process ends, however it does.
+/// Locks a folder against other processes. The kernel releases the lock when the process ends, even
+/// if it is killed.
 pub fn lock(dir: &Path, name: &str) -> Result<File> {
     let fail = |error: io::Error| AnalyzerError::Output { path: dir.to_owned(), error };
     atomic::lock(dir).map_err(fail)?.ok_or_else(|| {
@@ -104,7 +112,8 @@ pub fn lock(dir: &Path, name: &str) -> Result<File> {
     })
 }
 
-/// Whether a folder holds nothing but what work that was killed at once leaves.
+/// Whether a folder is empty except for temporary files, which a process that was killed early
+/// leaves.
 fn is_fresh(dir: &Path) -> io::Result<bool> {
     for entry in fs::read_dir(dir)? {
         if !atomic::is_temporary(&entry?.file_name()) {

@@ -1,10 +1,16 @@
-//! Replays in parts, by several processes or machines, and the parts put together.
+//! Replays split into partitions, for several processes or machines, and their merging.
 //!
-//! A trace is split by units, the layers of its captured steps. Nothing smaller would do: what is found in a
-//! layer's samples does not add up sample by sample. The PE sets of a row-stationary array run ahead from one
-//! sample into the next, an MCACHE of scope `batch` lives through all of them, the weight gradient's error is one
-//! of sums over all of them, and sums of errors round by their order. Nothing larger is needed: signatures' lengths
-//! follow from the losses, which every partition has, and layers are switched off afterwards, in the results.
+//! A trace is split into units: one layer of one captured step each.
+//!
+//! Smaller units are impossible, since results of single samples do not add up to the results of a
+//! layer:
+//! - The PE sets of a row-stationary array run ahead from one sample into the next.
+//! - An MCACHE of scope `batch` keeps its entries from sample to sample.
+//! - The error of the weight gradient is that of a sum over all samples.
+//! - Sums of errors round differently in another order.
+//!
+//! Larger units are unnecessary: signature lengths follow from the losses, which every partition
+//! has, and layers are switched off afterwards, in the merged results.
 
 pub mod merge;
 pub mod split;
@@ -22,7 +28,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-/// What a partition is one of.
+/// The file that describes a partition, in its folder.
 pub const IDENTITY: &str = "partition.json";
 const KIND: Kind = Kind {
     name: "partition",
@@ -30,17 +36,17 @@ const KIND: Kind = Kind {
     differs: "another trace, configuration or label, or another part of it",
     lasting: true,
 };
-/// Most bytes of the identity: far above those of any trace.
+/// Maximum size of [`IDENTITY`], bytes: far above that of any trace.
 const MAX_BYTES: u64 = 1 << 30;
-/// Most partitions: far above any cluster.
+/// Maximum number of partitions: far above the size of any cluster.
 const MAX_PARTITIONS: u32 = 1 << 20;
 
-/// One of so many partitions, from 1.
+/// The number of a partition and the number of all partitions, written as `2/7`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Share {
-    /// Which.
+    /// Number of this partition, from 1.
     pub number: u32,
-    /// Of how many.
+    /// Number of partitions.
     pub of: u32,
 }
 
@@ -59,7 +65,7 @@ impl FromStr for Share {
             .and_then(|(number, of)| Some(Self { number: number.parse().ok()?, of: of.parse().ok()? }));
         share
             .filter(|share| share.is_valid())
-            .ok_or_else(|| format!("is not I/N, such as 2/7, with I from 1 to N and N up to {MAX_PARTITIONS}"))
+            .ok_or_else(|| format!("is not I/N with I from 1 to N and N up to {MAX_PARTITIONS}, such as 2/7"))
     }
 }
 
@@ -69,32 +75,36 @@ impl Share {
     }
 }
 
-/// What a partition's folder holds.
+/// The description of a partition, the contents of [`IDENTITY`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Partition {
-    /// Which part it is.
+    /// Which partition it is.
     pub share: Share,
-    /// Step and layer of its units.
+    /// Step and layer index of each unit.
     pub units: Vec<(u64, usize)>,
-    /// How many units all partitions have together.
+    /// Number of units in all partitions together.
     pub units_in_all: usize,
-    /// Layers of the model.
+    /// Number of layers of the model.
     pub layers: usize,
     /// The text of `run.json`.
     pub run: String,
 }
 
 impl Partition {
-    /// One share of a replay, and its units.
+    /// Describes one share of a replay, and selects its units.
     pub fn new<'a>(share: Share, replay: &Replay<'a>, run: String) -> (Self, Vec<Unit<'a>>) {
-        let units = split::share_of(share, replay.trace(), replay.measures(), replay.units());
+        let units = split::select_share(share, replay.trace(), replay.measures(), replay.units());
         let places = units.iter().map(|unit| (unit.step.step, unit.layer_index)).collect();
         let units_in_all = replay.units().len();
         (Self { share, units: places, units_in_all, layers: replay.layers_in_all(), run }, units)
     }
 
-    /// The partition that a folder holds, with the text that says so; `None` where it holds none.
+    /// Reads the partition in a folder, with the bytes of its [`IDENTITY`]; `None` if there is
+    /// none.
+    ///
+    /// # Errors
+    /// If the file cannot be read or is invalid.
     pub fn find(dir: &Path) -> Result<Option<(Self, Vec<u8>)>> {
         let path = dir.join(IDENTITY);
         let text = match input::read(&path, MAX_BYTES) {
@@ -106,60 +116,61 @@ impl Partition {
             other => other?,
         };
         let broken = |reason: String| AnalyzerError::Folder { path: path.clone(), reason };
-        let partition: Self = serde_json::from_slice(&text)
-            .map_err(|error| broken(format!("is not what `replay --partition` wrote ({error}); run it again")))?;
+        let partition: Self = serde_json::from_slice(&text).map_err(|error| {
+            broken(format!("is not a file of `replay --partition` ({error}); run the replay again"))
+        })?;
         if !partition.share.is_valid() {
-            return Err(broken(format!("there is no partition {}; run it again", partition.share)));
+            return Err(broken(format!("there is no partition {}; run the replay again", partition.share)));
         }
         Ok(Some((partition, text)))
     }
 
-    /// The files that a complete partition has beside their checksums.
+    /// Names of all files of a complete partition, except the list of checksums.
     pub fn files(&self) -> Vec<String> {
         let parts = self.units.iter().map(|&(step, layer_index)| Self::part(step, layer_index));
         std::iter::once(IDENTITY.to_owned()).chain(parts).collect()
     }
 
-    /// The file of a unit.
+    /// The name of a unit's file.
     fn part(step: u64, layer_index: usize) -> String {
         format!("{PARTS}/{}", file_name(step, layer_index))
     }
 }
 
-/// A partition's folder while it is worked on.
+/// The folder of a partition during its replay.
 pub struct PartitionDir {
     work: WorkDir,
     partition: Partition,
 }
 
 impl PartitionDir {
-    /// Begins in an empty or missing folder, or goes on with the same partition.
+    /// Begins in an empty or missing folder, or continues the same partition.
     pub fn open(dir: &Path, partition: Partition) -> Result<Self> {
         let mut identity = serde_json::to_string_pretty(&partition).expect("a partition has string keys");
         identity.push('\n');
         Ok(Self { work: WorkDir::open(dir, KIND, &identity)?, partition })
     }
 
-    /// Where units that are done are kept.
+    /// The store of the units' results.
     pub fn units(&self) -> UnitStore {
         self.work.units()
     }
 
-    /// Whether all units are done, and as they were written.
+    /// Whether all units are completed and their files are intact.
     pub fn is_complete(&self) -> bool {
         let dir = self.work.path();
         let whole = |sums: &Checksums| self.partition.files().iter().all(|name| sums.check(dir, name).is_ok());
         Checksums::read(dir).ok().flatten().is_some_and(|sums| whole(&sums))
     }
 
-    /// Says that all units are done.
+    /// Marks the partition as complete by writing the checksums of its files.
     pub fn finish(self) -> Result<()> {
         let dir = self.work.path();
         Ok(Checksums::of_files(dir, self.partition.files())?.write(dir)?)
     }
 }
 
-/// A partition and where it is.
+/// A complete partition in its folder.
 #[derive(Debug)]
 struct Found {
     dir: PathBuf,

@@ -1,6 +1,6 @@
-//! How close reuse comes to what bounds it and competes with it, over a model's forward passes.
+//! Bounds on reuse and competitors, compared with MERCURY over a model's forward passes.
 
-use super::layers::{Row, cosine};
+use super::layers::{Row, read_cosine};
 use mercury_reuse::bounds::Sampled;
 use mercury_trace::geometry::Pass;
 use serde::Serialize;
@@ -8,42 +8,39 @@ use serde::Serialize;
 /// A bound or competitor.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Bound {
-    /// What it is.
+    /// Name of the bound.
     pub name: String,
-    /// The share of the vectors or multiplications that it spares, 0 to 1.
+    /// The share of vectors or multiplications that it saves, 0 to 1.
     pub share: f64,
-    /// 95 % interval, where the share is an estimate.
+    /// 95 % interval, if the share is an estimate.
     pub interval: Option<[f64; 2]>,
-    /// What MERCURY spares of the same.
+    /// The share of the same quantity that MERCURY saves, 0 to 1.
     pub mercury: f64,
-    /// What the shares are of.
+    /// The quantity of which these are shares: `vectors` or `multiplications`.
     pub of: &'static str,
 }
 
-/// The bounds that were measured; none where they were left out. `least_cosine` is `bounds.cosine`,
-/// `weight_bits` is `bounds.weight_bits`.
-pub fn bounds(layers: &[Row], least_cosine: f64, weight_bits: f64) -> Vec<Bound> {
+/// Lists the bounds; empty if the replay left them out. `least_cosine` is the configuration's
+/// `bounds.cosine`, `weight_bits` is `bounds.weight_bits`.
+pub fn list_bounds(layers: &[Row], least_cosine: f64, weight_bits: f64) -> Vec<Bound> {
     let measured = |row: &&Row| row["pass"] == Pass::Forward.name() && !row["unlimited_hit"].is_null();
     let rows: Vec<&Row> = layers.iter().filter(measured).collect();
     let sum = |name: &str| rows.iter().filter_map(|row| row[name].as_f64()).sum::<f64>();
     let share = |part: f64, all: f64| if all > 0.0 { part / all } else { 0.0 };
     let (vectors, hit) = (sum("vectors"), share(sum("hit"), sum("vectors")));
-    let spared = share(sum("macs_skipped"), sum("macs"));
+    let saved = share(sum("macs_skipped"), sum("macs"));
     if rows.is_empty() {
         return Vec::new();
     }
-    let of_vectors = |name: &str, column: &str| Bound {
-        name: name.to_owned(),
-        share: share(sum(column), vectors),
-        interval: None,
-        mercury: hit,
-        of: "vectors",
+    let bound_vectors = |name: &str, column: &str| {
+        let (name, share) = (name.to_owned(), share(sum(column), vectors));
+        Bound { name, share, interval: None, mercury: hit, of: "vectors" }
     };
-    let of_products =
-        |name: String, share: f64| Bound { name, share, interval: None, mercury: spared, of: "multiplications" };
-    let similar: Sampled = rows.iter().filter_map(|row| cosine(row)).sum();
+    let bound_products =
+        |name: String, share: f64| Bound { name, share, interval: None, mercury: saved, of: "multiplications" };
+    let similar: Sampled = rows.iter().filter_map(|row| read_cosine(row)).sum();
     vec![
-        of_vectors("MCACHE with room for all", "unlimited_hit"),
+        bound_vectors("unlimited MCACHE", "unlimited_hit"),
         Bound {
             name: format!("ideal similarity, cosine {least_cosine} or more"),
             share: similar.share().unwrap_or(0.0),
@@ -51,10 +48,10 @@ pub fn bounds(layers: &[Row], least_cosine: f64, weight_bits: f64) -> Vec<Bound>
             mercury: hit,
             of: "vectors",
         },
-        of_vectors("exact duplicates", "exact_duplicate"),
-        of_vectors("vectors of zeros skipped", "zero_vector"),
-        of_products("every zero operand skipped".to_owned(), share(sum("zero_operands"), sum("operands"))),
-        of_products(
+        bound_vectors("exact duplicates", "exact_duplicate"),
+        bound_vectors("all-zero vectors skipped", "zero_vector"),
+        bound_products("every zero operand skipped".to_owned(), share(sum("zero_operands"), sum("operands"))),
+        bound_products(
             format!("equal weights of {weight_bits} bits multiplied once"),
             share(sum("multiplications") - sum("multiplications_distinct"), sum("multiplications")),
         ),
@@ -66,21 +63,22 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn row(pass: &str, vectors: u64, hit: u64) -> Row {
+        let json = json!({
+            "pass": pass, "vectors": vectors, "hit": hit, "unlimited_hit": 2 * hit, "exact_duplicate": 0,
+            "zero_vector": hit, "operands": 8, "zero_operands": 2, "cosine_sampled": vectors, "cosine_similar": 1,
+            "multiplications": 10, "multiplications_distinct": 9, "macs": 100, "macs_skipped": hit,
+        });
+        json.as_object().unwrap().clone()
+    }
+
     #[test]
-    fn shares_are_of_all_layers_forward_passes() {
-        let row = |pass: &str, vectors: u64, hit: u64| -> Row {
-            let json = json!({
-                "pass": pass, "vectors": vectors, "hit": hit, "unlimited_hit": 2 * hit, "exact_duplicate": 0,
-                "zero_vector": hit, "operands": 8, "zero_operands": 2, "cosine_sampled": vectors, "cosine_similar": 1,
-                "multiplications": 10, "multiplications_distinct": 9, "macs": 100, "macs_skipped": hit,
-            });
-            json.as_object().unwrap().clone()
-        };
-        let found = bounds(&[row("forward", 10, 1), row("forward", 30, 7), row("input-grad", 50, 50)], 0.9, 8.0);
+    fn shares_sum_the_forward_passes_of_all_layers() {
+        let found = list_bounds(&[row("forward", 10, 1), row("forward", 30, 7), row("input-grad", 50, 50)], 0.9, 8.0);
         assert_eq!(found.iter().map(|bound| bound.share).collect::<Vec<_>>(), [0.4, 0.05, 0.0, 0.2, 0.25, 0.1]);
         let mercury: Vec<f64> = found.iter().map(|bound| bound.mercury).collect();
         assert_eq!(mercury, [0.2, 0.2, 0.2, 0.2, 0.04, 0.04]);
         assert!(found.iter().enumerate().all(|(place, bound)| (bound.of == "vectors") == (place < 4)));
-        assert_eq!(bounds(&[], 0.9, 8.0), []);
+        assert_eq!(list_bounds(&[], 0.9, 8.0), []);
     }
 }

@@ -1,4 +1,4 @@
-//! What the page shows of a configuration's layers: a row for each layer and pass, over the steps after the trial.
+//! Rows of the page's tables and charts: one per layer and pass of a configuration.
 
 use super::source::{COUNTERS, MEASURES};
 use crate::error::{AnalyzerError, Result};
@@ -7,11 +7,11 @@ use mercury_trace::geometry::Pass;
 use polars::prelude::*;
 use serde_json::{Map, Value};
 
-/// A row of a table, by column.
+/// A row of a table: values by column name.
 pub type Row = Map<String, Value>;
 
-/// A frame's rows.
-pub fn rows(frame: &DataFrame) -> Result<Vec<Row>> {
+/// Converts a frame to rows.
+pub fn to_rows(frame: &DataFrame) -> Result<Vec<Row>> {
     let mut text = Vec::new();
     JsonWriter::new(&mut text).with_json_format(JsonFormat::Json).finish(&mut frame.clone())?;
     serde_json::from_slice(&text).map_err(|error| {
@@ -20,23 +20,21 @@ pub fn rows(frame: &DataFrame) -> Result<Vec<Row>> {
     })
 }
 
-/// The layers and passes of one configuration, in execution order, counters and measures added up under
-/// the names that they have in `layers.parquet`, so that charts work on either; and what follows from the
-/// sums.
-pub fn of_configuration(layers: &DataFrame, configuration: u64) -> Result<Vec<Row>> {
-    let known = |name: &'static str| {
-        let any = col(name).is_not_null().any(true);
-        when(any).then(col(name).sum()).otherwise(lit(NULL)).alias(name)
-    };
+/// One row per layer and pass of a configuration, in execution order, summed over the steps in
+/// `layers`.
+///
+/// Sums of counters and measures keep the column names of `layers.parquet`, so that the same charts
+/// draw both. Ratios of the sums, such as the hit rate, are added.
+pub fn sum_steps(layers: &DataFrame, configuration: u64) -> Result<Vec<Row>> {
     let mut sums: Vec<Expr> = COUNTERS.iter().map(|name| col(*name).sum()).collect();
-    sums.extend(MEASURES.iter().copied().map(known));
+    for &name in MEASURES {
+        // Null, not 0, if the measure was left out.
+        let any = col(name).is_not_null().any(true);
+        sums.push(when(any).then(col(name).sum()).otherwise(lit(NULL)).alias(name));
+    }
     sums.push(col("signature_bits").max());
-    // The first captured step that ran without reuse because earlier ones did not gain.
+    // The first captured step in which the layer was switched off.
     sums.push(col("step").filter(col("switched_off")).min().alias("switched_off_at"));
-    let ratio = |name: &str, above: Expr, below: &str| {
-        let below = col(below).cast(DataType::Float64);
-        when(below.clone().gt(lit(0.0))).then(above / below).otherwise(lit(NULL)).alias(name)
-    };
     let float = |name: &str| col(name).cast(DataType::Float64);
     let order = Pass::ALL.iter().enumerate().fold(lit(Pass::ALL.len() as u32), |other, (place, pass)| {
         when(col("pass").eq(lit(pass.name()))).then(lit(place as u32)).otherwise(other)
@@ -48,29 +46,34 @@ pub fn of_configuration(layers: &DataFrame, configuration: u64) -> Result<Vec<Ro
         .group_by_stable([col("layer_index"), col("layer"), col("op"), col("pass")])
         .agg(sums)
         .with_columns([
-            ratio("hit_rate", float("hit"), "vectors"),
-            ratio("output_error", float("error_square"), "exact_square").sqrt(),
-            ratio("speed_up", float("baseline_cycles"), "mercury_cycles"),
+            divide(float("hit"), float("vectors"), "hit_rate"),
+            divide(float("error_square"), float("exact_square"), "output_error").sqrt(),
+            divide(float("baseline_cycles"), float("mercury_cycles"), "speed_up"),
             order.alias("pass_order"),
         ])
         .sort(["layer_index", "pass_order"], SortMultipleOptions::default())
         .collect()?;
-    let mut rows = rows(&frame)?;
+    let mut rows = to_rows(&frame)?;
     rows.iter_mut().for_each(add_cosine_share);
     Ok(rows)
 }
 
-/// The share of vectors with a similar earlier one, and its 95 % interval.
+/// A quotient; null unless the divisor is positive.
+fn divide(dividend: Expr, divisor: Expr, name: &str) -> Expr {
+    when(divisor.clone().gt(lit(0.0))).then(dividend / divisor).otherwise(lit(NULL)).alias(name)
+}
+
+/// Adds the share of vectors that are similar to an earlier one, and its 95 % interval.
 fn add_cosine_share(row: &mut Row) {
-    let sampled = cosine(row);
+    let sampled = read_cosine(row);
     let share = sampled.and_then(|sampled| Some((sampled.share()?, sampled.interval())));
     row.insert("cosine_share".to_owned(), share.map(|(share, _)| share).into());
     row.insert("cosine_share_low".to_owned(), share.map(|(_, [low, _])| low).into());
     row.insert("cosine_share_high".to_owned(), share.map(|(_, [_, high])| high).into());
 }
 
-/// What was found of ideal similarity in a row, where it was looked for.
-pub fn cosine(row: &Row) -> Option<Sampled> {
+/// The ideal similarity in a row, `None` if it was not measured.
+pub fn read_cosine(row: &Row) -> Option<Sampled> {
     let count = |name: &str| row.get(name)?.as_u64();
     Some(Sampled { vectors: count("vectors")?, sampled: count("cosine_sampled")?, similar: count("cosine_similar")? })
 }

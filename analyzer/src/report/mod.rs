@@ -1,8 +1,8 @@
 //! A report: results as one HTML file that opens without a network.
 //!
-//! `run` reads what was run, `source` reads and checks folders of results, `view` has what is shown of a
-//! configuration, `sweeps` sets configurations side by side, `page` puts it all into a page. Nothing in it depends on
-//! time or machine: equal results under equal names give equal bytes.
+//! `run` parses `run.json`, `source` reads and checks folders of results, `view` collects the data
+//! of one configuration, `sweeps` compares configurations, `page` renders the page. The page does
+//! not depend on time or machine: equal results with equal names give equal bytes.
 
 mod bounds;
 mod layers;
@@ -24,29 +24,29 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use view::View;
 
-/// What the page's scripts get.
+/// The data of the page's scripts.
 #[derive(Debug, Serialize)]
 struct Data {
     /// Configurations that are shown in full.
     views: Vec<View>,
     /// Folders of results.
     sources: Vec<Folder>,
-    /// A row for each configuration; of a large sweep only those on its frontier.
+    /// One row per configuration; for a large sweep, only those on its frontier.
     configurations: Vec<Row>,
-    /// Training losses by the trace's identity.
+    /// Training losses, by the identity of the trace.
     losses: BTreeMap<String, Vec<Row>>,
 }
 
 /// A folder of results.
 #[derive(Debug, Serialize)]
 struct Folder {
-    /// Identity of the trace.
+    /// Identity of the trace: the SHA-256 of its manifest.
     trace: String,
-    /// What part of the trace was replayed, if not all.
+    /// The replayed part of the trace, as flags; `None` for all of it.
     part: Option<String>,
-    /// Whether it holds a sweep.
+    /// Whether the results are a sweep.
     swept: bool,
-    /// How many configurations it has.
+    /// Number of configurations.
     configurations: usize,
 }
 
@@ -68,10 +68,10 @@ pub struct Report {
 }
 
 impl Report {
-    /// Reads folders of results, and of the traces that they are of (for the training losses).
+    /// Reads folders of results, and their traces for the training losses.
     ///
     /// # Errors
-    /// If a folder holds no results, or none of a trace's.
+    /// If a folder holds no valid results, or none of the results belong to a trace.
     pub fn read(results: &[PathBuf], traces: &[PathBuf]) -> Result<Self> {
         let mut data =
             Data { views: Vec::new(), sources: Vec::new(), configurations: Vec::new(), losses: BTreeMap::new() };
@@ -80,18 +80,18 @@ impl Report {
         let names = name_results(&folders);
         for ((dir, run), name) in results.iter().zip(runs).zip(names) {
             let source = Source::read(dir, run, name)?;
-            let points = sweeps::points(&source)?;
-            for configuration in sweeps::shown(&source, &points) {
-                data.views.push(View::of(&source, configuration)?);
+            let points = sweeps::list_points(&source)?;
+            for configuration in sweeps::choose_views(&source, &points) {
+                data.views.push(View::new(&source, configuration)?);
             }
             data.configurations.extend(points);
             data.sources.push(Folder::new(&source));
         }
-        sweeps::mark(&mut data.configurations);
+        sweeps::mark_frontier(&mut data.configurations);
         for dir in traces {
-            let (identity, losses) = losses(dir)?;
+            let (identity, losses) = read_losses(dir)?;
             if !data.views.iter().any(|view| view.trace == identity) {
-                let reason = format!("{}: none of the results are of this trace; leave it out", dir.display());
+                let reason = format!("{}: none of the results belong to this trace; leave it out", dir.display());
                 return Err(AnalyzerError::Flag { flag: "--trace", reason });
             }
             data.losses.insert(identity, losses);
@@ -99,14 +99,14 @@ impl Report {
         Ok(Self { data })
     }
 
-    /// The page.
+    /// Renders the page.
     pub fn html(&self) -> String {
-        page::html(&self.data)
+        page::render(&self.data)
     }
 }
 
 /// The identity of a trace and the loss of each of its training steps.
-fn losses(dir: &Path) -> Result<(String, Vec<Row>)> {
+fn read_losses(dir: &Path) -> Result<(String, Vec<Row>)> {
     let trace = Trace::open(dir)?;
     let identity = checksum::of_file(&trace.dir().join(manifest::FILE_NAME))?;
     let row = |step: &mercury_trace::steps::Step| {

@@ -1,4 +1,4 @@
-//! The page: one HTML file with its style, scripts, charts and data in it.
+//! The page: one HTML file that contains its style, scripts, charts and data.
 
 use super::Data;
 use minijinja::value::Serde;
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 const TEMPLATE: &str = include_str!("../../assets/report/page.html");
 const STYLE: &str = include_str!("../../assets/report/page.css");
 
-/// Third-party scripts, as published, then our own, in the order in which they need each other.
+/// Third-party scripts as published, then our own. Each script depends only on earlier ones.
 const SCRIPTS: &[&str] = &[
     include_str!("../../assets/vendor/vega.min.js"),
     include_str!("../../assets/vendor/vega-lite.min.js"),
@@ -44,7 +44,7 @@ const CHARTS: &[(&str, &str)] = &[
     ("utilisation", include_str!("../../assets/charts/utilisation.vl.json")),
 ];
 
-/// What the template is filled with.
+/// The values of the template's variables.
 #[derive(Serialize)]
 struct Page<'a> {
     title: &'a str,
@@ -54,24 +54,24 @@ struct Page<'a> {
     data: &'a Data,
 }
 
-/// The page with this in it.
+/// Renders the page.
 ///
-/// Data stands in the page as JSON in which `<`, `>`, `&` and `'` are escaped, so that no name in it can end
-/// the element that holds it; the scripts put it on the page as text, never as markup.
-pub fn html(data: &Data) -> String {
+/// The data is JSON in which `<`, `>`, `&` and `'` are escaped, so that no name can end the element
+/// that contains it. The scripts insert it into the page as text, never as markup.
+pub fn render(data: &Data) -> String {
     let mut environment = Environment::new();
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
     let page = Page {
         title: data.views.first().map_or("", |view| &view.title),
         style: STYLE,
         scripts: SCRIPTS,
-        charts: CHARTS.iter().map(|(name, text)| (*name, chart(text))).collect(),
+        charts: CHARTS.iter().map(|(name, text)| (*name, parse_chart(text))).collect(),
         data,
     };
-    environment.render_str(TEMPLATE, Serde(page)).expect("the template asks for what it is given, as a test checks")
+    environment.render_str(TEMPLATE, Serde(page)).expect("the template has exactly these variables, as a test checks")
 }
 
-fn chart(text: &str) -> serde_json::Value {
+fn parse_chart(text: &str) -> serde_json::Value {
     serde_json::from_str(text).expect("charts are JSON, as a test checks")
 }
 
@@ -89,9 +89,9 @@ mod tests {
         files.sort();
         assert!(CHARTS.iter().map(|(name, _)| format!("{name}.vl.json")).eq(files));
         for (name, text) in CHARTS {
-            let spec = chart(text);
+            let spec = parse_chart(text);
             let mut titles = Vec::new();
-            axis_titles(&spec, &mut titles);
+            collect_axis_titles(&spec, &mut titles);
             assert!(titles.len() >= 2, "{name}: {titles:?}");
             for title in titles {
                 let plain = ["layer", "results", "training step"].contains(&title.as_str());
@@ -101,19 +101,19 @@ mod tests {
         }
     }
 
-    fn axis_titles(spec: &serde_json::Value, titles: &mut Vec<String>) {
+    fn collect_axis_titles(spec: &serde_json::Value, titles: &mut Vec<String>) {
         for axis in ["x", "y"] {
             if let Some(title) = spec["encoding"][axis]["title"].as_str() {
                 titles.push(title.to_owned());
             }
         }
         for layer in spec["layer"].as_array().into_iter().flatten() {
-            axis_titles(layer, titles);
+            collect_axis_titles(layer, titles);
         }
     }
 
     #[test]
-    fn scripts_and_style_do_not_end_their_element() {
+    fn scripts_and_style_do_not_close_their_element() {
         for text in SCRIPTS {
             assert!(!text.to_lowercase().contains("</script") && !text.contains("<!--"));
         }

@@ -1,31 +1,36 @@
-//! Configurations side by side, and those of a sweep that are worth a look.
+//! Comparison of configurations, and the choice of those that the page shows in full.
 
-use super::layers::{Row, rows};
+use super::layers::{Row, to_rows};
 use super::source::Source;
-use super::view::setting;
+use super::view::describe_setting;
 use crate::error::Result;
 use crate::results::RUN_FILE;
 use crate::sweep::pareto::{Metric, frontier};
 use serde_json::Value;
 
-/// Configurations of one sweep that the charts show at most; of more, those on the frontier.
+/// Maximum number of configurations of a sweep in the charts. Of a larger sweep, only the frontier
+/// is drawn.
 const MOST_POINTS: usize = 2000;
-/// Configurations of one sweep that are shown in full at most.
+/// Maximum number of configurations of a sweep that are shown in full.
 const MOST_VIEWS: usize = 24;
 
-/// What configurations are compared by: error against speed. Speed is that of MERCURY, as speed-ups of several arrays
-/// are relative to as many baselines; on one array both rank alike.
+/// The columns by which configurations are compared: error and speed. Speed is measured in
+/// MERCURY's cycles, since speed-ups of different arrays are relative to different baselines. On
+/// one array both rank configurations alike.
 const METRICS: [&str; 2] = ["output_error", "mercury_cycles"];
 
-/// A row for each configuration of some results: that of `configurations.parquet` with `rpq.bits`, the
-/// `trace` and `part` of it that it is of, its `setting` of other keys, and whether it is on the frontier (`pareto`).
-pub fn points(source: &Source) -> Result<Vec<Row>> {
-    let mut points = rows(&source.configurations)?;
+/// One row per configuration of some results, for the charts: its row of `configurations.parquet`
+/// with added columns.
+///
+/// The added columns are `rpq.bits`, `trace` and `part` (the replayed trace and part of it),
+/// `setting` (the values of the other swept keys) and `pareto` (whether it is on the frontier).
+pub fn list_points(source: &Source) -> Result<Vec<Row>> {
+    let mut points = to_rows(&source.configurations)?;
     let keys = source.axes.iter().flatten().map(|(key, _)| key.as_str()).filter(|key| *key != "rpq.bits");
     let keys: Vec<&str> = keys.collect();
     let path = source.dir.join(RUN_FILE);
     for (number, point) in points.iter_mut().enumerate() {
-        let settings = setting(point, keys.iter().copied());
+        let settings = describe_setting(point, keys.iter().copied());
         let name = &source.name;
         let setting = if settings.is_empty() { name.clone() } else { format!("{name}: {settings}") };
         point.insert("setting".to_owned(), setting.into());
@@ -33,47 +38,53 @@ pub fn points(source: &Source) -> Result<Vec<Row>> {
         point.insert("part".to_owned(), source.run.part().into());
         point.insert("rpq.bits".to_owned(), source.run.number(&path, number, "rpq", "bits")?.into());
     }
-    mark(&mut points);
+    mark_frontier(&mut points);
     if points.len() > MOST_POINTS {
         points.retain(|point| point["pareto"] == true);
     }
     Ok(points)
 }
 
-/// Marks those that no other point of the same steps of the same trace beats.
-pub fn mark(points: &mut [Row]) {
+/// Marks the points on the frontier, in column `pareto`. Only points with the same trace, part and
+/// steps are compared.
+pub fn mark_frontier(points: &mut [Row]) {
     let metrics = METRICS.map(|name| Metric::parse(name).expect("it is a metric"));
-    let traces: Vec<[Value; 3]> =
+    let works: Vec<[Value; 3]> =
         points.iter().map(|point| ["trace", "part", "steps"].map(|key| point[key].clone())).collect();
-    let mut distinct = traces.clone();
+    let mut distinct = works.clone();
     distinct.sort_by_key(|keys| keys.clone().map(|key| key.to_string()));
     distinct.dedup();
-    for trace in distinct {
-        let of_trace: Vec<usize> = (0..points.len()).filter(|&index| traces[index] == trace).collect();
-        let values = |name: &str| of_trace.iter().map(|&index| points[index][name].as_f64()).collect();
-        let on = frontier(&metrics, &METRICS.map(values));
-        for (&index, on) in of_trace.iter().zip(on) {
-            points[index].insert("pareto".to_owned(), on.into());
+    for work in distinct {
+        let rivals: Vec<usize> = (0..points.len()).filter(|&index| works[index] == work).collect();
+        let values = |name: &str| rivals.iter().map(|&index| points[index][name].as_f64()).collect();
+        let is_on_frontier = frontier(&metrics, &METRICS.map(values));
+        for (&index, is_on_frontier) in rivals.iter().zip(is_on_frontier) {
+            points[index].insert("pareto".to_owned(), is_on_frontier.into());
         }
     }
 }
 
-/// The configurations that are shown in full: a replay's one; of a sweep those on its frontier, the
-/// fastest first, one of those that come to the same, or only the fastest where no errors were computed.
-pub fn shown(source: &Source, points: &[Row]) -> Vec<usize> {
-    if source.axes.is_none() { (0..points.len()).collect() } else { worth_a_look(points) }
+/// Chooses the configurations that the page shows in full: all of a replay; the frontier of a
+/// sweep.
+pub fn choose_views(source: &Source, points: &[Row]) -> Vec<usize> {
+    if source.axes.is_none() { (0..points.len()).collect() } else { choose_from_sweep(points) }
 }
 
-fn worth_a_look(points: &[Row]) -> Vec<usize> {
+/// The configurations on the frontier, the fastest first, without those whose error and cycles
+/// equal an earlier one's. Without errors there is no frontier, and the fastest configuration is
+/// chosen.
+fn choose_from_sweep(points: &[Row]) -> Vec<usize> {
     let cycles = |point: &Row| point["mercury_cycles"].as_u64().unwrap_or(u64::MAX);
     let number = |point: &Row| point["configuration"].as_u64().unwrap_or(0) as usize;
     let mut sorted: Vec<&Row> = points.iter().collect();
     sorted.sort_by_key(|point| (cycles(point), number(point)));
-    let mut on: Vec<&Row> = sorted.iter().copied().filter(|point| point["pareto"] == true).collect();
-    // Keys that change nothing make several of the same.
-    on.dedup_by(|a, b| METRICS.iter().all(|metric| a[*metric] == b[*metric]));
-    let fastest = sorted.into_iter().take(usize::from(on.is_empty()));
-    fastest.chain(on).take(MOST_VIEWS).map(number).collect()
+    let mut best: Vec<&Row> = sorted.iter().copied().filter(|point| point["pareto"] == true).collect();
+    // A swept key without effect gives several equal configurations.
+    best.dedup_by(|a, b| METRICS.iter().all(|metric| a[*metric] == b[*metric]));
+    if best.is_empty() {
+        best.extend(sorted.first());
+    }
+    best.into_iter().take(MOST_VIEWS).map(number).collect()
 }
 
 #[cfg(test)]
@@ -81,39 +92,40 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn marked(points: &[(&str, Option<f64>, u64)]) -> Vec<Row> {
+    fn mark_points(points: &[(&str, Option<f64>, u64)]) -> Vec<Row> {
         let point = |(number, (trace, error, cycles)): (usize, &(&str, Option<f64>, u64))| {
             let json = json!({"configuration": number, "trace": trace, "part": null, "steps": 1, "output_error": error,
                               "mercury_cycles": cycles});
             json.as_object().unwrap().clone()
         };
         let mut points: Vec<Row> = points.iter().enumerate().map(point).collect();
-        mark(&mut points);
+        mark_frontier(&mut points);
         points
     }
 
     #[test]
     fn a_trace_has_a_frontier_of_its_own() {
-        let points = marked(&[("a", Some(0.1), 90), ("a", Some(0.2), 100), ("b", Some(0.3), 110), ("b", None, 50)]);
+        let points =
+            mark_points(&[("a", Some(0.1), 90), ("a", Some(0.2), 100), ("b", Some(0.3), 110), ("b", None, 50)]);
         let on: Vec<bool> = points.iter().map(|point| point["pareto"] == true).collect();
         assert_eq!(on, [true, false, true, false]);
-        // Of more steps there are more cycles.
-        let mut points = marked(&[("a", Some(0.1), 90), ("a", Some(0.1), 180)]);
+        // Cycles over different numbers of steps are not compared.
+        let mut points = mark_points(&[("a", Some(0.1), 90), ("a", Some(0.1), 180)]);
         points[1].insert("steps".to_owned(), 2.into());
-        mark(&mut points);
+        mark_frontier(&mut points);
         assert!(points.iter().all(|point| point["pareto"] == true));
     }
 
     #[test]
-    fn the_fastest_comes_first_and_of_equals_one() {
-        let points = marked(&[
+    fn the_fastest_comes_first_and_equal_configurations_appear_once() {
+        let points = mark_points(&[
             ("a", Some(0.1), 90),
             ("a", Some(0.3), 70),
             ("a", Some(0.3), 70),
             ("a", Some(0.2), 100),
             ("a", Some(0.2), 80),
         ]);
-        assert_eq!(worth_a_look(&points), [1, 4, 0]);
-        assert_eq!(worth_a_look(&marked(&[("a", None, 100), ("a", None, 67)])), [1]);
+        assert_eq!(choose_from_sweep(&points), [1, 4, 0]);
+        assert_eq!(choose_from_sweep(&mark_points(&[("a", None, 100), ("a", None, 67)])), [1]);
     }
 }

@@ -1,7 +1,7 @@
-//! One configuration as the page shows it.
+//! One configuration in the form that the page shows.
 
-use super::bounds::{Bound, bounds};
-use super::layers::{self, Row, rows};
+use super::bounds::{Bound, list_bounds};
+use super::layers::{Row, sum_steps, to_rows};
 use super::run::{Run, Setting};
 use super::source::{MODELS, Source};
 use crate::adaptation::steady_rows;
@@ -10,75 +10,77 @@ use crate::results::RUN_FILE;
 use polars::prelude::*;
 use serde::Serialize;
 
-/// Everything that is shown of a configuration.
+/// All data of a configuration on the page.
 #[derive(Debug, Serialize)]
 pub struct View {
-    /// What the results are called and, of a sweep, the values of the swept keys.
+    /// Name of the results, followed by the values of the swept keys in a sweep.
     pub name: String,
-    /// The results' folder.
+    /// Folder of the results.
     pub folder: String,
-    /// The model and its data set.
+    /// Model and data set.
     pub title: String,
-    /// What was replayed: name and value.
+    /// Facts about the replayed trace and configuration: name and value.
     pub facts: Vec<(&'static str, String)>,
-    /// Identity of the trace.
+    /// Identity of the trace: the SHA-256 of its manifest.
     pub trace: String,
-    /// Totals over all layers, passes and the steps after the trial: the row of `configurations.parquet`.
+    /// Totals over all layers and passes, over the steps after the trial: the row of
+    /// `configurations.parquet`.
     pub summary: Row,
-    /// A row for each layer and pass, over the steps after the trial.
+    /// One row per layer and pass, summed over the steps after the trial.
     pub layers: Vec<Row>,
-    /// The same of the vectors that were looked up: without steps in which a layer was switched off.
+    /// As `layers`, but without the steps in which a layer was switched off: the vectors that were
+    /// looked up.
     pub looked_up: Vec<Row>,
-    /// A row for each captured step.
+    /// One row per captured step.
     pub models: Vec<Row>,
-    /// What bounds reuse, over the vectors that were looked up in forward passes.
+    /// Bounds on reuse, over the vectors that were looked up in forward passes.
     pub bounds: Vec<Bound>,
     /// Rows, columns and dataflow of the array.
     pub array: String,
-    /// Processing elements of the array.
+    /// Number of processing elements of the array.
     pub elements: f64,
-    /// Clock of the array, MHz.
+    /// Clock frequency of the array, MHz.
     pub clock_mhz: f64,
-    /// What part of the trace was replayed, if not all.
+    /// The replayed part of the trace, as flags; `None` for all of it.
     pub part: Option<String>,
-    /// The preset that is nearest to the configuration.
+    /// The preset that is closest to the configuration.
     pub preset: &'static str,
     /// The configuration.
     pub settings: Vec<Setting>,
-    /// What replays it.
+    /// The command that reproduces the replay.
     pub command: String,
-    /// What swept it, among others.
+    /// The command that reproduces the sweep, if the results are a sweep.
     pub sweep: Option<String>,
-    /// What captured the trace, where the trace says so.
+    /// The command that captured the trace, if the trace records it.
     pub capture: Option<String>,
 }
 
 impl View {
-    /// The view of a configuration of these results.
-    pub fn of(source: &Source, configuration: usize) -> Result<Self> {
+    /// The view of a configuration, given its index in these results.
+    pub fn new(source: &Source, configuration: usize) -> Result<Self> {
         let Source { run, layers, models, configurations, .. } = source;
         let steady = steady_rows(layers)?;
-        let of_rows = layers::of_configuration(&steady, configuration as u64)?;
-        // Hits and bounds are shares of the same vectors: those that were looked up.
+        let layer_rows = sum_steps(&steady, configuration as u64)?;
+        // Hits and bounds must be shares of the same vectors: those that were looked up.
         let looked_up = steady.filter(steady.column("reuse")?.bool()?)?;
-        let bounded = layers::of_configuration(&looked_up, configuration as u64)?;
+        let looked_up = sum_steps(&looked_up, configuration as u64)?;
         let path = source.dir.join(RUN_FILE);
         let number = |section: &str, key: &str| run.number(&path, configuration, section, key);
         let (preset, settings) = run.settings(configuration);
         let array = describe_array(&settings);
-        let facts = facts(run, &settings, &array);
-        let summary = rows(&configurations.slice(configuration as i64, 1))?.pop().unwrap_or_default();
+        let facts = list_facts(run, &settings, &array);
+        let summary = to_rows(&configurations.slice(configuration as i64, 1))?.pop().unwrap_or_default();
         Ok(Self {
-            name: name(source, &summary),
+            name: name_view(source, &summary),
             folder: source.dir.display().to_string(),
             title: format!("{} on {}", run.trace.model.name, run.trace.dataset.name),
             facts,
             trace: run.trace.manifest_sha256.clone(),
             summary,
-            bounds: bounds(&bounded, number("bounds", "cosine")?, number("bounds", "weight_bits")?),
-            looked_up: bounded,
-            layers: of_rows,
-            models: steps(layers, models, configuration as u64)?,
+            bounds: list_bounds(&looked_up, number("bounds", "cosine")?, number("bounds", "weight_bits")?),
+            looked_up,
+            layers: layer_rows,
+            models: list_steps(layers, models, configuration as u64)?,
             array,
             elements: number("array", "rows")? * number("array", "columns")?,
             clock_mhz: number("array", "clock_mhz")?,
@@ -92,17 +94,15 @@ impl View {
     }
 }
 
-/// The results' name and, of a sweep, the values of the swept keys.
-fn name(source: &Source, summary: &Row) -> String {
-    let values = |axes: &Vec<(String, Vec<String>)>| setting(summary, axes.iter().map(|(key, _)| key.as_str()));
-    match source.axes.as_ref().map(values) {
-        Some(values) => format!("{}: {values}", source.name),
-        None => source.name.clone(),
-    }
+/// The results' name, followed by the values of the swept keys in a sweep.
+fn name_view(source: &Source, summary: &Row) -> String {
+    let Some(axes) = &source.axes else { return source.name.clone() };
+    let values = describe_setting(summary, axes.iter().map(|(key, _)| key.as_str()));
+    format!("{}: {values}", source.name)
 }
 
-/// Keys and values of a row of a sweep.
-pub fn setting<'a>(row: &Row, keys: impl IntoIterator<Item = &'a str>) -> String {
+/// The values of some keys in a row of a sweep, such as `rpq.bits 20, mcache.ways 4`.
+pub fn describe_setting<'a>(row: &Row, keys: impl IntoIterator<Item = &'a str>) -> String {
     let value = |key: &str| match row.get(key) {
         Some(serde_json::Value::String(text)) => text.clone(),
         Some(value) => value.to_string(),
@@ -121,7 +121,7 @@ fn describe_array(settings: &[Setting]) -> String {
     format!("{rows} x {columns}, {dataflow}")
 }
 
-fn facts(run: &Run, settings: &[Setting], array: &str) -> Vec<(&'static str, String)> {
+fn list_facts(run: &Run, settings: &[Setting], array: &str) -> Vec<(&'static str, String)> {
     let value = |key: &str| find_value(settings, key);
     let entries = match value("mcache.entries") {
         "0" => "unlimited".to_owned(),
@@ -146,10 +146,11 @@ fn facts(run: &Run, settings: &[Setting], array: &str) -> Vec<(&'static str, Str
 }
 
 /// Totals of each captured step, with the signature length in force.
-fn steps(layers: &DataFrame, models: &DataFrame, configuration: u64) -> Result<Vec<Row>> {
-    let of_one = |frame: &DataFrame| frame.clone().lazy().filter(col("configuration").eq(lit(configuration)));
-    let bits = of_one(layers).group_by_stable([col("step")]).agg([col("signature_bits").max()]);
+fn list_steps(layers: &DataFrame, models: &DataFrame, configuration: u64) -> Result<Vec<Row>> {
+    let select_rows = |frame: &DataFrame| frame.clone().lazy().filter(col("configuration").eq(lit(configuration)));
+    let bits = select_rows(layers).group_by_stable([col("step")]).agg([col("signature_bits").max()]);
     let columns: Vec<Expr> = MODELS.iter().map(|name| col(*name)).collect();
-    let joined = of_one(models).select(columns).join(bits, [col("step")], [col("step")], JoinArgs::new(JoinType::Left));
-    rows(&joined.sort(["step"], SortMultipleOptions::default()).collect()?)
+    let models = select_rows(models).select(columns);
+    let joined = models.join(bits, [col("step")], [col("step")], JoinArgs::new(JoinType::Left));
+    to_rows(&joined.sort(["step"], SortMultipleOptions::default()).collect()?)
 }

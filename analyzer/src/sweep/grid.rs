@@ -1,11 +1,11 @@
-//! The configurations of a sweep: every combination of the values of some keys.
+//! The configurations of a sweep: all combinations of the values of the swept keys.
 
 use crate::config::Config;
 use crate::error::{AnalyzerError, Result};
 use crate::suggest::did_you_mean;
 use toml::Table;
 
-/// Most configurations of a sweep.
+/// Maximum number of configurations in a sweep.
 pub const MAX_CONFIGURATIONS: usize = 100_000;
 
 /// A key and the values that it takes.
@@ -13,16 +13,20 @@ pub const MAX_CONFIGURATIONS: usize = 100_000;
 pub struct Axis {
     /// The key, such as `rpq.bits`.
     pub key: &'static str,
-    /// Its values, as they stand in a configuration file (text without quotes).
+    /// Its values, as in a configuration file (text without quotes).
     pub values: Vec<String>,
-    /// Whether each comes from a range, of which some may go with nothing else.
+    /// For each value, whether it comes from a range. Values of a range may be invalid in every
+    /// combination.
     pub ranged: Vec<bool>,
 }
 
 impl Axis {
-    /// The axis of `key=values`: values and ranges with a comma between them, such as
-    /// `rpq.bits=4,8..=32:8,64`. A range runs up to its second number, in steps of the number behind
-    /// the colon or else of 1.
+    /// Parses `key=values`: values and ranges separated by commas, such as
+    /// `rpq.bits=4,8..=32:8,64`. A range includes both ends; its step follows the colon and is 1 by
+    /// default.
+    ///
+    /// # Errors
+    /// If the key is not in `keys`, or a value is invalid or given twice.
     pub fn parse(text: &str, keys: impl IntoIterator<Item = &'static str>) -> std::result::Result<Self, String> {
         let (name, values) = text.split_once('=').ok_or("is not KEY=VALUES, such as rpq.bits=16,20,32..=64:8")?;
         let keys: Vec<&'static str> = keys.into_iter().collect();
@@ -48,7 +52,7 @@ impl Axis {
     }
 }
 
-/// Splits at commas that no bracket holds.
+/// Splits at commas outside of brackets.
 fn split(values: &str) -> Vec<&str> {
     let (mut items, mut depth, mut first) = (Vec::new(), 0, 0);
     for (at, character) in values.char_indices() {
@@ -89,16 +93,20 @@ pub struct Grid {
     pub axes: Vec<Axis>,
     /// The configurations, the last axis changing fastest.
     pub configs: Vec<Config>,
-    /// The value of each axis in each configuration, by its place on the axis.
+    /// For each configuration, the index of its value on each axis.
     pub places: Vec<Vec<usize>>,
-    /// Combinations that no configuration can have, and why the first cannot.
+    /// Number of invalid combinations, and the error of the first.
     pub left_out: Option<(usize, String)>,
 }
 
 impl Grid {
-    /// All combinations of the axes on top of a configuration. Those that do not go together (so many
-    /// ways of so few entries) are left out; a value that goes with nothing is an error, unless it is of a
-    /// range.
+    /// Combines the values of all axes, each combination overriding the base configuration.
+    ///
+    /// Invalid combinations, such as more ways than entries, are left out.
+    ///
+    /// # Errors
+    /// If an axis is given twice, the grid is too large, or a value is invalid in every
+    /// combination (unless it comes from a range).
     pub fn new(axes: Vec<Axis>, origin: &str, table: &Table, overrides: &[(&'static str, String)]) -> Result<Self> {
         let flag = |reason| AnalyzerError::Flag { flag: "--set", reason };
         for (number, axis) in axes.iter().enumerate() {
@@ -130,7 +138,7 @@ impl Grid {
         Ok(grid)
     }
 
-    /// The place on each axis of a combination.
+    /// The index on each axis of the `number`-th combination.
     fn combination(&self, mut number: usize) -> Vec<usize> {
         let mut places = vec![0; self.axes.len()];
         for (place, axis) in places.iter_mut().zip(&self.axes).rev() {
@@ -158,7 +166,7 @@ impl Grid {
         Ok(())
     }
 
-    /// The values of an axis, configuration by configuration.
+    /// The value of an axis in each configuration.
     pub fn column(&self, axis: usize) -> Vec<&str> {
         self.places.iter().map(|places| self.axes[axis].values[places[axis]].as_str()).collect()
     }

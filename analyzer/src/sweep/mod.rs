@@ -1,8 +1,8 @@
-//! Many configurations on one trace, in one pass over it.
+//! Sweeps: many configurations on one trace, in one pass over it.
 //!
-//! [`grid::Grid`] lists the configurations, [`Replay`] evaluates all of them on a layer at a time (its
-//! module on projections says what is shared), [`store::SweepDir`] keeps each layer's results as they come,
-//! so that a sweep that was stopped goes on where it was, and [`summary`] has a row a configuration.
+//! [`grid::Grid`] lists the configurations. [`Replay`] evaluates all of them on one layer at a time
+//! and shares work between them. [`store::SweepDir`] stores the results of each layer, so that an
+//! interrupted sweep continues where it stopped. [`summary`] has one row per configuration.
 
 pub mod grid;
 pub mod pareto;
@@ -16,7 +16,8 @@ use crate::request::Unit;
 use crate::result::PassResult;
 use store::SweepDir;
 
-/// Evaluates the layers that are not done yet; `progress` is called with each before it is.
+/// Evaluates the units that are not in the folder yet, and returns the results of all units.
+/// `progress` is called with each unit before it is evaluated.
 pub fn run(replay: &Replay, dir: &SweepDir, progress: impl Fn(&Unit)) -> Result<Vec<PassResult>> {
     let results = units::run(replay, replay.units(), &dir.units(), progress)?;
     Ok(replay.finish(results))

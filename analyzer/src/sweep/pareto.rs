@@ -1,4 +1,4 @@
-//! The frontier: configurations that no other beats.
+//! The Pareto frontier of configurations.
 
 /// A column by which configurations are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -7,21 +7,23 @@ pub struct Metric {
     pub name: &'static str,
     /// Whether more is better.
     pub more: bool,
-    /// Of a quotient by the baseline, what it is a quotient of.
+    /// Dividend and divisor, if the column is a quotient of baseline and MERCURY.
     pub relative: Option<Relative>,
 }
 
-/// The two sides of a quotient, each a sum of columns. Arrays differ in their baselines, so quotients rank
-/// configurations of one array alone, and MERCURY's side ranks those of several.
+/// The two sides of a quotient of baseline and MERCURY, each a sum of columns.
+///
+/// Baselines differ between arrays. So quotients rank only configurations of one array, and
+/// MERCURY's side ranks those of several arrays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Relative {
-    /// Of the baseline.
+    /// Columns of the baseline.
     pub baseline: &'static [&'static str],
-    /// Of MERCURY; less is better.
+    /// Columns of MERCURY; less is better.
     pub mercury: &'static [&'static str],
 }
 
-/// What can be compared.
+/// All metrics.
 pub const METRICS: &[Metric] = &[
     Metric::new("hit_rate", true),
     Metric::new("output_error", false),
@@ -53,7 +55,7 @@ impl Metric {
         Self { name, more, relative: Some(Relative { baseline, mercury }) }
     }
 
-    /// The metric of a name.
+    /// Finds a metric by its name.
     pub fn parse(name: &str) -> Result<Self, String> {
         METRICS.iter().find(|metric| metric.name == name).copied().ok_or_else(|| {
             let names: Vec<&str> = METRICS.iter().map(|metric| metric.name).collect();
@@ -62,11 +64,12 @@ impl Metric {
     }
 }
 
-/// Which rows no other row beats: is at least as good by every metric and better by one. Rows that
-/// lack a value are never on the frontier. Values are `[metrics][rows]`; O(rows²).
+/// Marks the rows on the frontier: those that no other row beats. A row beats another if it is at
+/// least as good in every metric and better in one. Rows without a value in some metric are never
+/// on the frontier. `values` are `[metrics][rows]`. Takes O(rows²) time.
 pub fn frontier(metrics: &[Metric], values: &[Vec<Option<f64>>]) -> Vec<bool> {
     let rows = values.first().map_or(0, Vec::len);
-    // As if more was better in all.
+    // Negated where less is better, so that more is better in every metric.
     let score = |row: usize| -> Option<Vec<f64>> {
         metrics
             .iter()

@@ -1,4 +1,4 @@
-//! A sweep's folder: what it is a sweep of, the layers that are done, in the end the results.
+//! The folder of a sweep: its identity, the results of completed units, and finally all results.
 
 use super::grid::Grid;
 use super::summary;
@@ -15,7 +15,7 @@ use mercury_trace::checksum::{self, Checksums};
 use polars::prelude::DataFrame;
 use std::path::Path;
 
-/// What the sweep is, to know it again.
+/// The file that identifies the sweep.
 pub const IDENTITY: &str = "sweep.json";
 const KIND: Kind = Kind {
     name: "sweep",
@@ -23,20 +23,20 @@ const KIND: Kind = Kind {
     differs: "another trace, label, other keys or other values",
     lasting: true,
 };
-/// The files of a complete sweep, all but their checksums.
+/// The files of a complete sweep, except the list of checksums.
 pub const FILES: [&str; 5] = [IDENTITY, results::RUN_FILE, results::LAYERS_FILE, results::MODELS_FILE, summary::FILE];
 
-/// A sweep's folder.
+/// The folder of a sweep.
 pub struct SweepDir {
     work: WorkDir,
     /// The text of `run.json`.
     run: String,
-    /// Layers of the model.
+    /// Number of layers of the model.
     layers: usize,
 }
 
 impl SweepDir {
-    /// Begins a sweep in an empty or missing folder, or goes on with the same one.
+    /// Begins a sweep in an empty or missing folder, or continues the same sweep.
     pub fn open(dir: &Path, trace: &Trace, grid: &Grid, measures: &Measures, label: Option<&str>) -> Result<Self> {
         let run = results::run_text(trace, &grid.configs, measures, label)?;
         let axes = grid.axes.iter().map(|axis| (axis.key, &axis.values)).collect::<Vec<_>>();
@@ -49,17 +49,17 @@ impl SweepDir {
         Ok(this)
     }
 
-    /// Whether the results are there.
+    /// Whether the sweep is complete.
     pub fn is_complete(&self) -> bool {
         self.work.path().join(results::RUN_FILE).exists()
     }
 
-    /// Where layers that are done are kept.
+    /// The store of the units' results.
     pub fn units(&self) -> UnitStore {
         self.work.units()
     }
 
-    /// Writes the results of all layers, and drops the parts.
+    /// Writes the results of all units and removes the store.
     pub fn finish(&self, results: &[PassResult], summary: &DataFrame) -> Result<()> {
         let dir = self.work.path();
         let mut files = Unsynced::default();
@@ -72,12 +72,12 @@ impl SweepDir {
         sums.insert(results::RUN_FILE, checksum::of(self.run.as_bytes()));
         sums.write_among(&mut files, dir)?;
         files.sync(dir)?;
-        // Last: where it is, everything is.
+        // Written last: its presence marks a complete sweep.
         self.work.write(results::RUN_FILE, self.run.as_bytes())?;
         self.units().remove()
     }
 
-    /// The summary of a sweep that is complete.
+    /// Reads the summary of a complete sweep.
     pub fn summary(&self) -> Result<DataFrame> {
         table::read_checked(self.work.path(), summary::FILE)
     }

@@ -16,10 +16,10 @@ use polars::prelude::*;
 /// The file's name.
 pub const FILE: &str = "configurations.parquet";
 
-/// Errors of the summary; all are in `layers.parquet`.
+/// The error columns of the summary; `layers.parquet` has all of them.
 const ERRORS: [&str; 2] = ["output_error", "loss_change"];
 
-/// Totals of a configuration.
+/// Totals of some results of one configuration.
 struct Row {
     vectors: u64,
     counts: Counts,
@@ -27,14 +27,14 @@ struct Row {
     steps: usize,
     baseline: u64,
     mercury: u64,
-    /// Waiting for DRAM, without reuse and with it.
+    /// Cycles of waiting for DRAM, without and with reuse.
     stalls: [u64; 2],
     energy: [f64; 2],
     interval: Option<[f64; 2]>,
 }
 
 impl Row {
-    /// Of some results of one configuration, ordered by step.
+    /// Sums results of one configuration, which are ordered by step.
     fn of(results: &[&PassResult], layers_in_all: usize) -> Self {
         let forward = || results.iter().filter(|result| result.pass == Pass::Forward);
         let sum = |of: fn(&PassResult) -> u64| results.iter().map(|result| of(result)).sum::<u64>();
@@ -58,7 +58,7 @@ impl Row {
         (self.vectors > 0).then(|| self.counts.hit as f64 / self.vectors as f64)
     }
 
-    /// None where there are no steps.
+    /// `None` if there are no steps.
     fn speed_up(&self) -> Option<f64> {
         (self.mercury > 0).then(|| self.baseline as f64 / self.mercury as f64)
     }
@@ -68,14 +68,16 @@ impl Row {
     }
 }
 
-/// A configuration after the trial, which is the headline, and in it.
+/// Totals of a configuration: of the steps after the trial, which are the headline, and of the
+/// trial.
 struct Totals {
     steady: Row,
     trial: Row,
 }
 
-/// The table, with what was swept: totals after the trial ([`steady_state`]), and beside them the trial's; `results` are
-/// ordered by configuration and step, and every configuration has some.
+/// Builds the table: the swept values, totals of the steps after the trial ([`steady_state`]), and
+/// totals of the trial. `results` are ordered by configuration and step, and every configuration
+/// has some.
 pub fn frame(swept: Vec<Column>, results: &[PassResult], layers_in_all: usize) -> Result<DataFrame> {
     let totals: Vec<Totals> = results
         .chunk_by(|a, b| a.configuration == b.configuration)
@@ -129,12 +131,12 @@ pub fn frame(swept: Vec<Column>, results: &[PassResult], layers_in_all: usize) -
     Ok(DataFrame::new(totals.len(), columns)?)
 }
 
-/// A column for each swept key.
+/// One column of values per swept key.
 pub fn swept(grid: &Grid) -> Vec<Column> {
     grid.axes.iter().enumerate().map(|(number, axis)| values(axis.key, &grid.column(number))).collect()
 }
 
-/// The values of a key: numbers where all are.
+/// A column of values: numbers if all values are numbers, else text.
 fn values(key: &str, values: &[&str]) -> Column {
     let numbers: Option<Vec<u64>> = values.iter().map(|value| value.parse().ok()).collect();
     match numbers {
@@ -143,7 +145,7 @@ fn values(key: &str, values: &[&str]) -> Column {
     }
 }
 
-/// Refuses metrics that the sweep will not have.
+/// Refuses metrics that the sweep does not compute.
 pub fn check(grid: &Grid, errors: ErrorMode, metrics: &[Metric]) -> Result<()> {
     let fail = |reason| Err(AnalyzerError::Flag { flag: "--pareto", reason });
     for metric in metrics {
@@ -157,10 +159,10 @@ pub fn check(grid: &Grid, errors: ErrorMode, metrics: &[Metric]) -> Result<()> {
     Ok(())
 }
 
-/// The frame with a column `pareto`: whether no other configuration is better by all metrics.
+/// Adds column `pareto`: whether a configuration is on the frontier of the metrics.
 ///
-/// Returns those of the metrics that are relative to unlike baselines, for each of which MERCURY's side of the quotient
-/// was compared.
+/// Returns the metrics that are relative to different baselines. For each of these, MERCURY's side
+/// of the quotient was compared instead.
 pub fn mark<'a>(frame: &mut DataFrame, metrics: &'a [Metric]) -> Result<Vec<(&'a Metric, Relative)>> {
     let mut compared = metrics.to_vec();
     let mut replaced = Vec::new();
@@ -179,7 +181,8 @@ pub fn mark<'a>(frame: &mut DataFrame, metrics: &'a [Metric]) -> Result<Vec<(&'a
     Ok(replaced)
 }
 
-/// Whether all configurations have one baseline, so that speed-ups can be compared.
+/// Whether all configurations have the same baseline cycles, so that their speed-ups can be
+/// compared.
 pub fn has_one_baseline(frame: &DataFrame) -> Result<bool> {
     Ok(are_alike(&sum_columns(frame, &["baseline_cycles"])?))
 }
@@ -188,7 +191,7 @@ fn are_alike(values: &[Option<f64>]) -> bool {
     values.windows(2).all(|pair| pair[0] == pair[1])
 }
 
-/// The sum of these columns in each row, null where one of them is.
+/// The sum of some columns in each row; `None` if one of them is null.
 fn sum_columns(frame: &DataFrame, names: &[&str]) -> Result<Vec<Option<f64>>> {
     let mut sums = vec![Some(0.0); frame.height()];
     for name in names {

@@ -1,4 +1,4 @@
-//! Topologies and configurations.
+//! Malformed topologies and configurations.
 
 use super::{Case, assert_report, link, pipe, report};
 use crate::common::place::Place;
@@ -8,11 +8,11 @@ fn empty() -> Place {
     Place::new()
 }
 
-fn topology(place: &Place, text: impl AsRef<[u8]>) {
+fn write_topology(place: &Place, text: impl AsRef<[u8]>) {
     fs::write(place.path("t.csv"), text).unwrap();
 }
 
-fn config(place: &Place, text: impl AsRef<[u8]>) {
+fn write_config(place: &Place, text: impl AsRef<[u8]>) {
     fs::write(place.path("c.toml"), text).unwrap();
 }
 
@@ -20,32 +20,32 @@ const CYCLES: &str = "cycles --topology t.csv";
 const REPLAY: &str = "replay trace --out out --config c.toml";
 
 const TOPOLOGIES: [Case; 20] = [
-    ("empty", |place| topology(place, ""), CYCLES),
-    ("a header alone", |place| topology(place, "name,m,n,k\n"), CYCLES),
-    ("no header, and a number of columns that says nothing", |place| topology(place, "a,1,2,3,4\n"), CYCLES),
-    ("a title", |place| topology(place, "name,m,n,k\nTinyNet,\na,1,2,3\n"), CYCLES),
-    ("tabs", |place| topology(place, "name\tm\tn\tk\na\t1\t2\t3\n"), CYCLES),
-    ("semicolons", |place| topology(place, "name;m;n;k\na;1;2;3\n"), CYCLES),
-    ("a column that may change the work", |place| topology(place, "name,m,n,k,heads\na,1,2,3,8\n"), CYCLES),
-    ("not text", |place| topology(place, b"name,m,n,k\n\xff\xfe,1,2,3\n"), CYCLES),
-    ("bytes of zero", |place| topology(place, [0; 4096]), CYCLES),
-    ("too few numbers", |place| topology(place, "name,m,n,k\na,1,2\n"), CYCLES),
-    ("too many numbers", |place| topology(place, "name,m,n,k\na,1,2,3,4\n"), CYCLES),
-    ("zero", |place| topology(place, "name,m,n,k\na,1,0,3\n"), CYCLES),
-    ("negative", |place| topology(place, "name,m,n,k\na,1,-2,3\n"), CYCLES),
-    ("not a number", |place| topology(place, "name,m,n,k\na,nan,2,3\n"), CYCLES),
-    ("beyond 64 bits", |place| topology(place, "name,m,n,k\na,99999999999999999999,2,3\n"), CYCLES),
-    ("a product that overflows", |place| topology(place, "name,m,n,k\na,16777216,16777216,16777216\n"), CYCLES),
+    ("empty", |place| write_topology(place, ""), CYCLES),
+    ("a header alone", |place| write_topology(place, "name,m,n,k\n"), CYCLES),
+    ("no header, and a number of columns that says nothing", |place| write_topology(place, "a,1,2,3,4\n"), CYCLES),
+    ("a title", |place| write_topology(place, "name,m,n,k\nTinyNet,\na,1,2,3\n"), CYCLES),
+    ("tabs", |place| write_topology(place, "name\tm\tn\tk\na\t1\t2\t3\n"), CYCLES),
+    ("semicolons", |place| write_topology(place, "name;m;n;k\na;1;2;3\n"), CYCLES),
+    ("a column that may change the work", |place| write_topology(place, "name,m,n,k,heads\na,1,2,3,8\n"), CYCLES),
+    ("not text", |place| write_topology(place, b"name,m,n,k\n\xff\xfe,1,2,3\n"), CYCLES),
+    ("bytes of zero", |place| write_topology(place, [0; 4096]), CYCLES),
+    ("too few numbers", |place| write_topology(place, "name,m,n,k\na,1,2\n"), CYCLES),
+    ("too many numbers", |place| write_topology(place, "name,m,n,k\na,1,2,3,4\n"), CYCLES),
+    ("zero", |place| write_topology(place, "name,m,n,k\na,1,0,3\n"), CYCLES),
+    ("negative", |place| write_topology(place, "name,m,n,k\na,1,-2,3\n"), CYCLES),
+    ("not a number", |place| write_topology(place, "name,m,n,k\na,nan,2,3\n"), CYCLES),
+    ("beyond 64 bits", |place| write_topology(place, "name,m,n,k\na,99999999999999999999,2,3\n"), CYCLES),
+    ("a product that overflows", |place| write_topology(place, "name,m,n,k\na,16777216,16777216,16777216\n"), CYCLES),
     (
         "cycles that overflow",
-        |place| topology(place, "name,m,n,k\na,1,4611686018427387904,1\n"),
+        |place| write_topology(place, "name,m,n,k\na,1,4611686018427387904,1\n"),
         "cycles --topology t.csv --dataflow os --array 65536x1",
     ),
-    ("a filter larger than its input", |place| topology(place, "a,2,2,3,3,1,1,1\n"), CYCLES),
+    ("a filter larger than its input", |place| write_topology(place, "a,2,2,3,3,1,1,1\n"), CYCLES),
     (
         "a device",
         |place| {
-            topology(place, "");
+            write_topology(place, "");
             link(&place.path("t.csv"), "/dev/zero");
         },
         CYCLES,
@@ -53,7 +53,7 @@ const TOPOLOGIES: [Case; 20] = [
     (
         "a pipe",
         |place| {
-            topology(place, "");
+            write_topology(place, "");
             pipe(&place.path("t.csv"));
         },
         CYCLES,
@@ -66,23 +66,23 @@ fn topologies() {
 }
 
 const CONFIGURATIONS: [Case; 14] = [
-    ("not TOML", |place| config(place, "[rpq"), REPLAY),
-    ("not text", |place| config(place, b"[rpq]\nbits = \"\xff\"\n"), REPLAY),
-    ("an unknown section", |place| config(place, "[rqp]\nbits = 20\n"), REPLAY),
-    ("a value of another type", |place| config(place, "[rpq]\nbits = \"20\"\n"), REPLAY),
-    ("a section that is a value", |place| config(place, "rpq = 20\n"), REPLAY),
-    ("beyond 64 bits", |place| config(place, "[rpq]\nbits = 99999999999999999999\n"), REPLAY),
-    ("negative", |place| config(place, "[mcache]\nentries = -1\n"), REPLAY),
-    ("not a number", |place| config(place, "[array]\nclock_mhz = nan\n"), REPLAY),
-    ("infinite", |place| config(place, "[energy]\ndram = inf\n"), REPLAY),
-    ("a key twice", |place| config(place, "[rpq]\nbits = 20\nbits = 21\n"), REPLAY),
-    ("nested without end", |place| config(place, format!("a = {}", "[".repeat(100_000))), REPLAY),
-    ("larger than any", |place| config(place, "# much\n".repeat(200_000)), REPLAY),
+    ("not TOML", |place| write_config(place, "[rpq"), REPLAY),
+    ("not text", |place| write_config(place, b"[rpq]\nbits = \"\xff\"\n"), REPLAY),
+    ("an unknown section", |place| write_config(place, "[rqp]\nbits = 20\n"), REPLAY),
+    ("a value of another type", |place| write_config(place, "[rpq]\nbits = \"20\"\n"), REPLAY),
+    ("a section that is a value", |place| write_config(place, "rpq = 20\n"), REPLAY),
+    ("beyond 64 bits", |place| write_config(place, "[rpq]\nbits = 99999999999999999999\n"), REPLAY),
+    ("negative", |place| write_config(place, "[mcache]\nentries = -1\n"), REPLAY),
+    ("not a number", |place| write_config(place, "[array]\nclock_mhz = nan\n"), REPLAY),
+    ("infinite", |place| write_config(place, "[energy]\ndram = inf\n"), REPLAY),
+    ("a key twice", |place| write_config(place, "[rpq]\nbits = 20\nbits = 21\n"), REPLAY),
+    ("nested without end", |place| write_config(place, format!("a = {}", "[".repeat(100_000))), REPLAY),
+    ("larger than any", |place| write_config(place, "# much\n".repeat(200_000)), REPLAY),
     ("a folder", |place| fs::create_dir(place.path("c.toml")).unwrap(), REPLAY),
     (
         "a link to itself",
         |place| {
-            config(place, "");
+            write_config(place, "");
             link(&place.path("c.toml"), "c.toml");
         },
         REPLAY,
@@ -94,15 +94,15 @@ fn configurations() {
     assert_report("bad_configurations", &report(&CONFIGURATIONS, empty));
 }
 
-/// What looks odd and is right.
+/// Unusual but valid input.
 #[test]
-fn an_empty_configuration_is_the_default_and_a_carriage_return_no_harm() {
+fn empty_configurations_and_carriage_returns_are_valid() {
     let place = Place::new();
-    config(&place, "");
+    write_config(&place, "");
     place.stdout("replay trace --out empty --config c.toml");
     place.stdout("replay trace --out default");
     let layers = |out: &str| fs::read(place.path(out).join("layers.parquet")).unwrap();
     assert_eq!(layers("empty"), layers("default"));
-    topology(&place, "name,m,n,k,\r\na,1,2,3,\r\n");
+    write_topology(&place, "name,m,n,k,\r\na,1,2,3,\r\n");
     place.stdout(CYCLES);
 }

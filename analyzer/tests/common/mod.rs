@@ -1,6 +1,6 @@
-//! A small trace with every kind of layer, whose values follow a formula.
+//! A small trace with every kind of layer and values from a formula.
 
-#![allow(dead_code, reason = "each test binary uses a part of what stands here")]
+#![allow(dead_code, reason = "each test binary uses only some of these items")]
 
 pub mod place;
 pub mod process;
@@ -14,38 +14,40 @@ use mercury_trace::tensor::{Dtype, TensorKind, TensorShape, TensorWriter, Writte
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Samples captured of each step.
+/// The captured samples of each step.
 pub const SAMPLES: [u32; 3] = [1, 2, 5];
 
-/// A value that repeats often enough for hits, yet not everywhere.
+/// A value of a tensor. Values repeat often enough for hits, but not always.
 pub fn value(index: usize, salt: usize) -> f32 {
     let block = (index / 5 * 31 + index % 3 + salt * 17) % 23;
     if block < 6 { 0.0 } else { block as f32 / 4.0 - 3.0 }
 }
 
+/// A 3 x 3 convolution of square planes with `input` rows.
+fn convolution([in_channels, out_channels]: [u32; 2], input: u32, stride: u32, groups: u32) -> Geometry {
+    Geometry::Conv2d(Conv2d {
+        in_channels,
+        out_channels,
+        input: [input; 2],
+        kernel: [3; 2],
+        stride: [stride; 2],
+        padding: [1; 2],
+        dilation: [1; 2],
+        groups,
+    })
+}
+
 pub fn layers() -> Vec<Layer> {
-    let conv = |in_channels, out_channels, input, stride, groups| {
-        Geometry::Conv2d(Conv2d {
-            in_channels,
-            out_channels,
-            input: [input; 2],
-            kernel: [3; 2],
-            stride: [stride; 2],
-            padding: [1; 2],
-            dilation: [1; 2],
-            groups,
-        })
-    };
     let layer = |name: &str, geometry, input_grad| Layer { name: name.to_owned(), geometry, input_grad };
     vec![
-        layer("features.0", conv(3, 4, 8, 1, 1), false),
-        layer("features.3", conv(4, 6, 8, 2, 2), true),
+        layer("features.0", convolution([3, 4], 8, 1, 1), false),
+        layer("features.3", convolution([4, 6], 8, 2, 2), true),
         layer("attention.scores", Geometry::Attention(Attention { heads: 2, rows: 5, inner: 4, columns: 5 }), true),
         layer("classifier.0", Geometry::Linear(Linear { rows: 1, in_features: 24, out_features: 7 }), true),
     ]
 }
 
-fn manifest(sampling: Sampling) -> Manifest {
+fn build_manifest(sampling: Sampling) -> Manifest {
     Manifest {
         schema_version: SCHEMA_VERSION,
         created_by: "a test".to_owned(),
@@ -76,9 +78,10 @@ fn manifest(sampling: Sampling) -> Manifest {
     }
 }
 
-/// Writes the trace, steps 0 and 10 captured, with these channels kept and these values.
+/// Writes the trace with captured steps 0 and 10. `value` maps an index and the tensor's salt to a
+/// value.
 pub fn write_trace(dir: &Path, sampling: &Sampling, value: impl Fn(usize, usize) -> f32) {
-    let mut writer = TraceWriter::create(dir, manifest(sampling.clone()), &layers()).unwrap();
+    let mut writer = TraceWriter::create(dir, build_manifest(sampling.clone()), &layers()).unwrap();
     let mut steps = Vec::new();
     for number in 0..11u64 {
         let captured = number % 10 == 0;
@@ -92,10 +95,10 @@ pub fn write_trace(dir: &Path, sampling: &Sampling, value: impl Fn(usize, usize)
             for (salt, kind) in [TensorKind::Input, TensorKind::GradOutput, TensorKind::Weight].into_iter().enumerate()
             {
                 let shape = TensorShape::of(&layer.geometry, kind, Dtype::F32);
-                let keys = keys(layer, kind, sampling);
+                let keys = list_keys(layer, kind, sampling);
                 let values: Vec<f32> =
                     (0..keys.len() * shape.width).map(|i| value(i, 10 * index + 3 * number as usize + salt)).collect();
-                // Not by the trace's own writer, which refuses what is not finite.
+                // `TraceWriter` would refuse values that are not finite.
                 let path = dir.join(format!("tensors/step={number:06}/layer={}/{}.parquet", layer.name, kind.name()));
                 std::fs::create_dir_all(path.parent().unwrap()).unwrap();
                 let width = shape.width;
@@ -116,7 +119,7 @@ pub fn write_trace(dir: &Path, sampling: &Sampling, value: impl Fn(usize, usize)
     writer.finish(Some(0.75), &steps, &[]).unwrap();
 }
 
-fn keys(layer: &Layer, kind: TensorKind, sampling: &Sampling) -> Vec<Vec<u32>> {
+fn list_keys(layer: &Layer, kind: TensorKind, sampling: &Sampling) -> Vec<Vec<u32>> {
     let all = |count: u32| (0..count).collect::<Vec<u32>>();
     let inner = match (layer.geometry, kind) {
         (Geometry::Attention(a), TensorKind::Weight) => {

@@ -1,4 +1,4 @@
-//! A trace in a folder of its own, and the program run there.
+//! A temporary folder with a trace, in which the program runs.
 
 use mercury_trace::manifest::Sampling;
 use std::fs;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use tempfile::TempDir;
 
-/// A folder with a trace in it; commands run there, so that paths in messages are short.
+/// A temporary folder with a trace. Commands run in it, so that paths in messages are short.
 pub struct Place {
     dir: TempDir,
 }
@@ -33,7 +33,8 @@ impl Place {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// What a wrong call says; it must exit with 2, print nothing as data and not have panicked.
+    /// Runs a command that must fail, and returns its message. It must exit with 2, print no data
+    /// and not panic.
     pub fn error(&self, arguments: &str) -> String {
         let output = self.run(arguments);
         let stderr = String::from_utf8(output.stderr).unwrap();
@@ -48,13 +49,13 @@ impl Place {
     }
 }
 
-/// The files of a folder that has no others in it, by name.
+/// The files of a folder without subfolders: names and contents, sorted by name.
 pub fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
     assert!(fs::read_dir(dir).unwrap().all(|entry| entry.unwrap().path().is_file()), "{} has folders", dir.display());
     plain_files(dir)
 }
 
-/// The files of a folder, by name, without what is in folders in it.
+/// The files of a folder, without those in subfolders: names and contents, sorted by name.
 pub fn plain_files(dir: &Path) -> Vec<(String, Vec<u8>)> {
     let paths = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
     let mut files: Vec<_> =

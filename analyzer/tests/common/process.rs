@@ -1,4 +1,4 @@
-//! The program as a process that is stopped, killed, or finds the disk full.
+//! Runs the program as a process that is stopped, is killed, or has limited disk space.
 
 use super::place::Place;
 use std::process::{Child, Command, Output, Stdio};
@@ -7,24 +7,25 @@ use std::time::{Duration, Instant};
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_mercury-analyzer");
 
 impl Place {
-    /// The program, started in this place.
+    /// Starts the program in this place.
     pub fn start(&self, arguments: &str) -> Child {
         let mut command = Command::new(PROGRAM);
         command.args(arguments.split_whitespace()).current_dir(self.path(""));
         command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
-    /// The program under limits of the shell, such as `-f 8` (blocks of 512 bytes that a file may have).
+    /// Runs the program under a limit of the shell, such as `-f 8` (maximum file size in blocks of
+    /// 512 bytes).
     pub fn limited(&self, limit: &str, arguments: &str) -> Output {
         let mut command = Command::new("sh");
-        // Without the signal, so that writing fails as on a full disk.
+        // The signal is ignored, so that writing fails as on a full disk.
         command.args(["-c", &format!("trap '' XFSZ; ulimit {limit}; exec \"$0\" \"$@\""), PROGRAM]);
         command.args(arguments.split_whitespace()).current_dir(self.path("")).output().unwrap()
     }
 }
 
 impl Place {
-    /// The program without the right to write where permissions forbid it, which root has; `None` where that right
+    /// Runs the program without root's right to ignore file permissions. `None` if that right
     /// cannot be given up.
     pub fn without_write_anywhere(&self, arguments: &str) -> Option<Output> {
         let may_write_anywhere = {
@@ -46,18 +47,18 @@ impl Place {
     }
 }
 
-/// What came of a command on a disk that is too small, and then has room.
+/// The outcome of a command on a disk that is too small and is enlarged later.
 pub struct OnSmallDisk {
     pub first: Output,
-    /// What was on the disk after that.
+    /// The files that the first run left on the disk.
     pub left: Vec<String>,
-    /// The same command, with room.
+    /// The same command on the enlarged disk.
     pub again: Output,
 }
 
 impl Place {
-    /// Runs a command that writes to `small/out`, on a disk of so many KiB that only this process sees; what it
-    /// wrote is in `copied` afterwards. `None` where nothing may be mounted.
+    /// Runs a command that writes to `small/out`, where `small` is a mounted disk of `kib` KiB. The
+    /// final output is copied to `copied`. `None` if mounting is not allowed.
     pub fn on_small_disk(&self, kib: u32, options: &str, arguments: &str) -> Option<OnSmallDisk> {
         std::fs::create_dir_all(self.path("small")).unwrap();
         let script = format!(
@@ -87,10 +88,10 @@ impl Place {
     }
 }
 
-/// Waits until `there`; false where the process ended before.
-pub fn wait_until(child: &mut Child, there: impl Fn() -> bool) -> bool {
+/// Waits until `is_reached` is true; returns false if the process ended before.
+pub fn wait_until(child: &mut Child, is_reached: impl Fn() -> bool) -> bool {
     loop {
-        if there() {
+        if is_reached() {
             return true;
         }
         if child.try_wait().unwrap().is_some() {
@@ -100,7 +101,7 @@ pub fn wait_until(child: &mut Child, there: impl Fn() -> bool) -> bool {
     }
 }
 
-/// Kills a process (SIGKILL) after a time; whether it had ended by itself.
+/// Kills a process (SIGKILL) after a time; returns whether it had ended by itself.
 pub fn kill_after(mut child: Child, time: Duration) -> bool {
     let start = Instant::now();
     while start.elapsed() < time {

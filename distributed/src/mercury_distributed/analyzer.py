@@ -1,4 +1,4 @@
-"""The program `mercury-analyzer`, as the client runs it."""
+"""Runs the program `mercury-analyzer` on the client."""
 
 import hashlib
 import json
@@ -12,31 +12,31 @@ from pathlib import Path
 
 from .errors import Refused
 
-# The most partitions that the program splits into.
+# Maximum number of partitions of the program.
 MOST_PARTITIONS = 1 << 20
 PARTITION_FILE = "partition.json"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What would be replayed."""
+    """The size and the identity of a replay."""
 
-    # Layers of captured steps: partitions are made of these.
+    # Number of units: a unit is one layer of one captured step.
     units: int
-    # SHA-256 of what the program says that the results depend on: trace, configuration, selection.
+    # SHA-256 of the program's description of the run: trace, configuration, selection.
     digest: str
 
 
-def find(command: str) -> str:
-    """The program's path; `command` is a path, or a name to look for on the PATH."""
+def find_program(command: str) -> str:
+    """Returns the path of the program; `command` is a path, or a name on the PATH."""
     path = shutil.which(command)
     if path is None:
         raise Refused(f"{command}: there is no such program; name it with --analyzer")
     return str(Path(path).absolute())
 
 
-def version(path: str) -> str:
-    """What the program says that it is, such as `mercury-analyzer 0.1.0`."""
+def read_version(path: str) -> str:
+    """Returns the name and version of the program, such as `mercury-analyzer 0.1.0`."""
     try:
         done = subprocess.run([path, "--version"], capture_output=True, text=True)
     except OSError as error:
@@ -46,45 +46,45 @@ def version(path: str) -> str:
     return done.stdout.strip()
 
 
-def partition_command(path: str, trace: str, number: int, of: int, out: Path, threads: int, flags: Sequence[str]):
-    """The command that replays one partition."""
-    part = ["--partition", f"{number}/{of}", "--out", str(out), "--threads", str(threads)]
+def build_command(path: str, trace: str, number: int, partitions: int, out: Path, threads: int, flags: Sequence[str]):
+    """Returns the command that replays one partition."""
+    part = ["--partition", f"{number}/{partitions}", "--out", str(out), "--threads", str(threads)]
     return [path, "replay", trace, *part, *flags]
 
 
-def plan(path: str, trace: str, flags: Sequence[str]) -> Plan:
-    """Checks trace, configuration and flags, and says how much there is to do.
+def plan_replay(path: str, trace: str, flags: Sequence[str]) -> Plan:
+    """Checks trace, configuration and flags, and returns the plan.
 
-    The last of as many partitions as there can be is empty, unless the trace has more units than that: the program
-    opens the trace, says what the partition is one of, and is done.
+    It replays the last of the maximum number of partitions, which is empty unless the trace has more units than that.
+    So the program only opens the trace and writes the description of the run.
     """
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "empty"
-        command = partition_command(path, trace, MOST_PARTITIONS, MOST_PARTITIONS, out, 1, flags)
+        command = build_command(path, trace, MOST_PARTITIONS, MOST_PARTITIONS, out, 1, flags)
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode != 0:
-            raise Refused(message_of(done.stderr) or f"{path}: {ending_of(done.returncode)}")
-        return Plan(*identity(out))
+            raise Refused(read_message(done.stderr) or f"{path}: {describe_ending(done.returncode)}")
+        return Plan(*read_identity(out))
 
 
-def identity(partition: Path) -> tuple[int, str]:
-    """What a partition's folder is one of: how many units there are in all, and the digest of the run."""
+def read_identity(partition: Path) -> tuple[int, str]:
+    """Returns the number of units of the whole replay, and the digest of the run, from a partition's folder."""
     text = json.loads((partition / PARTITION_FILE).read_text())
     return text["units_in_all"], hashlib.sha256(text["run"].encode()).hexdigest()
 
 
-def merge(path: str, folder: Path, out: Path, format: str, quiet: bool) -> int:
-    """Puts the partitions in a folder together; what the program prints goes through. Returns its exit code."""
+def merge_partitions(path: str, folder: Path, out: Path, format: str, quiet: bool) -> int:
+    """Merges the partitions in a folder, with the program's output passed through; returns its exit code."""
     command = [path, "merge", ".", "--out", str(out), "--format", format, *(["--quiet"] if quiet else [])]
     sys.stdout.flush()
     return subprocess.run(command, cwd=folder).returncode
 
 
-def message_of(stderr: str) -> str:
-    """The program's message, without the word that the command puts before it, too."""
+def read_message(stderr: str) -> str:
+    """Returns the program's message without its prefix `error: `, which our command adds itself."""
     return stderr.strip().removeprefix("error: ")
 
 
-def ending_of(code: int) -> str:
-    """How a process ended, for people."""
+def describe_ending(code: int) -> str:
+    """Describes how a process ended."""
     return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"

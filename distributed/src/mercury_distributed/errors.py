@@ -1,5 +1,5 @@
-"""What ends a run."""
+"""The exception that ends a run."""
 
 
 class Refused(Exception):
-    """Wrong input, or a failure that the message explains. The command prints it and ends with exit code 2."""
+    """Invalid input, or a failure that the message explains. The command prints it and ends with exit code 2."""

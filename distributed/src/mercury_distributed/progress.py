@@ -1,4 +1,4 @@
-"""What is shown on standard error: notes, and a bar where that is a terminal."""
+"""Notes and a progress bar on standard error."""
 
 import sys
 
@@ -6,7 +6,7 @@ from tqdm import tqdm
 
 
 class Progress:
-    """A bar of partitions, quiet where standard error is not a terminal, and notes beside it."""
+    """Notes, and a progress bar of partitions if standard error is a terminal."""
 
     def __init__(self, quiet: bool):
         self._quiet = quiet
@@ -14,14 +14,14 @@ class Progress:
         self._bar = tqdm(disable=True)
 
     def begin(self, partitions: int) -> None:
-        # `None`: not where there is no terminal.
+        # `None` disables the bar if standard error is not a terminal.
         disable = True if self._quiet else None
         self._bar = tqdm(total=partitions, unit="partition", file=sys.stderr, disable=disable, leave=False)
 
-    def workers(self, count: int) -> None:
+    def show_workers(self, count: int) -> None:
         self._bar.set_postfix_str(f"workers: {count}")
         if count == 0:
-            self.note_once("there are no workers; waiting for some")
+            self.note_once("there are no workers; waiting")
 
     def advance(self) -> None:
         self._bar.update()

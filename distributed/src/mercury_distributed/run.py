@@ -1,4 +1,4 @@
-"""A run from end to end: plan, workers, partitions, merge."""
+"""Runs a replay from end to end: plan, workers, partitions, merge."""
 
 import os
 import time
@@ -12,21 +12,21 @@ from . import analyzer, workdir
 from .dispatch import Dispatch
 from .errors import Refused
 from .progress import Progress
-from .worker import Replay, unfit
+from .worker import Replay, find_problem
 
-# Partitions for each worker: with more, workers wait less for the last one, and open the trace more often.
+# Partitions per worker. With more partitions, workers wait less for the last one, but open the trace more often.
 PARTITIONS_PER_WORKER = 4
-# Workers named in one message.
+# Maximum number of workers in one message.
 NAMED = 3
 
 
 @dataclass(frozen=True)
 class Options:
-    """What is replayed, and how; the command's flags."""
+    """The arguments of a replay, which are also the flags of the command."""
 
     trace: str
     out: str
-    # Of `mercury-analyzer replay`.
+    # Flags of `mercury-analyzer replay`.
     flags: tuple[str, ...] = ()
     partitions: int | None = None
     min_workers: int = 1
@@ -40,26 +40,26 @@ class Options:
 def replay(client: Client, options: Options) -> int:
     """Replays a trace on the client's cluster and merges; returns the exit code of the merge.
 
-    Raises `Refused` with a message for people where that cannot be.
+    Raises `Refused`, with a message for the user, if the replay is impossible.
     """
-    out = folder("--out", options.out)
-    work = folder("--work", options.work or f"{out}.partitions")
+    out = resolve_folder("--out", options.out)
+    work = resolve_folder("--work", options.work or f"{out}.partitions")
     check_empty(out)
     trace = options.trace if "://" in options.trace else os.path.abspath(options.trace)
-    # A path is the same everywhere; a name is looked for on each worker's PATH.
+    # A path is valid on all machines; a name is searched on each worker's PATH.
     name = os.path.abspath(options.analyzer) if os.sep in options.analyzer else options.analyzer
-    program = analyzer.find(name)
-    version = analyzer.version(program)
-    plan = analyzer.plan(program, trace, options.flags)
+    program = analyzer.find_program(name)
+    version = analyzer.read_version(program)
+    plan = analyzer.plan_replay(program, trace, options.flags)
 
     progress = Progress(options.quiet)
     with workdir.claim(work):
         count = wait_for_workers(client, options.min_workers, progress)
-        partitions = workdir.settle(work, plan, options.partitions, lambda: PARTITIONS_PER_WORKER * count)
+        partitions = workdir.settle_partitions(work, plan, options.partitions, lambda: PARTITIONS_PER_WORKER * count)
         run = Replay(
             name=f"partition-{uuid4().hex}",
             trace=trace,
-            flags=workdir.keep_config(work, options.flags),
+            flags=workdir.copy_config(work, options.flags),
             analyzer=name,
             version=version,
             work=work,
@@ -70,11 +70,11 @@ def replay(client: Client, options: Options) -> int:
         progress.note(f"{partitions} partitions of {plan.units} layers of captured steps; workers: {count}")
         progress.note(f"dashboard: {client.dashboard_link}")
         replay_partitions(client, run, options.retries, progress)
-        return analyzer.merge(program, work, out, options.format, options.quiet)
+        return analyzer.merge_partitions(program, work, out, options.format, options.quiet)
 
 
 def replay_partitions(client: Client, run: Replay, retries: int, progress: Progress) -> None:
-    """Has all partitions replayed, and says how long it took."""
+    """Replays all partitions, and reports the time."""
     begun = time.monotonic()
     dispatch = Dispatch(client, run, retries, progress)
     progress.begin(run.partitions)
@@ -86,32 +86,32 @@ def replay_partitions(client: Client, run: Replay, retries: int, progress: Progr
     progress.note(f"{run.partitions} partitions in {seconds}; they are kept in {run.work}")
 
 
-def folder(flag: str, text: str) -> Path:
-    """An absolute path to a folder, which must be on a file system."""
+def resolve_folder(flag: str, text: str) -> Path:
+    """Returns the absolute path of a folder, which must not be a URL."""
     if "://" in text:
-        raise Refused(f"{flag}: {text} is no folder; results are written to shared storage, traces alone come by URL")
+        raise Refused(f"{flag}: {text} is not a folder; only traces can be URLs, results are written to shared storage")
     return Path(text).absolute()
 
 
 def check_empty(out: Path) -> None:
-    """Refuses a folder with something in it now rather than when all is done."""
+    """Refuses a folder that is not empty, before any work is done."""
     if out.exists() and not (out.is_dir() and next(out.iterdir(), None) is None):
         raise Refused(f"{out}: not an empty folder; choose another with --out")
 
 
 def wait_for_workers(client: Client, least: int, progress: Progress) -> int:
-    """Returns how many workers there are, once there are as many as asked for."""
+    """Waits for at least `least` workers, and returns their number."""
     count = len(client.nthreads())
     if count < least:
-        progress.note(f"waiting for workers: {count} of {least} are there; dashboard: {client.dashboard_link}")
+        progress.note(f"waiting for workers: {count} of {least}; dashboard: {client.dashboard_link}")
         client.wait_for_workers(least)
         count = len(client.nthreads())
     return count
 
 
 def check_workers(client: Client, run: Replay) -> None:
-    """Refuses workers that cannot do it, before anything is replayed; each task checks those that come later."""
-    answers = client.run(unfit, run, on_error="return")
+    """Refuses unsuitable workers before anything is replayed; tasks check workers that join later."""
+    answers = client.run(find_problem, run, on_error="return")
     problems = [f"{worker}: {answer}" for worker, answer in sorted(answers.items()) if answer is not None]
     if problems:
         more = f"\n... and {len(problems) - NAMED} more workers" if len(problems) > NAMED else ""

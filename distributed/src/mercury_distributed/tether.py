@@ -1,9 +1,10 @@
-"""Becomes a program that is killed when the thread that started it ends, however that ends.
+"""Executes a program that the kernel kills when the thread that started it ends.
 
     python tether.py PARENT PROGRAM ARGUMENT...
 
-PARENT is the process that waits for it. A worker that is killed cannot end its processes, so the kernel does. This is
-a program of its own because to run code between fork and exec is not safe where there are threads, as in a worker.
+PARENT is the id of the process that waits for the program. A worker that is killed cannot end its processes, so the
+kernel must. This is a separate program, because code between fork and exec is unsafe in a process with threads, such as
+a worker.
 """
 
 import ctypes
@@ -18,7 +19,7 @@ def main(parent: str, *command: str) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
         sys.exit(f"prctl: {os.strerror(ctypes.get_errno())}")
-    # It may have ended before the line above.
+    # The parent may have ended before the line above took effect.
     if os.getppid() != int(parent):
         sys.exit("the worker has ended")
     try:

@@ -1,8 +1,8 @@
-"""A worker's processes, and their end when the task that waits for them is cancelled or the worker closes.
+"""Ends a worker's processes when their task is cancelled or the worker closes.
 
-Dask cannot stop a thread: a cancelled task runs on, and so would its process. So a plugin hears of it. This also ends
-what a client leaves that was killed, as the scheduler then cancels its tasks. A worker that is killed cannot run
-anything; its processes are tethered.
+Dask cannot stop a thread: a cancelled task continues to run, and so would its process. A worker plugin is notified of
+the cancellation and ends the process. If a client is killed, the scheduler cancels its tasks, with the same effect. If
+a worker is killed, it cannot run code; `tether.py` covers this case.
 """
 
 import os
@@ -17,18 +17,18 @@ TETHER = Path(__file__).with_name("tether.py")
 
 
 class Watch(WorkerPlugin):
-    """Runs programs for the tasks of one run, whose name their keys begin with; on each worker, present and to come."""
+    """A worker plugin that runs the programs of one run's tasks, whose keys start with the run's name."""
 
     def __init__(self, run: str):
         self.name = run
 
     def setup(self, worker: Worker) -> None:
         self._lock = Lock()
-        # By the task's key; `None` where it is to be ended before it has begun.
+        # Processes by the key of their task; `None` if the task was cancelled before its process started.
         self._processes: dict[str, subprocess.Popen | None] = {}
 
     def transition(self, key, start, finish, **kwargs) -> None:
-        """Called on each change of a task's state. One that ends by itself goes to `memory` or `error`."""
+        """Ends the process of a cancelled task. Other tasks go from `executing` to `memory` or `error`."""
         if start == "executing" and finish == "released" and str(key).startswith(self.name):
             self._end(key)
 
@@ -37,11 +37,11 @@ class Watch(WorkerPlugin):
             self._end(key)
 
     def run(self, key: str, command: list[str]) -> tuple[int, str]:
-        """Runs a program to its end, and returns its exit code and what it wrote to standard error."""
+        """Runs a program to its end; returns its exit code and standard error."""
         with self._lock:
             if key in self._processes:
                 return -1, "cancelled before it began"
-            process = self._processes[key] = tethered(command)
+            process = self._processes[key] = start_tethered(command)
         try:
             _, stderr = process.communicate()
             return process.returncode, stderr
@@ -53,13 +53,13 @@ class Watch(WorkerPlugin):
         with self._lock:
             process = self._processes.setdefault(key, None)
         if process is not None:
-            # What it has done is kept, however it ends.
+            # Completed units stay intact when the program is killed.
             process.kill()
 
 
-def tethered(command: list[str]) -> subprocess.Popen:
+def start_tethered(command: list[str]) -> subprocess.Popen:
     """Starts a program that is killed when this thread ends."""
-    # -I and -S: nothing of the environment's Python is needed, and it starts faster without.
+    # -I and -S skip the environment and site packages, so that Python starts faster.
     return subprocess.Popen(
         [sys.executable, "-I", "-S", TETHER, str(os.getpid()), *command],
         stdin=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""What a worker does: one partition at a time, on all of its threads."""
+"""Replays one partition at a time on a worker, with all of its threads."""
 
 import time
 from dataclasses import dataclass
@@ -12,19 +12,19 @@ from . import analyzer, workdir
 from .errors import Refused
 from .watch import Watch
 
-# What the program says of a partition that another process is at.
+# Part of the program's message if another process has locked the partition.
 LOCKED = "another partition is writing to"
 
 
 @dataclass(frozen=True)
 class Replay:
-    """What is replayed: the same for all partitions."""
+    """The description of a replay, which all partitions share."""
 
-    # Of this run alone.
+    # A unique name of this run.
     name: str
     trace: str
     flags: tuple[str, ...]
-    # The program: a path, or a name to look for on each worker's PATH.
+    # The program: a path, or a name on each worker's PATH.
     analyzer: str
     version: str
     work: Path
@@ -32,26 +32,26 @@ class Replay:
     digest: str
 
     def folder(self, number: int) -> Path:
-        return workdir.partition(self.work, number, self.partitions)
+        return workdir.locate_partition(self.work, number, self.partitions)
 
 
 class Ending(StrEnum):
-    """How a partition ended."""
+    """How the replay of a partition ended."""
 
     DONE = "done"
-    # The program explained why it cannot be done: exit code 2.
+    # The program refused its input (exit code 2).
     REFUSED = "refused"
-    # Another process is at it.
+    # Another process has locked the partition.
     LOCKED = "locked"
     # The program died.
     CRASHED = "crashed"
-    # Nothing can be done on this worker.
+    # The worker is not suitable.
     UNFIT = "unfit"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a partition, and how long it took."""
+    """The outcome of a partition, and the seconds that it took."""
 
     ending: Ending
     message: str = ""
@@ -59,14 +59,14 @@ class Outcome:
 
 
 def replay_partition(replay: Replay, number: int) -> Outcome:
-    """The task: replays a partition, or goes on with it. One that is complete takes as long as to open the trace."""
+    """The task of a worker: begins or continues a partition. For a complete partition it only opens the trace."""
     begun = time.monotonic()
     worker = get_worker()
-    problem = unfit(replay)
+    problem = find_problem(replay)
     if problem is not None:
         return Outcome(Ending.UNFIT, problem)
-    command = analyzer.partition_command(
-        analyzer.find(replay.analyzer),
+    command = analyzer.build_command(
+        analyzer.find_program(replay.analyzer),
         replay.trace,
         number,
         replay.partitions,
@@ -76,16 +76,16 @@ def replay_partition(replay: Replay, number: int) -> Outcome:
     )
     watch = cast(Watch, worker.plugins[replay.name])
     code, stderr = watch.run(str(worker.get_current_task()), command)
-    ending = ending_of(code, stderr)
-    if ending is Ending.DONE and analyzer.identity(replay.folder(number))[1] != replay.digest:
-        reason = f"is another trace here than where the client is; remove {replay.folder(number)}"
+    ending = classify_ending(code, stderr)
+    if ending is Ending.DONE and analyzer.read_identity(replay.folder(number))[1] != replay.digest:
+        reason = f"is not the trace that the client reads; remove {replay.folder(number)}"
         return Outcome(Ending.UNFIT, f"{replay.trace}: {reason}")
-    message = analyzer.message_of(stderr) or analyzer.ending_of(code)
+    message = analyzer.read_message(stderr) or analyzer.describe_ending(code)
     return Outcome(ending, message, time.monotonic() - begun)
 
 
-def ending_of(code: int, stderr: str) -> Ending:
-    """How a partition ended, by the program's exit code and standard error."""
+def classify_ending(code: int, stderr: str) -> Ending:
+    """Classifies the end of the program by its exit code and standard error."""
     if code == 0:
         return Ending.DONE
     if code != 2:
@@ -93,15 +93,15 @@ def ending_of(code: int, stderr: str) -> Ending:
     return Ending.LOCKED if LOCKED in stderr else Ending.REFUSED
 
 
-def unfit(replay: Replay) -> str | None:
-    """Why this worker cannot do it, `None` where it can."""
+def find_problem(replay: Replay) -> str | None:
+    """Returns the reason why this worker is not suitable; `None` if it is."""
     try:
-        version = analyzer.version(analyzer.find(replay.analyzer))
+        version = analyzer.read_version(analyzer.find_program(replay.analyzer))
         plan = workdir.read_plan(replay.work)
     except Refused as refused:
         return str(refused)
     if version != replay.version:
-        return f"{replay.analyzer}: is {version}, but the client's is {replay.version}; install one everywhere"
+        return f"{replay.analyzer}: is {version}, but the client's is {replay.version}; install one version everywhere"
     if plan is None or plan["run_sha256"] != replay.digest:
         return f"{replay.work}: is not the folder that the client sees; choose one on shared storage with --work"
     return None

@@ -1,6 +1,6 @@
-"""What `make paper` chooses, adds up and writes.
+"""Tests the choices, sums and pages of `make paper`.
 
-MERCURY_PAPER names a small run, which `make test-trace` makes; without it some tests are skipped.
+MERCURY_PAPER is the folder of a small run, which `make test-trace` creates; without it some tests are skipped.
 """
 
 import os
@@ -13,8 +13,8 @@ import pytest
 
 SCRIPTS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(SCRIPTS))
-from folders import BY_LAYER, BY_MODEL, choices  # noqa: E402
-from run import stage  # noqa: E402
+from folders import BY_LAYER, BY_MODEL, choose_settings  # noqa: E402
+from run import run_stage  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +24,11 @@ def out() -> Path:
     return Path(os.environ["MERCURY_PAPER"])
 
 
-def sweep(folder: Path, configurations: list[tuple[int, list[float]]]) -> Path:
-    """A sweep of so many cycles, where the baseline has 100 and a layer each error; the trial's steps are of no use."""
+def write_sweep(folder: Path, configurations: list[tuple[int, list[float]]]) -> Path:
+    """Writes a sweep whose configurations have these cycles (100 is the baseline) and errors by layer.
+
+    In the trial's steps, every configuration takes one cycle, which must not count.
+    """
     rows = [
         {"configuration": number, "step": step, "layer": str(layer), "pass": "forward", "baseline_cycles": 100}
         | {"mercury_cycles": cycles if step == 3 else 1, "error_square": error**2, "exact_square": 1.0}
@@ -40,22 +43,22 @@ def sweep(folder: Path, configurations: list[tuple[int, list[float]]]) -> Path:
 
 
 def test_the_fastest_within_the_bound_is_chosen(tmp_path):
-    found = choices(sweep(tmp_path, [(50, [0.5, 0.5]), (60, [0.012, 0.0]), (70, [0.009, 0.001]), (80, [0.0, 0.0])]))
+    found = choose_settings(write_sweep(tmp_path, [(50, [0.5, 0.5]), (60, [0.012, 0.0]), (70, [0.009, 0.001]), (80, [0.0, 0.0])]))
     assert found == {BY_MODEL: {"configuration": 1, "rpq.bits": 1}, BY_LAYER: {"configuration": 2, "rpq.bits": 2}}
 
 
-def test_what_is_no_faster_is_not_chosen(tmp_path):
-    assert choices(sweep(tmp_path, [(50, [0.5]), (100, [0.0]), (120, [0.001])])) == {}
+def test_configurations_that_are_no_faster_are_not_chosen(tmp_path):
+    assert choose_settings(write_sweep(tmp_path, [(50, [0.5]), (100, [0.0]), (120, [0.001])])) == {}
 
 
 def test_a_stage_is_done_once(tmp_path):
     made = []
     for what in (["a"], ["a"], ["b"]):
-        stage(tmp_path / "place", what, lambda what=what: made.append(what))
+        run_stage(tmp_path / "place", what, lambda what=what: made.append(what))
     assert made == [["a"], ["b"]]
 
 
-def test_a_stage_that_failed_goes_on(tmp_path):
+def test_a_failed_stage_continues(tmp_path):
     place = tmp_path / "place"
 
     def fail() -> None:
@@ -63,14 +66,14 @@ def test_a_stage_that_failed_goes_on(tmp_path):
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        stage(place, ["a"], fail)
-    stage(place, ["a"], lambda: (place / "done").touch())
+        run_stage(place, ["a"], fail)
+    run_stage(place, ["a"], lambda: (place / "done").touch())
     assert (place / "done").exists()
-    stage(place, ["b"], lambda: None)
+    run_stage(place, ["b"], lambda: None)
     assert not place.exists()
 
 
-def test_parts_are_all_cycles(out):
+def test_parts_sum_to_all_cycles(out):
     cycles, models = pl.read_parquet(out / "cycles.parquet"), pl.read_parquet(out / "models.parquet")
     sums = cycles.group_by("model", "setting").agg(pl.col("share").sum()).join(models, on=["model", "setting"])
     assert sums.height and (sums["share"] * sums["step"]).to_list() == pytest.approx([1.0] * sums.height)
@@ -82,7 +85,7 @@ def test_the_chain_ends_with_the_preset(out):
     assert models.height and models["step"].to_list() == pytest.approx(models["speed_up"].to_list())
 
 
-def test_the_report_goes_between_marks_alone(out, tmp_path):
+def test_the_report_changes_only_the_text_between_marks(out, tmp_path):
     page, readme, plain = tmp_path / "page.md", tmp_path / "readme.md", tmp_path / "plain.md"
     page.write_text("before\n<!-- paper: begin -->\nold\n<!-- paper: end -->\nafter\n")
     readme.write_text("before\n<!-- paper -->\nold\n<!-- /paper -->\nafter\n")
