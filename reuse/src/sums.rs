@@ -33,16 +33,31 @@ pub const PRODUCT_LANES: usize = 8;
 /// # Panics
 /// If `width` is not a positive multiple of [`PRODUCT_LANES`], or the sizes do not match.
 pub fn add_products(sums: &mut [f64], weights: &[f32], columns: &[f64], width: usize) {
-    assert!(width > 0 && width.is_multiple_of(PRODUCT_LANES), "whole registers");
-    assert!(sums.len().is_multiple_of(width) && columns.len().is_multiple_of(width), "rows of the width");
-    assert_eq!(weights.len(), sums.len() / width * (columns.len() / width), "a weight for each element and output");
-    simd_dispatch(Products { sums, weights, columns, width });
+    check_sizes(sums, weights.len(), columns, width);
+    simd_dispatch(Products { sums, factors: weights, columns, width });
 }
 
-/// The loops of [`add_products`].
-struct Products<'a> {
+/// Adds products of two f64 matrices: `sums` is `[outputs][width]`, `left` `[elements][outputs]` and `right`
+/// `[elements][width]`. Values are those of f32, so that products are exact. Elements are added in ascending order.
+///
+/// # Panics
+/// If `width` is no multiple of [`PRODUCT_LANES`], or the sizes do not agree.
+pub fn add_outer_products(sums: &mut [f64], left: &[f64], right: &[f64], width: usize) {
+    check_sizes(sums, left.len(), right, width);
+    simd_dispatch(Products { sums, factors: left, columns: right, width });
+}
+
+fn check_sizes(sums: &[f64], factors: usize, columns: &[f64], width: usize) {
+    assert!(width > 0 && width.is_multiple_of(PRODUCT_LANES), "whole registers");
+    assert!(sums.len().is_multiple_of(width) && columns.len().is_multiple_of(width), "rows of the width");
+    assert_eq!(factors, sums.len() / width * (columns.len() / width), "a factor for each element and output");
+}
+
+/// The loops of [`add_products`] and [`add_outer_products`].
+struct Products<'a, F> {
     sums: &'a mut [f64],
-    weights: &'a [f32],
+    /// `[elements][outputs]`.
+    factors: &'a [F],
     columns: &'a [f64],
     width: usize,
 }
@@ -53,13 +68,13 @@ const MOST_OUTPUTS: usize = 8;
 /// Elements that are added to these sums before they are stored.
 const ELEMENTS: usize = 64;
 
-impl Loops for Products<'_> {
+impl<F: Copy + Into<f64>> Loops for Products<'_, F> {
     type Output = ();
 
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
     fn run<const FUSED: bool>(self) {
-        let Self { mut sums, weights, columns, width } = self;
+        let Self { mut sums, factors, columns, width } = self;
         let outputs = sums.len() / width;
         // As equal as can be: few outputs take as long as many.
         let most = if may_use(Instructions::Avx512) { MOST_OUTPUTS } else { MOST_OUTPUTS / 2 };
@@ -71,14 +86,14 @@ impl Loops for Products<'_> {
             (own, sums) = sums.split_at_mut((end - first) * width);
             let from = [outputs, first];
             match end - first {
-                1 => add_to_outputs::<1, FUSED>(own, weights, from, columns, width, &mut scales),
-                2 => add_to_outputs::<2, FUSED>(own, weights, from, columns, width, &mut scales),
-                3 => add_to_outputs::<3, FUSED>(own, weights, from, columns, width, &mut scales),
-                4 => add_to_outputs::<4, FUSED>(own, weights, from, columns, width, &mut scales),
-                5 => add_to_outputs::<5, FUSED>(own, weights, from, columns, width, &mut scales),
-                6 => add_to_outputs::<6, FUSED>(own, weights, from, columns, width, &mut scales),
-                7 => add_to_outputs::<7, FUSED>(own, weights, from, columns, width, &mut scales),
-                _ => add_to_outputs::<MOST_OUTPUTS, FUSED>(own, weights, from, columns, width, &mut scales),
+                1 => add_to_outputs::<1, FUSED, F>(own, factors, from, columns, width, &mut scales),
+                2 => add_to_outputs::<2, FUSED, F>(own, factors, from, columns, width, &mut scales),
+                3 => add_to_outputs::<3, FUSED, F>(own, factors, from, columns, width, &mut scales),
+                4 => add_to_outputs::<4, FUSED, F>(own, factors, from, columns, width, &mut scales),
+                5 => add_to_outputs::<5, FUSED, F>(own, factors, from, columns, width, &mut scales),
+                6 => add_to_outputs::<6, FUSED, F>(own, factors, from, columns, width, &mut scales),
+                7 => add_to_outputs::<7, FUSED, F>(own, factors, from, columns, width, &mut scales),
+                _ => add_to_outputs::<MOST_OUTPUTS, FUSED, F>(own, factors, from, columns, width, &mut scales),
             }
         }
     }
@@ -87,19 +102,20 @@ impl Loops for Products<'_> {
 /// Adds the products of `O` of the outputs, from output `first` on; `sums` holds only their sums.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
-fn add_to_outputs<const O: usize, const FUSED: bool>(
+fn add_to_outputs<const O: usize, const FUSED: bool, F: Copy + Into<f64>>(
     sums: &mut [f64],
-    weights: &[f32],
+    factors: &[F],
     [outputs, first]: [usize; 2],
     columns: &[f64],
     width: usize,
     scales: &mut [f64; MOST_OUTPUTS * ELEMENTS],
 ) {
-    for (weights, columns) in weights.chunks(ELEMENTS * outputs).zip(columns.chunks(ELEMENTS * width)) {
+    for (factors, columns) in factors.chunks(ELEMENTS * outputs).zip(columns.chunks(ELEMENTS * width)) {
         let elements = columns.len() / width;
         let (scales, _) = scales.as_chunks_mut::<O>();
-        for (scales, weights) in scales.iter_mut().zip(weights.chunks_exact(outputs)) {
-            *scales = std::array::from_fn(|output| f64::from(weights[first + output]));
+        for (scales, factors) in scales.iter_mut().zip(factors.chunks_exact(outputs)) {
+            let factors = factors[first..].first_chunk::<O>().expect("a factor for each output");
+            *scales = factors.map(Into::into);
         }
         for at in (0..width).step_by(PRODUCT_LANES) {
             let lanes = |row: &[f64]| *row[at..].first_chunk::<PRODUCT_LANES>().expect("whole registers");
@@ -173,6 +189,10 @@ mod tests {
                     prop_assert_eq!(found[output * lanes + lane].to_bits(), expected.to_bits());
                 }
             }
+            let left: Vec<f64> = rows.iter().map(|&value| f64::from(value)).collect();
+            let mut outer: Vec<f64> = start[..width].iter().flat_map(|&sum| vec![sum; lanes]).collect();
+            add_outer_products(&mut outer, &left, &columns, lanes);
+            prop_assert_eq!(outer, found);
 
         }
     }

@@ -138,7 +138,23 @@ pub struct VectorView<'a> {
     /// For windows inside their planes, the offset of each element of a group's row from the first
     /// tap in the group's first channel.
     places: Vec<usize>,
+    /// For each position, the offset of its first tap in a plane; [`OUTSIDE`] if the window is not
+    /// inside the plane.
+    starts: Vec<usize>,
     range: SampleRange,
+}
+
+const OUTSIDE: usize = usize::MAX;
+
+/// The offset of the first tap of each window in its plane, [`OUTSIDE`] for windows that are not inside.
+fn list_starts(Windows { y, x }: &Windows, height: u32, width: u32) -> Vec<usize> {
+    let lefts: Vec<Option<usize>> = (0..x.positions).map(|position| x.first_inside(position, width)).collect();
+    let mut starts = Vec::with_capacity(y.positions as usize * lefts.len());
+    for row in 0..y.positions {
+        let top = y.first_inside(row, height).map(|top| top * width as usize);
+        starts.extend(lefts.iter().map(|left| Some(top? + (*left)?)).map(|start| start.unwrap_or(OUTSIDE)));
+    }
+    starts
 }
 
 /// The rows of a matrix product: each a window as wide as its plane.
@@ -172,7 +188,8 @@ impl<'a> VectorView<'a> {
                 places.extend((0..windows.x.taps as usize).map(|tx| channel * area + ty * down + tx * right));
             }
         }
-        Self { planes, windows, channels_per_group, streams, places, range }
+        let starts = list_starts(&windows, planes.height, planes.width);
+        Self { planes, windows, channels_per_group, streams, places, starts, range }
     }
 
     /// The same view, as the given samples of an operand.
@@ -259,11 +276,12 @@ impl<'a> VectorView<'a> {
     pub(crate) fn in_place(&self, sample: usize, stream: usize, position: usize) -> Option<(&'a [f32], &[usize])> {
         let Stream { group, first, length } = self.streams[stream];
         let Planes { values, channels, height, width, .. } = self.planes;
-        let Windows { y, x } = &self.windows;
-        let top = y.first_inside(position as u32 / x.positions, height)?;
-        let left = x.first_inside(position as u32 % x.positions, width)?;
+        let start = self.starts[position];
+        if start == OUTSIDE {
+            return None;
+        }
         let plane = sample * channels + group * self.channels_per_group;
-        let start = (plane * height as usize + top) * width as usize + left;
+        let start = plane * height as usize * width as usize + start;
         Some((&values[start..], &self.places[first..first + length]))
     }
 

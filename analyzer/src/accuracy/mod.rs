@@ -34,11 +34,6 @@ impl Sums {
         Self { exact: vec![0.0; length], change: vec![0.0; length] }
     }
 
-    fn clear(&mut self) {
-        self.exact.fill(0.0);
-        self.change.fill(0.0);
-    }
-
     fn add(&mut self, more: &Self) {
         self.exact.iter_mut().zip(&more.exact).for_each(|(sum, more)| *sum += more);
         self.change.iter_mut().zip(&more.change).for_each(|(sum, more)| *sum += more);

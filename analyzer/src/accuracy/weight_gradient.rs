@@ -7,7 +7,7 @@ use super::sums::{self, CHANGE, Covariance, EXACT, OfBatch, of_parts};
 use super::{ErrorSums, Moments, Sums, sampling_seed};
 use crate::operand::LayerData;
 use crate::request::ErrorMode;
-use mercury_reuse::{Buffers, PRODUCT_LANES, Substitutes, VectorView, add_products, shuffle};
+use mercury_reuse::{Buffers, PRODUCT_LANES, Substitutes, VectorView, add_outer_products, shuffle};
 use mercury_trace::geometry::Pass;
 use rayon::prelude::*;
 use std::borrow::Cow;
@@ -250,9 +250,9 @@ impl GradientPart {
                 dy.resize(positions.len() * block.width(), 0.0);
                 let run = (sample, channel);
                 gradients.gather_block(run, positions.clone(), &block.columns, block.width(), &mut dy);
-                add_products(&mut sums.exact, &vectors.exact, &dy, block.width());
+                add_outer_products(&mut sums.exact, &vectors.exact, &dy, block.width());
                 if are_substituted {
-                    add_products(&mut sums.change, &vectors.change, &dy, block.width());
+                    add_outer_products(&mut sums.change, &vectors.change, &dy, block.width());
                 }
             }
         }
@@ -269,8 +269,8 @@ struct Vectors {
     at_once: usize,
     elements: Vec<usize>,
     buffers: Buffers,
-    exact: Vec<f32>,
-    change: Vec<f32>,
+    exact: Vec<f64>,
+    change: Vec<f64>,
 }
 
 /// Elements of the vectors that are cut at once, and most vectors: they should stay in the first level's cache.
@@ -295,8 +295,8 @@ impl Vectors {
         for (position, (exact, change)) in positions.zip(rows) {
             let place = (sample, stream, position);
             are_substituted |= substitutes.each_element(place, elements, buffers, |element, value, substitute| {
-                exact[element] = value;
-                change[element] = substitute - value;
+                exact[element] = f64::from(value);
+                change[element] = f64::from(substitute - value);
             });
         }
         are_substituted
