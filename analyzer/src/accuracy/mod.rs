@@ -12,6 +12,7 @@
 mod batch;
 mod gradients;
 mod outputs;
+mod pilot;
 pub mod sampling;
 mod side_by_side;
 mod sums;

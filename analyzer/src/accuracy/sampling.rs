@@ -5,7 +5,7 @@ use super::sums::{CHANGE, Covariance, EXACT, Moments, NORMAL};
 /// Half the width that sampling may give the 95 % interval of a relative error, as a part of the error.
 pub const PRECISION: f64 = 0.02;
 
-/// Positions that a sample begins with, and columns (filters) that a weight gradient begins with, over all streams.
+/// Positions that a sample begins with.
 pub const PILOT: usize = 64;
 
 /// Positions that reuse changes before a variance is believed: of fewer, the largest may not have been seen.
@@ -75,16 +75,13 @@ impl RunningSums {
     }
 }
 
-/// How many of each stream's `all` columns should be evaluated, given the residual variance of the sums over all
-/// streams as estimated from `drawn` of each, and their |Y' - Y|².
-pub fn columns_needed(residual: f64, change: f64, drawn: usize, all: usize) -> usize {
-    let allowed = allowed_variance(change);
-    if drawn >= all || residual <= allowed {
-        return drawn.min(all);
-    }
-    let (n, most) = (drawn as f64, all as f64);
-    let needed = 1.0 / ((1.0 / n - 1.0 / most) * allowed / residual + 1.0 / most);
-    if needed.is_finite() { (needed.ceil() as usize).clamp(drawn, all) } else { all }
+/// How many of each stream's `all` columns should be drawn, given the variance of a column's residual within streams,
+/// added up over the streams, and what the variance of their sums may be.
+pub fn columns_needed(variance: f64, allowed: f64, all: usize) -> usize {
+    // Of n drawn from N columns of each stream the sums vary by N (N - n) / n times the variance.
+    let most = all as f64;
+    let needed = most * most * variance / (allowed + most * variance);
+    if needed.is_finite() { (needed.ceil() as usize).min(all) } else { all }
 }
 
 #[cfg(test)]
@@ -129,11 +126,11 @@ mod tests {
     }
 
     #[test]
-    fn columns_are_planned_by_the_pilots_variance() {
-        let precise = allowed_variance(10.0);
-        assert_eq!(columns_needed(precise, 10.0, 4, 512), 4);
-        assert_eq!(columns_needed(2.0 * precise, 10.0, 4, 512), 8);
-        assert_eq!(columns_needed(1e30, 10.0, 4, 512), 512);
-        assert_eq!(columns_needed(f64::NAN, 0.0, 4, 512), 512);
+    fn columns_are_planned_by_their_variance() {
+        // Of 10 from 100: 100 * 90 / 10 times the variance.
+        assert_eq!(columns_needed(1.0, 900.0, 100), 10);
+        assert_eq!(columns_needed(0.0, 900.0, 100), 0);
+        assert_eq!(columns_needed(1.0, 0.0, 100), 100);
+        assert_eq!(columns_needed(f64::NAN, 0.0, 100), 100);
     }
 }

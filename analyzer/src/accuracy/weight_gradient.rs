@@ -2,27 +2,27 @@
 
 use super::batch::{self, SKETCH, Shares};
 use super::gradients::Gradients;
-use super::sampling::{columns_needed, residual_variance};
-use super::sums::{self, CHANGE, Covariance, EXACT, OfBatch, of_parts};
-use super::{ErrorSums, Moments, Sums, sampling_seed};
+use super::pilot::Pilot;
+use super::sums::{self, Covariance, OfBatch, of_parts};
+use super::{ErrorSums, Moments, Sums};
 use crate::operand::LayerData;
 use crate::request::ErrorMode;
-use mercury_reuse::{Buffers, PRODUCT_LANES, Substitutes, VectorView, add_outer_products, shuffle};
-use mercury_trace::geometry::Pass;
+use mercury_reuse::{Buffers, PRODUCT_LANES, Substitutes, add_outer_products};
 use rayon::prelude::*;
 use std::borrow::Cow;
 use std::ops::Range;
 
 /// Error of the weight gradient, dW = Xᵀ dY, of kept filters, from samples as they come.
 ///
-/// A stream's weights are its vectors' elements by columns: filters, as dY has them. [`ErrorMode::Sampled`] draws
-/// columns of each stream, as many as the gradient of the first sample asks for: sums run over samples, so columns cannot
-/// be added later. The interval says how precise the result is.
+/// A stream's weights are its vectors' elements by columns: filters, as dY has them. [`ErrorMode::Sampled`] evaluates
+/// the columns of each stream that a [`Pilot`] on the first sample plans: sums run over samples, so columns cannot be
+/// added later. The interval says how precise the result is.
 ///
 /// Where samples come some at a time it holds 16 bytes for each weight that is evaluated, until the last has come; where
 /// they come all at once no more than some MB a thread.
 #[derive(Debug, Clone)]
 pub struct WeightGradient {
+    /// None before the first sample.
     parts: Vec<GradientPart>,
     /// Samples of the batch that each kept one stands for.
     of_each: f64,
@@ -35,21 +35,21 @@ struct GradientPart {
     stream: usize,
     /// Length of the stream's vectors.
     length: usize,
-    /// Columns that were drawn, some at the beginning and some after the first sample.
-    blocks: Vec<ColumnBlock>,
-    /// Columns that were not, in the order in which they would be.
-    undrawn: Vec<usize>,
-    all: usize,
+    /// Columns that are evaluated whatever is drawn.
+    certain: ColumnBlock,
+    /// Columns that were drawn from `others` that are not certain.
+    drawn: ColumnBlock,
+    others: usize,
     /// Numbers that each sample's share is kept as, where samples of the batch were left out.
     sketch: Option<usize>,
-    /// Whether moments are kept by column, for their variance, or of all columns together.
-    by_column: bool,
 }
 
-/// Columns that were drawn at the same time.
+/// Columns and their sums.
 #[derive(Debug, Clone)]
 struct ColumnBlock {
     columns: Vec<usize>,
+    /// Whether moments are kept by column, for their variance, or of all columns together.
+    by_column: bool,
     /// The gradient, `[elements][width]`, until its last sample came.
     sums: Option<Sums>,
     moments: Vec<Moments>,
@@ -63,47 +63,12 @@ struct ColumnBlock {
 const PART_WEIGHTS: usize = 1 << 18;
 /// Numbers in the sketch of a part, at least.
 const SKETCH_OF_PART: usize = 4;
-/// Columns that a weight gradient begins with, over all streams; of each stream, at least, as fewer take no less time;
-/// and weights of a stream that these may be.
-const PILOT_COLUMNS: usize = 1024;
-const PILOT_OF_STREAM: usize = PRODUCT_LANES;
-const PILOT_WEIGHTS: usize = 1 << 18;
 
 impl WeightGradient {
     /// Begins with none of the samples, each of which stands for `of_each` of the batch. `None` where dY was not
     /// captured.
-    pub fn new(data: &LayerData, view: &VectorView, mode: ErrorMode, of_each: f64) -> Option<Self> {
-        let gradients = Gradients::new(data)?;
-        let seed = sampling_seed(&data.kept.layer.name, Pass::WeightGrad);
-        let streams = view.streams().iter().enumerate();
-        let mut parts = Vec::new();
-        for (stream, cut) in streams {
-            let (channel, _, _) = view.element(stream, 0);
-            let columns = gradients.columns(&data.kept, channel);
-            if mode == ErrorMode::Sampled {
-                let order = shuffle(columns.len(), seed.wrapping_add(stream as u64));
-                let drawn = order.iter().map(|&at| columns[at as usize]).collect();
-                let mut part = GradientPart::new(stream, cut.length, drawn, true);
-                let share = PILOT_COLUMNS.div_ceil(view.streams().len());
-                part.draw(share.min(PILOT_WEIGHTS / cut.length).max(PILOT_OF_STREAM));
-                parts.push(part);
-                continue;
-            }
-            let at_a_time = (PART_WEIGHTS / cut.length).max(1);
-            // A stream without columns has a part, too: all streams are counted.
-            for columns in columns.chunks(at_a_time).chain(columns.is_empty().then_some([].as_slice())) {
-                let mut part = GradientPart::new(stream, cut.length, columns.to_vec(), false);
-                part.draw(columns.len());
-                parts.push(part);
-            }
-        }
-        if of_each > 1.0 && !data.kept.weights_change_with_sample() {
-            let most = (SKETCH / parts.len().max(1)).max(SKETCH_OF_PART);
-            for part in &mut parts {
-                part.sketch = Some(most);
-            }
-        }
-        Some(Self { parts, of_each, mode })
+    pub fn new(data: &LayerData, mode: ErrorMode, of_each: f64) -> Option<Self> {
+        data.grad_output.is_some().then(|| Self { parts: Vec::new(), of_each, mode })
     }
 
     /// Adds the samples that come next.
@@ -112,34 +77,46 @@ impl WeightGradient {
     /// If their dY was not captured.
     pub fn add(&mut self, data: &LayerData, substitutes: &Substitutes) {
         let gradients = Gradients::new(data).expect("dY of one sample is dY of all");
-        let samples = substitutes.view().layout().samples;
         let source = Source { data, gradients: &gradients, substitutes };
-        let mut first = 0;
-        if self.mode == ErrorMode::Sampled && data.first_sample == 0 && samples > 0 {
-            self.parts.par_iter_mut().for_each(|part| part.add_sample(source, 0, 0));
-            self.draw_columns();
-            self.parts.par_iter_mut().for_each(|part| part.add_sample(source, 0, 1));
-            first = 1;
+        if data.first_sample == 0 {
+            self.parts = self.plan_parts(source);
         }
-        let samples = first..samples;
-        self.parts.par_iter_mut().for_each(|part| {
-            samples.clone().for_each(|sample| part.add_sample(source, sample, 0));
-        });
+        let samples = substitutes.view().layout().samples;
+        self.parts.par_iter_mut().for_each(|part| (0..samples).for_each(|sample| part.add_sample(source, sample)));
     }
 
-    /// Draws the columns that the first sample's gradient asks for.
-    fn draw_columns(&mut self) {
-        let (mut sums, mut spread) = (Moments::default(), Covariance::default());
-        for part in &self.parts {
-            let (moments, covariance) = of_parts(&part.blocks[0].current_moments(part.by_column), part.all);
-            sums::add(&mut sums, &moments);
-            sums::add_covariance(&mut spread, &covariance, 1.0);
+    fn plan_parts(&self, source: Source) -> Vec<GradientPart> {
+        let Source { data, substitutes, .. } = source;
+        let streams = substitutes.view().streams().iter().map(|stream| stream.length).enumerate();
+        let mut parts = Vec::new();
+        if self.mode == ErrorMode::Sampled {
+            let pilot = Pilot::run(source);
+            parts.extend(streams.map(|(stream, length)| {
+                let (certain, drawn, others) = pilot.draw_columns(stream, source.columns(stream));
+                GradientPart::new(
+                    stream,
+                    length,
+                    ColumnBlock::new(certain, false),
+                    ColumnBlock::new(drawn, true),
+                    others,
+                )
+            }));
+        } else {
+            for (stream, length) in streams {
+                let columns = source.columns(stream);
+                let at_a_time = (PART_WEIGHTS / length).max(1);
+                // A stream without columns has a part, too: all streams are counted.
+                for columns in columns.chunks(at_a_time).chain(columns.is_empty().then_some([].as_slice())) {
+                    let certain = ColumnBlock::new(columns.to_vec(), false);
+                    parts.push(GradientPart::new(stream, length, certain, ColumnBlock::new(Vec::new(), true), 0));
+                }
+            }
         }
-        let residual = residual_variance(&spread, sums[CHANGE] / sums[EXACT]);
-        for part in &mut self.parts {
-            let drawn = part.all - part.undrawn.len();
-            part.draw(columns_needed(residual, sums[CHANGE], drawn, part.all) - drawn);
+        if self.of_each > 1.0 && !data.kept.weights_change_with_sample() {
+            let most = (SKETCH / parts.len().max(1)).max(SKETCH_OF_PART);
+            parts.iter_mut().for_each(|part| part.sketch = Some(most));
         }
+        parts
     }
 
     /// The error of the gradient that the samples add up to, and what they tell of the batch's; nothing where that does
@@ -154,18 +131,13 @@ impl WeightGradient {
     /// Moments that stand for the gradient of a batch, `fraction` of whose samples came, and their covariances.
     fn estimate(&self, fraction: f64) -> (Moments, Covariance) {
         let (mut sum, mut spread) = (Moments::default(), Covariance::default());
-        if self.mode == ErrorMode::Sampled {
-            for part in &self.parts {
-                let (moments, covariance) = of_parts(&part.moments(fraction), part.all);
-                sums::add(&mut sum, &moments);
-                sums::add_covariance(&mut spread, &covariance, 1.0);
-            }
-            return (sum, spread);
-        }
         for parts in self.parts.chunk_by(|a, b| a.stream == b.stream) {
             let mut stream = Moments::default();
-            for moments in parts.iter().flat_map(|part| part.moments(fraction)) {
+            for part in parts {
+                part.certain.moments(part.sketch, fraction).iter().for_each(|moments| sums::add(&mut stream, moments));
+                let (moments, covariance) = of_parts(&part.drawn.moments(part.sketch, fraction), part.others);
                 sums::add(&mut stream, &moments);
+                sums::add_covariance(&mut spread, &covariance, 1.0);
             }
             sums::add(&mut sum, &stream);
         }
@@ -175,14 +147,13 @@ impl WeightGradient {
     /// Covariances over samples of the whole, from the sketches.
     fn between(&self) -> Option<(Covariance, usize)> {
         let sketched = || self.parts.iter().filter(|part| part.sketch.is_some());
-        let blocks = || sketched().flat_map(|part| part.blocks.iter().map(move |block| (part, block)));
+        let blocks = || sketched().flat_map(GradientPart::scaled_blocks);
         let count = blocks().next()?.1.shares.len();
         let share = |sample: usize| {
             let mut share = Vec::new();
-            for (part, block) in blocks() {
+            for (scale, block) in blocks() {
                 // Squares of columns that were not drawn are like those that were.
-                let scale = part.column_scale().sqrt();
-                share.extend(block.shares[sample].iter().map(|numbers| numbers.map(|number| scale * number)));
+                share.extend(block.shares[sample].iter().map(|numbers| numbers.map(|number| scale.sqrt() * number)));
             }
             share
         };
@@ -193,74 +164,72 @@ impl WeightGradient {
 
 /// Where samples come from.
 #[derive(Clone, Copy)]
-struct Source<'a, 'v> {
-    data: &'a LayerData,
+pub(super) struct Source<'a, 'v> {
+    pub data: &'a LayerData,
     gradients: &'a Gradients<'a>,
-    substitutes: &'a Substitutes<'a, 'v>,
+    pub substitutes: &'a Substitutes<'a, 'v>,
 }
 
-impl GradientPart {
-    /// A part of none of these columns yet, which are drawn in their order.
-    fn new(stream: usize, length: usize, columns: Vec<usize>, by_column: bool) -> Self {
-        Self { stream, length, blocks: Vec::new(), all: columns.len(), undrawn: columns, sketch: None, by_column }
+impl Source<'_, '_> {
+    /// Columns of a stream.
+    pub fn columns(&self, stream: usize) -> Vec<usize> {
+        let (channel, _, _) = self.substitutes.view().element(stream, 0);
+        self.gradients.columns(&self.data.kept, channel)
     }
 
-    /// Draws `count` more columns, or as many as are left.
-    fn draw(&mut self, count: usize) {
-        let rest = self.undrawn.split_off(count.min(self.undrawn.len()));
-        self.blocks.push(ColumnBlock::new(std::mem::replace(&mut self.undrawn, rest)));
-    }
-
-    /// How many of the stream's columns each drawn one stands for.
-    fn column_scale(&self) -> f64 {
-        let drawn = self.all - self.undrawn.len();
-        if drawn == 0 { 1.0 } else { self.all as f64 / drawn as f64 }
-    }
-
-    /// Moments that stand for the batch's gradient, of which `fraction` of the samples came.
-    fn moments(&self, fraction: f64) -> Vec<Moments> {
-        let mut moments = Vec::new();
-        for block in &self.blocks {
-            if self.sketch.is_none() {
-                moments.extend(&block.moments);
-                continue;
-            }
-            let both = block.moments.iter().zip(&block.own);
-            moments.extend(both.map(|(sum, own)| batch::unbiased(*sum, *own, block.shares.len(), fraction)));
-        }
-        moments
-    }
-
-    /// Adds a sample to the blocks from number `first_block` on.
-    fn add_sample(&mut self, source: Source, sample: usize, first_block: usize) {
-        let Source { data, gradients, substitutes } = source;
-        let Self { length, sketch, by_column, .. } = *self;
-        let layout = substitutes.view().layout();
-        let blocks = self.blocks.get_mut(first_block..).unwrap_or_default();
-        let mut sums: Vec<Sums> = blocks.iter_mut().map(|block| block.begin_sample(length, sketch)).collect();
-        let (channel, _, _) = substitutes.view().element(self.stream, 0);
-        let mut vectors = Vectors::new(substitutes, length);
+    /// Adds a sample's products of a stream's vectors and some columns of dY to the sums of each block.
+    pub fn add_products(&self, sample: usize, stream: usize, blocks: &mut [(&[usize], &mut Sums)]) {
+        let Self { gradients, substitutes, .. } = *self;
+        let view = substitutes.view();
+        let (channel, _, _) = view.element(stream, 0);
+        let mut vectors = Vectors::new(substitutes, view.streams()[stream].length);
         let mut dy = Vec::new();
-        let end = if blocks.iter().all(|block| block.columns.is_empty()) { 0 } else { layout.positions };
+        let has_columns = blocks.iter().any(|(columns, _)| !columns.is_empty());
+        let end = if has_columns { view.layout().positions } else { 0 };
         for first in (0..end).step_by(vectors.at_once) {
             let positions = first..end.min(first + vectors.at_once);
-            let are_substituted = vectors.cut(substitutes, (sample, self.stream), positions.clone());
-            for (block, sums) in blocks.iter().zip(&mut sums).filter(|(block, _)| !block.columns.is_empty()) {
+            let are_substituted = vectors.cut(substitutes, (sample, stream), positions.clone());
+            for (columns, sums) in blocks.iter_mut().filter(|(columns, _)| !columns.is_empty()) {
+                let width = padded_width(columns);
                 dy.clear();
-                dy.resize(positions.len() * block.width(), 0.0);
-                let run = (sample, channel);
-                gradients.gather_block(run, positions.clone(), &block.columns, block.width(), &mut dy);
-                add_outer_products(&mut sums.exact, &vectors.exact, &dy, block.width());
+                dy.resize(positions.len() * width, 0.0);
+                gradients.gather_block((sample, channel), positions.clone(), columns, width, &mut dy);
+                add_outer_products(&mut sums.exact, &vectors.exact, &dy, width);
                 if are_substituted {
-                    add_outer_products(&mut sums.change, &vectors.change, &dy, block.width());
+                    add_outer_products(&mut sums.change, &vectors.change, &dy, width);
                 }
             }
         }
-        let is_last = data.is_last() && sample + 1 == layout.samples;
-        let ends = is_last || data.kept.weights_change_with_sample();
-        for (block, sums) in blocks.iter_mut().zip(sums) {
-            block.end_sample(sums, sketch, by_column, ends);
-        }
+    }
+}
+
+/// Columns in whole registers.
+pub(super) fn padded_width(columns: &[usize]) -> usize {
+    columns.len().next_multiple_of(PRODUCT_LANES)
+}
+
+impl GradientPart {
+    fn new(stream: usize, length: usize, certain: ColumnBlock, drawn: ColumnBlock, others: usize) -> Self {
+        Self { stream, length, certain, drawn, others, sketch: None }
+    }
+
+    /// The blocks, and how many columns each of theirs stands for.
+    fn scaled_blocks(&self) -> [(f64, &ColumnBlock); 2] {
+        let drawn = self.drawn.columns.len().max(1);
+        [(1.0, &self.certain), (self.others as f64 / drawn as f64, &self.drawn)]
+    }
+
+    fn add_sample(&mut self, source: Source, sample: usize) {
+        let Self { length, sketch, certain, drawn, .. } = self;
+        let mut sums = [certain.begin_sample(*length, *sketch), drawn.begin_sample(*length, *sketch)];
+        let [certain_sums, drawn_sums] = &mut sums;
+        let mut blocks = [(certain.columns.as_slice(), certain_sums), (drawn.columns.as_slice(), drawn_sums)];
+        source.add_products(sample, self.stream, &mut blocks);
+        let is_last = source.data.is_last() && sample + 1 == source.substitutes.view().layout().samples;
+        let ends = is_last || source.data.kept.weights_change_with_sample();
+        let [certain_sums, drawn_sums] = sums;
+        certain.end_sample(certain_sums, *sketch, ends);
+        drawn.end_sample(drawn_sums, *sketch, ends);
     }
 }
 
@@ -304,25 +273,20 @@ impl Vectors {
 }
 
 impl ColumnBlock {
-    fn new(columns: Vec<usize>) -> Self {
-        Self { columns, sums: None, moments: Vec::new(), own: Vec::new(), shares: Shares::new() }
-    }
-
-    /// Columns in whole registers.
-    fn width(&self) -> usize {
-        self.columns.len().next_multiple_of(PRODUCT_LANES)
+    fn new(columns: Vec<usize>, by_column: bool) -> Self {
+        Self { columns, by_column, sums: None, moments: Vec::new(), own: Vec::new(), shares: Shares::new() }
     }
 
     /// The sums that a sample is added to: its own, where its share is kept, otherwise those of all samples.
     fn begin_sample(&mut self, length: usize, sketch: Option<usize>) -> Sums {
         let kept = if sketch.is_some() { None } else { self.sums.take() };
-        kept.unwrap_or_else(|| Sums::new(length * self.width()))
+        kept.unwrap_or_else(|| Sums::new(length * padded_width(&self.columns)))
     }
 
     /// Takes the sums of a sample back; `ends` if the gradient ends with it.
-    fn end_sample(&mut self, sums: Sums, sketch: Option<usize>, by_column: bool, ends: bool) {
+    fn end_sample(&mut self, sums: Sums, sketch: Option<usize>, ends: bool) {
         if let Some(length) = sketch {
-            let own = self.measure(&sums, by_column);
+            let own = self.measure(&sums);
             add_all(&mut self.own, own);
             let [exact, change] = [&sums.exact, &sums.change].map(|values| self.without_padding(values));
             self.shares.push(batch::sketch(&exact, &change, length.min(exact.len())));
@@ -334,38 +298,43 @@ impl ColumnBlock {
             self.sums = Some(sums);
         }
         if let Some(sums) = self.sums.take_if(|_| ends) {
-            let moments = self.measure(&sums, by_column);
+            let moments = self.measure(&sums);
             add_all(&mut self.moments, moments);
         }
     }
 
+    /// Moments that stand for the batch's gradient, of which `fraction` of the samples came.
+    fn moments(&self, sketch: Option<usize>, fraction: f64) -> Cow<'_, [Moments]> {
+        if sketch.is_none() {
+            return self.moments.as_slice().into();
+        }
+        let both = self.moments.iter().zip(&self.own);
+        both.map(|(sum, own)| batch::unbiased(*sum, *own, self.shares.len(), fraction)).collect()
+    }
+
     fn without_padding<'s>(&self, sums: &'s [f64]) -> Cow<'s, [f64]> {
-        let columns = self.columns.len();
-        if columns == self.width() {
+        let (columns, width) = (self.columns.len(), padded_width(&self.columns));
+        if columns == width {
             return sums.into();
         }
-        sums.chunks_exact(self.width()).flat_map(|row| &row[..columns]).copied().collect()
+        sums.chunks_exact(width).flat_map(|row| &row[..columns]).copied().collect()
     }
 
-    /// Moments of sums by column, or of all columns together.
-    fn measure(&self, sums: &Sums, by_column: bool) -> Vec<Moments> {
-        if !by_column {
-            return vec![sums.moments(&[])];
-        }
-        let mut moments = vec![Moments::default(); self.columns.len()];
-        let rows = |values| <[f64]>::chunks_exact(values, self.width().max(1));
-        for (exact, change) in rows(&sums.exact).zip(rows(&sums.change)) {
-            for ((moments, exact), change) in moments.iter_mut().zip(exact).zip(change) {
-                sums::add(moments, &[exact * exact, change * change, exact * change, 0.0]);
-            }
-        }
-        moments
+    fn measure(&self, sums: &Sums) -> Vec<Moments> {
+        if self.by_column { measure_columns(sums, self.columns.len()) } else { vec![sums.moments(&[])] }
     }
+}
 
-    /// Moments of the samples that came so far.
-    fn current_moments(&self, by_column: bool) -> Vec<Moments> {
-        self.sums.as_ref().map_or_else(|| self.moments.clone(), |sums| self.measure(sums, by_column))
+/// Moments of each of so many columns.
+pub(super) fn measure_columns(sums: &Sums, columns: usize) -> Vec<Moments> {
+    let mut moments = vec![Moments::default(); columns];
+    let width = columns.next_multiple_of(PRODUCT_LANES).max(1);
+    for (exact, change) in sums.exact.chunks_exact(width).zip(sums.change.chunks_exact(width)) {
+        for ((moments, exact), change) in moments.iter_mut().zip(exact).zip(change) {
+            sums::add(moments, &[exact * exact, change * change, exact * change, 0.0]);
+        }
     }
+    moments
 }
 
 /// Adds moments one by one, to none at first.

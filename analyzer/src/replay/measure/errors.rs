@@ -104,7 +104,7 @@ impl PassErrors {
     fn add_gradients(&mut self, samples: Samples, substitutes: &[Substitutes], mode: ErrorMode, of_each: f64) {
         for (gradient, substitutes) in self.gradients.iter_mut().zip(substitutes) {
             if gradient.is_none() {
-                *gradient = WeightGradient::new(samples.data, substitutes.view(), mode, of_each);
+                *gradient = WeightGradient::new(samples.data, mode, of_each);
             }
             if let Some(gradient) = gradient {
                 gradient.add(samples.data, substitutes);
