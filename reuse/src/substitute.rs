@@ -8,6 +8,7 @@ use crate::mcache::Outcome;
 use crate::outcomes::Outcomes;
 use crate::signatures::mean;
 use crate::vectors::VectorView;
+use std::ops::Range;
 
 /// The substitutes of an operand's vectors, made as they are asked for.
 ///
@@ -141,6 +142,77 @@ impl<'v, 'a> Substitutes<'v, 'a> {
         let replaced = substitute.unwrap_or(vector);
         elements.iter().enumerate().for_each(|(number, &element)| each(number, vector[element], replaced[element]));
         substitute.is_some()
+    }
+
+    /// Cuts the vectors at consecutive positions of a run, and the differences of their substitutes
+    /// from them, `[positions][elements]`: values and differences of f32. Returns whether any vector
+    /// has a substitute.
+    ///
+    /// # Panics
+    /// If the buffers are of a view with shorter vectors, or `exact` and `change` are not as long.
+    pub fn cut_block(
+        &self,
+        (sample, stream): (usize, usize),
+        positions: Range<usize>,
+        buffers: &mut Buffers,
+        exact: &mut [f64],
+        change: &mut [f64],
+    ) -> bool {
+        let length = self.view.streams()[stream].length;
+        assert_eq!(exact.len(), positions.len() * length, "elements of the vectors");
+        assert_eq!(change.len(), exact.len(), "a difference for each element");
+        let is_plain = self.centroids.is_none() && matches!(self.variant, Variant::Sign | Variant::SignMagnitude(_));
+        let rows = if is_plain { self.view.patch_rows(stream) } else { None };
+        let mut has_substitutes = false;
+        let places = exact.chunks_exact_mut(length).zip(change.chunks_exact_mut(length));
+        for (position, (exact, change)) in positions.zip(places) {
+            let place = (sample, stream, position);
+            let found = match rows {
+                Some(1) => self.cut_patch::<1>(place, exact, change),
+                Some(3) => self.cut_patch::<3>(place, exact, change),
+                Some(5) => self.cut_patch::<5>(place, exact, change),
+                Some(7) => self.cut_patch::<7>(place, exact, change),
+                _ => None,
+            };
+            has_substitutes |= found.unwrap_or_else(|| {
+                let (vector, substitute) = self.cut(sample, stream, position, buffers);
+                let replaced = substitute.unwrap_or(vector);
+                for (element, (value, replaced)) in vector.iter().zip(replaced).enumerate() {
+                    exact[element] = f64::from(*value);
+                    change[element] = f64::from(replaced - value);
+                }
+                substitute.is_some()
+            });
+        }
+        has_substitutes
+    }
+
+    /// The same of one patch whose rows are `T` neighbours in a plane. None unless it and its
+    /// representative lie inside one plane.
+    #[inline]
+    fn cut_patch<const T: usize>(
+        &self,
+        (sample, stream, position): (usize, usize, usize),
+        exact: &mut [f64],
+        change: &mut [f64],
+    ) -> Option<bool> {
+        let layout = self.view.layout();
+        let first = (sample * layout.streams + stream) * layout.positions;
+        let representative = self.outcomes.representative(first + position).wrapping_sub(first);
+        if representative >= layout.positions {
+            return None;
+        }
+        let (plane, down) = self.view.plane(sample, stream);
+        let [own, other] = [self.view.start(position)?, self.view.start(representative)?];
+        let (exact, _) = exact.as_chunks_mut::<T>();
+        let (change, _) = change.as_chunks_mut::<T>();
+        for (row, (exact, change)) in exact.iter_mut().zip(change).enumerate() {
+            let values = plane[own + row * down..].first_chunk::<T>()?;
+            let others = plane[other + row * down..].first_chunk::<T>()?;
+            *exact = values.map(f64::from);
+            *change = std::array::from_fn(|tap| f64::from(others[tap] - values[tap]));
+        }
+        Some(representative != position)
     }
 
     /// Where a vector is, which mostly is one of this run.

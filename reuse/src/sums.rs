@@ -68,7 +68,7 @@ const MOST_OUTPUTS: usize = 8;
 /// Elements that are added to these sums before they are stored.
 const ELEMENTS: usize = 64;
 
-impl<F: Copy + Into<f64>> Loops for Products<'_, F> {
+impl<F: Factor> Loops for Products<'_, F> {
     type Output = ();
 
     #[inline(always)]
@@ -79,21 +79,21 @@ impl<F: Copy + Into<f64>> Loops for Products<'_, F> {
         // As equal as can be: few outputs take as long as many.
         let most = if may_use(Instructions::Avx512) { MOST_OUTPUTS } else { MOST_OUTPUTS / 2 };
         let blocks = outputs.div_ceil(most);
-        let mut scales = [0.0; MOST_OUTPUTS * ELEMENTS];
+        let mut scratch = [0.0; MOST_OUTPUTS * ELEMENTS];
         for block in 0..blocks {
             let (first, end) = (outputs * block / blocks, outputs * (block + 1) / blocks);
             let own;
             (own, sums) = sums.split_at_mut((end - first) * width);
             let from = [outputs, first];
             match end - first {
-                1 => add_to_outputs::<1, FUSED, F>(own, factors, from, columns, width, &mut scales),
-                2 => add_to_outputs::<2, FUSED, F>(own, factors, from, columns, width, &mut scales),
-                3 => add_to_outputs::<3, FUSED, F>(own, factors, from, columns, width, &mut scales),
-                4 => add_to_outputs::<4, FUSED, F>(own, factors, from, columns, width, &mut scales),
-                5 => add_to_outputs::<5, FUSED, F>(own, factors, from, columns, width, &mut scales),
-                6 => add_to_outputs::<6, FUSED, F>(own, factors, from, columns, width, &mut scales),
-                7 => add_to_outputs::<7, FUSED, F>(own, factors, from, columns, width, &mut scales),
-                _ => add_to_outputs::<MOST_OUTPUTS, FUSED, F>(own, factors, from, columns, width, &mut scales),
+                1 => add_to_outputs::<1, FUSED, F>(own, factors, from, columns, width, &mut scratch),
+                2 => add_to_outputs::<2, FUSED, F>(own, factors, from, columns, width, &mut scratch),
+                3 => add_to_outputs::<3, FUSED, F>(own, factors, from, columns, width, &mut scratch),
+                4 => add_to_outputs::<4, FUSED, F>(own, factors, from, columns, width, &mut scratch),
+                5 => add_to_outputs::<5, FUSED, F>(own, factors, from, columns, width, &mut scratch),
+                6 => add_to_outputs::<6, FUSED, F>(own, factors, from, columns, width, &mut scratch),
+                7 => add_to_outputs::<7, FUSED, F>(own, factors, from, columns, width, &mut scratch),
+                _ => add_to_outputs::<MOST_OUTPUTS, FUSED, F>(own, factors, from, columns, width, &mut scratch),
             }
         }
     }
@@ -102,25 +102,20 @@ impl<F: Copy + Into<f64>> Loops for Products<'_, F> {
 /// Adds the products of `O` of the outputs, from output `first` on; `sums` holds only their sums.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
-fn add_to_outputs<const O: usize, const FUSED: bool, F: Copy + Into<f64>>(
+fn add_to_outputs<const O: usize, const FUSED: bool, F: Factor>(
     sums: &mut [f64],
     factors: &[F],
     [outputs, first]: [usize; 2],
     columns: &[f64],
     width: usize,
-    scales: &mut [f64; MOST_OUTPUTS * ELEMENTS],
+    scratch: &mut [f64; MOST_OUTPUTS * ELEMENTS],
 ) {
     for (factors, columns) in factors.chunks(ELEMENTS * outputs).zip(columns.chunks(ELEMENTS * width)) {
-        let elements = columns.len() / width;
-        let (scales, _) = scales.as_chunks_mut::<O>();
-        for (scales, factors) in scales.iter_mut().zip(factors.chunks_exact(outputs)) {
-            let factors = factors[first..].first_chunk::<O>().expect("a factor for each output");
-            *scales = factors.map(Into::into);
-        }
+        let scales = F::scales::<O>(factors, outputs, first, scratch);
         for at in (0..width).step_by(PRODUCT_LANES) {
             let lanes = |row: &[f64]| *row[at..].first_chunk::<PRODUCT_LANES>().expect("whole registers");
             let mut totals: [_; O] = std::array::from_fn(|output| lanes(&sums[output * width..]));
-            for (scales, row) in scales[..elements].iter().zip(columns.chunks_exact(width)) {
+            for (scales, row) in scales.clone().zip(columns.chunks_exact(width)) {
                 let values = lanes(row);
                 for (totals, &scale) in totals.iter_mut().zip(scales) {
                     for (total, value) in totals.iter_mut().zip(values) {
@@ -133,6 +128,48 @@ fn add_to_outputs<const O: usize, const FUSED: bool, F: Copy + Into<f64>>(
                 row[at..at + PRODUCT_LANES].copy_from_slice(&totals);
             }
         }
+    }
+}
+
+/// A factor of products.
+trait Factor: Copy {
+    /// The factors `first..first + O` of each row of `outputs`, in f64; in scratch memory if need be.
+    fn scales<'s, const O: usize>(
+        factors: &'s [Self],
+        outputs: usize,
+        first: usize,
+        scratch: &'s mut [f64; MOST_OUTPUTS * ELEMENTS],
+    ) -> impl Iterator<Item = &'s [f64; O]> + Clone;
+}
+
+impl Factor for f64 {
+    #[inline(always)]
+    fn scales<'s, const O: usize>(
+        factors: &'s [Self],
+        outputs: usize,
+        first: usize,
+        _: &'s mut [f64; MOST_OUTPUTS * ELEMENTS],
+    ) -> impl Iterator<Item = &'s [f64; O]> + Clone {
+        factors.chunks_exact(outputs).map(move |row| row[first..].first_chunk().expect("a factor for each output"))
+    }
+}
+
+impl Factor for f32 {
+    #[inline(always)]
+    fn scales<'s, const O: usize>(
+        factors: &'s [Self],
+        outputs: usize,
+        first: usize,
+        scratch: &'s mut [f64; MOST_OUTPUTS * ELEMENTS],
+    ) -> impl Iterator<Item = &'s [f64; O]> + Clone {
+        let (scales, _) = scratch.as_chunks_mut::<O>();
+        let rows = factors.chunks_exact(outputs);
+        let scales = &mut scales[..rows.len()];
+        for (scales, row) in scales.iter_mut().zip(rows) {
+            let row = row[first..].first_chunk::<O>().expect("a factor for each output");
+            *scales = row.map(f64::from);
+        }
+        (*scales).iter()
     }
 }
 

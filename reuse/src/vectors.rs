@@ -270,6 +270,30 @@ impl<'a> VectorView<'a> {
         })
     }
 
+    /// The taps of a kernel row, if a stream's vectors are whole patches of one channel whose rows
+    /// are neighbours in the plane.
+    pub(crate) fn patch_rows(&self, stream: usize) -> Option<u32> {
+        let Stream { first, length, .. } = self.streams[stream];
+        let taps = self.windows.taps();
+        let is_patch = length == taps && first.is_multiple_of(taps);
+        (is_patch && self.windows.x.step == 1).then_some(self.windows.x.taps)
+    }
+
+    /// The plane in which a stream's vectors begin, and the distance of kernel rows in it.
+    #[inline]
+    pub(crate) fn plane(&self, sample: usize, stream: usize) -> (&'a [f32], usize) {
+        let Planes { values, channels, height, width, .. } = self.planes;
+        let area = height as usize * width as usize;
+        let plane = sample * channels + self.first_channel(stream);
+        (&values[plane * area..][..area], self.windows.y.step as usize * width as usize)
+    }
+
+    /// The offset in its plane of the first tap at a position, if the window is inside the plane.
+    #[inline]
+    pub(crate) fn start(&self, position: usize) -> Option<usize> {
+        Some(self.starts[position]).filter(|&start| start != OUTSIDE)
+    }
+
     /// A vector in place, if its window is inside the plane: a slice of the values, and the index
     /// of each of the vector's elements in that slice.
     #[inline]
@@ -319,6 +343,15 @@ impl<'a> VectorView<'a> {
                     let start = x.origin + i64::from(column) * i64::from(x.stride) + i64::from(tx) * i64::from(x.step);
                     if x.step == 1 && x.taps >= LONG_ROW && start >= 0 && start as usize + run <= line.len() {
                         target.copy_from_slice(&line[start as usize..start as usize + run]);
+                    } else if x.step == 1 {
+                        target.fill(0.0);
+                        let inside = start.max(0)..(start + run as i64).min(i64::from(width)).max(start.max(0));
+                        let first = (inside.start - start) as usize;
+                        for (slot, &value) in
+                            target[first.min(run)..].iter_mut().zip(&line[inside.start as usize..inside.end as usize])
+                        {
+                            *slot = value;
+                        }
                     } else {
                         for (offset, slot) in target.iter_mut().enumerate() {
                             *slot = x.coordinate(column, tx + offset as u32, width).map_or(0.0, |at| line[at]);

@@ -35,21 +35,13 @@ struct GradientPart {
     stream: usize,
     /// Length of the stream's vectors.
     length: usize,
-    /// Columns that are evaluated whatever is drawn.
-    certain: ColumnBlock,
-    /// Columns that were drawn from `others` that are not certain.
-    drawn: ColumnBlock,
-    others: usize,
-    /// Numbers that each sample's share is kept as, where samples of the batch were left out.
-    sketch: Option<usize>,
-}
-
-/// Columns and their sums.
-#[derive(Debug, Clone)]
-struct ColumnBlock {
+    /// Columns that are evaluated, of `all`.
     columns: Vec<usize>,
+    all: usize,
     /// Whether moments are kept by column, for their variance, or of all columns together.
     by_column: bool,
+    /// Numbers that each sample's share is kept as, where samples of the batch were left out.
+    sketch: Option<usize>,
     /// The gradient, `[elements][width]`, until its last sample came.
     sums: Option<Sums>,
     moments: Vec<Moments>,
@@ -92,14 +84,9 @@ impl WeightGradient {
         if self.mode == ErrorMode::Sampled {
             let pilot = Pilot::run(source);
             parts.extend(streams.map(|(stream, length)| {
-                let (certain, drawn, others) = pilot.draw_columns(stream, source.columns(stream));
-                GradientPart::new(
-                    stream,
-                    length,
-                    ColumnBlock::new(certain, false),
-                    ColumnBlock::new(drawn, true),
-                    others,
-                )
+                let columns = source.columns(stream);
+                let all = columns.len();
+                GradientPart::new(stream, length, pilot.draw_columns(stream, columns), all, true)
             }));
         } else {
             for (stream, length) in streams {
@@ -107,8 +94,7 @@ impl WeightGradient {
                 let at_a_time = (PART_WEIGHTS / length).max(1);
                 // A stream without columns has a part, too: all streams are counted.
                 for columns in columns.chunks(at_a_time).chain(columns.is_empty().then_some([].as_slice())) {
-                    let certain = ColumnBlock::new(columns.to_vec(), false);
-                    parts.push(GradientPart::new(stream, length, certain, ColumnBlock::new(Vec::new(), true), 0));
+                    parts.push(GradientPart::new(stream, length, columns.to_vec(), columns.len(), false));
                 }
             }
         }
@@ -134,8 +120,9 @@ impl WeightGradient {
         for parts in self.parts.chunk_by(|a, b| a.stream == b.stream) {
             let mut stream = Moments::default();
             for part in parts {
-                part.certain.moments(part.sketch, fraction).iter().for_each(|moments| sums::add(&mut stream, moments));
-                let (moments, covariance) = of_parts(&part.drawn.moments(part.sketch, fraction), part.others);
+                let moments = part.moments(fraction);
+                let all = if part.by_column { part.all } else { moments.len() };
+                let (moments, covariance) = of_parts(&moments, all);
                 sums::add(&mut stream, &moments);
                 sums::add_covariance(&mut spread, &covariance, 1.0);
             }
@@ -147,13 +134,13 @@ impl WeightGradient {
     /// Covariances over samples of the whole, from the sketches.
     fn between(&self) -> Option<(Covariance, usize)> {
         let sketched = || self.parts.iter().filter(|part| part.sketch.is_some());
-        let blocks = || sketched().flat_map(GradientPart::scaled_blocks);
-        let count = blocks().next()?.1.shares.len();
+        let count = sketched().next()?.shares.len();
         let share = |sample: usize| {
             let mut share = Vec::new();
-            for (scale, block) in blocks() {
+            for part in sketched() {
                 // Squares of columns that were not drawn are like those that were.
-                share.extend(block.shares[sample].iter().map(|numbers| numbers.map(|number| scale.sqrt() * number)));
+                let scale = (part.all as f64 / part.columns.len().max(1) as f64).sqrt();
+                share.extend(part.shares[sample].iter().map(|numbers| numbers.map(|number| scale * number)));
             }
             share
         };
@@ -177,27 +164,26 @@ impl Source<'_, '_> {
         self.gradients.columns(&self.data.kept, channel)
     }
 
-    /// Adds a sample's products of a stream's vectors and some columns of dY to the sums of each block.
-    pub fn add_products(&self, sample: usize, stream: usize, blocks: &mut [(&[usize], &mut Sums)]) {
+    /// Adds a sample's products of a stream's vectors and some columns of dY.
+    pub fn add_products(&self, sample: usize, stream: usize, columns: &[usize], sums: &mut Sums) {
+        if columns.is_empty() {
+            return;
+        }
         let Self { gradients, substitutes, .. } = *self;
         let view = substitutes.view();
         let (channel, _, _) = view.element(stream, 0);
         let mut vectors = Vectors::new(substitutes, view.streams()[stream].length);
-        let mut dy = Vec::new();
-        let has_columns = blocks.iter().any(|(columns, _)| !columns.is_empty());
-        let end = if has_columns { view.layout().positions } else { 0 };
+        let width = padded_width(columns);
+        let mut dy = vec![0.0; vectors.at_once * width];
+        let end = view.layout().positions;
         for first in (0..end).step_by(vectors.at_once) {
             let positions = first..end.min(first + vectors.at_once);
             let are_substituted = vectors.cut(substitutes, (sample, stream), positions.clone());
-            for (columns, sums) in blocks.iter_mut().filter(|(columns, _)| !columns.is_empty()) {
-                let width = padded_width(columns);
-                dy.clear();
-                dy.resize(positions.len() * width, 0.0);
-                gradients.gather_block((sample, channel), positions.clone(), columns, width, &mut dy);
-                add_outer_products(&mut sums.exact, &vectors.exact, &dy, width);
-                if are_substituted {
-                    add_outer_products(&mut sums.change, &vectors.change, &dy, width);
-                }
+            let dy = &mut dy[..positions.len() * width];
+            gradients.gather_block((sample, channel), positions, columns, width, dy);
+            add_outer_products(&mut sums.exact, &vectors.exact, dy, width);
+            if are_substituted {
+                add_outer_products(&mut sums.change, &vectors.change, dy, width);
             }
         }
     }
@@ -209,94 +195,38 @@ pub(super) fn padded_width(columns: &[usize]) -> usize {
 }
 
 impl GradientPart {
-    fn new(stream: usize, length: usize, certain: ColumnBlock, drawn: ColumnBlock, others: usize) -> Self {
-        Self { stream, length, certain, drawn, others, sketch: None }
-    }
-
-    /// The blocks, and how many columns each of theirs stands for.
-    fn scaled_blocks(&self) -> [(f64, &ColumnBlock); 2] {
-        let drawn = self.drawn.columns.len().max(1);
-        [(1.0, &self.certain), (self.others as f64 / drawn as f64, &self.drawn)]
+    fn new(stream: usize, length: usize, columns: Vec<usize>, all: usize, by_column: bool) -> Self {
+        Self {
+            stream,
+            length,
+            columns,
+            all,
+            by_column,
+            sketch: None,
+            sums: None,
+            moments: Vec::new(),
+            own: Vec::new(),
+            shares: Shares::new(),
+        }
     }
 
     fn add_sample(&mut self, source: Source, sample: usize) {
-        let Self { length, sketch, certain, drawn, .. } = self;
-        let mut sums = [certain.begin_sample(*length, *sketch), drawn.begin_sample(*length, *sketch)];
-        let [certain_sums, drawn_sums] = &mut sums;
-        let mut blocks = [(certain.columns.as_slice(), certain_sums), (drawn.columns.as_slice(), drawn_sums)];
-        source.add_products(sample, self.stream, &mut blocks);
-        let is_last = source.data.is_last() && sample + 1 == source.substitutes.view().layout().samples;
-        let ends = is_last || source.data.kept.weights_change_with_sample();
-        let [certain_sums, drawn_sums] = sums;
-        certain.end_sample(certain_sums, *sketch, ends);
-        drawn.end_sample(drawn_sums, *sketch, ends);
-    }
-}
-
-/// Vectors of some positions and how their substitutes differ, `[positions][elements]`.
-struct Vectors {
-    at_once: usize,
-    elements: Vec<usize>,
-    buffers: Buffers,
-    exact: Vec<f64>,
-    change: Vec<f64>,
-}
-
-/// Elements of the vectors that are cut at once, and most vectors: they should stay in the first level's cache.
-const ELEMENTS: usize = 1 << 11;
-const POSITIONS: usize = 128;
-
-impl Vectors {
-    fn new(substitutes: &Substitutes, length: usize) -> Self {
-        let at_once = (ELEMENTS / length).clamp(1, POSITIONS);
-        let elements = (0..length).collect();
-        Self { at_once, elements, buffers: substitutes.buffers(), exact: Vec::new(), change: Vec::new() }
-    }
-
-    /// Cuts vectors of a run; whether any has a substitute.
-    fn cut(&mut self, substitutes: &Substitutes, (sample, stream): (usize, usize), positions: Range<usize>) -> bool {
-        let Self { elements, buffers, exact, change, .. } = self;
-        let length = elements.len();
-        exact.resize(positions.len() * length, 0.0);
-        change.resize(positions.len() * length, 0.0);
-        let mut are_substituted = false;
-        let rows = exact.chunks_exact_mut(length).zip(change.chunks_exact_mut(length));
-        for (position, (exact, change)) in positions.zip(rows) {
-            let place = (sample, stream, position);
-            are_substituted |= substitutes.each_element(place, elements, buffers, |element, value, substitute| {
-                exact[element] = f64::from(value);
-                change[element] = f64::from(substitute - value);
-            });
-        }
-        are_substituted
-    }
-}
-
-impl ColumnBlock {
-    fn new(columns: Vec<usize>, by_column: bool) -> Self {
-        Self { columns, by_column, sums: None, moments: Vec::new(), own: Vec::new(), shares: Shares::new() }
-    }
-
-    /// The sums that a sample is added to: its own, where its share is kept, otherwise those of all samples.
-    fn begin_sample(&mut self, length: usize, sketch: Option<usize>) -> Sums {
-        let kept = if sketch.is_some() { None } else { self.sums.take() };
-        kept.unwrap_or_else(|| Sums::new(length * padded_width(&self.columns)))
-    }
-
-    /// Takes the sums of a sample back; `ends` if the gradient ends with it.
-    fn end_sample(&mut self, sums: Sums, sketch: Option<usize>, ends: bool) {
-        if let Some(length) = sketch {
+        // Of its own, where its share is kept, otherwise those of all samples.
+        let kept = if self.sketch.is_some() { None } else { self.sums.take() };
+        let mut sums = kept.unwrap_or_else(|| Sums::new(self.length * padded_width(&self.columns)));
+        source.add_products(sample, self.stream, &self.columns, &mut sums);
+        if let Some(length) = self.sketch {
             let own = self.measure(&sums);
             add_all(&mut self.own, own);
             let [exact, change] = [&sums.exact, &sums.change].map(|values| self.without_padding(values));
             self.shares.push(batch::sketch(&exact, &change, length.min(exact.len())));
-            match &mut self.sums {
-                Some(all) => all.add(&sums),
-                none => *none = Some(sums),
-            }
-        } else {
-            self.sums = Some(sums);
         }
+        match &mut self.sums {
+            Some(all) => all.add(&sums),
+            none => *none = Some(sums),
+        }
+        let is_last = source.data.is_last() && sample + 1 == source.substitutes.view().layout().samples;
+        let ends = is_last || source.data.kept.weights_change_with_sample();
         if let Some(sums) = self.sums.take_if(|_| ends) {
             let moments = self.measure(&sums);
             add_all(&mut self.moments, moments);
@@ -304,8 +234,8 @@ impl ColumnBlock {
     }
 
     /// Moments that stand for the batch's gradient, of which `fraction` of the samples came.
-    fn moments(&self, sketch: Option<usize>, fraction: f64) -> Cow<'_, [Moments]> {
-        if sketch.is_none() {
+    fn moments(&self, fraction: f64) -> Cow<'_, [Moments]> {
+        if self.sketch.is_none() {
             return self.moments.as_slice().into();
         }
         let both = self.moments.iter().zip(&self.own);
@@ -322,6 +252,34 @@ impl ColumnBlock {
 
     fn measure(&self, sums: &Sums) -> Vec<Moments> {
         if self.by_column { measure_columns(sums, self.columns.len()) } else { vec![sums.moments(&[])] }
+    }
+}
+
+/// Vectors of some positions and how their substitutes differ, `[positions][elements]`.
+struct Vectors {
+    at_once: usize,
+    length: usize,
+    buffers: Buffers,
+    exact: Vec<f64>,
+    change: Vec<f64>,
+}
+
+/// Elements of the vectors that are cut at once, and most vectors: they should stay in the first level's cache.
+const ELEMENTS: usize = 1 << 11;
+const POSITIONS: usize = 128;
+
+impl Vectors {
+    fn new(substitutes: &Substitutes, length: usize) -> Self {
+        let at_once = (ELEMENTS / length).clamp(1, POSITIONS);
+        Self { at_once, length, buffers: substitutes.buffers(), exact: Vec::new(), change: Vec::new() }
+    }
+
+    /// Cuts vectors of a run; whether any has a substitute.
+    fn cut(&mut self, substitutes: &Substitutes, (sample, stream): (usize, usize), positions: Range<usize>) -> bool {
+        let Self { length, buffers, exact, change, .. } = self;
+        exact.resize(positions.len() * *length, 0.0);
+        change.resize(positions.len() * *length, 0.0);
+        substitutes.cut_block((sample, stream), positions, buffers, exact, change)
     }
 }
 
