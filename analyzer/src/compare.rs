@@ -5,8 +5,8 @@ use crate::error::{AnalyzerError, Result};
 use crate::labels::name_results;
 use crate::report::run::Run;
 use crate::report::source::read_json;
-use crate::results::{LAYERS_FILE, RUN_FILE};
-use crate::sweep::summary;
+use crate::results::RUN_FILE;
+use crate::schema;
 use crate::table;
 use polars::prelude::*;
 use serde_json::Value;
@@ -175,10 +175,10 @@ struct Rows {
 
 impl Rows {
     fn read(dir: &Path) -> Result<Self> {
-        let layers = table::read_checked(dir, LAYERS_FILE)?;
-        check(&layers, &dir.join(LAYERS_FILE), &LAYERS)?;
-        let configurations = table::read_checked(dir, summary::FILE)?;
-        check(&configurations, &dir.join(summary::FILE), &MODEL)?;
+        let layers = table::read_checked(dir, schema::layers::TABLE.file)?;
+        check(&layers, &dir.join(schema::layers::TABLE.file), &LAYERS)?;
+        let configurations = table::read_checked(dir, schema::configurations::TABLE.file)?;
+        check(&configurations, &dir.join(schema::configurations::TABLE.file), &MODEL)?;
         let steps = configurations.column("steps")?.cast(&DataType::UInt64)?.u64()?.iter().flatten().max().unwrap_or(0);
         let layers = sum_layers(steady_rows(&layers)?);
         let frame = concat([layers, select_models(configurations)], UnionArgs::default())?;

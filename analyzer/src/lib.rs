@@ -24,6 +24,7 @@ pub mod report;
 pub mod request;
 pub mod result;
 pub mod results;
+pub mod schema;
 pub mod sweep;
 pub mod table;
 pub mod verify;

@@ -2,7 +2,7 @@
 
 use crate::config::{Config, DEFAULT_PRESET, PRESETS};
 use crate::error::{AnalyzerError, REPLAY_AGAIN, Result};
-use crate::results::SCHEMA_VERSION;
+use crate::schema;
 use mercury_cli::{flag, quote};
 use mercury_trace::manifest::parse_label;
 use serde::{Deserialize, Serialize};
@@ -194,9 +194,10 @@ impl Run {
 /// Refuses files of another version.
 fn check_version(path: &Path, run: &Value) -> Result<()> {
     match run["schema_version"].as_u64() {
-        Some(version) if version == u64::from(SCHEMA_VERSION) => Ok(()),
+        Some(version) if version == u64::from(schema::VERSION) => Ok(()),
         Some(version) => {
-            let reason = format!("is {version}, but this version reads {SCHEMA_VERSION}; {REPLAY_AGAIN}");
+            let known = schema::VERSION;
+            let reason = format!("is {version}, but this version reads {known}; {REPLAY_AGAIN}");
             Err(AnalyzerError::results(path, "schema_version", reason))
         }
         None => Err(AnalyzerError::results(path, "schema_version", format!("is missing; {REPLAY_AGAIN}"))),

@@ -2,8 +2,9 @@
 
 use crate::error::{AnalyzerError, REPLAY_AGAIN, Result};
 use crate::report::run::Run;
-use crate::results::{LAYERS_FILE, MODELS_FILE, RUN_FILE};
-use crate::sweep::{store, summary};
+use crate::results::RUN_FILE;
+use crate::schema;
+use crate::sweep::store;
 use crate::table;
 use mercury_trace::{TraceError, input, manifest};
 use polars::prelude::{DataFrame, DataType};
@@ -114,19 +115,24 @@ impl Source {
     /// # Errors
     /// If it is no folder of results, or of another version: the error names file, field and remedy.
     pub fn read(dir: &Path, run: Run, name: String) -> Result<Self> {
-        let layers = read(dir, LAYERS_FILE)?;
+        let layers = read(dir, schema::layers::TABLE.file)?;
         let numbers = || [COUNTERS, MEASURES, LAYERS].concat();
-        check(&layers, &dir.join(LAYERS_FILE), numbers(), Kind::Number)?;
-        check(&layers, &dir.join(LAYERS_FILE), ["layer", "op", "pass"], Kind::Text)?;
-        check(&layers, &dir.join(LAYERS_FILE), ["reuse", "switched_off", "trial"], Kind::Truth)?;
-        let models = read(dir, MODELS_FILE)?;
-        check(&models, &dir.join(MODELS_FILE), [MODELS, &["configuration"]].concat(), Kind::Number)?;
-        let configurations = read(dir, summary::FILE)?;
-        check(&configurations, &dir.join(summary::FILE), CONFIGURATIONS.iter().copied(), Kind::Number)?;
+        check(&layers, &dir.join(schema::layers::TABLE.file), numbers(), Kind::Number)?;
+        check(&layers, &dir.join(schema::layers::TABLE.file), ["layer", "op", "pass"], Kind::Text)?;
+        check(&layers, &dir.join(schema::layers::TABLE.file), ["reuse", "switched_off", "trial"], Kind::Truth)?;
+        let models = read(dir, schema::models::TABLE.file)?;
+        check(&models, &dir.join(schema::models::TABLE.file), [MODELS, &["configuration"]].concat(), Kind::Number)?;
+        let configurations = read(dir, schema::configurations::TABLE.file)?;
+        check(
+            &configurations,
+            &dir.join(schema::configurations::TABLE.file),
+            CONFIGURATIONS.iter().copied(),
+            Kind::Number,
+        )?;
         if configurations.height() != run.configurations.len() {
             let (rows, listed) = (configurations.height(), run.configurations.len());
             let reason = format!("has {rows} rows, but {RUN_FILE} lists {listed} configurations; {REPLAY_AGAIN}");
-            return Err(AnalyzerError::results(&dir.join(summary::FILE), "configuration", reason));
+            return Err(AnalyzerError::results(&dir.join(schema::configurations::TABLE.file), "configuration", reason));
         }
         let axes = match dir.join(store::IDENTITY) {
             path if path.exists() => Some(axes(&path, &read_json(dir, store::IDENTITY)?)?),

@@ -1,13 +1,13 @@
 //! A sweep's folder: what it is a sweep of, the layers that are done, in the end the results.
 
 use super::grid::Grid;
-use super::summary;
 use crate::error::Result;
 use crate::output::units::UnitStore;
 use crate::output::work::{Kind, WorkDir};
 use crate::request::Measures;
 use crate::result::PassResult;
 use crate::results;
+use crate::schema;
 use crate::table;
 use mercury_trace::Trace;
 use mercury_trace::atomic::Unsynced;
@@ -24,7 +24,13 @@ const KIND: Kind = Kind {
     lasting: true,
 };
 /// The files of a complete sweep, all but their checksums.
-pub const FILES: [&str; 5] = [IDENTITY, results::RUN_FILE, results::LAYERS_FILE, results::MODELS_FILE, summary::FILE];
+pub const FILES: [&str; 5] = [
+    IDENTITY,
+    results::RUN_FILE,
+    schema::layers::TABLE.file,
+    schema::models::TABLE.file,
+    schema::configurations::TABLE.file,
+];
 
 /// A sweep's folder.
 pub struct SweepDir {
@@ -64,9 +70,9 @@ impl SweepDir {
         let dir = self.work.path();
         let mut files = Unsynced::default();
         let models = results::models_frame(results, self.layers)?;
-        table::write(&mut files, dir.join(results::MODELS_FILE), &models)?;
-        table::write(&mut files, dir.join(summary::FILE), summary)?;
-        table::write(&mut files, dir.join(results::LAYERS_FILE), &results::layers_frame(results)?)?;
+        table::write(&mut files, dir.join(schema::models::TABLE.file), &models)?;
+        table::write(&mut files, dir.join(schema::configurations::TABLE.file), summary)?;
+        table::write(&mut files, dir.join(schema::layers::TABLE.file), &results::layers_frame(results)?)?;
         let written = FILES.into_iter().filter(|name| *name != results::RUN_FILE);
         let mut sums = Checksums::of_files(dir, written)?;
         sums.insert(results::RUN_FILE, checksum::of(self.run.as_bytes()));
@@ -79,6 +85,6 @@ impl SweepDir {
 
     /// The summary of a sweep that is complete.
     pub fn summary(&self) -> Result<DataFrame> {
-        table::read_checked(self.work.path(), summary::FILE)
+        table::read_checked(self.work.path(), schema::configurations::TABLE.file)
     }
 }
