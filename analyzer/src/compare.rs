@@ -6,17 +6,18 @@ use crate::labels::name_results;
 use crate::report::run::Run;
 use crate::report::source::read_json;
 use crate::results::RUN_FILE;
-use crate::schema;
+use crate::schema::{self, ColumnSpec, configurations, layers};
 use crate::table;
 use polars::prelude::*;
 use serde_json::Value;
 use std::path::Path;
 
 /// What is compared with a threshold.
-pub const METRICS: [&str; 3] = ["hit_rate", "output_error", "speed_up"];
+pub const METRICS: [&str; 3] =
+    [configurations::HIT_RATE.name, configurations::OUTPUT_ERROR.name, configurations::SPEED_UP.name];
 
 /// Cycles that a speed-up is the quotient of.
-const CYCLES: [&str; 2] = ["baseline_cycles", "mercury_cycles"];
+const CYCLES: [&str; 2] = [configurations::BASELINE_CYCLES.name, configurations::MERCURY_CYCLES.name];
 
 /// The largest difference of a metric that still passes.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -120,23 +121,30 @@ fn has_changed(column: &str) -> Expr {
 const KEYS: [&str; 5] = ["configuration", "layer_index", "layer", "order", "pass"];
 
 /// Columns of `layers.parquet` that are compared, or lead to what is.
-const LAYERS: [&str; 11] = [
-    "configuration",
-    "trial",
-    "layer_index",
-    "layer",
-    "pass",
-    "vectors",
-    "hit",
-    "error_square",
-    "exact_square",
-    "baseline_cycles",
-    "mercury_cycles",
+const LAYERS: &[ColumnSpec] = &[
+    layers::CONFIGURATION,
+    layers::TRIAL,
+    layers::LAYER_INDEX,
+    layers::LAYER,
+    layers::PASS,
+    layers::VECTORS,
+    layers::HIT,
+    layers::ERROR_SQUARE,
+    layers::EXACT_SQUARE,
+    layers::BASELINE_CYCLES,
+    layers::MERCURY_CYCLES,
 ];
 
 /// Columns of `configurations.parquet` that are compared.
-const MODEL: [&str; 7] =
-    ["configuration", "steps", "hit_rate", "output_error", "baseline_cycles", "mercury_cycles", "speed_up"];
+const MODEL: &[ColumnSpec] = &[
+    configurations::CONFIGURATION,
+    configurations::STEPS,
+    configurations::HIT_RATE,
+    configurations::OUTPUT_ERROR,
+    configurations::BASELINE_CYCLES,
+    configurations::MERCURY_CYCLES,
+    configurations::SPEED_UP,
+];
 
 /// Rows of both results side by side.
 fn join(a: LazyFrame, b: LazyFrame) -> Result<DataFrame> {
@@ -175,34 +183,15 @@ struct Rows {
 
 impl Rows {
     fn read(dir: &Path) -> Result<Self> {
-        let layers = table::read_checked(dir, schema::layers::TABLE.file)?;
-        check(&layers, &dir.join(schema::layers::TABLE.file), &LAYERS)?;
-        let configurations = table::read_checked(dir, schema::configurations::TABLE.file)?;
-        check(&configurations, &dir.join(schema::configurations::TABLE.file), &MODEL)?;
+        let layers = table::read_checked(dir, layers::TABLE.file)?;
+        schema::check(&layers, &dir.join(layers::TABLE.file), LAYERS)?;
+        let configurations = table::read_checked(dir, configurations::TABLE.file)?;
+        schema::check(&configurations, &dir.join(configurations::TABLE.file), MODEL)?;
         let steps = configurations.column("steps")?.cast(&DataType::UInt64)?.u64()?.iter().flatten().max().unwrap_or(0);
         let layers = sum_layers(steady_rows(&layers)?);
         let frame = concat([layers, select_models(configurations)], UnionArgs::default())?;
         Ok(Self { frame, steps })
     }
-}
-
-/// Refuses a table that lacks one of these columns, or has another kind of value in it.
-fn check(frame: &DataFrame, path: &Path, needed: &[&str]) -> Result<()> {
-    for name in needed {
-        let column = frame.column(name).ok();
-        let as_expected = |column: &Column| match *name {
-            "layer" | "pass" => column.dtype() == &DataType::String,
-            "trial" => column.dtype() == &DataType::Boolean,
-            // Where nothing was measured the column may have no type.
-            _ => column.dtype().is_primitive_numeric() || column.dtype() == &DataType::Null,
-        };
-        if !column.is_some_and(as_expected) {
-            let found = column.map_or("none".to_owned(), |column| format!("one of {}", column.dtype()));
-            let error = PolarsError::SchemaMismatch(format!("of column {name} it has {found}").into());
-            return Err(AnalyzerError::Table { path: path.to_owned(), error });
-        }
-    }
-    Ok(())
 }
 
 fn float(name: &str) -> Expr {

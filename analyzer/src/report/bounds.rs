@@ -1,6 +1,7 @@
 //! How close reuse comes to what bounds it and competes with it, over a model's forward passes.
 
 use super::layers::{Row, cosine};
+use crate::schema::{ColumnSpec, layers as columns};
 use mercury_reuse::bounds::Sampled;
 use mercury_trace::geometry::Pass;
 use serde::Serialize;
@@ -23,16 +24,17 @@ pub struct Bound {
 /// The bounds that were measured; none where they were left out. `least_cosine` is `bounds.cosine`,
 /// `weight_bits` is `bounds.weight_bits`.
 pub fn bounds(layers: &[Row], least_cosine: f64, weight_bits: f64) -> Vec<Bound> {
-    let measured = |row: &&Row| row["pass"] == Pass::Forward.name() && !row["unlimited_hit"].is_null();
+    let measured =
+        |row: &&Row| row[columns::PASS.name] == Pass::Forward.name() && !row[columns::UNLIMITED_HIT.name].is_null();
     let rows: Vec<&Row> = layers.iter().filter(measured).collect();
-    let sum = |name: &str| rows.iter().filter_map(|row| row[name].as_f64()).sum::<f64>();
+    let sum = |column: ColumnSpec| rows.iter().filter_map(|row| row[column.name].as_f64()).sum::<f64>();
     let share = |part: f64, all: f64| if all > 0.0 { part / all } else { 0.0 };
-    let (vectors, hit) = (sum("vectors"), share(sum("hit"), sum("vectors")));
-    let spared = share(sum("macs_skipped"), sum("macs"));
+    let (vectors, hit) = (sum(columns::VECTORS), share(sum(columns::HIT), sum(columns::VECTORS)));
+    let spared = share(sum(columns::MACS_SKIPPED), sum(columns::MACS));
     if rows.is_empty() {
         return Vec::new();
     }
-    let of_vectors = |name: &str, column: &str| Bound {
+    let of_vectors = |name: &str, column: ColumnSpec| Bound {
         name: name.to_owned(),
         share: share(sum(column), vectors),
         interval: None,
@@ -43,7 +45,7 @@ pub fn bounds(layers: &[Row], least_cosine: f64, weight_bits: f64) -> Vec<Bound>
         |name: String, share: f64| Bound { name, share, interval: None, mercury: spared, of: "multiplications" };
     let similar: Sampled = rows.iter().filter_map(|row| cosine(row)).sum();
     vec![
-        of_vectors("MCACHE with room for all", "unlimited_hit"),
+        of_vectors("MCACHE with room for all", columns::UNLIMITED_HIT),
         Bound {
             name: format!("ideal similarity, cosine {least_cosine} or more"),
             share: similar.share().unwrap_or(0.0),
@@ -51,12 +53,18 @@ pub fn bounds(layers: &[Row], least_cosine: f64, weight_bits: f64) -> Vec<Bound>
             mercury: hit,
             of: "vectors",
         },
-        of_vectors("exact duplicates", "exact_duplicate"),
-        of_vectors("vectors of zeros skipped", "zero_vector"),
-        of_products("every zero operand skipped".to_owned(), share(sum("zero_operands"), sum("operands"))),
+        of_vectors("exact duplicates", columns::EXACT_DUPLICATE),
+        of_vectors("vectors of zeros skipped", columns::ZERO_VECTOR),
+        of_products(
+            "every zero operand skipped".to_owned(),
+            share(sum(columns::ZERO_OPERANDS), sum(columns::OPERANDS)),
+        ),
         of_products(
             format!("equal weights of {weight_bits} bits multiplied once"),
-            share(sum("multiplications") - sum("multiplications_distinct"), sum("multiplications")),
+            share(
+                sum(columns::MULTIPLICATIONS) - sum(columns::MULTIPLICATIONS_DISTINCT),
+                sum(columns::MULTIPLICATIONS),
+            ),
         ),
     ]
 }

@@ -2,6 +2,7 @@
 
 use super::source::{COUNTERS, MEASURES};
 use crate::error::{AnalyzerError, Result};
+use crate::schema::{ColumnSpec, layers as columns};
 use mercury_reuse::bounds::Sampled;
 use mercury_trace::geometry::Pass;
 use polars::prelude::*;
@@ -24,12 +25,12 @@ pub fn rows(frame: &DataFrame) -> Result<Vec<Row>> {
 /// the names that they have in `layers.parquet`, so that charts work on either; and what follows from the
 /// sums.
 pub fn of_configuration(layers: &DataFrame, configuration: u64) -> Result<Vec<Row>> {
-    let known = |name: &'static str| {
-        let any = col(name).is_not_null().any(true);
-        when(any).then(col(name).sum()).otherwise(lit(NULL)).alias(name)
+    let known = |column: &ColumnSpec| {
+        let any = col(column.name).is_not_null().any(true);
+        when(any).then(col(column.name).sum()).otherwise(lit(NULL)).alias(column.name)
     };
-    let mut sums: Vec<Expr> = COUNTERS.iter().map(|name| col(*name).sum()).collect();
-    sums.extend(MEASURES.iter().copied().map(known));
+    let mut sums: Vec<Expr> = COUNTERS.iter().map(|column| col(column.name).sum()).collect();
+    sums.extend(MEASURES.iter().map(known));
     sums.push(col("signature_bits").max());
     // The first captured step that ran without reuse because earlier ones did not gain.
     sums.push(col("step").filter(col("switched_off")).min().alias("switched_off_at"));
@@ -64,13 +65,18 @@ pub fn of_configuration(layers: &DataFrame, configuration: u64) -> Result<Vec<Ro
 fn add_cosine_share(row: &mut Row) {
     let sampled = cosine(row);
     let share = sampled.and_then(|sampled| Some((sampled.share()?, sampled.interval())));
-    row.insert("cosine_share".to_owned(), share.map(|(share, _)| share).into());
-    row.insert("cosine_share_low".to_owned(), share.map(|(_, [low, _])| low).into());
-    row.insert("cosine_share_high".to_owned(), share.map(|(_, [_, high])| high).into());
+    let mut insert = |column: ColumnSpec, value: Option<f64>| row.insert(column.name.to_owned(), value.into());
+    insert(columns::COSINE_SHARE, share.map(|(share, _)| share));
+    insert(columns::COSINE_SHARE_LOW, share.map(|(_, [low, _])| low));
+    insert(columns::COSINE_SHARE_HIGH, share.map(|(_, [_, high])| high));
 }
 
 /// What was found of ideal similarity in a row, where it was looked for.
 pub fn cosine(row: &Row) -> Option<Sampled> {
-    let count = |name: &str| row.get(name)?.as_u64();
-    Some(Sampled { vectors: count("vectors")?, sampled: count("cosine_sampled")?, similar: count("cosine_similar")? })
+    let count = |column: ColumnSpec| row.get(column.name)?.as_u64();
+    Some(Sampled {
+        vectors: count(columns::VECTORS)?,
+        sampled: count(columns::COSINE_SAMPLED)?,
+        similar: count(columns::COSINE_SIMILAR)?,
+    })
 }

@@ -5,7 +5,9 @@ use super::source::Source;
 use super::view::setting;
 use crate::error::Result;
 use crate::results::RUN_FILE;
+use crate::schema::configurations;
 use crate::sweep::pareto::{Metric, frontier};
+use crate::sweep::summary::PARETO;
 use serde_json::Value;
 
 /// Configurations of one sweep that the charts show at most; of more, those on the frontier.
@@ -15,7 +17,7 @@ const MOST_VIEWS: usize = 24;
 
 /// What configurations are compared by: error against speed. Speed is that of MERCURY, as speed-ups of several arrays
 /// are relative to as many baselines; on one array both rank alike.
-const METRICS: [&str; 2] = ["output_error", "mercury_cycles"];
+const METRICS: [&str; 2] = [configurations::OUTPUT_ERROR.name, configurations::MERCURY_CYCLES.name];
 
 /// A row for each configuration of some results: that of `configurations.parquet` with `rpq.bits`, the
 /// `trace` and `part` of it that it is of, its `setting` of other keys, and whether it is on the frontier (`pareto`).
@@ -35,7 +37,7 @@ pub fn points(source: &Source) -> Result<Vec<Row>> {
     }
     mark(&mut points);
     if points.len() > MOST_POINTS {
-        points.retain(|point| point["pareto"] == true);
+        points.retain(|point| point[PARETO] == true);
     }
     Ok(points)
 }
@@ -43,8 +45,10 @@ pub fn points(source: &Source) -> Result<Vec<Row>> {
 /// Marks those that no other point of the same steps of the same trace beats.
 pub fn mark(points: &mut [Row]) {
     let metrics = METRICS.map(|name| Metric::parse(name).expect("it is a metric"));
-    let traces: Vec<[Value; 3]> =
-        points.iter().map(|point| ["trace", "part", "steps"].map(|key| point[key].clone())).collect();
+    let traces: Vec<[Value; 3]> = points
+        .iter()
+        .map(|point| ["trace", "part", configurations::STEPS.name].map(|key| point[key].clone()))
+        .collect();
     let mut distinct = traces.clone();
     distinct.sort_by_key(|keys| keys.clone().map(|key| key.to_string()));
     distinct.dedup();
@@ -53,7 +57,7 @@ pub fn mark(points: &mut [Row]) {
         let values = |name: &str| of_trace.iter().map(|&index| points[index][name].as_f64()).collect();
         let on = frontier(&metrics, &METRICS.map(values));
         for (&index, on) in of_trace.iter().zip(on) {
-            points[index].insert("pareto".to_owned(), on.into());
+            points[index].insert(PARETO.to_owned(), on.into());
         }
     }
 }
@@ -65,11 +69,11 @@ pub fn shown(source: &Source, points: &[Row]) -> Vec<usize> {
 }
 
 fn worth_a_look(points: &[Row]) -> Vec<usize> {
-    let cycles = |point: &Row| point["mercury_cycles"].as_u64().unwrap_or(u64::MAX);
-    let number = |point: &Row| point["configuration"].as_u64().unwrap_or(0) as usize;
+    let cycles = |point: &Row| point[configurations::MERCURY_CYCLES.name].as_u64().unwrap_or(u64::MAX);
+    let number = |point: &Row| point[configurations::CONFIGURATION.name].as_u64().unwrap_or(0) as usize;
     let mut sorted: Vec<&Row> = points.iter().collect();
     sorted.sort_by_key(|point| (cycles(point), number(point)));
-    let mut on: Vec<&Row> = sorted.iter().copied().filter(|point| point["pareto"] == true).collect();
+    let mut on: Vec<&Row> = sorted.iter().copied().filter(|point| point[PARETO] == true).collect();
     // Keys that change nothing make several of the same.
     on.dedup_by(|a, b| METRICS.iter().all(|metric| a[*metric] == b[*metric]));
     let fastest = sorted.into_iter().take(usize::from(on.is_empty()));

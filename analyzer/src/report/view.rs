@@ -7,6 +7,7 @@ use super::source::{MODELS, Source};
 use crate::adaptation::steady_rows;
 use crate::error::Result;
 use crate::results::RUN_FILE;
+use crate::schema;
 use polars::prelude::*;
 use serde::Serialize;
 
@@ -60,7 +61,7 @@ impl View {
         let steady = steady_rows(layers)?;
         let of_rows = layers::of_configuration(&steady, configuration as u64)?;
         // Hits and bounds are shares of the same vectors: those that were looked up.
-        let looked_up = steady.filter(steady.column("reuse")?.bool()?)?;
+        let looked_up = steady.filter(steady.column(schema::layers::REUSE.name)?.bool()?)?;
         let bounded = layers::of_configuration(&looked_up, configuration as u64)?;
         let path = source.dir.join(RUN_FILE);
         let number = |section: &str, key: &str| run.number(&path, configuration, section, key);
@@ -149,7 +150,7 @@ fn facts(run: &Run, settings: &[Setting], array: &str) -> Vec<(&'static str, Str
 fn steps(layers: &DataFrame, models: &DataFrame, configuration: u64) -> Result<Vec<Row>> {
     let of_one = |frame: &DataFrame| frame.clone().lazy().filter(col("configuration").eq(lit(configuration)));
     let bits = of_one(layers).group_by_stable([col("step")]).agg([col("signature_bits").max()]);
-    let columns: Vec<Expr> = MODELS.iter().map(|name| col(*name)).collect();
+    let columns: Vec<Expr> = MODELS.iter().map(|column| col(column.name)).collect();
     let joined = of_one(models).select(columns).join(bits, [col("step")], [col("step")], JoinArgs::new(JoinType::Left));
     rows(&joined.sort(["step"], SortMultipleOptions::default()).collect()?)
 }

@@ -84,7 +84,14 @@ impl SweepDir {
     }
 
     /// The summary of a sweep that is complete.
+    ///
+    /// # Errors
+    /// If it cannot be read, or lacks a column that [`super::summary`] reads.
     pub fn summary(&self) -> Result<DataFrame> {
-        table::read_checked(self.work.path(), schema::configurations::TABLE.file)
+        let file = schema::configurations::TABLE.file;
+        let frame = table::read_checked(self.work.path(), file)?;
+        let read = [schema::configurations::BASELINE_CYCLES, schema::configurations::TRIAL_STEPS];
+        schema::check(&frame, &self.work.path().join(file), &read)?;
+        Ok(frame)
     }
 }

@@ -149,8 +149,8 @@ pub fn check(grid: &Grid, errors: Errors, metrics: &[Metric]) -> Result<()> {
         if metric.name.contains('.') && !grid.axes.iter().any(|axis| axis.key == metric.name) {
             return fail(format!("{} is not swept; add it by --set or leave it out", metric.name));
         }
-        if metric.name == "output_error" && errors.is_none() {
-            return fail("output_error is not computed with --errors none".to_owned());
+        if metric.name == schema::configurations::OUTPUT_ERROR.name && errors.is_none() {
+            return fail(format!("{} is not computed with --errors none", metric.name));
         }
     }
     Ok(())
@@ -180,7 +180,7 @@ pub fn mark<'a>(frame: &mut DataFrame, metrics: &'a [Metric]) -> Result<Vec<(&'a
 
 /// Whether all configurations have one baseline, so that speed-ups can be compared.
 pub fn has_one_baseline(frame: &DataFrame) -> Result<bool> {
-    Ok(are_alike(&sum_columns(frame, &["baseline_cycles"])?))
+    Ok(are_alike(&sum_columns(frame, &[schema::configurations::BASELINE_CYCLES.name])?))
 }
 
 fn are_alike(values: &[Option<f64>]) -> bool {
