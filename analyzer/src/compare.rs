@@ -3,9 +3,9 @@
 use crate::adaptation::steady_rows;
 use crate::error::{AnalyzerError, Result};
 use crate::labels::name_results;
-use crate::report::run::Run;
+use crate::report::run::ReportedRun;
 use crate::report::source::read_json;
-use crate::results::RUN_FILE;
+use crate::schema::run::RUN_FILE;
 use crate::schema::{self, ColumnSpec, configurations, layers};
 use crate::table;
 use polars::prelude::*;
@@ -61,8 +61,8 @@ impl Comparison {
     /// the configuration's number.
     pub fn read(a: &Path, b: &Path) -> Result<Self> {
         let [json_a, json_b] = [read_json(a, RUN_FILE)?, read_json(b, RUN_FILE)?];
-        let run_a = Run::parse(&a.join(RUN_FILE), &json_a)?;
-        let run_b = Run::parse(&b.join(RUN_FILE), &json_b)?;
+        let run_a = ReportedRun::parse(&a.join(RUN_FILE), &json_a)?;
+        let run_b = ReportedRun::parse(&b.join(RUN_FILE), &json_b)?;
         let [count_a, count_b] = [&run_a, &run_b].map(|run| run.configurations.len());
         if count_a != count_b {
             let reason = format!(

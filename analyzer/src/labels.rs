@@ -1,6 +1,7 @@
 //! Names of results that are shown side by side: their labels, or else what they differ in.
 
-use crate::report::run::{Run, TraceIdentity, flat};
+use crate::report::run::{ReportedRun, flat};
+use crate::schema::run::TraceIdentity;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -22,7 +23,7 @@ type Facts = BTreeMap<String, String>;
 ///
 /// A run's label is its name. Otherwise the trace's label, or what the traces differ in, is followed by what the
 /// configurations differ in. The folder is the name where nothing differs, and is added where names are equal.
-pub fn name_results(results: &[(&Path, &Run)]) -> Vec<String> {
+pub fn name_results(results: &[(&Path, &ReportedRun)]) -> Vec<String> {
     let mut traces: Vec<Facts> = results.iter().map(|(_, run)| read_trace(&run.trace)).collect();
     add_missing(&mut traces);
     let runs: Vec<Facts> = results.iter().map(|(_, run)| read_run(run)).collect();
@@ -81,7 +82,7 @@ pub fn summarise_steps(steps: &[u64]) -> String {
 }
 
 /// What was replayed, and how; without the keys on which the configurations of a sweep differ.
-fn read_run(run: &Run) -> Facts {
+fn read_run(run: &ReportedRun) -> Facts {
     let mut facts = Facts::new();
     let Some((first, others)) = run.configurations.split_first() else { return facts };
     for (key, value) in flat(first) {
@@ -148,14 +149,14 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn run(change: impl FnOnce(&mut Value)) -> Run {
+    fn run(change: impl FnOnce(&mut Value)) -> ReportedRun {
         crate::report::run::tests::run(|json| {
             json["trace"]["settings"] = json!({"lr": "0.1", "threads": "2"});
             change(json);
         })
     }
 
-    fn names(runs: &[Run]) -> Vec<String> {
+    fn names(runs: &[ReportedRun]) -> Vec<String> {
         let folders = ["a", "b", "c"].map(Path::new);
         name_results(&folders.into_iter().zip(runs).collect::<Vec<_>>())
     }

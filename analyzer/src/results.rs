@@ -7,6 +7,7 @@ use crate::error_columns::error_columns;
 use crate::limits::{BINS, Limits};
 use crate::request::Measures;
 use crate::result::{PassResult, forward_error, step_interval};
+use crate::schema::run::{MeasuresRecord, RUN_FILE, RunRecord, TraceIdentity};
 use crate::schema::{self, ColumnSpec, TableSpec};
 use crate::sweep::summary;
 use crate::table;
@@ -16,40 +17,7 @@ use mercury_trace::geometry::Pass;
 use mercury_trace::manifest::{self, Manifest};
 use mercury_trace::{Trace, checksum};
 use polars::prelude::*;
-use serde::Serialize;
-use std::collections::BTreeMap;
 use std::path::Path;
-
-/// What was run, and on what.
-pub const RUN_FILE: &str = "run.json";
-
-/// What a run computed and from what: enough to do it again. No times, and no paths but those that the trace's
-/// manifest has, so that equal runs write equal bytes.
-#[derive(Debug, Serialize)]
-struct Run<'a> {
-    schema_version: u32,
-    created_by: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    label: Option<&'a str>,
-    configurations: &'a [Config],
-    measures: &'a Measures,
-    trace: TraceIdentity<'a>,
-}
-
-#[derive(Debug, Serialize)]
-struct TraceIdentity<'a> {
-    manifest_sha256: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    label: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    command: Option<&'a str>,
-    model: &'a manifest::Model,
-    dataset: &'a manifest::Dataset,
-    seed: u64,
-    batch_size: u32,
-    settings: &'a BTreeMap<String, String>,
-    captured_steps: Vec<u64>,
-}
 
 /// The files of a replay's results, all but their checksums.
 pub const FILES: [&str; 5] = [
@@ -78,31 +46,31 @@ pub(crate) fn write_tables(dir: &Path, run: &str, layers_in_all: usize, results:
 
 /// The text of `run.json`; `label` is what its user calls the run.
 pub(crate) fn run_text(trace: &Trace, configs: &[Config], measures: &Measures, label: Option<&str>) -> Result<String> {
-    let run = Run {
+    let run: RunRecord<&Config> = RunRecord {
         schema_version: schema::VERSION,
-        created_by: concat!("mercury-analyzer ", env!("CARGO_PKG_VERSION")),
-        label,
-        configurations: configs,
-        measures,
-        trace: identity(trace)?,
+        created_by: concat!("mercury-analyzer ", env!("CARGO_PKG_VERSION")).to_owned(),
+        label: label.map(str::to_owned),
+        configurations: configs.iter().collect(),
+        measures: MeasuresRecord::from(measures),
+        trace: identify_trace(trace)?,
     };
     let mut text = serde_json::to_string_pretty(&run).expect("a run has string keys and finite numbers");
     text.push('\n');
     Ok(text)
 }
 
-fn identity(trace: &Trace) -> Result<TraceIdentity<'_>> {
+fn identify_trace(trace: &Trace) -> Result<TraceIdentity> {
     let path = trace.dir().join(manifest::FILE_NAME);
     let manifest: &Manifest = trace.manifest();
     Ok(TraceIdentity {
         manifest_sha256: checksum::of_file(&path)?,
-        label: manifest.label.as_deref(),
-        command: manifest.command.as_deref(),
-        model: &manifest.model,
-        dataset: &manifest.dataset,
+        label: manifest.label.clone(),
+        command: manifest.command.clone(),
+        model: manifest.model.clone(),
+        dataset: manifest.dataset.clone(),
         seed: manifest.seed,
         batch_size: manifest.training.batch_size,
-        settings: &manifest.training.settings,
+        settings: manifest.training.settings.clone(),
         captured_steps: manifest.captured.iter().map(|step| step.step).collect(),
     })
 }

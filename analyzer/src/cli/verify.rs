@@ -1,7 +1,7 @@
 //! `verify`: whether a trace, or results, are as they were written.
 
 use crate::error::AnalyzerError;
-use crate::verify;
+use crate::verify::{self, VerifyReport};
 use anyhow::Result;
 use clap::Args;
 use std::io::Write;
@@ -21,7 +21,7 @@ pub struct Verify {
 impl Verify {
     /// Checks, and prints what was looked at; each file that is not as it was is an error.
     pub fn run(self) -> Result<()> {
-        let verify::Outcome { verified, faults } = verify::verify(&self.dir)?;
+        let VerifyReport { verified, faults } = verify::verify(&self.dir)?;
         for fault in &faults {
             eprintln!("{fault}");
         }

@@ -3,75 +3,17 @@
 use crate::config::{Config, DEFAULT_PRESET, PRESETS};
 use crate::error::{AnalyzerError, REPLAY_AGAIN, Result};
 use crate::schema;
+use crate::schema::run::{RunRecord, SelectionRecord};
 use mercury_cli::{flag, quote};
 use mercury_trace::manifest::parse_label;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
 use std::path::Path;
 
-/// What was run. Keys that a later version adds are kept as they are.
-#[derive(Debug, Clone, Deserialize)]
-pub struct Run {
-    /// The program and its version.
-    pub created_by: String,
-    /// What its user calls it.
-    #[serde(default)]
-    pub label: Option<String>,
-    /// The configurations, by section and key.
-    pub configurations: Vec<Map<String, Value>>,
-    measures: Measures,
-    /// The trace.
-    pub trace: TraceIdentity,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-struct Measures {
-    selection: Selection,
-    errors: Value,
-    bounds: bool,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-struct Selection {
-    layers: Vec<String>,
-    steps: Vec<RangeInclusive<u64>>,
-    passes: Vec<String>,
-}
-
-/// The trace that was replayed.
-#[derive(Debug, Clone, Deserialize)]
-pub struct TraceIdentity {
-    /// Of its manifest.
-    pub manifest_sha256: String,
-    /// What its user calls it.
-    #[serde(default)]
-    pub label: Option<String>,
-    /// The command that wrote it; of results of earlier versions, and of traces by other programs, none.
-    #[serde(default)]
-    pub command: Option<String>,
-    /// The model.
-    pub model: Named,
-    /// The data set.
-    pub dataset: Named,
-    /// Seed of the training.
-    pub seed: u64,
-    /// Samples of a step.
-    pub batch_size: u32,
-    /// What else the training depends on, by flag; none in results of earlier versions.
-    #[serde(default)]
-    pub settings: BTreeMap<String, String>,
-    /// The steps that were captured.
-    pub captured_steps: Vec<u64>,
-}
-
-/// Something with a name.
-#[derive(Debug, Clone, Deserialize)]
-pub struct Named {
-    /// The name.
-    pub name: String,
-}
+/// What was run, as `report` and `compare` read it: each configuration by section and key, so that keys that a later
+/// version adds are kept as they are.
+pub type ReportedRun = RunRecord<Map<String, Value>>;
 
 /// A key of a configuration, and what the preset that is nearest to it has there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -84,9 +26,9 @@ pub struct Setting {
     pub preset: Option<String>,
 }
 
-impl Run {
+impl ReportedRun {
     /// The run in a file.
-    pub fn parse(path: &Path, json: &Value) -> Result<Self> {
+    pub(crate) fn parse(path: &Path, json: &Value) -> Result<Self> {
         check_version(path, json)?;
         let run = Self::deserialize(json)
             .map_err(|error| AnalyzerError::results(path, "run", format!("{error}; {REPLAY_AGAIN}")))?;
@@ -99,7 +41,7 @@ impl Run {
     }
 
     /// The preset that a configuration differs least from, and the settings beside it.
-    pub fn settings(&self, configuration: usize) -> (&'static str, Vec<Setting>) {
+    pub(crate) fn settings(&self, configuration: usize) -> (&'static str, Vec<Setting>) {
         let settings = flat(&self.configurations[configuration]);
         let beside = |(name, _): &(&'static str, &str)| {
             let preset = preset(name);
@@ -114,7 +56,7 @@ impl Run {
     }
 
     /// A value of a configuration, which has to be a number; `path` is this file's.
-    pub fn number(&self, path: &Path, configuration: usize, section: &str, key: &str) -> Result<f64> {
+    pub(crate) fn number(&self, path: &Path, configuration: usize, section: &str, key: &str) -> Result<f64> {
         let value = self.configurations[configuration].get(section).and_then(|section| section.get(key));
         value.and_then(Value::as_f64).ok_or_else(|| {
             let field = format!("configurations.{configuration}.{section}.{key}");
@@ -123,12 +65,12 @@ impl Run {
     }
 
     /// The flags that chose a part of the trace, if it is one.
-    pub fn part(&self) -> Option<String> {
+    pub(crate) fn part(&self) -> Option<String> {
         Some(self.selection_flags().join(" ")).filter(|flags| !flags.is_empty())
     }
 
     /// The command that replays one configuration; TRACE stands for the trace's folder.
-    pub fn replay_command(&self, configuration: usize) -> String {
+    pub(crate) fn replay_command(&self, configuration: usize) -> String {
         let mut words = vec!["mercury-analyzer replay TRACE --out RESULTS".to_owned()];
         words.extend(self.setting_flags(configuration, &[]));
         words.extend(self.selection_flags());
@@ -150,7 +92,7 @@ impl Run {
     }
 
     /// The command of a sweep over these keys.
-    pub fn sweep_command(&self, axes: &[(String, Vec<String>)]) -> String {
+    pub(crate) fn sweep_command(&self, axes: &[(String, Vec<String>)]) -> String {
         let mut words = vec!["mercury-analyzer sweep TRACE --out RESULTS".to_owned()];
         words.extend(
             axes.iter().map(|(key, values)| format!("--set {}", quote(&format!("{key}={}", values.join(","))))),
@@ -183,7 +125,7 @@ impl Run {
     }
 
     fn selection_flags(&self) -> Vec<String> {
-        let Selection { layers, steps, passes } = &self.measures.selection;
+        let SelectionRecord { layers, steps, passes } = &self.measures.selection;
         let steps: Vec<String> = steps.iter().map(|range| format!("{}..={}", range.start(), range.end())).collect();
         let flag = |name: &str, values: &[String]| format!("--{name} {}", quote(&values.join(",")));
         let given = [("layers", layers.as_slice()), ("steps", &steps), ("passes", passes)];
@@ -233,17 +175,23 @@ pub(crate) mod tests {
     use serde_json::json;
 
     /// A run of the default configuration, changed.
-    pub(crate) fn run(change: impl FnOnce(&mut Value)) -> Run {
+    pub(crate) fn run(change: impl FnOnce(&mut Value)) -> ReportedRun {
         let mut json = json!({
             "schema_version": 1,
             "created_by": "a test",
             "configurations": [Config::default()],
             "measures": {"selection": {"layers": [], "steps": [], "passes": []}, "errors": "exact", "bounds": true},
-            "trace": {"manifest_sha256": "00", "model": {"name": "m"}, "dataset": {"name": "d"}, "seed": 1,
-                      "batch_size": 8, "captured_steps": [0]},
+            "trace": {
+                "manifest_sha256": "00",
+                "model": {"name": "m", "parameters": 9, "input": [3, 8, 8], "classes": 2},
+                "dataset": {"name": "d", "train_samples": 64, "validation_samples": 0},
+                "seed": 1,
+                "batch_size": 8,
+                "captured_steps": [0],
+            },
         });
         change(&mut json);
-        Run::parse(Path::new("run.json"), &json).unwrap()
+        ReportedRun::parse(Path::new("run.json"), &json).unwrap()
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! A folder of results, checked before anything is made of it.
 
 use crate::error::{AnalyzerError, REPLAY_AGAIN, Result};
-use crate::report::run::Run;
-use crate::results::RUN_FILE;
+use crate::report::run::ReportedRun;
+use crate::schema::run::RUN_FILE;
 use crate::schema::{self, ColumnSpec, TableSpec, configurations, layers, models};
 use crate::sweep::store;
 use crate::table;
@@ -19,7 +19,7 @@ pub struct Source {
     /// What the results are called among those of the report.
     pub name: String,
     /// What was run.
-    pub run: Run,
+    pub run: ReportedRun,
     /// Keys that were swept and their values; none of a replay.
     pub axes: Option<Vec<(String, Vec<String>)>>,
     /// A row per configuration, step, layer and pass.
@@ -124,7 +124,7 @@ impl Source {
     ///
     /// # Errors
     /// If it is no folder of results, or of another version: the error names file, field and remedy.
-    pub fn read(dir: &Path, run: Run, name: String) -> Result<Self> {
+    pub fn read(dir: &Path, run: ReportedRun, name: String) -> Result<Self> {
         let layer_rows = read(dir, &layers::TABLE, &[COUNTERS, MEASURES, LAYERS].concat())?;
         let model_rows = read(dir, &models::TABLE, &[MODELS, &[models::CONFIGURATION]].concat())?;
         let configurations = read(dir, &configurations::TABLE, CONFIGURATIONS)?;
@@ -147,8 +147,8 @@ impl Source {
 ///
 /// # Errors
 /// As of [`Source::read`].
-pub fn read_run(dir: &Path) -> Result<Run> {
-    Run::parse(&dir.join(RUN_FILE), &read_json(dir, RUN_FILE)?)
+pub fn read_run(dir: &Path) -> Result<ReportedRun> {
+    ReportedRun::parse(&dir.join(RUN_FILE), &read_json(dir, RUN_FILE)?)
 }
 
 fn axes(path: &Path, identity: &Value) -> Result<Vec<(String, Vec<String>)>> {

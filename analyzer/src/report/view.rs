@@ -2,12 +2,12 @@
 
 use super::bounds::{Bound, bounds};
 use super::layers::{self, Row, rows};
-use super::run::{Run, Setting};
+use super::run::{ReportedRun, Setting};
 use super::source::{MODELS, Source};
 use crate::adaptation::steady_rows;
 use crate::error::Result;
-use crate::results::RUN_FILE;
 use crate::schema;
+use crate::schema::run::RUN_FILE;
 use polars::prelude::*;
 use serde::Serialize;
 
@@ -122,7 +122,7 @@ fn describe_array(settings: &[Setting]) -> String {
     format!("{rows} x {columns}, {dataflow}")
 }
 
-fn facts(run: &Run, settings: &[Setting], array: &str) -> Vec<(&'static str, String)> {
+fn facts(run: &ReportedRun, settings: &[Setting], array: &str) -> Vec<(&'static str, String)> {
     let value = |key: &str| find_value(settings, key);
     let entries = match value("mcache.entries") {
         "0" => "unlimited".to_owned(),

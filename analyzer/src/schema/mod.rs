@@ -27,6 +27,7 @@ pub mod angles;
 pub mod configurations;
 pub mod layers;
 pub mod models;
+pub mod run;
 
 use crate::error::{AnalyzerError, REPLAY_AGAIN, Result};
 use polars::prelude::*;

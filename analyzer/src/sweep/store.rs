@@ -8,6 +8,7 @@ use crate::request::Measures;
 use crate::result::PassResult;
 use crate::results;
 use crate::schema;
+use crate::schema::run::RUN_FILE;
 use crate::table;
 use mercury_trace::Trace;
 use mercury_trace::atomic::Unsynced;
@@ -24,13 +25,8 @@ const KIND: Kind = Kind {
     lasting: true,
 };
 /// The files of a complete sweep, all but their checksums.
-pub const FILES: [&str; 5] = [
-    IDENTITY,
-    results::RUN_FILE,
-    schema::layers::TABLE.file,
-    schema::models::TABLE.file,
-    schema::configurations::TABLE.file,
-];
+pub const FILES: [&str; 5] =
+    [IDENTITY, RUN_FILE, schema::layers::TABLE.file, schema::models::TABLE.file, schema::configurations::TABLE.file];
 
 /// A sweep's folder.
 pub struct SweepDir {
@@ -57,7 +53,7 @@ impl SweepDir {
 
     /// Whether the results are there.
     pub fn is_complete(&self) -> bool {
-        self.work.path().join(results::RUN_FILE).exists()
+        self.work.path().join(RUN_FILE).exists()
     }
 
     /// Where layers that are done are kept.
@@ -73,13 +69,13 @@ impl SweepDir {
         table::write(&mut files, dir.join(schema::models::TABLE.file), &models)?;
         table::write(&mut files, dir.join(schema::configurations::TABLE.file), summary)?;
         table::write(&mut files, dir.join(schema::layers::TABLE.file), &results::layers_frame(results)?)?;
-        let written = FILES.into_iter().filter(|name| *name != results::RUN_FILE);
+        let written = FILES.into_iter().filter(|name| *name != RUN_FILE);
         let mut sums = Checksums::of_files(dir, written)?;
-        sums.insert(results::RUN_FILE, checksum::of(self.run.as_bytes()));
+        sums.insert(RUN_FILE, checksum::of(self.run.as_bytes()));
         sums.write_among(&mut files, dir)?;
         files.sync(dir)?;
         // Last: where it is, everything is.
-        self.work.write(results::RUN_FILE, self.run.as_bytes())?;
+        self.work.write(RUN_FILE, self.run.as_bytes())?;
         self.units().remove()
     }
 
