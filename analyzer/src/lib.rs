@@ -13,6 +13,7 @@ pub mod compare;
 pub mod error;
 mod error_columns;
 mod export;
+mod groups;
 pub mod interval;
 mod labels;
 pub mod limits;

@@ -86,7 +86,7 @@ impl Show {
             return Ok(());
         }
         let value = |key: &Resolved| key.value.as_ref().map(Value::to_string);
-        let mut frame = DataFrame::new(
+        let frame = DataFrame::new(
             keys.len(),
             vec![
                 Column::new("key".into(), keys.iter().map(|key| key.key).collect::<Vec<_>>()),
@@ -94,7 +94,7 @@ impl Show {
                 Column::new("source".into(), keys.iter().map(|key| key.source.as_str()).collect::<Vec<_>>()),
             ],
         )?;
-        export::print(&mut frame, self.format)
+        export::print(&frame, self.format)
     }
 }
 

@@ -72,7 +72,7 @@ impl Cycles {
             Column::new(name.into(), layers.iter().map(of).collect::<Vec<_>>())
         };
         let names: Vec<&str> = layers.iter().map(|layer| layer.name.as_str()).collect();
-        let mut frame = DataFrame::new(
+        let frame = DataFrame::new(
             layers.len(),
             vec![
                 Column::new("layer".into(), names),
@@ -83,7 +83,7 @@ impl Cycles {
                 Column::new("utilization".into(), utilization),
             ],
         )?;
-        export::print(&mut frame, self.format)
+        export::print(&frame, self.format)
     }
 }
 

@@ -30,7 +30,7 @@ impl Inspect {
         if self.format == Format::Table {
             std::io::stdout().write_all(headline(&trace)?.as_bytes())?;
         }
-        export::print(&mut layers(&trace)?, self.format)
+        export::print(&layers(&trace)?, self.format)
     }
 }
 

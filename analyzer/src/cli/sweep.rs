@@ -15,7 +15,7 @@ use anyhow::Result;
 use clap::Args;
 use mercury_cli::Messages;
 use mercury_trace::Trace;
-use polars::prelude::{DataFrame, IntoLazy, col};
+use polars::prelude::DataFrame;
 use std::path::PathBuf;
 
 /// Replay a trace under many configurations at once, and say which are worth their cost.
@@ -121,14 +121,14 @@ impl Sweep {
             }
             let all = frame.height();
             if self.work.format == Format::Table {
-                frame = frame.lazy().filter(col(PARETO)).collect()?.drop(PARETO)?;
+                frame = frame.filter(frame.column(PARETO)?.bool()?)?.drop(PARETO)?;
                 messages.note(format_args!("{} of {all} configurations are on the frontier:", frame.height()));
             }
         }
         if self.work.format == Format::Table {
             frame = keep_for_people(&frame, has_one_baseline)?;
         }
-        export::print(&mut frame, self.work.format)
+        export::print(&frame, self.work.format)
     }
 }
 

@@ -1,11 +1,12 @@
 //! What the page shows of a configuration's layers: a row for each layer and pass, over the steps after the trial.
 
 use super::source::{COUNTERS, MEASURES};
-use crate::error::{AnalyzerError, Result};
-use crate::schema::{ColumnSpec, layers as columns};
+use crate::error::Result;
+use crate::export::json_value;
+use crate::groups::{group_rows, known_values, pass_order, sum_counts, sum_floats};
+use crate::schema::{ColumnSpec, ColumnType, layers as columns};
 use mercury_reuse::bounds::Sampled;
-use mercury_trace::geometry::Pass;
-use polars::prelude::*;
+use polars::prelude::{BooleanChunked, DataFrame};
 use serde_json::{Map, Value};
 
 /// A row of a table, by column.
@@ -13,62 +14,146 @@ pub type Row = Map<String, Value>;
 
 /// A frame's rows.
 pub fn rows(frame: &DataFrame) -> Result<Vec<Row>> {
-    let mut text = Vec::new();
-    JsonWriter::new(&mut text).with_json_format(JsonFormat::Json).finish(&mut frame.clone())?;
-    serde_json::from_slice(&text).map_err(|error| {
-        let error = PolarsError::ComputeError(error.to_string().into());
-        AnalyzerError::Polars(error)
-    })
+    let mut rows = vec![Row::new(); frame.height()];
+    for column in frame.columns() {
+        for (place, row) in rows.iter_mut().enumerate() {
+            insert(row, column.name().as_str(), json_value(&column.get(place)?));
+        }
+    }
+    Ok(rows)
+}
+
+fn insert(row: &mut Row, name: &str, value: impl Into<Value>) {
+    row.insert(name.to_owned(), value.into());
+}
+
+/// The rows of one configuration, of `layers.parquet` or `models.parquet`.
+pub fn select_configuration(frame: &DataFrame, configuration: u64) -> Result<DataFrame> {
+    let found = columns::CONFIGURATION.read_u64s(frame)?;
+    let is_wanted: BooleanChunked = found.iter().map(|found| *found == Some(configuration)).collect();
+    Ok(frame.filter(&is_wanted)?)
 }
 
 /// The layers and passes of one configuration, in execution order, counters and measures added up under
 /// the names that they have in `layers.parquet`, so that charts work on either; and what follows from the
 /// sums.
 pub fn of_configuration(layers: &DataFrame, configuration: u64) -> Result<Vec<Row>> {
-    let known = |column: &ColumnSpec| {
-        let any = col(column.name).is_not_null().any(true);
-        when(any).then(col(column.name).sum()).otherwise(lit(NULL)).alias(column.name)
-    };
-    let mut sums: Vec<Expr> = COUNTERS.iter().map(|column| col(column.name).sum()).collect();
-    sums.extend(MEASURES.iter().map(known));
-    sums.push(col("signature_bits").max());
-    // The first captured step that ran without reuse because earlier ones did not gain.
-    sums.push(col("step").filter(col("switched_off")).min().alias("switched_off_at"));
-    let ratio = |name: &str, above: Expr, below: &str| {
-        let below = col(below).cast(DataType::Float64);
-        when(below.clone().gt(lit(0.0))).then(above / below).otherwise(lit(NULL)).alias(name)
-    };
-    let float = |name: &str| col(name).cast(DataType::Float64);
-    let order = Pass::ALL.iter().enumerate().fold(lit(Pass::ALL.len() as u32), |other, (place, pass)| {
-        when(col("pass").eq(lit(pass.name()))).then(lit(place as u32)).otherwise(other)
-    });
-    let frame = layers
-        .clone()
-        .lazy()
-        .filter(col("configuration").eq(lit(configuration)))
-        .group_by_stable([col("layer_index"), col("layer"), col("op"), col("pass")])
-        .agg(sums)
-        .with_columns([
-            ratio("hit_rate", float("hit"), "vectors"),
-            ratio("output_error", float("error_square"), "exact_square").sqrt(),
-            ratio("speed_up", float("baseline_cycles"), "mercury_cycles"),
-            order.alias("pass_order"),
-        ])
-        .sort(["layer_index", "pass_order"], SortMultipleOptions::default())
-        .collect()?;
-    let mut rows = rows(&frame)?;
-    rows.iter_mut().for_each(add_cosine_share);
+    let table = select_configuration(layers, configuration)?;
+    let groups = group_layers(&table)?;
+    let mut rows: Vec<Row> = groups.iter().map(LayerRows::begin_row).collect();
+    for column in [COUNTERS, MEASURES].concat() {
+        let sums = sum_groups(&table, column, &groups)?;
+        for (row, sum) in rows.iter_mut().zip(sums) {
+            insert(row, column.name, sum);
+        }
+    }
+    let bits = columns::SIGNATURE_BITS.read_u64s(&table)?;
+    let steps = columns::STEP.read_u64s(&table)?;
+    let is_off = columns::SWITCHED_OFF.read_bools(&table)?;
+    for (row, group) in rows.iter_mut().zip(&groups) {
+        insert(row, columns::SIGNATURE_BITS.name, known_values(&bits, &group.places).into_iter().max());
+        // The first captured step that ran without reuse because earlier ones did not gain.
+        let off = group.places.iter().filter(|&&place| is_off[place] == Some(true));
+        insert(row, "switched_off_at", off.filter_map(|&place| steps[place]).min());
+        add_ratios(row);
+        add_cosine_share(row);
+    }
     Ok(rows)
+}
+
+/// The rows of a layer and pass, by their places in a table.
+struct LayerRows {
+    layer: LayerPass,
+    places: Vec<usize>,
+}
+
+/// A layer and pass.
+#[derive(PartialEq, Eq, Hash)]
+struct LayerPass {
+    index: Option<u64>,
+    name: Option<String>,
+    op: Option<String>,
+    pass: Option<String>,
+}
+
+impl LayerRows {
+    /// Its place among the groups: layers in execution order, their passes in that of a training step.
+    fn order(&self) -> (Option<u64>, usize) {
+        (self.layer.index, pass_order(self.layer.pass.as_deref()))
+    }
+
+    fn begin_row(&self) -> Row {
+        let mut row = Row::new();
+        insert(&mut row, columns::LAYER_INDEX.name, self.layer.index);
+        insert(&mut row, columns::LAYER.name, self.layer.name.clone());
+        insert(&mut row, columns::OP.name, self.layer.op.clone());
+        insert(&mut row, columns::PASS.name, self.layer.pass.clone());
+        insert(&mut row, "pass_order", self.order().1);
+        row
+    }
+}
+
+/// The layers and passes of a table, in order.
+fn group_layers(table: &DataFrame) -> Result<Vec<LayerRows>> {
+    let indices = columns::LAYER_INDEX.read_u64s(table)?;
+    let names = columns::LAYER.read_texts(table)?;
+    let ops = columns::OP.read_texts(table)?;
+    let passes = columns::PASS.read_texts(table)?;
+    let layers = (0..table.height()).map(|place| LayerPass {
+        index: indices[place],
+        name: names[place].clone(),
+        op: ops[place].clone(),
+        pass: passes[place].clone(),
+    });
+    let mut groups: Vec<LayerRows> =
+        group_rows(layers).into_iter().map(|(layer, places)| LayerRows { layer, places }).collect();
+    groups.sort_by_key(LayerRows::order);
+    Ok(groups)
+}
+
+/// The sum of a column over each group; null for a group without a value if the column may be null.
+fn sum_groups(table: &DataFrame, column: ColumnSpec, groups: &[LayerRows]) -> Result<Vec<Value>> {
+    let sum_or_null = |count: usize, sum: Value| if count == 0 && column.nullable { Value::Null } else { sum };
+    let mut sums = Vec::with_capacity(groups.len());
+    if column.kind == ColumnType::F64 {
+        let values = column.read_f64s(table)?;
+        for group in groups {
+            let known = known_values(&values, &group.places);
+            sums.push(sum_or_null(known.len(), sum_floats(&known).into()));
+        }
+    } else {
+        let values = column.read_u64s(table)?;
+        for group in groups {
+            let known = known_values(&values, &group.places);
+            sums.push(sum_or_null(known.len(), sum_counts(&known).into()));
+        }
+    }
+    Ok(sums)
+}
+
+/// Quotients of a row's sums.
+fn add_ratios(row: &mut Row) {
+    let hit_rate = ratio(row, columns::HIT, columns::VECTORS);
+    let error = ratio(row, columns::ERROR_SQUARE, columns::EXACT_SQUARE);
+    let speed_up = ratio(row, columns::BASELINE_CYCLES, columns::MERCURY_CYCLES);
+    insert(row, columns::HIT_RATE.name, hit_rate);
+    insert(row, columns::OUTPUT_ERROR.name, error.map(f64::sqrt));
+    insert(row, columns::SPEED_UP.name, speed_up);
+}
+
+/// None where one is null, or without a divisor.
+fn ratio(row: &Row, above: ColumnSpec, below: ColumnSpec) -> Option<f64> {
+    let [above, below] = [row[above.name].as_f64()?, row[below.name].as_f64()?];
+    (below > 0.0).then(|| above / below)
 }
 
 /// The share of vectors with a similar earlier one, and its 95 % interval.
 fn add_cosine_share(row: &mut Row) {
     let sampled = cosine(row);
     let share = sampled.and_then(|sampled| Some((sampled.share()?, sampled.interval())));
-    let mut insert = |column: ColumnSpec, value: Option<f64>| row.insert(column.name.to_owned(), value.into());
-    insert(columns::COSINE_SHARE, share.map(|(share, _)| share));
-    insert(columns::COSINE_SHARE_LOW, share.map(|(_, [low, _])| low));
-    insert(columns::COSINE_SHARE_HIGH, share.map(|(_, [_, high])| high));
+    insert(row, columns::COSINE_SHARE.name, share.map(|(share, _)| share));
+    insert(row, columns::COSINE_SHARE_LOW.name, share.map(|(_, [low, _])| low));
+    insert(row, columns::COSINE_SHARE_HIGH.name, share.map(|(_, [_, high])| high));
 }
 
 /// What was found of ideal similarity in a row, where it was looked for.

@@ -8,8 +8,9 @@ use crate::adaptation::steady_rows;
 use crate::error::Result;
 use crate::schema;
 use crate::schema::run::RUN_FILE;
-use polars::prelude::*;
+use polars::prelude::DataFrame;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// Everything that is shown of a configuration.
 #[derive(Debug, Serialize)]
@@ -148,9 +149,29 @@ fn facts(run: &ReportedRun, settings: &[Setting], array: &str) -> Vec<(&'static 
 
 /// Totals of each captured step, with the signature length in force.
 fn steps(layers: &DataFrame, models: &DataFrame, configuration: u64) -> Result<Vec<Row>> {
-    let of_one = |frame: &DataFrame| frame.clone().lazy().filter(col("configuration").eq(lit(configuration)));
-    let bits = of_one(layers).group_by_stable([col("step")]).agg([col("signature_bits").max()]);
-    let columns: Vec<Expr> = MODELS.iter().map(|column| col(column.name)).collect();
-    let joined = of_one(models).select(columns).join(bits, [col("step")], [col("step")], JoinArgs::new(JoinType::Left));
-    rows(&joined.sort(["step"], SortMultipleOptions::default()).collect()?)
+    use schema::models as columns;
+    let bits = find_bits(&layers::select_configuration(layers, configuration)?)?;
+    let models = layers::select_configuration(models, configuration)?;
+    let mut rows = rows(&models.select(MODELS.iter().map(|column| column.name))?)?;
+    for row in &mut rows {
+        let step = row[columns::STEP.name].as_u64();
+        let bits = step.and_then(|step| bits.get(&step).copied());
+        row.insert(schema::layers::SIGNATURE_BITS.name.to_owned(), bits.into());
+    }
+    rows.sort_by_key(|row| row[columns::STEP.name].as_u64());
+    Ok(rows)
+}
+
+/// The largest signature length of each step.
+fn find_bits(layers: &DataFrame) -> Result<BTreeMap<u64, u64>> {
+    let steps = schema::layers::STEP.read_u64s(layers)?;
+    let bits = schema::layers::SIGNATURE_BITS.read_u64s(layers)?;
+    let mut largest: BTreeMap<u64, u64> = BTreeMap::new();
+    for (step, bits) in steps.into_iter().zip(bits) {
+        if let (Some(step), Some(bits)) = (step, bits) {
+            let known = largest.entry(step).or_insert(bits);
+            *known = bits.max(*known);
+        }
+    }
+    Ok(largest)
 }
