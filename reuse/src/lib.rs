@@ -72,5 +72,5 @@ pub use signatures::signatures_with;
 pub use signatures::{signature_of, signatures};
 pub use substitute::{Buffers, Substitutes};
 pub use sums::{PRODUCT_LANES, add_products, add_scaled_rows};
-pub use vectors::{Cut, Layout, SampleRange, Planes, Stream, VectorView};
+pub use vectors::{Cut, Layout, Planes, SampleRange, Stream, VectorView};
 pub use widest::{Loops, simd_dispatch};

@@ -3,7 +3,7 @@
 use mercury_reuse::analytic::{AngleBin, CollisionOptions, Collisions, collisions};
 use mercury_reuse::bounds::{CosineOptions, ideal_cosine};
 use mercury_reuse::config::{Granularity, McacheConfig, Representative, Rpq, Scope, Variant};
-use mercury_reuse::{Outcomes, MatchOptions, SampleRange, Substitutes, VectorView, match_quality, signatures};
+use mercury_reuse::{MatchOptions, Outcomes, SampleRange, Substitutes, VectorView, match_quality, signatures};
 
 const SCOPES: [Scope; 3] = [Scope::Channel, Scope::Sample, Scope::Batch];
 

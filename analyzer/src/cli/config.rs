@@ -91,7 +91,7 @@ impl Show {
         let names: Vec<&str> = keys.iter().map(|key| key.key).collect();
         let values: Vec<Option<String>> = keys.iter().map(|key| key.value.as_ref().map(Value::to_string)).collect();
         let sources: Vec<&str> = keys.iter().map(|key| key.source.as_str()).collect();
-        let mut frame = DataFrame::new(
+        let frame = DataFrame::new(
             keys.len(),
             vec![
                 Column::new("key".into(), names),
@@ -99,7 +99,7 @@ impl Show {
                 Column::new("source".into(), sources),
             ],
         )?;
-        export::print(&mut frame, self.format)
+        export::print(&frame, self.format)
     }
 }
 

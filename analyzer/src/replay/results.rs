@@ -66,8 +66,7 @@ impl LayerReplay<'_> {
                     timed.len() - 1
                 });
                 let (error, quality) = tally.errors(pass, config.substitution());
-                let limits =
-                    bounds.iter().find(|bounds: &&BoundsMeasure| *bounds.config() == config.bounds);
+                let limits = bounds.iter().find(|bounds: &&BoundsMeasure| *bounds.config() == config.bounds);
                 results.push(PassResult {
                     configuration: number,
                     error,

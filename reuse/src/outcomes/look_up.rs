@@ -4,7 +4,7 @@ use super::Outcomes;
 use crate::config::{McacheConfig, Scope};
 use crate::counts::Counts;
 use crate::mcache::table::Table;
-use crate::mcache::{Isa, KnownSignatures, Mcache, LookupRun};
+use crate::mcache::{Isa, KnownSignatures, LookupRun, Mcache};
 use crate::peers::Peers;
 use crate::pool::Pool;
 use crate::vectors::Layout;

@@ -6,7 +6,7 @@ use crate::config::{McacheConfig, Rpq, Scope};
 use crate::counts::Counts;
 use crate::kernel::Kernel;
 use crate::mcache::table::Table;
-use crate::mcache::{Isa, KnownSignatures, Mcache, LookupRun};
+use crate::mcache::{Isa, KnownSignatures, LookupRun, Mcache};
 use crate::pool::Pool;
 use crate::signatures::{Signatures, StripBuffers};
 use crate::vectors::{Layout, VectorView};
