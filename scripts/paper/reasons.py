@@ -1,4 +1,4 @@
-"""Why a step's speed-up is what it is: where cycles go, and what other assumptions would give."""
+"""The reasons for a step's speed-up: the parts of its cycles, and the speed-up under other assumptions."""
 
 from pathlib import Path
 
@@ -8,28 +8,28 @@ from settings import AMPLE, AS_IS
 
 # PEs of a column, over which a matrix product's vectors are spread.
 ROWS = 12
-# Parts of MERCURY's cycles: those of layers without reuse; the baseline's less the share of computations that hits
-# save; signatures; a cycle for each HIT; what PE sets take beyond these, as their shares are not equal, and what reuse
-# does not shorten; norms and means of variants.
+# Parts of MERCURY's cycles: layers without reuse; the baseline's cycles minus the share of computations that hits save;
+# signatures; one cycle per HIT; waiting of PE sets with unequal shares, and loading, which reuse does not shorten; norms
+# and means of variants.
 PARTS = ["layers without reuse", "products", "signatures", "HITs", "waiting", "variants"]
 BASELINE, WORK = pl.col("baseline_cycles"), pl.col("compute_cycles") + pl.col("stall_cycles")
 PRODUCTS = BASELINE * (1 - pl.col("macs_skipped") / pl.col("macs"))
 HITS = BASELINE * pl.col("hit") / pl.col("vectors") / pl.col("position")
-COMPUTED = ["cycles follow computations", "signatures take time", "each HIT takes a cycle"]
-EVERY, ZEROS = "every vector hits, signatures for nothing", "elements of zero"
-# Shares of the vectors, or elements, that could be spared.
+COMPUTED = ["cycles proportional to computations", "signatures take cycles", "each HIT takes a cycle"]
+EVERY, ZEROS = "every vector hits, signatures free", "zero operands skipped"
+# Shares of the vectors, or operands, that each bound skips.
 FOUND = {
-    "MCACHE without limit": pl.col("unlimited_hit") / pl.col("vectors"),
+    "unlimited MCACHE": pl.col("unlimited_hit") / pl.col("vectors"),
     "cosine of 0.95 or more": pl.col("cosine_similar") / pl.col("cosine_sampled"),
-    "equal vectors": pl.col("exact_duplicate") / pl.col("vectors"),
-    "vectors of zeros": pl.col("zero_vector") / pl.col("vectors"),
+    "exact duplicates": pl.col("exact_duplicate") / pl.col("vectors"),
+    "zero vectors": pl.col("zero_vector") / pl.col("vectors"),
     ZEROS: pl.col("zero_operands") / pl.col("operands"),
 }
 
 
 def with_positions(layers: pl.DataFrame, trace: Path) -> pl.DataFrame:
-    """With `position`: about the cycles of a PE set on a computed position, where a HIT takes one. That is the kernel's
-    width and a share of the vertical accumulation; a strided input gradient has kernels of fewer taps."""
+    """Adds `position`: about the cycles of a PE set for a computed position, compared with one cycle for a HIT. This is
+    the kernel's width plus a share of the vertical accumulation. A strided input gradient has smaller kernels."""
     convolution = pl.col("op") == "conv2d"
     height, width, stride = pl.col("kernel_height"), pl.col("kernel_width"), pl.col("stride_width")
     backward = width / stride + (height / stride - 1).clip(0) / pl.col("input_width") * stride
@@ -47,7 +47,7 @@ def with_positions(layers: pl.DataFrame, trace: Path) -> pl.DataFrame:
 
 
 def parts(results: Results, trace: Path) -> pl.DataFrame:
-    """Each pass's cycles by `PARTS`, as shares of the baseline's step."""
+    """Cycles by pass and by `PARTS`, as shares of the baseline's step."""
     of = [pl.lit(0), PRODUCTS, pl.col("signature_cycles"), HITS, WORK - PRODUCTS - HITS, pl.col("extra_cycles")]
     without = [pl.col("mercury_cycles"), *[pl.lit(0)] * 5]
     layers = with_positions(results.layers, trace)
@@ -59,7 +59,7 @@ def parts(results: Results, trace: Path) -> pl.DataFrame:
 
 
 def chain(folder: Path) -> dict[str, float]:
-    """The step's speed-up under ever fewer assumptions in reuse's favour, all layers with reuse but in the last."""
+    """The step's speed-up, with fewer assumptions in favour of reuse each time. Only the last switches layers off."""
     every, ample = (what_if(folder, 0, *room) for room in (AS_IS, AMPLE))
     layers = with_positions(every.layers, folder / "trace")
     signatures = pl.col("signature_cycles")
@@ -73,10 +73,10 @@ def chain(folder: Path) -> dict[str, float]:
 
 
 def bounds(mercury: Results, trace: Path) -> pl.DataFrame:
-    """The share of a step's computations that other ways to find what is alike would save, and the step's speed-up if
-    cycles followed; last what the array allows if every vector hits and signatures cost nothing."""
+    """The share of a step's computations that each bound saves, and the step's speed-up if its cycles were proportional
+    to the rest. The last row is the bound of the array: every vector hits, and signatures cost nothing."""
     layers = with_positions(mercury.layers, trace)
-    # The weight gradient reuses what the forward pass found.
+    # The weight gradient uses the signatures and hits of the forward pass.
     source = pl.when(pl.col("pass") == "weight-grad").then(pl.lit("forward")).otherwise("pass")
     found = layers.select("step", "layer", source="pass", **FOUND).fill_nan(0)
     layers = layers.with_columns(source=source).join(found, on=["step", "layer", "source"])
