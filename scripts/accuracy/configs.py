@@ -1,10 +1,10 @@
-"""What is compared: configurations of reuse, models and their schedules."""
+"""The configurations of reuse, the models and their schedules that `make accuracy` compares."""
 
-# Training as it would be on hardware without reuse.
+# Training without reuse.
 EXACT = "exact"
 
-# Configurations of mercury-analyzer and mercury-tracer; what they do not name has its default. Signatures of
-# `mercury` grow: runs are short, so a bit comes after 10 steps without a new least loss.
+# Configurations of mercury-analyzer and mercury-tracer; other keys have their defaults. Signatures of `mercury` grow by
+# one bit after 10 steps without a new minimum of the loss, because runs are short.
 CONFIGURATIONS = {
     "mercury": {"rpq": {"bits": 20}, "bits": {"patience": 10}},
     "bits-16": {"rpq": {"bits": 16}, "bits": {"patience": 0}},
@@ -21,18 +21,18 @@ CONFIGURATIONS = {
 
 MEANING = {
     EXACT: "without reuse",
-    "mercury": "20 bits, growing by one after 10 steps without a new least loss",
+    "mercury": "20 bits, one more after 10 steps without a new minimum of the loss",
     "bits-16": "16 bits",
     "bits-32": "32 bits",
     "bits-64": "64 bits",
     "rescale": "20 bits, results rescaled by the vectors' norms (`sign+rescale`)",
-    "centred": "20 bits of vectors less their means (`centred`)",
-    "centroid": "20 bits, centroids in place of first vectors",
+    "centred": "20 bits of vectors minus their means (`centred`)",
+    "centroid": "20 bits, centroids instead of first vectors",
 }
 
-# Flags of each model's runs, the metric that counts, and the factor by which QUICK=1 cuts steps.
+# Data set, metric, steps and flags of each model's runs.
 MODELS = {
-    # The published classifier has nine tenths of the parameters, for 1,000 classes.
+    # The published classifier is meant for 1,000 classes and holds nine tenths of the parameters.
     "vgg13": {
         "dataset": "cifar10",
         "metric": "top1",
@@ -54,7 +54,7 @@ MODELS = {
         "steps": 160,
         "flags": ["--batch-size", "16", "--optimizer", "adam", "--lr", "0.002", "--schedule", "cosine"],
     },
-    # Not the base model, which learns nothing in so few steps.
+    # Smaller than the base model, which learns nothing in this number of steps.
     "transformer": {
         "dataset": "multi30k",
         "metric": "bleu",
@@ -67,5 +67,5 @@ MODELS = {
 }  # fmt: skip
 
 SEEDS = [1, 2, 3]
-# Samples to validate on; with QUICK=1 a fifth, as of steps.
+# Samples for validation. QUICK=1 takes a fifth of them, and of the steps.
 VALIDATION = 1000

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes a Markdown table that compares accuracy with and without reuse, from the runs of train.py.
 
-Prints the table. With --docs it replaces the text between the marks of docs/accuracy.md and writes a chart and
+Prints the table. With --docs it replaces the text between the marks of docs/accuracy.md, and writes a chart and
 accuracy.csv next to the page. The CSV has one row per run and keeps the rows of runs that were not repeated.
 """
 
@@ -29,7 +29,7 @@ SCHEMA = {
     "seed": pl.Int64,
     "diverged": pl.Boolean,
     "metric": pl.String,
-    # Of the trained weights: computed exactly, and with reuse.
+    # Validation of the trained weights, computed exactly and with reuse.
     "value": pl.Float64,
     "value_with_reuse": pl.Float64,
     "loss": pl.Float64,
@@ -38,19 +38,19 @@ SCHEMA = {
     "training_loss": pl.Float64,
     "step_seconds": pl.Float64,
     "commit": pl.String,
-    # Of flags, steps and configuration.
+    # Digest of flags, steps and configuration.
     "what": pl.String,
 }
 
 
 def of_run(folder: Path, done: dict) -> dict:
-    """A row of the table of runs."""
+    """A run's row in the table of runs."""
     steps = pl.read_parquet(folder / "trace" / "steps.parquet")
     metric = MODELS[done["model"]]["metric"]
     row = {name: done[name] for name in [*KEY, "diverged", "commit"]} | {"metric": metric, "what": digest(done["what"])}
     if steps.height:
         row["training_loss"] = steps.tail(20)["loss"].mean()
-        # Of a step but the first, which makes room.
+        # The first step also allocates memory.
         row["step_seconds"] = steps.slice(1)["seconds"].median()
     if not done["diverged"]:
         table = pl.read_parquet(folder / "trace" / "evaluations.parquet")
@@ -61,7 +61,7 @@ def of_run(folder: Path, done: dict) -> dict:
 
 
 def runs(out: Path) -> pl.DataFrame:
-    """Every run that is done."""
+    """All completed runs."""
     found = [(path.parent, json.loads(path.read_text())) for path in sorted(out.glob("runs/*/done.json"))]
     return pl.DataFrame([of_run(*run) for run in found], schema=SCHEMA)
 
@@ -79,7 +79,7 @@ def beside_exact(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.join(exact, on=["model", "seed"], how="left", maintain_order="left").with_columns(
         value_change=pl.col("value") - pl.col("exact_value"),
         loss_change=pl.col("training_loss") - pl.col("exact_loss"),
-        # Runs of another commit may have been made on another machine.
+        # Times of runs at another commit may come from another machine.
         times=pl.when(pl.col("commit") == pl.col("exact_commit")).then(pl.col("step_seconds") / pl.col("exact_seconds")),
     )
 
@@ -89,7 +89,7 @@ def interval(values: pl.Series, digits: int, scale: float = 1.0) -> str:
     values = values.drop_nulls() * scale
     if values.is_empty():
         return "-"
-    # No zero with a sign.
+    # Adding zero turns -0.0 into 0.0.
     mean = f"{round(values.mean(), digits) + 0.0:.{digits}f}"
     if len(values) < 2:
         return mean
@@ -146,12 +146,12 @@ def main() -> None:
     found = runs(arguments.out)
     if arguments.docs and (kept := arguments.docs.with_suffix(".csv")).exists():
         before = pl.read_csv(kept, schema=SCHEMA)
-        # Of what is compared now.
+        # Rows of configurations or schedules that no longer exist are dropped.
         now = [digest({"flags": spec["flags"], "steps": spec["steps"], "samples": VALIDATION, "keys": CONFIGURATIONS.get(name, {})})
                for spec in MODELS.values() for name in NAMES]  # fmt: skip
         found = pl.concat([found, before.filter(pl.col("what").is_in(now)).join(found, on=KEY, how="anti")])
     found = ordered(found)
-    text = f"{table(found)}\n\nCommits: {', '.join(found['commit'].unique().sort())}."
+    text = f"{table(found)}\n\nMeasured at commits {', '.join(found['commit'].unique().sort())}."
     print(text)
     print()
     for name, meaning in MEANING.items():
