@@ -168,7 +168,7 @@ fn changed(config: &Config) -> AnalyzerResult<Vec<Vec<String>>> {
     Ok(differing.map(|(ours, theirs)| vec![ours.key.to_owned(), text(ours), text(theirs)]).collect())
 }
 
-/// The first paragraph of a preset's file, which says what it is.
+/// The first paragraph of a preset's file, which describes the preset.
 fn about(text: &str) -> String {
     let lines = text.lines().map_while(|line| line.strip_prefix("# "));
     lines.collect::<Vec<_>>().join(" ")
@@ -177,25 +177,22 @@ fn about(text: &str) -> String {
 fn presets() -> Result<()> {
     let name = |name: &str| if name == DEFAULT_PRESET { format!("{name} (default)") } else { name.to_owned() };
     let rows = PRESETS.iter().map(|&(preset, text)| vec![name(preset), about(text)]);
-    let table = text_table(&[("preset", Align::Left), ("what it is", Align::Left)], rows);
+    let table = text_table(&[("preset", Align::Left), ("meaning", Align::Left)], rows);
     std::io::stdout().write_all(table.as_bytes())?;
     Ok(())
 }
 
 /// Sections of a configuration, and what their keys are about.
 const SECTIONS: &[(&str, &str)] = &[
-    ("rpq", "Signatures: how vectors are cut, projected and signed."),
-    ("mcache", "The cache of signatures and results."),
+    ("rpq", "Signatures: cutting vectors, projection, quantisation."),
+    ("mcache", "MCACHE, the cache of signatures and results."),
     ("array", "The array and its dataflow."),
-    ("reuse", "Where the scheme is applied."),
-    ("bits", "How signatures grow while the training loss stands still."),
-    ("stop", "When a layer goes on without reuse."),
-    ("bounds", "What stands beside MERCURY: bounds and competitors. None of it changes what MERCURY does."),
-    ("memory", "Buffer and DRAM."),
-    (
-        "energy",
-        "What an access costs, relative to whatever unit the numbers share; a multiply-accumulate is 1 by default.",
-    ),
+    ("reuse", "Passes with reuse."),
+    ("bits", "Growth of signatures while the training loss does not improve."),
+    ("stop", "Switching layers off that reuse makes slower."),
+    ("bounds", "Bounds and competitors (`replay --with bounds`). These keys do not affect hits, errors or cycles."),
+    ("memory", "Global buffer and DRAM."),
+    ("energy", "Energy of each access, in any common unit; by default relative to one multiply-accumulate."),
 ];
 
 /// The reference of all keys.
@@ -204,7 +201,7 @@ fn reference() -> Result<()> {
     let mut text = REFERENCE.to_owned();
     for (section, about) in SECTIONS {
         text += &format!(
-            "\n## `[{section}]`\n\n{about}\n\n| key | value | default | what it is |\n| --- | --- | --- | --- |\n"
+            "\n## `[{section}]`\n\n{about}\n\n| key | value | default | meaning |\n| --- | --- | --- | --- |\n"
         );
         let of_section = KEYS.iter().zip(&defaults).filter(|((key, ..), _)| key.split('.').next() == Some(section));
         for ((key, value, help), default) in of_section {
@@ -238,12 +235,16 @@ const REFERENCE: &str = "# Configuration
 
 Written by `mercury-analyzer config reference`; a test keeps it current.
 
-A configuration is a TOML file: a table for each section below, in it a key with its value. What a file does not name
-has its default, and an unknown key is an error. `mercury-analyzer` takes a file by `--config`, one that comes with the
-program by `--preset`, and each key as a flag (`--rpq.bits 32`), which goes before the file. `mercury-tracer train --reuse`
-takes the same file or preset, and `--set rpq.bits=32`. In `sweep`, `--set` takes lists and ranges
-(`--set rpq.bits=8..=64:4`). `mercury-analyzer config show` prints what all of it comes to and where each value is from,
-`config check FILE` what a file changes.
+A configuration is a TOML file with one table per section below. Missing keys have their defaults, and an unknown key is
+an error.
 
-In values, N is a whole number, X a number, B `true` or `false`; the rest is listed beside the key.
+- `mercury-analyzer` takes a file by `--config`, a built-in configuration by `--preset`, and each key as a flag
+  (`--rpq.bits 32`). Flags override the file.
+- `mercury-analyzer sweep --set` takes lists and ranges of a key (`--set rpq.bits=8..=64:4`).
+- `mercury-tracer train --reuse` takes the same files and presets, and `--set rpq.bits=32`.
+- `mercury-analyzer config show` prints each value in force and its origin. `config check FILE` prints the values that a
+  file changes.
+
+In the column `value`, N is a whole number, X a number, B `true` or `false`. For other letters the last column lists the
+values.
 ";
