@@ -1,5 +1,4 @@
-"""Charts that notebooks share: those of `mercury-analyzer report`, from the same files, on rows of a notebook's choice,
-and those of `make paper`, on its tables."""
+"""Charts for notebooks: those of `mercury-analyzer report`, from the same chart files, and those of `make paper`."""
 
 import json
 from pathlib import Path
@@ -11,16 +10,16 @@ FOLDER = Path(__file__).parent.parent / "analyzer" / "assets" / "charts"
 
 
 def steady_state(frame: pl.DataFrame) -> pl.DataFrame:
-    """Rows of the captured steps after the trial, in which layers that do not pay are off; all where none came after it."""
+    """Rows of the captured steps after the trial, or all rows if no step was captured after it."""
     steady = frame.filter(~pl.col("trial"))
     return steady if steady.height else frame
 
 
 def chart(name: str, frame: pl.DataFrame, title: str = "", width: int = 420, **parameters) -> alt.TopLevelMixin:
-    """The chart of a name; its file says which columns it reads and which parameters it has."""
+    """The named chart on these rows. Its file describes its columns and parameters."""
     specification = json.loads((FOLDER / f"{name}.vl.json").read_text())
     specification["datasets"] = {specification["data"]["name"]: frame.to_dicts()}
-    # Pictures have no container to fill.
+    # A static image has no container to fill.
     specification["width"] = width
     specification.pop("autosize", None)
     specification["title"] = title
@@ -45,8 +44,8 @@ def rule(x: float, dash: list[int]) -> alt.Chart:
 
 
 def paper_speed_ups(models: pl.DataFrame) -> alt.TopLevelMixin:
-    """Of `make paper`: the step's speed-up by model and setting, with 95 % intervals over samples. The dashed line is
-    the paper's mean."""
+    """`make paper`: speed-up of a step by model and setting, with 95 % intervals over samples. The dashed line is the
+    paper's mean."""
     y = alt.Y("model", title=None, sort=in_order(models, "model"))
     offset = alt.YOffset("setting", sort=in_order(models, "setting"))
     colour = alt.Color("setting", title=None, sort=None, legend=alt.Legend(orient="top", columns=2, labelLimit=220))
@@ -58,7 +57,7 @@ def paper_speed_ups(models: pl.DataFrame) -> alt.TopLevelMixin:
 
 
 def paper_cycles(cycles: pl.DataFrame) -> alt.TopLevelMixin:
-    """Of `make paper`: where a setting's cycles go by model. The dashed line is where the paper's mean would be."""
+    """`make paper`: a setting's cycles by model and part. The dashed line marks the paper's mean."""
     parts = in_order(cycles, "part")
     hues = [GREY, "#3b82c4", "#c77700", "#54a24b", RED, "#9b6dc6"][: len(parts)]
     scale = alt.Scale(domain=parts, range=hues)
@@ -74,8 +73,8 @@ def paper_cycles(cycles: pl.DataFrame) -> alt.TopLevelMixin:
 
 
 def paper_chain(chain: pl.DataFrame) -> alt.TopLevelMixin:
-    """Of `make paper`: the step's speed-up under one assumption after the other, by model, and in red the geometric
-    mean. The dashed line is the paper's mean."""
+    """`make paper`: speed-up of a step after each assumption, by model, and the geometric mean in red. The dashed line is
+    the paper's mean."""
     order = in_order(chain, "assumption")
     means = chain.group_by("assumption", maintain_order=True).agg(pl.col("speed_up").log().mean().exp())
     x = alt.X("speed_up", title="speed-up of a training step", scale=alt.Scale(type="log", nice=False))
