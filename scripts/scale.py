@@ -282,7 +282,11 @@ def measured() -> str:
             f"{1e6 * slope(BY_LIST, 'identity_bytes', 'memory_mb'):.1f} GB of memory",
             "lists of 0 and 20,000 captured steps",
         ],
-        ["replaying tensor files with all errors and bounds, per thread", f"{replays[0]['bytes_per_s'] / 1e6:.1f} MB/s", "the demo's trace"],
+        [
+            "replaying tensor files with all errors and bounds, per thread",
+            f"{replays[0]['bytes_per_s'] / 1e6:.1f} MB/s",
+            "the demo's trace",
+        ],
         ["the same with `--errors none`", f"{replays[1]['bytes_per_s'] / 1e6:.1f} MB/s", "the same"],
     ]
     return markdown(rows)
