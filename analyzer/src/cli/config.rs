@@ -196,12 +196,12 @@ fn print_presets() -> Result<()> {
 /// The sections of a configuration and their descriptions.
 const SECTIONS: &[(&str, &str)] = &[
     ("rpq", "Signatures: how vectors are cut and projected."),
-    ("mcache", "The cache of signatures and results."),
+    ("mcache", "MCACHE, the cache of signatures and results."),
     ("array", "The array and its dataflow."),
     ("reuse", "The passes in which results are reused."),
     ("bits", "Growth of signatures when the training loss stops improving."),
     ("stop", "Switching off layers in which reuse does not save cycles."),
-    ("bounds", "Bounds and competitors that MERCURY is compared with. They do not change its results."),
+    ("bounds", "Bounds and competitors of `replay --with bounds`. They do not change MERCURY's results."),
     ("memory", "Global buffer and DRAM."),
     ("energy", "Energy per access. Only ratios matter: by default the unit is the energy of a multiply-accumulate."),
 ];
