@@ -13,7 +13,7 @@ use std::path::Path;
 /// A place with results, a sweep, and the report of both.
 fn write_report() -> Place {
     let place = Place::new();
-    place.stdout("replay trace --out results --rpq.bits 6");
+    place.stdout("replay trace --out results --rpq.bits 6 --errors all --with bounds");
     place.stdout("sweep trace --out sweep --set rpq.bits=3,6 --set mcache.ways=4,16 --mcache.entries 32");
     place.stdout("report results sweep --trace trace --out report.html");
     place
@@ -54,8 +54,8 @@ fn the_page_contains_the_results() {
     let place = write_report();
     let data = parse_element(&read_page(&place, "report.html"), "data");
     let view = &data["views"][0];
-    let rows: Vec<serde_json::Value> =
-        serde_json::from_str(&place.stdout("replay trace --out again --rpq.bits 6 --format json")).unwrap();
+    let again = "replay trace --out again --rpq.bits 6 --errors all --with bounds --format json";
+    let rows: Vec<serde_json::Value> = serde_json::from_str(&place.stdout(again)).unwrap();
     for row in view["layers"].as_array().unwrap() {
         let same = |other: &&serde_json::Value| other["layer"] == row["layer"] && other["pass"] == row["pass"];
         for name in ["vectors", "hit", "macs_skipped", "baseline_cycles", "mercury_cycles", "unlimited_hit"] {
@@ -63,7 +63,8 @@ fn the_page_contains_the_results() {
             assert_eq!(row[name].as_u64().unwrap_or(0), sum, "{name} of {row}");
         }
     }
-    assert_eq!(view["command"], "mercury-analyzer replay TRACE --out RESULTS --rpq.bits 6");
+    let command = "mercury-analyzer replay TRACE --out RESULTS --rpq.bits 6 --errors all --with bounds";
+    assert_eq!(view["command"], command);
     assert_eq!(view["title"], "small on formula");
     let [speed, low, high] = ["speed_up", "speed_up_low", "speed_up_high"].map(|name| view["summary"][name].as_f64());
     assert!(low < speed && speed < high, "{low:?} {speed:?} {high:?}");
@@ -168,7 +169,7 @@ fn invalid_results_are_refused_and_leave_no_files() {
     messages("report_of_another_trace", "report other --trace trace --out report.html");
     edit("\"columns\": 14", "\"columns\": \"many\"");
     messages("report_wrong_setting", "report other --out report.html");
-    edit("\"bounds\": true", "\"bounds\": 7");
+    edit("\"bounds\": false", "\"bounds\": 7");
     messages("report_wrong_run", "report other --out report.html");
     edit("\"schema_version\": 1", "\"schema_version\": 9");
     messages("report_wrong_version", "report other --out report.html");
