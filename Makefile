@@ -35,7 +35,7 @@ demo: build ## the main use on real data: train VGG-13, capture, replay, report
 	@echo; echo "== patches of one channel on a weight-stationary array"
 	$(BIN)/mercury-analyzer replay demo/trace --array.dataflow ws --out demo/results-ws
 	@echo; echo "== MERCURY: patches of one channel, row stationary"
-	$(BIN)/mercury-analyzer replay demo/trace --preset mercury --out demo/results
+	$(BIN)/mercury-analyzer replay demo/trace --preset mercury --with bounds --out demo/results
 	@echo; echo "== signature lengths, caches and schedules; the report is demo/report.html"
 	$(BIN)/mercury-analyzer sweep demo/trace --set rpq.bits=8..=32:8 --set mcache.entries=0,64,1024 \
 	  --set mcache.ways=4,16 --set mcache.scope=channel,sample --set array.schedule=synchronous,asynchronous \
@@ -51,7 +51,7 @@ accuracy: build $(VENV)/ready ## effect of reuse on accuracy, predicted and meas
 	$(VENV)/bin/python scripts/accuracy/predict.py $(if $(QUICK),--quick --out accuracy/quick/prediction,--docs docs/accuracy.md)
 	$(VENV)/bin/python scripts/accuracy/report.py $(if $(QUICK),--out accuracy/quick,--docs docs/accuracy.md)
 
-paper: build $(VENV)/ready ## the twelve models compared with the paper's 1.97x: docs/paper.md, notebook 06 (QUICK=1: half an hour; also the README's table)
+paper: build $(VENV)/ready ## the twelve models compared with the paper's 1.97x: docs/paper.md, notebook 06 (QUICK=1: half an hour; also the README's answer)
 	$(VENV)/bin/python scripts/paper/run.py $(if $(QUICK),--quick)
 	$(VENV)/bin/python scripts/paper/report.py $(if $(QUICK),--out paper/quick --readme README.md) --docs docs/paper.md
 
@@ -67,7 +67,8 @@ test-trace: build $(VENV)/ready ## a small real trace, its results and a sweep, 
 	rm -rf $(TEST_TRACE) && mkdir -p $(TEST_TRACE)
 	$(BIN)/mercury-tracer capture --model vgg13 --dataset fashion-mnist --out $(TEST_TRACE)/trace \
 	  --steps 3 --capture every=2 --batch-size 8 --samples 2 --filters 8 --validation-samples 64
-	$(BIN)/mercury-analyzer replay $(TEST_TRACE)/trace --out $(TEST_TRACE)/results --format csv > /dev/null
+	$(BIN)/mercury-analyzer replay $(TEST_TRACE)/trace --out $(TEST_TRACE)/results --with bounds --errors all \
+	  --format csv > /dev/null
 	$(BIN)/mercury-analyzer sweep $(TEST_TRACE)/trace --out $(TEST_TRACE)/sweep --format csv --set rpq.bits=8,20 \
 	  --set mcache.entries=0,64 --set mcache.ways=4,16 --set mcache.scope=channel,sample \
 	  --set array.schedule=synchronous,asynchronous > /dev/null

@@ -16,8 +16,8 @@
 # %% [markdown]
 # # Does reuse pay on this model, and at what error?
 #
-# A first look at a trace and at the results of its replay. `make demo` makes both; to look at
-# others, set `MERCURY_TRACE` and `MERCURY_RESULTS` to their folders.
+# This notebook shows a trace and the results of its replay. `make demo` creates both. For others, set
+# `MERCURY_TRACE` and `MERCURY_RESULTS` to their folders.
 
 # %%
 import json
@@ -27,7 +27,7 @@ from pathlib import Path
 import altair as alt
 import polars as pl
 
-# Pictures, not scripts: they show without a network, and wherever the notebook is opened.
+# Static images show without a network and in every viewer.
 alt.renderers.enable("png", scale_factor=2)
 alt.data_transformers.disable_max_rows()
 
@@ -43,9 +43,9 @@ print(f"{model} on {data}; captured steps {[captured['step'] for captured in man
 configuration
 
 # %% [markdown]
-# ## What was trained
-# Early in training, activations and gradients are not yet what they will be: where the captured
-# steps (dots) lie on the curve matters to everything below.
+# ## Training
+# Activations and gradients change during training. All results below depend on the position of the
+# captured steps (dots) on this curve.
 
 # %%
 steps = pl.read_parquet(TRACE / "steps.parquet")
@@ -56,22 +56,22 @@ captured = curve.mark_point(filled=True, size=70, color="black", opacity=1).tran
 (curve.mark_line(strokeWidth=1) + captured).properties(width=560, height=220)
 
 # %% [markdown]
-# ## What a layer sees
-# Similar patches within one plane are what reuse lives on: the first convolution's input, and the
-# gradient of its output.
+# ## Operands of a layer
+# Reuse needs similar patches within one plane. These are planes of the first convolution's input, and
+# of the gradient of its output.
 
 # %%
 first = pl.read_parquet(TRACE / "layers.parquet").filter(op="conv2d").sort("index").row(0, named=True)
 
 
 def planes(kind: str, width: int, count: int = 5) -> pl.DataFrame:
-    """Elements of a few planes of one sample or, where it has too few, of several samples."""
+    """Elements of a few planes of one sample, or of several samples if one has too few planes."""
     path = TRACE / f"tensors/step={step:06}/layer={first['name']}/{kind}.parquet"
     table = pl.read_parquet(path, hive_partitioning=False)
     key = "sample" if table["channel"].n_unique() < count else "channel"
     other = "channel" if key == "sample" else "sample"
     index = pl.int_range(pl.len()).over(key)
-    skip = max(1, width // 64)  # More than that nobody sees at this size.
+    skip = max(1, width // 64)  # More elements are invisible at this size.
     return (
         table.filter(pl.col(other) == pl.col(other).first())
         .head(count)
@@ -83,7 +83,7 @@ def planes(kind: str, width: int, count: int = 5) -> pl.DataFrame:
 
 def pictures(elements: pl.DataFrame, title: str, color: alt.Color) -> alt.Chart:
     axis = alt.Axis(labelExpr="datum.value % 8 == 0 ? datum.label : ''", labelAngle=0, ticks=False)
-    # Whole pixels for each element, or seams show between them.
+    # A whole number of pixels per element; otherwise seams appear.
     size = alt.Step(max(1, 128 // elements["column"].n_unique()))
     order = elements["plane"].unique(maintain_order=True).to_list()
     return (
@@ -115,9 +115,9 @@ alt.vconcat(
 ).resolve_scale(color="independent")
 
 # %% [markdown]
-# ## How much is alike, and how wrong is it to treat it as the same?
-# The hit rate is the share of vectors whose result is reused. It says nothing without its neighbour:
-# how far the layer's result with reuse is from the exact one, |Y' - Y| / |Y|.
+# ## How many vectors hit, and at which error?
+# The hit rate is the share of vectors with a reused result. It means nothing without the output error,
+# the distance of the layer's result from the exact result, |Y' - Y| / |Y|.
 
 # %%
 results = pl.read_parquet(RESULTS / "layers.parquet").filter(configuration=0, step=step).sort("layer_index")
@@ -144,9 +144,9 @@ share("hit_rate", "hit rate (% of vectors)", title="layer") | share(
 )
 
 # %% [markdown]
-# ## Where do the cycles go?
-# Cycles of the whole batch. Signatures are work that the baseline does not have; stalls are cycles in
-# which the array waits for results being copied or gradients being added. Each kind of layer has a scale of its own.
+# ## Cycles
+# Cycles of the whole batch. Signatures are work that the baseline does not have. In stalls, the array
+# waits for copies of results or additions of gradients. Each kind of layer has its own scale.
 
 # %%
 PARTS = {
@@ -188,13 +188,13 @@ def stacked(op: str) -> alt.Chart:
 alt.vconcat(*[stacked(op) for op in results["op"].unique(maintain_order=True)])
 
 # %% [markdown]
-# ## So, does it pay?
+# ## Conclusion: does it pay?
 
 # %%
 total = pl.read_parquet(RESULTS / "models.parquet").row(
     by_predicate=(pl.col("configuration") == 0) & (pl.col("step") == step), named=True
 )
-# One captured sample has no interval.
+# A single captured sample gives no interval.
 low, high = (total["speed_up"] if total[name] is None else total[name] for name in ("speed_up_low", "speed_up_high"))
 answer = "pays" if low > 1 else "does not pay" if high < 1 else "may or may not pay"
 forward = results.filter(pl.col("pass") == "forward").drop_nulls("output_error").sort("output_error")

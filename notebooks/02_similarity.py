@@ -14,12 +14,12 @@
 # ---
 
 # %% [markdown]
-# # Are hits alike, and do signatures agree as often as they should?
+# # Are hits similar, and do signatures agree as often as predicted?
 #
-# A signature's bits are signs of random projections, so two vectors at an angle of a agree in one bit with
-# probability 1 - a / 180° and in b independent ones with that to the power of b. This notebook sets what the replay
-# found beside it, looks at how close hits are to what they reuse, and at where signs say too little. `make demo`
-# makes trace and results; to look at others, set `MERCURY_TRACE` and `MERCURY_RESULTS` to their folders.
+# A signature's bits are signs of random projections. Two vectors at an angle a agree in one bit with probability
+# 1 - a / 180°, and in b independent bits with this probability to the power of b. This notebook compares this prediction
+# with the replay. It also shows the distance between hits and the vectors they reuse. `make demo` creates trace and results.
+# For others, set `MERCURY_TRACE` and `MERCURY_RESULTS` to their folders; the results need `replay --with bounds`.
 
 # %%
 import json
@@ -31,7 +31,7 @@ import numpy as np
 import polars as pl
 from charts import chart, steady_state
 
-# Pictures, not scripts: they show without a network, and wherever the notebook is opened.
+# Static images show without a network and in every viewer.
 alt.renderers.enable("png", scale_factor=2)
 alt.data_transformers.disable_max_rows()
 
@@ -47,9 +47,9 @@ print(f"{manifest['model']['name']} on {manifest['dataset']['name']}, signatures
 
 # %% [markdown]
 # ## Similarity in an image
-# The first convolution's patches of one sample and channel: how many earlier patches share the signature of the patch
-# at each place. Flat parts of an image are all alike; edges are not. (The projection here is NumPy's, not the
-# program's: which patches share a signature differs in detail.)
+# For each patch of the first convolution, in one sample and channel: the number of earlier patches with the same
+# signature. Flat parts of an image are similar to each other; edges are not. The projection here is NumPy's, not the
+# program's, so single patches may differ.
 
 # %%
 first = pl.read_parquet(TRACE / "layers.parquet").filter(op="conv2d").sort("index").row(0, named=True)
@@ -95,8 +95,8 @@ alt.hconcat(
 
 # %% [markdown]
 # ## Do signatures agree as often as angles predict?
-# Pairs of vectors that were drawn while replaying, by their angle: the share that has the same signature, beside the
-# share that the angles predict. On the line, signatures do what the theory says; the colour tells the number of pairs.
+# The replay sampled pairs of vectors. Dots show the share of pairs with the same signature, by angle; the line is the
+# prediction. The colour gives the number of pairs.
 
 # %%
 angles = (
@@ -125,10 +125,10 @@ points = (
 (line + points).properties(width=480, height=240, title=f"{bits} bits: theory (line) and replay (dots)")
 
 # %% [markdown]
-# ## How close are hits to what they reuse?
+# ## How close are hits to the vectors they reuse?
 # The cosine that 90 % of a layer's hits reach, and the relative distance |x' - x| / |x| that 90 % of them do not
-# exceed (cut at 200 %). Signs see direction alone: where the cosine is near 1 and the distance is not small, the
-# vectors point the same way at different lengths, and reuse is wrong by the ratio of their lengths.
+# exceed (cut at 200 %). Signs depend on direction only. If the cosine is near 1 and the distance is large, the vectors
+# have the same direction and different lengths, and the reused result is wrong by the ratio of the lengths.
 
 # %%
 matches = (
@@ -154,15 +154,14 @@ shown = matches.with_columns(distance=pl.min_horizontal("match_distance_p90", pl
 )
 
 # %% [markdown]
-# ## What hits are made of
-# How much of the hits needs no similarity at all: exact duplicates (vectors of zeros among them) would be found by
-# comparing, without any error.
+# ## Hits without similarity
+# Exact duplicates, including zero vectors, would be found by comparing, without any error.
 
 # %%
 chart("bounds", layers, "Hits (bars) and bounds, forward pass", passes="forward")
 
 # %% [markdown]
-# ## So, are hits alike?
+# ## Conclusion: are hits similar?
 
 # %%
 pairs, colliding, predicted = (angles[name].sum() for name in ("pairs", "colliding", "predicted"))
@@ -179,9 +178,9 @@ if hits and matches.height:
     cosine = np.average(matches["match_cosine_p90"].to_numpy(), weights=matches["hit"].to_numpy())
     far = matches.filter(pl.col("match_distance_p90") > 0.2)
     print(
-        f"Of a layer's hits 90 % have a cosine of {cosine:.3f} or more to what they reuse (mean of layers by hits); in "
-        f"{far.height} of {matches.height} layers one hit in ten is off by more than 20 % of its vector's length. "
-        f"There are {duplicates / hits:.0%} as many exact duplicates as hits: the rest is what similarity adds."
+        f"90 % of a layer's hits have a cosine of {cosine:.3f} or more to the vectors they reuse (mean of layers by hits). "
+        f"In {far.height} of {matches.height} layers, one hit in ten is off by more than 20 % of its vector's length. "
+        f"There are {duplicates / hits:.0%} as many exact duplicates as hits; the other hits need similarity."
     )
 else:
-    print("Nothing hit.")
+    print("No vector hit.")

@@ -16,10 +16,10 @@
 # %% [markdown]
 # # Which MCACHE is large enough?
 #
-# A vector that misses has met no vector of its signature before (no cache could help), or met one whose signature found
-# its set full. How much of either there is depends on entries, ways and on how long MCACHE lives. The replay says it
-# for one cache, a sweep for many. `make demo` makes both; to look at others, set `MERCURY_RESULTS` and `MERCURY_SWEEP`
-# to their folders.
+# A vector misses for one of two reasons. Either it is the first of its signature, and no cache could help, or its
+# signature was not inserted because its set was full. The shares depend on entries, ways and scope. A replay computes them
+# for one cache, a sweep for many. `make demo` creates both. For others, set `MERCURY_RESULTS` and `MERCURY_SWEEP` to their
+# folders; the results need `replay --with bounds`.
 
 # %%
 import json
@@ -31,7 +31,7 @@ import polars as pl
 from charts import chart, steady_state
 from IPython.display import display
 
-# Pictures, not scripts: they show without a network, and wherever the notebook is opened.
+# Static images show without a network and in every viewer.
 alt.renderers.enable("png", scale_factor=2)
 alt.data_transformers.disable_max_rows()
 
@@ -49,8 +49,8 @@ print(
 )
 
 # %% [markdown]
-# ## What becomes of the vectors
-# HIT, MAU (inserted) and MNU (its set was full), by layer.
+# ## Outcomes
+# HIT, MAU (missed and inserted) and MNU (missed, and the set was full), by layer.
 
 # %%
 display(chart("outcomes", layers, "Forward pass", passes="forward"))
@@ -58,8 +58,8 @@ display(chart("outcomes", layers, "Input gradient", passes="input-grad"))
 
 # %% [markdown]
 # ## Misses by cause
-# First of its signature: no cache of whatever size would hit. Set was full: a larger or more associative one would.
-# Layers that were switched off look nothing up and are left out.
+# First of its signature: no cache would hit. Set was full: a larger or more associative cache would hit. Layers that
+# were switched off are left out, because their vectors are not looked up.
 
 # %%
 CAUSES = ["first of its signature", "set was full"]
@@ -87,8 +87,9 @@ causes = (
 
 # %% [markdown]
 # ## Entries, ways and scope
-# The sweep's hit rate of the forward pass. An MCACHE of 0 entries is one without limit: what is between a line and
-# it is lost to room. A scope of a whole sample meets more vectors than that of a channel, in as much room.
+# The sweep's hit rate of the forward pass. 0 entries mean an unlimited MCACHE. The difference between a cache and the
+# unlimited one is lost for lack of space. With scope `sample`, a cache of the same size sees more vectors than with scope
+# `channel`.
 
 # %%
 swept = [axis for axis, _ in json.loads((SWEEP / "sweep.json").read_text())["axes"]]
@@ -97,13 +98,13 @@ assert {"mcache.entries", "mcache.ways"} <= set(keys), (
     f"{SWEEP} varies {', '.join(swept)}; this notebook is about caches: sweep with "
     "--set mcache.entries=0,64,1024 --set mcache.ways=4,16 as well"
 )
-# Other keys, such as those of the array, change hits only where they switch a layer off: one of their values will do.
+# Other keys, such as those of the array, change hits only by switching layers off, so one of their values is enough.
 configurations = pl.read_parquet(SWEEP / "configurations.parquet")
 if "rpq.bits" not in swept:
     configurations = configurations.with_columns(pl.lit(run["configurations"][0]["rpq"]["bits"]).alias("rpq.bits"))
 configurations = configurations.unique(["rpq.bits", *keys], keep="first", maintain_order=True)
 longest = configurations["rpq.bits"].max()
-# A dot in a field's name would be read as a path.
+# Vega reads a dot in a field's name as a path.
 caches = configurations.filter(pl.col("rpq.bits") == longest).rename({key: key.removeprefix("mcache.") for key in keys})
 caches = caches.with_columns(room=pl.col("entries").cast(pl.String).replace({"0": "no limit"}))
 order = [str(entries) for entries in sorted(set(caches["entries"]) - {0})] + ["no limit"]
@@ -121,7 +122,7 @@ facet = [alt.Column("scope:N", title="scope")] if "scope" in caches.columns else
 )
 
 # %% [markdown]
-# ## The same, over the signature length
+# ## Hit rate by signature length
 
 # %%
 named = [pl.format(key + " {}", pl.col(key)) for key in keys]
@@ -130,7 +131,7 @@ chart(
 )
 
 # %% [markdown]
-# ## So, which MCACHE is large enough?
+# ## Conclusion: which MCACHE is large enough?
 
 # %%
 best = caches["hit_rate"].max()
@@ -138,11 +139,11 @@ enough = caches.filter(pl.col("entries") > 0, pl.col("hit_rate") >= 0.99 * best)
 lost = (causes["unlimited_hit"].sum() - causes["hit"].sum()) / max(1, causes["vectors"].sum())
 print(
     f"With {mcache['entries']} entries and {mcache['ways']} ways, {lost:.2%} of the forward pass's vectors miss "
-    "for want of room. "
+    "for lack of space. "
     + (
-        f"Of the swept caches the smallest that hits as often as the best ({best:.1%}), less a hundredth, has "
+        f"The smallest swept cache within 1 % of the best hit rate ({best:.1%}) has "
         f"{enough['entries'][0]} entries and {enough['ways'][0]} ways."
         if enough.height
-        else f"None of the swept caches with a limit comes within a hundredth of the best ({best:.1%})."
+        else f"No limited cache of the sweep is within 1 % of the best hit rate ({best:.1%})."
     )
 )

@@ -14,12 +14,12 @@
 # ---
 
 # %% [markdown]
-# # Where do the cycles go, and on which array does reuse pay?
+# # Which parts take the cycles, and on which array does reuse pay?
 #
-# The same hits are worth more on one array than on another: computing signatures takes the array's time, so does
-# copying results, and PE sets wait for each other. `make demo` replays one trace on three arrays and sweeps over
-# schedules; to look at others, set `MERCURY_RESULTS` and `MERCURY_SWEEP` to their folders. Folders of results beside
-# `MERCURY_RESULTS` that are of the same trace are compared with it.
+# The same hits save more cycles on one array than on another: signatures and copies take the array's time, and PE sets
+# wait for each other. `make demo` replays one trace on three arrays and sweeps over schedules. For others, set
+# `MERCURY_RESULTS` and `MERCURY_SWEEP` to their folders. Folders next to `MERCURY_RESULTS` with results of the same trace
+# are compared with it.
 
 # %%
 import json
@@ -31,7 +31,7 @@ import polars as pl
 from charts import chart, steady_state
 from IPython.display import display
 
-# Pictures, not scripts: they show without a network, and wherever the notebook is opened.
+# Static images show without a network and in every viewer.
 alt.renderers.enable("png", scale_factor=2)
 alt.data_transformers.disable_max_rows()
 
@@ -45,7 +45,7 @@ layers = steady_state(pl.read_parquet(RESULTS / "layers.parquet").filter(configu
 
 
 def replays() -> dict[str, Path]:
-    """Replays of this trace, by what array they are on."""
+    """Replays of this trace, by array."""
     found = {}
     for path in sorted(RESULTS.parent.glob("*/run.json")):
         other = json.loads(path.read_text())
@@ -64,8 +64,8 @@ print(*arrays, sep="\n")
 
 # %% [markdown]
 # ## By layer
-# Each layer's cycles with reuse beside the baseline's, over all captured steps; then by pass, as a share of the
-# baseline's.
+# Cycles of each layer without and with reuse, over the captured steps after the trial. Then cycles by pass, as a share of
+# the baseline's.
 
 # %%
 chart("cycles", layers, "All passes", width=560)
@@ -79,7 +79,7 @@ chart("speed_up", layers, "Speed-up by layer and pass", width=560)
 
 # %% [markdown]
 # ## By array
-# Whole model, all passes. Signatures and copies are what reuse adds; what the bar lacks to 100 % is gained.
+# Whole model, all passes. Reuse adds signatures and copies. The gain is the distance of a bar from 100 %.
 
 # %%
 PARTS = {
@@ -114,9 +114,9 @@ bars = (
 (bars + alt.Chart().mark_rule(strokeDash=[4, 3]).encode(x=alt.datum(1))).properties(width=480, height=alt.Step(30))
 
 # %% [markdown]
-# ## Synchronous or not
-# PE sets of a row-stationary array that wait for each other after each filter, beside sets that may be ahead; as the
-# sweep found it.
+# ## Synchronous or asynchronous
+# PE sets of a row-stationary array either wait for each other after each filter, or may run ahead. The table compares
+# both, from the sweep.
 
 # %%
 swept = [axis for axis, _ in json.loads((SWEEP / "sweep.json").read_text())["axes"]]
@@ -131,7 +131,7 @@ schedules
 
 # %% [markdown]
 # ## Memory and utilisation
-# Utilisation: multiply-accumulates that are computed, over processing elements times cycles.
+# Utilisation is the number of computed multiply-accumulates divided by processing elements times cycles.
 
 # %%
 array = run["configurations"][0]["array"]
@@ -139,14 +139,14 @@ display(chart("utilisation", layers, "Utilisation", elements=array["rows"] * arr
 display(chart("energy", layers, "Energy"))
 
 # %% [markdown]
-# ## So, where do they go, and where does it pay?
+# ## Conclusion: which parts take the cycles, and where does reuse pay?
 
 # %%
-# A speed-up is relative to its own array's baseline, so arrays are ordered by cycles.
+# A speed-up is relative to the baseline of its own array, so arrays are ordered by cycles.
 with_speed = totals.with_columns(speed_up=pl.col("baseline_cycles") / pl.col("mercury_cycles")).sort("mercury_cycles")
 total = {name: layers[name].sum() for name in ("mercury_cycles", *PARTS)}
 print(
-    f"Of MERCURY's cycles in {RESULTS.name} {total['signature_cycles'] / total['mercury_cycles']:.1%} are signatures, "
+    f"Of MERCURY's cycles in {RESULTS.name}, {total['signature_cycles'] / total['mercury_cycles']:.1%} are signatures, "
     f"{total['compute_cycles'] / total['mercury_cycles']:.1%} products, "
     f"{total['stall_cycles'] / total['mercury_cycles']:.1%} waiting. By array: "
     + "; ".join(
@@ -157,4 +157,4 @@ print(
 )
 if schedules is not None:
     gain = schedules["gain"]
-    print(f"Sets that may be ahead gain {gain.min():.1%} to {gain.max():.1%} over sets that wait for each other.")
+    print(f"PE sets that may run ahead gain {gain.min():.1%} to {gain.max():.1%} over sets that wait for each other.")

@@ -16,9 +16,9 @@
 # %% [markdown]
 # # What does reuse cost in accuracy, layer by layer?
 #
-# Predicted from the captured operands: how far each pass's result with reuse is from the exact one, |Y' - Y| / |Y|, for
-# exact inputs, and what that makes of the loss to first order. How errors add up over training is not in these
-# results. `make demo` makes them; to look at others, set `MERCURY_RESULTS` and `MERCURY_SWEEP` to their folders.
+# These are predictions from the captured operands: the relative error of each pass's result, |Y' - Y| / |Y|, for exact
+# inputs, and the first-order change of the loss. They do not show how errors accumulate over training. `make demo` creates
+# the results. For others, set `MERCURY_RESULTS` and `MERCURY_SWEEP` to their folders.
 
 # %%
 import json
@@ -30,7 +30,7 @@ import polars as pl
 from charts import chart, steady_state
 from IPython.display import display
 
-# Pictures, not scripts: they show without a network, and wherever the notebook is opened.
+# Static images show without a network and in every viewer.
 alt.renderers.enable("png", scale_factor=2)
 alt.data_transformers.disable_max_rows()
 
@@ -42,18 +42,19 @@ run = json.loads((RESULTS / "run.json").read_text())
 layers = steady_state(pl.read_parquet(RESULTS / "layers.parquet").filter(configuration=0))
 models = pl.read_parquet(RESULTS / "models.parquet").filter(configuration=0).sort("step")
 if layers["error_square"].null_count() == layers.height:
-    raise ValueError(f"{RESULTS} has no output errors; replay without --without errors")
+    raise ValueError(f"{RESULTS} has no output errors; replay with --errors sampled or all")
 
 # %% [markdown]
 # ## By layer and pass
-# The weight gradient reuses the forward pass's hits: its error is that of a sum over vectors.
+# The weight gradient reuses the hits of the forward pass. It is a sum over vectors, in which errors partly cancel.
 
 # %%
 chart("errors", layers, "Output error", width=560)
 
 # %% [markdown]
-# ## What a hit costs
-# Layers by hit rate and error of the forward pass. Hits of the upper left are dear, those of the lower right cheap.
+# ## Error per hit
+# Layers by hit rate and error of the forward pass. Layers at the upper left have large errors for few hits, layers at the
+# lower right small errors for many hits.
 
 # %%
 by_layer = (
@@ -87,8 +88,8 @@ first, last = models["step"].min(), models["step"].max()
 chart("training_similarity", models, "By captured step", width=560, first=first, last=max(last, first + 1))
 
 # %% [markdown]
-# ## Against the signature length
-# Longer signatures tell more vectors apart: fewer hits, smaller errors.
+# ## By signature length
+# Longer signatures distinguish more vectors, with fewer hits and smaller errors.
 
 # %%
 swept = [axis for axis, _ in json.loads((SWEEP / "sweep.json").read_text())["axes"]]
@@ -98,8 +99,8 @@ configurations = pl.read_parquet(SWEEP / "configurations.parquet").with_columns(
     if others
     else pl.lit("")
 )
-# Beaten by none: no other has as small an error in as few cycles. Speed-ups of several arrays are relative to as many
-# baselines.
+# The frontier: no other configuration has at most the same error and at most the same cycles. Cycles, because speed-ups of
+# different arrays have different baselines.
 known = configurations.drop_nulls("output_error")
 beaten = known.join(known, how="cross", suffix="_other").filter(
     pl.col("output_error_other") <= pl.col("output_error"),
@@ -117,7 +118,7 @@ else:
     display(chart("frontier", known, "Speed-up over output error"))
 
 # %% [markdown]
-# ## So, what does it cost?
+# ## Conclusion: what does reuse cost?
 
 # %%
 worst, best = (by_layer.sort("output_error", descending=down).row(0, named=True) for down in (True, False))

@@ -14,12 +14,12 @@
 # ---
 
 # %% [markdown]
-# # Does reuse speed up twelve models by 1.97 times, and at what error?
+# # Does reuse speed up twelve models by 1.97x, and at what error?
 #
-# The paper's abstract reports a mean training speed-up of 1.97x over twelve models, at unchanged accuracy. `make paper`
-# trains these models, replays their traces with the preset `mercury`, and sweeps for the fastest setting whose outputs
-# are off by 1 % at most; `make paper QUICK=1` is a smaller form, in `paper/quick`. To look at another run, set
-# `MERCURY_PAPER` to its folder, and `MERCURY_ACCURACY` to one of `make accuracy`.
+# The paper's abstract reports a mean training speed-up of 1.97x over twelve models, at an accuracy similar to the
+# baseline. `make paper` trains twelve models and replays their traces with the preset `mercury`. It also sweeps for the
+# fastest setting with an output error of at most 1 %. `make paper QUICK=1` is a smaller form, in `paper/quick`. For another
+# run, set `MERCURY_PAPER` to its folder, and `MERCURY_ACCURACY` to a folder of `make accuracy`.
 
 # %%
 import json
@@ -31,12 +31,12 @@ import polars as pl
 from charts import PAPER, paper_chain, paper_cycles, paper_speed_ups
 from IPython.display import display
 
-# Pictures, not scripts: they show without a network, and wherever the notebook is opened.
+# Static images show without a network and in every viewer.
 alt.renderers.enable("png", scale_factor=2)
 alt.data_transformers.disable_max_rows()
 pl.Config.set_tbl_rows(60)
 
-# The full run, or else the quick one.
+# The full run if there is one, else the quick one.
 RUNS = [Path("../paper"), Path("../paper/quick")]
 RUN = Path(os.environ.get("MERCURY_PAPER") or next((run for run in RUNS if (run / "run.json").exists()), RUNS[0]))
 ACCURACY = Path(os.environ.get("MERCURY_ACCURACY", "../accuracy"))
@@ -51,9 +51,9 @@ training.drop("commits")
 
 # %% [markdown]
 # ## Speed-up
-# Each setting's speed-up of a training step on the captured steps after the first two, in which a layer that does not
-# gain is found out and switched off. The solid line is no reuse, the dashed one the paper's mean; bars are 95 %
-# intervals over the captured samples.
+# Speed-up of a training step for each setting, over the captured steps after the trial. The trial is the first two captured
+# steps; a layer that costs cycles in it is switched off. The solid line is no reuse, the dashed line the paper's mean.
+# Bars are 95 % intervals over the captured samples.
 
 # %%
 paper_speed_ups(models)
@@ -62,9 +62,9 @@ paper_speed_ups(models)
 models.pivot("setting", index="model", values="step")
 
 # %% [markdown]
-# ## What was found
-# The best settings, where one is faster than no reuse. The model's error pools the squares of all layers, so that
-# layers of large outputs decide; the second bound holds for each layer by itself.
+# ## Best settings
+# The best settings, if one is faster than no reuse. The model's error sums the squares of all layers, so layers with large
+# outputs dominate it. The second bound applies to each layer separately.
 
 # %%
 models.filter(pl.col("setting").is_in([BY_MODEL, BY_LAYER])).select(
@@ -72,8 +72,8 @@ models.filter(pl.col("setting").is_in([BY_MODEL, BY_LAYER])).select(
 )
 
 # %% [markdown]
-# ## Hits and what they cost
-# Every layer with reuse, preset `mercury`: hits of the forward pass and how far its outputs are off.
+# ## Hits and errors
+# Preset `mercury` with reuse in every layer: hit rate and output error of the forward pass.
 
 # %%
 every = models.filter(setting=ALL_ON)
@@ -85,9 +85,9 @@ names = points.mark_text(align="left", dx=7, fontSize=9).encode(text="model")
 (points.mark_point(filled=True, opacity=1, size=60) + names).properties(width=480, height=260)
 
 # %% [markdown]
-# ## Where the cycles go
-# With every layer on: products that no hit saves, signatures, a cycle for each HIT, and PE sets that wait for others;
-# then after layers that do not gain were switched off. The dashed line is where the paper's mean would be.
+# ## Cycles by part
+# The parts are products that no hit saves, signatures, one cycle per HIT, and waiting PE sets. The first chart has reuse in
+# every layer. In the second, layers that cost cycles in the trial are switched off. The dashed line marks the paper's mean.
 
 # %%
 display(paper_cycles(cycles.filter(setting=ALL_ON)).properties(title="every layer on"))
@@ -95,30 +95,32 @@ display(paper_cycles(cycles.filter(setting=MERCURY)).properties(title="as the pr
 
 # %% [markdown]
 # ## From hits to speed-up
-# The speed-up if cycles followed the computations that hits save, and what is left of it under each further assumption.
+# The speed-up if cycles were proportional to the computations left after hits, and its value after each further
+# assumption.
 
 # %%
 paper_chain(chain)
 
 # %% [markdown]
 # ## Larger inputs
-# The same for models on photos of the size of ImageNet's, after a few training steps.
+# The same for models on photos of ImageNet's size, after a few training steps.
 
 # %%
 photos = RUN / "larger" / "chain.parquet"
 display(paper_chain(pl.read_parquet(photos)) if photos.exists() else "This run has no photos.")
 
 # %% [markdown]
-# ## What other ways to find what is alike would save
-# As if cycles followed; last the bound of the array, on which a HIT takes a cycle.
+# ## Bounds
+# Speed-up of a step if its cycles were proportional to the computations that each bound leaves. The last column is the bound
+# of the array, on which a HIT takes a cycle.
 
 # %%
 bounds.pivot("bound", index="model", values="speed_up").with_columns(pl.selectors.numeric().round(2))
 
 # %% [markdown]
-# ## What becomes of accuracy
-# Measured by training with reuse in the loop (`make accuracy`), for the models that it trains: the last metric of such
-# a training less that of one without reuse, by seed.
+# ## Accuracy
+# `make accuracy` trains some of the models with reuse in the loop. The table shows the final metric with reuse minus that
+# without reuse, as a mean over seeds.
 
 # %%
 runs = pl.read_parquet(ACCURACY / "runs.parquet") if (ACCURACY / "runs.parquet").exists() else None
@@ -135,7 +137,7 @@ else:
     display(accuracy)
 
 # %% [markdown]
-# ## So, does it?
+# ## Conclusion
 
 # %%
 means = models.group_by("setting", maintain_order=True).agg(
@@ -145,8 +147,8 @@ mean, gaining = (dict(zip(means["setting"], means[column], strict=True)) for col
 ideal = chain.filter(assumption=chain["assumption"][0]).select(pl.col("speed_up").log().mean().exp()).item()
 print(
     f"{'Yes' if mean[MERCURY] >= PAPER else 'No'}: over {training.height} models the preset gives {mean[MERCURY]:.2f}x "
-    f"(geometric mean; {gaining[MERCURY]} gain), where the paper reports {PAPER}x. If cycles followed the computations "
-    f"that hits save it were {ideal:.2f}x, with outputs off by {every['output_error'].min():.0%} to "
-    f"{every['output_error'].max():.0%}. The best settings give {mean[BY_MODEL]:.2f}x where the model's error is at "
-    f"most 1 %, and {mean[BY_LAYER]:.2f}x where each layer's is."
+    f"(geometric mean; {gaining[MERCURY]} gain); the paper reports {PAPER}x. If cycles were proportional to the "
+    f"computations left after hits, it would be {ideal:.2f}x, at output errors of {every['output_error'].min():.0%} to "
+    f"{every['output_error'].max():.0%}. The best settings give {mean[BY_MODEL]:.2f}x if the model's error is at "
+    f"most 1 %, and {mean[BY_LAYER]:.2f}x if each layer's error is."
 )

@@ -28,6 +28,8 @@ sys.path.insert(0, str(REPOSITORY / "distributed" / "src"))
 RESULT = REPOSITORY / "docs" / "scale.json"
 ANALYZER = Path(os.environ.get("MERCURY_ANALYZER") or BINARIES / "mercury-analyzer")
 EMPTY = "1048576/1048576"
+# A replay that measures everything.
+ALL_MEASURES = ["--errors", "all", "--with", "bounds"]
 # Run in a separate small process: the kernel counts the memory of the starting process as the program's, too.
 MEASURING = """
 import os, subprocess, sys
@@ -146,7 +148,7 @@ def write_steps(trace: Path, made: Path, steps: int) -> int:
 
 def measure_merge(trace: Path, scratch: Path) -> list[dict]:
     real = scratch / "real"
-    measure_cost(ANALYZER, "replay", trace, "--partition", "1/1", "--out", real)
+    measure_cost(ANALYZER, "replay", trace, "--partition", "1/1", "--out", real, *ALL_MEASURES)
     # Steps, partitions, listed captured steps. First the units grow, then the partitions, then the list.
     cases = [(100, 13, 0), (500, 13, 0), (1_000, 13, 0), (1_000, 13_000, 0), (1_000, 1_300, 0), (1_000, 1_300, 20_000)]
     return [measure_merging(real, scratch / "parts", *case) for case in cases]
@@ -220,7 +222,7 @@ def measure_unit(_: Path, scratch: Path) -> list[dict]:
     for samples in (8, 100, 400):
         trace, out = scratch / f"trace-{samples}", scratch / f"part-{samples}"
         write_trace.train(str(trace), steps=1, every=1, batch=400, kept=samples)
-        measure_cost(ANALYZER, "replay", trace, "--partition", "1/1", "--out", out)
+        measure_cost(ANALYZER, "replay", trace, "--partition", "1/1", "--out", out, *ALL_MEASURES)
         files = list((out / "parts").glob("*.json"))
         found.append({"samples": samples, "bytes": sum(path.stat().st_size for path in files) / len(files)})
     return found
@@ -228,14 +230,13 @@ def measure_unit(_: Path, scratch: Path) -> list[dict]:
 
 def measure_replay(trace: Path, scratch: Path) -> list[dict]:
     size = sum(path.stat().st_size for path in (trace / "tensors").rglob("*.parquet"))
-    ways = [], ["errors,bounds"]
-    return [measure_replaying(trace, scratch / f"out-{len(without)}", size, without) for without in ways]
+    ways = ALL_MEASURES, ["--errors", "none"]
+    return [measure_replaying(trace, scratch / f"out-{number}", size, flags) for number, flags in enumerate(ways)]
 
 
-def measure_replaying(trace: Path, out: Path, size: int, without: list[str]) -> dict:
-    flags = ["--without", *without] if without else []
+def measure_replaying(trace: Path, out: Path, size: int, flags: list[str]) -> dict:
     cost = measure_cost(ANALYZER, "replay", trace, "--out", out, "--threads", 1, *flags)
-    return {"without": without, "bytes": size, "cpu_s": cost.cpu_s, "bytes_per_s": size / cost.cpu_s}
+    return {"flags": flags, "bytes": size, "cpu_s": cost.cpu_s, "bytes_per_s": size / cost.cpu_s}
 
 
 PARTS = {

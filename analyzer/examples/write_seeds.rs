@@ -77,8 +77,11 @@ fn main() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let at = |name: &str| dir.path().join(name);
     traces::write_trace(&at("trace"));
-    run_replay(&at("trace"), &["--out", &at("results").to_string_lossy(), "--quiet", "--format", "csv"])?;
-    run_replay(&at("trace"), &["--partition", "1/1", "--out", &at("part").to_string_lossy()])?;
+    let all = ["--errors", "all", "--with", "bounds"];
+    let results = at("results").to_string_lossy().into_owned();
+    let part = at("part").to_string_lossy().into_owned();
+    run_replay(&at("trace"), &[&all[..], &["--out", results.as_str(), "--quiet", "--format", "csv"]].concat())?;
+    run_replay(&at("trace"), &[&all[..], &["--partition", "1/1", "--out", part.as_str()]].concat())?;
     let file = |name: &str| fs::read(at(name));
     write_seed("manifest", "whole", &file("trace/manifest.json")?)?;
     let old =

@@ -7,6 +7,7 @@
 use crate::accuracy::ErrorSums;
 use crate::config::Config;
 use crate::result::PassResult;
+use crate::schema::layers;
 use crate::timing::MercuryCycles;
 use mercury_hardware::switch::Switch;
 use mercury_reuse::{Counts, Growth};
@@ -65,9 +66,8 @@ fn split_trial<'a>(results: impl IntoIterator<Item = &'a PassResult>) -> (Vec<&'
 /// # Errors
 /// If column `configuration` or `trial` is missing.
 pub fn steady_rows(frame: &DataFrame) -> PolarsResult<DataFrame> {
-    let configurations: Vec<Option<u64>> =
-        frame.column("configuration")?.cast(&DataType::UInt64)?.u64()?.iter().collect();
-    let trial: Vec<bool> = frame.column("trial")?.bool()?.iter().map(|trial| trial == Some(true)).collect();
+    let configurations = layers::CONFIGURATION.read_u64s(frame)?;
+    let trial: Vec<bool> = layers::TRIAL.read_bools(frame)?.into_iter().map(|trial| trial == Some(true)).collect();
     let rows = || configurations.iter().zip(&trial);
     let reached: BTreeSet<_> = rows().filter(|(_, trial)| !**trial).map(|(configuration, _)| configuration).collect();
     let is_steady = rows().map(|(configuration, trial)| !trial || !reached.contains(configuration));

@@ -1,37 +1,50 @@
 //! Columns of errors, which several tables of results have.
 
 use crate::accuracy::{Estimate, Interval};
+use crate::schema::{ColumnSpec, TableSpec, layers};
 use polars::prelude::*;
 
-/// What is told of an estimate, where it is known.
+/// A measure of an estimate, if it is known.
 type Measure = fn(&Estimate) -> Option<Interval>;
 
-/// One end of an interval, or its middle.
+/// The middle of an interval, or one of its ends.
 type Bound = fn(Interval) -> Option<f64>;
 
-/// An interval's columns, by what comes behind its name.
-const BOUNDS: [(&str, Bound); 3] =
-    [("", |i| Some(i.value)), ("_low", |i| i.bounds.map(|b| b[0])), ("_high", |i| i.bounds.map(|b| b[1]))];
+/// In the order of a measure's columns: its value, and the low and high end of its interval.
+const BOUNDS: [Bound; 3] = [|i| Some(i.value), |i| i.bounds.map(|b| b[0]), |i| i.bounds.map(|b| b[1])];
 
-/// How far results with reuse are from exact ones, with 95 % intervals.
-pub(crate) fn error_columns(estimates: &[Option<Estimate>]) -> Vec<Column> {
-    let column = |name: &str, of: &dyn Fn(&Estimate) -> Option<f64>| {
-        Column::new(name.into(), estimates.iter().map(|estimate| estimate.as_ref().and_then(of)).collect::<Vec<_>>())
-    };
-    let mut columns = vec![
-        column("error_square", &|estimate| Some(estimate.change())),
-        column("exact_square", &|estimate| Some(estimate.exact())),
+/// The columns of `table` that say how far results with reuse are from exact ones, with 95 % intervals.
+pub(crate) fn error_columns(table: &TableSpec, estimates: &[Option<Estimate>]) -> Vec<Column> {
+    let squares: [(ColumnSpec, fn(&Estimate) -> f64); 2] =
+        [(layers::ERROR_SQUARE, Estimate::change), (layers::EXACT_SQUARE, Estimate::exact)];
+    let measures: [([ColumnSpec; 3], Measure); 4] = [
+        ([layers::OUTPUT_ERROR, layers::OUTPUT_ERROR_LOW, layers::OUTPUT_ERROR_HIGH], |estimate| {
+            Some(estimate.relative())
+        }),
+        (
+            [layers::OUTPUT_COSINE, layers::OUTPUT_COSINE_LOW, layers::OUTPUT_COSINE_HIGH],
+            // No angle where a result vanishes.
+            |estimate| Some(estimate.cosine()).filter(|cosine| !cosine.value.is_nan()),
+        ),
+        ([layers::OUTPUT_NORM_RATIO, layers::OUTPUT_NORM_RATIO_LOW, layers::OUTPUT_NORM_RATIO_HIGH], |estimate| {
+            Some(estimate.norm_ratio())
+        }),
+        ([layers::LOSS_CHANGE, layers::LOSS_CHANGE_LOW, layers::LOSS_CHANGE_HIGH], Estimate::loss_change),
     ];
-    let measures: [(&str, Measure); 4] = [
-        ("output_error", |estimate| Some(estimate.relative())),
-        // No angle where a result vanishes.
-        ("output_cosine", |estimate| Some(estimate.cosine()).filter(|cosine| !cosine.value.is_nan())),
-        ("output_norm_ratio", |estimate| Some(estimate.norm_ratio())),
-        ("loss_change", Estimate::loss_change),
-    ];
-    for (name, measure) in measures {
-        for (suffix, bound) in BOUNDS {
-            columns.push(column(&format!("{name}{suffix}"), &|estimate| measure(estimate).and_then(bound)));
+    let mut columns = Vec::new();
+    for (column, square) in squares {
+        if table.has(column.name) {
+            columns.push(column.build_f64s(estimates, |estimate| estimate.as_ref().map(square)));
+        }
+    }
+    for (names, measure) in measures {
+        for (column, bound) in names.into_iter().zip(BOUNDS) {
+            if table.has(column.name) {
+                columns.push(column.build_f64s(estimates, |estimate| {
+                    let interval = estimate.as_ref().and_then(measure);
+                    interval.and_then(bound)
+                }));
+            }
         }
     }
     columns

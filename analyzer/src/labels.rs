@@ -1,6 +1,7 @@
 //! Names of results in comparisons and reports: their labels, or else their differences.
 
-use crate::report::run::{Run, TraceIdentity, flat};
+use crate::report::run::{ReportedRun, flat};
+use crate::schema::run::TraceIdentity;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -24,7 +25,7 @@ type Facts = BTreeMap<String, String>;
 /// A run with a label has that label as its name. Otherwise the name is the trace's label, or the
 /// differences between the traces, followed by the differences between the configurations. The
 /// folder is the name if nothing differs, and is appended to equal names.
-pub fn name_results(results: &[(&Path, &Run)]) -> Vec<String> {
+pub fn name_results(results: &[(&Path, &ReportedRun)]) -> Vec<String> {
     let mut traces: Vec<Facts> = results.iter().map(|(_, run)| read_trace(&run.trace)).collect();
     add_missing(&mut traces);
     let runs: Vec<Facts> = results.iter().map(|(_, run)| read_run(run)).collect();
@@ -84,7 +85,7 @@ pub fn summarise_steps(steps: &[u64]) -> String {
 
 /// The facts about a run: its configuration and the replayed part of the trace. Keys that differ
 /// between the configurations of a sweep are left out.
-fn read_run(run: &Run) -> Facts {
+fn read_run(run: &ReportedRun) -> Facts {
     let mut facts = Facts::new();
     let Some((first, others)) = run.configurations.split_first() else { return facts };
     for (key, value) in flat(first) {
@@ -151,14 +152,14 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn run(change: impl FnOnce(&mut Value)) -> Run {
+    fn run(change: impl FnOnce(&mut Value)) -> ReportedRun {
         crate::report::run::tests::run(|json| {
             json["trace"]["settings"] = json!({"lr": "0.1", "threads": "2"});
             change(json);
         })
     }
 
-    fn names(runs: &[Run]) -> Vec<String> {
+    fn names(runs: &[ReportedRun]) -> Vec<String> {
         let folders = ["a", "b", "c"].map(Path::new);
         name_results(&folders.into_iter().zip(runs).collect::<Vec<_>>())
     }
@@ -190,7 +191,7 @@ mod tests {
         assert_eq!(names(&[run(|_| ()), another]), ["trace 00", "trace 01234567"]);
     }
 
-    fn labelled(trace_label: &str, run_label: Option<&str>, bits: u32) -> Run {
+    fn labelled(trace_label: &str, run_label: Option<&str>, bits: u32) -> ReportedRun {
         run(|json| {
             json["trace"]["label"] = trace_label.into();
             json["label"] = run_label.into();

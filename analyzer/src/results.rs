@@ -7,6 +7,8 @@ use crate::error_columns::error_columns;
 use crate::limits::{BINS, Limits};
 use crate::request::Measures;
 use crate::result::{PassResult, forward_error, step_interval};
+use crate::schema::run::{MeasuresRecord, RUN_FILE, RunRecord, TraceIdentity};
+use crate::schema::{self, ColumnSpec, TableSpec};
 use crate::sweep::summary;
 use crate::table;
 use mercury_reuse::analytic::AngleBin;
@@ -15,274 +17,291 @@ use mercury_trace::geometry::Pass;
 use mercury_trace::manifest::{self, Manifest};
 use mercury_trace::{Trace, checksum};
 use polars::prelude::*;
-use serde::Serialize;
-use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Version of the files of results.
-pub const SCHEMA_VERSION: u32 = 1;
-/// What was run, and on what.
-pub const RUN_FILE: &str = "run.json";
-/// A row per configuration, step, layer and pass.
-pub const LAYERS_FILE: &str = "layers.parquet";
-/// A row per configuration and step.
-pub const MODELS_FILE: &str = "models.parquet";
-/// A row per configuration, step, layer, pass and bin of angles.
-pub const ANGLES_FILE: &str = "angles.parquet";
-
-/// What a run computed and from what: enough to do it again. No times, and no paths but those that the trace's
-/// manifest has, so that equal runs write equal bytes.
-#[derive(Debug, Serialize)]
-struct Run<'a> {
-    schema_version: u32,
-    created_by: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    label: Option<&'a str>,
-    configurations: &'a [Config],
-    measures: &'a Measures,
-    trace: TraceIdentity<'a>,
-}
-
-#[derive(Debug, Serialize)]
-struct TraceIdentity<'a> {
-    manifest_sha256: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    label: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    command: Option<&'a str>,
-    model: &'a manifest::Model,
-    dataset: &'a manifest::Dataset,
-    seed: u64,
-    batch_size: u32,
-    settings: &'a BTreeMap<String, String>,
-    captured_steps: Vec<u64>,
-}
-
 /// The files of a replay's results, all but their checksums.
-pub const FILES: [&str; 5] = [RUN_FILE, LAYERS_FILE, MODELS_FILE, ANGLES_FILE, summary::FILE];
+pub const FILES: [&str; 5] = [
+    RUN_FILE,
+    schema::layers::TABLE.file,
+    schema::models::TABLE.file,
+    schema::angles::TABLE.file,
+    schema::configurations::TABLE.file,
+];
 
 /// Writes [`FILES`] of the run that `run` describes, on a model of so many layers.
 pub(crate) fn write_tables(dir: &Path, run: &str, layers_in_all: usize, results: &[PassResult]) -> Result<Unsynced> {
     let mut files = Unsynced::default();
     files.write(dir.join(RUN_FILE), run.as_bytes())?;
-    let mut table = |name: &str, frame: DataFrame| table::write(&mut files, dir.join(name), &frame);
-    table(MODELS_FILE, models_frame(results, layers_in_all)?)?;
-    table(LAYERS_FILE, layers_frame(results)?)?;
-    table(ANGLES_FILE, angles_frame(results)?)?;
-    table(summary::FILE, summary::frame(Vec::new(), results, layers_in_all)?)?;
+    let tables: [(TableSpec, DataFrame); 4] = [
+        (schema::models::TABLE, models_frame(results, layers_in_all)?),
+        (schema::layers::TABLE, layers_frame(results)?),
+        (schema::angles::TABLE, angles_frame(results)?),
+        (schema::configurations::TABLE, summary::frame(Vec::new(), results, layers_in_all)?),
+    ];
+    for (spec, frame) in tables {
+        table::write(&mut files, dir.join(spec.file), &frame)?;
+    }
     Ok(files)
 }
 
 /// The text of `run.json`; `label` is what its user calls the run.
 pub(crate) fn run_text(trace: &Trace, configs: &[Config], measures: &Measures, label: Option<&str>) -> Result<String> {
-    let run = Run {
-        schema_version: SCHEMA_VERSION,
-        created_by: concat!("mercury-analyzer ", env!("CARGO_PKG_VERSION")),
-        label,
-        configurations: configs,
-        measures,
-        trace: identity(trace)?,
+    let run: RunRecord<&Config> = RunRecord {
+        schema_version: schema::VERSION,
+        created_by: concat!("mercury-analyzer ", env!("CARGO_PKG_VERSION")).to_owned(),
+        label: label.map(str::to_owned),
+        configurations: configs.iter().collect(),
+        measures: MeasuresRecord::from(measures),
+        trace: identify_trace(trace)?,
     };
     let mut text = serde_json::to_string_pretty(&run).expect("a run has string keys and finite numbers");
     text.push('\n');
     Ok(text)
 }
 
-fn identity(trace: &Trace) -> Result<TraceIdentity<'_>> {
+fn identify_trace(trace: &Trace) -> Result<TraceIdentity> {
     let path = trace.dir().join(manifest::FILE_NAME);
     let manifest: &Manifest = trace.manifest();
     Ok(TraceIdentity {
         manifest_sha256: checksum::of_file(&path)?,
-        label: manifest.label.as_deref(),
-        command: manifest.command.as_deref(),
-        model: &manifest.model,
-        dataset: &manifest.dataset,
+        label: manifest.label.clone(),
+        command: manifest.command.clone(),
+        model: manifest.model.clone(),
+        dataset: manifest.dataset.clone(),
         seed: manifest.seed,
         batch_size: manifest.training.batch_size,
-        settings: &manifest.training.settings,
+        settings: manifest.training.settings.clone(),
         captured_steps: manifest.captured.iter().map(|step| step.step).collect(),
     })
 }
 
-/// One row per configuration, step, layer and pass.
+/// The rows of `layers.parquet`: one per configuration, step, layer and pass.
 pub fn layers_frame(results: &[PassResult]) -> Result<DataFrame> {
-    let u64s =
-        |name: &str, of: fn(&PassResult) -> u64| Column::new(name.into(), results.iter().map(of).collect::<Vec<_>>());
-    let f64s = |name: &str, of: fn(&PassResult) -> Option<f64>| {
-        Column::new(name.into(), results.iter().map(of).collect::<Vec<_>>())
-    };
-    let limits = |name: &str, of: fn(&Limits) -> u64| {
-        Column::new(name.into(), results.iter().map(|r| r.limits.as_ref().map(of)).collect::<Vec<_>>())
-    };
-    let texts =
-        |name: &str, of: fn(&PassResult) -> &str| Column::new(name.into(), results.iter().map(of).collect::<Vec<_>>());
-    let mut columns = vec![
-        u64s("configuration", |r| r.configuration as u64),
-        u64s("step", |r| r.step),
-        u64s("layer_index", |r| r.layer_index as u64),
-        texts("layer", |r| &r.layer),
-        texts("op", |r| &r.op),
-        texts("pass", |r| r.pass.name()),
-        Column::new("reuse".into(), results.iter().map(|r| r.reuse).collect::<Vec<_>>()),
-        Column::new("switched_off".into(), results.iter().map(|r| r.switched_off).collect::<Vec<_>>()),
-        Column::new("trial".into(), results.iter().map(|r| r.trial).collect::<Vec<_>>()),
-        u64s("signature_bits", |r| u64::from(r.bits)),
-        u64s("samples", |r| r.samples as u64),
-        u64s("batch", |r| u64::from(r.batch)),
-        u64s("vector_length", |r| r.vector_length as u64),
-        u64s("streams_captured", |r| r.streams[0]),
-        u64s("streams", |r| r.streams[1]),
-        u64s("vectors", |r| r.vectors),
-        u64s("hit", |r| r.counts.hit),
-        u64s("mau", |r| r.counts.mau),
-        u64s("mnu", |r| r.counts.mnu),
-        f64s("hit_rate", |r| (r.vectors > 0).then(|| r.counts.hit as f64 / r.vectors as f64)),
-        limits("unlimited_hit", |limits| limits.unlimited),
-        limits("exact_duplicate", |limits| limits.duplicates),
-        limits("zero_vector", |limits| limits.zeros.zero_vectors),
-        limits("operands", |limits| limits.zeros.operands),
-        limits("zero_operands", |limits| limits.zeros.zero_operands),
-        limits("cosine_sampled", |limits| limits.cosine.sampled),
-        limits("cosine_similar", |limits| limits.cosine.similar),
-        f64s("cosine_share", |r| r.limits.as_ref().and_then(|limits| limits.cosine.share())),
-        f64s("cosine_share_low", |r| r.limits.as_ref().map(|limits| limits.cosine.interval()[0])),
-        f64s("cosine_share_high", |r| r.limits.as_ref().map(|limits| limits.cosine.interval()[1])),
-        limits("multiplications", |limits| limits.repetition.weights),
-        limits("multiplications_by_zero", |limits| limits.repetition.zero),
-        limits("multiplications_distinct", |limits| limits.repetition.distinct),
-        limits("pairs_sampled", |limits| limits.pairs().0),
-        limits("pairs_colliding", |limits| limits.pairs().1),
-        f64s("pairs_predicted", |r| r.limits.as_ref().map(|limits| limits.pairs().2)),
-        u64s("macs", |r| r.macs),
-        u64s("macs_skipped", |r| r.macs_skipped),
-        u64s("baseline_cycles", |r| r.baseline),
-        u64s("mercury_cycles", |r| r.mercury.total()),
-        u64s("signature_cycles", |r| r.mercury.signature),
-        u64s("compute_cycles", |r| r.mercury.compute),
-        u64s("stall_cycles", |r| r.mercury.stall),
-        u64s("extra_cycles", |r| r.mercury.extra),
-        f64s("speed_up", |r| Some(r.baseline as f64 / r.mercury.total() as f64)),
-        f64s("speed_up_low", |r| r.interval().map(|bounds| bounds[0])),
-        f64s("speed_up_high", |r| r.interval().map(|bounds| bounds[1])),
-        u64s("baseline_memory_stall", |r| r.baseline_traffic.stall),
-        u64s("mercury_memory_stall", |r| r.traffic.stall),
-        u64s("baseline_dram_words", |r| r.baseline_traffic.accesses.dram.total()),
-        u64s("mercury_dram_words", |r| r.traffic.accesses.dram.total()),
-        u64s("baseline_buffer_words", |r| r.baseline_traffic.accesses.buffer.total()),
-        u64s("mercury_buffer_words", |r| r.traffic.accesses.buffer.total()),
-        u64s("mcache_words", |r| r.traffic.accesses.mcache),
-        f64s("baseline_energy", |r| Some(r.energy[0])),
-        f64s("mercury_energy", |r| Some(r.energy[1])),
-        Column::new("hits_sampled".into(), results.iter().map(|r| r.matches.map(|m| m.sampled)).collect::<Vec<_>>()),
-        f64s("match_cosine_median", |r| r.matches?.cosine.map(|q| q[0])),
-        f64s("match_cosine_p90", |r| r.matches?.cosine.map(|q| q[1])),
-        f64s("match_cosine_p99", |r| r.matches?.cosine.map(|q| q[2])),
-        f64s("match_distance_median", |r| r.matches?.distance.map(|q| q[0])),
-        f64s("match_distance_p90", |r| r.matches?.distance.map(|q| q[1])),
-        f64s("match_distance_p99", |r| r.matches?.distance.map(|q| q[2])),
-    ];
     let estimates: Vec<_> = results.iter().map(|r| r.error.as_ref().map(ErrorSums::estimate)).collect();
-    columns.extend(error_columns(&estimates));
-    Ok(DataFrame::new(results.len(), columns)?)
+    let mut columns = identity_columns(results);
+    columns.extend(outcome_columns(results));
+    columns.extend(limit_columns(results));
+    columns.extend(cycle_columns(results));
+    columns.extend(memory_columns(results));
+    columns.extend(match_columns(results));
+    columns.extend(error_columns(&schema::layers::TABLE, &estimates));
+    Ok(schema::layers::TABLE.frame(results.len(), columns)?)
+}
+
+fn identity_columns(results: &[PassResult]) -> Vec<Column> {
+    use schema::layers as columns;
+    vec![
+        columns::CONFIGURATION.build_u64s(results, |r| r.configuration as u64),
+        columns::STEP.build_u64s(results, |r| r.step),
+        columns::LAYER_INDEX.build_u64s(results, |r| r.layer_index as u64),
+        columns::LAYER.build_texts(results, |r| r.layer.as_str()),
+        columns::OP.build_texts(results, |r| r.op.as_str()),
+        columns::PASS.build_texts(results, |r| r.pass.name()),
+        columns::REUSE.build_bools(results, |r| r.reuse),
+        columns::SWITCHED_OFF.build_bools(results, |r| r.switched_off),
+        columns::TRIAL.build_bools(results, |r| r.trial),
+        columns::SIGNATURE_BITS.build_u64s(results, |r| u64::from(r.bits)),
+        columns::SAMPLES.build_u64s(results, |r| r.samples as u64),
+        columns::BATCH.build_u64s(results, |r| u64::from(r.batch)),
+        columns::VECTOR_LENGTH.build_u64s(results, |r| r.vector_length as u64),
+        columns::STREAMS_CAPTURED.build_u64s(results, |r| r.streams[0]),
+        columns::STREAMS.build_u64s(results, |r| r.streams[1]),
+    ]
+}
+
+fn outcome_columns(results: &[PassResult]) -> Vec<Column> {
+    use schema::layers as columns;
+    vec![
+        columns::VECTORS.build_u64s(results, |r| r.vectors),
+        columns::HIT.build_u64s(results, |r| r.counts.hit),
+        columns::MAU.build_u64s(results, |r| r.counts.mau),
+        columns::MNU.build_u64s(results, |r| r.counts.mnu),
+        columns::HIT_RATE.build_f64s(results, |r| ratio(r.counts.hit, r.vectors)),
+    ]
+}
+
+/// Bounds and competitors, null where they were not measured.
+fn limit_columns(results: &[PassResult]) -> Vec<Column> {
+    use schema::layers as columns;
+    let counts =
+        |column: ColumnSpec, count: fn(&Limits) -> u64| column.build_u64s(results, |r| r.limits.as_ref().map(count));
+    let shares = |column: ColumnSpec, share: fn(&Limits) -> Option<f64>| {
+        column.build_f64s(results, |r| r.limits.as_ref().and_then(share))
+    };
+    vec![
+        counts(columns::UNLIMITED_HIT, |limits| limits.unlimited),
+        counts(columns::EXACT_DUPLICATE, |limits| limits.duplicates),
+        counts(columns::ZERO_VECTOR, |limits| limits.zeros.zero_vectors),
+        counts(columns::OPERANDS, |limits| limits.zeros.operands),
+        counts(columns::ZERO_OPERANDS, |limits| limits.zeros.zero_operands),
+        counts(columns::COSINE_SAMPLED, |limits| limits.cosine.sampled),
+        counts(columns::COSINE_SIMILAR, |limits| limits.cosine.similar),
+        shares(columns::COSINE_SHARE, |limits| limits.cosine.share()),
+        shares(columns::COSINE_SHARE_LOW, |limits| Some(limits.cosine.interval()[0])),
+        shares(columns::COSINE_SHARE_HIGH, |limits| Some(limits.cosine.interval()[1])),
+        counts(columns::MULTIPLICATIONS, |limits| limits.repetition.weights),
+        counts(columns::MULTIPLICATIONS_BY_ZERO, |limits| limits.repetition.zero),
+        counts(columns::MULTIPLICATIONS_DISTINCT, |limits| limits.repetition.distinct),
+        counts(columns::PAIRS_SAMPLED, |limits| limits.pairs().0),
+        counts(columns::PAIRS_COLLIDING, |limits| limits.pairs().1),
+        shares(columns::PAIRS_PREDICTED, |limits| Some(limits.pairs().2)),
+    ]
+}
+
+fn cycle_columns(results: &[PassResult]) -> Vec<Column> {
+    use schema::layers as columns;
+    vec![
+        columns::MACS.build_u64s(results, |r| r.macs),
+        columns::MACS_SKIPPED.build_u64s(results, |r| r.macs_skipped),
+        columns::BASELINE_CYCLES.build_u64s(results, |r| r.baseline),
+        columns::MERCURY_CYCLES.build_u64s(results, |r| r.mercury.total()),
+        columns::SIGNATURE_CYCLES.build_u64s(results, |r| r.mercury.signature),
+        columns::COMPUTE_CYCLES.build_u64s(results, |r| r.mercury.compute),
+        columns::STALL_CYCLES.build_u64s(results, |r| r.mercury.stall),
+        columns::EXTRA_CYCLES.build_u64s(results, |r| r.mercury.extra),
+        columns::SPEED_UP.build_f64s(results, |r| r.baseline as f64 / r.mercury.total() as f64),
+        columns::SPEED_UP_LOW.build_f64s(results, |r| r.interval().map(|bounds| bounds[0])),
+        columns::SPEED_UP_HIGH.build_f64s(results, |r| r.interval().map(|bounds| bounds[1])),
+    ]
+}
+
+fn memory_columns(results: &[PassResult]) -> Vec<Column> {
+    use schema::layers as columns;
+    vec![
+        columns::BASELINE_MEMORY_STALL.build_u64s(results, |r| r.baseline_traffic.stall),
+        columns::MERCURY_MEMORY_STALL.build_u64s(results, |r| r.traffic.stall),
+        columns::BASELINE_DRAM_WORDS.build_u64s(results, |r| r.baseline_traffic.accesses.dram.total()),
+        columns::MERCURY_DRAM_WORDS.build_u64s(results, |r| r.traffic.accesses.dram.total()),
+        columns::BASELINE_BUFFER_WORDS.build_u64s(results, |r| r.baseline_traffic.accesses.buffer.total()),
+        columns::MERCURY_BUFFER_WORDS.build_u64s(results, |r| r.traffic.accesses.buffer.total()),
+        columns::MCACHE_WORDS.build_u64s(results, |r| r.traffic.accesses.mcache),
+        columns::BASELINE_ENERGY.build_f64s(results, |r| r.energy[0]),
+        columns::MERCURY_ENERGY.build_f64s(results, |r| r.energy[1]),
+    ]
+}
+
+/// How good matches are, null where errors were not computed.
+fn match_columns(results: &[PassResult]) -> Vec<Column> {
+    use schema::layers as columns;
+    vec![
+        columns::HITS_SAMPLED.build_u64s(results, |r| r.matches.map(|matches| matches.sampled)),
+        columns::MATCH_COSINE_MEDIAN.build_f64s(results, |r| match_cosine(r, 0)),
+        columns::MATCH_COSINE_P90.build_f64s(results, |r| match_cosine(r, 1)),
+        columns::MATCH_COSINE_P99.build_f64s(results, |r| match_cosine(r, 2)),
+        columns::MATCH_DISTANCE_MEDIAN.build_f64s(results, |r| match_distance(r, 0)),
+        columns::MATCH_DISTANCE_P90.build_f64s(results, |r| match_distance(r, 1)),
+        columns::MATCH_DISTANCE_P99.build_f64s(results, |r| match_distance(r, 2)),
+    ]
+}
+
+/// The cosine that half, 90 % or 99 % of the HITs reach, by `quantile` from 0.
+fn match_cosine(result: &PassResult, quantile: usize) -> Option<f64> {
+    Some(result.matches?.cosine?[quantile])
+}
+
+/// The distance that half, 90 % or 99 % of the HITs do not exceed, by `quantile` from 0.
+fn match_distance(result: &PassResult, quantile: usize) -> Option<f64> {
+    Some(result.matches?.distance?[quantile])
+}
+
+/// None without a divisor.
+fn ratio(above: u64, below: u64) -> Option<f64> {
+    (below > 0).then(|| above as f64 / below as f64)
 }
 
 /// Degrees of a bin of angles.
 const WIDTH: f64 = 180.0 / BINS as f64;
 
-/// Sampled pairs of vectors by their angle: how many share a signature, and how many are expected to.
-pub fn angles_frame(results: &[PassResult]) -> Result<DataFrame> {
-    let rows: Vec<(&PassResult, usize, &AngleBin)> = results
-        .iter()
-        .flat_map(|result| {
-            result
-                .limits
-                .iter()
-                .flat_map(|limits| limits.angles.iter().enumerate())
-                .map(move |(number, bin)| (result, number, bin))
-        })
-        .filter(|(.., bin)| bin.pairs > 0)
-        .collect();
-    let column = |name: &str, of: fn(&(&PassResult, usize, &AngleBin)) -> u64| {
-        Column::new(name.into(), rows.iter().map(of).collect::<Vec<_>>())
-    };
-    let float = |name: &str, of: fn(&(&PassResult, usize, &AngleBin)) -> f64| {
-        Column::new(name.into(), rows.iter().map(of).collect::<Vec<_>>())
-    };
-    let columns = vec![
-        column("configuration", |(r, ..)| r.configuration as u64),
-        column("step", |(r, ..)| r.step),
-        column("layer_index", |(r, ..)| r.layer_index as u64),
-        Column::new("layer".into(), rows.iter().map(|(r, ..)| r.layer.as_str()).collect::<Vec<_>>()),
-        Column::new("pass".into(), rows.iter().map(|(r, ..)| r.pass.name()).collect::<Vec<_>>()),
-        column("signature_bits", |(r, ..)| u64::from(r.bits)),
-        float("degrees_from", |(_, bin, _)| *bin as f64 * WIDTH),
-        float("degrees_to", |(_, bin, _)| (*bin + 1) as f64 * WIDTH),
-        float("degrees_mean", |(.., bin)| bin.angle.to_degrees() / bin.pairs as f64),
-        column("pairs", |(.., bin)| bin.pairs),
-        column("colliding", |(.., bin)| bin.measured[0]),
-        float("predicted", |(.., bin)| bin.predicted[0]),
-    ];
-    Ok(DataFrame::new(rows.len(), columns)?)
+/// The pairs of a bin of angles.
+struct AngleRow<'a> {
+    result: &'a PassResult,
+    /// Place of the bin, from the smallest angles.
+    number: usize,
+    bin: &'a AngleBin,
 }
 
-/// Totals per configuration and step, with the speed-up's 95 % interval over samples. Outcomes
-/// and output error are those of the forward pass, cycles and MACs those of all passes. The change of
+/// The rows of `angles.parquet`: sampled pairs of vectors by their angle, how many of them share a signature, and how
+/// many are expected to.
+pub fn angles_frame(results: &[PassResult]) -> Result<DataFrame> {
+    use schema::angles as columns;
+    let mut rows: Vec<AngleRow> = Vec::new();
+    for result in results {
+        let bins = result.limits.iter().flat_map(|limits| limits.angles.iter().enumerate());
+        let filled = bins.filter(|(_, bin)| bin.pairs > 0);
+        rows.extend(filled.map(|(number, bin)| AngleRow { result, number, bin }));
+    }
+    let table = vec![
+        columns::CONFIGURATION.build_u64s(&rows, |row| row.result.configuration as u64),
+        columns::STEP.build_u64s(&rows, |row| row.result.step),
+        columns::LAYER_INDEX.build_u64s(&rows, |row| row.result.layer_index as u64),
+        columns::LAYER.build_texts(&rows, |row| row.result.layer.as_str()),
+        columns::PASS.build_texts(&rows, |row| row.result.pass.name()),
+        columns::SIGNATURE_BITS.build_u64s(&rows, |row| u64::from(row.result.bits)),
+        columns::DEGREES_FROM.build_f64s(&rows, |row| row.number as f64 * WIDTH),
+        columns::DEGREES_TO.build_f64s(&rows, |row| (row.number + 1) as f64 * WIDTH),
+        columns::DEGREES_MEAN.build_f64s(&rows, |row| row.bin.angle.to_degrees() / row.bin.pairs as f64),
+        columns::PAIRS.build_u64s(&rows, |row| row.bin.pairs),
+        columns::COLLIDING.build_u64s(&rows, |row| row.bin.measured[0]),
+        columns::PREDICTED.build_f64s(&rows, |row| row.bin.predicted[0]),
+    ];
+    Ok(columns::TABLE.frame(rows.len(), table)?)
+}
+
+/// The rows of `models.parquet`: totals per configuration and step, with the speed-up's 95 % interval over samples.
+///
+/// Outcomes and output error are those of the forward pass, cycles and MACs those of all passes. The change of
 /// the loss is that of all `layers_in_all` layers together, to first order; none where some are missing.
 /// `results` are ordered by configuration and step.
 pub fn models_frame(results: &[PassResult], layers_in_all: usize) -> Result<DataFrame> {
-    type Of<T> = fn(&PassResult) -> T;
-    const FORWARD: [(&str, Of<u64>); 4] =
-        [("vectors", |r| r.vectors), ("hit", |r| r.counts.hit), ("mau", |r| r.counts.mau), ("mnu", |r| r.counts.mnu)];
-    const ALL: [(&str, Of<u64>); 12] = [
-        ("macs", |r| r.macs),
-        ("macs_skipped", |r| r.macs_skipped),
-        ("baseline_cycles", |r| r.baseline),
-        ("mercury_cycles", |r| r.mercury.total()),
-        ("signature_cycles", |r| r.mercury.signature),
-        ("compute_cycles", |r| r.mercury.compute),
-        ("stall_cycles", |r| r.mercury.stall),
-        ("extra_cycles", |r| r.mercury.extra),
-        ("baseline_memory_stall", |r| r.baseline_traffic.stall),
-        ("mercury_memory_stall", |r| r.traffic.stall),
-        ("baseline_dram_words", |r| r.baseline_traffic.accesses.dram.total()),
-        ("mercury_dram_words", |r| r.traffic.accesses.dram.total()),
-    ];
-    const ENERGY: [(&str, Of<f64>); 2] = [("baseline_energy", |r| r.energy[0]), ("mercury_energy", |r| r.energy[1])];
+    use schema::models as columns;
     let steps: Vec<&[PassResult]> =
         results.chunk_by(|a, b| (a.configuration, a.step) == (b.configuration, b.step)).collect();
-    let of_steps = |name: &str, of: &dyn Fn(&[PassResult]) -> u64| {
-        Column::new(name.into(), steps.iter().map(|step| of(step)).collect::<Vec<_>>())
-    };
-    let floats = |name: &str, of: &dyn Fn(&[PassResult]) -> Option<f64>| {
-        Column::new(name.into(), steps.iter().map(|step| of(step)).collect::<Vec<_>>())
-    };
-    let forward = |step: &[PassResult], of: Of<u64>| -> u64 {
-        step.iter().filter(|result| result.pass == Pass::Forward).map(of).sum()
-    };
-    let ratio = |above: u64, below: u64| (below > 0).then(|| above as f64 / below as f64);
+    let references: Vec<Vec<&PassResult>> = steps.iter().map(|step| step.iter().collect()).collect();
+    let intervals: Vec<Option<[f64; 2]>> = references.iter().map(|results| step_interval(results)).collect();
+    let errors: Vec<_> = references.iter().map(|results| forward_error(results, layers_in_all)).collect();
+    let forward =
+        |column: ColumnSpec, value: fn(&PassResult) -> u64| column.build_u64s(&steps, |step| sum_forward(step, value));
+    let all = |column: ColumnSpec, value: fn(&PassResult) -> u64| column.build_u64s(&steps, |step| sum(step, value));
 
-    let mut columns = vec![
-        of_steps("configuration", &|step| step[0].configuration as u64),
-        of_steps("step", &|step| step[0].step),
-        Column::new("trial".into(), steps.iter().map(|step| step[0].trial).collect::<Vec<_>>()),
-        of_steps("samples", &|step| step.iter().map(|result| result.samples as u64).max().unwrap_or(0)),
-        of_steps("batch", &|step| step.iter().map(|result| u64::from(result.batch)).max().unwrap_or(0)),
+    let mut table = vec![
+        columns::CONFIGURATION.build_u64s(&steps, |step| step[0].configuration as u64),
+        columns::STEP.build_u64s(&steps, |step| step[0].step),
+        columns::TRIAL.build_bools(&steps, |step| step[0].trial),
+        columns::SAMPLES.build_u64s(&steps, |step| step.iter().map(|r| r.samples as u64).max().unwrap_or(0)),
+        columns::BATCH.build_u64s(&steps, |step| step.iter().map(|r| u64::from(r.batch)).max().unwrap_or(0)),
+        forward(columns::VECTORS, |r| r.vectors),
+        forward(columns::HIT, |r| r.counts.hit),
+        forward(columns::MAU, |r| r.counts.mau),
+        forward(columns::MNU, |r| r.counts.mnu),
+        all(columns::MACS, |r| r.macs),
+        all(columns::MACS_SKIPPED, |r| r.macs_skipped),
+        all(columns::BASELINE_CYCLES, |r| r.baseline),
+        all(columns::MERCURY_CYCLES, |r| r.mercury.total()),
+        all(columns::SIGNATURE_CYCLES, |r| r.mercury.signature),
+        all(columns::COMPUTE_CYCLES, |r| r.mercury.compute),
+        all(columns::STALL_CYCLES, |r| r.mercury.stall),
+        all(columns::EXTRA_CYCLES, |r| r.mercury.extra),
+        all(columns::BASELINE_MEMORY_STALL, |r| r.baseline_traffic.stall),
+        all(columns::MERCURY_MEMORY_STALL, |r| r.traffic.stall),
+        all(columns::BASELINE_DRAM_WORDS, |r| r.baseline_traffic.accesses.dram.total()),
+        all(columns::MERCURY_DRAM_WORDS, |r| r.traffic.accesses.dram.total()),
+        columns::BASELINE_ENERGY.build_f64s(&steps, |step| step.iter().map(|r| r.energy[0]).sum::<f64>()),
+        columns::MERCURY_ENERGY.build_f64s(&steps, |step| step.iter().map(|r| r.energy[1]).sum::<f64>()),
+        columns::HIT_RATE
+            .build_f64s(&steps, |step| ratio(sum_forward(step, |r| r.counts.hit), sum_forward(step, |r| r.vectors))),
+        columns::SPEED_UP.build_f64s(&steps, |step| ratio(sum(step, |r| r.baseline), sum(step, |r| r.mercury.total()))),
+        columns::SPEED_UP_LOW.build_f64s(&intervals, |interval| interval.map(|bounds| bounds[0])),
+        columns::SPEED_UP_HIGH.build_f64s(&intervals, |interval| interval.map(|bounds| bounds[1])),
     ];
-    columns.extend(FORWARD.map(|(name, of)| of_steps(name, &|step| forward(step, of))));
-    columns.extend(ALL.map(|(name, of)| of_steps(name, &|step| step.iter().map(of).sum())));
-    columns.extend(ENERGY.map(|(name, of)| floats(name, &|step| Some(step.iter().map(of).sum()))));
-    let [cycles, reusing]: [Of<u64>; 2] = [|r| r.baseline, |r| r.mercury.total()];
-    columns.extend([
-        floats("hit_rate", &|step| ratio(forward(step, |r| r.counts.hit), forward(step, |r| r.vectors))),
-        floats("speed_up", &|step| ratio(step.iter().map(cycles).sum(), step.iter().map(reusing).sum())),
-    ]);
-    let of_step: Vec<Vec<&PassResult>> = steps.iter().map(|step| step.iter().collect()).collect();
-    let intervals: Vec<Option<[f64; 2]>> = of_step.iter().map(|results| step_interval(results)).collect();
-    for (index, name) in ["speed_up_low", "speed_up_high"].into_iter().enumerate() {
-        let bounds: Vec<Option<f64>> = intervals.iter().map(|bounds| bounds.map(|bounds| bounds[index])).collect();
-        columns.push(Column::new(name.into(), bounds));
-    }
-    let errors: Vec<_> = of_step.iter().map(|results| forward_error(results, layers_in_all)).collect();
-    columns.extend(error_columns(&errors));
-    Ok(DataFrame::new(steps.len(), columns)?)
+    table.extend(error_columns(&columns::TABLE, &errors));
+    Ok(columns::TABLE.frame(steps.len(), table)?)
+}
+
+fn sum(results: &[PassResult], value: fn(&PassResult) -> u64) -> u64 {
+    results.iter().map(value).sum()
+}
+
+/// The sum over forward passes.
+fn sum_forward(results: &[PassResult], value: fn(&PassResult) -> u64) -> u64 {
+    results.iter().filter(|result| result.pass == Pass::Forward).map(value).sum()
 }

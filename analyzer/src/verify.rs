@@ -2,7 +2,8 @@
 
 use crate::error::{AnalyzerError, Result};
 use crate::partition;
-use crate::results::{self, RUN_FILE};
+use crate::results;
+use crate::schema::run::RUN_FILE;
 use crate::sweep;
 use crate::table;
 use mercury_trace::checksum::{self, Checksums};
@@ -10,16 +11,16 @@ use mercury_trace::{Trace, TraceError, Verified, input, manifest};
 use rayon::prelude::*;
 use std::path::Path;
 
-/// The files that were checked, and the faults.
+/// The files that [`verify`] checked, and the faults.
 #[derive(Debug, Default)]
-pub struct Outcome {
+pub struct VerifyReport {
     /// The files without a fault.
     pub verified: Verified,
     /// One error per file with a fault.
     pub faults: Vec<AnalyzerError>,
 }
 
-impl Outcome {
+impl VerifyReport {
     fn add(&mut self, found: Result<Verified>) {
         match found {
             Ok(verified) => self.verified += verified,
@@ -32,35 +33,35 @@ impl Outcome {
 ///
 /// # Errors
 /// If the folder is neither, or its list of files cannot be read.
-pub fn verify(dir: &Path) -> Result<Outcome> {
+pub fn verify(dir: &Path) -> Result<VerifyReport> {
     if input::exists(&dir.join(manifest::FILE_NAME))? {
-        return Ok(trace(&Trace::open(dir)?));
+        return Ok(verify_trace(&Trace::open(dir)?));
     }
     if let Some((partition, _)) = partition::Partition::find(dir)? {
-        return of_list(dir, &partition.files());
+        return verify_listed(dir, &partition.files());
     }
     if !dir.join(RUN_FILE).exists() {
         let reason = "is neither a trace nor results (it has no manifest.json, run.json or partition.json)".to_owned();
         return Err(AnalyzerError::Folder { path: dir.to_owned(), reason });
     }
     let names = if dir.join(sweep::store::IDENTITY).exists() { &sweep::store::FILES[..] } else { &results::FILES[..] };
-    of_list(dir, &names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>())
+    verify_listed(dir, &names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>())
 }
 
-fn trace(trace: &Trace) -> Outcome {
-    let mut outcome = Outcome::default();
-    outcome.add(trace.verify_tables().map_err(AnalyzerError::from));
+fn verify_trace(trace: &Trace) -> VerifyReport {
+    let mut report = VerifyReport::default();
+    report.add(trace.verify_tables().map_err(AnalyzerError::from));
     let steps = trace.manifest().captured.iter();
     let files: Vec<_> = steps.flat_map(|step| step.tensors.iter().map(move |file| (step, file))).collect();
     let found: Vec<_> = files.par_iter().map(|(step, file)| trace.verify_tensor(step, file)).collect();
     for found in found {
-        outcome.add(found.map_err(AnalyzerError::from));
+        report.add(found.map_err(AnalyzerError::from));
     }
-    outcome
+    report
 }
 
 /// Checks files against the list of checksums in their folder.
-fn of_list(dir: &Path, names: &[String]) -> Result<Outcome> {
+fn verify_listed(dir: &Path, names: &[String]) -> Result<VerifyReport> {
     let Some(sums) = Checksums::read(dir)? else {
         let reason = format!(
             "has no {}: it was written by an earlier version, or is not complete; run the same command again",
@@ -68,14 +69,14 @@ fn of_list(dir: &Path, names: &[String]) -> Result<Outcome> {
         );
         return Err(AnalyzerError::Folder { path: dir.to_owned(), reason });
     };
-    let mut outcome = Outcome::default();
+    let mut report = VerifyReport::default();
     for name in names {
-        outcome.add(file(dir, &sums, name));
+        report.add(verify_file(dir, &sums, name));
     }
-    Ok(outcome)
+    Ok(report)
 }
 
-fn file(dir: &Path, sums: &Checksums, name: &str) -> Result<Verified> {
+fn verify_file(dir: &Path, sums: &Checksums, name: &str) -> Result<Verified> {
     sums.check(dir, name)?;
     let path = dir.join(name);
     if path.extension().is_some_and(|extension| extension == "parquet") {

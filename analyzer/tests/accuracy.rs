@@ -3,10 +3,11 @@
 
 mod common;
 
+use mercury_analyzer::accuracy::sampling::RunningSums;
 use mercury_analyzer::accuracy::{self, ErrorSums, Estimate, WeightGradient};
 use mercury_analyzer::config::Config;
 use mercury_analyzer::operand::{LayerData, Needs};
-use mercury_analyzer::replay::Similarity;
+use mercury_analyzer::replay::{ErrorMode, Similarity};
 use mercury_reuse::config::{Granularity, Scope};
 use mercury_reuse::{Deviation, Substitutes};
 use mercury_trace::Trace;

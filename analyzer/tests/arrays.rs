@@ -94,8 +94,8 @@ fn quotients_equal_those_of_absolute_columns() {
 #[test]
 fn a_comparison_of_two_arrays_has_the_cycles_of_both() {
     let place = Place::new();
-    place.stdout("replay trace --out a --array.dataflow ws");
-    place.stdout("replay trace --out b --array.dataflow rs");
+    place.stdout("replay trace --out a --errors all --array.dataflow ws");
+    place.stdout("replay trace --out b --errors all --array.dataflow rs");
     let output = place.run("compare a b --format json");
     assert!(String::from_utf8_lossy(&output.stderr).contains(UNLIKE));
     let rows: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
@@ -105,7 +105,7 @@ fn a_comparison_of_two_arrays_has_the_cycles_of_both() {
         (&"model".into(), &"all".into(), &Value::Null)
     );
     for (side, folder) in [("a", "--array.dataflow ws"), ("b", "--array.dataflow rs")] {
-        let replayed = place.stdout(&format!("replay trace --out again-{side} --format json {folder}"));
+        let replayed = place.stdout(&format!("replay trace --out again-{side} --errors all --format json {folder}"));
         let replayed: Vec<Value> = serde_json::from_str(&replayed).unwrap();
         let sum = |name: &str, wanted: fn(&Value) -> bool| -> f64 {
             replayed.iter().filter(|row| wanted(row)).map(|row| number(row, name)).sum()
@@ -152,8 +152,8 @@ fn a_threshold_is_crossed_by_the_model_s_row() {
 fn the_report_s_frontier_over_several_arrays_compares_cycles() {
     let place = Place::new();
     place.stdout("sweep trace --errors all --set array.dataflow=ws,rs --set rpq.bits=2,4,8,20 --out sweep");
-    place.stdout("replay trace --out whole --preset patch-os");
-    place.stdout("replay trace --out part --layers features.0");
+    place.stdout("replay trace --errors all --out whole --preset patch-os");
+    place.stdout("replay trace --errors all --out part --layers features.0");
     place.stdout("report sweep whole part --out report.html");
     let page = fs::read_to_string(place.path("report.html")).unwrap();
     let (_, rest) = page.split_once(r#"<script type="application/json" id="data">"#).unwrap();

@@ -8,6 +8,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// A replay with every measure.
+const REPLAY: &str = "replay trace --rpq.bits 6 --errors all --with bounds";
+
 #[test]
 fn inspect_shows_what_a_trace_holds() {
     let place = Place::new();
@@ -18,10 +21,10 @@ fn inspect_shows_what_a_trace_holds() {
 #[test]
 fn replay_prints_a_table_and_the_same_rows_in_other_formats() {
     let place = Place::new();
-    insta::assert_snapshot!("replay_table", place.stdout("replay trace --out results --rpq.bits 6"));
-    let csv = place.stdout("replay trace --out results2 --rpq.bits 6 --format csv");
+    insta::assert_snapshot!("replay_table", place.stdout(&format!("{REPLAY} --out results")));
+    let csv = place.stdout(&format!("{REPLAY} --out results2 --format csv"));
     insta::assert_snapshot!("replay_csv", csv);
-    let json = place.stdout("replay trace --out results3 --rpq.bits 6 --format json");
+    let json = place.stdout(&format!("{REPLAY} --out results3 --format json"));
     let rows: Vec<serde_json::Value> = serde_json::from_str(&json).unwrap();
     assert_eq!(rows.len(), csv.lines().count() - 1);
     insta::assert_snapshot!("run_json", fs::read_to_string(place.path("results/run.json")).unwrap());
@@ -31,7 +34,9 @@ fn replay_prints_a_table_and_the_same_rows_in_other_formats() {
 #[test]
 fn bounds_hold() {
     let place = Place::new();
-    let json = place.stdout("replay trace --out results --rpq.bits 6 --mcache.entries 8 --mcache.ways 2 --format json");
+    let replay =
+        "replay trace --out results --rpq.bits 6 --mcache.entries 8 --mcache.ways 2 --with bounds --format json";
+    let json = place.stdout(replay);
     let rows: Vec<serde_json::Value> = serde_json::from_str(&json).unwrap();
     let mut fewer = 0;
     for row in rows.iter().filter(|row| row["pass"] != "weight-grad") {
@@ -67,22 +72,24 @@ fn row_stationary_schedules_are_replayed() {
 #[test]
 fn output_stationary_arrays_replay_whole_patches() {
     let place = Place::new();
-    insta::assert_snapshot!(place.stdout("replay trace --out results --preset patch-os --rpq.bits 6"));
+    insta::assert_snapshot!(place.stdout(&format!("{REPLAY} --out results --preset patch-os")));
 }
 
 #[test]
 fn results_are_the_same_bytes_with_any_number_of_threads() {
     let place = Place::new();
-    for (threads, out) in [(1, "one"), (4, "four"), (4, "again")] {
-        place.stdout(&format!("replay trace --out {out} --threads {threads}"));
+    for (number, measures) in ["--errors sampled", "--errors all --with bounds"].into_iter().enumerate() {
+        for (threads, out) in [(1, "one"), (4, "four"), (4, "again")] {
+            place.stdout(&format!("replay trace --out {out}-{number} --threads {threads} {measures}"));
+        }
+        let one = files(&place.path(&format!("one-{number}")));
+        assert_eq!(
+            one.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
+            ["SHA256SUMS", "angles.parquet", "configurations.parquet", "layers.parquet", "models.parquet", "run.json"]
+        );
+        assert_eq!(one, files(&place.path(&format!("four-{number}"))), "{measures}");
+        assert_eq!(one, files(&place.path(&format!("again-{number}"))), "{measures}");
     }
-    let one = files(&place.path("one"));
-    assert_eq!(
-        one.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
-        ["SHA256SUMS", "angles.parquet", "configurations.parquet", "layers.parquet", "models.parquet", "run.json"]
-    );
-    assert_eq!(one, files(&place.path("four")));
-    assert_eq!(one, files(&place.path("again")));
 }
 
 #[test]

@@ -24,8 +24,8 @@ fn read_all(place: &Place) -> BTreeMap<String, Vec<u8>> {
 }
 
 const COMMANDS: [&str; 4] = [
-    "replay trace --rpq.bits 6 --out out",
-    "replay trace --rpq.bits 6 --partition 1/1 --out out",
+    "replay trace --rpq.bits 6 --errors all --with bounds --out out",
+    "replay trace --rpq.bits 6 --errors all --with bounds --partition 1/1 --out out",
     "sweep trace --set rpq.bits=4,6 --set mcache.ways=1,2,4 --out out",
     "merge part-1 part-2 --out out",
 ];
@@ -33,7 +33,8 @@ const COMMANDS: [&str; 4] = [
 fn prepare_place() -> Place {
     let place = Place::new();
     for number in [1, 2] {
-        place.stdout(&format!("replay trace --rpq.bits 6 --partition {number}/2 --out part-{number}"));
+        let replay = "replay trace --rpq.bits 6 --errors all --with bounds";
+        place.stdout(&format!("{replay} --partition {number}/2 --out part-{number}"));
     }
     place
 }

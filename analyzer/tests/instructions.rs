@@ -16,8 +16,8 @@ fn run(place: &Place, instructions: &str, arguments: &str) -> Output {
 fn results_are_the_same_bytes_with_all_instruction_sets() {
     let place = Place::new();
     let commands = [
-        "replay trace --rpq.bits 33 --rpq.variant sign+rescale --out out",
-        "replay trace --array.dataflow ws --rpq.variant centred --mcache.entries 8 --mcache.ways 2 --out out",
+        "replay trace --rpq.bits 33 --rpq.variant sign+rescale --errors all --with bounds --out out",
+        "replay trace --array.dataflow ws --rpq.variant centred --mcache.entries 8 --mcache.ways 2 --with bounds --out out",
         "sweep trace --set rpq.bits=6,40 --set mcache.ways=1,4,16 --set mcache.replacement=none,lru --out out",
     ];
     for command in commands {

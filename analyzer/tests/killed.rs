@@ -104,13 +104,19 @@ fn list_hidden(place: &Place) -> Vec<String> {
 #[test]
 fn a_replay_that_is_killed() {
     let place = Place::new();
-    kill_and_rerun("replay", &place, "replay trace --rpq.bits 6 --out out", ".mercury-results-out");
+    kill_and_rerun(
+        "replay",
+        &place,
+        "replay trace --rpq.bits 6 --errors all --with bounds --out out",
+        ".mercury-results-out",
+    );
 }
 
 #[test]
 fn a_partition_that_is_killed() {
     let place = Place::new();
-    kill_and_rerun("replay --partition", &place, "replay trace --rpq.bits 6 --partition 1/2 --out out", "out");
+    let replay = "replay trace --rpq.bits 6 --errors all --with bounds --partition 1/2 --out out";
+    kill_and_rerun("replay --partition", &place, replay, "out");
 }
 
 #[test]

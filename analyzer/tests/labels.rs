@@ -84,7 +84,7 @@ fn a_trace_s_label_and_command_reach_report_and_comparison() {
 #[test]
 fn a_label_is_part_of_a_run_s_identity() {
     let place = Place::new();
-    let replay = "replay trace --without errors,bounds";
+    let replay = "replay trace --errors none";
     place.stdout(&format!("{replay} --out whole --label one"));
     for number in [1, 2] {
         place.stdout(&format!("{replay} --out part-{number} --partition {number}/2 --label one"));

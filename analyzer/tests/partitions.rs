@@ -19,13 +19,13 @@ fn replay_partitions(place: &Place, count: usize, flags: &str) -> Vec<String> {
     (1..=count).map(part).collect()
 }
 
-/// Flags that cover errors, bounds, layers that are switched off, scopes beyond a sample, and
+/// Flags that cover all and sampled errors, bounds, layers that are switched off, scopes beyond a sample, and
 /// growing signatures.
 const RUNS: [&str; 4] = [
-    "--rpq.bits 6",
-    "--rpq.bits 6 --stop.window 1 --bits.patience 2",
-    "--array.dataflow ws --mcache.scope batch --rpq.variant sign+rescale --mcache.representative centroid",
-    "--rpq.bits 4 --steps 0 --without bounds --mcache.entries 4 --mcache.ways 2",
+    "--rpq.bits 6 --errors all --with bounds",
+    "--rpq.bits 6 --stop.window 1 --bits.patience 2 --with bounds",
+    "--array.dataflow ws --mcache.scope batch --rpq.variant sign+rescale --mcache.representative centroid --errors all",
+    "--rpq.bits 4 --steps 0 --mcache.entries 4 --mcache.ways 2",
 ];
 
 #[test]

@@ -4,7 +4,7 @@
 mod common;
 
 use mercury_analyzer::config::Config;
-use mercury_analyzer::replay::{Errors, Limit, Measures, PassResult, Replay, Selection};
+use mercury_analyzer::replay::{ErrorMode, Limit, Measures, PassResult, Replay, Selection};
 use mercury_trace::Trace;
 use mercury_trace::manifest::Sampling;
 
@@ -69,7 +69,8 @@ fn samples_may_come_one_at_a_time_or_all_at_once() {
         "array.dataflow=os rpq.granularity=patch mcache.scope_linear=sample",
         "array.dataflow=ws rpq.granularity=sub-vector(5)",
     ];
-    let measured = [(Errors::Exact, true), (Errors::Sampled(20), true), (Errors::None, true), (Errors::None, false)];
+    let measured =
+        [(ErrorMode::All, true), (ErrorMode::Sampled, true), (ErrorMode::None, true), (ErrorMode::None, false)];
     for (base, (errors, bounds)) in bases.iter().flat_map(|base| measured.map(|measured| (base, measured))) {
         let measures = Measures { selection: Selection::default(), errors, bounds };
         let configs = configs(base, &variations);
@@ -85,9 +86,8 @@ fn samples_may_come_one_at_a_time_or_all_at_once() {
     }
 }
 
-/// Covers sweeps with more caches than a machine word has bits, on arrays that share or do not
-/// share their assignment of rows to PE sets, with different passes, and together with caches that
-/// need a Hitmap.
+/// Covers sweeps with many caches, on arrays that share or do not share their assignment of rows to
+/// PE sets, with different passes, and together with caches that replace entries.
 #[test]
 fn many_caches_on_row_stationary_arrays_are_as_each_alone() {
     let dir = tempfile::tempdir().unwrap();
@@ -122,13 +122,9 @@ fn many_caches_on_row_stationary_arrays_are_as_each_alone() {
         }
     }
     let configs = configs("", &variations.iter().map(String::as_str).collect::<Vec<_>>());
-    let measures = Measures { selection: Selection::default(), errors: Errors::None, bounds: false };
+    let measures = Measures { selection: Selection::default(), errors: ErrorMode::None, bounds: false };
     for limit in [Limit::Values(u64::MAX), Limit::Values(0)] {
-        let replay = || Replay::new(&trace, &configs, &measures).unwrap().with_limit(limit).unwrap();
-        let whole = run(&replay());
-        for lanes in [0, 100_000] {
-            assert_eq!(run(&replay().with_lanes(lanes)), whole);
-        }
+        let whole = results(&trace, &configs, &measures, limit);
         for (number, config) in configs.iter().enumerate().filter(|(number, _)| number % 13 == 0 || *number > 470) {
             let alone = results(&trace, std::slice::from_ref(config), &measures, limit);
             let found = whole.iter().filter(|result| result.configuration == number);
@@ -143,7 +139,7 @@ fn a_memory_limit_changes_no_result_and_its_error_names_the_layer() {
     let dir = tempfile::tempdir().unwrap();
     common::write_trace(&dir.path().join("trace"), &Sampling::default(), common::value);
     let trace = Trace::open(&dir.path().join("trace")).unwrap();
-    let measures = Measures::default();
+    let measures = Measures { selection: Selection::default(), errors: ErrorMode::All, bounds: true };
     let configs = configs("array.dataflow=ws mcache.scope_linear=sample", &["rpq.bits=6"]);
     let whole = results(&trace, &configs, &measures, Limit::default());
     // The smallest limit that suffices: one sample at a time.

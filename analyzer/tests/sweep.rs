@@ -24,7 +24,7 @@ fn a_sweep_equals_many_replays() {
         let keys = ["rpq.bits", "mcache.entries", "mcache.replacement", "rpq.variant"];
         let flags: Vec<String> = keys.iter().map(|key| format!("--{key} {}", value(key))).collect();
         let replay =
-            format!("replay trace --out r{number} --mcache.ways 4 --without bounds --format json {}", flags.join(" "));
+            format!("replay trace --out r{number} --mcache.ways 4 --errors all --format json {}", flags.join(" "));
         let replayed = rows(&place.stdout(&replay));
         let sum = |name: &str, forward: bool| -> u64 {
             let summed = replayed.iter().filter(|row| !forward || row["pass"] == "forward");
@@ -61,7 +61,7 @@ fn a_sweep_writes_the_same_bytes_with_any_number_of_threads() {
 fn an_interrupted_sweep_continues() {
     let place = Place::new();
     let sweep =
-        "sweep trace --set rpq.bits=4,8 --set mcache.ways=1,2,16 --errors 8 --pareto hit_rate,output_error --out";
+        "sweep trace --set rpq.bits=4,8 --set mcache.ways=1,2,16 --errors sampled --pareto hit_rate,output_error --out";
     insta::assert_snapshot!("sweep_table", place.stdout(&format!("{sweep} whole")));
     // A sweep that was stopped early: its identity, temporary files and a truncated part.
     let stopped = place.path("stopped");
@@ -110,17 +110,15 @@ fn switching_off_raises_neither_hit_rate_nor_error() {
 #[test]
 fn the_headline_is_the_steady_state_and_names_the_trial() {
     let place = Place::new();
-    insta::assert_snapshot!(
-        "replay_after_the_trial",
-        place.stdout("replay trace --rpq.bits 6 --stop.window 1 --out off")
-    );
-    place.stdout("replay trace --rpq.bits 6 --stop.window 0 --out on");
+    let replay = "replay trace --rpq.bits 6 --errors all --with bounds";
+    insta::assert_snapshot!("replay_after_the_trial", place.stdout(&format!("{replay} --stop.window 1 --out off")));
+    place.stdout(&format!("{replay} --stop.window 0 --out on"));
     let output = place.run("compare on off");
     let notes = String::from_utf8(output.stderr).unwrap();
     assert!(notes.contains("a sums 2 captured steps and b sums 1: compare speed-ups, not cycles\n"), "{notes}");
     assert!(!notes.contains("compare mercury_cycles"), "{notes}");
     // Without reuse in the forward pass, its bounds are not printed.
-    let gradients = place.stdout("replay trace --rpq.bits 6 --reuse.passes [\"input-grad\"] --out gradients");
+    let gradients = place.stdout(&format!("{replay} --reuse.passes [\"input-grad\"] --out gradients"));
     assert!(!gradients.contains("forward pass:"), "{gradients}");
     // A configuration without a step after its trial does not hide the steady state of other
     // configurations.
@@ -163,8 +161,8 @@ fn a_part_of_a_trace_is_replayed() {
 #[test]
 fn results_are_compared() {
     let place = Place::new();
-    place.stdout("replay trace --out a --rpq.bits 6");
-    place.stdout("replay trace --out b --rpq.bits 7");
+    place.stdout("replay trace --out a --rpq.bits 6 --errors all");
+    place.stdout("replay trace --out b --rpq.bits 7 --errors all");
     let same = place.run("compare a a --threshold hit_rate=0,output_error=0,speed_up=0");
     assert_eq!(same.status.code(), Some(0));
     let changed = place.run("compare a b --threshold hit_rate=0.001");

@@ -8,8 +8,8 @@ use std::process::Child;
 
 /// Commands, each with a file that exists once the command holds the lock and works.
 const COMMANDS: [(&str, &str); 3] = [
-    ("replay trace --rpq.bits 6 --out out", ".mercury-results-out/run.json"),
-    ("replay trace --rpq.bits 6 --partition 1/1 --out out", "out/partition.json"),
+    ("replay trace --rpq.bits 6 --errors all --with bounds --out out", ".mercury-results-out/run.json"),
+    ("replay trace --rpq.bits 6 --errors all --with bounds --partition 1/1 --out out", "out/partition.json"),
     ("sweep trace --set rpq.bits=4,6 --out out", "out/sweep.json"),
 ];
 

@@ -24,8 +24,8 @@ sys.exit(done.returncode)
 # at a time. The sweep has several caches for each number of sets.
 ENTRIES = ["--set", "mcache.entries=64,128,256,512,1024"]
 COMMANDS = {
-    "replay": (90, []),
-    "replay, without errors and bounds": (75, ["--without", "errors,bounds"]),
+    "replay, all errors and bounds": (90, ["--errors", "all", "--with", "bounds"]),
+    "replay, without errors and bounds": (75, ["--errors", "none"]),
     "sweep": (75, [*"--set rpq.bits=4..=20:4 --set mcache.ways=1,2,4,8,16 --errors none".split(), *ENTRIES]),
 }
 

@@ -3,8 +3,8 @@
 use mercury_reuse::bounds::{
     CosineOptions, Sampled, WeightRepetition, exact_duplicates, ideal_cosine, weight_repetition, zeros,
 };
-use mercury_reuse::config::{Granularity, Rpq, Scope};
-use mercury_reuse::{Layout, VectorView, signatures, unlimited_hits};
+use mercury_reuse::config::{Granularity, McacheConfig, Rpq, Scope};
+use mercury_reuse::{Layout, Outcomes, VectorView, signatures};
 use proptest::prelude::*;
 
 const SCOPES: [Scope; 3] = [Scope::Channel, Scope::Sample, Scope::Batch];
@@ -100,10 +100,11 @@ proptest! {
         prop_assert_eq!(&found, &case.count_naively(|x, y| x == y));
         // Equal vectors have equal signatures of any length.
         let rpq = Rpq { bits: 64, granularity: Granularity::SubVector(case.cut), ..Rpq::default() };
-        let layout = case.view().layout();
-        let hits = unlimited_hits(layout, &signatures(&case.view(), &rpq), 64, case.scope);
-        for (hits, duplicates) in hits.into_iter().zip(found) {
-            prop_assert!(hits >= duplicates);
+        let unlimited = McacheConfig { entries: 0, ..McacheConfig::default() };
+        let signatures = signatures(&case.view(), &rpq);
+        let outcomes = Outcomes::look_up(case.view().layout(), &signatures, &unlimited, case.scope);
+        for (counts, duplicates) in outcomes.counts().iter().zip(found) {
+            prop_assert!(counts.hit >= duplicates);
         }
     }
 

@@ -4,8 +4,8 @@
 mod planes;
 
 use mercury_reuse::bounds::{exact_duplicates, zeros};
-use mercury_reuse::config::{Granularity, Rpq, Scope};
-use mercury_reuse::{Planes, VectorView, signatures, unlimited_hits};
+use mercury_reuse::config::{Granularity, McacheConfig, Rpq, Scope};
+use mercury_reuse::{Layout, Outcomes, Planes, VectorView, signatures};
 use mercury_trace::windows::{Axis, Windows};
 use planes::make_planes;
 use proptest::prelude::*;
@@ -59,6 +59,13 @@ impl Case {
         }
         runs
     }
+}
+
+/// Counts the HITs of each run in an unlimited cache.
+fn count_unlimited_hits(layout: Layout, signatures: &[u64], scope: Scope) -> Vec<u64> {
+    let config = McacheConfig { entries: 0, ..McacheConfig::default() };
+    let outcomes = Outcomes::look_up(layout, signatures, &config, scope);
+    outcomes.counts().iter().map(|counts| counts.hit).collect()
 }
 
 fn axis() -> impl Strategy<Value = (u32, Axis)> {
@@ -128,12 +135,11 @@ proptest! {
         let signature = |vector: usize| {
             // Signatures agree in few bits or in all.
             let word = (vector as u64 % 97 + 1).wrapping_mul(seed | 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            (word ^ (word >> 29)) & (u64::MAX >> (64 - spread))
+            (word ^ (word >> 29)) & (u64::MAX >> (64 - spread)) & (u64::MAX >> (64 - bits))
         };
         let signatures: Vec<u64> = (0..layout.vectors()).map(signature).collect();
-        let found = unlimited_hits(layout, &signatures, bits, case.scope);
-        let kept = u64::MAX >> (64 - bits);
-        prop_assert_eq!(found, case.count_repeats(signatures.iter().map(|signature| signature & kept)));
+        let found = count_unlimited_hits(layout, &signatures, case.scope);
+        prop_assert_eq!(found, case.count_repeats(signatures));
     }
 }
 
@@ -152,17 +158,18 @@ fn large_groups_are_counted_as_small_ones_and_with_any_number_of_threads() {
         let values = values.clone();
         let case = Case { values, samples: 5, channels: 2, groups: 1, size: [size; 2], windows, granularity, scope };
         let view = case.view();
-        let signatures = signatures(&view, &Rpq::default());
+        let signatures = signatures(&view, &Rpq { bits: 12, ..Rpq::default() });
         let run = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| {
-                (exact_duplicates(&view, scope), unlimited_hits(view.layout(), &signatures, 12, scope), zeros(&view))
+                let hits = count_unlimited_hits(view.layout(), &signatures, scope);
+                (exact_duplicates(&view, scope), hits, zeros(&view))
             })
         };
         let found = run(1);
         assert_eq!(found, run(4));
         assert_eq!(found.0, case.count_repeats(case.vectors()));
-        assert_eq!(found.1, case.count_repeats(signatures.iter().map(|signature| signature & 0xfff)));
+        assert_eq!(found.1, case.count_repeats(signatures.iter().copied()));
         let zero: u64 = found.2.iter().map(|run| run.zero_vectors).sum();
         assert!(found.0.iter().sum::<u64>() > zero && zero > 0);
     }

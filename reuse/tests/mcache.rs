@@ -115,9 +115,7 @@ fn check(layout: Layout, signatures: &[u64], config: &McacheConfig, scope: Scope
         _ => look_up_in_lists(layout, signatures, config, scope),
     };
     for isa in Isa::available() {
-        // Memory with previous content, shorter or longer than needed.
-        let memory = vec![7; layout.vectors() / 2 + signatures.first().map_or(0, |&first| first as usize % 1000)];
-        let hitmap = Outcomes::look_up_with(layout, signatures, config, scope, memory, isa);
+        let hitmap = Outcomes::look_up_with(layout, signatures, config, scope, isa);
         prop_assert_eq!(hitmap.iter().collect::<Vec<_>>(), expected.as_slice(), "{:?}", isa);
         prop_assert_eq!(hitmap.counts(), count_outcomes(layout, &expected));
         for (vector, &outcome) in expected.iter().enumerate() {
@@ -225,7 +223,7 @@ fn check_unlimited(layout: Layout, signatures: &[u64], config: &McacheConfig, sc
         })
         .collect();
     for isa in Isa::available() {
-        let hitmap = Outcomes::look_up_with(layout, signatures, config, scope, Vec::new(), isa);
+        let hitmap = Outcomes::look_up_with(layout, signatures, config, scope, isa);
         assert!((0..layout.vectors()).all(|vector| hitmap.representative(vector) == expected[vector]), "{isa:?}");
         let hits = expected.iter().enumerate().filter(|&(vector, &first)| vector != first).count() as u64;
         assert_eq!(hitmap.counts().iter().map(|counts| counts.hit).sum::<u64>(), hits);

@@ -47,22 +47,15 @@ fn variants() -> impl Strategy<Value = Variant> {
 
 /// Checks the outcomes on one thread and several, with all instructions of the CPU. Returns whether
 /// there were enough runs for blocks.
-fn check(
-    view: &VectorView,
-    rpq: &Rpq,
-    mcache: &McacheConfig,
-    scope: Scope,
-    stale: usize,
-) -> Result<bool, TestCaseError> {
+fn check(view: &VectorView, rpq: &Rpq, mcache: &McacheConfig, scope: Scope) -> Result<bool, TestCaseError> {
     let expected = Outcomes::look_up(view.layout(), &signatures(view, rpq), mcache, scope);
     let mut blocks = false;
     for threads in [1, 3] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         for isa in Isa::available() {
-            let mut memory = vec![3; stale];
             let found = pool.install(|| {
-                blocks |= Hitmap::has_enough_runs(view.layout());
-                Hitmap::of_with_isa(view, rpq, mcache, scope, vec![9; stale], &mut memory, isa)
+                blocks |= Outcomes::has_enough_runs(view.layout());
+                Outcomes::sign_and_look_up_with(view, rpq, mcache, scope, isa)
             });
             prop_assert_eq!(&found, &expected, "{:?}", isa);
         }
@@ -80,7 +73,6 @@ proptest! {
         (kernel, stride) in (1u32..4, 1u32..3),
         granularity in granularities(), variant in variants(), bits in 1u32..30,
         mcache in caches(), scope in scopes(), seed: u64,
-        stale in 0usize..10_000,
     ) {
         let channels = groups * channels;
         let axis = |size| Axis::forward(size, kernel, stride, kernel / 2, 1);
@@ -90,7 +82,7 @@ proptest! {
         let windows = Windows { y: axis(height), x: axis(width) };
         let view = VectorView::new(planes, windows, groups, granularity);
         let rpq = Rpq { bits, seed: seed % 5, granularity, variant, ..Rpq::default() };
-        check(&view, &rpq, &mcache, scope, stale)?;
+        check(&view, &rpq, &mcache, scope)?;
     }
 }
 
@@ -108,7 +100,7 @@ fn blocks_of_runs_are_exact() {
         for replacement in [Replacement::None, Replacement::Lru, Replacement::Fifo] {
             let mcache = McacheConfig { entries, ways, replacement, ..McacheConfig::default() };
             let rpq = Rpq { bits: 20, ..Rpq::default() };
-            assert!(check(&view, &rpq, &mcache, Scope::Channel, 100).unwrap(), "there are enough runs for blocks");
+            assert!(check(&view, &rpq, &mcache, Scope::Channel).unwrap(), "there are enough runs for blocks");
         }
     }
 }
@@ -125,6 +117,6 @@ fn without_vectors_there_is_nothing_to_look_up() {
         };
         let windows = Windows { y: Axis::forward(height, 1, 1, 0, 1), x: Axis::forward(5, 1, 1, 0, 1) };
         let view = VectorView::new(planes, windows, 1, Granularity::ChannelPatch);
-        check(&view, &Rpq::default(), &McacheConfig::default(), Scope::Channel, 0).unwrap();
+        check(&view, &Rpq::default(), &McacheConfig::default(), Scope::Channel).unwrap();
     }
 }

@@ -37,7 +37,7 @@ impl Case {
     }
 
     /// The Hitmap of a small cache, so that there are HIT, MAU and MNU.
-    fn hitmap(&self, view: &VectorView) -> Hitmap {
+    fn hitmap(&self, view: &VectorView) -> Outcomes {
         let rpq = Rpq { bits: self.bits, granularity: self.granularity, ..Rpq::default() };
         let mcache = McacheConfig { entries: 16, ways: 2, ..McacheConfig::default() };
         Outcomes::look_up(view.layout(), &signatures(view, &rpq), &mcache, self.scope)

@@ -21,13 +21,13 @@ CONFIGURATIONS = {
 
 MEANING = {
     EXACT: "without reuse",
-    "mercury": "20 bits, growing by one after 10 steps without a new least loss",
+    "mercury": "20 bits, one more after 10 steps without a new minimum of the loss",
     "bits-16": "16 bits",
     "bits-32": "32 bits",
     "bits-64": "64 bits",
     "rescale": "20 bits, results rescaled by the vectors' norms (`sign+rescale`)",
-    "centred": "20 bits of vectors less their means (`centred`)",
-    "centroid": "20 bits, centroids in place of first vectors",
+    "centred": "20 bits of vectors minus their means (`centred`)",
+    "centroid": "20 bits, centroids instead of first vectors",
 }
 
 # Data set, metric, number of steps and flags of each model.

@@ -65,7 +65,7 @@ def measure_pairs(model: str, steps: list[int], files: dict, out: Path) -> tuple
     frames = []
     for name, (variant, bits, path) in files.items():
         results = place / "results" / name
-        run("mercury-analyzer", "replay", place / "trace", "--config", path, "--out", results, "--without", "bounds", "--format", "csv")
+        run("mercury-analyzer", "replay", place / "trace", "--config", path, "--out", results, "--errors", "all", "--format", "csv")
         predicted = pl.read_parquet(results / "models.parquet").select(
             "step", "hit_rate", "output_error", predicted="loss_change", low="loss_change_low", high="loss_change_high"
         )

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes a Markdown table that compares accuracy with and without reuse, from the runs of train.py.
 
-Prints the table. With --docs it replaces the text between the marks of docs/accuracy.md and writes a chart and
+Prints the table. With --docs it replaces the text between the marks of docs/accuracy.md, and writes a chart and
 accuracy.csv next to the page. The CSV has one row per run and keeps the rows of runs that were not repeated.
 """
 
@@ -151,7 +151,7 @@ def main() -> None:
                for spec in MODELS.values() for name in NAMES]  # fmt: skip
         found = pl.concat([found, before.filter(pl.col("what").is_in(now)).join(found, on=KEY, how="anti")])
     found = sort_runs(found)
-    text = f"{format_table(found)}\n\nCommits: {', '.join(found['commit'].unique().sort())}."
+    text = f"{format_table(found)}\n\nMeasured at commits {', '.join(found['commit'].unique().sort())}."
     print(text)
     print()
     for name, meaning in MEANING.items():

@@ -3,8 +3,8 @@
 
 Prints a table and writes bench.json next to cargo's release folder: a list of {what, ours, peer, unit, ratio, goal,
 met}. A goal names its column. The best of several runs counts, for our code and for the peers. `--large` adds the peak
-memory of a replay of a trace of several GB. Arguments (signatures, hitmap, replay, memory, sweep, cycles) limit the run
-to these parts.
+memory of a replay of a trace of several GB. Arguments (signatures, hitmap, replay, memory, cycles) limit the run to these
+parts.
 """
 
 import argparse
@@ -38,7 +38,6 @@ NUMPY = {(d, bits): 3.0 for d in (9, 27) for bits in (20, 32, 64)} | {(576, 20):
 FAISS = {(d, bits): 15.0 for d in (9, 27) for bits in (20, 32, 64)}
 PEAK = {9: 0.8, 27: 0.8, 576: 0.75}
 
-SWEEP = ["rpq.bits=8..=64:4", "mcache.entries=256,1024", "mcache.ways=1,2,4,16", "array.dataflow=ws,rs"]
 ALEXNET = """\
 Layer name, IFMAP Height, IFMAP Width, Filter Height, Filter Width, Channels, Num Filter, Strides,
 conv1, 227, 227, 11, 11, 3, 96, 4,
@@ -164,7 +163,7 @@ def replay(folder: Path) -> None:
         return {name: samples * SAMPLE_VECTORS / seconds / 1e6 for name, seconds in times.items()}
 
     cores = min(2, os.cpu_count() or 1)
-    flags = ["--without", "errors,bounds", "--threads"]
+    flags = ["--errors", "none", "--threads"]
     core = build_command(LONG, *flags)
     ways = {
         "one": [*core, "1"],
@@ -173,9 +172,9 @@ def replay(folder: Path) -> None:
         "ws": [*core, "1", "--array.dataflow", "ws"],
     }
     rate = measure_rates(LONG, ways)
-    core, full = build_command(SHORT, *flags), build_command(SHORT, "--threads", "1")
+    core, full = build_command(SHORT, *flags), build_command(SHORT, "--threads", "1", "--errors", "all")
     rate |= measure_rates(SHORT, {"short one": [*core, "1"], "short two": [*core, str(cores)]})
-    rate |= measure_rates(SHORT, {"default": full, "errors": [*full, "--without", "bounds"]}, 2)
+    rate |= measure_rates(SHORT, {"errors": full, "bounds": [*full, "--with", "bounds"]}, 2)
     start = measure_seconds({"start": build_command(1, *flags, "1")})["start"]
     unit = "M vectors/s"
     add("replay, one thread, without errors and bounds", rate["one"], unit, goal=("ours", ">=", 50.0))
@@ -187,9 +186,9 @@ def replay(folder: Path) -> None:
     add("replay without reuse (reading, baseline, results) vs with reuse", none, "s", one, none / one)
     add(f"replay of 1 sample vs {LONG} samples", start, "s", one, start / one)
     add("replay, weight stationary vs row stationary", rate["ws"], unit, rate["one"], rate["ws"] / rate["one"])
-    add("replay, one thread, with errors", rate["errors"], unit, rate["one"], rate["errors"] / rate["one"])
-    what = "replay, one thread, with errors and bounds (default)"
-    add(what, rate["default"], unit, rate["one"], rate["default"] / rate["one"])
+    add("replay, one thread, with all errors", rate["errors"], unit, rate["one"], rate["errors"] / rate["one"])
+    what = "replay, one thread, with all errors and bounds"
+    add(what, rate["bounds"], unit, rate["one"], rate["bounds"] / rate["one"])
 
 
 def memory(folder: Path) -> None:
@@ -200,33 +199,15 @@ def memory(folder: Path) -> None:
         "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL);"
         " print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
     )
-    ways = {"without errors and bounds": ["--without", "errors,bounds"], "default, two steps": ["--steps", "0..=1"]}
+    ways = {
+        "without errors and bounds": ["--errors", "none"],
+        "all errors and bounds, two steps": ["--errors", "all", "--with", "bounds", "--steps", "0..=1"],
+    }
     for name, flags in ways.items():
         command = [ANALYZER, "replay", trace, "--out", folder / f"large {name}", *flags]
         kilobytes = int(run(sys.executable, "-c", code, *command))
         what = f"peak memory, replay of {size:.1f} GB, {name}"
         add(what, kilobytes / 1024, "MiB", goal=("ours", "<=", 512.0))
-
-
-def sweep(folder: Path) -> None:
-    """Compares a sweep of 240 configurations with replays of one."""
-    trace = write_trace(folder, 4)
-    replay = [ANALYZER, "replay", trace, "--out", "OUT"]
-    keys = [part for key in SWEEP for part in ("--set", key)]
-    swept = [ANALYZER, "sweep", trace, "--out", "OUT", "--errors", "none", *keys]
-    plain = [key if "dataflow" not in key else "array.dataflow=ws" for key in keys]
-    ways = {
-        "240": swept,
-        "120": [*swept[:-8], *plain],
-        "without errors and bounds": [*replay, "--without", "errors,bounds"],
-        "default": replay,
-    }
-    times = measure_seconds(ways, 3)
-    for way in ("without errors and bounds", "default"):
-        ratio, goal = times["240"] / times[way], ("ratio", "<=", 3.0)
-        add(f"sweep of 240 vs a replay, {way}", times["240"], "s", times[way], ratio, goal)
-    what = "sweep of 120 (weight stationary) vs a replay, default"
-    add(what, times["120"], "s", times["default"], times["120"] / times["default"])
 
 
 def cycles(folder: Path) -> None:
@@ -285,7 +266,7 @@ def format_table() -> str:
 
 def main() -> None:
     """Measures the parts, and prints and writes the results."""
-    parts = {part.__name__: part for part in (signatures, hitmap, replay, memory, sweep, cycles)}
+    parts = {part.__name__: part for part in (signatures, hitmap, replay, memory, cycles)}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(parts))
     parser.add_argument("--large", action="store_true", help="also measure the peak memory on a trace of several GB")

@@ -15,14 +15,14 @@ PARTS = ["layers without reuse", "products", "signatures", "HITs", "waiting", "v
 BASELINE, WORK = pl.col("baseline_cycles"), pl.col("compute_cycles") + pl.col("stall_cycles")
 PRODUCTS = BASELINE * (1 - pl.col("macs_skipped") / pl.col("macs"))
 HITS = BASELINE * pl.col("hit") / pl.col("vectors") / pl.col("position")
-COMPUTED = ["cycles follow computations", "signatures take time", "each HIT takes a cycle"]
-EVERY, ZEROS = "every vector hits, signatures for nothing", "elements of zero"
-# Shares of vectors or elements that each bound could save.
+COMPUTED = ["cycles proportional to computations", "signatures take cycles", "each HIT takes a cycle"]
+EVERY, ZEROS = "every vector hits, signatures free", "zero operands skipped"
+# Shares of vectors or operands that each bound could save.
 FOUND = {
-    "MCACHE without limit": pl.col("unlimited_hit") / pl.col("vectors"),
+    "unlimited MCACHE": pl.col("unlimited_hit") / pl.col("vectors"),
     "cosine of 0.95 or more": pl.col("cosine_similar") / pl.col("cosine_sampled"),
-    "equal vectors": pl.col("exact_duplicate") / pl.col("vectors"),
-    "vectors of zeros": pl.col("zero_vector") / pl.col("vectors"),
+    "exact duplicates": pl.col("exact_duplicate") / pl.col("vectors"),
+    "zero vectors": pl.col("zero_vector") / pl.col("vectors"),
     ZEROS: pl.col("zero_operands") / pl.col("operands"),
 }
 

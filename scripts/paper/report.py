@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Writes the results of `run.py` to docs/paper.md, with a chart next to it, and a short table to the README.
+"""Writes the results of `run.py` to docs/paper.md, with a chart next to it, and the answer to the README.
 
-Prints the short table. `--docs` and `--readme` name the pages; the text goes between their marks.
+Prints a table with one row per model, and the answer. `--docs` and `--readme` name the pages; the text goes between
+their marks.
 """
 
 import argparse
@@ -224,7 +225,7 @@ def page(out: Path, tables: dict[str, pl.DataFrame], larger: dict[str, pl.DataFr
 
 
 def short(out: Path, tables: dict[str, pl.DataFrame]) -> str:
-    """The README's table."""
+    """A table with one row per model, and the answer."""
     models = tables["models"].join(tables["training"], on="model", maintain_order="left")
     of = {name: models.filter(setting=name) for name in SETTINGS}
     header = ["model", "input", "hit rate", "output error", "computations saved", "step, all layers on"]
@@ -245,7 +246,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=ROOT / "paper", help="folder of the run")
     parser.add_argument("--docs", type=Path, help="a page; the chart is written next to it")
-    parser.add_argument("--readme", type=Path, help="a page for the short table, if it has the marks")
+    parser.add_argument("--readme", type=Path, help="a page for the answer, if it has the marks")
     arguments = parser.parse_args()
     tables, larger = read(arguments.out), read(arguments.out / "larger")
     print(short(arguments.out, tables))
@@ -253,7 +254,7 @@ def main() -> None:
         chart(tables).save(arguments.docs.with_suffix(".svg"))
         put_between(arguments.docs, "<!-- paper: begin -->", "<!-- paper: end -->", page(arguments.out, tables, larger))
     if arguments.readme and MARKS[0] in arguments.readme.read_text():
-        put_between(arguments.readme, *MARKS, short(arguments.out, tables))
+        put_between(arguments.readme, *MARKS, answer(tables["models"]))
 
 
 if __name__ == "__main__":

@@ -27,6 +27,8 @@ from runs import Failed, read_commit, run  # noqa: E402
 
 COMMANDS = {"full": "make paper", "quick": "make paper QUICK=1", "tiny": "scripts/paper/run.py --tiny"}
 PRESET = ["--preset", "mercury", "--array.schedule", "asynchronous"]
+# A replay that measures everything.
+ALL_MEASURES = ["--errors", "all", "--with", "bounds"]
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,10 @@ def analyse(command: str, place: Path, *flags: str) -> None:
 
 
 def list_sweep_flags(swept: dict[str, str]) -> list[str]:
+    """Returns the flags of a sweep.
+
+    Errors are not sampled: they are compared with a bound, and stand next to those of replays.
+    """
     return ["--errors", "all", *(flag for key, values in swept.items() for flag in ("--set", f"{key}={values}"))]
 
 
@@ -106,13 +112,13 @@ def run_model(model: Model, out: Path, data: Path) -> None:
     done = folder / "done"
     done.unlink(missing_ok=True)
     capture(folder / "trace", model, data)
-    analyse("replay", folder / "mercury")
+    analyse("replay", folder / "mercury", *ALL_MEASURES)
     analyse("sweep", folder / "what-if", *list_sweep_flags(WHAT_IF))
     if not model.larger:
         analyse("sweep", folder / "sweep", *list_sweep_flags(FORMS[model.form]["axes"]))
         for choice in choose_settings(folder / "sweep").values():
             keys = [flag for key, value in choice.items() if "." in key for flag in (f"--{key}", str(value))]
-            analyse("replay", folder / name_replay(choice), *keys)
+            analyse("replay", folder / name_replay(choice), *ALL_MEASURES, *keys)
     done.touch()
 
 

@@ -87,6 +87,7 @@ fn replays_predict_what_the_loop_measures() {
         succeed(train(&data, &trace_dir, &["--reuse", path, "--capture", "steps=1", "--measure", "steps=1"]));
         let mut replay = analyzer();
         replay.arg("replay").arg(&trace_dir).arg("--config").arg(&config).arg("--out").arg(dir.path().join("results"));
+        replay.args(["--errors", "all"]);
         succeed(replay);
 
         let trace = Trace::open(&trace_dir).unwrap();

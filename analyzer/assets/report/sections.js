@@ -113,7 +113,7 @@ function outcomes(view) {
     charts("half", ...looked.map((pass) => chart("outcomes", `Outcomes by layer, ${pass}`, "", data, { passes: pass }))),
     measured
       ? charts("wide", chart("errors", "Output error by layer and pass", "|Y' - Y| / |Y|: the difference between a pass's results with and without reuse, for exact inputs.", data))
-      : element("p", { class: "note" }, "Output errors were not computed. Replay without --without errors to see them."),
+      : element("p", { class: "note" }, "Output errors were not computed (--errors none). Replay with --errors sampled or all to see them."),
   ];
 }
 
@@ -155,7 +155,7 @@ function bounds(view) {
   if (view.bounds.length === 0) {
     const isMeasured = view.layers.some((row) => row.pass === "forward" && row.unlimited_hit !== null);
     if (isMeasured) return [element("p", { class: "note" }, "No vector was looked up in these steps: every layer is switched off.")];
-    const why = view.sweep === null ? "Bounds were left out of this replay (--without bounds)." : "Sweeps do not compute bounds; replay this configuration to see them.";
+    const why = view.sweep === null ? "Bounds were not computed. Replay with --with bounds to see them." : "Sweeps do not compute bounds. Replay this configuration with --with bounds to see them.";
     return [element("p", { class: "note" }, why)];
   }
   const reached = (bound) => format.percent(ratio(bound.mercury, bound.share));

@@ -2,6 +2,7 @@
 
 use crate::compare::{Comparison, Threshold};
 use crate::export::{self, Format};
+use crate::schema::configurations;
 use anyhow::Result;
 use clap::Args;
 use mercury_cli::Messages;
@@ -45,22 +46,23 @@ impl Compare {
         }
         let mut changed = comparison.changed()?;
         if changed.height() == 0 {
-            messages.note(format_args!("no change in {} rows", comparison.rows.height()));
+            messages.note(format_args!("no change in {} rows", comparison.rows.len()));
         }
         let [steps_a, steps_b] = comparison.steps;
         if steps_a != steps_b {
             messages.note(format_args!(
                 "a sums {steps_a} captured steps and b sums {steps_b}: compare speed-ups, not cycles"
             ));
-        } else if comparison.has_unlike_baselines()? {
+        } else if comparison.has_unlike_baselines() {
             messages.note(super::UNLIKE_BASELINES);
         } else if self.format == Format::Table {
-            changed = changed.drop_many(["baseline_cycles_a", "baseline_cycles_b"]);
+            let baselines = ["a", "b"].map(|side| format!("{}_{side}", configurations::BASELINE_CYCLES.name));
+            changed = changed.drop_many(baselines);
         }
-        export::print(&mut changed, self.format)?;
-        let crossed = comparison.crossed(&self.threshold)?;
+        export::print(&changed, self.format)?;
+        let crossed = comparison.count_crossed(&self.threshold);
         if crossed > 0 {
-            messages.note(format_args!("{crossed} of {} rows cross a threshold", comparison.rows.height()));
+            messages.note(format_args!("{crossed} of {} rows cross a threshold", comparison.rows.len()));
             return Ok(ExitCode::from(1));
         }
         Ok(ExitCode::SUCCESS)

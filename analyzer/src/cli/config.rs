@@ -91,7 +91,7 @@ impl Show {
         let names: Vec<&str> = keys.iter().map(|key| key.key).collect();
         let values: Vec<Option<String>> = keys.iter().map(|key| key.value.as_ref().map(Value::to_string)).collect();
         let sources: Vec<&str> = keys.iter().map(|key| key.source.as_str()).collect();
-        let mut frame = DataFrame::new(
+        let frame = DataFrame::new(
             keys.len(),
             vec![
                 Column::new("key".into(), names),
@@ -99,7 +99,7 @@ impl Show {
                 Column::new("source".into(), sources),
             ],
         )?;
-        export::print(&mut frame, self.format)
+        export::print(&frame, self.format)
     }
 }
 
@@ -196,12 +196,12 @@ fn print_presets() -> Result<()> {
 /// The sections of a configuration and their descriptions.
 const SECTIONS: &[(&str, &str)] = &[
     ("rpq", "Signatures: how vectors are cut and projected."),
-    ("mcache", "The cache of signatures and results."),
+    ("mcache", "MCACHE, the cache of signatures and results."),
     ("array", "The array and its dataflow."),
     ("reuse", "The passes in which results are reused."),
     ("bits", "Growth of signatures when the training loss stops improving."),
     ("stop", "Switching off layers in which reuse does not save cycles."),
-    ("bounds", "Bounds and competitors that MERCURY is compared with. They do not change its results."),
+    ("bounds", "Bounds and competitors of `replay --with bounds`. They do not change MERCURY's results."),
     ("memory", "Global buffer and DRAM."),
     ("energy", "Energy per access. Only ratios matter: by default the unit is the energy of a multiply-accumulate."),
 ];

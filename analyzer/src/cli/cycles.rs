@@ -73,7 +73,7 @@ impl Cycles {
             Column::new(name.into(), layers.iter().map(value).collect::<Vec<_>>())
         };
         let names: Vec<&str> = layers.iter().map(|layer| layer.name.as_str()).collect();
-        let mut frame = DataFrame::new(
+        let frame = DataFrame::new(
             layers.len(),
             vec![
                 Column::new("layer".into(), names),
@@ -84,7 +84,7 @@ impl Cycles {
                 Column::new("utilization".into(), utilization),
             ],
         )?;
-        export::print(&mut frame, self.format)
+        export::print(&frame, self.format)
     }
 }
 

@@ -30,7 +30,7 @@ impl Inspect {
         if self.format == Format::Table {
             std::io::stdout().write_all(describe_trace(&trace)?.as_bytes())?;
         }
-        export::print(&mut tabulate_layers(&trace)?, self.format)
+        export::print(&tabulate_layers(&trace)?, self.format)
     }
 }
 

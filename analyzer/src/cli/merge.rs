@@ -41,6 +41,6 @@ impl Merge {
         if self.format == Format::Table {
             return Ok(());
         }
-        export::print(&mut results::layers_frame(&merged.results)?, self.format)
+        export::print(&results::layers_frame(&merged.results)?, self.format)
     }
 }

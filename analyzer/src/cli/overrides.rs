@@ -8,7 +8,7 @@ use toml::Table;
 
 /// Every key as `(key, value name, help)`.
 pub const KEYS: &[(&str, &str, &str)] = &[
-    ("rpq.bits", "N", "Signature length, 1 to 64"),
+    ("rpq.bits", "N", "Signature length at the start of training, 1 to 64 bits"),
     ("rpq.seed", "N", "Seed of the projection matrix"),
     ("rpq.granularity", "G", "How vectors are cut: channel-patch, patch, sub-vector(L)"),
     ("rpq.variant", "V", "Signature variant: sign, sign+rescale, sign+magnitude(m), centred"),

@@ -81,7 +81,7 @@ impl Replay {
             std::io::stdout().write_all(text.as_bytes())?;
             Ok(())
         } else {
-            export::print(&mut results::layers_frame(&results)?, self.work.format)
+            export::print(&results::layers_frame(&results)?, self.work.format)
         }
     }
 }

@@ -5,15 +5,17 @@ use super::work::{Work, advance, on_threads};
 use crate::export::{self, Format};
 use crate::replay::Replay;
 use crate::request::Measures;
+use crate::schema::{ColumnSpec, configurations as columns};
 use crate::sweep::grid::{Axis, Grid};
 use crate::sweep::pareto::Metric;
 use crate::sweep::store::SweepDir;
+use crate::sweep::summary::PARETO;
 use crate::sweep::{self, summary};
 use anyhow::Result;
 use clap::Args;
 use mercury_cli::Messages;
 use mercury_trace::Trace;
-use polars::prelude::{DataFrame, IntoLazy, col};
+use polars::prelude::DataFrame;
 use std::path::PathBuf;
 
 /// Replay a trace under many configurations at once: hit rate, error, cycles and energy.
@@ -50,22 +52,23 @@ pub struct Sweep {
 
 /// Columns that the table leaves out if all configurations have one baseline: the quotients by it
 /// rank configurations in the same order.
-const ABSOLUTE: [&str; 4] = ["baseline_memory_stall", "mercury_memory_stall", "baseline_energy", "mercury_energy"];
+const ABSOLUTE: [ColumnSpec; 4] =
+    [columns::BASELINE_MEMORY_STALL, columns::MERCURY_MEMORY_STALL, columns::BASELINE_ENERGY, columns::MERCURY_ENERGY];
 
 /// Columns that the table leaves out: interval bounds, and details of other columns.
-const DETAILS: [&str; 8] = [
-    "mau",
-    "mnu",
-    "output_error_low",
-    "output_error_high",
-    "loss_change_low",
-    "loss_change_high",
-    "trial_steps",
-    "trial_output_error",
+const DETAILS: [ColumnSpec; 8] = [
+    columns::MAU,
+    columns::MNU,
+    columns::OUTPUT_ERROR_LOW,
+    columns::OUTPUT_ERROR_HIGH,
+    columns::LOSS_CHANGE_LOW,
+    columns::LOSS_CHANGE_HIGH,
+    columns::TRIAL_STEPS,
+    columns::TRIAL_OUTPUT_ERROR,
 ];
 
 /// Columns that the table leaves out if there was no trial.
-const TRIAL: [&str; 2] = ["trial_hit_rate", "trial_speed_up"];
+const TRIAL: [ColumnSpec; 2] = [columns::TRIAL_HIT_RATE, columns::TRIAL_SPEED_UP];
 
 fn parse_axis(text: &str) -> Result<Axis, String> {
     // A sweep computes no bounds, so their keys would have no effect.
@@ -108,24 +111,25 @@ impl Sweep {
             }
             let all = frame.height();
             if self.work.format == Format::Table {
-                frame = frame.lazy().filter(col("pareto")).collect()?.drop("pareto")?;
+                frame = frame.filter(frame.column(PARETO)?.bool()?)?.drop(PARETO)?;
                 messages.note(format_args!("{} of {all} configurations are on the frontier:", frame.height()));
             }
         }
         if self.work.format == Format::Table {
             frame = drop_details(&frame, has_one_baseline)?;
         }
-        export::print(&mut frame, self.work.format)
+        export::print(&frame, self.work.format)
     }
 }
 
 /// Drops columns from the printed table to keep its rows readable. JSON, CSV and the results'
 /// folder have all columns.
 fn drop_details(frame: &DataFrame, has_one_baseline: bool) -> Result<DataFrame> {
-    let has_trial = frame.column("trial_steps")?.u64()?.iter().flatten().any(|steps| steps > 0);
-    let mut frame = frame.drop_many(DETAILS);
+    let has_trial = columns::TRIAL_STEPS.read_u64s(frame)?.into_iter().flatten().any(|steps| steps > 0);
+    let names = |columns: &[ColumnSpec]| columns.iter().map(|column| column.name).collect::<Vec<_>>();
+    let mut frame = frame.drop_many(names(&DETAILS));
     if !has_trial {
-        frame = frame.drop_many(TRIAL);
+        frame = frame.drop_many(names(&TRIAL));
     }
-    Ok(if has_one_baseline { frame.drop_many(ABSOLUTE) } else { frame })
+    Ok(if has_one_baseline { frame.drop_many(names(&ABSOLUTE)) } else { frame })
 }

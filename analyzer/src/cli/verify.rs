@@ -1,7 +1,7 @@
 //! `verify`: checks a trace or results for damage.
 
 use crate::error::AnalyzerError;
-use crate::verify;
+use crate::verify::{self, VerifyReport};
 use anyhow::Result;
 use clap::Args;
 use std::io::Write;
@@ -22,7 +22,7 @@ pub struct Verify {
 impl Verify {
     /// Checks the files and prints their number and size. Each damaged file is an error.
     pub fn run(self) -> Result<()> {
-        let verify::Outcome { verified, faults } = verify::verify(&self.dir)?;
+        let VerifyReport { verified, faults } = verify::verify(&self.dir)?;
         for fault in &faults {
             eprintln!("{fault}");
         }

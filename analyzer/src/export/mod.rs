@@ -8,6 +8,7 @@ use crate::error::Result;
 use polars::prelude::DataFrame;
 use std::io::Write;
 
+pub(crate) use json::json_value;
 pub use table::{Align, text_table};
 
 /// The format of the table on stdout.
@@ -24,11 +25,11 @@ pub enum Format {
 
 /// Encodes a frame in one format.
 trait Exporter {
-    fn export(&self, frame: &mut DataFrame) -> Result<Vec<u8>>;
+    fn export(&self, frame: &DataFrame) -> Result<Vec<u8>>;
 }
 
 /// Prints a frame to stdout.
-pub fn print(frame: &mut DataFrame, format: Format) -> anyhow::Result<()> {
+pub fn print(frame: &DataFrame, format: Format) -> anyhow::Result<()> {
     let exporter: &dyn Exporter = match format {
         Format::Table => &table::Table,
         Format::Json => &json::Json,

@@ -33,7 +33,7 @@ pub fn text_table(columns: &[(&str, Align)], rows: impl IntoIterator<Item = Vec<
 }
 
 impl Exporter for Table {
-    fn export(&self, frame: &mut DataFrame) -> Result<Vec<u8>> {
+    fn export(&self, frame: &DataFrame) -> Result<Vec<u8>> {
         let columns: Vec<(&str, Align)> = frame
             .columns()
             .iter()

@@ -7,9 +7,9 @@ use crate::output::units::UnitStore;
 use crate::output::work::PARTS;
 use crate::replay;
 use crate::result::PassResult;
+use crate::schema::run::RunRecord;
 use mercury_trace::checksum::{self, Checksums};
 use rayon::prelude::*;
-use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fs::{self, DirEntry};
 use std::io;
@@ -30,24 +30,6 @@ pub struct Merged {
     pub layers: usize,
 }
 
-/// What putting results together depends on.
-#[derive(Deserialize)]
-struct Run {
-    configurations: Vec<Config>,
-    measures: Measures,
-}
-
-#[derive(Deserialize)]
-struct Measures {
-    selection: Selection,
-}
-
-#[derive(Deserialize)]
-struct Selection {
-    steps: Vec<serde_json::Value>,
-    passes: Vec<serde_json::Value>,
-}
-
 /// Reads the partitions in these folders, in whatever order: each of them must be there once, complete and as it was
 /// written. A folder that holds no partition itself stands for those in its folders.
 pub fn read(dirs: &[PathBuf]) -> Result<Merged> {
@@ -60,7 +42,7 @@ pub fn read(dirs: &[PathBuf]) -> Result<Merged> {
     };
     rest.iter().try_for_each(|other| check_same_run(first, other))?;
     check_all_there(&partitions)?;
-    let run: Run = serde_json::from_str(&first.partition.run)
+    let run: RunRecord<Config> = serde_json::from_str(&first.partition.run)
         .map_err(|error| fault(&first.dir, format!("its run is none ({error}); run it again")))?;
     let units: Vec<(&Found, (u64, usize))> =
         partitions.iter().flat_map(|found| found.partition.units.iter().map(move |&unit| (found, unit))).collect();

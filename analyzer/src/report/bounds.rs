@@ -1,6 +1,7 @@
 //! Bounds on reuse and competitors, compared with MERCURY over a model's forward passes.
 
 use super::layers::{Row, read_cosine};
+use crate::schema::{ColumnSpec, layers as columns};
 use mercury_reuse::bounds::Sampled;
 use mercury_trace::geometry::Pass;
 use serde::Serialize;
@@ -23,16 +24,17 @@ pub struct Bound {
 /// Lists the bounds; empty if the replay left them out. `least_cosine` is the configuration's
 /// `bounds.cosine`, `weight_bits` is `bounds.weight_bits`.
 pub fn list_bounds(layers: &[Row], least_cosine: f64, weight_bits: f64) -> Vec<Bound> {
-    let measured = |row: &&Row| row["pass"] == Pass::Forward.name() && !row["unlimited_hit"].is_null();
+    let measured =
+        |row: &&Row| row[columns::PASS.name] == Pass::Forward.name() && !row[columns::UNLIMITED_HIT.name].is_null();
     let rows: Vec<&Row> = layers.iter().filter(measured).collect();
-    let sum = |name: &str| rows.iter().filter_map(|row| row[name].as_f64()).sum::<f64>();
+    let sum = |column: ColumnSpec| rows.iter().filter_map(|row| row[column.name].as_f64()).sum::<f64>();
     let share = |part: f64, all: f64| if all > 0.0 { part / all } else { 0.0 };
-    let (vectors, hit) = (sum("vectors"), share(sum("hit"), sum("vectors")));
-    let saved = share(sum("macs_skipped"), sum("macs"));
+    let (vectors, hit) = (sum(columns::VECTORS), share(sum(columns::HIT), sum(columns::VECTORS)));
+    let saved = share(sum(columns::MACS_SKIPPED), sum(columns::MACS));
     if rows.is_empty() {
         return Vec::new();
     }
-    let bound_vectors = |name: &str, column: &str| {
+    let bound_vectors = |name: &str, column: ColumnSpec| {
         let (name, share) = (name.to_owned(), share(sum(column), vectors));
         Bound { name, share, interval: None, mercury: hit, of: "vectors" }
     };
@@ -40,7 +42,7 @@ pub fn list_bounds(layers: &[Row], least_cosine: f64, weight_bits: f64) -> Vec<B
         |name: String, share: f64| Bound { name, share, interval: None, mercury: saved, of: "multiplications" };
     let similar: Sampled = rows.iter().filter_map(|row| read_cosine(row)).sum();
     vec![
-        bound_vectors("unlimited MCACHE", "unlimited_hit"),
+        bound_vectors("unlimited MCACHE", columns::UNLIMITED_HIT),
         Bound {
             name: format!("ideal similarity, cosine {least_cosine} or more"),
             share: similar.share().unwrap_or(0.0),
@@ -48,12 +50,18 @@ pub fn list_bounds(layers: &[Row], least_cosine: f64, weight_bits: f64) -> Vec<B
             mercury: hit,
             of: "vectors",
         },
-        bound_vectors("exact duplicates", "exact_duplicate"),
-        bound_vectors("all-zero vectors skipped", "zero_vector"),
-        bound_products("every zero operand skipped".to_owned(), share(sum("zero_operands"), sum("operands"))),
+        bound_vectors("exact duplicates", columns::EXACT_DUPLICATE),
+        bound_vectors("all-zero vectors skipped", columns::ZERO_VECTOR),
+        bound_products(
+            "every zero operand skipped".to_owned(),
+            share(sum(columns::ZERO_OPERANDS), sum(columns::OPERANDS)),
+        ),
         bound_products(
             format!("equal weights of {weight_bits} bits multiplied once"),
-            share(sum("multiplications") - sum("multiplications_distinct"), sum("multiplications")),
+            share(
+                sum(columns::MULTIPLICATIONS) - sum(columns::MULTIPLICATIONS_DISTINCT),
+                sum(columns::MULTIPLICATIONS),
+            ),
         ),
     ]
 }

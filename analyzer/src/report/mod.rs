@@ -16,7 +16,7 @@ use crate::error::{AnalyzerError, Result};
 use crate::labels::name_results;
 use layers::Row;
 use mercury_trace::{Trace, checksum, manifest};
-use run::Run;
+use run::ReportedRun;
 use serde::Serialize;
 use serde_json::json;
 use source::Source;
@@ -75,8 +75,8 @@ impl Report {
     pub fn read(results: &[PathBuf], traces: &[PathBuf]) -> Result<Self> {
         let mut data =
             Data { views: Vec::new(), sources: Vec::new(), configurations: Vec::new(), losses: BTreeMap::new() };
-        let runs = results.iter().map(|dir| source::read_run(dir)).collect::<Result<Vec<Run>>>()?;
-        let folders: Vec<(&Path, &Run)> = results.iter().map(PathBuf::as_path).zip(&runs).collect();
+        let runs = results.iter().map(|dir| source::read_run(dir)).collect::<Result<Vec<ReportedRun>>>()?;
+        let folders: Vec<(&Path, &ReportedRun)> = results.iter().map(PathBuf::as_path).zip(&runs).collect();
         let names = name_results(&folders);
         for ((dir, run), name) in results.iter().zip(runs).zip(names) {
             let source = Source::read(dir, run, name)?;

@@ -2,76 +2,19 @@
 
 use crate::config::{Config, DEFAULT_PRESET, PRESETS};
 use crate::error::{AnalyzerError, REPLAY_AGAIN, Result};
-use crate::results::SCHEMA_VERSION;
+use crate::request::ErrorMode;
+use crate::schema;
+use crate::schema::run::{RunRecord, SelectionRecord};
 use mercury_cli::{flag, quote};
 use mercury_trace::manifest::parse_label;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
 use std::path::Path;
 
-/// What was run. Keys that a later version adds are kept as they are.
-#[derive(Debug, Clone, Deserialize)]
-pub struct Run {
-    /// The program and its version.
-    pub created_by: String,
-    /// What its user calls it.
-    #[serde(default)]
-    pub label: Option<String>,
-    /// The configurations, by section and key.
-    pub configurations: Vec<Map<String, Value>>,
-    measures: Measures,
-    /// The trace.
-    pub trace: TraceIdentity,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-struct Measures {
-    selection: Selection,
-    errors: Value,
-    bounds: bool,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-struct Selection {
-    layers: Vec<String>,
-    steps: Vec<RangeInclusive<u64>>,
-    passes: Vec<String>,
-}
-
-/// The trace that was replayed.
-#[derive(Debug, Clone, Deserialize)]
-pub struct TraceIdentity {
-    /// Of its manifest.
-    pub manifest_sha256: String,
-    /// What its user calls it.
-    #[serde(default)]
-    pub label: Option<String>,
-    /// The command that wrote it; of results of earlier versions, and of traces by other programs, none.
-    #[serde(default)]
-    pub command: Option<String>,
-    /// The model.
-    pub model: Named,
-    /// The data set.
-    pub dataset: Named,
-    /// Seed of the training.
-    pub seed: u64,
-    /// Samples of a step.
-    pub batch_size: u32,
-    /// What else the training depends on, by flag; none in results of earlier versions.
-    #[serde(default)]
-    pub settings: BTreeMap<String, String>,
-    /// The steps that were captured.
-    pub captured_steps: Vec<u64>,
-}
-
-/// Something with a name.
-#[derive(Debug, Clone, Deserialize)]
-pub struct Named {
-    /// The name.
-    pub name: String,
-}
+/// What was run, as `report` and `compare` read it: each configuration by section and key, so that keys that a later
+/// version adds are kept as they are.
+pub type ReportedRun = RunRecord<Map<String, Value>>;
 
 /// A key of a configuration, and what the preset that is nearest to it has there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -84,9 +27,9 @@ pub struct Setting {
     pub preset: Option<String>,
 }
 
-impl Run {
+impl ReportedRun {
     /// The run in a file.
-    pub fn parse(path: &Path, json: &Value) -> Result<Self> {
+    pub(crate) fn parse(path: &Path, json: &Value) -> Result<Self> {
         check_version(path, json)?;
         let run = Self::deserialize(json)
             .map_err(|error| AnalyzerError::results(path, "run", format!("{error}; {REPLAY_AGAIN}")))?;
@@ -99,7 +42,7 @@ impl Run {
     }
 
     /// The preset that a configuration differs least from, and the settings beside it.
-    pub fn settings(&self, configuration: usize) -> (&'static str, Vec<Setting>) {
+    pub(crate) fn settings(&self, configuration: usize) -> (&'static str, Vec<Setting>) {
         let settings = flat(&self.configurations[configuration]);
         let beside = |(name, _): &(&'static str, &str)| {
             let preset = preset(name);
@@ -114,7 +57,7 @@ impl Run {
     }
 
     /// A value of a configuration, which has to be a number; `path` is this file's.
-    pub fn number(&self, path: &Path, configuration: usize, section: &str, key: &str) -> Result<f64> {
+    pub(crate) fn number(&self, path: &Path, configuration: usize, section: &str, key: &str) -> Result<f64> {
         let value = self.configurations[configuration].get(section).and_then(|section| section.get(key));
         value.and_then(Value::as_f64).ok_or_else(|| {
             let field = format!("configurations.{configuration}.{section}.{key}");
@@ -123,24 +66,18 @@ impl Run {
     }
 
     /// The flags that chose a part of the trace, if it is one.
-    pub fn part(&self) -> Option<String> {
+    pub(crate) fn part(&self) -> Option<String> {
         Some(self.selection_flags().join(" ")).filter(|flags| !flags.is_empty())
     }
 
     /// The command that replays one configuration; TRACE stands for the trace's folder.
-    pub fn replay_command(&self, configuration: usize) -> String {
+    pub(crate) fn replay_command(&self, configuration: usize) -> String {
         let mut words = vec!["mercury-analyzer replay TRACE --out RESULTS".to_owned()];
         words.extend(self.setting_flags(configuration, &[]));
         words.extend(self.selection_flags());
-        let mut without = Vec::new();
-        if self.measures.errors == "none" {
-            without.push("errors");
-        }
-        if !self.measures.bounds {
-            without.push("bounds");
-        }
-        if !without.is_empty() {
-            words.push(format!("--without {}", without.join(",")));
+        words.extend(self.error_flag());
+        if self.measures.bounds {
+            words.push("--with bounds".to_owned());
         }
         // A sweep's label is not that of one of its configurations.
         if self.configurations.len() == 1 {
@@ -150,7 +87,7 @@ impl Run {
     }
 
     /// The command of a sweep over these keys.
-    pub fn sweep_command(&self, axes: &[(String, Vec<String>)]) -> String {
+    pub(crate) fn sweep_command(&self, axes: &[(String, Vec<String>)]) -> String {
         let mut words = vec!["mercury-analyzer sweep TRACE --out RESULTS".to_owned()];
         words.extend(
             axes.iter().map(|(key, values)| format!("--set {}", quote(&format!("{key}={}", values.join(","))))),
@@ -158,15 +95,18 @@ impl Run {
         let swept: Vec<&str> = axes.iter().map(|(key, _)| key.as_str()).collect();
         words.extend(self.setting_flags(0, &swept));
         words.extend(self.selection_flags());
-        let errors = match &self.measures.errors {
-            Value::Object(sampled) => sampled.get("sampled").map(Value::to_string),
-            Value::String(name) if name == "exact" => Some("all".to_owned()),
-            Value::String(name) => Some(name.clone()),
-            _ => None,
-        };
-        words.extend(errors.map(|errors| format!("--errors {errors}")));
+        words.extend(self.error_flag());
         words.extend(self.label_flag());
         words.join(" ")
+    }
+
+    /// The flag for output errors, if they are not those of the default.
+    fn error_flag(&self) -> Option<String> {
+        match self.measures.errors {
+            ErrorMode::Sampled => None,
+            ErrorMode::All => Some("--errors all".to_owned()),
+            ErrorMode::None => Some("--errors none".to_owned()),
+        }
     }
 
     fn label_flag(&self) -> Option<String> {
@@ -183,7 +123,7 @@ impl Run {
     }
 
     fn selection_flags(&self) -> Vec<String> {
-        let Selection { layers, steps, passes } = &self.measures.selection;
+        let SelectionRecord { layers, steps, passes } = &self.measures.selection;
         let steps: Vec<String> = steps.iter().map(|range| format!("{}..={}", range.start(), range.end())).collect();
         let flag = |name: &str, values: &[String]| format!("--{name} {}", quote(&values.join(",")));
         let given = [("layers", layers.as_slice()), ("steps", &steps), ("passes", passes)];
@@ -194,9 +134,10 @@ impl Run {
 /// Refuses files of another version.
 fn check_version(path: &Path, run: &Value) -> Result<()> {
     match run["schema_version"].as_u64() {
-        Some(version) if version == u64::from(SCHEMA_VERSION) => Ok(()),
+        Some(version) if version == u64::from(schema::VERSION) => Ok(()),
         Some(version) => {
-            let reason = format!("is {version}, but this version reads {SCHEMA_VERSION}; {REPLAY_AGAIN}");
+            let known = schema::VERSION;
+            let reason = format!("is {version}, but this version reads {known}; {REPLAY_AGAIN}");
             Err(AnalyzerError::results(path, "schema_version", reason))
         }
         None => Err(AnalyzerError::results(path, "schema_version", format!("is missing; {REPLAY_AGAIN}"))),
@@ -232,17 +173,23 @@ pub(crate) mod tests {
     use serde_json::json;
 
     /// A run of the default configuration, changed.
-    pub(crate) fn run(change: impl FnOnce(&mut Value)) -> Run {
+    pub(crate) fn run(change: impl FnOnce(&mut Value)) -> ReportedRun {
         let mut json = json!({
             "schema_version": 1,
             "created_by": "a test",
             "configurations": [Config::default()],
-            "measures": {"selection": {"layers": [], "steps": [], "passes": []}, "errors": "exact", "bounds": true},
-            "trace": {"manifest_sha256": "00", "model": {"name": "m"}, "dataset": {"name": "d"}, "seed": 1,
-                      "batch_size": 8, "captured_steps": [0]},
+            "measures": {"selection": {"layers": [], "steps": [], "passes": []}, "errors": "sampled", "bounds": false},
+            "trace": {
+                "manifest_sha256": "00",
+                "model": {"name": "m", "parameters": 9, "input": [3, 8, 8], "classes": 2},
+                "dataset": {"name": "d", "train_samples": 64, "validation_samples": 0},
+                "seed": 1,
+                "batch_size": 8,
+                "captured_steps": [0],
+            },
         });
         change(&mut json);
-        Run::parse(Path::new("run.json"), &json).unwrap()
+        ReportedRun::parse(Path::new("run.json"), &json).unwrap()
     }
 
     #[test]
@@ -254,12 +201,12 @@ pub(crate) mod tests {
             json["measures"]["selection"]["layers"] = json!(["features.*"]);
             json["measures"]["selection"]["steps"] = json!([{"start": 5, "end": 9}]);
             json["measures"]["errors"] = "none".into();
-            json["measures"]["bounds"] = false.into();
+            json["measures"]["bounds"] = true.into();
         });
         assert_eq!(
             changed.replay_command(0),
             "mercury-analyzer replay TRACE --out RESULTS --reuse.passes '[\"forward\"]' \
-             --rpq.granularity 'sub-vector(9)' --layers 'features.*' --steps '5..=9' --without errors,bounds"
+             --rpq.granularity 'sub-vector(9)' --layers 'features.*' --steps '5..=9' --errors none --with bounds"
         );
     }
 
@@ -279,12 +226,12 @@ pub(crate) mod tests {
         let run = run(|json| {
             json["configurations"][0]["rpq"]["bits"] = 8.into();
             json["configurations"][0]["mcache"]["ways"] = 4.into();
-            json["measures"]["errors"] = json!({"sampled": 256});
+            json["measures"]["errors"] = "all".into();
         });
         let axes = [("rpq.bits".to_owned(), vec!["8".to_owned(), "12".to_owned()])];
         assert_eq!(
             run.sweep_command(&axes),
-            "mercury-analyzer sweep TRACE --out RESULTS --set 'rpq.bits=8,12' --mcache.ways 4 --errors 256"
+            "mercury-analyzer sweep TRACE --out RESULTS --set 'rpq.bits=8,12' --mcache.ways 4 --errors all"
         );
     }
 

@@ -1,12 +1,13 @@
 //! A folder of results, checked before anything is made of it.
 
 use crate::error::{AnalyzerError, REPLAY_AGAIN, Result};
-use crate::report::run::Run;
-use crate::results::{LAYERS_FILE, MODELS_FILE, RUN_FILE};
-use crate::sweep::{store, summary};
+use crate::report::run::ReportedRun;
+use crate::schema::run::RUN_FILE;
+use crate::schema::{self, ColumnSpec, TableSpec, configurations, layers, models};
+use crate::sweep::store;
 use crate::table;
 use mercury_trace::{TraceError, input, manifest};
-use polars::prelude::{DataFrame, DataType};
+use polars::prelude::DataFrame;
 use serde_json::Value;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ pub struct Source {
     /// What the results are called among those of the report.
     pub name: String,
     /// What was run.
-    pub run: Run,
+    pub run: ReportedRun,
     /// Keys that were swept and their values; none of a replay.
     pub axes: Option<Vec<(String, Vec<String>)>>,
     /// A row per configuration, step, layer and pass.
@@ -29,80 +30,90 @@ pub struct Source {
     pub configurations: DataFrame,
 }
 
-/// What a column has to hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Number,
-    Text,
-    Truth,
-}
-
 /// Columns of `layers.parquet` that are counted up over steps.
-pub const COUNTERS: &[&str] = &[
-    "vectors",
-    "hit",
-    "mau",
-    "mnu",
-    "macs",
-    "macs_skipped",
-    "baseline_cycles",
-    "mercury_cycles",
-    "signature_cycles",
-    "compute_cycles",
-    "stall_cycles",
-    "extra_cycles",
-    "baseline_memory_stall",
-    "mercury_memory_stall",
-    "baseline_dram_words",
-    "mercury_dram_words",
-    "baseline_energy",
-    "mercury_energy",
+pub const COUNTERS: &[ColumnSpec] = &[
+    layers::VECTORS,
+    layers::HIT,
+    layers::MAU,
+    layers::MNU,
+    layers::MACS,
+    layers::MACS_SKIPPED,
+    layers::BASELINE_CYCLES,
+    layers::MERCURY_CYCLES,
+    layers::SIGNATURE_CYCLES,
+    layers::COMPUTE_CYCLES,
+    layers::STALL_CYCLES,
+    layers::EXTRA_CYCLES,
+    layers::BASELINE_MEMORY_STALL,
+    layers::MERCURY_MEMORY_STALL,
+    layers::BASELINE_DRAM_WORDS,
+    layers::MERCURY_DRAM_WORDS,
+    layers::BASELINE_ENERGY,
+    layers::MERCURY_ENERGY,
 ];
 
 /// Those that are null where they were not measured.
-pub const MEASURES: &[&str] = &[
-    "unlimited_hit",
-    "exact_duplicate",
-    "zero_vector",
-    "operands",
-    "zero_operands",
-    "cosine_sampled",
-    "cosine_similar",
-    "multiplications",
-    "multiplications_distinct",
-    "error_square",
-    "exact_square",
+pub const MEASURES: &[ColumnSpec] = &[
+    layers::UNLIMITED_HIT,
+    layers::EXACT_DUPLICATE,
+    layers::ZERO_VECTOR,
+    layers::OPERANDS,
+    layers::ZERO_OPERANDS,
+    layers::COSINE_SAMPLED,
+    layers::COSINE_SIMILAR,
+    layers::MULTIPLICATIONS,
+    layers::MULTIPLICATIONS_DISTINCT,
+    layers::ERROR_SQUARE,
+    layers::EXACT_SQUARE,
 ];
 
-/// Others of `layers.parquet`.
-const LAYERS: &[&str] = &["configuration", "step", "layer_index", "signature_bits"];
+/// Columns of `layers.parquet` that say what a row is of.
+const LAYERS: &[ColumnSpec] = &[
+    layers::CONFIGURATION,
+    layers::STEP,
+    layers::LAYER_INDEX,
+    layers::SIGNATURE_BITS,
+    layers::LAYER,
+    layers::OP,
+    layers::PASS,
+    layers::REUSE,
+    layers::SWITCHED_OFF,
+    layers::TRIAL,
+];
 
-/// Columns of `models.parquet`.
-pub const MODELS: &[&str] = &["step", "hit_rate", "output_error", "speed_up", "speed_up_low", "speed_up_high"];
+/// Columns of `models.parquet` that are shown.
+pub const MODELS: &[ColumnSpec] = &[
+    models::STEP,
+    models::HIT_RATE,
+    models::OUTPUT_ERROR,
+    models::SPEED_UP,
+    models::SPEED_UP_LOW,
+    models::SPEED_UP_HIGH,
+];
 
-/// Columns of `configurations.parquet`.
-pub const CONFIGURATIONS: &[&str] = &[
-    "configuration",
-    "steps",
-    "vectors",
-    "hit",
-    "mau",
-    "mnu",
-    "hit_rate",
-    "output_error",
-    "output_error_low",
-    "output_error_high",
-    "baseline_cycles",
-    "mercury_cycles",
-    "speed_up",
-    "speed_up_low",
-    "speed_up_high",
-    "speed_up_with_stalls",
-    "energy",
-    "trial_steps",
-    "trial_hit_rate",
-    "trial_output_error",
-    "trial_speed_up",
+/// Columns of `configurations.parquet` that are shown.
+const CONFIGURATIONS: &[ColumnSpec] = &[
+    configurations::CONFIGURATION,
+    configurations::STEPS,
+    configurations::VECTORS,
+    configurations::HIT,
+    configurations::MAU,
+    configurations::MNU,
+    configurations::HIT_RATE,
+    configurations::OUTPUT_ERROR,
+    configurations::OUTPUT_ERROR_LOW,
+    configurations::OUTPUT_ERROR_HIGH,
+    configurations::BASELINE_CYCLES,
+    configurations::MERCURY_CYCLES,
+    configurations::SPEED_UP,
+    configurations::SPEED_UP_LOW,
+    configurations::SPEED_UP_HIGH,
+    configurations::SPEED_UP_WITH_STALLS,
+    configurations::ENERGY,
+    configurations::TRIAL_STEPS,
+    configurations::TRIAL_HIT_RATE,
+    configurations::TRIAL_OUTPUT_ERROR,
+    configurations::TRIAL_SPEED_UP,
 ];
 
 /// Most bytes of `run.json`: far above those of the largest sweep.
@@ -113,26 +124,22 @@ impl Source {
     ///
     /// # Errors
     /// If it is no folder of results, or of another version: the error names file, field and remedy.
-    pub fn read(dir: &Path, run: Run, name: String) -> Result<Self> {
-        let layers = read(dir, LAYERS_FILE)?;
-        let numbers = || [COUNTERS, MEASURES, LAYERS].concat();
-        check(&layers, &dir.join(LAYERS_FILE), numbers(), Kind::Number)?;
-        check(&layers, &dir.join(LAYERS_FILE), ["layer", "op", "pass"], Kind::Text)?;
-        check(&layers, &dir.join(LAYERS_FILE), ["reuse", "switched_off", "trial"], Kind::Truth)?;
-        let models = read(dir, MODELS_FILE)?;
-        check(&models, &dir.join(MODELS_FILE), [MODELS, &["configuration"]].concat(), Kind::Number)?;
-        let configurations = read(dir, summary::FILE)?;
-        check(&configurations, &dir.join(summary::FILE), CONFIGURATIONS.iter().copied(), Kind::Number)?;
+    pub fn read(dir: &Path, run: ReportedRun, name: String) -> Result<Self> {
+        let layer_rows = read(dir, &layers::TABLE, &[COUNTERS, MEASURES, LAYERS].concat())?;
+        let model_rows = read(dir, &models::TABLE, &[MODELS, &[models::CONFIGURATION]].concat())?;
+        let configurations = read(dir, &configurations::TABLE, CONFIGURATIONS)?;
         if configurations.height() != run.configurations.len() {
             let (rows, listed) = (configurations.height(), run.configurations.len());
             let reason = format!("has {rows} rows, but {RUN_FILE} lists {listed} configurations; {REPLAY_AGAIN}");
-            return Err(AnalyzerError::results(&dir.join(summary::FILE), "configuration", reason));
+            let column = configurations::CONFIGURATION.name;
+            return Err(AnalyzerError::results(&dir.join(configurations::TABLE.file), column, reason));
         }
         let axes = match dir.join(store::IDENTITY) {
             path if path.exists() => Some(axes(&path, &read_json(dir, store::IDENTITY)?)?),
             _ => None,
         };
-        Ok(Self { dir: dir.to_owned(), name, run, axes, layers, models, configurations })
+        let dir = dir.to_owned();
+        Ok(Self { dir, name, run, axes, layers: layer_rows, models: model_rows, configurations })
     }
 }
 
@@ -140,8 +147,8 @@ impl Source {
 ///
 /// # Errors
 /// As of [`Source::read`].
-pub fn read_run(dir: &Path) -> Result<Run> {
-    Run::parse(&dir.join(RUN_FILE), &read_json(dir, RUN_FILE)?)
+pub fn read_run(dir: &Path) -> Result<ReportedRun> {
+    ReportedRun::parse(&dir.join(RUN_FILE), &read_json(dir, RUN_FILE)?)
 }
 
 fn axes(path: &Path, identity: &Value) -> Result<Vec<(String, Vec<String>)>> {
@@ -183,34 +190,13 @@ fn missing(dir: &Path, name: &str) -> AnalyzerError {
     AnalyzerError::Results { path: dir.to_owned(), field: name.to_owned(), reason }
 }
 
-fn read(dir: &Path, name: &str) -> Result<DataFrame> {
-    if !dir.join(name).exists() {
-        return Err(AnalyzerError::results(dir, name, format!("is missing; {REPLAY_AGAIN}")));
+/// A table of the folder, which has to have these columns.
+fn read(dir: &Path, table: &TableSpec, columns: &[ColumnSpec]) -> Result<DataFrame> {
+    let path = dir.join(table.file);
+    if !path.exists() {
+        return Err(AnalyzerError::results(dir, table.file, format!("is missing; {REPLAY_AGAIN}")));
     }
-    table::read_checked(dir, name)
-}
-
-/// Refuses a table that lacks a column, or has another kind of value in it. More columns are fine.
-fn check(frame: &DataFrame, path: &Path, names: impl IntoIterator<Item = &'static str>, kind: Kind) -> Result<()> {
-    for name in names {
-        let Ok(column) = frame.column(name) else {
-            return Err(AnalyzerError::results(path, &format!("column {name}"), format!("is missing; {REPLAY_AGAIN}")));
-        };
-        let fits = match (kind, column.dtype()) {
-            // Where nothing was measured the column may have no type.
-            (Kind::Number, found) => found.is_primitive_numeric() || *found == DataType::Null,
-            (Kind::Text, found) => *found == DataType::String,
-            (Kind::Truth, found) => *found == DataType::Boolean,
-        };
-        if !fits {
-            let wanted = match kind {
-                Kind::Number => "numbers",
-                Kind::Text => "text",
-                Kind::Truth => "true or false",
-            };
-            let reason = format!("holds {}, not {wanted}; {REPLAY_AGAIN}", column.dtype());
-            return Err(AnalyzerError::results(path, &format!("column {name}"), reason));
-        }
-    }
-    Ok(())
+    let frame = table::read_checked(dir, table.file)?;
+    schema::check(&frame, &path, columns)?;
+    Ok(frame)
 }

@@ -4,8 +4,10 @@ use super::layers::{Row, to_rows};
 use super::source::Source;
 use super::view::describe_setting;
 use crate::error::Result;
-use crate::results::RUN_FILE;
+use crate::schema::configurations;
+use crate::schema::run::RUN_FILE;
 use crate::sweep::pareto::{Metric, frontier};
+use crate::sweep::summary::PARETO;
 use serde_json::Value;
 
 /// Maximum number of configurations of a sweep in the charts. Of a larger sweep, only the frontier
@@ -17,7 +19,7 @@ const MOST_VIEWS: usize = 24;
 /// The columns by which configurations are compared: error and speed. Speed is measured in
 /// MERCURY's cycles, since speed-ups of different arrays are relative to different baselines. On
 /// one array both rank configurations alike.
-const METRICS: [&str; 2] = ["output_error", "mercury_cycles"];
+const METRICS: [&str; 2] = [configurations::OUTPUT_ERROR.name, configurations::MERCURY_CYCLES.name];
 
 /// One row per configuration of some results, for the charts: its row of `configurations.parquet`
 /// with added columns.
@@ -40,7 +42,7 @@ pub fn list_points(source: &Source) -> Result<Vec<Row>> {
     }
     mark_frontier(&mut points);
     if points.len() > MOST_POINTS {
-        points.retain(|point| point["pareto"] == true);
+        points.retain(|point| point[PARETO] == true);
     }
     Ok(points)
 }
@@ -49,8 +51,10 @@ pub fn list_points(source: &Source) -> Result<Vec<Row>> {
 /// steps are compared.
 pub fn mark_frontier(points: &mut [Row]) {
     let metrics = METRICS.map(|name| Metric::parse(name).expect("it is a metric"));
-    let works: Vec<[Value; 3]> =
-        points.iter().map(|point| ["trace", "part", "steps"].map(|key| point[key].clone())).collect();
+    let works: Vec<[Value; 3]> = points
+        .iter()
+        .map(|point| ["trace", "part", configurations::STEPS.name].map(|key| point[key].clone()))
+        .collect();
     let mut distinct = works.clone();
     distinct.sort_by_key(|keys| keys.clone().map(|key| key.to_string()));
     distinct.dedup();
@@ -59,7 +63,7 @@ pub fn mark_frontier(points: &mut [Row]) {
         let values = |name: &str| rivals.iter().map(|&index| points[index][name].as_f64()).collect();
         let is_on_frontier = frontier(&metrics, &METRICS.map(values));
         for (&index, is_on_frontier) in rivals.iter().zip(is_on_frontier) {
-            points[index].insert("pareto".to_owned(), is_on_frontier.into());
+            points[index].insert(PARETO.to_owned(), is_on_frontier.into());
         }
     }
 }
@@ -74,11 +78,11 @@ pub fn choose_views(source: &Source, points: &[Row]) -> Vec<usize> {
 /// equal an earlier one's. Without errors there is no frontier, and the fastest configuration is
 /// chosen.
 fn choose_from_sweep(points: &[Row]) -> Vec<usize> {
-    let cycles = |point: &Row| point["mercury_cycles"].as_u64().unwrap_or(u64::MAX);
-    let number = |point: &Row| point["configuration"].as_u64().unwrap_or(0) as usize;
+    let cycles = |point: &Row| point[configurations::MERCURY_CYCLES.name].as_u64().unwrap_or(u64::MAX);
+    let number = |point: &Row| point[configurations::CONFIGURATION.name].as_u64().unwrap_or(0) as usize;
     let mut sorted: Vec<&Row> = points.iter().collect();
     sorted.sort_by_key(|point| (cycles(point), number(point)));
-    let mut best: Vec<&Row> = sorted.iter().copied().filter(|point| point["pareto"] == true).collect();
+    let mut best: Vec<&Row> = sorted.iter().copied().filter(|point| point[PARETO] == true).collect();
     // A swept key without effect gives several equal configurations.
     best.dedup_by(|a, b| METRICS.iter().all(|metric| a[*metric] == b[*metric]));
     if best.is_empty() {

@@ -1,14 +1,16 @@
 //! One configuration in the form that the page shows.
 
 use super::bounds::{Bound, list_bounds};
-use super::layers::{Row, sum_steps, to_rows};
-use super::run::{Run, Setting};
+use super::layers::{Row, select_configuration, sum_steps, to_rows};
+use super::run::{ReportedRun, Setting};
 use super::source::{MODELS, Source};
 use crate::adaptation::steady_rows;
 use crate::error::Result;
-use crate::results::RUN_FILE;
-use polars::prelude::*;
+use crate::schema;
+use crate::schema::run::RUN_FILE;
+use polars::prelude::DataFrame;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// All data of a configuration on the page.
 #[derive(Debug, Serialize)]
@@ -62,7 +64,7 @@ impl View {
         let steady = steady_rows(layers)?;
         let layer_rows = sum_steps(&steady, configuration as u64)?;
         // Hits and bounds must be shares of the same vectors: those that were looked up.
-        let looked_up = steady.filter(steady.column("reuse")?.bool()?)?;
+        let looked_up = steady.filter(steady.column(schema::layers::REUSE.name)?.bool()?)?;
         let looked_up = sum_steps(&looked_up, configuration as u64)?;
         let path = source.dir.join(RUN_FILE);
         let number = |section: &str, key: &str| run.number(&path, configuration, section, key);
@@ -121,7 +123,7 @@ fn describe_array(settings: &[Setting]) -> String {
     format!("{rows} x {columns}, {dataflow}")
 }
 
-fn list_facts(run: &Run, settings: &[Setting], array: &str) -> Vec<(&'static str, String)> {
+fn list_facts(run: &ReportedRun, settings: &[Setting], array: &str) -> Vec<(&'static str, String)> {
     let value = |key: &str| find_value(settings, key);
     let entries = match value("mcache.entries") {
         "0" => "unlimited".to_owned(),
@@ -147,10 +149,29 @@ fn list_facts(run: &Run, settings: &[Setting], array: &str) -> Vec<(&'static str
 
 /// Totals of each captured step, with the signature length in force.
 fn list_steps(layers: &DataFrame, models: &DataFrame, configuration: u64) -> Result<Vec<Row>> {
-    let select_rows = |frame: &DataFrame| frame.clone().lazy().filter(col("configuration").eq(lit(configuration)));
-    let bits = select_rows(layers).group_by_stable([col("step")]).agg([col("signature_bits").max()]);
-    let columns: Vec<Expr> = MODELS.iter().map(|name| col(*name)).collect();
-    let models = select_rows(models).select(columns);
-    let joined = models.join(bits, [col("step")], [col("step")], JoinArgs::new(JoinType::Left));
-    to_rows(&joined.sort(["step"], SortMultipleOptions::default()).collect()?)
+    use schema::models as columns;
+    let bits = find_bits(&select_configuration(layers, configuration)?)?;
+    let models = select_configuration(models, configuration)?;
+    let mut rows = to_rows(&models.select(MODELS.iter().map(|column| column.name))?)?;
+    for row in &mut rows {
+        let step = row[columns::STEP.name].as_u64();
+        let bits = step.and_then(|step| bits.get(&step).copied());
+        row.insert(schema::layers::SIGNATURE_BITS.name.to_owned(), bits.into());
+    }
+    rows.sort_by_key(|row| row[columns::STEP.name].as_u64());
+    Ok(rows)
+}
+
+/// The largest signature length of each step.
+fn find_bits(layers: &DataFrame) -> Result<BTreeMap<u64, u64>> {
+    let steps = schema::layers::STEP.read_u64s(layers)?;
+    let bits = schema::layers::SIGNATURE_BITS.read_u64s(layers)?;
+    let mut largest: BTreeMap<u64, u64> = BTreeMap::new();
+    for (step, bits) in steps.into_iter().zip(bits) {
+        if let (Some(step), Some(bits)) = (step, bits) {
+            let known = largest.entry(step).or_insert(bits);
+            *known = bits.max(*known);
+        }
+    }
+    Ok(largest)
 }

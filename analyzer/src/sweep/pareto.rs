@@ -1,5 +1,7 @@
 //! The Pareto frontier of configurations.
 
+use crate::schema::configurations as columns;
+
 /// A column by which configurations are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Metric {
@@ -23,19 +25,26 @@ pub struct Relative {
     pub mercury: &'static [&'static str],
 }
 
+/// Sides of a speed-up.
+const CYCLES: Relative =
+    Relative { baseline: &[columns::BASELINE_CYCLES.name], mercury: &[columns::MERCURY_CYCLES.name] };
+/// Sides of a speed-up with memory stalls.
+const CYCLES_WITH_STALLS: Relative = Relative {
+    baseline: &[columns::BASELINE_CYCLES.name, columns::BASELINE_MEMORY_STALL.name],
+    mercury: &[columns::MERCURY_CYCLES.name, columns::MERCURY_MEMORY_STALL.name],
+};
+/// Sides of relative energy.
+const ENERGY: Relative =
+    Relative { baseline: &[columns::BASELINE_ENERGY.name], mercury: &[columns::MERCURY_ENERGY.name] };
+
 /// All metrics.
 pub const METRICS: &[Metric] = &[
-    Metric::new("hit_rate", true),
-    Metric::new("output_error", false),
-    Metric::relative("speed_up", true, &["baseline_cycles"], &["mercury_cycles"]),
-    Metric::relative(
-        "speed_up_with_stalls",
-        true,
-        &["baseline_cycles", "baseline_memory_stall"],
-        &["mercury_cycles", "mercury_memory_stall"],
-    ),
-    Metric::new("mercury_cycles", false),
-    Metric::relative("energy", false, &["baseline_energy"], &["mercury_energy"]),
+    Metric::new(columns::HIT_RATE.name, true),
+    Metric::new(columns::OUTPUT_ERROR.name, false),
+    Metric::relative(columns::SPEED_UP.name, true, CYCLES),
+    Metric::relative(columns::SPEED_UP_WITH_STALLS.name, true, CYCLES_WITH_STALLS),
+    Metric::new(columns::MERCURY_CYCLES.name, false),
+    Metric::relative(columns::ENERGY.name, false, ENERGY),
     Metric::new("rpq.bits", false),
     Metric::new("mcache.entries", false),
     Metric::new("mcache.ways", false),
@@ -46,13 +55,8 @@ impl Metric {
         Self { name, more, relative: None }
     }
 
-    const fn relative(
-        name: &'static str,
-        more: bool,
-        baseline: &'static [&'static str],
-        mercury: &'static [&'static str],
-    ) -> Self {
-        Self { name, more, relative: Some(Relative { baseline, mercury }) }
+    const fn relative(name: &'static str, more: bool, sides: Relative) -> Self {
+        Self { name, more, relative: Some(sides) }
     }
 
     /// Finds a metric by its name.

@@ -1,13 +1,14 @@
 //! The folder of a sweep: its identity, the results of completed units, and finally all results.
 
 use super::grid::Grid;
-use super::summary;
 use crate::error::Result;
 use crate::output::units::UnitStore;
 use crate::output::work::{Kind, WorkDir};
 use crate::request::Measures;
 use crate::result::PassResult;
 use crate::results;
+use crate::schema;
+use crate::schema::run::RUN_FILE;
 use crate::table;
 use mercury_trace::Trace;
 use mercury_trace::atomic::Unsynced;
@@ -24,7 +25,8 @@ const KIND: Kind = Kind {
     lasting: true,
 };
 /// The files of a complete sweep, except the list of checksums.
-pub const FILES: [&str; 5] = [IDENTITY, results::RUN_FILE, results::LAYERS_FILE, results::MODELS_FILE, summary::FILE];
+pub const FILES: [&str; 5] =
+    [IDENTITY, RUN_FILE, schema::layers::TABLE.file, schema::models::TABLE.file, schema::configurations::TABLE.file];
 
 /// The folder of a sweep.
 pub struct SweepDir {
@@ -51,7 +53,7 @@ impl SweepDir {
 
     /// Whether the sweep is complete.
     pub fn is_complete(&self) -> bool {
-        self.work.path().join(results::RUN_FILE).exists()
+        self.work.path().join(RUN_FILE).exists()
     }
 
     /// The store of the units' results.
@@ -64,21 +66,28 @@ impl SweepDir {
         let dir = self.work.path();
         let mut files = Unsynced::default();
         let models = results::models_frame(results, self.layers)?;
-        table::write(&mut files, dir.join(results::MODELS_FILE), &models)?;
-        table::write(&mut files, dir.join(summary::FILE), summary)?;
-        table::write(&mut files, dir.join(results::LAYERS_FILE), &results::layers_frame(results)?)?;
-        let written = FILES.into_iter().filter(|name| *name != results::RUN_FILE);
+        table::write(&mut files, dir.join(schema::models::TABLE.file), &models)?;
+        table::write(&mut files, dir.join(schema::configurations::TABLE.file), summary)?;
+        table::write(&mut files, dir.join(schema::layers::TABLE.file), &results::layers_frame(results)?)?;
+        let written = FILES.into_iter().filter(|name| *name != RUN_FILE);
         let mut sums = Checksums::of_files(dir, written)?;
-        sums.insert(results::RUN_FILE, checksum::of(self.run.as_bytes()));
+        sums.insert(RUN_FILE, checksum::of(self.run.as_bytes()));
         sums.write_among(&mut files, dir)?;
         files.sync(dir)?;
         // Written last: its presence marks a complete sweep.
-        self.work.write(results::RUN_FILE, self.run.as_bytes())?;
+        self.work.write(RUN_FILE, self.run.as_bytes())?;
         self.units().remove()
     }
 
     /// Reads the summary of a complete sweep.
+    ///
+    /// # Errors
+    /// If it cannot be read, or lacks a column that [`super::summary`] reads.
     pub fn summary(&self) -> Result<DataFrame> {
-        table::read_checked(self.work.path(), summary::FILE)
+        let file = schema::configurations::TABLE.file;
+        let frame = table::read_checked(self.work.path(), file)?;
+        let read = [schema::configurations::BASELINE_CYCLES, schema::configurations::TRIAL_STEPS];
+        schema::check(&frame, &self.work.path().join(file), &read)?;
+        Ok(frame)
     }
 }

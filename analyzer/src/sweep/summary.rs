@@ -9,18 +9,16 @@ use crate::error_columns::error_columns;
 use crate::interval;
 use crate::request::ErrorMode;
 use crate::result::{PassResult, forward_error, step_cycles};
+use crate::schema;
 use mercury_reuse::Counts;
 use mercury_trace::geometry::Pass;
 use polars::prelude::*;
 
-/// The file's name.
-pub const FILE: &str = "configurations.parquet";
-
-/// The error columns of the summary; `layers.parquet` has all of them.
-const ERRORS: [&str; 2] = ["output_error", "loss_change"];
+/// The column that [`mark`] adds; no file has it.
+pub const PARETO: &str = "pareto";
 
 /// Totals of some results of one configuration.
-struct Row {
+struct Totals {
     vectors: u64,
     counts: Counts,
     error: Option<Estimate>,
@@ -33,9 +31,9 @@ struct Row {
     interval: Option<[f64; 2]>,
 }
 
-impl Row {
+impl Totals {
     /// Sums results of one configuration, which are ordered by step.
-    fn of(results: &[&PassResult], layers_in_all: usize) -> Self {
+    fn new(results: &[&PassResult], layers_in_all: usize) -> Self {
         let forward = || results.iter().filter(|result| result.pass == Pass::Forward);
         let sum = |of: fn(&PassResult) -> u64| results.iter().map(|result| of(result)).sum::<u64>();
         let (baseline, mercury) = (sum(|result| result.baseline), sum(|result| result.mercury.total()));
@@ -63,72 +61,70 @@ impl Row {
         (self.mercury > 0).then(|| self.baseline as f64 / self.mercury as f64)
     }
 
+    fn speed_up_with_stalls(&self) -> f64 {
+        (self.baseline + self.stalls[0]) as f64 / (self.mercury + self.stalls[1]) as f64
+    }
+
+    /// Energy divided by the baseline's; `None` if that is 0.
+    fn relative_energy(&self) -> Option<f64> {
+        (self.energy[0] > 0.0).then(|| self.energy[1] / self.energy[0])
+    }
+
+    fn mean_error(&self) -> Option<Estimate> {
+        self.error.map(|error| error.mean_of(self.steps))
+    }
+
     fn output_error(&self) -> Option<f64> {
-        self.error.map(|error| error.mean_of(self.steps).relative().value)
+        self.mean_error().map(|error| error.relative().value)
     }
 }
 
-/// Totals of a configuration: of the steps after the trial, which are the headline, and of the
-/// trial.
-struct Totals {
-    steady: Row,
-    trial: Row,
-}
-
-/// Builds the table: the swept values, totals of the steps after the trial ([`steady_state`]), and
-/// totals of the trial. `results` are ordered by configuration and step, and every configuration
-/// has some.
+/// Builds the table: the swept values, totals of the steps after the trial ([`steady_state`]), which
+/// are the headline, and totals of the trial. `results` are ordered by configuration and step, and
+/// every configuration has some.
 pub fn frame(swept: Vec<Column>, results: &[PassResult], layers_in_all: usize) -> Result<DataFrame> {
-    let totals: Vec<Totals> = results
-        .chunk_by(|a, b| a.configuration == b.configuration)
-        .map(|results| Totals {
-            steady: Row::of(&steady_state(results), layers_in_all),
-            trial: Row::of(&trial(results), layers_in_all),
-        })
-        .collect();
-    let u64s = |name: &str, of: fn(&Row) -> u64| {
-        Column::new(name.into(), totals.iter().map(|totals| of(&totals.steady)).collect::<Vec<_>>())
-    };
-    let f64s = |name: &str, of: fn(&Row) -> Option<f64>| {
-        Column::new(name.into(), totals.iter().map(|totals| of(&totals.steady)).collect::<Vec<_>>())
-    };
-    let trial_f64s = |name: &str, of: fn(&Row) -> Option<f64>| {
-        Column::new(name.into(), totals.iter().map(|totals| of(&totals.trial)).collect::<Vec<_>>())
-    };
-    let mut columns = vec![Column::new("configuration".into(), (0..totals.len() as u64).collect::<Vec<_>>())];
-    columns.extend(swept);
-    columns.extend([
-        u64s("steps", |row| row.steps as u64),
-        u64s("vectors", |row| row.vectors),
-        u64s("hit", |row| row.counts.hit),
-        u64s("mau", |row| row.counts.mau),
-        u64s("mnu", |row| row.counts.mnu),
-        f64s("hit_rate", Row::hit_rate),
+    use schema::configurations as columns;
+    let mut steady = Vec::new();
+    let mut trials = Vec::new();
+    for results in results.chunk_by(|a, b| a.configuration == b.configuration) {
+        steady.push(Totals::new(&steady_state(results), layers_in_all));
+        trials.push(Totals::new(&trial(results), layers_in_all));
+    }
+    let numbers: Vec<u64> = (0..steady.len() as u64).collect();
+    let errors: Vec<_> = steady.iter().map(Totals::mean_error).collect();
+    let mut table = vec![
+        columns::CONFIGURATION.build_u64s(&numbers, |number| *number),
+        columns::STEPS.build_u64s(&steady, |totals| totals.steps as u64),
+        columns::VECTORS.build_u64s(&steady, |totals| totals.vectors),
+        columns::HIT.build_u64s(&steady, |totals| totals.counts.hit),
+        columns::MAU.build_u64s(&steady, |totals| totals.counts.mau),
+        columns::MNU.build_u64s(&steady, |totals| totals.counts.mnu),
+        columns::HIT_RATE.build_f64s(&steady, Totals::hit_rate),
+    ];
+    table.extend(error_columns(&columns::TABLE, &errors));
+    table.extend([
+        columns::BASELINE_CYCLES.build_u64s(&steady, |totals| totals.baseline),
+        columns::MERCURY_CYCLES.build_u64s(&steady, |totals| totals.mercury),
+        columns::BASELINE_MEMORY_STALL.build_u64s(&steady, |totals| totals.stalls[0]),
+        columns::MERCURY_MEMORY_STALL.build_u64s(&steady, |totals| totals.stalls[1]),
+        columns::BASELINE_ENERGY.build_f64s(&steady, |totals| totals.energy[0]),
+        columns::MERCURY_ENERGY.build_f64s(&steady, |totals| totals.energy[1]),
+        columns::SPEED_UP.build_f64s(&steady, Totals::speed_up),
+        columns::SPEED_UP_LOW.build_f64s(&steady, |totals| totals.interval.map(|bounds| bounds[0])),
+        columns::SPEED_UP_HIGH.build_f64s(&steady, |totals| totals.interval.map(|bounds| bounds[1])),
+        columns::SPEED_UP_WITH_STALLS.build_f64s(&steady, Totals::speed_up_with_stalls),
+        columns::ENERGY.build_f64s(&steady, Totals::relative_energy),
+        columns::TRIAL_STEPS.build_u64s(&trials, |totals| totals.steps as u64),
+        columns::TRIAL_HIT_RATE.build_f64s(&trials, Totals::hit_rate),
+        columns::TRIAL_OUTPUT_ERROR.build_f64s(&trials, Totals::output_error),
+        columns::TRIAL_SPEED_UP.build_f64s(&trials, Totals::speed_up),
     ]);
-    let errors: Vec<_> =
-        totals.iter().map(|totals| totals.steady.error.map(|error| error.mean_of(totals.steady.steps))).collect();
-    let shown = |column: &Column| ERRORS.iter().any(|name| column.name().starts_with(name));
-    columns.extend(error_columns(&errors).into_iter().filter(shown));
-    columns.extend([
-        u64s("baseline_cycles", |row| row.baseline),
-        u64s("mercury_cycles", |row| row.mercury),
-        u64s("baseline_memory_stall", |row| row.stalls[0]),
-        u64s("mercury_memory_stall", |row| row.stalls[1]),
-        f64s("baseline_energy", |row| Some(row.energy[0])),
-        f64s("mercury_energy", |row| Some(row.energy[1])),
-        f64s("speed_up", Row::speed_up),
-        f64s("speed_up_low", |row| row.interval.map(|bounds| bounds[0])),
-        f64s("speed_up_high", |row| row.interval.map(|bounds| bounds[1])),
-        f64s("speed_up_with_stalls", |row| {
-            Some((row.baseline + row.stalls[0]) as f64 / (row.mercury + row.stalls[1]) as f64)
-        }),
-        f64s("energy", |row| (row.energy[0] > 0.0).then(|| row.energy[1] / row.energy[0])),
-        Column::new("trial_steps".into(), totals.iter().map(|totals| totals.trial.steps as u64).collect::<Vec<_>>()),
-        trial_f64s("trial_hit_rate", Row::hit_rate),
-        trial_f64s("trial_output_error", Row::output_error),
-        trial_f64s("trial_speed_up", Row::speed_up),
-    ]);
-    Ok(DataFrame::new(totals.len(), columns)?)
+    columns::TABLE.verify(&table)?;
+    // Swept keys follow the configuration's number.
+    let totals = table.split_off(1);
+    table.extend(swept);
+    table.extend(totals);
+    Ok(DataFrame::new(numbers.len(), table)?)
 }
 
 /// One column of values per swept key.
@@ -152,14 +148,14 @@ pub fn check(grid: &Grid, errors: ErrorMode, metrics: &[Metric]) -> Result<()> {
         if metric.name.contains('.') && !grid.axes.iter().any(|axis| axis.key == metric.name) {
             return fail(format!("{} is not swept; add it by --set or leave it out", metric.name));
         }
-        if metric.name == "output_error" && errors.is_none() {
-            return fail("output_error is not computed with --errors none".to_owned());
+        if metric.name == schema::configurations::OUTPUT_ERROR.name && errors.is_none() {
+            return fail(format!("{} is not computed with --errors none", metric.name));
         }
     }
     Ok(())
 }
 
-/// Adds column `pareto`: whether a configuration is on the frontier of the metrics.
+/// Adds column [`PARETO`]: whether a configuration is on the frontier of the metrics.
 ///
 /// Returns the metrics that are relative to different baselines. For each of these, MERCURY's side
 /// of the quotient was compared instead.
@@ -177,14 +173,14 @@ pub fn mark<'a>(frame: &mut DataFrame, metrics: &'a [Metric]) -> Result<Vec<(&'a
             _ => values.push(sum_columns(frame, &[metric.name])?),
         }
     }
-    frame.with_column(Column::new("pareto".into(), pareto::frontier(&compared, &values)))?;
+    frame.with_column(Column::new(PARETO.into(), pareto::frontier(&compared, &values)))?;
     Ok(replaced)
 }
 
 /// Whether all configurations have the same baseline cycles, so that their speed-ups can be
 /// compared.
 pub fn has_one_baseline(frame: &DataFrame) -> Result<bool> {
-    Ok(are_alike(&sum_columns(frame, &["baseline_cycles"])?))
+    Ok(are_alike(&sum_columns(frame, &[schema::configurations::BASELINE_CYCLES.name])?))
 }
 
 fn are_alike(values: &[Option<f64>]) -> bool {

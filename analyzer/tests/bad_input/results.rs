@@ -15,8 +15,9 @@ const MERGE: &str = "merge part-1 part-2 --out out";
 
 fn replay_twice() -> Place {
     let place = Place::new();
-    place.stdout("replay trace --rpq.bits 6 --out a --steps 0 --layers features.0");
-    place.stdout("replay trace --rpq.bits 7 --out b --steps 0 --layers features.0");
+    let replay = "replay trace --errors all --with bounds --steps 0 --layers features.0";
+    place.stdout(&format!("{replay} --rpq.bits 6 --out a"));
+    place.stdout(&format!("{replay} --rpq.bits 7 --out b"));
     place
 }
 
@@ -127,7 +128,8 @@ fn results() {
 fn replay_partitions() -> Place {
     let place = Place::new();
     for number in [1, 2] {
-        place.stdout(&format!("replay trace --rpq.bits 6 --steps 0 --partition {number}/2 --out part-{number}"));
+        let replay = "replay trace --rpq.bits 6 --errors all --with bounds --steps 0";
+        place.stdout(&format!("{replay} --partition {number}/2 --out part-{number}"));
     }
     place
 }

@@ -211,8 +211,8 @@ def test_results_without_errors_bounds_or_sweeps_say_so(browser, tmp_path):
         get_folder("MERCURY_TRACE"),
         "--out",
         results,
-        "--without",
-        "errors,bounds",
+        "--errors",
+        "none",
     ]
     subprocess.run(command, check=True, capture_output=True)
     page = open_page(browser, write_report(tmp_path / "report.html", results))
@@ -220,7 +220,7 @@ def test_results_without_errors_bounds_or_sweeps_say_so(browser, tmp_path):
     for note in (
         "Output errors were not computed",
         "one signature length",
-        "Bounds were left out",
+        "Bounds were not computed",
         "add --trace",
     ):
         assert note in text
@@ -239,7 +239,7 @@ def test_several_arrays_are_compared(browser, tmp_path, width):
     results, label = tmp_path / "ws", NASTY[-100:]
     analyzer, trace = get_folder("MERCURY_ANALYZER"), get_folder("MERCURY_TRACE")
     command = [analyzer, "replay", trace, "--out", results, "--label", label]
-    subprocess.run([*command, "--array.dataflow", "ws", "--without", "bounds"], check=True, capture_output=True)
+    subprocess.run([*command, "--array.dataflow", "ws", "--errors", "all"], check=True, capture_output=True)
     folders = (get_folder("MERCURY_RESULTS"), results, get_folder("MERCURY_SWEEP"))
     page = open_page(browser, write_report(tmp_path / "report.html", *folders), width)
     assert all(count_marks(page).values()) and page.evaluate("document.documentElement.scrollWidth") <= width

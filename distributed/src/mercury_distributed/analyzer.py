@@ -36,7 +36,7 @@ def find_program(command: str) -> str:
 
 
 def read_version(path: str) -> str:
-    """Returns the name and version of the program, such as `mercury-analyzer 0.1.0`."""
+    """Returns the name and version of the program, such as `mercury-analyzer 0.2.0`."""
     try:
         done = subprocess.run([path, "--version"], capture_output=True, text=True)
     except OSError as error:

@@ -21,7 +21,7 @@ EXAMPLES = """\
 examples:
   mercury-distributed replay /shared/trace --scheduler tcp://10.0.0.1:8786 --out /shared/results
   mercury-distributed replay s3://bucket/trace --scheduler-file /shared/scheduler.json --out /shared/results \\
-    --min-workers 100 -- --preset patch-os --without bounds
+    --min-workers 100 -- --preset patch-os --with bounds
 
 exit codes:
   0    done
