@@ -18,7 +18,7 @@ use mercury_tracer::capture;
 use mercury_tracer::datasets::{Batch, Task};
 use mercury_tracer::models::{Model, ModelSpec};
 use mercury_tracer::optimizer::{Method, Optimizer};
-use mercury_tracer::reuse::{Named, Session};
+use mercury_tracer::reuse::{NamedConfig, ReuseTap, Session};
 use mercury_tracer::sampling::{self, Limits};
 use mercury_tracer::sink::{Job, Log, Sink};
 use mercury_tracer::tap::{Plain, Recorder, backward};
@@ -175,10 +175,10 @@ fn every_step(name: &str, batch: u32, size: i64, limits: &Limits) {
     for round in 0..ROUNDS {
         without.push(seconds(|| ours.step(None)));
         with.push(seconds(|| {
-            let mut recorder = Recorder::of(wanted.clone(), true);
+            let mut recorder = Recorder::new(wanted.clone(), true);
             ours.step(Some(&mut recorder));
-            capture::submit(&sink, &sampling, 1, round as u64, &indices, &recorder.records).expect("captured");
-            sink.step(row(round as u64));
+            capture::submit(&sink, &sampling, 1, round as u64, &indices, recorder.records()).expect("captured");
+            sink.log_step(row(round as u64));
             // What is still being written would slow down the step that captures nothing.
             sink.flush().expect("written");
         }));
@@ -200,15 +200,15 @@ fn every_step(name: &str, batch: u32, size: i64, limits: &Limits) {
 fn reuse(name: &str, batch: i64, size: i64) {
     let mut ours = Ours::new(name, batch, size);
     let config = Config { bits: BitsConfig { patience: 0, ..BitsConfig::default() }, ..Config::default() };
-    let session = Session::new(Named { name: "mercury".into(), config, text: String::new() }, Vec::new());
+    let configuration = NamedConfig { name: "mercury".into(), config, text: String::new() };
+    let session = Session::new(configuration, Vec::new());
     let (mut with, mut without) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         without.push(seconds(|| ours.step(None)));
         with.push(seconds(|| {
-            let tap = Box::new(session.tap(round as u64, false));
-            ours.step(Some(&mut Recorder::of(BTreeSet::new(), false).through(tap)));
+            let tap = ReuseTap::new(&session, round as u64, false);
+            ours.step(Some(&mut Recorder::new(BTreeSet::new(), false).with_tap(tap)));
         }));
-        session.take();
     }
     let (with, without) = (median(with), median(without));
     println!(
@@ -257,8 +257,8 @@ fn throughput() {
             });
             let samples: Vec<u32> = (0..64).collect();
             let dataset_indices = samples.iter().map(|&sample| u64::from(sample)).collect();
-            sink.captured(CapturedStep { step, samples, dataset_indices, tensors: vec![] }, 1);
-            sink.step(row(step));
+            sink.mark_captured(CapturedStep { step, samples, dataset_indices, tensors: vec![] }, 1);
+            sink.log_step(row(step));
         }
         sink.flush().expect("written");
     });

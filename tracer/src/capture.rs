@@ -66,7 +66,7 @@ pub fn submit(
         }
     }
     let dataset_indices = samples.iter().map(|&sample| u64::from(indices[sample as usize])).collect();
-    sink.captured(CapturedStep { step, samples, dataset_indices, tensors: Vec::new() }, files);
+    sink.mark_captured(CapturedStep { step, samples, dataset_indices, tensors: Vec::new() }, files);
     Ok(())
 }
 

@@ -7,9 +7,9 @@ use mercury_testing::report_skip;
 use mercury_trace::geometry::Geometry;
 use mercury_trace::layers::{self, Layer};
 use mercury_tracer::datasets::{Batch, Task};
+use mercury_tracer::loss::compute_loss;
 use mercury_tracer::models::{Model, ModelSpec};
 use mercury_tracer::tap::{Plain, backward};
-use mercury_tracer::train;
 use mercury_tracer::weights::{Entry, Weights};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -203,7 +203,7 @@ fn check_training_step(name: &str, model: &dyn Model, weights: &Weights, batch: 
     for (index, scores) in output.auxiliary.iter().enumerate() {
         assert_close(name, &format!("aux{}_logits", index + 1), scores, 1e-7);
     }
-    let loss = train::loss(&output, batch, 0.0);
+    let loss = compute_loss(&output, batch, 0.0);
     assert_close(name, "loss", &loss, 1e-7);
     let entries = weights.entries();
     let (learnt, kept): (Vec<&Entry>, Vec<&Entry>) = entries.iter().partition(|entry| entry.trainable);

@@ -217,5 +217,5 @@ fn a_run_is_resumed_alone_and_on_its_own_data() {
 
     fs::remove_file(images.join("cat/0.png")).unwrap();
     let stderr = refusal(&["--resume"]);
-    assert!(stderr.contains("the data set is not what it was"), "{stderr}");
+    assert!(stderr.contains("the data set has changed"), "{stderr}");
 }

@@ -6,7 +6,7 @@ use mercury_hardware::timing::DataflowName;
 use mercury_reuse::config::{Granularity, Matrix, McacheConfig, Representative, Rpq, Scope, Variant};
 use mercury_reuse::{Hitmap, Substitutes, VectorView, signatures, views};
 use mercury_trace::geometry::{Conv2d, Geometry, Pass};
-use mercury_tracer::reuse::{Measured, Named, Session};
+use mercury_tracer::reuse::{NamedConfig, PassMeasurement, ReuseTap, Session};
 use mercury_tracer::tap::{AttentionLayer, ConvLayer, LinearLayer, Plain, Tap};
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
@@ -89,9 +89,9 @@ impl Case {
         tensor(&size, 77) - 0.4
     }
 
-    fn session(&self) -> std::sync::Arc<Session> {
-        let named = Named { name: "test".into(), config: self.config.clone(), text: String::new() };
-        Session::new(named, Vec::new())
+    fn session(&self) -> Session {
+        let (name, config) = ("test".to_owned(), self.config.clone());
+        Session::new(NamedConfig { name, config, text: String::new() }, Vec::new())
     }
 
     /// Substituted vectors of a pass, each a row of the im2col of its product, and the outcomes.
@@ -307,22 +307,24 @@ proptest! {
     fn reuse_is_the_product_of_substituted_operands(case in cases()) {
         let dy = case.dy();
         let session = case.session();
-        let found = case.run(&mut session.tap(0, true), &dy);
+        let mut tap = ReuseTap::new(&session, 0, true);
+        let found = case.run(&mut tap, &dy);
+        let measured = tap.finish();
         let ([y, dx, dw], hits) = case.dense(&dy);
         prop_assert!(close(&found.y, &y), "Y");
         prop_assert!(close(&found.dx, &dx), "dX");
         prop_assert!(close(&found.dw, &dw), "dW");
-        let measured = session.take();
-        let hit = |pass| measured.iter().find(|row: &&Measured| row.pass == pass).unwrap().counts.hit;
+        let find_row = |pass| measured.iter().find(|row: &&PassMeasurement| row.pass == pass).unwrap();
+        let hit = |pass| find_row(pass).counts.hit;
         prop_assert_eq!([hit(Pass::Forward), hit(Pass::InputGrad)], hits);
-        // And how far it is from plain results.
+        // The measured deviation is the distance from the plain results.
         let plain = case.run(&mut Plain, &dy);
         for (pass, reused, exact) in [
             (Pass::Forward, &found.y, &plain.y),
             (Pass::InputGrad, &found.dx, &plain.dx),
             (Pass::WeightGrad, &found.dw, &plain.dw),
         ] {
-            let deviation = measured.iter().find(|row| row.pass == pass).unwrap().beside.unwrap().deviation;
+            let deviation = find_row(pass).comparison.unwrap().deviation;
             let norm = |tensor: Tensor| tensor.to_kind(Kind::Double).norm().double_value(&[]);
             let error = norm(reused - exact);
             prop_assert!((deviation.change.sqrt() - error).abs() <= 1e-5 * norm(exact.shallow_clone()), "{pass}");
@@ -344,8 +346,10 @@ proptest! {
         tch::manual_seed(10);
         let dy = Tensor::randn(case.dy().size(), (Kind::Float, Device::Cpu));
         let session = case.session();
-        let found = case.run(&mut session.tap(0, false), &dy);
-        prop_assert!(session.take().iter().all(|row| row.counts.hit == 0), "no two vectors are alike");
+        let mut tap = ReuseTap::new(&session, 0, false);
+        let found = case.run(&mut tap, &dy);
+        let measured = tap.finish();
+        prop_assert!(measured.iter().all(|row| row.counts.hit == 0), "no two vectors are alike");
         let plain = case.run(&mut Plain, &dy);
         for (found, plain) in [(found.y, plain.y), (found.dx, plain.dx), (found.dw, plain.dw)] {
             prop_assert!(found.allclose(&plain, 1e-5, 1e-5, false));

@@ -60,8 +60,8 @@ pub struct SizeFlags {
 }
 
 impl SizeFlags {
-    /// The model in this size.
-    pub fn of(&self, model: &ModelSpec) -> Result<ModelSpec> {
+    /// Returns the model in this size.
+    pub fn resize(&self, model: &ModelSpec) -> Result<ModelSpec> {
         model.sized(self.width, self.depth)
     }
 }

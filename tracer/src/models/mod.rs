@@ -213,10 +213,10 @@ impl ModelSpec {
         let weights = Weights::blank();
         let model = self.build(&weights, task);
         // With gradients on, so that the recorder sees which inputs need theirs.
-        let mut recorder = Recorder::of_all(false);
+        let mut recorder = Recorder::with_all_layers(false);
         model.forward(&blank_batch(task), true, &mut recorder);
         Ok(Outline {
-            layers: recorder.records.into_iter().map(|record| record.layer).collect(),
+            layers: recorder.into_records().into_iter().map(|record| record.layer).collect(),
             parameters: weights.parameters(),
             normalised: weights.entries().iter().any(|entry| entry.name.ends_with("running_mean")),
         })
