@@ -19,10 +19,10 @@ use mercury_tracer::datasets::{Batch, Task};
 use mercury_tracer::models::{Model, ModelSpec};
 use mercury_tracer::optimizer::{Method, Optimizer};
 use mercury_tracer::reuse::{NamedConfig, ReuseTap, Session};
-use mercury_tracer::sampling::{self, Limits};
+use mercury_tracer::sampling::{self, SamplingLimits};
 use mercury_tracer::sink::{Job, Log, Sink};
 use mercury_tracer::tap::{Plain, Recorder, backward};
-use mercury_tracer::weights::{Entry, Weights};
+use mercury_tracer::weights::{WeightEntry, Weights};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Write;
@@ -62,7 +62,7 @@ impl Ours {
         let images = Tensor::randn([batch, 3, size, size], (Kind::Float, Device::Cpu));
         let labels = Tensor::randint(1000, [batch], (Kind::Int64, Device::Cpu));
         let layers = spec.outline(&task).expect("the model takes this size").layers;
-        let named = |entry: &Entry| (entry.name.clone(), entry.tensor.shallow_clone());
+        let named = |entry: &WeightEntry| (entry.name.clone(), entry.tensor.shallow_clone());
         let weights = weights.entries().iter().map(named).collect();
         Self { model, optimizer, weights, batch: Batch::Images { images, labels }, layers }
     }
@@ -164,7 +164,7 @@ fn writer(dir: &Path, batch: u32, layers: &[Layer], sampling: Sampling) -> Trace
     TraceWriter::create(dir, manifest, layers).expect("the folder can be written")
 }
 
-fn every_step(name: &str, batch: u32, size: i64, limits: &Limits) {
+fn every_step(name: &str, batch: u32, size: i64, limits: &SamplingLimits) {
     let mut ours = Ours::new(name, i64::from(batch), size);
     let sampling = sampling::choose(1, limits, &ours.layers);
     let dir = tempfile::tempdir().expect("a temporary folder");
@@ -287,9 +287,9 @@ fn main() {
     for (batch, size) in [(8, 32), (8, 64)] {
         plain_tap(batch, size);
     }
-    let everything = Limits { passes: Pass::ALL.to_vec(), ..Limits::default() };
+    let everything = SamplingLimits { passes: Pass::ALL.to_vec(), ..SamplingLimits::default() };
     every_step("resnet50", 8, 64, &everything);
-    every_step("resnet50", 8, 64, &Limits { samples: Some(2), filters: Some(32), ..everything });
+    every_step("resnet50", 8, 64, &SamplingLimits { samples: Some(2), filters: Some(32), ..everything });
     throughput();
     reuse("vgg13", 32, 32);
     reuse("resnet50", 16, 32);

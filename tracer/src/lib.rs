@@ -1,4 +1,4 @@
-//! Trains real models on libtorch and captures what their layers compute on.
+//! Trains real models on libtorch and captures the operands of their layers.
 
 pub mod capture;
 pub mod checkpoint;

@@ -2,14 +2,14 @@
 
 use crate::datasets::Batch;
 use crate::evaluate::{flatten, ignored_label};
-use crate::models::Output;
+use crate::models::ModelOutput;
 use tch::{Reduction, Tensor};
 
 /// Weight of an auxiliary head's loss (Szegedy et al., CVPR 2015, section 5).
 const AUXILIARY_WEIGHT: f64 = 0.3;
 
 /// Computes the loss in nats: the mean cross entropy, plus the weighted loss of auxiliary heads.
-pub fn compute_loss(output: &Output, batch: &Batch, label_smoothing: f64) -> Tensor {
+pub fn compute_loss(output: &ModelOutput, batch: &Batch, label_smoothing: f64) -> Tensor {
     let main = cross_entropy(&output.scores, batch, label_smoothing);
     output
         .auxiliary

@@ -5,7 +5,7 @@ use crate::datasets::{Augment, Batch, Dataset, Loader};
 use crate::error::{Result, TracerError};
 use crate::evaluate::{Evaluator, measure_accuracy};
 use crate::loss::compute_loss;
-use crate::models::{Model, Output};
+use crate::models::{Model, ModelOutput};
 use crate::optimizer::{Optimizer, clip};
 use crate::plan::{plan_steps, steps_per_epoch};
 use crate::policy::Policy;
@@ -104,7 +104,7 @@ pub struct TrainingRun<'a> {
 
 /// The results of a batch's forward and backward pass.
 struct BatchResult {
-    output: Output,
+    output: ModelOutput,
     loss: f64,
     gradients: Vec<Tensor>,
 }

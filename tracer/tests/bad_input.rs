@@ -46,7 +46,7 @@ fn wrong_flags_are_named_before_any_training() {
     assert!(with(&["--label-smoothing", "1"]).contains("--label-smoothing: is 1"));
     assert!(with(&["--schedule", "step"]).contains("--decay-every"));
     assert!(with(&["--device", "tpu"]).contains("not one of cpu, cuda"));
-    assert!(with(&["--device", "cuda:99"]).contains("--device: cuda:99 was asked for"));
+    assert!(with(&["--device", "cuda:99"]).contains("--device: cuda:99 is not available"));
     assert!(with(&["--passes", "input-grad"]).contains("--passes: must contain forward"));
     assert!(with(&["--passes", "backward"]).contains("not one of forward, input-grad, weight-grad"));
     assert!(with(&["--dtype", "bf16"]).contains("not one of f32, f16"));

@@ -10,7 +10,7 @@ use mercury_tracer::datasets::{Batch, Task};
 use mercury_tracer::loss::compute_loss;
 use mercury_tracer::models::{Model, ModelSpec};
 use mercury_tracer::tap::{Plain, backward};
-use mercury_tracer::weights::{Entry, Weights};
+use mercury_tracer::weights::{WeightEntry, Weights};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -206,7 +206,7 @@ fn check_training_step(name: &str, model: &dyn Model, weights: &Weights, batch: 
     let loss = compute_loss(&output, batch, 0.0);
     assert_close(name, "loss", &loss, 1e-7);
     let entries = weights.entries();
-    let (learnt, kept): (Vec<&Entry>, Vec<&Entry>) = entries.iter().partition(|entry| entry.trainable);
+    let (learnt, kept): (Vec<&WeightEntry>, Vec<&WeightEntry>) = entries.iter().partition(|entry| entry.trainable);
     let gradients = backward(&loss, &learnt.iter().map(|entry| &entry.tensor).collect::<Vec<_>>(), None).unwrap();
     let stored: BTreeMap<String, Vec<f64>> = table(&format!("{name}.parameters.csv"))
         .into_iter()
@@ -237,7 +237,7 @@ fn check(name: &str, dropout: bool) {
     assert_close(name, "eval_logits", &scores, 1e-4);
     drop((model, single));
 
-    let double = Weights::double(Device::Cpu);
+    let double = Weights::with_doubles(Device::Cpu);
     let model = spec.build(&double, &task);
     fill(&double);
     let batch = batch(task, Kind::Double);

@@ -138,7 +138,7 @@ fn where_the_disk_is_full_the_run_ends_or_goes_on_as_asked() {
     let output = command(&out, "stop").output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{stderr}");
-    assert!(stderr.contains(".parquet: File too large") && stderr.contains("go on with --resume"), "{stderr}");
+    assert!(stderr.contains(".parquet: File too large") && stderr.contains("continue with --resume"), "{stderr}");
     assert_eq!(stderr.matches("File too large").count(), 1, "said once: {stderr}");
     assert_eq!(read_whole(&out), 0);
     assert!(!out.join("tensors/step=000000").exists(), "nothing is left of the step");

@@ -59,7 +59,7 @@ pub struct RunFlags {
     training: TrainingFlags,
     #[command(flatten)]
     #[serde(flatten)]
-    kept: CaptureFlags,
+    capture_flags: CaptureFlags,
     /// The level of messages.
     #[arg(skip)]
     #[serde(skip)]
@@ -84,7 +84,7 @@ impl RunFlags {
     /// Trains, writes the trace and prints the results.
     pub fn run(self) -> Result<()> {
         self.training.check()?;
-        self.kept.check()?;
+        self.capture_flags.check()?;
         let mut reuse = self.reuse.read_configurations()?;
         let model = self.model.size.resize(ModelSpec::find(&self.model.model)?)?;
         let dataset = DatasetSpec::find(&self.data.dataset)?;
@@ -132,12 +132,12 @@ impl RunFlags {
             device,
             settings: self.settings(steps),
             capture: CaptureSettings {
-                policy: self.kept.capture.clone(),
+                policy: self.capture_flags.capture.clone(),
                 layers: wanted,
                 sampling,
                 step_bytes,
-                max_bytes: self.kept.max_bytes,
-                continue_on_error: self.kept.on_capture_error == OnError::Continue,
+                max_bytes: self.capture_flags.max_bytes,
+                continue_on_error: self.capture_flags.on_capture_error == OnError::Continue,
             },
             reuse: &mut reuse,
             buffers: weights.buffers(),
@@ -250,12 +250,12 @@ impl RunFlags {
     ) -> Result<u64, TracerError> {
         let layers: Vec<&Layer> = layers.iter().filter(|layer| wanted.contains(&layer.name)).collect();
         let step = capture::step_bytes(&layers, &manifest.sampling, manifest.training.batch_size);
-        let count = self.kept.capture.count(manifest.training.steps, per_epoch);
+        let count = self.capture_flags.capture.count(manifest.training.steps, per_epoch);
         if count == 0 {
-            if self.kept.capture == Policy::None {
+            if self.capture_flags.capture == Policy::None {
                 return Ok(step);
             }
-            let (policy, steps) = (&self.kept.capture, manifest.training.steps);
+            let (policy, steps) = (&self.capture_flags.capture, manifest.training.steps);
             let reason = format!("{policy} captures none of the {steps} steps");
             return Err(TracerError::Flag { flag: "--capture", reason });
         }
@@ -268,7 +268,7 @@ impl RunFlags {
             step as f64 / 1e6,
             total / 1e6
         ));
-        if let Some(most) = self.kept.max_bytes.filter(|&most| total > most as f64) {
+        if let Some(most) = self.capture_flags.max_bytes.filter(|&most| total > most as f64) {
             self.messages.note(format_args!(
                 "--max-bytes: capturing will stop at {:.1} MB, before compression",
                 most as f64 / 1e6
@@ -280,11 +280,11 @@ impl RunFlags {
     /// Finds the names of the layers that `--layers` matches.
     fn match_layers(&self, layers: &[Layer]) -> Result<BTreeSet<String>, TracerError> {
         let names: Vec<&str> = layers.iter().map(|layer| layer.name.as_str()).collect();
-        if self.kept.layers.is_empty() {
+        if self.capture_flags.layers.is_empty() {
             return Ok(names.into_iter().map(str::to_owned).collect());
         }
         let mut wanted = BTreeSet::new();
-        for pattern in &self.kept.layers {
+        for pattern in &self.capture_flags.layers {
             let set = build_globs("--layers", std::slice::from_ref(pattern))?;
             let matches: Vec<&str> = names.iter().copied().filter(|name| set.is_match(name)).collect();
             if matches.is_empty() {
@@ -334,7 +334,7 @@ impl RunFlags {
                 ("mercury-tracer".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
             ]),
             device: flags.device.clone(),
-            sampling: sampling::choose(flags.seed, &self.kept.limits(), &outline.layers),
+            sampling: sampling::choose(flags.seed, &self.capture_flags.limits(), &outline.layers),
             captured: Vec::new(),
             complete: false,
         })

@@ -115,7 +115,7 @@ fn corrupt_images_are_named_or_left_out() {
     // What is no image by its first bytes is found before any image is drawn.
     write("cats/0.png", b"GIF89a, said the file");
     let error = open(&all, 0).unwrap_err();
-    assert!(error.contains("cats/0.png: is neither a JPEG nor a PNG file, but Gif; mend or remove it"), "{error}");
+    assert!(error.contains("cats/0.png: is neither a JPEG nor a PNG file, but Gif; repair or remove it"), "{error}");
     assert!(error.contains("--skip-corrupt"), "{error}");
 
     let skipping = open(&Options { skip_corrupt: true, ..all }, 0).unwrap();
@@ -170,7 +170,7 @@ fn what_is_left_out_is_counted_by_reason() {
     let line = skipping.summary("12 training samples");
     assert_eq!(line, format!("images: 12 training samples; classes: 2 (cats, dogs); left out: {expected}"));
     let error = refusal(&dir.path().join("dogs/empty.jpg"));
-    assert!(error.contains("empty.jpg: is empty; mend or remove it"), "{error}");
+    assert!(error.contains("empty.jpg: is empty; repair or remove it"), "{error}");
     let error = refusal(&dir.path().join("cats/photo.png"));
     assert!(error.contains("photo.png: is neither a JPEG nor a PNG file, but WebP"), "{error}");
 }

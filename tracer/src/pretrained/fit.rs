@@ -1,6 +1,6 @@
 //! Whether a file's tensors are the model's, by name, shape and value.
 
-use crate::weights::{Entry, Weights};
+use crate::weights::{WeightEntry, Weights};
 use globset::GlobSet;
 use std::collections::{BTreeMap, BTreeSet};
 use tch::{Kind, Tensor, no_grad};
@@ -75,7 +75,7 @@ fn near_names(pattern: &str, names: &[String]) -> Vec<String> {
 /// Compares a file's tensors with the model's, and says what differs. Names that match `fresh` do not count.
 pub(super) fn compare(weights: &Weights, found: BTreeMap<String, Tensor>, fresh: &GlobSet) -> Result<Fitted, String> {
     let entries = weights.entries();
-    let in_order: Vec<&Entry> = entries.iter().filter(|entry| counts(&entry.name, fresh)).collect();
+    let in_order: Vec<&WeightEntry> = entries.iter().filter(|entry| counts(&entry.name, fresh)).collect();
     let wanted: BTreeSet<&str> = in_order.iter().map(|entry| entry.name.as_str()).collect();
     let prefix = best_prefix(&wanted, &found, fresh);
     let foreign = foreign_prefix(&wanted, &found, fresh);
