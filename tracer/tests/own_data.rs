@@ -62,7 +62,7 @@ fn a_flat_folder_says_how_many_classes_it_became() {
     let [folder, out] = ["photos", "trace"].map(|name| dir.path().join(name));
     photos(&folder, &["1_x.png", "2_x.png", "3_x.png", "4_x.png"]);
     let stderr = String::from_utf8(succeed(training(&folder, &out)).stderr).unwrap();
-    assert!(stderr.contains("each of its 4 images is a class of its own"), "{stderr}");
+    assert!(stderr.contains("each of its 4 images is its own class"), "{stderr}");
     assert!(stderr.contains("images: 4 training samples; classes: 4 by the files' names (1, 2, 3, ...)\n"), "{stderr}");
 }
 
@@ -72,7 +72,7 @@ fn a_class_without_images_is_warned_of_once() {
     let [folder, out] = ["photos", "trace"].map(|name| dir.path().join(name));
     photos(&folder, &["a/1.png", "b/1.png", "c/notes"]);
     let stderr = String::from_utf8(succeed(training(&folder, &out)).stderr).unwrap();
-    let warning = format!("warning: {}: holds no image, so it is no class\n", folder.join("c").display());
+    let warning = format!("warning: {}: holds no image, so it is not a class\n", folder.join("c").display());
     assert_eq!(stderr.matches(&warning).count(), 1, "{stderr}");
     assert_eq!(stderr.matches("holds no image").count(), 1, "{stderr}");
 }

@@ -1,6 +1,6 @@
 //! Flags of `capture`, by topic. A resumed run compares their serialised form.
 
-use crate::datasets::{DATASETS, Options};
+use crate::datasets::{DATASETS, DataOptions};
 use crate::error::{Result, TracerError};
 use crate::optimizer::Method;
 use crate::policy::Policy;
@@ -67,8 +67,8 @@ pub struct DataFlags {
 
 impl DataFlags {
     /// The options of the data set.
-    pub fn options(&self, seed: u64) -> Options {
-        Options {
+    pub fn options(&self, seed: u64) -> DataOptions {
+        DataOptions {
             data_dir: self.data_dir.clone(),
             train: self.train_dir.clone(),
             validation: self.validation_dir.clone(),
