@@ -120,6 +120,6 @@ fn weights_of_other_formats_are_read_or_named() {
     tch::Tensor::write_safetensors(&wrapped, &saved).unwrap();
     fs::remove_dir_all(&out).unwrap();
     let stderr = String::from_utf8(succeed(with(&saved)).stderr).unwrap();
-    let line = "saved.safetensors: 26 tensors, safetensors; names are read without \"module.\"\n";
+    let line = "saved.safetensors: 26 tensors, safetensors; prefix \"module.\" removed from names\n";
     assert!(stderr.contains(line), "{stderr}");
 }

@@ -8,7 +8,7 @@ use crate::datasets::DatasetSpec;
 use crate::error::TracerError;
 use crate::evaluate::Evaluator;
 use crate::models::ModelSpec;
-use crate::pretrained::{self, Fresh};
+use crate::pretrained::{self, FreshPatterns};
 use crate::reuse::{ConfigOverride, LayersOff, NamedConfig, ReuseTap, Session};
 use crate::tap::{Plain, Tap};
 use crate::weights::Weights;
@@ -107,7 +107,7 @@ impl Evaluate {
         check_names(&configurations)?;
         let weights = Weights::new(device);
         let built = model.build(&weights, &data.task);
-        messages.note(pretrained::load(&weights, &self.weights, &Fresh::default())?);
+        messages.note(pretrained::load(&weights, &self.weights, &FreshPatterns::default())?);
         let evaluator = Evaluator {
             model: built.as_ref(),
             dataset: &data,
