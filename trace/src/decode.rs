@@ -4,7 +4,7 @@ use crate::columns::{self, ColumnRefusal};
 use crate::pages::Pages;
 use crate::tensor::{Dtype, Tensor, TensorShape};
 use arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch};
-use arrow::datatypes::{DataType as ArrowType, Fields, Float16Type, Float32Type, UInt32Type};
+use arrow::datatypes::{DataType as ArrowType, Field, Fields, Float16Type, Float32Type, UInt32Type};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 use parquet::column::reader::ColumnReaderImpl;
 use parquet::data_type::{DataType, FloatType, Int32Type};
@@ -65,13 +65,17 @@ impl Decoder {
 fn are_leaves(fields: &Fields, shape: &TensorShape) -> bool {
     let (keys, values) = fields.split_at(shape.keys.len());
     let are_keys = keys.iter().all(|key| *key.data_type() == ArrowType::UInt32 && !key.is_nullable());
-    let are_values = values.iter().all(|values| match values.data_type() {
+    are_keys && values.iter().all(|values| are_f32_lists(values)) && shape.dtype == Dtype::F32
+}
+
+/// Whether a field has lists of f32, without nulls.
+fn are_f32_lists(field: &Field) -> bool {
+    match field.data_type() {
         ArrowType::List(element) => {
-            !values.is_nullable() && !element.is_nullable() && *element.data_type() == ArrowType::Float32
+            !field.is_nullable() && !element.is_nullable() && *element.data_type() == ArrowType::Float32
         }
         _ => false,
-    });
-    are_keys && are_values && shape.dtype == Dtype::F32
+    }
 }
 
 /// Converts a batch of any writer's columns.

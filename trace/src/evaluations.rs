@@ -42,11 +42,11 @@ pub fn read(dir: &Path) -> Result<Vec<Evaluation>> {
     let table = Table::read(&dir.join(FILE_NAME), MAX_ROWS)?;
     let (steps_done, samples) = (table.u64("steps_done")?, table.u64("samples")?);
     let (metric, value) = (table.string("metric")?, table.f64("value")?);
-    let row = |i: usize| Evaluation {
+    let rows = (0..table.rows()).map(|i| Evaluation {
         steps_done: steps_done[i],
         metric: metric.value(i).to_owned(),
         value: value[i],
         samples: samples[i],
-    };
-    Ok((0..table.rows()).map(row).collect())
+    });
+    Ok(rows.collect())
 }

@@ -215,24 +215,17 @@ impl Geometry {
     }
 
     fn validate_dimensions(&self) -> Result<(), String> {
-        let within = |name: &str, value: u32, least: u32| {
-            if (least..=MAX_DIMENSION).contains(&value) {
-                Ok(())
-            } else {
-                Err(format!("{name} is {value}, but must be between {least} and {MAX_DIMENSION}"))
-            }
-        };
         match self {
             Geometry::Conv2d(conv) => {
-                within("in_channels", conv.in_channels, 1)?;
-                within("out_channels", conv.out_channels, 1)?;
-                within("groups", conv.groups, 1)?;
+                check_dimension("in_channels", conv.in_channels, 1)?;
+                check_dimension("out_channels", conv.out_channels, 1)?;
+                check_dimension("groups", conv.groups, 1)?;
                 for axis in 0..2 {
-                    within("input", conv.input[axis], 1)?;
-                    within("kernel", conv.kernel[axis], 1)?;
-                    within("stride", conv.stride[axis], 1)?;
-                    within("padding", conv.padding[axis], 0)?;
-                    within("dilation", conv.dilation[axis], 1)?;
+                    check_dimension("input", conv.input[axis], 1)?;
+                    check_dimension("kernel", conv.kernel[axis], 1)?;
+                    check_dimension("stride", conv.stride[axis], 1)?;
+                    check_dimension("padding", conv.padding[axis], 0)?;
+                    check_dimension("dilation", conv.dilation[axis], 1)?;
                     let reach = u64::from(conv.dilation[axis]) * u64::from(conv.kernel[axis] - 1) + 1;
                     let padded = u64::from(conv.input[axis]) + 2 * u64::from(conv.padding[axis]);
                     if reach > padded {
@@ -248,15 +241,15 @@ impl Geometry {
                 Ok(())
             }
             Geometry::Linear(linear) => {
-                within("rows", linear.rows, 1)?;
-                within("in_features", linear.in_features, 1)?;
-                within("out_features", linear.out_features, 1)
+                check_dimension("rows", linear.rows, 1)?;
+                check_dimension("in_features", linear.in_features, 1)?;
+                check_dimension("out_features", linear.out_features, 1)
             }
             Geometry::Attention(attention) => {
-                within("heads", attention.heads, 1)?;
-                within("rows", attention.rows, 1)?;
-                within("inner", attention.inner, 1)?;
-                within("columns", attention.columns, 1)
+                check_dimension("heads", attention.heads, 1)?;
+                check_dimension("rows", attention.rows, 1)?;
+                check_dimension("inner", attention.inner, 1)?;
+                check_dimension("columns", attention.columns, 1)
             }
         }
     }
@@ -337,6 +330,14 @@ impl Geometry {
     pub fn filter_length(&self) -> usize {
         self.filter_length_u128() as usize
     }
+}
+
+/// Checks that a dimension is between `least` and [`MAX_DIMENSION`].
+fn check_dimension(name: &str, value: u32, least: u32) -> Result<(), String> {
+    if (least..=MAX_DIMENSION).contains(&value) {
+        return Ok(());
+    }
+    Err(format!("{name} is {value}, but must be between {least} and {MAX_DIMENSION}"))
 }
 
 #[cfg(test)]

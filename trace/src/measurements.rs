@@ -194,7 +194,7 @@ fn read_steps(dir: &Path) -> Result<Vec<LossChange>> {
     let (loss, loss_change) = (table.f64("loss")?, table.f64("loss_change")?);
     let [error, cosine, norm_ratio] =
         [table.f64("gradient_error")?, table.f64("gradient_cosine")?, table.f64("gradient_norm_ratio")?];
-    let row = |i: usize| LossChange {
+    let rows = (0..table.rows()).map(|i| LossChange {
         step: step[i],
         configuration: configuration.value(i).to_owned(),
         signature_bits: signature_bits[i],
@@ -203,8 +203,8 @@ fn read_steps(dir: &Path) -> Result<Vec<LossChange>> {
         gradient_error: error[i],
         gradient_cosine: cosine[i],
         gradient_norm_ratio: norm_ratio[i],
-    };
-    Ok((0..table.rows()).map(row).collect())
+    });
+    Ok(rows.collect())
 }
 
 #[cfg(test)]

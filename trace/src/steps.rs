@@ -57,7 +57,7 @@ pub fn read(dir: &Path) -> Result<Vec<Step>> {
         let reason = format!("row {} does not come after the one before it; write steps in ascending order", row + 1);
         return Err(table.invalid("step", reason));
     }
-    let row = |i: usize| Step {
+    let rows = (0..table.rows()).map(|i| Step {
         step: step[i],
         epoch: epoch[i],
         loss: loss[i],
@@ -65,6 +65,6 @@ pub fn read(dir: &Path) -> Result<Vec<Step>> {
         learning_rate: learning_rate[i],
         seconds: seconds[i],
         captured: captured.value(i),
-    };
-    Ok((0..table.rows()).map(row).collect())
+    });
+    Ok(rows.collect())
 }

@@ -75,19 +75,20 @@ impl Trace {
 
     /// Streams a tensor.
     pub fn reader(&self, step: &CapturedStep, layer: &Layer, kind: TensorKind) -> Result<TensorReader> {
-        let (path, shape, rows) = self.shape(step, layer, kind)?;
-        TensorReader::open(&path, shape, rows)
+        let file = self.find_file(step, layer, kind)?;
+        let shape = TensorShape::of(&layer.geometry, kind, self.manifest.sampling.dtype);
+        TensorReader::open(&self.path(step, &layer.name, kind), shape, file.rows)
     }
 
-    fn shape(&self, step: &CapturedStep, layer: &Layer, kind: TensorKind) -> Result<(PathBuf, TensorShape, u64)> {
-        let path = self.path(step, &layer.name, kind);
-        let file = self.file(step, &layer.name, kind).ok_or_else(|| {
+    /// Finds a tensor's file; refuses a tensor that was not captured.
+    fn find_file<'a>(&self, step: &'a CapturedStep, layer: &Layer, kind: TensorKind) -> Result<&'a TensorFile> {
+        let name = &layer.name;
+        self.file(step, name, kind).ok_or_else(|| {
+            let kind = kind.name();
             let field = format!("captured step {}", step.step);
-            let reason =
-                format!("{} of layer {} was not captured; capture it, or leave the layer out", kind.name(), layer.name);
+            let reason = format!("{kind} of layer {name} was not captured; capture it, or leave the layer out");
             TraceError::invalid(self.dir.join(manifest::FILE_NAME), field, reason)
-        })?;
-        Ok((path, TensorShape::of(&layer.geometry, kind, self.manifest.sampling.dtype), file.rows))
+        })
     }
 
     /// Reads a whole tensor; its values are `[samples][channels or rows][width]`.
@@ -110,10 +111,11 @@ impl Trace {
         kind: TensorKind,
         at_a_time: usize,
     ) -> Result<SampleReader<'a>> {
-        let (path, shape, rows) = self.shape(step, layer, kind)?;
+        let shape = TensorShape::of(&layer.geometry, kind, self.manifest.sampling.dtype);
+        let file = self.find_file(step, layer, kind)?;
         assert_eq!(shape.keys[0], "sample", "a tensor without samples is not read by samples");
-        let rows_of_sample = rows as usize / step.samples.len();
-        let reader = TensorReader::open(&path, shape, rows)?;
+        let rows_of_sample = file.rows as usize / step.samples.len();
+        let reader = TensorReader::open(&self.path(step, &layer.name, kind), shape, file.rows)?;
         let at_a_time = at_a_time.max(1);
         Ok(SampleReader { trace: self, step, layer, kind, reader, rows_of_sample, at_a_time, next: 0 })
     }
@@ -294,23 +296,25 @@ impl Iterator for SampleReader<'_> {
     type Item = Result<Tensor>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let samples = self.step.samples.get(self.next..).filter(|rest| !rest.is_empty())?;
+        let step = self.step;
+        let samples = step.samples.get(self.next..).filter(|rest| !rest.is_empty())?;
         let samples = &samples[..samples.len().min(self.at_a_time)];
         self.next += samples.len();
-        let last = self.next == self.step.samples.len();
-        let take = |reader: &mut TensorReader| {
-            let tensor = reader.next_rows(self.rows_of_sample * samples.len())?;
-            // Some faults appear only at the end of the file.
-            if last {
-                reader.next().transpose()?;
-            }
-            Ok(tensor)
-        };
-        Some(take(&mut self.reader).and_then(|tensor| {
-            let expected = self.trace.expected_keys(samples, self.layer, self.kind);
-            self.trace.check_keys(&tensor, self.step, self.layer, self.kind, &expected)?;
-            Ok(tensor)
-        }))
+        Some(self.read(samples))
+    }
+}
+
+impl SampleReader<'_> {
+    /// Reads the tensor's part of these samples, which are the next ones.
+    fn read(&mut self, samples: &[u32]) -> Result<Tensor> {
+        let tensor = self.reader.next_rows(self.rows_of_sample * samples.len())?;
+        // Some faults appear only at the end of the file.
+        if self.next == self.step.samples.len() {
+            self.reader.next().transpose()?;
+        }
+        let expected = self.trace.expected_keys(samples, self.layer, self.kind);
+        self.trace.check_keys(&tensor, self.step, self.layer, self.kind, &expected)?;
+        Ok(tensor)
     }
 }
 

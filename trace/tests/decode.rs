@@ -172,7 +172,8 @@ fn without_index(chunk: ColumnChunkMetaDataBuilder) -> ColumnChunkMetaDataBuilde
 #[test]
 fn rows_beyond_the_metadata_are_refused() {
     for is_nullable in [false, true] {
-        let (rows, folder, shape) = (12, tempfile::tempdir().unwrap(), shape(5, Dtype::F32));
+        let (rows, shape) = (12, shape(5, Dtype::F32));
+        let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("input.parquet");
         write_as(&path, rows, &shape, WriterProperties::builder().build(), is_nullable);
         let (metadata, mut bytes) = split_file(&path);
@@ -190,7 +191,8 @@ fn rows_beyond_the_metadata_are_refused() {
 /// A file with an unsupported codec is refused before its pages are unpacked.
 #[test]
 fn an_unsupported_codec_is_named() {
-    let (rows, folder, shape) = (3, tempfile::tempdir().unwrap(), shape(5, Dtype::F32));
+    let (rows, shape) = (3, shape(5, Dtype::F32));
+    let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("input.parquet");
     write(&path, rows, &shape, WriterProperties::builder().build());
     let (metadata, bytes) = split_file(&path);

@@ -37,8 +37,7 @@ fn writer(dir: &Path) -> TraceWriter {
 }
 
 fn row(step: u64) -> Event {
-    let (loss, accuracy, learning_rate, seconds) = (1.0, 0.0, 0.1, 0.0);
-    Event::Step(Step { step, epoch: 0, loss, accuracy, learning_rate, seconds, captured: true })
+    Event::Step(Step { step, epoch: 0, loss: 1.0, accuracy: 0.0, learning_rate: 0.1, seconds: 0.0, captured: true })
 }
 
 fn captured(step: u64) -> Event {

@@ -67,7 +67,8 @@ fn kill_and_resume(what: &str, run: PrepareRun) {
     let weights = fs::read(place.join("weights")).unwrap();
     let expected = read_results(&place.join("undisturbed"));
     let trace = place.join("trace");
-    let (mut killed, mut went_on, mut reached) = (0, 0, 0);
+    let (mut killed, mut went_on) = (0, 0);
+    let mut reached = 0;
     // In a few rounds, the run ends before the kill.
     for round in 0..3 * kills() {
         if killed == kills() {

@@ -5,7 +5,7 @@ use mercury_hardware::config::{ArrayConfig, BitsConfig, Config};
 use mercury_hardware::timing::DataflowName;
 use mercury_reuse::config::{Granularity, Matrix, McacheConfig, Representative, Rpq, Scope, Variant};
 use mercury_reuse::{Hitmap, Substitutes, VectorView, signatures, views};
-use mercury_trace::geometry::{Conv2d, Geometry, Pass};
+use mercury_trace::geometry::{Attention, Conv2d, Geometry, Pass};
 use mercury_tracer::reuse::{NamedConfig, PassMeasurement, ReuseTap, Session};
 use mercury_tracer::tap::{AttentionLayer, ConvLayer, LinearLayer, Plain, Tap};
 use proptest::prelude::*;
@@ -116,7 +116,7 @@ impl Case {
 
     /// Computes every pass by loops over the substituted vectors, in f64.
     fn dense(&self, dy: &Tensor) -> ([Vec<f64>; 3], [u64; 2]) {
-        let (x, w, dy) = (values(&self.x), values(self.weight()), values(dy));
+        let [x, w, dy] = [&self.x, self.weight(), dy].map(values);
         let samples = self.x.size()[0] as usize;
         let forward = self.substituted(Pass::Forward, &x, samples);
         let backward = self.substituted(Pass::InputGrad, &dy, samples);
@@ -125,32 +125,30 @@ impl Case {
         let results = match self.geometry() {
             Geometry::Conv2d(conv) => dense_conv(&conv, samples, (&forward, &backward), &w, &dy),
             Geometry::Linear(l) => {
-                let (n, k, f) = (samples * l.rows as usize, l.in_features as usize, l.out_features as usize);
+                let [n, k, f] = [samples as u32 * l.rows, l.in_features, l.out_features].map(|size| size as usize);
                 dense_product(&forward[0].0, &backward[0].0, &w, &dy, [1, n, k, f])
             }
             Geometry::Attention(a) => {
                 let sizes = [a.rows as usize, a.inner as usize, a.columns as usize];
                 let products = samples * a.heads as usize;
-                // Each head is a stream; this gathers the rows of each head.
-                let by_head = |rows: &[f64], length: usize| {
-                    let (heads, positions) = (a.heads as usize, a.rows as usize);
-                    let mut out = Vec::new();
-                    for sample in 0..samples {
-                        for head in 0..heads {
-                            for position in 0..positions {
-                                let row = ((sample * positions + position) * heads + head) * length;
-                                out.extend_from_slice(&rows[row..row + length]);
-                            }
-                        }
-                    }
-                    out
-                };
-                let (left, right) = (by_head(&forward[0].0, sizes[1]), by_head(&backward[0].0, sizes[2]));
+                let left = gather_by_head(&forward[0].0, samples, &a, sizes[1]);
+                let right = gather_by_head(&backward[0].0, samples, &a, sizes[2]);
                 dense_product(&left, &right, &w, &dy, [products, sizes[0], sizes[1], sizes[2]])
             }
         };
         (results, hits)
     }
+}
+
+/// Gathers the rows of each head, which are streams of a sample.
+fn gather_by_head(rows: &[f64], samples: usize, attention: &Attention, length: usize) -> Vec<f64> {
+    let (heads, positions) = (attention.heads as usize, attention.rows as usize);
+    let mut gathered = Vec::new();
+    for (sample, head, position) in index_triples(samples, heads, positions) {
+        let row = ((sample * positions + position) * heads + head) * length;
+        gathered.extend_from_slice(&rows[row..row + length]);
+    }
+    gathered
 }
 
 /// Writes the substituted vectors as rows: `[samples][positions][group][element of the group's row]`.
@@ -176,12 +174,14 @@ fn substituted_rows(view: &VectorView, substitutes: &Substitutes) -> Vec<f64> {
 
 /// Computes `count` products: Y = X' Wᵀ, dX = dY' W, dW = dYᵀ X'.
 fn dense_product(x: &[f64], dy_: &[f64], w: &[f32], dy: &[f32], [count, n, k, f]: [usize; 4]) -> [Vec<f64>; 3] {
-    let (mut y, mut dx, mut dw) = (vec![0.0; count * n * f], vec![0.0; count * n * k], vec![0.0; count * f * k]);
+    let mut y = vec![0.0; count * n * f];
+    let mut dx = vec![0.0; count * n * k];
+    let mut dw = vec![0.0; count * f * k];
     for c in 0..count {
         for i in 0..n {
             for o in 0..f {
                 for e in 0..k {
-                    let (at_x, at_y, at_w) = ((c * n + i) * k + e, (c * n + i) * f + o, (c * f + o) * k + e);
+                    let [at_x, at_y, at_w] = [(c * n + i) * k + e, (c * n + i) * f + o, (c * f + o) * k + e];
                     y[at_y] += x[at_x] * f64::from(w[at_w]);
                     dx[at_x] += dy_[at_y] * f64::from(w[at_w]);
                     dw[at_w] += x[at_x] * f64::from(dy[at_y]);

@@ -149,18 +149,15 @@ pub(super) fn create_dataset(
         ("validation".to_owned(), "the set's test images".to_owned()),
         ("digest".to_owned(), digest([&train.images, &train.labels, &validation.images, &validation.labels])),
     ]);
-    let split = |raw, shift| -> Arc<dyn Split> {
-        Arc::new(MemorySplit {
-            raw,
-            fit: ImageFit { resize: resize.is_some(), size, shift, flip },
-            table: table.clone(),
-        })
-    };
+    let fit = ImageFit { resize: resize.is_some(), size, shift, flip };
+    let train = MemorySplit { raw: train, fit, table: table.clone() };
+    // Validation images are not augmented.
+    let validation = MemorySplit { raw: validation, fit: ImageFit { shift: None, ..fit }, table };
     Ok(Dataset {
         name: name.to_owned(),
         task: Task::Images { channels: channels as i64, size: size.map(|size| size as i64), classes },
-        train: split(train, shift),
-        validation: split(validation, None),
+        train: Arc::new(train),
+        validation: Arc::new(validation),
         vocabulary: None,
         reference_lines: Vec::new(),
         description,

@@ -116,19 +116,21 @@ fn reduction_b(path: &ModulePath) -> Branches {
 
 fn inception_c(path: &ModulePath) -> Branches {
     let named = |name: &str, shape| conv(&path.at(name), shape);
-    let fork = |name: &str, channels| {
-        Branches::new([
-            named(&format!("{name}a"), rows(channels, 256, 3)),
-            named(&format!("{name}b"), columns(channels, 256, 3)),
-        ])
-    };
     Branches::new([
         named("branch0", one(1536, 256)),
-        named("branch1_0", one(1536, 384)).add(fork("branch1_1", 384)),
+        named("branch1_0", one(1536, 384)).add(fork(path, "branch1_1", 384)),
         named("branch2_0", one(1536, 384))
             .add(named("branch2_1", columns(384, 448, 3)))
             .add(named("branch2_2", rows(448, 512, 3)))
-            .add(fork("branch2_3", 512)),
+            .add(fork(path, "branch2_3", 512)),
         smoothed(&path.at("branch3"), 1536, 256),
+    ])
+}
+
+/// Builds the two parallel convolutions `{name}a` and `{name}b` of figure 6.
+fn fork(path: &ModulePath, name: &str, channels: i64) -> Branches {
+    Branches::new([
+        conv(&path.at(format!("{name}a")), rows(channels, 256, 3)),
+        conv(&path.at(format!("{name}b")), columns(channels, 256, 3)),
     ])
 }

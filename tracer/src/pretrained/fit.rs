@@ -134,13 +134,19 @@ pub(super) fn compare(
 fn find_foreign_prefix(wanted: &BTreeSet<&str>, found: &BTreeMap<String, Tensor>, fresh: &GlobSet) -> Option<String> {
     let known = list_prefixes();
     let first = found.keys().next()?;
-    let is_foreign = |prefix: &&str| {
-        let is_wanted = |name: &str| !is_compared(name, fresh) || wanted.contains(name);
-        !known.iter().any(|known| known == prefix)
-            && found.keys().any(|name| name.strip_prefix(*prefix).is_some_and(|name| wanted.contains(name)))
-            && found.keys().all(|name| name.strip_prefix(*prefix).is_some_and(is_wanted))
-    };
-    first.match_indices('.').map(|(dot, _)| &first[..=dot]).find(is_foreign).map(str::to_owned)
+    for (dot, _) in first.match_indices('.') {
+        let prefix = &first[..=dot];
+        let mut is_model = false;
+        let all_fit = found.keys().all(|name| {
+            let Some(name) = name.strip_prefix(prefix) else { return false };
+            is_model |= wanted.contains(name);
+            wanted.contains(name) || !is_compared(name, fresh)
+        });
+        if all_fit && is_model && !known.iter().any(|known| known == prefix) {
+            return Some(prefix.to_owned());
+        }
+    }
+    None
 }
 
 impl FittedWeights {
@@ -197,16 +203,19 @@ fn is_compared(name: &str, fresh: &GlobSet) -> bool {
 
 /// Finds the wrappers' prefix whose removal leaves the fewest differing names; prefers no prefix.
 fn find_best_prefix(wanted: &BTreeSet<&str>, found: &BTreeMap<String, Tensor>, fresh: &GlobSet) -> String {
-    let differing = |prefix: &str| {
-        let names: BTreeSet<&str> = found.keys().map(|name| without_prefix(name, prefix)).collect();
-        if names.len() < found.len() {
-            // Without the prefix, two names are equal.
-            return usize::MAX;
-        }
-        let names: BTreeSet<&str> = names.into_iter().filter(|name| is_compared(name, fresh)).collect();
-        names.symmetric_difference(wanted).count()
-    };
-    list_prefixes().into_iter().min_by_key(|prefix| differing(prefix)).unwrap_or_default()
+    let prefixes = list_prefixes().into_iter();
+    prefixes.min_by_key(|prefix| count_differing(prefix, wanted, found, fresh)).unwrap_or_default()
+}
+
+/// Counts the names that differ between model and file if a prefix is removed from the file's.
+fn count_differing(prefix: &str, wanted: &BTreeSet<&str>, found: &BTreeMap<String, Tensor>, fresh: &GlobSet) -> usize {
+    let names: BTreeSet<&str> = found.keys().map(|name| without_prefix(name, prefix)).collect();
+    if names.len() < found.len() {
+        // Without the prefix, two names are equal.
+        return usize::MAX;
+    }
+    let names: BTreeSet<&str> = names.into_iter().filter(|name| is_compared(name, fresh)).collect();
+    names.symmetric_difference(wanted).count()
 }
 
 /// Lists no prefix, single prefixes and all sequences of prefixes, in this order.

@@ -58,12 +58,8 @@ unsafe extern "C" fn mercury_backward(
     x: *mut C_tensor,
     w: *mut C_tensor,
 ) -> bool {
-    let work = || {
-        // SAFETY: by the function's contract.
-        let (backward, gradient) =
-            unsafe { (&mut *state.cast::<Box<dyn Backward>>(), Tensor::clone_from_ptr(gradient.cast_mut())) };
-        backward.backward(&gradient, [wants_x, wants_w])
-    };
+    // SAFETY: by the function's contract.
+    let work = || unsafe { run_backward(state, gradient, [wants_x, wants_w]) };
     // Unlike `tch::no_grad`, a guard restores the mode after a panic.
     let _no_grad = tch::no_grad_guard();
     // A panic must not unwind into C++.
@@ -86,6 +82,22 @@ unsafe extern "C" fn mercury_backward(
             false
         }
     }
+}
+
+/// Runs a layer's backward pass.
+///
+/// # Safety
+/// As for [`mercury_backward`].
+unsafe fn run_backward(
+    state: *mut c_void,
+    gradient: *const C_tensor,
+    wanted: [bool; 2],
+) -> Result<[Option<Tensor>; 2]> {
+    // SAFETY: by the function's contract.
+    let backward = unsafe { &mut *state.cast::<Box<dyn Backward>>() };
+    // SAFETY: by the function's contract.
+    let gradient = unsafe { Tensor::clone_from_ptr(gradient.cast_mut()) };
+    backward.backward(&gradient, wanted)
 }
 
 /// Releases a layer's backward pass; libtorch calls it when the graph is gone.
