@@ -1,5 +1,5 @@
-//! Puts libtorch's folder into the binary's run path, so that the binary needs no environment variables.
-//! Compiles the C++ code for which tch has no binding.
+//! Puts libtorch's folder into the binary's run path, so that the binary needs no environment
+//! variables. Compiles the C++ code for which tch has no binding.
 
 use std::path::Path;
 

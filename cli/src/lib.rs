@@ -1,5 +1,5 @@
-//! Shared parts of the command lines of tracer and analyzer: messages, progress, shell completions, manual
-//! pages, sizes, and commands as text.
+//! Shared parts of the command lines of tracer and analyzer: messages, progress, shell completions,
+//! manual pages, sizes, and commands as text.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,5 @@
-//! Fuzz inputs of traces. Each function writes bytes to a file and reads it; errors are fine, panics are not.
+//! Fuzz inputs of traces. Each function writes bytes to a file and reads it; errors are fine,
+//! panics are not.
 
 #![allow(dead_code, reason = "each fuzz target uses one of these")]
 

@@ -8,9 +8,10 @@ use std::panic::Location;
 
 /// Reports that the calling test, or a part of it, is skipped.
 ///
-/// It writes the line `SKIPPED CRATE::NAME: reason` to stderr, which `cargo test` does not capture, and appends it to the
-/// file that `MERCURY_SKIPS` names, for `scripts/run_tests.py`. NAME is the test's name. With `--test-threads=1`, tests
-/// run on the main thread, and NAME is the caller's place in the source.
+/// It writes the line `SKIPPED CRATE::NAME: reason` to stderr, which `cargo test` does not capture,
+/// and appends it to the file that `MERCURY_SKIPS` names, for `scripts/run_tests.py`. NAME is the
+/// test's name. With `--test-threads=1`, tests run on the main thread, and NAME is the caller's
+/// place in the source.
 ///
 /// # Panics
 /// If that file cannot be written.

@@ -1,4 +1,5 @@
-//! Measures the cost of checksums: the time to write a tensor file of 128 MB, and the checksum's share of it.
+//! Measures the cost of checksums: the time to write a tensor file of 128 MB, and the checksum's
+//! share of it.
 //!
 //!     cargo build --release --workspace --examples && target/release/examples/checksums
 

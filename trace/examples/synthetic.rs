@@ -1,7 +1,7 @@
 //! Writes a synthetic trace of any size for measurements.
 //!
-//! It has the forward pass of a 3x3 convolution over 64 channels of 112x112. Planes are smooth and half of
-//! their values are 0, as from a ReLU. 8 of 64 filters are kept.
+//! It has the forward pass of a 3x3 convolution over 64 channels of 112x112. Planes are smooth and
+//! half of their values are 0, as from a ReLU. 8 of 64 filters are kept.
 //!
 //!     cargo run --release --workspace --example synthetic -- FOLDER SAMPLES STEPS
 

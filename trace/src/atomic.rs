@@ -19,7 +19,8 @@ pub fn begin(path: &Path) -> io::Result<NamedTempFile> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        // The permissions of an ordinary new file, not of a private temporary one; the umask applies.
+        // The permissions of an ordinary new file, not of a private temporary one; the umask
+        // applies.
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
     // The error would name the temporary file; the caller adds the path of the real one.
@@ -45,7 +46,8 @@ pub fn write(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io:
 
 /// Writes a whole file through `fill`, as [`write()`] does, but without waiting for the disk.
 ///
-/// This suits files that show whether they are complete, and can be made again after a power failure.
+/// This suits files that show whether they are complete, and can be made again after a power
+/// failure.
 pub fn write_unsynced(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let mut file = begin(path)?;
     fill(file.as_file_mut())?;
@@ -106,7 +108,8 @@ pub fn remove_temporary(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Locks a folder against other writers until the result is dropped; `None` if another writer has the lock.
+/// Locks a folder against other writers until the result is dropped; `None` if another writer has
+/// the lock.
 pub fn lock(dir: &Path) -> io::Result<Option<File>> {
     let file = File::open(dir)?;
     match file.try_lock() {

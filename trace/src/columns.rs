@@ -16,7 +16,8 @@ pub(crate) struct ColumnRefusal {
     pub reason: String,
 }
 
-/// Checks that a column can be converted, if its values fit: numbers of any width, and bytes as text.
+/// Checks that a column can be converted, if its values fit: numbers of any width, and bytes as
+/// text.
 pub(crate) fn check_type(found: &DataType, wanted: &DataType) -> Result<(), String> {
     let fits = match wanted {
         DataType::UInt32 | DataType::UInt64 => found.is_integer(),

@@ -36,8 +36,8 @@ type Result<T> = std::result::Result<T, Fault>;
 
 /// Decodes the rows of a file in batches.
 pub(crate) enum Decoder {
-    /// Arrow's decoder, for columns of other writers and for f16. To Parquet, f16 values are bytes, each of
-    /// which its column reader would allocate separately.
+    /// Arrow's decoder, for columns of other writers and for f16. To Parquet, f16 values are bytes,
+    /// each of which its column reader would allocate separately.
     Lists(Box<ParquetRecordBatchReader>),
     /// Our decoder of single columns, for files in the tracer's form.
     Leaves(Box<Leaves>),

@@ -15,8 +15,8 @@ const MAX_ROWS: i64 = 10_000_000;
 pub struct Evaluation {
     /// Number of training steps before the evaluation.
     pub steps_done: u64,
-    /// The metric: `loss`, `top1`, `top5`, `token_accuracy`, `perplexity` or `bleu`; `reuse_` precedes
-    /// metrics with reuse.
+    /// The metric: `loss`, `top1`, `top5`, `token_accuracy`, `perplexity` or `bleu`; `reuse_`
+    /// precedes metrics with reuse.
     pub metric: String,
     /// Its value; accuracies are from 0 to 1, BLEU from 0 to 100.
     pub value: f64,

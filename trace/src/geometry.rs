@@ -8,7 +8,8 @@ use std::fmt;
 /// Maximum of any dimension.
 pub const MAX_DIMENSION: u32 = 1 << 24;
 
-/// Maximum multiply-accumulates of a layer per sample; with [`MAX_BATCH`], no count overflows 64 bits.
+/// Maximum multiply-accumulates of a layer per sample; with [`MAX_BATCH`], no count overflows 64
+/// bits.
 pub const MAX_MACS: u128 = 1 << 40;
 
 /// Maximum number of values in a row of a tensor file: 1 GiB of f32.
@@ -111,8 +112,8 @@ impl Conv2d {
 
     /// Lists the windows that a pass cuts from the planes of its streamed operand.
     ///
-    /// The forward pass and the weight gradient have one grid over X. The input gradient has one grid over
-    /// dY for each residue of the stride, see [`Axis::input_grad`].
+    /// The forward pass and the weight gradient have one grid over X. The input gradient has one
+    /// grid over dY for each residue of the stride, see [`Axis::input_grad`].
     pub fn windows(&self, pass: Pass) -> Vec<Windows> {
         let output = self.output();
         if pass == Pass::InputGrad {
@@ -140,8 +141,8 @@ pub struct Linear {
     pub out_features: u32,
 }
 
-/// An attention product on one sample: per head, a left operand of `rows x inner` times a right operand of
-/// `inner x columns`. The right operand stands in for the weights.
+/// An attention product on one sample: per head, a left operand of `rows x inner` times a right
+/// operand of `inner x columns`. The right operand stands in for the weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attention {
     /// Heads.
@@ -372,7 +373,8 @@ mod tests {
         let gemms = layer.gemms(Pass::InputGrad, 1);
         assert_eq!(gemms.len(), 4);
         let macs: u64 = gemms.iter().map(Gemm::macs).sum();
-        // 3x3 at stride 2: the four residues have 4 + 2 + 2 + 1 = 9 taps, each at 14 x 14 positions.
+        // 3x3 at stride 2: the four residues have 4 + 2 + 2 + 1 = 9 taps, each at 14 x 14
+        // positions.
         assert_eq!(macs, 14 * 14 * 9 * 16 * 8);
         assert_eq!(macs, layer.macs());
     }

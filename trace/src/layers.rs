@@ -24,8 +24,8 @@ pub struct Layer {
     pub input_grad: bool,
 }
 
-/// Whether a layer may have this name: only letters, digits, `_`, `-` and inner dots, because it becomes
-/// part of a path.
+/// Whether a layer may have this name: only letters, digits, `_`, `-` and inner dots, because it
+/// becomes part of a path.
 pub fn is_layer_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= 200

@@ -1,5 +1,5 @@
-//! The format of a MERCURY trace: a folder of Parquet files with the operands of a model's layers in
-//! captured training steps.
+//! The format of a MERCURY trace: a folder of Parquet files with the operands of a model's layers
+//! in captured training steps.
 //!
 //! ```text
 //! manifest.json    description of the run, and all tensor files with their checksums; replaced
@@ -12,8 +12,8 @@
 //! tensors/step=000200/layer=features.0/{input,grad_output,weight}.parquet
 //! ```
 //!
-//! This crate defines only the format; it does not capture or analyse. Input vectors are not stored;
-//! [`windows`] defines where a kernel cuts them.
+//! This crate defines only the format; it does not capture or analyse. Input vectors are not
+//! stored; [`windows`] defines where a kernel cuts them.
 //!
 //! ```
 //! use mercury_trace::{geometry::*, layers::Layer, manifest::*, tensor::TensorKind, Trace, TraceWriter};

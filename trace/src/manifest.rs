@@ -101,8 +101,8 @@ pub struct Training {
     /// All settings that the result depends on, by the name of their flag.
     #[serde(default)]
     pub settings: BTreeMap<String, String>,
-    /// Validation accuracy after the last step, if measured: the share of images with the correct class, or
-    /// of tokens with the correct next token.
+    /// Validation accuracy after the last step, if measured: the share of images with the correct
+    /// class, or of tokens with the correct next token.
     pub validation_accuracy: Option<f64>,
 }
 

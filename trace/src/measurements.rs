@@ -1,7 +1,7 @@
 //! Measurements of reuse in the loop of a training run.
 //!
-//! `measurements.parquet` has one row per layer and pass of a measured step, `loss_changes.parquet` one row
-//! per measured step. Runs without reuse have neither.
+//! `measurements.parquet` has one row per layer and pass of a measured step, `loss_changes.parquet`
+//! one row per measured step. Runs without reuse have neither.
 
 use crate::error::{Result, TraceError};
 use crate::geometry::Pass;
@@ -19,7 +19,8 @@ pub const FILES: [&str; 2] = [FILE_NAME, LOSS_CHANGES];
 /// Maximum number of rows of either file.
 const MAX_ROWS: i64 = 10_000_000;
 
-/// A layer's pass with reuse over the whole batch, compared with the exact pass on the same operands.
+/// A layer's pass with reuse over the whole batch, compared with the exact pass on the same
+/// operands.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Measurement {
     /// The training step.
@@ -50,7 +51,8 @@ pub struct Measurement {
     pub mercury_cycles: u64,
 }
 
-/// A step's loss and gradients with reuse, compared with exact ones for the same weights and samples.
+/// A step's loss and gradients with reuse, compared with exact ones for the same weights and
+/// samples.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LossChange {
     /// The training step.

@@ -1,7 +1,7 @@
 //! Reads the pages of a Parquet file within limits.
 //!
-//! Without limits, a page of a few bytes could claim billions of values, or unpack to more bytes than memory
-//! holds.
+//! Without limits, a page of a few bytes could claim billions of values, or unpack to more bytes
+//! than memory holds.
 
 use crate::columns::{self, ColumnRefusal};
 use crate::error::{Result as TraceResult, TraceError};
@@ -27,7 +27,8 @@ use std::sync::Arc;
 
 /// Reads the metadata of a file, with Parquet's own types.
 ///
-/// The Arrow schema that some writers add only describes their memory, such as text with large offsets.
+/// The Arrow schema that some writers add only describes their memory, such as text with large
+/// offsets.
 pub(crate) fn load(path: &Path, source: &Source) -> TraceResult<ArrowReaderMetadata> {
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
     let metadata = quiet::decode(path, || ArrowReaderMetadata::load(source, options))?

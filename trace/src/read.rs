@@ -12,11 +12,12 @@ use arrow::datatypes::{DataType, Field, Fields};
 use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use std::path::{Path, PathBuf};
 
-/// Bytes of values per decoded batch, so few that the decoder's buffers stay in the CPU's cache and the
-/// allocator reuses their pages.
+/// Bytes of values per decoded batch, so few that the decoder's buffers stay in the CPU's cache and
+/// the allocator reuses their pages.
 const BATCH_BYTES: usize = 1 << 18;
 
-/// Streams a tensor file as ranges of rows; [`TensorReader::next_rows`] returns a chosen number of rows.
+/// Streams a tensor file as ranges of rows; [`TensorReader::next_rows`] returns a chosen number of
+/// rows.
 pub struct TensorReader {
     path: PathBuf,
     shape: TensorShape,
@@ -152,8 +153,8 @@ impl TensorReader {
 
 /// Computes the limits of a column: twice the need of its rows, plus a constant.
 ///
-/// Other writers may need more for page headers, levels and dictionaries. A row that is too long must pass,
-/// so that the error names the row, not the page.
+/// Other writers may need more for page headers, levels and dictionaries. A row that is too long
+/// must pass, so that the error names the row, not the page.
 fn column_limits(shape: &TensorShape, rows: u64) -> PageLimits {
     let row = shape.row_bytes() + shape.keys.len() * size_of::<u32>();
     let twice = |each: usize| rows.saturating_mul(2 * each as u64).saturating_add(1 << 20);

@@ -1,7 +1,7 @@
 //! Reads objects of a store (`s3://bucket/key`) like files.
 //!
-//! Callers are synchronous and have their own threads; requests run on this module's runtime. Credentials,
-//! region and endpoint come from the environment variables of AWS's tools.
+//! Callers are synchronous and have their own threads; requests run on this module's runtime.
+//! Credentials, region and endpoint come from the environment variables of AWS's tools.
 
 use bytes::Bytes;
 use object_store::aws::AmazonS3Builder;
@@ -110,7 +110,8 @@ impl Read for Reader {
     }
 }
 
-/// Finds the store of an address and the key in it. Each store is created once and keeps its connections.
+/// Finds the store of an address and the key in it. Each store is created once and keeps its
+/// connections.
 fn locate(address: &Path) -> io::Result<(Arc<dyn ObjectStore>, Key)> {
     static STORES: Mutex<BTreeMap<String, Arc<dyn ObjectStore>>> = Mutex::new(BTreeMap::new());
     let wrong = |reason: String| io::Error::new(ErrorKind::InvalidInput, reason);

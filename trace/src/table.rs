@@ -20,8 +20,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Maximum bytes of a table in memory, far above any run's or model's. A small file can claim more than any
-/// memory, because repeated values compress without bound.
+/// Maximum bytes of a table in memory, far above any run's or model's. A small file can claim more
+/// than any memory, because repeated values compress without bound.
 const MAX_BYTES: usize = 1 << 30;
 
 /// Rows per decoded batch.
@@ -166,8 +166,8 @@ pub(crate) fn write(path: &Path, columns: Vec<(&str, ArrayRef)>) -> Result<()> {
 
 /// Encodes rows, in at least one batch, as the bytes of the Parquet file `path`.
 ///
-/// Snappy compresses them: after encoding, little is left to compress, so that starting Zstandard for each
-/// column does not pay.
+/// Snappy compresses them: after encoding, little is left to compress, so that starting Zstandard
+/// for each column does not pay.
 pub fn encode(path: &Path, batches: &[RecordBatch], created_by: &str) -> Result<Vec<u8>> {
     let properties =
         WriterProperties::builder().set_created_by(created_by.to_owned()).set_compression(Compression::SNAPPY).build();

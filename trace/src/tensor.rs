@@ -32,8 +32,8 @@ pub enum Dtype {
     /// IEEE 754 binary32, as computed.
     #[default]
     F32,
-    /// IEEE 754 binary16, rounded to nearest, with 11 bits of precision. Values below 6e-8 become 0,
-    /// values above 65504 are refused.
+    /// IEEE 754 binary16, rounded to nearest, with 11 bits of precision. Values below 6e-8 become
+    /// 0, values above 65504 are refused.
     F16,
 }
 
@@ -206,7 +206,8 @@ impl TensorWriter {
     }
 }
 
-/// Converts an encoder's error while writing to an I/O error, because the cause is almost always the disk.
+/// Converts an encoder's error while writing to an I/O error, because the cause is almost always
+/// the disk.
 pub(crate) fn failed_write(path: &Path, error: parquet::errors::ParquetError) -> TraceError {
     let error = match error {
         parquet::errors::ParquetError::External(inner) => {

@@ -100,7 +100,8 @@ impl Trace {
         Ok(tensor)
     }
 
-    /// Reads a tensor in parts of `at_a_time` samples (at least one), with the checks of [`Trace::tensor`].
+    /// Reads a tensor in parts of `at_a_time` samples (at least one), with the checks of
+    /// [`Trace::tensor`].
     ///
     /// # Panics
     /// If the tensor has no samples, as the weights of a convolution or linear layer.

@@ -16,8 +16,8 @@ pub struct Verified {
     pub files: u64,
     /// Size of these files in bytes.
     pub bytes: u64,
-    /// Number of readable files without a checksum: those of a version 1 trace, and the tables of an
-    /// incomplete trace, which are replaced as it grows.
+    /// Number of readable files without a checksum: those of a version 1 trace, and the tables of
+    /// an incomplete trace, which are replaced as it grows.
     pub without_checksum: u64,
 }
 

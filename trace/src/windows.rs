@@ -2,9 +2,9 @@
 
 /// One axis (rows or columns) of a [`Windows`] grid.
 ///
-/// Tap `j` at position `t` is at the plane's coordinate `origin + t * stride + j * step`. In padding, this is
-/// outside the plane, and the value is zero. The tap is multiplied by the kernel's element
-/// `kernel_first + j * kernel_step`.
+/// Tap `j` at position `t` is at the plane's coordinate `origin + t * stride + j * step`. In
+/// padding, this is outside the plane, and the value is zero. The tap is multiplied by the kernel's
+/// element `kernel_first + j * kernel_step`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Axis {
     /// Number of positions.
@@ -37,8 +37,8 @@ impl Axis {
         }
     }
 
-    /// Describes the input gradient of a convolution along one axis as stride-1 walks over the output
-    /// gradient, one for each residue of the input coordinate modulo the stride.
+    /// Describes the input gradient of a convolution along one axis as stride-1 walks over the
+    /// output gradient, one for each residue of the input coordinate modulo the stride.
     ///
     /// The input coordinate `h` receives `W[r] * dY[y]` for every `r`, `y` with
     /// `h = y * stride - padding + r * dilation`. For `h = a + stride * t` only the kernel elements
@@ -72,8 +72,8 @@ impl Axis {
         walks
     }
 
-    /// Returns the input coordinate of the first position in a walk of [`Axis::input_grad`]; further ones are
-    /// `stride` apart.
+    /// Returns the input coordinate of the first position in a walk of [`Axis::input_grad`];
+    /// further ones are `stride` apart.
     pub fn residue(&self, stride: u32, padding: u32, dilation: u32) -> u32 {
         let last = self.taps - 1;
         let nearest = self.origin + i64::from(last) * i64::from(self.step);
@@ -88,7 +88,8 @@ impl Axis {
         (0..i64::from(size)).contains(&at).then_some(at as usize)
     }
 
-    /// Returns the plane's coordinate at a position and the first tap, if all taps are inside the plane.
+    /// Returns the plane's coordinate at a position and the first tap, if all taps are inside the
+    /// plane.
     ///
     /// The axis must have taps.
     #[inline]

@@ -39,7 +39,8 @@ pub fn check_empty_dir(dir: &Path) -> Result<()> {
 /// Tables that are written before the first manifest.
 const TABLES: [&str; 3] = [layers::FILE_NAME, steps::FILE_NAME, evaluations::FILE_NAME];
 
-/// Refuses a folder that is not empty, except for files of a writer that was killed before the manifest.
+/// Refuses a folder that is not empty, except for files of a writer that was killed before the
+/// manifest.
 pub fn check_new_trace(dir: &Path) -> Result<()> {
     let entries = match fs::read_dir(dir) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
@@ -54,7 +55,8 @@ pub fn check_new_trace(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Refuses tables other than the initial ones of a trace with these layers, which a killed writer leaves.
+/// Refuses tables other than the initial ones of a trace with these layers, which a killed writer
+/// leaves.
 fn check_initial_tables(dir: &Path, layers: &[Layer]) -> Result<()> {
     let exists = |name: &str| dir.join(name).exists();
     let layers_fit = !exists(layers::FILE_NAME) || layers::read(dir).is_ok_and(|found| found == layers);
@@ -152,7 +154,8 @@ impl TraceWriter {
         Ok(Self::new(dir, manifest, layers, lock))
     }
 
-    /// Resumes an incomplete trace from training step `from` on, and removes that step and later ones.
+    /// Resumes an incomplete trace from training step `from` on, and removes that step and later
+    /// ones.
     ///
     /// Also returns the earlier steps and evaluations.
     pub fn resume(dir: &Path, from: u64) -> Result<(Self, Vec<Step>, Vec<Evaluation>)> {

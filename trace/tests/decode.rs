@@ -1,4 +1,5 @@
-//! Tests with other writers' tensor files: any sizes of row groups and pages, versions and encodings.
+//! Tests with other writers' tensor files: any sizes of row groups and pages, versions and
+//! encodings.
 
 use arrow::array::{ArrayRef, FixedSizeListArray, Float16Array, Float32Array, RecordBatch, UInt32Array};
 use arrow::datatypes::{DataType, Field, Schema};
@@ -115,8 +116,8 @@ fn join_file(path: &Path, metadata: ParquetMetaData, group: RowGroupMetaData, mu
     fs::write(path, pages).unwrap();
 }
 
-/// A data page of version 1 without values: its header (Thrift's compact protocol: type 0; 8 bytes, compressed
-/// 8; 0 values, encodings PLAIN, RLE, RLE), and empty repetition and definition levels.
+/// A data page of version 1 without values: its header (Thrift's compact protocol: type 0; 8 bytes,
+/// compressed 8; 0 values, encodings PLAIN, RLE, RLE), and empty repetition and definition levels.
 const EMPTY: [u8; 25] = [
     0x15, 0x00, 0x15, 0x10, 0x15, 0x10, 0x2c, 0x15, 0x00, 0x15, 0x00, 0x15, 0x06, 0x15, 0x06, 0x00, 0x00, //
     0, 0, 0, 0, 0, 0, 0, 0,

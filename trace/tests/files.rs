@@ -40,8 +40,8 @@ fn metadata_describe_the_file() {
     assert!(matches!(values.compression(), Compression::ZSTD(_)));
 }
 
-/// Rows are as wide as in VGG's first fully connected layer. Parquet limits row groups by rows, and a million
-/// such rows would take 100 GB.
+/// Rows are as wide as in VGG's first fully connected layer. Parquet limits row groups by rows, and
+/// a million such rows would take 100 GB.
 #[test]
 fn large_tensors_are_cut_into_row_groups_and_batches() {
     const WIDTH: usize = 25_088;

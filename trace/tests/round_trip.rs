@@ -19,8 +19,8 @@ fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 
-/// Draws one axis of a convolution: input, kernel, stride, padding and dilation. The kernel does not always
-/// reach all padding.
+/// Draws one axis of a convolution: input, kernel, stride, padding and dilation. The kernel does
+/// not always reach all padding.
 fn axis(extra: u32) -> impl Strategy<Value = [u32; 5]> {
     (0..extra, 1..5u32, 1..5u32, 0..4u32, 1..4u32).prop_map(|(extra, kernel, stride, padding, dilation)| {
         let reach = dilation * (kernel - 1) + 1;
@@ -57,7 +57,8 @@ fn selection(all: u32) -> impl Strategy<Value = Option<Vec<u32>>> {
     proptest::option::of(subsequence((0..all).collect::<Vec<u32>>(), 1..=all as usize))
 }
 
-/// Draws the kept channels, output channels and filters of each layer whose operation can be sampled.
+/// Draws the kept channels, output channels and filters of each layer whose operation can be
+/// sampled.
 fn sampling(layers: &[Layer]) -> impl Strategy<Value = Sampling> + use<> {
     let names: Vec<String> = layers.iter().map(|layer| layer.name.clone()).collect();
     let choices: Vec<_> = layers

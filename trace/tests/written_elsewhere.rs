@@ -1,5 +1,5 @@
-//! Tests that Parquet files of other programs give the same trace: Parquet's types count, not the writer's Arrow
-//! types. `notebooks/tests/test_written_elsewhere.py` runs such programs.
+//! Tests that Parquet files of other programs give the same trace: Parquet's types count, not the
+//! writer's Arrow types. `notebooks/tests/test_written_elsewhere.py` runs such programs.
 
 mod common;
 
@@ -136,7 +136,8 @@ fn large_and_signed(field: &Field, column: &ArrayRef) -> (Field, ArrayRef) {
     }
 }
 
-/// Converts a column to views and dictionaries, the narrowest integers, and half-width floats if these suffice.
+/// Converts a column to views and dictionaries, the narrowest integers, and half-width floats if
+/// these suffice.
 fn views_and_narrow(field: &Field, column: &ArrayRef) -> (Field, ArrayRef) {
     match field.data_type() {
         DataType::Utf8 => nullable(field, column, &DataType::Utf8View),

@@ -63,7 +63,8 @@ fn order_by_group(groups: &[u32], count: u32) -> Vec<u32> {
     groups.iter().flat_map(|group| group * size..(group + 1) * size).collect()
 }
 
-/// Draws the seed of libtorch's generator in a step, so that dropout does not depend on earlier steps.
+/// Draws the seed of libtorch's generator in a step, so that dropout does not depend on earlier
+/// steps.
 pub fn step_seed(seed: u64, step: u64) -> i64 {
     let mut generator = ChaCha8Rng::from_seed(key(seed, 4, step));
     i64::from(generator.next_u32())

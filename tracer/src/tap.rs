@@ -87,8 +87,8 @@ pub struct AttentionLayer {
 impl AttentionLayer {
     /// Computes the product, `[samples, heads, rows, columns]`.
     ///
-    /// `left` is `[samples, heads, rows, inner]`; `right` is `[samples, heads, columns, inner]`, one
-    /// filter per row.
+    /// `left` is `[samples, heads, rows, inner]`; `right` is `[samples, heads, columns, inner]`,
+    /// one filter per row.
     pub fn compute(left: &Tensor, right: &Tensor) -> Tensor {
         left.matmul(&right.transpose(-2, -1))
     }
@@ -193,7 +193,8 @@ impl<'t> Recorder<'t> {
         if self.wanted.as_ref().is_some_and(|wanted| !wanted.contains(name)) {
             return y;
         }
-        // tch has no tensor hooks. A zero that is added to the output receives the output's gradient.
+        // tch has no tensor hooks. A zero that is added to the output receives the output's
+        // gradient.
         let probe = self.gradients.then(|| y.zeros_like().set_requires_grad(true));
         let watched = probe.as_ref().map_or_else(|| y.shallow_clone(), |probe| &y + probe);
         let layer = Layer { name: name.to_owned(), geometry, input_grad: x.requires_grad() };

@@ -260,7 +260,8 @@ impl TrainingRun<'_> {
         if !result.loss.is_finite() {
             return Err(TracerError::Diverged { step, loss: result.loss });
         }
-        // The trace holds this step's weights, so this comes before the optimiser changes them in place.
+        // The trace holds this step's weights, so this comes before the optimiser changes them in
+        // place.
         if captured {
             capture::submit(sink, sampling, settings.seed, step, indices, &records)?;
         }
@@ -282,7 +283,8 @@ impl TrainingRun<'_> {
         Ok((row, notice))
     }
 
-    /// Runs forward and backward. Random numbers depend on the step alone, so a step can be repeated.
+    /// Runs forward and backward. Random numbers depend on the step alone, so a step can be
+    /// repeated.
     fn pass(&self, step: u64, batch: &Batch, parameters: &[&Tensor], recorder: &mut Recorder) -> Result<BatchResult> {
         tch::manual_seed(sampling::step_seed(self.settings.seed, step));
         let output = self.model.forward(batch, true, recorder);
@@ -293,8 +295,8 @@ impl TrainingRun<'_> {
 
     /// Compares a step with reuse with the same step without, for all configurations.
     ///
-    /// `trained` is the step's result, `passes` are the measurements of its tap. The step is repeated
-    /// as often as needed; the model's buffers are restored.
+    /// `trained` is the step's result, `passes` are the measurements of its tap. The step is
+    /// repeated as often as needed; the model's buffers are restored.
     fn compare(
         &self,
         step: u64,

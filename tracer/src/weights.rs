@@ -18,7 +18,8 @@ pub struct WeightEntry {
 /// Distribution of a parameter's initial values.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Init {
-    /// PyTorch's default of convolutions and linear layers: uniform within 1 / sqrt(fan in), bias too.
+    /// PyTorch's default of convolutions and linear layers: uniform within 1 / sqrt(fan in), bias
+    /// too.
     FanIn,
     /// He et al. (ICCV 2015): normal, variance 2 / fan out; bias 0.
     KaimingNormal,

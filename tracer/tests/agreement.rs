@@ -28,8 +28,8 @@ const CONFIGURATIONS: [(&str, &str); 3] = [
     ),
 ];
 
-/// Prepares `mercury-tracer train` of MobileNet-v2 (depthwise, strided and 1 x 1 convolutions, a linear
-/// layer).
+/// Prepares `mercury-tracer train` of MobileNet-v2 (depthwise, strided and 1 x 1 convolutions, a
+/// linear layer).
 fn train(data: &Path, out: &Path, more: &[&str]) -> Command {
     let mut command = Command::new(TRACER);
     command.env("OMP_NUM_THREADS", "1").arg("train").arg("--data-dir").arg(data).arg("--out").arg(out);
@@ -44,7 +44,8 @@ fn table(path: &Path) -> RecordBatch {
     concat_batches(&batches[0].schema(), &batches).unwrap()
 }
 
-/// By layer and pass: HIT, MAU, MNU, cycles without and with reuse; relative error, cosine, norm ratio.
+/// By layer and pass: HIT, MAU, MNU, cycles without and with reuse; relative error, cosine, norm
+/// ratio.
 type PassResults = BTreeMap<(String, String), ([u64; 5], [f64; 3])>;
 
 fn text(table: &RecordBatch, name: &str, row: usize) -> String {

@@ -1,5 +1,5 @@
-//! An end-to-end test on real data: VGG-13 trains a few steps on Fashion-MNIST, is captured and replayed. The
-//! Hitmap equals that of a list with linear search.
+//! An end-to-end test on real data: VGG-13 trains a few steps on Fashion-MNIST, is captured and
+//! replayed. The Hitmap equals that of a list with linear search.
 
 mod common;
 
@@ -74,8 +74,8 @@ fn result_row(results: &RecordBatch, layer: &str, pass: &str) -> [u64; 3] {
     ["hit", "mau", "mnu"].map(|name| results.column_by_name(name).unwrap().as_primitive::<UInt64Type>().value(last))
 }
 
-/// Checks signatures against the vectors' values, and outcomes and representatives against a list per sample
-/// and channel with counted set sizes. Returns the number of vectors by outcome.
+/// Checks signatures against the vectors' values, and outcomes and representatives against a list
+/// per sample and channel with counted set sizes. Returns the number of vectors by outcome.
 fn check_against_list(vectors: &RecordBatch) -> BTreeMap<String, u64> {
     let u32s = |name: &str| vectors.column_by_name(name).unwrap().as_primitive::<UInt32Type>().values().to_vec();
     let u64s = |name: &str| vectors.column_by_name(name).unwrap().as_primitive::<UInt64Type>().values().to_vec();

@@ -1,4 +1,5 @@
-//! Models with auxiliary heads, depthwise convolutions and attention train a few steps; their traces replay.
+//! Models with auxiliary heads, depthwise convolutions and attention train a few steps; their
+//! traces replay.
 
 mod common;
 

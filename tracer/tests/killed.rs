@@ -1,5 +1,5 @@
-//! Captures that are killed (SIGKILL) at random moments and resumed. Their traces are readable, finished work
-//! is not lost, and the results equal the undisturbed run's, byte for byte.
+//! Captures that are killed (SIGKILL) at random moments and resumed. Their traces are readable,
+//! finished work is not lost, and the results equal the undisturbed run's, byte for byte.
 //!
 //! `MERCURY_KILLS` is the number of kills: 4 by default, 20 in `make reliability`.
 

@@ -1,7 +1,9 @@
-//! Compares every model with torchvision's, timm's or torch.nn's: parameters, layers, outputs, gradients.
+//! Compares every model with torchvision's, timm's or torch.nn's: parameters, layers, outputs,
+//! gradients.
 //!
-//! `reference/models.py` makes the reference values; `formulas.py` has the shared formulas. Values are in
-//! double precision, because single precision makes the gradients of deep models vary (see there).
+//! `reference/models.py` makes the reference values; `formulas.py` has the shared formulas. Values
+//! are in double precision, because single precision makes the gradients of deep models vary (see
+//! there).
 
 use mercury_testing::report_skip;
 use mercury_trace::geometry::Geometry;
@@ -17,7 +19,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use tch::{Device, Kind, Tensor};
 
-/// Tests run one at a time: libtorch's generator belongs to the process, and large models need memory.
+/// Tests run one at a time: libtorch's generator belongs to the process, and large models need
+/// memory.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 const SAMPLES: usize = 4;
@@ -216,7 +219,8 @@ fn check_training_step(name: &str, model: &dyn Model, weights: &Weights, batch: 
     for (entry_name, tensor) in gradients.chain(kept.iter().map(|entry| (&entry.name, &entry.tensor))) {
         let (found, stored) = (summary(entry_name, tensor), &stored[entry_name]);
         for (found, value) in found.iter().zip(stored) {
-            // The tolerance is relative to the norm, because a projection can cancel almost completely.
+            // The tolerance is relative to the norm, because a projection can cancel almost
+            // completely.
             let tolerance = 1e-6 * stored[0] + 1e-9;
             assert!((found - value).abs() <= tolerance, "{name} {entry_name}: {found}, stored is {value}");
         }

@@ -9,8 +9,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-/// Prepares a run with everything that resumption could change: running statistics, dropout, momentum,
-/// augmentation and evaluation during the run.
+/// Prepares a run with everything that resumption could change: running statistics, dropout,
+/// momentum, augmentation and evaluation during the run.
 fn run(data: &Path, out: &Path, save: &Path, optimizer: &str) -> Command {
     let mut command = tracer(data, out);
     command.args(["--model", "mobilenet_v2", "--dataset", "fashion-mnist", "--augment"]);

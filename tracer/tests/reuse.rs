@@ -1,5 +1,5 @@
-//! Tests of layers with reuse. Without HITs, results and gradients equal plain ones. With HITs, they equal a
-//! dense reference that builds each substituted vector by itself.
+//! Tests of layers with reuse. Without HITs, results and gradients equal plain ones. With HITs,
+//! they equal a dense reference that builds each substituted vector by itself.
 
 use mercury_hardware::config::{ArrayConfig, BitsConfig, Config};
 use mercury_hardware::timing::DataflowName;
@@ -151,7 +151,8 @@ fn gather_by_head(rows: &[f64], samples: usize, attention: &Attention, length: u
     gathered
 }
 
-/// Writes the substituted vectors as rows: `[samples][positions][group][element of the group's row]`.
+/// Writes the substituted vectors as rows: `[samples][positions][group][element of the group's
+/// row]`.
 fn substituted_rows(view: &VectorView, substitutes: &Substitutes) -> Vec<f64> {
     let layout = view.layout();
     let mut buffers = substitutes.buffers();
@@ -341,8 +342,8 @@ proptest! {
     /// Signatures of 64 bits tell random vectors apart, so that gradients equal plain ones.
     #[test]
     fn without_hits_gradients_are_plain(stride in 1i64..3, groups in prop::sample::select(vec![1i64, 2]), padding in 0i64..2) {
-        // Near a plane's edges, few taps are inside, so several channels make the vectors long enough. The
-        // sizes give every input a gradient.
+        // Near a plane's edges, few taps are inside, so several channels make the vectors long
+        // enough. The sizes give every input a gradient.
         let granularity = Granularity::Patch;
         let kernel = [3 * stride; 2];
         let (layer, _) = conv([12, 10], 4, 6, kernel, [stride; 2], padding, groups);

@@ -1,4 +1,5 @@
-//! Tests of runs with reuse on the command line: growth, layers off, resumption, evaluation, errors.
+//! Tests of runs with reuse on the command line: growth, layers off, resumption, evaluation,
+//! errors.
 
 mod common;
 

@@ -19,8 +19,8 @@ fn count_bytes(dir: &Path) -> u64 {
     read_files(dir).values().map(|bytes| bytes.len() as u64).sum()
 }
 
-/// Only the process sees the disk. Its content is copied to `full` when the disk is full, and to `copied` at
-/// the end.
+/// Only the process sees the disk. Its content is copied to `full` when the disk is full, and to
+/// `copied` at the end.
 #[test]
 fn a_capture_on_a_full_disk_fails_and_resumes_with_space() {
     let Some(data) = data_dir() else { return };

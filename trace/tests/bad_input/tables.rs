@@ -175,7 +175,8 @@ fn an_impossible_layer() {
     assert_invalid(&open_error(dir.path()), &path, "layer features.0", &["conv3d", "conv2d, linear, attention"]);
 }
 
-/// Each dimension is possible, but not their products: planes of 2^48 values, filters of 2^64 values.
+/// Each dimension is possible, but not their products: planes of 2^48 values, filters of 2^64
+/// values.
 #[test]
 fn a_layer_too_large_to_be_stored() {
     const SIDE: u32 = 1 << 24;

@@ -126,7 +126,8 @@ fn a_tensor_with_a_hole() {
     assert_parquet(&tensor.error(), &tensor.path);
 }
 
-/// A caller that ignores errors must reach an end, although the Parquet reader repeats its error forever.
+/// A caller that ignores errors must reach an end, although the Parquet reader repeats its error
+/// forever.
 #[test]
 fn a_reader_ends_with_its_first_error() {
     let tensor = TestTensor::new(CONV, TensorKind::Input);
@@ -144,8 +145,8 @@ fn a_reader_ends_with_its_first_error() {
     assert_eq!(items(), [false]);
 }
 
-/// Parquet pages have no checksum, so a changed value may pass. But reading must not panic, must end, and must
-/// give a tensor of the manifest's shape.
+/// Parquet pages have no checksum, so a changed value may pass. But reading must not panic, must
+/// end, and must give a tensor of the manifest's shape.
 #[test]
 fn a_tensor_or_table_with_any_byte_changed() {
     let tensor = TestTensor::new(CONV, TensorKind::Input);

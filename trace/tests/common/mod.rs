@@ -44,7 +44,8 @@ pub fn layers() -> Vec<Layer> {
     geometries.map(|(name, geometry)| Layer { name: name.to_owned(), geometry, input_grad: name != CONV }).to_vec()
 }
 
-/// Keeps two channels of X, two of dY and three filters of the convolution, and all of other layers.
+/// Keeps two channels of X, two of dY and three filters of the convolution, and all of other
+/// layers.
 pub fn sampling() -> Sampling {
     let kept = |indices: &[u32]| BTreeMap::from([(CONV.to_owned(), indices.to_vec())]);
     Sampling {

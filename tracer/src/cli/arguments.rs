@@ -35,8 +35,8 @@ pub struct DataFlags {
     /// Share of the samples to validate on, if a data set has no validation part.
     #[arg(long, value_name = "X", default_value_t = 0.1)]
     pub validation_share: f64,
-    /// Resize images to N x N [default: the original size, padded with black to the model's minimum;
-    /// `images`: 224].
+    /// Resize images to N x N [default: the original size, padded with black to the model's
+    /// minimum; `images`: 224].
     #[arg(long, value_name = "N")]
     pub input_size: Option<i64>,
     /// Crop and flip training images at random.
@@ -60,7 +60,8 @@ pub struct DataFlags {
     /// Text: maximum number of tokens in the vocabulary, which both languages share.
     #[arg(long, value_name = "N", default_value_t = 8000)]
     pub vocabulary_size: usize,
-    /// Text: maximum tokens per sentence. Longer training sentences are left out, shorter ones padded.
+    /// Text: maximum tokens per sentence. Longer training sentences are left out, shorter ones
+    /// padded.
     #[arg(long, value_name = "N", default_value_t = 32)]
     pub max_length: i64,
 }
@@ -261,8 +262,8 @@ pub enum OnError {
 #[derive(Debug, Args, Serialize)]
 #[command(next_help_heading = "Capture")]
 pub struct CaptureFlags {
-    /// Steps to capture: every=N, steps=N,N,..., epochs (the first step of each), geometric (0, 1, 2,
-    /// 4, 8, ...), none.
+    /// Steps to capture: every=N, steps=N,N,..., epochs (the first step of each), geometric (0, 1,
+    /// 2, 4, 8, ...), none.
     #[arg(long, value_name = "WHEN", default_value = "every=50")]
     #[serde(serialize_with = "as_text")]
     pub capture: Policy,
@@ -287,8 +288,8 @@ pub struct CaptureFlags {
     /// Data type of stored values: f32, or f16 (half the size, 11 bits of precision).
     #[arg(long, value_name = "TYPE", value_parser = parse_dtype, default_value = "f32")]
     pub dtype: Dtype,
-    /// Stop capturing before the tensor files might exceed this size, such as 500MB or 2GiB; training
-    /// continues.
+    /// Stop capturing before the tensor files might exceed this size, such as 500MB or 2GiB;
+    /// training continues.
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     pub max_bytes: Option<u64>,
     /// If the trace cannot be written, end the run or continue training without capture.

@@ -42,8 +42,8 @@ pub struct Evaluate {
     weights: PathBuf,
     #[command(flatten)]
     data: DataFlags,
-    /// Evaluate with reuse under this configuration of mercury-analyzer: a file (TOML) or the name of
-    /// a preset; can be repeated.
+    /// Evaluate with reuse under this configuration of mercury-analyzer: a file (TOML) or the name
+    /// of a preset; can be repeated.
     #[arg(long, value_name = "CONFIG")]
     reuse: Vec<PathBuf>,
     /// Set a key of every --reuse, such as rpq.bits=32; can be repeated.

@@ -9,8 +9,8 @@ use std::io::Write;
 
 /// List the models.
 ///
-/// Parameters, MACs of a forward pass and captured layers are those for the published input, with 1000
-/// classes (auxiliary heads included) or a vocabulary of 37000.
+/// Parameters, MACs of a forward pass and captured layers are those for the published input, with
+/// 1000 classes (auxiliary heads included) or a vocabulary of 37000.
 #[derive(Debug, Clone, Copy, Args)]
 #[command(after_help = "Example: mercury-tracer models")]
 pub struct Models {}

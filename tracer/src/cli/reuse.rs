@@ -12,8 +12,8 @@ use std::path::PathBuf;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Reuse")]
 pub struct ReuseFlags {
-    /// Train with reuse under this configuration of mercury-analyzer: a file (TOML) or the name of a
-    /// preset.
+    /// Train with reuse under this configuration of mercury-analyzer: a file (TOML) or the name of
+    /// a preset.
     #[arg(long, value_name = "CONFIG")]
     pub reuse: Option<PathBuf>,
     /// In measured steps, try reuse under this configuration without training by it; a file or

@@ -39,8 +39,8 @@ pub struct RunFlags {
     #[arg(long, value_name = "DIR")]
     #[serde(skip)]
     out: PathBuf,
-    /// Continue the interrupted run in --out from its last checkpoint. All other flags must be those
-    /// of that run. The result is the uninterrupted run's, bit for bit.
+    /// Continue the interrupted run in --out from its last checkpoint. All other flags must be
+    /// those of that run. The result is the uninterrupted run's, bit for bit.
     #[arg(long)]
     #[serde(skip)]
     resume: bool,

@@ -8,9 +8,9 @@ use mercury_cli::Messages;
 
 /// Train a model with reuse in the loop, or compare a training without reuse with reuse.
 ///
-/// With --reuse, every convolution, linear layer and attention product is computed as MERCURY computes
-/// it. The forward pass uses representatives, the input gradient has its own signatures, and the weight
-/// gradient uses the groups of the forward pass.
+/// With --reuse, every convolution, linear layer and attention product is computed as MERCURY
+/// computes it. The forward pass uses representatives, the input gradient has its own signatures,
+/// and the weight gradient uses the groups of the forward pass.
 ///
 /// With --probe, the training has no reuse; measured steps are computed again with reuse.
 ///

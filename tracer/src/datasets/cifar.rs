@@ -1,4 +1,5 @@
-//! CIFAR's binary format (Krizhevsky 2009): label bytes, then 1024 bytes each of red, green and blue.
+//! CIFAR's binary format (Krizhevsky 2009): label bytes, then 1024 bytes each of red, green and
+//! blue.
 
 use super::files::Origin;
 use super::memory::{self, RawImages};

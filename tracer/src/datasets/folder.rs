@@ -79,7 +79,8 @@ pub(super) fn list(root: &Path, origin: Origin) -> Result<Listing> {
     Ok(Listing { classes, flat: is_flat, left_out: walk.left_out, warnings })
 }
 
-/// Finds sub-folders such as `train` and `val`, which are hardly classes; returns the error's reason.
+/// Finds sub-folders such as `train` and `val`, which are hardly classes; returns the error's
+/// reason.
 fn find_parts(root: &Path, classes: &Classes) -> Option<String> {
     let named = |names: &[&str]| classes.keys().find(|class| names.contains(&class.to_lowercase().as_str()));
     let (train, validation) = (named(&TRAINING_NAMES)?, named(&VALIDATION_NAMES)?);

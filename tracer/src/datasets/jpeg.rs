@@ -11,8 +11,8 @@ mod marker {
 
 /// Returns a JPEG file up to its end marker; `None` if the file is truncated.
 ///
-/// Segments are skipped by their lengths, so end markers within them do not count, such as that of a
-/// thumbnail. Data after the end marker, such as a video, does not belong to the picture.
+/// Segments are skipped by their lengths, so end markers within them do not count, such as that of
+/// a thumbnail. Data after the end marker, such as a video, does not belong to the picture.
 pub(super) fn find_picture(bytes: &[u8]) -> Option<&[u8]> {
     let mut position = 0;
     loop {
@@ -31,7 +31,8 @@ pub(super) fn find_picture(bytes: &[u8]) -> Option<&[u8]> {
 
 /// Finds the next marker from a position on; returns its code and the position after it.
 ///
-/// Skips the coded data of a scan, in which FF 00 stands for a byte FF, and any fill bytes FF before the code.
+/// Skips the coded data of a scan, in which FF 00 stands for a byte FF, and any fill bytes FF
+/// before the code.
 fn next_marker(bytes: &[u8], from: usize) -> Option<(u8, usize)> {
     let mut position = from;
     loop {
@@ -58,7 +59,8 @@ mod tests {
     const START: &[u8] = &[0xff, 0xd8];
     const END: &[u8] = &[0xff, 0xd9];
 
-    /// Builds a picture with a thumbnail, restart markers, a stuffed byte, two scans and fill bytes.
+    /// Builds a picture with a thumbnail, restart markers, a stuffed byte, two scans and fill
+    /// bytes.
     fn whole() -> Vec<u8> {
         let thumbnail = [START, &segment(0xda, &[1]), &[7, 7], END].concat();
         [

@@ -11,8 +11,8 @@ const AHEAD: usize = 2;
 
 /// Loads the batches of a split on its own thread, in the order of a plan.
 ///
-/// At most two batches wait while another one loads. An error takes the place of its batch. Dropping
-/// the loader ends its thread after the current batch.
+/// At most two batches wait while another one loads. An error takes the place of its batch.
+/// Dropping the loader ends its thread after the current batch.
 pub struct Loader {
     /// `None` only while the loader is dropped.
     batches: Option<Receiver<Result<Batch>>>,
@@ -20,7 +20,8 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// Starts to load the batches of a plan, which lists each batch's samples and their augmentation.
+    /// Starts to load the batches of a plan, which lists each batch's samples and their
+    /// augmentation.
     pub fn start(
         split: Arc<dyn Split>,
         plan: impl Iterator<Item = (Vec<u32>, Option<Augment>)> + Send + 'static,
@@ -125,7 +126,8 @@ mod tests {
             done.send(first).unwrap();
         });
         assert_eq!(watch.recv_timeout(Duration::from_secs(30)).unwrap(), Ok(vec![1]));
-        // The first loader: one taken, two waiting, one loading. The last: two waiting, one loading.
+        // The first loader: one taken, two waiting, one loading. The last: two waiting, one
+        // loading.
         assert!(split.0.load(Ordering::SeqCst) <= 2 * (AHEAD + 1) + 1);
     }
 

@@ -301,7 +301,8 @@ mod tests {
     use mercury_testing::report_skip;
     use std::path::{Path, PathBuf};
 
-    /// Finds data in the folder `MERCURY_SHARED_DATA`, by default `shared/data` next to the checkout.
+    /// Finds data in the folder `MERCURY_SHARED_DATA`, by default `shared/data` next to the
+    /// checkout.
     ///
     /// If it is missing, the calling test is reported as skipped.
     #[track_caller]

@@ -17,21 +17,23 @@ pub struct DataOptions {
     pub train: Option<PathBuf>,
     /// `images`: folder of validation images; by default a share of the training images.
     pub validation: Option<PathBuf>,
-    /// Share of the samples for validation, if a data set has no validation part; above 0 and below 1,
-    /// 0.1 by default.
+    /// Share of the samples for validation, if a data set has no validation part; above 0 and below
+    /// 1, 0.1 by default.
     pub validation_share: f64,
-    /// Rows and columns of resized images. By default, `images` has 224; downloaded images keep their
-    /// size, padded with black to the model's minimum.
+    /// Rows and columns of resized images. By default, `images` has 224; downloaded images keep
+    /// their size, padded with black to the model's minimum.
     pub input_size: Option<i64>,
     /// Whether training images are cropped and flipped at random; off by default.
     pub augment: bool,
-    /// `images`: whether images that cannot be decoded are left out instead of refused; off by default.
+    /// `images`: whether images that cannot be decoded are left out instead of refused; off by
+    /// default.
     pub skip_corrupt: bool,
     /// `text`: file of source sentences, one per line.
     pub source: Option<PathBuf>,
     /// `text`: file of the translations of `source`, line by line.
     pub target: Option<PathBuf>,
-    /// `text`: file of source sentences for validation; by default a share of the training sentences.
+    /// `text`: file of source sentences for validation; by default a share of the training
+    /// sentences.
     pub validation_source: Option<PathBuf>,
     /// `text`: file of the translations of `validation_source`, line by line.
     pub validation_target: Option<PathBuf>,

@@ -43,7 +43,8 @@ struct Photo {
 }
 
 impl Photo {
-    /// Label, last two parts of the path, and size of the file, by which a resumed run detects changes.
+    /// Label, last two parts of the path, and size of the file, by which a resumed run detects
+    /// changes.
     fn identity(&self) -> Vec<u8> {
         let mut last: Vec<_> = self.path.iter().rev().take(2).map(|part| part.to_string_lossy()).collect();
         last.reverse();
@@ -310,7 +311,8 @@ fn label_photos(found: Listing, classes: &[String], skip_corrupt: bool, left_out
 
 /// Returns the images that can be decoded; notes the others as left out.
 ///
-/// All are decoded before the first epoch, so that corrupt images do not affect the order of samples.
+/// All are decoded before the first epoch, so that corrupt images do not affect the order of
+/// samples.
 fn remove_corrupt(photos: Vec<Photo>, left_out: &mut LeftOut) -> Vec<Photo> {
     let decoded = photos.par_iter().map(|photo| decode(&photo.path).err());
     let refusals: Vec<Option<ImageRefusal>> = decoded.collect();

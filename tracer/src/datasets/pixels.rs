@@ -115,8 +115,8 @@ impl NormalisationTable {
 
 /// Creates the random numbers of one sample in one epoch.
 ///
-/// They depend only on seed, epoch and index, so that threads and batches do not matter and a resumed
-/// run repeats them.
+/// They depend only on seed, epoch and index, so that threads and batches do not matter and a
+/// resumed run repeats them.
 pub(super) fn sample_rng(augment: Augment, index: u32) -> ChaCha8Rng {
     rng([augment.seed, AUGMENT, augment.epoch, u64::from(index)])
 }

@@ -1,9 +1,10 @@
 //! BLEU (Papineni et al., ACL 2002) as `sacrebleu` computes it by default.
 //!
-//! It is computed over a corpus with one reference per sentence, case-sensitive n-grams up to 4, tokens
-//! of mteval-v13a, exponential smoothing and the brevity penalty. The signature is
-//! `nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp` (Post, A Call for Clarity in Reporting BLEU Scores, WMT
-//! 2018), as in published results. `tests/reference/bleu.py` made the reference values in `bleu.json`.
+//! It is computed over a corpus with one reference per sentence, case-sensitive n-grams up to 4,
+//! tokens of mteval-v13a, exponential smoothing and the brevity penalty. The signature is
+//! `nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp` (Post, A Call for Clarity in Reporting BLEU
+//! Scores, WMT 2018), as in published results. `tests/reference/bleu.py` made the reference values
+//! in `bleu.json`.
 
 use std::collections::HashMap;
 
@@ -93,7 +94,8 @@ fn tokenize(line: &str) -> String {
     letters.into_iter().collect()
 }
 
-/// Replaces matching pairs of letters from the left; pairs do not overlap, as with a regular expression.
+/// Replaces matching pairs of letters from the left; pairs do not overlap, as with a regular
+/// expression.
 fn replace_pairs(
     letters: &[char],
     matches: impl Fn(char, char) -> bool,

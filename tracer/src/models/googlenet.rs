@@ -52,8 +52,9 @@ fn conv_norm(path: &ModulePath, conv: Conv) -> Sequence {
     conv_norm_relu(path, conv.init(INIT), EPSILON)
 }
 
-/// Builds an inception module. `widths` are the filters of the 1 x 1 convolution, the reduction and the
-/// 3 x 3 convolution, the reduction and the (in the paper) 5 x 5 convolution, and the projection.
+/// Builds an inception module. `widths` are the filters of the 1 x 1 convolution, the reduction and
+/// the 3 x 3 convolution, the reduction and the (in the paper) 5 x 5 convolution, and the
+/// projection.
 fn inception(path: &ModulePath, channels: i64, widths: [i64; 6]) -> Branches {
     let [one, reduce3, three, reduce5, five, projection] = widths;
     let reduced = |name: &str, reduce, width| {

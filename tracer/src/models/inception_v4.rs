@@ -1,5 +1,6 @@
-//! Inception-v4: Szegedy et al., "Inception-v4, Inception-ResNet and the Impact of Residual Connections
-//! on Learning" (AAAI 2017), figures 3 to 9. As in timm, it has timm's parameter names and no dropout.
+//! Inception-v4: Szegedy et al., "Inception-v4, Inception-ResNet and the Impact of Residual
+//! Connections on Learning" (AAAI 2017), figures 3 to 9. As in timm, it has timm's parameter names
+//! and no dropout.
 
 use super::Model;
 use super::modules::{AveragePool, Branches, Conv, Flatten, MaxPool, Sequence, Smooth, conv_norm_relu, linear};

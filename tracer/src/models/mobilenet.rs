@@ -1,5 +1,5 @@
-//! MobileNetV2: Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks" (CVPR 2018),
-//! table 2.
+//! MobileNetV2: Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks" (CVPR
+//! 2018), table 2.
 
 use super::Model;
 use super::modules::{AveragePool, BatchNorm, Context, Conv, Dropout, Flatten, Module, Relu6, Sequence, linear};

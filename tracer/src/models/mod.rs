@@ -67,7 +67,7 @@ pub struct Outline {
 }
 
 impl Outline {
-    /// Refuses a batch with one value per channel before batch normalisation: the variance would be 0.
+    /// Refuses a batch with one value per channel before batch normalisation: its variance is 0.
     pub fn check_batch(&self, batch_size: usize) -> Result<(), TracerError> {
         let single = |layer: &&Layer| matches!(layer.geometry, Geometry::Conv2d(conv) if conv.output() == [1, 1]);
         match self.layers.iter().find(single) {
@@ -278,7 +278,8 @@ mod tests {
         let task = Task::Text { source: 5, target: 6, vocabulary: 100 };
         let spec = ModelSpec::find("transformer").unwrap();
         let outline = |width, depth| spec.with_size(width, depth).unwrap().outline(&task).unwrap();
-        // An encoder layer has 12 w^2 + 13 w, a decoder layer 16 w^2 + 19 w, final normalisation 4 w.
+        // An encoder layer has 12 w^2 + 13 w, a decoder layer 16 w^2 + 19 w, the final
+        // normalisation 4 w.
         let parameters = |w: u64, depth: u64| 100 * w + depth * (28 * w * w + 32 * w) + 4 * w;
         assert_eq!(outline(Some(128), Some(2)).parameters, parameters(128, 2));
         assert_eq!(outline(Some(64), None).parameters, parameters(64, 6));

@@ -1,8 +1,8 @@
 //! Transformer: Vaswani et al., "Attention Is All You Need" (NeurIPS 2017). The default size is the
 //! base model of table 3.
 //!
-//! Parameters are those of `torch.nn.Transformer` and one embedding, which source, target and output
-//! share (section 3.4).
+//! Parameters are those of `torch.nn.Transformer` and one embedding, which source, target and
+//! output share (section 3.4).
 
 use super::modules::{Context, Module, linear};
 use super::{Model, ModelOutput, Translator};
@@ -117,7 +117,8 @@ impl Model for Transformer {
         let context = &mut Context { train, tap };
         let given = target.narrow(1, 0, target.size()[1] - 1);
         let masks = Masks::new(source, &given);
-        // Both embeddings come first, as with `torch.nn.Transformer`, so that dropout draws equally.
+        // Both embeddings come first, as with `torch.nn.Transformer`, so that dropout draws
+        // equally.
         let (source, given) = (self.embed(source, context), self.embed(&given, context));
         let memory = self.encode_embedded(source, &masks.source, context);
         ModelOutput { scores: self.decode(given, &memory, &masks, context), auxiliary: Vec::new() }

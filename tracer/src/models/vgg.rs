@@ -1,5 +1,5 @@
-//! VGG: Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition"
-//! (ICLR 2015), table 1, without batch normalisation.
+//! VGG: Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image
+//! Recognition" (ICLR 2015), table 1, without batch normalisation.
 
 use super::Model;
 use super::modules::{AveragePool, Conv, Dropout, Flatten, MaxPool, Relu, Sequence, linear};
@@ -14,8 +14,8 @@ const WIDTH: i64 = 4096;
 pub struct Vgg {
     /// Convolutions before each pooling.
     depths: [u32; 5],
-    /// Columns of the two hidden fully connected layers. At [`WIDTH`] columns, they hold nine tenths of
-    /// the parameters.
+    /// Columns of the two hidden fully connected layers. At [`WIDTH`] columns, they hold nine
+    /// tenths of the parameters.
     width: i64,
 }
 

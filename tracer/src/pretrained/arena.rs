@@ -1,7 +1,7 @@
 //! Values of a pickle.
 //!
-//! They are stored in one arena and refer to each other by index, so that neither loops nor deep nesting
-//! in a damaged file can exhaust the stack.
+//! They are stored in one arena and refer to each other by index, so that neither loops nor deep
+//! nesting in a damaged file can exhaust the stack.
 
 use super::storage::{Storage, StridedTensor};
 use std::rc::Rc;

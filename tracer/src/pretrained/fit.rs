@@ -5,7 +5,8 @@ use globset::GlobSet;
 use std::collections::{BTreeMap, BTreeSet};
 use tch::{Kind, Tensor, no_grad};
 
-/// Prefixes of names that wrappers add: `nn.DataParallel`, `torch.compile`, and Lightning and scripts.
+/// Prefixes of names that wrappers add: `nn.DataParallel`, `torch.compile`, and Lightning and
+/// scripts.
 const PREFIXES: [&str; 3] = ["module.", "_orig_mod.", "model."];
 /// Maximum number of prefixes in sequence.
 const MAX_PREFIXES: usize = 3;

@@ -26,8 +26,8 @@ const QUOTED_CHARACTERS: usize = 40;
 
 /// Loads a model's parameters and buffers from a file; returns a one-line summary.
 ///
-/// The file must have exactly the model's names, possibly after a prefix. Parameters that match `fresh`
-/// keep their initial values, whatever the file has; a pattern without a match is an error.
+/// The file must have exactly the model's names, possibly after a prefix. Parameters that match
+/// `fresh` keep their initial values, whatever the file has; a pattern without a match is an error.
 pub fn load(weights: &Weights, path: &Path, fresh: &FreshPatterns) -> Result<String> {
     let refuse = |reason: String| TracerError::Weights { path: path.to_owned(), reason };
     let (format, found) = read_file(path).map_err(refuse)?;
@@ -140,7 +140,8 @@ impl WeightsFormat {
     }
 }
 
-/// Returns the first characters of a file that starts with printable text, as no safetensors file does.
+/// Returns the first characters of a file that starts with printable text, as no safetensors file
+/// does.
 fn find_first_text(head: &[u8]) -> Option<String> {
     let text = match std::str::from_utf8(head) {
         Ok(text) => text,

@@ -1,10 +1,11 @@
 //! Python's pickles as data: a stack machine that builds values and never runs code.
 //!
-//! Classes and functions are stored by name. Calls that build state dictionaries are evaluated; any other
-//! call becomes a [`PickleObject::Instance`].
+//! Classes and functions are stored by name. Calls that build state dictionaries are evaluated; any
+//! other call becomes a [`PickleObject::Instance`].
 //!
-//! No library suffices: serde-pickle 1.2 lacks persistent ids, which refer to tensors' storages, and the
-//! unpickler of libtorch 2.13 reads an `OrderedDict`, as every state dictionary is, as None.
+//! No library suffices: serde-pickle 1.2 lacks persistent ids, which refer to tensors' storages,
+//! and the unpickler of libtorch 2.13 reads an `OrderedDict`, as every state dictionary is, as
+//! None.
 
 use super::arena::{Arena, PickleObject, PickleValue};
 use super::{code, rebuild};
@@ -21,7 +22,8 @@ pub(super) struct Pickle {
     pub(super) bytes: usize,
 }
 
-/// Maximum length of a class' or function's name in bytes. A few bytes of a pickle can repeat a name.
+/// Maximum length of a class' or function's name in bytes. A few bytes of a pickle can repeat a
+/// name.
 const MAX_NAME_BYTES: usize = 256;
 
 /// The error is the reason why a pickle cannot be read.
@@ -197,8 +199,8 @@ impl PickleMachine<'_> {
             "torch._utils._rebuild_tensor" | "torch._utils._rebuild_tensor_v2" => {
                 PickleObject::Tensor(rebuild::build_tensor(&self.arena, &given)?)
             }
-            // A tensor with Python attributes. The arguments are a function, a class, the function's
-            // arguments and a state.
+            // A tensor with Python attributes. The arguments are a function, a class, the
+            // function's arguments and a state.
             "torch._tensor._rebuild_from_type_v2" => {
                 let function = given.first().and_then(|function| self.arena.global(function)).map(str::to_owned);
                 return match (function, given.get(2)) {
@@ -221,8 +223,8 @@ impl PickleMachine<'_> {
 
     /// Counts the elements of a tuple or list before they are copied.
     ///
-    /// Each element takes at least one byte of the pickle. More elements than bytes are copies of copies,
-    /// which could exhaust memory.
+    /// Each element takes at least one byte of the pickle. More elements than bytes are copies of
+    /// copies, which could exhaust memory.
     fn charge_elements(&mut self, container: Option<&PickleValue>) -> Result<()> {
         let count = container.and_then(|container| self.arena.elements(container)).map_or(0, <[PickleValue]>::len);
         self.copied = self.copied.saturating_add(count);

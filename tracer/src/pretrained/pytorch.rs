@@ -65,7 +65,8 @@ pub(super) fn read_zip(path: &Path, file: impl Read + Seek) -> Result<StateDicti
     Ok(StateDictionary { tensors: build_tensors(&found, &storages)?, nested })
 }
 
-/// Reads an entry of an archive. `torch.save` does not compress, so the entry is no larger than the file.
+/// Reads an entry of an archive. `torch.save` does not compress, so the entry is no larger than the
+/// file.
 fn read_entry(archive: &mut ZipArchive<impl Read + Seek>, name: &str) -> Result<Vec<u8>> {
     let broken = |error: &dyn std::fmt::Display| format!("is damaged: {name}: {error}; download or save it again");
     let mut entry = archive.by_name(name).map_err(|error| broken(&error))?;
@@ -79,8 +80,8 @@ fn read_entry(archive: &mut ZipArchive<impl Read + Seek>, name: &str) -> Result<
 
 /// Reads the format from before zip archives.
 ///
-/// Five pickles hold the magic number, the version, the machine, the object and the keys of its storages.
-/// The storages follow, each after its number of elements.
+/// Five pickles hold the magic number, the version, the machine, the object and the keys of its
+/// storages. The storages follow, each after its number of elements.
 pub(super) fn read_legacy(path: &Path, bytes: &[u8]) -> Result<StateDictionary> {
     let mut rest = bytes;
     let mut next_pickle = || -> Result<Pickle> {
@@ -199,7 +200,8 @@ fn build_tensors(
 /// The remedy for a file without a state dictionary.
 const SAVING: &str = "save only the model's weights, in Python: torch.save(model.state_dict(), FILE)";
 
-/// Describes the conversion to safetensors in Python; `state` is the expression of the state dictionary.
+/// Describes the conversion to safetensors in Python; `state` is the expression of the state
+/// dictionary.
 fn describe_conversion(path: &Path, state: &str) -> String {
     let state = state.replace("FILE", &format!("{:?}", path.display().to_string()));
     let target = path.with_extension("safetensors").display().to_string();

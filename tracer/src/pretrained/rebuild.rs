@@ -48,7 +48,8 @@ fn parse_kind(class: &str) -> Result<Kind, String> {
     })
 }
 
-/// Builds a tensor from the arguments of PyTorch's functions, `(storage, offset, size, stride, ...)`.
+/// Builds a tensor from the arguments of PyTorch's functions:
+/// `(storage, offset, size, stride, ...)`.
 pub(super) fn build_tensor(arena: &Arena, arguments: &[PickleValue]) -> Result<StridedTensor, String> {
     let wrong = || "rebuilds a tensor from invalid arguments".to_owned();
     let [storage, PickleValue::Int(offset), size, stride, ..] = arguments else { return Err(wrong()) };

@@ -37,10 +37,11 @@ impl InLoop {
         }
     }
 
-    /// Records the training configuration's cycles in measured steps; `rows` are in the order of steps.
+    /// Records the training configuration's cycles in measured steps; `rows` are in the order of
+    /// steps.
     ///
-    /// Layers for which reuse does not pay run without it from now on; the notice returned names them.
-    /// Probes keep reuse in all layers.
+    /// Layers for which reuse does not pay run without it from now on; the notice returned names
+    /// them. Probes keep reuse in all layers.
     pub fn record_cycles(&mut self, rows: &[Measurement]) -> Option<String> {
         let session = self.training.as_mut()?;
         let name = session.configuration().name.clone();

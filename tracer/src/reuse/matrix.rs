@@ -29,8 +29,8 @@ impl Room {
             _ => Tensor::zeros([count], (Kind::Float, Device::Cpu)),
         };
         let start = memory.data_ptr().cast::<f32>();
-        // SAFETY: the tensor was made here with at least `count` contiguous f32 values on the CPU. It
-        // outlives the slice, and the slice is the only reference to its values in Rust.
+        // SAFETY: the tensor was made here with at least `count` contiguous f32 values on the CPU.
+        // It outlives the slice, and the slice is the only reference to its values in Rust.
         let values = unsafe { std::slice::from_raw_parts_mut(start, count as usize) };
         fill(values);
         let matrix = memory.narrow(0, 0, count).view(shape);

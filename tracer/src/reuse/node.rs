@@ -30,8 +30,9 @@ unsafe extern "C" {
 pub fn attach(x: &Tensor, w: &Tensor, y: &Tensor, backward: Box<dyn Backward>) -> Result<Tensor> {
     let state = Box::into_raw(Box::new(backward)).cast();
     let mut reason = [0 as c_char; 256];
-    // SAFETY: the tensors live. `mercury_backward` and `mercury_release` expect this type of state, and
-    // the call takes ownership of it. The call writes a terminated string that fits into `reason`.
+    // SAFETY: the tensors live. `mercury_backward` and `mercury_release` expect this type of state,
+    // and the call takes ownership of it. The call writes a terminated string that fits into
+    // `reason`.
     let attached =
         unsafe { mercury_attach(x.as_ptr(), w.as_ptr(), y.as_ptr(), state, reason.as_mut_ptr(), reason.len()) };
     if attached.is_null() {

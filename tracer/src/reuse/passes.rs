@@ -1,8 +1,8 @@
 //! The three passes of a layer with reuse.
 //!
 //! Copying the results of representatives is the same as multiplying an operand in which HITs are
-//! replaced. The `reuse` crate chooses the replacements and writes that operand as a matrix; libtorch
-//! multiplies it.
+//! replaced. The `reuse` crate chooses the replacements and writes that operand as a matrix;
+//! libtorch multiplies it.
 
 use super::matrix::{Room, values};
 use crate::error::Result;

@@ -29,7 +29,8 @@ pub struct PassComparison {
 
 /// Collects the measurements of one step.
 ///
-/// libtorch owns and calls the layers' backward passes, so they share this list through clones of it.
+/// libtorch owns and calls the layers' backward passes, so they share this list through clones of
+/// it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct StepRecords(Arc<Mutex<Vec<PassMeasurement>>>);
 

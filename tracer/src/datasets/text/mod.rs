@@ -19,8 +19,8 @@ pub const EOS: u32 = 2;
 /// Stands for unknown text, which does not occur, because every byte is a token.
 pub const UNK: u32 = 3;
 
-/// The spellings of the tokens above. They have spaces, which no other token's spelling has, so that no
-/// text is encoded as one of them.
+/// The spellings of the tokens above. They have spaces, which no other token's spelling has, so
+/// that no text is encoded as one of them.
 const SPECIAL: [&str; 4] = ["< pad >", "< bos >", "< eos >", "< unk >"];
 /// Minimum occurrences of a pair.
 const MIN_COUNT: u64 = 2;
