@@ -1,24 +1,26 @@
-//! A command line written down, so that it can be run again.
+//! Formats command lines as text that can be run again.
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
 use std::borrow::Cow;
 
-/// A word as a shell takes it.
+/// Quotes a word for a shell.
 pub fn quote(word: &str) -> String {
-    // The only word that cannot be quoted holds a zero byte, which no argument of a program does.
+    // Only a word with a zero byte cannot be quoted, and arguments of programs have none.
     shlex::try_quote(word).map_or_else(|_| word.to_owned(), Cow::into_owned)
 }
 
-/// A flag and its value, quoted for a shell. A value that begins with a hyphen would be taken for a flag by itself.
+/// Formats a flag and its value, quoted for a shell.
+///
+/// A value that starts with a hyphen follows `=`, because it would otherwise be parsed as a flag.
 pub fn flag(name: &str, value: &str) -> String {
     let separator = if value.starts_with('-') { '=' } else { ' ' };
     format!("--{name}{separator}{}", quote(value))
 }
 
-/// The flags that were given to a command, without those in `except`, quoted for a shell.
+/// Collects the flags given to a command, without those in `except`, quoted for a shell.
 ///
-/// They come in the order in which the command defines them, so that equal runs are written down equally.
+/// They are in the order of the command's definition, so that equal runs have equal text.
 pub fn collect_given_flags(command: &Command, matches: &ArgMatches, except: &[&str]) -> Vec<String> {
     let mut words = Vec::new();
     for argument in command.get_arguments() {
@@ -44,7 +46,7 @@ mod tests {
     use super::*;
     use clap::{Arg, ArgAction};
 
-    fn written_down(words: &[&str]) -> String {
+    fn format_given(words: &[&str]) -> String {
         let argument = |name: &'static str| Arg::new(name).long(name);
         let command = Command::new("tool").args([
             argument("out"),
@@ -58,11 +60,11 @@ mod tests {
     }
 
     #[test]
-    fn what_was_given_is_written_down_in_one_order() {
+    fn given_flags_are_in_the_order_of_definition() {
         let expected = "--steps 7 --layers a --layers 'b.*' --passes 'x,y' --augment";
         let words = ["--augment", "--passes", "x,y", "--layers", "a", "--out", "o", "--steps=7", "--layers", "b.*"];
-        assert_eq!(written_down(&words), expected);
-        assert_eq!(written_down(&["--out", "o"]), "");
-        assert_eq!(written_down(&["--layers=-x y"]), "--layers='-x y'");
+        assert_eq!(format_given(&words), expected);
+        assert_eq!(format_given(&["--out", "o"]), "");
+        assert_eq!(format_given(&["--layers=-x y"]), "--layers='-x y'");
     }
 }

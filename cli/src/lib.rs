@@ -1,5 +1,5 @@
-//! What the command lines of tracer and analyzer have in common: how much is said beside the data, completions for
-//! shells, manual pages, and commands written down.
+//! Shared parts of the command lines of tracer and analyzer: messages, progress, shell completions,
+//! manual pages, sizes, and commands as text.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! How far a long command is: a bar on a terminal, a line every half minute elsewhere.
+//! Progress of a long command: a bar on a terminal, a line every half minute elsewhere.
 
 use indicatif::{ProgressBar, ProgressStyle};
 use std::fmt::Display;
@@ -7,46 +7,47 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::Duration;
 
-/// How long a command that is not on a terminal says nothing.
-const SILENCE: Duration = Duration::from_secs(30);
+/// Time between two lines without a terminal.
+const LINE_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Progress on stderr.
 #[derive(Debug)]
 pub struct Progress {
     bar: ProgressBar,
-    /// Prints lines until it is dropped; none on a terminal, or where nothing is to be said.
+    /// Prints lines until it is dropped; `None` on a terminal, and for hidden progress.
     lines: Mutex<Option<Ticker>>,
 }
 
 impl Progress {
-    /// Progress that nobody sees.
+    /// Creates progress that is not shown.
     pub fn hidden() -> Self {
         Self { bar: ProgressBar::hidden(), lines: Mutex::new(None) }
     }
 
-    /// Counts `things` up to `length` while something is done to them.
-    pub fn new(length: usize, doing: &'static str, things: &'static str) -> Self {
-        let bar = ProgressBar::new(length as u64).with_prefix(doing);
+    /// Creates the progress of an activity, such as `training`, over `length` things.
+    pub fn new(length: usize, activity: &'static str, things: &'static str) -> Self {
+        let bar = ProgressBar::new(length as u64).with_prefix(activity);
         let style = format!("{{prefix}} {{wide_bar}} {{pos}}/{{len}} {things}, {{msg}} (left: {{eta}})");
         bar.set_style(ProgressStyle::with_template(&style).expect("the template is well-formed"));
         let shown = bar.clone();
-        let ticker = bar.is_hidden().then(|| Ticker::start(SILENCE, move || eprintln!("{}", line(&shown, things))));
+        let print_line = move || eprintln!("{}", format_line(&shown, things));
+        let ticker = bar.is_hidden().then(|| Ticker::start(LINE_INTERVAL, print_line));
         Self { bar, lines: Mutex::new(ticker) }
     }
 
-    /// Says that `count` more are done, or begun.
+    /// Adds `count` things that are done or started.
     pub fn advance(&self, count: u64, message: impl Display) {
         self.bar.inc(count);
         self.bar.set_message(message.to_string());
     }
 
-    /// Says how many are done.
+    /// Sets the number of things that are done.
     pub fn set(&self, position: u64, message: impl Display) {
         self.bar.set_position(position);
         self.bar.set_message(message.to_string());
     }
 
-    /// Begins in the middle: time that is left is reckoned from here.
+    /// Starts at a position; the estimate of the remaining time starts there, too.
     pub fn start_at(&self, position: u64) {
         self.bar.set_position(position);
         self.bar.reset_eta();
@@ -57,25 +58,25 @@ impl Progress {
         self.bar.suspend(|| eprintln!("{line}"));
     }
 
-    /// Removes the bar, and prints no more lines.
+    /// Removes the bar and stops printing lines.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
         *self.lines.lock().expect("no thread panics while it holds this") = None;
     }
 }
 
-/// The line that says how far it is.
-fn line(bar: &ProgressBar, things: &str) -> String {
-    let (doing, position, length) = (bar.prefix(), bar.position(), bar.length().unwrap_or(0));
-    let message = bar.message();
+/// Formats the line of the current progress.
+fn format_line(bar: &ProgressBar, things: &str) -> String {
+    let (activity, message) = (bar.prefix(), bar.message());
+    let (position, length) = (bar.position(), bar.length().unwrap_or(0));
     let separator = if message.is_empty() { "" } else { ", " };
-    format!("{doing}: {position} of {length} {things}{separator}{message}")
+    format!("{activity}: {position} of {length} {things}{separator}{message}")
 }
 
-/// A thread that does something again and again, until this is dropped.
+/// Calls a function repeatedly on a thread until it is dropped.
 #[derive(Debug)]
 struct Ticker {
-    /// The thread ends when this is gone.
+    /// The thread ends when this sender is dropped.
     _stop: Sender<()>,
 }
 
@@ -96,16 +97,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_says_how_far_it_is() {
+    fn a_line_shows_the_progress() {
         let progress = Progress::new(40, "replaying", "layers");
         progress.advance(12, "step 3, conv1");
-        assert_eq!(line(&progress.bar, "layers"), "replaying: 12 of 40 layers, step 3, conv1");
+        assert_eq!(format_line(&progress.bar, "layers"), "replaying: 12 of 40 layers, step 3, conv1");
         progress.set(40, "");
-        assert_eq!(line(&progress.bar, "layers"), "replaying: 40 of 40 layers");
+        assert_eq!(format_line(&progress.bar, "layers"), "replaying: 40 of 40 layers");
     }
 
     #[test]
-    fn lines_come_while_nothing_advances_and_end_with_it() {
+    fn lines_repeat_until_the_ticker_is_dropped() {
         let (said, heard) = mpsc::channel();
         let ticker = Ticker::start(Duration::from_millis(1), move || said.send(()).expect("the test listens"));
         heard.recv().expect("a first line");

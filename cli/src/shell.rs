@@ -1,4 +1,4 @@
-//! `completions` and `man`: the command line for a shell and for `man`.
+//! `completions` and `man`: shell completions and manual pages.
 
 use anyhow::{Context, Result};
 use clap::{Args, Command};
@@ -6,7 +6,7 @@ use clap_complete::Shell;
 use std::fs;
 use std::path::PathBuf;
 
-/// Print the completions for a shell.
+/// Print completions for a shell.
 #[derive(Debug, Args)]
 pub struct Completions {
     /// The shell.
@@ -14,7 +14,7 @@ pub struct Completions {
 }
 
 impl Completions {
-    /// Prints those of a program.
+    /// Prints the completions of a program.
     pub fn run(&self, mut program: Command) -> Result<()> {
         let (name, mut text) = (program.get_name().to_owned(), Vec::new());
         clap_complete::generate(self.shell, &mut program, name, &mut text);
@@ -23,19 +23,20 @@ impl Completions {
     }
 }
 
-/// Write the manual pages: one of the program and one of each command.
+/// Write manual pages: one for the program and one per command.
 #[derive(Debug, Args)]
 pub struct Man {
-    /// Folder for the pages; it is made if it is missing.
+    /// Folder for the pages; it is created if missing.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 }
 
 impl Man {
-    /// Writes those of a program.
+    /// Writes the manual pages of a program.
     pub fn run(&self, program: Command) -> Result<()> {
         let out = self.out.display();
-        fs::create_dir_all(&self.out).with_context(|| format!("--out: {out} cannot be made; choose another folder"))?;
+        fs::create_dir_all(&self.out)
+            .with_context(|| format!("--out: {out} cannot be created; choose another folder"))?;
         clap_mangen::generate_to(program, &self.out)
             .with_context(|| format!("--out: {out} cannot be written to; choose another folder"))
     }

@@ -1,4 +1,4 @@
-//! What is fuzzed of the analyzer's results, as in `traces.rs`.
+//! Fuzz inputs of the analyzer's results, like those in `traces.rs`.
 
 use super::traces::{with_folder, write};
 use mercury_analyzer::compare::Comparison;
@@ -8,7 +8,7 @@ use mercury_analyzer::verify;
 use mercury_trace::checksum::Checksums;
 use std::fs;
 
-/// Results: the first byte says which of their files the others are.
+/// Reads results; the first byte selects the file that the other bytes are.
 pub fn results(bytes: &[u8]) {
     let Some((which, bytes)) = bytes.split_first() else { return };
     with_folder(|folder| {

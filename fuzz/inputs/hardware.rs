@@ -1,10 +1,10 @@
-//! What is fuzzed of configurations and topologies, as in `traces.rs`.
+//! Fuzz inputs of configurations and topologies, like those in `traces.rs`.
 
 use super::traces::{with_folder, write};
 use mercury_hardware::config::Config;
 use mercury_hardware::topology;
 
-/// A topology file.
+/// Reads a topology file.
 pub fn topology(bytes: &[u8]) {
     with_folder(|folder| {
         let path = folder.join("topology.csv");
@@ -16,7 +16,7 @@ pub fn topology(bytes: &[u8]) {
     });
 }
 
-/// A configuration file: one that is accepted is accepted again as it is written to `run.json`.
+/// Reads a configuration file; an accepted one must be accepted again in the form of `run.json`.
 pub fn configuration(bytes: &[u8]) {
     with_folder(|folder| {
         let path = folder.join("configuration.toml");

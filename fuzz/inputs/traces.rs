@@ -1,4 +1,5 @@
-//! What is fuzzed of traces. Each function writes bytes to a file and has it read; errors are fine, panics are not.
+//! Fuzz inputs of traces. Each function writes bytes to a file and reads it; errors are fine,
+//! panics are not.
 
 #![allow(dead_code, reason = "each fuzz target uses one of these")]
 
@@ -33,7 +34,7 @@ fn layers() -> Vec<Layer> {
         .into()
 }
 
-/// A small trace: X of a convolution and of a linear layer in one step.
+/// Writes a small trace: X of a convolution and of a linear layer in one step.
 pub fn write_trace(dir: &Path) {
     let manifest = Manifest {
         schema_version: SCHEMA_VERSION,
@@ -78,10 +79,10 @@ pub fn write_trace(dir: &Path) {
     writer.finish(None, &[step], &[]).expect("room on the disk");
 }
 
-/// Where the first tensor of that trace is, in it.
+/// The path of the trace's first tensor.
 pub const TENSOR: &str = "tensors/step=000000/layer=conv/input.parquet";
 
-/// A folder for each thread, which lasts as long: a trace in `trace`, and nothing else.
+/// Runs `work` in a folder of this thread, which contains only a trace in `trace`.
 pub fn with_folder(work: impl FnOnce(&Path)) {
     thread_local! {
         static FOLDER: RefCell<Option<TempDir>> = const { RefCell::new(None) };
@@ -97,12 +98,12 @@ pub fn with_folder(work: impl FnOnce(&Path)) {
 }
 
 pub fn write(path: &Path, bytes: &[u8]) {
-    // Truncating the old one instead makes ext4 write the new one to disk at once.
+    // Truncating the old file would make ext4 write the new one to disk at once.
     let _ = fs::remove_file(path);
     fs::write(path, bytes).expect("room on the disk");
 }
 
-/// Reads all tensors that a trace lists, whole and sample by sample: both say the same.
+/// Reads all tensors of a trace, whole and sample by sample; both results must be equal.
 fn read_all(trace: &Trace) {
     for step in &trace.manifest().captured {
         for file in &step.tensors {
@@ -132,7 +133,7 @@ fn verify(trace: &Trace) -> Result<(), TraceError> {
     Ok(())
 }
 
-/// A trace whose manifest these bytes are.
+/// Reads a trace with these bytes as manifest.
 pub fn manifest(bytes: &[u8]) {
     with_folder(|folder| {
         let trace = folder.join("trace");
@@ -147,7 +148,7 @@ pub fn manifest(bytes: &[u8]) {
     });
 }
 
-/// A trace one of whose tensors' files these bytes are.
+/// Reads a trace with these bytes as a tensor's file.
 pub fn tensor(bytes: &[u8]) {
     with_folder(|folder| {
         let trace = folder.join("trace");
@@ -156,7 +157,7 @@ pub fn tensor(bytes: &[u8]) {
         write(&path, bytes);
         let trace = Trace::open(&trace).expect("its manifest is whole");
         read_all(&trace);
-        // The checksum lets nothing but the tensor itself pass.
+        // Only the original file has the right checksum.
         assert_eq!(verify(&trace).is_ok(), bytes == before);
         write(&path, &before);
     });

@@ -1,4 +1,4 @@
-//! What the tests of all crates share.
+//! Shared helpers of all crates' tests.
 
 #![forbid(unsafe_code)]
 
@@ -8,9 +8,10 @@ use std::panic::Location;
 
 /// Reports that the calling test, or a part of it, is skipped.
 ///
-/// The line `SKIPPED CRATE::NAME: reason` goes to stderr, past the capture of `cargo test`, and is appended to the file
-/// that `MERCURY_SKIPS` names, where `scripts/run_tests.py` finds it. NAME is the test's, or the caller's place in the
-/// source where `--test-threads=1` runs tests on the main thread.
+/// It writes the line `SKIPPED CRATE::NAME: reason` to stderr, which `cargo test` does not capture,
+/// and appends it to the file that `MERCURY_SKIPS` names, for `scripts/run_tests.py`. NAME is the
+/// test's name. With `--test-threads=1`, tests run on the main thread, and NAME is the caller's
+/// place in the source.
 ///
 /// # Panics
 /// If that file cannot be written.
@@ -25,7 +26,7 @@ pub fn report_skip(reason: &str) {
     std::io::stderr().write_all(line.as_bytes()).expect("stderr can be written");
     if let Some(path) = std::env::var_os("MERCURY_SKIPS") {
         let mut file = OpenOptions::new().create(true).append(true).open(path).expect("MERCURY_SKIPS can be written");
-        // One write per line, as tests of several processes append.
+        // One write per line keeps lines whole when several processes append.
         file.write_all(line.as_bytes()).expect("MERCURY_SKIPS can be written");
     }
 }

@@ -1,4 +1,5 @@
-//! What checksums cost: seconds that a tensor file of 128 MB takes to be written, and those of its checksum in them.
+//! Measures the cost of checksums: the time to write a tensor file of 128 MB, and the checksum's
+//! share of it.
 //!
 //!     cargo build --release --workspace --examples && target/release/examples/checksums
 
@@ -14,10 +15,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dir = tempfile::tempdir()?;
     let path = dir.path().join("input.parquet");
     let shape = || TensorShape { keys: &["sample", "channel"], width: WIDTH, dtype: Dtype::F32 };
-    // Smooth, half of it 0, as planes are that come from a ReLU.
+    // Smooth planes, half of them 0, as from a ReLU.
     let plane = |row: u32| (0..WIDTH).map(move |at| ((at as f32 * 0.037).sin() + (row as f32 * 0.11).sin()).max(0.0));
     let planes: Vec<Vec<f32>> = (0..64).map(|row| plane(row).collect()).collect();
-    let (mut writing, mut hashing, mut bytes) = (Vec::new(), Vec::new(), 0);
+    let mut writing = Vec::new();
+    let mut hashing = Vec::new();
+    let mut bytes = 0;
     for _ in 0..ROUNDS {
         let start = Instant::now();
         let mut writer = TensorWriter::create(&path, shape(), &[])?;

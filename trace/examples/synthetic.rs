@@ -1,6 +1,7 @@
-//! Writes a trace of any size for measurements: one convolution, 3x3 over 64 channels of 112x112,
-//! forward pass, smooth planes as they come from a ReLU, half of their values 0. All filters count,
-//! 8 of 64 are kept.
+//! Writes a synthetic trace of any size for measurements.
+//!
+//! It has the forward pass of a 3x3 convolution over 64 channels of 112x112. Planes are smooth and
+//! half of their values are 0, as from a ReLU. 8 of 64 filters are kept.
 //!
 //!     cargo run --release --workspace --example synthetic -- FOLDER SAMPLES STEPS
 
@@ -20,7 +21,7 @@ const KEPT_FILTERS: u32 = 8;
 const SIZE: u32 = 112;
 const LAYER: &str = "conv";
 
-/// Uniform in -1 to 1 (xorshift).
+/// Draws a number between -1 and 1 (xorshift).
 fn random(state: &mut u64) -> f32 {
     *state ^= *state << 13;
     *state ^= *state >> 7;
@@ -28,7 +29,7 @@ fn random(state: &mut u64) -> f32 {
     (*state >> 40) as f32 / 8_388_608.0 - 1.0
 }
 
-/// A wave across the plane, with a little noise, cut off at 0.
+/// Draws a plane: a wave with a little noise, cut off at 0.
 fn plane(state: &mut u64) -> Vec<f32> {
     let mut wave = || {
         let (step, phase) = (0.03 + 0.1 * random(state).abs(), 3.0 * random(state));
@@ -100,7 +101,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut state = 1;
     let mut done = Vec::new();
     for step in 0..steps {
-        // Eight samples over and over: zstd does not see repetition that far apart.
+        // Eight samples repeat; they are too far apart for zstd to find the repetition.
         let planes: Vec<Vec<f32>> = (0..8 * CHANNELS).map(|_| plane(&mut state)).collect();
         let keys = (0..samples).flat_map(|sample| (0..CHANNELS).map(move |channel| [sample, channel]));
         let rows = keys.zip(planes.iter().map(Vec::as_slice).cycle());

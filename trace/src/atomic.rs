@@ -1,4 +1,4 @@
-//! Files that are there whole or not at all, and folders that have one writer at a time.
+//! Files that are written completely or not at all, and folders with one writer at a time.
 
 use crate::error::{Result, TraceError};
 use std::ffi::OsStr;
@@ -8,25 +8,26 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use tempfile::NamedTempFile;
 
-/// How temporary names end; they begin with a dot.
-const ENDING: &str = ".partial";
+/// The suffix of temporary names, which start with a dot.
+const SUFFIX: &str = ".partial";
 
-/// A temporary file beside `path`, to become it by [`commit`].
+/// Creates a temporary file next to `path`; [`commit`] renames it to `path`.
 pub fn begin(path: &Path) -> io::Result<NamedTempFile> {
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".").suffix(ENDING);
+    builder.prefix(".").suffix(SUFFIX);
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        // As an ordinary new file, not private as temporary files are; the umask still applies.
+        // The permissions of an ordinary new file, not of a private temporary one; the umask
+        // applies.
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
-    // The error names the temporary file; who called knows the file that was wanted.
+    // The error would name the temporary file; the caller adds the path of the real one.
     builder.tempfile_in(parent).map_err(|error| error.kind().into())
 }
 
-/// Syncs the temporary file and renames it to `path`, replacing what stood there.
+/// Syncs the temporary file and renames it to `path`; replaces an existing file.
 pub fn commit(file: NamedTempFile, path: &Path) -> io::Result<()> {
     file.as_file().sync_all()?;
     file.persist(path).map_err(|error| error.error)?;
@@ -36,15 +37,17 @@ pub fn commit(file: NamedTempFile, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes a whole file through `fill`; on an error `path` is as it was.
+/// Writes a whole file through `fill`; on an error, `path` is unchanged.
 pub fn write(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let mut file = begin(path)?;
     fill(file.as_file_mut())?;
     commit(file, path)
 }
 
-/// Writes a whole file through `fill`, as [`write()`] does, but without waiting for the disk: for what says by itself
-/// whether it is whole, and can be made again after a power failure.
+/// Writes a whole file through `fill`, as [`write()`] does, but without waiting for the disk.
+///
+/// This suits files that show whether they are complete, and can be made again after a power
+/// failure.
 pub fn write_unsynced(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let mut file = begin(path)?;
     fill(file.as_file_mut())?;
@@ -52,7 +55,7 @@ pub fn write_unsynced(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()
     Ok(())
 }
 
-/// Files of a folder that are written, and perhaps not on disk yet.
+/// Written files of a folder that may not be on disk yet.
 #[derive(Debug, Default)]
 pub struct Unsynced(Vec<(PathBuf, File)>);
 
@@ -65,16 +68,17 @@ impl Unsynced {
         Ok(())
     }
 
-    /// Waits until all, and their names in their folder, are on disk. It is asked for all of them at once, which takes
-    /// little longer than for one.
+    /// Waits until all files, and their names in the folder, are on disk.
+    ///
+    /// All files are synced at once, which takes little longer than one.
     pub fn sync(self, dir: &Path) -> Result<()> {
         let sync = |(path, file): &(PathBuf, File)| file.sync_all().map_err(TraceError::io(path));
         thread::scope(|scope| {
-            let begin = |file| thread::Builder::new().spawn_scoped(scope, move || sync(file)).map_err(|_| file);
-            let waiting: Vec<_> = self.0.iter().map(begin).collect();
-            waiting.into_iter().try_for_each(|file| match file {
-                Ok(waiting) => waiting.join().expect("waiting does not panic"),
-                // Without a thread of its own, then.
+            let start = |file| thread::Builder::new().spawn_scoped(scope, move || sync(file)).map_err(|_| file);
+            let started: Vec<_> = self.0.iter().map(start).collect();
+            started.into_iter().try_for_each(|file| match file {
+                Ok(thread) => thread.join().expect("syncing does not panic"),
+                // No thread could be started, so this one syncs the file.
                 Err(file) => sync(file),
             })
         })?;
@@ -82,12 +86,14 @@ impl Unsynced {
     }
 }
 
-/// Whether a file's name is a temporary one of this module.
+/// Whether a file name is a temporary one of this module.
 pub fn is_temporary(name: &OsStr) -> bool {
-    name.to_str().is_some_and(|name| name.starts_with('.') && name.ends_with(ENDING))
+    name.to_str().is_some_and(|name| name.starts_with('.') && name.ends_with(SUFFIX))
 }
 
-/// Removes temporary files that a killed writer has left in a folder, which may be missing; others must be kept out.
+/// Removes the temporary files of a killed writer from a folder, which may be missing.
+///
+/// The caller must hold the folder's lock.
 pub fn remove_temporary(dir: &Path) -> io::Result<()> {
     let entries = match fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -102,7 +108,8 @@ pub fn remove_temporary(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Keeps other writers out of a folder until what it returns is dropped; `None` where one is there already.
+/// Locks a folder against other writers until the result is dropped; `None` if another writer has
+/// the lock.
 pub fn lock(dir: &Path) -> io::Result<Option<File>> {
     let file = File::open(dir)?;
     match file.try_lock() {

@@ -1,4 +1,4 @@
-//! SHA-256 of files, taken while they are written, and lists of them that `sha256sum --check` reads, too.
+//! SHA-256 checksums of files, computed while writing, and lists of them for `sha256sum --check`.
 
 use crate::atomic::{self, Unsynced};
 use crate::error::{Result, TraceError};
@@ -9,31 +9,31 @@ use std::fmt::Write as _;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-/// The list's name, in the folder whose files it is of.
+/// The list's file name, in the folder of the listed files.
 pub const FILE_NAME: &str = "SHA256SUMS";
 
-/// Most bytes of a list: far above what any folder has.
+/// Maximum size of a list in bytes, far above any folder's.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// Passes on what is written, and takes its checksum.
-pub struct Hashing<W> {
+/// A writer that computes the checksum of the data that it passes on.
+pub struct HashingWriter<W> {
     inner: W,
     hash: Sha256,
 }
 
-impl<W: Write> Hashing<W> {
-    /// Around a writer to which nothing was written yet.
+impl<W: Write> HashingWriter<W> {
+    /// Wraps a writer before anything is written to it.
     pub fn new(inner: W) -> Self {
         Self { inner, hash: Sha256::new() }
     }
 
-    /// The checksum of what was written.
+    /// Returns the checksum of the data written.
     pub fn finish(self) -> String {
-        hex(&self.hash.finalize())
+        format_hex(&self.hash.finalize())
     }
 }
 
-impl<W: Write> Write for Hashing<W> {
+impl<W: Write> Write for HashingWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.inner.write(bytes)?;
         self.hash.update(&bytes[..written]);
@@ -45,19 +45,19 @@ impl<W: Write> Write for Hashing<W> {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+fn format_hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
     })
 }
 
-/// The checksum of bytes.
+/// Computes the checksum of bytes.
 pub fn of(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
+    format_hex(&Sha256::digest(bytes))
 }
 
-/// The checksum of a file.
+/// Computes the checksum of a file.
 pub fn of_file(path: &Path) -> Result<String> {
     let source = input::open(path)?;
     let mut file = source.read().map_err(TraceError::io(path))?;
@@ -65,18 +65,18 @@ pub fn of_file(path: &Path) -> Result<String> {
     let mut buffer = vec![0; 1 << 16];
     loop {
         match file.read(&mut buffer).map_err(TraceError::io(path))? {
-            0 => return Ok(hex(&hash.finalize())),
+            0 => return Ok(format_hex(&hash.finalize())),
             count => hash.update(&buffer[..count]),
         }
     }
 }
 
-/// Whether a text can be a checksum.
+/// Whether a text has the form of a checksum.
 pub fn is_checksum(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
-/// Refuses a file whose checksum is another than `source` says.
+/// Refuses a file whose checksum differs from the one in `source`.
 pub fn check(path: &Path, expected: &str, source: &str) -> Result<()> {
     compare(path, &of_file(path)?, expected, source)
 }
@@ -94,17 +94,18 @@ fn compare(path: &Path, found: &str, expected: &str, source: &str) -> Result<()>
 pub struct Checksums(BTreeMap<String, String>);
 
 impl Checksums {
-    /// Of files in `dir`, by their paths in it.
+    /// Computes the checksums of files in `dir`; `names` are paths in it.
     pub fn of_files<S: Into<String>>(dir: &Path, names: impl IntoIterator<Item = S>) -> Result<Self> {
-        let of = |name: S| {
+        let mut sums = BTreeMap::new();
+        for name in names {
             let name = name.into();
             let sum = of_file(&dir.join(&name))?;
-            Ok((name, sum))
-        };
-        names.into_iter().map(of).collect::<Result<_>>().map(Self)
+            sums.insert(name, sum);
+        }
+        Ok(Self(sums))
     }
 
-    /// Adds a file's.
+    /// Adds a file's checksum.
     pub fn insert(&mut self, name: &str, sum: String) {
         self.0.insert(name.to_owned(), sum);
     }
@@ -120,7 +121,7 @@ impl Checksums {
         atomic::write(&path, |file| file.write_all(self.text().as_bytes())).map_err(TraceError::io(path))
     }
 
-    /// Writes the list in `dir` as one of `files`.
+    /// Writes the list in `dir` together with other unsynced files.
     pub fn write_among(&self, files: &mut Unsynced, dir: &Path) -> Result<()> {
         files.write(dir.join(FILE_NAME), self.text().as_bytes())
     }
@@ -129,7 +130,7 @@ impl Checksums {
         self.0.iter().map(|(name, sum)| format!("{sum}  {name}\n")).collect()
     }
 
-    /// Reads the list in `dir`; `None` where there is none.
+    /// Reads the list in `dir`; `None` if there is none.
     pub fn read(dir: &Path) -> Result<Option<Self>> {
         let path = dir.join(FILE_NAME);
         let text = match input::read(&path, MAX_BYTES) {
@@ -141,24 +142,24 @@ impl Checksums {
             let entry = line.split_once("  ").filter(|(sum, name)| is_checksum(sum) && is_inside(name));
             let fresh = entry.is_some_and(|(sum, name)| sums.insert(name.to_owned(), sum.to_owned()).is_none());
             if !fresh {
-                let reason = "is no checksum and file of this folder, or names one twice; copy the folder again";
+                let reason = "is not a checksum and a file of this folder, or repeats a file; copy the folder again";
                 return Err(TraceError::invalid(path, format!("line {}", number + 1), reason));
             }
         }
         Ok(Some(Self(sums)))
     }
 
-    /// Refuses a file that was changed, or is not listed.
+    /// Refuses a file that has changed or is not listed.
     pub fn check(&self, dir: &Path, name: &str) -> Result<()> {
-        check(&dir.join(name), self.listed(dir, name)?, FILE_NAME)
+        check(&dir.join(name), self.find_sum(dir, name)?, FILE_NAME)
     }
 
-    /// The same for a file that was read already.
+    /// Refuses a file, already read, that has changed or is not listed.
     pub fn check_bytes(&self, dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
-        compare(&dir.join(name), &of(bytes), self.listed(dir, name)?, FILE_NAME)
+        compare(&dir.join(name), &of(bytes), self.find_sum(dir, name)?, FILE_NAME)
     }
 
-    fn listed(&self, dir: &Path, name: &str) -> Result<&str> {
+    fn find_sum(&self, dir: &Path, name: &str) -> Result<&str> {
         self.0.get(name).map(String::as_str).ok_or_else(|| {
             let reason = format!("{FILE_NAME} does not list it");
             TraceError::Damaged { path: dir.join(name), reason }
@@ -166,7 +167,7 @@ impl Checksums {
     }
 }
 
-/// Removes the list in `dir`, if there is one: its files are about to change.
+/// Removes the list in `dir`, if there is one, before its files change.
 pub fn remove(dir: &Path) -> Result<()> {
     let path = dir.join(FILE_NAME);
     match std::fs::remove_file(&path) {
@@ -175,7 +176,7 @@ pub fn remove(dir: &Path) -> Result<()> {
     }
 }
 
-/// Whether a path stays in the folder that it is meant for.
+/// Whether a path stays inside its folder.
 fn is_inside(name: &str) -> bool {
     !name.is_empty() && Path::new(name).components().all(|part| matches!(part, std::path::Component::Normal(_)))
 }
@@ -186,17 +187,17 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn what_is_written_is_hashed() {
+    fn written_data_is_hashed() {
         // FIPS 180-2, appendix B.1.
         let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        let mut writer = Hashing::new(Vec::new());
+        let mut writer = HashingWriter::new(Vec::new());
         writer.write_all(b"a").unwrap();
         writer.write_all(b"bc").unwrap();
         assert_eq!((writer.finish().as_str(), of(b"abc").as_str()), (expected, expected));
     }
 
     #[test]
-    fn a_list_is_read_back_and_finds_what_changed() {
+    fn a_list_is_read_back_and_detects_changes() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path();
         assert_eq!(Checksums::read(path).unwrap(), None);

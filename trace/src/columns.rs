@@ -1,5 +1,6 @@
-//! Columns of other programs' files, taken for the types that docs/formats.md names. What counts is what Parquet says;
-//! the Arrow schema that some writers add to it is passed over.
+//! Converts columns of other programs' files to the types of docs/formats.md.
+//!
+//! Parquet's own types count; the Arrow schema that some writers add is ignored.
 
 use arrow::array::{Array, ArrayRef, new_empty_array};
 use arrow::compute::{CastOptions, cast_with_options};
@@ -8,15 +9,15 @@ use arrow::util::display::array_value_to_string;
 use parquet::basic::Compression;
 use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 
-/// A column that cannot be taken: its name, and what is wrong, with the remedy.
+/// A column that cannot be converted: its name, and the reason with the remedy.
 #[derive(Debug)]
-pub(crate) struct Refusal {
+pub(crate) struct ColumnRefusal {
     pub column: String,
     pub reason: String,
 }
 
-/// Whether a column can be taken for another type, provided that its values fit: numbers of any width, and text that
-/// was not declared to be text.
+/// Checks that a column can be converted, if its values fit: numbers of any width, and bytes as
+/// text.
 pub(crate) fn check_type(found: &DataType, wanted: &DataType) -> Result<(), String> {
     let fits = match wanted {
         DataType::UInt32 | DataType::UInt64 => found.is_integer(),
@@ -27,10 +28,10 @@ pub(crate) fn check_type(found: &DataType, wanted: &DataType) -> Result<(), Stri
     if fits { Ok(()) } else { Err(format!("holds {}, but {}", name(found), must_hold(wanted))) }
 }
 
-/// The column as one of type `wanted` without nulls; its rows are counted from `first`.
-pub(crate) fn take(column: &ArrayRef, wanted: &DataType, first: u64) -> Result<ArrayRef, String> {
+/// Converts a column to the type `wanted` without nulls; errors count rows from `first`.
+pub(crate) fn convert(column: &ArrayRef, wanted: &DataType, first: u64) -> Result<ArrayRef, String> {
     if column.is_empty() {
-        // Without values, writers that infer types have none.
+        // Writers that infer types have none for a column without values.
         return Ok(new_empty_array(wanted));
     }
     check_type(column.data_type(), wanted)?;
@@ -42,24 +43,24 @@ pub(crate) fn take(column: &ArrayRef, wanted: &DataType, first: u64) -> Result<A
         return Ok(ArrayRef::clone(column));
     }
     let options = CastOptions { safe: true, ..CastOptions::default() };
-    let taken = cast_with_options(column, wanted, &options).map_err(|error| error.to_string())?;
-    match first_null(&taken) {
-        None => Ok(taken),
+    let converted = cast_with_options(column, wanted, &options).map_err(|error| error.to_string())?;
+    match first_null(&converted) {
+        None => Ok(converted),
         Some(row) => {
             let value = array_value_to_string(column, row).map_err(|error| error.to_string())?;
             let row = first + row as u64;
-            Err(format!("row {row} holds {value}, which is no {}; write {}", name(wanted), values_of(wanted)))
+            Err(format!("row {row} holds {value}, which is not a {}; write {}", name(wanted), describe_values(wanted)))
         }
     }
 }
 
-/// The first row that is null.
+/// Finds the first null row.
 pub(crate) fn first_null(column: &dyn Array) -> Option<usize> {
     let nulls = column.nulls().filter(|nulls| nulls.null_count() > 0)?;
     (0..column.len()).find(|&row| nulls.is_null(row))
 }
 
-/// A type by its name in docs/formats.md.
+/// Returns a type's name in docs/formats.md.
 pub(crate) fn name(kind: &DataType) -> String {
     let name = match kind {
         DataType::Boolean => "bool",
@@ -82,12 +83,12 @@ pub(crate) fn name(kind: &DataType) -> String {
     name.to_owned()
 }
 
-/// The remedy for a column of another type.
+/// Describes the remedy for a column of another type.
 pub(crate) fn must_hold(wanted: &DataType) -> String {
     format!("must hold {}; cast it and write the file again", describe(wanted))
 }
 
-/// A type by its name, and by those that other libraries have for it.
+/// Describes a type by its name here and in other libraries.
 pub(crate) fn describe(wanted: &DataType) -> String {
     if let DataType::FixedSizeList(element, width) = wanted {
         let [pyarrow, polars] = names_elsewhere(element.data_type());
@@ -112,8 +113,8 @@ fn names_elsewhere(kind: &DataType) -> [&'static str; 2] {
     }
 }
 
-/// The values that a type has.
-fn values_of(kind: &DataType) -> String {
+/// Describes the values of a type.
+fn describe_values(kind: &DataType) -> String {
     match kind {
         DataType::UInt32 => format!("a number from 0 to {}", u32::MAX),
         DataType::UInt64 => format!("a number from 0 to {}", u64::MAX),
@@ -121,12 +122,12 @@ fn values_of(kind: &DataType) -> String {
     }
 }
 
-/// Refuses a file whose pages this program cannot unpack, before it is taken for a damaged one.
-pub(crate) fn check_codecs(metadata: &ParquetMetaData) -> Result<(), Refusal> {
+/// Refuses a file with an unsupported codec, which would otherwise pass for a damaged file.
+pub(crate) fn check_codecs(metadata: &ParquetMetaData) -> Result<(), ColumnRefusal> {
     let mut chunks = metadata.row_groups().iter().flat_map(RowGroupMetaData::columns);
     match chunks.find(|chunk| chunk.compression() == Compression::LZO) {
         None => Ok(()),
-        Some(chunk) => Err(Refusal {
+        Some(chunk) => Err(ColumnRefusal {
             column: chunk.column_path().string(),
             reason: "is compressed by LZO, which is not supported; write the file with zstd or snappy".to_owned(),
         }),

@@ -1,23 +1,23 @@
-//! Rows of a tensor file, decoded.
+//! Decodes the rows of tensor files.
 
-use crate::columns::{self, Refusal};
+use crate::columns::{self, ColumnRefusal};
 use crate::pages::Pages;
 use crate::tensor::{Dtype, Tensor, TensorShape};
 use arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch};
-use arrow::datatypes::{DataType as ArrowType, Fields, Float16Type, Float32Type, UInt32Type};
+use arrow::datatypes::{DataType as ArrowType, Field, Fields, Float16Type, Float32Type, UInt32Type};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 use parquet::column::reader::ColumnReaderImpl;
 use parquet::data_type::{DataType, FloatType, Int32Type};
 use parquet::errors::ParquetError;
 use parquet::file::reader::FileReader;
 
-/// Why rows cannot be decoded.
+/// The reason why rows cannot be decoded.
 #[derive(Debug)]
 pub(crate) enum Fault {
-    /// The file is not (whole) Parquet.
+    /// The file is not a complete Parquet file.
     Parquet(ParquetError),
-    /// A column is not as a tensor's must be.
-    Column(Refusal),
+    /// A column does not fit the tensor.
+    Column(ColumnRefusal),
 }
 
 impl From<ParquetError> for Fault {
@@ -34,51 +34,55 @@ impl From<arrow::error::ArrowError> for Fault {
 
 type Result<T> = std::result::Result<T, Fault>;
 
-/// Decodes the rows of a file some at a time.
+/// Decodes the rows of a file in batches.
 pub(crate) enum Decoder {
-    /// As Arrow does, which knows every way to write a column. Values in f16 are among these: they are bytes to Parquet,
-    /// whose columns give each an allocation of its own.
+    /// Arrow's decoder, for columns of other writers and for f16. To Parquet, f16 values are bytes,
+    /// each of which its column reader would allocate separately.
     Lists(Box<ParquetRecordBatchReader>),
-    /// Column by column, of files that are as the tracer writes them.
+    /// Our decoder of single columns, for files in the tracer's form.
     Leaves(Box<Leaves>),
 }
 
 impl Decoder {
-    /// Decodes `rows` rows at a time of a file whose schema is `fields`.
+    /// Decodes a file with the schema `fields` in batches of `rows` rows.
     pub fn new(pages: Pages, fields: &Fields, shape: &TensorShape, rows: usize) -> Result<Self> {
         if are_leaves(fields, shape) {
-            return Ok(Self::Leaves(Box::new(Leaves { pages, rows, begun: 0, group: None })));
+            return Ok(Self::Leaves(Box::new(Leaves { pages, rows, started: 0, group: None })));
         }
         Ok(Self::Lists(Box::new(pages.batches(rows)?)))
     }
 
-    /// The next rows, of which there are none at the end; `first` is the number of the first of them.
+    /// Returns the next rows, or `None` at the end; `first` is the number of the first row.
     pub fn next(&mut self, shape: &TensorShape, first: u64) -> Result<Option<Tensor>> {
         match self {
-            Self::Lists(reader) => reader.next().map(|batch| take_lists(&batch?, shape, first)).transpose(),
+            Self::Lists(reader) => reader.next().map(|batch| convert_batch(&batch?, shape, first)).transpose(),
             Self::Leaves(leaves) => leaves.next(shape, first),
         }
     }
 }
 
-/// Whether keys are u32 and values lists of f32, none of which can be null.
+/// Whether keys are u32 and values are lists of f32, without nulls.
 fn are_leaves(fields: &Fields, shape: &TensorShape) -> bool {
     let (keys, values) = fields.split_at(shape.keys.len());
     let are_keys = keys.iter().all(|key| *key.data_type() == ArrowType::UInt32 && !key.is_nullable());
-    let are_values = values.iter().all(|values| match values.data_type() {
-        ArrowType::List(element) => {
-            !values.is_nullable() && !element.is_nullable() && *element.data_type() == ArrowType::Float32
-        }
-        _ => false,
-    });
-    are_keys && are_values && shape.dtype == Dtype::F32
+    are_keys && values.iter().all(|values| are_f32_lists(values)) && shape.dtype == Dtype::F32
 }
 
-/// Rows of any writer's columns.
-fn take_lists(batch: &RecordBatch, shape: &TensorShape, first: u64) -> Result<Tensor> {
+/// Whether a field has lists of f32, without nulls.
+fn are_f32_lists(field: &Field) -> bool {
+    match field.data_type() {
+        ArrowType::List(element) => {
+            !field.is_nullable() && !element.is_nullable() && *element.data_type() == ArrowType::Float32
+        }
+        _ => false,
+    }
+}
+
+/// Converts a batch of any writer's columns.
+fn convert_batch(batch: &RecordBatch, shape: &TensorShape, first: u64) -> Result<Tensor> {
     let mut part = Tensor::new(shape.clone());
     for ((name, column), found) in shape.keys.iter().zip(&mut part.keys).zip(batch.columns()) {
-        let keys = columns::take(found, &ArrowType::UInt32, first).map_err(|reason| refuse(name, reason))?;
+        let keys = columns::convert(found, &ArrowType::UInt32, first).map_err(|reason| refuse(name, reason))?;
         column.extend_from_slice(keys.as_primitive::<UInt32Type>().values());
     }
     let lists: &ListArray = batch.column(shape.keys.len()).as_list();
@@ -92,7 +96,7 @@ fn take_lists(batch: &RecordBatch, shape: &TensorShape, first: u64) -> Result<Te
     Ok(part)
 }
 
-/// The values of lists that all have `width` of them, none of which is null.
+/// Returns the values of lists, each of which must have `width` values without nulls.
 fn check_lists(lists: &ListArray, width: usize, first: u64) -> Result<ArrayRef> {
     if let Some(row) = columns::first_null(lists) {
         let reason = format!("row {} is null; write {width} values in every row", first + row as u64);
@@ -119,25 +123,26 @@ fn wrong_length(row: u64, found: usize, wanted: usize) -> Fault {
 }
 
 fn refuse(column: &str, reason: String) -> Fault {
-    Fault::Column(Refusal { column: column.to_owned(), reason })
+    Fault::Column(ColumnRefusal { column: column.to_owned(), reason })
 }
 
-/// Rows with values in f32, of which no lists are made: values go straight to where they stay, and that each row
-/// has as many as it must is seen from whole runs of levels.
+/// Decodes f32 values directly into their destination, without Arrow's lists.
+///
+/// Parquet's levels show whether each row has the right number of values.
 pub(crate) struct Leaves {
     pages: Pages,
     rows: usize,
-    /// Row groups that were begun.
-    begun: usize,
-    group: Option<Group>,
+    /// Number of row groups that were started.
+    started: usize,
+    group: Option<LeafGroup>,
 }
 
-/// A row group's columns.
-struct Group {
-    /// Rows that were not decoded yet.
+/// The columns of a row group.
+struct LeafGroup {
+    /// Number of rows that are not decoded yet.
     left: usize,
-    keys: Vec<Column<Int32Type>>,
-    values: Column<FloatType>,
+    keys: Vec<LeafColumn<Int32Type>>,
+    values: LeafColumn<FloatType>,
 }
 
 impl Leaves {
@@ -148,29 +153,30 @@ impl Leaves {
                 Some(group) => group.end()?,
                 None => (),
             }
-            if self.begun == self.pages.metadata().num_row_groups() {
+            if self.started == self.pages.metadata().num_row_groups() {
                 return Ok(None);
             }
-            self.group = Some(self.begin(self.begun, shape)?);
-            self.begun += 1;
+            self.group = Some(self.start_group(self.started, shape)?);
+            self.started += 1;
         }
     }
 
-    fn begin(&self, number: usize, shape: &TensorShape) -> Result<Group> {
+    fn start_group(&self, number: usize, shape: &TensorShape) -> Result<LeafGroup> {
         let keys = shape.keys.len();
-        Ok(Group {
+        Ok(LeafGroup {
             left: usize::try_from(self.pages.metadata().row_group(number).num_rows()).map_err(ParquetError::from)?,
-            keys: (0..keys).map(|column| Column::new(&self.pages, number, column, 1)).collect::<Result<_>>()?,
-            values: Column::new(&self.pages, number, keys, shape.width)?,
+            keys: (0..keys).map(|column| LeafColumn::new(&self.pages, number, column, 1)).collect::<Result<_>>()?,
+            values: LeafColumn::new(&self.pages, number, keys, shape.width)?,
         })
     }
 }
 
-impl Group {
-    /// The next rows, of which some are left.
+impl LeafGroup {
+    /// Decodes the next rows; the group must have some left.
     fn next(&mut self, most: usize, shape: &TensorShape, first: u64) -> Result<Tensor> {
         let rows = self.left.min(most);
-        let (mut part, mut numbers) = (Tensor::new(shape.clone()), Vec::new());
+        let mut part = Tensor::new(shape.clone());
+        let mut numbers = Vec::new();
         for (reader, column) in self.keys.iter_mut().zip(&mut part.keys) {
             numbers.clear();
             reader.read(rows, &mut numbers, first)?;
@@ -181,33 +187,34 @@ impl Group {
         Ok(part)
     }
 
-    /// Refuses rows beyond the group's.
+    /// Refuses rows after the group's last.
     fn end(&mut self) -> Result<()> {
-        self.keys.iter_mut().try_for_each(Column::end)?;
+        self.keys.iter_mut().try_for_each(LeafColumn::end)?;
         self.values.end()
     }
 }
 
-/// A column whose rows have a value each, or lists of as many. None can be null.
-struct Column<T: DataType> {
+/// A column without nulls, with the same number of values in each row.
+struct LeafColumn<T: DataType> {
     name: String,
-    /// Values of a row.
+    /// Number of values per row.
     width: usize,
     reader: ColumnReaderImpl<T>,
-    /// Levels of a value that is there, and of one that continues a row.
-    there: i16,
+    /// Definition level of a value that exists.
+    defined: i16,
+    /// Repetition level of a value that continues a row.
     continued: i16,
     definitions: Vec<i16>,
     repetitions: Vec<i16>,
 }
 
-impl<T: DataType> Column<T> {
+impl<T: DataType> LeafColumn<T> {
     fn new(pages: &Pages, group: usize, column: usize, width: usize) -> Result<Self> {
         let description = pages.metadata().row_group(group).column(column).column_descr_ptr();
         Ok(Self {
             name: description.path().string(),
             width,
-            there: description.max_def_level(),
+            defined: description.max_def_level(),
             continued: description.max_rep_level(),
             reader: ColumnReaderImpl::new(description, pages.column(group, column)?),
             definitions: Vec::new(),
@@ -215,7 +222,7 @@ impl<T: DataType> Column<T> {
         })
     }
 
-    /// Appends the values of so many rows.
+    /// Appends the values of the next `rows` rows.
     fn read(&mut self, rows: usize, values: &mut Vec<T::T>, first: u64) -> Result<()> {
         let count = rows * self.width;
         values.try_reserve_exact(count).map_err(|_| self.wrong(&format!("{count} values do not fit into memory")))?;
@@ -232,23 +239,23 @@ impl<T: DataType> Column<T> {
         Ok(())
     }
 
-    /// Whether the levels are those of whole rows, all of whose values are there. A column without lists has none.
+    /// Whether the levels are those of complete rows. A column without lists has no levels.
     fn are_rows(&self) -> bool {
-        // Without a branch for each.
+        // The fold has no branches.
         let all = |levels: &[i16], level: i16| levels.iter().fold(0, |other, &found| other | (found ^ level)) == 0;
         let mut rows = self.repetitions.chunks(self.width);
-        all(&self.definitions, self.there)
+        all(&self.definitions, self.defined)
             && rows.all(|row| row.len() == self.width && row[0] == 0 && all(&row[1..], self.continued))
     }
 
-    /// The first row of another length.
+    /// Describes the first row of another length.
     fn find_wrong_row(&self, first: u64) -> Fault {
         let mut lengths: Vec<usize> = Vec::new();
         for (&repetition, &definition) in self.repetitions.iter().zip(&self.definitions) {
-            let is_there = usize::from(definition == self.there);
+            let is_defined = usize::from(definition == self.defined);
             match lengths.last_mut() {
-                Some(length) if repetition > 0 => *length += is_there,
-                _ => lengths.push(is_there),
+                Some(length) if repetition > 0 => *length += is_defined,
+                _ => lengths.push(is_defined),
             }
         }
         match lengths.iter().position(|&length| length != self.width) {
@@ -257,7 +264,7 @@ impl<T: DataType> Column<T> {
         }
     }
 
-    /// Refuses what comes after the last row.
+    /// Refuses values after the last row.
     fn end(&mut self) -> Result<()> {
         let mut beyond = Vec::new();
         self.definitions.clear();

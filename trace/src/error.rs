@@ -1,68 +1,68 @@
-//! What can be wrong with a trace.
+//! Errors of traces.
 
 use std::io;
 use std::path::PathBuf;
 
-/// An error that names the file, the field and what to do about it.
+/// An error; its message names the file, the field and the remedy.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TraceError {
-    /// The operating system refused.
+    /// The operating system reported an error.
     #[error("{}: {error}", path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What it said.
+        /// The error of the operating system.
         error: io::Error,
     },
-    /// No manifest: not a trace at all.
+    /// A folder without a manifest, which is not a trace.
     #[error("{}: not a trace (it has no manifest.json); give the folder that `mercury-tracer capture --out` wrote", path.display())]
     NotATrace {
-        /// The folder given.
+        /// The folder.
         path: PathBuf,
     },
-    /// Written by a newer program.
+    /// A trace of a newer program.
     #[error("{}: schema_version is {found}, but this program reads up to {known}; update it", path.display())]
     NewerSchema {
         /// The manifest.
         path: PathBuf,
-        /// The version it has.
+        /// The trace's version.
         found: u32,
-        /// The version understood here.
+        /// The newest version that this program reads.
         known: u32,
     },
-    /// The output folder holds something already.
+    /// An output folder that is not empty.
     #[error("{}: exists and is not empty; choose another folder or remove it", path.display())]
     NotEmpty {
         /// The folder.
         path: PathBuf,
     },
-    /// A file that the manifest promises is not there.
+    /// A missing file that the manifest lists.
     #[error("{}: missing, though manifest.json lists it; write it, or copy the whole trace again", path.display())]
     MissingTensor {
         /// The file.
         path: PathBuf,
     },
-    /// One of the trace's tables is not there.
+    /// A missing table.
     #[error("{}: missing; write it, or copy the whole trace again", path.display())]
     MissingTable {
         /// The file.
         path: PathBuf,
     },
-    /// A file that is not (whole) Parquet.
+    /// A file that is not a complete Parquet file.
     #[error("{}: not a readable Parquet file ({reason}); it may be truncated: copy it again, or make it anew", path.display())]
     Parquet {
         /// The file.
         path: PathBuf,
-        /// What the Parquet reader said.
+        /// The error of the Parquet reader.
         reason: String,
     },
-    /// A file that is not the one that was written.
+    /// A file that changed after it was written.
     #[error("{}: {reason}; it was damaged or changed: copy it again, or make it anew", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What differs.
+        /// The difference.
         reason: String,
     },
     /// A value that contradicts the format or another file.
@@ -70,9 +70,9 @@ pub enum TraceError {
     Invalid {
         /// The file.
         path: PathBuf,
-        /// The column, key or row at fault.
+        /// The column, key or row with the fault.
         field: String,
-        /// What is wrong, and the remedy.
+        /// The reason and the remedy.
         reason: String,
     },
     /// A NaN or infinity among the values.
@@ -88,7 +88,7 @@ pub enum TraceError {
         /// The value.
         value: f32,
     },
-    /// A value that has no place in 16 bits.
+    /// A value beyond the range of f16.
     #[error("{}: values: row {row} holds {value}, beyond what f16 can hold (65504); capture with --dtype f32", path.display())]
     F16Range {
         /// The file.
@@ -98,12 +98,12 @@ pub enum TraceError {
         /// The value.
         value: f32,
     },
-    /// What an earlier run left does not go with this one.
+    /// An earlier run that cannot be resumed by this one.
     #[error("{}: {reason}", path.display())]
     Resume {
         /// The trace.
         path: PathBuf,
-        /// What differs, and the remedy.
+        /// The difference and the remedy.
         reason: String,
     },
 }

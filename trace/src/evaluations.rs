@@ -1,29 +1,30 @@
-//! `evaluations.parquet`: what was measured on data that was not trained on, one row a metric.
+//! `evaluations.parquet`: results on validation data, one row per metric of an evaluation.
 
 use crate::error::Result;
 use crate::table::{self, Table};
 use std::path::Path;
 
-/// The file's name within a trace.
+/// The file's name in a trace.
 pub const FILE_NAME: &str = "evaluations.parquet";
 
-/// Most measurements of a training.
+/// Maximum number of rows.
 const MAX_ROWS: i64 = 10_000_000;
 
-/// One measurement.
+/// One metric of an evaluation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evaluation {
-    /// Training steps done before it.
+    /// Number of training steps before the evaluation.
     pub steps_done: u64,
-    /// What was measured: `loss`, `top1`, `top5`, `token_accuracy`, `perplexity`, `bleu`.
+    /// The metric: `loss`, `top1`, `top5`, `token_accuracy`, `perplexity` or `bleu`; `reuse_`
+    /// precedes metrics with reuse.
     pub metric: String,
-    /// Its value; accuracies from 0 to 1, BLEU from 0 to 100.
+    /// Its value; accuracies are from 0 to 1, BLEU from 0 to 100.
     pub value: f64,
-    /// Samples it was measured on.
+    /// Number of evaluated samples.
     pub samples: u64,
 }
 
-/// Replaces the evaluations of the trace in `dir`.
+/// Replaces the table of evaluations of the trace in `dir`.
 pub fn write(dir: &Path, evaluations: &[Evaluation]) -> Result<()> {
     table::write(
         &dir.join(FILE_NAME),
@@ -36,16 +37,16 @@ pub fn write(dir: &Path, evaluations: &[Evaluation]) -> Result<()> {
     )
 }
 
-/// Reads the evaluations of the trace in `dir`.
+/// Reads the table of evaluations of the trace in `dir`.
 pub fn read(dir: &Path) -> Result<Vec<Evaluation>> {
     let table = Table::read(&dir.join(FILE_NAME), MAX_ROWS)?;
     let (steps_done, samples) = (table.u64("steps_done")?, table.u64("samples")?);
     let (metric, value) = (table.string("metric")?, table.f64("value")?);
-    let row = |i: usize| Evaluation {
+    let rows = (0..table.rows()).map(|i| Evaluation {
         steps_done: steps_done[i],
         metric: metric.value(i).to_owned(),
         value: value[i],
         samples: samples[i],
-    };
-    Ok((0..table.rows()).map(row).collect())
+    });
+    Ok(rows.collect())
 }

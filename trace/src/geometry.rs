@@ -1,24 +1,24 @@
-//! Layer geometry: what a layer multiplies, and the matrix products that each pass of it amounts to.
+//! Layer geometry: the sizes of a layer, and the matrix products of each of its passes.
 
 use crate::kind::TensorKind;
 use crate::windows::{Axis, Windows};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Largest value of any dimension.
+/// Maximum of any dimension.
 pub const MAX_DIMENSION: u32 = 1 << 24;
 
-/// Most multiply-accumulates of a layer on one sample: with this and [`MAX_BATCH`] no count
-/// overflows 64 bits.
+/// Maximum multiply-accumulates of a layer per sample; with [`MAX_BATCH`], no count overflows 64
+/// bits.
 pub const MAX_MACS: u128 = 1 << 40;
 
-/// Most values of a row of a tensor file: 1 GiB of f32.
+/// Maximum number of values in a row of a tensor file: 1 GiB of f32.
 pub const MAX_WIDTH: u64 = 1 << 28;
 
-/// Most samples of a training step.
+/// Maximum number of samples per training step.
 pub const MAX_BATCH: u32 = 1 << 20;
 
-/// One of the three matrix products that training does for a layer.
+/// One of the three matrix products of a layer in training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pass {
@@ -31,10 +31,10 @@ pub enum Pass {
 }
 
 impl Pass {
-    /// All passes, in the order in which training runs them.
+    /// All passes, in the order of training.
     pub const ALL: [Pass; 3] = [Pass::Forward, Pass::InputGrad, Pass::WeightGrad];
 
-    /// The tensors that it multiplies, of a layer whose operands are X, W and dY.
+    /// The tensors that the pass multiplies.
     pub fn operands(self) -> [TensorKind; 2] {
         match self {
             Pass::Forward => [TensorKind::Input, TensorKind::Weight],
@@ -68,18 +68,18 @@ pub struct Gemm {
     pub k: u64,
     /// Columns of the right operand (filters).
     pub n: u64,
-    /// How many such products there are: groups, or heads times samples.
+    /// Number of products: groups, or heads times samples.
     pub count: u64,
 }
 
 impl Gemm {
-    /// Multiply-accumulates of all `count` products.
+    /// Counts the multiply-accumulates of all products.
     pub fn macs(&self) -> u64 {
         self.m * self.k * self.n * self.count
     }
 }
 
-/// A 2-D convolution on one sample; `[rows, columns]` throughout.
+/// A 2-D convolution on one sample; pairs are `[rows, columns]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Conv2d {
     /// Channels of the input.
@@ -101,7 +101,8 @@ pub struct Conv2d {
 }
 
 impl Conv2d {
-    /// Size of an output plane: `floor((input + 2 padding - dilation (kernel - 1) - 1) / stride) + 1`.
+    /// Computes the size of an output plane:
+    /// `floor((input + 2 padding - dilation (kernel - 1) - 1) / stride) + 1`.
     pub fn output(&self) -> [u32; 2] {
         [0, 1].map(|axis| {
             let reach = self.dilation[axis] * (self.kernel[axis] - 1) + 1;
@@ -109,9 +110,10 @@ impl Conv2d {
         })
     }
 
-    /// The windows that a pass cuts from the planes of its streamed operand: one grid for the
-    /// forward pass and the weight gradient (over X), for the input gradient (over dY) one for each
-    /// residue of the stride, see [`Axis::input_grad`].
+    /// Lists the windows that a pass cuts from the planes of its streamed operand.
+    ///
+    /// The forward pass and the weight gradient have one grid over X. The input gradient has one
+    /// grid over dY for each residue of the stride, see [`Axis::input_grad`].
     pub fn windows(&self, pass: Pass) -> Vec<Windows> {
         let output = self.output();
         if pass == Pass::InputGrad {
@@ -128,10 +130,10 @@ impl Conv2d {
     }
 }
 
-/// A fully connected layer on one sample of `rows` rows.
+/// A fully connected layer on one sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Linear {
-    /// Rows a sample has: 1, or the tokens of a sequence.
+    /// Rows of a sample: 1, or the tokens of a sequence.
     pub rows: u32,
     /// Length of an input row.
     pub in_features: u32,
@@ -139,8 +141,8 @@ pub struct Linear {
     pub out_features: u32,
 }
 
-/// An attention product on one sample: for each head, a left operand of `rows x inner` with a right
-/// operand of `inner x columns`. The right operand takes the part of the weights.
+/// An attention product on one sample: per head, a left operand of `rows x inner` times a right
+/// operand of `inner x columns`. The right operand stands in for the weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attention {
     /// Heads.
@@ -153,7 +155,7 @@ pub struct Attention {
     pub columns: u32,
 }
 
-/// What a layer computes.
+/// The operation and the sizes of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "kebab-case")]
 pub enum Geometry {
@@ -175,7 +177,7 @@ impl Geometry {
         }
     }
 
-    /// Checks that the numbers describe a layer that can be computed; says which one does not.
+    /// Checks that the layer can be computed; the error names the invalid number.
     pub fn validate(&self) -> Result<(), String> {
         self.validate_dimensions()?;
         let sizes: [u32; 3] = match self {
@@ -188,7 +190,7 @@ impl Geometry {
         };
         let macs = sizes.iter().map(|&size| u128::from(size)).product::<u128>() * self.filter_length_u128();
         if macs > MAX_MACS {
-            return Err(format!("has {macs} multiply-accumulates a sample, more than {MAX_MACS}"));
+            return Err(format!("has {macs} multiply-accumulates per sample, more than {MAX_MACS}"));
         }
         if let Geometry::Conv2d(conv) = self {
             let largest = [conv.input, conv.output()].iter().map(|[h, w]| u64::from(*h) * u64::from(*w)).max();
@@ -214,24 +216,17 @@ impl Geometry {
     }
 
     fn validate_dimensions(&self) -> Result<(), String> {
-        let within = |name: &str, value: u32, least: u32| {
-            if (least..=MAX_DIMENSION).contains(&value) {
-                Ok(())
-            } else {
-                Err(format!("{name} is {value}, but must be between {least} and {MAX_DIMENSION}"))
-            }
-        };
         match self {
             Geometry::Conv2d(conv) => {
-                within("in_channels", conv.in_channels, 1)?;
-                within("out_channels", conv.out_channels, 1)?;
-                within("groups", conv.groups, 1)?;
+                check_dimension("in_channels", conv.in_channels, 1)?;
+                check_dimension("out_channels", conv.out_channels, 1)?;
+                check_dimension("groups", conv.groups, 1)?;
                 for axis in 0..2 {
-                    within("input", conv.input[axis], 1)?;
-                    within("kernel", conv.kernel[axis], 1)?;
-                    within("stride", conv.stride[axis], 1)?;
-                    within("padding", conv.padding[axis], 0)?;
-                    within("dilation", conv.dilation[axis], 1)?;
+                    check_dimension("input", conv.input[axis], 1)?;
+                    check_dimension("kernel", conv.kernel[axis], 1)?;
+                    check_dimension("stride", conv.stride[axis], 1)?;
+                    check_dimension("padding", conv.padding[axis], 0)?;
+                    check_dimension("dilation", conv.dilation[axis], 1)?;
                     let reach = u64::from(conv.dilation[axis]) * u64::from(conv.kernel[axis] - 1) + 1;
                     let padded = u64::from(conv.input[axis]) + 2 * u64::from(conv.padding[axis]);
                     if reach > padded {
@@ -247,21 +242,23 @@ impl Geometry {
                 Ok(())
             }
             Geometry::Linear(linear) => {
-                within("rows", linear.rows, 1)?;
-                within("in_features", linear.in_features, 1)?;
-                within("out_features", linear.out_features, 1)
+                check_dimension("rows", linear.rows, 1)?;
+                check_dimension("in_features", linear.in_features, 1)?;
+                check_dimension("out_features", linear.out_features, 1)
             }
             Geometry::Attention(attention) => {
-                within("heads", attention.heads, 1)?;
-                within("rows", attention.rows, 1)?;
-                within("inner", attention.inner, 1)?;
-                within("columns", attention.columns, 1)
+                check_dimension("heads", attention.heads, 1)?;
+                check_dimension("rows", attention.rows, 1)?;
+                check_dimension("inner", attention.inner, 1)?;
+                check_dimension("columns", attention.columns, 1)
             }
         }
     }
 
-    /// The matrix products that a pass does for `samples` samples. They count multiplications with
-    /// padding as im2col does, and none with the zeros that a strided input gradient could insert.
+    /// Lists the matrix products of a pass for `samples` samples.
+    ///
+    /// Like im2col, they include multiplications with padding. A strided input gradient has no
+    /// multiplications with inserted zeros.
     ///
     /// ```
     /// use mercury_trace::geometry::{Geometry, Gemm, Linear, Pass};
@@ -281,15 +278,16 @@ impl Geometry {
                 let groups = u64::from(conv.groups);
                 let channels = u64::from(conv.in_channels) / groups;
                 let filters = u64::from(conv.out_channels) / groups;
-                let of = |windows: &Windows| {
+                let mut gemms = Vec::new();
+                for windows in conv.windows(pass) {
                     let vectors = samples * windows.positions() as u64;
                     let taps = windows.taps() as u64;
-                    match pass {
+                    gemms.push(match pass {
                         Pass::InputGrad => Gemm { m: vectors, k: filters * taps, n: channels, count: groups },
                         _ => product(vectors, channels * taps, filters, groups),
-                    }
-                };
-                conv.windows(pass).iter().map(of).collect()
+                    });
+                }
+                gemms
             }
             Geometry::Linear(linear) => vec![product(
                 samples * u64::from(linear.rows),
@@ -306,12 +304,12 @@ impl Geometry {
         }
     }
 
-    /// Multiply-accumulates of the forward pass on one sample.
+    /// Counts the multiply-accumulates of the forward pass on one sample.
     pub fn macs(&self) -> u64 {
         self.gemms(Pass::Forward, 1).iter().map(Gemm::macs).sum()
     }
 
-    /// Channels of the input (features of a row, inner length of an attention product).
+    /// Channels of the input, features of a row, or inner length of an attention product.
     pub fn inputs(&self) -> u32 {
         match self {
             Geometry::Conv2d(conv) => conv.in_channels,
@@ -320,7 +318,7 @@ impl Geometry {
         }
     }
 
-    /// Filters (output features, columns of the right operand).
+    /// Filters, output features, or columns of the right operand.
     pub fn filters(&self) -> u32 {
         match self {
             Geometry::Conv2d(conv) => conv.out_channels,
@@ -333,6 +331,14 @@ impl Geometry {
     pub fn filter_length(&self) -> usize {
         self.filter_length_u128() as usize
     }
+}
+
+/// Checks that a dimension is between `least` and [`MAX_DIMENSION`].
+fn check_dimension(name: &str, value: u32, least: u32) -> Result<(), String> {
+    if (least..=MAX_DIMENSION).contains(&value) {
+        return Ok(());
+    }
+    Err(format!("{name} is {value}, but must be between {least} and {MAX_DIMENSION}"))
 }
 
 #[cfg(test)]
@@ -367,7 +373,8 @@ mod tests {
         let gemms = layer.gemms(Pass::InputGrad, 1);
         assert_eq!(gemms.len(), 4);
         let macs: u64 = gemms.iter().map(Gemm::macs).sum();
-        // 3x3 at stride 2: the four residues have 4 + 2 + 2 + 1 = 9 taps, each at 14 x 14 positions.
+        // 3x3 at stride 2: the four residues have 4 + 2 + 2 + 1 = 9 taps, each at 14 x 14
+        // positions.
         assert_eq!(macs, 14 * 14 * 9 * 16 * 8);
         assert_eq!(macs, layer.macs());
     }

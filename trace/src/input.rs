@@ -1,5 +1,6 @@
-//! Opening what came from outside: ordinary files and objects of a store alone, and no larger than can be
-//! believed, so that neither a device nor a pipe under a file's name can hold a program up or fill its memory.
+//! Opens input from outside: only ordinary files and objects of a store, up to a maximum size.
+//!
+//! A device or a pipe under a file's name therefore cannot block a program or fill its memory.
 
 use crate::error::{Result, TraceError};
 #[cfg(feature = "remote")]
@@ -11,7 +12,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-/// A file, or an object of a store, that is read.
+/// A file, or an object of a store, to read.
 #[derive(Debug)]
 pub enum Source {
     /// A file.
@@ -22,7 +23,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// Reads all of it, from the front.
+    /// Returns a reader from the start.
     pub fn read(&self) -> io::Result<Box<dyn Read + Send + '_>> {
         match self {
             Self::File(file) => Ok(Box::new(file)),
@@ -31,7 +32,7 @@ impl Source {
         }
     }
 
-    /// Its bytes.
+    /// Returns its size in bytes.
     pub fn size(&self) -> io::Result<u64> {
         match self {
             Self::File(file) => Ok(file.metadata()?.len()),
@@ -67,7 +68,7 @@ impl ChunkReader for Source {
     }
 }
 
-/// Opens an ordinary file, or an object of a store, to read.
+/// Opens an ordinary file, or an object of a store, for reading.
 pub fn open(path: &Path) -> Result<Source> {
     #[cfg(feature = "remote")]
     if remote::is_address(path) {
@@ -76,19 +77,23 @@ pub fn open(path: &Path) -> Result<Source> {
     open_file(path).map(Source::File)
 }
 
-/// Opens an ordinary file to read.
+/// Opens an ordinary file for reading.
 fn open_file(path: &Path) -> Result<File> {
-    // Before it is opened: opening a pipe waits for whoever writes to it.
+    // The check comes before opening, because opening a pipe waits for its writer.
     let metadata = path.metadata().map_err(TraceError::io(path))?;
     if metadata.is_file() {
         return File::open(path).map_err(TraceError::io(path));
     }
-    let kind = if metadata.is_dir() { io::ErrorKind::IsADirectory } else { io::ErrorKind::InvalidInput };
-    let what = if metadata.is_dir() { "is a folder" } else { "is a device or pipe" };
-    Err(TraceError::io(path)(io::Error::new(kind, format!("{what}, not a file; give another or copy it again"))))
+    let (kind, found) = if metadata.is_dir() {
+        (io::ErrorKind::IsADirectory, "is a folder")
+    } else {
+        (io::ErrorKind::InvalidInput, "is a device or pipe")
+    };
+    let reason = format!("{found}, not a file; give another or copy it again");
+    Err(TraceError::io(path)(io::Error::new(kind, reason)))
 }
 
-/// Whether there is a file, or an object, of this name.
+/// Whether a file or object with this name exists.
 pub fn exists(path: &Path) -> Result<bool> {
     match open(path) {
         Ok(_) => Ok(true),
@@ -101,25 +106,25 @@ pub fn exists(path: &Path) -> Result<bool> {
     }
 }
 
-/// Bytes of an ordinary file or an object.
+/// Returns the size of an ordinary file or an object in bytes.
 pub fn size(path: &Path) -> Result<u64> {
     open(path)?.size().map_err(TraceError::io(path))
 }
 
-/// Reads an ordinary file, or an object, of at most so many bytes.
+/// Reads an ordinary file or an object of at most `most` bytes.
 pub fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
     let source = open(path)?;
     let mut bytes = Vec::new();
     let reader = source.read().map_err(TraceError::io(path))?;
     reader.take(most + 1).read_to_end(&mut bytes).map_err(TraceError::io(path))?;
     if bytes.len() as u64 > most {
-        let reason = format!("larger than {most} bytes, as no such file is; give another or copy it again");
+        let reason = format!("larger than {most} bytes, the maximum of such a file; give another or copy it again");
         return Err(TraceError::invalid(path, "size", reason));
     }
     Ok(bytes)
 }
 
-/// Reads an ordinary text file of at most so many bytes.
+/// Reads an ordinary text file of at most `most` bytes.
 pub fn read_text(path: &Path, most: u64) -> Result<String> {
     String::from_utf8(read(path, most)?)
         .map_err(|error| TraceError::invalid(path, "text", format!("is not UTF-8 ({error}); give another file")))

@@ -1,21 +1,21 @@
-//! The tensors of a layer.
+//! The kinds of tensors of a layer.
 
 use serde::{Deserialize, Serialize};
 
-/// Which tensor of a layer.
+/// A kind of tensor of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TensorKind {
-    /// X, what the layer was given.
+    /// X, the layer's input.
     Input,
-    /// dY, the loss' gradient with respect to what it returned.
+    /// dY, the gradient of the loss with respect to the layer's output.
     GradOutput,
-    /// W, its filters (of an attention product: its right operand).
+    /// W, the layer's filters, or the right operand of an attention product.
     Weight,
 }
 
 impl TensorKind {
-    /// The file's name without its ending.
+    /// The file's name without its suffix.
     pub fn name(self) -> &'static str {
         match self {
             TensorKind::Input => "input",

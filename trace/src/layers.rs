@@ -7,10 +7,10 @@ use arrow::buffer::ScalarBuffer;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// The file's name within a trace.
+/// The file's name in a trace.
 pub const FILE_NAME: &str = "layers.parquet";
 
-/// Most layers of a model.
+/// Maximum number of layers of a model.
 const MAX_ROWS: i64 = 100_000;
 
 /// A layer of the model.
@@ -18,14 +18,14 @@ const MAX_ROWS: i64 = 100_000;
 pub struct Layer {
     /// The module's name in the model, such as `features.0`.
     pub name: String,
-    /// What it computes.
+    /// The layer's operation and sizes.
     pub geometry: Geometry,
-    /// Whether training computes the gradient of its input: not where the input is the data itself.
+    /// Whether training computes the input gradient; not if the input is the data.
     pub input_grad: bool,
 }
 
-/// Whether a name can be that of a layer: it becomes part of a path, so only letters, digits, `_`,
-/// `-` and inner dots.
+/// Whether a layer may have this name: only letters, digits, `_`, `-` and inner dots, because it
+/// becomes part of a path.
 pub fn is_layer_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= 200
@@ -36,8 +36,8 @@ pub fn is_layer_name(name: &str) -> bool {
 
 /// Writes the layers of the trace in `dir`.
 pub fn write(dir: &Path, layers: &[Layer]) -> Result<()> {
-    let rows: Vec<Flat> = layers.iter().map(|layer| Flat::from(&layer.geometry)).collect();
-    let column = |field: fn(&Flat) -> u32| table::u32s(rows.iter().map(field));
+    let rows: Vec<LayerRow> = layers.iter().map(|layer| LayerRow::from(&layer.geometry)).collect();
+    let column = |field: fn(&LayerRow) -> u32| table::u32s(rows.iter().map(field));
     table::write(
         &dir.join(FILE_NAME),
         vec![
@@ -71,21 +71,24 @@ pub fn read(dir: &Path) -> Result<Vec<Layer>> {
     let path = dir.join(FILE_NAME);
     let table = Table::read(&path, MAX_ROWS)?;
     let input_grad = table.bool("input_grad")?;
-    let (index, macs) = (table.u32("index")?, table.u64("macs")?);
-    let (names, ops) = (table.string("name")?, table.string("op")?);
+    let index = table.u32("index")?;
+    let macs = table.u64("macs")?;
+    let names = table.string("name")?;
+    let ops = table.string("op")?;
     let pair = |name: &str| -> Result<[ScalarBuffer<u32>; 2]> {
         Ok([table.u32(&format!("{name}_height"))?, table.u32(&format!("{name}_width"))?])
     };
-    let [in_channels, out_channels, rows, groups] =
-        ["in_channels", "out_channels", "rows", "groups"].map(|n| table.u32(n));
-    let (in_channels, out_channels, rows, groups) = (in_channels?, out_channels?, rows?, groups?);
-    let (input, output, kernel) = (pair("input")?, pair("output")?, pair("kernel")?);
-    let (stride, padding, dilation) = (pair("stride")?, pair("padding")?, pair("dilation")?);
+    let in_channels = table.u32("in_channels")?;
+    let out_channels = table.u32("out_channels")?;
+    let rows = table.u32("rows")?;
+    let groups = table.u32("groups")?;
+    let [input, output, kernel] = [pair("input")?, pair("output")?, pair("kernel")?];
+    let [stride, padding, dilation] = [pair("stride")?, pair("padding")?, pair("dilation")?];
     let mut seen = BTreeSet::new();
     let mut layers = Vec::with_capacity(table.rows());
     for row in 0..table.rows() {
         let at = |columns: &[ScalarBuffer<u32>; 2]| columns.each_ref().map(|column| column[row]);
-        let flat = Flat {
+        let flat = LayerRow {
             in_channels: in_channels[row],
             out_channels: out_channels[row],
             rows: rows[row],
@@ -103,10 +106,10 @@ pub fn read(dir: &Path) -> Result<Vec<Layer>> {
             return Err(table.invalid("name", reason));
         }
         if !seen.insert(name) {
-            return Err(table.invalid("name", format!("{name:?} stands twice; give each layer a name of its own")));
+            return Err(table.invalid("name", format!("{name:?} occurs twice; give each layer its own name")));
         }
         let wrong = |reason: String| {
-            let reason = format!("{reason}; correct row {row} (docs/formats.md says what it holds), or capture anew");
+            let reason = format!("{reason}; correct row {row} (docs/formats.md describes it), or capture anew");
             TraceError::invalid(&path, format!("layer {name}"), reason)
         };
         let geometry = flat.geometry(ops.value(row)).map_err(wrong)?;
@@ -121,10 +124,11 @@ pub fn read(dir: &Path) -> Result<Vec<Layer>> {
     Ok(layers)
 }
 
-/// The columns of a row, shared by all operations: those that an operation has no use for are 1
-/// (sizes, strides, groups) or 0 (padding).
+/// A row of the table, with the columns of all operations.
+///
+/// Columns that an operation does not use are 1 (sizes, strides, groups) or 0 (padding).
 #[derive(PartialEq)]
-struct Flat {
+struct LayerRow {
     in_channels: u32,
     out_channels: u32,
     rows: u32,
@@ -137,9 +141,9 @@ struct Flat {
     dilation: [u32; 2],
 }
 
-impl From<&Geometry> for Flat {
+impl From<&Geometry> for LayerRow {
     fn from(geometry: &Geometry) -> Self {
-        let plain = Flat {
+        let plain = LayerRow {
             in_channels: geometry.inputs(),
             out_channels: geometry.filters(),
             rows: 1,
@@ -152,7 +156,7 @@ impl From<&Geometry> for Flat {
             dilation: [1; 2],
         };
         match geometry {
-            Geometry::Conv2d(conv) => Flat {
+            Geometry::Conv2d(conv) => LayerRow {
                 groups: conv.groups,
                 input: conv.input,
                 output: conv.output(),
@@ -162,13 +166,13 @@ impl From<&Geometry> for Flat {
                 dilation: conv.dilation,
                 ..plain
             },
-            Geometry::Linear(linear) => Flat { rows: linear.rows, ..plain },
-            Geometry::Attention(attention) => Flat { rows: attention.rows, groups: attention.heads, ..plain },
+            Geometry::Linear(linear) => LayerRow { rows: linear.rows, ..plain },
+            Geometry::Attention(attention) => LayerRow { rows: attention.rows, groups: attention.heads, ..plain },
         }
     }
 }
 
-impl Flat {
+impl LayerRow {
     fn geometry(&self, op: &str) -> std::result::Result<Geometry, String> {
         let geometry = match op {
             "conv2d" => Geometry::Conv2d(Conv2d {
@@ -195,7 +199,7 @@ impl Flat {
             other => return Err(format!("op {other:?} is not one of conv2d, linear, attention")),
         };
         geometry.validate()?;
-        if Flat::from(&geometry) != *self {
+        if LayerRow::from(&geometry) != *self {
             return Err("columns contradict each other (output size, or a column that the op does not use)".to_owned());
         }
         Ok(geometry)

@@ -1,19 +1,19 @@
-//! What a MERCURY trace is: a folder of Parquet files that hold what each layer of a model computed
-//! on during captured training steps.
+//! The format of a MERCURY trace: a folder of Parquet files with the operands of a model's layers
+//! in captured training steps.
 //!
 //! ```text
-//! manifest.json    what the trace is of, and its tensors' files with their checksums; replaced atomically after
-//!                  each captured step
-//! layers.parquet   one row a layer, in execution order: name, operation, geometry, MACs
-//! steps.parquet    one row for every training step
-//! evaluations.parquet  one row for every measurement on data that was not trained on
-//! measurements.parquet, loss_changes.parquet  what reuse did, where it was in the loop
-//! SHA256SUMS       checksums of the files above, once the training has ended
+//! manifest.json    description of the run, and all tensor files with their checksums; replaced
+//!                  atomically after each captured step
+//! layers.parquet   one row per layer, in execution order: name, operation, geometry, MACs
+//! steps.parquet    one row per training step
+//! evaluations.parquet  one row per metric of an evaluation on validation data
+//! measurements.parquet, loss_changes.parquet  measurements of reuse in the loop, if there was any
+//! SHA256SUMS       checksums of the files above, after the end of the training
 //! tensors/step=000200/layer=features.0/{input,grad_output,weight}.parquet
 //! ```
 //!
-//! This crate knows the format alone: nothing about who captures, nothing about what is looked for
-//! in it. Input vectors are not stored; [`windows`] says where a kernel would cut them.
+//! This crate defines only the format; it does not capture or analyse. Input vectors are not
+//! stored; [`windows`] defines where a kernel cuts them.
 //!
 //! ```
 //! use mercury_trace::{geometry::*, layers::Layer, manifest::*, tensor::TensorKind, Trace, TraceWriter};

@@ -1,4 +1,4 @@
-//! `manifest.json`: what a trace is of, and which files it has.
+//! `manifest.json`: the description of a trace, and the list of its files.
 
 use crate::error::{Result, TraceError};
 use crate::geometry::Pass;
@@ -9,50 +9,52 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
-/// Version of the format that this crate writes, and the newest that it reads. Since 2 every file has a checksum;
-/// a trace of version 1 is read as ever, but cannot be verified.
+/// Version of the format that this crate writes, and the newest that it reads.
+///
+/// Since version 2, every file has a checksum. Traces of version 1 can be read, but not verified.
 pub const SCHEMA_VERSION: u32 = 2;
 
 /// The first version in which every tensor file has a checksum.
 pub const CHECKSUMS_SINCE: u32 = 2;
 
-/// Most bytes of a manifest: far above what any run captures.
+/// Maximum size of a manifest in bytes, far above any run's.
 const MAX_BYTES: u64 = 1 << 30;
 
-/// The file's name within a trace.
+/// The file's name in a trace.
 pub const FILE_NAME: &str = "manifest.json";
 
-/// What a trace is of.
+/// The description of a trace.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// Version of the format, [`SCHEMA_VERSION`].
     pub schema_version: u32,
     /// The program and version that wrote the trace.
     pub created_by: String,
-    /// What its user calls the trace, see [`parse_label`].
+    /// The user's name of the trace, see [`parse_label`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
-    /// The command that writes it again, with TRACE for its folder. Flags that the trace does not depend on are left
-    /// out, so that equal runs write equal manifests.
+    /// The command that writes the trace again, with TRACE for its folder.
+    ///
+    /// Flags without effect on the trace are left out, so that equal runs write equal manifests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
     /// The model.
     pub model: Model,
-    /// The data it was trained on.
+    /// The data set.
     pub dataset: Dataset,
-    /// Seed of initial weights, order of samples and choice of what to keep.
+    /// Seed of initial weights, sample order and sampling.
     pub seed: u64,
     /// Hyper-parameters of the training.
     pub training: Training,
-    /// Versions of what computed it.
+    /// Versions of the programs that computed it.
     pub versions: BTreeMap<String, String>,
-    /// The device it was computed on, such as `cpu`.
+    /// The device that computed it, such as `cpu`.
     pub device: String,
-    /// What was kept of each captured step.
+    /// The part of each captured step that is kept.
     pub sampling: Sampling,
-    /// The captured steps whose files are complete, ascending.
+    /// The captured steps with all their files, in ascending order.
     pub captured: Vec<CapturedStep>,
-    /// Whether the training ran to its end.
+    /// Whether the training reached its end.
     pub complete: bool,
 }
 
@@ -63,9 +65,9 @@ pub struct Model {
     pub name: String,
     /// Number of parameters.
     pub parameters: u64,
-    /// Channels, rows and columns of an image; or tokens of a source and of a target sentence.
+    /// Channels, rows and columns of an image, or tokens of a source and of a target sentence.
     pub input: Vec<u32>,
-    /// Number of classes, or tokens of the vocabulary.
+    /// Number of classes, or of tokens in the vocabulary.
     pub classes: u32,
 }
 
@@ -74,11 +76,11 @@ pub struct Model {
 pub struct Dataset {
     /// Its name, such as `fashion-mnist`.
     pub name: String,
-    /// Samples that were trained on.
+    /// Number of training samples.
     pub train_samples: u64,
-    /// Samples for validation.
+    /// Number of validation samples.
     pub validation_samples: u64,
-    /// Where it came from and what was done to it.
+    /// Its origin and preparation.
     #[serde(default)]
     pub description: BTreeMap<String, String>,
 }
@@ -86,7 +88,7 @@ pub struct Dataset {
 /// Hyper-parameters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Training {
-    /// Training steps asked for.
+    /// Number of training steps requested.
     pub steps: u64,
     /// Samples per step.
     pub batch_size: u32,
@@ -96,30 +98,30 @@ pub struct Training {
     pub momentum: f64,
     /// Weight decay.
     pub weight_decay: f64,
-    /// Every other setting that the run depends on, by the name of its flag.
+    /// All settings that the result depends on, by the name of their flag.
     #[serde(default)]
     pub settings: BTreeMap<String, String>,
-    /// Validation accuracy after the last step, where it was measured: share of images whose class,
-    /// or of tokens whose successor, the model found.
+    /// Validation accuracy after the last step, if measured: the share of images with the correct
+    /// class, or of tokens with the correct next token.
     pub validation_accuracy: Option<f64>,
 }
 
-/// What was kept of each captured step. Where a layer is missing from the maps, all was kept.
+/// The part of each captured step that is kept; layers missing from a map are kept whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sampling {
     /// Passes whose operands are kept.
     #[serde(default = "all_passes")]
     pub passes: Vec<Pass>,
-    /// How values are stored.
+    /// The data type of stored values.
     #[serde(default)]
     pub dtype: Dtype,
-    /// Most samples kept per captured step; `None` keeps the whole batch.
+    /// Maximum number of samples kept per captured step; `None` keeps the whole batch.
     pub samples: Option<u32>,
-    /// Channels kept of the input, by layer, ascending.
+    /// Kept channels of the input by layer, in ascending order.
     pub channels: BTreeMap<String, Vec<u32>>,
-    /// Channels kept of the output gradient, by layer, ascending.
+    /// Kept channels of the output gradient by layer, in ascending order.
     pub grad_channels: BTreeMap<String, Vec<u32>>,
-    /// Filters kept of the weight, by layer, ascending.
+    /// Kept filters by layer, in ascending order.
     pub filters: BTreeMap<String, Vec<u32>>,
 }
 
@@ -141,41 +143,41 @@ impl Default for Sampling {
     }
 }
 
-/// One captured step.
+/// A captured step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CapturedStep {
-    /// The training step, from 0.
+    /// The training step, counted from 0.
     pub step: u64,
-    /// Position within the batch of each kept sample, ascending.
+    /// Positions of the kept samples in the batch, in ascending order.
     pub samples: Vec<u32>,
-    /// Index within the data set of each kept sample, in the same order.
+    /// Indices of the kept samples in the data set, in the same order.
     pub dataset_indices: Vec<u64>,
-    /// The files of this step.
+    /// The tensor files of this step.
     pub tensors: Vec<TensorFile>,
 }
 
-/// One tensor file.
+/// A tensor file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TensorFile {
     /// The layer's name.
     pub layer: String,
-    /// Which of its tensors.
+    /// The kind of tensor.
     pub kind: TensorKind,
-    /// Rows in the file.
+    /// Number of rows.
     pub rows: u64,
-    /// Values in a row.
+    /// Number of values per row.
     pub width: u32,
-    /// Size of the file.
+    /// Size of the file in bytes.
     pub bytes: u64,
-    /// SHA-256 of the file; none in a trace of version 1.
+    /// SHA-256 of the file; `None` in a trace of version 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
 }
 
-/// Most characters of a label: more do not fit beside a chart.
+/// Maximum number of characters of a label, so that it fits next to a chart.
 const MAX_LABEL: usize = 100;
 
-/// The label of a trace or of results in a text; refuses what is empty or more than a line.
+/// Parses the label of a trace or of results; it must be one line of text.
 pub fn parse_label(text: &str) -> std::result::Result<String, String> {
     if text.trim().is_empty() {
         return Err("is empty; give it a text, or leave it out".to_owned());
@@ -189,7 +191,7 @@ pub fn parse_label(text: &str) -> std::result::Result<String, String> {
     }
 }
 
-/// The one key whose meaning never changes.
+/// The version, whose key never changes.
 #[derive(Deserialize)]
 struct Version {
     schema_version: u32,
@@ -210,7 +212,7 @@ impl Manifest {
         let broken = |error: serde_json::Error| {
             TraceError::invalid(&path, "manifest", format!("{error}; correct it, or capture anew"))
         };
-        // First: the rest of a newer manifest may not fit today's structure.
+        // The version is read first, because a newer manifest may have another structure.
         let Version { schema_version } = serde_json::from_slice(&text).map_err(broken)?;
         if schema_version > SCHEMA_VERSION {
             return Err(TraceError::NewerSchema { path, found: schema_version, known: SCHEMA_VERSION });
@@ -219,20 +221,20 @@ impl Manifest {
             return Err(TraceError::invalid(
                 &path,
                 "schema_version",
-                "is 0, but versions begin with 1; correct it, or capture anew",
+                "is 0, but versions start with 1; correct it, or capture anew",
             ));
         }
         serde_json::from_slice(&text).map_err(broken)
     }
 
-    /// What is written.
+    /// Formats the manifest as JSON.
     pub(crate) fn text(&self) -> String {
         let mut text = serde_json::to_string_pretty(self).expect("a manifest has string keys and finite numbers");
         text.push('\n');
         text
     }
 
-    /// Replaces the manifest of the trace in `dir` atomically.
+    /// Atomically replaces the manifest of the trace in `dir`.
     pub fn write(&self, dir: &Path) -> Result<()> {
         let path = dir.join(FILE_NAME);
         let text = self.text();

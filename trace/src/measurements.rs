@@ -1,5 +1,7 @@
-//! What reuse did in the loop of a training run: `measurements.parquet`, one row for each pass of a layer in a
-//! measured step, and `loss_changes.parquet`, one row a measured step. Runs without reuse have neither.
+//! Measurements of reuse in the loop of a training run.
+//!
+//! `measurements.parquet` has one row per layer and pass of a measured step, `loss_changes.parquet`
+//! one row per measured step. Runs without reuse have neither.
 
 use crate::error::{Result, TraceError};
 use crate::geometry::Pass;
@@ -7,17 +9,18 @@ use crate::input;
 use crate::table::{self, Table};
 use std::path::Path;
 
-/// The first file's name within a trace.
+/// The first file's name in a trace.
 pub const FILE_NAME: &str = "measurements.parquet";
-/// The second file's.
+/// The second file's name in a trace.
 pub const LOSS_CHANGES: &str = "loss_changes.parquet";
-/// Both.
+/// The names of both files.
 pub const FILES: [&str; 2] = [FILE_NAME, LOSS_CHANGES];
 
-/// Most rows of either.
+/// Maximum number of rows of either file.
 const MAX_ROWS: i64 = 10_000_000;
 
-/// A pass of a layer with reuse, on the whole batch, beside the same operands without.
+/// A layer's pass with reuse over the whole batch, compared with the exact pass on the same
+/// operands.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Measurement {
     /// The training step.
@@ -28,69 +31,70 @@ pub struct Measurement {
     pub layer: String,
     /// The pass.
     pub pass: Pass,
-    /// Bits of a signature in force.
+    /// The signature length in force, in bits.
     pub signature_bits: u32,
-    /// Vectors that were HIT; the weight gradient has the forward pass's outcomes.
+    /// Number of HITs; the weight gradient has the forward pass's outcomes.
     pub hit: u64,
-    /// Vectors that were MAU.
+    /// Number of MAUs.
     pub mau: u64,
-    /// Vectors that were MNU.
+    /// Number of MNUs.
     pub mnu: u64,
-    /// |Y' - Y| / |Y|, where Y is the result without reuse and Y' that with; infinite where Y alone is 0.
+    /// |Y' - Y| / |Y|, with the exact result Y and the result with reuse Y'; infinite if only Y is 0.
     pub output_error: f64,
-    /// Cosine of the angle between Y and Y'; not a number where one of them alone is 0.
+    /// Cosine of the angle between Y and Y'; not a number if only one of them is 0.
     pub output_cosine: f64,
-    /// |Y'| / |Y|; infinite where Y alone is 0.
+    /// |Y'| / |Y|; infinite if only Y is 0.
     pub output_norm_ratio: f64,
-    /// Cycles of the pass on the configuration's array, without reuse.
+    /// Cycles of the pass without reuse, on the configuration's array.
     pub baseline_cycles: u64,
-    /// With reuse.
+    /// Cycles of the pass with reuse.
     pub mercury_cycles: u64,
 }
 
-/// A step's loss and gradients with reuse beside those without, of the same weights and samples.
+/// A step's loss and gradients with reuse, compared with exact ones for the same weights and
+/// samples.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LossChange {
     /// The training step.
     pub step: u64,
     /// Name of the configuration of reuse.
     pub configuration: String,
-    /// Bits of a signature in force.
+    /// The signature length in force, in bits.
     pub signature_bits: u32,
     /// Loss without reuse.
     pub loss: f64,
-    /// Loss with reuse in every layer, less that without.
+    /// Difference of the loss with reuse in every layer from the exact loss.
     pub loss_change: f64,
     /// Relative error of the gradient of all parameters together.
     pub gradient_error: f64,
-    /// Cosine of the angle between that gradient with reuse and without.
+    /// Cosine of the angle between that gradient with reuse and the exact one.
     pub gradient_cosine: f64,
-    /// Its norm with reuse, relative to that without.
+    /// Ratio of its norm with reuse to the exact norm.
     pub gradient_norm_ratio: f64,
 }
 
 /// Both tables.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Measurements {
-    /// By step, configuration, layer and pass.
+    /// Rows by step, configuration, layer and pass.
     pub layers: Vec<Measurement>,
-    /// By step and configuration.
+    /// Rows by step and configuration.
     pub steps: Vec<LossChange>,
 }
 
 impl Measurements {
-    /// Whether there are none.
+    /// Whether both tables are empty.
     pub fn is_empty(&self) -> bool {
         self.layers.is_empty() && self.steps.is_empty()
     }
 
-    /// Adds those of later steps.
+    /// Adds the rows of later steps.
     pub fn extend(&mut self, more: Self) {
         self.layers.extend(more.layers);
         self.steps.extend(more.steps);
     }
 
-    /// Those of steps before `from`.
+    /// Returns the rows of steps before `from`.
     #[must_use]
     pub fn before(mut self, from: u64) -> Self {
         self.layers.retain(|row| row.step < from);
@@ -98,7 +102,7 @@ impl Measurements {
         self
     }
 
-    /// Replaces those of the trace in `dir`.
+    /// Replaces the tables of the trace in `dir`.
     pub fn write(&self, dir: &Path) -> Result<()> {
         let rows = &self.layers;
         let u64s = |field: fn(&Measurement) -> u64| table::u64s(rows.iter().map(field));
@@ -138,17 +142,18 @@ impl Measurements {
         )
     }
 
-    /// Reads those of the trace in `dir`, which may have none. One table alone is what a run leaves that was killed
-    /// before its first checkpoint: none.
+    /// Reads the tables of the trace in `dir`, which may have none.
+    ///
+    /// A run that was killed before its first checkpoint may leave one table, which counts as none.
     pub fn read(dir: &Path) -> Result<Self> {
         if !input::exists(&dir.join(FILE_NAME))? || !input::exists(&dir.join(LOSS_CHANGES))? {
             return Ok(Self::default());
         }
-        Ok(Self { layers: layers(dir)?, steps: steps(dir)? })
+        Ok(Self { layers: read_layers(dir)?, steps: read_steps(dir)? })
     }
 }
 
-fn layers(dir: &Path) -> Result<Vec<Measurement>> {
+fn read_layers(dir: &Path) -> Result<Vec<Measurement>> {
     let path = dir.join(FILE_NAME);
     let table = Table::read(&path, MAX_ROWS)?;
     let (step, signature_bits) = (table.u64("step")?, table.u32("signature_bits")?);
@@ -157,16 +162,14 @@ fn layers(dir: &Path) -> Result<Vec<Measurement>> {
     let [output_error, output_cosine, output_norm_ratio] =
         [table.f64("output_error")?, table.f64("output_cosine")?, table.f64("output_norm_ratio")?];
     let (baseline_cycles, mercury_cycles) = (table.u64("baseline_cycles")?, table.u64("mercury_cycles")?);
-    let row = |i: usize| {
+    let mut rows = Vec::with_capacity(table.rows());
+    for i in 0..table.rows() {
         let name = pass.value(i);
-        let pass = Pass::ALL.into_iter().find(|pass| pass.name() == name).ok_or_else(|| {
-            TraceError::invalid(
-                &path,
-                "pass",
-                format!("row {i} holds {name:?}; write forward, input-grad or weight-grad"),
-            )
-        })?;
-        Ok(Measurement {
+        let Some(pass) = Pass::ALL.into_iter().find(|pass| pass.name() == name) else {
+            let reason = format!("row {i} holds {name:?}; write forward, input-grad or weight-grad");
+            return Err(TraceError::invalid(&path, "pass", reason));
+        };
+        rows.push(Measurement {
             step: step[i],
             configuration: configuration.value(i).to_owned(),
             layer: layer.value(i).to_owned(),
@@ -180,19 +183,20 @@ fn layers(dir: &Path) -> Result<Vec<Measurement>> {
             output_norm_ratio: output_norm_ratio[i],
             baseline_cycles: baseline_cycles[i],
             mercury_cycles: mercury_cycles[i],
-        })
-    };
-    (0..table.rows()).map(row).collect()
+        });
+    }
+    Ok(rows)
 }
 
-fn steps(dir: &Path) -> Result<Vec<LossChange>> {
+fn read_steps(dir: &Path) -> Result<Vec<LossChange>> {
     let table = Table::read(&dir.join(LOSS_CHANGES), MAX_ROWS)?;
-    let (step, configuration, signature_bits) =
-        (table.u64("step")?, table.string("configuration")?, table.u32("signature_bits")?);
+    let step = table.u64("step")?;
+    let configuration = table.string("configuration")?;
+    let signature_bits = table.u32("signature_bits")?;
     let (loss, loss_change) = (table.f64("loss")?, table.f64("loss_change")?);
     let [error, cosine, norm_ratio] =
         [table.f64("gradient_error")?, table.f64("gradient_cosine")?, table.f64("gradient_norm_ratio")?];
-    let row = |i: usize| LossChange {
+    let rows = (0..table.rows()).map(|i| LossChange {
         step: step[i],
         configuration: configuration.value(i).to_owned(),
         signature_bits: signature_bits[i],
@@ -201,8 +205,8 @@ fn steps(dir: &Path) -> Result<Vec<LossChange>> {
         gradient_error: error[i],
         gradient_cosine: cosine[i],
         gradient_norm_ratio: norm_ratio[i],
-    };
-    Ok((0..table.rows()).map(row).collect())
+    });
+    Ok(rows.collect())
 }
 
 #[cfg(test)]
@@ -210,7 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read() {
+    fn written_rows_are_read() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(Measurements::read(dir.path()).unwrap(), Measurements::default());
         let layer = |step, pass| Measurement {
@@ -245,6 +249,6 @@ mod tests {
         assert_eq!(Measurements::read(dir.path()).unwrap(), all);
         assert_eq!(all.before(5), first);
         std::fs::remove_file(dir.path().join(LOSS_CHANGES)).unwrap();
-        assert!(Measurements::read(dir.path()).unwrap().is_empty(), "one of the two is none");
+        assert!(Measurements::read(dir.path()).unwrap().is_empty(), "one table counts as none");
     }
 }

@@ -1,7 +1,9 @@
-//! Pages of a Parquet file, bounded by what its reader can believe: a page of a few bytes can claim billions of values,
-//! or unpack to more bytes than any memory has.
+//! Reads the pages of a Parquet file within limits.
+//!
+//! Without limits, a page of a few bytes could claim billions of values, or unpack to more bytes
+//! than memory holds.
 
-use crate::columns::{self, Refusal};
+use crate::columns::{self, ColumnRefusal};
 use crate::error::{Result as TraceResult, TraceError};
 use crate::input::Source;
 use crate::quiet;
@@ -23,23 +25,25 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Reads what a file says of itself. Types are Parquet's own: the Arrow schema that some writers add says how they held
-/// the values in memory, such as text with large offsets, which is not for its reader to care about.
+/// Reads the metadata of a file, with Parquet's own types.
+///
+/// The Arrow schema that some writers add only describes their memory, such as text with large
+/// offsets.
 pub(crate) fn load(path: &Path, source: &Source) -> TraceResult<ArrowReaderMetadata> {
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
     let metadata = quiet::decode(path, || ArrowReaderMetadata::load(source, options))?
         .map_err(|error| TraceError::parquet(path, error))?;
     columns::check_codecs(metadata.metadata())
-        .map_err(|Refusal { column, reason }| TraceError::invalid(path, column, reason))?;
+        .map_err(|ColumnRefusal { column, reason }| TraceError::invalid(path, column, reason))?;
     Ok(metadata)
 }
 
-/// Most that is believed of each column of a row group.
+/// Limits of each column of a row group.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
-    /// Values of a list column; other columns have one a row.
+pub(crate) struct PageLimits {
+    /// Maximum number of values of a list column; other columns have one value per row.
     pub list_values: u64,
-    /// Bytes of its pages, where the codec does not keep to what the page's header says.
+    /// Maximum bytes of its pages, for codecs that ignore the size in the page's header.
     pub bytes: u64,
 }
 
@@ -48,16 +52,16 @@ pub(crate) struct Pages {
     source: Arc<Source>,
     metadata: Arc<ParquetMetaData>,
     properties: ReaderPropertiesPtr,
-    limits: Limits,
+    limits: PageLimits,
 }
 
 impl Pages {
-    pub(crate) fn new(source: Source, metadata: Arc<ParquetMetaData>, limits: Limits) -> Self {
+    pub(crate) fn new(source: Source, metadata: Arc<ParquetMetaData>, limits: PageLimits) -> Self {
         let properties = Arc::new(ReaderProperties::builder().build());
         Self { source: Arc::new(source), metadata, properties, limits }
     }
 
-    /// All columns, some rows at a time.
+    /// Decodes all columns in batches of `rows` rows.
     pub(crate) fn batches(self, rows: usize) -> Result<ParquetRecordBatchReader> {
         let schema = self.metadata.file_metadata().schema_descr();
         let levels = parquet_to_arrow_field_levels(schema, ProjectionMask::all(), None)?;
@@ -65,7 +69,7 @@ impl Pages {
         ParquetRecordBatchReader::try_new_with_row_groups(&levels, &file, rows, None)
     }
 
-    /// The pages of a column of a row group.
+    /// Returns the pages of a column of a row group.
     pub(crate) fn column(&self, group: usize, column: usize) -> Result<Box<dyn PageReader>> {
         let group = self.metadata.row_group(group);
         let chunk = group.column(column);
@@ -73,18 +77,18 @@ impl Pages {
         let values = if chunk.column_descr().max_rep_level() == 0 { rows } else { self.limits.list_values };
         let unpacker = Unpacker::new(chunk.compression(), self.limits.bytes);
         let unpacked = if unpacker.is_some() {
-            // Then the reader below hands on what the file holds.
+            // For an uncompressed column, the reader passes on the file's bytes.
             &chunk.clone().into_builder().set_compression_codec(CompressionCodec::UNCOMPRESSED).build()?
         } else {
             chunk
         };
         let (source, properties) = (Arc::clone(&self.source), Arc::clone(&self.properties));
         let pages = SerializedPageReader::new_with_properties(source, unpacked, rows as usize, None, properties)?;
-        Ok(Box::new(Bounded { pages, values, unpacker }))
+        Ok(Box::new(LimitedPages { pages, values, unpacker }))
     }
 }
 
-/// As Arrow's reader asks for pages; rows and bloom filters it does not ask for.
+/// The interface of Arrow's reader, which asks for pages, but not for rows and bloom filters.
 impl FileReader for Pages {
     fn metadata(&self) -> &ParquetMetaData {
         &self.metadata
@@ -95,20 +99,21 @@ impl FileReader for Pages {
     }
 
     fn get_row_group(&self, number: usize) -> Result<Box<dyn RowGroupReader + '_>> {
-        Ok(Box::new(Group { pages: self, number }))
+        Ok(Box::new(PageGroup { pages: self, number }))
     }
 
     fn get_row_iter(&self, _: Option<Type>) -> Result<RowIter<'_>> {
-        Err(general("is read by columns alone"))
+        Err(refuse("is read only by columns"))
     }
 }
 
-struct Group<'a> {
+/// The pages of a row group.
+struct PageGroup<'a> {
     pages: &'a Pages,
     number: usize,
 }
 
-impl RowGroupReader for Group<'_> {
+impl RowGroupReader for PageGroup<'_> {
     fn metadata(&self) -> &RowGroupMetaData {
         self.pages.metadata.row_group(self.number)
     }
@@ -126,19 +131,20 @@ impl RowGroupReader for Group<'_> {
     }
 
     fn get_row_iter(&self, _: Option<Type>) -> Result<RowIter<'_>> {
-        Err(general("is read by columns alone"))
+        Err(refuse("is read only by columns"))
     }
 }
 
-/// The pages of a column that has at most `values` values. Data pages without values are passed over, which the
-/// decoder would take for the column's end.
-struct Bounded {
+/// The pages of a column with at most `values` values.
+///
+/// Data pages without values are skipped, because the decoder would treat them as the column's end.
+struct LimitedPages {
     pages: SerializedPageReader<Source>,
     values: u64,
     unpacker: Option<Unpacker>,
 }
 
-impl PageReader for Bounded {
+impl PageReader for LimitedPages {
     fn get_next_page(&mut self) -> Result<Option<Page>> {
         loop {
             let Some(page) = self.pages.get_next_page()? else { return Ok(None) };
@@ -147,7 +153,7 @@ impl PageReader for Bounded {
             }
             if page.is_data_page() {
                 let left = self.values.checked_sub(u64::from(page.num_values()));
-                self.values = left.ok_or_else(|| general("its pages have more values than its rows can have"))?;
+                self.values = left.ok_or_else(|| refuse("its pages have more values than its rows can have"))?;
             }
             return match &mut self.unpacker {
                 Some(unpacker) => unpacker.unpack(page).map(Some),
@@ -170,12 +176,12 @@ impl PageReader for Bounded {
     }
 
     fn at_record_boundary(&mut self) -> Result<bool> {
-        // Pages of the second version alone know their rows, and begin with one.
+        // Only pages of version 2 know their rows; they start with a row.
         Ok(self.peek_next_page()?.is_none_or(|next| next.num_rows.is_some()))
     }
 }
 
-impl Iterator for Bounded {
+impl Iterator for LimitedPages {
     type Item = Result<Page>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -183,33 +189,34 @@ impl Iterator for Bounded {
     }
 }
 
+/// A codec that this module unpacks.
 #[derive(Clone, Copy)]
-enum Packing {
+enum PageCodec {
     Gzip,
     Brotli,
 }
 
-/// Unpacks pages of codecs whose decoders in the Parquet library write whatever comes, without an end.
+/// Unpacks pages of codecs whose decoders in the Parquet library have no limit.
 struct Unpacker {
-    packing: Packing,
-    /// Bytes that the column may still unpack to.
+    codec: PageCodec,
+    /// Bytes that the rest of the column may have after unpacking.
     left: u64,
 }
 
 impl Unpacker {
-    /// `None` for codecs that keep to the size that a page's header claims.
-    fn new(codec: Compression, left: u64) -> Option<Self> {
-        let packing = match codec {
-            Compression::GZIP(_) => Packing::Gzip,
-            Compression::BROTLI(_) => Packing::Brotli,
+    /// Creates an unpacker; `None` for codecs that respect the size in a page's header.
+    fn new(compression: Compression, left: u64) -> Option<Self> {
+        let codec = match compression {
+            Compression::GZIP(_) => PageCodec::Gzip,
+            Compression::BROTLI(_) => PageCodec::Brotli,
             _ => return None,
         };
-        Some(Self { packing, left })
+        Some(Self { codec, left })
     }
 
     fn unpack(&mut self, mut page: Page) -> Result<Page> {
         match &mut page {
-            // Levels of the second version are never compressed.
+            // Levels of version 2 are never compressed.
             Page::DataPageV2 { buf, def_levels_byte_len, rep_levels_byte_len, is_compressed, .. } => {
                 if *is_compressed {
                     let levels = *def_levels_byte_len as usize + *rep_levels_byte_len as usize;
@@ -221,31 +228,31 @@ impl Unpacker {
         Ok(page)
     }
 
-    /// Unpacks what comes after the first `kept` bytes.
+    /// Unpacks the bytes after the first `kept` ones.
     fn unpack_bytes(&mut self, bytes: &Bytes, kept: usize) -> Result<Bytes> {
         if kept > bytes.len() {
-            return Err(general("a page is shorter than its levels"));
+            return Err(refuse("a page is shorter than its levels"));
         }
         let mut unpacked = bytes[..kept].to_vec();
         let packed = &bytes[kept..];
-        // A page whose values are all null may have no bytes at all.
+        // A page with only nulls may have no bytes.
         if !packed.is_empty() {
-            let decoder: Box<dyn Read> = match self.packing {
-                Packing::Gzip => Box::new(MultiGzDecoder::new(packed)),
-                Packing::Brotli => Box::new(brotli_decompressor::Decompressor::new(packed, BUFFER)),
+            let decoder: Box<dyn Read> = match self.codec {
+                PageCodec::Gzip => Box::new(MultiGzDecoder::new(packed)),
+                PageCodec::Brotli => Box::new(brotli_decompressor::Decompressor::new(packed, BUFFER)),
             };
             let found = decoder.take(self.left.saturating_add(1)).read_to_end(&mut unpacked)?;
             let left = self.left.checked_sub(found as u64);
-            self.left = left.ok_or_else(|| general("its pages unpack to more bytes than its rows can have"))?;
+            self.left = left.ok_or_else(|| refuse("its pages unpack to more bytes than its rows can have"))?;
         }
         Ok(unpacked.into())
     }
 }
 
-/// Bytes that brotli's decoder reads at a time.
+/// Size of the buffer of brotli's decoder in bytes.
 const BUFFER: usize = 1 << 12;
 
-fn general(reason: &str) -> ParquetError {
+fn refuse(reason: &str) -> ParquetError {
     ParquetError::General(reason.to_owned())
 }
 
@@ -256,9 +263,9 @@ mod tests {
     use parquet::basic::{BrotliLevel, Encoding, GzipLevel};
     use std::io::Write;
 
-    /// `b"reuse" * 4` by `pyarrow.compress(…, codec="brotli")`.
+    /// `b"reuse" * 4`, compressed by `pyarrow.compress(…, codec="brotli")`.
     const BROTLI: [u8; 15] = [27, 19, 0, 0, 164, 202, 228, 106, 18, 97, 170, 56, 21, 16, 2];
-    /// 64 MiB of zeros, likewise.
+    /// 64 MiB of zeros, compressed likewise.
     const BROTLI_ZEROS: [u8; 102] = [
         203, 255, 255, 63, 0, 36, 0, 226, 177, 64, 114, 239, 255, 248, 255, 255, 7, 128, 4, 64, 28, 22, 128, 238, 253,
         31, 255, 255, 255, 0, 144, 0, 136, 195, 2, 208, 189, 255, 227, 255, 255, 31, 0, 18, 0, 113, 88, 0, 186, 247,
@@ -308,9 +315,9 @@ mod tests {
         }
     }
 
-    /// What a column's pages unpack to counts together.
+    /// The limit covers all pages of a column.
     #[test]
-    fn pages_that_unpack_to_more_than_is_believed_are_refused() {
+    fn pages_that_unpack_beyond_the_limit_are_refused() {
         let zeros = gzip(&vec![0; 64 << 20]);
         assert!(zeros.len() < 100_000);
         for (codec, packed) in [(gzip_codec(), zeros), (brotli_codec(), BROTLI_ZEROS.to_vec())] {

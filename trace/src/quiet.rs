@@ -1,4 +1,4 @@
-//! Damaged Parquet can make its decoder panic; to a reader of traces that is one more unreadable file.
+//! Turns panics of the Parquet decoder, which damaged files can cause, into errors.
 
 use crate::error::{Result, TraceError};
 use std::cell::Cell;
@@ -10,9 +10,9 @@ thread_local! {
     static DECODING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs a step of a decoder; a panic in it becomes an error, and is not reported on stderr.
+/// Runs a step of a decoder; a panic becomes an error and is not printed.
 ///
-/// The panic hook that was set before stays in force for all other code.
+/// The previous panic hook stays in force for all other code.
 pub fn decode<T>(path: &Path, step: impl FnOnce() -> T) -> Result<T> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -24,7 +24,7 @@ pub fn decode<T>(path: &Path, step: impl FnOnce() -> T) -> Result<T> {
         }));
     });
     DECODING.set(true);
-    // Unwind safe: whatever the step had in hand is given up with the error.
+    // This is unwind safe, because the error drops everything that the step used.
     let result = panic::catch_unwind(AssertUnwindSafe(step));
     DECODING.set(false);
     result.map_err(|_| TraceError::parquet(path, "its pages contradict each other"))

@@ -1,10 +1,10 @@
-//! Reading tensor files back, with every check that keeps a broken file from being taken for data.
+//! Reads tensor files, with all checks that keep broken files from passing for data.
 
-use crate::columns::{self, Refusal};
+use crate::columns::{self, ColumnRefusal};
 use crate::decode::{Decoder, Fault};
 use crate::error::{Result, TraceError};
 use crate::input;
-use crate::pages::{self, Limits, Pages};
+use crate::pages::{self, PageLimits, Pages};
 use crate::quiet;
 pub use crate::tensor::Tensor;
 use crate::tensor::TensorShape;
@@ -12,12 +12,12 @@ use arrow::datatypes::{DataType, Field, Fields};
 use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use std::path::{Path, PathBuf};
 
-/// Bytes of values decoded at a time: few, so that the decoder's buffers stay in a processor's cache and the
-/// allocator need not fetch new pages for each.
+/// Bytes of values per decoded batch, so few that the decoder's buffers stay in the CPU's cache and
+/// the allocator reuses their pages.
 const BATCH_BYTES: usize = 1 << 18;
 
-/// Streams a tensor file; each item is a run of rows, [`TensorReader::next_rows`] gives as many as are asked
-/// for.
+/// Streams a tensor file as ranges of rows; [`TensorReader::next_rows`] returns a chosen number of
+/// rows.
 pub struct TensorReader {
     path: PathBuf,
     shape: TensorShape,
@@ -26,13 +26,13 @@ pub struct TensorReader {
     reader: Option<Decoder>,
     seen: u64,
     last: Vec<u32>,
-    /// Rows that were decoded and not yet taken, from `taken` on.
+    /// Decoded rows; those from `taken` on were not returned yet.
     rest: Tensor,
     taken: usize,
 }
 
 impl TensorReader {
-    /// Opens a file that must hold `rows` rows of `shape`.
+    /// Opens a file that must have `rows` rows of `shape`.
     pub fn open(path: &Path, shape: TensorShape, rows: u64) -> Result<Self> {
         let file = match input::open(path) {
             Err(TraceError::Io { error, .. }) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -46,12 +46,12 @@ impl TensorReader {
         let found = metadata.metadata().file_metadata().num_rows();
         if found != rows as i64 {
             let reason = format!(
-                "the file has {found}, manifest.json says {rows}; write the rows that it lists, or copy the whole trace \
-                 again"
+                "the file has {found}, manifest.json says {rows}; write the rows that it lists, or copy the whole \
+                 trace again"
             );
             return Err(TraceError::invalid(path, "number of rows", reason));
         }
-        let limits = limits(&shape, rows);
+        let limits = column_limits(&shape, rows);
         check_size(path, metadata.metadata(), limits.bytes, rows)?;
         let batch = (BATCH_BYTES / shape.row_bytes()).max(1);
         let pages = Pages::new(file, metadata.metadata().clone(), limits);
@@ -66,15 +66,15 @@ impl TensorReader {
     pub fn read_all(mut self) -> Result<Tensor> {
         let rows = self.rows as usize;
         let all = self.next_rows(rows)?;
-        // Nothing is left but what only the end shows.
+        // Some faults appear only at the end of the file.
         self.next().transpose()?;
         Ok(all)
     }
 
-    /// The next `rows` rows; fewer where the file ends before.
+    /// Returns the next `rows` rows, or fewer at the end of the file.
     pub fn next_rows(&mut self, rows: usize) -> Result<Tensor> {
         let mut tensor = Tensor::new(self.shape.clone());
-        // No more than there are, whatever the caller believes.
+        // The caller may ask for more rows than there are.
         let values = (self.rows.min(rows as u64) as usize).saturating_mul(self.shape.width);
         tensor.values.try_reserve_exact(values).map_err(|_| {
             let reason =
@@ -86,17 +86,18 @@ impl TensorReader {
                 let Some(part) = self.decode() else { break };
                 (self.rest, self.taken) = (part?, 0);
             }
-            let some = self.taken..self.rest.rows().min(self.taken + rows - tensor.rows());
+            let range = self.taken..self.rest.rows().min(self.taken + rows - tensor.rows());
             for (column, more) in tensor.keys.iter_mut().zip(&self.rest.keys) {
-                column.extend_from_slice(&more[some.clone()]);
+                column.extend_from_slice(&more[range.clone()]);
             }
             let width = self.shape.width;
-            tensor.values.extend_from_slice(&self.rest.values[some.start * width..some.end * width]);
-            self.taken = some.end;
+            tensor.values.extend_from_slice(&self.rest.values[range.start * width..range.end * width]);
+            self.taken = range.end;
         }
         Ok(tensor)
     }
 
+    /// Checks the order of keys, the values and the number of rows.
     fn check(&mut self, part: Tensor) -> Result<Tensor> {
         let finite = all_finite(&part.values);
         for row in 0..part.rows() {
@@ -132,7 +133,7 @@ impl Iterator for TensorReader {
 }
 
 impl TensorReader {
-    /// The next rows that are not decoded yet.
+    /// Decodes the next rows.
     fn decode(&mut self) -> Option<Result<Tensor>> {
         let mut reader = self.reader.take()?;
         let path = self.path.clone();
@@ -150,15 +151,17 @@ impl TensorReader {
     }
 }
 
-/// What is believed of a column: twice what its rows need, and some. Page headers, levels and dictionaries are small,
-/// but others may write them larger; and a row that is too long is named rather than refused with its page.
-fn limits(shape: &TensorShape, rows: u64) -> Limits {
+/// Computes the limits of a column: twice the need of its rows, plus a constant.
+///
+/// Other writers may need more for page headers, levels and dictionaries. A row that is too long
+/// must pass, so that the error names the row, not the page.
+fn column_limits(shape: &TensorShape, rows: u64) -> PageLimits {
     let row = shape.row_bytes() + shape.keys.len() * size_of::<u32>();
     let twice = |each: usize| rows.saturating_mul(2 * each as u64).saturating_add(1 << 20);
-    Limits { list_values: twice(shape.width), bytes: twice(row) }
+    PageLimits { list_values: twice(shape.width), bytes: twice(row) }
 }
 
-/// Refuses what would take more memory than its rows do.
+/// Refuses a file that claims more memory than its rows can need.
 fn check_size(path: &Path, metadata: &ParquetMetaData, most: u64, rows: u64) -> Result<()> {
     let claimed: i128 = metadata
         .row_groups()
@@ -178,18 +181,17 @@ fn check_size(path: &Path, metadata: &ParquetMetaData, most: u64, rows: u64) -> 
 fn describe(path: &Path, fault: Fault) -> TraceError {
     match fault {
         Fault::Parquet(error) => TraceError::parquet(path, error),
-        Fault::Column(Refusal { column, reason }) => TraceError::invalid(path, column, reason),
+        Fault::Column(ColumnRefusal { column, reason }) => TraceError::invalid(path, column, reason),
     }
 }
 
-/// Without a branch for each, as they nearly always are.
+/// Whether all values are finite, as they almost always are; the loop has no branches.
 fn all_finite(values: &[f32]) -> bool {
     let largest = values.iter().fold(0, |largest, value| (value.to_bits() & (u32::MAX >> 1)).max(largest));
     largest < f32::INFINITY.to_bits()
 }
 
-/// Names and order of the columns must be exactly those that are written, so that nothing has to be guessed; types
-/// may be any that hold the same values.
+/// Checks the columns: names and order must be exact; types may be any that hold the same values.
 fn check_schema(path: &Path, found: &Fields, shape: &TensorShape) -> Result<()> {
     let wanted: Vec<&str> = shape.keys.iter().copied().chain(["values"]).collect();
     for index in 0..wanted.len().max(found.len()) {
@@ -201,7 +203,7 @@ fn check_schema(path: &Path, found: &Fields, shape: &TensorShape) -> Result<()> 
         };
         let names = wanted.join(", ");
         let reason = format!(
-            "{reason}: the tensor file of that layer has {names}, in this order; write it so, or copy the whole trace again"
+            "{reason}: the layer's tensor file has {names}, in this order; write it so, or copy the whole trace again"
         );
         return Err(TraceError::invalid(path, field, reason));
     }

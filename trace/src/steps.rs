@@ -1,35 +1,35 @@
-//! `steps.parquet`: one row for every training step, captured or not.
+//! `steps.parquet`: one row per training step, captured or not.
 
 use crate::error::Result;
 use crate::table::{self, Table};
 use std::path::Path;
 
-/// The file's name within a trace.
+/// The file's name in a trace.
 pub const FILE_NAME: &str = "steps.parquet";
 
-/// Most steps of a training.
+/// Maximum number of training steps.
 const MAX_ROWS: i64 = 10_000_000;
 
 /// A training step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Step {
-    /// Number of the step, from 0.
+    /// The step, counted from 0.
     pub step: u64,
-    /// Pass over the data set, from 0.
+    /// The epoch, counted from 0.
     pub epoch: u64,
-    /// Training loss of the step's batch.
+    /// Training loss of the batch.
     pub loss: f64,
-    /// Share of the batch that was classified correctly, 0 to 1.
+    /// Share of correct labels in the batch, from 0 to 1.
     pub accuracy: f64,
-    /// Learning rate in force.
+    /// Learning rate of the step.
     pub learning_rate: f64,
-    /// Wall-clock seconds the step took, capture included.
+    /// Duration of the step in wall-clock seconds, including capture.
     pub seconds: f64,
     /// Whether the step's tensors are in the trace.
     pub captured: bool,
 }
 
-/// Replaces the steps of the trace in `dir`.
+/// Replaces the table of steps of the trace in `dir`.
 pub fn write(dir: &Path, steps: &[Step]) -> Result<()> {
     let f64s = |field: fn(&Step) -> f64| table::f64s(steps.iter().map(field));
     table::write(
@@ -46,7 +46,7 @@ pub fn write(dir: &Path, steps: &[Step]) -> Result<()> {
     )
 }
 
-/// Reads the steps of the trace in `dir`.
+/// Reads the table of steps of the trace in `dir`.
 pub fn read(dir: &Path) -> Result<Vec<Step>> {
     let table = Table::read(&dir.join(FILE_NAME), MAX_ROWS)?;
     let (step, epoch) = (table.u64("step")?, table.u64("epoch")?);
@@ -57,7 +57,7 @@ pub fn read(dir: &Path) -> Result<Vec<Step>> {
         let reason = format!("row {} does not come after the one before it; write steps in ascending order", row + 1);
         return Err(table.invalid("step", reason));
     }
-    let row = |i: usize| Step {
+    let rows = (0..table.rows()).map(|i| Step {
         step: step[i],
         epoch: epoch[i],
         loss: loss[i],
@@ -65,6 +65,6 @@ pub fn read(dir: &Path) -> Result<Vec<Step>> {
         learning_rate: learning_rate[i],
         seconds: seconds[i],
         captured: captured.value(i),
-    };
-    Ok((0..table.rows()).map(row).collect())
+    });
+    Ok(rows.collect())
 }

@@ -1,10 +1,10 @@
-//! Small tables (`layers.parquet`, `steps.parquet`, results), read and written whole.
+//! Reads and writes whole small tables (`layers.parquet`, `steps.parquet`, results).
 
 use crate::atomic;
 use crate::columns;
 use crate::error::{Result, TraceError};
 use crate::input;
-use crate::pages::{self, Limits, Pages};
+use crate::pages::{self, PageLimits, Pages};
 use crate::quiet;
 use crate::tensor::failed_write;
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Float64Array, RecordBatch, StringArray, UInt32Array, UInt64Array};
@@ -20,14 +20,14 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Most bytes that a table has in memory: far above any training run or model. A small file can hold more than any
-/// memory, as what repeats compresses without bounds.
+/// Maximum bytes of a table in memory, far above any run's or model's. A small file can claim more
+/// than any memory, because repeated values compress without bound.
 const MAX_BYTES: usize = 1 << 30;
 
-/// Rows that are decoded at a time.
+/// Rows per decoded batch.
 const BATCH_ROWS: usize = 256;
 
-/// The rows of a Parquet table, some at a time. What is wrong with the file is an error that names it, never a panic.
+/// Reads a Parquet table in batches. A fault of the file is an error that names it, never a panic.
 pub struct Batches {
     path: PathBuf,
     schema: SchemaRef,
@@ -35,7 +35,7 @@ pub struct Batches {
 }
 
 impl Batches {
-    /// Opens a table of at most so many rows; `again` says what to do about one that cannot be believed.
+    /// Opens a table of at most `most_rows` rows; `again` is the remedy for an implausible one.
     pub fn open(path: &Path, most_rows: i64, again: &str) -> Result<Self> {
         let parquet = |error: ParquetError| TraceError::parquet(path, error);
         let file = input::open(path)?;
@@ -44,14 +44,14 @@ impl Batches {
         if !(0..=most_rows).contains(&rows) {
             return Err(TraceError::invalid(path, "number of rows", format!("{rows} is not believable; {again}")));
         }
-        // No column of a table holds lists; those that another program added are of any length.
-        let limits = Limits { list_values: u64::MAX, bytes: MAX_BYTES as u64 };
+        // Tables have no list columns; those that other programs add may have any length.
+        let limits = PageLimits { list_values: u64::MAX, bytes: MAX_BYTES as u64 };
         let pages = Pages::new(file, metadata.metadata().clone(), limits);
         let reader = quiet::decode(path, || pages.batches(BATCH_ROWS))?.map_err(parquet)?;
         Ok(Self { path: path.to_owned(), schema: metadata.schema().clone(), reader })
     }
 
-    /// All rows in one piece.
+    /// Reads all rows as one batch.
     pub fn concat(mut self, again: &str) -> Result<RecordBatch> {
         let (mut batches, mut bytes) = (Vec::new(), 0);
         for batch in &mut self {
@@ -78,14 +78,14 @@ impl Iterator for Batches {
     }
 }
 
-/// A table being read; columns are taken by name and type.
+/// A table that was read; columns are accessed by name and type.
 pub(crate) struct Table {
     path: PathBuf,
     batch: RecordBatch,
 }
 
 impl Table {
-    /// Reads a table of at most so many rows.
+    /// Reads a table of at most `most_rows` rows.
     pub(crate) fn read(path: &Path, most_rows: i64) -> Result<Self> {
         const AGAIN: &str = "copy it again, or make it anew";
         let batches = match Batches::open(path, most_rows, AGAIN) {
@@ -110,7 +110,7 @@ impl Table {
             let reason = format!("the column is missing; write it as {}", columns::describe(wanted));
             self.invalid(name, reason)
         })?;
-        columns::take(column, wanted, 0).map_err(|reason| self.invalid(name, reason))
+        columns::convert(column, wanted, 0).map_err(|reason| self.invalid(name, reason))
     }
 
     pub(crate) fn u32(&self, name: &str) -> Result<ScalarBuffer<u32>> {
@@ -134,7 +134,7 @@ impl Table {
     }
 }
 
-/// Columns for [`write`].
+/// Creates a column for [`write`].
 pub(crate) fn u32s(values: impl IntoIterator<Item = u32>) -> ArrayRef {
     Arc::new(UInt32Array::from_iter_values(values))
 }
@@ -155,7 +155,7 @@ pub(crate) fn strings<'a>(values: impl IntoIterator<Item = &'a str>) -> ArrayRef
     Arc::new(StringArray::from_iter_values(values))
 }
 
-/// Replaces the file at `path` by a table of these columns, atomically.
+/// Atomically replaces the file at `path` by a table of these columns.
 pub(crate) fn write(path: &Path, columns: Vec<(&str, ArrayRef)>) -> Result<()> {
     let batch =
         RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, false)))
@@ -164,9 +164,10 @@ pub(crate) fn write(path: &Path, columns: Vec<(&str, ArrayRef)>) -> Result<()> {
     atomic::write(path, |file| file.write_all(&bytes)).map_err(TraceError::io(path))
 }
 
-/// A table of these rows, one batch at least, as the bytes of the Parquet file `path`. They are compressed by Snappy:
-/// encodings alone leave little to compress, which is not worth beginning Zstandard anew for each column, for reader and
-/// writer.
+/// Encodes rows, in at least one batch, as the bytes of the Parquet file `path`.
+///
+/// Snappy compresses them: after encoding, little is left to compress, so that starting Zstandard
+/// for each column does not pay.
 pub fn encode(path: &Path, batches: &[RecordBatch], created_by: &str) -> Result<Vec<u8>> {
     let properties =
         WriterProperties::builder().set_created_by(created_by.to_owned()).set_compression(Compression::SNAPPY).build();

@@ -1,7 +1,7 @@
-//! Tensor files: one row of values with its keys per channel plane, operand row or filter.
+//! Tensor files: one row of values and keys per channel plane, operand row or filter.
 
 use crate::atomic;
-use crate::checksum::Hashing;
+use crate::checksum::HashingWriter;
 use crate::error::{Result, TraceError};
 use crate::geometry::Geometry;
 pub use crate::kind::TensorKind;
@@ -19,21 +19,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tempfile::NamedTempFile;
 
-/// Most bytes of values in a row group.
+/// Maximum bytes of values in a row group.
 pub const ROW_GROUP_BYTES: usize = 128 << 20;
 
-/// Bytes of values gathered before they are handed to the Parquet encoder.
+/// Bytes of values that are collected before they are encoded.
 const BATCH_BYTES: usize = 4 << 20;
 
-/// How values are stored. In memory they are f32.
+/// The data type of stored values; in memory, values are f32.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Dtype {
-    /// IEEE 754 binary32, as they were computed.
+    /// IEEE 754 binary32, as computed.
     #[default]
     F32,
-    /// IEEE 754 binary16, rounded to nearest: 11 bits of precision, nothing below 6e-8, nothing
-    /// above 65504 (which is refused).
+    /// IEEE 754 binary16, rounded to nearest, with 11 bits of precision. Values below 6e-8 become
+    /// 0, values above 65504 are refused.
     F16,
 }
 
@@ -69,19 +69,19 @@ impl Dtype {
     }
 }
 
-/// Key columns, row width and type of the values of a tensor file.
+/// Key columns, row width and data type of a tensor file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorShape {
-    /// Names of the `u32` key columns, outermost first; rows are in ascending order of them.
+    /// Names of the `u32` key columns, outermost first; rows are in their ascending order.
     pub keys: &'static [&'static str],
     /// Values in a row.
     pub width: usize,
-    /// How values are stored.
+    /// The data type of values.
     pub dtype: Dtype,
 }
 
 impl TensorShape {
-    /// The shape of one of a layer's files.
+    /// Returns the shape of one of a layer's files.
     pub fn of(geometry: &Geometry, kind: TensorKind, dtype: Dtype) -> Self {
         let area = |[rows, columns]: [u32; 2]| rows as usize * columns as usize;
         let (keys, width): (&[&str], usize) = match (geometry, kind) {
@@ -103,7 +103,7 @@ impl TensorShape {
         Schema::new(fields)
     }
 
-    /// The type of the values.
+    /// The Arrow type of a row's values.
     pub(crate) fn values(&self) -> DataType {
         DataType::FixedSizeList(self.element(), self.width as i32)
     }
@@ -118,27 +118,27 @@ impl TensorShape {
     }
 }
 
-/// A tensor file that is there.
+/// A tensor file that was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
-    /// Rows in it.
+    /// Number of rows.
     pub rows: u64,
-    /// Its size.
+    /// Size in bytes.
     pub bytes: u64,
     /// Its SHA-256.
     pub sha256: String,
 }
 
-/// Writes one tensor file. It appears under its name when [`TensorWriter::finish`] succeeds.
+/// Writes one tensor file, which appears under its name when [`TensorWriter::finish`] succeeds.
 ///
-/// Memory: one row group in encoded form, at most [`ROW_GROUP_BYTES`] before compression.
+/// It needs memory for one encoded row group, at most [`ROW_GROUP_BYTES`] before compression.
 pub struct TensorWriter {
     path: PathBuf,
     shape: TensorShape,
     keys: Vec<Vec<u32>>,
     values: Vec<f32>,
     rows: u64,
-    writer: ArrowWriter<Hashing<File>>,
+    writer: ArrowWriter<HashingWriter<File>>,
     file: NamedTempFile,
 }
 
@@ -147,7 +147,7 @@ impl TensorWriter {
     pub fn create(path: &Path, shape: TensorShape, metadata: &[(&str, String)]) -> Result<Self> {
         let file = atomic::begin(path).map_err(TraceError::io(path))?;
         let handle = file.as_file().try_clone().map_err(TraceError::io(path))?;
-        // Neighbouring floats share exponents: splitting them by byte is what makes them compress.
+        // Neighbouring floats have similar exponents, so they compress well when split by byte.
         let leaf = ColumnPath::new(["values", "list", "element"].map(String::from).to_vec());
         let metadata = metadata.iter().map(|(key, value)| KeyValue::new(format!("mercury.{key}"), value.clone()));
         let properties = WriterProperties::builder()
@@ -158,7 +158,7 @@ impl TensorWriter {
             .set_max_row_group_row_count(Some((ROW_GROUP_BYTES / shape.row_bytes()).max(1)))
             .set_key_value_metadata(Some(metadata.collect()))
             .build();
-        let writer = ArrowWriter::try_new(Hashing::new(handle), Arc::new(shape.schema()), Some(properties))
+        let writer = ArrowWriter::try_new(HashingWriter::new(handle), Arc::new(shape.schema()), Some(properties))
             .map_err(|error| TraceError::parquet(path, error))?;
         let keys = vec![Vec::new(); shape.keys.len()];
         Ok(Self { path: path.to_owned(), shape, keys, values: Vec::new(), rows: 0, writer, file })
@@ -167,7 +167,7 @@ impl TensorWriter {
     /// Appends a row.
     ///
     /// # Panics
-    /// If the number of keys or values is not the shape's.
+    /// If the number of keys or values does not match the shape.
     pub fn push(&mut self, keys: &[u32], values: &[f32]) -> Result<()> {
         assert_eq!((keys.len(), values.len()), (self.keys.len(), self.shape.width), "row of another shape");
         if self.shape.dtype == Dtype::F16
@@ -194,7 +194,7 @@ impl TensorWriter {
         self.writer.write(&batch).map_err(|error| failed_write(&self.path, error))
     }
 
-    /// Writes what is left, syncs and renames.
+    /// Writes the remaining rows, syncs and renames the file.
     pub fn finish(mut self) -> Result<Written> {
         if !self.values.is_empty() {
             self.flush()?;
@@ -206,7 +206,8 @@ impl TensorWriter {
     }
 }
 
-/// An encoder's error while writing is nearly always the disk's: say that, not "unreadable file".
+/// Converts an encoder's error while writing to an I/O error, because the cause is almost always
+/// the disk.
 pub(crate) fn failed_write(path: &Path, error: parquet::errors::ParquetError) -> TraceError {
     let error = match error {
         parquet::errors::ParquetError::External(inner) => {
@@ -217,19 +218,19 @@ pub(crate) fn failed_write(path: &Path, error: parquet::errors::ParquetError) ->
     TraceError::Io { path: path.to_owned(), error }
 }
 
-/// Rows of a tensor file, or a run of them.
+/// All rows of a tensor file, or a range of them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tensor {
     /// Key columns and row width.
     pub shape: TensorShape,
-    /// One column for each key, `rows()` long.
+    /// One column per key, each `rows()` long.
     pub keys: Vec<Vec<u32>>,
     /// `rows() * shape.width` values, row by row.
     pub values: Vec<f32>,
 }
 
 impl Tensor {
-    /// An empty tensor.
+    /// Creates an empty tensor.
     pub fn new(shape: TensorShape) -> Self {
         Self { keys: vec![Vec::new(); shape.keys.len()], shape, values: Vec::new() }
     }

@@ -1,4 +1,4 @@
-//! Reading a trace: everything that can be checked without the tensors is checked on opening.
+//! Reads a trace. Opening checks everything that does not need the tensors.
 
 use crate::checksum;
 use crate::error::{Result, TraceError};
@@ -38,7 +38,7 @@ impl Trace {
         &self.dir
     }
 
-    /// What the trace is of.
+    /// The manifest.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
@@ -48,60 +48,63 @@ impl Trace {
         &self.layers
     }
 
-    /// Every training step.
+    /// Reads the table of all training steps.
     pub fn steps(&self) -> Result<Vec<Step>> {
         steps::read(&self.dir)
     }
 
-    /// What was measured on data that was not trained on.
+    /// Reads the table of evaluations on validation data.
     pub fn evaluations(&self) -> Result<Vec<Evaluation>> {
         evaluations::read(&self.dir)
     }
 
-    /// What reuse did, where it was in the loop.
+    /// Reads the measurements of reuse in the loop; without reuse, there are none.
     pub fn measurements(&self) -> Result<Measurements> {
         Measurements::read(&self.dir)
     }
 
-    /// The file of a tensor, `None` where it was not captured.
+    /// Finds a tensor's file; `None` if it was not captured.
     pub fn file<'a>(&self, step: &'a CapturedStep, layer: &str, kind: TensorKind) -> Option<&'a TensorFile> {
         step.tensors.iter().find(|file| file.layer == layer && file.kind == kind)
     }
 
-    /// Where a tensor's file lies.
+    /// Returns the path of a tensor's file.
     pub fn path(&self, step: &CapturedStep, layer: &str, kind: TensorKind) -> PathBuf {
         tensor_path(&self.dir, step.step, layer, kind)
     }
 
     /// Streams a tensor.
     pub fn reader(&self, step: &CapturedStep, layer: &Layer, kind: TensorKind) -> Result<TensorReader> {
-        let (path, shape, rows) = self.shape(step, layer, kind)?;
-        TensorReader::open(&path, shape, rows)
+        let file = self.find_file(step, layer, kind)?;
+        let shape = TensorShape::of(&layer.geometry, kind, self.manifest.sampling.dtype);
+        TensorReader::open(&self.path(step, &layer.name, kind), shape, file.rows)
     }
 
-    fn shape(&self, step: &CapturedStep, layer: &Layer, kind: TensorKind) -> Result<(PathBuf, TensorShape, u64)> {
-        let path = self.path(step, &layer.name, kind);
-        let file = self.file(step, &layer.name, kind).ok_or_else(|| {
+    /// Finds a tensor's file; refuses a tensor that was not captured.
+    fn find_file<'a>(&self, step: &'a CapturedStep, layer: &Layer, kind: TensorKind) -> Result<&'a TensorFile> {
+        let name = &layer.name;
+        self.file(step, name, kind).ok_or_else(|| {
+            let kind = kind.name();
             let field = format!("captured step {}", step.step);
-            let reason =
-                format!("{} of layer {} was not captured; capture it, or leave the layer out", kind.name(), layer.name);
+            let reason = format!("{kind} of layer {name} was not captured; capture it, or leave the layer out");
             TraceError::invalid(self.dir.join(manifest::FILE_NAME), field, reason)
-        })?;
-        Ok((path, TensorShape::of(&layer.geometry, kind, self.manifest.sampling.dtype), file.rows))
+        })
     }
 
-    /// Reads a tensor whole and checks that it holds exactly the samples, channels and filters that
-    /// the manifest says were kept. Its values are then `[samples][channels or rows][width]`.
+    /// Reads a whole tensor; its values are `[samples][channels or rows][width]`.
+    ///
+    /// Its samples, channels and filters must be exactly those that the manifest lists as kept.
     pub fn tensor(&self, step: &CapturedStep, layer: &Layer, kind: TensorKind) -> Result<Tensor> {
         let tensor = self.reader(step, layer, kind)?.read_all()?;
         self.check_keys(&tensor, step, layer, kind, &self.expected_keys(&step.samples, layer, kind))?;
         Ok(tensor)
     }
 
-    /// Reads a tensor that has samples, so many of them at a time (one at least), with the same checks.
+    /// Reads a tensor in parts of `at_a_time` samples (at least one), with the checks of
+    /// [`Trace::tensor`].
     ///
     /// # Panics
-    /// If it has none, as the weights of a convolution or linear layer.
+    /// If the tensor has no samples, as the weights of a convolution or linear layer.
     pub fn samples<'a>(
         &'a self,
         step: &'a CapturedStep,
@@ -109,10 +112,11 @@ impl Trace {
         kind: TensorKind,
         at_a_time: usize,
     ) -> Result<SampleReader<'a>> {
-        let (path, shape, rows) = self.shape(step, layer, kind)?;
-        assert_eq!(shape.keys[0], "sample", "tensors that are read by samples have some");
-        let rows_of_sample = rows as usize / step.samples.len();
-        let reader = TensorReader::open(&path, shape, rows)?;
+        let shape = TensorShape::of(&layer.geometry, kind, self.manifest.sampling.dtype);
+        let file = self.find_file(step, layer, kind)?;
+        assert_eq!(shape.keys[0], "sample", "a tensor without samples is not read by samples");
+        let rows_of_sample = file.rows as usize / step.samples.len();
+        let reader = TensorReader::open(&self.path(step, &layer.name, kind), shape, file.rows)?;
         let at_a_time = at_a_time.max(1);
         Ok(SampleReader { trace: self, step, layer, kind, reader, rows_of_sample, at_a_time, next: 0 })
     }
@@ -129,13 +133,13 @@ impl Trace {
             let inner: usize = expected[index + 1..].iter().map(Vec::len).product();
             let outer: usize = expected[..index].iter().map(Vec::len).product();
             let column = &tensor.keys[index];
-            // As many as there are rows: opening compared their number with the manifest's, and that with the keys'.
+            // The cycle has as many keys as there are rows, because opening compared both numbers.
             let cycle = (0..outer).flat_map(|_| wanted.iter().flat_map(|&key| std::iter::repeat_n(key, inner)));
             if let Some((row, (wanted, _))) = cycle.zip(column).enumerate().find(|(_, (want, have))| want != *have) {
                 let keys: Vec<u32> = tensor.keys.iter().map(|column| column[row]).collect();
                 let reason = format!(
-                    "the row with the keys {keys:?} stands where manifest.json has {wanted}; write the rows of its samples \
-                     and sampling in ascending order, or correct it"
+                    "the row with the keys {keys:?} is where manifest.json lists {wanted}; write the rows of its \
+                     samples and sampling in ascending order, or correct it"
                 );
                 return Err(TraceError::invalid(self.path(step, &layer.name, kind), *name, reason));
             }
@@ -143,7 +147,7 @@ impl Trace {
         Ok(())
     }
 
-    /// The channels of X or dY, or the filters of W, that were kept of a layer.
+    /// Returns the kept channels of X or dY, or the kept filters of W, of a layer.
     pub fn kept(&self, layer: &Layer, kind: TensorKind) -> Vec<u32> {
         let sampling = &self.manifest.sampling;
         let (map, all) = match kind {
@@ -167,14 +171,32 @@ impl Trace {
         }
     }
 
-    /// What in the manifest contradicts itself or the layers: field and reason.
+    /// Checks the manifest against itself and the layers; an error has the field and the reason.
     fn check(&self) -> std::result::Result<(), (String, String)> {
         if let Some(label) = &self.manifest.label {
             manifest::parse_label(label).map_err(|reason| ("label".into(), reason))?;
         }
-        let sampling = &self.manifest.sampling;
         let layers: BTreeMap<&str, &Layer> = self.layers.iter().map(|layer| (layer.name.as_str(), layer)).collect();
-        let of_layers = |name: &str| layers.get(name).copied();
+        self.check_sampling(&layers)?;
+        let batch = self.manifest.training.batch_size;
+        if !(1..=MAX_BATCH).contains(&batch) {
+            let reason = format!("is {batch}, but must be between 1 and {MAX_BATCH}");
+            return Err(("training.batch_size".into(), reason));
+        }
+        let steps: Vec<u64> = self.manifest.captured.iter().map(|step| step.step).collect();
+        if !is_ascending(&steps) {
+            return Err(("captured".into(), "steps do not ascend".into()));
+        }
+        for step in &self.manifest.captured {
+            let checked = self.check_step(step, &layers);
+            checked.map_err(|reason| (format!("captured step {}", step.step), reason))?;
+        }
+        Ok(())
+    }
+
+    /// Checks the channels and filters that are kept; an error has the field and the reason.
+    fn check_sampling(&self, layers: &BTreeMap<&str, &Layer>) -> std::result::Result<(), (String, String)> {
+        let sampling = &self.manifest.sampling;
         let maps = [
             ("sampling.channels", &sampling.channels, TensorKind::Input),
             ("sampling.grad_channels", &sampling.grad_channels, TensorKind::GradOutput),
@@ -182,71 +204,84 @@ impl Trace {
         ];
         for (field, map, kind) in maps {
             for (name, kept) in map {
-                let layer =
-                    of_layers(name).ok_or((field.into(), format!("layer {name:?} is not in layers.parquet")))?;
-                let can_be_sampled = match layer.geometry {
-                    Geometry::Conv2d(_) => true,
-                    Geometry::Linear(_) => kind == TensorKind::Weight,
-                    Geometry::Attention(_) => false,
-                };
-                if !can_be_sampled {
-                    return Err((
-                        field.into(),
-                        format!("of layer {name:?}: is not one that can be sampled; it is always kept whole"),
-                    ));
-                }
-                let all = if kind == TensorKind::Input { layer.geometry.inputs() } else { layer.geometry.filters() };
-                if kept.is_empty() || !is_ascending(kept) || kept.iter().any(|&index| index >= all) {
-                    return Err((field.into(), format!("of layer {name:?} must ascend below {all}")));
-                }
+                check_kept(layers, name, kept, kind).map_err(|reason| (field.to_owned(), reason))?;
             }
         }
+        Ok(())
+    }
+
+    /// Checks a captured step; an error is the reason.
+    fn check_step(&self, step: &CapturedStep, layers: &BTreeMap<&str, &Layer>) -> std::result::Result<(), String> {
+        let samples = &step.samples;
         let batch = self.manifest.training.batch_size;
-        if !(1..=MAX_BATCH).contains(&batch) {
-            return Err(("training.batch_size".into(), format!("is {batch}, but must be between 1 and {MAX_BATCH}")));
+        let in_batch = samples.iter().all(|&sample| sample < batch);
+        if samples.is_empty() || !in_batch || !is_ascending(samples) || samples.len() != step.dataset_indices.len() {
+            return Err("samples must ascend below batch_size, one dataset index each".into());
         }
-        let steps: Vec<u64> = self.manifest.captured.iter().map(|step| step.step).collect();
-        if !is_ascending(&steps) {
-            return Err(("captured".into(), "steps do not ascend".into()));
+        let mut seen = BTreeSet::new();
+        for file in &step.tensors {
+            if !seen.insert((&file.layer, file.kind)) {
+                return Err(format!("{} of layer {:?} is listed twice", file.kind.name(), file.layer));
+            }
+            let Some(layer) = layers.get(file.layer.as_str()) else {
+                return Err(format!("layer {:?} is not in layers.parquet", file.layer));
+            };
+            self.check_file(file, layer, samples)?;
         }
-        for step in &self.manifest.captured {
-            let field = format!("captured step {}", step.step);
-            let samples = &step.samples;
-            let whole = samples.iter().all(|&sample| sample < batch);
-            if samples.is_empty() || !whole || !is_ascending(samples) || samples.len() != step.dataset_indices.len() {
-                return Err((field, "samples must ascend below batch_size, one dataset index each".into()));
-            }
-            let mut seen = BTreeSet::new();
-            for file in &step.tensors {
-                if !seen.insert((&file.layer, file.kind)) {
-                    return Err((field, format!("{} of layer {:?} is listed twice", file.kind.name(), file.layer)));
-                }
-                let Some(layer) = of_layers(&file.layer) else {
-                    return Err((field, format!("layer {:?} is not in layers.parquet", file.layer)));
-                };
-                let known = file.sha256.as_deref().map(checksum::is_checksum);
-                if known == Some(false) || (known.is_none() && self.manifest.schema_version >= CHECKSUMS_SINCE) {
-                    let (kind, name) = (file.kind.name(), &file.layer);
-                    return Err((field, format!("{kind} of layer {name:?} has no SHA-256 of 64 hexadecimal digits")));
-                }
-                let width = TensorShape::of(&layer.geometry, file.kind, sampling.dtype).width;
-                let rows: u64 =
-                    self.expected_keys(samples, layer, file.kind).iter().map(|keys| keys.len() as u64).product();
-                if (file.width as usize, file.rows) != (width, rows) {
-                    let (kind, name) = (file.kind.name(), &file.layer);
-                    let reason = format!(
-                        "{kind} of layer {name:?} has {} rows of {}, its geometry and sampling give {rows} of {width}",
-                        file.rows, file.width
-                    );
-                    return Err((field, reason));
-                }
-            }
+        Ok(())
+    }
+
+    /// Checks the checksum and the size of a tensor file in the manifest; an error is the reason.
+    fn check_file(&self, file: &TensorFile, layer: &Layer, samples: &[u32]) -> std::result::Result<(), String> {
+        let (kind, name) = (file.kind.name(), &file.layer);
+        let has_checksum = match file.sha256.as_deref() {
+            Some(sum) => checksum::is_checksum(sum),
+            None => self.manifest.schema_version < CHECKSUMS_SINCE,
+        };
+        if !has_checksum {
+            return Err(format!("{kind} of layer {name:?} has no SHA-256 of 64 hexadecimal digits"));
+        }
+        let shape = TensorShape::of(&layer.geometry, file.kind, self.manifest.sampling.dtype);
+        let width = shape.width;
+        let keys = self.expected_keys(samples, layer, file.kind);
+        let rows: u64 = keys.iter().map(|keys| keys.len() as u64).product();
+        if (file.width as usize, file.rows) != (width, rows) {
+            return Err(format!(
+                "{kind} of layer {name:?} has {} rows of {}, its geometry and sampling give {rows} of {width}",
+                file.rows, file.width
+            ));
         }
         Ok(())
     }
 }
 
-/// Reads some samples of a tensor at a time.
+/// Checks the kept channels or filters of a layer; an error is the reason.
+fn check_kept(
+    layers: &BTreeMap<&str, &Layer>,
+    name: &str,
+    kept: &[u32],
+    kind: TensorKind,
+) -> std::result::Result<(), String> {
+    let Some(layer) = layers.get(name) else {
+        return Err(format!("layer {name:?} is not in layers.parquet"));
+    };
+    let can_be_sampled = match layer.geometry {
+        Geometry::Conv2d(_) => true,
+        Geometry::Linear(_) => kind == TensorKind::Weight,
+        Geometry::Attention(_) => false,
+    };
+    if !can_be_sampled {
+        return Err(format!("of layer {name:?}: cannot be sampled; it is always kept whole"));
+    }
+    let is_input = kind == TensorKind::Input;
+    let all = if is_input { layer.geometry.inputs() } else { layer.geometry.filters() };
+    if kept.is_empty() || !is_ascending(kept) || kept.iter().any(|&index| index >= all) {
+        return Err(format!("of layer {name:?} must ascend below {all}"));
+    }
+    Ok(())
+}
+
+/// Reads a tensor in parts of a few samples.
 pub struct SampleReader<'a> {
     trace: &'a Trace,
     step: &'a CapturedStep,
@@ -262,23 +297,25 @@ impl Iterator for SampleReader<'_> {
     type Item = Result<Tensor>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let samples = self.step.samples.get(self.next..).filter(|rest| !rest.is_empty())?;
+        let step = self.step;
+        let samples = step.samples.get(self.next..).filter(|rest| !rest.is_empty())?;
         let samples = &samples[..samples.len().min(self.at_a_time)];
         self.next += samples.len();
-        let last = self.next == self.step.samples.len();
-        let take = |reader: &mut TensorReader| {
-            let tensor = reader.next_rows(self.rows_of_sample * samples.len())?;
-            // Some faults only the file's end shows.
-            if last {
-                reader.next().transpose()?;
-            }
-            Ok(tensor)
-        };
-        Some(take(&mut self.reader).and_then(|tensor| {
-            let expected = self.trace.expected_keys(samples, self.layer, self.kind);
-            self.trace.check_keys(&tensor, self.step, self.layer, self.kind, &expected)?;
-            Ok(tensor)
-        }))
+        Some(self.read(samples))
+    }
+}
+
+impl SampleReader<'_> {
+    /// Reads the tensor's part of these samples, which are the next ones.
+    fn read(&mut self, samples: &[u32]) -> Result<Tensor> {
+        let tensor = self.reader.next_rows(self.rows_of_sample * samples.len())?;
+        // Some faults appear only at the end of the file.
+        if self.next == self.step.samples.len() {
+            self.reader.next().transpose()?;
+        }
+        let expected = self.trace.expected_keys(samples, self.layer, self.kind);
+        self.trace.check_keys(&tensor, self.step, self.layer, self.kind, &expected)?;
+        Ok(tensor)
     }
 }
 

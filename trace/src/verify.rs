@@ -1,4 +1,4 @@
-//! Verifying a trace: every bit of every file against its checksum, and all that reading checks.
+//! Verifies a trace: every file against its checksum, and all checks of reading.
 
 use crate::checksum::{self, Checksums};
 use crate::error::{Result, TraceError};
@@ -9,15 +9,15 @@ use crate::measurements;
 use crate::tensor::TensorKind;
 use crate::{Trace, evaluations, layers, steps};
 
-/// What was looked at.
+/// The extent of a verification.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Verified {
-    /// Files that are as they were written.
+    /// Number of files with a matching checksum.
     pub files: u64,
-    /// Their bytes.
+    /// Size of these files in bytes.
     pub bytes: u64,
-    /// Files that can be read, but have no checksum: those of a trace of version 1, and the tables of a trace
-    /// that is not complete, which are replaced as it grows.
+    /// Number of readable files without a checksum: those of a version 1 trace, and the tables of
+    /// an incomplete trace, which are replaced as it grows.
     pub without_checksum: u64,
 }
 
@@ -30,13 +30,13 @@ impl std::ops::AddAssign for Verified {
 }
 
 impl Trace {
-    /// Checks the manifest and the tables.
+    /// Verifies the manifest and the tables.
     pub fn verify_tables(&self) -> Result<Verified> {
         let mut names = vec![manifest::FILE_NAME, layers::FILE_NAME, steps::FILE_NAME, evaluations::FILE_NAME];
         let manifest = self.manifest();
-        let summed = manifest.complete && manifest.schema_version >= manifest::CHECKSUMS_SINCE;
+        let has_sums = manifest.complete && manifest.schema_version >= manifest::CHECKSUMS_SINCE;
         let mut verified = Verified::default();
-        if summed {
+        if has_sums {
             let path = self.dir().join(checksum::FILE_NAME);
             let sums = Checksums::read(self.dir())?.ok_or(TraceError::MissingTable { path })?;
             let listed = |name: &&str| {
@@ -57,7 +57,7 @@ impl Trace {
         Ok(verified)
     }
 
-    /// Checks one tensor file: its size, its checksum, and by reading it.
+    /// Verifies one tensor file: its size, its checksum and its content.
     pub fn verify_tensor(&self, step: &CapturedStep, file: &TensorFile) -> Result<Verified> {
         let path = self.path(step, &file.layer, file.kind);
         let bytes = match input::size(&path) {
@@ -74,8 +74,8 @@ impl Trace {
             checksum::check(&path, sum, manifest::FILE_NAME)?;
         }
         let layer = self.layers().iter().find(|layer| layer.name == file.layer).expect("checked on opening");
-        let of_samples = file.kind != TensorKind::Weight || matches!(layer.geometry, Geometry::Attention(_));
-        if of_samples {
+        let has_samples = file.kind != TensorKind::Weight || matches!(layer.geometry, Geometry::Attention(_));
+        if has_samples {
             self.samples(step, layer, file.kind, 1)?.try_for_each(|part| part.map(drop))?;
         } else {
             self.tensor(step, layer, file.kind)?;

@@ -1,10 +1,10 @@
-//! How a kernel walks over a plane: the positions at which vectors are cut, and the taps of each.
+//! The walk of a kernel over a plane: the positions of vectors and the taps of each.
 
 /// One axis (rows or columns) of a [`Windows`] grid.
 ///
-/// Position `t` and tap `j` meet at the plane's coordinate `origin + t * stride + j * step`, which
-/// is outside of the plane (and then zero) where the convolution is padded. The tap is multiplied
-/// with the kernel's element `kernel_first + j * kernel_step`.
+/// Tap `j` at position `t` is at the plane's coordinate `origin + t * stride + j * step`. In
+/// padding, this is outside the plane, and the value is zero. The tap is multiplied by the kernel's
+/// element `kernel_first + j * kernel_step`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Axis {
     /// Number of positions.
@@ -17,14 +17,14 @@ pub struct Axis {
     pub taps: u32,
     /// Coordinates from one tap to the next.
     pub step: u32,
-    /// Kernel element that tap 0 meets.
+    /// Kernel element of tap 0.
     pub kernel_first: u32,
-    /// Kernel elements from one tap to the next; negative where the kernel is rotated.
+    /// Kernel elements from one tap to the next; negative if the kernel is rotated.
     pub kernel_step: i32,
 }
 
 impl Axis {
-    /// The forward pass of a convolution along one axis with `positions` outputs.
+    /// Describes the forward pass of a convolution along one axis with `positions` outputs.
     pub fn forward(positions: u32, kernel: u32, stride: u32, padding: u32, dilation: u32) -> Self {
         Self {
             positions,
@@ -37,14 +37,14 @@ impl Axis {
         }
     }
 
-    /// The input gradient of a convolution along one axis, as stride-1 walks over the output
-    /// gradient: one walk for each residue of the input coordinate modulo the stride.
+    /// Describes the input gradient of a convolution along one axis as stride-1 walks over the
+    /// output gradient, one for each residue of the input coordinate modulo the stride.
     ///
     /// The input coordinate `h` receives `W[r] * dY[y]` for every `r`, `y` with
     /// `h = y * stride - padding + r * dilation`. For `h = a + stride * t` only the kernel elements
     /// with `r * dilation = a + padding (mod stride)` take part; they are `stride / gcd` apart.
-    /// Splitting by `a` so leaves no multiplication with the zeros that a dilated `dY` would hold.
-    /// Residues that no kernel element reaches have no walk: their gradient is zero.
+    /// The split by `a` thus avoids multiplications with the zeros of a dilated `dY`.
+    /// Residues without a kernel element have no walk, because their gradient is zero.
     pub fn input_grad(input: u32, kernel: u32, stride: u32, padding: u32, dilation: u32) -> Vec<Self> {
         let gcd = gcd(stride, dilation);
         let (kernel_step, step) = (stride / gcd, dilation / gcd);
@@ -57,7 +57,7 @@ impl Axis {
                 continue;
             };
             let taps = (kernel - first).div_ceil(kernel_step);
-            // Exact: the difference is a multiple of the stride.
+            // The division is exact, because the difference is a multiple of the stride.
             let nearest = (shifted as i64 - i64::from(first) * i64::from(dilation)) / i64::from(stride);
             walks.push(Self {
                 positions: (input - residue).div_ceil(stride),
@@ -72,8 +72,8 @@ impl Axis {
         walks
     }
 
-    /// Of a walk of [`Axis::input_grad`], the input coordinate that its first position gives: the others
-    /// are `stride` apart.
+    /// Returns the input coordinate of the first position in a walk of [`Axis::input_grad`];
+    /// further ones are `stride` apart.
     pub fn residue(&self, stride: u32, padding: u32, dilation: u32) -> u32 {
         let last = self.taps - 1;
         let nearest = self.origin + i64::from(last) * i64::from(self.step);
@@ -81,15 +81,17 @@ impl Axis {
         (at - i64::from(padding)) as u32
     }
 
-    /// The plane's coordinate at a position and tap, `None` in padding.
+    /// Returns the plane's coordinate at a position and tap; `None` in padding.
     #[inline]
     pub fn coordinate(&self, position: u32, tap: u32, size: u32) -> Option<usize> {
         let at = self.origin + i64::from(position) * i64::from(self.stride) + i64::from(tap) * i64::from(self.step);
         (0..i64::from(size)).contains(&at).then_some(at as usize)
     }
 
-    /// The plane's coordinate at a position and the first tap, if all taps there, of which there are some, are within
-    /// the plane.
+    /// Returns the plane's coordinate at a position and the first tap, if all taps are inside the
+    /// plane.
+    ///
+    /// The axis must have taps.
     #[inline]
     pub fn first_inside(&self, position: u32, size: u32) -> Option<usize> {
         let first = self.origin + i64::from(position) * i64::from(self.stride);
@@ -97,7 +99,7 @@ impl Axis {
         (first >= 0 && last < i64::from(size)).then_some(first as usize)
     }
 
-    /// The kernel element that a tap meets.
+    /// Returns the kernel element of a tap.
     #[inline]
     pub fn kernel_element(&self, tap: u32) -> usize {
         (i64::from(self.kernel_first) + i64::from(tap) * i64::from(self.kernel_step)) as usize
@@ -108,7 +110,7 @@ fn gcd(a: u32, b: u32) -> u32 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-/// A grid of windows over a plane: one input vector (of one channel) per position.
+/// A grid of windows over a plane, with one input vector of a channel per position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Windows {
     /// Rows of the plane.
@@ -123,7 +125,7 @@ impl Windows {
         self.y.positions as usize * self.x.positions as usize
     }
 
-    /// Elements of a window.
+    /// Number of elements of a window.
     pub fn taps(&self) -> usize {
         self.y.taps as usize * self.x.taps as usize
     }

@@ -1,4 +1,4 @@
-//! Writing a trace: tensors as they come, the manifest after each whole step.
+//! Writes a trace: tensors as they arrive, the manifest after each complete step.
 
 use crate::atomic;
 use crate::checksum::{self, Checksums};
@@ -17,17 +17,17 @@ use std::sync::Arc;
 
 const TENSORS: &str = "tensors";
 
-/// The folder of a step's tensors, within a trace.
+/// The folder of a step's tensors in a trace.
 fn step_path(dir: &Path, step: u64) -> PathBuf {
     dir.join(format!("{TENSORS}/step={step:06}"))
 }
 
-/// A tensor's file, within a trace.
+/// A tensor's file in a trace.
 pub(crate) fn tensor_path(dir: &Path, step: u64, layer: &str, kind: TensorKind) -> PathBuf {
     step_path(dir, step).join(format!("layer={layer}/{}.parquet", kind.name()))
 }
 
-/// Refuses a folder that holds something; it may be missing.
+/// Refuses a folder that is not empty; it may be missing.
 pub fn check_empty_dir(dir: &Path) -> Result<()> {
     let mut entries = match fs::read_dir(dir) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
@@ -39,7 +39,8 @@ pub fn check_empty_dir(dir: &Path) -> Result<()> {
 /// Tables that are written before the first manifest.
 const TABLES: [&str; 3] = [layers::FILE_NAME, steps::FILE_NAME, evaluations::FILE_NAME];
 
-/// Refuses a folder that holds something, but for what a writer leaves that was killed before it had a manifest.
+/// Refuses a folder that is not empty, except for files of a writer that was killed before the
+/// manifest.
 pub fn check_new_trace(dir: &Path) -> Result<()> {
     let entries = match fs::read_dir(dir) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
@@ -54,16 +55,20 @@ pub fn check_new_trace(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Refuses tables that are not those with which a trace of these layers begins: they are not a killed writer's.
-fn check_tables_say_nothing(dir: &Path, layers: &[Layer]) -> Result<()> {
-    let there = |name: &str| dir.join(name).exists();
-    let known = (!there(layers::FILE_NAME) || layers::read(dir).is_ok_and(|found| found == layers))
-        && (!there(steps::FILE_NAME) || steps::read(dir).is_ok_and(|found| found.is_empty()))
-        && (!there(evaluations::FILE_NAME) || evaluations::read(dir).is_ok_and(|found| found.is_empty()));
-    if known { Ok(()) } else { Err(TraceError::NotEmpty { path: dir.to_owned() }) }
+/// Refuses tables other than the initial ones of a trace with these layers, which a killed writer
+/// leaves.
+fn check_initial_tables(dir: &Path, layers: &[Layer]) -> Result<()> {
+    let exists = |name: &str| dir.join(name).exists();
+    let layers_fit = !exists(layers::FILE_NAME) || layers::read(dir).is_ok_and(|found| found == layers);
+    let no_steps = !exists(steps::FILE_NAME) || steps::read(dir).is_ok_and(|found| found.is_empty());
+    let no_evaluations = !exists(evaluations::FILE_NAME) || evaluations::read(dir).is_ok_and(|found| found.is_empty());
+    if layers_fit && no_steps && no_evaluations {
+        return Ok(());
+    }
+    Err(TraceError::NotEmpty { path: dir.to_owned() })
 }
 
-/// Writes tensor files of a trace; can be cloned and used from several threads at once.
+/// Writes tensor files of a trace; clones can be used by several threads at once.
 #[derive(Debug, Clone)]
 pub struct TensorFiles {
     dir: PathBuf,
@@ -73,7 +78,7 @@ pub struct TensorFiles {
 }
 
 impl TensorFiles {
-    /// Writes one tensor file; rows must come in ascending order of their keys.
+    /// Writes one tensor file; rows must be in ascending order of their keys.
     ///
     /// # Panics
     /// If the layer is not in the trace.
@@ -109,15 +114,15 @@ impl TensorFiles {
     }
 }
 
-/// Keeps other writers out of a folder until it is dropped.
-fn lock(dir: &Path) -> Result<fs::File> {
+/// Locks a folder against other writers until the result is dropped.
+fn lock_folder(dir: &Path) -> Result<fs::File> {
     atomic::lock(dir).map_err(TraceError::io(dir))?.ok_or_else(|| {
         let reason = "another run is writing here; wait for its end, or choose another folder".to_owned();
         TraceError::Resume { path: dir.to_owned(), reason }
     })
 }
 
-/// A trace being written. After every [`TraceWriter::commit`] the folder is a readable trace.
+/// Writes a trace. After every [`TraceWriter::commit`], the folder is a readable trace.
 pub struct TraceWriter {
     dir: PathBuf,
     manifest: Manifest,
@@ -129,7 +134,7 @@ impl TraceWriter {
     /// Starts a trace in `dir`, which must be empty or missing.
     ///
     /// # Panics
-    /// If a layer's name or geometry is not valid; both come from the program's own models.
+    /// If a layer's name or geometry is invalid; both come from the program's own models.
     pub fn create(dir: &Path, manifest: Manifest, layers: &[Layer]) -> Result<Self> {
         for layer in layers {
             assert!(layers::is_layer_name(&layer.name), "layer name {:?}", layer.name);
@@ -137,24 +142,26 @@ impl TraceWriter {
         }
         check_new_trace(dir)?;
         fs::create_dir_all(dir).map_err(TraceError::io(dir))?;
-        let lock = lock(dir)?;
-        // Again: somebody else may have held the lock until now.
+        let lock = lock_folder(dir)?;
+        // Checked again, because another writer may have held the lock until now.
         check_new_trace(dir)?;
-        check_tables_say_nothing(dir, layers)?;
+        check_initial_tables(dir, layers)?;
         atomic::remove_temporary(dir).map_err(TraceError::io(dir))?;
         layers::write(dir, layers)?;
         steps::write(dir, &[])?;
         evaluations::write(dir, &[])?;
         manifest.write(dir)?;
-        Ok(Self::of(dir, manifest, layers, lock))
+        Ok(Self::new(dir, manifest, layers, lock))
     }
 
-    /// Goes on with a trace that was not completed, from training step `from` on: what it has of that
-    /// step and later ones is removed. Returns the earlier steps and evaluations too.
+    /// Resumes an incomplete trace from training step `from` on, and removes that step and later
+    /// ones.
+    ///
+    /// Also returns the earlier steps and evaluations.
     pub fn resume(dir: &Path, from: u64) -> Result<(Self, Vec<Step>, Vec<Evaluation>)> {
         crate::Trace::open(dir)?;
-        let lock = lock(dir)?;
-        // Again: whoever held the lock until now may have gone on with it.
+        let lock = lock_folder(dir)?;
+        // Opened again, because another writer may have held the lock until now.
         let trace = crate::Trace::open(dir)?;
         let mut manifest = trace.manifest().clone();
         if manifest.complete {
@@ -166,12 +173,12 @@ impl TraceWriter {
         steps.retain(|step| step.step < from);
         evaluations.retain(|row| row.steps_done <= from);
         if steps.len() as u64 != from {
-            let reason =
-                format!("steps.parquet holds {} of the {from} steps before the checkpoint; capture anew", steps.len());
+            let count = steps.len();
+            let reason = format!("steps.parquet holds {count} of the {from} steps before the checkpoint; capture anew");
             return Err(TraceError::Resume { path: dir.to_owned(), reason });
         }
         checksum::remove(dir)?;
-        // First the lists, then the files: a file that no list names is harmless.
+        // Lists are changed before files are removed, because an unlisted file is harmless.
         manifest.captured.retain(|step| step.step < from);
         manifest.write(dir)?;
         steps::write(dir, &steps)?;
@@ -181,10 +188,10 @@ impl TraceWriter {
             measurements.before(from).write(dir)?;
         }
         remove_unlisted(dir, &manifest)?;
-        Ok((Self::of(dir, manifest, trace.layers(), lock), steps, evaluations))
+        Ok((Self::new(dir, manifest, trace.layers(), lock), steps, evaluations))
     }
 
-    fn of(dir: &Path, manifest: Manifest, layers: &[Layer], lock: fs::File) -> Self {
+    fn new(dir: &Path, manifest: Manifest, layers: &[Layer], lock: fs::File) -> Self {
         let files = TensorFiles {
             dir: dir.to_owned(),
             schema_version: manifest.schema_version,
@@ -194,25 +201,25 @@ impl TraceWriter {
         Self { dir: dir.to_owned(), manifest, files, _lock: lock }
     }
 
-    /// The manifest as it stands.
+    /// The current manifest.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
-    /// What writes the tensor files.
+    /// The writer of tensor files.
     pub fn files(&self) -> &TensorFiles {
         &self.files
     }
 
-    /// Makes a captured step, whose tensors are all written, part of the trace.
+    /// Adds a captured step to the trace, after all its tensors were written.
     pub fn commit(&mut self, captured: CapturedStep, steps: &[Step]) -> Result<()> {
         steps::write(&self.dir, steps)?;
         self.manifest.captured.push(captured);
-        // A step that the manifest on disk does not have must not come into it with a later one.
+        // A step that is not in the manifest on disk must not get there with a later step.
         self.manifest.write(&self.dir).inspect_err(|_| drop(self.manifest.captured.pop()))
     }
 
-    /// Removes what was written of a step that will not be committed.
+    /// Removes the files of a step that will not be committed.
     pub fn abandon(&self, step: u64) -> Result<()> {
         let path = step_path(&self.dir, step);
         match fs::remove_dir_all(&path) {
@@ -227,12 +234,12 @@ impl TraceWriter {
         evaluations::write(&self.dir, evaluations)
     }
 
-    /// Replaces what reuse did.
+    /// Replaces the measurements of reuse in the loop.
     pub fn log_measurements(&self, measurements: &Measurements) -> Result<()> {
         measurements.write(&self.dir)
     }
 
-    /// Ends the trace: all steps and evaluations, and how well the model did.
+    /// Completes the trace with all steps and evaluations, and the validation accuracy.
     pub fn finish(
         mut self,
         validation_accuracy: Option<f64>,
@@ -242,9 +249,9 @@ impl TraceWriter {
         self.log(steps, evaluations)?;
         self.manifest.training.validation_accuracy = validation_accuracy;
         self.manifest.complete = true;
-        // Before the manifest: where that says that the trace is complete, it can be verified.
-        let of_reuse = measurements::FILES.into_iter().filter(|name| self.dir.join(name).exists());
-        let mut sums = Checksums::of_files(&self.dir, TABLES.into_iter().chain(of_reuse))?;
+        // Checksums come before the manifest, because a complete trace can be verified.
+        let measured = measurements::FILES.into_iter().filter(|name| self.dir.join(name).exists());
+        let mut sums = Checksums::of_files(&self.dir, TABLES.into_iter().chain(measured))?;
         sums.insert(manifest::FILE_NAME, checksum::of(self.manifest.text().as_bytes()));
         sums.write(&self.dir)?;
         self.manifest.write(&self.dir)?;
@@ -252,7 +259,7 @@ impl TraceWriter {
     }
 }
 
-/// Removes folders of steps that the manifest does not list, and temporary files of a killed writer.
+/// Removes folders of unlisted steps, and temporary files of a killed writer.
 fn remove_unlisted(dir: &Path, manifest: &Manifest) -> Result<()> {
     let listed: Vec<PathBuf> = manifest.captured.iter().map(|step| step_path(dir, step.step)).collect();
     let entries = fs::read_dir(dir.join(TENSORS)).into_iter().flatten().filter_map(std::result::Result::ok);

@@ -1,4 +1,4 @@
-//! Files are there whole or not at all.
+//! Tests that files are written completely or not at all.
 
 mod common;
 
@@ -8,7 +8,7 @@ use mercury_trace::{Trace, TraceWriter};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Every file and folder under `dir`, hidden ones included.
+/// Lists every file and folder under `dir`, including hidden ones.
 fn entries(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).unwrap() {
@@ -27,7 +27,7 @@ fn shape() -> TensorShape {
 }
 
 /// Starts the file and drops it after a number of rows.
-fn give_up(path: &Path, rows: u32) {
+fn abandon_file(path: &Path, rows: u32) {
     let mut writer = TensorWriter::create(path, shape(), &[]).unwrap();
     for row in 0..rows {
         writer.push(&[row, 0], &vec![1.0; shape().width]).unwrap();
@@ -37,18 +37,18 @@ fn give_up(path: &Path, rows: u32) {
 }
 
 #[test]
-fn a_tensor_that_is_not_finished_leaves_nothing() {
+fn an_unfinished_tensor_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("input.parquet");
-    // No rows, a few that are still in memory, and enough that some were encoded already.
+    // No rows, a few rows in memory, and so many rows that some are encoded.
     for rows in [0, 3, 400_000] {
-        give_up(&path, rows);
+        abandon_file(&path, rows);
         assert_eq!(entries(dir.path()), Vec::<PathBuf>::new());
     }
 }
 
 #[test]
-fn a_tensor_that_is_not_finished_leaves_the_one_before_it() {
+fn an_unfinished_tensor_leaves_the_previous_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("input.parquet");
     fs::write(&path, "as it was").unwrap();
@@ -60,7 +60,7 @@ fn a_tensor_that_is_not_finished_leaves_the_one_before_it() {
 }
 
 #[test]
-fn a_tensor_that_is_finished_leaves_one_file() {
+fn a_finished_tensor_leaves_one_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("input.parquet");
     let mut writer = TensorWriter::create(&path, shape(), &[]).unwrap();
@@ -71,9 +71,9 @@ fn a_tensor_that_is_finished_leaves_one_file() {
     assert_eq!(written.sha256, mercury_trace::checksum::of_file(&path).unwrap());
 }
 
-/// A capture that dies within a step leaves the trace of the steps before it.
+/// A capture that ends within a step leaves the trace of the earlier steps.
 #[test]
-fn a_step_that_is_not_committed_is_not_part_of_the_trace() {
+fn an_uncommitted_step_is_not_in_the_trace() {
     let dir = tempfile::tempdir().unwrap();
     let writer = TraceWriter::create(dir.path(), manifest(4, sampling()), &layers()).unwrap();
     let values = vec![1.0; shape().width];
@@ -86,7 +86,7 @@ fn a_step_that_is_not_committed_is_not_part_of_the_trace() {
 }
 
 #[test]
-fn a_trace_holds_its_own_files_only() {
+fn a_trace_holds_only_its_own_files() {
     let dir = small();
     let names: Vec<String> =
         entries(dir.path()).iter().filter(|path| path.is_file()).map(|path| path.display().to_string()).collect();
@@ -94,7 +94,7 @@ fn a_trace_holds_its_own_files_only() {
     assert!(names.iter().all(|name| !name.contains("partial")), "{names:?}");
 }
 
-/// Temporary files are private; what becomes of them must be as readable as any new file.
+/// Temporary files are private, but final files must be readable like any new file.
 #[cfg(unix)]
 #[test]
 fn files_have_the_permissions_of_ordinary_ones() {

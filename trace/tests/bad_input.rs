@@ -1,4 +1,4 @@
-//! Every broken input is refused with an error that names the file, the field and the remedy.
+//! Tests that broken input gives an error that names the file, the field and the remedy.
 
 mod common;
 #[path = "bad_input/manifest.rs"]
@@ -19,7 +19,7 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::sync::Arc;
 
-/// What an error can tell its reader to do.
+/// The remedies that errors name.
 const REMEDIES: [&str; 9] = [
     "capture anew",
     "copy it again",
@@ -43,7 +43,7 @@ fn assert_says(error: &TraceError, path: &Path, parts: &[&str]) {
     assert!(REMEDIES.iter().any(|remedy| text.contains(remedy)), "{text:?} names no remedy");
 }
 
-/// Checks that `error` is [`TraceError::Invalid`] for this file and field, and says `parts`.
+/// Checks that `error` is [`TraceError::Invalid`] for this file and field, and contains `parts`.
 #[track_caller]
 fn assert_invalid(error: &TraceError, path: &Path, field: &str, parts: &[&str]) {
     assert!(matches!(error, TraceError::Invalid { field: found, .. } if found == field), "field {field}: {error:?}");
@@ -65,7 +65,7 @@ fn read_json(path: &Path) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
-/// The columns of a Parquet file.
+/// Reads the columns of a Parquet file.
 fn read_columns(path: &Path) -> Vec<(Field, ArrayRef)> {
     let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(path).unwrap()).unwrap();
     let schema = builder.schema().clone();
@@ -74,7 +74,7 @@ fn read_columns(path: &Path) -> Vec<(Field, ArrayRef)> {
     schema.fields().iter().map(|field| field.as_ref().clone()).zip(batch.columns().to_vec()).collect()
 }
 
-/// Replaces a Parquet file by one of these columns.
+/// Replaces a Parquet file by one with these columns.
 fn write_columns(path: &Path, columns: Vec<(Field, ArrayRef)>) {
     let (fields, arrays): (Vec<Field>, Vec<ArrayRef>) = columns.into_iter().unzip();
     let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).unwrap();
@@ -87,14 +87,14 @@ fn column(name: &str, array: ArrayRef) -> (Field, ArrayRef) {
     (Field::new(name, array.data_type().clone(), array.null_count() > 0), array)
 }
 
-/// Replaces a file. Truncating the old one instead makes ext4 write the new one to disk at once.
+/// Replaces a file. Truncating the old file would make ext4 write the new one to disk at once.
 fn overwrite(path: &Path, bytes: &[u8]) {
     fs::remove_file(path).unwrap();
     fs::write(path, bytes).unwrap();
 }
 
-/// Lengths to cut a file of `whole` bytes to: its first and last few, and some between.
-fn lengths(whole: usize) -> impl Iterator<Item = usize> {
+/// Samples lengths to which a file of `whole` bytes is cut.
+fn sample_lengths(whole: usize) -> impl Iterator<Item = usize> {
     (0..whole).filter(move |length| *length < 16 || *length + 16 > whole || length % 13 == 0)
 }
 
@@ -137,7 +137,7 @@ fn an_output_folder_that_is_not_empty() {
     read_everything(&Trace::open(dir.path()).unwrap()).unwrap();
 }
 
-/// What the operating system refuses is told in its words.
+/// An error of the operating system is passed on.
 #[test]
 fn an_output_folder_that_cannot_be_made() {
     let dir = tempfile::tempdir().unwrap();
@@ -151,7 +151,7 @@ fn an_output_folder_that_cannot_be_made() {
         let text = error.to_string();
         assert!(text.starts_with(&format!("{}: ", path.display())), "{text}");
         assert!(text.contains("Not a directory") || text.contains("exists"), "{text}");
-        // A report of the whole chain of causes must not say the same twice.
+        // A report of all causes must not repeat the error.
         assert!(std::error::Error::source(&error).is_none_or(|cause| !text.contains(&cause.to_string())), "{error:?}");
     }
     assert_eq!(fs::read_to_string(&file).unwrap(), "mine");

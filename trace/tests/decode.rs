@@ -1,4 +1,5 @@
-//! Tensor files as others may write them: any sizes of row groups and pages, versions and encodings.
+//! Tests with other writers' tensor files: any sizes of row groups and pages, versions and
+//! encodings.
 
 use arrow::array::{ArrayRef, FixedSizeListArray, Float16Array, Float32Array, RecordBatch, UInt32Array};
 use arrow::datatypes::{DataType, Field, Schema};
@@ -23,17 +24,17 @@ fn shape(width: usize, dtype: Dtype) -> TensorShape {
     TensorShape { keys: &["sample", "channel"], width, dtype }
 }
 
-/// Numbers that f16 holds, with repetitions, which a dictionary can make use of.
+/// Creates numbers that f16 can represent, with repetitions for dictionaries.
 fn values(count: usize) -> Vec<f32> {
     (0..count).map(|i| ((i * 7919) % 61) as f32 / 8.0 - 3.0).collect()
 }
 
-/// Writes so many rows, of two keys each.
+/// Writes rows with two keys each.
 fn write(path: &Path, rows: usize, shape: &TensorShape, properties: WriterProperties) {
     write_as(path, rows, shape, properties, false);
 }
 
-/// Likewise, as columns that may hold nulls.
+/// Writes rows with two keys each; columns may be nullable.
 fn write_as(path: &Path, rows: usize, shape: &TensorShape, properties: WriterProperties, is_nullable: bool) {
     let values = values(rows * shape.width);
     let (kind, values): (_, ArrayRef) = match shape.dtype {
@@ -59,7 +60,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_a_file_is_cut_into_its_rows_are_read(
+    fn rows_are_read_from_any_groups_and_pages(
         rows in 1usize..200, width in 1usize..40, half: bool, second: bool, is_nullable: bool,
         (group, page, batch) in (1usize..90, 1usize..400, 1usize..100),
         encoding in prop::option::of(prop::sample::select(vec![Encoding::PLAIN, Encoding::BYTE_STREAM_SPLIT])),
@@ -77,7 +78,7 @@ proptest! {
             .set_max_row_group_row_count(Some(group))
             .set_data_page_row_count_limit(page)
             .set_write_batch_size(batch);
-        // Else by a dictionary.
+        // Otherwise, values have a dictionary.
         if let Some(encoding) = encoding {
             properties = properties.set_column_dictionary_enabled(leaf.clone(), false).set_column_encoding(leaf, encoding);
         }
@@ -98,8 +99,8 @@ proptest! {
     }
 }
 
-/// Metadata of a file, and what comes before them.
-fn take_apart(path: &Path) -> (ParquetMetaData, Vec<u8>) {
+/// Reads a file's metadata and the bytes before them.
+fn split_file(path: &Path) -> (ParquetMetaData, Vec<u8>) {
     let metadata = ParquetMetaDataReader::new()
         .with_page_index_policy(PageIndexPolicy::Required)
         .parse_and_finish(&fs::File::open(path).unwrap())
@@ -107,31 +108,31 @@ fn take_apart(path: &Path) -> (ParquetMetaData, Vec<u8>) {
     (metadata, fs::read(path).unwrap())
 }
 
-/// Writes a file of these pages and metadata, whose row group is replaced.
-fn put_together(path: &Path, metadata: ParquetMetaData, group: RowGroupMetaData, mut pages: Vec<u8>) {
+/// Writes a file of these pages and metadata with another row group.
+fn join_file(path: &Path, metadata: ParquetMetaData, group: RowGroupMetaData, mut pages: Vec<u8>) {
     let metadata = metadata.into_builder().set_row_groups(vec![group]).set_page_index(None).build();
-    // It counts the file's rows anew.
+    // The builder counts the file's rows again.
     ParquetMetaDataWriter::new(&mut pages, &metadata).finish().unwrap();
     fs::write(path, pages).unwrap();
 }
 
-/// A data page of the first version without values: its header (Thrift's compact protocol: type 0; 8 bytes, compressed
-/// 8; 0 values, encodings PLAIN, RLE, RLE), then no repetition and no definition levels.
+/// A data page of version 1 without values: its header (Thrift's compact protocol: type 0; 8 bytes,
+/// compressed 8; 0 values, encodings PLAIN, RLE, RLE), and empty repetition and definition levels.
 const EMPTY: [u8; 25] = [
     0x15, 0x00, 0x15, 0x10, 0x15, 0x10, 0x2c, 0x15, 0x00, 0x15, 0x00, 0x15, 0x06, 0x15, 0x06, 0x00, 0x00, //
     0, 0, 0, 0, 0, 0, 0, 0,
 ];
 
-/// Other writers leave pages without values between others, before them and after.
+/// Other writers put pages without values anywhere among other pages.
 #[test]
-fn pages_without_values_are_passed_over() {
+fn pages_without_values_are_skipped() {
     let (rows, width) = (12, 5);
     for (dtype, is_nullable) in [(Dtype::F32, false), (Dtype::F32, true), (Dtype::F16, false)] {
         let (folder, shape) = (tempfile::tempdir().unwrap(), shape(width, dtype));
         let path = folder.path().join("input.parquet");
         let properties = WriterProperties::builder().set_dictionary_enabled(false).set_data_page_row_count_limit(1);
         write_as(&path, rows, &shape, properties.set_write_batch_size(1).build(), is_nullable);
-        let (metadata, bytes) = take_apart(&path);
+        let (metadata, bytes) = split_file(&path);
         let index = metadata.page_index_for_row_group(0).page_locations(2).unwrap().clone();
         assert_eq!(index.len(), rows, "a page a row");
         let chunk = metadata.row_group(0).column(2).clone();
@@ -141,7 +142,7 @@ fn pages_without_values_are_passed_over() {
         let mut pages = bytes[..begin as usize].to_vec();
         for (number, page) in index.iter().enumerate() {
             let next = index.get(number + 1).map_or(end, |next| next.offset as usize);
-            // Two where a row ends and the next begins, too.
+            // Two such pages are between two rows.
             (0..number % 3).for_each(|_| pages.extend(EMPTY));
             pages.extend(&bytes[page.offset as usize..next]);
         }
@@ -155,7 +156,7 @@ fn pages_without_values_are_passed_over() {
         let columns = group.columns()[..2].iter().map(|key| without_index(key.clone().into_builder()).build().unwrap());
         let columns = columns.chain([chunk]).collect();
         let group = group.into_builder().set_column_metadata(columns).build().unwrap();
-        put_together(&path, metadata, group, pages);
+        join_file(&path, metadata, group, pages);
 
         let found = TensorReader::open(&path, shape, rows as u64).unwrap().read_all().unwrap();
         assert_eq!(found.values, values(rows * width), "{dtype:?}, nullable: {is_nullable}");
@@ -168,18 +169,19 @@ fn without_index(chunk: ColumnChunkMetaDataBuilder) -> ColumnChunkMetaDataBuilde
     chunk.set_column_index_offset(None).set_column_index_length(None)
 }
 
-/// A group whose pages have one row more than its metadata, and the file's, say.
+/// The pages of a group have one row more than the metadata of group and file.
 #[test]
-fn rows_that_the_metadata_do_not_count_are_refused() {
+fn rows_beyond_the_metadata_are_refused() {
     for is_nullable in [false, true] {
-        let (rows, folder, shape) = (12, tempfile::tempdir().unwrap(), shape(5, Dtype::F32));
+        let (rows, shape) = (12, shape(5, Dtype::F32));
+        let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("input.parquet");
         write_as(&path, rows, &shape, WriterProperties::builder().build(), is_nullable);
-        let (metadata, mut bytes) = take_apart(&path);
+        let (metadata, mut bytes) = split_file(&path);
         let footer = u32::from_le_bytes(bytes[bytes.len() - 8..bytes.len() - 4].try_into().unwrap()) as usize;
         let group = metadata.row_group(0).clone().into_builder().set_num_rows(rows as i64 - 1).build().unwrap();
         bytes.truncate(bytes.len() - 8 - footer);
-        put_together(&path, metadata, group, bytes);
+        join_file(&path, metadata, group, bytes);
 
         let error = TensorReader::open(&path, shape, rows as u64 - 1).unwrap().read_all().unwrap_err();
         assert!(matches!(error, TraceError::Parquet { .. }), "{error:?}");
@@ -187,20 +189,21 @@ fn rows_that_the_metadata_do_not_count_are_refused() {
     }
 }
 
-/// No page is unpacked by a codec that there is not.
+/// A file with an unsupported codec is refused before its pages are unpacked.
 #[test]
-fn a_codec_that_is_not_supported_is_named() {
-    let (rows, folder, shape) = (3, tempfile::tempdir().unwrap(), shape(5, Dtype::F32));
+fn an_unsupported_codec_is_named() {
+    let (rows, shape) = (3, shape(5, Dtype::F32));
+    let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("input.parquet");
     write(&path, rows, &shape, WriterProperties::builder().build());
-    let (metadata, bytes) = take_apart(&path);
+    let (metadata, bytes) = split_file(&path);
     let group = metadata.row_group(0).clone();
     let columns = group.columns().iter().map(|chunk| {
         without_index(chunk.clone().into_builder().set_compression_codec(CompressionCodec::LZO)).build().unwrap()
     });
     let columns = columns.collect();
     let group = group.into_builder().set_column_metadata(columns).build().unwrap();
-    put_together(&path, metadata, group, bytes);
+    join_file(&path, metadata, group, bytes);
 
     let Err(error) = TensorReader::open(&path, shape, rows as u64) else { panic!("reads LZO") };
     let says = "sample: is compressed by LZO, which is not supported; write the file with zstd or snappy";

@@ -1,4 +1,4 @@
-//! What a tensor's Parquet file looks like from outside: metadata, encodings, row groups, batches.
+//! Tests of a tensor's Parquet file: metadata, encodings, row groups, batches.
 
 mod common;
 
@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 
 #[test]
-fn a_file_says_what_it_holds() {
+fn metadata_describe_the_file() {
     let dir = small();
     let trace = Trace::open(dir.path()).unwrap();
     let captured = &trace.manifest().captured[1];
@@ -40,8 +40,8 @@ fn a_file_says_what_it_holds() {
     assert!(matches!(values.compression(), Compression::ZSTD(_)));
 }
 
-/// Wide rows, as of VGG's first fully connected layer: Parquet caps row groups by rows, and a
-/// million such rows would be 100 GB in one.
+/// Rows are as wide as in VGG's first fully connected layer. Parquet limits row groups by rows, and
+/// a million such rows would take 100 GB.
 #[test]
 fn large_tensors_are_cut_into_row_groups_and_batches() {
     const WIDTH: usize = 25_088;
@@ -49,7 +49,7 @@ fn large_tensors_are_cut_into_row_groups_and_batches() {
     let geometry = Geometry::Linear(Linear { rows: 1, in_features: WIDTH as u32, out_features: 1 });
     let layers = vec![Layer { name: "classifier.0".into(), geometry, input_grad: true }];
     let samples: Vec<u32> = (0..ROWS as u32).collect();
-    // Row `i` is the `WIDTH` values from the `i`th on.
+    // Row `i` has the `WIDTH` values from the `i`th on.
     let values: Vec<f32> = (0..(WIDTH + ROWS) as u64).map(|index| value(3, index)).collect();
     let row = |i: usize| &values[i..i + WIDTH];
 

@@ -1,4 +1,4 @@
-//! Going on with a trace, and what its value types hold.
+//! Tests of resumed traces, and of the range of f16.
 
 mod common;
 
@@ -12,7 +12,7 @@ use mercury_trace::tensor::{Dtype, TensorKind};
 use mercury_trace::{Trace, TraceWriter};
 
 #[test]
-fn what_16_bits_cannot_hold_is_refused() {
+fn values_beyond_f16_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let linear = Geometry::Linear(Linear { rows: 1, in_features: 2, out_features: 1 });
     let layers = [Layer { name: "fc".into(), geometry: linear, input_grad: false }];
@@ -24,7 +24,7 @@ fn what_16_bits_cannot_hold_is_refused() {
 }
 
 #[test]
-fn a_resumed_trace_has_nothing_of_the_steps_that_are_done_again() {
+fn a_resumed_trace_has_no_later_steps() {
     let dir = tempfile::tempdir().unwrap();
     let linear = Geometry::Linear(Linear { rows: 1, in_features: 2, out_features: 1 });
     let layers = [Layer { name: "fc".into(), geometry: linear, input_grad: false }];

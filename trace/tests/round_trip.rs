@@ -1,4 +1,4 @@
-//! What is written is what is read, bit for bit.
+//! Tests that written data is read back, bit for bit.
 
 mod common;
 
@@ -19,8 +19,8 @@ fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 
-/// One axis of a convolution: input, kernel, stride, padding and dilation, not always reaching as
-/// far as the padding allows.
+/// Draws one axis of a convolution: input, kernel, stride, padding and dilation. The kernel does
+/// not always reach all padding.
 fn axis(extra: u32) -> impl Strategy<Value = [u32; 5]> {
     (0..extra, 1..5u32, 1..5u32, 0..4u32, 1..4u32).prop_map(|(extra, kernel, stride, padding, dilation)| {
         let reach = dilation * (kernel - 1) + 1;
@@ -42,7 +42,7 @@ fn geometry(size: u32) -> impl Strategy<Value = Geometry> {
     prop_oneof![2 => conv, 1 => linear, 1 => attention]
 }
 
-/// Layers of unlike names.
+/// Draws layers with different names.
 fn model(size: u32, layers: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Layer>> {
     let names = ["fc", "features.0", "features.10", "FC", "_", "block-1.conv2.qkv", "7"];
     let names = Just(names.to_vec()).prop_shuffle();
@@ -52,12 +52,13 @@ fn model(size: u32, layers: std::ops::Range<usize>) -> impl Strategy<Value = Vec
     })
 }
 
-/// None (everything is kept) or some of `0..all`.
-fn some_of(all: u32) -> impl Strategy<Value = Option<Vec<u32>>> {
+/// Draws `None` (all are kept) or a selection of `0..all`.
+fn selection(all: u32) -> impl Strategy<Value = Option<Vec<u32>>> {
     proptest::option::of(subsequence((0..all).collect::<Vec<u32>>(), 1..=all as usize))
 }
 
-/// For each layer the kept channels, output channels and filters, where the operation can be sampled so.
+/// Draws the kept channels, output channels and filters of each layer whose operation can be
+/// sampled.
 fn sampling(layers: &[Layer]) -> impl Strategy<Value = Sampling> + use<> {
     let names: Vec<String> = layers.iter().map(|layer| layer.name.clone()).collect();
     let choices: Vec<_> = layers
@@ -66,7 +67,7 @@ fn sampling(layers: &[Layer]) -> impl Strategy<Value = Sampling> + use<> {
             let (inputs, filters) = (layer.geometry.inputs(), layer.geometry.filters());
             let planes = matches!(layer.geometry, Geometry::Conv2d(_));
             let weights = !matches!(layer.geometry, Geometry::Attention(_));
-            (some_of(inputs), some_of(filters), some_of(filters))
+            (selection(inputs), selection(filters), selection(filters))
                 .prop_map(move |(x, dy, w)| [x.filter(|_| planes), dy.filter(|_| planes), w.filter(|_| weights)])
         })
         .collect();
@@ -79,7 +80,7 @@ fn sampling(layers: &[Layer]) -> impl Strategy<Value = Sampling> + use<> {
     })
 }
 
-/// A finite `f64` of any kind.
+/// Draws a finite `f64` of any kind.
 fn finite() -> impl Strategy<Value = f64> {
     use proptest::num::f64::{NEGATIVE, NORMAL, POSITIVE, SUBNORMAL, ZERO};
     POSITIVE | NEGATIVE | NORMAL | SUBNORMAL | ZERO
@@ -137,7 +138,7 @@ fn any_steps() -> impl Strategy<Value = Vec<Step>> {
             captured,
         },
     );
-    // Each step comes after the one before it.
+    // Steps must ascend.
     vec(step, 0..20).prop_map(|mut steps| {
         steps.sort_by_key(|step| step.step);
         steps.dedup_by_key(|step| step.step);
@@ -145,25 +146,25 @@ fn any_steps() -> impl Strategy<Value = Vec<Step>> {
     })
 }
 
-/// Steps with the bits of their numbers: a diverged training's loss is NaN, and stays it.
+/// Converts the numbers of steps to bits, so that a diverged training's NaN can be compared.
 fn step_bits(steps: &[Step]) -> Vec<([u64; 6], bool)> {
     let floats = |step: &Step| [step.loss, step.accuracy, step.learning_rate, step.seconds].map(f64::to_bits);
     steps.iter().map(|s| ([&[s.step, s.epoch], &floats(s)[..]].concat().try_into().unwrap(), s.captured)).collect()
 }
 
-/// Everything that a trace is made from; values follow from the seed.
+/// The content of a trace; the seed determines its values.
 #[derive(Debug, Clone)]
-struct Plan {
+struct TracePlan {
     layers: Vec<Layer>,
     manifest: Manifest,
-    /// Number, samples, and whether each kind of each layer's tensors is written.
+    /// Step, samples, and the kinds of tensors that are written of each layer.
     captured: Vec<(u64, Vec<u32>, Vec<[bool; 3]>)>,
     steps: Vec<Step>,
     validation_accuracy: Option<f64>,
     seed: u64,
 }
 
-fn plan() -> impl Strategy<Value = Plan> {
+fn plan() -> impl Strategy<Value = TracePlan> {
     let layers = model(7, 1..4);
     (layers, 1..6u32).prop_flat_map(|(layers, batch_size)| {
         let batch: Vec<u32> = (0..batch_size).collect();
@@ -177,36 +178,36 @@ fn plan() -> impl Strategy<Value = Plan> {
             for i in 1..captured.len() {
                 captured[i].0 += captured[i - 1].0;
             }
-            Plan { layers, manifest, captured, steps, validation_accuracy, seed }
+            TracePlan { layers, manifest, captured, steps, validation_accuracy, seed }
         })
     })
 }
 
-/// The nearest value that the type can hold.
-fn stored(dtype: Dtype, value: f32) -> f32 {
+/// Rounds a value to the data type.
+fn round_to(dtype: Dtype, value: f32) -> f32 {
     match dtype {
         Dtype::F32 => value,
         Dtype::F16 => f16::from_f32(value.clamp(-65504.0, 65504.0)).to_f32(),
     }
 }
 
-/// The rows of one tensor; no two tensors of a plan are alike.
-fn rows(plan: &Plan, step: usize, layer: usize, kind: TensorKind) -> Vec<(Vec<u32>, Vec<f32>)> {
+/// Creates the rows of a tensor; all tensors of a plan differ.
+fn create_rows(plan: &TracePlan, step: usize, layer: usize, kind: TensorKind) -> Vec<(Vec<u32>, Vec<f32>)> {
     let width = TensorShape::of(&plan.layers[layer].geometry, kind, Dtype::F32).width as u64;
     let seed = plan.seed.wrapping_add((step * 100 + layer * 10 + kind as usize) as u64);
     let keys = keys(&plan.layers[layer], kind, &plan.captured[step].1, &plan.manifest.sampling);
     let dtype = plan.manifest.sampling.dtype;
-    let row = |(row, keys)| (keys, (row * width..(row + 1) * width).map(|i| stored(dtype, value(seed, i))).collect());
+    let row = |(row, keys)| (keys, (row * width..(row + 1) * width).map(|i| round_to(dtype, value(seed, i))).collect());
     (0u64..).zip(keys).map(row).collect()
 }
 
-fn write(plan: &Plan, dir: &std::path::Path) -> Manifest {
+fn write(plan: &TracePlan, dir: &std::path::Path) -> Manifest {
     let mut writer = TraceWriter::create(dir, plan.manifest.clone(), &plan.layers).unwrap();
     for (index, (step, samples, wanted)) in plan.captured.iter().enumerate() {
         let mut tensors = Vec::new();
         for (layer, wanted) in wanted.iter().enumerate() {
             for kind in KINDS.into_iter().filter(|&kind| wanted[kind as usize]) {
-                let rows = rows(plan, index, layer, kind);
+                let rows = create_rows(plan, index, layer, kind);
                 let rows = rows.iter().map(|(keys, values)| (keys, values.as_slice()));
                 tensors.push(writer.files().write(*step, &plan.layers[layer].name, kind, rows).unwrap());
             }
@@ -223,7 +224,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_is_written_is_what_is_read(plan in plan()) {
+    fn a_written_trace_is_read_back(plan in plan()) {
         let dir = tempfile::tempdir().unwrap();
         let manifest = write(&plan, dir.path());
         let trace = Trace::open(dir.path()).unwrap();
@@ -249,7 +250,7 @@ proptest! {
                         prop_assert!(error.contains("was not captured"), "{}", error);
                         continue;
                     }
-                    let expected = rows(&plan, index, number, kind);
+                    let expected = create_rows(&plan, index, number, kind);
                     let file = trace.file(step, &layer.name, kind).unwrap();
                     let size = std::fs::metadata(trace.path(step, &layer.name, kind)).unwrap().len();
                     prop_assert_eq!((file.rows, file.bytes), (expected.len() as u64, size));
@@ -306,7 +307,7 @@ fn the_largest_dimensions_come_back() {
         dilation: [MAX_DIMENSION, 1],
         groups: 1,
     };
-    // As many multiply-accumulates as a layer may have.
+    // The maximum number of multiply-accumulates of a layer.
     let most = u32::try_from(MAX_MACS / u128::from(MAX_DIMENSION)).unwrap();
     let linear = Linear { rows: MAX_DIMENSION, in_features: 1, out_features: most };
     let attention = Attention { heads: 1, rows: 1, inner: MAX_DIMENSION, columns: most };

@@ -1,4 +1,4 @@
-//! Verifying finds every change of every file, and an older trace is read without it.
+//! Tests that verification detects every change, and that older traces are read without checksums.
 
 mod common;
 
@@ -27,7 +27,7 @@ fn change_manifest(dir: &Path, change: impl FnOnce(&mut Value)) {
 }
 
 #[test]
-fn a_whole_trace_is_whole() {
+fn an_unchanged_trace_is_verified() {
     let dir = small();
     let verified = verify(dir.path()).unwrap();
     assert_eq!((verified.files, verified.without_checksum), (4 + 2 * 9, 0));
@@ -35,7 +35,7 @@ fn a_whole_trace_is_whole() {
     assert_eq!(list.lines().count(), 4);
 }
 
-/// Every bit counts: whichever byte of whichever file is changed, or is missing.
+/// Changes each of several bytes of every file, and removes every file.
 #[test]
 fn any_change_is_found() {
     let dir = small();
@@ -80,7 +80,7 @@ fn a_trace_of_version_1_has_no_checksums_and_is_read() {
 }
 
 #[test]
-fn the_tables_of_a_trace_that_grows_have_no_checksums_yet() {
+fn the_tables_of_an_incomplete_trace_have_no_checksums() {
     let dir = small();
     change_manifest(dir.path(), |manifest| manifest["complete"] = false.into());
     let verified = verify(dir.path()).unwrap();

@@ -1,5 +1,5 @@
-//! A trace whose Parquet files other programs wrote holds the same: what counts is what Parquet says, not what the
-//! writer's Arrow called it. `notebooks/tests/test_written_elsewhere.py` has such programs write.
+//! Tests that Parquet files of other programs give the same trace: Parquet's types count, not the
+//! writer's Arrow types. `notebooks/tests/test_written_elsewhere.py` runs such programs.
 
 mod common;
 
@@ -25,8 +25,8 @@ use std::sync::Arc;
 const TABLES: [&str; 5] =
     ["layers.parquet", "steps.parquet", "evaluations.parquet", "measurements.parquet", "loss_changes.parquet"];
 
-/// The small trace with a row in each table.
-fn whole() -> tempfile::TempDir {
+/// Creates the small trace with a row in each table.
+fn create_trace() -> tempfile::TempDir {
     let dir = small();
     let evaluation = Evaluation { steps_done: 6, metric: "top1".into(), value: 0.5, samples: 10 };
     evaluations::write(dir.path(), &[evaluation]).unwrap();
@@ -59,8 +59,8 @@ fn whole() -> tempfile::TempDir {
     dir
 }
 
-/// All that a trace holds, in a form that compares NaN too.
-fn contents(dir: &Path) -> Result<(String, Vec<Tensor>), TraceError> {
+/// Reads everything in a trace, in a form that can compare NaN.
+fn read_contents(dir: &Path) -> Result<(String, Vec<Tensor>), TraceError> {
     let trace = Trace::open(dir)?;
     let tables =
         format!("{:?} {:?} {:?} {:?}", trace.layers(), trace.steps()?, trace.evaluations()?, trace.measurements()?);
@@ -84,15 +84,15 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// How a file is written: its columns, and whether the Arrow schema stands beside Parquet's own.
-struct Way {
+/// A way to write a file: its columns, and whether it includes the Arrow schema.
+struct WritingStyle {
     what: &'static str,
     change: fn(&Field, &ArrayRef) -> (Field, ArrayRef),
     properties: WriterProperties,
     arrow_schema: bool,
 }
 
-fn rewrite(path: &Path, way: &Way) {
+fn rewrite(path: &Path, way: &WritingStyle) {
     let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(path).unwrap()).unwrap();
     let schema = reader.schema().clone();
     let batches: Vec<RecordBatch> = reader.build().unwrap().map(Result::unwrap).collect();
@@ -107,12 +107,12 @@ fn rewrite(path: &Path, way: &Way) {
     writer.close().unwrap();
 }
 
-/// A column as another type, which may be null.
+/// Converts a column to another, nullable type.
 fn nullable(field: &Field, column: &ArrayRef, kind: &DataType) -> (Field, ArrayRef) {
     (Field::new(field.name(), kind.clone(), true), cast(column, kind).unwrap())
 }
 
-fn as_it_is(field: &Field, column: &ArrayRef) -> (Field, ArrayRef) {
+fn unchanged(field: &Field, column: &ArrayRef) -> (Field, ArrayRef) {
     (field.clone(), Arc::clone(column))
 }
 
@@ -124,7 +124,7 @@ fn element(name: &str, kind: DataType) -> Arc<Field> {
     Arc::new(Field::new(name, kind, true))
 }
 
-/// As polars holds columns: large text and lists, signed integers.
+/// Converts a column as polars does: large text and lists, signed integers.
 fn large_and_signed(field: &Field, column: &ArrayRef) -> (Field, ArrayRef) {
     match field.data_type() {
         DataType::Utf8 => nullable(field, column, &DataType::LargeUtf8),
@@ -136,7 +136,8 @@ fn large_and_signed(field: &Field, column: &ArrayRef) -> (Field, ArrayRef) {
     }
 }
 
-/// Views and dictionaries, the narrowest integers, floats of half the width where those hold the same.
+/// Converts a column to views and dictionaries, the narrowest integers, and half-width floats if
+/// these suffice.
 fn views_and_narrow(field: &Field, column: &ArrayRef) -> (Field, ArrayRef) {
     match field.data_type() {
         DataType::Utf8 => nullable(field, column, &DataType::Utf8View),
@@ -147,7 +148,7 @@ fn views_and_narrow(field: &Field, column: &ArrayRef) -> (Field, ArrayRef) {
             let lists: ArrayRef = cast(column, &DataType::List(element("element", DataType::Float32))).unwrap();
             (Field::new(field.name(), lists.data_type().clone(), false), lists)
         }
-        _ => as_it_is(field, column),
+        _ => unchanged(field, column),
     }
 }
 
@@ -157,43 +158,43 @@ fn dictionaries(field: &Field, column: &ArrayRef) -> (Field, ArrayRef) {
             let kind = DataType::Dictionary(Box::new(DataType::Int32), Box::new(field.data_type().clone()));
             nullable(field, column, &kind)
         }
-        _ => as_it_is(field, column),
+        _ => unchanged(field, column),
     }
 }
 
 fn bytes(field: &Field, column: &ArrayRef) -> (Field, ArrayRef) {
     match field.data_type() {
         DataType::Utf8 => nullable(field, column, &DataType::Binary),
-        _ => as_it_is(field, column),
+        _ => unchanged(field, column),
     }
 }
 
-/// Metadata and ids, as Iceberg and Spark give them.
+/// Adds metadata and ids, as Iceberg and Spark do.
 fn with_metadata(field: &Field, column: &ArrayRef) -> (Field, ArrayRef) {
     let metadata =
         HashMap::from([("PARQUET:field_id".to_owned(), "7".to_owned()), ("unit".to_owned(), "1".to_owned())]);
     (field.clone().with_metadata(metadata), Arc::clone(column))
 }
 
-fn ways() -> Vec<Way> {
+fn ways() -> Vec<WritingStyle> {
     let properties = WriterProperties::builder;
     let plain = || properties().build();
     let small_pages =
         || properties().set_data_page_size_limit(64).set_write_batch_size(1).set_dictionary_enabled(false);
     let second = || small_pages().set_writer_version(WriterVersion::PARQUET_2_0);
     let zstd = Compression::ZSTD(ZstdLevel::default());
-    let way = |what, change, properties, arrow_schema| Way { what, change, properties, arrow_schema };
+    let way = |what, change, properties, arrow_schema| WritingStyle { what, change, properties, arrow_schema };
     vec![
         way("nullable", declared_nullable, plain(), true),
         way("nullable, in small pages", declared_nullable, small_pages().build(), false),
-        way("no Arrow schema", as_it_is, plain(), false),
+        way("no Arrow schema", unchanged, plain(), false),
         way("large and signed", large_and_signed, plain(), true),
         way("large and signed, in small pages of the second version", large_and_signed, second().build(), false),
         way("views and narrow", views_and_narrow, plain(), true),
         way("dictionaries", dictionaries, plain(), true),
         way("bytes", bytes, plain(), true),
         way("metadata", with_metadata, plain(), true),
-        way("LZ4", as_it_is, properties().set_compression(Compression::LZ4).build(), true),
+        way("LZ4", unchanged, properties().set_compression(Compression::LZ4).build(), true),
         way("raw LZ4", declared_nullable, second().set_compression(Compression::LZ4_RAW).build(), true),
         way("Zstandard", large_and_signed, small_pages().set_compression(zstd).build(), true),
         way("small groups", large_and_signed, properties().set_max_row_group_row_count(Some(1)).build(), true),
@@ -201,15 +202,15 @@ fn ways() -> Vec<Way> {
 }
 
 #[test]
-fn whatever_a_writer_calls_its_columns_they_hold_the_same() {
-    let expected = contents(whole().path()).unwrap();
+fn all_writing_styles_give_the_same_trace() {
+    let expected = read_contents(create_trace().path()).unwrap();
     assert!(expected.0.contains("top1") && expected.0.contains("InputGrad") && expected.1.len() == 18);
     for way in ways() {
-        let dir = whole();
+        let dir = create_trace();
         for path in files(dir.path()) {
             rewrite(&path, &way);
         }
-        assert_eq!(contents(dir.path()).unwrap(), expected, "{}", way.what);
+        assert_eq!(read_contents(dir.path()).unwrap(), expected, "{}", way.what);
     }
 }
 
@@ -217,7 +218,7 @@ fn whatever_a_writer_calls_its_columns_they_hold_the_same() {
 #[test]
 fn a_table_without_rows_may_have_columns_of_any_type() {
     let dir = small();
-    let untyped = Way {
+    let untyped = WritingStyle {
         what: "untyped",
         change: |field, column| {
             assert!(column.is_empty());

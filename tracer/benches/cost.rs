@@ -1,11 +1,11 @@
-//! What capturing, and reuse in the loop, cost: `make bench`.
+//! Measures the cost of capturing and of reuse in the loop: `make bench`.
 //!
-//! 1. A training step of VGG-13 through the plain tap beside one that computes the same layers from the
-//!    same weights in a straight line, without tap or parts; in turns, medians.
-//! 2. A run that captures every step beside one that captures none.
-//! 3. Bytes a second that the sink takes, beside those that the disk takes.
-//! 4. A step with reuse in the loop beside one without; random images, of which fewer vectors are alike than
-//!    of photos.
+//! 1. A training step of VGG-13 through the plain tap, compared with the same layers and weights in
+//!    straight-line code, without tap or modules. The two alternate; medians.
+//! 2. A captured step compared with a step without capture.
+//! 3. The throughput of the sink compared with the disk's.
+//! 4. A step with reuse in the loop compared with one without. Images are random, so fewer vectors are
+//!    similar than in photos.
 
 use mercury_hardware::config::{BitsConfig, Config};
 use mercury_trace::geometry::{Conv2d, Geometry};
@@ -18,11 +18,11 @@ use mercury_tracer::capture;
 use mercury_tracer::datasets::{Batch, Task};
 use mercury_tracer::models::{Model, ModelSpec};
 use mercury_tracer::optimizer::{Method, Optimizer};
-use mercury_tracer::reuse::{Named, Session};
-use mercury_tracer::sampling::{self, Limits};
+use mercury_tracer::reuse::{NamedConfig, ReuseTap, Session};
+use mercury_tracer::sampling::{self, SamplingLimits};
 use mercury_tracer::sink::{Job, Log, Sink};
 use mercury_tracer::tap::{Plain, Recorder, backward};
-use mercury_tracer::weights::{Entry, Weights};
+use mercury_tracer::weights::{WeightEntry, Weights};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Write;
@@ -38,13 +38,13 @@ fn median(mut seconds: Vec<f64>) -> f64 {
     seconds[seconds.len() / 2]
 }
 
-fn seconds(run: impl FnOnce()) -> f64 {
+fn measure_seconds(run: impl FnOnce()) -> f64 {
     let start = Instant::now();
     run();
     start.elapsed().as_secs_f64()
 }
 
-struct Ours {
+struct TrainedModel {
     model: Box<dyn Model>,
     optimizer: Optimizer,
     weights: BTreeMap<String, Tensor>,
@@ -52,9 +52,9 @@ struct Ours {
     layers: Vec<Layer>,
 }
 
-impl Ours {
+impl TrainedModel {
     fn new(name: &str, batch: i64, size: i64) -> Self {
-        let spec = ModelSpec::find(name).expect("a model of ours");
+        let spec = ModelSpec::find(name).expect("a known model");
         let task = Task::Images { channels: 3, size: [size; 2], classes: 1000 };
         let weights = Weights::new(Device::Cpu);
         let model = spec.build(&weights, &task);
@@ -62,7 +62,7 @@ impl Ours {
         let images = Tensor::randn([batch, 3, size, size], (Kind::Float, Device::Cpu));
         let labels = Tensor::randint(1000, [batch], (Kind::Int64, Device::Cpu));
         let layers = spec.outline(&task).expect("the model takes this size").layers;
-        let named = |entry: &Entry| (entry.name.clone(), entry.tensor.shallow_clone());
+        let named = |entry: &WeightEntry| (entry.name.clone(), entry.tensor.shallow_clone());
         let weights = weights.entries().iter().map(named).collect();
         Self { model, optimizer, weights, batch: Batch::Images { images, labels }, layers }
     }
@@ -80,40 +80,40 @@ impl Ours {
     }
 }
 
-/// VGG-13 in a straight line.
-fn straight(weights: &BTreeMap<String, Tensor>, images: &Tensor) -> Tensor {
-    let of = |index: &str| (&weights[&format!("{index}.weight")], weights.get(&format!("{index}.bias")));
+/// Computes VGG-13 in straight-line code.
+fn compute_vgg13(weights: &BTreeMap<String, Tensor>, images: &Tensor) -> Tensor {
+    let parameters = |name: &str| (&weights[&format!("{name}.weight")], weights.get(&format!("{name}.bias")));
     let mut x = images.shallow_clone();
     for block in [[0, 2], [5, 7], [10, 12], [15, 17], [20, 22]] {
         for index in block {
-            let (weight, bias) = of(&format!("features.{index}"));
+            let (weight, bias) = parameters(&format!("features.{index}"));
             x = x.conv2d(weight, bias, [1; 2], [1; 2], [1; 2], 1).relu();
         }
         x = x.max_pool2d([2; 2], [2; 2], [0; 2], [1; 2], false);
     }
     x = x.adaptive_avg_pool2d([7; 2]).flatten(1, -1);
     for index in [0, 3] {
-        let (weight, bias) = of(&format!("classifier.{index}"));
+        let (weight, bias) = parameters(&format!("classifier.{index}"));
         x = x.linear(weight, bias).relu().dropout(0.5, true);
     }
-    let (weight, bias) = of("classifier.6");
+    let (weight, bias) = parameters("classifier.6");
     x.linear(weight, bias)
 }
 
-fn plain_tap(batch: i64, size: i64) {
-    let mut ours = Ours::new("vgg13", batch, size);
-    let Batch::Images { images, labels } = &ours.batch else { unreachable!() };
+fn compare_plain_tap(batch: i64, size: i64) {
+    let mut trained = TrainedModel::new("vgg13", batch, size);
+    let Batch::Images { images, labels } = &trained.batch else { unreachable!() };
     let (images, labels) = (images.shallow_clone(), labels.shallow_clone());
     let weights: BTreeMap<_, _> =
-        ours.weights.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
+        trained.weights.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
     let (mut with, mut without) = (Vec::new(), Vec::new());
     for _ in 0..3 * ROUNDS {
-        with.push(seconds(|| ours.step(None)));
-        without.push(seconds(|| {
-            let loss = straight(&weights, &images).cross_entropy_for_logits(&labels);
+        with.push(measure_seconds(|| trained.step(None)));
+        without.push(measure_seconds(|| {
+            let loss = compute_vgg13(&weights, &images).cross_entropy_for_logits(&labels);
             let _ = loss.double_value(&[]);
-            let gradients = backward(&loss, &ours.optimizer.parameters(), None).expect("a gradient");
-            ours.optimizer.step(gradients, LEARNING_RATE);
+            let gradients = backward(&loss, &trained.optimizer.parameters(), None).expect("a gradient");
+            trained.optimizer.step(gradients, LEARNING_RATE);
         }));
     }
     let mut ratios: Vec<f64> = with.iter().zip(&without).map(|(with, without)| with / without).collect();
@@ -121,7 +121,7 @@ fn plain_tap(batch: i64, size: i64) {
     let [low, high] = [ratios.len() / 4, 3 * ratios.len() / 4].map(|index| ratios[index]);
     let (with, without) = (median(with), median(without));
     println!(
-        "vgg13      batch {batch:>2}, {size} x {size}: {:7.1} ms a step through the plain tap, {:7.1} ms in a straight line: ratio {:.3} (half of the pairs {low:.3} to {high:.3})",
+        "vgg13      batch {batch:>2}, {size} x {size}: {:7.1} ms per step through the plain tap, {:7.1} ms in straight-line code: ratio {:.3} (half of the pairs {low:.3} to {high:.3})",
         with * 1e3,
         without * 1e3,
         with / without
@@ -164,30 +164,30 @@ fn writer(dir: &Path, batch: u32, layers: &[Layer], sampling: Sampling) -> Trace
     TraceWriter::create(dir, manifest, layers).expect("the folder can be written")
 }
 
-fn every_step(name: &str, batch: u32, size: i64, limits: &Limits) {
-    let mut ours = Ours::new(name, i64::from(batch), size);
-    let sampling = sampling::choose(1, limits, &ours.layers);
+fn compare_capture(name: &str, batch: u32, size: i64, limits: &SamplingLimits) {
+    let mut trained = TrainedModel::new(name, i64::from(batch), size);
+    let sampling = sampling::choose(1, limits, &trained.layers);
     let dir = tempfile::tempdir().expect("a temporary folder");
-    let sink = Sink::start(writer(dir.path(), batch, &ours.layers, sampling.clone()), Log::default());
-    let wanted: BTreeSet<String> = ours.layers.iter().map(|layer| layer.name.clone()).collect();
+    let sink = Sink::start(writer(dir.path(), batch, &trained.layers, sampling.clone()), Log::default());
+    let wanted: BTreeSet<String> = trained.layers.iter().map(|layer| layer.name.clone()).collect();
     let indices: Vec<u32> = (0..batch).collect();
     let (mut with, mut without) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
-        without.push(seconds(|| ours.step(None)));
-        with.push(seconds(|| {
-            let mut recorder = Recorder::of(wanted.clone(), true);
-            ours.step(Some(&mut recorder));
-            capture::submit(&sink, &sampling, 1, round as u64, &indices, &recorder.records).expect("captured");
-            sink.step(row(round as u64));
-            // What is still being written would slow down the step that captures nothing.
+        without.push(measure_seconds(|| trained.step(None)));
+        with.push(measure_seconds(|| {
+            let mut recorder = Recorder::new(wanted.clone(), true);
+            trained.step(Some(&mut recorder));
+            capture::submit(&sink, &sampling, 1, round as u64, &indices, recorder.records()).expect("captured");
+            sink.log_step(row(round as u64));
+            // Unfinished writing would slow down the next step without capture.
             sink.flush().expect("written");
         }));
     }
-    let layers: Vec<&Layer> = ours.layers.iter().collect();
+    let layers: Vec<&Layer> = trained.layers.iter().collect();
     let bytes = capture::step_bytes(&layers, &sampling, batch) as f64;
     let (with, without) = (median(with), median(without));
     println!(
-        "{name:<10} batch {batch:>2}, {size} x {size}, {} samples, {} filters: {:7.1} ms a step captured ({:.1} MB), {:7.1} ms not: ratio {:.2}",
+        "{name:<10} batch {batch:>2}, {size} x {size}, {} samples, {} filters: {:7.1} ms per captured step ({:.1} MB), {:7.1} ms without capture: ratio {:.2}",
         limits.samples.map_or("all".to_owned(), |n| n.to_string()),
         limits.filters.map_or("all".to_owned(), |n| n.to_string()),
         with * 1e3,
@@ -197,30 +197,30 @@ fn every_step(name: &str, batch: u32, size: i64, limits: &Limits) {
     );
 }
 
-fn reuse(name: &str, batch: i64, size: i64) {
-    let mut ours = Ours::new(name, batch, size);
+fn compare_reuse(name: &str, batch: i64, size: i64) {
+    let mut trained = TrainedModel::new(name, batch, size);
     let config = Config { bits: BitsConfig { patience: 0, ..BitsConfig::default() }, ..Config::default() };
-    let session = Session::new(Named { name: "mercury".into(), config, text: String::new() }, Vec::new());
+    let configuration = NamedConfig { name: "mercury".into(), config, text: String::new() };
+    let session = Session::new(configuration, Vec::new());
     let (mut with, mut without) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
-        without.push(seconds(|| ours.step(None)));
-        with.push(seconds(|| {
-            let tap = Box::new(session.tap(round as u64, false));
-            ours.step(Some(&mut Recorder::of(BTreeSet::new(), false).through(tap)));
+        without.push(measure_seconds(|| trained.step(None)));
+        with.push(measure_seconds(|| {
+            let tap = ReuseTap::new(&session, round as u64, false);
+            trained.step(Some(&mut Recorder::new(BTreeSet::new(), false).with_tap(tap)));
         }));
-        session.take();
     }
     let (with, without) = (median(with), median(without));
     println!(
-        "{name:<10} batch {batch:>2}, {size} x {size}: {:7.1} ms a step with reuse at 20 bits, {:7.1} ms without: ratio {:.2}",
+        "{name:<10} batch {batch:>2}, {size} x {size}: {:7.1} ms per step with reuse at 20 bits, {:7.1} ms without: ratio {:.2}",
         with * 1e3,
         without * 1e3,
         with / without
     );
 }
 
-/// Planes as they come from a ReLU: half of the values are 0.
-fn throughput() {
+/// Measures with the planes of a ReLU: half of the values are 0.
+fn measure_throughput() {
     const PLANES: usize = 64 * 64;
     const AREA: usize = 56 * 56;
     const FILES: usize = 24;
@@ -243,7 +243,7 @@ fn throughput() {
     let bytes = (FILES * size_of_val(values.as_slice())) as f64;
 
     let sink = Sink::start(writer(dir.path(), 64, &layers, sampling), Log::default());
-    let elapsed = seconds(|| {
+    let elapsed = measure_seconds(|| {
         for step in 0..FILES as u64 {
             let (keys, values) = (keys.clone(), values.clone());
             sink.write(Job {
@@ -257,14 +257,14 @@ fn throughput() {
             });
             let samples: Vec<u32> = (0..64).collect();
             let dataset_indices = samples.iter().map(|&sample| u64::from(sample)).collect();
-            sink.captured(CapturedStep { step, samples, dataset_indices, tensors: vec![] }, 1);
-            sink.step(row(step));
+            sink.mark_captured(CapturedStep { step, samples, dataset_indices, tensors: vec![] }, 1);
+            sink.log_step(row(step));
         }
         sink.flush().expect("written");
     });
     let manifest = sink.finish(None).expect("written");
     let written = manifest.captured.iter().flat_map(|step| &step.tensors).map(|file| file.bytes).sum::<u64>() as f64;
-    let raw = seconds(|| {
+    let raw = measure_seconds(|| {
         let path = dir.path().join("raw");
         let mut file = File::create(&path).expect("the folder can be written");
         let part: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
@@ -283,15 +283,15 @@ fn throughput() {
 }
 
 fn main() {
-    println!("threads: {}; medians of {ROUNDS} steps, in turns", tch::get_num_threads());
+    println!("threads: {}; medians of {ROUNDS} alternating steps", tch::get_num_threads());
     for (batch, size) in [(8, 32), (8, 64)] {
-        plain_tap(batch, size);
+        compare_plain_tap(batch, size);
     }
-    let everything = Limits { passes: Pass::ALL.to_vec(), ..Limits::default() };
-    every_step("resnet50", 8, 64, &everything);
-    every_step("resnet50", 8, 64, &Limits { samples: Some(2), filters: Some(32), ..everything });
-    throughput();
-    reuse("vgg13", 32, 32);
-    reuse("resnet50", 16, 32);
-    reuse("mobilenet_v2", 16, 32);
+    let keep_all = SamplingLimits { passes: Pass::ALL.to_vec(), ..SamplingLimits::default() };
+    compare_capture("resnet50", 8, 64, &keep_all);
+    compare_capture("resnet50", 8, 64, &SamplingLimits { samples: Some(2), filters: Some(32), ..keep_all });
+    measure_throughput();
+    compare_reuse("vgg13", 32, 32);
+    compare_reuse("resnet50", 16, 32);
+    compare_reuse("mobilenet_v2", 16, 32);
 }

@@ -1,4 +1,4 @@
-//! Weights and checkpoints as safetensors files, replaced atomically.
+//! Weights and checkpoints as safetensors files, which are replaced atomically.
 
 use crate::error::{Result, TracerError};
 use crate::optimizer::Optimizer;
@@ -9,17 +9,18 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use tch::{Device, Tensor};
 
-/// A checkpoint's name within the folder of a run.
+/// The checkpoint's file name in the folder of a run.
 pub const FILE_NAME: &str = "checkpoint.safetensors";
 
-/// Writes a model's parameters and buffers under their names in PyTorch.
+/// Writes a model's parameters and buffers under PyTorch's names.
 pub fn save_weights(weights: &Weights, path: &Path) -> Result<()> {
     let entries = weights.entries();
     write(path, entries.iter().map(|entry| (entry.name.clone(), &entry.tensor)))
 }
 
-/// Writes what a run needs to go on after `steps` steps: weights, optimiser and position. Random
-/// numbers need no state: those of a step depend on the seed and the step alone.
+/// Writes the state of a run after `steps` steps: weights, optimiser and position.
+///
+/// Random numbers need no state, because those of a step depend only on the seed and the step.
 pub fn save(path: &Path, weights: &Weights, optimizer: &Optimizer, steps: u64) -> Result<()> {
     let position = Tensor::from_slice(&[steps as i64]);
     let state = optimizer.state();
@@ -29,11 +30,11 @@ pub fn save(path: &Path, weights: &Weights, optimizer: &Optimizer, steps: u64) -
     write(path, model.chain(optimizer).chain([("steps".to_owned(), &position)]))
 }
 
-/// A checkpoint that was read, not yet taken over.
+/// A checkpoint that was read, before it is restored.
 pub struct Checkpoint {
     model: BTreeMap<String, Tensor>,
     optimizer: BTreeMap<String, Tensor>,
-    /// Steps that had been done.
+    /// Number of steps before it.
     pub steps: u64,
 }
 
@@ -41,7 +42,8 @@ impl Checkpoint {
     /// Reads a checkpoint.
     pub fn read(path: &Path) -> Result<Self> {
         let refuse = |reason: String| TracerError::Weights { path: path.to_owned(), reason };
-        let (mut model, mut optimizer, mut steps) = (BTreeMap::new(), BTreeMap::new(), None);
+        let (mut model, mut optimizer) = (BTreeMap::new(), BTreeMap::new());
+        let mut steps = None;
         for (name, tensor) in pretrained::read_safetensors(path).map_err(refuse)? {
             if let Some(name) = name.strip_prefix("model.") {
                 model.insert(name.to_owned(), tensor);
@@ -51,12 +53,14 @@ impl Checkpoint {
                 steps = tensor.f_int64_value(&[0]).ok().and_then(|steps| u64::try_from(steps).ok());
             }
         }
-        let no_position = || refuse("is not a checkpoint (it has no position); remove it to begin anew".to_owned());
-        let steps = steps.ok_or_else(no_position)?;
+        let Some(steps) = steps else {
+            let reason = "is not a checkpoint (it has no position); remove it to begin anew";
+            return Err(refuse(reason.to_owned()));
+        };
         Ok(Self { model, optimizer, steps })
     }
 
-    /// Puts a model and its optimiser where they were.
+    /// Restores a model and its optimiser.
     pub fn restore(self, path: &Path, weights: &Weights, optimizer: &mut Optimizer) -> Result<()> {
         pretrained::restore(weights, path, self.model)?;
         optimizer.restore(|name| {
@@ -96,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_saved_is_loaded() {
+    fn a_checkpoint_restores_model_and_optimizer() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(FILE_NAME);
         let weights = model(&[("a", 3), ("b", 2)]);
@@ -112,8 +116,8 @@ mod tests {
         assert_eq!(checkpoint.steps, 7);
         checkpoint.restore(&path, &other, &mut fresh).unwrap();
         assert_eq!(other.entries()[0].tensor, Tensor::from_slice(&[0.5f32; 3]));
-        for ((name, ours), (_, theirs)) in optimizer.state().iter().zip(fresh.state()) {
-            assert_eq!(ours, &theirs, "{name}");
+        for ((name, saved), (_, restored)) in optimizer.state().iter().zip(fresh.state()) {
+            assert_eq!(saved, &restored, "{name}");
         }
     }
 }

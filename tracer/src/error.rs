@@ -1,34 +1,34 @@
-//! What can go wrong in the tracer.
+//! Errors of the tracer.
 
 use mercury_trace::TraceError;
 use std::path::PathBuf;
 
-/// An error that names the flag or file and the remedy.
+/// An error; its message names the flag or file, and the remedy.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TracerError {
-    /// `--model` names none.
+    /// `--model` names no model.
     #[error("--model: {name:?} is not known; choose one of {known}")]
     UnknownModel {
-        /// What was asked for.
+        /// The name given.
         name: String,
-        /// What there is.
+        /// The names that exist.
         known: String,
     },
-    /// `--dataset` names none.
+    /// `--dataset` names no data set.
     #[error("--dataset: {name:?} is not known; choose one of {known}")]
     UnknownDataset {
-        /// What was asked for.
+        /// The name given.
         name: String,
-        /// What there is.
+        /// The names that exist.
         known: String,
     },
-    /// A flag's value makes no sense.
+    /// The value of a flag is invalid.
     #[error("{flag}: {reason}")]
     Flag {
         /// The flag.
         flag: &'static str,
-        /// What is wrong, and the remedy.
+        /// The reason and the remedy.
         reason: String,
     },
     /// A data file is missing.
@@ -38,43 +38,43 @@ pub enum TracerError {
         path: PathBuf,
         /// Its data set.
         dataset: &'static str,
-        /// What the operating system said.
+        /// The error of the operating system.
         error: std::io::Error,
     },
-    /// A data file does not hold what its format says.
+    /// A data file violates its format.
     #[error("{}: {reason}; remove it and fetch the data with `python3 data/fetch.py {dataset}`", path.display())]
     BadData {
         /// The file.
         path: PathBuf,
         /// Its data set.
         dataset: &'static str,
-        /// What is wrong.
+        /// The reason.
         reason: String,
     },
-    /// A file or folder that a flag names cannot be used.
+    /// The file or folder that a flag names cannot be used.
     #[error("{flag}: {}: {reason}", path.display())]
     File {
         /// The flag.
         flag: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// What is wrong, and the remedy.
+        /// The reason and the remedy.
         reason: String,
     },
     /// An image cannot be decoded.
-    #[error("{}: {reason}; mend or remove it, or leave such images out with --skip-corrupt", path.display())]
+    #[error("{}: {reason}; repair or remove it, or leave such images out with --skip-corrupt", path.display())]
     CorruptImage {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The reason.
         reason: String,
     },
-    /// A vocabulary could not be written or read.
+    /// A vocabulary cannot be written or read.
     #[error("{}: {reason}", path.display())]
     Vocabulary {
         /// Its file.
         path: PathBuf,
-        /// What is wrong.
+        /// The reason.
         reason: String,
     },
     /// A file of weights cannot be used.
@@ -82,12 +82,12 @@ pub enum TracerError {
     Weights {
         /// The file.
         path: PathBuf,
-        /// What is wrong, and the remedy.
+        /// The reason and the remedy.
         reason: String,
     },
     /// Training has diverged.
     #[error(
-        "the loss is {loss} at step {step}: training has diverged; lower --lr and choose another --out, as this one holds the steps captured before"
+        "the loss is {loss} at step {step}: training has diverged; lower --lr and choose another --out, because this one holds the earlier captured steps"
     )]
     Diverged {
         /// The step.
@@ -95,20 +95,20 @@ pub enum TracerError {
         /// The loss.
         loss: f64,
     },
-    /// A captured step could not be written.
-    #[error("{0}; make room and go on with --resume, or let training go on with --on-capture-error continue")]
+    /// A captured step cannot be written.
+    #[error("{0}; free space and continue with --resume, or train on without capture with --on-capture-error continue")]
     Capture(TraceError),
-    /// The trace could not be written.
+    /// The trace cannot be read or written.
     #[error(transparent)]
     Trace(#[from] TraceError),
-    /// libtorch refused.
+    /// libtorch reported an error.
     #[error("libtorch: {0}")]
     Torch(String),
 }
 
 impl From<tch::TchError> for TracerError {
     fn from(error: tch::TchError) -> Self {
-        // What follows is the stack of the library.
+        // Further lines are the library's stack.
         Self::Torch(error.to_string().lines().next().unwrap_or_default().to_owned())
     }
 }

@@ -1,4 +1,4 @@
-//! Trains real models on libtorch and captures what their layers compute on.
+//! Trains real models on libtorch and captures the operands of their layers.
 
 pub mod capture;
 pub mod checkpoint;
@@ -6,9 +6,11 @@ pub mod cli;
 pub mod datasets;
 pub mod error;
 pub mod evaluate;
+pub mod loss;
 pub mod metrics;
 pub mod models;
 pub mod optimizer;
+pub mod plan;
 pub mod policy;
 pub mod pretrained;
 pub mod reuse;

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let default = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| match refusal_of_libtorch(panic) {
+    std::panic::set_hook(Box::new(move |panic| match extract_libtorch_error(panic) {
         Some(reason) => eprintln!(
             "error: libtorch: {reason}\nIf it ran out of memory, lower --batch-size, --input-size or --max-length."
         ),
@@ -24,10 +24,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// What libtorch said, where a call of it failed that tch takes to succeed.
-fn refusal_of_libtorch(panic: &PanicHookInfo) -> Option<String> {
+/// Extracts libtorch's message from a panic of tch.
+fn extract_libtorch_error(panic: &PanicHookInfo) -> Option<String> {
     let message = panic.payload().downcast_ref::<String>()?;
-    let (_, said) = message.split_once("Torch(\"")?;
-    // The stack of the library follows, behind an escaped newline.
-    Some(said.split("\\n").next().unwrap_or(said).to_owned())
+    let (_, error) = message.split_once("Torch(\"")?;
+    // The library's stack follows after an escaped newline.
+    Some(error.split("\\n").next().unwrap_or(error).to_owned())
 }

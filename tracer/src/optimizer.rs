@@ -1,25 +1,25 @@
-//! Optimisers as in `torch.optim`, with a state that can be saved and loaded, which tch's lack.
+//! Optimisers as in `torch.optim`, with a state that can be saved and loaded (tch's have none).
 
 use crate::error::Result;
 use crate::weights::Weights;
 use tch::{Tensor, no_grad};
 
-/// How parameters follow their gradients.
+/// The update rule of the parameters.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Method {
     /// Stochastic gradient descent with momentum; weight decay is added to the gradient.
     Sgd {
-        /// Share of the last update that goes on.
+        /// Share of the previous update that is added.
         momentum: f64,
     },
     /// Kingma and Ba, "Adam" (ICLR 2015); weight decay is added to the gradient.
     Adam {
-        /// Decay of the gradient's and of its square's running mean.
+        /// Decay of the running means of the gradient and of its square.
         betas: [f64; 2],
     },
     /// Loshchilov and Hutter, "Decoupled Weight Decay Regularization" (ICLR 2019).
     AdamW {
-        /// Decay of the gradient's and of its square's running mean.
+        /// Decay of the running means of the gradient and of its square.
         betas: [f64; 2],
     },
 }
@@ -28,8 +28,8 @@ pub enum Method {
 const EPSILON: f64 = 1e-8;
 
 impl Method {
-    /// Names of what is kept for each parameter.
-    fn state(self) -> &'static [&'static str] {
+    /// Names of the tensors kept for each parameter.
+    fn state_names(self) -> &'static [&'static str] {
         match self {
             Method::Sgd { .. } => &["momentum"],
             Method::Adam { .. } | Method::AdamW { .. } => &["mean", "square"],
@@ -37,51 +37,55 @@ impl Method {
     }
 }
 
-/// A parameter with what the method keeps for it.
-struct Slot {
+/// A parameter with its state.
+struct ParameterState {
     name: String,
     parameter: Tensor,
     state: Vec<Tensor>,
 }
 
-/// Changes parameters by their gradients.
+/// Updates parameters by their gradients.
 pub struct Optimizer {
     method: Method,
     weight_decay: f64,
-    slots: Vec<Slot>,
+    parameters: Vec<ParameterState>,
     /// Steps done.
     steps: u64,
 }
 
 impl Optimizer {
-    /// For all trainable parameters of a model.
+    /// Creates an optimiser of all trainable parameters of a model.
     pub fn new(method: Method, weight_decay: f64, weights: &Weights) -> Self {
-        let slot = |entry: &crate::weights::Entry| Slot {
-            name: entry.name.clone(),
-            parameter: entry.tensor.shallow_clone(),
-            state: method.state().iter().map(|_| no_grad(|| entry.tensor.zeros_like())).collect(),
-        };
-        let slots = weights.entries().iter().filter(|entry| entry.trainable).map(slot).collect();
-        Self { method, weight_decay, slots, steps: 0 }
+        let mut parameters = Vec::new();
+        for entry in weights.entries().iter().filter(|entry| entry.trainable) {
+            let zeros = method.state_names().iter().map(|_| no_grad(|| entry.tensor.zeros_like()));
+            parameters.push(ParameterState {
+                name: entry.name.clone(),
+                parameter: entry.tensor.shallow_clone(),
+                state: zeros.collect(),
+            });
+        }
+        Self { method, weight_decay, parameters, steps: 0 }
     }
 
-    /// The parameters, in the order in which [`Optimizer::step`] takes their gradients.
+    /// The parameters, in the order of the gradients for [`Optimizer::step`].
     pub fn parameters(&self) -> Vec<&Tensor> {
-        self.slots.iter().map(|slot| &slot.parameter).collect()
+        self.parameters.iter().map(|entry| &entry.parameter).collect()
     }
 
-    /// One step of all parameters whose gradient is defined; the gradients are used up.
+    /// Updates all parameters whose gradient is defined; may reuse the gradients' memory.
     ///
     /// # Panics
     /// If there are more or fewer gradients than parameters.
     pub fn step(&mut self, gradients: Vec<Tensor>, learning_rate: f64) {
-        assert_eq!(gradients.len(), self.slots.len(), "a gradient for each parameter");
+        assert_eq!(gradients.len(), self.parameters.len(), "a gradient for each parameter");
         self.steps += 1;
-        let (method, decay, steps) = (self.method, self.weight_decay, self.steps);
+        let (method, decay) = (self.method, self.weight_decay);
+        let steps = self.steps as f64;
         no_grad(|| {
-            for (slot, gradient) in self.slots.iter_mut().zip(gradients) {
+            for (entry, gradient) in self.parameters.iter_mut().zip(gradients) {
                 if gradient.defined() {
-                    update(method, decay, learning_rate, steps as f64, slot, gradient);
+                    update(method, decay, learning_rate, steps, entry, gradient);
                 }
             }
         });
@@ -89,21 +93,22 @@ impl Optimizer {
 
     /// The state by name, for a checkpoint.
     pub fn state(&self) -> Vec<(String, Tensor)> {
-        let of = |slot: &Slot| -> Vec<(String, Tensor)> {
-            let kinds = self.method.state().iter().zip(&slot.state);
-            kinds.map(|(kind, tensor)| (format!("{kind}.{}", slot.name), tensor.shallow_clone())).collect()
-        };
-        let mut state: Vec<_> = self.slots.iter().flat_map(of).collect();
+        let mut state = Vec::new();
+        for entry in &self.parameters {
+            for (kind, tensor) in self.method.state_names().iter().zip(&entry.state) {
+                state.push((format!("{kind}.{}", entry.name), tensor.shallow_clone()));
+            }
+        }
         state.push(("steps".to_owned(), Tensor::from_slice(&[self.steps as i64])));
         state
     }
 
-    /// Takes over a state that [`Optimizer::state`] gave; `find` looks a tensor up by name.
+    /// Restores the state that [`Optimizer::state`] returned; `find` looks up a tensor by name.
     pub fn restore(&mut self, find: impl Fn(&str) -> Result<Tensor>) -> Result<()> {
-        let kinds = self.method.state();
-        for slot in &mut self.slots {
-            for (kind, tensor) in kinds.iter().zip(&mut slot.state) {
-                tensor.f_copy_(&find(&format!("{kind}.{}", slot.name))?)?;
+        let kinds = self.method.state_names();
+        for entry in &mut self.parameters {
+            for (kind, tensor) in kinds.iter().zip(&mut entry.state) {
+                tensor.f_copy_(&find(&format!("{kind}.{}", entry.name))?)?;
             }
         }
         self.steps = find("steps")?.int64_value(&[0]) as u64;
@@ -111,8 +116,8 @@ impl Optimizer {
     }
 }
 
-/// Scales all gradients so that together their norm is at most `limit`; as
-/// `torch.nn.utils.clip_grad_norm_`.
+/// Scales all gradients such that their joint norm is at most `limit`, as
+/// `torch.nn.utils.clip_grad_norm_` does.
 pub fn clip(gradients: &mut [Tensor], limit: f64) {
     let norms: Vec<Tensor> = gradients.iter().filter(|gradient| gradient.defined()).map(Tensor::norm).collect();
     let scale = (limit / (Tensor::stack(&norms, 0).norm() + 1e-6)).clamp_max(1.0);
@@ -121,9 +126,16 @@ pub fn clip(gradients: &mut [Tensor], limit: f64) {
     }
 }
 
-/// In place throughout, so that a step needs memory for one parameter's update at a time.
-fn update(method: Method, decay: f64, learning_rate: f64, steps: f64, slot: &mut Slot, mut gradient: Tensor) {
-    let Slot { parameter, state, .. } = slot;
+/// Updates one parameter, in place where possible, so that a step needs little memory.
+fn update(
+    method: Method,
+    decay: f64,
+    learning_rate: f64,
+    steps: f64,
+    entry: &mut ParameterState,
+    mut gradient: Tensor,
+) {
+    let ParameterState { parameter, state, .. } = entry;
     let device = parameter.device();
     let scalar = |value: f64| Tensor::from(value as f32).to_device(device);
     if decay != 0.0 {
@@ -160,8 +172,8 @@ mod tests {
     use tch::nn::{self, OptimizerConfig};
     use tch::{Device, Kind};
 
-    /// Twenty steps of ours beside twenty of libtorch's own.
-    fn compare(method: Method, decay: f64, theirs: impl FnOnce(&nn::VarStore) -> nn::Optimizer) {
+    /// Compares twenty steps with twenty of libtorch's optimiser.
+    fn compare(method: Method, decay: f64, build_peer: impl FnOnce(&nn::VarStore) -> nn::Optimizer) {
         tch::manual_seed(5);
         let weights = Weights::new(Device::Cpu);
         let start = Tensor::randn([7, 5], (Kind::Float, Device::Cpu));
@@ -169,20 +181,20 @@ mod tests {
         let store = nn::VarStore::new(Device::Cpu);
         let peer = store.root().var_copy("w", &start);
         let mut optimizer = Optimizer::new(method, decay, &weights);
-        let mut their_optimizer = theirs(&store);
+        let mut peer_optimizer = build_peer(&store);
         let target = Tensor::randn([7, 5], (Kind::Float, Device::Cpu));
         for _ in 0..20 {
             let loss = |w: &Tensor| ((w - &target).square() * &target.exp()).sum(Kind::Float);
             let gradients = backward(&loss(&ours), &optimizer.parameters(), None).unwrap();
             optimizer.step(gradients, 0.01);
-            their_optimizer.backward_step(&loss(&peer));
+            peer_optimizer.backward_step(&loss(&peer));
         }
         assert!(ours.allclose(&peer, 1e-5, 1e-6, false), "{method:?}: {}", (&ours - &peer).abs().max());
         assert!(!ours.allclose(&start, 1e-3, 1e-3, false));
     }
 
     #[test]
-    fn steps_are_those_of_libtorch() {
+    fn steps_equal_those_of_libtorch() {
         compare(Method::Sgd { momentum: 0.9 }, 0.1, |store| nn::sgd(0.9, 0.0, 0.1, false).build(store, 0.01).unwrap());
         compare(Method::Sgd { momentum: 0.0 }, 0.0, |store| nn::sgd(0.0, 0.0, 0.0, false).build(store, 0.01).unwrap());
         let betas = [0.9, 0.98];

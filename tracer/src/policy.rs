@@ -1,26 +1,26 @@
-//! Which steps are captured.
+//! Policies that choose the steps to capture or measure.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
-/// Which steps are captured, counted from 0.
+/// Chooses steps, counted from 0, to capture or measure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Policy {
     /// None.
     None,
-    /// Every so many, beginning with the first.
+    /// Every Nth step, from the first on.
     Every(u64),
-    /// These.
+    /// These steps.
     Steps(BTreeSet<u64>),
-    /// The first of each epoch.
+    /// The first step of each epoch.
     Epochs,
-    /// 0, 1, 2, 4, 8, …: often at the start, where training changes most.
+    /// Steps 0, 1, 2, 4, 8, …: often at the start, where training changes most.
     Geometric,
 }
 
 impl Policy {
-    /// Whether a step is captured, where an epoch has this many.
+    /// Whether a step is chosen, in epochs of `steps_per_epoch`.
     pub fn captures(&self, step: u64, steps_per_epoch: u64) -> bool {
         match self {
             Policy::None => false,
@@ -31,14 +31,14 @@ impl Policy {
         }
     }
 
-    /// Steps of a run that are captured.
+    /// Counts the chosen steps of a run.
     pub fn count(&self, steps: u64, steps_per_epoch: u64) -> u64 {
         match self {
             Policy::None => 0,
             Policy::Every(every) => steps.div_ceil(*every),
             Policy::Steps(wanted) => wanted.range(..steps).count() as u64,
             Policy::Epochs => steps.div_ceil(steps_per_epoch),
-            // 0, and one for each bit of the last step.
+            // Step 0, and one step for each bit of the last step's number.
             Policy::Geometric => {
                 u64::from(steps > 0) + u64::from(steps.saturating_sub(1).checked_ilog2().map_or(0, |log| log + 1))
             }
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn policies_are_read_back_and_count_what_they_capture() {
+    fn policies_round_trip_and_count_their_steps() {
         for text in ["none", "every=1", "every=50", "steps=0,10,100", "epochs", "geometric"] {
             let policy: Policy = text.parse().unwrap();
             assert_eq!(policy.to_string(), text);

@@ -1,4 +1,4 @@
-//! What is kept of a captured step: seeded choices without replacement.
+//! Chooses the part of a captured step to keep, by seeded sampling without replacement.
 
 use mercury_trace::geometry::{Geometry, Pass};
 use mercury_trace::layers::Layer;
@@ -8,9 +8,9 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// How much is asked for; `None` is all.
+/// Limits of the part to keep; `None` keeps all.
 #[derive(Debug, Clone, Default)]
-pub struct Limits {
+pub struct SamplingLimits {
     /// Passes whose operands are kept.
     pub passes: Vec<Pass>,
     /// How values are stored.
@@ -23,7 +23,7 @@ pub struct Limits {
     pub filters: Option<u32>,
 }
 
-/// What the choice is for; each has random numbers of its own.
+/// The purpose of a choice; each purpose has its own random numbers.
 #[derive(Debug, Clone, Copy)]
 pub enum Purpose {
     /// Order of the data set in an epoch.
@@ -36,7 +36,7 @@ pub enum Purpose {
     Filters(usize),
 }
 
-/// The numbers `0..count` in a random order that depends on seed and purpose alone.
+/// Draws a permutation of `0..count`, which depends only on seed and purpose.
 pub fn permutation(seed: u64, purpose: Purpose, count: usize) -> Vec<u32> {
     let (tag, number) = match purpose {
         Purpose::Epoch(epoch) => (0, epoch),
@@ -57,20 +57,21 @@ fn key(seed: u64, tag: u64, number: u64) -> [u8; 32] {
     key
 }
 
-/// The numbers `0..count`, of which each group has as many as the others, one group after the other.
-fn by_group(groups: &[u32], count: u32) -> Vec<u32> {
+/// Orders the numbers `0..count`, divided evenly among groups, group by group.
+fn order_by_group(groups: &[u32], count: u32) -> Vec<u32> {
     let size = count / groups.len() as u32;
     groups.iter().flat_map(|group| group * size..(group + 1) * size).collect()
 }
 
-/// Seed of libtorch's generator in a step: what is random in it (dropout) depends on no step before.
+/// Draws the seed of libtorch's generator in a step, so that dropout does not depend on earlier
+/// steps.
 pub fn step_seed(seed: u64, step: u64) -> i64 {
     let mut generator = ChaCha8Rng::from_seed(key(seed, 4, step));
     i64::from(generator.next_u32())
 }
 
-/// The first `limit` of an order, ascending; `None` where that is all of it.
-pub fn keep(order: &[u32], limit: Option<u32>) -> Option<Vec<u32>> {
+/// Returns the first `limit` numbers of an order, ascending; `None` if the limit keeps all.
+pub fn keep_first(order: &[u32], limit: Option<u32>) -> Option<Vec<u32>> {
     let limit = limit.filter(|&limit| (limit as usize) < order.len())?;
     let mut kept = order[..limit as usize].to_vec();
     kept.sort_unstable();
@@ -79,17 +80,17 @@ pub fn keep(order: &[u32], limit: Option<u32>) -> Option<Vec<u32>> {
 
 /// Chooses channels and filters for a whole run.
 ///
-/// Kept filters are among the kept channels of the output gradient, so that the gradients of those
-/// filters can be computed from the trace.
-pub fn choose(seed: u64, limits: &Limits, layers: &[Layer]) -> Sampling {
-    let Limits { passes, dtype, samples, .. } = limits.clone();
+/// The kept channels of the output gradient include the kept filters, so that the trace suffices to
+/// compute these filters' gradients.
+pub fn choose(seed: u64, limits: &SamplingLimits, layers: &[Layer]) -> Sampling {
+    let SamplingLimits { passes, dtype, samples, .. } = limits.clone();
     let mut sampling = Sampling { passes, dtype, samples, ..Sampling::default() };
     for (index, layer) in layers.iter().enumerate() {
-        // What takes the part of filters in attention are rows of activations.
+        // Filters of an attention product are activations, which are kept whole.
         if matches!(layer.geometry, Geometry::Attention(_)) {
             continue;
         }
-        // Filters of one group meet its channels alone, so both are chosen group by group in one order.
+        // Filters of a group meet only its channels, so one order of groups chooses both.
         let groups = match layer.geometry {
             Geometry::Conv2d(conv) if conv.groups > 1 => {
                 permutation(seed, Purpose::Filters(index), conv.groups as usize)
@@ -97,20 +98,20 @@ pub fn choose(seed: u64, limits: &Limits, layers: &[Layer]) -> Sampling {
             _ => Vec::new(),
         };
         let order = |purpose, count: u32| {
-            if groups.is_empty() { permutation(seed, purpose, count as usize) } else { by_group(&groups, count) }
+            if groups.is_empty() { permutation(seed, purpose, count as usize) } else { order_by_group(&groups, count) }
         };
         let filters = order(Purpose::Filters(index), layer.geometry.filters());
-        if let Some(kept) = keep(&filters, limits.filters) {
+        if let Some(kept) = keep_first(&filters, limits.filters) {
             sampling.filters.insert(layer.name.clone(), kept);
         }
-        // Rows of a matrix product are kept whole: they are the vectors.
+        // Rows of a matrix product are vectors, which are kept whole.
         if let Geometry::Conv2d(conv) = layer.geometry {
             let channels = order(Purpose::Channels(index), conv.in_channels);
-            if let Some(kept) = keep(&channels, limits.channels) {
+            if let Some(kept) = keep_first(&channels, limits.channels) {
                 sampling.channels.insert(layer.name.clone(), kept);
             }
             let limit = limits.channels.map(|channels| channels.max(limits.filters.unwrap_or(conv.out_channels)));
-            if let Some(kept) = keep(&filters, limit) {
+            if let Some(kept) = keep_first(&filters, limit) {
                 sampling.grad_channels.insert(layer.name.clone(), kept);
             }
         }
@@ -136,15 +137,15 @@ mod tests {
         }
     }
 
-    fn everything() -> Limits {
-        Limits { passes: Pass::ALL.to_vec(), ..Limits::default() }
+    fn keep_all() -> SamplingLimits {
+        SamplingLimits { passes: Pass::ALL.to_vec(), ..SamplingLimits::default() }
     }
 
     #[test]
     fn kept_filters_of_groups_meet_kept_channels() {
         let conv = conv(64);
         let layers = [Layer { name: "depthwise".into(), geometry: Geometry::Conv2d(conv), input_grad: true }];
-        let sampling = choose(7, &Limits { channels: Some(4), filters: Some(8), ..everything() }, &layers);
+        let sampling = choose(7, &SamplingLimits { channels: Some(4), filters: Some(8), ..keep_all() }, &layers);
         let groups: Vec<u32> = sampling.filters["depthwise"].iter().map(|filter| filter / 2).collect();
         let mut distinct = groups.clone();
         distinct.dedup();
@@ -155,13 +156,13 @@ mod tests {
     fn kept_filters_are_among_the_kept_gradient_channels() {
         let conv = conv(1);
         let layers = [Layer { name: "conv".into(), geometry: Geometry::Conv2d(conv), input_grad: true }];
-        let limits = Limits { channels: Some(16), filters: Some(20), ..everything() };
+        let limits = SamplingLimits { channels: Some(16), filters: Some(20), ..keep_all() };
         let sampling = choose(7, &limits, &layers);
         assert_eq!(sampling.channels["conv"].len(), 16);
         assert_eq!(sampling.filters["conv"].len(), 20);
         assert!(sampling.filters["conv"].iter().all(|filter| sampling.grad_channels["conv"].contains(filter)));
         assert_eq!(sampling, choose(7, &limits, &layers));
         assert_ne!(sampling, choose(8, &limits, &layers));
-        assert_eq!(choose(7, &everything(), &layers), Sampling::default());
+        assert_eq!(choose(7, &keep_all(), &layers), Sampling::default());
     }
 }

@@ -1,32 +1,32 @@
-//! Learning rate by step.
+//! The learning rate by step.
 
 use clap::ValueEnum;
 
-/// How the learning rate goes down after the warm-up.
+/// The decay of the learning rate after the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Decay {
-    /// It does not.
+    /// No decay.
     Constant,
-    /// By a factor every so many steps.
+    /// By a factor every N steps.
     Step,
     /// Along half a cosine to 0 at the last step (Loshchilov and Hutter, SGDR, ICLR 2017).
     Cosine,
-    /// With the inverse square root of the step (Vaswani et al., 2017, section 5.3).
+    /// By the inverse square root of the step (Vaswani et al., 2017, section 5.3).
     InverseSqrt,
 }
 
-/// Learning rate by step.
+/// The learning rate by step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Schedule {
-    /// The highest rate.
+    /// Maximum rate.
     pub peak: f64,
     /// Steps in which the rate rises linearly to the peak.
     pub warmup: u64,
-    /// What comes after.
+    /// The decay after the warm-up.
     pub decay: Decay,
     /// [`Decay::Step`]: steps between two reductions, counted from the end of the warm-up.
     pub every: u64,
-    /// [`Decay::Step`]: what each multiplies the rate by.
+    /// [`Decay::Step`]: factor of each reduction.
     pub factor: f64,
     /// Steps of the run.
     pub steps: u64,

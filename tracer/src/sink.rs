@@ -1,8 +1,8 @@
-//! Writing a trace off the training thread.
+//! Writes a trace on other threads than the training's.
 //!
-//! The training thread hands over copies of tensors through a bounded queue, and waits only where it
-//! is full. Workers encode and write the files; a keeper, which alone owns the [`TraceWriter`],
-//! commits a step when all of its files are there.
+//! The training thread sends copies of tensors through a bounded queue, and waits only while it is
+//! full. Workers encode and write the files. One keeper owns the [`TraceWriter`]; it commits a step
+//! when all its files are written, and reports failures to the training thread.
 
 use crate::error::{Result, TracerError};
 use mercury_trace::evaluations::Evaluation;
@@ -10,29 +10,28 @@ use mercury_trace::manifest::{CapturedStep, Manifest, TensorFile};
 use mercury_trace::measurements::Measurements;
 use mercury_trace::steps::Step;
 use mercury_trace::tensor::TensorKind;
-use mercury_trace::{TraceError, TraceWriter};
+use mercury_trace::{TensorFiles, TraceError, TraceWriter};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-/// What a run has logged.
+/// The tables of a run.
 #[derive(Debug, Default)]
 pub struct Log {
     /// Training steps.
     pub steps: Vec<Step>,
-    /// Measurements on data that was not trained on.
+    /// Results on validation data.
     pub evaluations: Vec<Evaluation>,
-    /// What reuse did, where it was in the loop.
+    /// Measurements of reuse in the loop.
     pub measurements: Measurements,
 }
 
-/// Most threads that encode and write.
-const MOST_WORKERS: usize = 4;
+/// The maximum number of threads that encode and write.
+const MAX_WORKERS: usize = 4;
 
-/// A tensor to be written.
+/// A tensor to write.
 pub struct Job {
     /// The captured step.
     pub step: u64,
@@ -40,7 +39,7 @@ pub struct Job {
     pub index: usize,
     /// The layer's name.
     pub layer: String,
-    /// Which of its tensors.
+    /// The kind of tensor.
     pub kind: TensorKind,
     /// Keys of all rows, row by row.
     pub keys: Vec<u32>,
@@ -56,7 +55,7 @@ enum Event {
         index: usize,
         result: std::result::Result<TensorFile, TraceError>,
     },
-    /// A step whose jobs have all been handed over.
+    /// All jobs of a step were sent.
     Captured {
         step: CapturedStep,
         files: usize,
@@ -64,115 +63,81 @@ enum Event {
     Step(Step),
     Evaluated(Vec<Evaluation>),
     Measured(Measurements),
-    /// Answers when all that was handed over before is on disk.
+    /// Is answered when everything sent before is on disk.
     Flush(Sender<Result<()>>),
     Finish(Option<f64>, Sender<Result<Manifest>>),
 }
 
-/// What the keeper tells the training thread.
-#[derive(Default)]
-struct Shared {
-    failed: AtomicBool,
-    failure: Mutex<Option<TracerError>>,
-}
-
-impl Shared {
-    fn fail(&self, error: TraceError) {
-        let error = match error {
-            refused @ TraceError::Io { .. } => TracerError::Capture(refused),
-            other => other.into(),
-        };
-        // The first error is the cause, those that follow it are not.
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-        self.failed.store(true, Ordering::Release);
-    }
-}
-
-/// Where the training thread hands over what is to be written.
+/// The training thread's end of the threads that write a trace.
 ///
-/// Dropped before [`Sink::finish`], it leaves a readable trace of the steps that were whole.
+/// If it is dropped before [`Sink::finish`], the trace is readable and holds the complete steps.
 pub struct Sink {
     jobs: Option<SyncSender<Job>>,
     events: Option<Sender<Event>>,
-    shared: Arc<Shared>,
+    failures: Receiver<TracerError>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Sink {
-    /// Starts the threads; `log` is that of the run that is resumed.
+    /// Starts the threads; `log` holds the tables of the run so far.
     pub fn start(writer: TraceWriter, log: Log) -> Self {
-        let workers = thread::available_parallelism().map_or(1, usize::from).min(MOST_WORKERS);
+        let workers = thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS);
         let (jobs, queue) = sync_channel::<Job>(workers);
-        let queue = Arc::new(Mutex::new(queue));
         let (events, inbox) = channel();
-        let shared = Arc::new(Shared::default());
-        let mut threads: Vec<_> = (0..workers)
-            .map(|_| {
-                let (queue, events, files) = (Arc::clone(&queue), events.clone(), writer.files().clone());
-                thread::spawn(move || {
-                    while let Some(job) = next(&queue) {
-                        let keys = job.keys.chunks_exact((job.keys.len() / job.rows.max(1)).max(1));
-                        let values = job.values.chunks_exact((job.values.len() / job.rows.max(1)).max(1));
-                        // Without an answer to every job, a flush would wait for ever.
-                        let write = || files.write(job.step, &job.layer, job.kind, keys.zip(values));
-                        let result = catch_unwind(AssertUnwindSafe(write)).unwrap_or_else(|_| {
-                            let error = std::io::Error::other("the writer panicked");
-                            Err(TraceError::Io { path: job.layer.into(), error })
-                        });
-                        if events.send(Event::Written { step: job.step, index: job.index, result }).is_err() {
-                            break;
-                        }
-                    }
-                })
-            })
-            .collect();
-        let keeper = Keeper { writer, log, pending: BTreeMap::new(), shared: Arc::clone(&shared) };
+        let (reports, failures) = channel();
+        let queue = Arc::new(Mutex::new(queue));
+        let mut threads = Vec::new();
+        for _ in 0..workers {
+            let (queue, events) = (Arc::clone(&queue), events.clone());
+            let files = writer.files().clone();
+            threads.push(thread::spawn(move || write_jobs(&queue, &files, &events)));
+        }
+        let keeper = Keeper { writer, log, pending: BTreeMap::new(), failures: reports };
         threads.push(thread::spawn(move || keeper.run(&inbox)));
-        Self { jobs: Some(jobs), events: Some(events), shared, threads }
+        Self { jobs: Some(jobs), events: Some(events), failures, threads }
     }
 
-    /// Hands over a tensor; waits while the queue is full.
+    /// Sends a tensor to the workers; waits while the queue is full.
     pub fn write(&self, job: Job) {
-        // The workers end after this sender only.
+        // The workers outlive this sender, so sending cannot fail.
         let _ = self.jobs.as_ref().map(|jobs| jobs.send(job));
     }
 
-    /// Says that a step's `files` tensors have all been handed over.
-    pub fn captured(&self, step: CapturedStep, files: usize) {
+    /// Marks a step as captured, after its `files` tensors were sent.
+    pub fn mark_captured(&self, step: CapturedStep, files: usize) {
         self.send(Event::Captured { step, files });
     }
 
     /// Logs a step.
-    pub fn step(&self, step: Step) {
+    pub fn log_step(&self, step: Step) {
         self.send(Event::Step(step));
     }
 
-    /// Logs an evaluation.
-    pub fn evaluated(&self, evaluations: Vec<Evaluation>) {
+    /// Logs the results of an evaluation.
+    pub fn log_evaluations(&self, evaluations: Vec<Evaluation>) {
         self.send(Event::Evaluated(evaluations));
     }
 
-    /// Logs what reuse did.
-    pub fn measured(&self, measurements: Measurements) {
+    /// Logs measurements of reuse in the loop.
+    pub fn log_measurements(&self, measurements: Measurements) {
         self.send(Event::Measured(measurements));
     }
 
-    /// What went wrong since the last call, if something did.
-    pub fn failure(&self) -> Option<TracerError> {
-        if !self.shared.failed.swap(false, Ordering::Acquire) {
-            return None;
-        }
-        self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// Returns the first failure since the last call, if any. Later ones follow from the first.
+    pub fn next_failure(&self) -> Option<TracerError> {
+        let first = self.failures.try_recv().ok();
+        self.failures.try_iter().for_each(drop);
+        first
     }
 
-    /// Waits until all that was handed over is on disk.
+    /// Waits until everything sent is on disk.
     pub fn flush(&self) -> Result<()> {
         let (sender, answer) = channel();
         self.send(Event::Flush(sender));
-        answer.recv().expect("the keeper ends after its senders only")
+        answer.recv().expect("the keeper outlives its senders")
     }
 
-    /// Waits as [`Sink::flush`] does and ends the trace.
+    /// Waits until everything sent is on disk, and completes the trace.
     pub fn finish(mut self, validation_accuracy: Option<f64>) -> Result<Manifest> {
         let (sender, answer) = channel();
         self.send(Event::Finish(validation_accuracy, sender));
@@ -188,7 +153,7 @@ impl Sink {
         self.jobs = None;
         self.events = None;
         for thread in self.threads.drain(..) {
-            // A panic has printed its message; here it must not become a second one.
+            // A panicked thread has printed its message; dropping must not panic again.
             let _ = thread.join();
         }
     }
@@ -200,7 +165,25 @@ impl Drop for Sink {
     }
 }
 
-fn next(queue: &Mutex<Receiver<Job>>) -> Option<Job> {
+/// Writes the tensors of a queue until its sender is gone; a worker's thread runs this.
+fn write_jobs(queue: &Mutex<Receiver<Job>>, files: &TensorFiles, events: &Sender<Event>) {
+    while let Some(job) = take_job(queue) {
+        let row_keys = (job.keys.len() / job.rows.max(1)).max(1);
+        let row_values = (job.values.len() / job.rows.max(1)).max(1);
+        let rows = job.keys.chunks_exact(row_keys).zip(job.values.chunks_exact(row_values));
+        let write = || files.write(job.step, &job.layer, job.kind, rows);
+        // The keeper waits for an event for each job, even if writing it panics.
+        let result = catch_unwind(AssertUnwindSafe(write)).unwrap_or_else(|_| {
+            let error = std::io::Error::other("the writer panicked");
+            Err(TraceError::Io { path: job.layer.into(), error })
+        });
+        if events.send(Event::Written { step: job.step, index: job.index, result }).is_err() {
+            break;
+        }
+    }
+}
+
+fn take_job(queue: &Mutex<Receiver<Job>>) -> Option<Job> {
     queue.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
 }
 
@@ -209,15 +192,16 @@ fn next(queue: &Mutex<Receiver<Job>>) -> Option<Job> {
 struct Pending {
     written: Vec<(usize, TensorFile)>,
     failed: usize,
+    /// The step and its number of files, after all its jobs were sent.
     end: Option<(CapturedStep, usize)>,
 }
 
-/// Owns the trace.
+/// Owns the trace; commits its steps and logs its tables.
 struct Keeper {
     writer: TraceWriter,
     log: Log,
     pending: BTreeMap<u64, Pending>,
-    shared: Arc<Shared>,
+    failures: Sender<TracerError>,
 }
 
 impl Keeper {
@@ -227,16 +211,16 @@ impl Keeper {
         for event in inbox {
             match event {
                 Event::Step(step) => {
-                    // Whether it is in the trace is known only when it is committed.
+                    // The step is captured only once it is committed.
                     self.log.steps.push(Step { captured: false, ..step });
-                    self.commit_whole();
+                    self.commit_complete();
                 }
                 Event::Evaluated(evaluations) => self.log.evaluations.extend(evaluations),
                 Event::Measured(measurements) => self.log.measurements.extend(measurements),
                 Event::Captured { step, files } => {
                     let number = step.step;
                     self.pending.entry(number).or_default().end = Some((step, files));
-                    self.commit_whole();
+                    self.commit_complete();
                 }
                 Event::Written { step, index, result } => {
                     let pending = self.pending.entry(step).or_default();
@@ -244,17 +228,17 @@ impl Keeper {
                         Ok(file) => pending.written.push((index, file)),
                         Err(error) => {
                             pending.failed += 1;
-                            self.shared.fail(error);
+                            self.report_failure(error);
                         }
                     }
-                    self.commit_whole();
+                    self.commit_complete();
                 }
                 Event::Flush(answer) => flushes.push(answer),
                 Event::Finish(accuracy, answer) => finish = Some((accuracy, answer)),
             }
             if self.pending.is_empty() {
                 for answer in flushes.drain(..) {
-                    let _ = answer.send(self.log());
+                    let _ = answer.send(self.write_log());
                 }
             }
         }
@@ -265,16 +249,25 @@ impl Keeper {
             Some((accuracy, answer)) => {
                 let _ = answer.send(self.finish(accuracy));
             }
-            // Training broke off and says why; what it did until then is worth keeping.
+            // The training failed, and its caller reports why. Its tables are still worth keeping.
             None => {
-                if let Err(error) = self.log() {
+                if let Err(error) = self.write_log() {
                     tracing::warn!("{error}");
                 }
             }
         }
     }
 
-    fn log(&self) -> Result<()> {
+    /// Reports a failure to the training thread, which may have stopped listening.
+    fn report_failure(&self, error: TraceError) {
+        let error = match error {
+            refused @ TraceError::Io { .. } => TracerError::Capture(refused),
+            other => other.into(),
+        };
+        let _ = self.failures.send(error);
+    }
+
+    fn write_log(&self) -> Result<()> {
         let Log { steps, evaluations, measurements } = &self.log;
         if !measurements.is_empty() {
             self.writer.log_measurements(measurements)?;
@@ -283,18 +276,18 @@ impl Keeper {
     }
 
     fn finish(self, accuracy: Option<f64>) -> Result<Manifest> {
-        self.log()?;
+        self.write_log()?;
         Ok(self.writer.finish(accuracy, &self.log.steps, &self.log.evaluations)?)
     }
 
-    /// Commits, in their order, the steps of which everything is there.
-    fn commit_whole(&mut self) {
+    /// Commits the steps whose files are all settled, in the order of steps.
+    fn commit_complete(&mut self) {
         while let Some(first) = self.pending.first_entry() {
             let pending = first.get();
             let settled = pending.written.len() + pending.failed;
-            let whole = pending.end.as_ref().is_some_and(|(_, files)| settled == *files);
-            // Its row comes first: the table of steps is never behind the manifest.
-            if !whole || self.log.steps.last().is_none_or(|step| step.step < *first.key()) {
+            let complete = pending.end.as_ref().is_some_and(|(_, files)| settled == *files);
+            // The step's row comes first, so that the table of steps is never behind the manifest.
+            if !complete || self.log.steps.last().is_none_or(|step| step.step < *first.key()) {
                 return;
             }
             let (number, pending) = first.remove_entry();
@@ -304,21 +297,22 @@ impl Keeper {
         }
     }
 
+    /// Commits a step; returns whether it is in the trace.
     fn commit(&mut self, number: u64, mut pending: Pending) -> bool {
         let Some((mut step, _)) = pending.end else { return false };
         pending.written.sort_by_key(|(index, _)| *index);
         step.tensors = pending.written.into_iter().map(|(_, file)| file).collect();
         let bytes: u64 = step.tensors.iter().map(|file| file.bytes).sum();
         tracing::info!(step = number, files = step.tensors.len(), bytes, "captured");
-        let row = self.log.steps.iter().rposition(|row| row.step == number).expect("its row came first");
+        let row = self.log.steps.iter().rposition(|row| row.step == number);
+        let row = row.expect("the step's row came first");
         self.log.steps[row].captured = true;
-        self.writer
-            .commit(step, &self.log.steps)
-            .map_err(|error| {
-                self.log.steps[row].captured = false;
-                self.shared.fail(error);
-            })
-            .is_ok()
+        if let Err(error) = self.writer.commit(step, &self.log.steps) {
+            self.log.steps[row].captured = false;
+            self.report_failure(error);
+            return false;
+        }
+        true
     }
 
     fn abandon(&self, step: u64) {

@@ -1,4 +1,4 @@
-//! The keeper, given events in other orders than they mostly come in.
+//! Tests of the keeper with events in unusual orders.
 
 use super::*;
 use mercury_trace::Trace;
@@ -37,8 +37,7 @@ fn writer(dir: &Path) -> TraceWriter {
 }
 
 fn row(step: u64) -> Event {
-    let (loss, accuracy, learning_rate, seconds) = (1.0, 0.0, 0.1, 0.0);
-    Event::Step(Step { step, epoch: 0, loss, accuracy, learning_rate, seconds, captured: true })
+    Event::Step(Step { step, epoch: 0, loss: 1.0, accuracy: 0.0, learning_rate: 0.1, seconds: 0.0, captured: true })
 }
 
 fn captured(step: u64) -> Event {
@@ -46,8 +45,10 @@ fn captured(step: u64) -> Event {
     Event::Captured { step, files: 1 }
 }
 
-/// The keeper's trace after these events, of which the files of steps below 3 are written.
-fn keep(dir: &Path, events: impl FnOnce(&dyn Fn(u64) -> Event) -> Vec<Event>) -> (Trace, Arc<Shared>) {
+/// Runs the keeper on these events; returns its trace and the failures it reported.
+///
+/// Files of steps below 3 are written, those of later steps fail.
+fn run_keeper(dir: &Path, events: impl FnOnce(&dyn Fn(u64) -> Event) -> Vec<Event>) -> (Trace, Vec<TracerError>) {
     let writer = writer(dir);
     let files = writer.files().clone();
     let written = move |step: u64| {
@@ -60,10 +61,10 @@ fn keep(dir: &Path, events: impl FnOnce(&dyn Fn(u64) -> Event) -> Vec<Event>) ->
         sender.send(event).unwrap();
     }
     drop(sender);
-    let shared = Arc::new(Shared::default());
+    let (reports, failures) = channel();
     let (log, pending) = (Log::default(), BTreeMap::new());
-    Keeper { writer, log, pending, shared: Arc::clone(&shared) }.run(&inbox);
-    (Trace::open(dir).unwrap(), shared)
+    Keeper { writer, log, pending, failures: reports }.run(&inbox);
+    (Trace::open(dir).unwrap(), failures.iter().collect())
 }
 
 fn steps(trace: &Trace) -> (Vec<u64>, Vec<u64>) {
@@ -73,31 +74,32 @@ fn steps(trace: &Trace) -> (Vec<u64>, Vec<u64>) {
 }
 
 #[test]
-fn a_step_that_is_written_sooner_is_committed_later() {
+fn steps_are_committed_in_order() {
     let dir = tempfile::tempdir().unwrap();
-    let (trace, shared) = keep(dir.path(), |written| {
+    let (trace, failures) = run_keeper(dir.path(), |written| {
         vec![captured(0), row(0), captured(1), written(1), row(1), captured(2), row(2), written(2), written(0)]
     });
     assert_eq!(steps(&trace), (vec![0, 1, 2], vec![0, 1, 2]));
-    assert!(shared.failure.lock().unwrap().is_none());
+    assert!(failures.is_empty(), "{failures:?}");
 }
 
 #[test]
 fn a_step_that_cannot_be_written_is_not_in_the_trace() {
     let dir = tempfile::tempdir().unwrap();
-    let (trace, shared) =
-        keep(dir.path(), |written| vec![captured(1), row(1), written(1), written(3), captured(3), row(3), row(4)]);
+    let (trace, failures) = run_keeper(dir.path(), |written| {
+        vec![captured(1), row(1), written(1), written(3), captured(3), row(3), row(4)]
+    });
     assert_eq!(steps(&trace), (vec![1], vec![1]));
     assert_eq!(trace.steps().unwrap().len(), 3);
     assert!(!dir.path().join("tensors/step=000003").exists());
-    let error = shared.failure.lock().unwrap().take().unwrap().to_string();
+    let error = failures[0].to_string();
     assert!(error.contains("row 0 holds NaN"), "{error}");
 }
 
 #[test]
-fn a_step_of_which_a_file_is_missing_at_the_end_is_removed() {
+fn a_step_without_all_files_at_the_end_is_removed() {
     let dir = tempfile::tempdir().unwrap();
-    let (trace, _) = keep(dir.path(), |written| vec![written(2), row(2), captured(2), row(3), written(0)]);
+    let (trace, _) = run_keeper(dir.path(), |written| vec![written(2), row(2), captured(2), row(3), written(0)]);
     assert_eq!(steps(&trace), (vec![2], vec![2]));
     assert!(!dir.path().join("tensors/step=000000").exists());
 }

@@ -1,5 +1,7 @@
-//! The tap: what a model's layers are computed through. A model hands each convolution and linear
-//! layer to the tap by name and knows nothing of what the tap does beside computing it.
+//! The tap, through which a model computes its layers.
+//!
+//! A model passes each convolution, linear layer and attention product to the tap by name. The tap
+//! decides how to compute it, and can record its operands.
 
 use crate::error::Result;
 use mercury_trace::geometry::{Attention, Conv2d, Geometry, Linear};
@@ -16,23 +18,23 @@ pub struct ConvLayer {
     pub weight: Tensor,
     /// `[filters]`.
     pub bias: Option<Tensor>,
-    /// Input elements from one output to the next.
+    /// Input elements from one output to the next: `[rows, columns]`.
     pub stride: [i64; 2],
-    /// Zeros on each side.
+    /// Zeros on each side: `[rows, columns]`.
     pub padding: [i64; 2],
-    /// Input elements from one kernel element to the next.
+    /// Input elements from one kernel element to the next: `[rows, columns]`.
     pub dilation: [i64; 2],
     /// Groups of channels and filters.
     pub groups: i64,
 }
 
 impl ConvLayer {
-    /// The layer's output.
+    /// Computes the layer's output.
     pub fn compute(&self, x: &Tensor) -> Tensor {
         x.conv2d(&self.weight, self.bias.as_ref(), self.stride, self.padding, self.dilation, self.groups)
     }
 
-    /// What it computes on such an input.
+    /// The layer's geometry for this input.
     pub fn geometry(&self, x: &Tensor) -> Geometry {
         let (input, weight) = (x.size(), self.weight.size());
         let pair = |values: [i64; 2]| values.map(|value| value as u32);
@@ -61,12 +63,12 @@ pub struct LinearLayer {
 }
 
 impl LinearLayer {
-    /// The layer's output.
+    /// Computes the layer's output.
     pub fn compute(&self, x: &Tensor) -> Tensor {
         x.linear(&self.weight, self.bias.as_ref())
     }
 
-    /// What it computes on such an input.
+    /// The layer's geometry for this input.
     pub fn geometry(&self, x: &Tensor) -> Geometry {
         let (input, weight) = (x.size(), self.weight.size());
         let rows: i64 = input[1..input.len() - 1].iter().product();
@@ -74,22 +76,24 @@ impl LinearLayer {
     }
 }
 
-/// A product of two activations within attention, for each head: of queries and keys, or of
-/// attention weights and values. The right operand takes the part of a layer's weight.
+/// A product of two activations in attention, per head: queries and keys, or attention weights and
+/// values. The right operand stands in for a layer's weight.
 #[derive(Debug)]
 pub struct AttentionLayer {
-    /// The module's name and which of its products.
+    /// The module's name and the product's.
     pub name: String,
 }
 
 impl AttentionLayer {
-    /// `left` is `[samples, heads, rows, inner]`, `right` `[samples, heads, columns, inner]`, one
-    /// filter a row; the result is `[samples, heads, rows, columns]`.
+    /// Computes the product, `[samples, heads, rows, columns]`.
+    ///
+    /// `left` is `[samples, heads, rows, inner]`; `right` is `[samples, heads, columns, inner]`,
+    /// one filter per row.
     pub fn compute(left: &Tensor, right: &Tensor) -> Tensor {
         left.matmul(&right.transpose(-2, -1))
     }
 
-    /// What it computes on such operands.
+    /// The product's geometry for these operands.
     pub fn geometry(left: &Tensor, right: &Tensor) -> Geometry {
         let (left, right) = (left.size(), right.size());
         let [heads, rows, inner, columns] = [left[1], left[2], left[3], right[2]].map(|size| size as u32);
@@ -97,75 +101,100 @@ impl AttentionLayer {
     }
 }
 
-/// Computes layers, and may look at what they compute on. The default does nothing more.
+/// Computes layers, and may record their operands. The default methods only compute.
 pub trait Tap {
-    /// A convolution's output.
+    /// Computes a convolution's output.
     fn conv2d(&mut self, layer: &ConvLayer, x: &Tensor) -> Tensor {
         layer.compute(x)
     }
 
-    /// A linear layer's output.
+    /// Computes a linear layer's output.
     fn linear(&mut self, layer: &LinearLayer, x: &Tensor) -> Tensor {
         layer.compute(x)
     }
 
-    /// An attention product's output; shapes as in [`AttentionLayer::compute`].
+    /// Computes an attention product; shapes as in [`AttentionLayer::compute`].
     fn attention(&mut self, _layer: &AttentionLayer, left: &Tensor, right: &Tensor) -> Tensor {
         AttentionLayer::compute(left, right)
     }
 }
 
-/// Computes and does nothing more.
+impl<T: Tap + ?Sized> Tap for &mut T {
+    fn conv2d(&mut self, layer: &ConvLayer, x: &Tensor) -> Tensor {
+        (**self).conv2d(layer, x)
+    }
+
+    fn linear(&mut self, layer: &LinearLayer, x: &Tensor) -> Tensor {
+        (**self).linear(layer, x)
+    }
+
+    fn attention(&mut self, layer: &AttentionLayer, left: &Tensor, right: &Tensor) -> Tensor {
+        (**self).attention(layer, left, right)
+    }
+}
+
+/// Only computes.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Plain;
 
 impl Tap for Plain {}
 
-/// Operands of one layer in one step.
+/// The operands of one layer in one step.
 #[derive(Debug)]
 pub struct Record {
     /// The layer's name and geometry.
     pub layer: Layer,
-    /// X, without its history.
+    /// X, detached from the graph.
     pub input: Tensor,
-    /// W, without its history.
+    /// W, detached from the graph.
     pub weight: Tensor,
-    /// dY, after [`backward`], where the recorder watches gradients.
+    /// dY, after [`backward`], if the recorder watches gradients.
     pub grad_output: Option<Tensor>,
     probe: Option<Tensor>,
 }
 
-/// Keeps the operands of the layers it is asked for, which another tap computes.
-pub struct Recorder {
+/// Records the operands of layers that another tap computes.
+pub struct Recorder<'t> {
     wanted: Option<BTreeSet<String>>,
     gradients: bool,
-    inner: Box<dyn Tap>,
-    /// What was kept, in execution order.
-    pub records: Vec<Record>,
+    inner: Box<dyn Tap + 't>,
+    /// The records, in execution order.
+    records: Vec<Record>,
 }
 
-impl Recorder {
-    /// Records the layers of these names, their output gradients too where `gradients` says so.
-    pub fn of(wanted: BTreeSet<String>, gradients: bool) -> Self {
+impl<'t> Recorder<'t> {
+    /// Records the layers of these names, and their output gradients if `gradients` is true.
+    pub fn new(wanted: BTreeSet<String>, gradients: bool) -> Self {
         Self { wanted: Some(wanted), gradients, inner: Box::new(Plain), records: Vec::new() }
     }
 
-    /// Records every layer.
-    pub fn of_all(gradients: bool) -> Self {
+    /// Records every layer, and the output gradients if `gradients` is true.
+    pub fn with_all_layers(gradients: bool) -> Self {
         Self { wanted: None, gradients, inner: Box::new(Plain), records: Vec::new() }
     }
 
-    /// The same, with layers computed by `inner`.
+    /// Sets the tap that computes the layers; by default it is [`Plain`].
     #[must_use]
-    pub fn through(self, inner: Box<dyn Tap>) -> Self {
-        Self { inner, ..self }
+    pub fn with_tap(self, inner: impl Tap + 't) -> Self {
+        Self { inner: Box::new(inner), ..self }
+    }
+
+    /// The records, in execution order.
+    pub fn records(&self) -> &[Record] {
+        &self.records
+    }
+
+    /// Ends the recording; returns the records, in execution order.
+    pub fn into_records(self) -> Vec<Record> {
+        self.records
     }
 
     fn record(&mut self, name: &str, geometry: Geometry, x: &Tensor, weight: &Tensor, y: Tensor) -> Tensor {
         if self.wanted.as_ref().is_some_and(|wanted| !wanted.contains(name)) {
             return y;
         }
-        // tch has no hooks on tensors: a zero that is added to the output gets the output's gradient.
+        // tch has no tensor hooks. A zero that is added to the output receives the output's
+        // gradient.
         let probe = self.gradients.then(|| y.zeros_like().set_requires_grad(true));
         let watched = probe.as_ref().map_or_else(|| y.shallow_clone(), |probe| &y + probe);
         let layer = Layer { name: name.to_owned(), geometry, input_grad: x.requires_grad() };
@@ -175,9 +204,11 @@ impl Recorder {
     }
 }
 
-/// Gradients of a loss with respect to parameters, and to the outputs that a recorder watched. They
-/// are returned, not summed up in the parameters, which saves a pass over the memory of each. An
-/// undefined tensor stands for the gradient of a parameter that the loss does not depend on.
+/// Computes the gradients of a loss with respect to parameters and to the outputs that a recorder
+/// watched.
+///
+/// Gradients of parameters are returned, not added up in the parameters, which saves a pass over
+/// their memory. A parameter that the loss does not depend on has an undefined gradient.
 pub fn backward(loss: &Tensor, parameters: &[&Tensor], recorder: Option<&mut Recorder>) -> Result<Vec<Tensor>> {
     let mut inputs = parameters.to_vec();
     let mut watched = Vec::new();
@@ -193,15 +224,15 @@ pub fn backward(loss: &Tensor, parameters: &[&Tensor], recorder: Option<&mut Rec
     for ((grad_output, _), gradient) in watched.into_iter().zip(gradients.drain(parameters.len()..)) {
         *grad_output = Some(gradient).filter(Tensor::defined);
     }
-    // Of a bias it can be a view of the output's gradient, and who gets it may change it in place; those
-    // of matrices and kernels are computed into memory of their own.
+    // A bias' gradient can be a view of the output's gradient, and callers may change it in place.
+    // Gradients of matrices and kernels have memory of their own.
     for gradient in gradients.iter_mut().filter(|gradient| gradient.defined() && gradient.dim() < 2) {
         *gradient = gradient.copy();
     }
     Ok(gradients)
 }
 
-impl Tap for Recorder {
+impl Tap for Recorder<'_> {
     fn conv2d(&mut self, layer: &ConvLayer, x: &Tensor) -> Tensor {
         let y = self.inner.conv2d(layer, x);
         self.record(&layer.name, layer.geometry(x), x, &layer.weight, y)
@@ -224,7 +255,7 @@ mod tests {
     use tch::{Device, Kind};
 
     #[test]
-    fn a_recorded_layer_computes_the_same_and_yields_its_operands() {
+    fn recording_keeps_the_operands_and_the_result() {
         let options = (Kind::Float, Device::Cpu);
         tch::manual_seed(3);
         let layer = ConvLayer {
@@ -237,13 +268,13 @@ mod tests {
             groups: 1,
         };
         let x = Tensor::randn([2, 3, 8, 9], options);
-        let mut recorder = Recorder::of_all(true);
+        let mut recorder = Recorder::with_all_layers(true);
         let y = recorder.conv2d(&layer, &x);
         assert_eq!(y, Plain.conv2d(&layer, &x));
         // The loss sum(y^2) has the gradient 2y.
         let loss = y.square().sum(Kind::Float);
         let gradients = backward(&loss, &[&layer.weight], Some(&mut recorder)).unwrap();
-        let record = &recorder.records[0];
+        let record = &recorder.records()[0];
         let grad_output = record.grad_output.as_ref().unwrap();
         assert!(grad_output.allclose(&(&y * 2.0), 1e-6, 1e-6, false));
         let expected =
@@ -255,12 +286,12 @@ mod tests {
     }
 
     #[test]
-    fn layers_that_are_not_wanted_are_left_alone() {
+    fn unwanted_layers_are_not_recorded() {
         let options = (Kind::Float, Device::Cpu);
         let weight = Tensor::ones([2, 3], options);
         let layer = LinearLayer { name: "fc".into(), weight, bias: None };
-        let mut recorder = Recorder::of(BTreeSet::from(["other".to_owned()]), true);
+        let mut recorder = Recorder::new(BTreeSet::from(["other".to_owned()]), true);
         let _y = recorder.linear(&layer, &Tensor::ones([1, 3], options));
-        assert!(recorder.records.is_empty());
+        assert!(recorder.records().is_empty());
     }
 }

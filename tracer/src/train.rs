@@ -3,38 +3,38 @@
 use crate::capture;
 use crate::datasets::{Augment, Batch, Dataset, Loader};
 use crate::error::{Result, TracerError};
-use crate::evaluate::{Evaluator, accuracy, flatten, ignored};
-use crate::models::{Model, Output};
+use crate::evaluate::{Evaluator, measure_accuracy};
+use crate::loss::compute_loss;
+use crate::models::{Model, ModelOutput};
 use crate::optimizer::{Optimizer, clip};
+use crate::plan::{plan_steps, steps_per_epoch};
 use crate::policy::Policy;
-use crate::reuse::{InLoop, Outcome, compare};
-use crate::sampling::{self, Purpose};
+use crate::reuse::{InLoop, LossGradients, PassMeasurement, ReuseTap, measure_step};
+use crate::sampling;
 use crate::schedule::Schedule;
 use crate::sink::Sink;
 use crate::tap::{Plain, Recorder, Tap, backward};
+use mercury_trace::evaluations::Evaluation;
 use mercury_trace::manifest::Sampling;
 use mercury_trace::measurements::Measurements;
 use mercury_trace::steps::Step;
 use mercury_trace::tensor::TensorKind;
 use std::collections::BTreeSet;
 use std::time::Instant;
-use tch::{Device, Reduction, Tensor};
-
-/// What an auxiliary head's loss weighs (Szegedy et al., CVPR 2015, section 5).
-const AUXILIARY_WEIGHT: f64 = 0.3;
+use tch::{Device, Tensor};
 
 /// Hyper-parameters of a run.
 #[derive(Debug, Clone, Copy)]
-pub struct Settings {
+pub struct TrainingSettings {
     /// Training steps.
     pub steps: u64,
     /// Samples per step.
     pub batch_size: usize,
-    /// Learning rate.
+    /// Learning rate by step.
     pub schedule: Schedule,
-    /// Share of the label's weight that goes to all classes alike.
+    /// Share of a label's weight that is spread evenly over all classes.
     pub label_smoothing: f64,
-    /// Most that the norm of all gradients may be.
+    /// Maximum norm of all gradients together.
     pub clip: Option<f64>,
     /// Seed of the order of samples, of augmentation and of dropout.
     pub seed: u64,
@@ -44,251 +44,283 @@ pub struct Settings {
     pub checkpoint_every: Option<u64>,
 }
 
-/// What is captured.
-pub struct Capture {
-    /// Which steps.
+/// Settings of the capture.
+pub struct CaptureSettings {
+    /// Steps to capture.
     pub policy: Policy,
-    /// Names of the layers.
+    /// Names of the layers to capture.
     pub layers: BTreeSet<String>,
-    /// What is kept of them.
+    /// The part of their tensors to keep.
     pub sampling: Sampling,
-    /// Most bytes that a step's files have.
+    /// Maximum size of a step's files, in bytes.
     pub step_bytes: u64,
-    /// Most bytes that all files may have.
+    /// Maximum size of all files, in bytes.
     pub max_bytes: Option<u64>,
-    /// Whether training goes on where the trace cannot be written.
-    pub go_on: bool,
+    /// Whether training continues without capture if the trace cannot be written.
+    pub continue_on_error: bool,
 }
 
-/// What becomes of a run while it runs.
+impl CaptureSettings {
+    /// The limit that another step could exceed, if there is one.
+    ///
+    /// Sizes before compression decide, because they are the same on every machine and disk.
+    fn exceeded_limit(&self, captured_bytes: u64) -> Option<u64> {
+        let bytes = captured_bytes.saturating_add(self.step_bytes);
+        self.max_bytes.filter(|&limit| bytes > limit)
+    }
+}
+
+/// Shows a run's progress and writes its checkpoints.
 pub trait Observer {
-    /// A step was done.
-    fn step(&mut self, step: &Step);
-    /// Validation samples were measured.
-    fn validated(&mut self, samples: usize);
-    /// Something that the user should know.
-    fn notice(&mut self, message: &str);
-    /// Writes a checkpoint after so many steps.
-    fn checkpoint(&mut self, steps_done: u64, optimizer: &Optimizer) -> Result<()>;
+    /// Shows a training step that is done.
+    fn show_step(&mut self, step: &Step);
+    /// Shows that validation samples were evaluated.
+    fn show_validated(&mut self, samples: usize);
+    /// Shows a notice to the user.
+    fn show_notice(&mut self, message: &str);
+    /// Writes a checkpoint after this many steps.
+    fn write_checkpoint(&mut self, steps_done: u64, optimizer: &Optimizer) -> Result<()>;
 }
 
-/// Steps of an epoch: whole batches only.
-pub fn steps_per_epoch(samples: usize, batch_size: usize) -> u64 {
-    (samples / batch_size) as u64
-}
-
-/// Samples of each step from `start` on: a new permutation each epoch.
-fn plan(
-    samples: usize,
-    batch_size: usize,
-    seed: u64,
-    steps: std::ops::Range<u64>,
-) -> impl Iterator<Item = (u64, Vec<u32>)> {
-    let per_epoch = steps_per_epoch(samples, batch_size);
-    let mut order = Vec::new();
-    let mut of_epoch = None;
-    steps.map(move |step| {
-        let (epoch, position) = (step / per_epoch, (step % per_epoch) as usize);
-        if of_epoch != Some(epoch) {
-            order = sampling::permutation(seed, Purpose::Epoch(epoch), samples);
-            of_epoch = Some(epoch);
-        }
-        (epoch, order[position * batch_size..][..batch_size].to_vec())
-    })
-}
-
-/// A model, what it is trained on and how.
-pub struct Run<'a> {
+/// A training run: the model, its data and all settings.
+pub struct TrainingRun<'a> {
     /// The model.
     pub model: &'a dyn Model,
     /// The data.
     pub dataset: &'a Dataset,
-    /// Where it is computed.
+    /// The device that computes.
     pub device: Device,
     /// Hyper-parameters.
-    pub settings: Settings,
-    /// What is captured.
-    pub capture: Capture,
+    pub settings: TrainingSettings,
+    /// The capture.
+    pub capture: CaptureSettings,
     /// Reuse in the loop.
-    pub reuse: &'a InLoop,
-    /// What training keeps but does not learn: of batch normalisation.
+    pub reuse: &'a mut InLoop,
+    /// Running statistics of batch normalisation, which training updates but does not learn.
     pub buffers: Vec<Tensor>,
-    /// What is measured on the way.
+    /// Evaluates the model during the run.
     pub evaluator: &'a Evaluator<'a>,
 }
 
-/// What came of a batch: forward and backward.
-struct Passed {
-    output: Output,
+/// The results of a batch's forward and backward pass.
+struct BatchResult {
+    output: ModelOutput,
     loss: f64,
     gradients: Vec<Tensor>,
 }
 
-impl Passed {
-    fn outcome(&self) -> Outcome<'_> {
-        Outcome { loss: self.loss, gradients: &self.gradients }
+impl BatchResult {
+    fn loss_gradients(&self) -> LossGradients<'_> {
+        LossGradients { loss: self.loss, gradients: &self.gradients }
     }
 }
 
-impl Run<'_> {
-    /// Trains from step `start` on; what is captured and logged goes into the sink.
-    pub fn train(&self, start: u64, optimizer: &mut Optimizer, sink: &Sink, observer: &mut dyn Observer) -> Result<()> {
-        let settings = &self.settings;
-        let (samples, seed) = (self.dataset.train.len(), settings.seed);
-        let steps = || plan(samples, settings.batch_size, seed, start..settings.steps);
+impl TrainingRun<'_> {
+    /// Trains from step `start` on; the sink receives captured tensors and the rows of all tables.
+    pub fn train(
+        &mut self,
+        start: u64,
+        optimizer: &mut Optimizer,
+        sink: &Sink,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        let settings = self.settings;
+        let seed = settings.seed;
+        let samples = self.dataset.train.len();
+        let steps = || plan_steps(samples, settings.batch_size, seed, start..settings.steps);
         let batches = steps().map(move |(epoch, batch)| (batch, Some(Augment { seed, epoch })));
         let mut loader = Loader::start(self.dataset.train.clone(), batches);
+        let per_epoch = self.steps_per_epoch();
         let mut capturing = true;
-        let before = self.capture.policy.count(start, self.steps_per_epoch());
-        let mut captured_bytes = before.saturating_mul(self.capture.step_bytes);
+        let captured_before = self.capture.policy.count(start, per_epoch);
+        let mut captured_bytes = captured_before.saturating_mul(self.capture.step_bytes);
         for (step, (epoch, indices)) in (start..settings.steps).zip(steps()) {
-            // What a step waits for its data is part of its time.
+            // The time of a step includes waiting for its data.
             let began = Instant::now();
             let batch = loader.next().expect("a batch for each step")?.to_device(self.device);
-            let captured = capturing && self.captures(step, captured_bytes, &mut capturing, observer);
-            captured_bytes = captured_bytes.saturating_add(if captured { self.capture.step_bytes } else { 0 });
-            let mut row = self.step(step, &batch, &indices, optimizer, sink, captured)?;
+            let mut captured = capturing && self.capture.policy.captures(step, per_epoch);
+            if captured {
+                if let Some(limit) = self.capture.exceeded_limit(captured_bytes) {
+                    (capturing, captured) = (false, false);
+                    observer.show_notice(&describe_limit(limit, step));
+                } else {
+                    captured_bytes = captured_bytes.saturating_add(self.capture.step_bytes);
+                }
+            }
+            let (mut row, notice) = self.step(step, &batch, &indices, optimizer, sink, captured)?;
             row.epoch = epoch;
             row.seconds = began.elapsed().as_secs_f64();
-            sink.step(row);
-            self.reuse.step(row.loss);
-            observer.step(&row);
-            if let Some(text) = self.reuse.news() {
-                observer.notice(&text);
+            sink.log_step(row);
+            self.reuse.record_loss(row.loss);
+            observer.show_step(&row);
+            if let Some(notice) = notice {
+                observer.show_notice(&notice);
             }
-            capturing &= self.check(sink, observer)?;
+            capturing &= self.check_writes(sink, observer)?;
             let done = step + 1;
-            let due =
-                |every: Option<u64>| every.is_some_and(|every| done.is_multiple_of(every)) && done < settings.steps;
-            if due(settings.evaluate_every) {
-                let evaluate =
-                    |tap: &mut dyn Tap, _| self.evaluator.run(done, tap, |samples| observer.validated(samples));
-                sink.evaluated(self.reuse.evaluate(done, evaluate)?);
+            if self.is_due(settings.evaluate_every, done) {
+                let evaluations = self.evaluate(done, observer)?;
+                sink.log_evaluations(evaluations);
             }
-            if due(settings.checkpoint_every) {
-                capturing &= self.checkpoint(done, optimizer, sink, observer)?;
+            if self.is_due(settings.checkpoint_every, done) {
+                capturing &= self.write_checkpoint(done, optimizer, sink, observer)?;
             }
         }
         self.flush(sink, observer)?;
         Ok(())
     }
 
-    /// Whether all went well with what is being written; an error where the run must not go on.
-    fn check(&self, sink: &Sink, observer: &mut dyn Observer) -> Result<bool> {
-        match sink.failure() {
+    /// Whether a periodic task is due after `done` steps; after the last step none is.
+    fn is_due(&self, every: Option<u64>, done: u64) -> bool {
+        every.is_some_and(|every| done.is_multiple_of(every)) && done < self.settings.steps
+    }
+
+    fn evaluate(&self, done: u64, observer: &mut dyn Observer) -> Result<Vec<Evaluation>> {
+        self.reuse.evaluate(done, |tap, _| self.evaluator.run(done, tap, |samples| observer.show_validated(samples)))
+    }
+
+    /// Checks for failures of writing; returns whether capturing can go on.
+    fn check_writes(&self, sink: &Sink, observer: &mut dyn Observer) -> Result<bool> {
+        match sink.next_failure() {
             None => Ok(true),
-            Some(error) => self.forgive(error, observer),
+            Some(error) => self.tolerate(error, observer),
         }
     }
 
-    /// What training that goes on makes of an error of the disk: a notice.
-    fn forgive(&self, error: TracerError, observer: &mut dyn Observer) -> Result<bool> {
-        if !self.capture.go_on {
+    /// Turns a failure of writing into a notice if the run continues without capture.
+    fn tolerate(&self, error: TracerError, observer: &mut dyn Observer) -> Result<bool> {
+        if !self.capture.continue_on_error {
             return Err(error);
         }
         let reason = match error {
             TracerError::Capture(refused) => refused.to_string(),
             other => other.to_string(),
         };
-        observer.notice(&format!("{reason}; training goes on, but nothing more is captured"));
+        observer.show_notice(&format!("{reason}; training goes on, but nothing more is captured"));
         Ok(false)
     }
 
-    /// Waits until all is on disk; whether it is.
+    /// Waits until everything sent to the sink is on disk; returns whether it is.
     fn flush(&self, sink: &Sink, observer: &mut dyn Observer) -> Result<bool> {
         let flushed = sink.flush();
-        if !self.check(sink, observer)? {
+        if !self.check_writes(sink, observer)? {
             return Ok(false);
         }
-        flushed.map_or_else(|error| self.forgive(error, observer), |()| Ok(true))
+        flushed.map_or_else(|error| self.tolerate(error, observer), |()| Ok(true))
     }
 
-    /// Writes a checkpoint; the tables, and every step captured before it, must be on disk first.
-    fn checkpoint(&self, done: u64, optimizer: &Optimizer, sink: &Sink, observer: &mut dyn Observer) -> Result<bool> {
+    /// Writes a checkpoint; the tables, and every step captured before it, are on disk first.
+    fn write_checkpoint(
+        &self,
+        done: u64,
+        optimizer: &Optimizer,
+        sink: &Sink,
+        observer: &mut dyn Observer,
+    ) -> Result<bool> {
         if !self.flush(sink, observer)? {
             return Ok(false);
         }
-        observer.checkpoint(done, optimizer).map_or_else(|error| self.forgive(error, observer), |()| Ok(true))
+        match observer.write_checkpoint(done, optimizer) {
+            Ok(()) => Ok(true),
+            Err(error) => self.tolerate(error, observer),
+        }
     }
 
     fn steps_per_epoch(&self) -> u64 {
         steps_per_epoch(self.dataset.train.len(), self.settings.batch_size)
     }
 
-    /// One step; its row lacks epoch and seconds.
+    /// Does one step. Returns its row, without epoch and seconds, and a notice of layers that the
+    /// step switched off.
     fn step(
-        &self,
+        &mut self,
         step: u64,
         batch: &Batch,
         indices: &[u32],
         optimizer: &mut Optimizer,
         sink: &Sink,
         captured: bool,
-    ) -> Result<Step> {
-        let settings = &self.settings;
+    ) -> Result<(Step, Option<String>)> {
+        let settings = self.settings;
         let compares = self.reuse.measures(step, self.steps_per_epoch());
-        let tap: Box<dyn Tap> = match &self.reuse.training {
-            Some(session) => Box::new(session.tap(step, compares)),
-            None => Box::new(Plain),
+        let training = self.reuse.training.as_ref();
+        let mut reuse_tap = training.map(|session| ReuseTap::new(session, step, compares));
+        let mut plain = Plain;
+        let tap: &mut dyn Tap = match &mut reuse_tap {
+            Some(tap) => tap,
+            None => &mut plain,
         };
         let sampling = &self.capture.sampling;
         let gradients = captured && capture::kinds(sampling).contains(&TensorKind::GradOutput);
         let wanted = if captured { self.capture.layers.clone() } else { BTreeSet::new() };
-        let mut recorder = Recorder::of(wanted, gradients).through(tap);
-        let passed = self.pass(step, batch, &optimizer.parameters(), &mut recorder)?;
-        if !passed.loss.is_finite() {
-            return Err(TracerError::Diverged { step, loss: passed.loss });
+        let mut recorder = Recorder::new(wanted, gradients).with_tap(tap);
+        let result = self.pass(step, batch, &optimizer.parameters(), &mut recorder)?;
+        let records = recorder.into_records();
+        let passes = reuse_tap.map(ReuseTap::finish).unwrap_or_default();
+        if !result.loss.is_finite() {
+            return Err(TracerError::Diverged { step, loss: result.loss });
         }
-        // Before the optimiser changes the weights in place: the trace holds those of this step.
+        // The trace holds this step's weights, so this comes before the optimiser changes them in
+        // place.
         if captured {
-            capture::submit(sink, sampling, settings.seed, step, indices, &recorder.records)?;
+            capture::submit(sink, sampling, settings.seed, step, indices, &records)?;
         }
+        let mut notice = None;
         if compares {
-            let measurements = self.compare(step, batch, &optimizer.parameters(), &passed)?;
-            self.reuse.took(&measurements.layers);
-            sink.measured(measurements);
-        } else if let Some(session) = &self.reuse.training {
-            session.take();
+            let parameters = optimizer.parameters();
+            let measurements = self.compare(step, batch, &parameters, &result, passes)?;
+            notice = self.reuse.record_cycles(&measurements.layers);
+            sink.log_measurements(measurements);
         }
-        let Passed { output, loss, mut gradients } = passed;
+        let BatchResult { output, loss, mut gradients } = result;
         if let Some(limit) = settings.clip {
             clip(&mut gradients, limit);
         }
         let learning_rate = settings.schedule.rate(step);
         optimizer.step(gradients, learning_rate);
-        let accuracy = accuracy(&output.scores, batch);
-        Ok(Step { step, epoch: 0, loss, accuracy, learning_rate, seconds: 0.0, captured })
+        let accuracy = measure_accuracy(&output.scores, batch);
+        let row = Step { step, epoch: 0, loss, accuracy, learning_rate, seconds: 0.0, captured };
+        Ok((row, notice))
     }
 
-    /// Forward and backward; random numbers are those of the step, however often it is passed.
-    fn pass(&self, step: u64, batch: &Batch, parameters: &[&Tensor], recorder: &mut Recorder) -> Result<Passed> {
+    /// Runs forward and backward. Random numbers depend on the step alone, so a step can be
+    /// repeated.
+    fn pass(&self, step: u64, batch: &Batch, parameters: &[&Tensor], recorder: &mut Recorder) -> Result<BatchResult> {
         tch::manual_seed(sampling::step_seed(self.settings.seed, step));
         let output = self.model.forward(batch, true, recorder);
-        let loss = loss(&output, batch, self.settings.label_smoothing);
+        let loss = compute_loss(&output, batch, self.settings.label_smoothing);
         let gradients = backward(&loss, parameters, Some(recorder))?;
-        Ok(Passed { output, loss: loss.double_value(&[]), gradients })
+        Ok(BatchResult { output, loss: loss.double_value(&[]), gradients })
     }
 
-    /// Sets what reuse makes of a step beside exact computation, of which `passed` is one or the other;
-    /// the model is left as it was.
-    fn compare(&self, step: u64, batch: &Batch, parameters: &[&Tensor], passed: &Passed) -> Result<Measurements> {
+    /// Compares a step with reuse with the same step without, for all configurations.
+    ///
+    /// `trained` is the step's result, `passes` are the measurements of its tap. The step is
+    /// repeated as often as needed; the model's buffers are restored.
+    fn compare(
+        &self,
+        step: u64,
+        batch: &Batch,
+        parameters: &[&Tensor],
+        trained: &BatchResult,
+        passes: Vec<PassMeasurement>,
+    ) -> Result<Measurements> {
         let buffers: Vec<Tensor> = self.buffers.iter().map(Tensor::copy).collect();
-        let pass = |tap: Box<dyn Tap>| {
-            self.pass(step, batch, parameters, &mut Recorder::of(BTreeSet::new(), false).through(tap))
-        };
         let mut measurements = Measurements::default();
-        let plain = match &self.reuse.training {
-            Some(session) => {
-                let plain = pass(Box::new(Plain))?;
-                measurements.extend(compare(session, step, &plain.outcome(), &passed.outcome()));
-                Some(plain)
-            }
-            None => None,
-        };
-        let exact = plain.as_ref().unwrap_or(passed).outcome();
+        let mut plain = None;
+        if let Some(session) = &self.reuse.training {
+            let exact = self.repeat(step, batch, parameters, &mut Plain)?;
+            let (exact_step, reused_step) = (exact.loss_gradients(), trained.loss_gradients());
+            measurements.extend(measure_step(session, step, passes, &exact_step, &reused_step));
+            plain = Some(exact);
+        }
+        // Without a training configuration, the step itself was exact.
+        let exact = plain.as_ref().unwrap_or(trained).loss_gradients();
         for session in &self.reuse.probes {
-            let reused = pass(Box::new(session.tap(step, true)))?;
-            measurements.extend(compare(session, step, &exact, &reused.outcome()));
+            let mut tap = ReuseTap::new(session, step, true);
+            let reused = self.repeat(step, batch, parameters, &mut tap)?;
+            let passes = tap.finish();
+            measurements.extend(measure_step(session, step, passes, &exact, &reused.loss_gradients()));
         }
         for (buffer, before) in self.buffers.iter().zip(&buffers) {
             tch::no_grad(|| buffer.shallow_clone().copy_(before));
@@ -296,48 +328,17 @@ impl Run<'_> {
         Ok(measurements)
     }
 
-    /// Whether a step is captured; sets `capturing` to false where the trace must not grow further.
-    /// That is decided by sizes before compression, which are the same on every machine and disk.
-    fn captures(&self, step: u64, bytes: u64, capturing: &mut bool, observer: &mut dyn Observer) -> bool {
-        if !self.capture.policy.captures(step, self.steps_per_epoch()) {
-            return false;
-        }
-        if let Some(most) = self.capture.max_bytes.filter(|&most| bytes.saturating_add(self.capture.step_bytes) > most)
-        {
-            *capturing = false;
-            observer.notice(&format!(
-                "--max-bytes: with another step the trace might exceed {:.1} MB; training goes on, but nothing more is captured from step {step} on",
-                most as f64 / 1e6
-            ));
-        }
-        *capturing
+    /// Runs forward and backward through a tap, without recording.
+    fn repeat(&self, step: u64, batch: &Batch, parameters: &[&Tensor], tap: &mut dyn Tap) -> Result<BatchResult> {
+        let mut recorder = Recorder::new(BTreeSet::new(), false).with_tap(tap);
+        self.pass(step, batch, parameters, &mut recorder)
     }
 }
 
-/// The loss, in nats: mean cross entropy, and that of auxiliary heads.
-pub fn loss(output: &Output, batch: &Batch, label_smoothing: f64) -> Tensor {
-    let of = |scores: &Tensor| {
-        let (scores, labels) = flatten(scores, batch);
-        scores.cross_entropy_loss::<Tensor>(&labels, None, Reduction::Mean, ignored(batch), label_smoothing)
-    };
-    output.auxiliary.iter().fold(of(&output.scores), |loss, scores| loss + of(scores) * AUXILIARY_WEIGHT)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_plan_that_begins_later_is_the_rest_of_the_whole_one() {
-        let whole: Vec<_> = plan(10, 3, 7, 0..20).collect();
-        assert_eq!(plan(10, 3, 7, 8..20).collect::<Vec<_>>(), whole[8..]);
-        for epoch in whole.chunks(3) {
-            let mut seen: Vec<u32> = epoch.iter().flat_map(|(_, batch)| batch.clone()).collect();
-            let count = seen.len();
-            seen.sort_unstable();
-            seen.dedup();
-            assert_eq!(seen.len(), count, "no sample twice in an epoch");
-        }
-        assert_ne!(whole[0].1, whole[3].1, "each epoch has an order of its own");
-    }
+fn describe_limit(limit: u64, step: u64) -> String {
+    format!(
+        "--max-bytes: with another step the trace might exceed {:.1} MB; training goes on, but \
+         nothing more is captured from step {step} on",
+        limit as f64 / 1e6
+    )
 }

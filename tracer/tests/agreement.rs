@@ -1,4 +1,4 @@
-//! What a replay predicts of a trace is what reuse in the loop did, on real data.
+//! Replays of a trace predict the measurements of reuse in the loop, on real data.
 
 mod common;
 
@@ -28,7 +28,8 @@ const CONFIGURATIONS: [(&str, &str); 3] = [
     ),
 ];
 
-/// `mercury-tracer train` of MobileNet-v2 (depthwise, strided and 1 x 1 convolutions, a linear layer).
+/// Prepares `mercury-tracer train` of MobileNet-v2 (depthwise, strided and 1 x 1 convolutions, a
+/// linear layer).
 fn train(data: &Path, out: &Path, more: &[&str]) -> Command {
     let mut command = Command::new(TRACER);
     command.env("OMP_NUM_THREADS", "1").arg("train").arg("--data-dir").arg(data).arg("--out").arg(out);
@@ -43,15 +44,16 @@ fn table(path: &Path) -> RecordBatch {
     concat_batches(&batches[0].schema(), &batches).unwrap()
 }
 
-/// Of each layer and pass: HIT, MAU, MNU, cycles without reuse and with; relative error, cosine and norm ratio.
-type Found = BTreeMap<(String, String), ([u64; 5], [f64; 3])>;
+/// By layer and pass: HIT, MAU, MNU, cycles without and with reuse; relative error, cosine, norm
+/// ratio.
+type PassResults = BTreeMap<(String, String), ([u64; 5], [f64; 3])>;
 
 fn text(table: &RecordBatch, name: &str, row: usize) -> String {
     let column = table.column_by_name(name).unwrap();
     column.as_string::<i32>().value(row).to_owned()
 }
 
-fn replayed(path: &Path) -> Found {
+fn read_replayed(path: &Path) -> PassResults {
     let table = table(&path.join("layers.parquet"));
     let count = |name: &str, row: usize| table.column_by_name(name).unwrap().as_primitive::<UInt64Type>().value(row);
     let float = |name: &str, row: usize| {
@@ -66,7 +68,7 @@ fn replayed(path: &Path) -> Found {
     (0..table.num_rows()).map(row).collect()
 }
 
-fn measured(rows: &[Measurement]) -> Found {
+fn collect_measured(rows: &[Measurement]) -> PassResults {
     let row = |row: &Measurement| {
         let counts = [row.hit, row.mau, row.mnu, row.baseline_cycles, row.mercury_cycles];
         let errors = [row.output_error, row.output_cosine, row.output_norm_ratio];
@@ -82,7 +84,7 @@ fn replays_predict_what_the_loop_measures() {
         let dir = tempfile::tempdir().unwrap();
         let (config, trace_dir) = (dir.path().join(format!("{name}.toml")), dir.path().join("trace"));
         std::fs::write(&config, text).unwrap();
-        // The trace of a run with reuse has the operands that reuse saw.
+        // The trace of a run with reuse has the operands of its layers.
         let path = config.to_str().unwrap();
         succeed(train(&data, &trace_dir, &["--reuse", path, "--capture", "steps=1", "--measure", "steps=1"]));
         let mut replay = analyzer();
@@ -91,15 +93,15 @@ fn replays_predict_what_the_loop_measures() {
         succeed(replay);
 
         let trace = Trace::open(&trace_dir).unwrap();
-        let measured = measured(&trace.measurements().unwrap().layers);
-        let replayed = replayed(&dir.path().join("results"));
+        let measured = collect_measured(&trace.measurements().unwrap().layers);
+        let replayed = read_replayed(&dir.path().join("results"));
         // The first layer has no input gradient.
         assert_eq!(measured.len(), 3 * trace.layers().len() - 1);
         assert_eq!(measured.keys().collect::<Vec<_>>(), replayed.keys().collect::<Vec<_>>(), "{name}");
         let mut hits = 0;
         for (key, (counts, errors)) in &measured {
             let (predicted, predictions) = &replayed[key];
-            // The weight gradient's are the forward pass's.
+            // The weight gradient has the forward pass's counts.
             assert_eq!(counts, predicted, "{name}: {key:?}");
             hits += counts[0];
             for (measured, predicted) in errors.iter().zip(predictions) {
@@ -127,7 +129,7 @@ fn layers_that_do_not_pay_are_switched_off_where_a_replay_switches_them_off() {
     replay.arg("replay").arg(&trace_dir).arg("--config").arg(&config).arg("--out").arg(dir.path().join("results"));
     succeed(replay);
 
-    // A layer that is off is not measured.
+    // Layers that are off are not measured.
     let trace = Trace::open(&trace_dir).unwrap();
     let on: BTreeSet<(u64, String)> =
         trace.measurements().unwrap().layers.into_iter().map(|row| (row.step, row.layer)).collect();
@@ -164,9 +166,9 @@ fn probes_leave_the_training_alone() {
     let with = run("with", &["--reuse", config.to_str().unwrap(), "--measure", "every=1"]);
     assert!(plain != with);
 
-    // The first step of both begins with the same weights: what is tried is what is trained with.
-    let of = |name: &str| Trace::open(&path(name)).unwrap().measurements().unwrap();
-    let (probed, with) = (of("probed"), of("with"));
+    // The first steps have the same weights, so the probe equals the training with reuse.
+    let measurements = |name: &str| Trace::open(&path(name)).unwrap().measurements().unwrap();
+    let (probed, with) = (measurements("probed"), measurements("with"));
     assert_eq!((probed.steps.len(), with.steps.len()), (3, 3));
     let close = |a: f64, b: f64| (a - b).abs() <= 1e-5 * b.abs().max(1e-3);
     assert!(close(probed.steps[0].loss, with.steps[0].loss));

@@ -1,4 +1,4 @@
-//! Wrong input ends with one clear error, exit code 2, and nothing half-written.
+//! Wrong input gives one clear error and exit code 2, and writes nothing.
 
 mod common;
 
@@ -6,7 +6,7 @@ use common::{TRACER, capture, data_dir, tracer};
 use std::path::Path;
 use std::process::Command;
 
-fn error_of(mut command: Command) -> String {
+fn read_error(mut command: Command) -> String {
     let output = command.output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{command:?}: {stderr}");
@@ -14,11 +14,11 @@ fn error_of(mut command: Command) -> String {
     stderr
 }
 
-/// The error of `capture` with these arguments; nothing may have been written.
-fn error(out: &Path, arguments: &[&str]) -> String {
+/// Returns the error of `capture` with these arguments, which must write nothing.
+fn capture_error(out: &Path, arguments: &[&str]) -> String {
     let mut command = Command::new(TRACER);
     command.args(["capture", "--out"]).arg(out).args(arguments);
-    let stderr = error_of(command);
+    let stderr = read_error(command);
     assert!(!out.exists(), "{stderr}");
     stderr
 }
@@ -28,13 +28,14 @@ fn wrong_flags_are_named_before_any_training() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("trace");
     let fashion = ["--model", "vgg13", "--dataset", "fashion-mnist"];
-    let with = |more: &[&'static str]| error(&out, &[&fashion[..], more].concat());
+    let with = |more: &[&'static str]| capture_error(&out, &[&fashion[..], more].concat());
     assert!(
-        error(&out, &["--model", "vgg12", "--dataset", "fashion-mnist"])
+        capture_error(&out, &["--model", "vgg12", "--dataset", "fashion-mnist"])
             .contains("[possible values: alexnet, googlenet")
     );
     assert!(
-        error(&out, &["--model", "vgg13", "--dataset", "nonesuch"]).contains("[possible values: fashion-mnist, mnist")
+        capture_error(&out, &["--model", "vgg13", "--dataset", "nonesuch"])
+            .contains("[possible values: fashion-mnist, mnist")
     );
     assert!(with(&["--data-dir", "/nonesuch"]).contains("python3 data/fetch.py fashion-mnist"));
     assert!(with(&["--capture", "every=0"]).contains("every=0: must be at least 1"));
@@ -46,7 +47,7 @@ fn wrong_flags_are_named_before_any_training() {
     assert!(with(&["--label-smoothing", "1"]).contains("--label-smoothing: is 1"));
     assert!(with(&["--schedule", "step"]).contains("--decay-every"));
     assert!(with(&["--device", "tpu"]).contains("not one of cpu, cuda"));
-    assert!(with(&["--device", "cuda:99"]).contains("--device: cuda:99 was asked for"));
+    assert!(with(&["--device", "cuda:99"]).contains("--device: cuda:99 is not available"));
     assert!(with(&["--passes", "input-grad"]).contains("--passes: must contain forward"));
     assert!(with(&["--passes", "backward"]).contains("not one of forward, input-grad, weight-grad"));
     assert!(with(&["--dtype", "bf16"]).contains("not one of f32, f16"));
@@ -62,7 +63,7 @@ fn flags_that_do_not_go_with_the_data_are_named() {
     let with = |model: &str, more: &[&str]| {
         let mut command = tracer(&data, &out);
         command.args(["--model", model, "--dataset", "fashion-mnist"]).args(more);
-        let stderr = error_of(command);
+        let stderr = read_error(command);
         assert!(!out.exists(), "{stderr}");
         stderr
     };
@@ -78,7 +79,7 @@ fn a_folder_that_holds_something_is_left_alone() {
     let Some(data) = data_dir() else { return };
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("precious.txt"), "mine").unwrap();
-    assert!(error_of(capture(&data, dir.path(), &[])).contains("exists and is not empty"));
+    assert!(read_error(capture(&data, dir.path(), &[])).contains("exists and is not empty"));
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
 }
 
@@ -92,7 +93,7 @@ fn weights_of_another_model_are_refused() {
     command.args(["--dataset", "fashion-mnist", "--validation-samples", "0"]).args(save);
     common::succeed(command);
 
-    let stderr = error_of(capture(&data, &out, &["--weights", weights.to_str().unwrap()]));
+    let stderr = read_error(capture(&data, &out, &["--weights", weights.to_str().unwrap()]));
     assert!(stderr.contains("missing: features.2.weight, features.2.bias, features.5.weight"), "{stderr}");
     assert!(stderr.contains("not in the model: classifier.1.bias") && stderr.contains("more"), "{stderr}");
     assert!(
@@ -101,7 +102,7 @@ fn weights_of_another_model_are_refused() {
     );
     assert!(!out.exists());
     std::fs::write(&weights, "broken").unwrap();
-    let stderr = error_of(capture(&data, &out, &["--weights", weights.to_str().unwrap()]));
+    let stderr = read_error(capture(&data, &out, &["--weights", weights.to_str().unwrap()]));
     assert!(stderr.contains("squeezenet.safetensors: is text, not weights: \"broken\""), "{stderr}");
 }
 
@@ -111,18 +112,18 @@ fn a_narrower_vgg_is_another_model() {
     let dir = tempfile::tempdir().unwrap();
     let [weights, out] = ["vgg.safetensors", "trace"].map(|name| dir.path().join(name).to_str().unwrap().to_owned());
     let model = ["--model", "vgg13", "--dataset", "fashion-mnist", "--input-size", "32"];
-    let of = |command: &str, more: &[&str]| {
+    let prepare = |command: &str, more: &[&str]| {
         let mut tracer = Command::new(TRACER);
         tracer.env("OMP_NUM_THREADS", "1").arg(command).arg("--data-dir").arg(&data).args(model).args(more);
         tracer
     };
     let run = ["--out", &out, "--save", &weights, "--steps", "1", "--batch-size", "2", "--validation-samples", "0"];
-    common::succeed(of("train", &[&run[..], &["--width", "16"]].concat()));
+    common::succeed(prepare("train", &[&run[..], &["--width", "16"]].concat()));
 
     let evaluated = ["--weights", &weights, "--samples", "4"];
-    let stderr = error_of(of("evaluate", &evaluated));
+    let stderr = read_error(prepare("evaluate", &evaluated));
     assert!(stderr.contains("classifier.0.weight ([16, 25088], the model has [4096, 25088])"), "{stderr}");
-    common::succeed(of("evaluate", &[&evaluated[..], &["--width", "16"]].concat()));
-    let stderr = error_of(of("evaluate", &[&evaluated[..], &["--width", "4097"]].concat()));
+    common::succeed(prepare("evaluate", &[&evaluated[..], &["--width", "16"]].concat()));
+    let stderr = read_error(prepare("evaluate", &[&evaluated[..], &["--width", "4097"]].concat()));
     assert!(stderr.contains("--width: is 4097; give 1 to 4096 columns"), "{stderr}");
 }

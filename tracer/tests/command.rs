@@ -1,8 +1,8 @@
-//! What a trace says of itself: what it is called, and the command that captured it.
+//! Tests of the label and the command in a trace.
 
 mod common;
 
-use common::{TRACER, capture, data_dir, outcome, succeed};
+use common::{TRACER, capture, data_dir, read_results, succeed};
 use mercury_trace::Trace;
 use std::fs;
 use std::process::Command;
@@ -42,7 +42,7 @@ fn the_command_in_a_trace_captures_it_again() {
     let mut again = Command::new("sh");
     again.env("OMP_NUM_THREADS", "1").args(["-c", &script, TRACER]).arg(&second).arg(&data);
     succeed(again);
-    assert_eq!(outcome(&first), outcome(&second));
+    assert_eq!(read_results(&first), read_results(&second));
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn a_run_does_not_go_on_under_another_label() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("trace");
     succeed(capture(&data, &out, &MORE));
-    // As if it had been broken off.
+    // The manifest of an interrupted run.
     let manifest = out.join("manifest.json");
     let text = fs::read_to_string(&manifest).unwrap();
     fs::write(&manifest, text.replace("\"complete\": true", "\"complete\": false")).unwrap();

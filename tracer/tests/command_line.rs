@@ -1,4 +1,4 @@
-//! Completions, manual pages and help.
+//! Tests of completions, manual pages and help.
 
 use std::fs;
 use std::process::{Command, Output};
@@ -18,7 +18,7 @@ fn completions_know_models_and_manual_pages_every_command() {
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let script = stdout(&["completions", shell]);
         assert!(script.contains("batch-size"), "{shell}");
-        // Those of the other two shells do not complete values.
+        // The other two shells do not complete values.
         if ["bash", "fish", "zsh"].contains(&shell) {
             assert!(script.contains("mobilenet_v2"), "{shell}");
         }
@@ -38,7 +38,7 @@ fn every_command_s_help_has_an_example() {
 }
 
 #[test]
-fn a_mistyped_model_is_met_with_the_one_that_was_meant() {
+fn a_mistyped_model_gets_a_suggestion() {
     let output = run(&["capture", "--model", "resnet5", "--dataset", "fashion-mnist", "--out", "nowhere"]);
     assert_eq!(output.status.code(), Some(2));
     let stderr = String::from_utf8(output.stderr).unwrap();

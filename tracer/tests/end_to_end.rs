@@ -1,5 +1,5 @@
-//! The main job on real data: VGG-13 trains a few steps on Fashion-MNIST, is captured and replayed,
-//! and the Hitmap equals that of a list that is searched from its start.
+//! An end-to-end test on real data: VGG-13 trains a few steps on Fashion-MNIST, is captured and
+//! replayed. The Hitmap equals that of a list with linear search.
 
 mod common;
 
@@ -65,7 +65,7 @@ fn training_is_captured_and_replayed_as_the_scheme_says() {
     }
 }
 
-/// hit, mau and mnu of the last step.
+/// Reads the counts of HIT, MAU and MNU in the last step.
 fn result_row(results: &RecordBatch, layer: &str, pass: &str) -> [u64; 3] {
     let text = |name: &str| results.column_by_name(name).unwrap().as_string::<i32>();
     let mut rows =
@@ -74,8 +74,8 @@ fn result_row(results: &RecordBatch, layer: &str, pass: &str) -> [u64; 3] {
     ["hit", "mau", "mnu"].map(|name| results.column_by_name(name).unwrap().as_primitive::<UInt64Type>().value(last))
 }
 
-/// Signatures are those of the vectors' values, and outcomes and representatives those of a list per
-/// sample and channel in which set sizes are counted. Returns how often each outcome occurs.
+/// Checks signatures against the vectors' values, and outcomes and representatives against a list
+/// per sample and channel with counted set sizes. Returns the number of vectors by outcome.
 fn check_against_list(vectors: &RecordBatch) -> BTreeMap<String, u64> {
     let u32s = |name: &str| vectors.column_by_name(name).unwrap().as_primitive::<UInt32Type>().values().to_vec();
     let u64s = |name: &str| vectors.column_by_name(name).unwrap().as_primitive::<UInt64Type>().values().to_vec();

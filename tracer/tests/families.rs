@@ -1,5 +1,5 @@
-//! One model of each kind trains a few steps and its trace replays: auxiliary heads, depthwise
-//! convolutions, attention.
+//! Models with auxiliary heads, depthwise convolutions and attention train a few steps; their
+//! traces replay.
 
 mod common;
 
@@ -11,7 +11,7 @@ use std::fs;
 use std::path::Path;
 
 /// Reads every tensor that the trace must hold and replays it; returns the trace.
-fn check(dir: &Path) -> Trace {
+fn replay_trace(dir: &Path) -> Trace {
     let trace = Trace::open(dir).unwrap();
     assert!(trace.manifest().complete);
     for step in &trace.manifest().captured {
@@ -43,12 +43,12 @@ fn classifiers() {
         command.args(["--capture", "steps=0,3", "--samples", "2", "--filters", "4", "--channels", "4"]);
         command.args(["--evaluate-every", "2", "--validation-samples", "30"]);
         succeed(command);
-        let trace = check(&out);
+        let trace = replay_trace(&out);
         assert_eq!((trace.layers().len(), trace.manifest().captured.len()), (layers, 2));
         let metrics = metrics(&trace);
         for steps_done in [2, 4] {
-            let of = |metric: &str| metrics[&(steps_done, metric.to_owned())];
-            assert!(of("loss") > 0.0 && (0.0..=1.0).contains(&of("top1")) && of("top1") <= of("top5"));
+            let value = |metric: &str| metrics[&(steps_done, metric.to_owned())];
+            assert!(value("loss") > 0.0 && (0.0..=1.0).contains(&value("top1")) && value("top1") <= value("top5"));
         }
         assert_eq!(trace.manifest().training.validation_accuracy, Some(metrics[&(4, "top1".to_owned())]));
     }
@@ -71,11 +71,11 @@ fn a_translator() {
     command.args(["--steps", "3", "--batch-size", "4", "--capture", "steps=2", "--samples", "2", "--filters", "8"]);
     command.args(["--optimizer", "adam", "--betas", "0.9,0.98", "--schedule", "inverse-sqrt", "--warmup", "2"]);
     succeed(command);
-    let trace = check(&out);
+    let trace = replay_trace(&out);
     assert_eq!(trace.layers().len(), 103);
     assert_eq!((&trace.manifest().model.input, trace.manifest().model.classes), (&vec![24, 24], 300));
     let metrics = metrics(&trace);
-    let of = |metric: &str| metrics[&(3, metric.to_owned())];
-    assert!((of("loss").exp() - of("perplexity")).abs() < 1e-9 * of("perplexity"));
-    assert!((0.0..=1.0).contains(&of("token_accuracy")) && (0.0..=100.0).contains(&of("bleu")));
+    let value = |metric: &str| metrics[&(3, metric.to_owned())];
+    assert!((value("loss").exp() - value("perplexity")).abs() < 1e-9 * value("perplexity"));
+    assert!((0.0..=1.0).contains(&value("token_accuracy")) && (0.0..=100.0).contains(&value("bleu")));
 }

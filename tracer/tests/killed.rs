@@ -1,11 +1,11 @@
-//! A capture that is killed at any moment (SIGKILL) and resumed: what it left is whole, what was finished is not
-//! lost, and the end is the undisturbed run's, byte for byte.
+//! Captures that are killed (SIGKILL) at random moments and resumed. Their traces are readable,
+//! finished work is not lost, and the results equal the undisturbed run's, byte for byte.
 //!
-//! `MERCURY_KILLS` is how often it is killed: a few times by default, 20 in `make reliability`.
+//! `MERCURY_KILLS` is the number of kills: 4 by default, 20 in `make reliability`.
 
 mod common;
 
-use common::{Outcome, TRACER, data_dir, outcome, succeed, tracer, verified};
+use common::{RunResults, TRACER, data_dir, read_results, succeed, tracer, verify_trace};
 use mercury_trace::Trace;
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
@@ -17,8 +17,8 @@ fn kills() -> u32 {
     std::env::var("MERCURY_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(4)
 }
 
-/// A run that is killed: `capture`, or `train` with reuse in the loop.
-type Run = fn(&Path, &Path, &str) -> Command;
+/// Prepares a run to kill: `capture`, or `train` with reuse in the loop.
+type PrepareRun = fn(&Path, &Path, &str) -> Command;
 
 fn capturing(data: &Path, place: &Path, name: &str) -> Command {
     let mut command = tracer(data, &place.join(name));
@@ -28,7 +28,7 @@ fn capturing(data: &Path, place: &Path, name: &str) -> Command {
     command
 }
 
-/// Signatures grow, layers are switched off, and both go on where they were.
+/// Prepares a run in which signatures grow and layers are switched off.
 fn reusing(data: &Path, place: &Path, name: &str) -> Command {
     let mut command = Command::new(TRACER);
     command.env("OMP_NUM_THREADS", "1").arg("train").arg("--data-dir").arg(data).arg("--out").arg(place.join(name));
@@ -57,7 +57,7 @@ fn training_with_reuse_that_is_killed_at_any_moment() {
     kill_and_resume("training with reuse", reusing);
 }
 
-fn kill_and_resume(what: &str, run: Run) {
+fn kill_and_resume(what: &str, run: PrepareRun) {
     let Some(data) = data_dir() else { return };
     let dir = tempfile::tempdir().unwrap();
     let place = dir.path();
@@ -65,10 +65,11 @@ fn kill_and_resume(what: &str, run: Run) {
     succeed(run(&data, place, "undisturbed"));
     let whole = start.elapsed();
     let weights = fs::read(place.join("weights")).unwrap();
-    let expected = outcome(&place.join("undisturbed"));
+    let expected = read_results(&place.join("undisturbed"));
     let trace = place.join("trace");
-    let (mut killed, mut went_on, mut reached) = (0, 0, 0);
-    // A round in which it ended before its moment is no kill; few do.
+    let (mut killed, mut went_on) = (0, 0);
+    let mut reached = 0;
+    // In a few rounds, the run ends before the kill.
     for round in 0..3 * kills() {
         if killed == kills() {
             break;
@@ -90,14 +91,14 @@ fn kill_and_resume(what: &str, run: Run) {
         let output = child.wait_with_output().unwrap();
         assert!(!ended || output.status.success(), "round {round}");
         killed += u32::from(!ended);
-        if let Some(step) = resumed_at(&output.stderr) {
-            // What was reached before is not trained again.
+        if let Some(step) = find_resumed_step(&output.stderr) {
+            // Steps before a checkpoint are not trained again.
             assert!(step >= reached, "resumed at step {step}, had been at {reached}, killed after {moment:?}");
             reached = step;
             went_on += u32::from(step > 0);
         }
         assert!(!checkpoint || ended || trace.join("checkpoint.safetensors").exists() || is_complete(&trace));
-        verified(&trace);
+        verify_trace(&trace);
         if round % 4 == 3 || is_complete(&trace) {
             finish(run, &data, place, &expected, &weights);
             reached = 0;
@@ -107,8 +108,8 @@ fn kill_and_resume(what: &str, run: Run) {
     println!("figures: {what}: killed {killed} times, resumed from finished work {went_on} times, 0 losses");
 }
 
-/// The step at which a run says that it goes on.
-fn resumed_at(stderr: &[u8]) -> Option<u64> {
+/// Finds the step at which a run resumes.
+fn find_resumed_step(stderr: &[u8]) -> Option<u64> {
     let text = String::from_utf8_lossy(stderr);
     let (_, rest) = text.split_once("resuming at step ")?;
     rest.split_whitespace().next()?.parse().ok()
@@ -118,8 +119,8 @@ fn is_complete(trace: &Path) -> bool {
     trace.join("manifest.json").exists() && Trace::open(trace).unwrap().manifest().complete
 }
 
-/// Resumes to the end, and removes the trace.
-fn finish(run: Run, data: &Path, place: &Path, expected: &Outcome, weights: &[u8]) {
+/// Resumes the run to its end, compares its results and removes the trace.
+fn finish(run: PrepareRun, data: &Path, place: &Path, expected: &RunResults, weights: &[u8]) {
     let trace = place.join("trace");
     if !is_complete(&trace) {
         let mut command = run(data, place, "trace");
@@ -129,8 +130,8 @@ fn finish(run: Run, data: &Path, place: &Path, expected: &Outcome, weights: &[u8
         succeed(command);
     }
     let _ = fs::remove_file(trace.join("checkpoint.safetensors"));
-    verified(&trace).unwrap();
-    let (files, steps) = outcome(&trace);
+    verify_trace(&trace).unwrap();
+    let (files, steps) = read_results(&trace);
     assert_eq!(files.keys().collect::<Vec<_>>(), expected.0.keys().collect::<Vec<_>>());
     for (path, bytes) in &expected.0 {
         assert!(*bytes == files[path], "{} differs", path.display());

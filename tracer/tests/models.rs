@@ -1,28 +1,31 @@
-//! Every model is torchvision's, timm's or torch.nn's: parameters, layers, outputs, gradients.
+//! Compares every model with torchvision's, timm's or torch.nn's: parameters, layers, outputs,
+//! gradients.
 //!
-//! Reference values and the formulas that both sides share: `reference/models.py` and `formulas.py`. In double
-//! precision, as single precision leaves the gradients of deep models to chance (see there).
+//! `reference/models.py` makes the reference values; `formulas.py` has the shared formulas. Values
+//! are in double precision, because single precision makes the gradients of deep models vary (see
+//! there).
 
 use mercury_testing::report_skip;
 use mercury_trace::geometry::Geometry;
 use mercury_trace::layers::{self, Layer};
 use mercury_tracer::datasets::{Batch, Task};
+use mercury_tracer::loss::compute_loss;
 use mercury_tracer::models::{Model, ModelSpec};
 use mercury_tracer::tap::{Plain, backward};
-use mercury_tracer::train;
-use mercury_tracer::weights::{Entry, Weights};
+use mercury_tracer::weights::{WeightEntry, Weights};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use tch::{Device, Kind, Tensor};
 
-/// libtorch's generator belongs to the process, and the large models need some memory.
+/// Tests run one at a time: libtorch's generator belongs to the process, and large models need
+/// memory.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 const SAMPLES: usize = 4;
 const PROJECTIONS: usize = 4;
-/// Of the transformer's logits, every so many are stored.
+/// Every Nth logit of the transformer is stored.
 const LOGIT_STRIDE: usize = 97;
 
 fn path(file: &str) -> PathBuf {
@@ -71,7 +74,7 @@ fn initial(name: &str, shape: &[i64]) -> Tensor {
     }
 }
 
-/// The norm and the projections.
+/// Computes the norm and the projections.
 fn summary(name: &str, tensor: &Tensor) -> Vec<f64> {
     let flat = Vec::<f64>::try_from(tensor.to_kind(Kind::Double).flatten(0, -1)).unwrap();
     let keys: Vec<u64> = (0..PROJECTIONS).map(|j| key(&format!("projection.{j}.{name}"))).collect();
@@ -130,17 +133,17 @@ fn fill(weights: &Weights) {
     });
 }
 
-/// The stored values of one quantity of `NAME.outputs.csv`.
-fn stored(name: &str, quantity: &str) -> Vec<f64> {
+/// Reads the stored values of one quantity from `NAME.outputs.csv`.
+fn read_stored(name: &str, quantity: &str) -> Vec<f64> {
     let rows = table(&format!("{name}.outputs.csv"));
     rows.iter().filter(|row| row["quantity"] == quantity).map(|row| row["value"].parse().unwrap()).collect()
 }
 
-/// Compares with the largest stored value.
+/// Compares values; the tolerance is relative to the largest stored value.
 fn assert_close(name: &str, quantity: &str, found: &Tensor, tolerance: f64) {
     let stride = if name == "transformer" { LOGIT_STRIDE } else { 1 };
     let found = Vec::<f64>::try_from(found.to_kind(Kind::Double).reshape([-1])).unwrap();
-    let (found, stored) = (found.into_iter().step_by(stride).collect::<Vec<_>>(), stored(name, quantity));
+    let (found, stored) = (found.into_iter().step_by(stride).collect::<Vec<_>>(), read_stored(name, quantity));
     assert_eq!(found.len(), stored.len(), "{name} {quantity}");
     let largest = stored.iter().fold(0.0f64, |largest, value| largest.max(value.abs()));
     for (found, stored) in found.iter().zip(&stored) {
@@ -148,7 +151,7 @@ fn assert_close(name: &str, quantity: &str, found: &Tensor, tolerance: f64) {
     }
 }
 
-/// Whether libtorch draws as it did where the tables were made: it has other ways on other processors.
+/// Whether libtorch draws the same numbers as for the tables; this depends on the CPU.
 fn draws_as_stored() -> bool {
     tch::manual_seed(1);
     let draws = Vec::<f64>::try_from(Tensor::empty([64], (Kind::Double, Device::Cpu)).bernoulli_float_(0.5)).unwrap();
@@ -175,14 +178,14 @@ fn check_parameters(name: &str, weights: &Weights) {
 fn check_layers(name: &str, spec: &ModelSpec) {
     let dir = tempfile::tempdir().unwrap();
     layers::write(dir.path(), &spec.outline(&task(name)).unwrap().layers).unwrap();
-    let found: Vec<Vec<String>> = layers::read(dir.path()).unwrap().iter().map(row).collect();
+    let found: Vec<Vec<String>> = layers::read(dir.path()).unwrap().iter().map(format_layer).collect();
     let mut reader = csv::Reader::from_path(path(&format!("{name}.layers.csv"))).unwrap();
     let stored: Vec<Vec<String>> = reader.deserialize().map(Result::unwrap).collect();
     assert_eq!(found, stored, "{name}");
 }
 
-/// A layer as the script's table has it.
-fn row(layer: &Layer) -> Vec<String> {
+/// Formats a layer as in the script's table.
+fn format_layer(layer: &Layer) -> Vec<String> {
     let numbers: Vec<u32> = match layer.geometry {
         Geometry::Conv2d(c) => {
             let head = [c.in_channels, c.out_channels, 0, c.groups];
@@ -203,22 +206,23 @@ fn check_training_step(name: &str, model: &dyn Model, weights: &Weights, batch: 
     for (index, scores) in output.auxiliary.iter().enumerate() {
         assert_close(name, &format!("aux{}_logits", index + 1), scores, 1e-7);
     }
-    let loss = train::loss(&output, batch, 0.0);
+    let loss = compute_loss(&output, batch, 0.0);
     assert_close(name, "loss", &loss, 1e-7);
     let entries = weights.entries();
-    let (learnt, kept): (Vec<&Entry>, Vec<&Entry>) = entries.iter().partition(|entry| entry.trainable);
+    let (learnt, kept): (Vec<&WeightEntry>, Vec<&WeightEntry>) = entries.iter().partition(|entry| entry.trainable);
     let gradients = backward(&loss, &learnt.iter().map(|entry| &entry.tensor).collect::<Vec<_>>(), None).unwrap();
     let stored: BTreeMap<String, Vec<f64>> = table(&format!("{name}.parameters.csv"))
         .into_iter()
         .map(|row| (row["name"].clone(), ["norm", "p0", "p1", "p2", "p3"].map(|c| row[c].parse().unwrap()).to_vec()))
         .collect();
     let gradients = learnt.iter().map(|entry| &entry.name).zip(&gradients);
-    for (name_of, tensor) in gradients.chain(kept.iter().map(|entry| (&entry.name, &entry.tensor))) {
-        let (found, stored) = (summary(name_of, tensor), &stored[name_of]);
+    for (entry_name, tensor) in gradients.chain(kept.iter().map(|entry| (&entry.name, &entry.tensor))) {
+        let (found, stored) = (summary(entry_name, tensor), &stored[entry_name]);
         for (found, value) in found.iter().zip(stored) {
-            // Against the norm: a projection can cancel nearly to nothing.
+            // The tolerance is relative to the norm, because a projection can cancel almost
+            // completely.
             let tolerance = 1e-6 * stored[0] + 1e-9;
-            assert!((found - value).abs() <= tolerance, "{name} {name_of}: {found}, stored is {value}");
+            assert!((found - value).abs() <= tolerance, "{name} {entry_name}: {found}, stored is {value}");
         }
     }
 }
@@ -237,14 +241,14 @@ fn check(name: &str, dropout: bool) {
     assert_close(name, "eval_logits", &scores, 1e-4);
     drop((model, single));
 
-    let double = Weights::double(Device::Cpu);
+    let double = Weights::with_doubles(Device::Cpu);
     let model = spec.build(&double, &task);
     fill(&double);
     let batch = batch(task, Kind::Double);
     let scores = tch::no_grad(|| model.forward(&batch, false, &mut Plain).scores);
     assert_close(name, "eval_logits", &scores, 1e-7);
     if dropout && !draws_as_stored() {
-        report_skip("the training step, as libtorch draws dropout differently on this processor");
+        report_skip("the training step, because libtorch draws dropout differently on this CPU");
         return;
     }
     check_training_step(name, model.as_ref(), &double, &batch);
@@ -283,7 +287,7 @@ models! {
 
 #[test]
 fn as_many_parameters_as_published() {
-    // An outline runs in training mode, and so draws dropout.
+    // An outline runs in training mode and draws dropout.
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     for spec in mercury_tracer::models::MODELS {
         let task = match spec.task {

@@ -1,4 +1,4 @@
-//! Training on the user's own images and from weights that others trained, as the command line shows it.
+//! Tests of the command line with the user's own images and with pretrained weights.
 
 mod common;
 
@@ -9,8 +9,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// Saves small images under these names, and other files where a name does not end in `.png`.
-fn photos(dir: &Path, names: &[&str]) {
+/// Writes small images with these names; names without `.png` become other files.
+fn write_photos(dir: &Path, names: &[&str]) {
     for (shade, name) in names.iter().enumerate() {
         let path = dir.join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -22,7 +22,7 @@ fn photos(dir: &Path, names: &[&str]) {
     }
 }
 
-/// A training of one step on a folder of images.
+/// Prepares one training step on a folder of images.
 fn training(folder: &Path, out: &Path) -> Command {
     let mut command = tracer(Path::new("unused"), out);
     command.args(["--model", "vgg13", "--width", "16", "--dataset", "images", "--input-size", "32"]);
@@ -31,7 +31,7 @@ fn training(folder: &Path, out: &Path) -> Command {
     command
 }
 
-/// The messages of a command that ends with exit code 2.
+/// Returns the messages of a command that must end with exit code 2.
 fn refusal(mut command: Command) -> String {
     let output = command.output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
@@ -40,11 +40,11 @@ fn refusal(mut command: Command) -> String {
 }
 
 #[test]
-fn classes_and_what_is_left_out_are_said_and_noted() {
+fn classes_and_left_out_files_are_reported() {
     let dir = tempfile::tempdir().unwrap();
     let [folder, out] = ["photos", "trace"].map(|name| dir.path().join(name));
     let others = ["b/1.webp", "b/2.BMP", "notes"];
-    photos(&folder, &[&["a/1.png", "b/1.png", "c/1.png", "d/1.png", "d/2.png"][..], &others].concat());
+    write_photos(&folder, &[&["a/1.png", "b/1.png", "c/1.png", "d/1.png", "d/2.png"][..], &others].concat());
     let output = succeed(training(&folder, &out));
     let stderr = String::from_utf8(output.stderr).unwrap();
     let left_out = "3 files not named .jpg, .jpeg or .png (1 without suffix, 1 .bmp, 1 .webp)";
@@ -57,12 +57,12 @@ fn classes_and_what_is_left_out_are_said_and_noted() {
 }
 
 #[test]
-fn a_flat_folder_says_how_many_classes_it_became() {
+fn the_classes_of_a_flat_folder_are_counted() {
     let dir = tempfile::tempdir().unwrap();
     let [folder, out] = ["photos", "trace"].map(|name| dir.path().join(name));
-    photos(&folder, &["1_x.png", "2_x.png", "3_x.png", "4_x.png"]);
+    write_photos(&folder, &["1_x.png", "2_x.png", "3_x.png", "4_x.png"]);
     let stderr = String::from_utf8(succeed(training(&folder, &out)).stderr).unwrap();
-    assert!(stderr.contains("each of its 4 images is a class of its own"), "{stderr}");
+    assert!(stderr.contains("each of its 4 images is its own class"), "{stderr}");
     assert!(stderr.contains("images: 4 training samples; classes: 4 by the files' names (1, 2, 3, ...)\n"), "{stderr}");
 }
 
@@ -70,18 +70,18 @@ fn a_flat_folder_says_how_many_classes_it_became() {
 fn a_class_without_images_is_warned_of_once() {
     let dir = tempfile::tempdir().unwrap();
     let [folder, out] = ["photos", "trace"].map(|name| dir.path().join(name));
-    photos(&folder, &["a/1.png", "b/1.png", "c/notes"]);
+    write_photos(&folder, &["a/1.png", "b/1.png", "c/notes"]);
     let stderr = String::from_utf8(succeed(training(&folder, &out)).stderr).unwrap();
-    let warning = format!("warning: {}: holds no image, so it is no class\n", folder.join("c").display());
+    let warning = format!("warning: {}: holds no image, so it is not a class\n", folder.join("c").display());
     assert_eq!(stderr.matches(&warning).count(), 1, "{stderr}");
     assert_eq!(stderr.matches("holds no image").count(), 1, "{stderr}");
 }
 
 #[test]
-fn folders_of_parts_are_asked_about() {
+fn folders_of_parts_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let [folder, out] = ["photos", "trace"].map(|name| dir.path().join(name));
-    photos(&folder, &["train/a/1.png", "train/b/1.png", "val/a/1.png", "val/b/1.png"]);
+    write_photos(&folder, &["train/a/1.png", "train/b/1.png", "val/a/1.png", "val/b/1.png"]);
     let stderr = refusal(training(&folder, &out));
     assert!(stderr.contains("did you mean --train-dir ") && stderr.contains("/photos/val?"), "{stderr}");
     assert!(!out.exists());
@@ -96,7 +96,7 @@ fn folders_of_parts_are_asked_about() {
 fn weights_of_other_formats_are_read_or_named() {
     let dir = tempfile::tempdir().unwrap();
     let [folder, out, pointer] = ["photos", "trace", "w.safetensors"].map(|name| dir.path().join(name));
-    photos(&folder, &["a/1.png", "b/1.png"]);
+    write_photos(&folder, &["a/1.png", "b/1.png"]);
     let with = |weights: &Path| {
         let mut command = training(&folder, &out);
         command.arg("--weights").arg(weights);
@@ -110,7 +110,7 @@ fn weights_of_other_formats_are_read_or_named() {
     assert!(stderr.contains("plain.pth: does not fit the model: missing: features.0.weight"), "{stderr}");
     assert!(!out.exists());
 
-    // Weights of its own, under the names of a wrapper.
+    // The tracer's own weights, with the names of a wrapper.
     let saved = dir.path().join("saved.safetensors");
     let mut command = training(&folder, &out);
     command.arg("--save").arg(&saved);
@@ -120,6 +120,6 @@ fn weights_of_other_formats_are_read_or_named() {
     tch::Tensor::write_safetensors(&wrapped, &saved).unwrap();
     fs::remove_dir_all(&out).unwrap();
     let stderr = String::from_utf8(succeed(with(&saved)).stderr).unwrap();
-    let line = "saved.safetensors: 26 tensors, safetensors; names are read without \"module.\"\n";
+    let line = "saved.safetensors: 26 tensors, safetensors; prefix \"module.\" removed from names\n";
     assert!(stderr.contains(line), "{stderr}");
 }

@@ -1,16 +1,16 @@
-//! Runs that are killed, disks that are full.
+//! Tests of resumed runs, full disks and limited traces.
 
 mod common;
 
-use common::{capture, data_dir, files, outcome, succeed, tracer};
+use common::{capture, data_dir, read_files, read_results, succeed, tracer};
 use mercury_trace::Trace;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-/// Batch normalisation (running statistics), dropout, momentum, augmentation, evaluation on the way:
-/// all that could differ after a resumption.
+/// Prepares a run with everything that resumption could change: running statistics, dropout,
+/// momentum, augmentation and evaluation during the run.
 fn run(data: &Path, out: &Path, save: &Path, optimizer: &str) -> Command {
     let mut command = tracer(data, out);
     command.args(["--model", "mobilenet_v2", "--dataset", "fashion-mnist", "--augment"]);
@@ -22,7 +22,7 @@ fn run(data: &Path, out: &Path, save: &Path, optimizer: &str) -> Command {
 }
 
 #[test]
-fn a_resumed_run_ends_as_one_that_was_never_interrupted() {
+fn a_resumed_run_equals_an_uninterrupted_one() {
     let Some(data) = data_dir() else { return };
     for optimizer in ["sgd", "adamw"] {
         let dir = tempfile::tempdir().unwrap();
@@ -31,7 +31,7 @@ fn a_resumed_run_ends_as_one_that_was_never_interrupted() {
 
         let mut child = run(&data, &place("trace"), &place("resumed.safetensors"), optimizer).spawn().unwrap();
         let checkpoint = place("trace/checkpoint.safetensors");
-        // Two steps captured, and so some after the checkpoint most likely, too.
+        // With three captured steps, some are probably after the checkpoint.
         while !checkpoint.exists() || Trace::open(&place("trace")).unwrap().manifest().captured.len() < 3 {
             assert!(child.try_wait().unwrap().is_none(), "the run ended by itself");
             std::thread::sleep(Duration::from_millis(5));
@@ -53,7 +53,7 @@ fn a_resumed_run_ends_as_one_that_was_never_interrupted() {
         let stderr = String::from_utf8(succeed(resumed).stderr).unwrap();
         assert!(stderr.contains("resuming at step "), "{stderr}");
         assert_eq!(fs::read(place("resumed.safetensors")).unwrap(), fs::read(place("whole.safetensors")).unwrap());
-        let (whole, resumed) = (outcome(&place("whole")), outcome(&place("trace")));
+        let (whole, resumed) = (read_results(&place("whole")), read_results(&place("trace")));
         assert_eq!(whole.1, resumed.1);
         assert_eq!(whole.0.keys().collect::<Vec<_>>(), resumed.0.keys().collect::<Vec<_>>());
         for (path, bytes) in &whole.0 {
@@ -76,15 +76,15 @@ fn a_killed_capture_leaves_a_readable_trace_and_begins_anew_without_a_checkpoint
     }
     child.kill().unwrap();
     child.wait().unwrap();
-    read_whole(&out);
+    read_all_tensors(&out);
     let mut again = capture(&data, &out, &more);
     again.arg("--resume");
     assert!(String::from_utf8(succeed(again).stderr).unwrap().contains("resuming at step 0"));
-    assert_eq!(read_whole(&out), 8);
+    assert_eq!(read_all_tensors(&out), 8);
 }
 
-/// Reads every tensor that the trace lists; the number of captured steps.
-fn read_whole(dir: &Path) -> usize {
+/// Reads every tensor that the trace lists; returns the number of captured steps.
+fn read_all_tensors(dir: &Path) -> usize {
     let trace = Trace::open(dir).unwrap();
     let recorded: Vec<u64> = trace.steps().unwrap().iter().filter(|s| s.captured).map(|s| s.step).collect();
     // The steps' table is written just before the manifest.
@@ -99,7 +99,7 @@ fn read_whole(dir: &Path) -> usize {
     listed.len()
 }
 
-/// A shell that lets no file grow beyond so many blocks of 512 bytes, as if the disk were full.
+/// Prepares a shell that limits files to this many blocks of 512 bytes, as if the disk were full.
 #[cfg(unix)]
 fn limited(blocks: u32, command: &Command) -> Command {
     let mut shell = Command::new("sh");
@@ -110,10 +110,10 @@ fn limited(blocks: u32, command: &Command) -> Command {
 
 #[cfg(unix)]
 #[test]
-fn where_the_disk_is_full_the_run_ends_or_goes_on_as_asked() {
+fn on_a_full_disk_the_run_ends_or_continues_as_requested() {
     let Some(data) = data_dir() else { return };
     let dir = tempfile::tempdir().unwrap();
-    // The layers' small files fit, the large ones do not.
+    // Small files fit, large ones do not.
     let more = [
         "--model",
         "squeezenet1_0",
@@ -138,9 +138,9 @@ fn where_the_disk_is_full_the_run_ends_or_goes_on_as_asked() {
     let output = command(&out, "stop").output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{stderr}");
-    assert!(stderr.contains(".parquet: File too large") && stderr.contains("go on with --resume"), "{stderr}");
+    assert!(stderr.contains(".parquet: File too large") && stderr.contains("continue with --resume"), "{stderr}");
     assert_eq!(stderr.matches("File too large").count(), 1, "said once: {stderr}");
-    assert_eq!(read_whole(&out), 0);
+    assert_eq!(read_all_tensors(&out), 0);
     assert!(!out.join("tensors/step=000000").exists(), "nothing is left of the step");
 
     let out = dir.path().join("went-on");
@@ -164,9 +164,9 @@ fn a_trace_grows_no_further_than_it_may() {
     let stderr = String::from_utf8(succeed(capture(&data, &out, &more)).stderr).unwrap();
     assert!(stderr.contains("--max-bytes: capturing will stop at 1.0 MB, before compression"), "{stderr}");
     assert!(stderr.contains("nothing more is captured from step"), "{stderr}");
-    let captured = read_whole(&out);
+    let captured = read_all_tensors(&out);
     assert!((1..6).contains(&captured), "{captured}");
-    let bytes: usize = files(&out.join("tensors")).values().map(Vec::len).sum();
+    let bytes: usize = read_files(&out.join("tensors")).values().map(Vec::len).sum();
     assert!(bytes <= 1_000_000, "{bytes}");
     let trace = Trace::open(&out).unwrap();
     assert_eq!(trace.steps().unwrap().len(), 6);
@@ -174,8 +174,8 @@ fn a_trace_grows_no_further_than_it_may() {
     assert_eq!(kinds, ["weight", "input", "weight", "input"]);
 }
 
-/// Twelve small images in two classes.
-fn photos(dir: &Path) {
+/// Writes twelve small images in two classes.
+fn write_photos(dir: &Path) {
     for index in 0..12u8 {
         let class = dir.join(["cat", "dog"][usize::from(index) % 2]);
         fs::create_dir_all(&class).unwrap();
@@ -188,7 +188,7 @@ fn photos(dir: &Path) {
 fn a_run_is_resumed_alone_and_on_its_own_data() {
     let dir = tempfile::tempdir().unwrap();
     let [images, out] = ["images", "trace"].map(|name| dir.path().join(name));
-    photos(&images);
+    write_photos(&images);
     let run = |more: &[&str]| {
         let mut command = tracer(dir.path(), &out);
         command.args(["--model", "squeezenet1_0", "--dataset", "images", "--input-size", "32", "--train-dir"]);
@@ -217,5 +217,5 @@ fn a_run_is_resumed_alone_and_on_its_own_data() {
 
     fs::remove_file(images.join("cat/0.png")).unwrap();
     let stderr = refusal(&["--resume"]);
-    assert!(stderr.contains("the data set is not what it was"), "{stderr}");
+    assert!(stderr.contains("the data set has changed"), "{stderr}");
 }

@@ -1,18 +1,18 @@
-//! Layers computed with reuse: their results and gradients against plain ones where nothing hits, and
-//! against a dense reference that builds the substituted operands one by one where something does.
+//! Tests of layers with reuse. Without HITs, results and gradients equal plain ones. With HITs,
+//! they equal a dense reference that builds each substituted vector by itself.
 
 use mercury_hardware::config::{ArrayConfig, BitsConfig, Config};
 use mercury_hardware::timing::DataflowName;
 use mercury_reuse::config::{Granularity, Matrix, McacheConfig, Representative, Rpq, Scope, Variant};
 use mercury_reuse::{Outcomes, Substitutes, VectorView, signatures, views};
-use mercury_trace::geometry::{Conv2d, Geometry, Pass};
-use mercury_tracer::reuse::{Measured, Named, Session};
+use mercury_trace::geometry::{Attention, Conv2d, Geometry, Pass};
+use mercury_tracer::reuse::{NamedConfig, PassMeasurement, ReuseTap, Session};
 use mercury_tracer::tap::{AttentionLayer, ConvLayer, LinearLayer, Plain, Tap};
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
 
-/// These signatures, which do not grow, and this cache, on an array that takes vectors of any granularity.
-fn fixed(rpq: Rpq, mcache: McacheConfig) -> Config {
+/// Creates a configuration without growth, on an array that accepts vectors of any granularity.
+fn create_config(rpq: Rpq, mcache: McacheConfig) -> Config {
     let bits = BitsConfig { patience: 0, ..BitsConfig::default() };
     let array = ArrayConfig { dataflow: DataflowName::OutputStationary, ..ArrayConfig::default() };
     Config { rpq, mcache, bits, array, ..Config::default() }
@@ -22,14 +22,14 @@ fn values(tensor: &Tensor) -> Vec<f32> {
     Vec::<f32>::try_from(tensor.detach().contiguous().reshape([-1])).unwrap()
 }
 
-/// Values with few levels, so that vectors repeat, some of them zero.
+/// Draws values with few levels, so that vectors repeat; some are zero.
 fn tensor(size: &[i64], seed: i64) -> Tensor {
     tch::manual_seed(seed);
     (Tensor::randn(size, (Kind::Float, Device::Cpu)) * 1.5).round().relu()
         + Tensor::rand(size, (Kind::Float, Device::Cpu)) * 0.05
 }
 
-/// One layer of any kind, its operands, and what it is computed with.
+/// A layer of any kind with its operands and configuration.
 #[derive(Debug)]
 struct Case {
     layer: Layer,
@@ -44,8 +44,8 @@ enum Layer {
     Attention { right: Tensor },
 }
 
-/// Y, dX, dW of the loss <Y, dY>.
-struct Found {
+/// Y, dX and dW for the loss <Y, dY>.
+struct LayerResults {
     y: Tensor,
     dx: Tensor,
     dw: Tensor,
@@ -68,7 +68,7 @@ impl Case {
         }
     }
 
-    fn run(&self, tap: &mut dyn Tap, dy: &Tensor) -> Found {
+    fn run(&self, tap: &mut dyn Tap, dy: &Tensor) -> LayerResults {
         let x = self.x.detach().set_requires_grad(true);
         let y = match &self.layer {
             Layer::Conv(layer) => tap.conv2d(layer, &x),
@@ -77,7 +77,7 @@ impl Case {
         };
         let loss = (&y * dy).sum(Kind::Float);
         let mut gradients = Tensor::run_backward(&[loss], &[&x, self.weight()], false, false).into_iter();
-        Found { y, dx: gradients.next().unwrap(), dw: gradients.next().unwrap() }
+        LayerResults { y, dx: gradients.next().unwrap(), dw: gradients.next().unwrap() }
     }
 
     fn dy(&self) -> Tensor {
@@ -89,12 +89,12 @@ impl Case {
         tensor(&size, 77) - 0.4
     }
 
-    fn session(&self) -> std::sync::Arc<Session> {
-        let named = Named { name: "test".into(), config: self.config.clone(), text: String::new() };
-        Session::new(named, Vec::new())
+    fn session(&self) -> Session {
+        let (name, config) = ("test".to_owned(), self.config.clone());
+        Session::new(NamedConfig { name, config, text: String::new() }, Vec::new())
     }
 
-    /// Substituted vectors of a pass, each a row of the im2col of its product, and the outcomes.
+    /// Builds a pass's substituted vectors, each a row of its product's im2col, and the Hitmaps.
     fn substituted(&self, pass: Pass, streamed: &[f32], samples: usize) -> Vec<(Vec<f64>, Outcomes)> {
         let geometry = self.geometry();
         let channels = match geometry {
@@ -104,33 +104,19 @@ impl Case {
         };
         let Config { rpq, mcache, .. } = &self.config;
         let views = views(&geometry, pass, rpq.granularity, streamed, samples, channels);
-        let of_view = |view: &VectorView| {
+        let mut products = Vec::new();
+        for view in &views {
             let hitmap = Outcomes::look_up(view.layout(), &signatures(view, rpq), mcache, mcache.scope_of(&geometry));
             let substitutes = Substitutes::new(view, &hitmap, rpq.variant, mcache.representative);
-            let (layout, mut buffers) = (view.layout(), substitutes.buffers());
-            // [samples][positions][group][element of the group's row]
-            let groups = view.streams().iter().map(|stream| stream.group).max().unwrap() + 1;
-            let of_group: usize = view.streams().iter().filter(|s| s.group == 0).map(|s| s.length).sum();
-            let mut rows = vec![0.0; layout.samples * layout.positions * groups * of_group];
-            for sample in 0..layout.samples {
-                for (number, stream) in view.streams().iter().enumerate() {
-                    for position in 0..layout.positions {
-                        let (x, substitute) = substitutes.cut(sample, number, position, &mut buffers);
-                        let row = ((sample * layout.positions + position) * groups + stream.group) * of_group;
-                        for (offset, value) in substitute.unwrap_or(x).iter().enumerate() {
-                            rows[row + stream.first + offset] = f64::from(*value);
-                        }
-                    }
-                }
-            }
-            (rows, hitmap)
-        };
-        views.iter().map(of_view).collect()
+            let rows = substituted_rows(view, &substitutes);
+            products.push((rows, hitmap));
+        }
+        products
     }
 
-    /// Every pass by loops over the substituted vectors, in f64.
+    /// Computes every pass by loops over the substituted vectors, in f64.
     fn dense(&self, dy: &Tensor) -> ([Vec<f64>; 3], [u64; 2]) {
-        let (x, w, dy) = (values(&self.x), values(self.weight()), values(dy));
+        let [x, w, dy] = [&self.x, self.weight(), dy].map(values);
         let samples = self.x.size()[0] as usize;
         let forward = self.substituted(Pass::Forward, &x, samples);
         let backward = self.substituted(Pass::InputGrad, &dy, samples);
@@ -139,27 +125,14 @@ impl Case {
         let results = match self.geometry() {
             Geometry::Conv2d(conv) => dense_conv(&conv, samples, (&forward, &backward), &w, &dy),
             Geometry::Linear(l) => {
-                let (n, k, f) = (samples * l.rows as usize, l.in_features as usize, l.out_features as usize);
+                let [n, k, f] = [samples as u32 * l.rows, l.in_features, l.out_features].map(|size| size as usize);
                 dense_product(&forward[0].0, &backward[0].0, &w, &dy, [1, n, k, f])
             }
             Geometry::Attention(a) => {
                 let sizes = [a.rows as usize, a.inner as usize, a.columns as usize];
                 let products = samples * a.heads as usize;
-                // A stream a head, whose vectors lie apart: bring them side by side.
-                let by_head = |rows: &[f64], length: usize| {
-                    let (heads, positions) = (a.heads as usize, a.rows as usize);
-                    let mut out = Vec::new();
-                    for sample in 0..samples {
-                        for head in 0..heads {
-                            for position in 0..positions {
-                                let row = ((sample * positions + position) * heads + head) * length;
-                                out.extend_from_slice(&rows[row..row + length]);
-                            }
-                        }
-                    }
-                    out
-                };
-                let (left, right) = (by_head(&forward[0].0, sizes[1]), by_head(&backward[0].0, sizes[2]));
+                let left = gather_by_head(&forward[0].0, samples, &a, sizes[1]);
+                let right = gather_by_head(&backward[0].0, samples, &a, sizes[2]);
                 dense_product(&left, &right, &w, &dy, [products, sizes[0], sizes[1], sizes[2]])
             }
         };
@@ -167,14 +140,49 @@ impl Case {
     }
 }
 
-/// `count` products: Y = X' Wᵀ, dX = dY' W, dW = dYᵀ X'; one W for all where there is but one product.
+/// Gathers the rows of each head, which are streams of a sample.
+fn gather_by_head(rows: &[f64], samples: usize, attention: &Attention, length: usize) -> Vec<f64> {
+    let (heads, positions) = (attention.heads as usize, attention.rows as usize);
+    let mut gathered = Vec::new();
+    for (sample, head, position) in index_triples(samples, heads, positions) {
+        let row = ((sample * positions + position) * heads + head) * length;
+        gathered.extend_from_slice(&rows[row..row + length]);
+    }
+    gathered
+}
+
+/// Writes the substituted vectors as rows: `[samples][positions][group][element of the group's
+/// row]`.
+fn substituted_rows(view: &VectorView, substitutes: &Substitutes) -> Vec<f64> {
+    let layout = view.layout();
+    let mut buffers = substitutes.buffers();
+    let groups = view.streams().iter().map(|stream| stream.group).max().unwrap() + 1;
+    let group_length: usize = view.streams().iter().filter(|s| s.group == 0).map(|s| s.length).sum();
+    let mut rows = vec![0.0; layout.samples * layout.positions * groups * group_length];
+    for sample in 0..layout.samples {
+        for (number, stream) in view.streams().iter().enumerate() {
+            for position in 0..layout.positions {
+                let (x, substitute) = substitutes.cut(sample, number, position, &mut buffers);
+                let row = ((sample * layout.positions + position) * groups + stream.group) * group_length;
+                for (offset, value) in substitute.unwrap_or(x).iter().enumerate() {
+                    rows[row + stream.first + offset] = f64::from(*value);
+                }
+            }
+        }
+    }
+    rows
+}
+
+/// Computes `count` products: Y = X' Wᵀ, dX = dY' W, dW = dYᵀ X'.
 fn dense_product(x: &[f64], dy_: &[f64], w: &[f32], dy: &[f32], [count, n, k, f]: [usize; 4]) -> [Vec<f64>; 3] {
-    let (mut y, mut dx, mut dw) = (vec![0.0; count * n * f], vec![0.0; count * n * k], vec![0.0; count * f * k]);
+    let mut y = vec![0.0; count * n * f];
+    let mut dx = vec![0.0; count * n * k];
+    let mut dw = vec![0.0; count * f * k];
     for c in 0..count {
         for i in 0..n {
             for o in 0..f {
                 for e in 0..k {
-                    let (at_x, at_y, at_w) = ((c * n + i) * k + e, (c * n + i) * f + o, (c * f + o) * k + e);
+                    let [at_x, at_y, at_w] = [(c * n + i) * k + e, (c * n + i) * f + o, (c * f + o) * k + e];
                     y[at_y] += x[at_x] * f64::from(w[at_w]);
                     dx[at_x] += dy_[at_y] * f64::from(w[at_w]);
                     dw[at_w] += x[at_x] * f64::from(dy[at_y]);
@@ -195,9 +203,9 @@ fn dense_conv(conv: &Conv2d, samples: usize, products: (&Products, &Products), w
     let (cg, fg) = (channels / groups, filters / groups);
     let taps = (conv.kernel[0] * conv.kernel[1]) as usize;
     let (mut y, mut dw) = (vec![0.0; samples * filters * oh * ow], vec![0.0; filters * cg * taps]);
-    // A channel patch has no group of its own; its place in the row is the same.
+    // Channel patches are not grouped, but have the same place in the row.
     let rows = &products.0[0].0;
-    for (s, p, f) in itertools(samples, oh * ow, filters) {
+    for (s, p, f) in index_triples(samples, oh * ow, filters) {
         for e in 0..cg * taps {
             let x = rows[(s * oh * ow + p) * channels * taps + f / fg * cg * taps + e];
             let at = (s * filters + f) * oh * ow + p;
@@ -213,7 +221,7 @@ fn dense_conv(conv: &Conv2d, samples: usize, products: (&Products, &Products), w
             walk.residue(conv.stride[axis], conv.padding[axis], conv.dilation[axis]) as usize
         });
         let taps_here = windows.taps();
-        for (s, p, c) in itertools(samples, py * px, channels) {
+        for (s, p, c) in index_triples(samples, py * px, channels) {
             let group = c / cg;
             let mut sum = 0.0;
             for f in 0..fg {
@@ -233,7 +241,7 @@ fn dense_conv(conv: &Conv2d, samples: usize, products: (&Products, &Products), w
     [y, dx, dw]
 }
 
-fn itertools(a: usize, b: usize, c: usize) -> impl Iterator<Item = (usize, usize, usize)> {
+fn index_triples(a: usize, b: usize, c: usize) -> impl Iterator<Item = (usize, usize, usize)> {
     (0..a).flat_map(move |i| (0..b).flat_map(move |j| (0..c).map(move |k| (i, j, k))))
 }
 
@@ -270,11 +278,11 @@ fn cases() -> impl Strategy<Value = Case> {
             let scope_linear = if scope == Scope::Channel { Scope::Sample } else { scope };
             let ways = entries.clamp(1, 2);
             let mcache = McacheConfig { entries, ways, representative, scope, scope_linear, ..McacheConfig::default() };
-            let config = fixed(rpq, mcache);
+            let config = create_config(rpq, mcache);
             match kind {
                 0 => {
                     let (mut layer, x) = conv([size, size + 1], 4, 6, [3, 2], [sy, sx], padding, groups);
-                    // The axes differ in all.
+                    // The axes differ in every parameter.
                     (layer.dilation, layer.padding) = ([1, 1 + size % 2], [padding, 1 - padding]);
                     Case { layer: Layer::Conv(layer), x, config }
                 }
@@ -292,7 +300,7 @@ fn cases() -> impl Strategy<Value = Case> {
     )
 }
 
-fn close(found: &Tensor, expected: &[f64]) -> bool {
+fn is_close(found: &Tensor, expected: &[f64]) -> bool {
     let found = values(found);
     let norm = expected.iter().map(|x| x * x).sum::<f64>().sqrt().max(1e-9);
     let error = found.iter().zip(expected).map(|(x, y)| (f64::from(*x) - y).powi(2)).sum::<f64>().sqrt();
@@ -302,50 +310,54 @@ fn close(found: &Tensor, expected: &[f64]) -> bool {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// With HITs: the dense products of the substituted operands, and its counts.
+    /// With HITs, results and counts equal those of the dense reference.
     #[test]
     fn reuse_is_the_product_of_substituted_operands(case in cases()) {
         let dy = case.dy();
         let session = case.session();
-        let found = case.run(&mut session.tap(0, true), &dy);
+        let mut tap = ReuseTap::new(&session, 0, true);
+        let found = case.run(&mut tap, &dy);
+        let measured = tap.finish();
         let ([y, dx, dw], hits) = case.dense(&dy);
-        prop_assert!(close(&found.y, &y), "Y");
-        prop_assert!(close(&found.dx, &dx), "dX");
-        prop_assert!(close(&found.dw, &dw), "dW");
-        let measured = session.take();
-        let hit = |pass| measured.iter().find(|row: &&Measured| row.pass == pass).unwrap().counts.hit;
+        prop_assert!(is_close(&found.y, &y), "Y");
+        prop_assert!(is_close(&found.dx, &dx), "dX");
+        prop_assert!(is_close(&found.dw, &dw), "dW");
+        let find_row = |pass| measured.iter().find(|row: &&PassMeasurement| row.pass == pass).unwrap();
+        let hit = |pass| find_row(pass).counts.hit;
         prop_assert_eq!([hit(Pass::Forward), hit(Pass::InputGrad)], hits);
-        // And how far it is from plain results.
+        // The measured deviation is the distance from the plain results.
         let plain = case.run(&mut Plain, &dy);
         for (pass, reused, exact) in [
             (Pass::Forward, &found.y, &plain.y),
             (Pass::InputGrad, &found.dx, &plain.dx),
             (Pass::WeightGrad, &found.dw, &plain.dw),
         ] {
-            let deviation = measured.iter().find(|row| row.pass == pass).unwrap().beside.unwrap().deviation;
+            let deviation = find_row(pass).comparison.unwrap().deviation;
             let norm = |tensor: Tensor| tensor.to_kind(Kind::Double).norm().double_value(&[]);
             let error = norm(reused - exact);
             prop_assert!((deviation.change.sqrt() - error).abs() <= 1e-5 * norm(exact.shallow_clone()), "{pass}");
         }
     }
 
-    /// Vectors of several random elements, of which 64 bits find no two alike: plain training.
+    /// Signatures of 64 bits tell random vectors apart, so that gradients equal plain ones.
     #[test]
     fn without_hits_gradients_are_plain(stride in 1i64..3, groups in prop::sample::select(vec![1i64, 2]), padding in 0i64..2) {
-        // At a plane's edges few taps lie inside, so channels have to make vectors long; sizes are such that
-        // every input has a gradient.
+        // Near a plane's edges, few taps are inside, so several channels make the vectors long
+        // enough. The sizes give every input a gradient.
         let granularity = Granularity::Patch;
         let kernel = [3 * stride; 2];
         let (layer, _) = conv([12, 10], 4, 6, kernel, [stride; 2], padding, groups);
         tch::manual_seed(9);
         let x = Tensor::randn([2, 4, 12, 10], (Kind::Float, Device::Cpu));
         let rpq = Rpq { bits: 64, granularity, ..Rpq::default() };
-        let case = Case { layer: Layer::Conv(layer), x, config: fixed(rpq, McacheConfig::default()) };
+        let case = Case { layer: Layer::Conv(layer), x, config: create_config(rpq, McacheConfig::default()) };
         tch::manual_seed(10);
         let dy = Tensor::randn(case.dy().size(), (Kind::Float, Device::Cpu));
         let session = case.session();
-        let found = case.run(&mut session.tap(0, false), &dy);
-        prop_assert!(session.take().iter().all(|row| row.counts.hit == 0), "no two vectors are alike");
+        let mut tap = ReuseTap::new(&session, 0, false);
+        let found = case.run(&mut tap, &dy);
+        let measured = tap.finish();
+        prop_assert!(measured.iter().all(|row| row.counts.hit == 0), "no two vectors are alike");
         let plain = case.run(&mut Plain, &dy);
         for (found, plain) in [(found.y, plain.y), (found.dx, plain.dx), (found.dw, plain.dw)] {
             prop_assert!(found.allclose(&plain, 1e-5, 1e-5, false));

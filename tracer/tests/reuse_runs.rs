@@ -1,9 +1,11 @@
-//! Runs with reuse from the command line: growth, layers switched off, resumption, evaluation, errors.
+//! Tests of runs with reuse on the command line: growth, layers off, resumption, evaluation,
+//! errors.
 
 mod common;
 
 use common::{TRACER, data_dir, succeed};
 use mercury_trace::Trace;
+use mercury_trace::measurements::Measurements;
 use std::path::Path;
 use std::process::Command;
 
@@ -18,7 +20,7 @@ fn tracer(command: &str, data: &Path, more: &[&str]) -> Command {
 const GROWING: &str = "[rpq]\nbits = 12\n[bits]\npatience = 1\nmax = 14\n[stop]\nwindow = 5\n";
 
 #[test]
-fn a_run_with_reuse_is_resumed_with_signatures_as_long_as_they_had_grown() {
+fn a_resumed_run_keeps_the_signature_length() {
     let Some(data) = data_dir() else { return };
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
@@ -33,7 +35,7 @@ fn a_run_with_reuse_is_resumed_with_signatures_as_long_as_they_had_grown() {
     let run = |flags: &[String]| tracer("train", &data, &flags.iter().map(String::as_str).collect::<Vec<_>>());
     succeed(run(&flags("whole")));
 
-    // Killed as soon as there is a checkpoint.
+    // The run is killed as soon as it has a checkpoint.
     let mut child = run(&flags("broken")).stderr(std::process::Stdio::null()).spawn().unwrap();
     let checkpoint = dir.path().join("broken/checkpoint.safetensors");
     while !checkpoint.exists() && child.try_wait().unwrap().is_none() {
@@ -48,10 +50,10 @@ fn a_run_with_reuse_is_resumed_with_signatures_as_long_as_they_had_grown() {
     }
     let read = |name: &str| std::fs::read(path(name)).unwrap();
     assert!(read("whole.safetensors") == read("broken.safetensors"), "the end is the same, bit for bit");
-    let of = |name: &str| Trace::open(&dir.path().join(name)).unwrap().measurements().unwrap();
-    assert_eq!(of("whole"), of("broken"));
+    let measurements = |name: &str| Trace::open(&dir.path().join(name)).unwrap().measurements().unwrap();
+    assert_eq!(measurements("whole"), measurements("broken"));
 
-    let (layers, steps) = (of("whole").layers, of("whole").steps);
+    let Measurements { layers, steps } = measurements("whole");
     let bits: Vec<u32> = steps.iter().map(|row| row.signature_bits).collect();
     assert!(bits.is_sorted() && bits[0] == 12 && bits.iter().all(|bits| *bits <= 14), "{bits:?}");
     assert!(bits[7] > 12, "a loss that wavers lets signatures grow: {bits:?}");
@@ -60,7 +62,7 @@ fn a_run_with_reuse_is_resumed_with_signatures_as_long_as_they_had_grown() {
 }
 
 #[test]
-fn a_checkpoint_is_evaluated_with_reuse_and_without() {
+fn a_checkpoint_is_evaluated_without_and_with_reuse() {
     let Some(data) = data_dir() else { return };
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
@@ -74,7 +76,7 @@ fn a_checkpoint_is_evaluated_with_reuse_and_without() {
     let rows: Vec<serde_json::Value> = output.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let value = |row: usize, name: &str| rows[row][name].as_f64().unwrap();
     assert_eq!((rows.len(), &rows[0]["configuration"], &rows[1]["configuration"]), (2, &"exact".into(), &"few".into()));
-    // The run measured the same weights on the same samples.
+    // The run evaluated the same weights on the same samples.
     let evaluations = Trace::open(Path::new(&out)).unwrap().evaluations().unwrap();
     let loss = evaluations.iter().find(|row| row.metric == "loss").unwrap().value;
     assert!((value(0, "loss") - loss).abs() < 1e-6);

@@ -1,9 +1,9 @@
-//! Captures on a disk that is full before they end, and two at once into one folder.
+//! Captures on a disk that is too small, and two captures into one folder at the same time.
 #![cfg(unix)]
 
 mod common;
 
-use common::{TRACER, data_dir, files, outcome, report_skip, succeed, tracer, verified};
+use common::{TRACER, data_dir, read_files, read_results, report_skip, succeed, tracer, verify_trace};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -15,22 +15,22 @@ fn capturing(data: &Path, out: &Path) -> Command {
     command
 }
 
-fn bytes_of(dir: &Path) -> u64 {
-    files(dir).values().map(|bytes| bytes.len() as u64).sum()
+fn count_bytes(dir: &Path) -> u64 {
+    read_files(dir).values().map(|bytes| bytes.len() as u64).sum()
 }
 
-/// The disk is one that only the process sees. What is on it when it is full is copied to `full`, what is on it in
-/// the end to `copied`.
+/// Only the process sees the disk. Its content is copied to `full` when the disk is full, and to
+/// `copied` at the end.
 #[test]
-fn a_capture_whose_disk_is_full_says_so_and_goes_on_with_room() {
+fn a_capture_on_a_full_disk_fails_and_resumes_with_space() {
     let Some(data) = data_dir() else { return };
     let data = data.canonicalize().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let place = dir.path();
     succeed(capturing(&data, &place.join("undisturbed")));
-    let expected = outcome(&place.join("undisturbed"));
-    // A checkpoint is not there in the end, and is written beside the one before.
-    let room = 3 * bytes_of(&place.join("undisturbed"));
+    let expected = read_results(&place.join("undisturbed"));
+    // The room includes two checkpoints, of which the end has none.
+    let room = 3 * count_bytes(&place.join("undisturbed"));
     let (mut refused, mut whole_steps) = (0, 0);
     for share in [2, 10, 25, 50, 75] {
         let script = format!(
@@ -60,10 +60,10 @@ fn a_capture_whose_disk_is_full_says_so_and_goes_on_with_room() {
             assert_eq!(text("first.code").trim(), "2", "{share} %: {}", text("first.err"));
             let says_so = ["No space left on device", "no storage space"];
             assert!(says_so.iter().any(|said| text("first.err").contains(said)), "{share} %: {}", text("first.err"));
-            whole_steps += verified(&place.join("full")).map_or(0, |steps| steps.len());
+            whole_steps += verify_trace(&place.join("full")).map_or(0, |steps| steps.len());
         }
-        verified(&place.join("copied")).unwrap();
-        assert!(outcome(&place.join("copied")) == expected, "{share} %: not the undisturbed capture");
+        verify_trace(&place.join("copied")).unwrap();
+        assert!(read_results(&place.join("copied")) == expected, "{share} %: not the undisturbed capture");
         for name in ["full", "copied"] {
             let _ = std::fs::remove_dir_all(place.join(name));
         }
@@ -74,11 +74,11 @@ fn a_capture_whose_disk_is_full_says_so_and_goes_on_with_room() {
 }
 
 #[test]
-fn of_two_captures_that_begin_at_once_one_does_it() {
+fn one_of_two_simultaneous_captures_succeeds() {
     let Some(data) = data_dir() else { return };
     let dir = tempfile::tempdir().unwrap();
     succeed(capturing(&data, &dir.path().join("undisturbed")));
-    let expected = outcome(&dir.path().join("undisturbed"));
+    let expected = read_results(&dir.path().join("undisturbed"));
     for round in 0..3 {
         let out = dir.path().join(format!("trace-{round}"));
         let start = || capturing(&data, &out).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
@@ -86,7 +86,7 @@ fn of_two_captures_that_begin_at_once_one_does_it() {
         let codes = pair.each_ref().map(|output| output.status.code());
         assert!(codes == [Some(0), Some(2)] || codes == [Some(2), Some(0)], "{pair:?}");
         let _ = std::fs::remove_file(out.join("checkpoint.safetensors"));
-        assert!(outcome(&out) == expected, "nothing is mixed up");
+        assert!(read_results(&out) == expected, "nothing is mixed up");
     }
     println!("figures: two at once: 3 refused");
 }

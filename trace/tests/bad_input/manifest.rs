@@ -1,4 +1,4 @@
-//! A manifest that is not one, or contradicts itself or the layers.
+//! Tests of manifests that are invalid, or contradict themselves or the layers.
 
 use crate::common::{ATTENTION, CONV, FC, small};
 use crate::{assert_invalid, assert_says, open_error, overwrite, read_json};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::path::PathBuf;
 
-/// A small trace whose manifest was changed, and where that is.
+/// Creates a small trace with a changed manifest; returns the manifest's path, too.
 pub fn with_manifest(change: impl FnOnce(&mut Value)) -> (tempfile::TempDir, PathBuf) {
     let dir = small();
     let path = dir.path().join("manifest.json");
@@ -46,7 +46,7 @@ fn a_manifest_that_is_not_json() {
 }
 
 #[test]
-fn a_manifest_that_lacks_a_key_or_has_another_type_there() {
+fn a_manifest_with_a_missing_key_or_another_type() {
     let required = [
         ("", "schema_version created_by model dataset seed training versions device sampling captured complete"),
         ("/model", "name parameters input classes"),
@@ -76,7 +76,7 @@ fn a_manifest_that_lacks_a_key_or_has_another_type_there() {
 
 #[test]
 fn a_manifest_of_a_newer_schema() {
-    // The rest of it may be unlike anything known today.
+    // The rest of a newer manifest may have any structure.
     for text in [r#"{"schema_version": 3}"#, r#"{"schema_version": 3, "captured": "elsewhere"}"#] {
         let dir = small();
         let path = dir.path().join("manifest.json");
@@ -88,7 +88,7 @@ fn a_manifest_of_a_newer_schema() {
 }
 
 #[test]
-fn a_checksum_that_is_none_or_missing() {
+fn an_invalid_or_missing_checksum() {
     for sum in [json!(null), json!(""), json!("ab"), json!("G".repeat(64))] {
         let (dir, path) = with_manifest(|m| m["captured"][0]["tensors"][0]["sha256"] = sum);
         assert_invalid(&open_error(dir.path()), &path, "captured step 0", &["input", CONV, "SHA-256"]);
@@ -96,7 +96,7 @@ fn a_checksum_that_is_none_or_missing() {
 }
 
 #[test]
-fn a_label_that_is_none() {
+fn an_invalid_label() {
     for (label, says) in [("", "is empty"), (" ", "is empty"), ("a\nb", "line break"), ("\u{1b}[31m", "control")] {
         let (dir, path) = with_manifest(|m| m["label"] = json!(label));
         assert_invalid(&open_error(dir.path()), &path, "label", &[says]);
@@ -108,7 +108,7 @@ fn a_label_that_is_none() {
 }
 
 #[test]
-fn a_batch_too_large_to_count_with() {
+fn a_batch_that_is_too_large() {
     let (dir, path) = with_manifest(|m| m["training"]["batch_size"] = json!(MAX_BATCH + 1));
     assert_invalid(&open_error(dir.path()), &path, "training.batch_size", &["1048577", "1048576"]);
 }
@@ -133,7 +133,7 @@ fn a_manifest_that_lists_a_tensor_twice() {
 }
 
 #[test]
-fn a_manifest_whose_rows_or_width_are_not_those_of_the_geometry() {
+fn a_manifest_with_rows_or_width_of_another_geometry() {
     for (key, number) in [("rows", json!(3)), ("rows", json!(u64::MAX)), ("width", json!(0)), ("width", json!(21))] {
         let (dir, path) = with_manifest(|m| m["captured"][0]["tensors"][0][key] = number.clone());
         let says = ["input", CONV, "4 of 20", &number.to_string()];
@@ -142,7 +142,7 @@ fn a_manifest_whose_rows_or_width_are_not_those_of_the_geometry() {
 }
 
 #[test]
-fn a_manifest_whose_samples_are_not_of_the_batch() {
+fn a_manifest_with_samples_outside_the_batch() {
     for samples in [json!([3, 1]), json!([1, 1]), json!([1, 4]), json!([]), json!([1])] {
         let (dir, path) = with_manifest(|m| m["captured"][1]["samples"] = samples);
         let says = ["samples", "ascend", "batch_size"];
@@ -164,7 +164,7 @@ fn a_manifest_whose_steps_do_not_ascend() {
 }
 
 #[test]
-fn a_manifest_that_kept_what_the_layer_does_not_have() {
+fn a_manifest_with_channels_beyond_the_layer_s() {
     for map in ["channels", "grad_channels", "filters"] {
         for kept in [json!([]), json!([1, 0]), json!([2, 2]), json!([0, 6])] {
             let (dir, path) = with_manifest(|m| m["sampling"][map][CONV] = kept);
@@ -178,7 +178,7 @@ fn a_manifest_that_kept_what_the_layer_does_not_have() {
 
 /// The tensors of an attention product, and X and dY of a linear layer, are always kept whole.
 #[test]
-fn a_manifest_that_samples_what_is_kept_whole() {
+fn a_manifest_that_samples_tensors_kept_whole() {
     let cases = [("channels", FC), ("grad_channels", FC)];
     let attention = ["channels", "grad_channels", "filters"].map(|map| (map, ATTENTION));
     for (map, layer) in cases.into_iter().chain(attention) {

@@ -1,8 +1,9 @@
-//! Tables that are not whole, or describe layers that cannot be.
+//! Tests of tables that are damaged, or describe impossible layers.
 
 use crate::common::{ATTENTION, CONV, FC, small};
 use crate::{
-    assert_invalid, assert_parquet, assert_says, column, lengths, open_error, overwrite, read_columns, write_columns,
+    assert_invalid, assert_parquet, assert_says, column, open_error, overwrite, read_columns, sample_lengths,
+    write_columns,
 };
 use arrow::array::{
     ArrayRef, AsArray, BinaryArray, BooleanArray, Float64Array, Int64Array, StringArray, UInt32Array, UInt64Array,
@@ -13,7 +14,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// A small trace in which one column of `layers.parquet` was changed.
+/// Creates a small trace with a changed column of `layers.parquet`.
 fn with_layers_column(name: &str, change: impl FnOnce(&ArrayRef) -> Option<ArrayRef>) -> (tempfile::TempDir, PathBuf) {
     let dir = small();
     let path = dir.path().join("layers.parquet");
@@ -27,7 +28,7 @@ fn with_layers_column(name: &str, change: impl FnOnce(&ArrayRef) -> Option<Array
     (dir, path)
 }
 
-/// A small trace in which a number of the layers, by row, was changed.
+/// Creates a small trace with changed numbers of layers, by row.
 fn with_layer_numbers(name: &str, change: &[(usize, u32)]) -> (tempfile::TempDir, PathBuf) {
     with_layers_column(name, |column| {
         let mut numbers = column.as_primitive::<UInt32Type>().values().to_vec();
@@ -59,7 +60,7 @@ fn a_missing_table() {
 }
 
 #[test]
-fn a_table_that_is_not_whole_parquet() {
+fn a_damaged_table() {
     let dir = small();
     let trace = Trace::open(dir.path()).unwrap();
     let paths = ["layers.parquet", "steps.parquet"].map(|name| dir.path().join(name));
@@ -67,7 +68,7 @@ fn a_table_that_is_not_whole_parquet() {
         let whole = fs::read(path).unwrap();
         let read =
             || if path.ends_with("layers.parquet") { open_error(dir.path()) } else { trace.steps().unwrap_err() };
-        for length in lengths(whole.len()) {
+        for length in sample_lengths(whole.len()) {
             overwrite(path, &whole[..length]);
             assert_parquet(&read(), path);
         }
@@ -120,7 +121,7 @@ fn a_table_with_a_column_of_another_type() {
 }
 
 #[test]
-fn a_layer_name_that_is_none() {
+fn an_invalid_layer_name() {
     let long = "x".repeat(201);
     let names =
         ["../x", "..", ".", "", "/etc", "a/b", "a\\b", ".hidden", "a.", "a..b", "a b", "a\0b", "é", "a=b", &long];
@@ -133,7 +134,7 @@ fn a_layer_name_that_is_none() {
 }
 
 #[test]
-fn a_layer_that_cannot_be() {
+fn an_impossible_layer() {
     let cases: &[(&str, usize, u32, &str)] = &[
         ("in_channels", 0, 0, "in_channels is 0"),
         ("out_channels", 0, 0, "out_channels is 0"),
@@ -174,7 +175,8 @@ fn a_layer_that_cannot_be() {
     assert_invalid(&open_error(dir.path()), &path, "layer features.0", &["conv3d", "conv2d, linear, attention"]);
 }
 
-/// Each dimension is possible, their products are not: planes of 2^48 values, filters of 2^64.
+/// Each dimension is possible, but not their products: planes of 2^48 values, filters of 2^64
+/// values.
 #[test]
 fn a_layer_too_large_to_be_stored() {
     const SIDE: u32 = 1 << 24;

@@ -1,8 +1,10 @@
-//! Tensor files that are damaged, or not those that the manifest lists.
+//! Tests of tensor files that are damaged, or differ from the manifest.
 
 use crate::common::{ATTENTION, CONV, FC, KINDS, keys, sampling, small};
 use crate::manifest::with_manifest;
-use crate::{assert_invalid, assert_parquet, assert_says, column, lengths, overwrite, read_columns, write_columns};
+use crate::{
+    assert_invalid, assert_parquet, assert_says, column, overwrite, read_columns, sample_lengths, write_columns,
+};
 use arrow::array::{
     Array, ArrayRef, FixedSizeListArray, Float16Array, Float32Array, Float64Array, ListArray, UInt32Array, UInt64Array,
 };
@@ -17,8 +19,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// A small trace, and one tensor of its first captured step.
-struct Tensor {
+/// A small trace, and a tensor of its first captured step.
+struct TestTensor {
     dir: tempfile::TempDir,
     trace: Trace,
     layer: usize,
@@ -26,8 +28,8 @@ struct Tensor {
     path: PathBuf,
 }
 
-impl Tensor {
-    fn of(layer: &str, kind: TensorKind) -> Self {
+impl TestTensor {
+    fn new(layer: &str, kind: TensorKind) -> Self {
         let dir = small();
         let trace = Trace::open(dir.path()).unwrap();
         let path = trace.path(&trace.manifest().captured[0], layer, kind);
@@ -53,7 +55,7 @@ impl Tensor {
         self.read().expect_err("the file is broken")
     }
 
-    /// Replaces the file by one that holds rows of these keys; `value` gives the values of each row.
+    /// Replaces the file by rows with these keys; `value` computes the values of each row.
     fn rewrite(&self, keys: &[Vec<u32>], value: impl Fn(usize) -> f32) {
         let shape = self.shape();
         let width = shape.width;
@@ -72,7 +74,7 @@ impl Tensor {
     }
 }
 
-/// `rows` lists of `width`.
+/// Creates `rows` lists of `width` values.
 fn lists(width: usize, rows: usize, nullable: bool) -> ArrayRef {
     let element = Arc::new(Field::new("element", DataType::Float32, nullable));
     let values = Arc::new(Float32Array::from(vec![0.5; width * rows]));
@@ -81,7 +83,7 @@ fn lists(width: usize, rows: usize, nullable: bool) -> ArrayRef {
 
 #[test]
 fn a_missing_tensor() {
-    let tensor = Tensor::of(FC, TensorKind::Weight);
+    let tensor = TestTensor::new(FC, TensorKind::Weight);
     fs::remove_file(&tensor.path).unwrap();
     let error = tensor.error();
     assert!(matches!(error, TraceError::MissingTensor { .. }), "{error:?}");
@@ -103,19 +105,19 @@ fn a_tensor_that_was_not_captured() {
 #[test]
 fn a_truncated_tensor() {
     for (layer, kind) in [(CONV, TensorKind::Input), (ATTENTION, TensorKind::Weight)] {
-        let tensor = Tensor::of(layer, kind);
+        let tensor = TestTensor::new(layer, kind);
         let whole = fs::read(&tensor.path).unwrap();
-        for length in lengths(whole.len()) {
+        for length in sample_lengths(whole.len()) {
             overwrite(&tensor.path, &whole[..length]);
             assert_parquet(&tensor.error(), &tensor.path);
         }
     }
 }
 
-/// The footer is whole and agrees with the manifest, but pages are gone: a hole in a sparse copy.
+/// The footer agrees with the manifest, but pages are missing, as in a sparse copy.
 #[test]
 fn a_tensor_with_a_hole() {
-    let tensor = Tensor::of(CONV, TensorKind::Input);
+    let tensor = TestTensor::new(CONV, TensorKind::Input);
     let whole = fs::read(&tensor.path).unwrap();
     let footer = u32::from_le_bytes(whole[whole.len() - 8..][..4].try_into().unwrap()) as usize + 8;
     let mut holed = whole.clone();
@@ -124,10 +126,11 @@ fn a_tensor_with_a_hole() {
     assert_parquet(&tensor.error(), &tensor.path);
 }
 
-/// Whoever skips over errors must come to an end: the Parquet reader repeats its own for ever.
+/// A caller that ignores errors must reach an end, although the Parquet reader repeats its error
+/// forever.
 #[test]
 fn a_reader_ends_with_its_first_error() {
-    let tensor = Tensor::of(CONV, TensorKind::Input);
+    let tensor = TestTensor::new(CONV, TensorKind::Input);
     let step = &tensor.trace.manifest().captured[0];
     let items = || {
         let reader = tensor.trace.reader(step, &tensor.trace.layers()[tensor.layer], tensor.kind).unwrap();
@@ -142,11 +145,11 @@ fn a_reader_ends_with_its_first_error() {
     assert_eq!(items(), [false]);
 }
 
-/// Parquet pages carry no checksum, so a changed value may pass; what must not happen is a panic,
-/// a read without end, or a tensor of another shape than the manifest's.
+/// Parquet pages have no checksum, so a changed value may pass. But reading must not panic, must
+/// end, and must give a tensor of the manifest's shape.
 #[test]
 fn a_tensor_or_table_with_any_byte_changed() {
-    let tensor = Tensor::of(CONV, TensorKind::Input);
+    let tensor = TestTensor::new(CONV, TensorKind::Input);
     let whole = fs::read(&tensor.path).unwrap();
     let expected = tensor.read().unwrap();
     for index in 0..whole.len() {
@@ -166,7 +169,7 @@ fn a_tensor_or_table_with_any_byte_changed() {
             let mut bytes = whole.clone();
             bytes[index] ^= 0xff;
             overwrite(&path, &bytes);
-            // Either answer will do.
+            // Both results are fine.
             let _ = Trace::open(dir).map(|trace| trace.steps());
         }
         fs::write(&path, &whole).unwrap();
@@ -175,15 +178,15 @@ fn a_tensor_or_table_with_any_byte_changed() {
 
 #[test]
 fn another_parquet_file_in_the_place_of_a_tensor() {
-    let tensor = Tensor::of(CONV, TensorKind::Input);
+    let tensor = TestTensor::new(CONV, TensorKind::Input);
     fs::copy(tensor.dir.path().join("steps.parquet"), &tensor.path).unwrap();
     assert_invalid(&tensor.error(), &tensor.path, "sample", &["column step", "sample, channel, values, in this order"]);
 
-    let other = Tensor::of(CONV, TensorKind::Weight);
+    let other = TestTensor::new(CONV, TensorKind::Weight);
     fs::copy(&other.path, &tensor.path).unwrap();
     assert_invalid(&tensor.error(), &tensor.path, "sample", &["column filter"]);
 
-    let tensor = Tensor::of(FC, TensorKind::Input);
+    let tensor = TestTensor::new(FC, TensorKind::Input);
     let mut columns = read_columns(&tensor.path);
     columns.pop();
     write_columns(&tensor.path, columns.clone());
@@ -192,7 +195,7 @@ fn another_parquet_file_in_the_place_of_a_tensor() {
 
 #[test]
 fn a_tensor_with_a_column_too_many() {
-    let tensor = Tensor::of(CONV, TensorKind::Input);
+    let tensor = TestTensor::new(CONV, TensorKind::Input);
     let mut columns = read_columns(&tensor.path);
     columns.push(column("extra", Arc::new(UInt32Array::from(vec![0; 4]))));
     write_columns(&tensor.path, columns);
@@ -201,7 +204,7 @@ fn a_tensor_with_a_column_too_many() {
 
 #[test]
 fn a_tensor_with_a_column_of_another_type() {
-    let tensor = Tensor::of(CONV, TensorKind::Input);
+    let tensor = TestTensor::new(CONV, TensorKind::Input);
     tensor.replace(0, |_| column("sample", Arc::new(Float64Array::from(vec![1.0, 1.0, 3.0, 3.0]))));
     assert_invalid(&tensor.error(), &tensor.path, "sample", &["holds f64", "u32", "pa.uint32()", "pl.UInt32"]);
 
@@ -235,17 +238,17 @@ fn a_tensor_with_a_column_of_another_type() {
     assert_invalid(&tensor.error(), &tensor.path, "values", &["holds f32", "lists of 20 f32 each"]);
 }
 
-/// Lists of these lengths, all of whose values are there unless `nulls` says otherwise.
-fn lists_of(lengths: [usize; 4], nulls: Option<NullBuffer>, values: Vec<Option<f32>>) -> ListArray {
+/// Creates lists of these lengths; `nulls` marks null lists.
+fn create_lists(lengths: [usize; 4], nulls: Option<NullBuffer>, values: Vec<Option<f32>>) -> ListArray {
     let is_nullable = nulls.is_some() || values.iter().any(Option::is_none);
     let element = Arc::new(Field::new("item", DataType::Float32, is_nullable));
     ListArray::new(element, OffsetBuffer::from_lengths(lengths), Arc::new(Float32Array::from(values)), nulls)
 }
 
-/// Where a column may hold nulls it is read as Arrow does, where it may not straight from its pages.
+/// Arrow decodes nullable columns; our decoder reads the others.
 #[test]
-fn a_tensor_whose_rows_are_not_as_long() {
-    let tensor = Tensor::of(CONV, TensorKind::Input);
+fn a_tensor_with_rows_of_different_lengths() {
+    let tensor = TestTensor::new(CONV, TensorKind::Input);
     for (lengths, row, found) in [
         ([20, 19, 21, 20], 1, 19),
         ([20, 20, 20, 19], 3, 19),
@@ -255,7 +258,7 @@ fn a_tensor_whose_rows_are_not_as_long() {
     ] {
         for is_nullable in [false, true] {
             tensor.rewrite(&tensor.keys(), |_| 0.5);
-            let rows = lists_of(lengths, None, vec![Some(0.5); lengths.iter().sum()]);
+            let rows = create_lists(lengths, None, vec![Some(0.5); lengths.iter().sum()]);
             tensor.replace(2, |_| (Field::new("values", rows.data_type().clone(), is_nullable), Arc::new(rows)));
             let says = format!("row {row} has {found} values, but the layer's geometry gives 20");
             assert_invalid(&tensor.error(), &tensor.path, "values", &[&says]);
@@ -265,25 +268,25 @@ fn a_tensor_whose_rows_are_not_as_long() {
 
 #[test]
 fn a_tensor_with_nulls_among_its_values() {
-    let tensor = Tensor::of(CONV, TensorKind::Input);
+    let tensor = TestTensor::new(CONV, TensorKind::Input);
     let nulls = NullBuffer::from(vec![true, true, false, true]);
-    let row = lists_of([20, 20, 0, 20], Some(nulls), vec![Some(0.5); 60]);
+    let row = create_lists([20, 20, 0, 20], Some(nulls), vec![Some(0.5); 60]);
     let mut values = vec![Some(0.5); 80];
     values[65] = None;
-    let value = lists_of([20; 4], None, values);
+    let value = create_lists([20; 4], None, values);
     for (rows, says) in [(row, "row 2 is null"), (value, "row 3 has a null (value 5)")] {
         tensor.replace(2, |_| column("values", Arc::new(rows)));
         assert_invalid(&tensor.error(), &tensor.path, "values", &[says]);
     }
 }
 
-/// A row of a million values in a file of four short ones.
+/// One of four rows has a million values.
 #[test]
-fn a_tensor_with_a_row_without_end() {
-    let tensor = Tensor::of(CONV, TensorKind::Input);
+fn a_tensor_with_an_endless_row() {
+    let tensor = TestTensor::new(CONV, TensorKind::Input);
     for is_nullable in [false, true] {
         tensor.rewrite(&tensor.keys(), |_| 0.5);
-        let rows = lists_of([20, 4 << 20, 20, 20], None, vec![Some(0.5); (4 << 20) + 60]);
+        let rows = create_lists([20, 4 << 20, 20, 20], None, vec![Some(0.5); (4 << 20) + 60]);
         tensor.replace(2, |_| (Field::new("values", rows.data_type().clone(), is_nullable), Arc::new(rows)));
         let error = tensor.error();
         assert_parquet(&error, &tensor.path);
@@ -294,7 +297,7 @@ fn a_tensor_with_a_row_without_end() {
 #[test]
 fn a_tensor_of_another_number_of_rows() {
     for (layer, kind) in [(CONV, TensorKind::GradOutput), (FC, TensorKind::Input), (ATTENTION, TensorKind::Input)] {
-        let tensor = Tensor::of(layer, kind);
+        let tensor = TestTensor::new(layer, kind);
         let whole = tensor.keys();
         let more = [whole.as_slice(), &[vec![9; whole[0].len()]]].concat();
         for keys in [&whole[..0], &whole[..whole.len() - 1], &more] {
@@ -306,13 +309,13 @@ fn a_tensor_of_another_number_of_rows() {
 }
 
 #[test]
-fn a_tensor_of_other_keys_than_the_manifests() {
+fn a_tensor_with_other_keys_than_the_manifest() {
     for layer in [CONV, FC, ATTENTION] {
         for kind in KINDS {
-            let tensor = Tensor::of(layer, kind);
+            let tensor = TestTensor::new(layer, kind);
             let names = tensor.shape().keys;
             for key in 0..names.len() {
-                // The last of the rows' keys becomes one that ascends still, but was not kept.
+                // The last row's key still ascends, but was not kept.
                 let mut keys = tensor.keys();
                 let last = keys.iter().map(|keys| keys[key]).max().unwrap();
                 for row in keys.iter_mut().filter(|row| row[key] == last) {
@@ -329,7 +332,7 @@ fn a_tensor_of_other_keys_than_the_manifests() {
 
 #[test]
 fn a_tensor_whose_keys_do_not_ascend() {
-    let tensor = Tensor::of(CONV, TensorKind::Input);
+    let tensor = TestTensor::new(CONV, TensorKind::Input);
     let keys = tensor.keys();
     let mut swapped = keys.clone();
     swapped.swap(1, 2);
@@ -341,9 +344,9 @@ fn a_tensor_whose_keys_do_not_ascend() {
     }
 }
 
-/// The order is checked across the parts in which a file is streamed, too.
+/// The order of keys is checked across the parts of a streamed file, too.
 #[test]
-fn keys_that_do_not_ascend_from_one_part_to_the_next() {
+fn keys_that_do_not_ascend_across_parts() {
     let shape = TensorShape::of(
         &Geometry::Linear(Linear { rows: 1, in_features: 1 << 20, out_features: 1 }),
         TensorKind::Input,
@@ -365,7 +368,7 @@ fn keys_that_do_not_ascend_from_one_part_to_the_next() {
 
 #[test]
 fn values_that_are_not_finite() {
-    let tensor = Tensor::of(ATTENTION, TensorKind::GradOutput);
+    let tensor = TestTensor::new(ATTENTION, TensorKind::GradOutput);
     for (bad, name) in [(f32::NAN, "NaN"), (f32::INFINITY, "inf"), (f32::NEG_INFINITY, "-inf"), (-f32::NAN, "NaN")] {
         for at in [0, 4, tensor.keys().len() - 1] {
             tensor.rewrite(&tensor.keys(), |row| if row == at { bad } else { f32::MAX });

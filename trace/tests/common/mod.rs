@@ -1,4 +1,4 @@
-//! A small valid trace for the tests to read, and to break.
+//! A small valid trace, which tests read and break.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use mercury_trace::TraceWriter;
@@ -9,7 +9,7 @@ use mercury_trace::steps::Step;
 use mercury_trace::tensor::{Dtype, TensorKind, TensorShape};
 use std::collections::BTreeMap;
 
-/// All tensors of a layer.
+/// All kinds of tensors of a layer.
 pub const KINDS: [TensorKind; 3] = [TensorKind::Input, TensorKind::GradOutput, TensorKind::Weight];
 
 /// The convolution of [`layers`].
@@ -24,7 +24,7 @@ pub const ATTENTION: &str = "attention.qk";
 /// The captured steps of [`small`].
 pub const CAPTURED: [u64; 2] = [0, 5];
 
-/// A layer of each operation.
+/// Creates a layer of each operation.
 pub fn layers() -> Vec<Layer> {
     let conv = Conv2d {
         in_channels: 4,
@@ -44,7 +44,8 @@ pub fn layers() -> Vec<Layer> {
     geometries.map(|(name, geometry)| Layer { name: name.to_owned(), geometry, input_grad: name != CONV }).to_vec()
 }
 
-/// Of the convolution, two channels of X, two of dY and three filters are kept; of the rest, all.
+/// Keeps two channels of X, two of dY and three filters of the convolution, and all of other
+/// layers.
 pub fn sampling() -> Sampling {
     let kept = |indices: &[u32]| BTreeMap::from([(CONV.to_owned(), indices.to_vec())]);
     Sampling {
@@ -56,7 +57,7 @@ pub fn sampling() -> Sampling {
     }
 }
 
-/// A manifest with no step captured yet.
+/// Creates a manifest without captured steps.
 pub fn manifest(batch_size: u32, sampling: Sampling) -> Manifest {
     Manifest {
         schema_version: SCHEMA_VERSION,
@@ -88,16 +89,16 @@ pub fn manifest(batch_size: u32, sampling: Sampling) -> Manifest {
     }
 }
 
-/// A step of a training that goes well.
+/// Creates a step of a training that converges.
 pub fn step(step: u64) -> Step {
     let loss = 2.3 / (step + 1) as f64;
     let captured = CAPTURED.contains(&step);
     Step { step, epoch: step / 4, loss, accuracy: 1.0 - loss / 2.5, learning_rate: 0.05, seconds: 0.01, captured }
 }
 
-/// A finite number for each seed and index: any bits, and often one of the awkward kinds.
+/// Computes a finite number from seed and index: any bits, and often a special value.
 pub fn value(seed: u64, index: u64) -> f32 {
-    const AWKWARD: [u32; 8] = [
+    const SPECIAL_VALUES: [u32; 8] = [
         0x0000_0000, // 0
         0x8000_0000, // -0
         0x0000_0001, // the smallest denormal
@@ -113,10 +114,14 @@ pub fn value(seed: u64, index: u64) -> f32 {
     bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     bits ^= bits >> 31;
     let value = f32::from_bits((bits >> 32) as u32);
-    if !bits.is_multiple_of(3) && value.is_finite() { value } else { f32::from_bits(AWKWARD[(bits >> 8) as usize % 8]) }
+    if !bits.is_multiple_of(3) && value.is_finite() {
+        value
+    } else {
+        f32::from_bits(SPECIAL_VALUES[(bits >> 8) as usize % 8])
+    }
 }
 
-/// The keys of every row that a tensor has, written down apart from the crate's own account of them.
+/// Lists the keys of every row of a tensor, independently of the crate's code.
 pub fn keys(layer: &Layer, kind: TensorKind, samples: &[u32], sampling: &Sampling) -> Vec<Vec<u32>> {
     let kept = |map: &BTreeMap<String, Vec<u32>>, all: u32| {
         map.get(&layer.name).cloned().unwrap_or_else(|| (0..all).collect::<Vec<u32>>())
@@ -141,7 +146,7 @@ pub fn keys(layer: &Layer, kind: TensorKind, samples: &[u32], sampling: &Samplin
     })
 }
 
-/// A trace of [`layers`] in a folder of its own: six steps, of which [`CAPTURED`] are captured.
+/// Creates a trace of [`layers`] with six steps, of which [`CAPTURED`] are captured.
 pub fn small() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let (layers, sampling) = (layers(), sampling());

@@ -1,10 +1,10 @@
-//! Flags of `capture`, by what they are about. Serialised, they are what a resumed run compares.
+//! Flags of `capture`, by topic. A resumed run compares their serialised form.
 
-use crate::datasets::{DATASETS, Options};
+use crate::datasets::{DATASETS, DataOptions};
 use crate::error::{Result, TracerError};
 use crate::optimizer::Method;
 use crate::policy::Policy;
-use crate::sampling::Limits;
+use crate::sampling::SamplingLimits;
 use crate::schedule::{Decay, Schedule};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
@@ -14,28 +14,29 @@ use mercury_trace::tensor::Dtype;
 use serde::{Serialize, Serializer};
 use std::path::PathBuf;
 
-/// What it is trained on.
+/// Flags of the data.
 #[derive(Debug, Args, Serialize)]
 #[command(next_help_heading = "Data")]
 pub struct DataFlags {
     /// Data set to train on; `mercury-tracer datasets` lists them.
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(DATASETS.iter().map(|set| set.name)))]
     pub dataset: String,
-    /// Folder that holds the data sets' folders.
+    /// Folder with the data sets' folders.
     #[arg(long, value_name = "DIR", default_value = "data")]
     #[serde(skip)]
     pub data_dir: PathBuf,
-    /// `images`: folder of JPEG and PNG files, a folder a class, or flat files named CLASS_*.jpg.
+    /// `images`: folder of JPEG and PNG files, with one sub-folder per class or with files named
+    /// CLASS_*.jpg.
     #[arg(long, value_name = "DIR")]
     pub train_dir: Option<PathBuf>,
-    /// `images`: folder of images to validate on [default: a share of --train-dir].
+    /// `images`: folder of validation images [default: a share of --train-dir].
     #[arg(long, value_name = "DIR")]
     pub validation_dir: Option<PathBuf>,
-    /// Share of the samples to validate on, where a set has no part for that.
+    /// Share of the samples to validate on, if a data set has no validation part.
     #[arg(long, value_name = "X", default_value_t = 0.1)]
     pub validation_share: f64,
-    /// Resize images to N x N [default: their own size, black around them up to the model's least;
-    /// `images`: 224].
+    /// Resize images to N x N [default: the original size, padded with black to the model's
+    /// minimum; `images`: 224].
     #[arg(long, value_name = "N")]
     pub input_size: Option<i64>,
     /// Crop and flip training images at random.
@@ -44,30 +45,31 @@ pub struct DataFlags {
     /// `images`: leave out files that cannot be decoded.
     #[arg(long)]
     pub skip_corrupt: bool,
-    /// `text`: sentences to translate from, one a line; plain or gz.
+    /// `text`: source sentences, one per line; plain or gz.
     #[arg(long, value_name = "FILE")]
     pub source: Option<PathBuf>,
-    /// `text`: their translations, line by line.
+    /// `text`: translations of --source, line by line.
     #[arg(long, value_name = "FILE")]
     pub target: Option<PathBuf>,
-    /// `text`: sentences to validate on [default: a share of --source].
+    /// `text`: source sentences for validation [default: a share of --source].
     #[arg(long, value_name = "FILE")]
     pub validation_source: Option<PathBuf>,
-    /// `text`: their translations.
+    /// `text`: translations of --validation-source, line by line.
     #[arg(long, value_name = "FILE")]
     pub validation_target: Option<PathBuf>,
-    /// Text: tokens to learn, for both languages together.
+    /// Text: maximum number of tokens in the vocabulary, which both languages share.
     #[arg(long, value_name = "N", default_value_t = 8000)]
     pub vocabulary_size: usize,
-    /// Text: most tokens of a sentence; longer ones are not trained on, shorter ones are padded.
+    /// Text: maximum tokens per sentence. Longer training sentences are left out, shorter ones
+    /// padded.
     #[arg(long, value_name = "N", default_value_t = 32)]
     pub max_length: i64,
 }
 
 impl DataFlags {
-    /// What the data sets' module takes.
-    pub fn options(&self, seed: u64) -> Options {
-        Options {
+    /// The options of the data set.
+    pub fn options(&self, seed: u64) -> DataOptions {
+        DataOptions {
             data_dir: self.data_dir.clone(),
             train: self.train_dir.clone(),
             validation: self.validation_dir.clone(),
@@ -96,14 +98,14 @@ pub enum OptimizerName {
     AdamW,
 }
 
-/// How it is trained.
+/// Flags of the training.
 #[derive(Debug, Args, Serialize)]
 #[command(next_help_heading = "Training")]
 pub struct TrainingFlags {
     /// Training steps [default: 201].
     #[arg(long, value_name = "N", conflicts_with = "epochs")]
     pub steps: Option<u64>,
-    /// Train so many times over the data set, whole batches only.
+    /// Train for N epochs of whole batches.
     #[arg(long, value_name = "N")]
     pub epochs: Option<u64>,
     /// Samples per step.
@@ -112,50 +114,50 @@ pub struct TrainingFlags {
     /// Optimiser.
     #[arg(long, value_enum, default_value_t = OptimizerName::Sgd)]
     pub optimizer: OptimizerName,
-    /// Highest learning rate [default: 0.01 for sgd, 0.0005 for adam and adamw].
+    /// Maximum learning rate [default: 0.01 for sgd, 0.0005 for adam and adamw].
     #[arg(long, value_name = "X")]
     pub lr: Option<f64>,
     /// Momentum of sgd.
     #[arg(long, value_name = "X", default_value_t = 0.9)]
     pub momentum: f64,
-    /// Decay of adam's running means.
+    /// Decay of adam's two running means.
     #[arg(long, value_name = "X,X", value_parser = parse_betas, default_value = "0.9,0.999")]
     pub betas: [f64; 2],
     /// Weight decay [default: 0.0005 for sgd, 0 for adam, 0.01 for adamw].
     #[arg(long, value_name = "X")]
     pub weight_decay: Option<f64>,
-    /// How the learning rate goes down after the warm-up.
+    /// Decay of the learning rate after the warm-up.
     #[arg(long, value_enum, default_value_t = Decay::Constant)]
     #[serde(serialize_with = "as_text")]
     pub schedule: Decay,
-    /// Steps in which the learning rate rises linearly.
+    /// Steps over which the learning rate rises linearly.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub warmup: u64,
     /// Schedule `step`: steps between two reductions.
     #[arg(long, value_name = "N", required_if_eq("schedule", "step"))]
     pub decay_every: Option<u64>,
-    /// Schedule `step`: what each multiplies the learning rate by.
+    /// Schedule `step`: factor of each reduction.
     #[arg(long, value_name = "X", default_value_t = 0.1)]
     pub decay_factor: f64,
-    /// Share of a label's weight that goes to all classes alike.
+    /// Share of a label's weight that is spread evenly over all classes.
     #[arg(long, value_name = "X", default_value_t = 0.0)]
     pub label_smoothing: f64,
-    /// Scale gradients down to this norm, all together.
+    /// Scale all gradients down to this joint norm.
     #[arg(long, value_name = "X")]
     pub clip: Option<f64>,
-    /// Seed of weights, order of samples, augmentation, dropout, and choice of what to keep.
+    /// Seed of initial weights, sample order, augmentation, dropout and sampling of captured steps.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
     /// Device to train on: cpu, cuda, cuda:1, ...
     #[arg(long, value_name = "NAME", default_value = "cpu")]
     pub device: String,
-    /// Evaluate every Nth step, not only after the last.
+    /// Evaluate also every N steps, not only after the last.
     #[arg(long, value_name = "N")]
     pub evaluate_every: Option<u64>,
-    /// Samples to evaluate on, the first ones; 0 for none [default: all].
+    /// Evaluate on the first N samples; 0 for none [default: all].
     #[arg(long, value_name = "N")]
     pub validation_samples: Option<usize>,
-    /// Text: sentences among these to translate for BLEU; 0 for none.
+    /// Text: translate the first N of these sentences for BLEU; 0 for none.
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub bleu_samples: usize,
     /// Write a checkpoint every N steps; 0 for none.
@@ -165,7 +167,7 @@ pub struct TrainingFlags {
 }
 
 impl TrainingFlags {
-    /// Refuses values that make no sense.
+    /// Refuses invalid values.
     pub fn check(&self) -> Result<()> {
         let at_least_one = [
             ("--steps", self.steps),
@@ -186,7 +188,7 @@ impl TrainingFlags {
         ];
         for (flag, value) in from_zero {
             if !value.is_finite() || value < 0.0 {
-                return bad(flag, value, "from 0 up");
+                return bad(flag, value, "of at least 0");
             }
         }
         let below_one =
@@ -223,7 +225,7 @@ impl TrainingFlags {
         }
     }
 
-    /// Steps of the run, of which an epoch has `per_epoch`.
+    /// Counts the steps of the run, with `per_epoch` steps per epoch.
     pub fn total_steps(&self, per_epoch: u64) -> Result<u64> {
         let total = match self.epochs {
             Some(epochs) => epochs.checked_mul(per_epoch),
@@ -231,7 +233,7 @@ impl TrainingFlags {
         };
         total.filter(|&steps| steps < 1 << 40).ok_or_else(|| TracerError::Flag {
             flag: if self.epochs.is_some() { "--epochs" } else { "--steps" },
-            reason: "is more than any run can do".to_owned(),
+            reason: "is more than any run can do; lower it".to_owned(),
         })
     }
 
@@ -247,72 +249,78 @@ impl TrainingFlags {
     }
 }
 
-/// What to do where the trace cannot be written.
+/// Reactions to a trace that cannot be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum OnError {
-    /// End the run; what was captured before stays readable.
+    /// End the run; earlier captured steps stay readable.
     Stop,
-    /// Train on without capturing.
+    /// Continue training without capture.
     Continue,
 }
 
-/// What is captured.
+/// Flags of the capture.
 #[derive(Debug, Args, Serialize)]
 #[command(next_help_heading = "Capture")]
 pub struct CaptureFlags {
-    /// Steps to capture: every=N, steps=N,N,..., epochs (the first step of each), geometric (0, 1, 2,
-    /// 4, 8, ...), none.
+    /// Steps to capture: every=N, steps=N,N,..., epochs (the first step of each), geometric (0, 1,
+    /// 2, 4, 8, ...), none.
     #[arg(long, value_name = "WHEN", default_value = "every=50")]
     #[serde(serialize_with = "as_text")]
     pub capture: Policy,
-    /// Keep at most N samples of a captured step, chosen at random [default: all].
+    /// Keep at most N samples per captured step, chosen at random [default: all].
     #[arg(long, value_name = "N")]
     pub samples: Option<u32>,
     /// Keep at most N channels of each convolution's input and output gradient [default: all].
     ///
-    /// Vectors that span channels (granularity `patch`, `sub-vector`) need all.
+    /// Vectors that span channels (granularity `patch`, `sub-vector`) need all channels.
     #[arg(long, value_name = "N")]
     pub channels: Option<u32>,
-    /// Keep at most N filters of each layer's weight [default: all].
+    /// Keep at most N filters per layer [default: all].
     #[arg(long, value_name = "N")]
     pub filters: Option<u32>,
-    /// Capture only layers that match; can be given more than once [default: all].
+    /// Capture only matching layers; can be repeated [default: all].
     #[arg(long, value_name = "GLOB")]
     pub layers: Vec<String>,
-    /// Passes whose operands are kept: forward, and any of input-grad, weight-grad.
+    /// Keep the operands of these passes: forward, and any of input-grad, weight-grad.
     #[arg(long, value_name = "PASS,...", value_delimiter = ',', value_parser = parse_pass,
           default_values_t = Pass::ALL)]
     pub passes: Vec<Pass>,
-    /// How values are stored: f32, or f16 (half the size, 11 bits of precision).
+    /// Data type of stored values: f32, or f16 (half the size, 11 bits of precision).
     #[arg(long, value_name = "TYPE", value_parser = parse_dtype, default_value = "f32")]
     pub dtype: Dtype,
-    /// Capture no more where the tensor files might exceed this size, such as 500MB or 2GiB; training
-    /// goes on.
+    /// Stop capturing before the tensor files might exceed this size, such as 500MB or 2GiB;
+    /// training continues.
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     pub max_bytes: Option<u64>,
-    /// Where the trace cannot be written: end the run, or train on without capturing.
+    /// If the trace cannot be written, end the run or continue training without capture.
     #[arg(long, value_enum, default_value_t = OnError::Stop)]
     #[serde(skip)]
     pub on_capture_error: OnError,
 }
 
 impl CaptureFlags {
-    /// Refuses values that make no sense.
+    /// Refuses invalid values.
     pub fn check(&self) -> Result<()> {
         let counts = [("--samples", self.samples), ("--channels", self.channels), ("--filters", self.filters)];
         check_at_least_one(&counts.map(|(flag, value)| (flag, value.map(u64::from))))?;
         if !self.passes.contains(&Pass::Forward) {
-            let reason = "must contain forward: its vectors are what the other passes are compared with".to_owned();
+            let reason = "must contain forward, because every other pass is compared with it".to_owned();
             return Err(TracerError::Flag { flag: "--passes", reason });
         }
         Ok(())
     }
 
-    pub fn limits(&self) -> Limits {
+    pub fn limits(&self) -> SamplingLimits {
         let mut passes = self.passes.clone();
         passes.sort_unstable();
         passes.dedup();
-        Limits { passes, dtype: self.dtype, samples: self.samples, channels: self.channels, filters: self.filters }
+        SamplingLimits {
+            passes,
+            dtype: self.dtype,
+            samples: self.samples,
+            channels: self.channels,
+            filters: self.filters,
+        }
     }
 }
 
@@ -338,7 +346,7 @@ fn parse_dtype(text: &str) -> std::result::Result<Dtype, String> {
     known.into_iter().find(|dtype| dtype.name() == text).ok_or_else(|| "not one of f32, f16".to_owned())
 }
 
-/// As it is written on the command line.
+/// Serialises a value in its form on the command line.
 fn as_text<T: ToText, S: Serializer>(value: &T, serializer: S) -> std::result::Result<S::Ok, S::Error> {
     serializer.serialize_str(&value.to_text())
 }

@@ -1,11 +1,11 @@
-//! `capture`: train and write a trace.
+//! `capture`: trains and writes a trace.
 
 use super::run::RunFlags;
 use anyhow::Result;
 use clap::Args;
 use mercury_cli::Messages;
 
-/// Train a model and capture what its layers compute on.
+/// Train a model and capture the operands of its layers.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  mercury-tracer capture --model vgg13 --dataset fashion-mnist --out trace --steps 101 \
@@ -17,7 +17,7 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// Trains, writes the trace, prints what came of it.
+    /// Trains, writes the trace and prints the results.
     pub fn run(mut self, messages: Messages) -> Result<()> {
         self.run.messages = messages;
         self.run.run()

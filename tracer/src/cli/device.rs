@@ -1,9 +1,9 @@
-//! `--device`.
+//! The device that `--device` names.
 
 use crate::error::TracerError;
 use tch::{Cuda, Device};
 
-/// The device of a name, which must be there.
+/// Finds an available device by name.
 pub fn parse(name: &str) -> Result<Device, TracerError> {
     let bad = |reason: String| TracerError::Flag { flag: "--device", reason };
     let index = match name {
@@ -16,12 +16,13 @@ pub fn parse(name: &str) -> Result<Device, TracerError> {
     };
     if !Cuda::is_available() {
         return Err(bad(format!(
-            "{name} was asked for, but this libtorch sees no CUDA device; use cpu, or set LIBTORCH to a CUDA build and build again"
+            "{name} is not available: this libtorch sees no CUDA device; use cpu, or set LIBTORCH to a \
+             CUDA build and build again"
         )));
     }
     let count = Cuda::device_count();
     if index as i64 >= count {
-        return Err(bad(format!("{name} was asked for, but there are {count} CUDA devices, numbered from 0")));
+        return Err(bad(format!("{name} is not available: there are {count} CUDA devices, numbered from 0")));
     }
     Ok(Device::Cuda(index))
 }

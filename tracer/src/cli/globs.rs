@@ -1,12 +1,12 @@
-//! Patterns of names, as flags give them.
+//! Name patterns in flags.
 
 use crate::error::TracerError;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
-/// The patterns of a flag.
+/// Compiles the patterns of a flag.
 ///
 /// # Errors
-/// If one is no pattern; the error names the flag.
+/// If a pattern is invalid; the error names the flag.
 pub fn build_globs(flag: &'static str, patterns: &[String]) -> Result<GlobSet, TracerError> {
     let bad = |error: globset::Error| TracerError::Flag { flag, reason: error.to_string() };
     let mut set = GlobSetBuilder::new();

@@ -1,4 +1,4 @@
-//! `models` and `datasets`: what there is.
+//! `models` and `datasets`: list all models and data sets.
 
 use crate::datasets::{DATASETS, Task};
 use crate::models::{MODELS, Outline};
@@ -7,8 +7,10 @@ use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use std::io::Write;
 
-/// List the models: parameters, MACs of a forward pass and layers that the tap sees, at the input they
-/// were published for (1000 classes, auxiliary heads included; a vocabulary of 37000).
+/// List the models.
+///
+/// Parameters, MACs of a forward pass and captured layers are those for the published input, with
+/// 1000 classes (auxiliary heads included) or a vocabulary of 37000.
 #[derive(Debug, Clone, Copy, Args)]
 #[command(after_help = "Example: mercury-tracer models")]
 pub struct Models {}
@@ -16,13 +18,13 @@ pub struct Models {}
 impl Models {
     /// Prints the table.
     pub fn run() -> Result<()> {
-        let mut table = table(&["model", "input", "parameters", "MACs", "layers", "reference"]);
+        let mut table = create_table(&["model", "input", "parameters", "MACs", "layers", "reference"]);
         for model in MODELS {
             let Outline { layers, parameters, .. } = model.outline(&model.task)?;
             let macs: u64 = layers.iter().map(|layer| layer.geometry.macs()).sum();
             table.add_row([
                 model.name.to_owned(),
-                shown(&model.task),
+                format_input(&model.task),
                 format!("{:.1} M", parameters as f64 / 1e6),
                 format!("{:.2} G", macs as f64 / 1e9),
                 layers.len().to_string(),
@@ -33,7 +35,7 @@ impl Models {
     }
 }
 
-/// List the data sets; `python3 data/fetch.py NAME` fetches one.
+/// List the data sets; `python3 data/fetch.py NAME` downloads one.
 #[derive(Debug, Clone, Copy, Args)]
 #[command(after_help = "Example: mercury-tracer datasets")]
 pub struct Datasets {}
@@ -41,7 +43,7 @@ pub struct Datasets {}
 impl Datasets {
     /// Prints the table.
     pub fn run() -> Result<()> {
-        let mut table = table(&["dataset", "samples", "reference"]);
+        let mut table = create_table(&["dataset", "samples", "reference"]);
         for dataset in DATASETS {
             table.add_row([dataset.name, dataset.kind, dataset.reference]);
         }
@@ -49,14 +51,14 @@ impl Datasets {
     }
 }
 
-fn shown(task: &Task) -> String {
+fn format_input(task: &Task) -> String {
     match task {
         Task::Images { channels, size: [rows, columns], .. } => format!("{channels} x {rows} x {columns}"),
         Task::Text { source, target, .. } => format!("{source} + {target} tokens"),
     }
 }
 
-fn table(header: &[&str]) -> Table {
+fn create_table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header);
     for index in 1..header.len() - 1 {

@@ -1,4 +1,4 @@
-//! The command line, one file a command. Data goes to stdout, messages to stderr.
+//! The command line, with one file per command. Data goes to stdout, messages to stderr.
 
 mod arguments;
 mod capture;
@@ -17,9 +17,9 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use mercury_cli::{Completions, Man, Messages, collect_given_flags};
 use mercury_reuse::cpu;
 
-/// Trains real models on libtorch and captures what their layers compute on.
+/// Trains models on libtorch and captures the operands of their layers.
 ///
-/// The trace it writes is a folder of Parquet files, to be replayed by `mercury-analyzer`.
+/// It writes a trace: a folder of Parquet files, which `mercury-analyzer` replays.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, after_help = AFTER)]
 pub struct Cli {
@@ -37,11 +37,11 @@ Exit codes:
   0  done
   2  wrong input, or a failure that the message explains
 
-Colours and progress show on a terminal alone; NO_COLOR=1 turns colours off there.";
+Colours and progress bars appear only on a terminal; NO_COLOR=1 turns colours off.";
 
 const COMPLETIONS: &str = "Examples:
   mercury-tracer completions bash > ~/.local/share/bash-completion/completions/mercury-tracer
-  mercury-tracer completions zsh > ~/.zfunc/_mercury-tracer      # where fpath has ~/.zfunc
+  mercury-tracer completions zsh > ~/.zfunc/_mercury-tracer      # if fpath contains ~/.zfunc
   mercury-tracer completions fish > ~/.config/fish/completions/mercury-tracer.fish
   mercury-tracer completions powershell >> $PROFILE";
 
@@ -59,13 +59,13 @@ enum Command {
 }
 
 impl Cli {
-    /// Reads the command line; ends the program with a message if it is wrong.
+    /// Parses the command line; ends the program with a message if it is invalid.
     pub fn read() -> Self {
         let matches = Self::command().get_matches();
         let mut cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
         match &mut cli.command {
-            Command::Capture(capture) => capture.run.command = write_down(&matches),
-            Command::Train(train) => train.run.command = write_down(&matches),
+            Command::Capture(capture) => capture.run.command = format_command(&matches),
+            Command::Train(train) => train.run.command = format_command(&matches),
             _ => (),
         }
         cli
@@ -79,8 +79,8 @@ impl Cli {
         tch::set_num_interop_threads(1);
         match self.command {
             Command::Capture(capture) => capture.run(messages),
-            Command::Train(train) => among_workers(|| train.run(messages)),
-            Command::Evaluate(evaluate) => among_workers(|| evaluate.run(messages)),
+            Command::Train(train) => run_on_worker(|| train.run(messages)),
+            Command::Evaluate(evaluate) => run_on_worker(|| evaluate.run(messages)),
             Command::Models(_) => lists::Models::run(),
             Command::Datasets(_) => lists::Datasets::run(),
             Command::Completions(completions) => completions.run(Self::command()),
@@ -89,23 +89,24 @@ impl Cli {
     }
 }
 
-/// Flags that a trace does not depend on: places on this machine, and how the run is kept going.
-const NO_PART_OF_THE_TRACE: [&str; 8] =
+/// Flags that do not affect the trace: paths on this machine, checkpoints and messages.
+const FLAGS_WITHOUT_EFFECT: [&str; 8] =
     ["out", "resume", "data_dir", "save", "checkpoint_every", "on_capture_error", "quiet", "verbose"];
 
-/// The command, with TRACE for the folder that it writes to.
-fn write_down(matches: &ArgMatches) -> String {
+/// Formats the command for the manifest, with TRACE for the output folder.
+fn format_command(matches: &ArgMatches) -> String {
     let (name, given) = matches.subcommand().expect("a command is required");
     let mut program = Cli::command();
     program.build();
     let command = program.find_subcommand(name).expect("the command was found before");
-    let flags = collect_given_flags(command, given, &NO_PART_OF_THE_TRACE);
+    let flags = collect_given_flags(command, given, &FLAGS_WITHOUT_EFFECT);
     format!("mercury-tracer {name} --out TRACE {}", flags.join(" "))
 }
 
-/// Does work on one of the threads that reuse divides its own among: from another each of a step's many small
-/// products would be handed over, and waited for.
-fn among_workers(work: impl FnOnce() -> anyhow::Result<()> + Send) -> anyhow::Result<()> {
-    // As much of a stack as a program's first thread has.
+/// Runs a command on a worker thread of the pool that reuse uses.
+///
+/// From another thread, each of a step's many small products would have to be sent to the pool.
+fn run_on_worker(work: impl FnOnce() -> anyhow::Result<()> + Send) -> anyhow::Result<()> {
+    // The stack size of a program's main thread.
     rayon::ThreadPoolBuilder::new().stack_size(8 << 20).build()?.install(work)
 }

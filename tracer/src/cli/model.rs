@@ -1,9 +1,9 @@
-//! Flags that say what is trained.
+//! Flags of the model.
 
 use super::globs::build_globs;
 use crate::error::Result;
 use crate::models::{MODELS, ModelSpec};
-use crate::pretrained::{self, Fresh};
+use crate::pretrained::{self, FreshPatterns};
 use crate::weights::Weights;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
@@ -11,7 +11,7 @@ use mercury_cli::Messages;
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// What is trained.
+/// Flags of the model.
 #[derive(Debug, Args, Serialize)]
 #[command(next_help_heading = "Model")]
 pub struct ModelFlags {
@@ -21,47 +21,47 @@ pub struct ModelFlags {
     #[command(flatten)]
     #[serde(flatten)]
     pub size: SizeFlags,
-    /// Begin with these weights: a safetensors file, or a state dictionary of PyTorch's (.pth, .pt), with PyTorch's
-    /// parameter names.
+    /// Start from these weights: a safetensors file or a PyTorch state dictionary (.pth, .pt), with
+    /// PyTorch's parameter names.
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
-    /// Leave parameters whose names match as they begin, though --weights has them: `--fresh "fc.*"` for
-    /// another number of classes; can be given more than once.
+    /// Keep the initial values of matching parameters instead of those in --weights, such as
+    /// `--fresh "fc.*"` for another number of classes; can be repeated.
     #[arg(long, value_name = "GLOB", requires = "weights")]
     pub fresh: Vec<String>,
-    /// Write the weights after the last step, as a safetensors file with PyTorch's parameter names.
+    /// Write the final weights to a safetensors file with PyTorch's parameter names.
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
     pub save: Option<PathBuf>,
 }
 
 impl ModelFlags {
-    /// Loads `--weights`, if they were given, and says what was taken.
+    /// Loads `--weights`, if given, and prints a summary.
     pub fn load_weights(&self, weights: &Weights, messages: Messages) -> Result<()> {
         if let Some(path) = &self.weights {
-            let fresh = Fresh::new(self.fresh.clone(), build_globs("--fresh", &self.fresh)?);
+            let fresh = FreshPatterns::new(self.fresh.clone(), build_globs("--fresh", &self.fresh)?);
             messages.note(pretrained::load(weights, path, &fresh)?);
         }
         Ok(())
     }
 }
 
-/// How large a model is that comes in sizes.
+/// Flags of the model's size.
 #[derive(Debug, Args, Serialize)]
 pub struct SizeFlags {
-    /// Columns of an embedding of the Transformer, a multiple of 64 [default: 512, the base model], or of
-    /// a VGG's two hidden fully connected layers, which begin by He et al.'s initialisation if they are
-    /// narrower than published [default: 4096].
+    /// Transformer: columns of an embedding, a multiple of 64 [default: 512, the base model]. VGG:
+    /// columns of the two hidden fully connected layers [default: 4096]; narrower ones have the
+    /// initialisation of He et al.
     #[arg(long, value_name = "N")]
     pub width: Option<i64>,
-    /// Transformer: layers of the encoder, and of the decoder [default: 6, the base model].
+    /// Transformer: layers of the encoder and of the decoder [default: 6, the base model].
     #[arg(long, value_name = "N")]
     pub depth: Option<u32>,
 }
 
 impl SizeFlags {
-    /// The model in this size.
-    pub fn of(&self, model: &ModelSpec) -> Result<ModelSpec> {
-        model.sized(self.width, self.depth)
+    /// Returns the model in this size.
+    pub fn resize(&self, model: &ModelSpec) -> Result<ModelSpec> {
+        model.with_size(self.width, self.depth)
     }
 }

@@ -1,10 +1,10 @@
-//! A training run: what `capture` and `train` have in common.
+//! A training run, for `capture` and `train`.
 
 use super::arguments::{CaptureFlags, DataFlags, OnError, OptimizerName, TrainingFlags};
 use super::device;
 use super::globs::build_globs;
 use super::model::ModelFlags;
-use super::resumed::check_same_data;
+use super::resumed::{THREADS, check_same_data, check_same_flags};
 use super::reuse::ReuseFlags;
 use super::terminal::Terminal;
 use crate::checkpoint::{self, Checkpoint};
@@ -13,10 +13,11 @@ use crate::error::TracerError;
 use crate::evaluate::Evaluator;
 use crate::models::{ModelSpec, Outline};
 use crate::optimizer::Optimizer;
+use crate::plan::steps_per_epoch;
 use crate::policy::Policy;
 use crate::reuse::InLoop;
 use crate::sink::{Log, Sink};
-use crate::train::{self, Run, Settings};
+use crate::train::{CaptureSettings, TrainingRun, TrainingSettings};
 use crate::weights::Weights;
 use crate::{capture, sampling};
 use anyhow::Result;
@@ -26,7 +27,7 @@ use mercury_trace::evaluations::Evaluation;
 use mercury_trace::layers::Layer;
 use mercury_trace::manifest::{self, Manifest, SCHEMA_VERSION};
 use mercury_trace::measurements::Measurements;
-use mercury_trace::{Trace, TraceError, TraceWriter};
+use mercury_trace::{Trace, TraceWriter};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -34,16 +35,16 @@ use std::path::PathBuf;
 /// Flags of every run.
 #[derive(Debug, Args, Serialize)]
 pub struct RunFlags {
-    /// Folder for the trace; must be empty or missing, but with --resume.
+    /// Folder for the trace; must be empty or missing, except with --resume.
     #[arg(long, value_name = "DIR")]
     #[serde(skip)]
     out: PathBuf,
-    /// Go on with the run that was interrupted in --out, from its last checkpoint; all other flags
-    /// must be those of that run. It ends as it would have without the interruption, bit for bit.
+    /// Continue the interrupted run in --out from its last checkpoint. All other flags must be
+    /// those of that run. The result is the uninterrupted run's, bit for bit.
     #[arg(long)]
     #[serde(skip)]
     resume: bool,
-    /// What to call the trace; reports and comparisons show it in place of what the trace differs in.
+    /// Name of the trace in reports and comparisons [default: the settings in which it differs].
     #[arg(long, value_name = "TEXT", value_parser = manifest::parse_label)]
     #[serde(skip)]
     label: Option<String>,
@@ -58,55 +59,50 @@ pub struct RunFlags {
     training: TrainingFlags,
     #[command(flatten)]
     #[serde(flatten)]
-    kept: CaptureFlags,
-    /// How much is said.
+    capture_flags: CaptureFlags,
+    /// The level of messages.
     #[arg(skip)]
     #[serde(skip)]
     pub messages: Messages,
-    /// Of `train` alone.
+    /// Reuse in the loop; `train` alone sets it.
     #[arg(skip)]
     #[serde(skip)]
     pub reuse: ReuseFlags,
-    /// The command line, as the manifest keeps it.
+    /// The command line, for the manifest.
     #[arg(skip)]
     #[serde(skip)]
     pub command: String,
 }
 
-/// A trace, and what a run that is resumed has logged in it.
-struct Begun {
+/// A trace that was started or resumed, with the tables of its steps so far.
+struct StartedTrace {
     writer: TraceWriter,
     log: Log,
 }
 
 impl RunFlags {
-    /// Trains, writes the trace, prints what came of it.
+    /// Trains, writes the trace and prints the results.
     pub fn run(self) -> Result<()> {
         self.training.check()?;
-        self.kept.check()?;
-        let reuse = self.reuse.in_loop()?;
-        let model = self.model.size.of(ModelSpec::find(&self.model.model)?)?;
+        self.capture_flags.check()?;
+        let mut reuse = self.reuse.read_configurations()?;
+        let model = self.model.size.resize(ModelSpec::find(&self.model.model)?)?;
         let dataset = DatasetSpec::find(&self.data.dataset)?;
         let device = device::parse(&self.training.device)?;
         if self.resume {
-            self.check_same_run(&reuse)?;
+            check_same_flags(&self.out, &self.as_settings(&reuse)?, self.label.as_ref())?;
         } else {
             mercury_trace::check_new_trace(&self.out)?;
         }
         self.check_save()?;
         let data = dataset.open(&self.data.options(self.training.seed), model.least_size)?;
         data.warnings.iter().for_each(|warning| self.messages.warn(warning));
-        let batch_size = self.training.batch_size as usize;
-        if batch_size > data.train.len() {
-            let reason = format!("is {batch_size}, but the data set has {} samples", data.train.len());
-            return Err(TracerError::Flag { flag: "--batch-size", reason }.into());
-        }
-        let outline = model.outline(&data.task)?;
-        outline.check_batch(batch_size)?;
+        let outline = self.outline(&model, &data)?;
         let layers = &outline.layers;
         self.reuse.check(&reuse, layers, self.training.batch_size)?;
-        let wanted = self.wanted(layers)?;
-        let per_epoch = train::steps_per_epoch(data.train.len(), batch_size);
+        let wanted = self.match_layers(layers)?;
+        let batch_size = self.training.batch_size as usize;
+        let per_epoch = steps_per_epoch(data.train.len(), batch_size);
         let steps = self.training.total_steps(per_epoch)?;
         let manifest = self.manifest(&data, &outline, steps, &reuse)?;
         self.messages.note(data.summary(&format!("{} training samples", data.train.len())));
@@ -117,14 +113,11 @@ impl RunFlags {
         let built = model.build(&weights, &data.task);
         self.model.load_weights(&weights, self.messages)?;
         let mut optimizer = Optimizer::new(self.training.method(), self.training.decay(), &weights);
-        let begun = self.begin(manifest, layers, &weights, &mut optimizer)?;
-        let sampling = begun.writer.manifest().sampling.clone();
-        let start = begun.log.steps.len() as u64;
-        // Signatures are as long as they had grown, and layers are off that were.
-        begun.log.steps.iter().for_each(|step| reuse.step(step.loss));
-        reuse.took(&begun.log.measurements.layers);
-        reuse.news();
-        let sink = Sink::start(begun.writer, begun.log);
+        let StartedTrace { writer, log } = self.start_trace(manifest, layers, &weights, &mut optimizer)?;
+        let sampling = writer.manifest().sampling.clone();
+        let start = log.steps.len() as u64;
+        restore_reuse(&mut reuse, &log);
+        let sink = Sink::start(writer, log);
         let evaluator = Evaluator {
             model: built.as_ref(),
             dataset: &data,
@@ -133,125 +126,105 @@ impl RunFlags {
             bleu_samples: self.training.bleu_samples,
             batch_size,
         };
-        let run = Run {
+        let mut run = TrainingRun {
             model: built.as_ref(),
             dataset: &data,
             device,
             settings: self.settings(steps),
-            capture: train::Capture {
-                policy: self.kept.capture.clone(),
+            capture: CaptureSettings {
+                policy: self.capture_flags.capture.clone(),
                 layers: wanted,
                 sampling,
                 step_bytes,
-                max_bytes: self.kept.max_bytes,
-                go_on: self.kept.on_capture_error == OnError::Continue,
+                max_bytes: self.capture_flags.max_bytes,
+                continue_on_error: self.capture_flags.on_capture_error == OnError::Continue,
             },
-            reuse: &reuse,
+            reuse: &mut reuse,
             buffers: weights.buffers(),
             evaluator: &evaluator,
         };
-        let mut terminal = Terminal::new(self.messages, start..steps, batch_size, self.checkpoint_path(), &weights);
+        let path = self.checkpoint_path();
+        let mut terminal = Terminal::new(self.messages, start..steps, batch_size, path.clone(), &weights);
         run.train(start, &mut optimizer, &sink, &mut terminal)?;
-        let evaluations = terminal.validate(&evaluator, steps, &reuse)?;
-        let accuracy = accuracy(&evaluations);
-        sink.evaluated(evaluations.clone());
-        // Before the trace is complete, after which nothing can be resumed; and whatever becomes of it.
-        if let Some(path) = &self.model.save {
-            checkpoint::save_weights(&weights, path)?;
+        let evaluations = terminal.validate(&evaluator, steps, run.reuse)?;
+        sink.log_evaluations(evaluations.clone());
+        // Before the trace is complete, because a complete run cannot be resumed.
+        if let Some(save) = &self.model.save {
+            checkpoint::save_weights(&weights, save)?;
         }
-        let finished = sink.finish(accuracy);
-        let manifest = match finished {
-            Err(error) if run.capture.go_on => {
-                tracing::warn!("{error}; the run ends, but the trace says that it is not complete");
+        let manifest = match sink.finish(find_accuracy(&evaluations)) {
+            Err(error) if run.capture.continue_on_error => {
+                tracing::warn!("{error}; the run ends, and the trace is marked as incomplete");
                 return Ok(());
             }
             finished => finished?,
         };
-        // There is nothing left to go on with.
-        let _ = std::fs::remove_file(self.checkpoint_path());
+        // A complete run needs no checkpoint.
+        let _ = std::fs::remove_file(path);
         terminal.report(&self.out, &manifest, &evaluations, run.reuse)
+    }
+
+    /// Outlines the model for the data; refuses a batch that does not fit either.
+    fn outline(&self, model: &ModelSpec, data: &Dataset) -> Result<Outline, TracerError> {
+        let (batch_size, samples) = (self.training.batch_size as usize, data.train.len());
+        if batch_size > samples {
+            let reason = format!("is {batch_size}, but the data set has {samples} samples");
+            return Err(TracerError::Flag { flag: "--batch-size", reason });
+        }
+        let outline = model.outline(&data.task)?;
+        outline.check_batch(batch_size)?;
+        Ok(outline)
     }
 
     fn checkpoint_path(&self) -> PathBuf {
         self.out.join(checkpoint::FILE_NAME)
     }
 
-    /// Starts the trace, or goes on with it.
-    fn begin(
+    /// Starts the trace, or resumes it from its checkpoint.
+    fn start_trace(
         &self,
         manifest: Manifest,
         layers: &[Layer],
         weights: &Weights,
         optimizer: &mut Optimizer,
-    ) -> Result<Begun, TracerError> {
+    ) -> Result<StartedTrace, TracerError> {
         if !self.resume {
             let writer = TraceWriter::create(&self.out, manifest, layers)?;
-            return Ok(Begun { writer, log: Log::default() });
+            return Ok(StartedTrace { writer, log: Log::default() });
         }
         let path = self.checkpoint_path();
         let checkpoint = if path.exists() { Some(Checkpoint::read(&path)?) } else { None };
         check_same_data(&self.out, &manifest, Trace::open(&self.out)?.manifest())?;
-        let (writer, steps, evaluations) = TraceWriter::resume(&self.out, checkpoint.as_ref().map_or(0, |c| c.steps))?;
+        let from = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.steps);
+        let (writer, steps, evaluations) = TraceWriter::resume(&self.out, from)?;
         if let Some(checkpoint) = checkpoint {
             checkpoint.restore(&path, weights, optimizer)?;
         }
         self.messages.note(format_args!("resuming at step {}", steps.len()));
         let measurements = Measurements::read(&self.out)?;
-        Ok(Begun { writer, log: Log { steps, evaluations, measurements } })
+        Ok(StartedTrace { writer, log: Log { steps, evaluations, measurements } })
     }
 
-    /// Refuses to go on with a run of other flags.
-    fn check_same_run(&self, reuse: &InLoop) -> Result<(), TracerError> {
-        let trace = Trace::open(&self.out)?;
-        if trace.manifest().complete {
-            let reason = "the run is complete, there is nothing to resume; choose another folder".to_owned();
-            return Err(TraceError::Resume { path: self.out.clone(), reason }.into());
-        }
-        let mut found = trace.manifest().training.settings.clone();
-        let mut ours = self.as_settings(reuse)?;
-        for (settings, label) in [(&mut found, &trace.manifest().label), (&mut ours, &self.label)] {
-            settings.extend(label.iter().map(|label| ("label".to_owned(), label.clone())));
-        }
-        for name in found.keys().chain(ours.keys()).filter(|name| *name != THREADS) {
-            if found.get(name) != ours.get(name) {
-                let value =
-                    |settings: &BTreeMap<String, String>| settings.get(name).map_or("not given", |v| v).to_owned();
-                let reason = format!(
-                    "--{}: is {}, but the run to resume has {}; give the same flags, or another --out",
-                    name.replace('_', "-"),
-                    value(&ours),
-                    value(&found)
-                );
-                return Err(TraceError::Resume { path: self.out.clone(), reason }.into());
-            }
-        }
-        if found.get(THREADS) != ours.get(THREADS) {
-            tracing::warn!("the run to resume used another number of threads: sums may round differently");
-        }
-        Ok(())
-    }
-
-    /// All flags that the run depends on.
+    /// Collects the settings that the result depends on, by name.
     fn as_settings(&self, reuse: &InLoop) -> Result<BTreeMap<String, String>, TracerError> {
         let flags = serde_json::to_value(self).map_err(|_| TracerError::Flag {
             flag: "--train-dir, --validation-dir, --source, --target, --weights",
             reason: "a path is not UTF-8; give it another name".to_owned(),
         })?;
-        let text = |value: &serde_json::Value| match value {
-            serde_json::Value::String(text) => text.clone(),
-            other => other.to_string(),
-        };
         let flags = flags.as_object().expect("flags are a map");
-        let given = flags.iter().filter(|(_, value)| !value.is_null());
-        let mut settings: BTreeMap<String, String> = given.map(|(name, value)| (name.clone(), text(value))).collect();
+        let mut settings = BTreeMap::new();
+        for (name, value) in flags.iter().filter(|(_, value)| !value.is_null()) {
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            settings.insert(name.clone(), text);
+        }
         settings.extend(self.reuse.as_settings(reuse));
         settings.insert(THREADS.to_owned(), tch::get_num_threads().to_string());
         Ok(settings)
     }
 
-    fn settings(&self, steps: u64) -> Settings {
+    fn settings(&self, steps: u64) -> TrainingSettings {
         let flags = &self.training;
-        Settings {
+        TrainingSettings {
             steps,
             batch_size: flags.batch_size as usize,
             schedule: flags.schedule(steps),
@@ -267,7 +240,7 @@ impl RunFlags {
         self.training.validation_samples.unwrap_or(usize::MAX).min(data.validation.len())
     }
 
-    /// Says how large the trace will be; returns the bytes of a step.
+    /// Prints the expected size of the trace; returns the maximum size of a step in bytes.
     fn announce(
         &self,
         layers: &[Layer],
@@ -277,45 +250,48 @@ impl RunFlags {
     ) -> Result<u64, TracerError> {
         let layers: Vec<&Layer> = layers.iter().filter(|layer| wanted.contains(&layer.name)).collect();
         let step = capture::step_bytes(&layers, &manifest.sampling, manifest.training.batch_size);
-        let count = self.kept.capture.count(manifest.training.steps, per_epoch);
+        let count = self.capture_flags.capture.count(manifest.training.steps, per_epoch);
         if count == 0 {
-            if self.kept.capture == Policy::None {
+            if self.capture_flags.capture == Policy::None {
                 return Ok(step);
             }
-            let reason = format!("{} captures none of the {} steps", self.kept.capture, manifest.training.steps);
+            let (policy, steps) = (&self.capture_flags.capture, manifest.training.steps);
+            let reason = format!("{policy} captures none of the {steps} steps");
             return Err(TracerError::Flag { flag: "--capture", reason });
         }
         let total = step as f64 * count as f64;
         self.messages.note(format_args!(
-            "capturing {count} of {} steps, {} layers: at most {:.1} MB each, {:.1} MB in all, before compression",
+            "capturing {count} of {} steps, {} layers: at most {:.1} MB per step, {:.1} MB in total, \
+             before compression",
             manifest.training.steps,
             layers.len(),
             step as f64 / 1e6,
             total / 1e6
         ));
-        if let Some(most) = self.kept.max_bytes.filter(|&most| total > most as f64) {
-            let most = most as f64 / 1e6;
-            self.messages.note(format_args!("--max-bytes: capturing will stop at {most:.1} MB, before compression"));
+        if let Some(most) = self.capture_flags.max_bytes.filter(|&most| total > most as f64) {
+            self.messages.note(format_args!(
+                "--max-bytes: capturing will stop at {:.1} MB, before compression",
+                most as f64 / 1e6
+            ));
         }
         Ok(step)
     }
 
-    /// Names of the layers that the globs match.
-    fn wanted(&self, layers: &[Layer]) -> Result<BTreeSet<String>, TracerError> {
-        let bad = |reason: String| TracerError::Flag { flag: "--layers", reason };
-        let all = || layers.iter().map(|layer| layer.name.clone());
-        if self.kept.layers.is_empty() {
-            return Ok(all().collect());
+    /// Finds the names of the layers that `--layers` matches.
+    fn match_layers(&self, layers: &[Layer]) -> Result<BTreeSet<String>, TracerError> {
+        let names: Vec<&str> = layers.iter().map(|layer| layer.name.as_str()).collect();
+        if self.capture_flags.layers.is_empty() {
+            return Ok(names.into_iter().map(str::to_owned).collect());
         }
         let mut wanted = BTreeSet::new();
-        for pattern in &self.kept.layers {
+        for pattern in &self.capture_flags.layers {
             let set = build_globs("--layers", std::slice::from_ref(pattern))?;
-            let matches: Vec<String> = all().filter(|name| set.is_match(name)).collect();
+            let matches: Vec<&str> = names.iter().copied().filter(|name| set.is_match(name)).collect();
             if matches.is_empty() {
-                let known: Vec<String> = all().collect();
-                return Err(bad(format!("{pattern:?} matches none of {}", known.join(", "))));
+                let reason = format!("{pattern:?} matches none of {}", names.join(", "));
+                return Err(TracerError::Flag { flag: "--layers", reason });
             }
-            wanted.extend(matches);
+            wanted.extend(matches.into_iter().map(str::to_owned));
         }
         Ok(wanted)
     }
@@ -358,13 +334,13 @@ impl RunFlags {
                 ("mercury-tracer".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
             ]),
             device: flags.device.clone(),
-            sampling: sampling::choose(flags.seed, &self.kept.limits(), &outline.layers),
+            sampling: sampling::choose(flags.seed, &self.capture_flags.limits(), &outline.layers),
             captured: Vec::new(),
             complete: false,
         })
     }
 
-    /// Refuses a place for the weights that would be found wrong only after the training.
+    /// Refuses an unusable `--save` before the training, not after it.
     fn check_save(&self) -> Result<(), TracerError> {
         let Some(path) = &self.model.save else { return Ok(()) };
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
@@ -379,10 +355,17 @@ impl RunFlags {
     }
 }
 
-/// The one setting that is not a flag: sums of floats depend on how they are divided.
-const THREADS: &str = "threads";
+/// Restores the signature length and the layers that are off, from the steps of a resumed run.
+fn restore_reuse(reuse: &mut InLoop, log: &Log) {
+    for step in &log.steps {
+        reuse.record_loss(step.loss);
+    }
+    // The interrupted run has shown this notice.
+    let _ = reuse.record_cycles(&log.measurements.layers);
+}
 
-/// The figure that the manifest has.
-fn accuracy(evaluations: &[Evaluation]) -> Option<f64> {
-    evaluations.iter().find(|row| row.metric == "top1" || row.metric == "token_accuracy").map(|row| row.value)
+/// Finds the accuracy for the manifest.
+fn find_accuracy(evaluations: &[Evaluation]) -> Option<f64> {
+    let is_accuracy = |row: &&Evaluation| row.metric == "top1" || row.metric == "token_accuracy";
+    evaluations.iter().find(is_accuracy).map(|row| row.value)
 }

@@ -1,4 +1,4 @@
-//! A run as the terminal shows it.
+//! Shows a run on the terminal.
 
 use crate::checkpoint;
 use crate::evaluate::Evaluator;
@@ -16,22 +16,22 @@ use std::io::Write;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// Shows a run's progress on stderr, where that is a terminal, and what came of it on stdout.
+/// Shows a run's progress on stderr and its results on stdout.
 pub struct Terminal<'a> {
     messages: Messages,
     progress: Progress,
     samples: usize,
     checkpoint: PathBuf,
     weights: &'a Weights,
-    /// Loss and accuracy of the last steps.
+    /// Loss and accuracy of the most recent steps.
     recent: VecDeque<[f64; 2]>,
 }
 
-/// Steps that a mean is taken over.
+/// Number of steps over which loss and accuracy are averaged.
 const RECENT: usize = 20;
 
 impl<'a> Terminal<'a> {
-    /// For a run of these steps, of so many samples each.
+    /// Shows a run of these steps with this many samples each.
     pub fn new(
         messages: Messages,
         steps: Range<u64>,
@@ -44,7 +44,7 @@ impl<'a> Terminal<'a> {
         Self { messages, progress, samples, checkpoint, weights, recent: VecDeque::new() }
     }
 
-    /// Measures the model after its last step.
+    /// Evaluates the model after its last step.
     pub fn validate(
         &mut self,
         evaluator: &Evaluator,
@@ -52,70 +52,85 @@ impl<'a> Terminal<'a> {
         reuse: &InLoop,
     ) -> crate::error::Result<Vec<Evaluation>> {
         self.progress.finish();
-        reuse.evaluate(steps, |tap, doing| {
-            self.progress = self.messages.progress(evaluator.samples, doing, "samples");
+        reuse.evaluate(steps, |tap, activity| {
+            self.progress = self.messages.progress(evaluator.samples, activity, "samples");
             let evaluations = evaluator.run(steps, tap, |samples| self.progress.advance(samples as u64, ""));
             self.progress.finish();
             evaluations
         })
     }
 
-    /// Prints what came of the run.
+    /// Prints the results of the run.
     pub fn report(&self, out: &Path, manifest: &Manifest, evaluations: &[Evaluation], reuse: &InLoop) -> Result<()> {
-        let bytes: u64 = manifest.captured.iter().flat_map(|step| &step.tensors).map(|file| file.bytes).sum();
         let mut stdout = std::io::stdout();
-        let mean = |which: usize| {
-            self.recent.iter().map(|values| values[which]).sum::<f64>() / self.recent.len().max(1) as f64
-        };
         let (model, dataset) = (&manifest.model.name, &manifest.dataset.name);
-        let (loss, accuracy) = (mean(0), 100.0 * mean(1));
-        writeln!(stdout, "{model} on {dataset}: loss {loss:.3}, training accuracy {accuracy:.1} % (last steps' mean)")?;
+        let [loss, accuracy] = self.recent_means();
+        writeln!(
+            stdout,
+            "{model} on {dataset}: loss {loss:.3}, training accuracy {:.1} % (last steps' mean)",
+            100.0 * accuracy
+        )?;
         if !evaluations.is_empty() {
-            let shown: Vec<String> = evaluations.iter().map(shown).collect();
-            writeln!(stdout, "validation: {} on {} samples", shown.join(", "), manifest.dataset.validation_samples)?;
+            let metrics: Vec<String> = evaluations.iter().map(format_metric).collect();
+            let samples = manifest.dataset.validation_samples;
+            writeln!(stdout, "validation: {} on {samples} samples", metrics.join(", "))?;
         }
         if let Some(session) = &reuse.training {
-            let off = session.switched_off();
-            let layers: Vec<String> = off.iter().map(|(step, layer)| format!("{layer} (step {step})")).collect();
+            let off = session.switched_off().iter();
+            let layers: Vec<String> = off.map(|(step, layer)| format!("{layer} (step {step})")).collect();
             let layers = if layers.is_empty() { "none".to_owned() } else { layers.join(", ") };
-            writeln!(stdout, "layers that went on without reuse, as it cost cycles there (stop.window): {layers}")?;
+            writeln!(stdout, "layers switched off, because reuse cost cycles (stop.window): {layers}")?;
         }
+        let files = manifest.captured.iter().flat_map(|step| &step.tensors);
+        let bytes: u64 = files.map(|file| file.bytes).sum();
         let count = manifest.captured.len();
         writeln!(stdout, "trace {}: {count} steps captured, {:.1} MB", out.display(), bytes as f64 / 1e6)?;
         Ok(())
     }
+
+    /// Means of loss and accuracy over the most recent steps.
+    fn recent_means(&self) -> [f64; 2] {
+        let count = self.recent.len().max(1) as f64;
+        [0, 1].map(|which| self.recent.iter().map(|values| values[which]).sum::<f64>() / count)
+    }
 }
 
 impl Observer for Terminal<'_> {
-    fn step(&mut self, step: &Step) {
+    fn show_step(&mut self, step: &Step) {
         if self.recent.len() == RECENT {
             self.recent.pop_front();
         }
         self.recent.push_back([step.loss, step.accuracy]);
         let rate = self.samples as f64 / step.seconds;
         let (loss, accuracy) = (step.loss, 100.0 * step.accuracy);
-        self.progress.set(step.step + 1, format_args!("loss {loss:.3}, accuracy {accuracy:.0} %, {rate:.0} samples/s"));
+        let message = format_args!("loss {loss:.3}, accuracy {accuracy:.0} %, {rate:.0} samples/s");
+        self.progress.set(step.step + 1, message);
     }
 
-    fn validated(&mut self, _: usize) {
+    fn show_validated(&mut self, _: usize) {
         self.progress.advance(0, "evaluating");
     }
 
-    fn notice(&mut self, message: &str) {
+    fn show_notice(&mut self, message: &str) {
         self.progress.print(format_args!("warning: {message}"));
     }
 
-    fn checkpoint(&mut self, steps_done: u64, optimizer: &Optimizer) -> crate::error::Result<()> {
+    fn write_checkpoint(&mut self, steps_done: u64, optimizer: &Optimizer) -> crate::error::Result<()> {
         checkpoint::save(&self.checkpoint, self.weights, optimizer, steps_done)
     }
 }
 
-fn shown(row: &Evaluation) -> String {
+fn format_metric(row: &Evaluation) -> String {
     let Evaluation { metric, value, .. } = row;
-    let (with, metric) = metric.strip_prefix("reuse_").map_or(("", metric.as_str()), |metric| ("with reuse: ", metric));
+    let (prefix, metric) = match metric.strip_prefix("reuse_") {
+        Some(metric) => ("with reuse: ", metric),
+        None => ("", metric.as_str()),
+    };
     match metric {
-        "top1" | "top5" | "token_accuracy" => format!("{with}{} {:.1} %", metric.replace('_', " "), 100.0 * value),
-        "bleu" => format!("{with}BLEU {value:.1} ({} sentences)", row.samples),
-        _ => format!("{with}{metric} {value:.3}"),
+        "top1" | "top5" | "token_accuracy" => {
+            format!("{prefix}{} {:.1} %", metric.replace('_', " "), 100.0 * value)
+        }
+        "bleu" => format!("{prefix}BLEU {value:.1} ({} sentences)", row.samples),
+        _ => format!("{prefix}{metric} {value:.3}"),
     }
 }

@@ -1,4 +1,4 @@
-//! `train`: a training run with reuse in the loop.
+//! `train`: trains with reuse in the loop.
 
 use super::reuse::ReuseFlags;
 use super::run::RunFlags;
@@ -6,13 +6,15 @@ use anyhow::Result;
 use clap::Args;
 use mercury_cli::Messages;
 
-/// Train a model with reuse in the loop, or try reuse beside a training without.
+/// Train a model with reuse in the loop, or compare a training without reuse with reuse.
 ///
-/// With --reuse every convolution, linear layer and attention product is computed as MERCURY would: the
-/// forward pass from representatives, the input gradient with signatures of its own, the weight gradient
-/// from the forward pass's groups. With --probe the training is plain, and at measured steps the same step
-/// is computed with reuse, too. The folder --out is a trace; two tables in it, of measurements and of changes of
-/// the loss, say what reuse did.
+/// With --reuse, every convolution, linear layer and attention product is computed as MERCURY
+/// computes it. The forward pass uses representatives, the input gradient has its own signatures,
+/// and the weight gradient uses the groups of the forward pass.
+///
+/// With --probe, the training has no reuse; measured steps are computed again with reuse.
+///
+/// The folder --out is a trace with two more tables: measurements.parquet and loss_changes.parquet.
 ///
 /// Examples:
 ///   mercury-tracer train --model vgg13 --dataset cifar10 --out with --steps 400 --reuse mercury.toml
@@ -27,7 +29,7 @@ pub struct Train {
 }
 
 impl Train {
-    /// Trains, writes the trace, prints what came of it.
+    /// Trains, writes the trace and prints the results.
     pub fn run(self, messages: Messages) -> Result<()> {
         let Self { mut run, reuse } = self;
         (run.reuse, run.messages) = (reuse, messages);

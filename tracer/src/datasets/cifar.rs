@@ -1,44 +1,45 @@
-//! CIFAR's binary layout (Krizhevsky 2009): label bytes, then 1024 bytes each of red, green, blue.
+//! CIFAR's binary format (Krizhevsky 2009): label bytes, then 1024 bytes each of red, green and
+//! blue.
 
 use super::files::Origin;
-use super::memory::{self, Raw};
-use super::{Dataset, Options};
+use super::memory::{self, RawImages};
+use super::{DataOptions, Dataset};
 use crate::error::Result;
 use std::path::Path;
 
 const IMAGE: usize = 3 * 32 * 32;
 
-/// What the records of a set begin with.
-struct Labels {
+/// The format of a data set's records.
+struct CifarRecords {
     origin: Origin,
-    /// Label bytes of a record; the last is the class.
-    bytes: usize,
+    /// Label bytes of a record; the last one is the class.
+    label_bytes: usize,
     classes: u8,
 }
 
-/// Reads the training batches that a folder has (one at least) and the test batch.
-pub(super) fn cifar10(options: &Options, least_size: i64) -> Result<Dataset> {
+/// Reads the training batches that exist (at least one) and the test batch.
+pub(super) fn cifar10(options: &DataOptions, least_size: i64) -> Result<Dataset> {
     let name = "cifar10";
     let folder = options.data_dir.join(name);
-    let labels = Labels { origin: Origin::Fetched(name), bytes: 1, classes: 10 };
+    let records = CifarRecords { origin: Origin::Fetched(name), label_bytes: 1, classes: 10 };
     let mut train = vec![folder.join("data_batch_1.bin")];
     train.extend((2..=5).map(|i| folder.join(format!("data_batch_{i}.bin"))).filter(|path| path.exists()));
-    let splits = [labels.read(&train)?, labels.read(&[folder.join("test_batch.bin")])?];
-    memory::dataset(name, labels.classes.into(), splits, options, least_size)
+    let splits = [records.read(&train)?, records.read(&[folder.join("test_batch.bin")])?];
+    memory::create_dataset(name, records.classes.into(), splits, options, least_size)
 }
 
-/// Reads the training and the test file; classes are the 100 fine labels.
-pub(super) fn cifar100(options: &Options, least_size: i64) -> Result<Dataset> {
+/// Reads the training and the test file. The classes are the 100 fine labels.
+pub(super) fn cifar100(options: &DataOptions, least_size: i64) -> Result<Dataset> {
     let name = "cifar100";
     let folder = options.data_dir.join(name);
-    let labels = Labels { origin: Origin::Fetched(name), bytes: 2, classes: 100 };
-    let splits = [labels.read(&[folder.join("train.bin")])?, labels.read(&[folder.join("test.bin")])?];
-    memory::dataset(name, labels.classes.into(), splits, options, least_size)
+    let records = CifarRecords { origin: Origin::Fetched(name), label_bytes: 2, classes: 100 };
+    let splits = [records.read(&[folder.join("train.bin")])?, records.read(&[folder.join("test.bin")])?];
+    memory::create_dataset(name, records.classes.into(), splits, options, least_size)
 }
 
-impl Labels {
-    fn read(&self, paths: &[impl AsRef<Path>]) -> Result<Raw> {
-        let record = self.bytes + IMAGE;
+impl CifarRecords {
+    fn read(&self, paths: &[impl AsRef<Path>]) -> Result<RawImages> {
+        let record = self.label_bytes + IMAGE;
         let (mut images, mut labels) = (Vec::new(), Vec::new());
         for path in paths.iter().map(AsRef::as_ref) {
             let bytes = self.origin.read(path)?;
@@ -47,7 +48,7 @@ impl Labels {
                 return Err(self.origin.bad(path, reason));
             }
             for record in bytes.chunks_exact(record) {
-                let (label, image) = (record[self.bytes - 1], &record[self.bytes..]);
+                let (label, image) = (record[self.label_bytes - 1], &record[self.label_bytes..]);
                 if label >= self.classes {
                     return Err(self.origin.bad(path, format!("label {label} is above {}", self.classes - 1)));
                 }
@@ -55,7 +56,7 @@ impl Labels {
                 images.extend_from_slice(image);
             }
         }
-        Ok(Raw { images, labels, shape: [3, 32, 32] })
+        Ok(RawImages { images, labels, shape: [3, 32, 32] })
     }
 }
 
@@ -67,7 +68,7 @@ mod tests {
     fn only_whole_records_with_known_labels_are_read() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("train.bin");
-        let fine = Labels { origin: Origin::Fetched("cifar100"), bytes: 2, classes: 100 };
+        let fine = CifarRecords { origin: Origin::Fetched("cifar100"), label_bytes: 2, classes: 100 };
         let read = |bytes: &[u8]| {
             std::fs::write(&path, bytes).unwrap();
             fine.read(&[&path]).map_err(|error| error.to_string())
@@ -91,7 +92,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("cifar10")).unwrap();
         std::fs::write(dir.path().join("cifar10/data_batch_1.bin"), [1; 1 + IMAGE]).unwrap();
-        let options = Options { data_dir: dir.path().to_owned(), ..Options::default() };
+        let options = DataOptions { data_dir: dir.path().to_owned(), ..DataOptions::default() };
         let error = cifar10(&options, 0).unwrap_err().to_string();
         assert!(error.contains("test_batch.bin") && error.contains("fetch.py cifar10"), "{error}");
         std::fs::write(dir.path().join("cifar10/test_batch.bin"), [1; 2 + 2 * IMAGE]).unwrap();

@@ -1,4 +1,4 @@
-//! Reading data files, plain or compressed by gzip, and saying whose they are where they are wrong.
+//! Reads data files, plain or compressed by gzip. Errors depend on the files' origin.
 
 use crate::error::{Result, TracerError};
 use flate2::read::MultiGzDecoder;
@@ -6,17 +6,17 @@ use std::ffi::OsString;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-/// Where a file comes from, which decides the remedy that an error names.
+/// The origin of a file, which decides the remedy in an error.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Origin {
-    /// A data set that `data/fetch.py` puts into the data folder.
+    /// A data set that `data/fetch.py` downloads into the data folder.
     Fetched(&'static str),
-    /// The user, by a flag.
+    /// A flag of the user.
     Flag(&'static str),
 }
 
 impl Origin {
-    /// The file could not be read.
+    /// The error for a file that cannot be read.
     pub(super) fn unreadable(self, path: &Path, error: io::Error) -> TracerError {
         match self {
             Self::Fetched(dataset) => TracerError::MissingData { path: path.to_owned(), dataset, error },
@@ -24,7 +24,7 @@ impl Origin {
         }
     }
 
-    /// The file does not hold what it should.
+    /// The error for a file with invalid content.
     pub(super) fn bad(self, path: &Path, reason: impl Into<String>) -> TracerError {
         let (path, reason) = (path.to_owned(), reason.into());
         match self {
@@ -33,11 +33,11 @@ impl Origin {
         }
     }
 
-    /// The bytes of a file, unpacked where gzip packed them: by content, whatever the name.
+    /// Reads a file, and unpacks it if its content is compressed by gzip, whatever its name.
     ///
-    /// Where a fetched file is missing, the one of the same name with `.gz` behind is read.
+    /// If a downloaded file is missing, the file with `.gz` appended to its name is read.
     pub(super) fn read(self, path: &Path) -> Result<Vec<u8>> {
-        let packed = with_gz(path);
+        let packed = append_gz(path);
         let path = if matches!(self, Self::Fetched(_)) && !path.exists() && packed.exists() { &packed } else { path };
         let bytes = std::fs::read(path).map_err(|error| self.unreadable(path, error))?;
         if !bytes.starts_with(&[0x1f, 0x8b]) {
@@ -51,7 +51,7 @@ impl Origin {
     }
 }
 
-fn with_gz(path: &Path) -> PathBuf {
+fn append_gz(path: &Path) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(".gz");
     name.into()
@@ -65,7 +65,7 @@ mod tests {
     use std::io::Write;
 
     #[test]
-    fn gzip_is_known_by_content_and_by_name() {
+    fn gzip_is_detected_by_content_and_by_name() {
         let dir = tempfile::tempdir().unwrap();
         let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
         encoder.write_all(b"words").unwrap();
@@ -73,7 +73,7 @@ mod tests {
         let plain = dir.path().join("file");
         std::fs::write(dir.path().join("file.gz"), &packed).unwrap();
         assert_eq!(Origin::Fetched("mnist").read(&plain).unwrap(), b"words");
-        // A user's flag names the file itself, so nothing else is read in its place.
+        // A flag names the file itself, so no other file is read instead.
         let error = Origin::Flag("--source").read(&plain).unwrap_err().to_string();
         assert!(error.starts_with("--source: ") && error.contains("No such file"), "{error}");
         std::fs::write(&plain, &packed).unwrap();

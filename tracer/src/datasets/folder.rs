@@ -1,51 +1,52 @@
-//! Which images a folder holds, and of which class.
+//! Lists the images of a folder by class.
 
 use super::files::Origin;
-use super::left_out::{LeftOut, Reason};
+use super::left_out::{LeftOut, LeftOutReason};
 use crate::error::Result;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Folders in folders beyond this are a loop of links.
-const DEPTH: u32 = 16;
+/// Maximum depth of nested folders; a deeper one is a loop of links.
+const MAX_DEPTH: u32 = 16;
 
-/// Files that systems put into folders of images; they are no one's data.
+/// Files that operating systems put into folders of images.
 const SYSTEM_FILES: [&str; 3] = [".DS_Store", "Thumbs.db", "desktop.ini"];
 
-/// Names of folders for parts of a data set, rather than for classes.
+/// Names of folders that hold parts of a data set, not classes.
 const TRAINING_NAMES: [&str; 2] = ["train", "training"];
 const VALIDATION_NAMES: [&str; 5] = ["val", "valid", "validation", "test", "testing"];
 
-/// The images of each class, both in order of their names.
+/// The images of each class; classes and images are in the order of their names.
 pub(super) type Classes = BTreeMap<String, Vec<PathBuf>>;
 
-/// What a folder of images holds.
+/// The content of a folder of images.
 #[derive(Debug)]
 pub(super) struct Listing {
     /// The images.
     pub(super) classes: Classes,
-    /// Whether classes are the beginnings of names, rather than sub-folders.
+    /// Whether classes are prefixes of file names, not sub-folders.
     pub(super) flat: bool,
-    /// The files that are no images by their names.
+    /// Files whose names are not those of images.
     pub(super) left_out: LeftOut,
-    /// What the user may not have meant.
+    /// Warnings about probable mistakes of the user.
     pub(super) warnings: Vec<String>,
 }
 
 /// Lists a folder of images.
 ///
-/// Either each sub-folder is a class, its images in it or below; or the images lie in the folder
-/// itself, and a class is what stands before the first `_` of a name.
+/// Either each sub-folder is a class, with its images at any depth, or the images are in the folder
+/// itself and the part of a name before the first `_` is the class.
 pub(super) fn list(root: &Path, origin: Origin) -> Result<Listing> {
-    let mut walk = Walk { origin, left_out: LeftOut::default() };
-    let (mut classes, mut flat) = (Classes::new(), Vec::new());
+    let mut walk = FolderWalk { origin, left_out: LeftOut::default() };
+    let mut classes = Classes::new();
+    let mut flat = Vec::new();
     let mut warnings = Vec::new();
     for (name, path) in walk.entries(root)? {
         if path.is_dir() {
             let mut images = Vec::new();
-            walk.collect(&path, DEPTH, &mut images)?;
+            walk.collect(&path, MAX_DEPTH, &mut images)?;
             if images.is_empty() {
-                warnings.push(format!("{}: holds no image, so it is no class", path.display()));
+                warnings.push(format!("{}: holds no image, so it is not a class", path.display()));
             } else {
                 classes.insert(name, images);
             }
@@ -56,17 +57,17 @@ pub(super) fn list(root: &Path, origin: Origin) -> Result<Listing> {
     if let (Some(class), Some((image, _))) = (classes.keys().next(), flat.first()) {
         let reason = format!(
             "holds images ({image}, ...) and sub-folders of images ({class}, ...); \
-             put all images into sub-folders, one a class"
+             put all images into sub-folders, one per class"
         );
         return Err(origin.bad(root, reason));
     }
-    if let Some(reason) = parts_for_classes(root, &classes) {
+    if let Some(reason) = find_parts(root, &classes) {
         return Err(origin.bad(root, reason));
     }
     let is_flat = !flat.is_empty();
     for (name, path) in flat {
         let Some((class, _)) = name.split_once('_') else {
-            let reason = "its name has no `_`; name it CLASS_NAME, or sort the images into sub-folders, one a class";
+            let reason = "its name has no `_`; name it CLASS_NAME, or sort the images into sub-folders, one per class";
             return Err(origin.bad(&path, reason));
         };
         classes.entry(class.to_owned()).or_default().push(path);
@@ -78,8 +79,9 @@ pub(super) fn list(root: &Path, origin: Origin) -> Result<Listing> {
     Ok(Listing { classes, flat: is_flat, left_out: walk.left_out, warnings })
 }
 
-/// Asks whether sub-folders named `train` and `val` were meant to be classes.
-fn parts_for_classes(root: &Path, classes: &Classes) -> Option<String> {
+/// Finds sub-folders such as `train` and `val`, which are hardly classes; returns the error's
+/// reason.
+fn find_parts(root: &Path, classes: &Classes) -> Option<String> {
     let named = |names: &[&str]| classes.keys().find(|class| names.contains(&class.to_lowercase().as_str()));
     let (train, validation) = (named(&TRAINING_NAMES)?, named(&VALIDATION_NAMES)?);
     let [train_dir, validation_dir] = [train, validation].map(|name| root.join(name).display().to_string());
@@ -89,13 +91,13 @@ fn parts_for_classes(root: &Path, classes: &Classes) -> Option<String> {
     ))
 }
 
-struct Walk {
+struct FolderWalk {
     origin: Origin,
     left_out: LeftOut,
 }
 
-impl Walk {
-    /// Names and paths in a folder, in order of their names, without what is hidden.
+impl FolderWalk {
+    /// Lists names and paths in a folder, in the order of names; notes hidden files as left out.
     fn entries(&mut self, folder: &Path) -> Result<Vec<(String, PathBuf)>> {
         let mut entries = Vec::new();
         for entry in std::fs::read_dir(folder).map_err(|error| self.origin.unreadable(folder, error))? {
@@ -108,7 +110,7 @@ impl Walk {
                 continue;
             }
             if name.starts_with('.') {
-                self.left_out.add(path, Reason::Hidden);
+                self.left_out.add(path, LeftOutReason::Hidden);
             } else {
                 entries.push((name, path));
             }
@@ -117,10 +119,10 @@ impl Walk {
         Ok(entries)
     }
 
-    /// Appends the images of a folder and those below.
+    /// Appends the images of a folder and its sub-folders.
     fn collect(&mut self, folder: &Path, depth: u32, images: &mut Vec<PathBuf>) -> Result<()> {
         if depth == 0 {
-            return Err(self.origin.bad(folder, format!("is {DEPTH} folders deep; is there a loop of links?")));
+            return Err(self.origin.bad(folder, format!("is {MAX_DEPTH} folders deep; is there a loop of links?")));
         }
         for (_, path) in self.entries(folder)? {
             if path.is_dir() {
@@ -132,12 +134,12 @@ impl Walk {
         Ok(())
     }
 
-    /// By the suffix; what the file holds is seen when it is decoded.
+    /// Whether a file's suffix is that of an image; notes other files as left out.
     fn is_image(&mut self, path: &Path) -> bool {
         let suffix = path.extension().map(|suffix| suffix.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
         let image = matches!(suffix.as_str(), "jpg" | "jpeg" | "png");
         if !image {
-            self.left_out.add(path.to_owned(), Reason::Name(suffix));
+            self.left_out.add(path.to_owned(), LeftOutReason::Name(suffix));
         }
         image
     }
@@ -157,7 +159,7 @@ mod tests {
         dir
     }
 
-    /// Lines `class: path`.
+    /// Lists the images as lines `class: path`.
     fn names(dir: &tempfile::TempDir) -> std::result::Result<Vec<String>, String> {
         let classes = list(dir.path(), Origin::Flag("--train-dir")).map_err(|error| error.to_string())?.classes;
         let line = |class: &str, path: &PathBuf| format!("{class}: {}", path.strip_prefix(dir).unwrap().display());
@@ -171,13 +173,13 @@ mod tests {
     }
 
     #[test]
-    fn a_class_is_the_beginning_of_a_name() {
+    fn a_class_is_the_prefix_of_a_name() {
         let dir = folder(&["n02_white_wolf.jpg", "n01_tench.jpg", "n02_wolf.png", "README.md"]);
         assert_eq!(names(&dir).unwrap(), ["n01: n01_tench.jpg", "n02: n02_white_wolf.jpg", "n02: n02_wolf.png"]);
     }
 
     #[test]
-    fn what_is_no_image_by_its_name_is_counted() {
+    fn files_without_an_image_s_name_are_counted() {
         let files = ["a/1.jpg", "a/x.webp", "b/1.png", "b/deep/y.WEBP", "b/z.gif", "b/notes", "LICENSE.txt"];
         let others = ["a/.DS_Store", "Thumbs.db", "b/desktop.ini", "a/._1.jpg", ".cache/2.jpg"];
         let dir = folder(&[&files[..], &others].concat());
@@ -191,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_a_data_set_are_no_classes() {
+    fn parts_of_a_data_set_are_not_classes() {
         for (train, validation) in [("train", "val"), ("Training", "Test"), ("train", "validation")] {
             let dir = folder(&[&format!("{train}/cat/1.jpg"), &format!("{validation}/cat/1.jpg"), "more/1.jpg"]);
             let error = names(&dir).unwrap_err();
@@ -200,12 +202,12 @@ mod tests {
             let flags = format!("--train-dir {root}/{train} --validation-dir {root}/{validation}?");
             assert!(error.contains(&flags), "{error}");
         }
-        // A train is a vehicle, too.
+        // `train` alone may be a class of vehicles.
         assert_eq!(names(&folder(&["bus/1.jpg", "train/1.jpg"])).unwrap().len(), 2);
     }
 
     #[test]
-    fn folders_that_say_no_class_are_refused() {
+    fn folders_without_classes_are_refused() {
         let error = names(&folder(&["a/1.jpg", "b_2.jpg"])).unwrap_err();
         assert!(error.contains("b_2.jpg, ...) and sub-folders of images (a, ...)"), "{error}");
         assert!(names(&folder(&["plain.jpg"])).unwrap_err().contains("plain.jpg: its name has no `_`"));

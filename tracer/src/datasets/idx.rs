@@ -1,32 +1,31 @@
-//! The IDX format in which MNIST and Fashion-MNIST are published: a magic number, big-endian sizes,
-//! bytes.
+//! The IDX format of MNIST and Fashion-MNIST: a magic number, big-endian sizes, bytes.
 
 use super::files::Origin;
-use super::memory::{self, Raw};
-use super::{Dataset, Options};
+use super::memory::{self, RawImages};
+use super::{DataOptions, Dataset};
 use crate::error::Result;
 use std::path::Path;
 
 const SIZE: usize = 28;
 const CLASSES: u8 = 10;
 
-/// Reads Fashion-MNIST's four files, plain or with `.gz`.
-pub(super) fn fashion_mnist(options: &Options, least_size: i64) -> Result<Dataset> {
-    dataset("fashion-mnist", options, least_size)
+/// Reads Fashion-MNIST's four files, plain or compressed (`.gz`).
+pub(super) fn fashion_mnist(options: &DataOptions, least_size: i64) -> Result<Dataset> {
+    read_dataset("fashion-mnist", options, least_size)
 }
 
-/// Reads MNIST's four files, plain or with `.gz`.
-pub(super) fn mnist(options: &Options, least_size: i64) -> Result<Dataset> {
-    dataset("mnist", options, least_size)
+/// Reads MNIST's four files, plain or compressed (`.gz`).
+pub(super) fn mnist(options: &DataOptions, least_size: i64) -> Result<Dataset> {
+    read_dataset("mnist", options, least_size)
 }
 
-fn dataset(name: &'static str, options: &Options, least_size: i64) -> Result<Dataset> {
+fn read_dataset(name: &'static str, options: &DataOptions, least_size: i64) -> Result<Dataset> {
     let (folder, origin) = (options.data_dir.join(name), Origin::Fetched(name));
     let splits = [read_split(&folder, "train", origin)?, read_split(&folder, "t10k", origin)?];
-    memory::dataset(name, CLASSES.into(), splits, options, least_size)
+    memory::create_dataset(name, CLASSES.into(), splits, options, least_size)
 }
 
-fn read_split(folder: &Path, prefix: &str, origin: Origin) -> Result<Raw> {
+fn read_split(folder: &Path, prefix: &str, origin: Origin) -> Result<RawImages> {
     let path = folder.join(format!("{prefix}-images-idx3-ubyte"));
     let images = read_idx(&path, &[SIZE, SIZE], origin)?;
     if images.is_empty() {
@@ -41,15 +40,15 @@ fn read_split(folder: &Path, prefix: &str, origin: Origin) -> Result<Raw> {
     if let Some(label) = labels.iter().find(|&&label| label >= CLASSES) {
         return Err(origin.bad(&path, format!("label {label} is above {}", CLASSES - 1)));
     }
-    Ok(Raw { images, labels, shape: [1, SIZE, SIZE] })
+    Ok(RawImages { images, labels, shape: [1, SIZE, SIZE] })
 }
 
-/// The bytes of an IDX file of unsigned bytes whose items have these sizes.
+/// Reads an IDX file of unsigned bytes whose items have these sizes.
 fn read_idx(path: &Path, item: &[usize], origin: Origin) -> Result<Vec<u8>> {
     let mut bytes = origin.read(path)?;
     let header = 4 * (2 + item.len());
     let word = |i: usize| bytes.get(4 * i..4 * i + 4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]) as usize);
-    // Two zero bytes, 8 for unsigned bytes, the number of sizes.
+    // The magic number: two zero bytes, 8 for unsigned bytes, the number of sizes.
     if word(0) != Some(0x0800 + 1 + item.len()) {
         return Err(origin.bad(path, "is not an IDX file of unsigned bytes"));
     }
@@ -102,11 +101,11 @@ mod tests {
     }
 
     #[test]
-    fn labels_and_images_belong_together() {
+    fn labels_must_match_images() {
         let dir = tempfile::tempdir().unwrap();
         let folder: PathBuf = dir.path().join("mnist");
         std::fs::create_dir(&folder).unwrap();
-        let options = Options { data_dir: dir.path().to_owned(), ..Options::default() };
+        let options = DataOptions { data_dir: dir.path().to_owned(), ..DataOptions::default() };
         let open = || mnist(&options, 32).map_err(|error| error.to_string());
         write_split(&folder, "train", &[1, 2, 9], 3);
         assert!(open().unwrap_err().contains("t10k-images"));

@@ -1,6 +1,6 @@
-//! Where a JPEG file's picture ends, by its markers.
+//! Finds the end of a JPEG file's picture by its markers.
 
-/// The marker codes that a walk over the file has to tell apart (ITU-T T.81, table B.1).
+/// The marker codes that a walk over the file must distinguish (ITU-T T.81, table B.1).
 mod marker {
     pub const TEMPORARY: u8 = 0x01;
     pub const RESTART_FIRST: u8 = 0xd0;
@@ -9,17 +9,17 @@ mod marker {
     pub const END_OF_IMAGE: u8 = 0xd9;
 }
 
-/// The part of a JPEG file from its start marker to its end marker; `None` if the file breaks off before that.
+/// Returns a JPEG file up to its end marker; `None` if the file is truncated.
 ///
-/// Segments are skipped by their lengths, so an end marker within one (a thumbnail's, say) does not count.
-/// Whatever follows the end marker is no part of the picture: a video, or another whole JPEG.
-pub(super) fn picture(bytes: &[u8]) -> Option<&[u8]> {
+/// Segments are skipped by their lengths, so end markers within them do not count, such as that of
+/// a thumbnail. Data after the end marker, such as a video, does not belong to the picture.
+pub(super) fn find_picture(bytes: &[u8]) -> Option<&[u8]> {
     let mut position = 0;
     loop {
         let (code, after) = next_marker(bytes, position)?;
         position = match code {
             marker::END_OF_IMAGE => return Some(&bytes[..after]),
-            // These have no segment.
+            // These markers have no segment.
             marker::TEMPORARY | marker::START_OF_IMAGE | marker::RESTART_FIRST..=marker::RESTART_LAST => after,
             _ => {
                 let length = bytes.get(after..after + 2)?;
@@ -29,9 +29,10 @@ pub(super) fn picture(bytes: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// The code of the next marker at or after a position, and the position after it.
+/// Finds the next marker from a position on; returns its code and the position after it.
 ///
-/// Skips the coded data of a scan, in which FF 00 stands for a byte FF, and any fill bytes FF before the code.
+/// Skips the coded data of a scan, in which FF 00 stands for a byte FF, and any fill bytes FF
+/// before the code.
 fn next_marker(bytes: &[u8], from: usize) -> Option<(u8, usize)> {
     let mut position = from;
     loop {
@@ -49,7 +50,7 @@ fn next_marker(bytes: &[u8], from: usize) -> Option<(u8, usize)> {
 mod tests {
     use super::*;
 
-    /// A segment with its marker and length.
+    /// Builds a segment with its marker and length.
     fn segment(code: u8, content: &[u8]) -> Vec<u8> {
         let length = (content.len() + 2) as u16;
         [&[0xff, code], length.to_be_bytes().as_slice(), content].concat()
@@ -58,7 +59,8 @@ mod tests {
     const START: &[u8] = &[0xff, 0xd8];
     const END: &[u8] = &[0xff, 0xd9];
 
-    /// A picture with a thumbnail in its header, restart markers, a stuffed byte, two scans and fill bytes.
+    /// Builds a picture with a thumbnail, restart markers, a stuffed byte, two scans and fill
+    /// bytes.
     fn whole() -> Vec<u8> {
         let thumbnail = [START, &segment(0xda, &[1]), &[7, 7], END].concat();
         [
@@ -79,18 +81,18 @@ mod tests {
     #[test]
     fn the_picture_ends_at_its_own_end_marker() {
         let whole = whole();
-        assert_eq!(picture(&whole), Some(whole.as_slice()));
+        assert_eq!(find_picture(&whole), Some(whole.as_slice()));
         let trailers: [&[u8]; 5] = [&[0], &[0xff, 0xda], &[0xff, 0xda, 0xff, 0xd9], &[0xff], &whole];
         for trailer in trailers {
-            assert_eq!(picture(&[&whole, trailer].concat()), Some(whole.as_slice()), "{trailer:?}");
+            assert_eq!(find_picture(&[&whole, trailer].concat()), Some(whole.as_slice()), "{trailer:?}");
         }
     }
 
     #[test]
-    fn a_file_that_breaks_off_anywhere_has_no_picture() {
+    fn a_truncated_file_has_no_picture() {
         let whole = whole();
         for length in 0..whole.len() {
-            assert_eq!(picture(&whole[..length]), None, "{length} bytes");
+            assert_eq!(find_picture(&whole[..length]), None, "{length} bytes");
         }
     }
 }

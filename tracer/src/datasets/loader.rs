@@ -1,4 +1,4 @@
-//! Batches made ahead of the step that needs them.
+//! Loads batches ahead of the training step.
 
 use super::{Augment, Batch, Split};
 use crate::error::Result;
@@ -6,21 +6,22 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
 
-/// Batches that wait for the training step; more would only take memory.
+/// Maximum number of batches that wait for the training step; more would only take memory.
 const AHEAD: usize = 2;
 
-/// Batches of a split in the order of a plan, made by a thread of its own.
+/// Loads the batches of a split on its own thread, in the order of a plan.
 ///
-/// Two batches wait ready at most (and one more is in the making). An error arrives in place of its
-/// batch. Dropping the loader ends its thread, after the batch that it is making.
+/// At most two batches wait while another one loads. An error takes the place of its batch.
+/// Dropping the loader ends its thread after the current batch.
 pub struct Loader {
-    /// `None` only while dropped.
+    /// `None` only while the loader is dropped.
     batches: Option<Receiver<Result<Batch>>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Loader {
-    /// Begins to load the batches of a plan: for each, the samples and how they are augmented.
+    /// Starts to load the batches of a plan, which lists each batch's samples and their
+    /// augmentation.
     pub fn start(
         split: Arc<dyn Split>,
         plan: impl Iterator<Item = (Vec<u32>, Option<Augment>)> + Send + 'static,
@@ -28,7 +29,7 @@ impl Loader {
         let (sender, batches) = mpsc::sync_channel(AHEAD);
         let thread = thread::spawn(move || {
             for (indices, augment) in plan {
-                // Nobody waits any more: the loader was dropped.
+                // Sending fails if the loader was dropped.
                 if sender.send(split.load(&indices, augment)).is_err() {
                     return;
                 }
@@ -44,7 +45,7 @@ impl Iterator for Loader {
     fn next(&mut self) -> Option<Self::Item> {
         let batch = self.batches.as_ref()?.recv().ok();
         if batch.is_none() {
-            // A panic of the thread must not look like the plan's end.
+            // A panic of the thread must not pass for the end of the plan.
             if let Some(Err(panic)) = self.thread.take().map(JoinHandle::join) {
                 std::panic::resume_unwind(panic);
             }
@@ -55,10 +56,10 @@ impl Iterator for Loader {
 
 impl Drop for Loader {
     fn drop(&mut self) {
-        // First the receiver, so that a thread that waits to send goes on, and ends.
+        // Dropping the receiver first wakes a thread that waits to send.
         drop(self.batches.take());
         if let Some(thread) = self.thread.take() {
-            // Its panic, if any, concerned a batch that nobody asked for.
+            // A panic concerns a batch that is not needed.
             let _ = thread.join();
         }
     }
@@ -103,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_come_in_order_and_errors_in_their_place() {
+    fn batches_and_errors_arrive_in_order() {
         let plan = [vec![3, 1], vec![2], vec![13], vec![5, 5]].map(|indices| (indices, None));
         let batches: Vec<_> = Loader::start(split(), plan.into_iter()).map(labels).collect();
         assert_eq!(batches, [Ok(vec![3, 1]), Ok(vec![2]), Err("--test: 13".to_owned()), Ok(vec![5, 5])]);
@@ -114,18 +115,19 @@ mod tests {
         let split = split();
         let endless = || std::iter::repeat_with(|| (vec![1], None));
         let (done, watch) = mpsc::channel();
-        let theirs = split.clone();
-        // In a thread of its own, so that a deadlock fails the test rather than stops it.
+        let shared = split.clone();
+        // A separate thread, so that a deadlock fails the test instead of blocking it.
         thread::spawn(move || {
-            let mut loader = Loader::start(theirs.clone(), endless());
+            let mut loader = Loader::start(shared.clone(), endless());
             let first = labels(loader.next().unwrap());
             drop(loader);
-            drop(Loader::start(theirs.clone(), std::iter::empty()));
-            drop(Loader::start(theirs, endless()));
+            drop(Loader::start(shared.clone(), std::iter::empty()));
+            drop(Loader::start(shared, endless()));
             done.send(first).unwrap();
         });
         assert_eq!(watch.recv_timeout(Duration::from_secs(30)).unwrap(), Ok(vec![1]));
-        // One was taken, two waited, one was in the making; and again, but for the one taken.
+        // The first loader: one taken, two waiting, one loading. The last: two waiting, one
+        // loading.
         assert!(split.0.load(Ordering::SeqCst) <= 2 * (AHEAD + 1) + 1);
     }
 

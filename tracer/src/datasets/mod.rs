@@ -1,8 +1,7 @@
-//! Data sets: images into classes and sentences into sentences, read from the files in which they
-//! are published, or from the user's own.
+//! Data sets for image classification and translation, from published files or the user's own.
 //!
-//! [`DatasetSpec::open`] reads what [`Options`] say into a [`Dataset`] of two [`Split`]s; a
-//! [`Loader`] makes a split's batches ahead of the step that needs them.
+//! [`DatasetSpec::open`] opens a [`Dataset`] of two [`Split`]s according to [`DataOptions`]. A
+//! [`Loader`] loads a split's batches ahead of the training step.
 
 mod cifar;
 mod files;
@@ -18,7 +17,7 @@ mod pixels;
 pub mod text;
 
 pub use loader::Loader;
-pub use options::Options;
+pub use options::DataOptions;
 
 use crate::error::{Result, TracerError};
 use sha2::{Digest, Sha256};
@@ -27,31 +26,32 @@ use std::fmt;
 use std::sync::Arc;
 use tch::{Device, Tensor};
 
-/// What a data set asks of a model.
+/// The task that a data set sets for a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Task {
-    /// Images into classes.
+    /// Classifying images.
     Images {
         /// Channels of an image.
         channels: i64,
-        /// Its rows and columns.
+        /// Rows and columns of an image.
         size: [i64; 2],
         /// Number of classes.
         classes: i64,
     },
-    /// A source sentence into a target sentence; lengths in tokens, padded.
+    /// Translating sentences; lengths are in tokens, with padding.
     Text {
-        /// Length of a source, with its EOS.
+        /// Length of a source, EOS included.
         source: i64,
-        /// Length of a target, as the model is given it (with BOS) and as it learns it (with EOS).
+        /// Length of a target: of the model's input, with BOS, and of its labels, with EOS.
         target: i64,
-        /// Number of tokens, the same ones for both languages.
+        /// Number of tokens; both languages share the vocabulary.
         vocabulary: i64,
     },
 }
 
-/// SHA-256 of what a data set consists of, its first half in hexadecimal: tells whether a resumed run
-/// sees the same data.
+/// Computes the first half of a data set's SHA-256, in hexadecimal.
+///
+/// By it, a resumed run checks that it has the same data.
 fn digest<T: AsRef<[u8]>>(parts: impl IntoIterator<Item = T>) -> String {
     let mut hasher = Sha256::new();
     for part in parts {
@@ -61,9 +61,7 @@ fn digest<T: AsRef<[u8]>>(parts: impl IntoIterator<Item = T>) -> String {
     hasher.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Samples that a step works on.
-///
-/// On the CPU as a [`Split`] makes it.
+/// The samples of a step; a [`Split`] loads them on the CPU.
 #[derive(Debug)]
 pub enum Batch {
     /// Images and their classes.
@@ -77,8 +75,8 @@ pub enum Batch {
     Text {
         /// `i64`, `[samples, source]`: tokens, EOS, PAD.
         source: Tensor,
-        /// `i64`, `[samples, target + 1]`: BOS, tokens, EOS, PAD. The model is given all but the
-        /// last column and learns all but the first.
+        /// `i64`, `[samples, target + 1]`: BOS, tokens, EOS, PAD. All columns but the last are the
+        /// model's input, all but the first its labels.
         target: Tensor,
     },
 }
@@ -90,12 +88,12 @@ impl Batch {
         first.size()[0] as usize
     }
 
-    /// Whether there are none.
+    /// Whether there are no samples.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The same on a device.
+    /// Copies the batch to a device.
     #[must_use]
     pub fn to_device(&self, device: Device) -> Self {
         match self {
@@ -109,10 +107,9 @@ impl Batch {
     }
 }
 
-/// Randomness of one epoch's augmentation.
+/// The random numbers of one epoch's augmentation.
 ///
-/// What becomes of a sample is a function of these and of its index only, never of threads, so that
-/// a resumed run repeats it.
+/// They and its index alone determine how a sample is augmented, so that a resumed run repeats it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Augment {
     /// The run's seed.
@@ -121,53 +118,52 @@ pub struct Augment {
     pub epoch: u64,
 }
 
-/// Samples to train or to validate on.
+/// Samples for training or validation.
 pub trait Split: Send + Sync {
     /// Number of samples.
     fn len(&self) -> usize;
 
-    /// Whether there are none.
+    /// Whether there are no samples.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Loads these samples in parallel, in this order; augmented where that is asked for here and
-    /// was by [`Options::augment`].
+    /// Loads these samples, in parallel and in this order.
+    ///
+    /// They are augmented if both `augment` and [`DataOptions::augment`] are set.
     ///
     /// # Panics
     ///
-    /// Where an index is not below [`Split::len`].
+    /// If an index is not below [`Split::len`].
     fn load(&self, indices: &[u32], augment: Option<Augment>) -> Result<Batch>;
 }
 
-/// A data set that is open.
+/// An open data set.
 pub struct Dataset {
     /// Its name on the command line.
     pub name: String,
-    /// What it asks of a model.
+    /// The task.
     pub task: Task,
-    /// Samples to train on.
+    /// Training samples.
     pub train: Arc<dyn Split>,
-    /// Samples to validate on.
+    /// Validation samples.
     pub validation: Arc<dyn Split>,
-    /// The tokens, where it is of text.
+    /// The vocabulary of text; `None` for images.
     pub vocabulary: Option<text::Vocabulary>,
-    /// The validation samples' target lines as they are in the file; empty where it is of images.
+    /// The validation samples' target lines as in the file; empty for images.
     pub reference_lines: Vec<String>,
-    /// How it was prepared, for the manifest.
+    /// A description of the preparation, for the manifest.
     pub description: BTreeMap<String, String>,
-    /// What the user may not have meant, each once.
+    /// Warnings about probable mistakes of the user, each once.
     pub warnings: Vec<String>,
 }
 
 impl Dataset {
-    /// Target lines of these validation samples, as they are in the file: what BLEU compares with.
-    ///
-    /// None where the data set is of images.
+    /// Returns the target lines of these validation samples, for BLEU; none for images.
     ///
     /// # Panics
     ///
-    /// Where an index is not below the number of validation samples.
+    /// If an index is not below the number of validation samples.
     pub fn references(&self, indices: &[u32]) -> Vec<String> {
         if self.reference_lines.is_empty() {
             return Vec::new();
@@ -175,7 +171,7 @@ impl Dataset {
         indices.iter().map(|&index| self.reference_lines[index as usize].clone()).collect()
     }
 
-    /// A line for people: what is read, and what is not.
+    /// Summarises in one line the samples that are used and those that are not.
     pub fn summary(&self, samples: &str) -> String {
         let mut line = format!("{}: {samples}", self.name);
         for key in ["classes", "left out", "truncated"] {
@@ -200,9 +196,9 @@ impl fmt::Debug for Dataset {
     }
 }
 
-/// Where a data set's samples come from, which decides the flags that it takes.
+/// The origin of a data set's samples, which decides the flags that it accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Source {
+enum DataSource {
     /// Images in the data folder.
     Images,
     /// The user's images.
@@ -217,12 +213,12 @@ enum Source {
 pub struct DatasetSpec {
     /// The name on the command line, and of its folder.
     pub name: &'static str,
-    /// What its samples are, for people.
+    /// A description of its samples.
     pub kind: &'static str,
-    /// Where it was published, or which flags name it.
+    /// The publication, or the flags that name the user's files.
     pub reference: &'static str,
-    source: Source,
-    open: fn(&Options, i64) -> Result<Dataset>,
+    source: DataSource,
+    open: fn(&DataOptions, i64) -> Result<Dataset>,
 }
 
 /// All data sets.
@@ -231,55 +227,55 @@ pub const DATASETS: &[DatasetSpec] = &[
         name: "fashion-mnist",
         kind: "1 x 28 x 28, 10 classes",
         reference: "Xiao, Rasul and Vollgraf, Fashion-MNIST (2017), arXiv 1708.07747",
-        source: Source::Images,
+        source: DataSource::Images,
         open: idx::fashion_mnist,
     },
     DatasetSpec {
         name: "mnist",
         kind: "1 x 28 x 28, 10 classes",
         reference: "LeCun, Cortes and Burges, The MNIST database of handwritten digits (1998)",
-        source: Source::Images,
+        source: DataSource::Images,
         open: idx::mnist,
     },
     DatasetSpec {
         name: "cifar10",
         kind: "3 x 32 x 32, 10 classes",
         reference: "Krizhevsky, Learning Multiple Layers of Features from Tiny Images (2009)",
-        source: Source::Images,
+        source: DataSource::Images,
         open: cifar::cifar10,
     },
     DatasetSpec {
         name: "cifar100",
         kind: "3 x 32 x 32, 100 classes",
         reference: "Krizhevsky, Learning Multiple Layers of Features from Tiny Images (2009)",
-        source: Source::Images,
+        source: DataSource::Images,
         open: cifar::cifar100,
     },
     DatasetSpec {
         name: "images",
-        kind: "3 x 224 x 224, a class a folder",
+        kind: "3 x 224 x 224, one folder per class",
         reference: "your own: --train-dir, --validation-dir",
-        source: Source::OwnImages,
+        source: DataSource::OwnImages,
         open: photos::open,
     },
     DatasetSpec {
         name: "multi30k",
         kind: "English to German captions",
         reference: "Elliott, Frank, Sima'an and Specia, Multi30K (2016), arXiv 1605.00459",
-        source: Source::Text,
+        source: DataSource::Text,
         open: text::multi30k,
     },
     DatasetSpec {
         name: "text",
         kind: "lines into lines",
         reference: "your own: --source, --target, --validation-source, --validation-target",
-        source: Source::OwnText,
+        source: DataSource::OwnText,
         open: text::own,
     },
 ];
 
 impl DatasetSpec {
-    /// The data set of a name.
+    /// Finds a data set by name.
     pub fn find(name: &str) -> Result<&'static Self> {
         DATASETS.iter().find(|dataset| dataset.name == name).ok_or_else(|| TracerError::UnknownDataset {
             name: name.to_owned(),
@@ -287,13 +283,13 @@ impl DatasetSpec {
         })
     }
 
-    /// Whether its samples are images, rather than text.
+    /// Whether its samples are images, not text.
     pub fn is_images(&self) -> bool {
-        matches!(self.source, Source::Images | Source::OwnImages)
+        matches!(self.source, DataSource::Images | DataSource::OwnImages)
     }
 
-    /// Opens it. `least_size` is the fewest rows and columns that the model can take, 0 for text.
-    pub fn open(&self, options: &Options, least_size: i64) -> Result<Dataset> {
+    /// Opens the data set. `least_size` is the model's minimum of rows and columns, 0 for text.
+    pub fn open(&self, options: &DataOptions, least_size: i64) -> Result<Dataset> {
         options.check_use(self.name, self.source)?;
         (self.open)(options, least_size)
     }
@@ -305,12 +301,14 @@ mod tests {
     use mercury_testing::report_skip;
     use std::path::{Path, PathBuf};
 
-    /// Data in the folder `MERCURY_SHARED_DATA`, by default `shared/data` beside the checkout; reports the calling
-    /// test as skipped if it is missing.
+    /// Finds data in the folder `MERCURY_SHARED_DATA`, by default `shared/data` next to the
+    /// checkout.
+    ///
+    /// If it is missing, the calling test is reported as skipped.
     #[track_caller]
     pub(super) fn shared(name: &str) -> Option<PathBuf> {
-        let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
-        let path = std::env::var_os("MERCURY_SHARED_DATA").map_or_else(beside, PathBuf::from).join(name);
+        let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
+        let path = std::env::var_os("MERCURY_SHARED_DATA").map_or_else(default, PathBuf::from).join(name);
         if !path.exists() {
             report_skip(&format!("{} is missing; MERCURY_SHARED_DATA names its folder", path.display()));
             return None;
@@ -331,7 +329,7 @@ mod tests {
     #[test]
     fn real_cifar10_is_read() {
         let Some(path) = shared("cifar10") else { return };
-        let options = Options { data_dir: path.parent().unwrap().to_owned(), ..Options::default() };
+        let options = DataOptions { data_dir: path.parent().unwrap().to_owned(), ..DataOptions::default() };
         let set = DatasetSpec::find("cifar10").unwrap().open(&options, 0).unwrap();
         assert_eq!((set.train.len(), set.validation.len()), (10_000, 10_000));
         assert!(set.references(&[0]).is_empty());

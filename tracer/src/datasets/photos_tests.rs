@@ -5,7 +5,7 @@ use image::{DynamicImage, GrayImage, Luma, Rgb, Rgba, RgbaImage};
 use tch::Kind;
 use tempfile::TempDir;
 
-/// A folder of two classes in sub-folders: 12 images of various sizes and kinds.
+/// Creates a folder with two classes in sub-folders: 13 images of various sizes and kinds.
 fn folder() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     for i in 0..6_u32 {
@@ -25,11 +25,11 @@ fn save(dir: &TempDir, name: &str, image: &DynamicImage) {
     image.save(path).unwrap();
 }
 
-fn options(dir: &TempDir) -> Options {
-    Options { train: Some(dir.path().to_owned()), input_size: Some(28), ..Options::default() }
+fn options(dir: &TempDir) -> DataOptions {
+    DataOptions { train: Some(dir.path().to_owned()), input_size: Some(28), ..DataOptions::default() }
 }
 
-fn open(options: &Options, least_size: i64) -> std::result::Result<Dataset, String> {
+fn open(options: &DataOptions, least_size: i64) -> std::result::Result<Dataset, String> {
     DatasetSpec::find("images").unwrap().open(options, least_size).map_err(|error| error.to_string())
 }
 
@@ -41,7 +41,7 @@ fn load(split: &dyn Split, augment: Option<Augment>) -> (Vec<f32>, Vec<i64>) {
     (images.flatten(0, -1).try_into().unwrap(), labels.try_into().unwrap())
 }
 
-/// The error of an image that cannot be decoded.
+/// Returns the error of an image that cannot be decoded.
 fn refusal(path: &Path) -> String {
     decode(path).unwrap_err().into_error(path).to_string()
 }
@@ -55,13 +55,13 @@ fn sub_folders_are_read() {
     assert_eq!(set.summary("12 training samples"), "images: 12 training samples; classes: 2 (cats, dogs)");
     let (_, labels) = load(set.train.as_ref(), None);
     assert!(labels.is_sorted() && labels.contains(&0) && labels.contains(&1));
-    // All of them for training.
-    let all = Options { validation: options(&dir).train, ..options(&dir) };
+    // The same folder for training and validation.
+    let all = DataOptions { validation: options(&dir).train, ..options(&dir) };
     let set = open(&all, 0).unwrap();
     assert_eq!((set.train.len(), set.validation.len()), (13, 13));
     let (images, labels) = load(set.train.as_ref(), None);
     assert_eq!(labels, [0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1]);
-    // In order of names the grey image is the first dog.
+    // In the order of names, the grey image is the first dog.
     let grey = &images[6 * 3 * 784..7 * 3 * 784];
     for (channel, [mean, deviation]) in grey.chunks(784).zip(IMAGENET) {
         let expected = (100.0 / 255.0 - mean) / deviation;
@@ -75,7 +75,7 @@ fn flat_folders_are_read() {
     for (name, shade) in [("b_2.png", 20), ("a_1.png", 10), ("b_1.png", 30), ("b_3.png", 40)] {
         save(&dir, name, &RgbImage::from_pixel(30, 30, Rgb([shade; 3])).into());
     }
-    let set = open(&Options { validation: options(&dir).train, ..options(&dir) }, 0).unwrap();
+    let set = open(&DataOptions { validation: options(&dir).train, ..options(&dir) }, 0).unwrap();
     let (images, labels) = load(set.train.as_ref(), None);
     assert_eq!(labels, [0, 1, 1, 1]);
     let shade = |index: usize| (images[index * 3 * 784] * 0.229 + 0.485) * 255.0;
@@ -87,7 +87,7 @@ fn flat_folders_are_read() {
 #[test]
 fn augmentation_is_repeated_and_validation_never_changed() {
     let dir = folder();
-    let set = open(&Options { augment: true, ..options(&dir) }, 0).unwrap();
+    let set = open(&DataOptions { augment: true, ..options(&dir) }, 0).unwrap();
     let first = Some(Augment { seed: 3, epoch: 0 });
     let batch = load(set.train.as_ref(), first);
     assert_ne!(batch.0, load(set.train.as_ref(), None).0);
@@ -107,28 +107,28 @@ fn corrupt_images_are_named_or_left_out() {
     let whole = std::fs::read(dir.path().join("dogs/more/1.JPG")).unwrap();
     let write = |name: &str, bytes: &[u8]| std::fs::write(dir.path().join(name), bytes).unwrap();
     write("dogs/broken.jpg", &whole[..whole.len() / 2]);
-    let all = Options { validation: options(&dir).train, ..options(&dir) };
+    let all = DataOptions { validation: options(&dir).train, ..options(&dir) };
     let set = open(&all, 0).unwrap();
     let error = set.train.load(&[7, 6, 0], None).unwrap_err().to_string();
-    assert!(error.contains("dogs/broken.jpg: is a JPEG file that breaks off"), "{error}");
+    assert!(error.contains("dogs/broken.jpg: is a truncated JPEG file"), "{error}");
     assert!(error.contains("--skip-corrupt"), "{error}");
-    // What is no image by its first bytes is found before any image is drawn.
+    // Files that are not images by their first bytes are found before training.
     write("cats/0.png", b"GIF89a, said the file");
     let error = open(&all, 0).unwrap_err();
-    assert!(error.contains("cats/0.png: is neither a JPEG nor a PNG file, but Gif; mend or remove it"), "{error}");
+    assert!(error.contains("cats/0.png: is neither a JPEG nor a PNG file, but Gif; repair or remove it"), "{error}");
     assert!(error.contains("--skip-corrupt"), "{error}");
 
-    let skipping = open(&Options { skip_corrupt: true, ..all }, 0).unwrap();
+    let skipping = open(&DataOptions { skip_corrupt: true, ..all }, 0).unwrap();
     assert_eq!((skipping.train.len(), skipping.validation.len()), (12, 12));
-    // Each once, though both splits have them.
-    let expected = "2 files: 1 neither JPEG nor PNG by content, 1 broken off";
+    // Each file counts once, although both splits have it.
+    let expected = "2 files: 1 neither JPEG nor PNG by content, 1 truncated";
     assert_eq!(skipping.description["left out"], expected);
     load(skipping.train.as_ref(), None);
     let png = std::fs::read(dir.path().join("cats/1.png")).unwrap();
     write("cats/1.png", &png[..png.len() / 2]);
     let error = set.train.load(&[1], None).unwrap_err().to_string();
     assert!(error.contains("cats/1.png: cannot be decoded: "), "{error}");
-    // What it holds counts, not its name.
+    // The content decides, not the name.
     write("cats/0.png", &whole);
     let set = open(&options(&dir), 0).unwrap();
     assert!(set.train.load(&[0], None).is_ok());
@@ -145,7 +145,7 @@ fn bytes_after_the_picture_change_nothing() {
         std::fs::write(&photo, [&whole, trailer].concat()).unwrap();
         assert_eq!(decode(&photo).unwrap(), expected);
     }
-    // A picture that breaks off is not made whole by what follows it.
+    // Data after a truncated picture does not complete it.
     std::fs::write(&photo, [&whole[..300], &[0xff, 0xd9]].concat()).unwrap();
     assert!(decode(&photo).is_err());
     let clear = dir.path().join("cats/1.png");
@@ -155,7 +155,7 @@ fn bytes_after_the_picture_change_nothing() {
 }
 
 #[test]
-fn what_is_left_out_is_counted_by_reason() {
+fn left_out_files_are_counted_by_reason() {
     let dir = folder();
     let write = |name: &str, bytes: &[u8]| std::fs::write(dir.path().join(name), bytes).unwrap();
     write("cats/old.bmp", b"BM");
@@ -164,13 +164,13 @@ fn what_is_left_out_is_counted_by_reason() {
     write("cats/words.jpg", b"words");
     let error = open(&options(&dir), 0).unwrap_err();
     assert!(error.contains("cats/photo.png: is neither a JPEG nor a PNG file, but WebP (2 more"), "{error}");
-    let skipping = open(&Options { skip_corrupt: true, ..options(&dir) }, 0).unwrap();
+    let skipping = open(&DataOptions { skip_corrupt: true, ..options(&dir) }, 0).unwrap();
     let expected = "4 files: 1 not named .jpg, .jpeg or .png (1 .bmp), 1 empty, 2 neither JPEG nor PNG by content";
     assert_eq!(skipping.description["left out"], expected);
     let line = skipping.summary("12 training samples");
     assert_eq!(line, format!("images: 12 training samples; classes: 2 (cats, dogs); left out: {expected}"));
     let error = refusal(&dir.path().join("dogs/empty.jpg"));
-    assert!(error.contains("empty.jpg: is empty; mend or remove it"), "{error}");
+    assert!(error.contains("empty.jpg: is empty; repair or remove it"), "{error}");
     let error = refusal(&dir.path().join("cats/photo.png"));
     assert!(error.contains("photo.png: is neither a JPEG nor a PNG file, but WebP"), "{error}");
 }
@@ -179,7 +179,7 @@ fn what_is_left_out_is_counted_by_reason() {
 fn images_that_would_take_all_memory_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("huge.png");
-    // A PNG that announces 60,000 x 60,000 pixels: the header's sizes and checksum are replaced.
+    // A PNG that declares 60,000 x 60,000 pixels: the header's sizes and checksum are replaced.
     GrayImage::new(1, 1).save(&path).unwrap();
     let mut bytes = std::fs::read(&path).unwrap();
     let side = 60_000_u32.to_be_bytes();
@@ -190,7 +190,7 @@ fn images_that_would_take_all_memory_are_refused() {
     std::fs::write(&path, bytes).unwrap();
     let error = refusal(&path);
     assert!(error.contains("huge.png: cannot be decoded: ") && error.to_lowercase().contains("limit"), "{error}");
-    // The same for JPEG: sizes stand 5 bytes behind the frame's marker.
+    // The same for JPEG: the sizes are 5 bytes after the frame's marker.
     let path = dir.path().join("huge.jpg");
     GrayImage::new(8, 8).save(&path).unwrap();
     let mut bytes = std::fs::read(&path).unwrap();
@@ -207,36 +207,36 @@ fn images_that_would_take_all_memory_are_refused() {
 #[test]
 fn folders_that_do_not_fit_are_refused() {
     let dir = folder();
-    let error = open(&Options { input_size: None, ..options(&dir) }, 299).unwrap_err();
+    let error = open(&DataOptions { input_size: None, ..options(&dir) }, 299).unwrap_err();
     assert_eq!(error, "--input-size: is 224, but the model needs at least 299");
-    let error = open(&Options::default(), 0).unwrap_err();
+    let error = open(&DataOptions::default(), 0).unwrap_err();
     assert!(error.starts_with("--train-dir: is needed by --dataset images"), "{error}");
     let other = tempfile::tempdir().unwrap();
     save(&other, "cows/1.png", &GrayImage::new(30, 30).into());
-    let error = open(&Options { validation: Some(other.path().to_owned()), ..options(&dir) }, 0).unwrap_err();
-    assert!(error.starts_with("--validation-dir: ") && error.contains("class cows is none"), "{error}");
+    let error = open(&DataOptions { validation: Some(other.path().to_owned()), ..options(&dir) }, 0).unwrap_err();
+    assert!(error.starts_with("--validation-dir: ") && error.contains("class cows is not in --train-dir"), "{error}");
     let error = open(&options(&other), 0).unwrap_err();
     assert!(error.contains("holds one class (cows), but training needs two"), "{error}");
     std::fs::create_dir(other.path().join("dogs")).unwrap();
     for name in ["cows/1.png", "dogs/1.png"] {
         std::fs::write(other.path().join(name), b"no image").unwrap();
     }
-    let error = open(&Options { skip_corrupt: true, ..options(&other) }, 0).unwrap_err();
+    let error = open(&DataOptions { skip_corrupt: true, ..options(&other) }, 0).unwrap_err();
     assert!(error.contains("too few images (0)"), "{error}");
 }
 
 #[test]
 fn the_shorter_side_is_resized() {
     let image = |columns, rows| RgbImage::new(columns, rows);
-    assert_eq!(resized(&image(500, 375), 224), [256, 341]);
-    assert_eq!(resized(&image(100, 300), 224), [768, 256]);
-    assert_eq!(resized(&image(64, 64), 32), [37, 37]);
+    assert_eq!(size_before_crop(&image(500, 375), 224), [256, 341]);
+    assert_eq!(size_before_crop(&image(100, 300), 224), [768, 256]);
+    assert_eq!(size_before_crop(&image(64, 64), 32), [37, 37]);
 }
 
 #[test]
 fn real_photos_are_read() {
     let Some(path) = shared("imagenet-sample") else { return };
-    let options = Options { train: Some(path), skip_corrupt: true, ..Options::default() };
+    let options = DataOptions { train: Some(path), skip_corrupt: true, ..DataOptions::default() };
     let set = open(&options, 224).unwrap();
     assert_eq!(set.task, Task::Images { channels: 3, size: [224, 224], classes: 100 });
     assert_eq!((set.train.len(), set.validation.len()), (90, 10));

@@ -1,35 +1,35 @@
 //! BLEU (Papineni et al., ACL 2002) as `sacrebleu` computes it by default.
 //!
-//! Over a whole corpus with one reference a sentence, n-grams up to 4, case counts, tokens as
-//! mteval-v13a makes them, exponential smoothing, brevity penalty: the signature
+//! It is computed over a corpus with one reference per sentence, case-sensitive n-grams up to 4,
+//! tokens of mteval-v13a, exponential smoothing and the brevity penalty. The signature is
 //! `nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp` (Post, A Call for Clarity in Reporting BLEU
-//! Scores, WMT 2018), so that numbers compare with published ones. Reference values are in
-//! `tests/reference/bleu.json`, beside the script that made them.
+//! Scores, WMT 2018), as in published results. `tests/reference/bleu.py` made the reference values
+//! in `bleu.json`.
 
 use std::collections::HashMap;
 
 const ORDER: usize = 4;
 
-/// BLEU of hypotheses against their references, from 0 to 100.
+/// Computes the BLEU of hypotheses against their references, from 0 to 100.
 ///
-/// 0 where no token is right, or where the hypotheses are too short to have an n-gram of four
-/// tokens.
+/// It is 0 if no token is correct, or if no hypothesis has four tokens.
 ///
 /// # Panics
 ///
-/// Where there are not as many references as hypotheses.
+/// If the numbers of references and hypotheses differ.
 pub fn corpus_bleu(hypotheses: &[String], references: &[String]) -> f64 {
     assert_eq!(hypotheses.len(), references.len(), "each hypothesis has one reference");
-    let (mut correct, mut total) = ([0_u64; ORDER], [0_u64; ORDER]);
+    let mut correct = [0_u64; ORDER];
+    let mut total = [0_u64; ORDER];
     let (mut length, mut reference_length) = (0, 0);
     for (hypothesis, reference) in hypotheses.iter().zip(references) {
         let (hypothesis, reference) = (tokenize(hypothesis), tokenize(reference));
-        let (hypothesis, reference) = (words(&hypothesis), words(&reference));
+        let (hypothesis, reference) = (split_words(&hypothesis), split_words(&reference));
         length += hypothesis.len();
         reference_length += reference.len();
         for n in 1..=ORDER {
-            let known = n_grams(&reference, n);
-            for (n_gram, count) in n_grams(&hypothesis, n) {
+            let known = count_n_grams(&reference, n);
+            for (n_gram, count) in count_n_grams(&hypothesis, n) {
                 total[n - 1] += count;
                 correct[n - 1] += count.min(known.get(n_gram).copied().unwrap_or(0));
             }
@@ -38,7 +38,7 @@ pub fn corpus_bleu(hypotheses: &[String], references: &[String]) -> f64 {
     if correct == [0; ORDER] || total.contains(&0) {
         return 0.0;
     }
-    // Each order without a match counts half of the one before (NIST's smoothing).
+    // Each order without a match counts half as much as the previous such order (NIST's smoothing).
     let mut smoothing = 1.0;
     let mut logarithms = 0.0;
     for (&correct, &total) in correct.iter().zip(&total) {
@@ -54,11 +54,11 @@ pub fn corpus_bleu(hypotheses: &[String], references: &[String]) -> f64 {
     brevity * (logarithms / ORDER as f64).exp()
 }
 
-fn words(text: &str) -> Vec<&str> {
+fn split_words(text: &str) -> Vec<&str> {
     text.split(is_space).filter(|word| !word.is_empty()).collect()
 }
 
-fn n_grams<'a, 'b>(words: &'b [&'a str], n: usize) -> HashMap<&'b [&'a str], u64> {
+fn count_n_grams<'a, 'b>(words: &'b [&'a str], n: usize) -> HashMap<&'b [&'a str], u64> {
     let mut counts = HashMap::new();
     for n_gram in words.windows(n) {
         *counts.entry(n_gram).or_default() += 1;
@@ -66,12 +66,12 @@ fn n_grams<'a, 'b>(words: &'b [&'a str], n: usize) -> HashMap<&'b [&'a str], u64
     counts
 }
 
-/// White space as Python has it, where sacrebleu was written: four separators more than Unicode.
+/// Whether a letter is white space in Python, which has four separators more than Unicode.
 fn is_space(letter: char) -> bool {
     letter.is_whitespace() || ('\x1c'..='\x1f').contains(&letter)
 }
 
-/// Sets punctuation apart by spaces, as mteval-v13a does for European languages.
+/// Separates punctuation by spaces, as mteval-v13a does for European languages.
 fn tokenize(line: &str) -> String {
     let line = line.trim_end_matches(is_space).replace("<skipped>", "").replace("-\n", "").replace('\n', " ");
     let line = line.replace("&quot;", "\"").replace("&amp;", "&").replace("&lt;", "<").replace("&gt;", ">");
@@ -86,16 +86,16 @@ fn tokenize(line: &str) -> String {
     letters.push(' ');
     let digit = |letter: char| letter.is_ascii_digit();
     let mark = |letter: char| matches!(letter, '.' | ',');
-    // Full stops and commas, unless a digit stands before ...
+    // Separate full stops and commas, unless after a digit ...
     let letters = replace_pairs(&letters, |a, b| !digit(a) && mark(b), |a, b| [a, ' ', b, ' ']);
-    // ... or behind; and dashes behind a digit.
+    // ... or before a digit; and separate dashes after a digit.
     let letters = replace_pairs(&letters, |a, b| mark(a) && !digit(b), |a, b| [' ', a, ' ', b]);
     let letters = replace_pairs(&letters, |a, b| digit(a) && b == '-', |a, b| [a, ' ', b, ' ']);
     letters.into_iter().collect()
 }
 
-/// Replaces pairs of letters that match, from the left; a letter is part of one pair at most, as
-/// with a regular expression.
+/// Replaces matching pairs of letters from the left; pairs do not overlap, as with a regular
+/// expression.
 fn replace_pairs(
     letters: &[char],
     matches: impl Fn(char, char) -> bool,
@@ -154,7 +154,7 @@ mod tests {
     fn tokenizes_as_sacrebleu() {
         for (line, expected) in reference().tokens {
             let line = tokenize(&line);
-            assert_eq!(words(&line).join(" "), expected);
+            assert_eq!(split_words(&line).join(" "), expected);
         }
     }
 

@@ -1,3 +1,3 @@
-//! What a model is measured by.
+//! Metrics of models.
 
 pub mod bleu;

@@ -1,20 +1,20 @@
-//! MobileNetV2: Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks" (CVPR 2018),
-//! table 2.
+//! MobileNetV2: Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks" (CVPR
+//! 2018), table 2.
 
 use super::Model;
-use super::parts::{AveragePool, BatchNorm, Context, Conv, Dropout, Flatten, Part, Relu6, Sequence, linear};
-use crate::weights::{Init, Module};
+use super::modules::{AveragePool, BatchNorm, Context, Conv, Dropout, Flatten, Module, Relu6, Sequence, linear};
+use crate::weights::{Init, ModulePath};
 use tch::Tensor;
 
 const EPSILON: f64 = 1e-5;
 
-/// Expansion, filters, repetitions, stride of the first.
+/// Per row of table 2: expansion, filters, repetitions, stride of the first repetition.
 const BLOCKS: [(i64, i64, u32, i64); 7] =
     [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)];
 
-pub fn mobilenet_v2(root: &Module, channels: i64, classes: i64) -> Box<dyn Model> {
+pub fn mobilenet_v2(root: &ModulePath, channels: i64, classes: i64) -> Box<dyn Model> {
     let features = root.at("features");
-    let stem = Conv::square(channels, 32, 3).stride(2).same();
+    let stem = Conv::square(channels, 32, 3).stride(2).same_padding();
     let mut model = Sequence::default().add(conv_norm_relu6(&features.at(0), stem, 32));
     let (mut channels, mut index) = (32, 1);
     for (expansion, filters, repetitions, first_stride) in BLOCKS {
@@ -34,10 +34,10 @@ pub fn mobilenet_v2(root: &Module, channels: i64, classes: i64) -> Box<dyn Model
     Box::new(model)
 }
 
-/// torchvision's `Conv2dNormActivation`: a sequence of convolution (0), normalisation (1), ReLU6.
-fn conv_norm_relu6(module: &Module, conv: Conv, filters: i64) -> Sequence {
-    let layer = conv.init(Init::KaimingNormal).at(&module.at(0));
-    Sequence::default().add(layer).add(BatchNorm::new(&module.at(1), filters, EPSILON)).add(Relu6)
+/// Builds torchvision's `Conv2dNormActivation`: a convolution (0), normalisation (1) and ReLU6.
+fn conv_norm_relu6(path: &ModulePath, conv: Conv, filters: i64) -> Sequence {
+    let layer = conv.init(Init::KaimingNormal).build(&path.at(0));
+    Sequence::default().add(layer).add(BatchNorm::new(&path.at(1), filters, EPSILON)).add(Relu6)
 }
 
 struct InvertedResidual {
@@ -46,26 +46,26 @@ struct InvertedResidual {
 }
 
 impl InvertedResidual {
-    fn new(module: &Module, channels: i64, filters: i64, stride: i64, expansion: i64) -> Self {
-        let module = module.at("conv");
+    fn new(path: &ModulePath, channels: i64, filters: i64, stride: i64, expansion: i64) -> Self {
+        let path = path.at("conv");
         let hidden = channels * expansion;
         let mut conv = Sequence::default();
         let mut index = 0;
         if expansion != 1 {
-            conv = conv.add(conv_norm_relu6(&module.at(index), Conv::square(channels, hidden, 1), hidden));
+            conv = conv.add(conv_norm_relu6(&path.at(index), Conv::square(channels, hidden, 1), hidden));
             index += 1;
         }
-        let depthwise = Conv::square(hidden, hidden, 3).stride(stride).same().depthwise();
+        let depthwise = Conv::square(hidden, hidden, 3).stride(stride).same_padding().depthwise();
         let projection = Conv::square(hidden, filters, 1).init(Init::KaimingNormal);
         let conv = conv
-            .add(conv_norm_relu6(&module.at(index), depthwise, hidden))
-            .add(projection.at(&module.at(index + 1)))
-            .add(BatchNorm::new(&module.at(index + 2), filters, EPSILON));
+            .add(conv_norm_relu6(&path.at(index), depthwise, hidden))
+            .add(projection.build(&path.at(index + 1)))
+            .add(BatchNorm::new(&path.at(index + 2), filters, EPSILON));
         Self { conv, residual: stride == 1 && channels == filters }
     }
 }
 
-impl Part for InvertedResidual {
+impl Module for InvertedResidual {
     fn apply(&self, x: &Tensor, context: &mut Context) -> Tensor {
         let y = self.conv.apply(x, context);
         if self.residual { x + y } else { y }

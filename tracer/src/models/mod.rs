@@ -1,11 +1,13 @@
-//! The models: structs of named layers whose parameters have torchvision's names (timm's for
-//! Inception-v4, `torch.nn.Transformer`'s for the Transformer).
+//! The models.
+//!
+//! A model is a struct of named layers. Parameters have torchvision's names; those of Inception-v4
+//! have timm's, those of the Transformer have the names of `torch.nn.Transformer`.
 
 mod alexnet;
 mod googlenet;
 mod inception_v4;
 mod mobilenet;
-mod parts;
+mod modules;
 mod resnet;
 mod squeezenet;
 mod transformer;
@@ -14,47 +16,49 @@ mod vgg;
 use crate::datasets::{Batch, Task};
 use crate::error::TracerError;
 use crate::tap::{Recorder, Tap};
-use crate::weights::{Module, Weights};
+use crate::weights::{ModulePath, Weights};
 use mercury_trace::geometry::Geometry;
 use mercury_trace::layers::Layer;
 use tch::{Device, Kind, Tensor};
-use transformer::Size;
+use transformer::TransformerSize;
 use vgg::Vgg;
 
-/// What a model returns.
+/// The output of a model.
 #[derive(Debug)]
-pub struct Output {
-    /// Scores of the classes `[samples, classes]`, or of each next token `[samples, target, vocabulary]`.
+pub struct ModelOutput {
+    /// Scores of the classes, `[samples, classes]`, or of each next token,
+    /// `[samples, target, vocabulary]`.
     pub scores: Tensor,
-    /// Scores of auxiliary heads, in training only; each weighs 0.3 in the loss.
+    /// Scores of auxiliary heads, in training only; the loss weighs each by 0.3.
     pub auxiliary: Vec<Tensor>,
 }
 
 /// A model that computes its layers through a tap.
 pub trait Model {
-    /// What it makes of a batch, labels left aside.
+    /// Computes the output for a batch; labels are ignored.
     ///
     /// # Panics
-    /// If the batch is not of the model's task; [`ModelSpec::check`] tells.
-    fn forward(&self, batch: &Batch, train: bool, tap: &mut dyn Tap) -> Output;
+    /// If the batch does not fit the model's task; [`ModelSpec::check`] finds this out.
+    fn forward(&self, batch: &Batch, train: bool, tap: &mut dyn Tap) -> ModelOutput;
 
-    /// The model as a translator, where it is one.
+    /// The model as a translator, if it is one.
     fn translator(&self) -> Option<&dyn Translator> {
         None
     }
 }
 
-/// A model that writes a sentence.
+/// A model that translates sentences.
 pub trait Translator {
-    /// The likeliest next token again and again (greedy decoding), from `begin` to `end` or `length`
-    /// tokens; `source` is `[samples, tokens]`, the result too, padded after `end`.
+    /// Translates by greedy decoding, from the token `begin` to `end`, at most `length` tokens.
+    ///
+    /// `source` and the result are `[samples, tokens]`; the result is padded after `end`.
     fn translate(&self, source: &Tensor, begin: i64, end: i64, length: i64, tap: &mut dyn Tap) -> Tensor;
 }
 
-/// What a model is for a task.
+/// The layers and the size of a model for a task.
 #[derive(Debug)]
 pub struct Outline {
-    /// The layers that training runs through the tap, in execution order.
+    /// The layers that training computes through the tap, in execution order.
     pub layers: Vec<Layer>,
     /// Number of parameters.
     pub parameters: u64,
@@ -63,28 +67,28 @@ pub struct Outline {
 }
 
 impl Outline {
-    /// Refuses a batch of which batch normalisation would get one value a channel: its variance is 0.
+    /// Refuses a batch with one value per channel before batch normalisation: its variance is 0.
     pub fn check_batch(&self, batch_size: usize) -> Result<(), TracerError> {
         let single = |layer: &&Layer| matches!(layer.geometry, Geometry::Conv2d(conv) if conv.output() == [1, 1]);
         match self.layers.iter().find(single) {
-            Some(layer) if self.normalised && batch_size == 1 => Err(TracerError::Flag {
-                flag: "--batch-size",
-                reason: format!(
-                    "is 1, but {} gives one value a channel, and batch normalisation needs two; raise it, or --input-size",
-                    layer.name
-                ),
-            }),
+            Some(Layer { name, .. }) if self.normalised && batch_size == 1 => {
+                let reason = format!(
+                    "is 1, but {name} gives one value per channel, and batch normalisation needs two; \
+                     raise it, or --input-size"
+                );
+                Err(TracerError::Flag { flag: "--batch-size", reason })
+            }
             _ => Ok(()),
         }
     }
 }
 
-/// How a model is built.
+/// Builds a model of one kind.
 #[derive(Clone, Copy)]
 enum Build {
-    Images(fn(&Module, channels: i64, classes: i64) -> Box<dyn Model>),
+    Images(fn(&ModulePath, channels: i64, classes: i64) -> Box<dyn Model>),
     Vgg(Vgg),
-    Text(Size),
+    Text(TransformerSize),
 }
 
 /// A model that can be built by name.
@@ -92,11 +96,11 @@ enum Build {
 pub struct ModelSpec {
     /// The name on the command line.
     pub name: &'static str,
-    /// Where it was published.
+    /// The publication.
     pub reference: &'static str,
-    /// What it was published for.
+    /// The task of the publication.
     pub task: Task,
-    /// Fewest rows and columns of an image that it can take.
+    /// Minimum rows and columns of an image.
     pub least_size: i64,
     build: Build,
 }
@@ -106,7 +110,7 @@ const fn images(
     reference: &'static str,
     size: i64,
     least_size: i64,
-    build: fn(&Module, i64, i64) -> Box<dyn Model>,
+    build: fn(&ModulePath, i64, i64) -> Box<dyn Model>,
 ) -> ModelSpec {
     let task = Task::Images { channels: 3, size: [size; 2], classes: 1000 };
     ModelSpec { name, reference, task, least_size, build: Build::Images(build) }
@@ -133,15 +137,15 @@ pub const MODELS: &[ModelSpec] = &[
     ModelSpec {
         name: "transformer",
         reference: "Vaswani et al., NeurIPS 2017, base",
-        // The paper's vocabulary; a sentence pair of average length.
+        // The paper's vocabulary, and sentences of average length.
         task: Task::Text { source: 32, target: 32, vocabulary: 37_000 },
         least_size: 0,
-        build: Build::Text(Size::BASE),
+        build: Build::Text(TransformerSize::BASE),
     },
 ];
 
 impl ModelSpec {
-    /// The model of a name.
+    /// Finds a model by name.
     pub fn find(name: &str) -> Result<&'static ModelSpec, TracerError> {
         MODELS.iter().find(|model| model.name == name).ok_or_else(|| TracerError::UnknownModel {
             name: name.to_owned(),
@@ -149,29 +153,33 @@ impl ModelSpec {
         })
     }
 
-    /// The same model with another width (a Transformer, or the classifier of a VGG) or depth (a Transformer).
-    pub fn sized(&self, width: Option<i64>, depth: Option<u32>) -> Result<ModelSpec, TracerError> {
-        let one = |flag, what, others| {
-            let reason = format!("{} has one {what}; leave it out, or choose {others}", self.name);
-            Err(TracerError::Flag { flag, reason })
-        };
+    /// Sets the width (of a Transformer or a VGG's classifier) and the depth (of a Transformer).
+    pub fn with_size(&self, width: Option<i64>, depth: Option<u32>) -> Result<ModelSpec, TracerError> {
         let build = match (self.build, width, depth) {
-            (Build::Text(size), ..) => Build::Text(size.sized(width, depth)?),
-            (_, _, Some(_)) => return one("--depth", "depth", "transformer"),
-            (Build::Vgg(vgg), Some(width), None) => Build::Vgg(vgg.sized(width)?),
-            (Build::Images(_), Some(_), None) => return one("--width", "width", "transformer or a VGG"),
+            (Build::Text(size), ..) => Build::Text(size.with_size(width, depth)?),
+            (_, _, Some(_)) => return Err(self.refuse_size("--depth", "transformer")),
+            (Build::Vgg(vgg), Some(width), None) => Build::Vgg(vgg.with_width(width)?),
+            (Build::Images(_), Some(_), None) => {
+                return Err(self.refuse_size("--width", "transformer or a VGG"));
+            }
             (build, None, None) => build,
         };
         Ok(Self { build, ..*self })
     }
 
-    /// Refuses a task that is not the model's.
+    fn refuse_size(&self, flag: &'static str, alternatives: &str) -> TracerError {
+        let size = flag.trim_start_matches('-');
+        let reason = format!("{} has one {size}; leave it out, or choose {alternatives}", self.name);
+        TracerError::Flag { flag, reason }
+    }
+
+    /// Refuses a task that the model cannot do.
     pub fn check(&self, task: &Task) -> Result<(), TracerError> {
         let bad = |flag, reason| Err(TracerError::Flag { flag, reason });
         match (&self.build, *task) {
             (Build::Images(_) | Build::Vgg(_), Task::Text { .. }) => bad(
                 "--model",
-                format!("{} classifies images, but the data set has sentences; choose transformer", self.name),
+                format!("{} classifies images, but the data set has text; choose transformer", self.name),
             ),
             (Build::Text(_), Task::Images { .. }) => bad(
                 "--model",
@@ -193,7 +201,7 @@ impl ModelSpec {
     /// Builds the model for a task that [`ModelSpec::check`] accepts.
     ///
     /// # Panics
-    /// If the task is of another kind.
+    /// If [`ModelSpec::check`] refuses the task.
     pub fn build(&self, weights: &Weights, task: &Task) -> Box<dyn Model> {
         match (&self.build, *task) {
             (Build::Images(build), Task::Images { channels, classes, .. }) => build(&weights.root(), channels, classes),
@@ -207,17 +215,17 @@ impl ModelSpec {
         }
     }
 
-    /// What the model is for a task, found by running a blank one.
+    /// Outlines the model for a task by running it with zeros.
     pub fn outline(&self, task: &Task) -> Result<Outline, TracerError> {
         self.check(task)?;
-        let weights = Weights::blank();
+        let weights = Weights::with_zeros();
         let model = self.build(&weights, task);
-        // With gradients on, so that the recorder sees which inputs need theirs.
-        let mut recorder = Recorder::of_all(false);
+        // Gradients are on, so that the recorder sees which inputs need one.
+        let mut recorder = Recorder::with_all_layers(false);
         model.forward(&blank_batch(task), true, &mut recorder);
         Ok(Outline {
-            layers: recorder.records.into_iter().map(|record| record.layer).collect(),
-            parameters: weights.parameters(),
+            layers: recorder.into_records().into_iter().map(|record| record.layer).collect(),
+            parameters: weights.count_parameters(),
             normalised: weights.entries().iter().any(|entry| entry.name.ends_with("running_mean")),
         })
     }
@@ -229,7 +237,7 @@ fn blank_batch(task: &Task) -> Batch {
         Task::Images { channels, size: [rows, columns], .. } => {
             Batch::Images { images: Tensor::zeros([1, channels, rows, columns], (Kind::Float, Device::Cpu)), labels }
         }
-        // No padding, of which attention would have nothing to look at.
+        // Tokens other than padding, because attention needs one.
         Task::Text { source, target, .. } => Batch::Text {
             source: Tensor::ones([1, source], (Kind::Int64, Device::Cpu)),
             target: Tensor::ones([1, target + 1], (Kind::Int64, Device::Cpu)),
@@ -237,8 +245,11 @@ fn blank_batch(task: &Task) -> Batch {
     }
 }
 
-/// The images of a batch for a classifier.
-fn images_of(batch: &Batch) -> &Tensor {
+/// Returns the images of a batch.
+///
+/// # Panics
+/// If the batch is text.
+fn expect_images(batch: &Batch) -> &Tensor {
     let Batch::Images { images, .. } = batch else { unreachable!("the task was checked against the model") };
     images
 }
@@ -248,7 +259,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_least_size_is_the_least() {
+    fn smaller_images_than_the_minimum_are_refused() {
         for spec in MODELS.iter().filter(|spec| spec.least_size > 0) {
             let task = |size| Task::Images { channels: 1, size: [size; 2], classes: 3 };
             assert!(!spec.outline(&task(spec.least_size)).unwrap().layers.is_empty());
@@ -257,17 +268,18 @@ mod tests {
             if spec.least_size > 1 {
                 let smaller = ModelSpec { least_size: 1, ..*spec };
                 let refused = std::panic::catch_unwind(|| smaller.outline(&task(spec.least_size - 1)));
-                assert!(refused.is_err(), "libtorch refuses it, too: {}", spec.name);
+                assert!(refused.is_err(), "libtorch refuses {} too", spec.name);
             }
         }
     }
 
     #[test]
-    fn a_transformer_has_the_size_asked_for() {
+    fn a_transformer_has_the_requested_size() {
         let task = Task::Text { source: 5, target: 6, vocabulary: 100 };
         let spec = ModelSpec::find("transformer").unwrap();
-        let outline = |width, depth| spec.sized(width, depth).unwrap().outline(&task).unwrap();
-        // Of an encoder's layer 12 w^2 + 13 w, of a decoder's 16 w^2 + 19 w, and normalised at the end.
+        let outline = |width, depth| spec.with_size(width, depth).unwrap().outline(&task).unwrap();
+        // An encoder layer has 12 w^2 + 13 w, a decoder layer 16 w^2 + 19 w, the final
+        // normalisation 4 w.
         let parameters = |w: u64, depth: u64| 100 * w + depth * (28 * w * w + 32 * w) + 4 * w;
         assert_eq!(outline(Some(128), Some(2)).parameters, parameters(128, 2));
         assert_eq!(outline(Some(64), None).parameters, parameters(64, 6));
@@ -276,41 +288,43 @@ mod tests {
         for (width, depth, flag) in
             [(Some(100), None, "--width"), (Some(0), None, "--width"), (None, Some(0), "--depth")]
         {
-            let error = spec.sized(width, depth).map(|_| ()).unwrap_err().to_string();
+            let error = spec.with_size(width, depth).map(|_| ()).unwrap_err().to_string();
             assert!(error.starts_with(&format!("{flag}: is ")), "{error}");
         }
     }
 
     #[test]
-    fn a_vgg_has_the_classifier_asked_for() {
+    fn a_vgg_has_the_requested_classifier() {
         let task = Task::Images { channels: 3, size: [32; 2], classes: 10 };
         let spec = ModelSpec::find("vgg13").unwrap();
         let convolutions = 9_404_992;
         for (width, columns) in [(None, 4096), (Some(4096), 4096), (Some(512), 512), (Some(1), 1)] {
-            let outline = spec.sized(width, None).unwrap().outline(&task).unwrap();
+            let outline = spec.with_size(width, None).unwrap().outline(&task).unwrap();
             let classifier = (25_088 * columns + columns) + (columns * columns + columns) + (columns * 10 + 10);
             assert_eq!(outline.parameters, convolutions + classifier);
         }
         let error = |name: &str, width, depth| {
-            ModelSpec::find(name).unwrap().sized(width, depth).map(|_| ()).unwrap_err().to_string()
+            ModelSpec::find(name).unwrap().with_size(width, depth).map(|_| ()).unwrap_err().to_string()
         };
         assert_eq!(error("vgg13", Some(0), None), "--width: is 0; give 1 to 4096 columns");
         assert_eq!(
             error("vgg16", Some(8), Some(2)),
             "--depth: vgg16 has one depth; leave it out, or choose transformer"
         );
-        let of_others = "--width: resnet50 has one width; leave it out, or choose transformer or a VGG";
-        assert_eq!(error("resnet50", Some(64), None), of_others);
+        assert_eq!(
+            error("resnet50", Some(64), None),
+            "--width: resnet50 has one width; leave it out, or choose transformer or a VGG"
+        );
     }
 
     #[test]
-    fn one_value_a_channel_is_not_normalised() {
+    fn one_value_per_channel_is_not_normalised() {
         let outline = |name: &str, size| {
             let task = Task::Images { channels: 3, size: [size; 2], classes: 3 };
             ModelSpec::find(name).unwrap().outline(&task).unwrap()
         };
         let error = outline("resnet50", 32).check_batch(1).unwrap_err().to_string();
-        assert!(error.contains("--batch-size: is 1, but layer4.0.conv2 gives one value a channel"), "{error}");
+        assert!(error.contains("--batch-size: is 1, but layer4.0.conv2 gives one value per channel"), "{error}");
         outline("resnet50", 32).check_batch(2).unwrap();
         outline("resnet50", 64).check_batch(1).unwrap();
         outline("vgg13", 32).check_batch(1).unwrap();

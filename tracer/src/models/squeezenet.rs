@@ -2,10 +2,10 @@
 //! <0.5MB model size" (2016, arXiv 1602.07360), version 1.0.
 
 use super::Model;
-use super::parts::{AveragePool, Branches, Conv, Dropout, Flatten, MaxPool, Relu, Sequence};
-use crate::weights::{Init, Module};
+use super::modules::{AveragePool, Branches, Conv, Dropout, Flatten, MaxPool, Relu, Sequence};
+use crate::weights::{Init, ModulePath};
 
-pub fn squeezenet1_0(root: &Module, channels: i64, classes: i64) -> Box<dyn Model> {
+pub fn squeezenet1_0(root: &ModulePath, channels: i64, classes: i64) -> Box<dyn Model> {
     let features = root.at("features");
     let fire = |index: u32, channels, squeeze, expand| fire(&features.at(index), channels, squeeze, expand);
     let pool = || MaxPool::new(3, 2).ceil();
@@ -23,20 +23,20 @@ pub fn squeezenet1_0(root: &Module, channels: i64, classes: i64) -> Box<dyn Mode
         .add(pool())
         .add(fire(12, 512, 64, 256))
         .add(Dropout(0.5))
-        .add(Conv::square(512, classes, 1).bias().init(Init::Normal(0.01)).at(&root.at("classifier").at(1)))
+        .add(Conv::square(512, classes, 1).bias().init(Init::Normal(0.01)).build(&root.at("classifier").at(1)))
         .add(Relu)
         .add(AveragePool(1))
         .add(Flatten);
     Box::new(model)
 }
 
-fn fire(module: &Module, channels: i64, squeeze: i64, expand: i64) -> Sequence {
-    let squeezed = conv(&module.at("squeeze"), Conv::square(channels, squeeze, 1));
-    let expand1x1 = conv(&module.at("expand1x1"), Conv::square(squeeze, expand, 1));
-    let expand3x3 = conv(&module.at("expand3x3"), Conv::square(squeeze, expand, 3).same());
+fn fire(path: &ModulePath, channels: i64, squeeze: i64, expand: i64) -> Sequence {
+    let squeezed = conv(&path.at("squeeze"), Conv::square(channels, squeeze, 1));
+    let expand1x1 = conv(&path.at("expand1x1"), Conv::square(squeeze, expand, 1));
+    let expand3x3 = conv(&path.at("expand3x3"), Conv::square(squeeze, expand, 3).same_padding());
     squeezed.add(Branches::new([expand1x1, expand3x3]))
 }
 
-fn conv(module: &Module, conv: Conv) -> Sequence {
-    Sequence::default().add(conv.bias().init(Init::KaimingUniform).at(module)).add(Relu)
+fn conv(path: &ModulePath, conv: Conv) -> Sequence {
+    Sequence::default().add(conv.bias().init(Init::KaimingUniform).build(path)).add(Relu)
 }

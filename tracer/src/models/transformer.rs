@@ -1,52 +1,57 @@
-//! Transformer: Vaswani et al., "Attention Is All You Need" (NeurIPS 2017), the base model of table 3 unless
-//! another size is asked for.
-//! Parameters are those of `torch.nn.Transformer` and one embedding, shared by source, target and
-//! output (section 3.4).
+//! Transformer: Vaswani et al., "Attention Is All You Need" (NeurIPS 2017). The default size is the
+//! base model of table 3.
+//!
+//! Parameters are those of `torch.nn.Transformer` and one embedding, which source, target and
+//! output share (section 3.4).
 
-use super::parts::{Context, Part, linear};
-use super::{Model, Output, Translator};
+use super::modules::{Context, Module, linear};
+use super::{Model, ModelOutput, Translator};
 use crate::datasets::Batch;
 use crate::datasets::text;
 use crate::error::TracerError;
 use crate::tap::{AttentionLayer, LinearLayer, Tap};
-use crate::weights::{Init, Module};
+use crate::weights::{Init, ModulePath};
 use tch::{Kind, Tensor};
 
 const DROPOUT: f64 = 0.1;
 const EPSILON: f64 = 1e-5;
 const PAD: i64 = text::PAD as i64;
-/// Columns of a head, as in all of the paper's models but those that vary it.
+/// Columns of a head, as in the paper's base model.
 const HEAD: i64 = 64;
 
-/// Largest: twice what table 3 has, and some.
+/// Maximum width, well above the paper's largest model.
 const MAX_WIDTH: i64 = 4096;
+/// Maximum depth, well above the paper's largest model.
 const MAX_DEPTH: u32 = 48;
 
-/// How large it is, in table 3's terms: `d_model`, with heads of 64 columns and `d_ff` = 4 `d_model`, and N.
+/// The size of a Transformer: `d_model` and N of table 3. Heads have 64 columns, and `d_ff` is
+/// 4 `d_model`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Size {
+pub struct TransformerSize {
     /// Columns of an embedding, a multiple of [`HEAD`].
     pub width: i64,
     /// Layers of the encoder, and of the decoder.
     pub depth: u32,
 }
 
-impl Size {
+impl TransformerSize {
     /// The base model.
     pub const BASE: Self = Self { width: 512, depth: 6 };
 
-    /// With another width or depth.
-    pub fn sized(self, width: Option<i64>, depth: Option<u32>) -> Result<Self, TracerError> {
-        let bad = |flag, reason| Err(TracerError::Flag { flag, reason });
-        let size = Self { width: width.unwrap_or(self.width), depth: depth.unwrap_or(self.depth) };
-        if size.width % HEAD != 0 || !(HEAD..=MAX_WIDTH).contains(&size.width) {
-            let columns = format!("is {}, but heads have {HEAD} columns each", size.width);
-            return bad("--width", format!("{columns}; give a multiple, {MAX_WIDTH} at most"));
+    /// Sets the width or the depth.
+    pub fn with_size(self, width: Option<i64>, depth: Option<u32>) -> Result<Self, TracerError> {
+        let width = width.unwrap_or(self.width);
+        let depth = depth.unwrap_or(self.depth);
+        if width % HEAD != 0 || !(HEAD..=MAX_WIDTH).contains(&width) {
+            let reason =
+                format!("is {width}, but heads have {HEAD} columns each; give a multiple, at most {MAX_WIDTH}");
+            return Err(TracerError::Flag { flag: "--width", reason });
         }
-        if !(1..=MAX_DEPTH).contains(&size.depth) {
-            return bad("--depth", format!("is {}; give 1 to {MAX_DEPTH} layers", size.depth));
+        if !(1..=MAX_DEPTH).contains(&depth) {
+            let reason = format!("is {depth}; give 1 to {MAX_DEPTH} layers");
+            return Err(TracerError::Flag { flag: "--depth", reason });
         }
-        Ok(size)
+        Ok(Self { width, depth })
     }
 }
 
@@ -59,12 +64,12 @@ struct Transformer {
     decoder_norm: LayerNorm,
 }
 
-pub fn transformer(root: &Module, vocabulary: i64, size: Size) -> Box<dyn Model> {
-    let Size { width, depth } = size;
+pub fn transformer(root: &ModulePath, vocabulary: i64, size: TransformerSize) -> Box<dyn Model> {
+    let TransformerSize { width, depth } = size;
     let init = Init::Normal((width as f64).powf(-0.5));
     let (embedding, _) = root.at("embedding").weight_and_bias(&[vocabulary, width], false, init);
-    let module = root.at("transformer");
-    let (encoder, decoder) = (module.at("encoder"), module.at("decoder"));
+    let path = root.at("transformer");
+    let (encoder, decoder) = (path.at("encoder"), path.at("decoder"));
     Box::new(Transformer {
         width,
         embedding,
@@ -76,7 +81,7 @@ pub fn transformer(root: &Module, vocabulary: i64, size: Size) -> Box<dyn Model>
 }
 
 impl Transformer {
-    /// Embeddings and positions of tokens `[samples, length]`.
+    /// Adds embeddings and positions of tokens, `[samples, length]`.
     fn embed(&self, tokens: &Tensor, context: &mut Context) -> Tensor {
         let embedded = Tensor::embedding(&self.embedding, tokens, -1, false, false) * (self.width as f64).sqrt();
         let positions = positions(tokens.size()[1], self.width).to_device(tokens.device());
@@ -96,7 +101,7 @@ impl Transformer {
         self.encoder_norm.forward(&x)
     }
 
-    /// Scores of the token after each of the target's, `[samples, target, vocabulary]`.
+    /// Computes the scores of the token after each target token, `[samples, target, vocabulary]`.
     fn decode(&self, mut x: Tensor, memory: &Tensor, masks: &Masks, context: &mut Context) -> Tensor {
         for layer in &self.decoder {
             x = layer.forward(&x, memory, masks, context);
@@ -107,15 +112,16 @@ impl Transformer {
 }
 
 impl Model for Transformer {
-    fn forward(&self, batch: &Batch, train: bool, tap: &mut dyn Tap) -> Output {
+    fn forward(&self, batch: &Batch, train: bool, tap: &mut dyn Tap) -> ModelOutput {
         let Batch::Text { source, target } = batch else { unreachable!("the task was checked against the model") };
         let context = &mut Context { train, tap };
         let given = target.narrow(1, 0, target.size()[1] - 1);
         let masks = Masks::new(source, &given);
-        // Both embeddings first, as a caller of `torch.nn.Transformer` has to do it.
+        // Both embeddings come first, as with `torch.nn.Transformer`, so that dropout draws
+        // equally.
         let (source, given) = (self.embed(source, context), self.embed(&given, context));
         let memory = self.encode_embedded(source, &masks.source, context);
-        Output { scores: self.decode(given, &memory, &masks, context), auxiliary: Vec::new() }
+        ModelOutput { scores: self.decode(given, &memory, &masks, context), auxiliary: Vec::new() }
     }
 
     fn translator(&self) -> Option<&dyn Translator> {
@@ -144,7 +150,7 @@ impl Translator for Transformer {
     }
 }
 
-/// Sinusoids of section 3.5, `[length, width]`.
+/// Computes the sinusoids of section 3.5, `[length, width]`.
 fn positions(length: i64, width: i64) -> Tensor {
     let options = (Kind::Double, tch::Device::Cpu);
     let position = Tensor::arange(length, options).unsqueeze(1);
@@ -153,14 +159,14 @@ fn positions(length: i64, width: i64) -> Tensor {
     Tensor::stack(&[angle.sin(), angle.cos()], -1).reshape([length, width]).to_kind(Kind::Float)
 }
 
-/// True where attention must not look, of keys `[samples, length]`: `[samples, 1, 1, length]`.
+/// Masks padding in keys `[samples, length]`: `[samples, 1, 1, length]`, true where it is padding.
 fn padding(keys: &Tensor) -> Tensor {
     keys.eq(PAD).unsqueeze(1).unsqueeze(1)
 }
 
 struct Masks {
     source: Tensor,
-    /// Padding, and every later token: `[samples, 1, length, length]`.
+    /// Padding and later tokens: `[samples, 1, length, length]`.
     target: Tensor,
 }
 
@@ -178,10 +184,10 @@ struct LayerNorm {
 }
 
 impl LayerNorm {
-    fn new(module: &Module, width: i64) -> Self {
+    fn new(path: &ModulePath, width: i64) -> Self {
         let options = (Kind::Float, tch::Device::Cpu);
-        let weight = module.parameter("weight", &[width], || Tensor::ones([width], options));
-        Self { weight, bias: module.parameter("bias", &[width], || Tensor::zeros([width], options)) }
+        let weight = path.parameter("weight", &[width], || Tensor::ones([width], options));
+        Self { weight, bias: path.parameter("bias", &[width], || Tensor::zeros([width], options)) }
     }
 
     fn forward(&self, x: &Tensor) -> Tensor {
@@ -189,7 +195,7 @@ impl LayerNorm {
     }
 }
 
-/// Multi-head attention, section 3.2.2. The projections of queries, keys and values are one matrix.
+/// Multi-head attention (section 3.2.2). One matrix projects to queries, keys and values.
 struct MultiHead {
     name: String,
     width: i64,
@@ -199,15 +205,15 @@ struct MultiHead {
 }
 
 impl MultiHead {
-    fn new(module: &Module, width: i64) -> Self {
+    fn new(path: &ModulePath, width: i64) -> Self {
         let shape = [3 * width, width];
-        let weight = module.parameter("in_proj_weight", &shape, || Init::XavierUniform.weight(&shape));
-        let bias = module.parameter("in_proj_bias", &shape[..1], || Init::XavierUniform.bias(&shape));
-        let out_proj = linear(&module.at("out_proj"), width, width, Init::XavierUniform);
-        Self { name: module.name(), width, weight, bias, out_proj }
+        let weight = path.parameter("in_proj_weight", &shape, || Init::XavierUniform.weight(&shape));
+        let bias = path.parameter("in_proj_bias", &shape[..1], || Init::XavierUniform.bias(&shape));
+        let out_proj = linear(&path.at("out_proj"), width, width, Init::XavierUniform);
+        Self { name: path.name(), width, weight, bias, out_proj }
     }
 
-    /// The rows of the input projection from `first` on as a layer of its own.
+    /// Makes a layer of `count` parts of the input projection, from part `first` on.
     fn projection(&self, name: &str, first: i64, count: i64) -> LinearLayer {
         LinearLayer {
             name: format!("{}.{name}", self.name),
@@ -216,13 +222,13 @@ impl MultiHead {
         }
     }
 
-    fn of_itself(&self, x: &Tensor, mask: &Tensor, context: &mut Context) -> Tensor {
+    fn attend_to_self(&self, x: &Tensor, mask: &Tensor, context: &mut Context) -> Tensor {
         let projected = self.projection("in_proj", 0, 3).apply(x, context);
         let [query, key, value] = [0, 1, 2].map(|part| projected.narrow(-1, part * self.width, self.width));
         self.attend(&query, &key, &value, mask, context)
     }
 
-    fn of_memory(&self, x: &Tensor, memory: &Tensor, mask: &Tensor, context: &mut Context) -> Tensor {
+    fn attend_to_memory(&self, x: &Tensor, memory: &Tensor, mask: &Tensor, context: &mut Context) -> Tensor {
         let query = self.projection("in_proj.q", 0, 1).apply(x, context);
         let projected = self.projection("in_proj.kv", 1, 2).apply(memory, context);
         let [key, value] = [0, 1].map(|part| projected.narrow(-1, part * self.width, self.width));
@@ -244,17 +250,17 @@ impl MultiHead {
     }
 }
 
-/// Section 3.3.
+/// The feed-forward network of section 3.3.
 struct FeedForward {
     linear1: LinearLayer,
     linear2: LinearLayer,
 }
 
 impl FeedForward {
-    fn new(module: &Module, width: i64) -> Self {
+    fn new(path: &ModulePath, width: i64) -> Self {
         Self {
-            linear1: linear(&module.at("linear1"), width, 4 * width, Init::XavierUniform),
-            linear2: linear(&module.at("linear2"), 4 * width, width, Init::XavierUniform),
+            linear1: linear(&path.at("linear1"), width, 4 * width, Init::XavierUniform),
+            linear2: linear(&path.at("linear2"), 4 * width, width, Init::XavierUniform),
         }
     }
 
@@ -264,7 +270,7 @@ impl FeedForward {
     }
 }
 
-/// What a sublayer's output goes through: dropout, the residual connection, normalisation.
+/// Applies dropout, the residual connection and normalisation to a sublayer's output.
 fn join(x: &Tensor, output: &Tensor, norm: &LayerNorm, context: &Context) -> Tensor {
     norm.forward(&(x + output.dropout(DROPOUT, context.train)))
 }
@@ -276,16 +282,16 @@ struct EncoderLayer {
 }
 
 impl EncoderLayer {
-    fn new(module: &Module, width: i64) -> Self {
+    fn new(path: &ModulePath, width: i64) -> Self {
         Self {
-            self_attn: MultiHead::new(&module.at("self_attn"), width),
-            feed_forward: FeedForward::new(module, width),
-            norms: ["norm1", "norm2"].map(|name| LayerNorm::new(&module.at(name), width)),
+            self_attn: MultiHead::new(&path.at("self_attn"), width),
+            feed_forward: FeedForward::new(path, width),
+            norms: ["norm1", "norm2"].map(|name| LayerNorm::new(&path.at(name), width)),
         }
     }
 
     fn forward(&self, x: &Tensor, mask: &Tensor, context: &mut Context) -> Tensor {
-        let x = join(x, &self.self_attn.of_itself(x, mask, context), &self.norms[0], context);
+        let x = join(x, &self.self_attn.attend_to_self(x, mask, context), &self.norms[0], context);
         join(&x, &self.feed_forward.forward(&x, context), &self.norms[1], context)
     }
 }
@@ -298,18 +304,18 @@ struct DecoderLayer {
 }
 
 impl DecoderLayer {
-    fn new(module: &Module, width: i64) -> Self {
+    fn new(path: &ModulePath, width: i64) -> Self {
         Self {
-            self_attn: MultiHead::new(&module.at("self_attn"), width),
-            multihead_attn: MultiHead::new(&module.at("multihead_attn"), width),
-            feed_forward: FeedForward::new(module, width),
-            norms: ["norm1", "norm2", "norm3"].map(|name| LayerNorm::new(&module.at(name), width)),
+            self_attn: MultiHead::new(&path.at("self_attn"), width),
+            multihead_attn: MultiHead::new(&path.at("multihead_attn"), width),
+            feed_forward: FeedForward::new(path, width),
+            norms: ["norm1", "norm2", "norm3"].map(|name| LayerNorm::new(&path.at(name), width)),
         }
     }
 
     fn forward(&self, x: &Tensor, memory: &Tensor, masks: &Masks, context: &mut Context) -> Tensor {
-        let x = join(x, &self.self_attn.of_itself(x, &masks.target, context), &self.norms[0], context);
-        let attended = self.multihead_attn.of_memory(&x, memory, &masks.source, context);
+        let x = join(x, &self.self_attn.attend_to_self(x, &masks.target, context), &self.norms[0], context);
+        let attended = self.multihead_attn.attend_to_memory(&x, memory, &masks.source, context);
         let x = join(&x, &attended, &self.norms[1], context);
         join(&x, &self.feed_forward.forward(&x, context), &self.norms[2], context)
     }

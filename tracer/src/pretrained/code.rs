@@ -1,4 +1,4 @@
-//! The instructions of pickle protocols 2 to 5, by their names in Python's `pickle.py`.
+//! The instructions of pickle protocols 2 to 5, named as in Python's `pickle.py`.
 
 pub const MARK: u8 = b'(';
 pub const STOP: u8 = b'.';

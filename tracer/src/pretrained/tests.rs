@@ -1,4 +1,4 @@
-//! Files that PyTorch wrote (`tests/weights/make.py`), and others.
+//! Tests with files that PyTorch wrote (`tests/weights/make.py`) and other files.
 
 use super::*;
 use crate::checkpoint::save_weights;
@@ -10,7 +10,7 @@ fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/weights").join(name)
 }
 
-/// Parameters of these names and sizes, all 7.
+/// Creates parameters with these names and sizes, all filled with 7.
 fn model<'a>(names: impl IntoIterator<Item = (&'a str, &'a [i64])>) -> Weights {
     let weights = Weights::new(Device::Cpu);
     for (name, size) in names {
@@ -35,7 +35,7 @@ fn small() -> Weights {
     weights
 }
 
-/// The values that `make.py` gives the parameter at this place.
+/// Returns the values of the parameter at this place in `make.py`.
 fn expected(place: usize) -> Tensor {
     let size = SMALL[place].1;
     let count: i64 = size.iter().product();
@@ -43,19 +43,19 @@ fn expected(place: usize) -> Tensor {
     Tensor::from_slice(&values).reshape(size)
 }
 
-fn none() -> Fresh {
-    Fresh::default()
+fn none() -> FreshPatterns {
+    FreshPatterns::default()
 }
 
-fn fresh(patterns: &[&str]) -> Fresh {
+fn fresh(patterns: &[&str]) -> FreshPatterns {
     let mut set = GlobSetBuilder::new();
     for pattern in patterns {
         set.add(Glob::new(pattern).unwrap());
     }
-    Fresh::new(patterns.iter().map(|pattern| (*pattern).to_owned()).collect(), set.build().unwrap())
+    FreshPatterns::new(patterns.iter().map(|pattern| (*pattern).to_owned()).collect(), set.build().unwrap())
 }
 
-/// The error of a file of this name and content.
+/// Returns the error of a file with this name and content.
 fn refusal(name: &str, content: &[u8]) -> String {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(name);
@@ -72,7 +72,7 @@ fn state_dictionaries_are_read() {
         ("strided.pth", "PyTorch"),
         ("legacy.pth", "PyTorch"),
         ("protocol4.pth", "PyTorch, its model"),
-        ("checkpoint.pth", "PyTorch, its state_dict; names are read without \"module._orig_mod.\""),
+        ("checkpoint.pth", "PyTorch, its state_dict; prefix \"module._orig_mod.\" removed from names"),
     ];
     for (name, said) in files {
         let weights = small();
@@ -114,13 +114,13 @@ fn copies_of_one_list_do_not_exhaust_memory() {
         pickled(&parts.concat())
     };
     let error = refusal("w.pth", &pickle(100_000, 100_000));
-    assert!(error.contains("is damaged: data.pkl its objects hold more than its bytes can (byte "), "{error}");
+    assert!(error.contains("is damaged: data.pkl its objects hold more values than its bytes can (byte "), "{error}");
     let error = refusal("w.pth", &pickle(100_000, 1));
-    assert!(error.contains("holds no tensors under names (an empty dictionary)"), "{error}");
+    assert!(error.contains("holds no named tensors (an empty dictionary)"), "{error}");
 }
 
 #[test]
-fn integers_are_no_weights() {
+fn integers_are_not_weights() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("quantised.safetensors");
     let save = |first: Kind, others: Kind| {
@@ -130,7 +130,7 @@ fn integers_are_no_weights() {
         Tensor::write_safetensors(&tensors, &path).unwrap();
         load(&small(), &path, &none()).map_err(|error| error.to_string())
     };
-    let ending = "which are no weights as they stand; dequantise to float32 and save again";
+    let ending = "which are not floating-point weights; dequantise to float32 and save again";
     for (kind, name) in [(Kind::Int8, "int8"), (Kind::Uint8, "uint8"), (Kind::Int64, "int64"), (Kind::Bool, "bool")] {
         let error = save(kind, Kind::Half).unwrap_err();
         assert!(error.ends_with(&format!("quantised.safetensors: fc.weight holds {name}, {ending}")), "{error}");
@@ -144,7 +144,7 @@ fn integers_are_no_weights() {
 }
 
 #[test]
-fn what_is_no_state_dictionary_is_called_what_it_is() {
+fn other_content_is_named() {
     let error = |name: &str| load(&small(), &file(name), &none()).unwrap_err().to_string();
     let module = error("module.pth");
     assert!(module.contains("module.pth: holds a whole Python object (__main__.Small)"), "{module}");
@@ -179,7 +179,7 @@ fn what_is_no_state_dictionary_is_called_what_it_is() {
     assert!(absent.contains("absent.pth: No such file"), "{absent}");
 }
 
-/// A zip archive as `torch.save` writes one, of these files.
+/// Builds a zip archive of these files, as `torch.save` does.
 fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
     let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
     let options = zip::write::FileOptions::default().compression_method(zip::CompressionMethod::Stored);
@@ -190,7 +190,7 @@ fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
     writer.finish().unwrap().into_inner()
 }
 
-/// One of this pickle alone.
+/// Builds an archive of this pickle only.
 fn pickled(pickle: &[u8]) -> Vec<u8> {
     archive(&[("data.pkl", pickle)])
 }
@@ -198,9 +198,9 @@ fn pickled(pickle: &[u8]) -> Vec<u8> {
 #[test]
 fn archives_without_tensors_say_what_they_hold() {
     let error = refusal("w.pth", &pickled(b"\x80\x02}q\0."));
-    assert!(error.contains("holds no tensors under names (an empty dictionary)"), "{error}");
+    assert!(error.contains("holds no named tensors (an empty dictionary)"), "{error}");
     let error = refusal("w.pth", &pickled(b"\x80\x02}(X\x03\0\0\0oneK\x01X\x03\0\0\0twoNu."));
-    assert!(error.contains("holds no tensors under names (one, two)"), "{error}");
+    assert!(error.contains("holds no named tensors (one, two)"), "{error}");
     let error = refusal("w.pth", &pickled(b"\x80\x02K\x01."));
     assert!(error.contains("holds no state dictionary"), "{error}");
     // A call that would run a command in Python.
@@ -238,10 +238,10 @@ fn tensors_lie_within_what_is_stored() {
     assert_eq!(load_part([3, 3, 0], &stored).unwrap(), [4.0; 3]);
     for part in [[1, 4, 1], [0, 3, 2], [4, 1, 1]] {
         let error = load_part(part, &stored).unwrap_err();
-        assert!(error.contains("is damaged: tensor a: it is larger than what is stored"), "{error}");
+        assert!(error.contains("is damaged: tensor a: it is larger than its storage"), "{error}");
     }
     // The pickle says four elements.
-    assert!(load_part([1, 2, 2], &stored[..12]).unwrap_err().contains("it is larger than what is stored"));
+    assert!(load_part([1, 2, 2], &stored[..12]).unwrap_err().contains("it is larger than its storage"));
 }
 
 #[test]
@@ -260,7 +260,7 @@ fn damaged_files_are_refused_or_read() {
             for mask in [0x01, 0x55, 0xff] {
                 let mut damaged = whole.clone();
                 damaged[position] ^= mask;
-                // Whatever comes of it, it must come back.
+                // Any result is fine, but reading must end.
                 let _ = read(&damaged);
             }
         }
@@ -268,7 +268,7 @@ fn damaged_files_are_refused_or_read() {
 }
 
 #[test]
-fn numbers_of_another_byte_order_are_refused() {
+fn another_byte_order_is_refused() {
     let file = archive(&[("data.pkl", &tensor_pickle(0, 1, 1)), ("data/0", &[0; 4]), ("byteorder", b"big")]);
     assert!(refusal("w.pth", &file).contains("was saved on a big-endian machine"));
 }
@@ -292,31 +292,31 @@ fn prefixes_of_wrappers_are_taken_off() {
     };
     for prefix in ["module.", "_orig_mod.", "model.", "model.module.", "module._orig_mod.", "model._orig_mod.module."] {
         let line = try_names(&[&format!("{prefix}a"), &format!("{prefix}b.c")], &ours()).unwrap();
-        assert!(line.ends_with(&format!("; names are read without {prefix:?}")), "{line}");
+        assert!(line.ends_with(&format!("; prefix {prefix:?} removed from names")), "{line}");
     }
-    assert!(!try_names(&["a", "b.c"], &ours()).unwrap().contains("without"));
-    // A model whose own names begin so.
-    assert!(!try_names(&["model.a", "model.b"], &sizes(["model.a", "model.b"])).unwrap().contains("without"));
-    // Some names have it, as where a script saves more than the model.
+    assert!(!try_names(&["a", "b.c"], &ours()).unwrap().contains("removed"));
+    // A model whose own names have the prefix.
+    assert!(!try_names(&["model.a", "model.b"], &sizes(["model.a", "model.b"])).unwrap().contains("removed"));
+    // Only some names have the prefix, as when a script saves more than the model.
     try_names(&["model.a", "b.c"], &ours()).unwrap();
     let error = try_names(&["model.a", "model.b.c", "loss.d"], &ours()).unwrap_err();
-    assert!(error.contains("even without \"model.\" before its names: not in the model: loss.d"), "{error}");
+    assert!(error.contains("even without the prefix \"model.\": not in the model: loss.d"), "{error}");
     let error = try_names(&["module.a"], &ours()).unwrap_err();
-    assert!(error.contains("even without \"module.\" before its names: missing: b.c"), "{error}");
+    assert!(error.contains("even without the prefix \"module.\": missing: b.c"), "{error}");
     assert!(try_names(&["a", "module.a"], &ours()).unwrap_err().contains("not in the model: module.a"));
     let error = try_names(&["x", "y"], &ours()).unwrap_err();
     assert!(error.contains("does not fit the model: missing: a, b.c; not in the model: x, y"), "{error}");
-    // --fresh goes by the model's names.
+    // --fresh matches the model's names.
     save(&["module.a", "module.other"]);
     let line = load(&ours(), &path, &fresh(&["b.*", "other"])).unwrap();
-    assert!(line.contains("w.safetensors: 1 tensors, safetensors; names are read without"), "{line}");
-    // A prefix of no known wrapper is named.
+    assert!(line.contains("w.safetensors: 1 tensors, safetensors; prefix \"module.\" removed"), "{line}");
+    // An unknown prefix is named.
     let error = try_names(&["backbone.a", "backbone.b.c"], &ours()).unwrap_err();
-    assert!(error.contains("w.safetensors: all its names begin with \"backbone.\", which the model's"), "{error}");
+    assert!(error.contains("w.safetensors: all its names have the prefix \"backbone.\", which the model's"), "{error}");
     assert!(!error.contains("--fresh"), "{error}");
-    assert!(try_names(&["net.core.b.c"], &ours()).unwrap_err().contains("all its names begin with \"net.core.\""));
+    assert!(try_names(&["net.core.b.c"], &ours()).unwrap_err().contains("all its names have the prefix \"net.core.\""));
     let error = try_names(&["backbone.x", "backbone.b.c"], &ours()).unwrap_err();
-    assert!(!error.contains("all its names") && error.ends_with("; is it of another model?"), "{error}");
+    assert!(!error.contains("all its names") && error.ends_with("; is it for another model?"), "{error}");
 }
 
 #[test]
@@ -327,13 +327,13 @@ fn counters_never_refuse_a_file() {
     load(&model(SMALL), &path, &none()).unwrap();
     save_weights(&model(SMALL), &path).unwrap();
     load(&small(), &path, &none()).unwrap();
-    // Of another shape, as old files have it.
+    // Old files have counters of another shape.
     save_weights(&model(SMALL.into_iter().chain([("bn.num_batches_tracked", &[1i64][..])])), &path).unwrap();
     load(&small(), &path, &none()).unwrap();
 }
 
 #[test]
-fn values_that_are_no_numbers_are_named() {
+fn values_that_are_not_finite_are_named() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("w.safetensors");
     let values = [("a", vec![1.0, f32::NAN, f32::NAN]), ("b", vec![f32::INFINITY]), ("c", vec![0.0])];
@@ -341,10 +341,7 @@ fn values_that_are_no_numbers_are_named() {
     Tensor::write_safetensors(&tensors, &path).unwrap();
     let weights = model([("a", &[3i64][..]), ("b", &[1]), ("c", &[1])]);
     let error = load(&weights, &path, &none()).unwrap_err().to_string();
-    assert!(
-        error.contains("w.safetensors: has values that are no finite numbers: a (2 NaN), b (1 infinite);"),
-        "{error}"
-    );
+    assert!(error.contains("w.safetensors: has values that are not finite: a (2 NaN), b (1 infinite);"), "{error}");
     assert_eq!(weights.entries()[2].tensor.int64_value(&[0]), 7, "nothing was copied");
     load(&weights, &path, &fresh(&["[ab]"])).unwrap();
 }
@@ -360,7 +357,7 @@ fn weights_of_another_model_are_refused_by_name() {
     let error = load(&ours(), &path, &none()).unwrap_err().to_string();
     assert!(error.contains("missing: b;") && error.contains("extra09 and 2 more"), "{error}");
     assert!(error.contains("of another shape: a ([3], the model has [4])"), "{error}");
-    assert!(error.ends_with("leave what differs out with --fresh"), "{error}");
+    assert!(error.ends_with("name the parameters that differ with --fresh"), "{error}");
     let line = load(&ours(), &path, &fresh(&["[ab]", "extra*"])).unwrap();
     assert!(line.ends_with("weights.safetensors: 0 tensors, safetensors"), "{line}");
 }

@@ -1,16 +1,18 @@
-//! A layer's passes without reuse, by libtorch: of passes that have none, and to compare with.
+//! A layer's passes without reuse, computed by libtorch.
+//!
+//! They serve passes for which reuse is off, and the comparison with passes for which it is on.
 
 use crate::error::Result;
 use mercury_reuse::Deviation;
 use mercury_trace::geometry::Geometry;
 use tch::{Kind, Tensor};
 
-/// Y without bias.
+/// Computes Y without bias.
 pub fn forward(geometry: &Geometry, x: &Tensor, w: &Tensor) -> Tensor {
     match geometry {
         Geometry::Conv2d(conv) => {
-            let pair = |values: [u32; 2]| values.map(i64::from);
-            let (stride, padding, dilation) = (pair(conv.stride), pair(conv.padding), pair(conv.dilation));
+            let [stride, padding, dilation] =
+                [conv.stride, conv.padding, conv.dilation].map(|pair| pair.map(i64::from));
             x.conv2d::<Tensor>(w, None, stride, padding, dilation, i64::from(conv.groups))
         }
         Geometry::Linear(_) => x.linear::<Tensor>(w, None),
@@ -18,7 +20,7 @@ pub fn forward(geometry: &Geometry, x: &Tensor, w: &Tensor) -> Tensor {
     }
 }
 
-/// dX and dW, as far as they are wanted.
+/// Computes dX and dW, as far as they are wanted; one of them must be.
 pub fn gradients(
     geometry: &Geometry,
     x: &Tensor,
@@ -26,22 +28,19 @@ pub fn gradients(
     dy: &Tensor,
     wanted: [bool; 2],
 ) -> Result<[Option<Tensor>; 2]> {
-    if wanted == [false; 2] {
-        return Ok([None, None]);
-    }
     let operands = [x, w].map(|tensor| tensor.detach().set_requires_grad(true));
     tch::with_grad(|| {
         let y = forward(geometry, &operands[0], &operands[1]);
-        let inputs: Vec<&Tensor> =
-            operands.iter().zip(wanted).filter_map(|(tensor, wanted)| wanted.then_some(tensor)).collect();
-        // Its gradient with respect to Y is dY.
+        let wanted_operands = operands.iter().zip(wanted).filter(|(_, wanted)| *wanted);
+        let inputs: Vec<&Tensor> = wanted_operands.map(|(tensor, _)| tensor).collect();
+        // The gradient of <Y, dY> with respect to Y is dY.
         let loss = (y * dy).sum(Kind::Float);
         let mut gradients = Tensor::f_run_backward(&[loss], &inputs, false, false)?.into_iter();
         Ok(wanted.map(|wanted| if wanted { gradients.next() } else { None }))
     })
 }
 
-/// How far a result is from the exact one; sums are in f64.
+/// Computes the deviation of a result from the exact result; sums are in f64.
 pub fn deviation(exact: &Tensor, reused: &Tensor) -> Deviation {
     let exact = exact.to_kind(Kind::Double);
     let change = reused.to_kind(Kind::Double) - &exact;

@@ -1,17 +1,28 @@
-//! Training and evaluating with reuse in the loop: each convolution, linear layer and attention product is
-//! computed as MERCURY's hardware would, in all three passes.
+//! Training and evaluating with reuse in the loop.
 //!
-//! HITs are decided by the `reuse` crate, the very code by which a replay decides them.
+//! Each convolution, linear layer and attention product is computed as MERCURY's hardware would
+//! compute it, in all three passes. The `reuse` crate decides HITs, in training and in replays.
 
 mod exact;
 mod in_loop;
 mod matrix;
 pub mod node;
 pub mod passes;
+mod records;
+mod session;
 pub mod settings;
 mod tap;
 
 pub use exact::deviation;
-pub use in_loop::{InLoop, Outcome, compare};
-pub use settings::{Named, Off, Override};
-pub use tap::{Measured, ReuseTap, Session};
+pub use in_loop::{InLoop, LossGradients, measure_step};
+pub use records::{PassComparison, PassMeasurement};
+pub use session::Session;
+pub use settings::{ConfigOverride, LayersOff, NamedConfig};
+pub use tap::ReuseTap;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks a mutex. Its value stays usable after a panic of another thread.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

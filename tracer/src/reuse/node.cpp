@@ -1,5 +1,5 @@
-// A node of libtorch's graph whose backward pass is Rust's: the output of a layer that was computed with
-// reuse gets the gradients that reuse gives, not those of the operations that computed it.
+// A node of libtorch's graph that calls Rust for its backward pass. A layer that was computed with reuse
+// thus gets the gradients of reuse, not those of the operations that computed its output.
 
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -10,9 +10,9 @@
 #include <stdexcept>
 
 extern "C" {
-// In Rust: writes the gradients that are wanted into the slots by mercury_set; false where it failed.
+// Defined in Rust: writes the wanted gradients into the slots by mercury_set; false if it failed.
 bool mercury_backward(void* state, const at::Tensor* gradient, bool wants_x, bool wants_w, at::Tensor* x, at::Tensor* w);
-// In Rust: lets go of the state.
+// Defined in Rust: releases the state.
 void mercury_release(void* state);
 }
 
@@ -49,8 +49,8 @@ struct Reused : torch::autograd::Function<Reused> {
 
 extern "C" {
 
-// y as a function of x and w whose gradients the state gives; null where libtorch refused, and why. The
-// state is released in any case.
+// Returns y as a function of x and w; the state computes its gradients. If libtorch refuses, returns null
+// and writes the reason. Takes ownership of the state in either case.
 at::Tensor* mercury_attach(const at::Tensor* x, const at::Tensor* w, const at::Tensor* y, void* rust, char* reason,
                            size_t length) {
     try {

@@ -1,5 +1,6 @@
-//! Gradients of our own in libtorch's graph. tch has no custom functions: `node.cpp` has one, which
-//! calls back into Rust.
+//! Gradients computed in Rust within libtorch's graph.
+//!
+//! tch has no custom autograd functions, so `node.cpp` defines one, which calls back into Rust.
 
 use crate::error::{Result, TracerError};
 use std::ffi::{CStr, c_char, c_void};
@@ -7,9 +8,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use tch::Tensor;
 use torch_sys::C_tensor;
 
-/// What gives the gradients of a layer's operands.
+/// The backward pass of a layer.
 pub trait Backward: Send {
-    /// The gradients with respect to X and W, as far as they are wanted, for the gradient of Y.
+    /// Computes dX and dW from dY, as far as they are wanted.
     fn backward(&mut self, gradient: &Tensor, wanted: [bool; 2]) -> Result<[Option<Tensor>; 2]>;
 }
 
@@ -25,28 +26,30 @@ unsafe extern "C" {
     fn mercury_set(slot: *mut C_tensor, value: *const C_tensor);
 }
 
-/// `y` as a function of `x` and `w` whose gradients `backward` gives.
+/// Returns `y` as a function of `x` and `w`; `backward` computes its gradients.
 pub fn attach(x: &Tensor, w: &Tensor, y: &Tensor, backward: Box<dyn Backward>) -> Result<Tensor> {
     let state = Box::into_raw(Box::new(backward)).cast();
     let mut reason = [0 as c_char; 256];
-    // SAFETY: the tensors live; the state is one that `mercury_backward` and `mercury_release` take, and
-    // is handed over; the reason has room for what is written, a terminated string.
+    // SAFETY: the tensors live. `mercury_backward` and `mercury_release` expect this type of state,
+    // and the call takes ownership of it. The call writes a terminated string that fits into
+    // `reason`.
     let attached =
         unsafe { mercury_attach(x.as_ptr(), w.as_ptr(), y.as_ptr(), state, reason.as_mut_ptr(), reason.len()) };
     if attached.is_null() {
-        // SAFETY: terminated, as it was before the call and is after it.
-        let reason = unsafe { CStr::from_ptr(reason.as_ptr()) };
-        return Err(TracerError::Torch(reason.to_string_lossy().lines().next().unwrap_or_default().to_owned()));
+        // SAFETY: the string is terminated: it was before the call, and the call keeps it so.
+        let reason = unsafe { CStr::from_ptr(reason.as_ptr()) }.to_string_lossy();
+        return Err(TracerError::Torch(reason.lines().next().unwrap_or_default().to_owned()));
     }
-    // SAFETY: a tensor of its own that the call made.
+    // SAFETY: the call created the tensor and passes its ownership on.
     Ok(unsafe { Tensor::from_ptr(attached) })
 }
 
-/// Called by libtorch in the backward pass. A failure is said here, as only that there was one gets
-/// through libtorch.
+/// Runs a layer's backward pass; libtorch calls it.
+///
+/// The cause of a failure is logged here, because libtorch passes on only that there was one.
 ///
 /// # Safety
-/// `state` is one of [`attach`], not released, the tensors live, and the slots are tensors to write to.
+/// [`attach`] created `state`, and it is not released. The tensors live; the slots can be written.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn mercury_backward(
     state: *mut c_void,
@@ -56,20 +59,16 @@ unsafe extern "C" fn mercury_backward(
     x: *mut C_tensor,
     w: *mut C_tensor,
 ) -> bool {
-    let work = || {
-        // SAFETY: as the function's own.
-        let (backward, gradient) =
-            unsafe { (&mut *state.cast::<Box<dyn Backward>>(), Tensor::clone_from_ptr(gradient.cast_mut())) };
-        backward.backward(&gradient, [wants_x, wants_w])
-    };
-    // A panic must not unwind into C++.
-    // Put back even if it does, which `tch::no_grad` does not.
+    // SAFETY: by the function's contract.
+    let work = || unsafe { run_backward(state, gradient, [wants_x, wants_w]) };
+    // Unlike `tch::no_grad`, a guard restores the mode after a panic.
     let _no_grad = tch::no_grad_guard();
+    // A panic must not unwind into C++.
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(gradients)) => {
             for (slot, gradient) in [x, w].into_iter().zip(gradients) {
                 if let Some(gradient) = gradient {
-                    // SAFETY: both are tensors.
+                    // SAFETY: both are live tensors, by the function's contract.
                     unsafe { mercury_set(slot, gradient.as_ptr()) };
                 }
             }
@@ -80,19 +79,35 @@ unsafe extern "C" fn mercury_backward(
             false
         }
         Err(_) => {
-            tracing::error!("backward pass with reuse: it panicked, as said above");
+            tracing::error!("backward pass with reuse: panicked (message above)");
             false
         }
     }
 }
 
-/// Called by libtorch when nothing asks for the gradients any more.
+/// Runs a layer's backward pass.
 ///
 /// # Safety
-/// `state` is one of [`attach`], and is not used again.
+/// As for [`mercury_backward`].
+unsafe fn run_backward(
+    state: *mut c_void,
+    gradient: *const C_tensor,
+    wanted: [bool; 2],
+) -> Result<[Option<Tensor>; 2]> {
+    // SAFETY: by the function's contract.
+    let backward = unsafe { &mut *state.cast::<Box<dyn Backward>>() };
+    // SAFETY: by the function's contract.
+    let gradient = unsafe { Tensor::clone_from_ptr(gradient.cast_mut()) };
+    backward.backward(&gradient, wanted)
+}
+
+/// Releases a layer's backward pass; libtorch calls it when the graph is gone.
+///
+/// # Safety
+/// [`attach`] created `state`, and it is not used again.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn mercury_release(state: *mut c_void) {
-    // SAFETY: as the function's own.
+    // SAFETY: by the function's contract.
     drop(unsafe { Box::from_raw(state.cast::<Box<dyn Backward>>()) });
 }
 
@@ -103,7 +118,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use tch::{Device, Kind};
 
-    /// Gradients that no operation has, so that they can only come from here.
+    /// Gradients that no operation of libtorch has, so that they can only come from here.
     struct Fixed(Arc<AtomicUsize>);
 
     impl Backward for Fixed {
@@ -132,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn gradients_are_those_that_are_given() {
+    fn libtorch_returns_the_gradients_of_the_node() {
         let dropped = Arc::new(AtomicUsize::new(0));
         let (x, w) = (tensor(), tensor());
         let y = tch::no_grad(|| &x + &w);
@@ -147,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_wanted_is_asked_for() {
+    fn only_wanted_gradients_are_computed() {
         struct Wanted;
         impl Backward for Wanted {
             fn backward(&mut self, gradient: &Tensor, wanted: [bool; 2]) -> Result<[Option<Tensor>; 2]> {

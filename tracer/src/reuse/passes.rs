@@ -1,8 +1,8 @@
-//! The three passes of a layer, exact and with reuse.
+//! The three passes of a layer with reuse.
 //!
-//! With reuse each is the exact product of the substituted operand, which is what copying the results of
-//! representatives gives: `reuse` decides which vectors are replaced and by what, and writes the operand's
-//! matrix; libtorch multiplies it.
+//! Copying the results of representatives is the same as multiplying an operand in which HITs are
+//! replaced. The `reuse` crate chooses the replacements and writes that operand as a matrix;
+//! libtorch multiplies it.
 
 use super::matrix::{Room, values};
 use crate::error::Result;
@@ -13,11 +13,11 @@ use mercury_trace::geometry::{Conv2d, Geometry, Pass};
 use mercury_trace::windows::Windows;
 use tch::{Device, Kind, Tensor};
 
-/// Values of a matrix that is multiplied at a time, but a sample at least: it should stay in a
-/// processor's last cache.
+/// Values of a matrix that is multiplied at once, if one sample has no more: so many fit into a
+/// CPU's last-level cache.
 const VALUES_AT_A_TIME: usize = 1 << 21;
 
-/// An operand that a pass streams: its values on the CPU, sample by sample.
+/// The operand that a pass streams: its values on the CPU, sample by sample.
 pub struct Streamed {
     values: Vec<f32>,
     samples: usize,
@@ -25,14 +25,14 @@ pub struct Streamed {
 }
 
 impl Streamed {
-    /// Of X, or of dY.
+    /// Copies X or dY.
     pub fn new(geometry: &Geometry, tensor: &Tensor) -> Result<Self> {
         let size = tensor.size();
         let channels = if let Geometry::Conv2d(_) = geometry { size[1] as usize } else { 1 };
         Ok(Self { values: values(tensor)?, samples: size[0] as usize, channels })
     }
 
-    /// The operand as it was, on the CPU.
+    /// The operand as a tensor on the CPU.
     pub fn tensor(&self, size: &[i64]) -> Tensor {
         Tensor::from_slice(&self.values).reshape(size)
     }
@@ -53,7 +53,7 @@ impl PassOutcomes {
         Self(streamed.views(geometry, pass, config).iter().map(look_up).collect())
     }
 
-    /// How many vectors had each.
+    /// Counts the vectors by outcome.
     pub fn counts(&self) -> Counts {
         self.0.iter().flat_map(Outcomes::counts).copied().sum()
     }
@@ -64,20 +64,20 @@ impl PassOutcomes {
     }
 }
 
-/// A layer's pass over a streamed operand whose outcomes are known.
+/// A layer's pass over a streamed operand with known outcomes.
 pub struct Reuse<'a> {
-    /// What becomes of a HIT, with the signature length in force.
+    /// The configuration with the signature length in force.
     pub config: &'a Config,
     /// The layer.
     pub geometry: &'a Geometry,
-    /// X, or dY of the input gradient.
+    /// X; dY in the input gradient.
     pub streamed: &'a Streamed,
-    /// Of its vectors.
+    /// The outcomes of its vectors.
     pub outcomes: &'a PassOutcomes,
 }
 
 impl Reuse<'_> {
-    /// Y without bias, for W; both on the CPU.
+    /// Computes Y without bias; W and Y are on the CPU.
     pub fn forward(&self, w: &Tensor, room: &mut Room) -> Tensor {
         match self.geometry {
             Geometry::Conv2d(conv) => {
@@ -96,11 +96,11 @@ impl Reuse<'_> {
         }
     }
 
-    /// dX, for W; both on the CPU.
+    /// Computes dX; W and dX are on the CPU.
     pub fn input_grad(&self, w: &Tensor, room: &mut Room) -> Tensor {
         match self.geometry {
             Geometry::Conv2d(conv) => {
-                // Inputs that no output depends on have no walk.
+                // Inputs that no output depends on have no walk, so they keep a zero.
                 let dx = Tensor::zeros(self.planes(conv.in_channels, conv.input), (Kind::Float, Device::Cpu));
                 let walks = conv.windows(Pass::InputGrad);
                 let weights: Vec<Tensor> = walks.iter().map(|walk| rotated(w, conv, walk)).collect();
@@ -124,7 +124,7 @@ impl Reuse<'_> {
         }
     }
 
-    /// dW, from the forward pass's vectors and outcomes, for dY on the CPU.
+    /// Computes dW from the forward pass's vectors and outcomes; dY and dW are on the CPU.
     pub fn weight_grad(&self, dy: &Tensor, room: &mut Room) -> Tensor {
         match self.geometry {
             Geometry::Conv2d(conv) => {
@@ -152,7 +152,7 @@ impl Reuse<'_> {
         }
     }
 
-    /// Cycles of a pass on the configuration's array, without reuse and with.
+    /// Counts the cycles of a pass on the configuration's array: without reuse, with reuse.
     pub fn cycles(&self, pass: Pass) -> [u64; 2] {
         let products: Vec<_> = self.substituted(pass).collect();
         let samples = self.streamed.samples as u32;
@@ -164,8 +164,10 @@ impl Reuse<'_> {
         [self.streamed.samples as i64, i64::from(channels), i64::from(height), i64::from(width)]
     }
 
-    /// Makes the matrices of some samples at a time, `[groups][elements][samples x positions]`, and hands
-    /// each to `product` with the number of its product, the first sample and how many there are.
+    /// Writes the columns of a few samples at a time, `[groups][elements][samples x positions]`.
+    ///
+    /// `product` gets the number of the matrix product, the first sample, the count of samples and
+    /// the columns.
     fn columns(&self, pass: Pass, conv: &Conv2d, room: &mut Room, mut product: impl FnMut(usize, i64, i64, &Tensor)) {
         for (number, (view, outcomes)) in self.substituted(pass).enumerate() {
             let substitutes = self.substitutes(&view, outcomes);
@@ -182,8 +184,9 @@ impl Reuse<'_> {
         }
     }
 
-    /// Makes the rows of some samples at a time, `[samples]([heads])[rows][elements]`, and hands them to
-    /// `product` with the first sample and how many there are.
+    /// Writes the rows of a few samples at a time, `[samples]([heads])[rows][elements]`.
+    ///
+    /// `product` gets the first sample, the count of samples and the rows.
     fn rows(&self, pass: Pass, room: &mut Room, mut product: impl FnMut((i64, i64), &Tensor)) {
         let (view, outcomes) = self.substituted(pass).next().expect("a matrix product is one product");
         let substitutes = self.substitutes(&view, outcomes);
@@ -208,7 +211,7 @@ impl Reuse<'_> {
         }
     }
 
-    /// As [`Reuse::rows`]: the products of all samples, one after the other.
+    /// Concatenates the products of [`Reuse::rows`] over all samples.
     fn products(&self, pass: Pass, room: &mut Room, mut product: impl FnMut((i64, i64), &Tensor) -> Tensor) -> Tensor {
         let mut products = Vec::new();
         self.rows(pass, room, |samples, rows| products.push(product(samples, rows)));
@@ -241,12 +244,12 @@ impl Sum {
     }
 }
 
-/// W as `[groups][filters][elements]`.
+/// Returns W as `[groups][filters][elements]`.
 fn grouped(w: &Tensor, conv: &Conv2d) -> Tensor {
     w.reshape([i64::from(conv.groups), i64::from(conv.out_channels / conv.groups), -1])
 }
 
-/// What a walk of the input gradient meets: `[groups][channels][filters x taps]`.
+/// Returns the weights of one walk of the input gradient: `[groups][channels][filters x taps]`.
 fn rotated(w: &Tensor, conv: &Conv2d, walk: &Windows) -> Tensor {
     let elements = |axis: &mercury_trace::windows::Axis| {
         let elements: Vec<i64> = (0..axis.taps).map(|tap| axis.kernel_element(tap) as i64).collect();
@@ -258,7 +261,7 @@ fn rotated(w: &Tensor, conv: &Conv2d, walk: &Windows) -> Tensor {
     taps.reshape([groups, filters, channels, -1]).transpose(1, 2).reshape([groups, channels, -1])
 }
 
-/// `[groups][channels][samples x positions]` as `[samples][channels][rows][columns]`.
+/// Turns `[groups][channels][samples x positions]` into `[samples][channels][rows][columns]`.
 fn planes_first(product: &Tensor, channels: u32, samples: i64, [rows, columns]: [u32; 2]) -> Tensor {
     product.reshape([i64::from(channels), samples, i64::from(rows), i64::from(columns)]).transpose(0, 1)
 }

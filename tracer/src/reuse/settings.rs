@@ -1,4 +1,4 @@
-//! The configuration that training with reuse takes: the analyzer's file.
+//! Configurations of reuse in the loop, in the same file format as the analyzer's.
 
 use crate::error::{Result, TracerError};
 use globset::{GlobBuilder, GlobMatcher};
@@ -12,29 +12,27 @@ use std::path::Path;
 use std::str::FromStr;
 use toml::Table;
 
-/// A configuration and what it is called in messages and tables.
+/// A configuration with the name that messages and tables use.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Named {
-    /// The file's name without `.toml`, or the preset's.
+pub struct NamedConfig {
+    /// The name of the file without `.toml`, or the name of the preset.
     pub name: String,
-    /// What it says.
+    /// The configuration.
     pub config: Config,
-    /// Its text, with what was set on top.
+    /// Its text as TOML, overrides included.
     pub text: String,
 }
 
-impl Named {
-    /// Reads a file, or a preset where there is no such file; the error names the flag and the key.
-    pub fn read(flag: &'static str, path: &Path, overrides: &[Override]) -> Result<Self> {
-        // A bare word that is no file can only be meant as a preset.
+impl NamedConfig {
+    /// Reads a file, or a preset if there is no such file. An error names the flag and the key.
+    pub fn read(flag: &'static str, path: &Path, overrides: &[ConfigOverride]) -> Result<Self> {
+        // A bare word that is not a file can only name a preset.
         let preset = path.to_str().filter(|name| !path.exists() && !name.contains(['/', '.']));
         let bad = |error: HardwareError| TracerError::Flag { flag, reason: error.to_string() };
+        let no_preset =
+            |error: HardwareError| TracerError::Flag { flag, reason: format!("no such file; as a preset, {error}") };
         let (origin, table) = match preset {
-            Some(name) => {
-                let no_preset =
-                    |error| TracerError::Flag { flag, reason: format!("no such file; as a preset, {error}") };
-                (format!("preset {name}"), Config::preset(name).map_err(no_preset)?)
-            }
+            Some(name) => (format!("preset {name}"), Config::preset(name).map_err(no_preset)?),
             None => (path.display().to_string(), Config::file(path).map_err(bad)?),
         };
         let overrides: Vec<_> = overrides.iter().map(|set| (set.key.as_str(), set.value.clone())).collect();
@@ -45,19 +43,20 @@ impl Named {
             other => bad(other),
         })?;
         let text = Table::try_from(&config).expect("a configuration is a table").to_string();
-        let name = path.file_stem().map_or_else(|| path.to_string_lossy(), |stem| stem.to_string_lossy()).into_owned();
+        let name = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
         Ok(Self { name, config, text })
     }
 
-    /// Refuses a batch of more vectors than a Hitmap numbers.
+    /// Refuses a batch with more vectors than a Hitmap can number.
     pub fn check_batch(&self, layers: &[Layer], batch_size: u32) -> Result<()> {
-        for layer in layers {
-            let Layer { name, geometry, .. } = layer;
+        for Layer { name, geometry, .. } in layers {
             for pass in [Pass::Forward, Pass::InputGrad] {
-                let of_sample = vectors_of_sample(geometry, pass, self.config.rpq.granularity);
-                if of_sample.saturating_mul(u64::from(batch_size)) >= u64::from(u32::MAX) {
-                    let reason =
-                        format!("is {batch_size}: {name} then has more than {} vectors a batch; lower it", u32::MAX);
+                let vectors = vectors_of_sample(geometry, pass, self.config.rpq.granularity);
+                if vectors.saturating_mul(u64::from(batch_size)) >= u64::from(u32::MAX) {
+                    let reason = format!(
+                        "is {batch_size}, which gives {name} more than {} vectors per batch; lower it",
+                        u32::MAX
+                    );
                     return Err(TracerError::Flag { flag: "--batch-size", reason });
                 }
             }
@@ -66,14 +65,14 @@ impl Named {
     }
 }
 
-/// A key of the configuration and its value, on top of the file: `rpq.bits=32`.
+/// A key of the configuration with a value that overrides the file's: `rpq.bits=32`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Override {
+pub struct ConfigOverride {
     key: String,
     value: String,
 }
 
-impl FromStr for Override {
+impl FromStr for ConfigOverride {
     type Err = String;
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
@@ -85,26 +84,26 @@ impl FromStr for Override {
     }
 }
 
-/// Layers that are computed without reuse, from a step on, whether or not it would pay.
+/// Layers that are computed without reuse from a step on, whether or not reuse would pay.
 #[derive(Debug, Clone)]
-pub struct Off {
+pub struct LayersOff {
     layers: GlobMatcher,
     from: u64,
     text: String,
 }
 
-impl Off {
-    /// Whether a layer is off at a step.
-    pub fn holds(&self, layer: &str, step: u64) -> bool {
+impl LayersOff {
+    /// Whether it covers a layer in a step.
+    pub fn applies_to(&self, layer: &str, step: u64) -> bool {
         step >= self.from && self.layers.is_match(layer)
     }
 
-    /// Whether it begins with a step of its own.
+    /// Whether it starts after the first step.
     pub fn has_step(&self) -> bool {
         self.from > 0
     }
 
-    /// Refuses a pattern that matches none of the layers.
+    /// Refuses a pattern that matches no layer.
     pub fn check(&self, layers: &[Layer]) -> Result<()> {
         if layers.iter().any(|layer| self.layers.is_match(&layer.name)) {
             return Ok(());
@@ -115,7 +114,7 @@ impl Off {
     }
 }
 
-impl FromStr for Off {
+impl FromStr for LayersOff {
     type Err = String;
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
@@ -126,7 +125,7 @@ impl FromStr for Off {
     }
 }
 
-impl fmt::Display for Off {
+impl fmt::Display for LayersOff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }

@@ -3,177 +3,103 @@
 use super::matrix::Room;
 use super::node::{Backward, attach};
 use super::passes::{PassOutcomes, Reuse, Streamed};
-use super::{Named, Off, exact};
+use super::records::{PassComparison, PassMeasurement, StepRecords};
+use super::session::Session;
+use super::{exact, lock};
 use crate::error::Result;
 use crate::tap::{AttentionLayer, ConvLayer, LinearLayer, Tap};
 use mercury_hardware::config::Config;
-use mercury_hardware::switch::Switch;
-use mercury_reuse::config::Rpq;
-use mercury_reuse::{Counts, Deviation, Growth};
 use mercury_trace::geometry::{Geometry, Pass};
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use tch::{Device, Tensor};
 
-/// A pass of a layer in a step.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Measured {
-    /// The layer's name.
-    pub layer: String,
-    /// The pass.
-    pub pass: Pass,
-    /// Outcomes of its vectors; the weight gradient has the forward pass's.
-    pub counts: Counts,
-    /// What was set beside it, if that was asked for.
-    pub beside: Option<Beside>,
-}
-
-/// What stands beside a pass with reuse.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Beside {
-    /// How far its result is from that of the same operands without reuse.
-    pub deviation: Deviation,
-    /// Cycles on the configuration's array, without reuse and with.
-    pub cycles: [u64; 2],
-}
-
-/// What steps have in common: the configuration, memory, and what was measured.
-#[derive(Debug)]
-pub struct Session {
-    named: Named,
-    off: Vec<Off>,
-    growth: Mutex<Growth>,
-    switch: Mutex<Switch<String>>,
-    /// Layers that were switched off, and after which step.
-    switched_off: Mutex<Vec<(u64, String)>>,
-    room: Mutex<Room>,
-    measured: Mutex<Vec<Measured>>,
-}
-
-impl Session {
-    /// For a configuration, with layers that are computed without reuse.
-    pub fn new(named: Named, off: Vec<Off>) -> Arc<Self> {
-        let growth = Mutex::new(Growth::new(&named.config.rpq, &named.config.bits));
-        let switch = Mutex::new(Switch::new(named.config.stop.window));
-        let switched_off = Mutex::default();
-        Arc::new(Self { named, off, growth, switch, switched_off, room: Mutex::default(), measured: Mutex::default() })
-    }
-
-    /// The configuration.
-    pub fn named(&self) -> &Named {
-        &self.named
-    }
-
-    /// Hears the loss of a training step, which signatures grow by.
-    pub fn step(&self, loss: f64) {
-        lock(&self.growth).step(loss);
-    }
-
-    /// Hears what layers took in a measured step, baseline cycles and those with reuse of a pass each; layers for which
-    /// reuse does not pay run without it from now on, and are returned.
-    pub fn took<'r>(&self, step: u64, passes: impl IntoIterator<Item = (&'r str, [u64; 2])>) -> Vec<String> {
-        let mut layers: BTreeMap<&str, [u64; 2]> = BTreeMap::new();
-        for (layer, cycles) in passes {
-            let sum = layers.entry(layer).or_default();
-            sum.iter_mut().zip(cycles).for_each(|(sum, cycles)| *sum += cycles);
-        }
-        let mut switch = lock(&self.switch);
-        let mut off = Vec::new();
-        for (layer, cycles) in layers {
-            switch.step(layer.to_owned(), cycles);
-            off.extend(switch.is_off(layer).then(|| layer.to_owned()));
-        }
-        lock(&self.switched_off).extend(off.iter().map(|layer| (step, layer.clone())));
-        off
-    }
-
-    /// Layers that were switched off, and after which step.
-    pub fn switched_off(&self) -> Vec<(u64, String)> {
-        lock(&self.switched_off).clone()
-    }
-
+/// State that all layers of a step share.
+#[derive(Clone)]
+struct StepContext {
     /// The configuration with the signature length in force.
-    fn in_force(&self) -> Config {
-        let config = &self.named.config;
-        let rpq = Rpq { bits: lock(&self.growth).bits(), ..config.rpq.clone() };
-        Config { rpq, ..config.clone() }
-    }
-
-    /// Whether a layer is computed with reuse at a step.
-    fn is_on(&self, layer: &str, step: u64) -> bool {
-        let some = Pass::ALL.iter().any(|&pass| self.reuses(pass));
-        some && !self.off.iter().any(|off| off.holds(layer, step)) && !lock(&self.switch).is_off(layer)
-    }
-
-    /// Bits of a signature in force.
-    pub fn bits(&self) -> u32 {
-        self.in_force().rpq.signature_bits()
-    }
-
-    /// The tap of a step. If it `compares`, every result is computed without reuse, too.
-    pub fn tap(self: &Arc<Self>, step: u64, compares: bool) -> ReuseTap {
-        ReuseTap { session: Arc::clone(self), config: Arc::new(self.in_force()), step, compares }
-    }
-
-    /// What was measured since the last call, by layer in the order of their names, and pass.
-    pub fn take(&self) -> Vec<Measured> {
-        let mut measured = std::mem::take(&mut *lock(&self.measured));
-        // The order of a backward pass is libtorch's own.
-        measured.sort_by(|a, b| (&a.layer, a.pass).cmp(&(&b.layer, b.pass)));
-        measured
-    }
-
-    fn reuses(&self, pass: Pass) -> bool {
-        self.named.config.reuse.passes.contains(&pass)
-    }
-
-    /// Keeps what a pass came to; `exact` and `reused` are its results without reuse and with, if they are compared.
-    fn measured(&self, layer: &str, pass: Pass, reuse: &Reuse, compared: Option<(&Tensor, &Tensor)>) {
-        let beside =
-            |(exact, reused)| Beside { deviation: exact::deviation(exact, reused), cycles: reuse.cycles(pass) };
-        let (layer, counts) = (layer.to_owned(), reuse.outcomes.counts());
-        lock(&self.measured).push(Measured { layer, pass, counts, beside: compared.map(beside) });
-    }
+    config: Arc<Config>,
+    /// Whether every result is also computed without reuse.
+    compares: bool,
+    room: Arc<Mutex<Room>>,
+    records: StepRecords,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+impl StepContext {
+    fn reuses(&self, pass: Pass) -> bool {
+        self.config.reuse.passes.contains(&pass)
+    }
+
+    /// Records a pass; `compared` holds its results without and with reuse, in steps that compare.
+    fn record(&self, layer: &str, pass: Pass, reuse: &Reuse, compared: Option<(&Tensor, &Tensor)>) {
+        let comparison = compared.map(|(exact, reused)| PassComparison {
+            deviation: exact::deviation(exact, reused),
+            cycles: reuse.cycles(pass),
+        });
+        let (layer, counts) = (layer.to_owned(), reuse.outcomes.counts());
+        self.records.add(PassMeasurement { layer, pass, counts, comparison });
+    }
 }
 
 /// Computes the layers of one step with reuse.
-pub struct ReuseTap {
-    session: Arc<Session>,
-    config: Arc<Config>,
+pub struct ReuseTap<'s> {
+    session: &'s Session,
     step: u64,
-    compares: bool,
+    context: StepContext,
 }
 
-impl ReuseTap {
-    /// Y without bias, a function of x and w whose gradients are those that reuse gives.
-    fn compute(&self, name: &str, geometry: Geometry, x: &Tensor, w: &Tensor) -> Result<Tensor> {
-        tch::no_grad(|| self.forward(name, geometry, x, w)).and_then(|(y, graph)| attach(x, w, &y, Box::new(graph)))
+impl<'s> ReuseTap<'s> {
+    /// Starts a step of a session. If it `compares`, every result is also computed without reuse.
+    pub fn new(session: &'s Session, step: u64, compares: bool) -> Self {
+        let context = StepContext {
+            config: Arc::new(session.config_in_force()),
+            compares,
+            room: session.room(),
+            records: StepRecords::default(),
+        };
+        Self { session, step, context }
     }
 
-    fn forward(&self, name: &str, geometry: Geometry, x: &Tensor, w: &Tensor) -> Result<(Tensor, Graph)> {
-        let session = &self.session;
+    /// Ends the step; returns the measurements of its passes, by layer name and pass.
+    ///
+    /// Measurements of a backward pass that runs later are lost.
+    pub fn finish(self) -> Vec<PassMeasurement> {
+        self.context.records.into_sorted()
+    }
+
+    /// Computes Y without bias, as a function of `x` and `w` with the gradients that reuse gives.
+    fn compute(&self, name: &str, geometry: Geometry, x: &Tensor, w: &Tensor) -> Result<Tensor> {
+        let (y, backward) = tch::no_grad(|| self.forward(name, geometry, x, w))?;
+        attach(x, w, &y, Box::new(backward))
+    }
+
+    fn forward(&self, name: &str, geometry: Geometry, x: &Tensor, w: &Tensor) -> Result<(Tensor, LayerBackward)> {
+        let context = &self.context;
         let streamed = Streamed::new(&geometry, x)?;
         let weight = w.detach().to_device(Device::Cpu);
         let mut outcomes = None;
-        let y = if session.reuses(Pass::Forward) {
-            let found = PassOutcomes::new(&self.config, &geometry, Pass::Forward, &streamed);
-            let reuse = Reuse { config: &self.config, geometry: &geometry, streamed: &streamed, outcomes: &found };
-            let y = reuse.forward(&weight, &mut lock(&session.room)).to_device(x.device());
-            let exact = self.compares.then(|| exact::forward(&geometry, x, w));
+        let y = if context.reuses(Pass::Forward) {
+            let config = &*context.config;
+            let found = PassOutcomes::new(config, &geometry, Pass::Forward, &streamed);
+            let reuse = Reuse { config, geometry: &geometry, streamed: &streamed, outcomes: &found };
+            let y = reuse.forward(&weight, &mut lock(&context.room)).to_device(x.device());
+            let exact = context.compares.then(|| exact::forward(&geometry, x, w));
             let y = y.reshape(output_size(&geometry, x));
-            session.measured(name, Pass::Forward, &reuse, exact.as_ref().map(|exact| (exact, &y)));
+            context.record(name, Pass::Forward, &reuse, exact.as_ref().map(|exact| (exact, &y)));
             outcomes = Some(found);
             y
         } else {
             exact::forward(&geometry, x, w)
         };
-        let (name, config, session) = (name.to_owned(), Arc::clone(&self.config), Arc::clone(session));
-        let (size, compares) = (x.size(), self.compares);
-        Ok((y, Graph { name, geometry, config, session, streamed, size, weight, outcomes, compares }))
+        let backward = LayerBackward {
+            name: name.to_owned(),
+            geometry,
+            context: context.clone(),
+            streamed,
+            size: x.size(),
+            weight,
+            outcomes,
+        };
+        Ok((y, backward))
     }
 }
 
@@ -192,86 +118,101 @@ fn output_size(geometry: &Geometry, x: &Tensor) -> Vec<i64> {
     size
 }
 
-impl Tap for ReuseTap {
+impl Tap for ReuseTap<'_> {
     fn conv2d(&mut self, layer: &ConvLayer, x: &Tensor) -> Tensor {
         if !self.session.is_on(&layer.name, self.step) {
             return layer.compute(x);
         }
-        let y = succeed(self.compute(&layer.name, layer.geometry(x), x, &layer.weight));
-        layer.bias.as_ref().map_or_else(|| y.shallow_clone(), |bias| &y + bias.reshape([1, -1, 1, 1]))
+        let y = unwrap_or_end(self.compute(&layer.name, layer.geometry(x), x, &layer.weight));
+        match &layer.bias {
+            Some(bias) => y + bias.reshape([1, -1, 1, 1]),
+            None => y,
+        }
     }
 
     fn linear(&mut self, layer: &LinearLayer, x: &Tensor) -> Tensor {
         if !self.session.is_on(&layer.name, self.step) {
             return layer.compute(x);
         }
-        let y = succeed(self.compute(&layer.name, layer.geometry(x), x, &layer.weight));
-        layer.bias.as_ref().map_or_else(|| y.shallow_clone(), |bias| &y + bias)
+        let y = unwrap_or_end(self.compute(&layer.name, layer.geometry(x), x, &layer.weight));
+        match &layer.bias {
+            Some(bias) => y + bias,
+            None => y,
+        }
     }
 
     fn attention(&mut self, layer: &AttentionLayer, left: &Tensor, right: &Tensor) -> Tensor {
         if !self.session.is_on(&layer.name, self.step) {
             return AttentionLayer::compute(left, right);
         }
-        succeed(self.compute(&layer.name, AttentionLayer::geometry(left, right), left, right))
+        let geometry = AttentionLayer::geometry(left, right);
+        unwrap_or_end(self.compute(&layer.name, geometry, left, right))
     }
 }
 
-/// A model's layers return tensors, as tch's own operations do: a refusal of libtorch ends the program with
-/// what it said, as one of theirs.
-fn succeed(result: Result<Tensor>) -> Tensor {
+/// Returns the tensor, or ends the program with the error of libtorch.
+///
+/// A model's layers return tensors without an error, as tch's own operations do.
+fn unwrap_or_end(result: Result<Tensor>) -> Tensor {
     result.unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// What the backward pass of a layer needs.
-struct Graph {
+/// The backward pass of a layer.
+struct LayerBackward {
     name: String,
     geometry: Geometry,
-    config: Arc<Config>,
-    session: Arc<Session>,
+    context: StepContext,
     streamed: Streamed,
+    /// The size of X.
     size: Vec<i64>,
     weight: Tensor,
+    /// The forward pass's outcomes, if it had reuse.
     outcomes: Option<PassOutcomes>,
-    compares: bool,
 }
 
-impl Backward for Graph {
+impl Backward for LayerBackward {
     fn backward(&mut self, gradient: &Tensor, wanted: [bool; 2]) -> Result<[Option<Tensor>; 2]> {
         let device = gradient.device();
         let dy = gradient.to_device(Device::Cpu).contiguous();
-        let reused =
-            [wanted[0] && self.session.reuses(Pass::InputGrad), wanted[1] && self.session.reuses(Pass::WeightGrad)];
-        let exact = if self.compares { wanted } else { [0, 1].map(|i| wanted[i] && !reused[i]) };
-        let x = || self.streamed.tensor(&self.size);
-        let [exact_dx, exact_dw] = if exact == [false; 2] {
-            [None, None]
-        } else {
-            exact::gradients(&self.geometry, &x(), &self.weight, &dy, exact)?
-        };
+        let reuses = [Pass::InputGrad, Pass::WeightGrad].map(|pass| self.context.reuses(pass));
+        let reused = [0, 1].map(|i| wanted[i] && reuses[i]);
+        let exact = if self.context.compares { wanted } else { [0, 1].map(|i| wanted[i] && !reused[i]) };
+        let [exact_dx, exact_dw] = self.exact_gradients(&dy, exact)?;
         let dx = if reused[0] { Some(self.input_grad(&dy, exact_dx.as_ref())?) } else { exact_dx };
         let dw = if reused[1] { Some(self.weight_grad(&dy, exact_dw.as_ref())) } else { exact_dw };
         Ok([dx, dw].map(|gradient| gradient.map(|gradient| gradient.to_device(device))))
     }
 }
 
-impl Graph {
+impl LayerBackward {
+    /// dX and dW without reuse, as far as they are wanted.
+    fn exact_gradients(&self, dy: &Tensor, wanted: [bool; 2]) -> Result<[Option<Tensor>; 2]> {
+        if wanted == [false; 2] {
+            return Ok([None, None]);
+        }
+        let x = self.streamed.tensor(&self.size);
+        exact::gradients(&self.geometry, &x, &self.weight, dy, wanted)
+    }
+
     fn input_grad(&self, dy: &Tensor, exact: Option<&Tensor>) -> Result<Tensor> {
-        let Self { geometry, config, .. } = self;
+        let Self { geometry, context, .. } = self;
+        let config = &*context.config;
         let streamed = &Streamed::new(geometry, dy)?;
         let outcomes = &PassOutcomes::new(config, geometry, Pass::InputGrad, streamed);
         let reuse = Reuse { config, geometry, streamed, outcomes };
-        let dx = reuse.input_grad(&self.weight, &mut lock(&self.session.room)).reshape(&*self.size);
-        self.session.measured(&self.name, Pass::InputGrad, &reuse, exact.map(|exact| (exact, &dx)));
+        let dx = reuse.input_grad(&self.weight, &mut lock(&context.room)).reshape(&*self.size);
+        context.record(&self.name, Pass::InputGrad, &reuse, exact.map(|exact| (exact, &dx)));
         Ok(dx)
     }
 
     fn weight_grad(&self, dy: &Tensor, exact: Option<&Tensor>) -> Tensor {
-        let Self { geometry, config, streamed, .. } = self;
-        let outcomes = self.outcomes.as_ref().expect("weight-grad goes with forward, as configurations are checked");
+        let Self { geometry, context, streamed, .. } = self;
+        let config = &*context.config;
+        let outcomes = self.outcomes.as_ref();
+        let outcomes = outcomes.expect("configurations with weight-grad have forward, too");
         let reuse = Reuse { config, geometry, streamed, outcomes };
-        let dw = reuse.weight_grad(dy, &mut lock(&self.session.room)).reshape(self.weight.size());
-        self.session.measured(&self.name, Pass::WeightGrad, &reuse, exact.map(|exact| (exact, &dw)));
+        let dw = reuse.weight_grad(dy, &mut lock(&context.room)).reshape(self.weight.size());
+        context.record(&self.name, Pass::WeightGrad, &reuse, exact.map(|exact| (exact, &dw)));
         dw
     }
 }

@@ -1,4 +1,4 @@
-//! What the tests of the binary share.
+//! Helpers of the binary's tests.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use mercury_trace::Trace;
@@ -12,7 +12,7 @@ pub use mercury_testing::report_skip;
 
 pub const TRACER: &str = env!("CARGO_BIN_EXE_mercury-tracer");
 
-/// The data folder; reports the calling test as skipped if the data set was not fetched.
+/// Returns the data folder; reports the calling test as skipped if the data set is missing.
 #[track_caller]
 pub fn data_dir() -> Option<PathBuf> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data");
@@ -23,14 +23,14 @@ pub fn data_dir() -> Option<PathBuf> {
     None
 }
 
-/// `mercury-tracer capture`. On one thread each, as tests run side by side.
+/// Prepares `mercury-tracer capture` with one thread, because tests run in parallel.
 pub fn tracer(data: &Path, out: &Path) -> Command {
     let mut command = Command::new(TRACER);
     command.env("OMP_NUM_THREADS", "1").arg("capture").arg("--data-dir").arg(data).arg("--out").arg(out);
     command
 }
 
-/// `mercury-tracer capture` of VGG-13 on Fashion-MNIST, three small steps unless said otherwise.
+/// Prepares `mercury-tracer capture` of VGG-13 on Fashion-MNIST, by default with three small steps.
 pub fn capture(data: &Path, out: &Path, more: &[&str]) -> Command {
     let mut command = tracer(data, out);
     command.args(["--model", "vgg13", "--dataset", "fashion-mnist"]).args(more);
@@ -44,25 +44,25 @@ pub fn capture(data: &Path, out: &Path, more: &[&str]) -> Command {
     command
 }
 
-/// A command's output; panics with its messages where it failed.
+/// Runs a command and returns its output; panics with its messages if it fails.
 pub fn succeed(mut command: Command) -> Output {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}\n{}", String::from_utf8_lossy(&output.stderr));
     output
 }
 
-/// The analyzer's binary, which a build of the whole workspace puts beside the tracer's.
+/// Returns the analyzer's binary, which a build of the whole workspace puts next to the tracer's.
 pub fn analyzer() -> Command {
     let path = Path::new(TRACER).with_file_name("mercury-analyzer");
     assert!(path.exists(), "{} is missing: run the tests with `cargo test --workspace`", path.display());
     Command::new(path)
 }
 
-/// What a run leaves: files by their paths, and steps.
-pub type Outcome = (BTreeMap<PathBuf, Vec<u8>>, Vec<Step>);
+/// The results of a run: files by path, and steps.
+pub type RunResults = (BTreeMap<PathBuf, Vec<u8>>, Vec<Step>);
 
-/// Every file of a folder, by its path in it.
-pub fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+/// Reads every file of a folder, by its path in the folder.
+pub fn read_files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![dir.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -77,9 +77,9 @@ pub fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
-/// All that a run leaves but the seconds that its steps took, and the checksum of the table that has them.
-pub fn outcome(dir: &Path) -> Outcome {
-    let mut files = files(dir);
+/// Reads the results of a run, without the duration of steps and the checksum of their table.
+pub fn read_results(dir: &Path) -> RunResults {
+    let mut files = read_files(dir);
     files.remove(Path::new("steps.parquet"));
     let sums = files.remove(Path::new("SHA256SUMS")).unwrap();
     let sums = String::from_utf8(sums).unwrap();
@@ -92,8 +92,8 @@ pub fn outcome(dir: &Path) -> Outcome {
     (files, steps)
 }
 
-/// All that a trace lists is as it was written; the captured steps, if there is a trace.
-pub fn verified(dir: &Path) -> Option<Vec<u64>> {
+/// Verifies everything that a trace lists; returns the captured steps, if there is a trace.
+pub fn verify_trace(dir: &Path) -> Option<Vec<u64>> {
     if !dir.join("manifest.json").exists() {
         return None;
     }

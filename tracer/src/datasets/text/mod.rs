@@ -1,4 +1,4 @@
-//! Sentences and their translations: one vocabulary of byte pairs for both languages.
+//! Sentences and their translations, with one vocabulary of byte pairs for both languages.
 
 mod pairs;
 
@@ -10,72 +10,72 @@ use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, Tokenizer, Trainer};
 
-/// Fills a sentence up to the length of its batch.
+/// Pads a sentence to the length of its batch.
 pub const PAD: u32 = 0;
-/// Begins a target.
+/// Starts a target.
 pub const BOS: u32 = 1;
 /// Ends a sentence.
 pub const EOS: u32 = 2;
-/// What has no token; text never has it, as every byte is a token.
+/// Stands for unknown text, which does not occur, because every byte is a token.
 pub const UNK: u32 = 3;
 
-/// The tokens of the numbers above. Bytes are spelled in letters none of which is a space, so that no
-/// text can be spelled like these.
+/// The spellings of the tokens above. They have spaces, which no other token's spelling has, so
+/// that no text is encoded as one of them.
 const SPECIAL: [&str; 4] = ["< pad >", "< bos >", "< eos >", "< unk >"];
-/// A pair that occurs once is no pattern.
-const LEAST_COUNT: u64 = 2;
-/// Fewest tokens: the special ones and every byte.
-const MOST_SIZE: usize = 1 << 20;
-const LEAST_SIZE: usize = SPECIAL.len() + 256;
+/// Minimum occurrences of a pair.
+const MIN_COUNT: u64 = 2;
+/// Maximum number of tokens.
+const MAX_SIZE: usize = 1 << 20;
+/// Minimum number of tokens: the special ones and every byte.
+const MIN_SIZE: usize = SPECIAL.len() + 256;
 
-/// A vocabulary of byte pairs: words are divided into frequent sequences of bytes.
+/// A vocabulary of byte pairs, which divides words into frequent sequences of bytes.
 ///
-/// The same lines and size give the same vocabulary, on every run and with any number of threads.
+/// The same lines and size give the same vocabulary in every run, whatever the number of threads.
 #[derive(Debug, Clone)]
 pub struct Vocabulary {
     tokenizer: Tokenizer,
 }
 
 impl Vocabulary {
-    /// Learns from lines: at most `size` tokens, fewer where the lines have fewer patterns.
+    /// Learns a vocabulary of at most `size` tokens from lines.
     pub fn learn<T: AsRef<str> + Sync>(lines: &[T], size: usize) -> Result<Self> {
-        if size < LEAST_SIZE {
+        if size < MIN_SIZE {
             let reason = format!(
-                "is {size}, but must be at least {LEAST_SIZE}: every byte is a token, and {} others",
+                "is {size}, but must be at least {MIN_SIZE}, for every byte and {} special tokens",
                 SPECIAL.len()
             );
             return Err(TracerError::Flag { flag: "--vocabulary-size", reason });
         }
-        if size > MOST_SIZE {
-            let reason = format!("is {size}, but must be at most {MOST_SIZE}");
+        if size > MAX_SIZE {
+            let reason = format!("is {size}, but must be at most {MAX_SIZE}");
             return Err(TracerError::Flag { flag: "--vocabulary-size", reason });
         }
         let mut trainer = BpeTrainer::builder()
             .show_progress(false)
             .vocab_size(size)
-            .min_frequency(LEAST_COUNT)
+            .min_frequency(MIN_COUNT)
             .special_tokens(SPECIAL.map(|token| AddedToken::from(token, true)).to_vec())
             .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
             .build();
         let mut model = BPE::default();
-        // Only the model learns the special tokens: a tokenizer would look for them in the text.
-        let learnt = trainer.feed(lines.iter(), words).and_then(|()| trainer.train(&mut model));
-        learnt.expect("any text can be divided into words, and words into pairs");
+        // Only the model knows the special tokens; a tokenizer would look for them in the text.
+        let learnt = trainer.feed(lines.iter(), split_words).and_then(|()| trainer.train(&mut model));
+        learnt.expect("any text divides into words, and words into pairs");
         let mut tokenizer = Tokenizer::new(model);
         tokenizer.with_pre_tokenizer(Some(splitter())).with_decoder(Some(splitter()));
         Ok(Self { tokenizer })
     }
 
-    /// The tokens of a text, without BOS and EOS; white space around it does not count.
+    /// Encodes a text, trimmed, as tokens without BOS and EOS.
     pub fn encode(&self, text: &str) -> Vec<u32> {
         let encoding = self.tokenizer.encode_fast(text.trim(), false);
         encoding.expect("every byte has a token").get_ids().to_vec()
     }
 
-    /// The text of tokens up to the first EOS; PAD, BOS, UNK and numbers that are no tokens are
-    /// passed over.
+    /// Decodes tokens up to the first EOS; skips PAD, BOS, UNK and numbers that are not tokens.
     ///
-    /// Bytes that are not UTF-8, as a model may produce, become U+FFFD.
+    /// Invalid UTF-8, which a model may produce, becomes U+FFFD.
     pub fn decode(&self, tokens: &[u32]) -> String {
         let size = self.size() as u32;
         let text = tokens.iter().copied().take_while(|&token| token != EOS).filter(|token| (4..size).contains(token));
@@ -83,42 +83,42 @@ impl Vocabulary {
         text.expect("bytes can always be decoded").trim().to_owned()
     }
 
-    /// Number of tokens, the special ones included.
+    /// Number of tokens, including the special ones.
     pub fn size(&self) -> usize {
         self.tokenizer.get_vocab_size(true)
     }
 
-    /// As JSON in the format of the `tokenizers` library.
+    /// Formats it as JSON of the `tokenizers` library.
     pub fn to_json(&self) -> String {
         self.tokenizer.to_string(true).expect("a vocabulary is strings and numbers")
     }
 
-    /// Writes it as JSON in the format of the `tokenizers` library.
+    /// Writes it as JSON of the `tokenizers` library.
     pub fn save(&self, path: &Path) -> Result<()> {
         std::fs::write(path, self.to_json())
             .map_err(|error| TracerError::Vocabulary { path: path.to_owned(), reason: error.to_string() })
     }
 
-    /// Reads what [`Vocabulary::save`] wrote.
+    /// Reads a file of [`Vocabulary::save`].
     pub fn load(path: &Path) -> Result<Self> {
         let bad = |reason: String| TracerError::Vocabulary { path: path.to_owned(), reason };
         let bytes = std::fs::read(path).map_err(|error| bad(error.to_string()))?;
-        let tokenizer = Tokenizer::from_bytes(bytes).map_err(|error| bad(format!("is no vocabulary: {error}")))?;
+        let tokenizer = Tokenizer::from_bytes(bytes).map_err(|error| bad(format!("is not a vocabulary: {error}")))?;
         for (token, number) in SPECIAL.iter().zip(0..) {
             if tokenizer.token_to_id(token) != Some(number) {
-                return Err(bad(format!("is no vocabulary of this program: its token {number} is not {token}")));
+                return Err(bad(format!("is not a vocabulary of this program: its token {number} is not {token}")));
             }
         }
         Ok(Self { tokenizer })
     }
 }
 
-/// Divides text into words, each with the space before it, and spells them in bytes.
+/// Divides text into words with the space before them, and spells the words in bytes.
 fn splitter() -> ByteLevel {
     ByteLevel::new(true, false, true)
 }
 
-fn words(line: &str) -> tokenizers::Result<Vec<String>> {
+fn split_words(line: &str) -> tokenizers::Result<Vec<String>> {
     let mut words = PreTokenizedString::from(line.trim());
     splitter().pre_tokenize(&mut words)?;
     let words = words.get_splits(OffsetReferential::Normalized, OffsetType::None);
@@ -153,7 +153,7 @@ mod tests {
         tokens.extend([PAD, UNK, 100_000, EOS, 50, 60]);
         assert_eq!(vocabulary.decode(&tokens), "a girl");
         assert_eq!(vocabulary.encode(" a girl\n"), vocabulary.encode("a girl"));
-        // Half a letter.
+        // Part of a letter.
         let half = vocabulary.encode("漢")[..2].to_vec();
         assert!(vocabulary.decode(&half).contains('\u{fffd}'));
     }
@@ -167,7 +167,7 @@ mod tests {
             assert!(first == pool.install(|| Vocabulary::learn(&lines, 400).unwrap().to_json()));
         }
         let fewer = Vocabulary::learn(&["ab"], 1000).unwrap();
-        assert_eq!(fewer.size(), LEAST_SIZE);
+        assert_eq!(fewer.size(), MIN_SIZE);
         let error = Vocabulary::learn(&LINES, 259).unwrap_err().to_string();
         assert!(error.starts_with("--vocabulary-size: is 259, but must be at least 260"), "{error}");
     }
@@ -187,7 +187,7 @@ mod tests {
         std::fs::write(&path, vocabulary.to_json().replace("< bos >", "<s>")).unwrap();
         assert!(load().contains("its token 1 is not < bos >"), "{}", load());
         std::fs::write(&path, "{}").unwrap();
-        assert!(load().contains("vocabulary.json: is no vocabulary"), "{}", load());
+        assert!(load().contains("vocabulary.json: is not a vocabulary"), "{}", load());
         std::fs::remove_file(&path).unwrap();
         assert!(load().contains("No such file"));
         assert!(vocabulary.save(&path.join("below")).is_err());

@@ -1,8 +1,8 @@
-//! Reads pairs of lines and makes batches of them.
+//! Data sets of sentence pairs.
 
 use super::{BOS, EOS, PAD, Vocabulary};
 use crate::datasets::files::Origin;
-use crate::datasets::{Augment, Batch, Dataset, Options, Split, Task, digest};
+use crate::datasets::{Augment, Batch, DataOptions, Dataset, Split, Task, digest};
 use crate::error::{Result, TracerError};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -10,14 +10,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use tch::Tensor;
 
-/// Sentences longer than this no model here takes.
-const MOST_LENGTH: i64 = 4096;
+/// Maximum of `--max-length`.
+const MAX_LENGTH: i64 = 4096;
 
 /// A sentence and its translation, as lines or as tokens.
-type Pair<T> = (T, T);
+type SentencePair<T> = (T, T);
 
-/// Captions in English and German.
-pub(in crate::datasets) fn multi30k(options: &Options, _: i64) -> Result<Dataset> {
+/// Opens Multi30K: captions in English and German.
+pub(in crate::datasets) fn multi30k(options: &DataOptions, _: i64) -> Result<Dataset> {
     let name = "multi30k";
     let file = |file: &str| (options.data_dir.join(name).join(file), Origin::Fetched(name));
     let train = read_pairs(&file("train.en"), &file("train.de"))?;
@@ -26,19 +26,19 @@ pub(in crate::datasets) fn multi30k(options: &Options, _: i64) -> Result<Dataset
     prepare(name, options, &train, validation, &notes)
 }
 
-/// The user's own files.
-pub(in crate::datasets) fn own(options: &Options, _: i64) -> Result<Dataset> {
+/// Opens the user's own files.
+pub(in crate::datasets) fn own(options: &DataOptions, _: i64) -> Result<Dataset> {
     let name = "text";
     let file = |flag: &'static str, path: &Option<PathBuf>, why: &str| match path {
         Some(path) => Ok((path.clone(), Origin::Flag(flag))),
-        None => Err(TracerError::Flag { flag, reason: format!("is needed {why}: a file of one sentence a line") }),
+        None => Err(TracerError::Flag { flag, reason: format!("is needed {why}: a file with one sentence per line") }),
     };
     let source = file("--source", &options.source, "by --dataset text")?;
     let target = file("--target", &options.target, "by --dataset text")?;
     let mut train = read_pairs(&source, &target)?;
     let (validation, chosen) = if options.validation_source.is_some() || options.validation_target.is_some() {
-        let source = file("--validation-source", &options.validation_source, "beside --validation-target")?;
-        let target = file("--validation-target", &options.validation_target, "beside --validation-source")?;
+        let source = file("--validation-source", &options.validation_source, "with --validation-target")?;
+        let target = file("--validation-target", &options.validation_target, "with --validation-source")?;
         (read_pairs(&source, &target)?, "--validation-source and --validation-target".to_owned())
     } else {
         let Some([kept, chosen]) = options.divide(train.len())? else {
@@ -54,12 +54,17 @@ pub(in crate::datasets) fn own(options: &Options, _: i64) -> Result<Dataset> {
 
 const TOO_FEW: &str = "has fewer than two lines that are not empty in both files";
 
-/// The lines of two files side by side, without those that are empty in either.
-fn read_pairs(source: &(PathBuf, Origin), target: &(PathBuf, Origin)) -> Result<Vec<Pair<String>>> {
-    let (sources, targets) = (read_lines(source)?, read_lines(target)?);
+/// Reads pairs of lines from two files; skips pairs with an empty line.
+fn read_pairs(source: &(PathBuf, Origin), target: &(PathBuf, Origin)) -> Result<Vec<SentencePair<String>>> {
+    let sources = read_lines(source)?;
+    let targets = read_lines(target)?;
     if sources.len() != targets.len() {
-        let reason = format!("has {} lines, but {} has {}", targets.len(), source.0.display(), sources.len());
-        return Err(target.1.bad(&target.0, format!("{reason}; line by line, one must translate the other")));
+        let (count, other) = (targets.len(), source.0.display());
+        let reason = format!(
+            "has {count} lines, but {other} has {}; each line must translate the other file's line",
+            sources.len()
+        );
+        return Err(target.1.bad(&target.0, reason));
     }
     let count = sources.len();
     let pairs: Vec<_> = sources
@@ -68,7 +73,7 @@ fn read_pairs(source: &(PathBuf, Origin), target: &(PathBuf, Origin)) -> Result<
         .filter(|(source, target)| !source.trim().is_empty() && !target.trim().is_empty())
         .collect();
     if pairs.len() < count {
-        tracing::info!(file = %source.0.display(), lines = count - pairs.len(), "left out lines empty in either file");
+        tracing::info!(file = %source.0.display(), lines = count - pairs.len(), "left out lines that are empty in either file");
     }
     if pairs.len() < 2 {
         return Err(source.1.bad(&source.0, TOO_FEW));
@@ -83,7 +88,7 @@ fn read_lines((path, origin): &(PathBuf, Origin)) -> Result<Vec<String>> {
         let line = error.as_bytes()[..valid].split(|&byte| byte == b'\n').count();
         origin.bad(path, format!("line {line} is not UTF-8; convert the file to it"))
     })?;
-    // Some programs begin a file with a mark that is no part of the text.
+    // Some programs start a file with a byte order mark, which is not part of the text.
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     if text.trim().is_empty() {
         return Err(origin.bad(path, "is empty"));
@@ -91,17 +96,17 @@ fn read_lines((path, origin): &(PathBuf, Origin)) -> Result<Vec<String>> {
     Ok(text.lines().map(str::to_owned).collect())
 }
 
-/// Learns the vocabulary from the training lines and turns all lines into tokens.
+/// Learns the vocabulary from the training lines and encodes all lines.
 fn prepare(
     name: &str,
-    options: &Options,
-    train: &[Pair<String>],
-    validation: Vec<Pair<String>>,
+    options: &DataOptions,
+    train: &[SentencePair<String>],
+    validation: Vec<SentencePair<String>>,
     notes: &[(&str, &str)],
 ) -> Result<Dataset> {
     let length = options.max_length;
-    if !(2..=MOST_LENGTH).contains(&length) {
-        let reason = format!("is {length}, but must be from 2 to {MOST_LENGTH}");
+    if !(2..=MAX_LENGTH).contains(&length) {
+        let reason = format!("is {length}, but must be from 2 to {MAX_LENGTH}");
         return Err(TracerError::Flag { flag: "--max-length", reason });
     }
     let length = length as usize;
@@ -109,7 +114,7 @@ fn prepare(
     let vocabulary = Vocabulary::learn(&lines, options.vocabulary_size)?;
     let count = train.len();
     let mut train = encode(&vocabulary, train);
-    // One token is for EOS.
+    // EOS takes one token.
     train.retain(|(source, target)| source.len().max(target.len()) < length);
     let long = count - train.len();
     if train.is_empty() {
@@ -150,14 +155,14 @@ fn prepare(
     })
 }
 
-fn encode(vocabulary: &Vocabulary, pairs: &[Pair<String>]) -> Vec<Pair<Vec<u32>>> {
-    let tokens = |(source, target): &Pair<String>| (vocabulary.encode(source), vocabulary.encode(target));
+fn encode(vocabulary: &Vocabulary, pairs: &[SentencePair<String>]) -> Vec<SentencePair<Vec<u32>>> {
+    let tokens = |(source, target): &SentencePair<String>| (vocabulary.encode(source), vocabulary.encode(target));
     pairs.par_iter().map(tokens).collect()
 }
 
 /// Sentences as tokens, without BOS and EOS.
 struct Sentences {
-    pairs: Vec<Pair<Vec<u32>>>,
+    pairs: Vec<SentencePair<Vec<u32>>>,
     /// Tokens of a sentence with its EOS.
     length: usize,
 }
@@ -183,7 +188,7 @@ impl Split for Sentences {
     }
 }
 
-/// Appends `begin`, the tokens, EOS and as many PAD as `length` wants.
+/// Appends `begin`, the tokens and EOS, padded to `length`.
 fn append(row: &mut Vec<i64>, begin: Option<u32>, tokens: &[u32], length: usize) {
     let end = row.len() + length;
     row.extend(begin.into_iter().chain(tokens.iter().copied()).chain([EOS]).map(i64::from));

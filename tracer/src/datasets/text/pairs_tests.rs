@@ -11,19 +11,19 @@ const TARGET: &str = "eins zwei drei\nvier\nfünf sechs\nleer\nsieben acht\r\nle
 
 struct Files {
     dir: TempDir,
-    options: Options,
+    options: DataOptions,
 }
 
 impl Files {
     fn new(source: &str, target: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| Some(dir.path().join(name));
-        let options = Options {
+        let options = DataOptions {
             source: path("source"),
             target: path("target"),
             vocabulary_size: 300,
             validation_share: 0.2,
-            ..Options::default()
+            ..DataOptions::default()
         };
         let files = Self { dir, options };
         files.write("source", source.as_bytes());
@@ -56,7 +56,7 @@ fn all(split: &dyn Split) -> (Vec<Vec<i64>>, Vec<Vec<i64>>) {
 fn sentences_are_padded() {
     let files = Files::new(SOURCE, TARGET);
     let set = files.open().unwrap();
-    // Of six lines one is empty; of five one is for validation.
+    // Of six lines, one is empty; of the other five, one is for validation.
     assert_eq!((set.train.len(), set.validation.len()), (4, 1));
     let Task::Text { source: 32, target: 32, vocabulary: size } = set.task else { panic!("{:?}", set.task) };
     let vocabulary = set.vocabulary.as_ref().unwrap();
@@ -97,7 +97,7 @@ fn long_sentences_are_left_out_of_training_and_truncated_in_validation() {
     assert_eq!(set.description["truncated"], "1 of 2 validation sentences");
     let (sources, targets) = all(set.validation.as_ref());
     assert_eq!((sources[0][19], targets[0][20], targets[0].len()), (i64::from(EOS), i64::from(EOS), 21));
-    // But what BLEU compares with is whole.
+    // References for BLEU are not truncated.
     assert_eq!(set.references(&[0]), ["ein sehr langer Satz, wie ihn noch niemand sah"]);
     files.options.max_length = 2;
     let error = files.open().unwrap_err();
@@ -107,7 +107,7 @@ fn long_sentences_are_left_out_of_training_and_truncated_in_validation() {
 }
 
 #[test]
-fn packed_files_are_as_plain_ones() {
+fn packed_files_equal_plain_ones() {
     let files = Files::new(SOURCE, TARGET);
     let plain = files.open().unwrap();
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
@@ -116,14 +116,14 @@ fn packed_files_are_as_plain_ones() {
     let packed = files.open().unwrap();
     assert_eq!(all(plain.train.as_ref()), all(packed.train.as_ref()));
     assert_eq!(all(plain.validation.as_ref()), all(packed.validation.as_ref()));
-    // A mark at the beginning and carriage returns are no text.
+    // A byte order mark and carriage returns are not text.
     files.write("source", format!("\u{feff}{}", SOURCE.replace('\n', "\r\n")).as_bytes());
     let marked = files.open().unwrap();
     assert_eq!(all(plain.train.as_ref()), all(marked.train.as_ref()));
 }
 
 #[test]
-fn files_that_are_no_translations_are_refused() {
+fn files_that_do_not_match_are_refused() {
     let files = Files::new(SOURCE, "eins\nzwei\n");
     let error = files.open().unwrap_err();
     assert!(error.starts_with("--target: ") && error.contains("has 2 lines, but "), "{error}");
@@ -139,17 +139,17 @@ fn files_that_are_no_translations_are_refused() {
 }
 
 #[test]
-fn flags_that_belong_together_are_asked_for() {
+fn missing_flags_are_named() {
     let mut files = Files::new(SOURCE, TARGET);
     files.options.validation_target = files.options.target.clone();
-    assert!(files.open().unwrap_err().starts_with("--validation-source: is needed beside --validation-target"));
+    assert!(files.open().unwrap_err().starts_with("--validation-source: is needed with --validation-target"));
     files.options.target = None;
     assert!(files.open().unwrap_err().starts_with("--target: is needed by --dataset text"));
     files.options.vocabulary_size = 10;
     files.options.target = files.options.source.clone();
     files.options.validation_target = None;
     assert!(files.open().unwrap_err().starts_with("--vocabulary-size: is 10"));
-    let options = Options { data_dir: files.dir.path().to_owned(), ..Options::default() };
+    let options = DataOptions { data_dir: files.dir.path().to_owned(), ..DataOptions::default() };
     let error = DatasetSpec::find("multi30k").unwrap().open(&options, 0).unwrap_err().to_string();
     assert!(error.contains("train.en") && error.contains("fetch.py multi30k"), "{error}");
 }
@@ -165,7 +165,7 @@ fn real_captions_are_read() {
         let lines: Vec<&str> = text.lines().take(most).collect();
         std::fs::write(dir.path().join("multi30k").join(file), lines.join("\n")).unwrap();
     }
-    let options = Options { data_dir: dir.path().to_owned(), vocabulary_size: 2000, ..Options::default() };
+    let options = DataOptions { data_dir: dir.path().to_owned(), vocabulary_size: 2000, ..DataOptions::default() };
     let open = || DatasetSpec::find("multi30k").unwrap().open(&options, 0).unwrap();
     let set = open();
     let vocabulary = set.vocabulary.as_ref().unwrap();

@@ -1,52 +1,54 @@
-//! What the models are put together from. Each part computes its convolutions and linear layers
-//! through the tap; what torch.nn computes around them (activations, pooling, normalisation) is here.
+//! The modules of the models.
+//!
+//! Convolutions and linear layers are computed through the tap. Activations, pooling and
+//! normalisation are computed here, as in torch.nn.
 
-use super::{Model, Output, images_of};
+use super::{Model, ModelOutput, expect_images};
 use crate::datasets::Batch;
 use crate::tap::{ConvLayer, LinearLayer, Tap};
-use crate::weights::{Init, Module};
+use crate::weights::{Init, ModulePath};
 use tch::{Kind, Tensor};
 
-/// What goes along with the data through a model.
+/// The state that accompanies the data through a model.
 pub struct Context<'a> {
-    /// Whether the model learns: dropout is on, normalisation uses the batch's own statistics.
+    /// Whether the model trains: dropout is on, and normalisation uses the batch's own statistics.
     pub train: bool,
-    /// What the layers are computed through.
+    /// The tap that computes the layers.
     pub tap: &'a mut dyn Tap,
 }
 
-/// A part of a model.
-pub trait Part {
-    /// Its output.
+/// A module of a model.
+pub trait Module {
+    /// Computes its output.
     fn apply(&self, x: &Tensor, context: &mut Context) -> Tensor;
 }
 
-/// Parts one after the other.
+/// Modules in sequence.
 #[derive(Default)]
-pub struct Sequence(Vec<Box<dyn Part>>);
+pub struct Sequence(Vec<Box<dyn Module>>);
 
 impl Sequence {
-    pub fn add(mut self, part: impl Part + 'static) -> Self {
-        self.0.push(Box::new(part));
+    pub fn add(mut self, module: impl Module + 'static) -> Self {
+        self.0.push(Box::new(module));
         self
     }
 }
 
-impl Part for Sequence {
+impl Module for Sequence {
     fn apply(&self, x: &Tensor, context: &mut Context) -> Tensor {
-        self.0.iter().fold(x.shallow_clone(), |x, part| part.apply(&x, context))
+        self.0.iter().fold(x.shallow_clone(), |x, module| module.apply(&x, context))
     }
 }
 
 /// A classifier of images without auxiliary heads.
 impl Model for Sequence {
-    fn forward(&self, batch: &Batch, train: bool, tap: &mut dyn Tap) -> Output {
-        let scores = self.apply(images_of(batch), &mut Context { train, tap });
-        Output { scores, auxiliary: Vec::new() }
+    fn forward(&self, batch: &Batch, train: bool, tap: &mut dyn Tap) -> ModelOutput {
+        let scores = self.apply(expect_images(batch), &mut Context { train, tap });
+        ModelOutput { scores, auxiliary: Vec::new() }
     }
 }
 
-/// Parts side by side, their outputs' channels one after the other.
+/// Modules in parallel; the channels of their outputs are concatenated.
 pub struct Branches(Vec<Sequence>);
 
 impl Branches {
@@ -55,14 +57,14 @@ impl Branches {
     }
 }
 
-impl Part for Branches {
+impl Module for Branches {
     fn apply(&self, x: &Tensor, context: &mut Context) -> Tensor {
         let outputs: Vec<Tensor> = self.0.iter().map(|branch| branch.apply(x, context)).collect();
         Tensor::cat(&outputs, 1)
     }
 }
 
-/// Shape of a convolution; stride 1, no padding, one group, no bias unless said otherwise.
+/// Builds a convolution; by default with stride 1, one group, no padding and no bias.
 #[derive(Debug, Clone, Copy)]
 pub struct Conv {
     channels: i64,
@@ -88,8 +90,8 @@ impl Conv {
         Self { stride, ..self }
     }
 
-    /// Padding with which stride 1 keeps the size of a plane.
-    pub fn same(self) -> Self {
+    /// Pads such that stride 1 keeps the size of a plane.
+    pub fn same_padding(self) -> Self {
         Self { padding: self.kernel.map(|size| size / 2), ..self }
     }
 
@@ -109,12 +111,12 @@ impl Conv {
         Self { init, ..self }
     }
 
-    /// The layer, its parameters under `module`.
-    pub fn at(self, module: &Module) -> ConvLayer {
+    /// Builds the layer; `path` names its parameters.
+    pub fn build(self, path: &ModulePath) -> ConvLayer {
         let shape = [self.filters, self.channels / self.groups, self.kernel[0], self.kernel[1]];
-        let (weight, bias) = module.weight_and_bias(&shape, self.bias, self.init);
+        let (weight, bias) = path.weight_and_bias(&shape, self.bias, self.init);
         ConvLayer {
-            name: module.name(),
+            name: path.name(),
             weight,
             bias,
             stride: [self.stride; 2],
@@ -125,19 +127,19 @@ impl Conv {
     }
 }
 
-impl Part for ConvLayer {
+impl Module for ConvLayer {
     fn apply(&self, x: &Tensor, context: &mut Context) -> Tensor {
         context.tap.conv2d(self, x)
     }
 }
 
-/// A linear layer with bias, its parameters under `module`.
-pub fn linear(module: &Module, inputs: i64, outputs: i64, init: Init) -> LinearLayer {
-    let (weight, bias) = module.weight_and_bias(&[outputs, inputs], true, init);
-    LinearLayer { name: module.name(), weight, bias }
+/// Builds a linear layer with bias; `path` names its parameters.
+pub fn linear(path: &ModulePath, inputs: i64, outputs: i64, init: Init) -> LinearLayer {
+    let (weight, bias) = path.weight_and_bias(&[outputs, inputs], true, init);
+    LinearLayer { name: path.name(), weight, bias }
 }
 
-impl Part for LinearLayer {
+impl Module for LinearLayer {
     fn apply(&self, x: &Tensor, context: &mut Context) -> Tensor {
         context.tap.linear(self, x)
     }
@@ -154,22 +156,22 @@ pub struct BatchNorm {
 }
 
 impl BatchNorm {
-    pub fn new(module: &Module, channels: i64, epsilon: f64) -> Self {
+    pub fn new(path: &ModulePath, channels: i64, epsilon: f64) -> Self {
         let shape = [channels];
         let ones = || Tensor::ones(shape, (Kind::Float, tch::Device::Cpu));
         let zeros = || Tensor::zeros(shape, (Kind::Float, tch::Device::Cpu));
         Self {
-            weight: module.parameter("weight", &shape, ones),
-            bias: module.parameter("bias", &shape, zeros),
-            mean: module.buffer("running_mean", &shape, zeros),
-            variance: module.buffer("running_var", &shape, ones),
-            batches: module.counter("num_batches_tracked"),
+            weight: path.parameter("weight", &shape, ones),
+            bias: path.parameter("bias", &shape, zeros),
+            mean: path.buffer("running_mean", &shape, zeros),
+            variance: path.buffer("running_var", &shape, ones),
+            batches: path.counter("num_batches_tracked"),
             epsilon,
         }
     }
 }
 
-impl Part for BatchNorm {
+impl Module for BatchNorm {
     fn apply(&self, x: &Tensor, context: &mut Context) -> Tensor {
         if context.train {
             let _ = self.batches.shallow_clone().g_add_scalar_(1);
@@ -179,16 +181,16 @@ impl Part for BatchNorm {
     }
 }
 
-/// A convolution, batch normalisation and ReLU, named `conv` and `bn` as in torchvision and timm.
-pub fn conv_norm_relu(module: &Module, conv: Conv, epsilon: f64) -> Sequence {
-    let normalised = BatchNorm::new(&module.at("bn"), conv.filters, epsilon);
-    Sequence::default().add(conv.at(&module.at("conv"))).add(normalised).add(Relu)
+/// Builds a convolution (`conv`), batch normalisation (`bn`) and ReLU, as torchvision and timm do.
+pub fn conv_norm_relu(path: &ModulePath, conv: Conv, epsilon: f64) -> Sequence {
+    let normalised = BatchNorm::new(&path.at("bn"), conv.filters, epsilon);
+    Sequence::default().add(conv.build(&path.at("conv"))).add(normalised).add(Relu)
 }
 
 /// max(x, 0).
 pub struct Relu;
 
-impl Part for Relu {
+impl Module for Relu {
     fn apply(&self, x: &Tensor, _: &mut Context) -> Tensor {
         x.relu()
     }
@@ -197,16 +199,16 @@ impl Part for Relu {
 /// min(max(x, 0), 6).
 pub struct Relu6;
 
-impl Part for Relu6 {
+impl Module for Relu6 {
     fn apply(&self, x: &Tensor, _: &mut Context) -> Tensor {
         x.clamp(0.0, 6.0)
     }
 }
 
-/// Dropout (Srivastava et al., JMLR 2014) of this share of the values.
+/// Dropout (Srivastava et al., JMLR 2014) with this share of dropped values.
 pub struct Dropout(pub f64);
 
-impl Part for Dropout {
+impl Module for Dropout {
     fn apply(&self, x: &Tensor, context: &mut Context) -> Tensor {
         x.dropout(self.0, context.train)
     }
@@ -217,7 +219,7 @@ pub struct MaxPool {
     pub kernel: i64,
     pub stride: i64,
     pub padding: i64,
-    /// Whether a window may reach over the edge.
+    /// Whether windows may extend over the edge.
     pub ceil: bool,
 }
 
@@ -235,34 +237,34 @@ impl MaxPool {
     }
 }
 
-impl Part for MaxPool {
+impl Module for MaxPool {
     fn apply(&self, x: &Tensor, _: &mut Context) -> Tensor {
         x.max_pool2d([self.kernel; 2], [self.stride; 2], [self.padding; 2], [1; 2], self.ceil)
     }
 }
 
-/// The mean of each 3 x 3 neighbourhood, of what lies within the plane.
+/// The mean of each 3 x 3 neighbourhood; values outside the plane do not count.
 pub struct Smooth;
 
-impl Part for Smooth {
+impl Module for Smooth {
     fn apply(&self, x: &Tensor, _: &mut Context) -> Tensor {
         x.avg_pool2d([3; 2], [1; 2], [1; 2], false, false, None)
     }
 }
 
-/// Means over a grid of this many rows and columns.
+/// Means over a grid with this many rows and columns.
 pub struct AveragePool(pub i64);
 
-impl Part for AveragePool {
+impl Module for AveragePool {
     fn apply(&self, x: &Tensor, _: &mut Context) -> Tensor {
         x.adaptive_avg_pool2d([self.0; 2])
     }
 }
 
-/// Each sample's values in one row.
+/// Puts each sample's values into one row.
 pub struct Flatten;
 
-impl Part for Flatten {
+impl Module for Flatten {
     fn apply(&self, x: &Tensor, _: &mut Context) -> Tensor {
         x.flatten(1, -1)
     }
