@@ -80,7 +80,7 @@ fn plan_part(streams: &[PilotStream], streams_in_all: usize) -> f64 {
 }
 
 /// Gradients from several samples are less alike than those from one: more columns than the first sample asks for.
-const MARGIN: f64 = 1.25;
+const MARGIN: f64 = 1.0;
 
 #[cfg(test)]
 mod tests {
