@@ -25,7 +25,7 @@ pub fn configuration(bytes: &[u8]) {
         if let Ok(config) = Config::resolve("a fuzzer", table, &[]) {
             let written = toml::Table::try_from(&config).expect("a configuration is a table");
             assert!(Config::resolve("a fuzzer", written, &[]).is_ok_and(|again| again == config));
-            let _ = (config.timing_array(), config.row_array(), config.memory_model(), config.scheme());
+            let _ = (config.timing_array(), config.dataflow(), config.memory_model(), config.scheme());
         }
     });
 }

@@ -24,53 +24,30 @@
 //! assert_eq!(outcomes.representative(2), 0);
 //! ```
 
-pub mod analytic;
 pub mod bounds;
-mod centroids;
-mod columns;
+mod caching;
 pub mod config;
-mod cosine;
-mod counts;
 pub mod cpu;
-mod deviation;
-mod dots;
-mod drawn;
-mod equality;
 mod growth;
-mod kernel;
-mod mcache;
-mod operand;
-mod outcomes;
-mod peers;
-mod pool;
-mod projection;
-mod quality;
-mod repeated;
-mod scan;
-mod signatures;
-mod strips;
-mod substitute;
-mod sums;
+mod signing;
+mod simd;
+mod substitution;
 mod vectors;
-mod widest;
 
-pub use counts::Counts;
-pub use deviation::Deviation;
+pub use bounds::analytic;
+pub use caching::{Counts, FirstArrivals, Outcome, Outcomes, Ranks};
 pub use growth::Growth;
-#[doc(hidden)] // For tests and benches.
-pub use kernel::Kernel;
-#[doc(hidden)] // For tests and benches.
-pub use mcache::Isa;
-pub use mcache::Outcome;
-pub use operand::{cuts, vectors_of_sample, views};
-pub use outcomes::{FirstArrivals, Outcomes, Ranks};
-pub use peers::{draw, shuffle};
-pub use projection::Projection;
-pub use quality::{Match, MatchOptions, MatchQuality, Quantiles, match_quality};
-#[doc(hidden)] // For tests and benches.
-pub use signatures::signatures_with;
-pub use signatures::{signature_of, signatures};
-pub use substitute::{Buffers, Substitutes};
-pub use sums::{PRODUCT_LANES, add_outer_products, add_products, add_scaled_rows};
+pub use signing::{Projection, signature_of, signatures};
+pub use simd::{Loops, simd_dispatch};
+pub use substitution::{
+    Buffers, Deviation, Match, MatchOptions, MatchQuality, PRODUCT_LANES, Quantiles, Substitutes, add_outer_products,
+    add_products, add_scaled_rows, match_quality,
+};
+pub use vectors::operand::{cuts, vectors_of_sample, views};
+pub use vectors::peers::{draw, shuffle};
 pub use vectors::{Cut, Layout, Planes, SampleRange, Stream, VectorView};
-pub use widest::{Loops, simd_dispatch};
+
+#[doc(hidden)] // For tests and benches.
+pub use caching::Isa;
+#[doc(hidden)] // For tests and benches.
+pub use signing::{Kernel, signatures_with};

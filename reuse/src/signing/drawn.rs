@@ -1,0 +1,48 @@
+//! A cache of projection matrices. Drawing R takes longer than projecting a few hundred vectors by
+//! it, and training needs the same few matrices at every step.
+
+use crate::config::{Matrix, Rpq};
+use crate::signing::kernel::{Kernel, Packed};
+use crate::signing::projection::Projection;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Most values that the cache keeps: 64 MiB. The matrices of a network rarely exceed a few MiB.
+const MAX_VALUES: usize = 1 << 24;
+
+/// The inputs that determine R and its layout: kernel, seed, bits, entries, length of the vectors.
+type Key = (Kernel, u64, u32, Matrix, usize);
+
+/// Entries in order of their last use, the latest last.
+static DRAWN: Mutex<Vec<(Key, Arc<Packed>)>> = Mutex::new(Vec::new());
+
+/// Gets R for vectors of `length` elements, in the layout of the kernel: from the cache, or drawn.
+pub(crate) fn get_packed(kernel: Kernel, rpq: &Rpq, length: usize) -> Arc<Packed> {
+    let key = (kernel, rpq.seed, rpq.bits, rpq.projection, length);
+    if let Some(packed) = find_drawn(&key) {
+        return packed;
+    }
+    // The lock is not held here, so that threads can draw different matrices at the same time. Two
+    // threads may draw the same matrix, which is harmless.
+    let packed = Arc::new(Packed::new(kernel, &Projection::of(rpq, length)));
+    let mut drawn = lock_drawn();
+    drawn.push((key, Arc::clone(&packed)));
+    while drawn.len() > 1 && drawn.iter().map(|(_, packed)| packed.size()).sum::<usize>() > MAX_VALUES {
+        drawn.remove(0);
+    }
+    packed
+}
+
+/// Finds a matrix and marks it as the latest used.
+fn find_drawn(key: &Key) -> Option<Arc<Packed>> {
+    let mut drawn = lock_drawn();
+    let index = drawn.iter().position(|(other, _)| other == key)?;
+    let entry = drawn.remove(index);
+    let packed = Arc::clone(&entry.1);
+    drawn.push(entry);
+    Some(packed)
+}
+
+/// A poisoned lock is usable, because the list is valid after any panic.
+fn lock_drawn() -> MutexGuard<'static, Vec<(Key, Arc<Packed>)>> {
+    DRAWN.lock().unwrap_or_else(PoisonError::into_inner)
+}

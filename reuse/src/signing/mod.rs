@@ -1,0 +1,12 @@
+//! Signatures: random projections of vectors, quantised to bits.
+
+pub(crate) mod dots;
+mod drawn;
+pub(crate) mod kernel;
+pub(crate) mod projection;
+pub(crate) mod signatures;
+mod strips;
+
+pub use kernel::Kernel;
+pub use projection::Projection;
+pub use signatures::{signature_of, signatures, signatures_with};

@@ -1,0 +1,212 @@
+//! The substituted operand as a matrix, which is what a computation with reuse multiplies.
+
+use crate::caching::mcache::Outcome;
+use crate::config::{Representative, Variant};
+use crate::substitution::substitute::{Buffers, Substitutes};
+use crate::vectors::{Piece, VectorView};
+use rayon::prelude::*;
+use std::ops::Range;
+
+impl Substitutes<'_, '_> {
+    /// The vectors of some samples, each replaced by its substitute, as the columns of im2col: an element
+    /// a row, `[elements][samples][positions]`, where the elements of all streams follow each other in the
+    /// streams' order. The result does not depend on the number of threads, and each column is, bit for
+    /// bit, what [`Substitutes::cut`] gives.
+    ///
+    /// # Panics
+    /// If `out` is not as long, or there are not as many samples.
+    pub fn columns(&self, samples: Range<usize>, out: &mut [f32]) {
+        let layout = self.view().layout();
+        assert!(samples.end <= layout.samples, "samples of the view");
+        let width = samples.len() * layout.positions;
+        let elements: usize = self.view().streams().iter().map(|stream| stream.length).sum();
+        assert_eq!(out.len(), elements * width, "elements of the samples' vectors");
+        let mut rest = out;
+        let mut streams = Vec::with_capacity(layout.streams);
+        for (number, stream) in self.view().streams().iter().enumerate() {
+            let (own, others) = rest.split_at_mut(stream.length * width);
+            rest = others;
+            streams.push((number, own));
+        }
+        let room = || (Room::default(), self.buffers());
+        streams.into_par_iter().for_each_init(room, |(room, buffers), (stream, out)| {
+            for (number, sample) in samples.clone().enumerate() {
+                let place = Place { sample, stream, first: number * layout.positions, width };
+                self.run(place, out, room, buffers);
+            }
+        });
+    }
+
+    /// The vectors of a sample, each replaced by its substitute, as the rows of a matrix: `[groups]
+    /// [positions][elements]`, the elements of a group's streams side by side. Of an operand that was a
+    /// matrix product's, these are its rows.
+    ///
+    /// # Panics
+    /// If `out` is not as long.
+    pub fn rows(&self, sample: usize, out: &mut [f32]) {
+        let layout = self.view().layout();
+        let streams = self.view().streams();
+        let groups = streams.last().map_or(0, |stream| stream.group + 1);
+        let length: usize = streams.iter().take_while(|stream| stream.group == 0).map(|stream| stream.length).sum();
+        assert_eq!(out.len(), groups * layout.positions * length, "elements of the sample's vectors");
+        let rows = out.par_chunks_mut(length.max(1)).enumerate();
+        rows.for_each_init(
+            || self.buffers(),
+            |buffers, (row, out)| {
+                let (group, position) = (row / layout.positions, row % layout.positions);
+                let of_group = streams.iter().enumerate().filter(|(_, stream)| stream.group == group);
+                for (number, stream) in of_group {
+                    let (vector, substitute) = self.cut(sample, number, position, buffers);
+                    out[stream.first..][..stream.length].copy_from_slice(substitute.unwrap_or(vector));
+                }
+            },
+        );
+    }
+
+    /// One run (a sample, a stream).
+    fn run(&self, place: Place, out: &mut [f32], room: &mut Room, buffers: &mut Buffers) {
+        let layout = self.view().layout();
+        let Place { sample, stream, .. } = place;
+        elements(self.view(), place, out);
+        let first = (sample * layout.streams + stream) * layout.positions;
+        room.near.clear();
+        room.far.clear();
+        for position in 0..layout.positions {
+            match self.outcomes().outcome(first + position) {
+                Outcome::Mnu => {}
+                Outcome::Hit(holder) if self.representative() == Representative::First => {
+                    match (holder as usize).checked_sub(first) {
+                        Some(from) if from < layout.positions => room.near.push((position as u32, from as u32)),
+                        _ => room.far.push(position),
+                    }
+                }
+                Outcome::Mau if self.representative() == Representative::First => {}
+                // A centroid stands for the inserting vector, too.
+                Outcome::Mau | Outcome::Hit(_) => room.far.push(position),
+            }
+        }
+        // Those that hold an entry stand for themselves here, so none is read after it was replaced.
+        replace(self.variant(), layout.positions, place, out, room);
+        for &position in &room.far {
+            let (_, substitute) = self.cut(sample, stream, position, buffers);
+            let rows = out.chunks_exact_mut(place.width);
+            for (row, &value) in rows.zip(substitute.into_iter().flatten()) {
+                row[place.first + position] = value;
+            }
+        }
+    }
+}
+
+/// Which run, and where in the rows it lies.
+#[derive(Clone, Copy)]
+struct Place {
+    sample: usize,
+    stream: usize,
+    first: usize,
+    width: usize,
+}
+
+/// A thread's memory.
+#[derive(Default)]
+struct Room {
+    /// HITs and what they are replaced by, positions of one run.
+    near: Vec<(u32, u32)>,
+    /// Vectors that are replaced by what is not in their run as it is.
+    far: Vec<usize>,
+    squares: Vec<f64>,
+    sums: Vec<f32>,
+}
+
+/// The elements of a run's vectors as they are.
+fn elements(view: &VectorView, place: Place, out: &mut [f32]) {
+    let (y, x) = (&view.windows().y, &view.windows().x);
+    let planes = view.planes();
+    let (height, width) = (planes.height, planes.width as usize);
+    for Piece { channel, ty, tx, run, element } in view.pieces(place.stream) {
+        let plane = &planes.values[(place.sample * planes.channels + channel) * height as usize * width..];
+        for offset in 0..run {
+            let row = &mut out[(element + offset) * place.width + place.first..][..view.layout().positions];
+            let tap = (tx + offset) as u32;
+            for (position, out) in (0..).zip(row.chunks_exact_mut(x.positions as usize)) {
+                match y.coordinate(position, ty, height) {
+                    None => out.fill(0.0),
+                    Some(at) => line(&plane[at * width..][..width], x, tap, out),
+                }
+            }
+        }
+    }
+}
+
+/// What a tap sees of a line at each position.
+fn line(line: &[f32], axis: &mercury_trace::windows::Axis, tap: u32, out: &mut [f32]) {
+    let origin = axis.origin + i64::from(tap) * i64::from(axis.step);
+    let stride = i64::from(axis.stride);
+    // The first position at or after coordinate 0, and the first at or after the line's end.
+    let position = |coordinate: i64| ((coordinate - origin).max(0) as u64).div_ceil(stride as u64) as usize;
+    let (start, end) = (position(0).min(out.len()), position(line.len() as i64).min(out.len()));
+    out[..start].fill(0.0);
+    out[end.max(start)..].fill(0.0);
+    if start >= end {
+        return;
+    }
+    let from = &line[(origin + start as i64 * stride) as usize..];
+    if stride == 1 {
+        out[start..end].copy_from_slice(&from[..end - start]);
+    } else {
+        for (out, &value) in out[start..end].iter_mut().zip(from.iter().step_by(stride as usize)) {
+            *out = value;
+        }
+    }
+}
+
+/// Replaces the HITs of a run by what is in it, as [`Substitutes::vary`] does one by one.
+fn replace(variant: Variant, positions: usize, place: Place, out: &mut [f32], room: &mut Room) {
+    let Room { near, squares, sums, .. } = room;
+    if near.is_empty() {
+        return;
+    }
+    let rows = |out: &mut [f32], each: &mut dyn FnMut(&mut [f32])| {
+        for row in out.chunks_exact_mut(place.width) {
+            each(&mut row[place.first..][..positions]);
+        }
+    };
+    match variant {
+        Variant::Sign | Variant::SignMagnitude(_) => rows(out, &mut |row| {
+            for &(position, from) in &*near {
+                row[position as usize] = row[from as usize];
+            }
+        }),
+        Variant::SignRescale => {
+            squares.clear();
+            squares.resize(positions, 0.0);
+            rows(out, &mut |row| {
+                for (square, &x) in squares.iter_mut().zip(&*row) {
+                    *square += f64::from(x) * f64::from(x);
+                }
+            });
+            let scale = |&(position, from): &(u32, u32)| {
+                let scale = (squares[position as usize].sqrt() / squares[from as usize].sqrt()) as f32;
+                if scale.is_finite() { scale } else { 1.0 }
+            };
+            let scales: Vec<f32> = near.iter().map(scale).collect();
+            rows(out, &mut |row| {
+                for (&(position, from), scale) in near.iter().zip(&scales) {
+                    row[position as usize] = row[from as usize] * scale;
+                }
+            });
+        }
+        Variant::Centred => {
+            sums.clear();
+            sums.resize(positions, 0.0);
+            rows(out, &mut |row| sums.iter_mut().zip(&*row).for_each(|(sum, &x)| *sum += x));
+            let reciprocal = 1.0 / (out.len() / place.width) as f32;
+            let mean = |position: u32| f64::from(sums[position as usize] * reciprocal);
+            let shifts: Vec<f64> = near.iter().map(|&(position, from)| mean(position) - mean(from)).collect();
+            rows(out, &mut |row| {
+                for (&(position, from), shift) in near.iter().zip(&shifts) {
+                    row[position as usize] = (f64::from(row[from as usize]) + shift) as f32;
+                }
+            });
+        }
+    }
+}
