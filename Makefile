@@ -21,8 +21,8 @@ setup: ## libtorch (CPU) for the tracer
 	$(PYTHON) scripts/libtorch.py
 
 build: setup ## both binaries
-	# --all-targets, so that `make test` uses the same compiled dependencies.
-	cargo build --release --workspace --all-targets
+	# The whole workspace, so that `make test` uses the same compiled dependencies.
+	cargo build --release --workspace
 
 demo: build ## the main use on real data: train VGG-13, capture, replay, report
 	$(PYTHON) data/fetch.py fashion-mnist

@@ -31,6 +31,30 @@ pub fn bits_in_force(config: &Config, losses: &[(u64, f64)], steps: &[u64]) -> V
     lengths
 }
 
+/// Orders results by configuration, step, layer and pass, marks the trial, and switches layers off as
+/// each configuration says. `whole` says that no steps or passes were left out.
+pub fn finish(mut results: Vec<PassResult>, configs: &[Config], whole: bool) -> Vec<PassResult> {
+    results.sort_by_key(|result| (result.configuration, result.step, result.layer_index, result.pass));
+    // A part of the steps or passes does not say what a layer costs.
+    let window = |config: &Config| if whole { config.stop.window } else { 0 };
+    let trial = longest_trial(configs.iter().map(window), count_steps(&results));
+    for of_one in results.chunk_by_mut(|a, b| a.configuration == b.configuration) {
+        mark_trial(of_one, trial);
+        switch_off(of_one, window(&configs[of_one[0].configuration]));
+    }
+    results
+}
+
+/// The longest window that a captured step follows, so that all configurations are summed over the same steps; where no
+/// window is so short, all steps are the trial.
+fn longest_trial(windows: impl Iterator<Item = u32>, captured: usize) -> u32 {
+    windows.filter(|&window| (window as usize) < captured).max().unwrap_or(captured as u32)
+}
+
+fn count_steps(results: &[PassResult]) -> usize {
+    results.iter().map(|result| result.step).collect::<BTreeSet<_>>().len()
+}
+
 /// Marks the trial, the first `window` captured steps of one configuration's results. No layer can
 /// be switched off before it ends. `results` are ordered by step.
 pub fn mark_trial(results: &mut [PassResult], window: u32) {
@@ -259,5 +283,13 @@ mod tests {
         again[2].mercury.compute = 10;
         switch_off(&mut again, 1);
         assert!(again.iter().all(|result| !result.switched_off));
+    }
+
+    #[test]
+    fn a_window_that_no_step_follows_does_not_hide_the_steady_state_of_others() {
+        assert_eq!(longest_trial([0, 2, 4].into_iter(), 4), 2);
+        assert_eq!(longest_trial([0, 2, 3].into_iter(), 4), 3);
+        assert_eq!(longest_trial([4, 9].into_iter(), 4), 4);
+        assert_eq!(longest_trial([0].into_iter(), 1), 0);
     }
 }

@@ -41,7 +41,7 @@ pub struct PassResult {
     /// Whether the layer was switched off after earlier steps, as reuse slowed it down there.
     pub switched_off: bool,
     /// Whether the step belongs to the trial: the captured steps before any layer can be switched off. Set by
-    /// [`crate::replay::finish`].
+    /// [`crate::adaptation::finish`].
     #[serde(skip)]
     pub trial: bool,
     /// Bits of a signature in force.

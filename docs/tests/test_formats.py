@@ -220,7 +220,7 @@ def test_links_exist(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_paths_in_the_repository_exist(page):
-    """Checks paths such as `reuse/src/outcomes.rs`; files that commands create are not in these folders."""
+    """Checks paths such as `reuse/src/caching/outcomes.rs`; files that commands create are not in these folders."""
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.S | re.M)
     folders = "trace|reuse|hardware|tracer|analyzer|notebooks|scripts|docs|fuzz"
     for path in re.findall(rf"`((?:{folders})/(?:src|tests|presets|examples|benches|[\w.-]+\.\w+)[\w./-]*)`", text):

@@ -3,7 +3,7 @@
 use super::gradients::Gradients;
 use super::sampling::{PILOT, RunningSums};
 use super::side_by_side::{self, SideBySide};
-use super::sums::{CHANGE, Covariance, of_parts};
+use super::sums::{Covariance, of_parts};
 use super::{Moments, Sums, sampling_seed};
 use crate::operand::LayerData;
 use crate::request::ErrorMode;
@@ -73,21 +73,12 @@ impl<'a, 'v> Product<'a, 'v> {
         let all = self.substitutes.view().layout().positions;
         let number = (self.data.first_sample + sample) as u64;
         let order = shuffle(all, sampling_seed(&self.data.kept.layer.name, self.pass).wrapping_add(number));
-        let mut parts: Vec<Moments> = Vec::new();
-        let mut needed = PILOT.min(all);
-        loop {
-            let mut positions: Vec<usize> = order[parts.len()..needed].iter().map(|&at| at as usize).collect();
+        sums.draw(&order, |drawn| {
+            let mut positions: Vec<usize> = drawn.iter().map(|&at| at as usize).collect();
             // Neighbours share rows of planes.
             positions.sort_unstable();
-            parts.extend(self.evaluate(sample, &positions, positions.len()));
-            let estimate = of_parts(&parts, all);
-            let changed = parts.iter().filter(|moments| moments[CHANGE] > 0.0).count();
-            needed = sums.positions_needed(&estimate, changed, parts.len(), all);
-            if needed <= parts.len() {
-                sums.add(&estimate.0);
-                return estimate;
-            }
-        }
+            self.evaluate(sample, &positions, positions.len())
+        })
     }
 
     /// The moments of a sample's outputs at each of these positions, of `work` that are evaluated at the same time.

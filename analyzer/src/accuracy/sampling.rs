@@ -1,6 +1,6 @@
 //! When enough of a result was evaluated: the rule that ends sampling.
 
-use super::sums::{CHANGE, Covariance, EXACT, Moments, NORMAL};
+use super::sums::{CHANGE, Covariance, EXACT, Moments, NORMAL, of_parts};
 
 /// Half the width that sampling may give the 95 % interval of a relative error, as a part of the error.
 pub const PRECISION: f64 = 0.02;
@@ -41,6 +41,24 @@ impl RunningSums {
         self.change += moments[CHANGE];
     }
 
+    /// Estimates a sample's sums from as many of its positions, which come in random order, as it takes; `evaluate` gives
+    /// the moments at positions. Adds the estimate.
+    pub fn draw(&mut self, order: &[u32], mut evaluate: impl FnMut(&[u32]) -> Vec<Moments>) -> (Moments, Covariance) {
+        let all = order.len();
+        let mut parts: Vec<Moments> = Vec::new();
+        let mut needed = PILOT.min(all);
+        loop {
+            parts.extend(evaluate(&order[parts.len()..needed]));
+            let estimate = of_parts(&parts, all);
+            let changed = parts.iter().filter(|moments| moments[CHANGE] > 0.0).count();
+            needed = self.positions_needed(&estimate, changed, parts.len(), all);
+            if needed <= parts.len() {
+                self.add(&estimate.0);
+                return estimate;
+            }
+        }
+    }
+
     /// How many of a sample's `all` positions should be evaluated, given estimates from `drawn` of them, `changed` of
     /// which reuse changes: no more than `drawn` if these suffice.
     ///
@@ -48,7 +66,7 @@ impl RunningSums {
     /// the part e_s E_s of what is allowed for 1. These parts add up to less than the square of the last E_s, so the
     /// layer's estimate is precise whatever the number of samples, and each sample is drawn without knowledge of the
     /// samples after it.
-    pub fn positions_needed(
+    fn positions_needed(
         &self,
         (moments, covariance): &(Moments, Covariance),
         changed: usize,
@@ -86,6 +104,7 @@ pub fn columns_needed(variance: f64, allowed: f64, all: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::ErrorSums;
     use super::*;
 
     fn estimate(change: f64, variance: f64) -> (Moments, Covariance) {
@@ -123,6 +142,51 @@ mod tests {
             variance += allowed_variance((change * sums.change).sqrt());
         }
         assert!(variance <= allowed_variance(changes.iter().sum()));
+    }
+
+    /// Moments of a sample's positions: reuse changes a third, a few of them very much.
+    fn population(sample: u64, positions: u64) -> Vec<Moments> {
+        let position = |i: u64| {
+            let noise = (i + 1000 * sample + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+            let exact = 1.0 + f64::from(noise as u32 % 100) / 50.0;
+            let change = if noise % 3 == 0 {
+                f64::from(noise as u32 % 37) * if noise % 101 == 0 { 20.0 } else { 1.0 }
+            } else {
+                0.0
+            };
+            [exact, exact * change / 100.0, 0.0, 0.0]
+        };
+        (0..positions).map(position).collect()
+    }
+
+    /// Stopping by the estimates does not make intervals too narrow, nor the error less precise than asked for.
+    #[test]
+    fn intervals_hold_the_error_about_as_often_as_they_say() {
+        let samples: Vec<Vec<Moments>> = (0..3).map(|sample| population(sample, 40_000)).collect();
+        let mut truth = ErrorSums::new(1.0, false);
+        samples.iter().for_each(|sample| truth.push(of_parts(sample, sample.len())));
+        let truth = truth.estimate().relative().value;
+        let (mut held, mut precise, mut drawn, seeds) = (0, 0, 0, 200);
+        for seed in 0..seeds {
+            let (mut sums, mut errors) = (RunningSums::default(), ErrorSums::new(1.0, false));
+            for (number, sample) in (0..).zip(&samples) {
+                let order = mercury_reuse::shuffle(sample.len(), 1000 * seed + number);
+                errors.push(sums.draw(&order, |positions| {
+                    drawn += positions.len();
+                    positions.iter().map(|&position| sample[position as usize]).collect()
+                }));
+            }
+            let found = errors.estimate().relative();
+            let [low, high] = found.bounds.expect("an interval");
+            held += u32::from((low..=high).contains(&truth));
+            precise += u32::from((found.value / truth - 1.0).abs() <= PRECISION);
+            assert!(high - found.value <= 1.05 * PRECISION * found.value, "{found:?}");
+        }
+        assert!((180..=200).contains(&held), "{held} of {seeds} hold the error");
+        assert!(precise >= 180, "{precise} of {seeds} are as precise as asked for");
+        // A part of the 120,000 positions.
+        let mean = drawn / seeds as usize;
+        assert!((1000..60_000).contains(&mean), "{mean} positions");
     }
 
     #[test]

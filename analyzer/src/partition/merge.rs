@@ -1,11 +1,11 @@
 //! Partitions put together: the results of the one run that they are parts of.
 
 use super::{Found, IDENTITY, Partition, Share};
+use crate::adaptation;
 use crate::config::Config;
 use crate::error::{AnalyzerError, Result};
 use crate::output::units::UnitStore;
 use crate::output::work::PARTS;
-use crate::replay;
 use crate::result::PassResult;
 use crate::schema::run::RunRecord;
 use mercury_trace::checksum::{self, Checksums};
@@ -53,7 +53,7 @@ pub fn read(dirs: &[PathBuf]) -> Result<Merged> {
         results.extend(of_unit?);
     }
     let whole = run.measures.selection.steps.is_empty() && run.measures.selection.passes.is_empty();
-    let results = replay::finish(results, &run.configurations, whole);
+    let results = adaptation::finish(results, &run.configurations, whole);
     let Partition { run, units_in_all, layers, .. } = &first.partition;
     Ok(Merged { run: run.clone(), results, partitions: partitions.len(), units: *units_in_all, layers: *layers })
 }

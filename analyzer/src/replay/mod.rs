@@ -30,7 +30,6 @@ use mercury_trace::geometry::Pass;
 use mercury_trace::layers;
 use mercury_trace::manifest::CapturedStep;
 use mercury_trace::remote;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Where a layer's data come from.
@@ -183,42 +182,6 @@ impl<'a> Replay<'a> {
     /// Orders the results of all units by configuration, step, layer and pass, marks the trial, and switches layers
     /// off as each configuration says, unless steps or passes were left out.
     pub fn finish(&self, results: Vec<PassResult>) -> Vec<PassResult> {
-        finish(results, self.configs, self.measures.selection.has_all_steps_and_passes())
-    }
-}
-
-/// [`Replay::finish`], for results that were kept; `whole` if no steps or passes were left out.
-pub fn finish(mut results: Vec<PassResult>, configs: &[Config], whole: bool) -> Vec<PassResult> {
-    results.sort_by_key(|result| (result.configuration, result.step, result.layer_index, result.pass));
-    // A part of the steps or passes does not say what a layer costs.
-    let window = |config: &Config| if whole { config.stop.window } else { 0 };
-    let trial = longest_trial(configs.iter().map(window), count_steps(&results));
-    for of_one in results.chunk_by_mut(|a, b| a.configuration == b.configuration) {
-        adaptation::mark_trial(of_one, trial);
-        adaptation::switch_off(of_one, window(&configs[of_one[0].configuration]));
-    }
-    results
-}
-
-/// The longest window that a captured step follows, so that all configurations are summed over the same steps; where no
-/// window is so short, all steps are the trial.
-fn longest_trial(windows: impl Iterator<Item = u32>, captured: usize) -> u32 {
-    windows.filter(|&window| (window as usize) < captured).max().unwrap_or(captured as u32)
-}
-
-fn count_steps(results: &[PassResult]) -> usize {
-    results.iter().map(|result| result.step).collect::<BTreeSet<_>>().len()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::longest_trial;
-
-    #[test]
-    fn a_window_that_no_step_follows_does_not_hide_the_steady_state_of_others() {
-        assert_eq!(longest_trial([0, 2, 4].into_iter(), 4), 2);
-        assert_eq!(longest_trial([0, 2, 3].into_iter(), 4), 3);
-        assert_eq!(longest_trial([4, 9].into_iter(), 4), 4);
-        assert_eq!(longest_trial([0].into_iter(), 1), 0);
+        adaptation::finish(results, self.configs, self.measures.selection.has_all_steps_and_passes())
     }
 }

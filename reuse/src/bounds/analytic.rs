@@ -1,7 +1,7 @@
 //! Compares how often signatures collide with the theory of random projections.
 
-use crate::bounds::cosine::dot;
 use crate::config::{MAX_BITS, Scope, Variant};
+use crate::signing::dots::dot;
 use crate::signing::signatures::mean;
 use crate::vectors::peers::{Peers, below, generator};
 use crate::vectors::{SampleRange, VectorView};

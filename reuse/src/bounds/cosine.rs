@@ -2,7 +2,7 @@
 //! cost of the search.
 
 use crate::config::Scope;
-use crate::signing::dots::{LANES, dots};
+use crate::signing::dots::{LANES, dot, dots};
 use crate::vectors::peers::{Peers, draw_from, generator};
 use crate::vectors::{SampleRange, VectorView};
 use rayon::prelude::*;
@@ -256,11 +256,6 @@ impl Search<'_> {
         let (xx, yy) = (dot(x, x), dot(y, y));
         xx > 0.0 && yy > 0.0 && (xx * yy).is_finite() && dot(x, y) >= self.threshold * (xx * yy).sqrt()
     }
-}
-
-/// The dot product in f64, where products of two f32 neither overflow nor vanish.
-pub(crate) fn dot(x: &[f32], y: &[f32]) -> f64 {
-    x.iter().zip(y).fold(0.0, |sum, (&x, &y)| sum + f64::from(x) * f64::from(y))
 }
 
 /// Divides a vector by its norm; sets a vector without direction to zeros. Returns whether all

@@ -36,6 +36,11 @@ fn accumulate(vector: &[f32], tile: &[f32], add: impl Fn(f32, f32, f32) -> f32) 
     sums
 }
 
+/// The dot product in f64, where products of two f32 neither overflow nor vanish.
+pub(crate) fn dot(x: &[f32], y: &[f32]) -> f64 {
+    x.iter().zip(y).fold(0.0, |sum, (&x, &y)| sum + f64::from(x) * f64::from(y))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

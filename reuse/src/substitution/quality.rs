@@ -1,7 +1,7 @@
 //! How good the matches are: how near a HIT's vector is to what stands for it.
 
-use crate::bounds::cosine::dot;
 use crate::caching::outcomes::Outcomes;
+use crate::signing::dots::dot;
 use crate::substitution::substitute::{Buffers, Substitutes};
 use crate::vectors::peers::draw;
 use rayon::prelude::*;

@@ -1,10 +1,10 @@
 //! What a vector is replaced by, so that a result with reuse is the exact product of the substituted
 //! operand.
 
-use crate::bounds::cosine::dot;
 use crate::caching::mcache::Outcome;
 use crate::caching::outcomes::Outcomes;
 use crate::config::{Representative, Variant};
+use crate::signing::dots::dot;
 use crate::signing::signatures::mean;
 use crate::substitution::centroids::Centroids;
 use crate::vectors::VectorView;
