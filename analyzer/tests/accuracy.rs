@@ -234,7 +234,7 @@ fn check(sampling: &Sampling, config: &Config) -> u64 {
             if pass == Pass::Forward {
                 let (view, outcomes) = (&similarity.signed.views[0], &similarity.outcomes[0]);
                 let substitutes = Substitutes::new(view, outcomes, config.rpq.variant, config.mcache.representative);
-                let mut gradient = WeightGradient::new(&data, substitutes.view(), ErrorMode::All, 1.0).unwrap();
+                let mut gradient = WeightGradient::new(&data, ErrorMode::All, 1.0).unwrap();
                 gradient.add(&data, &substitutes);
                 let found = gradient.error().estimate();
                 let expected = Dense { data: &data, pass: Pass::WeightGrad }.gradient_error(&similarity);

@@ -1,4 +1,5 @@
 use super::*;
+use mercury_reuse::config::Granularity;
 use mercury_trace::geometry::Conv2d;
 use proptest::prelude::*;
 

@@ -348,12 +348,13 @@ impl<'a> VectorView<'a> {
                         target.copy_from_slice(&line[start as usize..start as usize + run]);
                     } else if x.step == 1 {
                         target.fill(0.0);
-                        let inside = start.max(0)..(start + run as i64).min(i64::from(width)).max(start.max(0));
-                        let first = (inside.start - start) as usize;
-                        for (slot, &value) in
-                            target[first.min(run)..].iter_mut().zip(&line[inside.start as usize..inside.end as usize])
-                        {
-                            *slot = value;
+                        let first = start.clamp(0, i64::from(width));
+                        let end = (start + run as i64).clamp(first, i64::from(width));
+                        if first < end {
+                            let line = &line[first as usize..end as usize];
+                            for (slot, &value) in target[(first - start) as usize..].iter_mut().zip(line) {
+                                *slot = value;
+                            }
                         }
                     } else {
                         for (offset, slot) in target.iter_mut().enumerate() {

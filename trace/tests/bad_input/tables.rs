@@ -99,8 +99,8 @@ fn a_table_without_a_column() {
 #[test]
 fn a_table_with_a_column_of_another_type() {
     let others: [(&str, ArrayRef, &[&str]); 7] = [
-        ("in_channels", Arc::new(UInt64Array::from(vec![4, 1 << 32, 4])), &["row 1 holds 4294967296", "no u32"]),
-        ("macs", Arc::new(Int64Array::from(vec![4, 7, -1])), &["row 2 holds -1", "no u64"]),
+        ("in_channels", Arc::new(UInt64Array::from(vec![4, 1 << 32, 4])), &["row 1 holds 4294967296", "not a u32"]),
+        ("macs", Arc::new(Int64Array::from(vec![4, 7, -1])), &["row 2 holds -1", "not a u64"]),
         ("in_channels", Arc::new(UInt32Array::from(vec![Some(4), None, Some(4)])), &["row 1 is null"]),
         ("name", Arc::new(UInt32Array::from(vec![0, 1, 2])), &["holds u32", "string", "pa.string()", "pl.String"]),
         ("op", Arc::new(Float64Array::from(vec![0.0; 3])), &["holds f64", "string"]),

@@ -8,7 +8,7 @@ use super::*;
 use crate::timing::row_stationary::PeArray;
 use crate::timing::{DataflowName, FoldedDataflow, StreamWork, Work, folded_dataflow};
 use mercury_reuse::Counts;
-use mercury_trace::geometry::Linear;
+use mercury_trace::geometry::{Geometry, Linear};
 
 const ARRAY: Array = Array { rows: 12, columns: 14, accumulate_lanes: 14, read_ports: 1 };
 
