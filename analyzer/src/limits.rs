@@ -51,7 +51,7 @@ impl Limits {
     ) {
         let (seed, variant) = (rpq.seed, rpq.variant);
         self.unlimited += unlimited.iter().flat_map(Outcomes::counts).map(|counts| counts.hit).sum::<u64>();
-        self.angles.resize_with(BINS, || AngleBin::of_lengths(1));
+        self.angles.resize_with(BINS, || AngleBin::with_lengths(1));
         let mut angles = Vec::with_capacity(signed.views.len());
         for (view, signatures) in signed.views.iter().zip(&signed.signatures) {
             // Of few vectors there are few pairs, and long vectors take long: no more than there are.
@@ -71,10 +71,10 @@ impl Limits {
             }
             // Every sample meets the same weights.
             if data.first_sample == 0 && !data.kept.weights_change_with_sample() {
-                let of_stream = |stream| repetition(data, pass, view, stream, bounds.weight_bits);
-                let of_streams: Vec<WeightRepetition> = (0..layout.streams).into_par_iter().map(of_stream).collect();
-                for of_stream in of_streams {
-                    self.repetition += of_stream;
+                let count_stream = |stream| repetition(data, pass, view, stream, bounds.weight_bits);
+                let counts: Vec<WeightRepetition> = (0..layout.streams).into_par_iter().map(count_stream).collect();
+                for count_stream in counts {
+                    self.repetition += count_stream;
                 }
             }
         }
@@ -124,7 +124,7 @@ impl std::ops::AddAssign for Limits {
         self.cosine += other.cosine;
         self.zeros += other.zeros;
         self.repetition += other.repetition;
-        self.angles.resize_with(other.angles.len().max(self.angles.len()), || AngleBin::of_lengths(1));
+        self.angles.resize_with(other.angles.len().max(self.angles.len()), || AngleBin::with_lengths(1));
         for (sum, bin) in self.angles.iter_mut().zip(&other.angles) {
             sum.add(bin);
         }

@@ -144,6 +144,6 @@ pub fn forward_error(results: &[&PassResult], layers_in_all: usize) -> Option<Es
             })
             .or_insert_with(|| (error.clone(), 1));
     }
-    let of_step = |(sum, layers): &(ErrorSums, usize)| sum.estimate().with_loss_if(*layers == layers_in_all);
-    (!steps.is_empty()).then(|| steps.values().map(of_step).sum())
+    let estimate_step = |(sum, layers): &(ErrorSums, usize)| sum.estimate().with_loss_if(*layers == layers_in_all);
+    (!steps.is_empty()).then(|| steps.values().map(estimate_step).sum())
 }

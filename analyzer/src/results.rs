@@ -63,7 +63,7 @@ fn identify_trace(trace: &Trace) -> Result<TraceIdentity> {
     let path = trace.dir().join(manifest::FILE_NAME);
     let manifest: &Manifest = trace.manifest();
     Ok(TraceIdentity {
-        manifest_sha256: checksum::of_file(&path)?,
+        manifest_sha256: checksum::hash_file(&path)?,
         label: manifest.label.clone(),
         command: manifest.command.clone(),
         model: manifest.model.clone(),

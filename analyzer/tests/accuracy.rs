@@ -182,7 +182,7 @@ fn is_close(found: &Estimate, expected: Deviation) -> bool {
 }
 
 /// Number of the layer's products of a channel and a filter per kept product.
-fn products_of_each(data: &LayerData) -> f64 {
+fn products_per_kept(data: &LayerData) -> f64 {
     let kept = &data.kept;
     match kept.layer.geometry {
         Geometry::Conv2d(conv) => {
@@ -227,7 +227,7 @@ fn check(sampling: &Sampling, config: &Config) -> u64 {
                 let found = found.estimate();
                 let (expected, loss) = dense.error(&similarity, product);
                 assert!(is_close(&found, expected), "{} {pass}: {found:?}, dense {expected:?}", layer.name);
-                let scale = if loss == 0.0 { 1.0 } else { products_of_each(&data) };
+                let scale = if loss == 0.0 { 1.0 } else { products_per_kept(&data) };
                 let found = found.loss_change().unwrap().value;
                 assert!(is_near(found, loss * scale), "{} {pass}: loss {found}, dense {loss} x {scale}", layer.name);
             }

@@ -32,7 +32,7 @@ pub fn results(bytes: &[u8]) {
             }
             _ => {
                 write(&dir.join("partition.json"), bytes);
-                if let Ok(sums) = Checksums::of_files(&dir, ["partition.json"]) {
+                if let Ok(sums) = Checksums::from_files(&dir, ["partition.json"]) {
                     sums.write(&dir).expect("room on the disk");
                 }
                 let _ = merge::read(std::slice::from_ref(&dir));

@@ -44,7 +44,7 @@ fn time_bounds_on_rows() {
     let rows = 224 * 224 * 36 / 576;
     for granularity in [Granularity::SubVector(9), Granularity::Patch] {
         println!("rows of 576, {granularity}");
-        let view = VectorView::of_rows(&values, 1, 1, rows, 576, granularity);
+        let view = VectorView::from_rows(&values, 1, 1, rows, 576, granularity);
         time_bounds(&view);
         time("ideal cosine, Channel", view.layout(), || {
             ideal_cosine(&view, Scope::Channel, 0.999, &CosineOptions::default()).into_iter().sum::<Sampled>().similar

@@ -112,7 +112,7 @@ fn make_planes_case(
 /// A case with rows of a matrix.
 fn make_rows_case(what: &'static str, samples: usize, rows: u32, length: u32) -> Case {
     let values = make_random(samples * (rows * length) as usize);
-    Case { what, view: VectorView::of_rows(values, samples, 1, rows, length, Granularity::Patch) }
+    Case { what, view: VectorView::from_rows(values, samples, 1, rows, length, Granularity::Patch) }
 }
 
 fn main() {

@@ -37,13 +37,13 @@ mod vectors;
 pub use bounds::analytic;
 pub use caching::{Counts, FirstArrivals, Outcome, Outcomes, Ranks};
 pub use growth::Growth;
-pub use signing::{Projection, signature_of, signatures};
+pub use signing::{Projection, compute_signature, signatures};
 pub use simd::{Loops, simd_dispatch};
 pub use substitution::{
     Buffers, Deviation, Match, MatchOptions, MatchQuality, PRODUCT_LANES, Quantiles, Substitutes, add_outer_products,
     add_products, add_scaled_rows, match_quality,
 };
-pub use vectors::operand::{cuts, vectors_of_sample, views};
+pub use vectors::operand::{count_sample_vectors, cuts, views};
 pub use vectors::peers::{draw, shuffle};
 pub use vectors::{Cut, Layout, Planes, SampleRange, Stream, VectorView};
 

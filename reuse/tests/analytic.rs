@@ -34,7 +34,7 @@ fn rpq(seed: u64) -> Rpq {
 #[test]
 fn collisions_are_as_frequent_as_angles_predict() {
     let values = make_rows(400, 12);
-    let view = VectorView::of_rows(&values, 1, 1, 400, 12, Granularity::Patch);
+    let view = VectorView::from_rows(&values, 1, 1, 400, 12, Granularity::Patch);
     let bits = [1, 4, 16, 64];
     let options = CollisionOptions { pairs: 20_000, bins: 12, seed: 4, ..CollisionOptions::default() };
     let collide = |seed| collisions(&view, &signatures(&view, &rpq(seed)), Scope::Batch, &bits, &options).iter().sum();
@@ -60,7 +60,7 @@ fn collisions_are_as_frequent_as_angles_predict() {
 #[test]
 fn bins_add_up_and_do_not_depend_on_the_number_of_threads() {
     let values = make_rows(3 * 500 * 2, 4);
-    let view = VectorView::of_rows(&values, 3, 2, 500, 4, Granularity::SubVector(3));
+    let view = VectorView::from_rows(&values, 3, 2, 500, 4, Granularity::SubVector(3));
     let rpq = Rpq { granularity: Granularity::SubVector(3), ..rpq(1) };
     let signatures = signatures(&view, &rpq);
     let options = CollisionOptions { pairs: 30_000, ..CollisionOptions::default() };
@@ -88,7 +88,7 @@ fn bins_add_up_and_do_not_depend_on_the_number_of_threads() {
 fn angles_are_between_the_projected_vectors() {
     // Far from the origin, so that centring changes every angle.
     let values: Vec<f32> = make_rows(300, 12).iter().map(|x| x + 5.0).collect();
-    let view = VectorView::of_rows(&values, 1, 1, 300, 12, Granularity::Patch);
+    let view = VectorView::from_rows(&values, 1, 1, 300, 12, Granularity::Patch);
     let centred: Vec<f32> = values
         .chunks(12)
         .flat_map(|row| {
@@ -96,7 +96,7 @@ fn angles_are_between_the_projected_vectors() {
             row.iter().map(move |x| x - mean).collect::<Vec<_>>()
         })
         .collect();
-    let centred = VectorView::of_rows(&centred, 1, 1, 300, 12, Granularity::Patch);
+    let centred = VectorView::from_rows(&centred, 1, 1, 300, 12, Granularity::Patch);
     let collide = |view: &VectorView, variant| {
         let signatures = signatures(view, &Rpq { bits: 57, variant, ..rpq(3) });
         let options = CollisionOptions { pairs: 5000, variant, ..CollisionOptions::default() };
@@ -110,7 +110,7 @@ fn angles_are_between_the_projected_vectors() {
 /// With two vectors in a scope every drawn pair is the same.
 #[test]
 fn a_single_pair_has_the_prediction_by_hand() {
-    let view = VectorView::of_rows(&[1.0, 0.0, 1.0, 1.0], 1, 1, 2, 2, Granularity::Patch);
+    let view = VectorView::from_rows(&[1.0, 0.0, 1.0, 1.0], 1, 1, 2, 2, Granularity::Patch);
     let options = CollisionOptions { pairs: 1000, bins: 8, seed: 9, ..CollisionOptions::default() };
     // The signatures share the low 5 bits.
     let found = &collisions(&view, &[0b0_10101, 0b1_10101], Scope::Channel, &[1, 5, 6], &options)[0];
@@ -125,10 +125,10 @@ fn a_single_pair_has_the_prediction_by_hand() {
 
 #[test]
 fn vectors_without_direction_or_without_peers_are_left_out() {
-    let view = VectorView::of_rows(&[0.0, 0.0, 1.0, 1.0], 1, 1, 2, 2, Granularity::Patch);
+    let view = VectorView::from_rows(&[0.0, 0.0, 1.0, 1.0], 1, 1, 2, 2, Granularity::Patch);
     let options = CollisionOptions { pairs: 10, ..CollisionOptions::default() };
     assert_eq!(collisions(&view, &[0, 1], Scope::Batch, &[4], &options)[0].undefined, 10);
-    let view = VectorView::of_rows(&[1.0, 1.0], 2, 1, 1, 1, Granularity::Patch);
+    let view = VectorView::from_rows(&[1.0, 1.0], 2, 1, 1, 1, Granularity::Patch);
     for (scope, pairs) in SCOPES.into_iter().zip([0, 0, 10]) {
         let found: Collisions = collisions(&view, &[0, 1], scope, &[4], &options).iter().sum();
         assert_eq!((found.bins[0].pairs, found.undefined), (pairs, 0));
@@ -140,7 +140,7 @@ fn draws_from_sample_ranges_are_those_from_the_whole() {
     let values = make_rows(5 * 2 * 90, 4);
     let view = |first: usize, samples: usize| {
         let values = &values[first * 2 * 90 * 4..][..samples * 2 * 90 * 4];
-        VectorView::of_rows(values, samples, 2, 90, 4, Granularity::Patch).with_range(SampleRange { first, of: 5 })
+        VectorView::from_rows(values, samples, 2, 90, 4, Granularity::Patch).with_range(SampleRange { first, of: 5 })
     };
     let options = CollisionOptions { pairs: 1003, ..CollisionOptions::default() };
     let cosine = CosineOptions { exact: 20, sample: 300, seed: 5 };

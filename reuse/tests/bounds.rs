@@ -40,7 +40,7 @@ struct Case {
 
 impl Case {
     fn view(&self) -> VectorView<'_> {
-        VectorView::of_rows(&self.values, self.samples, 1, self.rows, self.length, Granularity::SubVector(self.cut))
+        VectorView::from_rows(&self.values, self.samples, 1, self.rows, self.length, Granularity::SubVector(self.cut))
     }
 
     fn vectors(&self) -> (Layout, Vec<Vec<f32>>) {
@@ -187,7 +187,7 @@ fn ideal_similarity_of_long_vectors_equals_that_of_all_pairs() {
 #[test]
 fn intervals_cover_the_truth_as_often_as_they_say() {
     let values: Vec<f32> = values(3000 * 3, 11, 40);
-    let view = VectorView::of_rows(&values, 1, 1, 3000, 3, Granularity::Patch);
+    let view = VectorView::from_rows(&values, 1, 1, 3000, 3, Granularity::Patch);
     for threshold in [0.99, 0.9999, 1.0] {
         let find = |options: &CosineOptions| ideal_cosine(&view, Scope::Batch, threshold, options)[0];
         let exact = find(&CosineOptions { exact: 3000, ..CosineOptions::default() });
@@ -219,7 +219,7 @@ fn a_large_population_has_wilsons_interval() {
 #[test]
 fn vectors_without_direction_are_similar_only_to_their_kind() {
     let values = [0.0, 0.0, -0.0, 0.0, f32::NAN, 1.0, f32::NAN, 1.0, f32::INFINITY, 1.0, 1.0, 1.0, 1e-30, 1e-30];
-    let view = VectorView::of_rows(&values, 1, 1, 7, 2, Granularity::Patch);
+    let view = VectorView::from_rows(&values, 1, 1, 7, 2, Granularity::Patch);
     // The second zero, and the last vector, which is parallel to the one before.
     assert_eq!(ideal_cosine(&view, Scope::Batch, 1.0, &CosineOptions::default())[0].similar, 2);
     assert_eq!(ideal_cosine(&view, Scope::Batch, 1e-9, &CosineOptions::default())[0].similar, 2);
@@ -230,7 +230,7 @@ fn vectors_without_direction_are_similar_only_to_their_kind() {
 #[test]
 fn bounds_do_not_depend_on_the_number_of_threads() {
     let values = values(4 * 9000 * 4, 3, 30);
-    let view = VectorView::of_rows(&values, 4, 1, 9000, 4, Granularity::SubVector(3));
+    let view = VectorView::from_rows(&values, 4, 1, 9000, 4, Granularity::SubVector(3));
     let options = CosineOptions { exact: 0, sample: 700, seed: 5 };
     for scope in SCOPES {
         let run = |threads| {

@@ -182,7 +182,7 @@ fn very_long_vectors_are_compared_too() {
     let mut values = vec![0.0; 5 * length];
     values[length..2 * length].fill(1.0);
     values[3 * length..4 * length].fill(1.0);
-    let view = VectorView::of_rows(&values, 1, 1, 5, length as u32, Granularity::Patch);
+    let view = VectorView::from_rows(&values, 1, 1, 5, length as u32, Granularity::Patch);
     assert_eq!(exact_duplicates(&view, Scope::Batch), [3]);
     assert_eq!((zeros(&view)[0].zero_vectors, zeros(&view)[0].zero_operands), (3, 3 << 16));
 }

@@ -106,7 +106,7 @@ proptest! {
         samples in 1usize..3, heads in 1usize..3, rows in 1u32..4, length in 1u32..50, cut in 1u32..40, seed: u32,
     ) {
         let values = values(samples * heads * (rows * length) as usize, seed);
-        let view = VectorView::of_rows(&values, samples, heads, rows, length, Granularity::SubVector(cut));
+        let view = VectorView::from_rows(&values, samples, heads, rows, length, Granularity::SubVector(cut));
         let mut buffer = vec![0.0; view.max_length()];
         for (number, row) in values.chunks(length as usize).enumerate() {
             let (run, position) = (number / rows as usize, number % rows as usize);

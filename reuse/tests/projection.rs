@@ -2,7 +2,7 @@
 //! properties that the scheme relies on.
 
 use mercury_reuse::config::{Granularity, Matrix, Rpq, Variant};
-use mercury_reuse::{Kernel, Projection, VectorView, signature_of, signatures_with};
+use mercury_reuse::{Kernel, Projection, VectorView, compute_signature, signatures_with};
 use proptest::prelude::*;
 
 /// A line of the reference; `index` and `element` are 0 if its kind has none.
@@ -27,7 +27,7 @@ fn parse_line(text: &'static str) -> Line {
     let rpq = Rpq { seed: seed.parse().unwrap(), bits: bits.parse().unwrap(), projection, ..Rpq::default() };
     Line {
         kind,
-        projection: Projection::of(&rpq, length.parse().unwrap()),
+        projection: Projection::from_rpq(&rpq, length.parse().unwrap()),
         index: optional(index),
         element: optional(element),
         expected: u64::from_str_radix(hex, 16).unwrap(),
@@ -69,9 +69,9 @@ fn equals_the_reference() {
             "checksum" => entries.fold(0u64, |sum, value| sum.wrapping_mul(31).wrapping_add(bits(value))),
             "signature" => projection.signature_scalar(&make_vector(index, projection.length())),
             "magnitude" => {
-                signature_of(&make_vector(index, projection.length()), &projection, Variant::SignMagnitude(4))
+                compute_signature(&make_vector(index, projection.length()), &projection, Variant::SignMagnitude(4))
             }
-            "centred" => signature_of(&make_vector(index, projection.length()), &projection, Variant::Centred),
+            "centred" => compute_signature(&make_vector(index, projection.length()), &projection, Variant::Centred),
             "delicate" => compute_delicate_bits(&projection),
             other => panic!("unknown kind {other}"),
         };
@@ -86,9 +86,9 @@ proptest! {
     #[test]
     fn kernels_round_as_the_scalar_loop(seed: u64, bits in 1u32..=64, length in 1u32..=80) {
         let rpq = Rpq { seed, bits, ..Rpq::default() };
-        let projection = Projection::of(&rpq, length as usize);
+        let projection = Projection::from_rpq(&rpq, length as usize);
         let rows: Vec<f32> = (0..bits).flat_map(|bit| make_delicate(projection.row(bit))).collect();
-        let view = VectorView::of_rows(&rows, 1, 1, bits, length, Granularity::Patch);
+        let view = VectorView::from_rows(&rows, 1, 1, bits, length, Granularity::Patch);
         let vectors = rows.chunks_exact(length as usize);
         let expected: Vec<u64> = vectors.map(|vector| projection.signature_scalar(vector)).collect();
         for kernel in Kernel::available() {

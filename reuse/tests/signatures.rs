@@ -2,7 +2,7 @@
 //! every variant and every kernel of the CPU.
 
 use mercury_reuse::config::{Granularity, Matrix, Rpq, Variant};
-use mercury_reuse::{Kernel, Planes, Projection, VectorView, signature_of, signatures, signatures_with};
+use mercury_reuse::{Kernel, Planes, Projection, VectorView, compute_signature, signatures, signatures_with};
 use mercury_trace::geometry::{Conv2d, Pass};
 use mercury_trace::windows::{Axis, Windows};
 use proptest::prelude::*;
@@ -67,16 +67,16 @@ fn spread(few: &[f32], count: usize) -> Vec<f32> {
     (0..count).map(|i| few[(i * 7 + i / few.len()) % few.len()]).collect()
 }
 
-/// Computes all signatures one by one, with [`signature_of`].
+/// Computes all signatures one by one, with [`compute_signature`].
 fn scalar_signatures(view: &VectorView, rpq: &Rpq) -> Vec<u64> {
     let layout = view.layout();
     let mut buffer = vec![0.0; view.max_length()];
-    let projections: Vec<_> = view.streams().iter().map(|stream| Projection::of(rpq, stream.length)).collect();
+    let projections: Vec<_> = view.streams().iter().map(|stream| Projection::from_rpq(rpq, stream.length)).collect();
     let mut signatures = Vec::with_capacity(layout.vectors());
     for vector in 0..layout.vectors() {
         let (sample, stream, position) = layout.locate(vector);
         let vector = view.gather(sample, stream, position, &mut buffer);
-        signatures.push(signature_of(vector, &projections[stream], rpq.variant));
+        signatures.push(compute_signature(vector, &projections[stream], rpq.variant));
     }
     signatures
 }
@@ -151,13 +151,13 @@ proptest! {
         rpq in rpqs(), few in prop_oneof![values(), ordinary()],
     ) {
         let values = spread(&few, samples * heads * (rows * length) as usize);
-        check(&VectorView::of_rows(&values, samples, heads, rows, length, rpq.granularity), &rpq)?;
+        check(&VectorView::from_rows(&values, samples, heads, rows, length, rpq.granularity), &rpq)?;
     }
 
     #[test]
     fn a_shorter_signature_is_the_low_bits_of_the_longest(rpq in rpqs(), few in values(), length in 1u32..60) {
         let values = spread(&few, 5 * length as usize);
-        let view = VectorView::of_rows(&values, 1, 1, 5, length, rpq.granularity);
+        let view = VectorView::from_rows(&values, 1, 1, 5, length, rpq.granularity);
         let longest = Rpq { bits: 64 - rpq.variant.magnitude_bits(), ..rpq.clone() };
         let kept = u64::MAX >> (64 - rpq.signature_bits());
         for (short, long) in signatures(&view, &rpq).into_iter().zip(signatures(&view, &longest)) {
@@ -194,7 +194,7 @@ fn signatures_of_large_operands_equal_the_scalar_ones_with_any_number_of_threads
     for (view, granularity) in [
         (view(wide, Granularity::ChannelPatch), Granularity::ChannelPatch),
         (view(deep, Granularity::Patch), Granularity::Patch),
-        (VectorView::of_rows(&values, 1, 1, 40, 4608, Granularity::Patch), Granularity::Patch),
+        (VectorView::from_rows(&values, 1, 1, 40, 4608, Granularity::Patch), Granularity::Patch),
     ] {
         for variant in [Variant::Sign, Variant::SignMagnitude(8), Variant::Centred] {
             let rpq = Rpq { bits: 20, granularity, variant, ..Rpq::default() };
@@ -214,7 +214,7 @@ fn signatures_of_large_operands_equal_the_scalar_ones_with_any_number_of_threads
 #[test]
 fn the_magnitude_is_the_exponent_of_the_length() {
     let projection = Projection::new(1, 2, 8);
-    let low = |vector: [f32; 2], bits| signature_of(&vector, &projection, Variant::SignMagnitude(bits)) & 0xFF;
+    let low = |vector: [f32; 2], bits| compute_signature(&vector, &projection, Variant::SignMagnitude(bits)) & 0xFF;
     let magnitude = |vector| low(vector, 7) & 0x7F;
     assert_eq!(magnitude([0.0, -0.0]), 0);
     for length in [1e-18f32, 0.3, 0.5, 0.999, 1.0, 1.4, 1.5, 1.9, 2.0, 2.5, 3.99, 4.0, 5.0, 6.4, 1e18] {
@@ -225,15 +225,15 @@ fn the_magnitude_is_the_exponent_of_the_length() {
     assert_eq!(magnitude([6.0, 8.0]), magnitude([3.0, 4.0]) + 1);
     assert_eq!(magnitude([1.5, 2.0]), magnitude([3.0, 4.0]) - 1);
     assert_eq!(magnitude([3.0, 4.5]), magnitude([3.0, 4.0]));
-    let signs = |vector: [f32; 2]| signature_of(&vector, &projection, Variant::SignMagnitude(3)) >> 3;
+    let signs = |vector: [f32; 2]| compute_signature(&vector, &projection, Variant::SignMagnitude(3)) >> 3;
     assert_eq!(signs([3.0, 4.0]), projection.signature_scalar(&[3.0, 4.0]));
 }
 
 #[test]
 fn sparse_entries_have_their_probabilities() {
     let rpq = Rpq { bits: 64, projection: Matrix::Sparse, ..Rpq::default() };
-    let projection = Projection::of(&rpq, 3000);
-    let short = Projection::of(&Rpq { bits: 20, ..rpq }, 3000);
+    let projection = Projection::from_rpq(&rpq, 3000);
+    let short = Projection::from_rpq(&Rpq { bits: 20, ..rpq }, 3000);
     let mut counts = [0i32; 3];
     for bit in 0..64 {
         for &entry in projection.row(bit) {

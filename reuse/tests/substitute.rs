@@ -331,7 +331,7 @@ fn vectors_that_are_zero_or_not_finite_have_defined_matches() {
     // All have the same signature: a MAU and HITs of zeros. Products with NaN are not above 0
     // either.
     let values = [0.0, 0.0, -0.0, 0.0, f32::NAN, 1.0];
-    let view = VectorView::of_rows(&values, 1, 1, 3, 2, Granularity::Patch);
+    let view = VectorView::from_rows(&values, 1, 1, 3, 2, Granularity::Patch);
     let mcache = McacheConfig::default();
     let hitmap = Outcomes::look_up(view.layout(), &signatures(&view, &Rpq::default()), &mcache, Scope::Batch);
     for variant in VARIANTS {

@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         writing.push(start.elapsed().as_secs_f64());
         let whole = std::fs::read(&path)?;
         let start = Instant::now();
-        assert_eq!(checksum::of(&whole), written.sha256);
+        assert_eq!(checksum::hash_bytes(&whole), written.sha256);
         hashing.push(start.elapsed().as_secs_f64());
         bytes = written.bytes;
     }

@@ -53,12 +53,12 @@ fn format_hex(bytes: &[u8]) -> String {
 }
 
 /// Computes the checksum of bytes.
-pub fn of(bytes: &[u8]) -> String {
+pub fn hash_bytes(bytes: &[u8]) -> String {
     format_hex(&Sha256::digest(bytes))
 }
 
 /// Computes the checksum of a file.
-pub fn of_file(path: &Path) -> Result<String> {
+pub fn hash_file(path: &Path) -> Result<String> {
     let source = input::open(path)?;
     let mut file = source.read().map_err(TraceError::io(path))?;
     let mut hash = Sha256::new();
@@ -78,7 +78,7 @@ pub fn is_checksum(text: &str) -> bool {
 
 /// Refuses a file whose checksum differs from the one in `source`.
 pub fn check(path: &Path, expected: &str, source: &str) -> Result<()> {
-    compare(path, &of_file(path)?, expected, source)
+    compare(path, &hash_file(path)?, expected, source)
 }
 
 fn compare(path: &Path, found: &str, expected: &str, source: &str) -> Result<()> {
@@ -95,11 +95,11 @@ pub struct Checksums(BTreeMap<String, String>);
 
 impl Checksums {
     /// Computes the checksums of files in `dir`; `names` are paths in it.
-    pub fn of_files<S: Into<String>>(dir: &Path, names: impl IntoIterator<Item = S>) -> Result<Self> {
+    pub fn from_files<S: Into<String>>(dir: &Path, names: impl IntoIterator<Item = S>) -> Result<Self> {
         let mut sums = BTreeMap::new();
         for name in names {
             let name = name.into();
-            let sum = of_file(&dir.join(&name))?;
+            let sum = hash_file(&dir.join(&name))?;
             sums.insert(name, sum);
         }
         Ok(Self(sums))
@@ -156,7 +156,7 @@ impl Checksums {
 
     /// Refuses a file, already read, that has changed or is not listed.
     pub fn check_bytes(&self, dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
-        compare(&dir.join(name), &of(bytes), self.find_sum(dir, name)?, FILE_NAME)
+        compare(&dir.join(name), &hash_bytes(bytes), self.find_sum(dir, name)?, FILE_NAME)
     }
 
     fn find_sum(&self, dir: &Path, name: &str) -> Result<&str> {
@@ -203,7 +203,7 @@ mod tests {
         assert_eq!(Checksums::read(path).unwrap(), None);
         fs::write(path.join("a"), "abc").unwrap();
         fs::write(path.join("b"), "").unwrap();
-        let sums = Checksums::of_files(path, ["a", "b"]).unwrap();
+        let sums = Checksums::from_files(path, ["a", "b"]).unwrap();
         sums.write(path).unwrap();
         assert_eq!(Checksums::read(path).unwrap(), Some(sums.clone()));
         sums.check(path, "a").unwrap();

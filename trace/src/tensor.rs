@@ -82,7 +82,7 @@ pub struct TensorShape {
 
 impl TensorShape {
     /// Returns the shape of one of a layer's files.
-    pub fn of(geometry: &Geometry, kind: TensorKind, dtype: Dtype) -> Self {
+    pub fn from_geometry(geometry: &Geometry, kind: TensorKind, dtype: Dtype) -> Self {
         let area = |[rows, columns]: [u32; 2]| rows as usize * columns as usize;
         let (keys, width): (&[&str], usize) = match (geometry, kind) {
             (Geometry::Conv2d(conv), TensorKind::Input) => (&["sample", "channel"], area(conv.input)),

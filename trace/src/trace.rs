@@ -76,7 +76,7 @@ impl Trace {
     /// Streams a tensor.
     pub fn reader(&self, step: &CapturedStep, layer: &Layer, kind: TensorKind) -> Result<TensorReader> {
         let file = self.find_file(step, layer, kind)?;
-        let shape = TensorShape::of(&layer.geometry, kind, self.manifest.sampling.dtype);
+        let shape = TensorShape::from_geometry(&layer.geometry, kind, self.manifest.sampling.dtype);
         TensorReader::open(&self.path(step, &layer.name, kind), shape, file.rows)
     }
 
@@ -112,7 +112,7 @@ impl Trace {
         kind: TensorKind,
         at_a_time: usize,
     ) -> Result<SampleReader<'a>> {
-        let shape = TensorShape::of(&layer.geometry, kind, self.manifest.sampling.dtype);
+        let shape = TensorShape::from_geometry(&layer.geometry, kind, self.manifest.sampling.dtype);
         let file = self.find_file(step, layer, kind)?;
         assert_eq!(shape.keys[0], "sample", "a tensor without samples is not read by samples");
         let rows_of_sample = file.rows as usize / step.samples.len();
@@ -241,7 +241,7 @@ impl Trace {
         if !has_checksum {
             return Err(format!("{kind} of layer {name:?} has no SHA-256 of 64 hexadecimal digits"));
         }
-        let shape = TensorShape::of(&layer.geometry, file.kind, self.manifest.sampling.dtype);
+        let shape = TensorShape::from_geometry(&layer.geometry, file.kind, self.manifest.sampling.dtype);
         let width = shape.width;
         let keys = self.expected_keys(samples, layer, file.kind);
         let rows: u64 = keys.iter().map(|keys| keys.len() as u64).product();

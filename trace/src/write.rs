@@ -93,7 +93,7 @@ impl TensorFiles {
         let path = tensor_path(&self.dir, step, layer, kind);
         let folder = path.parent().expect("the path has folders");
         fs::create_dir_all(folder).map_err(TraceError::io(folder))?;
-        let shape = TensorShape::of(geometry, kind, self.dtype);
+        let shape = TensorShape::from_geometry(geometry, kind, self.dtype);
         let width = shape.width as u32;
         let metadata = [
             ("schema_version", self.schema_version.to_string()),
@@ -251,8 +251,8 @@ impl TraceWriter {
         self.manifest.complete = true;
         // Checksums come before the manifest, because a complete trace can be verified.
         let measured = measurements::FILES.into_iter().filter(|name| self.dir.join(name).exists());
-        let mut sums = Checksums::of_files(&self.dir, TABLES.into_iter().chain(measured))?;
-        sums.insert(manifest::FILE_NAME, checksum::of(self.manifest.text().as_bytes()));
+        let mut sums = Checksums::from_files(&self.dir, TABLES.into_iter().chain(measured))?;
+        sums.insert(manifest::FILE_NAME, checksum::hash_bytes(self.manifest.text().as_bytes()));
         sums.write(&self.dir)?;
         self.manifest.write(&self.dir)?;
         Ok(self.manifest)

@@ -23,7 +23,7 @@ fn entries(dir: &Path) -> Vec<PathBuf> {
 }
 
 fn shape() -> TensorShape {
-    TensorShape::of(&layers()[1].geometry, TensorKind::Input, Dtype::F32)
+    TensorShape::from_geometry(&layers()[1].geometry, TensorKind::Input, Dtype::F32)
 }
 
 /// Starts the file and drops it after a number of rows.
@@ -68,7 +68,7 @@ fn a_finished_tensor_leaves_one_file() {
     let written = writer.finish().unwrap();
     assert_eq!(entries(dir.path()), [path.as_path()]);
     assert_eq!((written.rows, written.bytes), (1, fs::metadata(&path).unwrap().len()));
-    assert_eq!(written.sha256, mercury_trace::checksum::of_file(&path).unwrap());
+    assert_eq!(written.sha256, mercury_trace::checksum::hash_file(&path).unwrap());
 }
 
 /// A capture that ends within a step leaves the trace of the earlier steps.

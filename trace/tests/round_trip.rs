@@ -193,7 +193,7 @@ fn round_to(dtype: Dtype, value: f32) -> f32 {
 
 /// Creates the rows of a tensor; all tensors of a plan differ.
 fn create_rows(plan: &TracePlan, step: usize, layer: usize, kind: TensorKind) -> Vec<(Vec<u32>, Vec<f32>)> {
-    let width = TensorShape::of(&plan.layers[layer].geometry, kind, Dtype::F32).width as u64;
+    let width = TensorShape::from_geometry(&plan.layers[layer].geometry, kind, Dtype::F32).width as u64;
     let seed = plan.seed.wrapping_add((step * 100 + layer * 10 + kind as usize) as u64);
     let keys = keys(&plan.layers[layer], kind, &plan.captured[step].1, &plan.manifest.sampling);
     let dtype = plan.manifest.sampling.dtype;

@@ -36,7 +36,7 @@ pub fn step_bytes(layers: &[&Layer], sampling: &Sampling, batch: u32) -> u64 {
 }
 
 fn file_bytes(layer: &Layer, kind: TensorKind, samples: u32, sampling: &Sampling) -> u64 {
-    let shape = TensorShape::of(&layer.geometry, kind, sampling.dtype);
+    let shape = TensorShape::from_geometry(&layer.geometry, kind, sampling.dtype);
     let rows_of_sample = list_keys(layer, kind, &[0], sampling).len() / shape.keys.len();
     let samples = if shape.keys[0] == "sample" { u64::from(samples) } else { 1 };
     let row_bytes = shape.row_bytes() + shape.keys.len() * size_of::<u32>();
@@ -64,7 +64,7 @@ pub fn submit(
             let kept = kept.to_device(Device::Cpu).to_kind(Kind::Float).contiguous();
             let mut values = vec![0.0f32; kept.numel()];
             kept.f_copy_data(&mut values, kept.numel())?;
-            let shape = TensorShape::of(&record.layer.geometry, kind, sampling.dtype);
+            let shape = TensorShape::from_geometry(&record.layer.geometry, kind, sampling.dtype);
             let keys = list_keys(&record.layer, kind, &samples, sampling);
             let rows = keys.len() / shape.keys.len();
             let layer = record.layer.name.clone();

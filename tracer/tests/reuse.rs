@@ -106,7 +106,8 @@ impl Case {
         let views = views(&geometry, pass, rpq.granularity, streamed, samples, channels);
         let mut products = Vec::new();
         for view in &views {
-            let hitmap = Outcomes::look_up(view.layout(), &signatures(view, rpq), mcache, mcache.scope_of(&geometry));
+            let hitmap =
+                Outcomes::look_up(view.layout(), &signatures(view, rpq), mcache, mcache.effective_scope(&geometry));
             let substitutes = Substitutes::new(view, &hitmap, rpq.variant, mcache.representative);
             let rows = substituted_rows(view, &substitutes);
             products.push((rows, hitmap));

@@ -127,7 +127,7 @@ pub fn jackknife(shares: &Shares, fraction: f64) -> Option<Covariance> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sums::OfBatch;
+    use super::super::sums::BatchEstimate;
     use super::super::{ErrorSums, Estimate, Interval};
     use super::*;
     use mercury_reuse::draw;
@@ -210,7 +210,7 @@ mod tests {
         let (all, kept) = (64, 12);
         let batch = batch(all, 400);
         let (sum, _) = moments(&batch.iter().collect::<Vec<_>>());
-        let truth = ErrorSums::of_all((sum, Covariance::default()), 1.0).estimate();
+        let truth = ErrorSums::from_total((sum, Covariance::default()), 1.0).estimate();
         let fraction = kept as f64 / all as f64;
         let seeds = 500u32;
         let mut held = [0u32; 3];
@@ -224,10 +224,10 @@ mod tests {
             let part = |share: &Vec<[f64; 2]>, which: usize| share.iter().map(|w| w[which]).collect::<Vec<f64>>();
             let sketches = chosen.iter().map(|share| sketch(&part(share, 0), &part(share, 1), 150)).collect();
             let covariance = jackknife(&sketches, fraction).unwrap();
-            let estimate = ErrorSums::of_all((moments, Covariance::default()), all as f64 / kept as f64)
-                .with_batch(Some(OfBatch { moments, covariance, samples: kept }))
+            let estimate = ErrorSums::from_total((moments, Covariance::default()), all as f64 / kept as f64)
+                .with_batch(Some(BatchEstimate { moments, covariance, samples: kept }))
                 .estimate();
-            biased += ErrorSums::of_all((sum, Covariance::default()), 1.0).estimate().cosine().value;
+            biased += ErrorSums::from_total((sum, Covariance::default()), 1.0).estimate().cosine().value;
             for (number, (_, measure)) in MEASURES.into_iter().enumerate() {
                 let Interval { value, bounds } = measure(&estimate);
                 let [low, high] = bounds.unwrap();

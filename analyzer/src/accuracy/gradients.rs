@@ -55,8 +55,12 @@ impl<'a> Gradients<'a> {
         out: &mut [f64],
     ) {
         for (place, &column) in columns.iter().enumerate() {
-            for (row, position) in positions.clone().enumerate() {
-                out[row * width + place] = f64::from(self.values[self.index(sample, channel, position, column)]);
+            // Positions of a column are equally far apart.
+            let first = self.index(sample, channel, positions.start, column);
+            let step = if let Geometry::Conv2d(_) = self.geometry { 1 } else { self.width };
+            let values = self.values[first..].iter().step_by(step);
+            for (row, &value) in out.chunks_exact_mut(width).zip(values) {
+                row[place] = f64::from(value);
             }
         }
     }
@@ -74,7 +78,7 @@ impl<'a> Gradients<'a> {
 
     /// Gathers the gradient of each output of the forward pass at a position, in the order of
     /// [`LayerData::outputs`]; 0 if it was not kept.
-    pub fn of_outputs(&self, data: &Kept, sample: usize, position: usize, out: &mut [f32]) {
+    pub fn gather_outputs(&self, data: &Kept, sample: usize, position: usize, out: &mut [f32]) {
         match self.geometry {
             Geometry::Conv2d(_) => {
                 for (slot, plane) in out.iter_mut().zip(&self.planes) {
@@ -97,7 +101,7 @@ impl<'a> Gradients<'a> {
 
     /// Number of the layer's products of a channel and a filter that each kept product represents.
     /// A product is kept if its channel, weights and gradient were kept.
-    pub fn products_of_each(&self, data: &Kept) -> f64 {
+    pub fn products_per_kept(&self, data: &Kept) -> f64 {
         match self.geometry {
             Geometry::Conv2d(conv) => {
                 let group = |index: u32, all: u32| index / (all / conv.groups);

@@ -3,7 +3,7 @@
 use super::gradients::Gradients;
 use super::sampling::{PILOT, RunningSums};
 use super::side_by_side::{self, SideBySide};
-use super::sums::{Covariance, of_parts};
+use super::sums::{Covariance, estimate_total};
 use super::{Moments, Sums, sampling_seed};
 use crate::operand::LayerData;
 use crate::request::ErrorMode;
@@ -32,8 +32,9 @@ pub fn output_error(
         return Some((0..layout.samples).map(|sample| product.sample_positions(sample, sums)).collect());
     }
     let positions: Vec<usize> = (0..layout.positions).collect();
-    let evaluate =
-        |sample| of_parts(&product.evaluate(sample, &positions, layout.samples * layout.positions), layout.positions);
+    let evaluate = |sample| {
+        estimate_total(&product.evaluate(sample, &positions, layout.samples * layout.positions), layout.positions)
+    };
     let errors: OutputErrors = (0..layout.samples).into_par_iter().map(evaluate).collect();
     errors.iter().for_each(|(moments, _)| sums.add(moments));
     Some(errors)
@@ -62,8 +63,8 @@ impl<'a, 'v> Product<'a, 'v> {
         let weights = (0..samples).into_par_iter().map(sample_weights).collect();
         let gradients = if pass == Pass::Forward { Gradients::new(data) } else { None };
         let gradients = gradients.map(|gradients| {
-            let products_of_each = gradients.products_of_each(&data.kept);
-            (gradients, products_of_each)
+            let products_per_kept = gradients.products_per_kept(&data.kept);
+            (gradients, products_per_kept)
         });
         Self { data, pass, substitutes, outputs: data.outputs(pass), weights, gradients }
     }
@@ -90,7 +91,7 @@ impl<'a, 'v> Product<'a, 'v> {
         let evaluate = |(block, dy): &mut (SideBySide, Vec<f32>), positions: &[usize]| -> Vec<Moments> {
             block.sum(self.substitutes, weights, sample, positions);
             let lanes = positions.iter().enumerate();
-            lanes.map(|(lane, &position)| self.moments(block.sums_of(lane), sample, position, dy)).collect()
+            lanes.map(|(lane, &position)| self.moments(block.gather_sums(lane), sample, position, dy)).collect()
         };
         let moments: Vec<Vec<Moments>> = blocks.map_init(memory, evaluate).collect();
         moments.concat()
@@ -99,10 +100,10 @@ impl<'a, 'v> Product<'a, 'v> {
     /// The moments of the outputs at a position, in `dy` for its gradients.
     fn moments(&self, sums: &Sums, sample: usize, position: usize, dy: &mut Vec<f32>) -> Moments {
         let mut scale = 1.0;
-        if let Some((gradients, products_of_each)) = &self.gradients {
+        if let Some((gradients, products_per_kept)) = &self.gradients {
             dy.resize(self.outputs, 0.0);
-            gradients.of_outputs(&self.data.kept, sample, position, dy);
-            scale = *products_of_each;
+            gradients.gather_outputs(&self.data.kept, sample, position, dy);
+            scale = *products_per_kept;
         }
         let [exact, change, cross, loss] = sums.moments(dy);
         // The scale is infinite where nothing was kept: 0 stays 0.

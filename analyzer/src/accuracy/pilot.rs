@@ -1,7 +1,7 @@
 //! Which columns of a weight gradient are evaluated, where not all are.
 
 use super::sampling::{allowed_variance, columns_needed, residual_variance};
-use super::sums::{self, CHANGE, EXACT, covariance, of_parts};
+use super::sums::{self, CHANGE, EXACT, covariance, estimate_total};
 use super::weight_gradient::{Source, measure_columns, padded_width};
 use super::{Moments, Sums, sampling_seed};
 use mercury_reuse::{PRODUCT_LANES, shuffle};
@@ -69,7 +69,7 @@ struct PilotStream {
 fn plan_part(streams: &[PilotStream], streams_in_all: usize) -> f64 {
     let mut sums = Moments::default();
     for PilotStream { all, columns } in streams {
-        sums::add(&mut sums, &of_parts(columns, *all).0);
+        sums::add(&mut sums, &estimate_total(columns, *all).0);
     }
     let ratio = sums[CHANGE] / sums[EXACT];
     let variance = streams.iter().map(|stream| residual_variance(&covariance(&stream.columns), ratio)).sum();

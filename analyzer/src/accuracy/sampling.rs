@@ -1,6 +1,6 @@
 //! When enough of a result was evaluated: the rule that ends sampling.
 
-use super::sums::{CHANGE, Covariance, EXACT, Moments, NORMAL, of_parts};
+use super::sums::{CHANGE, Covariance, EXACT, Moments, NORMAL, estimate_total};
 
 /// Half the width that sampling may give the 95 % interval of a relative error, as a part of the error.
 pub const PRECISION: f64 = 0.02;
@@ -49,7 +49,7 @@ impl RunningSums {
         let mut needed = PILOT.min(all);
         loop {
             parts.extend(evaluate(&order[parts.len()..needed]));
-            let estimate = of_parts(&parts, all);
+            let estimate = estimate_total(&parts, all);
             let changed = parts.iter().filter(|moments| moments[CHANGE] > 0.0).count();
             needed = self.positions_needed(&estimate, changed, parts.len(), all);
             if needed <= parts.len() {
@@ -164,7 +164,7 @@ mod tests {
     fn intervals_hold_the_error_about_as_often_as_they_say() {
         let samples: Vec<Vec<Moments>> = (0..3).map(|sample| population(sample, 40_000)).collect();
         let mut truth = ErrorSums::new(1.0, false);
-        samples.iter().for_each(|sample| truth.push(of_parts(sample, sample.len())));
+        samples.iter().for_each(|sample| truth.push(estimate_total(sample, sample.len())));
         let truth = truth.estimate().relative().value;
         let (mut held, mut precise, mut drawn, seeds) = (0, 0, 0, 200);
         for seed in 0..seeds {

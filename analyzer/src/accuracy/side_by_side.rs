@@ -52,7 +52,7 @@ pub struct SideBySide {
     change: Vec<f64>,
     /// Results by position, if the block has too few positions for lanes.
     few: Vec<Sums>,
-    /// The results that [`SideBySide::sums_of`] gathered last.
+    /// The results that [`SideBySide::gather_sums`] gathered last.
     one: Sums,
 }
 
@@ -133,7 +133,7 @@ impl SideBySide {
     }
 
     /// Gathers the results of the `lane`-th position of the block.
-    pub fn sums_of(&mut self, lane: usize) -> &Sums {
+    pub fn gather_sums(&mut self, lane: usize) -> &Sums {
         if self.width == 0 {
             return &self.few[lane];
         }
@@ -190,7 +190,7 @@ mod tests {
                 block.sum(&substitutes, &weights, 1, &positions);
                 for (lane, &position) in positions.iter().enumerate() {
                     let expected = block.sum_position(&substitutes, &weights, 1, position);
-                    let found = block.sums_of(lane);
+                    let found = block.gather_sums(lane);
                     for (found, expected) in [(&found.exact, &expected.exact), (&found.change, &expected.change)] {
                         prop_assert!(found.iter().map(|sum| sum.to_bits()).eq(expected.iter().map(|sum| sum.to_bits())));
                     }

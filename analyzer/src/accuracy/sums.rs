@@ -59,7 +59,7 @@ pub(super) fn covariance(values: &[Moments]) -> Covariance {
 ///
 /// The parts are drawn without replacement, and their sums are scaled up (Cochran, Sampling
 /// Techniques, 1977, sections 2.5 and 2.6).
-pub fn of_parts(parts: &[Moments], all: usize) -> (Moments, Covariance) {
+pub fn estimate_total(parts: &[Moments], all: usize) -> (Moments, Covariance) {
     let mut sum = Moments::default();
     for part in parts {
         add(&mut sum, part);
@@ -77,7 +77,7 @@ pub fn of_parts(parts: &[Moments], all: usize) -> (Moments, Covariance) {
 
 /// Estimated sums of a batch's result that is a sum over samples, such as a weight gradient.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct OfBatch {
+pub struct BatchEstimate {
     /// The estimates, scaled to the number of kept samples.
     pub moments: Moments,
     /// Their covariances.
@@ -95,27 +95,27 @@ pub struct ErrorSums {
     /// Sum of the covariances of these estimates.
     within: Covariance,
     /// Estimate for the batch, for a result that is a sum over samples.
-    batch: Option<OfBatch>,
+    batch: Option<BatchEstimate>,
     /// Number of samples of the batch per kept sample.
-    of_each: f64,
+    samples_per_kept: f64,
     /// Whether dY was captured, so that the change of the loss is known.
     has_loss: bool,
 }
 
 impl ErrorSums {
-    /// Begins without samples. Each sample will represent `of_each` samples of the batch.
-    pub fn new(of_each: f64, has_loss: bool) -> Self {
-        Self { samples: Vec::new(), within: Covariance::default(), batch: None, of_each, has_loss }
+    /// Begins without samples. Each sample will represent `samples_per_kept` samples of the batch.
+    pub fn new(samples_per_kept: f64, has_loss: bool) -> Self {
+        Self { samples: Vec::new(), within: Covariance::default(), batch: None, samples_per_kept, has_loss }
     }
 
     /// The sums of a result that is a sum over samples, so that single samples have no sums.
-    pub fn of_all((moments, within): (Moments, Covariance), of_each: f64) -> Self {
-        Self { samples: vec![moments], within, batch: None, of_each, has_loss: false }
+    pub fn from_total((moments, within): (Moments, Covariance), samples_per_kept: f64) -> Self {
+        Self { samples: vec![moments], within, batch: None, samples_per_kept, has_loss: false }
     }
 
     /// Adds the estimate for the batch.
     #[must_use]
-    pub fn with_batch(self, batch: Option<OfBatch>) -> Self {
+    pub fn with_batch(self, batch: Option<BatchEstimate>) -> Self {
         Self { batch, ..self }
     }
 
@@ -152,7 +152,7 @@ impl ErrorSums {
         let variance = self.within[EXACT][EXACT];
         self.within = Covariance::default();
         self.within[EXACT][EXACT] = variance;
-        if let Some(OfBatch { moments, covariance, .. }) = &mut self.batch {
+        if let Some(BatchEstimate { moments, covariance, .. }) = &mut self.batch {
             moments[CHANGE..].fill(0.0);
             let variance = covariance[EXACT][EXACT];
             *covariance = Covariance::default();
@@ -167,15 +167,15 @@ impl ErrorSums {
         let mut totals = Moments::default();
         self.samples.iter().for_each(|moments| add(&mut totals, moments));
         let mut spread = Covariance::default();
-        let drawn = self.of_each > 1.0 && self.samples.len() > 1;
+        let drawn = self.samples_per_kept > 1.0 && self.samples.len() > 1;
         if drawn {
             let kept = self.samples.len() as f64;
-            add_covariance(&mut spread, &covariance(&self.samples), kept * (1.0 - 1.0 / self.of_each));
+            add_covariance(&mut spread, &covariance(&self.samples), kept * (1.0 - 1.0 / self.samples_per_kept));
         }
-        add_covariance(&mut spread, &self.within, if drawn { 1.0 / self.of_each } else { 1.0 });
+        add_covariance(&mut spread, &self.within, if drawn { 1.0 / self.samples_per_kept } else { 1.0 });
         let mut freedom = if drawn { self.samples.len() as f64 - 1.0 } else { f64::INFINITY };
         let mut center = totals;
-        if let Some(OfBatch { moments, covariance, samples }) = &self.batch {
+        if let Some(BatchEstimate { moments, covariance, samples }) = &self.batch {
             center = *moments;
             add_covariance(&mut spread, covariance, 1.0);
             freedom = *samples as f64 - 1.0;
@@ -185,8 +185,8 @@ impl ErrorSums {
             center,
             covariance: spread,
             freedom,
-            bounded: drawn || self.batch.is_some() || self.of_each <= 1.0,
-            of_each: self.of_each,
+            bounded: drawn || self.batch.is_some() || self.samples_per_kept <= 1.0,
+            samples_per_kept: self.samples_per_kept,
             has_loss: self.has_loss,
         }
     }
@@ -211,7 +211,7 @@ pub struct Estimate {
     covariance: Covariance,
     /// Degrees of freedom of Student's t.
     freedom: f64,
-    of_each: f64,
+    samples_per_kept: f64,
     /// Whether intervals are known: from several samples, or because all samples were kept.
     bounded: bool,
     has_loss: bool,
@@ -237,7 +237,7 @@ impl Estimate {
     /// Turns the change of the loss into a mean over `steps`. All other values are ratios of sums
     /// and stay.
     #[must_use]
-    pub fn mean_of(self, steps: usize) -> Self {
+    pub fn average_over(self, steps: usize) -> Self {
         let mut mean = self;
         let scale = 1.0 / steps.max(1) as f64;
         mean.totals[LOSS] *= scale;
@@ -306,8 +306,8 @@ impl Estimate {
     /// First-order change of the batch's mean loss, <dY, Y' - Y>, in nats; `None` if dY was not
     /// captured.
     pub fn loss_change(&self) -> Option<Interval> {
-        let value = self.totals[LOSS] * self.of_each;
-        let bounds = self.half_width([0.0, 0.0, 0.0, self.of_each]).map(|half| [value - half, value + half]);
+        let value = self.totals[LOSS] * self.samples_per_kept;
+        let bounds = self.half_width([0.0, 0.0, 0.0, self.samples_per_kept]).map(|half| [value - half, value + half]);
         self.has_loss.then_some(Interval { value, bounds })
     }
 

@@ -14,7 +14,7 @@ fn parts(count: usize) -> Vec<Moments> {
 
 fn whole(parts: &[Moments]) -> Estimate {
     let mut sums = ErrorSums::new(1.0, true);
-    sums.push(of_parts(parts, parts.len()));
+    sums.push(estimate_total(parts, parts.len()));
     sums.estimate()
 }
 
@@ -46,7 +46,7 @@ fn intervals_from_drawn_positions_have_their_nominal_coverage() {
             // Two samples, both kept, with different sampling rates.
             let sampled = |from: usize, count: usize| {
                 let chosen: Vec<_> = draw(300, count, seed).into_iter().map(|part| parts[from + part]).collect();
-                of_parts(&chosen, 300)
+                estimate_total(&chosen, 300)
             };
             let mut sums = ErrorSums::new(1.0, true);
             sums.push(sampled(0, 60));
@@ -75,7 +75,7 @@ fn intervals_from_drawn_samples_have_their_nominal_coverage() {
             for sample in draw(64, 12, seed) {
                 let positions = draw(20, 8, seed * 64 + sample as u64);
                 let chosen: Vec<_> = positions.into_iter().map(|position| parts[sample * 20 + position]).collect();
-                sums.push(of_parts(&chosen, 20));
+                sums.push(estimate_total(&chosen, 20));
             }
             let [low, high] = measure(&sums.estimate()).bounds.unwrap();
             width += (high - low) / f64::from(seeds as u32);
@@ -88,13 +88,16 @@ fn intervals_from_drawn_samples_have_their_nominal_coverage() {
 #[test]
 fn a_single_sample_of_many_gives_no_interval() {
     let mut sums = ErrorSums::new(32.0, true);
-    sums.push(of_parts(&parts(20), 20));
-    let gradient = ErrorSums::of_all(of_parts(&parts(20), 20), 4.0);
+    sums.push(estimate_total(&parts(20), 20));
+    let gradient = ErrorSums::from_total(estimate_total(&parts(20), 20), 4.0);
     for (name, measure) in MEASURES {
         assert_eq!(measure(&sums.estimate()).bounds, None, "{name}");
         if name != "loss" {
             assert_eq!(measure(&gradient.estimate()).bounds, None, "{name}");
-            assert!(measure(&ErrorSums::of_all(of_parts(&parts(20), 20), 1.0).estimate()).bounds.is_some(), "{name}");
+            assert!(
+                measure(&ErrorSums::from_total(estimate_total(&parts(20), 20), 1.0).estimate()).bounds.is_some(),
+                "{name}"
+            );
         }
     }
 }

@@ -50,7 +50,7 @@ impl Projection {
             Entries::Sparse => Matrix::Sparse,
         };
         let rpq = Rpq { bits: self.bits, seed: self.seed, projection, ..Rpq::default() };
-        let projection = mercury_reuse::Projection::of(&rpq, self.length as usize);
+        let projection = mercury_reuse::Projection::from_rpq(&rpq, self.length as usize);
         let values: Vec<f32> = (0..self.bits).flat_map(|bit| projection.row(bit).to_vec()).collect();
         let element = Arc::new(Field::new("element", DataType::Float32, false));
         let values = Arc::new(Float32Array::from(values));

@@ -46,7 +46,7 @@ impl ResultsDir {
         // Again: whoever held the lock until now may have put results there.
         check_empty_dir(target)?;
         let real = target.canonicalize().map_err(fail)?;
-        let claimed = scratch_of(&real).ok_or_else(|| fail(io::ErrorKind::InvalidInput.into())).and_then(|scratch| {
+        let claimed = name_scratch(&real).ok_or_else(|| fail(io::ErrorKind::InvalidInput.into())).and_then(|scratch| {
             if fs::read(scratch.join(KIND.identity)).ok().is_none_or(|known| known != run.as_bytes()) {
                 units::remove(&scratch)?;
             }
@@ -78,7 +78,7 @@ impl ResultsDir {
         units::remove(&made)?;
         fs::create_dir(&made).map_err(AnalyzerError::io(&made))?;
         let mut files = results::write_tables(&made, run, layers, results)?;
-        Checksums::of_files(&made, results::FILES)?.write_among(&mut files, &made)?;
+        Checksums::from_files(&made, results::FILES)?.write_among(&mut files, &made)?;
         files.sync(&made)?;
         // Replaces the empty folder.
         fs::rename(&made, &self.target)
@@ -89,7 +89,7 @@ impl ResultsDir {
 
 /// Removes what a run leaves beside its results that was killed just after it had put them in place.
 fn tidy(target: &Path) {
-    let scratch = target.canonicalize().ok().and_then(|real| scratch_of(&real)).filter(|scratch| scratch.is_dir());
+    let scratch = target.canonicalize().ok().and_then(|real| name_scratch(&real)).filter(|scratch| scratch.is_dir());
     let is_whole = target.join(checksum::FILE_NAME).exists();
     if let Some(scratch) = scratch.filter(|_| is_whole)
         && let Ok(_lock) = work::lock(&scratch, KIND.name)
@@ -99,7 +99,7 @@ fn tidy(target: &Path) {
 }
 
 /// The folder beside `target` for what is not whole yet.
-fn scratch_of(target: &Path) -> Option<PathBuf> {
+fn name_scratch(target: &Path) -> Option<PathBuf> {
     let name = target.file_name()?;
     let mut scratch = std::ffi::OsString::from(".mercury-results-");
     scratch.push(name);

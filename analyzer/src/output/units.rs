@@ -70,7 +70,7 @@ impl UnitStore {
     pub fn keep(&self, unit: &Unit, results: &[PassResult]) -> Result<()> {
         fs::create_dir_all(&self.dir).map_err(AnalyzerError::io(&self.dir))?;
         let results = serde_json::to_string(results).expect("results have string keys");
-        let text = format!("{PREFIX}{}{MIDDLE}{results}}}\n", checksum::of(results.as_bytes()));
+        let text = format!("{PREFIX}{}{MIDDLE}{results}}}\n", checksum::hash_bytes(results.as_bytes()));
         let path = self.path(unit.step.step, unit.layer_index);
         atomic::write_unsynced(&path, |file| file.write_all(text.as_bytes())).map_err(AnalyzerError::io(path))
     }
@@ -108,7 +108,7 @@ fn parse_unit(text: &str, step: u64, layer_index: usize) -> Option<Vec<PassResul
 fn parse(text: &str) -> Option<Vec<PassResult>> {
     let (sum, rest) = text.strip_prefix(PREFIX)?.split_once(MIDDLE)?;
     let results = rest.strip_suffix("}\n")?;
-    if checksum::of(results.as_bytes()) != sum {
+    if checksum::hash_bytes(results.as_bytes()) != sum {
         return None;
     }
     serde_json::from_str(results).ok()

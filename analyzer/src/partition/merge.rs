@@ -47,7 +47,7 @@ pub fn read(dirs: &[PathBuf]) -> Result<Merged> {
     let units: Vec<(&Found, (u64, usize))> =
         partitions.iter().flat_map(|found| found.partition.units.iter().map(move |&unit| (found, unit))).collect();
     let of_units: Vec<Result<Vec<PassResult>>> =
-        units.par_iter().map(|&(found, unit)| results_of(found, unit, run.configurations.len())).collect();
+        units.par_iter().map(|&(found, unit)| select_results(found, unit, run.configurations.len())).collect();
     let mut results = Vec::new();
     for of_unit in of_units {
         results.extend(of_unit?);
@@ -143,7 +143,7 @@ fn check_all_there(partitions: &[Found]) -> Result<()> {
     Ok(())
 }
 
-fn results_of(found: &Found, (step, layer_index): (u64, usize), configurations: usize) -> Result<Vec<PassResult>> {
+fn select_results(found: &Found, (step, layer_index): (u64, usize), configurations: usize) -> Result<Vec<PassResult>> {
     let name = Partition::part(step, layer_index);
     let check = |bytes: &[u8]| Ok(found.sums.check_bytes(&found.dir, &name, bytes)?);
     let results = UnitStore::new(found.dir.join(PARTS)).read_checked(step, layer_index, check)?;

@@ -166,7 +166,7 @@ impl PartitionDir {
     /// Marks the partition as complete by writing the checksums of its files.
     pub fn finish(self) -> Result<()> {
         let dir = self.work.path();
-        Ok(Checksums::of_files(dir, self.partition.files())?.write(dir)?)
+        Ok(Checksums::from_files(dir, self.partition.files())?.write(dir)?)
     }
 }
 

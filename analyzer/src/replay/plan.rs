@@ -15,7 +15,7 @@ pub struct LayerPlan {
     /// Different arrays.
     pub arrays: Vec<Box<dyn Dataflow>>,
     /// Number of each configuration's array.
-    pub array_of: Vec<usize>,
+    pub array_numbers: Vec<usize>,
     /// Vectors that are signed.
     pub projections: Vec<ProjectionPlan>,
 }
@@ -99,7 +99,7 @@ pub fn passes_decided_by(source: Pass) -> &'static [Pass] {
 }
 
 /// The pass whose vectors decide a pass's outcomes.
-pub fn source_of(pass: Pass) -> Pass {
+pub fn find_source(pass: Pass) -> Pass {
     if pass == Pass::WeightGrad { Pass::Forward } else { pass }
 }
 
@@ -113,16 +113,16 @@ impl LayerPlan {
     /// Plans the evaluation of a layer.
     pub fn new(kept: &Kept, configs: Vec<Config>, measures: &Measures) -> Self {
         let mut arrays: Vec<Box<dyn Dataflow>> = Vec::new();
-        let mut array_of = Vec::with_capacity(configs.len());
+        let mut array_numbers = Vec::with_capacity(configs.len());
         for config in &configs {
             let array = config.dataflow();
             let known = arrays.iter().position(|known| known.is_equal(&*array));
-            array_of.push(known.unwrap_or(arrays.len()));
+            array_numbers.push(known.unwrap_or(arrays.len()));
             if known.is_none() {
                 arrays.push(array);
             }
         }
-        let mut plan = Self { configs, arrays, array_of, projections: Vec::new() };
+        let mut plan = Self { configs, arrays, array_numbers, projections: Vec::new() };
         for source in sources(kept) {
             let passes: Vec<Pass> = passes_decided_by(source).iter().copied().collect();
             let passes: Vec<Pass> = passes.into_iter().filter(|&pass| measures.selection.pass(pass)).collect();
@@ -156,9 +156,9 @@ impl LayerPlan {
         let configs = &self.configs;
         let length = |number: usize| {
             let config: &Config = &configs[number];
-            (config.rpq.signature_bits(), config.mcache.scope_of(geometry))
+            (config.rpq.signature_bits(), config.mcache.effective_scope(geometry))
         };
-        let bounded = measures.bounds && passes.iter().any(|&pass| source_of(pass) == pass);
+        let bounded = measures.bounds && passes.iter().any(|&pass| find_source(pass) == pass);
         let mut lengths = Vec::new();
         for ((bits, scope), members) in grouped(members.iter().copied(), length) {
             let caches = grouped(members.iter().copied(), |number| Cache::new(&configs[number].mcache));
@@ -179,7 +179,7 @@ impl LayerPlan {
         for &number in &plan.configs {
             let substitution = self.configs[number].substitution();
             for pass in reused(number) {
-                let schedule = (pass, self.array_of[number]);
+                let schedule = (pass, self.array_numbers[number]);
                 if !plan.schedules.contains(&schedule) {
                     plan.schedules.push(schedule);
                 }

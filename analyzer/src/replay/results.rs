@@ -3,7 +3,7 @@
 use super::Place;
 use super::layer::{LayerReplay, ProjectionReplay};
 use super::measure::BoundsMeasure;
-use super::plan::{passes_decided_by, source_of, sources};
+use super::plan::{find_source, passes_decided_by, sources};
 use super::tally::Tally;
 use crate::config::{BitsConfig, BoundsConfig, Config, StopConfig};
 use crate::operand::Kept;
@@ -44,7 +44,7 @@ impl LayerReplay<'_> {
         let baselines = self.baselines(pass);
         let mut groups = Vec::new();
         for (plan, replay) in self.plan.projections.iter().zip(&self.projections) {
-            if plan.source == source_of(pass) {
+            if plan.source == find_source(pass) {
                 for (length, found) in plan.lengths.iter().zip(&replay.lengths) {
                     for (tally, caches) in found.tallies.groups() {
                         let configs = caches.iter().flat_map(|&cache| length.caches[cache].configs.clone());
@@ -103,7 +103,7 @@ impl LayerReplay<'_> {
             let timed = Timed::new(extent, config, (pass, product), self.place.batch);
             let lengths: Vec<u64> = cut.streams.iter().map(|stream| stream.length as u64).collect();
             let sums = sum_samples(counts, lengths.len());
-            let dealing = tally.dealing(pass, self.plan.array_of[number], product);
+            let dealing = tally.dealing(pass, self.plan.array_numbers[number], product);
             let outcomes = ProductOutcomes { lengths: &lengths, counts, sums: &sums, dealing };
             let baseline = timed.baseline();
             result.baseline += baseline;
@@ -189,7 +189,7 @@ impl LayerReplay<'_> {
 
     /// Captured vectors that a pass streams; none where they cannot be cut so.
     fn count_vectors(&self, config: &Config, pass: Pass) -> u64 {
-        let source = source_of(pass);
+        let source = find_source(pass);
         if !self.kept.has_streamed(source) {
             return 0;
         }

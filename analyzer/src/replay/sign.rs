@@ -73,7 +73,7 @@ impl<'a> Similarity<'a> {
     /// Cuts, signs and looks up the vectors that a pass streams.
     pub fn find(data: &'a LayerData, pass: Pass, config: &Config) -> Result<Self> {
         let signed = Signed::new(data, pass, &config.rpq)?;
-        let scope = config.mcache.scope_of(&data.kept.layer.geometry);
+        let scope = config.mcache.effective_scope(&data.kept.layer.geometry);
         let products = signed.views.iter().zip(&signed.signatures);
         let outcomes = products
             .map(|(view, signatures)| Outcomes::look_up(view.layout(), signatures, &config.mcache, scope))

@@ -108,7 +108,7 @@ impl Report {
 /// The identity of a trace and the loss of each of its training steps.
 fn read_losses(dir: &Path) -> Result<(String, Vec<Row>)> {
     let trace = Trace::open(dir)?;
-    let identity = checksum::of_file(&trace.dir().join(manifest::FILE_NAME))?;
+    let identity = checksum::hash_file(&trace.dir().join(manifest::FILE_NAME))?;
     let row = |step: &mercury_trace::steps::Step| {
         let json = json!({"step": step.step, "loss": step.loss, "captured": step.captured});
         json.as_object().cloned().unwrap_or_default()

@@ -154,12 +154,12 @@ fn preset(name: &str) -> BTreeMap<String, String> {
 
 /// Keys with their sections, and values as they stand in a configuration file.
 pub fn flat(sections: &Map<String, Value>) -> BTreeMap<String, String> {
-    let of_section = |(section, keys): (&String, &Value)| {
+    let flatten_section = |(section, keys): (&String, &Value)| {
         let keys = keys.as_object().cloned().unwrap_or_default();
         let section = section.clone();
         keys.into_iter().map(move |(key, value)| (format!("{section}.{key}"), text(&value)))
     };
-    sections.iter().flat_map(of_section).collect()
+    sections.iter().flat_map(flatten_section).collect()
 }
 
 /// Text without quotes, as flags take it.

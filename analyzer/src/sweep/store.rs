@@ -70,8 +70,8 @@ impl SweepDir {
         table::write(&mut files, dir.join(schema::configurations::TABLE.file), summary)?;
         table::write(&mut files, dir.join(schema::layers::TABLE.file), &results::layers_frame(results)?)?;
         let written = FILES.into_iter().filter(|name| *name != RUN_FILE);
-        let mut sums = Checksums::of_files(dir, written)?;
-        sums.insert(RUN_FILE, checksum::of(self.run.as_bytes()));
+        let mut sums = Checksums::from_files(dir, written)?;
+        sums.insert(RUN_FILE, checksum::hash_bytes(self.run.as_bytes()));
         sums.write_among(&mut files, dir)?;
         files.sync(dir)?;
         // Written last: its presence marks a complete sweep.

@@ -71,7 +71,7 @@ impl Totals {
     }
 
     fn mean_error(&self) -> Option<Estimate> {
-        self.error.map(|error| error.mean_of(self.steps))
+        self.error.map(|error| error.average_over(self.steps))
     }
 
     fn output_error(&self) -> Option<f64> {

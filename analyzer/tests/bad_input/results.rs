@@ -152,7 +152,7 @@ fn list_parts(place: &Place) -> Vec<String> {
 
 fn update_checksums(place: &Place) {
     let names = list_parts(place).into_iter().map(|name| format!("parts/{name}")).chain(["partition.json".to_owned()]);
-    Checksums::of_files(&place.path("part-1"), names).unwrap().write(&place.path("part-1")).unwrap();
+    Checksums::from_files(&place.path("part-1"), names).unwrap().write(&place.path("part-1")).unwrap();
 }
 
 /// Changes the results of the first unit and updates the checksums.
@@ -162,7 +162,7 @@ fn change_part(place: &Place, change: impl FnOnce(&mut Value)) {
     let mut results = part["results"].clone();
     change(&mut results);
     let results = results.to_string();
-    let sum = mercury_trace::checksum::of(results.as_bytes());
+    let sum = mercury_trace::checksum::hash_bytes(results.as_bytes());
     fs::write(&path, format!("{{\"sha256\":\"{sum}\",\"results\":{results}}}\n")).unwrap();
     update_checksums(place);
 }

@@ -94,7 +94,7 @@ pub fn write_trace(dir: &Path, sampling: &Sampling, value: impl Fn(usize, usize)
         for (index, layer) in layers().iter().enumerate() {
             for (salt, kind) in [TensorKind::Input, TensorKind::GradOutput, TensorKind::Weight].into_iter().enumerate()
             {
-                let shape = TensorShape::of(&layer.geometry, kind, Dtype::F32);
+                let shape = TensorShape::from_geometry(&layer.geometry, kind, Dtype::F32);
                 let keys = list_keys(layer, kind, sampling);
                 let values: Vec<f32> =
                     (0..keys.len() * shape.width).map(|i| value(i, 10 * index + 3 * number as usize + salt)).collect();

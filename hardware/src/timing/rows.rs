@@ -203,7 +203,7 @@ impl RowProduct {
     /// A product on an array.
     pub fn new(array: RowArray, product: &LayerProduct) -> Self {
         let LayerProduct { geometry, pass, number, batch, .. } = product;
-        let shape = Shape::of_layer(geometry, *pass, *batch, array.per_sample)[*number];
+        let shape = Shape::from_layer(geometry, *pass, *batch, array.per_sample)[*number];
         Self { array, product: *product, mapping: Mapping::new(&shape, &array.array) }
     }
 
@@ -250,7 +250,7 @@ impl RowProduct {
         let estimate = |without: Option<usize>| {
             let samples: Vec<usize> = (0..samples).filter(|&sample| Some(sample) != without).collect();
             let LayerProduct { geometry, pass, number, .. } = &self.product;
-            let kept = Shape::of_layer(geometry, *pass, samples.len() as u32, self.array.per_sample)[*number];
+            let kept = Shape::from_layer(geometry, *pass, samples.len() as u32, self.array.per_sample)[*number];
             let kept = Mapping::new(&kept, &self.array.array);
             let cycles = self.time_matrix(&kept, outcomes, &samples);
             scale(cycles, self.mapping.baseline().compute, kept.baseline().compute)

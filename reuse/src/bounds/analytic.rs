@@ -46,7 +46,7 @@ pub struct AngleBin {
 
 impl AngleBin {
     /// An empty bin for `lengths` signature lengths.
-    pub fn of_lengths(lengths: usize) -> Self {
+    pub fn with_lengths(lengths: usize) -> Self {
         Self { predicted: vec![0.0; lengths], measured: vec![0; lengths], ..Self::default() }
     }
 
@@ -85,7 +85,7 @@ impl std::ops::AddAssign<&Collisions> for Collisions {
     fn add_assign(&mut self, other: &Collisions) {
         self.undefined += other.undefined;
         let lengths = other.bins.first().map_or(0, |bin| bin.measured.len());
-        self.bins.resize_with(other.bins.len().max(self.bins.len()), || AngleBin::of_lengths(lengths));
+        self.bins.resize_with(other.bins.len().max(self.bins.len()), || AngleBin::with_lengths(lengths));
         for (sum, bin) in self.bins.iter_mut().zip(&other.bins) {
             sum.add(bin);
         }
@@ -153,7 +153,7 @@ fn count_collisions(
     pairs: &[Pair],
 ) -> Collisions {
     let mut buffers = [vec![0.0; view.max_length()], vec![0.0; view.max_length()]];
-    let bins = vec![AngleBin::of_lengths(bits.len()); options.bins];
+    let bins = vec![AngleBin::with_lengths(bits.len()); options.bins];
     let mut collisions = Collisions { bins, undefined: 0 };
     for pair in pairs {
         match pair.measure_angle(view, peers, options.variant, &mut buffers) {

@@ -77,14 +77,14 @@ pub(crate) fn count_repeats(
         (sorted[*at], members[*at]) = (hash, member);
         *at += 1;
     }
-    let of_bucket = |table: &mut Table, bounds: &[usize]| {
+    let count_bucket = |table: &mut Table, bounds: &[usize]| {
         let (hashes, members) = (&sorted[bounds[0]..bounds[1]], &members[bounds[0]..bounds[1]]);
         let mut counts = vec![0u64; counts.len()];
         let equal = |a, b| equal(members[a as usize], members[b as usize]);
         table.scan(hashes, skip, equal, |at| counts[members[at as usize] as usize / positions] += 1);
         counts
     };
-    let buckets: Vec<Vec<u64>> = starts.par_windows(2).map_init(Table::default, of_bucket).collect();
+    let buckets: Vec<Vec<u64>> = starts.par_windows(2).map_init(Table::default, count_bucket).collect();
     for bucket in &buckets {
         for (count, more) in counts.iter_mut().zip(bucket) {
             *count += more;

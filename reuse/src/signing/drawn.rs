@@ -23,7 +23,7 @@ pub(crate) fn get_packed(kernel: Kernel, rpq: &Rpq, length: usize) -> Arc<Packed
     }
     // The lock is not held here, so that threads can draw different matrices at the same time. Two
     // threads may draw the same matrix, which is harmless.
-    let packed = Arc::new(Packed::new(kernel, &Projection::of(rpq, length)));
+    let packed = Arc::new(Packed::new(kernel, &Projection::from_rpq(rpq, length)));
     let mut drawn = lock_drawn();
     drawn.push((key, Arc::clone(&packed)));
     while drawn.len() > 1 && drawn.iter().map(|(_, packed)| packed.size()).sum::<usize>() > MAX_VALUES {

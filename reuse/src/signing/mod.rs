@@ -9,4 +9,4 @@ mod strips;
 
 pub use kernel::Kernel;
 pub use projection::Projection;
-pub use signatures::{signature_of, signatures, signatures_with};
+pub use signatures::{compute_signature, signatures, signatures_with};

@@ -44,7 +44,7 @@ impl Projection {
     ///
     /// # Panics
     /// As [`Projection::new`].
-    pub fn of(rpq: &Rpq, length: usize) -> Self {
+    pub fn from_rpq(rpq: &Rpq, length: usize) -> Self {
         Self::draw(rpq.seed, length, rpq.bits, rpq.projection)
     }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// Approximate number of vectors that a thread takes at a time.
 const PIECE: usize = 1 << 13;
 
-/// Computes the signatures of all vectors, in the order of the layout. They equal [`signature_of`]
+/// Computes the signatures of all vectors, in the order of the layout. They equal [`compute_signature`]
 /// on every machine and with any number of threads.
 pub fn signatures(view: &VectorView, rpq: &Rpq) -> Vec<u64> {
     let mut out = vec![0; view.layout().vectors()];
@@ -43,7 +43,7 @@ pub fn signatures_with(kernel: Kernel, view: &VectorView, rpq: &Rpq, out: &mut [
 ///
 /// # Panics
 /// If the length of the vector is not the length of the projection.
-pub fn signature_of(vector: &[f32], projection: &Projection, variant: Variant) -> u64 {
+pub fn compute_signature(vector: &[f32], projection: &Projection, variant: Variant) -> u64 {
     assert_eq!(vector.len(), projection.length(), "length of the vector");
     match variant {
         Variant::Sign | Variant::SignRescale => projection.signature_scalar(vector),

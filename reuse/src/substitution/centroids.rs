@@ -58,7 +58,7 @@ impl Centroids {
 
     /// The centroid of the entry that a vector inserted; `None` if no other vector shares the
     /// entry. `length` is the length of the vector.
-    pub fn of(&self, inserting: usize, length: usize) -> Option<&[f32]> {
+    pub fn get(&self, inserting: usize, length: usize) -> Option<&[f32]> {
         self.shared.contains(inserting).then(|| {
             let (first, start) = self.runs[inserting / self.positions];
             let number = (self.shared.before(inserting) - first) as usize;

@@ -54,8 +54,8 @@ impl Substitutes<'_, '_> {
             || self.buffers(),
             |buffers, (row, out)| {
                 let (group, position) = (row / layout.positions, row % layout.positions);
-                let of_group = streams.iter().enumerate().filter(|(_, stream)| stream.group == group);
-                for (number, stream) in of_group {
+                let group_streams = streams.iter().enumerate().filter(|(_, stream)| stream.group == group);
+                for (number, stream) in group_streams {
                     let (vector, substitute) = self.cut(sample, number, position, buffers);
                     out[stream.first..][..stream.length].copy_from_slice(substitute.unwrap_or(vector));
                 }

@@ -119,21 +119,21 @@ pub fn match_quality(substitutes: &Substitutes, options: &MatchOptions) -> Match
     let (view, outcomes) = (substitutes.view(), substitutes.outcomes());
     let (layout, range) = (view.layout(), view.range());
     let most = options.sample.div_ceil(range.of.max(1));
-    let of_sample = |sample: usize| {
+    let match_sample = |sample: usize| {
         let runs = &outcomes.counts()[sample * layout.streams..][..layout.streams];
         let hits = runs.iter().map(|counts| counts.hit as usize).sum();
         let seed = options.seed.wrapping_add((range.first + sample) as u64);
         let chosen: Vec<usize> = if hits <= most { (0..hits).collect() } else { draw(hits, most, seed) };
         let weight = hits as f32 / chosen.len() as f32;
         let (mut before, mut numbers) = (0, chosen.as_slice());
-        let mut of_runs = Vec::new();
+        let mut chosen_runs = Vec::new();
         for (stream, counts) in runs.iter().enumerate() {
             let of_run;
             (of_run, numbers) =
                 numbers.split_at(numbers.partition_point(|&number| number < before + counts.hit as usize));
             // Many runs have none of the chosen.
             if !of_run.is_empty() {
-                of_runs.push((stream, before, of_run));
+                chosen_runs.push((stream, before, of_run));
             }
             before += counts.hit as usize;
         }
@@ -144,12 +144,12 @@ pub fn match_quality(substitutes: &Substitutes, options: &MatchOptions) -> Match
             let positions = positions.into_iter();
             positions.filter_map(|position| compare(substitutes, (sample, stream, position), weight, buffers)).collect()
         };
-        let matches: Vec<Vec<Match>> = of_runs.par_iter().map_init(|| substitutes.buffers(), of_run).collect();
+        let matches: Vec<Vec<Match>> = chosen_runs.par_iter().map_init(|| substitutes.buffers(), of_run).collect();
         let matches = matches.concat();
         let undefined = (chosen.len() - matches.len()) as u64;
         MatchQuality { hits: hits as u64, sampled: chosen.len() as u64, undefined, matches }
     };
-    let samples: Vec<MatchQuality> = (0..layout.samples).into_par_iter().map(of_sample).collect();
+    let samples: Vec<MatchQuality> = (0..layout.samples).into_par_iter().map(match_sample).collect();
     samples.into_iter().sum()
 }
 
@@ -160,11 +160,11 @@ fn positions_of_hits(holders: &[u32], first: usize, numbers: impl Iterator<Item 
     let (mut numbers, mut before, mut positions) = (numbers.peekable(), 0, Vec::new());
     for (number, piece) in holders.chunks(PIECE).enumerate() {
         let Some(&next) = numbers.peek() else { break };
-        let of_piece = || piece.iter().copied().zip((first + number * PIECE) as u32..);
-        let hits: u32 = of_piece().map(|(holder, own)| u32::from(is_hit(holder, own))).sum();
+        let list_piece = || piece.iter().copied().zip((first + number * PIECE) as u32..);
+        let hits: u32 = list_piece().map(|(holder, own)| u32::from(is_hit(holder, own))).sum();
         // Most pieces have none that was asked for, and are only counted.
         if next < before + hits as usize {
-            let hits = of_piece().enumerate().filter(|&(_, (holder, own))| is_hit(holder, own));
+            let hits = list_piece().enumerate().filter(|&(_, (holder, own))| is_hit(holder, own));
             let wanted = |(hit, (at, _))| numbers.next_if_eq(&(before + hit)).map(|_| number * PIECE + at);
             positions.extend(hits.enumerate().filter_map(wanted));
         }

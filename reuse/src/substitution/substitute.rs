@@ -244,7 +244,7 @@ impl<'v, 'a> Substitutes<'v, 'a> {
         };
         let out = &mut buffers.substitute;
         let found = match &self.centroids {
-            Some(centroids) => centroids.of(inserting, vector.len()).map(|centroid| {
+            Some(centroids) => centroids.get(inserting, vector.len()).map(|centroid| {
                 let out = &mut out[..centroid.len()];
                 out.copy_from_slice(centroid);
                 out

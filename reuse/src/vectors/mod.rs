@@ -208,7 +208,14 @@ impl<'a> VectorView<'a> {
     }
 
     /// The rows of a matrix product, `[samples][heads][rows][length]`. Each row is a window.
-    pub fn of_rows(values: &'a [f32], samples: usize, heads: usize, rows: u32, length: u32, cut: Granularity) -> Self {
+    pub fn from_rows(
+        values: &'a [f32],
+        samples: usize,
+        heads: usize,
+        rows: u32,
+        length: u32,
+        cut: Granularity,
+    ) -> Self {
         let planes = Planes { values, samples, channels: heads, height: rows, width: length };
         Self::new(planes, row_windows(rows, length), heads, cut)
     }

@@ -47,21 +47,21 @@ struct Operand {
 impl Operand {
     /// `channels` are those of a convolution that are there.
     fn new(geometry: &Geometry, pass: Pass, granularity: Granularity, channels: usize) -> Self {
-        let of_dy = pass == Pass::InputGrad;
+        let streams_dy = pass == Pass::InputGrad;
         let rows = |heads: u32, rows: u32, length: u32| {
             let heads = heads as usize;
             Self { channels: heads, size: [rows, length], groups: heads, products: vec![row_windows(rows, length)] }
         };
         match *geometry {
             Geometry::Linear(linear) => {
-                rows(1, linear.rows, if of_dy { linear.out_features } else { linear.in_features })
+                rows(1, linear.rows, if streams_dy { linear.out_features } else { linear.in_features })
             }
             Geometry::Attention(attention) => {
-                rows(attention.heads, attention.rows, if of_dy { attention.columns } else { attention.inner })
+                rows(attention.heads, attention.rows, if streams_dy { attention.columns } else { attention.inner })
             }
             Geometry::Conv2d(conv) => Self {
                 channels,
-                size: if of_dy { conv.output() } else { conv.input },
+                size: if streams_dy { conv.output() } else { conv.input },
                 // A channel patch stands alone, whatever its group.
                 groups: if granularity == Granularity::ChannelPatch { 1 } else { conv.groups as usize },
                 products: conv.windows(pass),
@@ -72,7 +72,7 @@ impl Operand {
 
 /// Counts the vectors of a sample that a pass streams, in the product with the most vectors.
 /// [`views`] cuts as many from the whole operand.
-pub fn vectors_of_sample(geometry: &Geometry, pass: Pass, granularity: Granularity) -> u64 {
+pub fn count_sample_vectors(geometry: &Geometry, pass: Pass, granularity: Granularity) -> u64 {
     let channels = match geometry {
         Geometry::Conv2d(conv) if pass == Pass::InputGrad => conv.out_channels,
         Geometry::Conv2d(conv) => conv.in_channels,
@@ -84,7 +84,7 @@ pub fn vectors_of_sample(geometry: &Geometry, pass: Pass, granularity: Granulari
 
 impl McacheConfig {
     /// The scope of a layer's MCACHE.
-    pub fn scope_of(&self, geometry: &Geometry) -> Scope {
+    pub fn effective_scope(&self, geometry: &Geometry) -> Scope {
         match (geometry, self.scope_linear) {
             (Geometry::Conv2d(_), _) => self.scope,
             // The right operand, which acts as the weights, differs between samples.
@@ -127,7 +127,7 @@ mod tests {
                     let values = vec![0.0; 2 * size as usize];
                     let views = views(&geometry, pass, granularity, &values, 2, channels);
                     let cut = views.iter().map(|view| view.layout().vectors() as u64 / 2).max();
-                    assert_eq!(cut, Some(vectors_of_sample(&geometry, pass, granularity)), "{geometry:?} {pass}");
+                    assert_eq!(cut, Some(count_sample_vectors(&geometry, pass, granularity)), "{geometry:?} {pass}");
                 }
             }
         }

@@ -69,11 +69,11 @@ impl Peers {
     /// Values in the order of runs, `[samples][streams]`, from those of the groups,
     /// `[groups][samples of a group]`.
     pub fn by_run<T: Clone>(&self, groups: &[Vec<T>]) -> Vec<T> {
-        let of_run = |run: usize| {
+        let find_value = |run: usize| {
             let (sample, stream) = (run / self.layout.streams, run % self.layout.streams);
             groups[sample / self.samples * self.layout.streams + stream][sample % self.samples].clone()
         };
-        (0..self.layout.runs()).map(of_run).collect()
+        (0..self.layout.runs()).map(find_value).collect()
     }
 }
 

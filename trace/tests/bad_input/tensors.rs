@@ -38,7 +38,7 @@ impl TestTensor {
     }
 
     fn shape(&self) -> TensorShape {
-        TensorShape::of(&self.trace.layers()[self.layer].geometry, self.kind, Dtype::F32)
+        TensorShape::from_geometry(&self.trace.layers()[self.layer].geometry, self.kind, Dtype::F32)
     }
 
     fn keys(&self) -> Vec<Vec<u32>> {
@@ -347,7 +347,7 @@ fn a_tensor_whose_keys_do_not_ascend() {
 /// The order of keys is checked across the parts of a streamed file, too.
 #[test]
 fn keys_that_do_not_ascend_across_parts() {
-    let shape = TensorShape::of(
+    let shape = TensorShape::from_geometry(
         &Geometry::Linear(Linear { rows: 1, in_features: 1 << 20, out_features: 1 }),
         TensorKind::Input,
         Dtype::F32,

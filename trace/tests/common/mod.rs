@@ -158,7 +158,7 @@ pub fn small() -> tempfile::TempDir {
         for layer in &layers {
             for kind in KINDS {
                 let keys = keys(layer, kind, &samples, &sampling);
-                let width = TensorShape::of(&layer.geometry, kind, Dtype::F32).width;
+                let width = TensorShape::from_geometry(&layer.geometry, kind, Dtype::F32).width;
                 let values: Vec<f32> = (0..keys.len() * width).map(|i| (i as f32).sin() + number as f32).collect();
                 let rows = keys.iter().zip(values.chunks(width));
                 tensors.push(writer.files().write(number, &layer.name, kind, rows).unwrap());

@@ -48,7 +48,7 @@ pub struct PassOutcomes(Vec<Outcomes>);
 impl PassOutcomes {
     /// Signs and looks up the vectors of the forward pass or the input gradient.
     pub fn new(config: &Config, geometry: &Geometry, pass: Pass, streamed: &Streamed) -> Self {
-        let scope = config.mcache.scope_of(geometry);
+        let scope = config.mcache.effective_scope(geometry);
         let look_up = |view: &VectorView| Outcomes::sign_and_look_up(view, &config.rpq, &config.mcache, scope);
         Self(streamed.views(geometry, pass, config).iter().map(look_up).collect())
     }
@@ -190,8 +190,8 @@ impl Reuse<'_> {
     fn rows(&self, pass: Pass, room: &mut Room, mut product: impl FnMut((i64, i64), &Tensor)) {
         let (view, outcomes) = self.substituted(pass).next().expect("a matrix product is one product");
         let substitutes = self.substitutes(&view, outcomes);
-        let of_sample = self.streamed.values.len() / self.streamed.samples.max(1);
-        let at_a_time = (VALUES_AT_A_TIME / of_sample.max(1)).max(1);
+        let sample_length = self.streamed.values.len() / self.streamed.samples.max(1);
+        let at_a_time = (VALUES_AT_A_TIME / sample_length.max(1)).max(1);
         for first in (0..self.streamed.samples).step_by(at_a_time) {
             let samples = first..self.streamed.samples.min(first + at_a_time);
             let count = samples.len() as i64;
@@ -201,9 +201,9 @@ impl Reuse<'_> {
                 Geometry::Linear(linear) => shape.push(i64::from(linear.rows)),
                 Geometry::Conv2d(_) => unreachable!("convolutions have columns"),
             }
-            shape.push(of_sample as i64 / shape[1..].iter().product::<i64>());
+            shape.push(sample_length as i64 / shape[1..].iter().product::<i64>());
             let matrix = room.matrix(&shape, |out| {
-                for (sample, out) in samples.zip(out.chunks_exact_mut(of_sample)) {
+                for (sample, out) in samples.zip(out.chunks_exact_mut(sample_length)) {
                     substitutes.rows(sample, out);
                 }
             });

@@ -4,7 +4,7 @@ use crate::error::{Result, TracerError};
 use globset::{GlobBuilder, GlobMatcher};
 use mercury_hardware::HardwareError;
 use mercury_hardware::config::Config;
-use mercury_reuse::vectors_of_sample;
+use mercury_reuse::count_sample_vectors;
 use mercury_trace::geometry::Pass;
 use mercury_trace::layers::Layer;
 use std::fmt;
@@ -51,7 +51,7 @@ impl NamedConfig {
     pub fn check_batch(&self, layers: &[Layer], batch_size: u32) -> Result<()> {
         for Layer { name, geometry, .. } in layers {
             for pass in [Pass::Forward, Pass::InputGrad] {
-                let vectors = vectors_of_sample(geometry, pass, self.config.rpq.granularity);
+                let vectors = count_sample_vectors(geometry, pass, self.config.rpq.granularity);
                 if vectors.saturating_mul(u64::from(batch_size)) >= u64::from(u32::MAX) {
                     let reason = format!(
                         "is {batch_size}, which gives {name} more than {} vectors per batch; lower it",

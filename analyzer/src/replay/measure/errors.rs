@@ -15,7 +15,7 @@ pub struct ErrorMeasure {
     substitution: Substitution,
     mode: ErrorMode,
     /// Samples of the batch that each kept one stands for.
-    of_each: f64,
+    samples_per_kept: f64,
     passes: Vec<(Pass, PassErrors)>,
     bytes: Bytes,
 }
@@ -51,9 +51,9 @@ impl ErrorMeasure {
     ) -> Self {
         let gradients = if passes.contains(&Pass::WeightGrad) { gradient_bytes(kept) } else { 0 };
         let passes = passes.iter().map(|&pass| (pass, PassErrors::new(products))).collect();
-        let of_each = f64::from(batch) / kept.samples as f64;
+        let samples_per_kept = f64::from(batch) / kept.samples as f64;
         let bytes = Bytes { fixed: gradients, per_sample: 0 };
-        Self { substitution: *substitution, mode, of_each, passes, bytes }
+        Self { substitution: *substitution, mode, samples_per_kept, passes, bytes }
     }
 
     /// How HITs are substituted.
@@ -88,7 +88,7 @@ impl PassErrors {
         pass: Pass,
         substitutes: &[Substitutes],
         mode: ErrorMode,
-        of_each: f64,
+        samples_per_kept: f64,
     ) {
         let data = samples.data;
         let has_loss = pass == Pass::Forward && data.grad_output.is_some();
@@ -96,15 +96,15 @@ impl PassErrors {
             self.quality[product] += match_quality(substitutes, &MatchOptions::default());
             let (errors, sums) = &mut self.outputs[product];
             for sample in output_error(data, pass, substitutes, mode, sums).into_iter().flatten() {
-                errors.get_or_insert_with(|| ErrorSums::new(of_each, has_loss)).push(sample);
+                errors.get_or_insert_with(|| ErrorSums::new(samples_per_kept, has_loss)).push(sample);
             }
         }
     }
 
-    fn add_gradients(&mut self, samples: Samples, substitutes: &[Substitutes], mode: ErrorMode, of_each: f64) {
+    fn add_gradients(&mut self, samples: Samples, substitutes: &[Substitutes], mode: ErrorMode, samples_per_kept: f64) {
         for (gradient, substitutes) in self.gradients.iter_mut().zip(substitutes) {
             if gradient.is_none() {
-                *gradient = WeightGradient::new(samples.data, mode, of_each);
+                *gradient = WeightGradient::new(samples.data, mode, samples_per_kept);
             }
             if let Some(gradient) = gradient {
                 gradient.add(samples.data, substitutes);
@@ -119,11 +119,11 @@ impl Measure for ErrorMeasure {
         let views = samples.signed.views.iter().zip(outcomes);
         let substitutes: Vec<Substitutes> =
             views.map(|(view, outcomes)| Substitutes::new(view, outcomes, variant, representative)).collect();
-        let (mode, of_each) = (self.mode, self.of_each);
+        let (mode, samples_per_kept) = (self.mode, self.samples_per_kept);
         for (pass, errors) in &mut self.passes {
             match *pass {
-                Pass::WeightGrad => errors.add_gradients(samples, &substitutes, mode, of_each),
-                pass => errors.add_outputs(samples, pass, &substitutes, mode, of_each),
+                Pass::WeightGrad => errors.add_gradients(samples, &substitutes, mode, samples_per_kept),
+                pass => errors.add_outputs(samples, pass, &substitutes, mode, samples_per_kept),
             }
         }
     }

@@ -137,7 +137,7 @@ impl ProductWords {
         let LayerProduct { geometry, pass, number, batch, .. } = product;
         let gemm = product.gemm();
         // The part of a plane that windows touch, padding between them included.
-        let shape = &Shape::of_layer(geometry, *pass, *batch, false)[*number];
+        let shape = &Shape::from_layer(geometry, *pass, *batch, false)[*number];
         let plane = shape.touched_rows(shape.output[0]) * shape.touched_columns();
         let ifmap_words = (shape.scopes() * plane).min(gemm.m * gemm.k * gemm.count);
         Self { pass: *pass, gemm, ifmap_words, samples: u64::from(*batch) }

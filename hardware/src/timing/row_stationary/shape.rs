@@ -94,7 +94,7 @@ impl Shape {
     /// The plane of a fully connected layer is the whole batch (scope `batch`), or the rows of one
     /// sample if `per_sample` (scope `sample`). The plane of an attention product is always one
     /// head of one sample.
-    pub fn of_layer(geometry: &Geometry, pass: Pass, samples: u32, per_sample: bool) -> Vec<Self> {
+    pub fn from_layer(geometry: &Geometry, pass: Pass, samples: u32, per_sample: bool) -> Vec<Self> {
         let batch = u64::from(samples);
         if let Geometry::Conv2d(conv) = geometry {
             return conv.windows(pass).iter().map(|windows| Self::from_windows(conv, pass, windows, batch)).collect();

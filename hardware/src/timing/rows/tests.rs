@@ -59,10 +59,10 @@ fn mercury_with(
             VectorView::new(planes, conv.windows(pass)[0], 1, Granularity::ChannelPatch)
         }
         Geometry::Linear(l) => {
-            VectorView::of_rows(&values, SAMPLES, 1, l.rows, l.in_features, Granularity::ChannelPatch)
+            VectorView::from_rows(&values, SAMPLES, 1, l.rows, l.in_features, Granularity::ChannelPatch)
         }
         Geometry::Attention(a) => {
-            VectorView::of_rows(&values, SAMPLES, a.heads as usize, a.rows, a.inner, Granularity::ChannelPatch)
+            VectorView::from_rows(&values, SAMPLES, a.heads as usize, a.rows, a.inner, Granularity::ChannelPatch)
         }
     };
     let layout = view.layout();
@@ -121,8 +121,8 @@ fn a_sample_that_is_left_out_stands_for_nothing() {
     let geometry = Geometry::Conv2d(conv());
     // The last sample alone has hits.
     let last = |layout: Layout, vector: usize| {
-        let of_sample = layout.streams * layout.positions;
-        if vector / of_sample == SAMPLES - 1 { 1 } else { vector as u64 + 2 }
+        let sample_length = layout.streams * layout.positions;
+        if vector / sample_length == SAMPLES - 1 { 1 } else { vector as u64 + 2 }
     };
     let (baseline, without) = mercury(geometry, Pass::Forward, &model, last, Some(SAMPLES - 1));
     assert_eq!(without.compute, baseline);
@@ -140,16 +140,16 @@ fn a_sample_of_a_matrix_product_is_left_out() {
         for geometry in &geometries()[1..] {
             // The middle sample has hits on its own vectors alone, the others none.
             let middle = |layout: Layout, vector: usize| {
-                let of_sample = layout.streams * layout.positions;
-                if vector / of_sample == 1 { 1 } else { vector as u64 + 2 }
+                let sample_length = layout.streams * layout.positions;
+                if vector / sample_length == 1 { 1 } else { vector as u64 + 2 }
             };
             let (baseline, without) = mercury(*geometry, Pass::Forward, &model, middle, Some(1));
             assert_eq!(without.compute, baseline, "{geometry:?}");
             let (_, with) = mercury(*geometry, Pass::Forward, &model, middle, None);
-            let (_, of_others) = mercury(*geometry, Pass::Forward, &model, middle, Some(0));
+            let (_, others) = mercury(*geometry, Pass::Forward, &model, middle, Some(0));
             // Sets that wait for others may hide what the hits save, but not turn it around.
-            assert!(of_others.compute <= with.compute && with.compute <= baseline, "{geometry:?}");
-            gains += u32::from(of_others.compute < with.compute && with.compute < baseline);
+            assert!(others.compute <= with.compute && with.compute <= baseline, "{geometry:?}");
+            gains += u32::from(others.compute < with.compute && with.compute < baseline);
         }
     }
     assert!(gains > 0);
@@ -177,8 +177,8 @@ fn naive(model: &RowArray, geometry: Geometry, outcomes: &Outcomes, columns: usi
     let mut schedule = Schedule::new(model.discipline, mapping.sets() as usize, mapping.filters_per_set());
     let runs: Vec<(usize, usize)> =
         (0..layout.samples).flat_map(|sample| (0..layout.streams).map(move |stream| (sample, stream))).collect();
-    for of_sample in runs.chunk_by(|a, b| a.0 == b.0) {
-        for lanes in of_sample.chunks(mapping.choice().channel_lanes as usize) {
+    for sample_length in runs.chunk_by(|a, b| a.0 == b.0) {
+        for lanes in sample_length.chunks(mapping.choice().channel_lanes as usize) {
             let mut scope = ScopeWork { work: vec![0; mapping.sets() as usize], reuses: Vec::new() };
             for (lane, &(sample, stream)) in lanes.iter().enumerate() {
                 let first = (sample * layout.streams + stream) * layout.positions;

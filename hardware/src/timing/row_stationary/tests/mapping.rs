@@ -32,7 +32,7 @@ fn alexnet() -> [Published; 5] {
 fn times_of_alexnet_are_close_to_those_of_eyeriss() {
     let array = PeArray::default();
     for (index, layer) in alexnet().into_iter().enumerate() {
-        let shape = Shape::of_layer(&Geometry::Conv2d(layer.conv), Pass::Forward, 4, false)[0];
+        let shape = Shape::from_layer(&Geometry::Conv2d(layer.conv), Pass::Forward, 4, false)[0];
         let [m, n, e, p, q, r, t] = layer.mapping;
         let choice = Choice {
             kernel_rows: shape.kernel[0],
@@ -100,7 +100,7 @@ proptest! {
     ) {
         let array = PeArray { rows, columns, ..PeArray::default() };
         for pass in Pass::ALL {
-            let shapes = Shape::of_layer(&geometry, pass, samples, per_sample);
+            let shapes = Shape::from_layer(&geometry, pass, samples, per_sample);
             let macs: u64 = shapes.iter().map(Shape::macs).sum();
             prop_assert_eq!(macs, geometry.gemms(pass, samples).iter().map(Gemm::macs).sum::<u64>());
             for shape in shapes {
@@ -123,7 +123,7 @@ proptest! {
 
     #[test]
     fn hits_never_cost_more_than_computing(computed in 0u64..60, hits in 0u64..60, kernel in 1u32..12) {
-        let shape = Shape::of_layer(&Geometry::Conv2d(conv(2, 3, 20, kernel, 1, 0, 1)), Pass::Forward, 1, false)[0];
+        let shape = Shape::from_layer(&Geometry::Conv2d(conv(2, 3, 20, kernel, 1, 0, 1)), Pass::Forward, 1, false)[0];
         let cost = Mapping::new(&shape, &PeArray::default()).row_cost(1);
         let all = cost.row(RowCounts { computed: computed + hits, hit: 0 });
         let with_hits = cost.row(RowCounts { computed, hit: hits });
@@ -135,7 +135,7 @@ proptest! {
 fn vectors_of_a_matrix_product_make_rows() {
     let linear = Geometry::Linear(Linear { rows: 1, in_features: 4096, out_features: 4096 });
     for pass in Pass::ALL {
-        let mapping = Mapping::new(&Shape::of_layer(&linear, pass, 64, false)[0], &PeArray::default());
+        let mapping = Mapping::new(&Shape::from_layer(&linear, pass, 64, false)[0], &PeArray::default());
         let ([height, width], [rows, positions]) = (mapping.shape().kernel, mapping.shape().output);
         assert!(height * width >= 4096 && rows * positions >= 64, "{pass}");
         let cycles = mapping.baseline();
@@ -148,7 +148,7 @@ fn vectors_of_a_matrix_product_make_rows() {
 
 #[test]
 fn signatures_load_the_projection_once() {
-    let shape = Shape::of_layer(&Geometry::Conv2d(conv(64, 128, 28, 3, 1, 1, 1)), Pass::Forward, 8, false)[0];
+    let shape = Shape::from_layer(&Geometry::Conv2d(conv(64, 128, 28, 3, 1, 1, 1)), Pass::Forward, 8, false)[0];
     let layer = Mapping::new(&shape, &PeArray::default()).baseline();
     let signatures = Mapping::new(&shape.signatures(20), &PeArray::default()).baseline();
     assert_eq!(signatures.load, 20 * 9 / 4);
@@ -163,7 +163,7 @@ fn the_largest_layers_do_not_overflow() {
         let layer = Geometry::Conv2d(conv(channels, filters, input, kernel, 1, kernel / 2, 1));
         layer.validate().unwrap();
         for pass in Pass::ALL {
-            for shape in Shape::of_layer(&layer, pass, 1 << 20, false) {
+            for shape in Shape::from_layer(&layer, pass, 1 << 20, false) {
                 let cycles = Mapping::new(&shape, &PeArray::default()).baseline();
                 assert!(cycles.total() >= shape.macs() / 168, "{pass}: {cycles:?}");
             }
