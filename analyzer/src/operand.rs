@@ -17,6 +17,8 @@ use std::sync::Arc;
 pub struct Kept {
     /// The layer.
     pub layer: Layer,
+    /// The training step.
+    pub step: u64,
     /// Samples.
     pub samples: usize,
     /// Channels of X.
@@ -147,6 +149,7 @@ impl Kept {
         let was_captured = |kind| trace.file(step, &layer.name, kind).is_some();
         Self {
             layer: layer.clone(),
+            step: step.step,
             samples: step.samples.len(),
             channels: trace.kept(layer, TensorKind::Input),
             grad_channels: trace.kept(layer, TensorKind::GradOutput),

@@ -218,9 +218,14 @@ fn check(sampling: &Sampling, config: &Config) -> u64 {
                 hits += outcomes.counts().iter().map(|counts| counts.hit).sum::<u64>();
                 let substitutes = Substitutes::new(view, outcomes, config.rpq.variant, config.mcache.representative);
                 let mut found = ErrorSums::new(1.0, true);
-                let samples =
-                    accuracy::output_error(&data, pass, &substitutes, ErrorMode::All, &mut RunningSums::default())
-                        .unwrap();
+                let samples = accuracy::output_error(
+                    &data,
+                    (pass, product),
+                    &substitutes,
+                    ErrorMode::All,
+                    &mut RunningSums::default(),
+                )
+                .unwrap();
                 for sample in samples {
                     found.push(sample);
                 }

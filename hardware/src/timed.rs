@@ -120,7 +120,7 @@ impl Timed {
         let work = self.work(outcomes, without);
         let dealt = outcomes.dealing.map(|dealing| dealing.compute_cycles(without));
         let cycles = self.model.mercury(&work, dealt);
-        MercuryCycles { extra: self.extra(&work), ..cycles }
+        MercuryCycles { extra: cycles.extra + self.extra(&work), ..cycles }
     }
 
     /// What centroids and variants add, spread over the array without gaps: each HIT's elements are added

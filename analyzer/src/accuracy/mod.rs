@@ -13,6 +13,7 @@ mod batch;
 mod gradients;
 mod outputs;
 mod pilot;
+mod products;
 pub mod sampling;
 mod side_by_side;
 mod sums;
@@ -22,6 +23,9 @@ pub use batch::SKETCH;
 pub use outputs::{OutputErrors, output_error};
 pub use sums::{ErrorSums, Estimate, Interval, Moments};
 pub use weight_gradient::WeightGradient;
+
+use crate::operand::Kept;
+use mercury_trace::geometry::Pass;
 
 /// A result and how reuse changes it.
 #[derive(Debug, Clone)]
@@ -49,8 +53,9 @@ impl Sums {
     }
 }
 
-/// A seed for each layer and pass, so that errors of different ones are sampled independently (FNV-1a).
-fn sampling_seed(layer: &str, pass: mercury_trace::geometry::Pass) -> u64 {
-    let bytes = layer.bytes().chain(pass.name().bytes());
+/// A seed for each step, layer, pass and product, so that errors of different ones are sampled independently (FNV-1a).
+fn sampling_seed(kept: &Kept, pass: Pass, product: usize) -> u64 {
+    let numbers = kept.step.to_le_bytes().into_iter().chain(product.to_le_bytes());
+    let bytes = kept.layer.name.bytes().chain(pass.name().bytes()).chain(numbers);
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }

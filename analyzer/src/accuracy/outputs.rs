@@ -15,18 +15,18 @@ use rayon::prelude::*;
 /// Sums of each of some samples, and their covariances, which are zero where all positions were evaluated.
 pub type OutputErrors = Vec<(Moments, Covariance)>;
 
-/// Output error of the forward pass or the input gradient through one view, sample by sample; `None` where the weights
+/// Output error of a product of the forward pass or the input gradient, sample by sample; `None` where the weights
 /// were not captured. `sums` are those of the samples before, and of these afterwards; they decide how many positions
 /// [`ErrorMode::Sampled`] evaluates. The loss is that of the forward pass, scaled to all channels and filters.
 pub fn output_error(
     data: &LayerData,
-    pass: Pass,
+    (pass, number): (Pass, usize),
     substitutes: &Substitutes,
     mode: ErrorMode,
     sums: &mut RunningSums,
 ) -> Option<OutputErrors> {
     data.weight.as_ref()?;
-    let product = Product::new(data, pass, substitutes);
+    let product = Product::new(data, pass, number, substitutes);
     let layout = substitutes.view().layout();
     if mode == ErrorMode::Sampled && layout.positions > PILOT {
         return Some((0..layout.samples).map(|sample| product.sample_positions(sample, sums)).collect());
@@ -44,6 +44,8 @@ pub fn output_error(
 struct Product<'a, 'v> {
     data: &'a LayerData,
     pass: Pass,
+    /// Number of the product in the pass.
+    number: usize,
     substitutes: &'a Substitutes<'a, 'v>,
     outputs: usize,
     /// Of each sample, or of all; by stream.
@@ -53,7 +55,7 @@ struct Product<'a, 'v> {
 }
 
 impl<'a, 'v> Product<'a, 'v> {
-    fn new(data: &'a LayerData, pass: Pass, substitutes: &'a Substitutes<'a, 'v>) -> Self {
+    fn new(data: &'a LayerData, pass: Pass, number: usize, substitutes: &'a Substitutes<'a, 'v>) -> Self {
         let view = substitutes.view();
         let layout = view.layout();
         let sample_weights = |sample| -> Vec<_> {
@@ -66,15 +68,18 @@ impl<'a, 'v> Product<'a, 'v> {
             let products_per_kept = gradients.products_per_kept(&data.kept);
             (gradients, products_per_kept)
         });
-        Self { data, pass, substitutes, outputs: data.outputs(pass), weights, gradients }
+        Self { data, pass, number, substitutes, outputs: data.outputs(pass), weights, gradients }
     }
 
     /// Estimates a sample's sums from as many positions as it takes.
     fn sample_positions(&self, sample: usize, sums: &mut RunningSums) -> (Moments, Covariance) {
         let all = self.substitutes.view().layout().positions;
-        let number = (self.data.first_sample + sample) as u64;
-        let order = shuffle(all, sampling_seed(&self.data.kept.layer.name, self.pass).wrapping_add(number));
-        sums.draw(&order, |drawn| {
+        let seed = sampling_seed(&self.data.kept, self.pass, self.number);
+        let order = shuffle(all, seed.wrapping_add((self.data.first_sample + sample) as u64));
+        let runs = self.substitutes.view().layout().streams;
+        let counts = &self.substitutes.outcomes().counts()[sample * runs..][..runs];
+        let has_hits = counts.iter().any(|counts| counts.hit > 0);
+        sums.draw(&order, has_hits, |drawn| {
             let mut positions: Vec<usize> = drawn.iter().map(|&at| at as usize).collect();
             // Neighbours share rows of planes.
             positions.sort_unstable();

@@ -1,8 +1,8 @@
 //! Which columns of a weight gradient are evaluated, where not all are.
 
+use super::products::{Source, measure_columns, padded_width};
 use super::sampling::{allowed_variance, columns_needed, residual_variance};
 use super::sums::{self, CHANGE, EXACT, covariance, estimate_total};
-use super::weight_gradient::{Source, measure_columns, padded_width};
 use super::{Moments, Sums, sampling_seed};
 use mercury_reuse::{PRODUCT_LANES, shuffle};
 use mercury_trace::geometry::Pass;
@@ -24,7 +24,7 @@ impl Pilot {
     /// Evaluates some streams of the first sample.
     pub fn run(source: Source) -> Self {
         let Source { data, substitutes, .. } = source;
-        let seed = sampling_seed(&data.kept.layer.name, Pass::WeightGrad);
+        let seed = sampling_seed(&data.kept, Pass::WeightGrad, 0);
         let streams = substitutes.view().streams();
         let step = streams.len().div_ceil(PILOT_STREAMS).max(1);
         let samples = substitutes.view().layout().samples.min(1);
@@ -76,11 +76,8 @@ fn plan_part(streams: &[PilotStream], streams_in_all: usize) -> f64 {
     // Sums over all streams vary by as many times the variance, but are as many times larger.
     let allowed = allowed_variance(sums[CHANGE]) * streams_in_all as f64 / streams.len().max(1) as f64;
     let all = streams.iter().map(|stream| stream.all).max().unwrap_or(0);
-    MARGIN * columns_needed(variance, allowed, all) as f64 / all.max(1) as f64
+    columns_needed(variance, allowed, all) as f64 / all.max(1) as f64
 }
-
-/// Gradients from several samples are less alike than those from one: more columns than the first sample asks for.
-const MARGIN: f64 = 1.0;
 
 #[cfg(test)]
 mod tests {
@@ -100,7 +97,7 @@ mod tests {
     fn fewer_columns_of_many_streams_tell_as_much() {
         let uneven = || stream((0..100).map(|i| 1.0 + f64::from(i % 5)));
         let (few, many) = (plan_part(&[uneven()], 1), plan_part(&[uneven()], 50));
-        assert!(many < few && few < MARGIN, "{many} {few}");
+        assert!(many < few && few < 1.0, "{many} {few}");
     }
 
     /// Half of the columns hold all of the change: all are needed where the error has to be known that well.

@@ -41,9 +41,14 @@ impl RunningSums {
         self.change += moments[CHANGE];
     }
 
-    /// Estimates a sample's sums from as many of its positions, which come in random order, as it takes; `evaluate` gives
-    /// the moments at positions. Adds the estimate.
-    pub fn draw(&mut self, order: &[u32], mut evaluate: impl FnMut(&[u32]) -> Vec<Moments>) -> (Moments, Covariance) {
+    /// Estimates a sample's sums from as many of its positions, in this random order, as are needed, and adds the
+    /// estimate. `evaluate` gives the moments at positions; without HITs reuse changes none of them.
+    pub fn draw(
+        &mut self,
+        order: &[u32],
+        has_hits: bool,
+        mut evaluate: impl FnMut(&[u32]) -> Vec<Moments>,
+    ) -> (Moments, Covariance) {
         let all = order.len();
         let mut parts: Vec<Moments> = Vec::new();
         let mut needed = PILOT.min(all);
@@ -52,7 +57,7 @@ impl RunningSums {
             let estimate = estimate_total(&parts, all);
             let changed = parts.iter().filter(|moments| moments[CHANGE] > 0.0).count();
             needed = self.positions_needed(&estimate, changed, parts.len(), all);
-            if needed <= parts.len() {
+            if needed <= parts.len() || !has_hits {
                 self.add(&estimate.0);
                 return estimate;
             }
@@ -171,7 +176,7 @@ mod tests {
             let (mut sums, mut errors) = (RunningSums::default(), ErrorSums::new(1.0, false));
             for (number, sample) in (0..).zip(&samples) {
                 let order = mercury_reuse::shuffle(sample.len(), 1000 * seed + number);
-                errors.push(sums.draw(&order, |positions| {
+                errors.push(sums.draw(&order, true, |positions| {
                     drawn += positions.len();
                     positions.iter().map(|&position| sample[position as usize]).collect()
                 }));

@@ -172,7 +172,10 @@ impl ErrorSums {
             let kept = self.samples.len() as f64;
             add_covariance(&mut spread, &covariance(&self.samples), kept * (1.0 - 1.0 / self.samples_per_kept));
         }
-        add_covariance(&mut spread, &self.within, if drawn { 1.0 / self.samples_per_kept } else { 1.0 });
+        // The estimate of a batch has covariances of its own.
+        if self.batch.is_none() {
+            add_covariance(&mut spread, &self.within, if drawn { 1.0 / self.samples_per_kept } else { 1.0 });
+        }
         let mut freedom = if drawn { self.samples.len() as f64 - 1.0 } else { f64::INFINITY };
         let mut center = totals;
         if let Some(BatchEstimate { moments, covariance, samples }) = &self.batch {

@@ -3,14 +3,14 @@
 use super::batch::{self, SKETCH, Shares};
 use super::gradients::Gradients;
 use super::pilot::Pilot;
+use super::products::{Source, measure_columns, padded_width};
 use super::sums::{self, BatchEstimate, Covariance, estimate_total};
 use super::{ErrorSums, Moments, Sums};
 use crate::operand::LayerData;
 use crate::request::ErrorMode;
-use mercury_reuse::{Buffers, PRODUCT_LANES, Substitutes, add_outer_products};
+use mercury_reuse::Substitutes;
 use rayon::prelude::*;
 use std::borrow::Cow;
-use std::ops::Range;
 
 /// Error of the weight gradient, dW = Xᵀ dY, of kept filters, from samples as they come.
 ///
@@ -81,21 +81,17 @@ impl WeightGradient {
         let Source { data, substitutes, .. } = source;
         let streams = substitutes.view().streams().iter().map(|stream| stream.length).enumerate();
         let mut parts = Vec::new();
-        if self.mode == ErrorMode::Sampled {
-            let pilot = Pilot::run(source);
-            parts.extend(streams.map(|(stream, length)| {
-                let columns = source.columns(stream);
-                let all = columns.len();
-                GradientPart::new(stream, length, pilot.draw_columns(stream, columns), all, true)
-            }));
-        } else {
-            for (stream, length) in streams {
-                let columns = source.columns(stream);
-                let at_a_time = (PART_WEIGHTS / length).max(1);
-                // A stream without columns has a part, too: all streams are counted.
-                for columns in columns.chunks(at_a_time).chain(columns.is_empty().then_some([].as_slice())) {
-                    parts.push(GradientPart::new(stream, length, columns.to_vec(), columns.len(), false));
-                }
+        let pilot = (self.mode == ErrorMode::Sampled).then(|| Pilot::run(source));
+        for (stream, length) in streams {
+            let mut columns = source.columns(stream);
+            let all = columns.len();
+            if let Some(pilot) = &pilot {
+                columns = pilot.draw_columns(stream, columns);
+            }
+            let at_a_time = (PART_WEIGHTS / length).max(1);
+            // A stream without columns has a part, too: all streams are counted.
+            for columns in columns.chunks(at_a_time).chain(columns.is_empty().then_some([].as_slice())) {
+                parts.push(GradientPart::new(stream, length, columns.to_vec(), all, pilot.is_some()));
             }
         }
         if self.samples_per_kept > 1.0 && !data.kept.weights_change_with_sample() {
@@ -108,9 +104,13 @@ impl WeightGradient {
     /// The error of the gradient that the samples add up to, and what they tell of the batch's; nothing where that does
     /// not rise above their scatter.
     pub fn error(&self) -> ErrorSums {
-        let (kept, (moments, _)) = (self.estimate(1.0), self.estimate(1.0 / self.samples_per_kept));
+        let kept = self.estimate(1.0);
+        let (moments, drawn) = self.estimate(1.0 / self.samples_per_kept);
         let batch = self.between().filter(|_| batch::is_possible(&moments, &kept.0));
-        let batch = batch.map(|(covariance, samples)| BatchEstimate { moments, covariance, samples });
+        let batch = batch.map(|(mut covariance, samples)| {
+            sums::add_covariance(&mut covariance, &drawn, 1.0);
+            BatchEstimate { moments, covariance, samples }
+        });
         ErrorSums::from_total(kept, self.samples_per_kept).with_batch(batch)
     }
 
@@ -118,15 +118,11 @@ impl WeightGradient {
     fn estimate(&self, fraction: f64) -> (Moments, Covariance) {
         let (mut sum, mut spread) = (Moments::default(), Covariance::default());
         for parts in self.parts.chunk_by(|a, b| a.stream == b.stream) {
-            let mut stream = Moments::default();
-            for part in parts {
-                let moments = part.moments(fraction);
-                let all = if part.by_column { part.all } else { moments.len() };
-                let (moments, covariance) = estimate_total(&moments, all);
-                sums::add(&mut stream, &moments);
-                sums::add_covariance(&mut spread, &covariance, 1.0);
-            }
-            sums::add(&mut sum, &stream);
+            let moments: Vec<Moments> = parts.iter().flat_map(|part| part.moments(fraction).into_owned()).collect();
+            let all = if parts[0].by_column { parts[0].all } else { moments.len() };
+            let (moments, covariance) = estimate_total(&moments, all);
+            sums::add(&mut sum, &moments);
+            sums::add_covariance(&mut spread, &covariance, 1.0);
         }
         (sum, spread)
     }
@@ -139,7 +135,7 @@ impl WeightGradient {
             let mut share = Vec::new();
             for part in sketched() {
                 // Squares of columns that were not drawn are like those that were.
-                let scale = (part.all as f64 / part.columns.len().max(1) as f64).sqrt();
+                let scale = part.columns_per_drawn(&self.parts).sqrt();
                 share.extend(part.shares[sample].iter().map(|numbers| numbers.map(|number| scale * number)));
             }
             share
@@ -147,51 +143,6 @@ impl WeightGradient {
         let covariance = batch::jackknife(&(0..count).map(share).collect(), 1.0 / self.samples_per_kept)?;
         Some((covariance, count))
     }
-}
-
-/// Where samples come from.
-#[derive(Clone, Copy)]
-pub(super) struct Source<'a, 'v> {
-    pub data: &'a LayerData,
-    gradients: &'a Gradients<'a>,
-    pub substitutes: &'a Substitutes<'a, 'v>,
-}
-
-impl Source<'_, '_> {
-    /// Columns of a stream.
-    pub fn columns(&self, stream: usize) -> Vec<usize> {
-        let (channel, _, _) = self.substitutes.view().element(stream, 0);
-        self.gradients.columns(&self.data.kept, channel)
-    }
-
-    /// Adds a sample's products of a stream's vectors and some columns of dY.
-    pub fn add_products(&self, sample: usize, stream: usize, columns: &[usize], sums: &mut Sums) {
-        if columns.is_empty() {
-            return;
-        }
-        let Self { gradients, substitutes, .. } = *self;
-        let view = substitutes.view();
-        let (channel, _, _) = view.element(stream, 0);
-        let mut vectors = Vectors::new(substitutes, view.streams()[stream].length);
-        let width = padded_width(columns);
-        let mut dy = vec![0.0; vectors.at_once * width];
-        let end = view.layout().positions;
-        for first in (0..end).step_by(vectors.at_once) {
-            let positions = first..end.min(first + vectors.at_once);
-            let are_substituted = vectors.cut(substitutes, (sample, stream), positions.clone());
-            let dy = &mut dy[..positions.len() * width];
-            gradients.gather_block((sample, channel), positions, columns, width, dy);
-            add_outer_products(&mut sums.exact, &vectors.exact, dy, width);
-            if are_substituted {
-                add_outer_products(&mut sums.change, &vectors.change, dy, width);
-            }
-        }
-    }
-}
-
-/// Columns in whole registers.
-pub(super) fn padded_width(columns: &[usize]) -> usize {
-    columns.len().next_multiple_of(PRODUCT_LANES)
 }
 
 impl GradientPart {
@@ -233,6 +184,15 @@ impl GradientPart {
         }
     }
 
+    /// How many columns of the stream each evaluated one stands for.
+    fn columns_per_drawn(&self, parts: &[Self]) -> f64 {
+        if !self.by_column {
+            return 1.0;
+        }
+        let drawn = parts.iter().filter(|part| part.stream == self.stream).map(|part| part.columns.len());
+        self.all as f64 / drawn.sum::<usize>().max(1) as f64
+    }
+
     /// Moments that stand for the batch's gradient, of which `fraction` of the samples came.
     fn moments(&self, fraction: f64) -> Cow<'_, [Moments]> {
         if self.sketch.is_none() {
@@ -253,46 +213,6 @@ impl GradientPart {
     fn measure(&self, sums: &Sums) -> Vec<Moments> {
         if self.by_column { measure_columns(sums, self.columns.len()) } else { vec![sums.moments(&[])] }
     }
-}
-
-/// Vectors of some positions and how their substitutes differ, `[positions][elements]`.
-struct Vectors {
-    at_once: usize,
-    length: usize,
-    buffers: Buffers,
-    exact: Vec<f64>,
-    change: Vec<f64>,
-}
-
-/// Elements of the vectors that are cut at once, and most vectors: they should stay in the first level's cache.
-const ELEMENTS: usize = 1 << 11;
-const POSITIONS: usize = 128;
-
-impl Vectors {
-    fn new(substitutes: &Substitutes, length: usize) -> Self {
-        let at_once = (ELEMENTS / length).clamp(1, POSITIONS);
-        Self { at_once, length, buffers: substitutes.buffers(), exact: Vec::new(), change: Vec::new() }
-    }
-
-    /// Cuts vectors of a run; whether any has a substitute.
-    fn cut(&mut self, substitutes: &Substitutes, (sample, stream): (usize, usize), positions: Range<usize>) -> bool {
-        let Self { length, buffers, exact, change, .. } = self;
-        exact.resize(positions.len() * *length, 0.0);
-        change.resize(positions.len() * *length, 0.0);
-        substitutes.cut_block((sample, stream), positions, buffers, exact, change)
-    }
-}
-
-/// Moments of each of so many columns.
-pub(super) fn measure_columns(sums: &Sums, columns: usize) -> Vec<Moments> {
-    let mut moments = vec![Moments::default(); columns];
-    let width = columns.next_multiple_of(PRODUCT_LANES).max(1);
-    for (exact, change) in sums.exact.chunks_exact(width).zip(sums.change.chunks_exact(width)) {
-        for ((moments, exact), change) in moments.iter_mut().zip(exact).zip(change) {
-            sums::add(moments, &[exact * exact, change * change, exact * change, 0.0]);
-        }
-    }
-    moments
 }
 
 /// Adds moments one by one, to none at first.
@@ -335,6 +255,7 @@ mod tests {
         };
         let kept = Kept {
             layer: Layer { name: "features.3".to_owned(), geometry, input_grad: true },
+            step: 0,
             samples: SAMPLES,
             channels: (0..24).collect(),
             grad_channels: (0..96).collect(),

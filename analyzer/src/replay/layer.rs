@@ -1,17 +1,16 @@
 //! One layer of a captured step under any number of configurations, from samples as they come.
 
-use super::Place;
 use super::measure::{BoundsMeasure, Bytes, Measure, Samples};
-use super::outcomes::{self, Found, find_outcomes};
-use super::plan::{LayerPlan, ProjectionPlan};
+use super::outcomes::{self, Found, OutcomeFinder, find_arrivals};
+use super::place::Place;
+use super::plan::{LayerPlan, LengthPlan, ProjectionPlan};
 use super::sign::{self, Signed};
 use super::tally::Tallies;
-use crate::config::Config;
 use crate::error::Result;
 use crate::operand::{Kept, LayerData};
 use crate::request::Measures;
-use mercury_reuse::Cut;
 use mercury_reuse::config::{Rpq, Scope};
+use mercury_reuse::{Cut, Outcomes};
 use std::sync::Arc;
 
 /// A layer of a step, and what was measured of the samples that came so far.
@@ -39,14 +38,15 @@ pub struct LengthReplay {
 }
 
 impl<'a> LayerReplay<'a> {
-    /// A layer before its first sample. `configs` have the signature length in force at the step.
+    /// A layer before its first sample.
     ///
     /// # Errors
     /// If vectors cannot be cut as a configuration asks.
-    pub fn new(kept: Arc<Kept>, configs: Vec<Config>, measures: &'a Measures, place: Place) -> Result<Self> {
-        let plan = LayerPlan::new(&kept, configs, measures);
-        let new = |projection| ProjectionReplay::new(&kept, &plan, projection, measures, place.batch);
-        let projections = plan.projections.iter().map(new).collect::<Result<_>>()?;
+    pub fn new(kept: Arc<Kept>, plan: LayerPlan, measures: &'a Measures, place: Place) -> Result<Self> {
+        let projections = plan.projections.iter();
+        let projections = projections
+            .map(|projection| ProjectionReplay::new(&kept, &plan, projection, measures, place.batch))
+            .collect::<Result<_>>()?;
         Ok(Self { kept, plan, measures, place, projections })
     }
 
@@ -81,17 +81,31 @@ impl<'a> LayerReplay<'a> {
     }
 }
 
+impl LengthReplay {
+    fn new(
+        kept: &Kept,
+        layer: &LayerPlan,
+        projection: &ProjectionPlan,
+        length: &LengthPlan,
+        cuts: &[Cut],
+        measures: &Measures,
+        batch: u32,
+    ) -> Self {
+        let bits = length.bits - projection.rpq.variant.magnitude_bits();
+        let rpq = Rpq { bits, ..projection.rpq.clone() };
+        let bounds = length.bounds.iter();
+        let bounds =
+            bounds.map(|config| BoundsMeasure::new(projection.source, length.scope, rpq.clone(), config.clone()));
+        Self { tallies: Tallies::new(layer, length, kept, cuts, batch, measures.errors), bounds: bounds.collect() }
+    }
+}
+
 impl ProjectionReplay {
     fn new(kept: &Kept, layer: &LayerPlan, plan: &ProjectionPlan, measures: &Measures, batch: u32) -> Result<Self> {
         let cuts = kept.cuts(plan.source, plan.rpq.granularity, kept.samples)?;
-        let new = |length: &super::plan::LengthPlan| {
-            let tallies = Tallies::new(layer, length, kept, &cuts, batch, measures.errors);
-            let bits = length.bits - plan.rpq.variant.magnitude_bits();
-            let rpq = Rpq { bits, ..plan.rpq.clone() };
-            let bound = |config: &_| BoundsMeasure::new(plan.source, length.scope, rpq.clone(), Clone::clone(config));
-            LengthReplay { tallies, bounds: length.bounds.iter().map(bound).collect() }
-        };
-        let lengths = plan.lengths.iter().map(new).collect();
+        let lengths = plan.lengths.iter();
+        let lengths =
+            lengths.map(|length| LengthReplay::new(kept, layer, plan, length, &cuts, measures, batch)).collect();
         Ok(Self { cuts, lengths })
     }
 
@@ -105,19 +119,22 @@ impl ProjectionReplay {
     fn add(&mut self, plan: &ProjectionPlan, data: &LayerData) -> Result<()> {
         if let Some((cache, scope)) = plan.single_cache() {
             let (signed, outcomes) = Signed::look_up(data, plan.source, &plan.rpq, &cache.config(), scope)?;
-            let found = vec![Found { canonical: cache, caches: vec![0], outcomes }];
+            let found = vec![Found { caches: vec![0], outcomes }];
             self.lengths[0].tallies.add(&plan.lengths[0], Samples { data, signed: &signed }, found);
             return Ok(());
         }
         let signed = Signed::new(data, plan.source, &plan.rpq)?;
         let samples = Samples { data, signed: &signed };
         for (length, LengthReplay { tallies, bounds }) in plan.lengths.iter().zip(&mut self.lengths) {
-            find_outcomes(
-                &signed,
-                length,
-                |unlimited| bounds.iter_mut().for_each(|bounds| bounds.add(samples, unlimited)),
-                |found| tallies.add(length, samples, found),
-            );
+            let signatures = signed.shorten(length.bits);
+            let arrivals = find_arrivals(&signed, &signatures, length.scope);
+            if !bounds.is_empty() {
+                let unlimited: Vec<Outcomes> = arrivals.iter().map(|arrivals| arrivals.outcomes().clone()).collect();
+                bounds.iter_mut().for_each(|bounds| bounds.add(samples, &unlimited));
+            }
+            for found in OutcomeFinder::new(&signed, &signatures, &arrivals, length) {
+                tallies.add(length, samples, found);
+            }
         }
         Ok(())
     }

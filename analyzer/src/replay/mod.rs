@@ -10,6 +10,7 @@ mod layer;
 mod measure;
 mod memory;
 mod outcomes;
+mod place;
 mod plan;
 mod results;
 pub(crate) mod sign;
@@ -30,15 +31,12 @@ use mercury_trace::geometry::Pass;
 use mercury_trace::layers;
 use mercury_trace::manifest::CapturedStep;
 use mercury_trace::remote;
+use place::Place;
+use plan::LayerPlan;
 use std::sync::Arc;
 
-/// Where a layer's data come from.
-#[derive(Clone, Copy)]
-struct Place {
-    step: u64,
-    layer_index: usize,
-    batch: u32,
-}
+/// Some samples of a layer; the first ones come with the layer's evaluation.
+type Part<'a> = (Option<LayerReplay<'a>>, LayerData);
 
 /// A trace, and what is asked of it.
 pub struct Replay<'a> {
@@ -124,11 +122,11 @@ impl<'a> Replay<'a> {
         let mut parts = units.iter().flat_map(|unit| self.read(unit).map(move |part| (unit, part)));
         let mut next = parts.next();
         let mut layer: Option<LayerReplay> = None;
-        while let Some((unit, data)) = next {
-            let data = data?;
-            if data.first_sample == 0 {
+        while let Some((unit, part)) = next {
+            let (begun, data) = part?;
+            if begun.is_some() {
                 begin(unit);
-                layer = Some(self.layer(unit)?);
+                layer = begun;
             }
             let layer = layer.as_mut().expect("a layer begins with its first sample");
             let added;
@@ -143,16 +141,23 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    /// The samples of a layer, as many at a time as the limit allows.
-    fn read(&self, unit: &Unit<'a>) -> Box<dyn Iterator<Item = Result<LayerData>> + Send + 'a> {
-        let open = || {
-            let at_a_time = self.samples_at_a_time(unit, &self.layer(unit)?)?;
-            LayerReader::open(self.trace, unit.step, unit.layer, at_a_time, self.kept(unit))
-        };
-        match open() {
-            Ok(reader) => Box::new(reader),
+    /// The samples of a layer, as many at a time as the limit allows; with the first of them the layer's evaluation.
+    fn read(&self, unit: &Unit<'a>) -> Box<dyn Iterator<Item = Result<Part<'a>>> + Send + 'a> {
+        match self.open(unit) {
+            Ok((layer, reader)) => {
+                let mut layer = Some(layer);
+                Box::new(reader.map(move |data| Ok((layer.take(), data?))))
+            }
             Err(error) => Box::new(std::iter::once(Err(error))),
         }
+    }
+
+    /// Plans a layer and opens its files.
+    fn open(&self, unit: &Unit<'a>) -> Result<(LayerReplay<'a>, LayerReader<'a>)> {
+        let layer = self.layer(unit)?;
+        let at_a_time = self.samples_at_a_time(unit, &layer)?;
+        let reader = LayerReader::open(self.trace, unit.step, unit.layer, at_a_time, self.kept(unit))?;
+        Ok((layer, reader))
     }
 
     fn layer(&self, unit: &Unit) -> Result<LayerReplay<'a>> {
@@ -163,7 +168,9 @@ impl<'a> Replay<'a> {
             config.rpq.bits = bits[number];
         }
         let place = Place { step: unit.step.step, layer_index: unit.layer_index, batch: manifest.training.batch_size };
-        LayerReplay::new(self.kept(unit), configs, self.measures, place)
+        let kept = self.kept(unit);
+        let plan = LayerPlan::new(&kept, configs, self.measures);
+        LayerReplay::new(kept, plan, self.measures, place)
     }
 
     fn kept(&self, unit: &Unit) -> Arc<Kept> {

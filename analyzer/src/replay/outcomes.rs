@@ -1,69 +1,103 @@
 //! The outcomes of all caches over signatures of one length in one scope.
 
 use super::grouped::grouped;
-use super::plan::{Cache, CachePlan, LengthPlan};
+use super::plan::{Cache, LengthPlan};
 use super::sign::Signed;
-use mercury_reuse::config::Replacement;
+use mercury_reuse::config::{Replacement, Scope, SetIndex};
 use mercury_reuse::{FirstArrivals, Outcomes, Ranks};
+use std::vec::IntoIter;
 
 /// Bytes of a vector: its holder, the list of first arrivals and their ranks, and what look-ups add for a while.
 pub const BYTES_PER_VECTOR: u64 = 32;
 
 /// Caches that had the same outcomes in some samples.
 pub struct Found {
-    /// The cache that stands for all: without limit, if everything found room in each of them.
-    pub canonical: Cache,
     /// Their numbers in the plan.
     pub caches: Vec<usize>,
     /// The outcomes, by product.
     pub outcomes: Vec<Outcomes>,
 }
 
-/// Finds the outcomes of the caches of a length, and hands those of caches with as many sets to `each` at a time: first
-/// arrivals tell the outcomes of all caches that replace nothing or have room for everything, others look signatures
-/// up. `unlimited` gets the outcomes of a cache with room for all.
-pub fn find_outcomes(
-    signed: &Signed,
-    plan: &LengthPlan,
-    unlimited: impl FnOnce(&[Outcomes]),
-    mut each: impl FnMut(Vec<Found>),
-) {
-    let products = 0..signed.views.len();
-    let signatures: Vec<Vec<u64>> = products.map(|product| signed.shorten(product, plan.bits)).collect();
-    let layouts = signed.views.iter().map(|view| view.layout());
-    let arrivals: Vec<FirstArrivals> = layouts
-        .zip(&signatures)
-        .map(|(layout, signatures)| FirstArrivals::find(layout, signatures, plan.scope))
-        .collect();
-    let all_found_room: Vec<Outcomes> = arrivals.iter().map(|arrivals| arrivals.outcomes().clone()).collect();
-    unlimited(&all_found_room);
+/// Finds the first arrivals of signatures, by product.
+pub fn find_arrivals<'s>(signed: &Signed, signatures: &'s [Vec<u64>], scope: Scope) -> Vec<FirstArrivals<'s>> {
+    let products = signed.views.iter().zip(signatures);
+    products.map(|(view, signatures)| FirstArrivals::find(view.layout(), signatures, scope)).collect()
+}
 
-    let cache = |number: usize| plan.caches[number].cache;
-    let (mut roomy, limited): (Vec<usize>, Vec<usize>) =
-        (0..plan.caches.len()).partition(|&number| cache(number) == Cache::UNLIMITED);
-    for ((sets, index), members) in grouped(limited, |number| (cache(number).sets(), cache(number).index)) {
-        let ranks: Vec<Ranks> = arrivals.iter().map(|arrivals| arrivals.rank(sets, index)).collect();
-        let ways_for_all = ranks.iter().map(Ranks::ways_for_all).max().unwrap_or(0);
-        let (with_room, others): (Vec<usize>, Vec<usize>) =
-            members.into_iter().partition(|&number| cache(number).ways >= ways_for_all);
-        roomy.extend(with_room);
-        let find = |number: usize| {
-            let canonical = cache(number);
-            let outcomes = match canonical.replacement {
-                Replacement::None => ranks.iter().map(|ranks| ranks.outcomes(canonical.ways)).collect(),
-                Replacement::Lru | Replacement::Fifo => look_up(signed, &signatures, plan, &plan.caches[number]),
-            };
-            Found { canonical, caches: vec![number], outcomes }
-        };
-        each(others.into_iter().map(find).collect());
+/// Finds the outcomes of the caches of a length, a few caches at a time.
+///
+/// First arrivals give the outcomes of all caches that replace nothing or have room for everything. Each other cache
+/// looks signatures up.
+pub struct OutcomeFinder<'a> {
+    signed: &'a Signed<'a>,
+    signatures: &'a [Vec<u64>],
+    arrivals: &'a [FirstArrivals<'a>],
+    plan: &'a LengthPlan,
+    /// Limited caches by number of sets and how these are chosen.
+    groups: IntoIter<((u32, SetIndex), Vec<usize>)>,
+    /// Caches with replacement in which not everything found room.
+    replacing: Vec<usize>,
+    /// Caches in which everything found room.
+    roomy: Vec<usize>,
+}
+
+impl<'a> OutcomeFinder<'a> {
+    /// Begins with none of the caches.
+    pub fn new(
+        signed: &'a Signed<'a>,
+        signatures: &'a [Vec<u64>],
+        arrivals: &'a [FirstArrivals<'a>],
+        plan: &'a LengthPlan,
+    ) -> Self {
+        let cache = |number: usize| plan.caches[number].cache;
+        let numbers = 0..plan.caches.len();
+        let (roomy, limited): (Vec<usize>, Vec<usize>) = numbers.partition(|&number| cache(number) == Cache::UNLIMITED);
+        let groups = grouped(limited, |number| (cache(number).sets(), cache(number).index));
+        let groups = groups.into_iter().collect::<Vec<_>>().into_iter();
+        Self { signed, signatures, arrivals, plan, groups, replacing: Vec::new(), roomy }
     }
-    if !roomy.is_empty() {
-        each(vec![Found { canonical: Cache::UNLIMITED, caches: roomy, outcomes: all_found_room }]);
+
+    /// The outcomes of caches with as many sets that replace nothing; sets the others aside.
+    fn rank_group(&mut self, (sets, index): (u32, SetIndex), members: Vec<usize>) -> Vec<Found> {
+        let ranks: Vec<Ranks> = self.arrivals.iter().map(|arrivals| arrivals.rank(sets, index)).collect();
+        let mut found = Vec::new();
+        for number in members {
+            let cache = self.plan.caches[number].cache;
+            if ranks.iter().all(|ranks| ranks.holds_all(cache.ways)) {
+                self.roomy.push(number);
+            } else if cache.replacement == Replacement::None {
+                let outcomes = ranks.iter().map(|ranks| ranks.outcomes(cache.ways)).collect();
+                found.push(Found { caches: vec![number], outcomes });
+            } else {
+                self.replacing.push(number);
+            }
+        }
+        found
+    }
+
+    fn look_up(&self, number: usize) -> Found {
+        let (config, scope) = (self.plan.caches[number].cache.config(), self.plan.scope);
+        let products = self.signed.views.iter().zip(self.signatures);
+        let outcomes = products.map(|(view, signatures)| Outcomes::look_up(view.layout(), signatures, &config, scope));
+        Found { caches: vec![number], outcomes: outcomes.collect() }
     }
 }
 
-fn look_up(signed: &Signed, signatures: &[Vec<u64>], plan: &LengthPlan, cache: &CachePlan) -> Vec<Outcomes> {
-    let config = cache.cache.config();
-    let products = signed.views.iter().zip(signatures);
-    products.map(|(view, signatures)| Outcomes::look_up(view.layout(), signatures, &config, plan.scope)).collect()
+impl Iterator for OutcomeFinder<'_> {
+    type Item = Vec<Found>;
+
+    fn next(&mut self) -> Option<Vec<Found>> {
+        // One at a time, as each takes memory of its own.
+        if let Some(number) = self.replacing.pop() {
+            return Some(vec![self.look_up(number)]);
+        }
+        if let Some((key, members)) = self.groups.next() {
+            return Some(self.rank_group(key, members));
+        }
+        if self.roomy.is_empty() {
+            return None;
+        }
+        let outcomes = self.arrivals.iter().map(|arrivals| arrivals.outcomes().clone()).collect();
+        Some(vec![Found { caches: std::mem::take(&mut self.roomy), outcomes }])
+    }
 }

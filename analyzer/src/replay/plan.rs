@@ -10,7 +10,7 @@ use mercury_trace::geometry::{Geometry, Pass};
 
 /// The evaluation of a layer under several configurations, with what they share done once.
 pub struct LayerPlan {
-    /// Signature length in force at the step.
+    /// Configurations, with the signature length in force at the step.
     pub configs: Vec<Config>,
     /// Different arrays.
     pub arrays: Vec<Box<dyn Dataflow>>,
@@ -124,8 +124,8 @@ impl LayerPlan {
         }
         let mut plan = Self { configs, arrays, array_numbers, projections: Vec::new() };
         for source in sources(kept) {
-            let passes: Vec<Pass> = passes_decided_by(source).iter().copied().collect();
-            let passes: Vec<Pass> = passes.into_iter().filter(|&pass| measures.selection.pass(pass)).collect();
+            let passes = passes_decided_by(source).iter().copied();
+            let passes: Vec<Pass> = passes.filter(|&pass| measures.selection.pass(pass)).collect();
             // A pass whose operand was not captured runs as in the baseline.
             if !passes.is_empty() && kept.has_streamed(source) {
                 plan.add_projections(kept, source, &passes, measures);
@@ -136,7 +136,10 @@ impl LayerPlan {
 
     fn add_projections(&mut self, kept: &Kept, source: Pass, passes: &[Pass], measures: &Measures) {
         let configs = &self.configs;
-        let reusing = (0..configs.len()).filter(|&number| configs[number].reuse.passes.contains(&source));
+        let reusing = (0..configs.len()).filter(|&number| {
+            let reused = &configs[number].reuse.passes;
+            reused.contains(&source) && passes.iter().any(|pass| reused.contains(pass))
+        });
         let by_projection = grouped(reusing, |number| Rpq { bits: 1, ..configs[number].rpq.clone() });
         for members in by_projection.into_values() {
             let bits = members.iter().map(|&number| configs[number].rpq.bits).max().unwrap_or(1);

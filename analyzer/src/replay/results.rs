@@ -1,8 +1,8 @@
 //! Results of a layer: what was measured of each pass under each configuration, and what it costs.
 
-use super::Place;
 use super::layer::{LayerReplay, ProjectionReplay};
 use super::measure::BoundsMeasure;
+use super::place::Place;
 use super::plan::{find_source, passes_decided_by, sources};
 use super::tally::Tally;
 use crate::config::{BitsConfig, BoundsConfig, Config, StopConfig};
@@ -29,6 +29,14 @@ fn timing_part(config: &Config) -> Config {
     part
 }
 
+/// Configurations that had the same outcomes.
+struct Group<'a> {
+    replay: &'a ProjectionReplay,
+    tally: &'a Tally,
+    bounds: &'a [BoundsMeasure],
+    configs: Vec<usize>,
+}
+
 impl LayerReplay<'_> {
     /// The results, by configuration and in it by pass.
     pub fn results(&self) -> Vec<PassResult> {
@@ -50,38 +58,41 @@ impl LayerReplay<'_> {
                         let configs = caches.iter().flat_map(|&cache| length.caches[cache].configs.clone());
                         let configs = configs.filter(|&number| self.plan.configs[number].reuse.passes.contains(&pass));
                         let bounds = if pass == plan.source { found.bounds.as_slice() } else { &[] };
-                        groups.push((replay, tally, bounds, configs.collect::<Vec<usize>>()));
+                        groups.push(Group { replay, tally, bounds, configs: configs.collect() });
                     }
                 }
             }
         }
-        let evaluate = |(replay, tally, bounds, configs): (&ProjectionReplay, &Tally, &[BoundsMeasure], Vec<usize>)| {
-            let mut timed: Vec<(Config, PassResult)> = Vec::new();
-            let mut results = Vec::new();
-            for number in configs {
-                let config = &self.plan.configs[number];
-                let part = timing_part(config);
-                let known = timed.iter().position(|(known, _)| *known == part).unwrap_or_else(|| {
-                    timed.push((part, self.time(replay, tally, &baselines[number], pass)));
-                    timed.len() - 1
-                });
-                let (error, quality) = tally.errors(pass, config.substitution());
-                let limits = bounds.iter().find(|bounds: &&BoundsMeasure| *bounds.config() == config.bounds);
-                results.push(PassResult {
-                    configuration: number,
-                    error,
-                    matches: quality.map(Matches::from),
-                    limits: limits.map(|bounds| bounds.limits().clone()),
-                    ..timed[known].1.clone()
-                });
-            }
-            results
-        };
-        let found: Vec<Vec<PassResult>> = groups.into_par_iter().map(evaluate).collect();
+        let found: Vec<Vec<PassResult>> =
+            groups.into_par_iter().map(|group| self.time_group(&group, &baselines, pass)).collect();
         let mut results = baselines.clone();
         for result in found.into_iter().flatten() {
             let number = result.configuration;
             results[number] = result;
+        }
+        results
+    }
+
+    /// A pass under the configurations of a tally; those that differ in outcomes alone are timed once.
+    fn time_group(&self, group: &Group, baselines: &[PassResult], pass: Pass) -> Vec<PassResult> {
+        let mut timed: Vec<(Config, PassResult)> = Vec::new();
+        let mut results = Vec::new();
+        for &number in &group.configs {
+            let config = &self.plan.configs[number];
+            let part = timing_part(config);
+            let known = timed.iter().position(|(known, _)| *known == part).unwrap_or_else(|| {
+                timed.push((part, self.time(group.replay, group.tally, &baselines[number], pass)));
+                timed.len() - 1
+            });
+            let (error, quality) = group.tally.errors(pass, config.substitution());
+            let limits = group.bounds.iter().find(|bounds| *bounds.config() == config.bounds);
+            results.push(PassResult {
+                configuration: number,
+                error,
+                matches: quality.map(Matches::from),
+                limits: limits.map(|bounds| bounds.limits().clone()),
+                ..timed[known].1.clone()
+            });
         }
         results
     }
@@ -100,7 +111,7 @@ impl LayerReplay<'_> {
         };
         result.leave_one_out.fill([0; 2]);
         for (product, (cut, counts)) in replay.cuts.iter().zip(tally.counts()).enumerate() {
-            let timed = Timed::new(extent, config, (pass, product), self.place.batch);
+            let timed = self.timed(number, pass, product);
             let lengths: Vec<u64> = cut.streams.iter().map(|stream| stream.length as u64).collect();
             let sums = sum_samples(counts, lengths.len());
             let dealing = tally.dealing(pass, self.plan.array_numbers[number], product);
@@ -131,7 +142,7 @@ impl LayerReplay<'_> {
         for (number, config) in self.plan.configs.iter().enumerate() {
             let part = timing_part(&Config { rpq: Rpq::default(), ..config.clone() });
             let known = timed.iter().position(|(known, _)| *known == part).unwrap_or_else(|| {
-                timed.push((part, self.time_baseline(config, pass)));
+                timed.push((part, self.time_baseline(number, pass)));
                 timed.len() - 1
             });
             results.push(self.baseline(number, pass, timed[known].1));
@@ -139,12 +150,17 @@ impl LayerReplay<'_> {
         results
     }
 
+    /// Times a product of a pass on the array of a configuration.
+    fn timed(&self, number: usize, pass: Pass, product: usize) -> Timed {
+        let array = &*self.plan.arrays[self.plan.array_numbers[number]];
+        Timed::with_dataflow(array, self.kept.extent(), &self.plan.configs[number], (pass, product), self.place.batch)
+    }
+
     /// Cycles and traffic of a pass without reuse.
-    fn time_baseline(&self, config: &Config, pass: Pass) -> (u64, Traffic) {
-        let batch = self.place.batch;
+    fn time_baseline(&self, number: usize, pass: Pass) -> (u64, Traffic) {
         let (mut cycles, mut traffic) = (0, Traffic::default());
-        for product in 0..self.kept.layer.geometry.gemms(pass, batch).len() {
-            let timed = Timed::new(self.kept.extent(), config, (pass, product), batch);
+        for product in 0..self.kept.layer.geometry.gemms(pass, self.place.batch).len() {
+            let timed = self.timed(number, pass, product);
             cycles += timed.baseline();
             traffic += timed.baseline_traffic();
         }

@@ -20,8 +20,6 @@ pub struct Signed<'a> {
     pub views: Vec<VectorView<'a>>,
     /// Their signatures; none where they were looked up at once.
     pub signatures: Vec<Vec<u64>>,
-    /// Bits of a signature.
-    pub bits: u32,
 }
 
 impl<'a> Signed<'a> {
@@ -29,7 +27,7 @@ impl<'a> Signed<'a> {
     pub fn new(data: &'a LayerData, pass: Pass, rpq: &Rpq) -> Result<Self> {
         let views = cut(data, pass, rpq)?;
         let signatures = views.iter().map(|view| signatures(view, rpq)).collect();
-        Ok(Self { views, signatures, bits: rpq.signature_bits() })
+        Ok(Self { views, signatures })
     }
 
     /// Cuts the vectors of a pass, signs and looks them up at once, as nothing else needs the signatures.
@@ -42,13 +40,16 @@ impl<'a> Signed<'a> {
     ) -> Result<(Self, Vec<Outcomes>)> {
         let views = cut(data, pass, rpq)?;
         let outcomes = views.iter().map(|view| Outcomes::sign_and_look_up(view, rpq, mcache, scope)).collect();
-        Ok((Self { views, signatures: Vec::new(), bits: rpq.signature_bits() }, outcomes))
+        Ok((Self { views, signatures: Vec::new() }, outcomes))
     }
 
-    /// The low `bits` bits of the signatures of a product: shorter signatures by the same projection.
-    pub fn shorten(&self, product: usize, bits: u32) -> Vec<u64> {
+    /// The low `bits` bits of the signatures, by product: shorter signatures by the same projection.
+    pub fn shorten(&self, bits: u32) -> Vec<Vec<u64>> {
         let mask = u64::MAX >> (u64::BITS - bits);
-        self.signatures[product].par_iter().with_min_len(PIECE).map(|signature| signature & mask).collect()
+        let products = self.signatures.iter();
+        products
+            .map(|signatures| signatures.par_iter().with_min_len(PIECE).map(|signature| signature & mask).collect())
+            .collect()
     }
 }
 

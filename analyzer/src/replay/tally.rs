@@ -2,7 +2,7 @@
 
 use super::measure::{Bytes, CountsMeasure, ErrorMeasure, Measure, Samples, ScheduleMeasure};
 use super::outcomes::Found;
-use super::plan::{Cache, CachePlan, LayerPlan, LengthPlan};
+use super::plan::{CachePlan, LayerPlan, LengthPlan};
 use crate::accuracy::ErrorSums;
 use crate::config::Substitution;
 use crate::operand::Kept;
@@ -16,8 +16,8 @@ use std::sync::Arc;
 /// The measures of outcomes that some caches have in common.
 #[derive(Clone)]
 pub struct Tally {
-    /// The outcomes, by the cache that stands for them in each part of the samples so far.
-    history: Vec<Cache>,
+    /// Number of the outcomes of all samples so far: caches with the same number had the same outcomes.
+    history: u64,
     counts: CountsMeasure,
     schedules: Vec<((Pass, usize), ScheduleMeasure)>,
     errors: Vec<ErrorMeasure>,
@@ -30,7 +30,7 @@ impl Tally {
         };
         let error = |wanted| ErrorMeasure::new(kept, wanted, cuts.len(), batch, mode);
         Self {
-            history: Vec::new(),
+            history: 0,
             counts: CountsMeasure::new(cuts),
             schedules: cache.schedules.iter().map(schedule).collect(),
             errors: cache.errors.iter().map(error).collect(),
@@ -95,6 +95,8 @@ impl Tally {
 pub struct Tallies {
     /// Each cache's; none while samples are added to it.
     by_cache: Vec<Option<Arc<Tally>>>,
+    /// Histories that were numbered so far.
+    histories: u64,
     bytes: Bytes,
 }
 
@@ -105,16 +107,17 @@ impl Tallies {
         let tally = Arc::new(Tally::new(layer, &wanted, kept, cuts, batch, mode));
         // No two caches may have the same outcomes.
         let bytes = length.caches.iter().map(|cache| tally.bytes(cache)).sum();
-        Self { by_cache: vec![Some(tally); length.caches.len()], bytes }
+        Self { by_cache: vec![Some(tally); length.caches.len()], histories: 0, bytes }
     }
 
     /// Adds the outcomes that caches had in the samples that come next.
     pub fn add(&mut self, length: &LengthPlan, samples: Samples, found: Vec<Found>) {
         let mut parts = Vec::new();
-        for Found { canonical, caches, outcomes } in found {
+        for Found { caches, outcomes } in found {
             for members in self.group_by_history(caches) {
                 let mut tally = self.take(length, &members);
-                tally.history.push(canonical);
+                self.histories += 1;
+                tally.history = self.histories;
                 parts.push((tally, members, outcomes.clone()));
             }
         }
@@ -139,8 +142,8 @@ impl Tallies {
     fn group_by_history(&self, caches: Vec<usize>) -> Vec<Vec<usize>> {
         let mut groups: Vec<Vec<usize>> = Vec::new();
         for cache in caches {
-            let history = &self.tally(cache).history;
-            match groups.iter_mut().find(|group| self.tally(group[0]).history == *history) {
+            let history = self.tally(cache).history;
+            match groups.iter_mut().find(|group| self.tally(group[0]).history == history) {
                 Some(group) => group.push(cache),
                 None => groups.push(vec![cache]),
             }
@@ -148,15 +151,13 @@ impl Tallies {
         groups
     }
 
-    /// The tally of caches that had the same outcomes so far; a copy of what these ask for if others share it.
+    /// The tally of caches that had the same outcomes so far, with what these ask for; a copy if other caches share it.
     fn take(&mut self, length: &LengthPlan, members: &[usize]) -> Tally {
         let taken = members.iter().map(|&member| self.by_cache[member].take());
         let last = taken.last().flatten().expect("put back when samples were added");
-        Arc::try_unwrap(last).unwrap_or_else(|shared| {
-            let mut tally = Tally::clone(&shared);
-            tally.keep_wanted(&merge_wanted(&length.caches, members.iter().copied()));
-            tally
-        })
+        let mut tally = Arc::unwrap_or_clone(last);
+        tally.keep_wanted(&merge_wanted(&length.caches, members.iter().copied()));
+        tally
     }
 
     /// Different tallies, with the numbers of their caches.

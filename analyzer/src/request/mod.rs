@@ -33,8 +33,8 @@ pub struct Measures {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum ErrorMode {
-    /// Some output positions (of a weight gradient: some filters of each channel), drawn until the part of the 95 %
-    /// interval that sampling causes is within 2 % of the error.
+    /// Some output positions, drawn until sampling widens the 95 % interval by no more than 2 % of the error to either
+    /// side; of a weight gradient, the filters that a pilot on the first sample asks for.
     #[default]
     Sampled,
     /// All that was captured.

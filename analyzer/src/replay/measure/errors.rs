@@ -95,7 +95,7 @@ impl PassErrors {
         for (product, substitutes) in substitutes.iter().enumerate() {
             self.quality[product] += match_quality(substitutes, &MatchOptions::default());
             let (errors, sums) = &mut self.outputs[product];
-            for sample in output_error(data, pass, substitutes, mode, sums).into_iter().flatten() {
+            for sample in output_error(data, (pass, product), substitutes, mode, sums).into_iter().flatten() {
                 errors.get_or_insert_with(|| ErrorSums::new(samples_per_kept, has_loss)).push(sample);
             }
         }

@@ -9,7 +9,7 @@ use mercury_trace::geometry::Pass;
 /// What the parts of an array do in a pass, by product; nothing for an array that needs counts alone.
 #[derive(Clone)]
 pub struct ScheduleMeasure {
-    products: Vec<Box<dyn Dealing>>,
+    products: Vec<Option<Box<dyn Dealing>>>,
 }
 
 impl ScheduleMeasure {
@@ -19,29 +19,31 @@ impl ScheduleMeasure {
         let numbers = 0..geometry.gemms(pass, batch).len();
         // The length of signatures has no part in dealing.
         let product = |number| LayerProduct { geometry, pass, number, batch, bits: 1 };
-        Self { products: numbers.filter_map(|number| array.model(&product(number)).dealing()).collect() }
+        Self { products: numbers.map(|number| array.model(&product(number)).dealing()).collect() }
     }
 
     /// What was dealt of a product.
     pub fn dealing(&self, product: usize) -> Option<&dyn Dealing> {
-        self.products.get(product).map(|dealing| &**dealing)
+        self.products.get(product)?.as_deref()
     }
 
     /// Whether all samples have to be added at once.
     pub fn takes_all_samples(&self) -> bool {
-        self.products.iter().any(|dealing| dealing.takes_all_samples())
+        self.products.iter().flatten().any(|dealing| dealing.takes_all_samples())
     }
 }
 
 impl Measure for ScheduleMeasure {
     fn add(&mut self, samples: Samples, outcomes: &[Outcomes]) {
         for ((dealing, view), outcomes) in self.products.iter_mut().zip(&samples.signed.views).zip(outcomes) {
-            dealing.add(view, outcomes);
+            if let Some(dealing) = dealing {
+                dealing.add(view, outcomes);
+            }
         }
     }
 
     fn bytes(&self) -> Bytes {
-        let fixed = self.products.iter().map(|dealing| dealing.bytes()).fold(0, u64::saturating_add);
+        let fixed = self.products.iter().flatten().map(|dealing| dealing.bytes()).fold(0, u64::saturating_add);
         Bytes { fixed, per_sample: 0 }
     }
 }

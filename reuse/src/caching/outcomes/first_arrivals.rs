@@ -1,7 +1,7 @@
 //! Outcomes of many caches that replace nothing, from one look-up without limit.
 
 use super::look_up::runs_of_scope;
-use super::{Limit, Outcomes, for_each_holder};
+use super::{Limit, Outcomes, for_each_holder, is_resident};
 use crate::caching::counts::Counts;
 use crate::caching::mcache::MNU;
 use crate::config::{McacheConfig, Scope, SetIndex};
@@ -122,6 +122,11 @@ impl SetCounter {
 }
 
 impl Ranks {
+    /// Whether every first arrival finds room in sets of so many ways.
+    pub fn holds_all(&self, ways: u32) -> bool {
+        self.ways_for_all.checked_sub(1).is_none_or(|last| is_resident(last, ways))
+    }
+
     /// The ways from which on every first arrival finds room.
     pub fn ways_for_all(&self) -> u32 {
         self.ways_for_all
@@ -129,7 +134,7 @@ impl Ranks {
 
     /// The outcomes of a cache of so many ways: those that [`Outcomes::look_up`] finds without replacement.
     pub fn outcomes(&self, ways: u32) -> Outcomes {
-        if ways >= self.ways_for_all {
+        if self.holds_all(ways) {
             return self.unlimited.clone();
         }
         let Outcomes { layout, holders, .. } = &self.unlimited;
