@@ -160,6 +160,8 @@ fn a_memory_limit_changes_no_result_and_its_error_names_the_layer() {
     };
     let message = error(&configs, 1 << 20);
     assert!(message.contains("layer features.0: takes about") && message.contains("for one sample"), "{message}");
+    let message = error(&configs, 500_000);
+    assert!(message.contains("--memory-limit is 500 KB") && !message.contains("fewer samples"), "{message}");
     // With scope `batch`, all samples of a linear layer must be in memory together.
     let message = error(&self::configs("", &["rpq.bits=6"]), 1 << 20);
     assert!(message.contains("--memory-limit is 2 MB"), "{message}");

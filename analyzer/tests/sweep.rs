@@ -150,6 +150,10 @@ fn a_part_of_a_trace_is_replayed() {
         assert!(row["layer"].as_str().unwrap().starts_with("features.") && row["step"] == 10, "{row}");
         assert_ne!(row["pass"], "input-grad");
     }
+    let text = place.stdout("replay trace --out timed --layers features.0 --passes forward --errors none");
+    assert!(text.contains("pass forward,") && text.contains("loss change not computed (--errors none)"), "{text}");
+    let text = place.stdout("replay trace --out some --layers features.*");
+    assert!(text.contains("loss change unknown: 2 of 4 layers were replayed"), "{text}");
     insta::assert_snapshot!("no_such_layer", place.error("replay trace --out other --layers conv*"));
     insta::assert_snapshot!(
         "no_such_pass",

@@ -151,11 +151,9 @@ def main() -> None:
                for spec in MODELS.values() for name in NAMES]  # fmt: skip
         found = pl.concat([found, before.filter(pl.col("what").is_in(now)).join(found, on=KEY, how="anti")])
     found = sort_runs(found)
-    text = f"{format_table(found)}\n\nMeasured at commits {', '.join(found['commit'].unique().sort())}."
+    meanings = "\n".join(f"- `{name}`: {meaning}" for name, meaning in MEANING.items())
+    text = f"{format_table(found)}\n\nConfigurations:\n\n{meanings}\n\nMeasured at commits {', '.join(found['commit'].unique().sort())}."
     print(text)
-    print()
-    for name, meaning in MEANING.items():
-        print(f"{name}: {meaning}")
     if arguments.docs:
         found.write_csv(arguments.docs.with_suffix(".csv"), float_precision=5)
         draw_chart(found).save(arguments.docs.with_name("accuracy-runs.svg"))

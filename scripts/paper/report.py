@@ -122,8 +122,36 @@ def tabulate_speed_ups(frame: pl.DataFrame, column: str) -> str:
     return markdown(["model", *names], rows)
 
 
-def answer(models: pl.DataFrame) -> str:
+def list_sizes(training: pl.DataFrame) -> list[str]:
+    """The sizes of the images of a run, such as 32 x 32, the smallest first; texts have none."""
+    sizes = {text.split(" x ", 1)[1] for text in training["input"] if " x " in text}
+    return sorted(sizes, key=lambda size: int(size.split(" x ")[0]))
+
+
+def name_range(values: list) -> str:
+    return f"{values[0]}" if values[0] == values[-1] else f"{values[0]} to {values[-1]}"
+
+
+def describe_scope(tables: dict[str, pl.DataFrame], larger: dict[str, pl.DataFrame]) -> list[str]:
+    """The length of the training and the sizes of images behind the answer, and the mean on larger images."""
+    steps, sizes = name_range(sorted(tables["training"]["steps"])), list_sizes(tables["training"])
+    images = f", the image models on {name_range(sizes)} pixels" if sizes else ""
+    text = [f"The models train for {steps} steps{images}."]
+    if not larger:
+        return text
+    means = compare_sizes(tables, larger)
+    last = list(means["large"])[-1]
+    sizes, steps = name_range(list_sizes(larger["training"])), name_range(sorted(larger["training"]["steps"]))
+    return [
+        *text,
+        f"On photos of {sizes} pixels, after {steps} steps, the preset gives {means['large'][last]} for",
+        f"{larger['training'].height} of the models, and {means['small'][last]} for the same models on small images.",
+    ]
+
+
+def answer(tables: dict[str, pl.DataFrame], larger: dict[str, pl.DataFrame]) -> str:
     """The answer to the page's question."""
+    models = tables["models"]
     step = {name: models.filter(setting=name)["step"] for name in SETTINGS}
     mean = {name: times(geometric(speed_ups)) for name, speed_ups in step.items()}
     mercury, error = step["mercury"], models.filter(setting=ALL_ON)["output_error"]
@@ -136,6 +164,7 @@ def answer(models: pl.DataFrame) -> str:
             f"{percent(error.min())} to {percent(error.max())}. If the model's error is bounded by {100 * BOUND:g} %,",
             f"the best settings give {mean[BY_MODEL]}. If each layer's error is bounded by {100 * BOUND:g} %, they",
             f"give {mean[BY_LAYER]}, and for {none} of the models no swept setting is faster than no reuse.",
+            *describe_scope(tables, larger),
         ]
     )
 
@@ -180,13 +209,20 @@ def origin(out: Path, tables: dict[str, pl.DataFrame]) -> str:
     return text + (f" Missing: {', '.join(missing)}." if missing else "")
 
 
-def describe_larger(small: dict[str, pl.DataFrame], large: dict[str, pl.DataFrame]) -> list[str]:
-    """Describes the results of the same models on photos."""
+def compare_sizes(small: dict[str, pl.DataFrame], large: dict[str, pl.DataFrame]) -> dict[str, dict[str, str]]:
+    """Mean speed-ups of the same models on small images and on photos, by assumption."""
     names = in_order(large["chain"], "assumption")
     of = {}
     for size, tables in (("small", small), ("large", large)):
         chained = tables["chain"].filter(pl.col("model").is_in(large["training"]["model"].implode()))
         of[size] = {name: times(geometric(chained.filter(assumption=name)["speed_up"])) for name in names}
+    return of
+
+
+def describe_larger(small: dict[str, pl.DataFrame], large: dict[str, pl.DataFrame]) -> list[str]:
+    """Describes the results of the same models on photos."""
+    of = compare_sizes(small, large)
+    names = list(of["large"])
     first, every, last = names[0], names[-2], names[-1]
     text = [
         f"{large['training'].height} of the models also run on photos of the size they were made for, after a few",
@@ -202,7 +238,7 @@ def describe_larger(small: dict[str, pl.DataFrame], large: dict[str, pl.DataFram
 def page(out: Path, tables: dict[str, pl.DataFrame], larger: dict[str, pl.DataFrame]) -> str:
     models, chained = tables["models"], tables["chain"]
     parts = [
-        answer(models),
+        answer(tables, larger),
         origin(out, tables),
         "### Means",
         means(models),
@@ -224,7 +260,7 @@ def page(out: Path, tables: dict[str, pl.DataFrame], larger: dict[str, pl.DataFr
     return "\n\n".join(parts)
 
 
-def short(out: Path, tables: dict[str, pl.DataFrame]) -> str:
+def short(out: Path, tables: dict[str, pl.DataFrame], larger: dict[str, pl.DataFrame]) -> str:
     """A table with one row per model, and the answer."""
     models = tables["models"].join(tables["training"], on="model", maintain_order="left")
     of = {name: models.filter(setting=name) for name in SETTINGS}
@@ -239,7 +275,7 @@ def short(out: Path, tables: dict[str, pl.DataFrame]) -> str:
         rows.append([every["model"], every["input"], *shares, times(every["step"]), off, *speeds])
     steps = [times(geometric(of[name]["step"])) for name in order]
     rows.append(["geometric mean", "", "", "", "", steps[0], "", *steps[1:]])
-    return "\n\n".join([markdown(header, rows), f"{answer(models)} {origin(out, tables)}"])
+    return "\n\n".join([markdown(header, rows), f"{answer(tables, larger)} {origin(out, tables)}"])
 
 
 def main() -> None:
@@ -249,12 +285,12 @@ def main() -> None:
     parser.add_argument("--readme", type=Path, help="a page for the answer, if it has the marks")
     arguments = parser.parse_args()
     tables, larger = read(arguments.out), read(arguments.out / "larger")
-    print(short(arguments.out, tables))
+    print(short(arguments.out, tables, larger))
     if arguments.docs:
         chart(tables).save(arguments.docs.with_suffix(".svg"))
         put_between(arguments.docs, "<!-- paper: begin -->", "<!-- paper: end -->", page(arguments.out, tables, larger))
     if arguments.readme and MARKS[0] in arguments.readme.read_text():
-        put_between(arguments.readme, *MARKS, answer(tables["models"]))
+        put_between(arguments.readme, *MARKS, answer(tables, larger))
 
 
 if __name__ == "__main__":

@@ -193,25 +193,33 @@ fn print_presets() -> Result<()> {
     Ok(())
 }
 
-/// The sections of a configuration and their descriptions.
-const SECTIONS: &[(&str, &str)] = &[
-    ("rpq", "Signatures: how vectors are cut and projected."),
-    ("mcache", "MCACHE, the cache of signatures and results."),
-    ("array", "The array and its dataflow."),
-    ("reuse", "The passes in which results are reused."),
-    ("bits", "Growth of signatures when the training loss stops improving."),
-    ("stop", "Switching off layers in which reuse does not save cycles."),
-    ("bounds", "Bounds and competitors of `replay --with bounds`. They do not change MERCURY's results."),
-    ("memory", "Global buffer and DRAM."),
-    ("energy", "Energy per access. Only ratios matter: by default the unit is the energy of a multiply-accumulate."),
+/// The sections of a configuration, their descriptions, and their headings on the model's page.
+const SECTIONS: &[(&str, &str, &str)] = &[
+    ("rpq", "Signatures: how vectors are cut and projected.", "rpq-signatures"),
+    ("mcache", "MCACHE, the cache of signatures and results.", "mcache"),
+    ("array", "The array and its dataflow.", "time-matrix-products"),
+    ("reuse", "The passes in which results are reused.", "what-reuse-does-to-each-pass"),
+    ("bits", "Growth of signatures when the training loss stops improving.", "adaptation-during-training"),
+    ("stop", "Switching off layers in which reuse does not save cycles.", "adaptation-during-training"),
+    (
+        "bounds",
+        "Bounds and competitors of `replay --with bounds`. They do not change MERCURY's results.",
+        "bounds-and-competitors",
+    ),
+    ("memory", "Global buffer and DRAM.", "memory-and-energy"),
+    (
+        "energy",
+        "Energy per access. Only ratios matter: by default the unit is the energy of a multiply-accumulate.",
+        "memory-and-energy",
+    ),
 ];
 
 /// Prints the reference of all keys and presets.
 fn print_reference() -> Result<()> {
     let defaults = resolve_keys(&Config::default(), "", &Table::new(), &Vec::new());
     let mut text = REFERENCE.to_owned();
-    for (section, description) in SECTIONS {
-        text += &format!("\n## `[{section}]`\n\n{description}\n\n");
+    for (section, description, heading) in SECTIONS {
+        text += &format!("\n## `[{section}]`\n\n{description} See [the model](model.md#{heading}).\n\n");
         text += "| key | value | default | description |\n| --- | --- | --- | --- |\n";
         for ((key, value, help), default) in KEYS.iter().zip(&defaults) {
             if key.split('.').next() != Some(section) {

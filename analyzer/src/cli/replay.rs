@@ -34,8 +34,9 @@ pub struct Replay {
     out: PathBuf,
     #[command(flatten)]
     work: Work,
-    /// What to measure, too. `bounds`: what bounds reuse and competes with it on the same vectors (unlimited MCACHE, exact
-    /// duplicates, ideal cosine similarity, zeros, weight repetition, predicted collisions).
+    /// What else to measure. `bounds`: upper bounds on reuse, and competing methods, on the same
+    /// vectors (unlimited MCACHE, exact duplicates, ideal cosine similarity, zeros, weight repetition,
+    /// predicted collisions).
     #[arg(long, value_enum, value_delimiter = ',', value_name = "WHAT")]
     with: Vec<With>,
     /// Replay only the I-th of N partitions, each with its own --out; `merge` combines them. A
@@ -49,7 +50,7 @@ pub struct Replay {
 /// Measures that take time and are left out by default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum With {
-    /// Bounds and competitors.
+    /// Upper bounds on reuse, and competing methods.
     Bounds,
 }
 
@@ -77,7 +78,7 @@ impl Replay {
 
         target.write(&run, trace.layers().len(), &results)?;
         if self.work.format == Format::Table {
-            let text = replay_text::format_replay(&trace, &configs[0], &results, &self.out);
+            let text = replay_text::format_replay(&trace, &configs[0], &measures, &results, &self.out);
             std::io::stdout().write_all(text.as_bytes())?;
             Ok(())
         } else {

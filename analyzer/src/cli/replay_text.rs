@@ -7,6 +7,7 @@ use crate::export::Align::{Left, Right};
 use crate::export::text_table;
 use crate::labels::summarise_steps;
 use crate::limits::Limits;
+use crate::request::{Measures, Selection};
 use crate::result::{PassResult, forward_error, step_interval};
 use mercury_reuse::Counts;
 use mercury_trace::Trace;
@@ -97,7 +98,7 @@ fn describe_bounds(config: &Config, results: &[&PassResult]) -> String {
     let (pairs, colliding, predicted) = limits.pairs();
     let [low, high] = limits.cosine.interval().map(|bound| 100.0 * bound);
     format!(
-        "\nforward pass, of the {all} vectors that were looked up: {:.1} % hit; {:.1} % would in an MCACHE with room for all,\n\
+        "\nforward pass, of the {all} vectors that were looked up: {:.1} % hit; {:.1} % would hit in an unlimited MCACHE,\n\
          {:.1} % equal an earlier one exactly, {low:.1} to {high:.1} % have an earlier one at a cosine of {} or more (95 %\n\
          interval); {:.1} % of their elements are zero; equal weights of {} bits would spare {:.1} % of the multiplications;\n\
          of {pairs} sampled pairs {:.2} % share a signature, where their angles predict {:.2} %\n",
@@ -136,11 +137,23 @@ fn describe_zero_vectors(results: &[&PassResult]) -> String {
 }
 
 /// The estimated change of a step's loss, with reuse in all layers.
-fn describe_loss_change(results: &[&PassResult], layers: usize) -> String {
+fn describe_loss_change(results: &[&PassResult], layers: usize, measures: &Measures) -> String {
+    if measures.errors.is_none() {
+        return "loss change not computed (--errors none)".to_owned();
+    }
+    if !measures.selection.pass(Pass::Forward) {
+        return "loss change unknown: --passes leaves out the forward pass".to_owned();
+    }
+    let replayed = results.iter().filter(|result| result.pass == Pass::Forward).count();
+    if replayed < layers {
+        let restricted = measures.selection != Selection::default();
+        let verb = if restricted { "replayed" } else { "captured" };
+        return format!("loss change unknown: {replayed} of {layers} layers were {verb}");
+    }
     match forward_error(results, layers).and_then(|error| error.loss_change()) {
         Some(Interval { value, bounds: Some([low, high]) }) => format!("loss {value:+.4} ({low:+.4} to {high:+.4})"),
         Some(Interval { value, bounds: None }) => format!("loss {value:+.4} (no interval: one sample)"),
-        None => "loss unknown: it takes weights, output gradients and errors of all layers".to_owned(),
+        None => "loss change unknown: weights or output gradients were not captured".to_owned(),
     }
 }
 
@@ -206,7 +219,7 @@ fn name_steps(results: &[&PassResult]) -> String {
 }
 
 /// The speed-up and change of the loss of each step.
-fn describe_each_step(results: &[PassResult], layers_in_all: usize) -> String {
+fn describe_each_step(results: &[PassResult], layers_in_all: usize, measures: &Measures) -> String {
     let mut text =
         "\nby training step, with 95 % intervals over captured samples: the model's speed-up, and how much reuse in \
                     the\nforward pass changes the loss, to first order (the sum of dY (Y' - Y) over all layers):\n"
@@ -222,7 +235,7 @@ fn describe_each_step(results: &[PassResult], layers_in_all: usize) -> String {
             "  step {}{trial}: {:.3}x ({interval}), {}\n",
             step_results[0].step,
             baseline as f64 / mercury as f64,
-            describe_loss_change(&step_results, layers_in_all)
+            describe_loss_change(&step_results, layers_in_all, measures)
         );
     }
     text
@@ -264,8 +277,24 @@ fn describe_costs(config: &Config, results: &[&PassResult]) -> String {
     text
 }
 
+/// The chosen passes, such as `all passes` or `pass forward`.
+fn name_passes(selection: &Selection) -> String {
+    let chosen: Vec<&str> = Pass::ALL.into_iter().filter(|pass| selection.pass(*pass)).map(Pass::name).collect();
+    match chosen.as_slice() {
+        [pass] => format!("pass {pass}"),
+        passes if passes.len() < Pass::ALL.len() => format!("passes {}", passes.join(", ")),
+        _ => "all passes".to_owned(),
+    }
+}
+
 /// The table of layers, the totals below it, and the paths of the results.
-pub fn format_replay(trace: &Trace, config: &Config, results: &[PassResult], out: &Path) -> String {
+pub fn format_replay(
+    trace: &Trace,
+    config: &Config,
+    measures: &Measures,
+    results: &[PassResult],
+    out: &Path,
+) -> String {
     let manifest = trace.manifest();
     let layers_in_all = trace.layers().len();
     let cache = match config.mcache.entries {
@@ -311,14 +340,15 @@ pub fn format_replay(trace: &Trace, config: &Config, results: &[PassResult], out
     text += &text_table(&columns, rows);
     text += &describe_bounds(config, &steady);
     text += &describe_zero_vectors(&steady);
-    text += &describe_each_step(results, layers_in_all);
+    text += &describe_each_step(results, layers_in_all, measures);
     text += &describe_adaptation(results);
     text += &describe_costs(config, &steady);
     let timed = layers.len();
+    let passes = name_passes(&measures.selection);
     text += &format!(
         "\nvectors, HIT, MAU, MNU and output error |Y' - Y| / |Y|: the forward pass of the captured samples; vectors of\n\
          layers that are switched off are counted, but not looked up. Other passes are in the results. Cycles: {timed} of\n\
-         {layers_in_all} layers, these steps, all passes, whole batches, without memory stalls; captured samples and channels stand\n\
+         {layers_in_all} layers, these steps, {passes}, whole batches, without memory stalls; captured samples and channels stand\n\
          for the others, so where MCACHE lives longer than a sample (linear layers) hits among samples that were not\n\
          captured are missing. Errors are of the captured channels and filters.\n",
     );

@@ -130,11 +130,9 @@ fn check_all_there(partitions: &[Found]) -> Result<()> {
     if !missing.is_empty() {
         let some = missing[..missing.len().min(10)].join(", ");
         let more = if missing.len() > 10 { format!(" and {} more", missing.len() - 10) } else { String::new() };
-        let flag = "DIR";
-        return Err(AnalyzerError::Flag {
-            flag,
-            reason: format!("partitions {some}{more} are missing; give all {of}"),
-        });
+        let (noun, verb) = if missing.len() == 1 { ("partition", "is") } else { ("partitions", "are") };
+        let reason = format!("{noun} {some}{more} {verb} missing; give all {of}");
+        return Err(AnalyzerError::Flag { flag: "DIR", reason });
     }
     if units.len() != first.partition.units_in_all {
         let reason = format!("there are {} units, of {}; run it again", units.len(), first.partition.units_in_all);

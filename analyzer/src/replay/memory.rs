@@ -85,13 +85,18 @@ fn estimate_bytes(unit: &Unit, layer: &LayerReplay, is_remote: bool) -> (u64, u6
 }
 
 fn over_limit(unit: &Unit, least: u64, limit: u64, takes_all: bool) -> AnalyzerError {
-    let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
-    let why = if takes_all { ", as its samples have to be there all at once" } else { " for one sample" };
-    let reason = format!(
-        "takes about {} MB{why}, --memory-limit is {} MB; raise it, leave the layer out with --layers, or \
-         capture fewer samples of it",
-        megabytes(least),
-        megabytes(limit)
-    );
+    let (why, remedy) = if takes_all {
+        let remedy = "raise it, leave the layer out with --layers, or capture fewer samples of it";
+        (", as its samples have to be there all at once", remedy)
+    } else {
+        (" for one sample", "raise it, or leave the layer out with --layers")
+    };
+    let (least, limit) = (format_bytes(least), format_bytes(limit));
+    let reason = format!("takes about {least}{why}, --memory-limit is {limit}; {remedy}");
     AnalyzerError::Layer { layer: unit.layer.name.clone(), reason }
+}
+
+/// Whole kilobytes below a megabyte, else whole megabytes, rounded up.
+fn format_bytes(bytes: u64) -> String {
+    if bytes < 1_000_000 { format!("{} KB", bytes.div_ceil(1000)) } else { format!("{} MB", bytes.div_ceil(1_000_000)) }
 }

@@ -60,10 +60,14 @@ impl<'a> Replay<'a> {
         let has = |unit: &Unit, pass: &Pass| {
             measures.selection.pass(*pass) && (*pass != Pass::InputGrad || unit.layer.input_grad)
         };
-        if !replay.units().iter().any(|unit| Pass::ALL.iter().any(|pass| has(unit, pass))) {
+        let units = replay.units();
+        if units.is_empty() {
+            return Err(replay.refuse_uncaptured_layers());
+        }
+        if !units.iter().any(|unit| Pass::ALL.iter().any(|pass| has(unit, pass))) {
             let reason = "choose nothing: the chosen layers have none of the chosen passes (the first has no \
-                          input-grad), or were not captured in the chosen steps";
-            return Err(AnalyzerError::Flag { flag: "--layers, --steps, --passes", reason: reason.to_owned() });
+                          input-grad)";
+            return Err(AnalyzerError::Flag { flag: "--layers, --passes", reason: reason.to_owned() });
         }
         Ok(replay)
     }
@@ -93,6 +97,17 @@ impl<'a> Replay<'a> {
         };
         let steps = trace.manifest().captured.iter().filter(|step| measures.selection.step(step.step));
         steps.flat_map(layers).collect()
+    }
+
+    /// The error if no chosen layer was captured in a chosen step.
+    fn refuse_uncaptured_layers(&self) -> AnalyzerError {
+        let names = self.trace.layers().iter().map(|layer| layer.name.as_str());
+        let chosen: Vec<&str> = names.filter(|name| self.measures.selection.layer(name)).collect();
+        let reason = match chosen.as_slice() {
+            [name] => format!("layer {name} was not captured in the chosen steps"),
+            many => format!("none of the {} chosen layers was captured in the chosen steps", many.len()),
+        };
+        AnalyzerError::Flag { flag: "--layers", reason }
     }
 
     /// Layers of the model, replayed or not.

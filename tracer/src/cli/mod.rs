@@ -35,7 +35,7 @@ const AFTER: &str = "Examples:
 
 Exit codes:
   0  done
-  2  wrong input, or a failure that the message explains
+  2  invalid input, or a failure that the message explains
 
 Colours and progress bars appear only on a terminal; NO_COLOR=1 turns colours off.";
 
