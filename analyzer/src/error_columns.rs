@@ -7,6 +7,9 @@ use polars::prelude::*;
 /// A measure of an estimate, if it is known.
 type Measure = fn(&Estimate) -> Option<Interval>;
 
+/// A sum of squares of an estimate.
+type Square = fn(&Estimate) -> f64;
+
 /// The middle of an interval, or one of its ends.
 type Bound = fn(Interval) -> Option<f64>;
 
@@ -15,7 +18,7 @@ const BOUNDS: [Bound; 3] = [|i| Some(i.value), |i| i.bounds.map(|b| b[0]), |i| i
 
 /// The columns of `table` that say how far results with reuse are from exact ones, with 95 % intervals.
 pub(crate) fn error_columns(table: &TableSpec, estimates: &[Option<Estimate>]) -> Vec<Column> {
-    let squares: [(ColumnSpec, fn(&Estimate) -> f64); 2] =
+    let squares: [(ColumnSpec, Square); 2] =
         [(layers::ERROR_SQUARE, Estimate::change), (layers::EXACT_SQUARE, Estimate::exact)];
     let measures: [([ColumnSpec; 3], Measure); 4] = [
         ([layers::OUTPUT_ERROR, layers::OUTPUT_ERROR_LOW, layers::OUTPUT_ERROR_HIGH], |estimate| {

@@ -36,19 +36,30 @@ pub struct Limits {
 /// Bins of angles from 0 to pi.
 pub const BINS: usize = 18;
 
+/// Vectors whose reuse is bounded, and how.
+#[derive(Debug, Clone)]
+pub struct Bounded {
+    /// The pass that streams them.
+    pub pass: Pass,
+    /// When MCACHE is flushed.
+    pub scope: Scope,
+    /// What signs them, at the length in question; its seed draws samples, too.
+    pub rpq: Rpq,
+    /// Options of the bounds.
+    pub options: BoundsConfig,
+}
+
 impl Limits {
     /// Counts them on the vectors of a pass, of the samples that are there as part of all. `unlimited` are their outcomes
-    /// in an MCACHE with room for all; `rpq` makes signatures of the length in question, and its seed draws samples.
+    /// in an MCACHE with room for all.
     pub fn add(
         &mut self,
         data: &LayerData,
-        pass: Pass,
         signed: &Signed,
         unlimited: &[Outcomes],
-        scope: Scope,
-        rpq: &Rpq,
-        bounds: &BoundsConfig,
+        Bounded { pass, scope, rpq, options: bounds }: &Bounded,
     ) {
+        let (pass, scope) = (*pass, *scope);
         let (seed, variant) = (rpq.seed, rpq.variant);
         self.unlimited += unlimited.iter().flat_map(Outcomes::counts).map(|counts| counts.hit).sum::<u64>();
         self.angles.resize_with(BINS, || AngleBin::with_lengths(1));

@@ -14,6 +14,8 @@ mod gradients;
 mod outputs;
 mod pilot;
 mod products;
+#[cfg(test)]
+mod sampled_tests;
 pub mod sampling;
 mod side_by_side;
 mod sums;

@@ -36,7 +36,9 @@ pub fn output_error(
         estimate_total(&product.evaluate(sample, &positions, layout.samples * layout.positions), layout.positions)
     };
     let errors: OutputErrors = (0..layout.samples).into_par_iter().map(evaluate).collect();
-    errors.iter().for_each(|(moments, _)| sums.add(moments));
+    for (moments, _) in &errors {
+        sums.add(moments);
+    }
     Some(errors)
 }
 

@@ -30,7 +30,7 @@ impl Pilot {
         let samples = substitutes.view().layout().samples.min(1);
         let evaluate = |stream: usize| {
             let length = streams[stream].length;
-            let mut columns = shuffled(source.columns(stream), seed.wrapping_add(stream as u64));
+            let mut columns = shuffle_columns(&source.columns(stream), seed.wrapping_add(stream as u64));
             let all = columns.len();
             columns.truncate((PILOT_WEIGHTS / length).max(PILOT_COLUMNS));
             let mut sums = Sums::new(length * padded_width(&columns));
@@ -49,13 +49,13 @@ impl Pilot {
         if count >= columns.len() {
             return columns;
         }
-        let mut drawn = shuffled(columns, self.seed.wrapping_add(stream as u64));
+        let mut drawn = shuffle_columns(&columns, self.seed.wrapping_add(stream as u64));
         drawn.truncate(count);
         drawn
     }
 }
 
-fn shuffled(columns: Vec<usize>, seed: u64) -> Vec<usize> {
+fn shuffle_columns(columns: &[usize], seed: u64) -> Vec<usize> {
     shuffle(columns.len(), seed).into_iter().map(|at| columns[at as usize]).collect()
 }
 

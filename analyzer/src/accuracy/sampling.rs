@@ -67,8 +67,8 @@ impl RunningSums {
     /// How many of a sample's `all` positions should be evaluated, given estimates from `drawn` of them, `changed` of
     /// which reuse changes: no more than `drawn` if these suffice.
     ///
-    /// With e_s the sample's |Y' - Y|² and E_s that of the samples up to it, the sample's variance has to stay within
-    /// the part e_s E_s of what is allowed for 1. These parts add up to less than the square of the last E_s, so the
+    /// Let e be the sample's |Y' - Y|² and E that of the samples up to it. The sample's variance has to stay within the
+    /// part e E of what is allowed for 1. These parts add up to less than the square of the last E, so the
     /// layer's estimate is precise whatever the number of samples, and each sample is drawn without knowledge of the
     /// samples after it.
     fn positions_needed(
@@ -154,8 +154,8 @@ mod tests {
         let position = |i: u64| {
             let noise = (i + 1000 * sample + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
             let exact = 1.0 + f64::from(noise as u32 % 100) / 50.0;
-            let change = if noise % 3 == 0 {
-                f64::from(noise as u32 % 37) * if noise % 101 == 0 { 20.0 } else { 1.0 }
+            let change = if noise.is_multiple_of(3) {
+                f64::from(noise as u32 % 37) * if noise.is_multiple_of(101) { 20.0 } else { 1.0 }
             } else {
                 0.0
             };
@@ -169,9 +169,12 @@ mod tests {
     fn intervals_hold_the_error_about_as_often_as_they_say() {
         let samples: Vec<Vec<Moments>> = (0..3).map(|sample| population(sample, 40_000)).collect();
         let mut truth = ErrorSums::new(1.0, false);
-        samples.iter().for_each(|sample| truth.push(estimate_total(sample, sample.len())));
+        for sample in &samples {
+            truth.push(estimate_total(sample, sample.len()));
+        }
         let truth = truth.estimate().relative().value;
-        let (mut held, mut precise, mut drawn, seeds) = (0, 0, 0, 200);
+        let (mut held, mut precise) = (0, 0);
+        let (mut drawn, seeds) = (0, 200);
         for seed in 0..seeds {
             let (mut sums, mut errors) = (RunningSums::default(), ErrorSums::new(1.0, false));
             for (number, sample) in (0..).zip(&samples) {

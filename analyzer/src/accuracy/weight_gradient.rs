@@ -77,6 +77,12 @@ impl WeightGradient {
         self.parts.par_iter_mut().for_each(|part| (0..samples).for_each(|sample| part.add_sample(source, sample)));
     }
 
+    /// How many columns are evaluated, over all streams.
+    #[cfg(test)]
+    pub(super) fn evaluated_columns(&self) -> usize {
+        self.parts.iter().map(|part| part.columns.len()).sum()
+    }
+
     fn plan_parts(&self, source: Source) -> Vec<GradientPart> {
         let Source { data, substitutes, .. } = source;
         let streams = substitutes.view().streams().iter().map(|stream| stream.length).enumerate();
@@ -96,7 +102,9 @@ impl WeightGradient {
         }
         if self.samples_per_kept > 1.0 && !data.kept.weights_change_with_sample() {
             let most = (SKETCH / parts.len().max(1)).max(SKETCH_OF_PART);
-            parts.iter_mut().for_each(|part| part.sketch = Some(most));
+            for part in &mut parts {
+                part.sketch = Some(most);
+            }
         }
         parts
     }
@@ -168,7 +176,7 @@ impl GradientPart {
         source.add_products(sample, self.stream, &self.columns, &mut sums);
         if let Some(length) = self.sketch {
             let own = self.measure(&sums);
-            add_all(&mut self.own, own);
+            add_all(&mut self.own, &own);
             let [exact, change] = [&sums.exact, &sums.change].map(|values| self.without_padding(values));
             self.shares.push(batch::sketch(&exact, &change, length.min(exact.len())));
         }
@@ -180,7 +188,7 @@ impl GradientPart {
         let ends = is_last || source.data.kept.weights_change_with_sample();
         if let Some(sums) = self.sums.take_if(|_| ends) {
             let moments = self.measure(&sums);
-            add_all(&mut self.moments, moments);
+            add_all(&mut self.moments, &moments);
         }
     }
 
@@ -216,88 +224,7 @@ impl GradientPart {
 }
 
 /// Adds moments one by one, to none at first.
-fn add_all(sum: &mut Vec<Moments>, more: Vec<Moments>) {
+fn add_all(sum: &mut Vec<Moments>, more: &[Moments]) {
     sum.resize(more.len(), Moments::default());
-    sum.iter_mut().zip(&more).for_each(|(sum, more)| sums::add(sum, more));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::operand::Kept;
-    use mercury_reuse::config::{Granularity, McacheConfig, Representative, Rpq, Scope, Variant};
-    use mercury_reuse::{Outcomes, signatures};
-    use mercury_trace::geometry::{Conv2d, Geometry, Pass};
-    use mercury_trace::layers::Layer;
-    use mercury_trace::read::Tensor;
-    use mercury_trace::tensor::{Dtype, TensorKind, TensorShape};
-    use std::sync::Arc;
-
-    const SAMPLES: usize = 3;
-
-    /// A convolution of 24 channels and 96 filters whose gradients differ in size.
-    fn layer() -> LayerData {
-        let geometry = Geometry::Conv2d(Conv2d {
-            in_channels: 24,
-            out_channels: 96,
-            input: [8; 2],
-            kernel: [3; 2],
-            stride: [1; 2],
-            padding: [1; 2],
-            dilation: [1; 2],
-            groups: 1,
-        });
-        let noise =
-            |i: usize| ((i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as f32 / (1 << 23) as f32 - 1.0;
-        let tensor = |kind, channels: usize, scale: fn(usize) -> f32| {
-            let values = (0..SAMPLES * channels * 64).map(|i| noise(i / 3) * scale(i / 64 % channels)).collect();
-            Tensor { values, ..Tensor::new(TensorShape::from_geometry(&geometry, kind, Dtype::F32)) }
-        };
-        let kept = Kept {
-            layer: Layer { name: "features.3".to_owned(), geometry, input_grad: true },
-            step: 0,
-            samples: SAMPLES,
-            channels: (0..24).collect(),
-            grad_channels: (0..96).collect(),
-            filters: (0..96).collect(),
-            has_grad_output: true,
-            has_weight: false,
-        };
-        LayerData {
-            kept: Arc::new(kept),
-            first_sample: 0,
-            samples: SAMPLES,
-            input: tensor(TensorKind::Input, 24, |_| 1.0),
-            grad_output: Some(tensor(TensorKind::GradOutput, 96, |filter| 1.0 + (filter % 7) as f32 / 4.0)),
-            weight: None,
-        }
-    }
-
-    #[test]
-    fn a_part_of_the_filters_tells_the_error_of_all() {
-        let data = layer();
-        let views = data.views(Pass::Forward, Granularity::ChannelPatch).unwrap();
-        let rpq = Rpq { bits: 6, ..Rpq::default() };
-        let signatures = signatures(&views[0], &rpq);
-        let outcomes = Outcomes::look_up(views[0].layout(), &signatures, &McacheConfig::default(), Scope::Channel);
-        let substitutes = Substitutes::new(&views[0], &outcomes, Variant::Sign, Representative::First);
-        let measure = |mode, samples_per_kept| {
-            let mut gradient = WeightGradient::new(&data, mode, samples_per_kept).unwrap();
-            gradient.add(&data, &substitutes);
-            let columns: usize = gradient.parts.iter().map(|part| part.columns.len()).sum();
-            (gradient.error().estimate(), columns)
-        };
-        let (all, every_column) = measure(ErrorMode::All, 1.0);
-        let (sampled, columns) = measure(ErrorMode::Sampled, 1.0);
-        assert!(columns < every_column / 2, "{columns} of {every_column}");
-        let (truth, found) = (all.relative(), sampled.relative());
-        assert_eq!(truth.bounds, Some([truth.value; 2]), "nothing was left out");
-        assert!(truth.value > 0.1 && (found.value / truth.value - 1.0).abs() < 0.03, "{found:?} {truth:?}");
-        let [low, high] = found.bounds.expect("an interval");
-        assert!(low < truth.value && truth.value < high && high - low < 0.1 * truth.value, "{found:?} {truth:?}");
-        // Of a batch of 30 samples the three are still told from.
-        let (all, _) = measure(ErrorMode::All, 10.0);
-        let (sampled, _) = measure(ErrorMode::Sampled, 10.0);
-        assert!((sampled.relative().value / all.relative().value - 1.0).abs() < 0.03);
-    }
+    sum.iter_mut().zip(more).for_each(|(sum, more)| sums::add(sum, more));
 }

@@ -6,7 +6,9 @@ use super::place::Place;
 use super::plan::{LayerPlan, LengthPlan, ProjectionPlan};
 use super::sign::{self, Signed};
 use super::tally::Tallies;
+use crate::config::BoundsConfig;
 use crate::error::Result;
+use crate::limits::Bounded;
 use crate::operand::{Kept, LayerData};
 use crate::request::Measures;
 use mercury_reuse::config::{Rpq, Scope};
@@ -93,9 +95,11 @@ impl LengthReplay {
     ) -> Self {
         let bits = length.bits - projection.rpq.variant.magnitude_bits();
         let rpq = Rpq { bits, ..projection.rpq.clone() };
-        let bounds = length.bounds.iter();
-        let bounds =
-            bounds.map(|config| BoundsMeasure::new(projection.source, length.scope, rpq.clone(), config.clone()));
+        let bound = |options: &BoundsConfig| {
+            let (pass, scope, rpq) = (projection.source, length.scope, rpq.clone());
+            BoundsMeasure::new(Bounded { pass, scope, rpq, options: options.clone() })
+        };
+        let bounds = length.bounds.iter().map(bound);
         Self { tallies: Tallies::new(layer, length, kept, cuts, batch, measures.errors), bounds: bounds.collect() }
     }
 }
@@ -130,7 +134,9 @@ impl ProjectionReplay {
             let arrivals = find_arrivals(&signed, &signatures, length.scope);
             if !bounds.is_empty() {
                 let unlimited: Vec<Outcomes> = arrivals.iter().map(|arrivals| arrivals.outcomes().clone()).collect();
-                bounds.iter_mut().for_each(|bounds| bounds.add(samples, &unlimited));
+                for bounds in bounds {
+                    bounds.add(samples, &unlimited);
+                }
             }
             for found in OutcomeFinder::new(&signed, &signatures, &arrivals, length) {
                 tallies.add(length, samples, found);

@@ -227,7 +227,11 @@ impl CachePlan {
         for (substitution, passes) in &other.errors {
             match self.errors.iter_mut().find(|(known, _)| known == substitution) {
                 Some((_, known)) => {
-                    known.extend(passes.iter().filter(|pass| !known.contains(pass)).copied().collect::<Vec<_>>())
+                    for pass in passes {
+                        if !known.contains(pass) {
+                            known.push(*pass);
+                        }
+                    }
                 }
                 None => self.errors.push((*substitution, passes.clone())),
             }

@@ -36,8 +36,7 @@ struct Limit {
     ways: u32,
 }
 
-/// Whether a set of so many ways holds the first arrival of this rank, as nothing is replaced: the only place that
-/// says so.
+/// Whether a set of this many ways holds the first arrival of this rank: nothing is replaced, so the first ones stay.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
 fn is_resident(rank: u32, ways: u32) -> bool {

@@ -144,6 +144,7 @@ trait Factor: Copy {
 
 impl Factor for f64 {
     #[inline(always)]
+    #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
     fn scales<'s, const O: usize>(
         factors: &'s [Self],
         outputs: usize,
@@ -156,6 +157,7 @@ impl Factor for f64 {
 
 impl Factor for f32 {
     #[inline(always)]
+    #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
     fn scales<'s, const O: usize>(
         factors: &'s [Self],
         outputs: usize,

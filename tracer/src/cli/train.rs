@@ -14,7 +14,7 @@ use mercury_cli::Messages;
 ///
 /// With --probe, the training has no reuse; measured steps are computed again with reuse.
 ///
-/// The folder --out is a trace with two more tables: measurements.parquet and loss_changes.parquet.
+/// The folder --out is a trace with two more tables: `measurements.parquet` and `loss_changes.parquet`.
 ///
 /// Examples:
 ///   mercury-tracer train --model vgg13 --dataset cifar10 --out with --steps 400 --reuse mercury.toml

@@ -142,7 +142,7 @@ fn find_state<'a>(path: &Path, pickle: &'a Pickle) -> Result<(BTreeMap<String, &
                     describe_conversion(path, "torch.load(FILE, weights_only=False).state_dict()")
                 ));
             }
-            _ => return Err(format!("holds no state dictionary; {}", SAVING)),
+            _ => return Err(format!("holds no state dictionary; {SAVING}")),
         };
         match find_nested(arena, items) {
             Some((key, inner)) if nested.len() < MAX_DEPTH => {

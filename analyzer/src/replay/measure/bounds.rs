@@ -2,29 +2,24 @@
 
 use super::{Bytes, Measure, Samples};
 use crate::config::BoundsConfig;
-use crate::limits::Limits;
+use crate::limits::{Bounded, Limits};
 use mercury_reuse::Outcomes;
-use mercury_reuse::config::{Rpq, Scope};
-use mercury_trace::geometry::Pass;
 
-/// What bounds reuse on the vectors of a pass, signed at one length and looked up in one scope.
+/// Bounds of reuse on the vectors of a pass, signed at one length and looked up in one scope.
 pub struct BoundsMeasure {
-    source: Pass,
-    scope: Scope,
-    rpq: Rpq,
-    config: BoundsConfig,
+    bounded: Bounded,
     limits: Limits,
 }
 
 impl BoundsMeasure {
-    /// Bounds on the vectors of `source`, which `rpq` signs at the length in question.
-    pub fn new(source: Pass, scope: Scope, rpq: Rpq, config: BoundsConfig) -> Self {
-        Self { source, scope, rpq, config, limits: Limits::default() }
+    /// Begins with no samples.
+    pub fn new(bounded: Bounded) -> Self {
+        Self { bounded, limits: Limits::default() }
     }
 
-    /// The options that these bounds are of.
+    /// The options.
     pub fn config(&self) -> &BoundsConfig {
-        &self.config
+        &self.bounded.options
     }
 
     /// The bounds.
@@ -36,12 +31,11 @@ impl BoundsMeasure {
 impl Measure for BoundsMeasure {
     /// Adds samples, with their outcomes in a cache with room for all.
     fn add(&mut self, samples: Samples, unlimited: &[Outcomes]) {
-        let Self { source, scope, rpq, config, limits } = self;
-        limits.add(samples.data, *source, samples.signed, unlimited, *scope, rpq, config);
+        self.limits.add(samples.data, samples.signed, unlimited, &self.bounded);
     }
 
     fn bytes(&self) -> Bytes {
-        // Sums alone: what a vector takes while it is counted is given back before the next measure.
+        // Sums alone. Hash tables of the vectors of a scope are within what a vector takes for its outcomes.
         Bytes::default()
     }
 }

@@ -39,7 +39,8 @@ pub struct FirstArrivals<'s> {
 /// First arrivals and their ranks in the sets of a cache.
 pub struct Ranks {
     unlimited: Outcomes,
-    ranks: Arc<Vec<u32>>,
+    /// Of each first arrival its rank; of other vectors anything.
+    by_vector: Arc<Vec<u32>>,
     ways_for_all: u32,
 }
 
@@ -80,7 +81,7 @@ impl<'s> FirstArrivals<'s> {
             counter.clear()
         });
         let ways_for_all = most.max().unwrap_or(0);
-        Ranks { unlimited: self.unlimited.clone(), ranks: Arc::new(ranks), ways_for_all }
+        Ranks { unlimited: self.unlimited.clone(), by_vector: Arc::new(ranks), ways_for_all }
     }
 }
 
@@ -141,7 +142,7 @@ impl Ranks {
         let positions = layout.positions.max(1);
         let runs = holders.par_chunks(positions).enumerate();
         let counts = runs.map(|(run, firsts)| self.count((run * positions) as u32, firsts, ways)).collect();
-        let limit = Some(Limit { ranks: Arc::clone(&self.ranks), ways });
+        let limit = Some(Limit { ranks: Arc::clone(&self.by_vector), ways });
         Outcomes { layout: *layout, holders: Arc::clone(holders), limit, counts }
     }
 
@@ -149,7 +150,7 @@ impl Ranks {
     fn count(&self, first: u32, first_arrivals: &[u32], ways: u32) -> Counts {
         let (mut mau, mut mnu) = (0, 0);
         simd_dispatch(|| {
-            for_each_holder(first_arrivals, &self.ranks, ways, |place, holder| {
+            for_each_holder(first_arrivals, &self.by_vector, ways, |place, holder| {
                 mau += u32::from(holder == first.wrapping_add(place as u32));
                 mnu += u32::from(holder == MNU);
             });

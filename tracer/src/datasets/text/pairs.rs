@@ -16,7 +16,7 @@ const MAX_LENGTH: i64 = 4096;
 /// A sentence and its translation, as lines or as tokens.
 type SentencePair<T> = (T, T);
 
-/// Opens Multi30K: captions in English and German.
+/// Opens `Multi30K`: captions in English and German.
 pub(in crate::datasets) fn multi30k(options: &DataOptions, _: i64) -> Result<Dataset> {
     let name = "multi30k";
     let file = |file: &str| (options.data_dir.join(name).join(file), Origin::Fetched(name));
