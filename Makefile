@@ -28,7 +28,7 @@ demo: build ## the main use on real data: train VGG-13, capture, replay, report
 	$(PYTHON) data/fetch.py fashion-mnist
 	rm -rf demo
 	$(BIN)/mercury-tracer capture --model vgg13 --dataset fashion-mnist --out demo/trace \
-	  --steps 121 --capture every=60 --lr 0.03 --clip 1 --samples 8 --filters 32 --validation-samples 1000
+	  --steps 61 --capture every=30 --lr 0.03 --clip 1 --samples 8 --filters 32 --validation-samples 1000
 	$(BIN)/mercury-analyzer inspect demo/trace
 	@echo; echo "== whole patches on an output-stationary array"
 	$(BIN)/mercury-analyzer replay demo/trace --preset patch-os --out demo/results-patch-os
