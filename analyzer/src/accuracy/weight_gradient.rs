@@ -15,7 +15,7 @@ use std::borrow::Cow;
 /// Error of the weight gradient, dW = Xᵀ dY, of kept filters, from samples as they come.
 ///
 /// A stream's weights are its vectors' elements by columns: filters, as dY has them. [`ErrorMode::Sampled`] evaluates
-/// the columns of each stream that a [`Pilot`] on the first sample plans: sums run over samples, so columns cannot be
+/// the columns of each stream that a `Pilot` on the first sample plans: sums run over samples, so columns cannot be
 /// added later. The interval says how precise the result is.
 ///
 /// Where samples come some at a time it holds 16 bytes for each weight that is evaluated, until the last has come; where

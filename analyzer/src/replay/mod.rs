@@ -1,9 +1,9 @@
 //! Replay of a trace: request -> plan -> read -> sign -> outcomes -> measure -> result.
 //!
-//! [`Replay`] holds the request. For each layer of a captured step [`plan`] says which projections, signature lengths
-//! and caches its configurations share; samples are read some at a time ([`LayerReader`]), their vectors signed
-//! ([`sign`]), the outcomes of all caches found ([`outcomes`]) and measured ([`measure`], by [`tally`]); after the last
-//! sample [`results`] times what was measured.
+//! [`Replay`] holds the request. For each layer of a captured step `plan` says which projections, signature lengths
+//! and caches its configurations share; samples are read some at a time (`LayerReader`), their vectors signed
+//! (`sign`), the outcomes of all caches found (`outcomes`) and measured (`measure`, by `tally`); after the last
+//! sample `results` times what was measured.
 
 mod grouped;
 mod layer;

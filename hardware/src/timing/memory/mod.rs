@@ -40,7 +40,7 @@
 //! # Row stationary
 //!
 //! From the mapping: scratchpads 4 accesses for each multiply-accumulate, a hop for each partial sum on
-//! its way up a column, the buffer's loads and DRAM's words as [`Mapping`] has them, for the buffer
+//! its way up a column, the buffer's loads and DRAM's words as `Mapping` has them, for the buffer
 //! sizes of its [`PeArray`](super::row_stationary::PeArray), which [`Memory::pe_array`] makes of this
 //! memory. With reuse multiply-accumulates, scratchpads and hops shrink to the computed positions;
 //! ifmaps, filters and partial sums are read as without, since rows hold both. Stalls are the roofline
