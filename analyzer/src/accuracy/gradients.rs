@@ -45,7 +45,7 @@ impl<'a> Gradients<'a> {
         }
     }
 
-    /// The gradients of columns at the vectors of consecutive positions in a channel (head): `[positions][width]`, in f64.
+    /// The gradients of columns at consecutive positions of a channel (head), `[positions][width]`, in f64.
     pub fn gather_block(
         &self,
         (sample, channel): (usize, usize),

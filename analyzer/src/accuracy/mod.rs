@@ -1,10 +1,10 @@
 //! Output error: how far a pass's result with reuse is from its exact one.
 //!
-//! Reuse computes with a substitute of a vector, such as its representative, in place of the vector
-//! ([`Substitutes`](mercury_reuse::Substitutes)), so the result differs by the products of `x' - x`. Both are summed here over the kept
-//! samples, channels and filters; where channels were left out, result and error alike cover the kept channels alone.
-//! Every sum is in f64, of products of two f32, which are exact there, in a fixed order: the same on every machine and
-//! for every number of threads.
+//! Reuse computes with a substitute of a vector, such as its representative, instead of the vector
+//! ([`Substitutes`](mercury_reuse::Substitutes)). So the result differs by the products of `x' - x`. Results and
+//! differences are summed over the kept samples, channels and filters; where channels were left out, both cover the kept
+//! channels alone. Sums are in f64, of products of two f32, which are exact there, in a fixed order: the same on every
+//! machine and for every number of threads.
 //!
 //! [`ErrorMode::Sampled`](crate::request::ErrorMode) evaluates some output positions of the forward pass and the input
 //! gradient, and some filters of each stream of a weight gradient, until [`sampling`] says that these suffice.

@@ -65,7 +65,7 @@ struct PilotStream {
     columns: Vec<Moments>,
 }
 
-/// The part of each stream's columns that tells the error precisely, given some of so many streams.
+/// The part of each stream's columns that a precise error needs, from some of `streams_in_all` streams.
 fn plan_part(streams: &[PilotStream], streams_in_all: usize) -> f64 {
     let mut sums = Moments::default();
     for PilotStream { all, columns } in streams {

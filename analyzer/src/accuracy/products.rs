@@ -80,7 +80,7 @@ impl Vectors {
     }
 }
 
-/// Moments of each of so many columns.
+/// Moments of each column.
 pub fn measure_columns(sums: &Sums, columns: usize) -> Vec<Moments> {
     let mut moments = vec![Moments::default(); columns];
     let width = columns.next_multiple_of(PRODUCT_LANES).max(1);

@@ -68,9 +68,8 @@ impl RunningSums {
     /// which reuse changes: no more than `drawn` if these suffice.
     ///
     /// Let e be the sample's |Y' - Y|² and E that of the samples up to it. The sample's variance has to stay within the
-    /// part e E of what is allowed for 1. These parts add up to less than the square of the last E, so the
-    /// layer's estimate is precise whatever the number of samples, and each sample is drawn without knowledge of the
-    /// samples after it.
+    /// part e E of what is allowed for 1. These parts add up to less than the square of the last E, so the layer's
+    /// estimate is precise for any number of samples, and no sample needs to know those after it.
     fn positions_needed(
         &self,
         (moments, covariance): &(Moments, Covariance),

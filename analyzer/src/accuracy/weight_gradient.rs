@@ -15,11 +15,11 @@ use std::borrow::Cow;
 /// Error of the weight gradient, dW = Xᵀ dY, of kept filters, from samples as they come.
 ///
 /// A stream's weights are its vectors' elements by columns: filters, as dY has them. [`ErrorMode::Sampled`] evaluates
-/// the columns of each stream that a `Pilot` on the first sample plans: sums run over samples, so columns cannot be
-/// added later. The interval says how precise the result is.
+/// some columns of each stream. Sums run over samples, so columns cannot be added later; a `Pilot` on the first sample
+/// decides how many are needed. The interval says how precise the result is.
 ///
-/// Where samples come some at a time it holds 16 bytes for each weight that is evaluated, until the last has come; where
-/// they come all at once no more than some MB a thread.
+/// Until the last sample it holds 16 bytes for each weight that is evaluated; if all samples come at once, no more than
+/// some MB per thread.
 #[derive(Debug, Clone)]
 pub struct WeightGradient {
     /// None before the first sample.
@@ -57,8 +57,7 @@ const PART_WEIGHTS: usize = 1 << 18;
 const SKETCH_OF_PART: usize = 4;
 
 impl WeightGradient {
-    /// Begins with none of the samples, each of which stands for `samples_per_kept` of the batch. `None` where dY was not
-    /// captured.
+    /// Begins without samples. Each one represents `samples_per_kept` samples of the batch. `None` if dY was not captured.
     pub fn new(data: &LayerData, mode: ErrorMode, samples_per_kept: f64) -> Option<Self> {
         data.grad_output.is_some().then(|| Self { parts: Vec::new(), samples_per_kept, mode })
     }
@@ -109,8 +108,8 @@ impl WeightGradient {
         parts
     }
 
-    /// The error of the gradient that the samples add up to, and what they tell of the batch's; nothing where that does
-    /// not rise above their scatter.
+    /// The error of the gradient of the kept samples, with an estimate of the batch's. There is none if the batch's
+    /// gradient does not rise above the scatter of the samples.
     pub fn error(&self) -> ErrorSums {
         let kept = self.estimate(1.0);
         let (moments, drawn) = self.estimate(1.0 / self.samples_per_kept);
@@ -122,7 +121,7 @@ impl WeightGradient {
         ErrorSums::from_total(kept, self.samples_per_kept).with_batch(batch)
     }
 
-    /// Moments that stand for the gradient of a batch, `fraction` of whose samples came, and their covariances.
+    /// Estimated moments of the gradient of a batch, a `fraction` of whose samples were kept, and their covariances.
     fn estimate(&self, fraction: f64) -> (Moments, Covariance) {
         let (mut sum, mut spread) = (Moments::default(), Covariance::default());
         for parts in self.parts.chunk_by(|a, b| a.stream == b.stream) {
@@ -192,7 +191,7 @@ impl GradientPart {
         }
     }
 
-    /// How many columns of the stream each evaluated one stands for.
+    /// The columns of the stream per evaluated column.
     fn columns_per_drawn(&self, parts: &[Self]) -> f64 {
         if !self.by_column {
             return 1.0;
@@ -201,7 +200,7 @@ impl GradientPart {
         self.all as f64 / drawn.sum::<usize>().max(1) as f64
     }
 
-    /// Moments that stand for the batch's gradient, of which `fraction` of the samples came.
+    /// Estimated moments of the gradient of a batch, a `fraction` of whose samples were kept.
     fn moments(&self, fraction: f64) -> Cow<'_, [Moments]> {
         if self.sketch.is_none() {
             return self.moments.as_slice().into();

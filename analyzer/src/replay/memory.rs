@@ -7,8 +7,8 @@ use mercury_trace::manifest::TensorFile;
 use mercury_trace::remote;
 use mercury_trace::tensor::TensorKind;
 
-/// Values of an operand that are read and evaluated at a time, if a sample has no more: so few that
-/// memory is no concern, so many that starting threads is none.
+/// Values of an operand that are read and evaluated at a time, unless a single sample has more. This is few enough for
+/// memory, and enough for threads to pay.
 const VALUES_AT_A_TIME: u64 = 1 << 20;
 
 /// Bytes of the program, its tables and the buffers of its threads. Measured (`docs/tests/test_memory_limit.py`).

@@ -149,10 +149,9 @@ impl Dealing for RowDealing {
         }
     }
 
-    /// The kept samples stand for the batch: rounds of a convolution in proportion to their number, a matrix product by
-    /// the part of their own baseline that its kept vectors save. Without one of a convolution's samples its schedule is
-    /// taken to be shorter by the cycles that this sample's rounds advance it: exact if all sets meet at their end, else
-    /// nearly so.
+    /// The kept samples represent the batch: a convolution by the number of rounds, a matrix product by the part of their
+    /// own baseline that its kept vectors save. Without one of a convolution's samples, the schedule is taken to be
+    /// shorter by the cycles that this sample's rounds advance it. That is exact if all sets meet at their end.
     fn compute_cycles(&self, without: Option<usize>) -> u64 {
         match &self.dealt {
             Dealt::Planes { advances, rounds, .. } => {

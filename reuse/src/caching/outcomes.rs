@@ -16,9 +16,9 @@ use std::sync::Arc;
 
 /// The outcome of every vector of an operand, in the layout's order.
 ///
-/// A vector's *holder* is the vector whose entry holds its signature: of a HIT the one that inserted it, of a MAU itself,
-/// of an MNU none ([`Outcomes::NONE`]). Holders come from look-ups one after another ([`Outcomes::look_up`]), or, for
-/// caches that replace nothing, from first arrivals and their ranks ([`FirstArrivals`]).
+/// A vector's *holder* is the vector whose entry holds its signature: for a HIT the one that inserted it, for a MAU
+/// itself, for an MNU none ([`Outcomes::NONE`]). Holders come from look-ups one after another ([`Outcomes::look_up`]) or,
+/// for caches that replace nothing, from first arrivals and their ranks ([`FirstArrivals`]).
 #[derive(Debug, Clone)]
 pub struct Outcomes {
     layout: Layout,

@@ -13,7 +13,7 @@ pub struct CountsMeasure {
 }
 
 impl CountsMeasure {
-    /// Counts of none of the samples that these cuts are of, by product.
+    /// Begins without samples; `cuts` are those of all kept samples, by product.
     pub fn new(cuts: &[Cut]) -> Self {
         let runs = cuts.iter().map(|cut| cut.layout.runs() as u64).sum();
         Self { counts: vec![Vec::new(); cuts.len()], runs }

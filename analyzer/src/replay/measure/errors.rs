@@ -41,7 +41,7 @@ impl PassErrors {
 }
 
 impl ErrorMeasure {
-    /// Errors of these passes, which have so many products, before the first sample of a batch of so many.
+    /// Begins without samples: errors of passes with this number of products, of a batch of `batch` samples.
     pub fn new(
         kept: &Kept,
         (substitution, passes): &(Substitution, Vec<Pass>),

@@ -13,7 +13,7 @@ pub struct ScheduleMeasure {
 }
 
 impl ScheduleMeasure {
-    /// A pass of a layer whose batch has so many samples, before the first of them.
+    /// Begins a pass without samples; the batch has `batch`.
     pub fn new(array: &dyn Dataflow, kept: &Kept, pass: Pass, batch: u32) -> Self {
         let geometry = kept.layer.geometry;
         let numbers = 0..geometry.gemms(pass, batch).len();

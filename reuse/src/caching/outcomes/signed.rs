@@ -27,7 +27,7 @@ impl Outcomes {
         Self::sign_and_look_up_with(view, rpq, config, scope, Isa::best())
     }
 
-    /// [`Outcomes::sign_and_look_up`] by given instructions of look-ups, which must be among the processor's: for tests.
+    /// [`Outcomes::sign_and_look_up`] with given instructions for look-ups, which the CPU must have: for tests.
     #[doc(hidden)]
     pub fn sign_and_look_up_with(view: &VectorView, rpq: &Rpq, config: &McacheConfig, scope: Scope, isa: Isa) -> Self {
         let signing = Signatures::new(Kernel::best(), view, rpq);
