@@ -113,9 +113,9 @@ impl LayerReplay<'_> {
         for (product, (cut, counts)) in replay.cuts.iter().zip(tally.counts()).enumerate() {
             let timed = self.timed(number, pass, product);
             let lengths: Vec<u64> = cut.streams.iter().map(|stream| stream.length as u64).collect();
-            let sums = sum_samples(counts, lengths.len());
+            let sums = sum_samples(&counts, lengths.len());
             let dealing = tally.dealing(pass, self.plan.array_numbers[number], product);
-            let outcomes = ProductOutcomes { lengths: &lengths, counts, sums: &sums, dealing };
+            let outcomes = ProductOutcomes { lengths: &lengths, counts: &counts, sums: &sums, dealing };
             let baseline = timed.baseline();
             result.baseline += baseline;
             let cycles = timed.mercury(outcomes, None);

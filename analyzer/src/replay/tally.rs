@@ -73,8 +73,8 @@ impl Tally {
         std::iter::once(self.counts.bytes()).chain(schedules).chain(errors).sum()
     }
 
-    /// Outcomes of each run, `[products][samples][streams]`.
-    pub fn counts(&self) -> &[Vec<Counts>] {
+    /// Counts of each run, `[samples][streams]`, by product.
+    pub fn counts(&self) -> impl Iterator<Item = Vec<Counts>> {
         self.counts.counts()
     }
 

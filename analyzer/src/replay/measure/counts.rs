@@ -6,33 +6,53 @@ use mercury_reuse::{Counts, Cut, Outcomes};
 /// Counts of each run, by product of a pass.
 #[derive(Debug, Clone)]
 pub struct CountsMeasure {
-    /// `[products][samples][streams]`.
-    counts: Vec<Vec<Counts>>,
+    products: Vec<ProductCounts>,
     /// Runs of all kept samples, over the products.
     runs: u64,
+}
+
+/// Counts of a product. A sweep holds those of many caches, so they are kept small.
+#[derive(Debug, Clone)]
+struct ProductCounts {
+    /// Vectors of a run.
+    positions: u32,
+    /// HITs and MAUs of each run, `[samples][streams]`; all other vectors are MNU.
+    runs: Vec<[u32; 2]>,
 }
 
 impl CountsMeasure {
     /// Begins without samples; `cuts` are those of all kept samples, by product.
     pub fn new(cuts: &[Cut]) -> Self {
         let runs = cuts.iter().map(|cut| cut.layout.runs() as u64).sum();
-        Self { counts: vec![Vec::new(); cuts.len()], runs }
+        let product = |cut: &Cut| ProductCounts { positions: cut.layout.positions as u32, runs: Vec::new() };
+        Self { products: cuts.iter().map(product).collect(), runs }
     }
 
-    /// Counts of each run, `[products][samples][streams]`.
-    pub fn counts(&self) -> &[Vec<Counts>] {
-        &self.counts
+    /// Counts of each run, `[samples][streams]`, by product.
+    pub fn counts(&self) -> impl Iterator<Item = Vec<Counts>> {
+        self.products.iter().map(ProductCounts::to_counts)
+    }
+}
+
+impl ProductCounts {
+    fn to_counts(&self) -> Vec<Counts> {
+        let counts = |&[hit, mau]: &[u32; 2]| {
+            let mnu = self.positions - hit - mau;
+            Counts { hit: hit.into(), mau: mau.into(), mnu: mnu.into() }
+        };
+        self.runs.iter().map(counts).collect()
     }
 }
 
 impl Measure for CountsMeasure {
     fn add(&mut self, _: Samples, outcomes: &[Outcomes]) {
-        for (sum, outcomes) in self.counts.iter_mut().zip(outcomes) {
-            sum.extend(outcomes.counts());
+        for (product, outcomes) in self.products.iter_mut().zip(outcomes) {
+            // Less than the positions of a run, which 32 bits number.
+            product.runs.extend(outcomes.counts().iter().map(|counts| [counts.hit as u32, counts.mau as u32]));
         }
     }
 
     fn bytes(&self) -> Bytes {
-        Bytes { fixed: self.runs.saturating_mul(size_of::<Counts>() as u64), per_sample: 0 }
+        Bytes { fixed: self.runs.saturating_mul(size_of::<[u32; 2]>() as u64), per_sample: 0 }
     }
 }
