@@ -6,7 +6,7 @@
 
 use crate::accuracy::ErrorSums;
 use crate::config::Config;
-use crate::result::PassResult;
+use crate::result::{Demand, PassResult};
 use crate::schema::layers;
 use crate::timing::MercuryCycles;
 use mercury_hardware::switch::Switch;
@@ -126,6 +126,8 @@ impl PassResult {
         self.reuse = false;
         self.counts = Counts::default();
         self.macs_skipped = 0;
+        self.macs_saved_net = 0;
+        self.demand = Demand::baseline(self.demand.baseline_equal_macs);
         self.error = self.error.take().map(ErrorSums::without_reuse);
         self.matches = None;
         self.mercury = MercuryCycles { compute: self.baseline, ..MercuryCycles::default() };
@@ -220,6 +222,8 @@ mod tests {
             limits: None,
             macs: 10,
             macs_skipped: 5,
+            macs_saved_net: 4,
+            demand: Demand::default(),
             baseline,
             mercury: MercuryCycles { compute: mercury, ..MercuryCycles::default() },
             baseline_traffic: Traffic::default(),

@@ -16,8 +16,9 @@ type Bound = fn(Interval) -> Option<f64>;
 /// In the order of a measure's columns: its value, and the low and high end of its interval.
 const BOUNDS: [Bound; 3] = [|i| Some(i.value), |i| i.bounds.map(|b| b[0]), |i| i.bounds.map(|b| b[1])];
 
-/// The columns of `table` that say how far results with reuse are from exact ones, with 95 % intervals.
-pub(crate) fn error_columns(table: &TableSpec, estimates: &[Option<Estimate>]) -> Vec<Column> {
+/// The columns of `table` that say how far results with reuse are from exact ones, with 95 % intervals. `shares` are the
+/// rows' shares in an error, if the table has them.
+pub(crate) fn error_columns(table: &TableSpec, estimates: &[Option<Estimate>], shares: &[Option<f64>]) -> Vec<Column> {
     let squares: [(ColumnSpec, Square); 2] =
         [(layers::ERROR_SQUARE, Estimate::change), (layers::EXACT_SQUARE, Estimate::exact)];
     let measures: [([ColumnSpec; 3], Measure); 4] = [
@@ -39,6 +40,9 @@ pub(crate) fn error_columns(table: &TableSpec, estimates: &[Option<Estimate>]) -
         if table.has(column.name) {
             columns.push(column.build_f64s(estimates, |estimate| estimate.as_ref().map(square)));
         }
+    }
+    if table.has(layers::ERROR_SHARE.name) {
+        columns.push(layers::ERROR_SHARE.build_f64s(shares, |share| *share));
     }
     for (names, measure) in measures {
         for (column, bound) in names.into_iter().zip(BOUNDS) {

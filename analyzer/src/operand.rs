@@ -178,7 +178,7 @@ impl Kept {
             Pass::Forward | Pass::WeightGrad => (&self.channels, conv.in_channels),
         };
         let channels = kept.len();
-        if granularity != Granularity::ChannelPatch && channels != all as usize {
+        if granularity != Granularity::CHANNEL_PATCH && channels != all as usize {
             let reason = format!(
                 "only {channels} of {all} channels were captured, but vectors of granularity {granularity} span \
                  channels; capture without --channels, or set rpq.granularity to channel-patch"

@@ -58,12 +58,16 @@ pub struct PassResult {
     pub limits: Option<Limits>,
     /// Multiply-accumulates.
     pub macs: u64,
-    /// Those of them that hits make unnecessary (additions of gradients are not counted off).
+    /// Those of them that HITs skip.
     pub macs_skipped: u64,
+    /// Those that reuse saves: skipped, less the operations of HITs and variants.
+    pub macs_saved_net: i64,
     /// Cycles of the baseline.
     pub baseline: u64,
     /// Cycles with reuse.
     pub mercury: MercuryCycles,
+    /// What reuse asks of the hardware.
+    pub demand: Demand,
     /// What the baseline moves.
     pub baseline_traffic: Traffic,
     /// What is moved with reuse.
@@ -76,6 +80,51 @@ pub struct PassResult {
     pub matches: Option<Matches>,
     /// Baseline and MERCURY cycles without each one of the samples in turn.
     pub leave_one_out: Vec<[u64; 2]>,
+}
+
+/// What reuse asks of the hardware, beside cycles.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Demand {
+    /// Cycles of the baseline with the multiply-accumulates of a unit for signatures as more columns of the array.
+    pub baseline_equal_macs: u64,
+    /// Whether HITs or signatures take less time than real processing elements need.
+    pub is_bound: bool,
+    /// Results that MCACHE delivers.
+    pub results: u64,
+    /// Most results that the array takes in a cycle; `None` if nothing limits them.
+    pub peak_results: Option<f64>,
+    /// Size of a bank of MCACHE, KB; `None` without reuse or limit.
+    pub mcache_kb: Option<f64>,
+}
+
+impl Demand {
+    /// That of a pass without reuse.
+    pub fn baseline(baseline_equal_macs: u64) -> Self {
+        Self { baseline_equal_macs, peak_results: Some(0.0), ..Self::default() }
+    }
+
+    /// That of several passes: sums and maxima.
+    pub fn of_passes<'a>(results: impl IntoIterator<Item = &'a PassResult>) -> Self {
+        let mut sum = Self::baseline(0);
+        for PassResult { demand, .. } in results {
+            sum.baseline_equal_macs += demand.baseline_equal_macs;
+            sum.is_bound |= demand.is_bound;
+            sum.results += demand.results;
+            sum.peak_results = sum.peak_results.zip(demand.peak_results).map(|(a, b)| a.max(b));
+            sum.mcache_kb = sum.mcache_kb.into_iter().chain(demand.mcache_kb).reduce(f64::max);
+        }
+        sum
+    }
+}
+
+/// Results per cycle of computing and stalls that MCACHE delivers to passes with reuse; 0 without these.
+pub fn mean_results<'a>(results: impl IntoIterator<Item = &'a PassResult>) -> f64 {
+    let (mut delivered, mut cycles) = (0, 0);
+    for result in results.into_iter().filter(|result| result.reuse) {
+        delivered += result.demand.results;
+        cycles += result.mercury.compute + result.mercury.stall;
+    }
+    if cycles == 0 { 0.0 } else { delivered as f64 / cycles as f64 }
 }
 
 impl PassResult {
@@ -127,6 +176,32 @@ pub fn step_cycles<'a>(results: impl IntoIterator<Item = &'a PassResult>) -> int
         }
     }
     step
+}
+
+/// The share of each result's squared error in that of all results of the same configuration, step and pass; `None`
+/// where no error is known, or none was made. `estimates` are those of the results.
+pub fn error_shares(results: &[PassResult], estimates: &[Option<Estimate>]) -> Vec<Option<f64>> {
+    let key = |result: &PassResult| (result.configuration, result.step, result.pass);
+    let mut sums: BTreeMap<(usize, u64, Pass), f64> = BTreeMap::new();
+    for (result, estimate) in results.iter().zip(estimates) {
+        *sums.entry(key(result)).or_default() += estimate.as_ref().map_or(0.0, Estimate::change);
+    }
+    let share = |(result, estimate): (&PassResult, &Option<Estimate>)| {
+        let sum = sums[&key(result)];
+        estimate.as_ref().filter(|_| sum > 0.0).map(|estimate| estimate.change() / sum)
+    };
+    results.iter().zip(estimates).map(share).collect()
+}
+
+/// Relative error of all weight gradients together: the root of the quotient of their squared changes and squared
+/// norms. `None` if none was computed.
+pub fn gradient_error(results: &[&PassResult]) -> Option<f64> {
+    let gradients = results.iter().filter(|result| result.pass == Pass::WeightGrad);
+    let estimates: Vec<Estimate> =
+        gradients.filter_map(|result| result.error.as_ref()).map(ErrorSums::estimate).collect();
+    let sum = |square: fn(&Estimate) -> f64| estimates.iter().map(square).sum::<f64>();
+    let exact = sum(Estimate::exact);
+    (exact > 0.0).then(|| (sum(Estimate::change).max(0.0) / exact).sqrt())
 }
 
 /// Output error of all forward outputs together, where any was computed: of layers of one step that share

@@ -1,12 +1,12 @@
 //! Results: `run.json`, `layers.parquet`, `models.parquet`, `configurations.parquet`, `angles.parquet`.
 
-use crate::accuracy::ErrorSums;
+use crate::accuracy::{ErrorSums, Estimate};
 use crate::config::Config;
 use crate::error::Result;
 use crate::error_columns::error_columns;
 use crate::limits::{BINS, Limits};
 use crate::request::Measures;
-use crate::result::{PassResult, forward_error, step_interval};
+use crate::result::{Demand, PassResult, error_shares, forward_error, gradient_error, mean_results, step_interval};
 use crate::schema::run::{MeasuresRecord, RUN_FILE, RunRecord, TraceIdentity};
 use crate::schema::{self, ColumnSpec, TableSpec};
 use crate::sweep::summary;
@@ -77,14 +77,15 @@ fn identify_trace(trace: &Trace) -> Result<TraceIdentity> {
 
 /// The rows of `layers.parquet`: one per configuration, step, layer and pass.
 pub fn layers_frame(results: &[PassResult]) -> Result<DataFrame> {
-    let estimates: Vec<_> = results.iter().map(|r| r.error.as_ref().map(ErrorSums::estimate)).collect();
+    let estimates: Vec<Option<Estimate>> = results.iter().map(|r| r.error.as_ref().map(ErrorSums::estimate)).collect();
     let mut columns = identity_columns(results);
     columns.extend(outcome_columns(results));
     columns.extend(limit_columns(results));
     columns.extend(cycle_columns(results));
+    columns.extend(demand_columns(results));
     columns.extend(memory_columns(results));
     columns.extend(match_columns(results));
-    columns.extend(error_columns(&schema::layers::TABLE, &estimates));
+    columns.extend(error_columns(&schema::layers::TABLE, &estimates, &error_shares(results, &estimates)));
     Ok(schema::layers::TABLE.frame(results.len(), columns)?)
 }
 
@@ -153,6 +154,7 @@ fn cycle_columns(results: &[PassResult]) -> Vec<Column> {
     vec![
         columns::MACS.build_u64s(results, |r| r.macs),
         columns::MACS_SKIPPED.build_u64s(results, |r| r.macs_skipped),
+        columns::MACS_SAVED_NET.build_i64s(results, |r| r.macs_saved_net),
         columns::BASELINE_CYCLES.build_u64s(results, |r| r.baseline),
         columns::MERCURY_CYCLES.build_u64s(results, |r| r.mercury.total()),
         columns::SIGNATURE_CYCLES.build_u64s(results, |r| r.mercury.signature),
@@ -162,6 +164,21 @@ fn cycle_columns(results: &[PassResult]) -> Vec<Column> {
         columns::SPEED_UP.build_f64s(results, |r| r.baseline as f64 / r.mercury.total() as f64),
         columns::SPEED_UP_LOW.build_f64s(results, |r| r.interval().map(|bounds| bounds[0])),
         columns::SPEED_UP_HIGH.build_f64s(results, |r| r.interval().map(|bounds| bounds[1])),
+    ]
+}
+
+/// What reuse asks of the hardware.
+fn demand_columns(results: &[PassResult]) -> Vec<Column> {
+    use schema::layers as columns;
+    let speed_up = |r: &PassResult| r.demand.baseline_equal_macs as f64 / r.mercury.total() as f64;
+    vec![
+        columns::BASELINE_EQUAL_MACS_CYCLES.build_u64s(results, |r| r.demand.baseline_equal_macs),
+        columns::SPEED_UP_EQUAL_MACS.build_f64s(results, speed_up),
+        columns::IS_BOUND.build_bools(results, |r| r.demand.is_bound),
+        columns::MCACHE_RESULTS.build_u64s(results, |r| r.demand.results),
+        columns::MCACHE_RESULTS_MEAN.build_f64s(results, |r| mean_results([r])),
+        columns::MCACHE_RESULTS_PEAK.build_f64s(results, |r| r.demand.peak_results),
+        columns::MCACHE_KB.build_f64s(results, |r| r.demand.mcache_kb),
     ]
 }
 
@@ -259,6 +276,7 @@ pub fn models_frame(results: &[PassResult], layers_in_all: usize) -> Result<Data
     let references: Vec<Vec<&PassResult>> = steps.iter().map(|step| step.iter().collect()).collect();
     let intervals: Vec<Option<[f64; 2]>> = references.iter().map(|results| step_interval(results)).collect();
     let errors: Vec<_> = references.iter().map(|results| forward_error(results, layers_in_all)).collect();
+    let demands: Vec<Demand> = steps.iter().map(|step| Demand::of_passes(*step)).collect();
     let forward =
         |column: ColumnSpec, value: fn(&PassResult) -> u64| column.build_u64s(&steps, |step| sum_forward(step, value));
     let all = |column: ColumnSpec, value: fn(&PassResult) -> u64| column.build_u64s(&steps, |step| sum(step, value));
@@ -275,6 +293,7 @@ pub fn models_frame(results: &[PassResult], layers_in_all: usize) -> Result<Data
         forward(columns::MNU, |r| r.counts.mnu),
         all(columns::MACS, |r| r.macs),
         all(columns::MACS_SKIPPED, |r| r.macs_skipped),
+        columns::MACS_SAVED_NET.build_i64s(&steps, |step| step.iter().map(|r| r.macs_saved_net).sum()),
         all(columns::BASELINE_CYCLES, |r| r.baseline),
         all(columns::MERCURY_CYCLES, |r| r.mercury.total()),
         all(columns::SIGNATURE_CYCLES, |r| r.mercury.signature),
@@ -292,8 +311,18 @@ pub fn models_frame(results: &[PassResult], layers_in_all: usize) -> Result<Data
         columns::SPEED_UP.build_f64s(&steps, |step| ratio(sum(step, |r| r.baseline), sum(step, |r| r.mercury.total()))),
         columns::SPEED_UP_LOW.build_f64s(&intervals, |interval| interval.map(|bounds| bounds[0])),
         columns::SPEED_UP_HIGH.build_f64s(&intervals, |interval| interval.map(|bounds| bounds[1])),
+        all(columns::BASELINE_EQUAL_MACS_CYCLES, |r| r.demand.baseline_equal_macs),
+        columns::SPEED_UP_EQUAL_MACS.build_f64s(&steps, |step| {
+            ratio(sum(step, |r| r.demand.baseline_equal_macs), sum(step, |r| r.mercury.total()))
+        }),
+        columns::IS_BOUND.build_bools(&demands, |demand| demand.is_bound),
+        columns::MCACHE_RESULTS.build_u64s(&demands, |demand| demand.results),
+        columns::MCACHE_RESULTS_MEAN.build_f64s(&steps, |step| mean_results(*step)),
+        columns::MCACHE_RESULTS_PEAK.build_f64s(&demands, |demand| demand.peak_results),
+        columns::MCACHE_KB.build_f64s(&demands, |demand| demand.mcache_kb),
     ];
-    table.extend(error_columns(&columns::TABLE, &errors));
+    table.extend(error_columns(&columns::TABLE, &errors, &[]));
+    table.push(columns::GRADIENT_ERROR.build_f64s(&references, |results| gradient_error(results)));
     Ok(columns::TABLE.frame(steps.len(), table)?)
 }
 

@@ -260,7 +260,7 @@ fn config(granularity: Granularity, bits: u32, scope: Scope) -> Config {
 
 #[test]
 fn errors_equal_those_of_substituted_operands() {
-    for granularity in [Granularity::ChannelPatch, Granularity::Patch, Granularity::SubVector(5)] {
+    for granularity in [Granularity::CHANNEL_PATCH, Granularity::Patch, Granularity::SubVector(5)] {
         for scope in [Scope::Channel, Scope::Sample, Scope::Batch] {
             let hits = check(&Sampling::default(), &config(granularity, 4, scope));
             assert!(hits > 100, "{granularity} {scope:?}: only {hits} hits, the test would say little");
@@ -278,5 +278,5 @@ fn errors_of_a_sampled_trace_cover_the_kept_channels_and_filters() {
         filters: [kept("features.0", &[1, 2]), kept("features.3", &[0, 5]), kept("classifier.0", &[3, 4, 6])].into(),
         ..Sampling::default()
     };
-    assert!(check(&sampling, &config(Granularity::ChannelPatch, 4, Scope::Channel)) > 50);
+    assert!(check(&sampling, &config(Granularity::CHANNEL_PATCH, 4, Scope::Channel)) > 50);
 }

@@ -2,6 +2,7 @@
 
 mod sections;
 
+pub use crate::timing::row_stationary::{DealingRule, HitCycles};
 pub use mercury_reuse::config::{BitsConfig, ReuseConfig, StopConfig};
 pub use sections::{ArrayConfig, BoundsConfig, ScheduleName};
 
@@ -10,8 +11,8 @@ use crate::suggest::{did_you_mean, in_message};
 use crate::timing::memory::{Energy, Memory, MemoryModel, Signatures};
 use crate::timing::row_stationary::{Discipline, PeArray};
 use crate::timing::rows::RowArray;
-use crate::timing::{Array, Dataflow, MatrixArray, folded_dataflow};
-use mercury_reuse::config::{McacheConfig, Representative, Rpq, Scheme, Scope, Variant};
+use crate::timing::{Array, Dataflow, DataflowName, MatrixArray, SigningUnit, folded_dataflow};
+use mercury_reuse::config::{McacheConfig, Representative, Rpq, Scheme, Scope, SignatureUnit, Variant};
 use mercury_trace::geometry::Pass;
 use mercury_trace::input;
 use serde::{Deserialize, Serialize};
@@ -21,11 +22,15 @@ use toml::Table;
 /// Presets: name and file.
 pub const PRESETS: &[(&str, &str)] = &[
     ("mercury", include_str!("../presets/mercury.toml")),
+    ("mercury-skip", include_str!("../presets/mercury-skip.toml")),
+    ("mercury-ahead", include_str!("../presets/mercury-ahead.toml")),
     ("patch-os", include_str!("../presets/patch-os.toml")),
     ("deep-reuse", include_str!("../presets/deep-reuse.toml")),
     ("trec", include_str!("../presets/trec.toml")),
 ];
 
+/// The origin of a configuration that a preset alone describes begins with this; see [`Config::resolve`].
+pub const PRESET_ORIGIN: &str = "preset ";
 /// The preset that is taken where none is named.
 pub const DEFAULT_PRESET: &str = "mercury";
 /// Most bytes of a configuration file.
@@ -87,7 +92,8 @@ impl Config {
     /// The configuration of a table from `origin` (for messages), with overrides by key such as
     /// `rpq.bits`, whose values are TOML or else plain strings.
     ///
-    /// An error that an override is to blame for has `--` and its key as origin.
+    /// An error that an override is to blame for has `--` and its key as origin. A preset may set keys that another
+    /// array does not know; anything else may not.
     pub fn resolve(origin: &str, mut table: Table, overrides: &[(&str, String)]) -> Result<Self> {
         for (key, text) in overrides {
             let Some((section, name)) = key.split_once('.') else {
@@ -108,9 +114,65 @@ impl Config {
             }
         }
         let fail = |reason: String| HardwareError::Config { origin: origin.to_owned(), reason };
-        let config: Config = table.try_into().map_err(|error: toml::de::Error| fail(error.message().to_owned()))?;
+        let mut config: Config = table.try_into().map_err(|error: toml::de::Error| fail(error.message().to_owned()))?;
         config.validate().map_err(fail)?;
+        config.refuse_unknown_keys(origin, overrides)?;
+        if config.array.dataflow == DataflowName::RowStationary {
+            let pe_words = config.array.ifmap_words.min(config.array.filter_words);
+            config.rpq.granularity = config.rpq.granularity.with_pe_words(pe_words);
+        }
         Ok(config)
+    }
+
+    /// Refuses keys that the array does not know, unless a preset sets them: it may be combined with another array.
+    fn refuse_unknown_keys(&self, origin: &str, overrides: &[(&str, String)]) -> Result<()> {
+        if self.array.dataflow == DataflowName::RowStationary {
+            return Ok(());
+        }
+        let default = Config::default();
+        let changed = [
+            ("array.hit_cycles", self.array.hit_cycles != default.array.hit_cycles),
+            ("array.dealing", self.array.dealing != default.array.dealing),
+            ("mcache.results_per_cycle", self.mcache.results_per_cycle != default.mcache.results_per_cycle),
+        ];
+        for (key, _) in changed.into_iter().filter(|(_, is_changed)| *is_changed) {
+            let is_flag = overrides.iter().any(|(flag, _)| *flag == key);
+            if !is_flag && origin.starts_with(PRESET_ORIGIN) {
+                continue;
+            }
+            let array = self.dataflow().name();
+            let reason = format!(
+                "{}a {array} array does not know it, a row-stationary one (array.dataflow = \"rs\") does; here \
+                 mcache.read_ports says how fast results are copied",
+                if is_flag { String::new() } else { format!("{key}: ") }
+            );
+            let origin = if is_flag { format!("--{key}") } else { origin.to_owned() };
+            return Err(HardwareError::Config { origin, reason });
+        }
+        Ok(())
+    }
+
+    /// Size of a bank of MCACHE: entries, each with a signature as tag and `mcache.versions` words of results. `None` if
+    /// it has no limit.
+    pub fn mcache_kb(&self) -> Option<f64> {
+        let word_bits = 8 * u64::from(self.memory.word_bytes);
+        let entry = u64::from(self.rpq.signature_bits()) + u64::from(self.mcache.versions) * word_bits;
+        let bits = u64::from(self.mcache.entries) * entry;
+        (bits > 0).then(|| bits as f64 / 8.0 / 1024.0)
+    }
+
+    /// Multiply-accumulates per cycle of a unit for signatures; `None` if there is none.
+    pub fn unit_macs(&self) -> Option<u32> {
+        let pes = self.array.rows.saturating_mul(self.array.columns);
+        (self.rpq.unit == SignatureUnit::Dedicated).then(|| self.rpq.macs_per_cycle.unwrap_or(pes))
+    }
+
+    /// The same with the multiply-accumulates of a unit for signatures as more columns of the array, rounded up: what
+    /// a baseline could do with them. `None` without a unit.
+    pub fn with_equal_macs(&self) -> Option<Self> {
+        let mut config = self.clone();
+        config.array.columns += self.unit_macs()?.div_ceil(self.array.rows);
+        Some(config)
     }
 
     /// What decides a HIT.
@@ -130,6 +192,13 @@ impl Config {
             columns: u64::from(self.array.columns),
             accumulate_lanes: u64::from(self.array.accumulate_lanes.unwrap_or(self.array.columns)),
             read_ports: u64::from(self.mcache.read_ports),
+            signing: match self.rpq.unit {
+                SignatureUnit::Array => SigningUnit::Array,
+                SignatureUnit::Dedicated => {
+                    SigningUnit::Dedicated { macs_per_cycle: self.unit_macs().unwrap_or(1).max(1).into() }
+                }
+                SignatureUnit::Free => SigningUnit::Free,
+            },
         }
     }
 
@@ -161,7 +230,10 @@ impl Config {
                 network_bound: self.array.network_bound,
                 ..PeArray::default()
             }),
-            hit_cycles: u64::from(self.array.hit_cycles),
+            hit_cycles: self.array.hit_cycles,
+            dealing: self.array.dealing,
+            results_per_cycle: u64::from(self.mcache.results_per_cycle),
+            signing: self.timing_array().signing,
             discipline,
             per_sample: self.mcache.scope_linear == Scope::Sample,
         }
@@ -211,7 +283,6 @@ pub fn preset_names() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::timing::DataflowName;
 
     fn resolve(overrides: &[(&'static str, &str)]) -> std::result::Result<Config, String> {
         let overrides: Vec<_> = overrides.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();

@@ -2,8 +2,10 @@
 
 use crate::config::{Config, Substitution};
 use crate::timing::memory::{Accesses, MemoryModel, Traffic};
-use crate::timing::{Array, Dataflow, Dealing, LayerProduct, MercuryCycles, ProductModel, StreamWork, Work};
-use mercury_reuse::config::{Representative, Variant};
+use crate::timing::{
+    Array, Dataflow, Dealing, LayerProduct, MercuryCycles, ProductModel, SigningUnit, StreamWork, Work,
+};
+use mercury_reuse::config::{Representative, Scope, Variant};
 use mercury_reuse::{Counts, Outcomes, VectorView};
 use mercury_trace::geometry::{Gemm, Geometry, Pass};
 
@@ -54,10 +56,13 @@ pub struct Timed {
     gemm: Gemm,
     batch: u32,
     bits: u64,
+    scope: Scope,
     array: Array,
     substitution: Substitution,
     memory: MemoryModel,
     model: Box<dyn ProductModel>,
+    /// The product on an array with the multiply-accumulates of a unit for signatures as well, if there is one.
+    equal_macs: Option<Box<dyn ProductModel>>,
 }
 
 /// The outcomes of a product's vectors as timing takes them.
@@ -95,10 +100,12 @@ impl Timed {
             gemm: product.gemm(),
             batch,
             bits: u64::from(bits),
+            scope: config.mcache.effective_scope(&extent.geometry),
             array: config.timing_array(),
             substitution: config.substitution(),
             memory: config.memory_model(),
             model: dataflow.model(&product),
+            equal_macs: config.with_equal_macs().map(|equal| equal.dataflow().model(&product)),
         }
     }
 
@@ -112,13 +119,57 @@ impl Timed {
         self.model.baseline()
     }
 
+    /// Cycles without reuse on an array that has the multiply-accumulates of a unit for signatures as more columns; those
+    /// of [`Timed::baseline`] without a unit.
+    pub fn baseline_equal_macs(&self) -> u64 {
+        self.equal_macs.as_ref().unwrap_or(&self.model).baseline()
+    }
+
+    /// Whether HITs or signatures take less time than they need on real PEs, so that cycles with reuse are a bound.
+    pub fn is_bound(&self) -> bool {
+        let has_free_signatures = self.array.signing == SigningUnit::Free && self.pass != Pass::WeightGrad;
+        has_free_signatures || self.model.is_hit_a_bound()
+    }
+
+    /// Most results per cycle that the array takes from MCACHE; `None` if nothing limits them.
+    pub fn peak_results(&self) -> Option<f64> {
+        self.model.peak_results()
+    }
+
+    /// Multiply-accumulates that reuse spares: those that HITs skip, less the operations that take their place. A HIT
+    /// adds its result to those of other streams, or to a group's gradient; `sign+rescale` multiplies it, and each
+    /// element for a norm; `centred` adds a multiple of each filter's sum of weights to each result. An addition counts
+    /// as a multiply-accumulate, because it takes a PE as long. Signatures, and additions for means and centroids, are
+    /// not subtracted.
+    pub fn macs_saved_net(&self, outcomes: ProductOutcomes) -> i64 {
+        let work = self.work(outcomes, None);
+        let is_added = self.pass == Pass::WeightGrad || work.merged_streams() > 1;
+        let hits = if is_added || self.rescales() { work.results() } else { 0 };
+        work.macs_skipped() as i64 - hits as i64 - self.variant_macs(&work) as i64
+    }
+
+    fn rescales(&self) -> bool {
+        self.substitution.variant == Variant::SignRescale
+    }
+
+    /// Multiplications for the vectors and all results of a variant, but for those of HITs.
+    fn variant_macs(&self, work: &Work) -> u64 {
+        let forms = self.pass != Pass::WeightGrad;
+        let sum = |of: &dyn Fn(&StreamWork) -> u64| work.scale(work.streams.iter().map(of).sum());
+        match self.substitution.variant {
+            Variant::SignRescale if forms => sum(&|stream| stream.counts.vectors() * stream.length),
+            Variant::Centred => sum(&|stream| stream.counts.vectors() * self.gemm.n),
+            Variant::Sign | Variant::SignMagnitude(_) | Variant::SignRescale => 0,
+        }
+    }
+
     /// Cycles with reuse, from the kept samples but `without`.
     ///
     /// # Panics
     /// If the array asks for dealt outcomes and there are none.
     pub fn mercury(&self, outcomes: ProductOutcomes, without: Option<usize>) -> MercuryCycles {
         let work = self.work(outcomes, without);
-        let dealt = outcomes.dealing.map(|dealing| dealing.compute_cycles(without));
+        let dealt = outcomes.dealing.map(|dealing| dealing.cycles(without));
         let cycles = self.model.mercury(&work, dealt);
         MercuryCycles { extra: cycles.extra + self.extra(&work), ..cycles }
     }
@@ -133,15 +184,12 @@ impl Timed {
         let sum = |of: &dyn Fn(&StreamWork) -> u64| work.scale(work.streams.iter().map(of).sum());
         let pes = self.array.rows * self.array.columns;
         let forms = self.pass != Pass::WeightGrad;
-        let elements = |stream: &StreamWork| stream.counts.vectors() * stream.length;
-        let variant = match self.substitution.variant {
-            Variant::SignRescale if forms => sum(&elements).div_ceil(pes),
-            Variant::Centred => {
-                let means = if forms { sum(&elements).div_ceil(self.array.accumulate_lanes) } else { 0 };
-                means + sum(&|stream| stream.counts.vectors() * self.gemm.n).div_ceil(pes)
-            }
-            Variant::Sign | Variant::SignMagnitude(_) | Variant::SignRescale => 0,
+        let means = if forms && self.substitution.variant == Variant::Centred {
+            sum(&|stream| stream.counts.vectors() * stream.length).div_ceil(self.array.accumulate_lanes)
+        } else {
+            0
         };
+        let variant = means + self.variant_macs(work).div_ceil(pes);
         let centroids = match self.substitution.representative {
             Representative::Centroid if forms => {
                 sum(&|stream| stream.counts.hit * stream.length).div_ceil(self.array.accumulate_lanes)
@@ -172,19 +220,16 @@ impl Timed {
         let forms = self.pass != Pass::WeightGrad;
         let elements = sum(&|stream| stream.counts.vectors() * stream.length);
         let mut accesses = Accesses::default();
-        match self.substitution.variant {
-            Variant::SignRescale if forms => {
-                accesses.macs += elements;
-                accesses.buffer.similarity.reads += elements;
-            }
-            Variant::Centred => {
-                if forms {
-                    accesses.adds += elements;
-                    accesses.buffer.similarity.reads += elements;
-                }
-                accesses.macs += sum(&|stream| stream.counts.vectors() * self.gemm.n);
-            }
-            Variant::Sign | Variant::SignMagnitude(_) | Variant::SignRescale => (),
+        accesses.macs += self.variant_macs(work);
+        if self.rescales() {
+            // Of each HIT's results, or of its gradients.
+            accesses.macs += work.results();
+        }
+        if forms && matches!(self.substitution.variant, Variant::SignRescale | Variant::Centred) {
+            accesses.buffer.similarity.reads += elements;
+        }
+        if forms && self.substitution.variant == Variant::Centred {
+            accesses.adds += elements;
         }
         if self.substitution.representative == Representative::Centroid && forms {
             let hits = sum(&|stream| stream.counts.hit * stream.length);
@@ -202,8 +247,10 @@ impl Timed {
         let run = |sample: usize, stream: usize| counts[sample * streams + stream];
         let work = |stream: usize, counts| StreamWork { length: lengths[stream], counts };
         let in_all = self.extent.streams_in_all(self.pass, streams);
-        let (streams, streams_in_all) = if self.extent.weights_change_with_sample() {
-            // Each sample's vectors meet weights of their own: a stream for each.
+        // Where samples have weights of their own, each sample's vectors are streams of their own.
+        let has_own_streams = self.extent.weights_change_with_sample();
+        let scopes = if has_own_streams || self.scope == Scope::Batch { 1 } else { u64::from(self.batch) };
+        let (streams, streams_in_all) = if has_own_streams {
             let kept = (0..self.extent.samples).filter(|&sample| Some(sample) != without);
             let pairs = kept.flat_map(|sample| (0..streams).map(move |stream| (sample, stream)));
             let streams = pairs.map(|(sample, stream)| work(stream, run(sample, stream))).collect();
@@ -218,7 +265,7 @@ impl Timed {
             let streams = (0..streams).map(|stream| work(stream, whole(sum(stream)))).collect();
             (streams, in_all)
         };
-        Work { pass: self.pass, gemm: self.gemm, streams, streams_in_all, bits: self.bits }
+        Work { pass: self.pass, gemm: self.gemm, streams, streams_in_all, bits: self.bits, scopes }
     }
 }
 

@@ -3,7 +3,7 @@
 use mercury_hardware::config::Config;
 use mercury_hardware::timed::{LayerExtent, ProductOutcomes, Timed, sum_samples};
 use mercury_hardware::timing::memory::{Accesses, MemoryModel, Traffic};
-use mercury_hardware::timing::{Dataflow, Dealing, LayerProduct, MercuryCycles, ProductModel, Work};
+use mercury_hardware::timing::{Dataflow, Dealing, DealtCycles, LayerProduct, MercuryCycles, ProductModel, Work};
 use mercury_reuse::config::{Granularity, Scope};
 use mercury_reuse::{Outcomes, VectorView, signatures, views};
 use mercury_trace::geometry::{Geometry, Linear, Pass};
@@ -40,9 +40,13 @@ impl ProductModel for OneProduct {
         self.0.gemm().macs()
     }
 
-    fn mercury(&self, work: &Work, dealt: Option<u64>) -> MercuryCycles {
-        let compute = self.baseline() - work.macs_skipped() + dealt.expect("outcomes are dealt");
+    fn mercury(&self, work: &Work, dealt: Option<DealtCycles>) -> MercuryCycles {
+        let compute = self.baseline() - work.macs_skipped() + dealt.expect("outcomes are dealt").compute;
         MercuryCycles { compute, ..MercuryCycles::default() }
+    }
+
+    fn peak_results(&self) -> Option<f64> {
+        Some(1.0)
     }
 
     fn baseline_traffic(&self, _: &MemoryModel) -> Traffic {
@@ -74,9 +78,9 @@ impl Dealing for Neighbours {
         }
     }
 
-    fn compute_cycles(&self, without: Option<usize>) -> u64 {
+    fn cycles(&self, without: Option<usize>) -> DealtCycles {
         let kept = self.0.iter().enumerate().filter(|&(sample, _)| Some(sample) != without);
-        kept.map(|(_, pairs)| pairs).sum()
+        DealtCycles { compute: kept.map(|(_, pairs)| pairs).sum(), ..DealtCycles::default() }
     }
 
     fn takes_all_samples(&self) -> bool {
@@ -103,7 +107,7 @@ fn a_new_array_is_one_dataflow() {
     .unwrap();
     assert!(OneElement.check(config.rpq.granularity, config.mcache.scope).is_ok());
     assert!(OneElement.is_equal(&OneElement) && !OneElement.is_equal(&*config.dataflow()));
-    assert!(OneElement.check(Granularity::ChannelPatch, Scope::Channel).unwrap_err().contains("set it to patch"));
+    assert!(OneElement.check(Granularity::CHANNEL_PATCH, Scope::Channel).unwrap_err().contains("set it to patch"));
 
     // In the first sample three HITs in a row, in the second none.
     let values = [1.0, 2.0, 1.0, 2.0, 1.0, 2.0, 1.0, 2.0, 1.0, 0.0, -1.0, 0.0, 0.0, 1.0, 0.0, -1.0];

@@ -31,7 +31,7 @@ fn time_bounds_on_planes() {
         let windows = Windows { y: axis, x: axis };
         let zero = values.iter().filter(|&&x| x == 0.0).count() as f64 / values.len() as f64;
         println!("{samples} x {channels} x {size} x {size}, stride {stride}, {:.0} % zeros, 3 x 3", 100.0 * zero);
-        time_bounds(&VectorView::new(planes, windows, 1, Granularity::ChannelPatch));
+        time_bounds(&VectorView::new(planes, windows, 1, Granularity::CHANNEL_PATCH));
         if stride == 2 {
             println!("as patches of all channels");
             time_bounds(&VectorView::new(planes, windows, 1, Granularity::Patch));

@@ -116,7 +116,7 @@ fn make_rows_case(what: &'static str, samples: usize, rows: u32, length: u32) ->
 }
 
 fn main() {
-    let channel = Granularity::ChannelPatch;
+    let channel = Granularity::CHANNEL_PATCH;
     let cases = [
         make_planes_case("3x3 of 224x224", 1, 16, 224, 1, channel),
         make_planes_case("3x3 of 3 channels of 224x224", 4, 3, 224, 1, Granularity::Patch),

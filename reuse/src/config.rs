@@ -8,6 +8,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::fmt;
 use std::str::FromStr;
 
+/// Most multiply-accumulates per cycle of a unit for signatures.
+pub const MAX_UNIT_MACS: u32 = 1 << 20;
+
 /// Longest signature, bits.
 pub const MAX_BITS: u32 = 64;
 
@@ -24,18 +27,66 @@ pub struct ConfigError {
 /// How vectors are cut from a layer's operand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Granularity {
-    /// The k x k window of one channel; of a row of a matrix product, the row.
-    ChannelPatch,
+    /// The k x k windows of consecutive channels of a group; of a row of a matrix product, the row.
+    ChannelPatch(Channels),
     /// The window of all channels (of a group): a row of im2col.
     Patch,
     /// This many consecutive elements of such a row; the last of a row may be shorter.
     SubVector(u32),
 }
 
+/// Elements that a vector of automatically chosen channels has at least: those of a 3 x 3 patch of one channel.
+const AUTO_ELEMENTS: usize = 9;
+
+/// Words of an operand that a processing element holds, if nothing else is configured: Eyeriss's ifmap scratchpad.
+const PE_WORDS: u32 = 12;
+
+/// Channels of a vector; the last vector of a group has fewer if they do not divide the group's channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Channels {
+    /// This many; at least 1.
+    Count(u32),
+    /// In each product the fewest that give a vector 9 elements, or as many as a processing element holds.
+    Auto {
+        /// Words of an operand that a processing element holds; a channel takes as many as its kernel has columns.
+        pe_words: u32,
+    },
+}
+
+impl Channels {
+    /// Channels of a vector that `kernel` (rows and columns) cuts from a group of so many channels.
+    pub fn resolve(self, kernel: [u32; 2], group: usize) -> usize {
+        let channels = match self {
+            Channels::Count(count) => count as usize,
+            Channels::Auto { pe_words } => {
+                let held = (pe_words / kernel[1].max(1)) as usize;
+                AUTO_ELEMENTS.div_ceil(kernel[0] as usize * kernel[1] as usize).min(held)
+            }
+        };
+        channels.clamp(1, group.max(1))
+    }
+}
+
+impl Granularity {
+    /// Patches of one channel.
+    pub const CHANNEL_PATCH: Self = Granularity::ChannelPatch(Channels::Count(1));
+
+    /// Sets what a processing element holds, which bounds the channels that are chosen automatically.
+    #[must_use]
+    pub fn with_pe_words(self, pe_words: u32) -> Self {
+        match self {
+            Granularity::ChannelPatch(Channels::Auto { .. }) => Granularity::ChannelPatch(Channels::Auto { pe_words }),
+            other => other,
+        }
+    }
+}
+
 impl fmt::Display for Granularity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Granularity::ChannelPatch => f.write_str("channel-patch"),
+            Granularity::ChannelPatch(Channels::Count(1)) => f.write_str("channel-patch"),
+            Granularity::ChannelPatch(Channels::Count(channels)) => write!(f, "channel-patch({channels})"),
+            Granularity::ChannelPatch(Channels::Auto { .. }) => f.write_str("channel-patch(auto)"),
             Granularity::Patch => f.write_str("patch"),
             Granularity::SubVector(length) => write!(f, "sub-vector({length})"),
         }
@@ -46,12 +97,23 @@ impl FromStr for Granularity {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let length = text.strip_prefix("sub-vector(").and_then(|rest| rest.strip_suffix(')'));
-        match (text, length.map(str::parse)) {
-            ("channel-patch", _) => Ok(Granularity::ChannelPatch),
-            ("patch", _) => Ok(Granularity::Patch),
-            (_, Some(Ok(length))) if length > 0 => Ok(Granularity::SubVector(length)),
-            _ => Err(format!("{text:?} is not one of channel-patch, patch, sub-vector(L) with L of at least 1")),
+        let argument = |name: &str| text.strip_prefix(name)?.strip_prefix('(')?.strip_suffix(')');
+        let count = |name: &str| argument(name)?.parse().ok().filter(|&count: &u32| count > 0);
+        if text == "channel-patch" {
+            Ok(Granularity::CHANNEL_PATCH)
+        } else if text == "patch" {
+            Ok(Granularity::Patch)
+        } else if argument("channel-patch") == Some("auto") {
+            Ok(Granularity::ChannelPatch(Channels::Auto { pe_words: PE_WORDS }))
+        } else if let Some(channels) = count("channel-patch") {
+            Ok(Granularity::ChannelPatch(Channels::Count(channels)))
+        } else if let Some(length) = count("sub-vector") {
+            Ok(Granularity::SubVector(length))
+        } else {
+            Err(format!(
+                "{text:?} is not one of channel-patch, channel-patch(q), channel-patch(auto), patch, sub-vector(L), with \
+                 q and L of at least 1"
+            ))
         }
     }
 }
@@ -139,6 +201,18 @@ pub enum Matrix {
     Sparse,
 }
 
+/// What computes signatures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SignatureUnit {
+    /// The array, with the projection's rows as filters.
+    Array,
+    /// A unit beside the array, which signs the vectors of the next scope while the array computes this one.
+    Dedicated,
+    /// Nothing, in no time: a bound, no hardware.
+    Free,
+}
+
 /// Random projection with quantisation.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -153,9 +227,47 @@ pub struct Rpq {
     pub variant: Variant,
     /// Entries of the projection matrix.
     pub projection: Matrix,
+    /// What computes signatures.
+    pub unit: SignatureUnit,
+    /// Multiply-accumulates per cycle of a dedicated unit; default: one for each processing element of the array.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub macs_per_cycle: Option<u32>,
 }
 
 impl Rpq {
+    /// The part that decides signatures of up to 64 bits: without their length and their cost.
+    #[must_use]
+    pub fn projection_key(&self) -> Self {
+        Self { bits: 1, unit: SignatureUnit::Array, macs_per_cycle: None, ..self.clone() }
+    }
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        let fail = |key, reason| Err(ConfigError { key, reason });
+        let bits = self.bits;
+        if !(1..=MAX_BITS).contains(&bits) {
+            return fail("rpq.bits", format!("is {bits}, but a signature has 1 to {MAX_BITS} bits"));
+        }
+        if self.signature_bits() > MAX_BITS {
+            let variant = self.variant;
+            let reason = format!("is {variant}, but with {bits} bits of rpq.bits a signature has more than {MAX_BITS}");
+            return fail("rpq.variant", reason);
+        }
+        match (self.unit, self.macs_per_cycle) {
+            (_, None) => Ok(()),
+            (SignatureUnit::Dedicated, Some(1..=MAX_UNIT_MACS)) => Ok(()),
+            (SignatureUnit::Dedicated, Some(macs)) => {
+                let reason = format!(
+                    "is {macs}, but a unit has 1 to {MAX_UNIT_MACS} multiply-accumulates per cycle; without a unit the array \
+                     computes signatures (rpq.unit = \"array\")"
+                );
+                fail("rpq.macs_per_cycle", reason)
+            }
+            (_, Some(macs)) => {
+                let reason = format!("is {macs}, but only a dedicated unit has it; set rpq.unit to dedicated");
+                fail("rpq.macs_per_cycle", reason)
+            }
+        }
+    }
     /// Bits of a whole signature.
     pub fn signature_bits(&self) -> u32 {
         self.bits + self.variant.magnitude_bits()
@@ -167,9 +279,11 @@ impl Default for Rpq {
         Self {
             bits: 20,
             seed: 1,
-            granularity: Granularity::ChannelPatch,
+            granularity: Granularity::CHANNEL_PATCH,
             variant: Variant::Sign,
             projection: Matrix::Gaussian,
+            unit: SignatureUnit::Array,
+            macs_per_cycle: None,
         }
     }
 }
@@ -259,6 +373,8 @@ pub struct McacheConfig {
     pub scope_linear: Scope,
     /// Results that can be read in a cycle, in units of one array row's width.
     pub read_ports: u32,
+    /// Results that MCACHE delivers in a cycle to a row-stationary array; 0: as many as it takes.
+    pub results_per_cycle: u32,
     /// V: results that an entry holds, one for each filter in flight. A PE set of a row-stationary
     /// array may be V - 1 filters ahead of the slowest.
     pub versions: u32,
@@ -277,6 +393,7 @@ impl Default for McacheConfig {
             scope: Scope::Channel,
             scope_linear: Scope::Batch,
             read_ports: 1,
+            results_per_cycle: 0,
             versions: 4,
             banks: 2,
         }
@@ -297,18 +414,8 @@ impl Scheme {
     /// Checks every value; the error names the key.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let fail = |key, reason| Err(ConfigError { key, reason });
-        let bits = self.rpq.bits;
-        let McacheConfig { entries, ways, read_ports, versions, banks, .. } = self.mcache;
-        if !(1..=MAX_BITS).contains(&bits) {
-            return fail("rpq.bits", format!("is {bits}, but a signature has 1 to {MAX_BITS} bits"));
-        }
-        if self.rpq.signature_bits() > MAX_BITS {
-            let reason = format!(
-                "is {}, but with {bits} bits of rpq.bits a signature has more than {MAX_BITS}",
-                self.rpq.variant
-            );
-            return fail("rpq.variant", reason);
-        }
+        let McacheConfig { entries, ways, read_ports, results_per_cycle, versions, banks, .. } = self.mcache;
+        self.rpq.validate()?;
         if entries > 1 << 20 {
             return fail(
                 "mcache.entries",
@@ -326,6 +433,10 @@ impl Scheme {
             let reason = "is channel, but rows of a matrix product have no channels; set it to batch or sample";
             return fail("mcache.scope_linear", reason.to_owned());
         }
+        if results_per_cycle > 1 << 20 {
+            let reason = format!("is {results_per_cycle}, but must be between 1 and {}, or 0: no limit", 1 << 20);
+            return fail("mcache.results_per_cycle", reason);
+        }
         for (key, value) in [("mcache.read_ports", read_ports), ("mcache.versions", versions), ("mcache.banks", banks)]
         {
             if !(1..=1 << 16).contains(&value) {
@@ -342,18 +453,42 @@ mod tests {
 
     #[test]
     fn names_read_back_as_they_print() {
-        for granularity in [Granularity::ChannelPatch, Granularity::Patch, Granularity::SubVector(16)] {
-            assert_eq!(granularity.to_string().parse(), Ok(granularity));
+        for name in ["channel-patch", "channel-patch(4)", "channel-patch(auto)", "patch", "sub-vector(16)"] {
+            let granularity: Granularity = name.parse().unwrap();
+            assert_eq!(granularity.to_string(), name);
         }
+        assert_eq!("channel-patch(1)".parse(), Ok(Granularity::CHANNEL_PATCH));
         for variant in [Variant::Sign, Variant::SignRescale, Variant::SignMagnitude(3), Variant::Centred] {
             assert_eq!(variant.to_string().parse(), Ok(variant));
         }
         for wrong in ["", "Sign", "sign+magnitude", "sign+magnitude(0)", "sign+magnitude(8)", "centered"] {
             assert!(wrong.parse::<Variant>().is_err(), "{wrong}");
         }
+        for wrong in ["", "channel-patch()", "channel-patch(0)", "channel-patch(1.5)", "channel-patch(Auto)"] {
+            assert!(wrong.parse::<Granularity>().is_err(), "{wrong}");
+        }
         for wrong in ["", "sub-vector", "sub-vector(0)", "sub-vector(-1)", "sub-vector(4", "Patch"] {
             assert!(wrong.parse::<Granularity>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn automatic_channels_give_nine_elements_if_there_is_room() {
+        let resolve = |kernel, group| Channels::Auto { pe_words: 12 }.resolve(kernel, group);
+        assert_eq!(resolve([1, 1], 64), 9);
+        assert_eq!(resolve([1, 1], 4), 4);
+        assert_eq!(resolve([3, 3], 64), 1);
+        assert_eq!(resolve([2, 2], 64), 3);
+        assert_eq!(resolve([1, 2], 64), 5);
+        // A row of the kernel takes 7 of 12 words.
+        assert_eq!(resolve([1, 7], 64), 1);
+        assert_eq!(resolve([7, 1], 64), 2);
+        assert_eq!(resolve([11, 11], 3), 1);
+        assert_eq!(Channels::Count(4).resolve([3, 3], 64), 4);
+        assert_eq!(Channels::Count(4).resolve([3, 3], 1), 1);
+        let narrow: Granularity = "channel-patch(auto)".parse().unwrap();
+        let Granularity::ChannelPatch(channels) = narrow.with_pe_words(4) else { panic!("of channels") };
+        assert_eq!(channels.resolve([1, 1], 64), 4);
     }
 
     #[test]
@@ -368,6 +503,11 @@ mod tests {
         assert_eq!(key(|s| s.rpq.bits = 65), Err("rpq.bits"));
         assert_eq!(key(|s| (s.rpq.bits, s.rpq.variant) = (60, Variant::SignMagnitude(4))), Ok(()));
         assert_eq!(key(|s| (s.rpq.bits, s.rpq.variant) = (60, Variant::SignMagnitude(5))), Err("rpq.variant"));
+        assert_eq!(key(|s| s.rpq.unit = SignatureUnit::Dedicated), Ok(()));
+        assert_eq!(key(|s| s.rpq.macs_per_cycle = Some(84)), Err("rpq.macs_per_cycle"));
+        let without_macs = |s: &mut Scheme| (s.rpq.unit, s.rpq.macs_per_cycle) = (SignatureUnit::Dedicated, Some(0));
+        assert_eq!(key(without_macs), Err("rpq.macs_per_cycle"));
+        assert_eq!(key(|s| s.mcache.results_per_cycle = u32::MAX), Err("mcache.results_per_cycle"));
         assert_eq!(key(|s| s.mcache.entries = 0), Ok(()));
         assert_eq!(key(|s| s.mcache.entries = 1000), Err("mcache.entries"));
         assert_eq!(key(|s| s.mcache.ways = 0), Err("mcache.ways"));

@@ -86,7 +86,7 @@ fn axis() -> impl Strategy<Value = (u32, Axis)> {
 
 fn cases() -> impl Strategy<Value = Case> {
     let granularity = prop_oneof![
-        Just(Granularity::ChannelPatch),
+        Just(Granularity::CHANNEL_PATCH),
         Just(Granularity::Patch),
         (1u32..12).prop_map(Granularity::SubVector)
     ];
@@ -153,7 +153,7 @@ fn large_groups_are_counted_as_small_ones_and_with_any_number_of_threads() {
     for x in &mut values {
         *x = (*x * 2.0).round() / 2.0;
     }
-    let (windows, granularity) = (Windows { y: axis, x: axis }, Granularity::ChannelPatch);
+    let (windows, granularity) = (Windows { y: axis, x: axis }, Granularity::CHANNEL_PATCH);
     for scope in SCOPES {
         let values = values.clone();
         let case = Case { values, samples: 5, channels: 2, groups: 1, size: [size; 2], windows, granularity, scope };

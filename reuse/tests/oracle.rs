@@ -125,7 +125,7 @@ proptest! {
         let windows = conv.windows(Pass::Forward)[0];
         let area = (conv.kernel[0] * conv.kernel[1]) as usize;
         let (granularity, length, groups) = match cut {
-            0 => (Granularity::ChannelPatch, area, 1),
+            0 => (Granularity::CHANNEL_PATCH, area, 1),
             1 => (Granularity::Patch, area * (conv.in_channels / conv.groups) as usize, conv.groups as usize),
             _ => (Granularity::SubVector(cut - 1), cut as usize - 1, conv.groups as usize),
         };
@@ -255,7 +255,7 @@ fn results_do_not_depend_on_the_number_of_threads() {
     let run = |threads| {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(|| {
             let planes = Planes { values: &x, samples: 3, channels: 4, height: 20, width: 20 };
-            let view = VectorView::new(planes, conv.windows(Pass::Forward)[0], 1, Granularity::ChannelPatch);
+            let view = VectorView::new(planes, conv.windows(Pass::Forward)[0], 1, Granularity::CHANNEL_PATCH);
             let signatures = signatures(&view, &Rpq { bits: 6, ..Rpq::default() });
             let hitmap = Outcomes::look_up(view.layout(), &signatures, &McacheConfig::default(), Scope::Channel);
             (signatures, hitmap)

@@ -8,7 +8,7 @@ use mercury_trace::windows::{Axis, Windows};
 use proptest::prelude::*;
 
 fn granularities() -> impl Strategy<Value = Granularity> {
-    prop_oneof![Just(Granularity::ChannelPatch), Just(Granularity::Patch), (1u32..40).prop_map(Granularity::SubVector),]
+    prop_oneof![Just(Granularity::CHANNEL_PATCH), Just(Granularity::Patch), (1u32..40).prop_map(Granularity::SubVector),]
 }
 
 fn rpqs() -> impl Strategy<Value = Rpq> {
@@ -192,7 +192,7 @@ fn signatures_of_large_operands_equal_the_scalar_ones_with_any_number_of_threads
     let (wide, deep): (&'static _, &'static _) = (Box::leak(Box::new(wide)), Box::leak(Box::new(deep)));
     let values = spread(&few, 40 * 4608);
     for (view, granularity) in [
-        (view(wide, Granularity::ChannelPatch), Granularity::ChannelPatch),
+        (view(wide, Granularity::CHANNEL_PATCH), Granularity::CHANNEL_PATCH),
         (view(deep, Granularity::Patch), Granularity::Patch),
         (VectorView::from_rows(&values, 1, 1, 40, 4608, Granularity::Patch), Granularity::Patch),
     ] {

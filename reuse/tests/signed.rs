@@ -30,7 +30,7 @@ fn caches() -> impl Strategy<Value = McacheConfig> {
 
 fn granularities() -> impl Strategy<Value = Granularity> {
     prop_oneof![
-        3 => Just(Granularity::ChannelPatch),
+        3 => Just(Granularity::CHANNEL_PATCH),
         1 => Just(Granularity::Patch),
         1 => (2u32..30).prop_map(Granularity::SubVector),
     ]
@@ -95,7 +95,7 @@ fn blocks_of_runs_are_exact() {
     let values = values(samples * channels * plane, plane, 1);
     let planes = Planes { values: &values, samples, channels, height, width };
     let windows = Windows { y: Axis::forward(height, 3, 1, 1, 1), x: Axis::forward(width, 3, 1, 1, 1) };
-    let view = VectorView::new(planes, windows, 1, Granularity::ChannelPatch);
+    let view = VectorView::new(planes, windows, 1, Granularity::CHANNEL_PATCH);
     for (entries, ways) in [(64, 16), (0, 16), (64, 4), (128, 32)] {
         for replacement in [Replacement::None, Replacement::Lru, Replacement::Fifo] {
             let mcache = McacheConfig { entries, ways, replacement, ..McacheConfig::default() };
@@ -116,7 +116,7 @@ fn without_vectors_there_is_nothing_to_look_up() {
             width: 5,
         };
         let windows = Windows { y: Axis::forward(height, 1, 1, 0, 1), x: Axis::forward(5, 1, 1, 0, 1) };
-        let view = VectorView::new(planes, windows, 1, Granularity::ChannelPatch);
+        let view = VectorView::new(planes, windows, 1, Granularity::CHANNEL_PATCH);
         check(&view, &Rpq::default(), &McacheConfig::default(), Scope::Channel).unwrap();
     }
 }

@@ -60,7 +60,7 @@ fn values(count: usize, mut state: u64) -> Vec<f32> {
 
 fn cases() -> impl Strategy<Value = Case> {
     let granularity = prop_oneof![
-        Just(Granularity::ChannelPatch),
+        Just(Granularity::CHANNEL_PATCH),
         Just(Granularity::Patch),
         (1u32..9).prop_map(Granularity::SubVector)
     ];

@@ -263,7 +263,7 @@ fn conv(
 
 fn cases() -> impl Strategy<Value = Case> {
     let granularity = prop_oneof![
-        Just(Granularity::ChannelPatch),
+        Just(Granularity::CHANNEL_PATCH),
         Just(Granularity::Patch),
         (2u32..8).prop_map(Granularity::SubVector)
     ];

@@ -59,7 +59,7 @@ fn layer(step: u64) -> LayerData {
 #[test]
 fn a_part_of_the_filters_tells_the_error_of_all() {
     let data = layer(0);
-    let views = data.views(Pass::Forward, Granularity::ChannelPatch).unwrap();
+    let views = data.views(Pass::Forward, Granularity::CHANNEL_PATCH).unwrap();
     let rpq = Rpq { bits: 6, ..Rpq::default() };
     let signatures = signatures(&views[0], &rpq);
     let outcomes = Outcomes::look_up(views[0].layout(), &signatures, &McacheConfig::default(), Scope::Channel);
@@ -99,7 +99,7 @@ fn a_part_of_the_positions_tells_the_error_of_all() {
     let (mut held, steps) = (0, 60);
     for step in 0..steps {
         let data = layer(step);
-        let views = data.views(Pass::Forward, Granularity::ChannelPatch).unwrap();
+        let views = data.views(Pass::Forward, Granularity::CHANNEL_PATCH).unwrap();
         let rpq = Rpq { bits: 6, ..Rpq::default() };
         let signatures = signatures(&views[0], &rpq);
         let outcomes = Outcomes::look_up(views[0].layout(), &signatures, &McacheConfig::default(), Scope::Channel);

@@ -169,7 +169,7 @@ mod tests {
             let values: Vec<f32> = (0..2 * 4 * 81).map(|i| (value(i) * 2.0).round()).collect();
             let planes = Planes { values: &values, samples: 2, channels: 4, height: 9, width: 9 };
             let axis = Axis::forward(9, 3, 1, 1, 1);
-            let view = VectorView::new(planes, Windows { y: axis, x: axis }, 2, Granularity::ChannelPatch);
+            let view = VectorView::new(planes, Windows { y: axis, x: axis }, 2, Granularity::CHANNEL_PATCH);
             let rpq = Rpq { bits: 6, ..Rpq::default() };
             let signatures = signatures(&view, &rpq);
             let outcomes = Outcomes::look_up(view.layout(), &signatures, &McacheConfig::default(), Scope::Batch);

@@ -2,7 +2,7 @@
 
 use crate::error::AnalyzerError;
 use crate::export::{self, Format};
-use crate::timing::{Array, DataflowName, MAX_ARRAY, folded_dataflow};
+use crate::timing::{Array, DataflowName, MAX_ARRAY, SigningUnit, folded_dataflow};
 use crate::topology;
 use anyhow::Result;
 use clap::Args;
@@ -41,7 +41,7 @@ impl Cycles {
     /// Times the layers and prints the table.
     pub fn run(self, messages: Messages) -> Result<()> {
         let (rows, columns) = parse_array(&self.array)?;
-        let array = Array { rows, columns, accumulate_lanes: columns, read_ports: 1 };
+        let array = Array { rows, columns, accumulate_lanes: columns, read_ports: 1, signing: SigningUnit::Array };
         let dataflow = folded_dataflow(self.dataflow).expect("the flag offers no row-stationary one");
         let topology = topology::read(&self.topology)?;
         if let Some(order) = topology.assumed_order {

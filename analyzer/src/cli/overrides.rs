@@ -10,9 +10,15 @@ use toml::Table;
 pub const KEYS: &[(&str, &str, &str)] = &[
     ("rpq.bits", "N", "Signature length at the start of training, 1 to 64 bits"),
     ("rpq.seed", "N", "Seed of the projection matrix"),
-    ("rpq.granularity", "G", "How vectors are cut: channel-patch, patch, sub-vector(L)"),
+    (
+        "rpq.granularity",
+        "G",
+        "How vectors are cut: channel-patch, channel-patch(q), channel-patch(auto), patch, sub-vector(L)",
+    ),
     ("rpq.variant", "V", "Signature variant: sign, sign+rescale, sign+magnitude(m), centred"),
     ("rpq.projection", "P", "Entries of the projection matrix: gaussian, sparse"),
+    ("rpq.unit", "U", "What computes signatures: array, dedicated (beside it), free (a bound)"),
+    ("rpq.macs_per_cycle", "N", "Multiply-accumulates per cycle of a dedicated unit [default: rows x columns]"),
     ("mcache.entries", "N", "Entries of MCACHE; 0: unlimited"),
     ("mcache.ways", "N", "Entries per set"),
     ("mcache.index", "I", "How a signature selects its set: mixed, low-bits"),
@@ -21,6 +27,7 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     ("mcache.scope", "S", "Scope after which MCACHE is flushed in convolutions: channel, sample, batch"),
     ("mcache.scope_linear", "S", "Scope after which MCACHE is flushed in fully connected layers: sample, batch"),
     ("mcache.read_ports", "N", "Rows of results that MCACHE delivers per cycle"),
+    ("mcache.results_per_cycle", "N", "Results that MCACHE delivers per cycle; 0: no limit (row stationary)"),
     ("mcache.versions", "N", "Result versions per MCACHE entry (row stationary)"),
     ("mcache.banks", "N", "MCACHE banks (row stationary)"),
     ("array.dataflow", "D", "Dataflow: os, ws, is, rs (output, weight, input or row stationary)"),
@@ -31,7 +38,8 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     ("array.ifmap_words", "N", "Ifmap scratchpad of a PE, words (row stationary)"),
     ("array.filter_words", "N", "Filter scratchpad of a PE, words (row stationary)"),
     ("array.psum_words", "N", "Psum scratchpad of a PE, words (row stationary)"),
-    ("array.hit_cycles", "N", "Cycles that a HIT takes (row stationary)"),
+    ("array.hit_cycles", "N", "Cycles that a HIT takes: 1, 0.25, 1/3, or column: 1 / PEs of the set (row stationary)"),
+    ("array.dealing", "D", "How output rows are dealt to PE sets: static, dynamic (row stationary)"),
     (
         "array.schedule",
         "S",
@@ -155,6 +163,7 @@ mod tests {
         let mut config = Config::default();
         config.array.accumulate_lanes = Some(1);
         config.energy.mcache = Some(1.0);
+        config.rpq.macs_per_cycle = Some(1);
         let table = Table::try_from(config).unwrap();
         let mut keys = Vec::new();
         for (section, section_keys) in &table {

@@ -140,10 +140,10 @@ impl LayerPlan {
             let reused = &configs[number].reuse.passes;
             reused.contains(&source) && passes.iter().any(|pass| reused.contains(pass))
         });
-        let by_projection = grouped(reusing, |number| Rpq { bits: 1, ..configs[number].rpq.clone() });
-        for members in by_projection.into_values() {
+        let by_projection = grouped(reusing, |number| configs[number].rpq.projection_key());
+        for (projection, members) in by_projection {
             let bits = members.iter().map(|&number| configs[number].rpq.bits).max().unwrap_or(1);
-            let rpq = Rpq { bits, ..configs[members[0]].rpq.clone() };
+            let rpq = Rpq { bits, ..projection };
             let lengths = self.plan_lengths(&kept.layer.geometry, &members, passes, measures);
             self.projections.push(ProjectionPlan { source, rpq, lengths });
         }

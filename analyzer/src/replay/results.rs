@@ -7,7 +7,7 @@ use super::plan::{find_source, passes_decided_by, sources};
 use super::tally::Tally;
 use crate::config::{BitsConfig, BoundsConfig, Config, StopConfig};
 use crate::operand::Kept;
-use crate::result::{Matches, PassResult};
+use crate::result::{Demand, Matches, PassResult};
 use crate::timing::MercuryCycles;
 use crate::timing::memory::Traffic;
 use mercury_hardware::timed::{ProductOutcomes, Timed, sum_samples};
@@ -27,6 +27,15 @@ fn timing_part(config: &Config) -> Config {
     let McacheConfig { entries, ways, index, replacement, .. } = McacheConfig::default();
     part.mcache = McacheConfig { entries, ways, index, replacement, ..part.mcache };
     part
+}
+
+/// Cycles and traffic of a pass without reuse.
+#[derive(Clone, Copy)]
+struct BaselineTime {
+    cycles: u64,
+    /// On an array that has the multiply-accumulates of a unit for signatures as well.
+    equal_macs: u64,
+    traffic: Traffic,
 }
 
 /// Configurations that had the same outcomes.
@@ -125,22 +134,30 @@ impl LayerReplay<'_> {
                 sum[0] += baseline;
                 sum[1] += timed.mercury(outcomes, Some(sample)).total();
             }
-            result.macs_skipped += timed.work(outcomes, None).macs_skipped();
+            let work = timed.work(outcomes, None);
+            result.macs_skipped += work.macs_skipped();
+            result.macs_saved_net += timed.macs_saved_net(outcomes);
+            let demand = &mut result.demand;
+            demand.results += work.results();
+            demand.is_bound |= timed.is_bound();
+            demand.peak_results = demand.peak_results.zip(timed.peak_results()).map(|(a, b)| a.max(b));
             result.vector_length = result.vector_length.max(lengths.iter().copied().max().unwrap_or(0) as usize);
             result.streams[0] += lengths.len() as u64;
             result.streams[1] += extent.streams_in_all(pass, lengths.len());
             result.counts += counts.iter().copied().sum();
         }
+        result.demand.mcache_kb = config.mcache_kb();
         result.energy[1] = result.traffic.accesses.energy(&config.energy);
         result
     }
 
     /// A pass without reuse under each configuration.
     fn baselines(&self, pass: Pass) -> Vec<PassResult> {
-        let mut timed: Vec<(Config, (u64, Traffic))> = Vec::new();
+        let mut timed: Vec<(Config, BaselineTime)> = Vec::new();
         let mut results = Vec::with_capacity(self.plan.configs.len());
         for (number, config) in self.plan.configs.iter().enumerate() {
-            let part = timing_part(&Config { rpq: Rpq::default(), ..config.clone() });
+            let Rpq { unit, macs_per_cycle, .. } = config.rpq;
+            let part = timing_part(&Config { rpq: Rpq { unit, macs_per_cycle, ..Rpq::default() }, ..config.clone() });
             let known = timed.iter().position(|(known, _)| *known == part).unwrap_or_else(|| {
                 timed.push((part, self.time_baseline(number, pass)));
                 timed.len() - 1
@@ -157,17 +174,19 @@ impl LayerReplay<'_> {
     }
 
     /// Cycles and traffic of a pass without reuse.
-    fn time_baseline(&self, number: usize, pass: Pass) -> (u64, Traffic) {
-        let (mut cycles, mut traffic) = (0, Traffic::default());
+    fn time_baseline(&self, number: usize, pass: Pass) -> BaselineTime {
+        let mut sum = BaselineTime { cycles: 0, equal_macs: 0, traffic: Traffic::default() };
         for product in 0..self.kept.layer.geometry.gemms(pass, self.place.batch).len() {
             let timed = self.timed(number, pass, product);
-            cycles += timed.baseline();
-            traffic += timed.baseline_traffic();
+            sum.cycles += timed.baseline();
+            sum.equal_macs += timed.baseline_equal_macs();
+            sum.traffic += timed.baseline_traffic();
         }
-        (cycles, traffic)
+        sum
     }
 
-    fn baseline(&self, number: usize, pass: Pass, (cycles, traffic): (u64, Traffic)) -> PassResult {
+    fn baseline(&self, number: usize, pass: Pass, time: BaselineTime) -> PassResult {
+        let BaselineTime { cycles, equal_macs, traffic } = time;
         let Place { step, layer_index, batch } = self.place;
         let config = &self.plan.configs[number];
         let Kept { layer, samples, .. } = &*self.kept;
@@ -192,6 +211,8 @@ impl LayerReplay<'_> {
             limits: None,
             macs: layer.geometry.gemms(pass, batch).iter().map(Gemm::macs).sum(),
             macs_skipped: 0,
+            macs_saved_net: 0,
+            demand: Demand::baseline(equal_macs),
             baseline: cycles,
             mercury: MercuryCycles { compute: cycles, ..MercuryCycles::default() },
             baseline_traffic: traffic,

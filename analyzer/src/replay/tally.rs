@@ -24,9 +24,17 @@ pub struct Tally {
 }
 
 impl Tally {
-    fn new(layer: &LayerPlan, cache: &CachePlan, kept: &Kept, cuts: &[Cut], batch: u32, mode: ErrorMode) -> Self {
+    fn new(
+        layer: &LayerPlan,
+        cache: &CachePlan,
+        bits: u32,
+        kept: &Kept,
+        cuts: &[Cut],
+        batch: u32,
+        mode: ErrorMode,
+    ) -> Self {
         let schedule = |&(pass, array): &(Pass, usize)| {
-            ((pass, array), ScheduleMeasure::new(&*layer.arrays[array], kept, pass, batch))
+            ((pass, array), ScheduleMeasure::new(&*layer.arrays[array], kept, pass, batch, bits))
         };
         let error = |wanted| ErrorMeasure::new(kept, wanted, cuts.len(), batch, mode);
         Self {
@@ -104,7 +112,7 @@ impl Tallies {
     /// Tallies of no samples.
     pub fn new(layer: &LayerPlan, length: &LengthPlan, kept: &Kept, cuts: &[Cut], batch: u32, mode: ErrorMode) -> Self {
         let wanted = merge_wanted(&length.caches, 0..length.caches.len());
-        let tally = Arc::new(Tally::new(layer, &wanted, kept, cuts, batch, mode));
+        let tally = Arc::new(Tally::new(layer, &wanted, length.bits, kept, cuts, batch, mode));
         // No two caches may have the same outcomes.
         let bytes = length.caches.iter().map(|cache| tally.bytes(cache)).sum();
         Self { by_cache: vec![Some(tally); length.caches.len()], histories: 0, bytes }

@@ -1,7 +1,7 @@
 //! `configurations.parquet`: totals over the captured steps after the trial, and some of the trial.
 //! A sweep's table also has a column for each swept key, after `configuration`.
 
-use super::{ColumnSpec, layers};
+use super::{ColumnSpec, layers, models};
 
 table! {
     /// A row per configuration.
@@ -35,6 +35,17 @@ table! {
     /// Upper end of the 95 % interval of `loss_change`.
     LOSS_CHANGE_HIGH = layers::LOSS_CHANGE_HIGH;
 
+    /// Relative error of all weight gradients together.
+    GRADIENT_ERROR = models::GRADIENT_ERROR;
+
+    /// Multiply-accumulates of all passes.
+    MACS = layers::MACS;
+    /// Multiply-accumulates of all passes that HITs skip.
+    MACS_SKIPPED = layers::MACS_SKIPPED;
+    /// Multiply-accumulates that reuse saves in all passes.
+    MACS_SAVED_NET = layers::MACS_SAVED_NET;
+    /// `macs_saved_net` divided by `macs`.
+    COMPUTATIONS_SAVED = ColumnSpec::f64("computations_saved", "share").nullable();
     /// Cycles of all passes without reuse and without memory stalls.
     BASELINE_CYCLES = layers::BASELINE_CYCLES;
     /// Cycles of all passes with reuse.
@@ -55,6 +66,16 @@ table! {
     SPEED_UP_HIGH = layers::SPEED_UP_HIGH;
     /// Speed-up with the cycles of waiting for DRAM added to both sides.
     SPEED_UP_WITH_STALLS = ColumnSpec::f64("speed_up_with_stalls", "");
+    /// Speed-up over a baseline with the multiply-accumulates of a unit for signatures as more columns.
+    SPEED_UP_EQUAL_MACS = models::SPEED_UP_EQUAL_MACS;
+    /// Whether cycles with reuse are a bound: HITs or signatures take less time than real processing elements need.
+    IS_BOUND = layers::IS_BOUND;
+    /// Results per cycle of computing and stalls that MCACHE delivers, over all layers with reuse.
+    MCACHE_RESULTS_MEAN = layers::MCACHE_RESULTS_MEAN;
+    /// Most results that any layer takes in a cycle; null if nothing limits them.
+    MCACHE_RESULTS_PEAK = layers::MCACHE_RESULTS_PEAK;
+    /// Size of a bank of MCACHE, for the longest signature; null without reuse, or if MCACHE has no limit.
+    MCACHE_KB = layers::MCACHE_KB;
     /// Energy with reuse divided by the baseline's; null if the baseline has none.
     ENERGY = ColumnSpec::f64("energy", "").nullable();
 

@@ -84,8 +84,11 @@ table! {
 
     /// Multiply-accumulates of the pass.
     MACS = ColumnSpec::u64("macs", "");
-    /// Multiply-accumulates that HITs spare; additions of gradients are not subtracted.
+    /// Multiply-accumulates of the products that HITs skip.
     MACS_SKIPPED = ColumnSpec::u64("macs_skipped", "");
+    /// Multiply-accumulates that reuse saves: those skipped, less the additions and multiplications of HITs and
+    /// variants. Negative if these are more.
+    MACS_SAVED_NET = ColumnSpec::i64("macs_saved_net", "");
     /// Cycles without reuse and without memory stalls.
     BASELINE_CYCLES = ColumnSpec::u64("baseline_cycles", "cycles");
     /// Cycles with reuse: the sum of signature, compute, stall and extra cycles.
@@ -106,6 +109,23 @@ table! {
     /// Upper end of the 95 % interval of the speed-up over captured samples; null for a single
     /// sample.
     SPEED_UP_HIGH = ColumnSpec::f64("speed_up_high", "").nullable();
+    /// Baseline cycles on an array that has the multiply-accumulates of a dedicated unit for signatures as more
+    /// columns; `baseline_cycles` without a unit.
+    BASELINE_EQUAL_MACS_CYCLES = ColumnSpec::u64("baseline_equal_macs_cycles", "cycles");
+    /// `baseline_equal_macs_cycles` divided by cycles with reuse.
+    SPEED_UP_EQUAL_MACS = ColumnSpec::f64("speed_up_equal_macs", "");
+    /// Whether the cycles with reuse are a bound: HITs or signatures take less time than real processing elements need.
+    IS_BOUND = ColumnSpec::bool("is_bound");
+
+    /// Results that MCACHE delivers for HITs; in a weight gradient, sums of gradients that HITs add to.
+    MCACHE_RESULTS = ColumnSpec::u64("mcache_results", "results");
+    /// Results per cycle of computing and stalls.
+    MCACHE_RESULTS_MEAN = ColumnSpec::f64("mcache_results_mean", "results/cycle");
+    /// Most results that the array takes in a cycle; null if nothing limits them.
+    MCACHE_RESULTS_PEAK = ColumnSpec::f64("mcache_results_peak", "results/cycle").nullable();
+    /// Size of a bank of MCACHE: entries, each with a tag and its versions of a result; null without reuse, or if MCACHE
+    /// has no limit.
+    MCACHE_KB = ColumnSpec::f64("mcache_kb", "KB").nullable();
 
     /// Cycles that the baseline waits for DRAM, in addition to `baseline_cycles`.
     BASELINE_MEMORY_STALL = ColumnSpec::u64("baseline_memory_stall", "cycles");
@@ -146,6 +166,8 @@ table! {
     ERROR_SQUARE = ColumnSpec::f64("error_square", "").nullable();
     /// Squared norm of the kept exact result, |Y|².
     EXACT_SQUARE = ColumnSpec::f64("exact_square", "").nullable();
+    /// Share of the layer's `error_square` in that of all layers of the step, in the same pass.
+    ERROR_SHARE = ColumnSpec::f64("error_share", "share").nullable();
     /// Relative output error |Y' - Y| / |Y|; in the other passes that of dX or dW.
     OUTPUT_ERROR = ColumnSpec::f64("output_error", "").nullable();
     /// Lower end of the 95 % interval of `output_error`.

@@ -41,6 +41,8 @@ pub const VERSION: u32 = 1;
 pub enum ColumnType {
     /// Whole numbers of at least 0.
     U64,
+    /// Whole numbers.
+    I64,
     /// Floating-point numbers.
     F64,
     /// True or false.
@@ -54,6 +56,7 @@ impl ColumnType {
     pub fn name(self) -> &'static str {
         match self {
             Self::U64 => "u64",
+            Self::I64 => "i64",
             Self::F64 => "f64",
             Self::Bool => "bool",
             Self::Text => "string",
@@ -64,6 +67,7 @@ impl ColumnType {
     fn dtype(self) -> DataType {
         match self {
             Self::U64 => DataType::UInt64,
+            Self::I64 => DataType::Int64,
             Self::F64 => DataType::Float64,
             Self::Bool => DataType::Boolean,
             Self::Text => DataType::String,
@@ -74,7 +78,7 @@ impl ColumnType {
     /// type at all if every value is null.
     fn accepts(self, found: &DataType) -> bool {
         match self {
-            Self::U64 | Self::F64 => found.is_primitive_numeric() || *found == DataType::Null,
+            Self::U64 | Self::I64 | Self::F64 => found.is_primitive_numeric() || *found == DataType::Null,
             Self::Bool | Self::Text => *found == self.dtype(),
         }
     }
@@ -82,7 +86,7 @@ impl ColumnType {
     /// The values' name in messages.
     fn noun(self) -> &'static str {
         match self {
-            Self::U64 | Self::F64 => "numbers",
+            Self::U64 | Self::I64 | Self::F64 => "numbers",
             Self::Bool => "true or false",
             Self::Text => "text",
         }
@@ -113,6 +117,10 @@ impl ColumnSpec {
         Self::new(name, ColumnType::U64, unit)
     }
 
+    const fn i64(name: &'static str, unit: &'static str) -> Self {
+        Self::new(name, ColumnType::I64, unit)
+    }
+
     const fn f64(name: &'static str, unit: &'static str) -> Self {
         Self::new(name, ColumnType::F64, unit)
     }
@@ -138,6 +146,12 @@ impl ColumnSpec {
     /// Builds the column from a whole number of each row, or `None` for null.
     pub fn build_u64s<R, V: Into<Option<u64>>>(&self, rows: &[R], value: impl Fn(&R) -> V) -> Column {
         let values: Vec<Option<u64>> = rows.iter().map(|row| value(row).into()).collect();
+        Column::new(self.name.into(), values)
+    }
+
+    /// Builds the column from a whole number of each row, of either sign.
+    pub fn build_i64s<R>(&self, rows: &[R], value: impl Fn(&R) -> i64) -> Column {
+        let values: Vec<i64> = rows.iter().map(value).collect();
         Column::new(self.name.into(), values)
     }
 

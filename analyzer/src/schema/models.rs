@@ -1,6 +1,6 @@
 //! `models.parquet`: outcomes and errors of the forward passes, cycles and the rest of all passes.
 
-use super::layers;
+use super::{ColumnSpec, layers};
 
 table! {
     /// A row per configuration and step.
@@ -27,8 +27,10 @@ table! {
     MNU = layers::MNU;
     /// Multiply-accumulates of all layers.
     MACS = layers::MACS;
-    /// Multiply-accumulates of all layers that HITs spare.
+    /// Multiply-accumulates of all layers that HITs skip.
     MACS_SKIPPED = layers::MACS_SKIPPED;
+    /// Multiply-accumulates that reuse saves in all layers.
+    MACS_SAVED_NET = layers::MACS_SAVED_NET;
     /// Cycles of all layers without reuse and without memory stalls.
     BASELINE_CYCLES = layers::BASELINE_CYCLES;
     /// Cycles of all layers with reuse.
@@ -63,6 +65,20 @@ table! {
     /// Upper end of the 95 % interval of the speed-up over captured samples; null for a single
     /// sample.
     SPEED_UP_HIGH = layers::SPEED_UP_HIGH;
+    /// Baseline cycles of all layers with the multiply-accumulates of a unit for signatures as more columns.
+    BASELINE_EQUAL_MACS_CYCLES = layers::BASELINE_EQUAL_MACS_CYCLES;
+    /// `baseline_equal_macs_cycles` divided by cycles with reuse; null without cycles.
+    SPEED_UP_EQUAL_MACS = layers::SPEED_UP_EQUAL_MACS.nullable();
+    /// Whether the cycles with reuse of any layer are a bound.
+    IS_BOUND = layers::IS_BOUND;
+    /// Results that MCACHE delivers in all layers.
+    MCACHE_RESULTS = layers::MCACHE_RESULTS;
+    /// Results per cycle of computing and stalls, over all layers with reuse.
+    MCACHE_RESULTS_MEAN = layers::MCACHE_RESULTS_MEAN;
+    /// Most results that any layer takes in a cycle; null if nothing limits them.
+    MCACHE_RESULTS_PEAK = layers::MCACHE_RESULTS_PEAK;
+    /// Size of a bank of MCACHE, for the longest signature; null without reuse, or if MCACHE has no limit.
+    MCACHE_KB = layers::MCACHE_KB;
 
     /// Squared norm of the change of all outputs, |Y' - Y|².
     ERROR_SQUARE = layers::ERROR_SQUARE;
@@ -93,4 +109,6 @@ table! {
     LOSS_CHANGE_LOW = layers::LOSS_CHANGE_LOW;
     /// Upper end of the 95 % interval of `loss_change`.
     LOSS_CHANGE_HIGH = layers::LOSS_CHANGE_HIGH;
+    /// Relative error of all weight gradients together.
+    GRADIENT_ERROR = ColumnSpec::f64("gradient_error", "").nullable();
 }

@@ -8,7 +8,7 @@ use crate::error::{AnalyzerError, Result};
 use crate::error_columns::error_columns;
 use crate::interval;
 use crate::request::ErrorMode;
-use crate::result::{PassResult, forward_error, step_cycles};
+use crate::result::{Demand, PassResult, forward_error, gradient_error, mean_results, step_cycles};
 use crate::schema;
 use mercury_reuse::Counts;
 use mercury_trace::geometry::Pass;
@@ -29,6 +29,12 @@ struct Totals {
     stalls: [u64; 2],
     energy: [f64; 2],
     interval: Option<[f64; 2]>,
+    gradient_error: Option<f64>,
+    macs: u64,
+    macs_skipped: u64,
+    macs_saved_net: i64,
+    demand: Demand,
+    mean_results: f64,
 }
 
 impl Totals {
@@ -49,6 +55,12 @@ impl Totals {
             stalls: [sum(|result| result.baseline_traffic.stall), sum(|result| result.traffic.stall)],
             energy: [0, 1].map(|which| results.iter().map(|result| result.energy[which]).sum()),
             interval: interval::stratified([baseline, mercury], &steps),
+            gradient_error: gradient_error(results),
+            macs: sum(|result| result.macs),
+            macs_skipped: sum(|result| result.macs_skipped),
+            macs_saved_net: results.iter().map(|result| result.macs_saved_net).sum(),
+            demand: Demand::of_passes(results.iter().copied()),
+            mean_results: mean_results(results.iter().copied()),
         }
     }
 
@@ -59,6 +71,14 @@ impl Totals {
     /// `None` if there are no steps.
     fn speed_up(&self) -> Option<f64> {
         (self.mercury > 0).then(|| self.baseline as f64 / self.mercury as f64)
+    }
+
+    fn speed_up_equal_macs(&self) -> Option<f64> {
+        (self.mercury > 0).then(|| self.demand.baseline_equal_macs as f64 / self.mercury as f64)
+    }
+
+    fn computations_saved(&self) -> Option<f64> {
+        (self.macs > 0).then(|| self.macs_saved_net as f64 / self.macs as f64)
     }
 
     fn speed_up_with_stalls(&self) -> f64 {
@@ -101,8 +121,13 @@ pub fn frame(swept: Vec<Column>, results: &[PassResult], layers_in_all: usize) -
         columns::MNU.build_u64s(&steady, |totals| totals.counts.mnu),
         columns::HIT_RATE.build_f64s(&steady, Totals::hit_rate),
     ];
-    table.extend(error_columns(&columns::TABLE, &errors));
+    table.extend(error_columns(&columns::TABLE, &errors, &[]));
     table.extend([
+        columns::GRADIENT_ERROR.build_f64s(&steady, |totals| totals.gradient_error),
+        columns::MACS.build_u64s(&steady, |totals| totals.macs),
+        columns::MACS_SKIPPED.build_u64s(&steady, |totals| totals.macs_skipped),
+        columns::MACS_SAVED_NET.build_i64s(&steady, |totals| totals.macs_saved_net),
+        columns::COMPUTATIONS_SAVED.build_f64s(&steady, Totals::computations_saved),
         columns::BASELINE_CYCLES.build_u64s(&steady, |totals| totals.baseline),
         columns::MERCURY_CYCLES.build_u64s(&steady, |totals| totals.mercury),
         columns::BASELINE_MEMORY_STALL.build_u64s(&steady, |totals| totals.stalls[0]),
@@ -113,6 +138,11 @@ pub fn frame(swept: Vec<Column>, results: &[PassResult], layers_in_all: usize) -
         columns::SPEED_UP_LOW.build_f64s(&steady, |totals| totals.interval.map(|bounds| bounds[0])),
         columns::SPEED_UP_HIGH.build_f64s(&steady, |totals| totals.interval.map(|bounds| bounds[1])),
         columns::SPEED_UP_WITH_STALLS.build_f64s(&steady, Totals::speed_up_with_stalls),
+        columns::SPEED_UP_EQUAL_MACS.build_f64s(&steady, Totals::speed_up_equal_macs),
+        columns::IS_BOUND.build_bools(&steady, |totals| totals.demand.is_bound),
+        columns::MCACHE_RESULTS_MEAN.build_f64s(&steady, |totals| totals.mean_results),
+        columns::MCACHE_RESULTS_PEAK.build_f64s(&steady, |totals| totals.demand.peak_results),
+        columns::MCACHE_KB.build_f64s(&steady, |totals| totals.demand.mcache_kb),
         columns::ENERGY.build_f64s(&steady, Totals::relative_energy),
         columns::TRIAL_STEPS.build_u64s(&trials, |totals| totals.steps as u64),
         columns::TRIAL_HIT_RATE.build_f64s(&trials, Totals::hit_rate),

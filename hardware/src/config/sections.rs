@@ -1,6 +1,7 @@
 //! Sections of the configuration in addition to those of the scheme, with their range checks.
 //! Errors name the key.
 
+use crate::timing::row_stationary::{DealingRule, HitCycles};
 use crate::timing::{DataflowName, MAX_ARRAY};
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +28,9 @@ pub struct ArrayConfig {
     /// Row stationary: words of the psum scratchpad of a PE.
     pub psum_words: u32,
     /// Row stationary: cycles of a HIT.
-    pub hit_cycles: u32,
+    pub hit_cycles: HitCycles,
+    /// Row stationary: how output rows are dealt to PE sets.
+    pub dealing: DealingRule,
     /// Row stationary: whether PE sets wait for each other after every filter.
     pub schedule: ScheduleName,
     /// Row stationary: whether computing waits for the buses for ifmaps and psums, with the widths
@@ -57,7 +60,8 @@ impl Default for ArrayConfig {
             ifmap_words: 12,
             filter_words: 224,
             psum_words: 24,
-            hit_cycles: 1,
+            hit_cycles: HitCycles::ONE,
+            dealing: DealingRule::Static,
             schedule: ScheduleName::Asynchronous,
             network_bound: false,
         }
@@ -71,7 +75,6 @@ impl ArrayConfig {
             ("rows", self.rows),
             ("columns", self.columns),
             ("accumulate_lanes", lanes),
-            ("hit_cycles", self.hit_cycles),
             ("ifmap_words", self.ifmap_words),
             ("filter_words", self.filter_words),
             ("psum_words", self.psum_words),

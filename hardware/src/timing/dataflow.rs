@@ -53,8 +53,16 @@ pub trait ProductModel: Send + Sync {
     /// Cycles without reuse.
     fn baseline(&self) -> u64;
 
-    /// Cycles with reuse. `dealt` are the compute cycles of [`ProductModel::dealing`], for arrays that need it.
-    fn mercury(&self, work: &Work, dealt: Option<u64>) -> MercuryCycles;
+    /// Cycles with reuse. `dealt` are the cycles of [`ProductModel::dealing`], for arrays that need it.
+    fn mercury(&self, work: &Work, dealt: Option<DealtCycles>) -> MercuryCycles;
+
+    /// Most results per cycle that the array takes from MCACHE; `None` if nothing limits them.
+    fn peak_results(&self) -> Option<f64>;
+
+    /// Whether HITs take less time than the array's PEs need for them, so that cycles with reuse are a bound.
+    fn is_hit_a_bound(&self) -> bool {
+        false
+    }
 
     /// Words moved without reuse, and the wait for them.
     fn baseline_traffic(&self, memory: &MemoryModel) -> Traffic;
@@ -68,6 +76,17 @@ pub trait ProductModel: Send + Sync {
     }
 }
 
+/// Cycles of outcomes that were dealt to the parts of an array.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DealtCycles {
+    /// Computing.
+    pub compute: u64,
+    /// Waiting for results from MCACHE.
+    pub delivery: u64,
+    /// Waiting for signatures from a unit beside the array.
+    pub signature: u64,
+}
+
 /// Outcomes dealt to the parts of an array, samples in order.
 pub trait Dealing: Send + Sync {
     /// Deals the outcomes of the samples that come next.
@@ -76,8 +95,8 @@ pub trait Dealing: Send + Sync {
     /// If [`Dealing::takes_all_samples`] and samples came before.
     fn add(&mut self, view: &VectorView, outcomes: &Outcomes);
 
-    /// Compute cycles of the whole batch, from all samples dealt or all but one.
-    fn compute_cycles(&self, without: Option<usize>) -> u64;
+    /// Cycles of the whole batch, from all samples dealt or all but one.
+    fn cycles(&self, without: Option<usize>) -> DealtCycles;
 
     /// Whether all kept samples have to be dealt at once.
     fn takes_all_samples(&self) -> bool;

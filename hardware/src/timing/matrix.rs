@@ -1,7 +1,8 @@
 //! Arrays that run matrix products in folds.
 
-use super::dataflow::{Dataflow, LayerProduct, ProductModel};
+use super::dataflow::{Dataflow, DealtCycles, LayerProduct, ProductModel};
 use super::memory::{MemoryModel, ProductWords, Traffic};
+use super::signing::{SigningUnit, wait_for_streams};
 use super::{Array, DataflowName, MercuryCycles, StreamWork, Work};
 use super::{input_stationary, output_stationary, weight_stationary};
 use mercury_reuse::config::{Granularity, Scope};
@@ -100,23 +101,35 @@ pub trait FoldedDataflow: Debug + Sync {
 
     /// Cycles with reuse.
     fn mercury(&self, array: &Array, work: &Work) -> MercuryCycles {
-        let mut sum = MercuryCycles::default();
-        for stream in &work.streams {
-            let (compute, stall) = match work.pass {
-                Pass::WeightGrad => self.reduction(array, stream, work.gemm.n),
-                Pass::Forward | Pass::InputGrad => {
-                    sum.signature += self.dense(array, stream.counts.vectors(), stream.length, work.bits);
-                    self.products(array, stream, work.gemm.n)
-                }
-            };
-            sum.compute += compute;
-            sum.stall += stall;
-        }
+        let time = |stream| match work.pass {
+            Pass::WeightGrad => self.reduction(array, stream, work.gemm.n),
+            Pass::Forward | Pass::InputGrad => self.products(array, stream, work.gemm.n),
+        };
+        let times: Vec<(u64, u64)> = work.streams.iter().map(time).collect();
         MercuryCycles {
-            signature: work.scale(sum.signature),
-            compute: work.scale(sum.compute),
-            stall: work.scale(sum.stall),
+            signature: self.signatures(array, work, &times),
+            compute: work.scale(times.iter().map(|(compute, _)| compute).sum()),
+            stall: work.scale(times.iter().map(|(_, stall)| stall).sum()),
             extra: 0,
+        }
+    }
+
+    /// Cycles of computing signatures, or of waiting for them; `times` are the compute and stall cycles of each stream.
+    fn signatures(&self, array: &Array, work: &Work, times: &[(u64, u64)]) -> u64 {
+        if work.pass == Pass::WeightGrad {
+            return 0;
+        }
+        match array.signing {
+            SigningUnit::Free => 0,
+            SigningUnit::Array => {
+                let sign = |stream: &StreamWork| self.dense(array, stream.counts.vectors(), stream.length, work.bits);
+                work.scale(work.streams.iter().map(sign).sum())
+            }
+            SigningUnit::Dedicated { .. } => {
+                let times: Vec<u64> = times.iter().map(|(compute, stall)| compute + stall).collect();
+                let scale = |waits| work.scale(waits);
+                wait_for_streams(array.signing, &work.streams, &times, work.bits, work.scopes, scale)
+            }
         }
     }
 }
@@ -160,8 +173,13 @@ impl ProductModel for MatrixProduct {
         self.array.dataflow.product(&self.array.array, self.gemm)
     }
 
-    fn mercury(&self, work: &Work, _: Option<u64>) -> MercuryCycles {
+    fn mercury(&self, work: &Work, _: Option<DealtCycles>) -> MercuryCycles {
         self.array.dataflow.mercury(&self.array.array, work)
+    }
+
+    fn peak_results(&self) -> Option<f64> {
+        let Array { columns, read_ports, .. } = self.array.array;
+        Some((columns * read_ports) as f64)
     }
 
     fn baseline_traffic(&self, memory: &MemoryModel) -> Traffic {

@@ -28,10 +28,12 @@ pub mod memory;
 mod output_stationary;
 pub mod row_stationary;
 pub mod rows;
+mod signing;
 mod weight_stationary;
 
-pub use dataflow::{Dataflow, Dealing, LayerProduct, ProductModel};
+pub use dataflow::{Dataflow, Dealing, DealtCycles, LayerProduct, ProductModel};
 pub use matrix::{FoldedDataflow, Folds, MatrixArray, Stationary, folded_dataflow};
+pub use signing::SigningUnit;
 
 use mercury_reuse::Counts;
 use mercury_trace::geometry::{Gemm, Pass};
@@ -72,6 +74,8 @@ pub struct Array {
     pub accumulate_lanes: u64,
     /// Rows of C results that MCACHE delivers in a cycle.
     pub read_ports: u64,
+    /// What computes signatures.
+    pub signing: SigningUnit,
 }
 
 /// Vectors that meet the same weights, and what became of them.
@@ -97,6 +101,8 @@ pub struct Work {
     pub streams_in_all: u64,
     /// Signature length.
     pub bits: u64,
+    /// Scopes into which the vectors of a stream fall, one after the other.
+    pub scopes: u64,
 }
 
 impl Work {
@@ -108,6 +114,16 @@ impl Work {
     /// Multiply-accumulates that hits make unnecessary.
     pub fn macs_skipped(&self) -> u64 {
         self.scale(self.streams.iter().map(|stream| stream.counts.hit * stream.length * self.gemm.n).sum())
+    }
+
+    /// Results that MCACHE delivers for HITs; in a weight gradient, sums of gradients that HITs add to.
+    pub fn results(&self) -> u64 {
+        self.scale(self.streams.iter().map(|stream| stream.counts.hit * self.gemm.n).sum())
+    }
+
+    /// Streams whose results add up to one.
+    pub fn merged_streams(&self) -> u64 {
+        self.streams_in_all.div_ceil(self.gemm.count.max(1)).max(1)
     }
 }
 

@@ -1,17 +1,15 @@
 //! Row-stationary cycles of a layer's pass: its mapping, and its outcomes dealt to PE sets.
 
 mod deal;
+mod dealing;
 
-use super::MercuryCycles;
-use super::dataflow::{Dataflow, Dealing, LayerProduct, ProductModel};
+use super::dataflow::{Dataflow, Dealing, DealtCycles, LayerProduct, ProductModel};
 use super::memory::{MemoryModel, ProductWords, Traffic};
-use super::row_stationary::{Discipline, Mapping, PeArray, Schedule, ScopeWork, Scratch, Shape};
+use super::row_stationary::{DealingRule, Discipline, Fraction, HitCycles, Mapping, PeArray, Shape};
+use super::{MercuryCycles, SigningUnit};
 use crate::timing::Work;
-use deal::{Dealer, Plane};
+use dealing::RowDealing;
 use mercury_reuse::config::{Granularity, Scope};
-use mercury_reuse::{Outcomes, VectorView};
-use mercury_trace::geometry::{Geometry, Pass};
-use rayon::prelude::*;
 use std::any::Any;
 
 /// A row-stationary array and how its PE sets wait for each other.
@@ -20,7 +18,13 @@ pub struct RowArray {
     /// The array.
     pub array: PeArray,
     /// Cycles of a HIT.
-    pub hit_cycles: u64,
+    pub hit_cycles: HitCycles,
+    /// How output rows are dealt to PE sets.
+    pub dealing: DealingRule,
+    /// Results that MCACHE delivers in a cycle; 0: as many as the PE sets take.
+    pub results_per_cycle: u64,
+    /// What computes signatures.
+    pub signing: SigningUnit,
     /// When a PE set may begin its next filter.
     pub discipline: Discipline,
     /// Whether a fully connected layer's MCACHE is flushed after each sample.
@@ -39,10 +43,10 @@ impl Dataflow for RowArray {
                         to channel or sample"
                 .to_owned());
         }
-        if granularity != Granularity::ChannelPatch {
+        if !matches!(granularity, Granularity::ChannelPatch(_)) {
             return Err(format!(
-                "rpq.granularity: is {granularity}, but a row-stationary array runs one channel at a time; set it to \
-                 channel-patch"
+                "rpq.granularity: is {granularity}, but a row-stationary array runs windows channel by channel; set it to \
+                 channel-patch or channel-patch(q)"
             ));
         }
         Ok(())
@@ -71,19 +75,35 @@ impl ProductModel for RowProduct {
         self.mapping.baseline().total()
     }
 
-    fn mercury(&self, _: &Work, dealt: Option<u64>) -> MercuryCycles {
-        let compute = dealt.expect("outcomes are dealt to the PE sets of a row-stationary array");
-        let baseline = self.mapping.baseline();
-        let signature = match self.product.pass {
-            Pass::WeightGrad => 0,
-            Pass::Forward | Pass::InputGrad => self.signatures().baseline().total(),
+    fn mercury(&self, work: &Work, dealt: Option<DealtCycles>) -> MercuryCycles {
+        let dealt = dealt.expect("outcomes are dealt to the PE sets of a row-stationary array");
+        let baseline = self.dealt_mapping().baseline();
+        let signature = if self.signs_on_array() {
+            self.signatures(self.count_vector_channels(work)).baseline().total()
+        } else {
+            dealt.signature
         };
         MercuryCycles {
             signature,
-            compute: compute + baseline.overhead(),
-            stall: baseline.network.saturating_sub(compute),
+            compute: dealt.compute + baseline.overhead(),
+            stall: dealt.delivery + baseline.network.saturating_sub(dealt.compute + dealt.delivery),
             extra: 0,
         }
+    }
+
+    fn peak_results(&self) -> Option<f64> {
+        let choice = self.mapping.choice();
+        let sets = (self.mapping.sets() * choice.filter_lanes) as f64;
+        let taken = self.hit_cycles().per_cycle().map(|per_set| per_set * sets);
+        let delivered = (self.array.results_per_cycle > 0).then_some(self.array.results_per_cycle as f64);
+        match (taken, delivered) {
+            (Some(taken), Some(delivered)) => Some(taken.min(delivered)),
+            (taken, delivered) => taken.or(delivered),
+        }
+    }
+
+    fn is_hit_a_bound(&self) -> bool {
+        self.hit_cycles().is_below_part(self.mapping.choice().kernel_rows)
     }
 
     fn baseline_traffic(&self, memory: &MemoryModel) -> Traffic {
@@ -91,111 +111,13 @@ impl ProductModel for RowProduct {
     }
 
     fn traffic(&self, memory: &MemoryModel, work: &Work, cycles: MercuryCycles) -> Traffic {
-        let mappings = [self.mapping, self.signatures()];
+        let mappings = [self.dealt_mapping(), self.signatures(self.count_vector_channels(work))];
         memory.reused_rows(&mappings, &ProductWords::new(&self.product), work, cycles.total())
     }
 
     fn dealing(&self) -> Option<Box<dyn Dealing>> {
         Some(Box::new(RowDealing::new(self.clone())))
     }
-}
-
-/// Outcomes of samples dealt to PE sets, and the time that they took so far.
-#[derive(Debug, Clone)]
-struct RowDealing {
-    product: RowProduct,
-    dealt: Dealt,
-}
-
-#[derive(Debug, Clone)]
-enum Dealt {
-    /// Of a convolution, sample by sample.
-    Planes {
-        schedule: Box<Schedule>,
-        /// Cycles by which each sample's rounds advance the schedule.
-        advances: Vec<u64>,
-        /// Rounds of a sample.
-        rounds: u64,
-    },
-    /// Of a matrix product, once it was dealt: compute cycles of the batch, estimated from all kept samples and from
-    /// all but each of them.
-    Rows(Option<(u64, Vec<u64>)>),
-}
-
-impl RowDealing {
-    fn new(product: RowProduct) -> Self {
-        let dealt = if product.is_convolution() {
-            let schedule = Box::new(product.schedule(&product.mapping));
-            Dealt::Planes { schedule, advances: Vec::new(), rounds: 0 }
-        } else {
-            Dealt::Rows(None)
-        };
-        Self { product, dealt }
-    }
-}
-
-impl Dealing for RowDealing {
-    fn add(&mut self, view: &VectorView, outcomes: &Outcomes) {
-        match &mut self.dealt {
-            Dealt::Planes { schedule, advances, rounds } => {
-                let samples = self.product.deal_planes(view, outcomes);
-                *rounds = samples.first().map_or(*rounds, |sample| sample.len() as u64);
-                advances.extend(advance(schedule, samples.iter().map(Vec::as_slice)));
-            }
-            Dealt::Rows(cycles) => {
-                assert!(cycles.is_none(), "a matrix product's samples come all at once");
-                *cycles = Some(self.product.deal_matrix(outcomes));
-            }
-        }
-    }
-
-    /// The kept samples represent the batch: a convolution by the number of rounds, a matrix product by the part of their
-    /// own baseline that its kept vectors save. Without one of a convolution's samples, the schedule is taken to be
-    /// shorter by the cycles that this sample's rounds advance it. That is exact if all sets meet at their end.
-    fn compute_cycles(&self, without: Option<usize>) -> u64 {
-        match &self.dealt {
-            Dealt::Planes { advances, rounds, .. } => {
-                let kept = || advances.iter().enumerate().filter(|&(sample, _)| Some(sample) != without);
-                let cycles = kept().map(|(_, cycles)| cycles).sum();
-                scale(cycles, self.product.mapping.rounds(), rounds * kept().count() as u64)
-            }
-            Dealt::Rows(cycles) => {
-                let (all, others) = cycles.as_ref().expect("a product is dealt before it is timed");
-                without.map_or(*all, |sample| others[sample])
-            }
-        }
-    }
-
-    fn takes_all_samples(&self) -> bool {
-        matches!(self.dealt, Dealt::Rows(_))
-    }
-
-    fn bytes(&self) -> u64 {
-        // A time for each PE set, and for each version of an entry.
-        let versions = match self.product.array.discipline {
-            Discipline::Synchronous => 1,
-            Discipline::Asynchronous { versions, .. } => versions,
-        };
-        self.product.mapping.sets().saturating_add(versions).saturating_mul(size_of::<u64>() as u64)
-    }
-
-    fn boxed_clone(&self) -> Box<dyn Dealing> {
-        Box::new(self.clone())
-    }
-}
-
-/// The cycles by which each group of rounds advances the schedule, in turn.
-fn advance<'r>(schedule: &mut Schedule, groups: impl Iterator<Item = &'r [ScopeWork]>) -> Vec<u64> {
-    let (mut before, mut scratch) = (schedule.timeline().cycles, Scratch::default());
-    groups
-        .map(|rounds| {
-            for round in rounds {
-                schedule.scope_in(round, &mut scratch);
-            }
-            let now = schedule.timeline().cycles;
-            now - std::mem::replace(&mut before, now)
-        })
-        .collect()
 }
 
 impl RowProduct {
@@ -211,83 +133,31 @@ impl RowProduct {
         &self.mapping
     }
 
-    /// How the product that computes its signatures is.
-    pub fn signatures(&self) -> Mapping {
-        Mapping::new(&self.mapping.shape().signatures(u64::from(self.product.bits)), &self.array.array)
+    /// How the product that computes the signatures of vectors of so many channels is.
+    pub fn signatures(&self, channels: u64) -> Mapping {
+        let shape = self.mapping.shape().signatures(u64::from(self.product.bits), channels);
+        Mapping::new(&shape, &self.array.array)
     }
 
-    fn is_convolution(&self) -> bool {
-        matches!(self.product.geometry, Geometry::Conv2d(_))
+    /// Channels of the longest vector.
+    fn count_vector_channels(&self, work: &Work) -> u64 {
+        let longest = work.streams.iter().map(|stream| stream.length).max().unwrap_or(0);
+        if self.is_convolution() { (longest / self.mapping.shape().taps()).max(1) } else { 1 }
     }
 
-    fn schedule(&self, mapping: &Mapping) -> Schedule {
-        Schedule::new(self.array.discipline, mapping.sets() as usize, mapping.filters_per_set())
+    /// The mapping of computing with reuse: rows that are dealt dynamically share no diagonals.
+    fn dealt_mapping(&self) -> Mapping {
+        match self.array.dealing {
+            DealingRule::Static => self.mapping,
+            // A row for each set stays where it is.
+            DealingRule::Dynamic if self.mapping.strips() == 1 => self.mapping,
+            DealingRule::Dynamic => self.mapping.without_diagonals(),
+        }
     }
 
-    /// The rounds of each sample of a convolution: consecutive channels of a sample are on the array at once.
-    fn deal_planes(&self, view: &VectorView, outcomes: &Outcomes) -> Vec<Vec<ScopeWork>> {
-        let layout = outcomes.layout();
-        let dealer = self.dealer(&self.mapping, view.windows().x.positions as usize, layout.positions);
-        let lanes = self.mapping.choice().channel_lanes as usize;
-        let rounds_per_sample = layout.streams.div_ceil(lanes);
-        let deal_round = |round: usize| {
-            let (sample, lane) = (round / rounds_per_sample, round % rounds_per_sample * lanes);
-            let streams = lane..(lane + lanes).min(layout.streams);
-            let plane = |stream: usize| {
-                Plane::new(outcomes, [(sample * layout.streams + stream) * layout.positions], layout.positions)
-            };
-            dealer.deal(&streams.map(plane).collect::<Vec<_>>())
-        };
-        let rounds: Vec<ScopeWork> = (0..layout.samples * rounds_per_sample).into_par_iter().map(deal_round).collect();
-        let mut rounds = rounds.into_iter();
-        (0..layout.samples).map(|_| rounds.by_ref().take(rounds_per_sample).collect()).collect()
-    }
-
-    /// Compute cycles of a matrix product of the whole batch, estimated from all kept samples and from all but each.
-    fn deal_matrix(&self, outcomes: &Outcomes) -> (u64, Vec<u64>) {
-        let samples = outcomes.layout().samples;
-        let estimate = |without: Option<usize>| {
-            let samples: Vec<usize> = (0..samples).filter(|&sample| Some(sample) != without).collect();
-            let LayerProduct { geometry, pass, number, .. } = &self.product;
-            let kept = Shape::from_layer(geometry, *pass, samples.len() as u32, self.array.per_sample)[*number];
-            let kept = Mapping::new(&kept, &self.array.array);
-            let cycles = self.time_matrix(&kept, outcomes, &samples);
-            scale(cycles, self.mapping.baseline().compute, kept.baseline().compute)
-        };
-        let without = if samples > 1 {
-            (0..samples).into_par_iter().map(|sample| estimate(Some(sample))).collect()
-        } else {
-            Vec::new()
-        };
-        (estimate(None), without)
-    }
-
-    /// Compute cycles of a matrix product's samples: a plane is one head of a sample, a sample's rows, or
-    /// the rows of all samples.
-    fn time_matrix(&self, mapping: &Mapping, outcomes: &Outcomes, samples: &[usize]) -> u64 {
-        let layout = outcomes.layout();
-        let sample_length = layout.streams * layout.positions;
-        let planes: Vec<Plane> = match self.product.geometry {
-            Geometry::Linear(_) if !self.array.per_sample => {
-                vec![Plane::new(outcomes, samples.iter().map(|sample| sample * sample_length), sample_length)]
-            }
-            _ => {
-                let firsts = samples.iter().flat_map(|&sample| {
-                    (0..layout.streams).map(move |stream| sample * sample_length + stream * layout.positions)
-                });
-                firsts.map(|first| Plane::new(outcomes, [first], layout.positions)).collect()
-            }
-        };
-        let longest = planes.iter().map(Plane::vectors).max().unwrap_or(0);
-        let dealer = self.dealer(mapping, mapping.shape().output[1] as usize, longest);
-        let lanes = mapping.choice().channel_lanes as usize;
-        let rounds: Vec<ScopeWork> = planes.chunks(lanes.max(1)).map(|planes| dealer.deal(planes)).collect();
-        advance(&mut self.schedule(mapping), std::iter::once(rounds.as_slice())).iter().sum()
-    }
-
-    fn dealer(&self, mapping: &Mapping, row_length: usize, places: usize) -> Dealer {
-        let waits = self.product.pass != Pass::WeightGrad;
-        Dealer::new(mapping, self.array.hit_cycles, waits, row_length, places)
+    /// Cycles of a HIT in the mapping's PE sets.
+    fn hit_cycles(&self) -> Fraction {
+        self.array.hit_cycles.resolve(self.mapping.choice().kernel_rows)
     }
 }
 

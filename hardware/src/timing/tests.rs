@@ -3,7 +3,7 @@ use mercury_reuse::config::Granularity;
 use mercury_trace::geometry::Conv2d;
 use proptest::prelude::*;
 
-const ARRAY: Array = Array { rows: 12, columns: 14, accumulate_lanes: 14, read_ports: 1 };
+const ARRAY: Array = Array { rows: 12, columns: 14, accumulate_lanes: 14, read_ports: 1, signing: SigningUnit::Array };
 
 const ALL: [DataflowName; 3] =
     [DataflowName::OutputStationary, DataflowName::WeightStationary, DataflowName::InputStationary];
@@ -12,7 +12,7 @@ fn work(pass: Pass, gemm: Gemm, length: u64, streams: &[(u64, u64)]) -> Work {
     let stream = |&(hit, mau): &(u64, u64)| StreamWork { length, counts: Counts { hit, mau, mnu: 0 } };
     let streams: Vec<_> = streams.iter().map(stream).collect();
     let streams_in_all = streams.len() as u64;
-    Work { pass, gemm, streams, streams_in_all, bits: 20 }
+    Work { pass, gemm, streams, streams_in_all, bits: 20, scopes: 1 }
 }
 
 /// A convolution with square inputs and kernels.
@@ -76,7 +76,7 @@ fn summing_dataflows_refuse_part_vectors() {
     for name in [DataflowName::OutputStationary, DataflowName::InputStationary] {
         assert!(folded_dataflow(name).unwrap().check(Granularity::Patch).is_ok());
         assert!(
-            folded_dataflow(name).unwrap().check(Granularity::ChannelPatch).unwrap_err().contains("set it to patch")
+            folded_dataflow(name).unwrap().check(Granularity::CHANNEL_PATCH).unwrap_err().contains("set it to patch")
         );
         assert!(folded_dataflow(name).unwrap().check(Granularity::SubVector(8)).is_err());
     }

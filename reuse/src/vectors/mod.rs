@@ -87,9 +87,12 @@ impl Cut {
         groups: usize,
         granularity: Granularity,
     ) -> Self {
-        let row = channels / groups * windows.taps();
+        let group = channels / groups;
+        let row = group * windows.taps();
         let length = match granularity {
-            Granularity::ChannelPatch => windows.taps(),
+            Granularity::ChannelPatch(channels) => {
+                windows.taps() * channels.resolve([windows.y.taps, windows.x.taps], group)
+            }
             Granularity::Patch => row,
             Granularity::SubVector(length) => length as usize,
         };
@@ -130,8 +133,8 @@ pub struct SampleRange {
 
 /// The input vectors of one operand at a granularity.
 ///
-/// All granularities are cuts of im2col rows into sub-vectors: channel patches have `taps`
-/// elements, patches have the length of the row.
+/// All granularities are cuts of im2col rows into sub-vectors: patches of q channels have `q taps`
+/// elements, patches of all channels have the length of the row.
 #[derive(Debug, Clone)]
 pub struct VectorView<'a> {
     planes: Planes<'a>,

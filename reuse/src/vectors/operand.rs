@@ -9,7 +9,7 @@ use mercury_trace::windows::Windows;
 ///
 /// `values` holds `samples` samples of X, or of dY for the input gradient:
 /// - of a convolution, `[samples][channels][rows][columns]`. `channels` may be fewer than the
-///   operand has only with [`Granularity::ChannelPatch`], where each channel is a stream of its
+///   operand has only with [`Granularity::CHANNEL_PATCH`], where each channel is a stream of its
 ///   own;
 /// - of a linear layer, `[samples][rows][features]`;
 /// - of an attention product, `[samples][heads][rows][inner]`.
@@ -62,8 +62,8 @@ impl Operand {
             Geometry::Conv2d(conv) => Self {
                 channels,
                 size: if streams_dy { conv.output() } else { conv.input },
-                // A channel patch stands alone, whatever its group.
-                groups: if granularity == Granularity::ChannelPatch { 1 } else { conv.groups as usize },
+                // A patch of one channel stands alone, whatever its group.
+                groups: if granularity == Granularity::CHANNEL_PATCH { 1 } else { conv.groups as usize },
                 products: conv.windows(pass),
             },
         }
@@ -116,7 +116,8 @@ mod tests {
         let linear = Geometry::Linear(Linear { rows: 3, in_features: 10, out_features: 7 });
         let attention = Geometry::Attention(Attention { heads: 2, rows: 5, inner: 6, columns: 4 });
         for geometry in [conv(1, 1), conv(2, 2), linear, attention] {
-            for granularity in [Granularity::ChannelPatch, Granularity::Patch, Granularity::SubVector(4)] {
+            for granularity in ["channel-patch", "channel-patch(2)", "channel-patch(auto)", "patch", "sub-vector(4)"] {
+                let granularity: Granularity = granularity.parse().unwrap();
                 for (pass, inputs) in [(Pass::Forward, true), (Pass::InputGrad, false)] {
                     let (channels, size) = match geometry {
                         Geometry::Conv2d(conv) if inputs => (4, 4 * conv.input[0] * conv.input[1]),

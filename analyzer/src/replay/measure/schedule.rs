@@ -13,12 +13,11 @@ pub struct ScheduleMeasure {
 }
 
 impl ScheduleMeasure {
-    /// Begins a pass without samples; the batch has `batch`.
-    pub fn new(array: &dyn Dataflow, kept: &Kept, pass: Pass, batch: u32) -> Self {
+    /// Begins a pass without samples, whose signatures have `bits` bits; the batch has `batch` samples.
+    pub fn new(array: &dyn Dataflow, kept: &Kept, pass: Pass, batch: u32, bits: u32) -> Self {
         let geometry = kept.layer.geometry;
         let numbers = 0..geometry.gemms(pass, batch).len();
-        // The length of signatures has no part in dealing.
-        let product = |number| LayerProduct { geometry, pass, number, batch, bits: 1 };
+        let product = |number| LayerProduct { geometry, pass, number, batch, bits };
         Self { products: numbers.map(|number| array.model(&product(number)).dealing()).collect() }
     }
 

@@ -53,12 +53,17 @@
 //! table V; recalled without its text at hand), but with ifmaps and ofmaps run-length compressed, which
 //! is left out here: the factor of 1.5 says no more than that the two are of a size.
 //!
+//! # A unit for signatures
+//!
+//! A unit beside the array ([`SigningUnit`](super::SigningUnit)) multiplies and accumulates as often as the array
+//! would, at a PE's costs of registers. It reads the operand from the buffer once more, and the projection from
+//! DRAM. The wait for DRAM counts the operand with the products alone. Free signatures access nothing.
+//!
 //! # Left out
 //!
 //! Latency, rows and banks of DRAM; banks and ports of the buffer (compute never waits for it);
-//! compression and zero gating; leakage, clock, and the buses' energy; multiplications at a HIT
-//! (`sign+rescale`); replacement traffic of an LRU or FIFO cache. (What variants and centroids access beside
-//! is added by the replay.) MCACHE is taken to hold results of all filters. Where its tags are needed again for later
+//! compression and zero gating; leakage, clock, and the buses' energy; replacement traffic of an LRU or
+//! FIFO cache. (What variants and centroids access beside is added by [`crate::timed`].) MCACHE is taken to hold results of all filters. Where its tags are needed again for later
 //! folds of filters, the Hitmap is taken to lead there without a look-up. Sums of a group's
 //! gradients are taken to stay in the buffer while a stream lasts. A tile's time to fill the array, an
 //! eighth of its streaming at most, is not in the cycles; loads and stores are taken to be spread over

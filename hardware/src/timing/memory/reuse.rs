@@ -4,7 +4,7 @@ use super::accesses::{Accesses, Words};
 use super::folds::{Folds, Operands};
 use super::roofline::Roofline;
 use super::{MemoryModel, ProductWords, Traffic};
-use crate::timing::{FoldedDataflow, Stationary, StreamWork, Work};
+use crate::timing::{FoldedDataflow, SigningUnit, Stationary, StreamWork, Work};
 use mercury_trace::geometry::Pass;
 
 impl MemoryModel {
@@ -44,13 +44,7 @@ impl MemoryModel {
 
     /// Traffic of matrix products in folds with reuse; `work` is that of all streams.
     pub fn reused_folds(&self, dataflow: &dyn FoldedDataflow, product: &ProductWords, work: &Work) -> Traffic {
-        let group = Group {
-            model: self,
-            dataflow,
-            work,
-            product,
-            merged: work.streams_in_all.div_ceil(work.gemm.count.max(1)).max(1),
-        };
+        let group = Group { model: self, dataflow, work, product, merged: work.merged_streams() };
         let mut accesses = Accesses::default();
         let mut roofline = Roofline::new(&self.memory);
         for stream in work.streams.iter().filter(|stream| stream.counts.vectors() > 0) {
@@ -69,7 +63,7 @@ impl MemoryModel {
             let back = first.min(accesses.dram.psum_reads);
             accesses.dram.psum_reads -= back;
             accesses.buffer.ofmap.writes -= back;
-            let resident = group.resident_projection();
+            let resident = if self.array.signing == SigningUnit::Free { 0 } else { group.resident_projection() };
             accesses.dram.filter.reads += resident;
             accesses.buffer.filter.writes += resident;
             stall += self.memory.transfer(resident);
@@ -120,6 +114,23 @@ impl Group<'_> {
         (u128::from(self.product.ifmap_words) * own).div_ceil(all.max(1)) as u64
     }
 
+    /// Signatures of a stream by the array, which read `distinct` words of it; `kept` words of signatures go to DRAM.
+    fn sign_on_array(&self, stream: &StreamWork, distinct: u64, kept: u64, roofline: &mut Roofline) -> Accesses {
+        let (vectors, bits) = (stream.counts.vectors(), self.work.bits);
+        let projection = if self.resident(stream.length) { 0 } else { bits * stream.length };
+        let operands = Operands { ifmap: [distinct, 0], filter: [projection; 2], outputs: kept, ..Operands::default() };
+        let folds = self.folds([vectors, stream.length, bits], operands, 0);
+        roofline.product(&folds);
+        let mut signatures = folds.accesses();
+        // Results leave the array as bits, which `look_ups` counts.
+        signatures.buffer.ofmap.writes -= vectors * bits;
+        signatures.buffer.ofmap.reads -= kept;
+        signatures.dram.ofmap.writes -= kept;
+        let macs = std::mem::take(&mut signatures.macs);
+        signatures += self.model.project(macs);
+        signatures
+    }
+
     /// Forward pass and input gradient.
     fn stream(&self, stream: &StreamWork, roofline: &mut Roofline) -> Accesses {
         let (model, work, filters, length) = (self.model, self.work, self.work.gemm.n, stream.length);
@@ -128,23 +139,19 @@ impl Group<'_> {
         let sweeps = if self.dataflow.stationary() == Stationary::Inputs { 1 } else { filters.div_ceil(array.columns) };
         let mut sum = model.look_ups(work, stream, sweeps);
         let distinct = self.distinct(stream);
-        let mut first = distinct;
-        if work.bits > 0 {
-            let projection = if self.resident(length) { 0 } else { work.bits * length };
-            let outputs = sum.dram.similarity.writes;
-            let operands = Operands { ifmap: [distinct, 0], filter: [projection; 2], outputs, ..Operands::default() };
-            let folds = self.folds([vectors, length, work.bits], operands, 0);
-            roofline.product(&folds);
-            let mut signatures = folds.accesses();
-            // Results leave the array as bits, which `look_ups` counts.
-            signatures.buffer.ofmap.writes -= vectors * work.bits;
-            signatures.buffer.ofmap.reads -= outputs;
-            signatures.dram.ofmap.writes -= outputs;
-            let macs = std::mem::take(&mut signatures.macs);
-            sum += signatures;
-            sum += model.project(macs);
-            first = 0;
-        }
+        let first = match array.signing {
+            SigningUnit::Array if work.bits > 0 => {
+                sum += self.sign_on_array(stream, distinct, sum.dram.similarity.writes, roofline);
+                // The products find what was read for signatures in the buffer.
+                0
+            }
+            SigningUnit::Dedicated { .. } if work.bits > 0 => {
+                let projection = if self.resident(length) { 0 } else { work.bits * length };
+                sum += model.unit_accesses(vectors * length * work.bits, vectors * length, projection);
+                distinct
+            }
+            _ => distinct,
+        };
         let outputs = (vectors * filters).div_ceil(self.merged);
         let carried = if self.merged > 1 { vectors * filters } else { 0 };
         if computed > 0 {

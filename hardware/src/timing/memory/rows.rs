@@ -1,9 +1,9 @@
 //! Row stationary: a mapping's traffic, dense and with reuse.
 
-use super::accesses::Accesses;
+use super::accesses::{Accesses, Words};
 use super::{MemoryModel, ProductWords, Traffic};
-use crate::timing::Work;
 use crate::timing::row_stationary::Mapping;
+use crate::timing::{SigningUnit, Work};
 use mercury_reuse::Counts;
 use mercury_trace::geometry::{Gemm, Pass};
 
@@ -83,15 +83,34 @@ impl MemoryModel {
         }
         sum += reuse.map(|count| work.scale(count));
         if product.pass != Pass::WeightGrad {
-            if mapping.shape().channels > 1 {
+            if work.merged_streams() > 1 {
                 // A copied result joins those of the channels before.
                 sum.adds += work.scale(counts.hit * work.gemm.n);
             }
-            if work.bits > 0 {
-                sum += self.signature_rows(projection, work.scale(projected), work.scale(counts.vectors()) * work.bits);
-            }
+            let length = work.streams.iter().map(|stream| stream.length).max().unwrap_or(0);
+            sum += match self.array.signing {
+                _ if work.bits == 0 => Accesses::default(),
+                SigningUnit::Array => {
+                    self.signature_rows(projection, work.scale(projected), work.scale(counts.vectors()) * work.bits)
+                }
+                SigningUnit::Dedicated { .. } => {
+                    self.unit_accesses(work.scale(projected), product.ifmap_words, work.bits * length)
+                }
+                SigningUnit::Free => Accesses::default(),
+            };
         }
         Traffic { accesses: sum, stall: self.layer_stall(&sum, compute) }
+    }
+
+    /// Computing signatures beside the array: the unit reads the operand's words once from the buffer, and keeps the
+    /// projection.
+    pub(super) fn unit_accesses(&self, macs: u64, operand_words: u64, projection_words: u64) -> Accesses {
+        let mut sum = self.project(macs);
+        sum.register = SCRATCHPAD * macs;
+        sum.buffer.ifmap.reads = operand_words;
+        sum.dram.filter.reads = projection_words;
+        sum.buffer.filter = Words { reads: projection_words, writes: projection_words };
+        sum
     }
 
     /// Computing signatures of `results` bits: rows of the ifmap are read for them, from DRAM with

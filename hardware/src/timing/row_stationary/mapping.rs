@@ -1,6 +1,6 @@
 //! Mapping of PE sets to the array: strips, folds and copies.
 
-use super::{PeArray, RowCost, RowCounts, Shape};
+use super::{HitCycles, PeArray, RowCost, RowCounts, Shape};
 use mercury_trace::geometry::Pass;
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -68,6 +68,8 @@ pub struct Mapping {
     shape: Shape,
     array: PeArray,
     choice: Choice,
+    /// Whether neighbouring sets of a strip share rows of the ifmap, along diagonals.
+    shares_diagonals: bool,
 }
 
 impl Mapping {
@@ -104,7 +106,24 @@ impl Mapping {
             choice;
         let all = [kernel_rows, strip, filter_lanes, channel_lanes, filters, channels, samples, buffered_filters];
         assert!(!all.contains(&0), "a mapping's parameters are at least 1");
-        Self { shape: *shape, array: *array, choice }
+        Self { shape: *shape, array: *array, choice, shares_diagonals: true }
+    }
+
+    /// The same with output rows of a strip anywhere, so that each reads all its ifmap rows.
+    #[must_use]
+    pub fn without_diagonals(self) -> Self {
+        Self { shares_diagonals: false, ..self }
+    }
+
+    /// Ifmap rows that the sets of a strip read.
+    fn strip_rows(&self) -> u64 {
+        let Choice { kernel_rows, strip, .. } = self.choice;
+        let strip = strip.min(self.shape.output[0]);
+        if self.shares_diagonals {
+            Shape { kernel: [kernel_rows, 0], ..self.shape }.touched_rows(strip)
+        } else {
+            strip * kernel_rows
+        }
     }
 
     /// The shape. The vectors of a matrix product are cut into kernel rows, and `output[1]`
@@ -147,14 +166,14 @@ impl Mapping {
     }
 
     /// The cycles of an output row for one filter.
-    pub fn row_cost(&self, hit_cycles: u64) -> RowCost {
+    pub fn row_cost(&self, hit_cycles: HitCycles) -> RowCost {
         // Parts of the kernel's rows come one after another. Parts of its columns accumulate in the
         // psum scratchpad of the PE.
         let parts = self.row_parts();
         let hops = self.choice.kernel_rows - 1;
         RowCost {
             computed: parts * self.shape.kernel[1],
-            hit: hit_cycles,
+            hit: hit_cycles.resolve(self.choice.kernel_rows),
             // Gradients stay in the PEs until the end of the pass.
             accumulation: if self.shape.pass == Pass::WeightGrad { 0 } else { parts * hops },
         }
@@ -162,7 +181,7 @@ impl Mapping {
 
     /// Cycles of the dense product.
     pub fn baseline(&self) -> Cycles {
-        let cost = self.row_cost(0);
+        let cost = self.row_cost(HitCycles::ONE);
         let row = cost.row(RowCounts { computed: self.shape.output[1], hit: 0 });
         let passes = self.passes();
         let ifmaps = self.ifmap_loads().div_ceil(self.array.ifmap_bus);
@@ -194,9 +213,8 @@ impl Mapping {
 
     /// Ifmap words that reach the array: all words in each pass over the filters.
     pub(in crate::timing) fn ifmap_loads(&self) -> u64 {
-        let Choice { kernel_rows, strip, filter_lanes, filters, .. } = self.choice;
-        let rows = Shape { kernel: [kernel_rows, 0], ..self.shape }.touched_rows(strip.min(self.shape.output[0]));
-        let plane = self.strips() * self.row_parts() * rows * self.shape.touched_columns();
+        let Choice { filter_lanes, filters, .. } = self.choice;
+        let plane = self.strips() * self.row_parts() * self.strip_rows() * self.shape.touched_columns();
         plane * self.shape.scopes() * self.shape.filters.div_ceil(filter_lanes * filters)
     }
 
@@ -212,24 +230,20 @@ impl Mapping {
 
     /// Filter words that reach the array.
     pub(in crate::timing) fn filter_loads(&self) -> u64 {
-        // Filters that all channels share are loaded once, if the PEs hold them completely.
-        let stay = self.shape.shared_filters && self.column_parts() == 1 && self.row_parts() == 1;
-        let loads = if stay {
-            1
-        } else if self.shape.shared_filters {
-            self.strips() * self.shape.scopes()
-        } else {
-            self.strips() * self.shape.samples.div_ceil(self.choice.samples)
+        let is_whole = self.column_parts() == 1 && self.row_parts() == 1;
+        let loads = match self.shape.shared_filters {
+            None => self.strips() * self.shape.samples.div_ceil(self.choice.samples),
+            // Filters that all vectors share are loaded once, if the PEs hold them completely.
+            Some(channels) if is_whole && channels <= self.choice.channels => 1,
+            Some(channels) => self.strips() * self.shape.scopes().div_ceil(channels),
         };
         self.shape.filter_words() * loads
     }
 
     /// Ifmap words that a pass loads before all PEs compute: the first window of each row.
     fn window_words(&self) -> u64 {
-        let strip = self.choice.strip.min(self.shape.output[0]);
-        let rows = Shape { kernel: [self.choice.kernel_rows, 0], ..self.shape }.touched_rows(strip);
         let columns = divide_evenly(self.shape.kernel[1], self.array.ifmap_words);
-        rows * columns * self.choice.channels * self.choice.channel_lanes
+        self.strip_rows() * columns * self.choice.channels * self.choice.channel_lanes
     }
 
     /// Words of ifmaps and filters from DRAM, which depend on the mapping. Psums never leave the
@@ -368,7 +382,7 @@ impl Placement {
                 samples,
                 buffered_filters,
             };
-            Mapping { shape: *shape, array: *array, choice }
+            Mapping { shape: *shape, array: *array, choice, shares_diagonals: true }
         };
         // With more samples a load of filters is shared more often. But the buffer then has room
         // for fewer filters, so ifmaps are read more often.

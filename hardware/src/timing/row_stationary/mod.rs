@@ -1,7 +1,7 @@
 //! Row-stationary timing, after Eyeriss (Chen et al., ISCA 2016 and JSSC 52(1), 2017).
 //!
 //! A *PE set* here is a column of `k_h` processing elements that computes an output row for one
-//! channel and filter. It takes `k_w` cycles for each computed position, `hit_cycles` for each HIT,
+//! channel and filter. It takes `k_w` cycles for each computed position, [`HitCycles`] for each HIT,
 //! and the vertical accumulation of its partial sums. (In Eyeriss a PE set is `e` such columns side
 //! by side.)
 //!
@@ -71,13 +71,17 @@
 //! - The remaining time of CONV1 and CONV2 is unknown. Control between their many short passes is a
 //!   guess.
 
+mod hit_cycles;
 mod mapping;
 mod schedule;
 mod shape;
 
+pub use hit_cycles::{Fraction, HitCycles};
 pub use mapping::{Choice, Cycles, Mapping};
 pub use schedule::{Discipline, Schedule, ScopeWork, Scratch, Timeline};
 pub use shape::Shape;
+
+use serde::{Deserialize, Serialize};
 
 /// The array and its storage, in words of an operand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -123,6 +127,17 @@ impl Default for PeArray {
     }
 }
 
+/// How the output rows of a scope are dealt to the PE sets of a channel lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DealingRule {
+    /// In order, one row per set and strip: neighbouring sets share diagonals of the ifmap.
+    Static,
+    /// Each row in turn to the set that is free first, once for all filters (list scheduling). A set then reads all
+    /// `k_h` ifmap rows of each of its output rows.
+    Dynamic,
+}
+
 /// Outcomes of the positions of an output row.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RowCounts {
@@ -137,8 +152,8 @@ pub struct RowCounts {
 pub struct RowCost {
     /// Cycles of a computed position.
     pub computed: u64,
-    /// Cycles of a HIT.
-    pub hit: u64,
+    /// Cycles of a HIT; those of a row together are rounded up.
+    pub hit: Fraction,
     /// Cycles of the vertical accumulation of an output row, if any of its positions is computed.
     pub accumulation: u64,
 }
@@ -147,7 +162,7 @@ impl RowCost {
     /// Computes the cycles of an output row.
     pub fn row(&self, counts: RowCounts) -> u64 {
         let accumulation = if counts.computed == 0 { 0 } else { self.accumulation };
-        counts.computed * self.computed + counts.hit * self.hit + accumulation
+        counts.computed * self.computed + self.hit.multiply_rounding_up(counts.hit) + accumulation
     }
 }
 

@@ -42,8 +42,9 @@ pub struct Shape {
     pub groups: u64,
     /// Samples that meet the same filters.
     pub samples: u64,
-    /// Whether every channel meets the same filters, such as the rows of a projection.
-    pub shared_filters: bool,
+    /// Of a projection, the channels of a vector: every vector meets the same filters. `None` if each channel of each
+    /// group meets filters of its own.
+    pub shared_filters: Option<u64>,
     /// Whether this is a matrix product, with `kernel` `[1, length]` and `output` `[vectors, 1]`.
     /// The mapping may cut its vectors into kernel rows and gather them into output rows.
     pub free: bool,
@@ -66,7 +67,7 @@ impl Shape {
             filters,
             groups,
             samples,
-            shared_filters: false,
+            shared_filters: None,
             free: false,
         }
     }
@@ -84,7 +85,7 @@ impl Shape {
             filters,
             groups,
             samples,
-            shared_filters: false,
+            shared_filters: None,
             free: true,
         }
     }
@@ -111,18 +112,23 @@ impl Shape {
         geometry.gemms(pass, batch as u32).into_iter().map(to_shape).collect()
     }
 
-    /// The product that computes signatures of `bits` bits for the same vectors. The rows of the
-    /// projection are its filters, the same for every channel.
+    /// The product that computes signatures of `bits` bits for the same vectors, of `channels` channels each. The rows
+    /// of the projection are its filters, the same for every vector.
     #[must_use]
-    pub fn signatures(self, bits: u64) -> Self {
+    pub fn signatures(self, bits: u64, channels: u64) -> Self {
         // Signatures are computed when vectors are first streamed, so never in a weight gradient.
-        Self { filters: bits, shared_filters: true, ..self }
+        Self { filters: bits, shared_filters: Some(channels), ..self }
+    }
+
+    /// Elements of a window in one channel.
+    pub fn taps(&self) -> u64 {
+        self.kernel[0] * self.kernel[1]
     }
 
     /// Multiply-accumulates.
     pub fn macs(&self) -> u64 {
         let positions = self.output[0] * self.output[1] * self.samples;
-        positions * self.kernel[0] * self.kernel[1] * self.channels * self.filters * self.groups
+        positions * self.taps() * self.channels * self.filters * self.groups
     }
 
     /// Number of (sample, channel) pairs.
@@ -132,8 +138,7 @@ impl Shape {
 
     /// Words of all filters.
     pub fn filter_words(&self) -> u64 {
-        let one = self.kernel[0] * self.kernel[1] * self.filters;
-        if self.shared_filters { one } else { one * self.channels * self.groups }
+        self.taps() * self.filters * self.shared_filters.unwrap_or(self.channels * self.groups)
     }
 
     /// Counts the rows of the input plane that `rows` consecutive output rows touch, including

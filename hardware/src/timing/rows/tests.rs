@@ -1,15 +1,23 @@
+use super::super::SigningUnit;
 use super::*;
-use crate::timing::row_stationary::RowCounts;
+use crate::timing::row_stationary::{DealingRule, Discipline, HitCycles};
 use mercury_reuse::config::McacheConfig;
-use mercury_reuse::{Layout, Outcome, Planes};
-use mercury_trace::geometry::{Attention, Conv2d, Gemm, Linear};
-use proptest::prelude::*;
+use mercury_reuse::{Layout, Outcomes, Planes, VectorView};
+use mercury_trace::geometry::{Attention, Conv2d, Gemm, Geometry, Linear, Pass};
 
 const SAMPLES: usize = 3;
 
 fn array_of(discipline: Discipline) -> RowArray {
     let array = PeArray { network_bound: false, ..PeArray::default() };
-    RowArray { array, hit_cycles: 1, discipline, per_sample: false }
+    RowArray {
+        array,
+        hit_cycles: HitCycles::ONE,
+        dealing: DealingRule::Static,
+        results_per_cycle: 0,
+        signing: SigningUnit::Array,
+        discipline,
+        per_sample: false,
+    }
 }
 
 fn conv() -> Conv2d {
@@ -24,6 +32,8 @@ fn conv() -> Conv2d {
         groups: 1,
     }
 }
+
+mod readings;
 
 /// A pass of a layer whose vectors have these signatures, by vector.
 fn mercury(
@@ -56,13 +66,13 @@ fn mercury_with(
             let [height, width] = conv.input;
             let (channels, values) = (conv.in_channels as usize, values.as_slice());
             let planes = Planes { values, samples: SAMPLES, channels, height, width };
-            VectorView::new(planes, conv.windows(pass)[0], 1, Granularity::ChannelPatch)
+            VectorView::new(planes, conv.windows(pass)[0], 1, Granularity::CHANNEL_PATCH)
         }
         Geometry::Linear(l) => {
-            VectorView::from_rows(&values, SAMPLES, 1, l.rows, l.in_features, Granularity::ChannelPatch)
+            VectorView::from_rows(&values, SAMPLES, 1, l.rows, l.in_features, Granularity::CHANNEL_PATCH)
         }
         Geometry::Attention(a) => {
-            VectorView::from_rows(&values, SAMPLES, a.heads as usize, a.rows, a.inner, Granularity::ChannelPatch)
+            VectorView::from_rows(&values, SAMPLES, a.heads as usize, a.rows, a.inner, Granularity::CHANNEL_PATCH)
         }
     };
     let layout = view.layout();
@@ -74,8 +84,8 @@ fn mercury_with(
     dealing.add(&view, &outcomes);
     // Cycles depend on what was dealt alone.
     let gemm = Gemm { m: 0, k: 0, n: 0, count: 0 };
-    let work = Work { pass, gemm, streams: Vec::new(), streams_in_all: 0, bits: 20 };
-    (product.baseline(), product.mercury(&work, Some(dealing.compute_cycles(without))))
+    let work = Work { pass, gemm, streams: Vec::new(), streams_in_all: 0, bits: 20, scopes: 1 };
+    (product.baseline(), product.mercury(&work, Some(dealing.cycles(without))))
 }
 
 fn product(model: RowArray, geometry: Geometry, pass: Pass) -> RowProduct {
@@ -168,61 +178,6 @@ fn a_row_costs_its_positions() {
     assert_eq!(none.compute - found.compute, 3 * 2);
 }
 
-/// By the definition: each plane's rows counted and dealt to columns of PEs one by one.
-fn naive(model: &RowArray, geometry: Geometry, outcomes: &Outcomes, columns: usize) -> u64 {
-    let product = product(*model, geometry, Pass::Forward);
-    let mapping = product.mapping();
-    let (layout, strip, cost) =
-        (outcomes.layout(), mapping.choice().strip as usize, mapping.row_cost(model.hit_cycles));
-    let mut schedule = Schedule::new(model.discipline, mapping.sets() as usize, mapping.filters_per_set());
-    let runs: Vec<(usize, usize)> =
-        (0..layout.samples).flat_map(|sample| (0..layout.streams).map(move |stream| (sample, stream))).collect();
-    for sample_length in runs.chunk_by(|a, b| a.0 == b.0) {
-        for lanes in sample_length.chunks(mapping.choice().channel_lanes as usize) {
-            let mut scope = ScopeWork { work: vec![0; mapping.sets() as usize], reuses: Vec::new() };
-            for (lane, &(sample, stream)) in lanes.iter().enumerate() {
-                let first = (sample * layout.streams + stream) * layout.positions;
-                let set = |vector: usize| lane * strip + (vector - first) / columns % strip;
-                for row in 0..layout.positions / columns {
-                    let vectors = first + row * columns..first + (row + 1) * columns;
-                    let hits: Vec<usize> =
-                        vectors.clone().filter(|&vector| matches!(outcomes.outcome(vector), Outcome::Hit(_))).collect();
-                    let counts = RowCounts { computed: (columns - hits.len()) as u64, hit: hits.len() as u64 };
-                    scope.work[set(vectors.start)] += cost.row(counts);
-                    let from = |&hit: &usize| (set(hit) as u32, set(outcomes.representative(hit)) as u32);
-                    scope.reuses.extend(hits.iter().map(from).filter(|(set, from)| set != from));
-                }
-            }
-            schedule.scope(&scope);
-        }
-    }
-    schedule.timeline().cycles
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
-
-    #[test]
-    fn outcomes_are_dealt_as_rows_lie_on_the_array(
-        distinct in 1u64..200, salt: u64, versions in 1u64..5, rows in 3u64..15, columns in 1u64..16,
-    ) {
-        let discipline = Discipline::Asynchronous { versions, banks: 2 };
-        let array = PeArray { rows, columns, network_bound: false, ..PeArray::default() };
-        let model = RowArray { array, ..array_of(discipline) };
-        let [height, width] = [13, 11];
-        let layout = Layout { samples: SAMPLES, streams: 6, positions: height * width };
-        let signature = |_: Layout, vector: usize| (vector as u64 ^ salt).wrapping_mul(0x9E37_79B9_7F4A_7C15) % distinct;
-        let signatures: Vec<u64> = (0..layout.vectors()).map(|vector| signature(layout, vector)).collect();
-        // With sets that fill, so that all outcomes are there.
-        let cache = McacheConfig { entries: 32, ways: 2, ..McacheConfig::default() };
-        let outcomes = Outcomes::look_up(layout, &signatures, &cache, Scope::Channel);
-        let geometry = Geometry::Conv2d(conv());
-        let (_, found) = mercury_with(&cache, geometry, Pass::Forward, &model, signature, None);
-        let overhead = product(model, geometry, Pass::Forward).mapping().baseline().overhead();
-        prop_assert_eq!(found.compute, naive(&model, geometry, &outcomes, width) + overhead);
-    }
-}
-
 /// Columns have a bit each in one word or in several.
 #[test]
 fn outcomes_are_dealt_to_strips_of_any_length() {
@@ -238,7 +193,8 @@ fn outcomes_are_dealt_to_strips_of_any_length() {
         let outcomes = Outcomes::look_up(layout, &signatures, &cache, Scope::Channel);
         let (_, found) = mercury_with(&cache, geometry, Pass::Forward, &model, signature, None);
         let product = product(model, geometry, Pass::Forward);
-        assert_eq!(found.compute, naive(&model, geometry, &outcomes, 5) + product.mapping().baseline().overhead());
+        let naive = readings::simulate(&product, &outcomes, 5, &[1]);
+        assert_eq!(found.compute, naive.compute + product.mapping().baseline().overhead());
         product.mapping().choice().strip
     });
     assert_eq!(strips, [20, 64, 90]);

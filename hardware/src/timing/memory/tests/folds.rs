@@ -184,7 +184,7 @@ proptest! {
             let compute = timing(name).product(&ARRAY, gemm);
             prop_assert_eq!(model.dense_folds(timing(name), &product, compute).stall, 0);
             let streams = vec![stream(k, [hit, m - hit, 0])];
-            let work = Work { pass: Pass::Forward, gemm, streams, streams_in_all: 1, bits: 20 };
+            let work = Work { pass: Pass::Forward, gemm, streams, streams_in_all: 1, bits: 20, scopes: 1 };
             prop_assert_eq!(model.reused_folds(timing(name), &product, &work).stall, 0);
         }
     }

@@ -5,12 +5,13 @@ mod reuse;
 mod rows;
 
 use super::*;
+use crate::timing::SigningUnit;
 use crate::timing::row_stationary::PeArray;
 use crate::timing::{DataflowName, FoldedDataflow, StreamWork, Work, folded_dataflow};
 use mercury_reuse::Counts;
 use mercury_trace::geometry::{Geometry, Linear};
 
-const ARRAY: Array = Array { rows: 12, columns: 14, accumulate_lanes: 14, read_ports: 1 };
+const ARRAY: Array = Array { rows: 12, columns: 14, accumulate_lanes: 14, read_ports: 1, signing: SigningUnit::Array };
 
 const ALL: [DataflowName; 3] =
     [DataflowName::OutputStationary, DataflowName::WeightStationary, DataflowName::InputStationary];
@@ -97,7 +98,14 @@ fn reuse_by_hand() {
     let gemm = Gemm { m: 100, k: 18, n: 20, count: 1 };
     let name = DataflowName::OutputStationary;
     let product = ProductWords::from_gemm(Pass::Forward, gemm);
-    let work = Work { pass: Pass::Forward, gemm, streams: vec![stream(18, [60, 30, 10])], streams_in_all: 1, bits: 20 };
+    let work = Work {
+        pass: Pass::Forward,
+        gemm,
+        streams: vec![stream(18, [60, 30, 10])],
+        streams_in_all: 1,
+        bits: 20,
+        scopes: 1,
+    };
     let model = model(Memory::default());
     let Accesses { macs, adds, buffer, dram, mcache, .. } = model.reused_folds(timing(name), &product, &work).accesses;
     assert_eq!((macs, adds), (100 * 18 * 20 + 40 * 18 * 20, 0));
@@ -129,7 +137,7 @@ fn channels_merge_by_hand() {
     let name = DataflowName::WeightStationary;
     let product = ProductWords::from_gemm(Pass::Forward, gemm);
     let streams = vec![stream(9, [60, 40, 0]), stream(9, [100, 0, 0])];
-    let work = Work { pass: Pass::Forward, gemm, streams, streams_in_all: 2, bits: 14 };
+    let work = Work { pass: Pass::Forward, gemm, streams, streams_in_all: 2, bits: 14, scopes: 1 };
     let found = model(Memory::default()).reused_folds(timing(name), &product, &work);
     let Accesses { macs, adds, buffer, dram, .. } = found.accesses;
     assert_eq!(macs, 2 * 100 * 9 * 14 + 40 * 9 * 14);
@@ -166,7 +174,7 @@ fn the_largest_layers_do_not_overflow() {
             assert!(found.accesses.dram.total() >= gemm.m * gemm.k + gemm.k * gemm.n + gemm.m * gemm.n);
             let (vectors, length) = if pass == Pass::WeightGrad { (gemm.k, gemm.m) } else { (gemm.m, gemm.k) };
             let streams = vec![stream(length, [vectors / 2, vectors / 2, 0])];
-            let work = Work { pass, gemm, streams, streams_in_all: 1, bits: 20 };
+            let work = Work { pass, gemm, streams, streams_in_all: 1, bits: 20, scopes: 1 };
             let reused = model.reused_folds(timing(name), &product, &work);
             assert!(reused.accesses.energy(&Energy::default()) > 0.0);
         }

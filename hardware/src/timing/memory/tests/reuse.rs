@@ -31,7 +31,7 @@ proptest! {
             let product = ProductWords::from_gemm(pass, gemm);
             let baseline = model.dense_folds(timing(name), &product, timing(name).product(&ARRAY, gemm));
             let streams = vec![stream(k, [0, m, 0]); count as usize];
-            let work = Work { pass, gemm, streams, streams_in_all: count, bits: 0 };
+            let work = Work { pass, gemm, streams, streams_in_all: count, bits: 0, scopes: 1 };
             let mut found = model.reused_folds(timing(name), &product, &work);
             let written = if pass == Pass::Forward { m * n } else { 0 };
             prop_assert_eq!(found.accesses.mcache, count * (2 * m + written));
@@ -52,7 +52,7 @@ proptest! {
             let product = ProductWords::from_gemm(pass, gemm);
             let of = |hit: u64| {
                 let streams = vec![stream(k, [hit, m - hit, 0])];
-                let work = Work { pass, gemm, streams, streams_in_all: 1, bits: 20 };
+                let work = Work { pass, gemm, streams, streams_in_all: 1, bits: 20, scopes: 1 };
                 model.reused_folds(timing(name), &product, &work).accesses
             };
             let (none, some) = (of(0), of(hit));
@@ -72,7 +72,7 @@ proptest! {
         let product = ProductWords::from_gemm(Pass::Forward, gemm);
         let of = |captured: usize| {
             let streams = vec![stream(9, [hit, m - hit, 0]); captured];
-            let work = Work { pass: Pass::Forward, gemm, streams, streams_in_all: 8, bits: 20 };
+            let work = Work { pass: Pass::Forward, gemm, streams, streams_in_all: 8, bits: 20, scopes: 1 };
             model.reused_folds(timing(name), &product, &work)
         };
         prop_assert_eq!(of(2), of(8));

@@ -1,15 +1,23 @@
 //! Row stationary.
 
 use super::*;
-use crate::timing::row_stationary::Discipline;
+use crate::timing::row_stationary::{DealingRule, Discipline, HitCycles};
 use crate::timing::rows::{RowArray, RowProduct};
 use crate::timing::tests::conv;
-use crate::timing::{MercuryCycles, ProductModel};
+use crate::timing::{MercuryCycles, ProductModel, SigningUnit};
 use mercury_trace::geometry::Geometry;
 use proptest::prelude::*;
 
 fn array() -> RowArray {
-    RowArray { array: PeArray::default(), hit_cycles: 1, discipline: Discipline::Synchronous, per_sample: false }
+    RowArray {
+        array: PeArray::default(),
+        hit_cycles: HitCycles::ONE,
+        dealing: DealingRule::Static,
+        results_per_cycle: 0,
+        signing: SigningUnit::Array,
+        discipline: Discipline::Synchronous,
+        per_sample: false,
+    }
 }
 
 fn product(geometry: &Geometry, pass: Pass, batch: u32) -> (RowProduct, ProductWords) {
@@ -63,6 +71,7 @@ fn a_small_convolution_by_hand() {
         streams: vec![stream(9, [3, 6, 0]), stream(9, [9, 0, 0])],
         streams_in_all: 2,
         bits: 20,
+        scopes: 1,
     };
     let found = product.traffic(&model(Memory::default()), &work, MercuryCycles::default()).accesses;
     assert_eq!(found.macs, 6 * 9 * 3 + 18 * 9 * 20);
@@ -90,7 +99,7 @@ proptest! {
             let baseline = product.baseline_traffic(&model);
             let vectors = if pass == Pass::Forward { words.gemm.m } else { words.gemm.k };
             let streams = vec![stream(u64::from(kernel * kernel), [0, vectors, 0]); channels as usize];
-            let work = Work { pass, gemm: words.gemm, streams, streams_in_all: u64::from(channels), bits: 0 };
+            let work = Work { pass, gemm: words.gemm, streams, streams_in_all: u64::from(channels), bits: 0, scopes: 1 };
             let cycles = MercuryCycles { compute: product.baseline(), ..MercuryCycles::default() };
             let mut found = product.traffic(&model, &work, cycles);
             found.accesses.mcache = 0;

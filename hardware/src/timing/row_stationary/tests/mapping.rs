@@ -1,4 +1,4 @@
-use super::super::{Choice, Discipline, Mapping, PeArray, RowCounts, Schedule, ScopeWork, Shape};
+use super::super::{Choice, Discipline, HitCycles, Mapping, PeArray, RowCounts, Schedule, ScopeWork, Shape};
 use crate::timing::tests::conv;
 use mercury_trace::geometry::{Attention, Conv2d, Gemm, Geometry, Linear, Pass};
 use proptest::prelude::*;
@@ -67,7 +67,7 @@ fn times_of_alexnet_are_close_to_those_of_eyeriss() {
 /// Schedules the rows on PE sets, with every position computed.
 fn schedule_dense(mapping: &Mapping, discipline: Discipline) -> u64 {
     let [rows, positions] = mapping.shape().output;
-    let full = mapping.row_cost(1).row(RowCounts { computed: positions, hit: 0 });
+    let full = mapping.row_cost(HitCycles::ONE).row(RowCounts { computed: positions, hit: 0 });
     let strip = mapping.choice().strip;
     // Row y is assigned to column y mod e of each lane.
     let set_work = |set: u64| (set % strip..rows).step_by(strip as usize).count() as u64 * full;
@@ -124,7 +124,7 @@ proptest! {
     #[test]
     fn hits_never_cost_more_than_computing(computed in 0u64..60, hits in 0u64..60, kernel in 1u32..12) {
         let shape = Shape::from_layer(&Geometry::Conv2d(conv(2, 3, 20, kernel, 1, 0, 1)), Pass::Forward, 1, false)[0];
-        let cost = Mapping::new(&shape, &PeArray::default()).row_cost(1);
+        let cost = Mapping::new(&shape, &PeArray::default()).row_cost(HitCycles::ONE);
         let all = cost.row(RowCounts { computed: computed + hits, hit: 0 });
         let with_hits = cost.row(RowCounts { computed, hit: hits });
         prop_assert!(with_hits <= all);
@@ -150,7 +150,7 @@ fn vectors_of_a_matrix_product_make_rows() {
 fn signatures_load_the_projection_once() {
     let shape = Shape::from_layer(&Geometry::Conv2d(conv(64, 128, 28, 3, 1, 1, 1)), Pass::Forward, 8, false)[0];
     let layer = Mapping::new(&shape, &PeArray::default()).baseline();
-    let signatures = Mapping::new(&shape.signatures(20), &PeArray::default()).baseline();
+    let signatures = Mapping::new(&shape.signatures(20, 1), &PeArray::default()).baseline();
     assert_eq!(signatures.load, 20 * 9 / 4);
     // 20 filters instead of 128, on lanes that may not divide 20 as well.
     assert!((layer.compute / 8..layer.compute / 4).contains(&signatures.compute), "{signatures:?} of {layer:?}");
