@@ -1,31 +1,10 @@
 //! Confidence intervals of speed-ups: only some samples of a step are captured.
 
+use crate::accuracy::NORMAL;
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
-/// 95 % interval of a step's speed-up, the ratio of its total baseline and MERCURY cycles.
-///
-/// The n captured samples are a random draw from the samples of the step. The interval is the
-/// delete-one jackknife (Efron 1982) with Student's t of n - 1 degrees of freedom: the ratio is
-/// recomputed without each sample in turn. `None` for fewer than two samples. The finite-population
-/// correction (Cochran, Sampling Techniques, 1977, section 2.6) shrinks the interval to a point if
-/// all samples of the step were captured. Where MCACHE lives longer than a sample, leaving a sample
-/// out removes its counts but not its entries in the cache. Bounds are rounded to 1e-6: below that,
-/// logarithms differ between machines.
-pub fn speed_up(step: &Step) -> Option<[f64; 2]> {
-    stratified(step.total, std::slice::from_ref(step))
-}
-
-/// 95 % interval of the speed-up over several steps, whose cycles sum to `total`.
-///
-/// Every step has its own samples (a stratum), so the steps' jackknife variances add up, and so do
-/// their degrees of freedom. `None` if a step has fewer than two samples; see [`speed_up`].
-pub fn stratified(total: [u64; 2], steps: &[Step]) -> Option<[f64; 2]> {
-    let without = |step: &Step| -> Vec<[u64; 2]> {
-        let rest = |which: usize| total[which] - step.total[which];
-        step.leave_one_out.iter().map(|left| [rest(0) + left[0], rest(1) + left[1]]).collect()
-    };
-    interval(total, steps.iter().map(|step| (without(step), step.left_out)))
-}
+/// Degrees of freedom from which on Student's t is taken to be normal: quantiles differ by 1e-6.
+const NEARLY_NORMAL: f64 = 1e6;
 
 /// Cycles of a step, each pair `[baseline, MERCURY]`.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -38,39 +17,107 @@ pub struct Step {
     pub left_out: f64,
 }
 
-/// The interval around the ratio of `total`. Each stratum is a list of the totals without one of
-/// its samples, and the share of its samples that were not captured.
-fn interval(total: [u64; 2], strata: impl Iterator<Item = (Vec<[u64; 2]>, f64)>) -> Option<[f64; 2]> {
-    let ratio = |[baseline, mercury]: [u64; 2]| baseline as f64 / mercury as f64;
+/// A speed-up, and how far that of the captured samples may lie from it.
+///
+/// The n captured samples are a random draw from the samples of a step. The variance is that of the delete-one jackknife
+/// (Efron 1982): the ratio is recomputed without each sample in turn. Student's t has n - 1 degrees of freedom. The
+/// finite-population correction (Cochran, Sampling Techniques, 1977, section 2.6) makes the variance 0 if all samples of
+/// the step were captured. Every step has its own samples (a stratum), so the steps' variances add up, and so do their
+/// degrees of freedom. Where MCACHE lives longer than a sample, leaving a sample out removes its counts but not its
+/// entries in the cache.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sampled {
+    /// The ratio of baseline and MERCURY cycles.
+    pub value: f64,
+    variance: f64,
+    /// Degrees of freedom; 0 if all samples were captured.
+    freedom: f64,
+}
+
+impl Sampled {
+    /// The speed-up of steps whose cycles sum to `total`. `None` if fewer than two samples of a step were captured, unless
+    /// these are all.
+    pub fn new(total: [u64; 2], steps: &[Step]) -> Option<Self> {
+        let ratio = |[baseline, mercury]: [u64; 2]| baseline as f64 / mercury as f64;
+        let (mut variance, mut freedom) = (0.0, 0.0);
+        for step in steps.iter().filter(|step| step.left_out > 0.0) {
+            let n = step.leave_one_out.len();
+            if n < 2 {
+                return None;
+            }
+            let without =
+                |left: &[u64; 2]| ratio([total[0] - step.total[0] + left[0], total[1] - step.total[1] + left[1]]);
+            let ratios: Vec<f64> = step.leave_one_out.iter().map(without).collect();
+            let mean = ratios.iter().sum::<f64>() / n as f64;
+            let squares: f64 = ratios.iter().map(|ratio| (ratio - mean).powi(2)).sum();
+            variance += step.left_out * squares * (n - 1) as f64 / n as f64;
+            freedom += (n - 1) as f64;
+        }
+        (!steps.is_empty()).then(|| Self { value: ratio(total), variance, freedom })
+    }
+
+    /// From an interval that was found otherwise, taken to be that of a normal distribution.
+    pub fn from_interval(value: f64, [low, high]: [f64; 2]) -> Self {
+        Self { value, variance: ((high - low) / 2.0 / NORMAL).powi(2), freedom: f64::MAX }
+    }
+
+    /// 95 % interval over samples.
+    pub fn interval(&self) -> [f64; 2] {
+        bounds(self.value, self.variance, self.freedom)
+    }
+}
+
+/// 95 % interval for the speed-up under a further projection, from those under some: a prediction interval (the mean, and
+/// the variance of a further draw around it) to which the variance over samples is added. All projections see the same
+/// samples, so their variances over samples are averaged. Degrees of freedom are Welch and Satterthwaite's
+/// (Satterthwaite 1946). `None` for fewer than two projections.
+pub fn over_projections(projections: &[Sampled]) -> Option<[f64; 2]> {
+    let n = projections.len() as f64;
+    if projections.len() < 2 {
+        return None;
+    }
+    let mean = projections.iter().map(|sampled| sampled.value).sum::<f64>() / n;
+    let squares: f64 = projections.iter().map(|sampled| (sampled.value - mean).powi(2)).sum();
+    let further = squares / (n - 1.0) * (1.0 + 1.0 / n);
+    let sampling = projections.iter().map(|sampled| sampled.variance).sum::<f64>() / n;
+    let terms = [(further, n - 1.0), (sampling, projections[0].freedom)];
+    let spread: f64 = terms.iter().map(|(variance, _)| variance).sum();
+    let parts = terms.iter().filter(|(variance, _)| *variance > 0.0);
+    let freedom = spread.powi(2) / parts.map(|(variance, freedom)| variance.powi(2) / freedom).sum::<f64>();
+    Some(bounds(mean, spread, freedom))
+}
+
+/// The interval over samples of one projection, or over samples and projections of several.
+pub fn cover(projections: &[Sampled]) -> Option<[f64; 2]> {
+    match projections {
+        [one] => Some(one.interval()),
+        several => over_projections(several),
+    }
+}
+
+/// Bounds of a 95 % interval by Student's t, rounded to 1e-6: below that, logarithms differ between machines.
+fn bounds(value: f64, variance: f64, freedom: f64) -> [f64; 2] {
     let round = |bound: f64| (bound * 1e6).round() / 1e6;
-    let (mut variance, mut freedom) = (0.0, 0);
-    let mut is_known = false;
-    for (stratum, left_out) in strata {
-        let n = stratum.len();
-        if left_out <= 0.0 {
-            is_known = true;
-            continue;
-        }
-        if n < 2 {
-            return None;
-        }
-        let ratios: Vec<f64> = stratum.iter().copied().map(ratio).collect();
-        let mean = ratios.iter().sum::<f64>() / n as f64;
-        let squares: f64 = ratios.iter().map(|ratio| (ratio - mean).powi(2)).sum();
-        variance += left_out * squares * (n - 1) as f64 / n as f64;
-        freedom += n - 1;
-    }
-    if freedom == 0 {
-        return is_known.then(|| [round(ratio(total)); 2]);
-    }
-    let quantile = StudentsT::new(0.0, 1.0, freedom as f64).ok()?.inverse_cdf(0.975);
+    let quantile = match StudentsT::new(0.0, 1.0, freedom) {
+        _ if variance == 0.0 => 0.0,
+        Ok(distribution) if freedom < NEARLY_NORMAL => distribution.inverse_cdf(0.975),
+        _ => NORMAL,
+    };
     let half = quantile * variance.sqrt();
-    Some([round(ratio(total) - half), round(ratio(total) + half)])
+    [round(value - half), round(value + half)]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn speed_up(step: &Step) -> Option<[f64; 2]> {
+        stratified(step.total, std::slice::from_ref(step))
+    }
+
+    fn stratified(total: [u64; 2], steps: &[Step]) -> Option<[f64; 2]> {
+        Some(Sampled::new(total, steps)?.interval())
+    }
 
     #[test]
     fn equal_samples_give_a_point_and_one_sample_gives_no_interval() {
@@ -99,6 +146,42 @@ mod tests {
         assert!((low - (1.5 - half)).abs() < 2e-6 && (high - (1.5 + half)).abs() < 2e-6, "{low} {high}");
         assert_eq!(stratified([6, 4], &[step([1, 2]), Step { left_out: 1.0, ..Step::default() }]), None);
         assert_eq!(stratified([6, 4], &[]), None);
+    }
+
+    #[test]
+    fn a_further_projection_adds_its_variance() {
+        let sampled = |value, variance| Sampled { value, variance, freedom: 3.0 };
+        // Mean 1.2, variance 0.01 between projections, 4/3 of it for a further one; t of 2 degrees is 4.302653.
+        let [low, high] = over_projections(&[1.1, 1.2, 1.3].map(|value| sampled(value, 0.0))).unwrap();
+        let half = 4.302_653 * (0.01 * 4.0 / 3.0_f64).sqrt();
+        assert!((low - (1.2 - half)).abs() < 2e-6 && (high - (1.2 + half)).abs() < 2e-6, "{low} {high}");
+        // Equal projections: the interval over samples, of 3 degrees.
+        let [low, high] = over_projections(&[sampled(1.2, 0.01); 4]).unwrap();
+        assert!((high - low - 2.0 * 3.182_446 * 0.1).abs() < 4e-6, "{low} {high}");
+        assert_eq!(over_projections(&[sampled(1.2, 0.0); 2]), Some([1.2, 1.2]));
+        assert_eq!(over_projections(&[sampled(1.2, 0.01)]), None);
+    }
+
+    /// Of many draws of three projections, 95 % of the intervals hold a fourth.
+    #[test]
+    fn a_further_projection_lies_within() {
+        let mut state = 1_u64;
+        let mut normal = || {
+            // The sum of 12 uniform numbers, less 6.
+            let uniform = |state: &mut u64| {
+                *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (*state >> 11) as f64 / (1_u64 << 53) as f64
+            };
+            (0..12).map(|_| uniform(&mut state)).sum::<f64>() - 6.0
+        };
+        let within = (0..4000).filter(|_| {
+            let drawn = [0; 4].map(|_| 1.5 + 0.1 * normal());
+            let known = [drawn[0], drawn[1], drawn[2]].map(|value| Sampled { value, variance: 0.0, freedom: 0.0 });
+            let [low, high] = over_projections(&known).unwrap();
+            (low..=high).contains(&drawn[3])
+        });
+        let share = within.count() as f64 / 4000.0;
+        assert!((0.94..0.96).contains(&share), "{share}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What is found of one pass of one layer in one captured step.
 
 use crate::accuracy::{ErrorSums, Estimate};
-use crate::interval;
+use crate::interval::{self, Sampled};
 use crate::limits::Limits;
 use crate::timing::MercuryCycles;
 use crate::timing::memory::Traffic;
@@ -130,7 +130,7 @@ pub fn mean_results<'a>(results: impl IntoIterator<Item = &'a PassResult>) -> f6
 impl PassResult {
     /// 95 % interval of the speed-up over kept samples.
     pub fn interval(&self) -> Option<[f64; 2]> {
-        interval::speed_up(&step_cycles([self]))
+        step_interval(&[self])
     }
 }
 
@@ -157,9 +157,15 @@ impl From<MatchQuality> for Matches {
     }
 }
 
+/// The speed-up from all results of a step under one configuration.
+pub fn sample_step(results: &[&PassResult]) -> Option<Sampled> {
+    let step = step_cycles(results.iter().copied());
+    Sampled::new(step.total, std::slice::from_ref(&step))
+}
+
 /// The speed-up's interval from all results of a step.
 pub fn step_interval(results: &[&PassResult]) -> Option<[f64; 2]> {
-    interval::speed_up(&step_cycles(results.iter().copied()))
+    Some(sample_step(results)?.interval())
 }
 
 /// Cycles of all results of a step.

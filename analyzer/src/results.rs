@@ -9,7 +9,7 @@ use crate::request::Measures;
 use crate::result::{Demand, PassResult, error_shares, forward_error, gradient_error, mean_results, step_interval};
 use crate::schema::run::{MeasuresRecord, RUN_FILE, RunRecord, TraceIdentity};
 use crate::schema::{self, ColumnSpec, TableSpec};
-use crate::sweep::summary;
+use crate::sweep::{designs, seeds, summary};
 use crate::table;
 use mercury_reuse::analytic::AngleBin;
 use mercury_trace::atomic::Unsynced;
@@ -20,23 +20,35 @@ use polars::prelude::*;
 use std::path::Path;
 
 /// The files of a replay's results, all but their checksums.
-pub const FILES: [&str; 5] = [
+pub const FILES: [&str; 6] = [
     RUN_FILE,
     schema::layers::TABLE.file,
     schema::models::TABLE.file,
     schema::angles::TABLE.file,
     schema::configurations::TABLE.file,
+    schema::designs::TABLE.file,
 ];
 
-/// Writes [`FILES`] of the run that `run` describes, on a model of so many layers.
-pub(crate) fn write_tables(dir: &Path, run: &str, layers_in_all: usize, results: &[PassResult]) -> Result<Unsynced> {
+/// Writes [`FILES`] of the run that `run` describes, on a model of so many layers. Several configurations differ in the
+/// seed of the projection.
+pub(crate) fn write_tables(
+    dir: &Path,
+    run: &str,
+    layers_in_all: usize,
+    configs: &[Config],
+    results: &[PassResult],
+) -> Result<Unsynced> {
+    let seeds = Column::new(seeds::SEED.into(), configs.iter().map(|config| config.rpq.seed).collect::<Vec<_>>());
+    let swept = if configs.len() > 1 { vec![seeds] } else { Vec::new() };
+    let designs = designs::frame(&swept, &designs::find(configs, results, layers_in_all))?;
     let mut files = Unsynced::default();
     files.write(dir.join(RUN_FILE), run.as_bytes())?;
-    let tables: [(TableSpec, DataFrame); 4] = [
+    let tables: [(TableSpec, DataFrame); 5] = [
         (schema::models::TABLE, models_frame(results, layers_in_all)?),
         (schema::layers::TABLE, layers_frame(results)?),
         (schema::angles::TABLE, angles_frame(results)?),
-        (schema::configurations::TABLE, summary::frame(Vec::new(), results, layers_in_all)?),
+        (schema::configurations::TABLE, summary::frame(swept, results, layers_in_all)?),
+        (schema::designs::TABLE, designs),
     ];
     for (spec, frame) in tables {
         table::write(&mut files, dir.join(spec.file), &frame)?;

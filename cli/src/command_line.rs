@@ -10,6 +10,11 @@ pub fn quote(word: &str) -> String {
     shlex::try_quote(word).map_or_else(|_| word.to_owned(), Cow::into_owned)
 }
 
+/// Splits a command into its words, as a shell does; `None` if a quotation does not end.
+pub fn split_words(command: &str) -> Option<Vec<String>> {
+    shlex::split(command)
+}
+
 /// Formats a flag and its value, quoted for a shell.
 ///
 /// A value that starts with a hyphen follows `=`, because it would otherwise be parsed as a flag.

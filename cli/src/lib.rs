@@ -9,7 +9,7 @@ mod progress;
 mod shell;
 mod sizes;
 
-pub use command_line::{collect_given_flags, flag, quote};
+pub use command_line::{collect_given_flags, flag, quote, split_words};
 pub use messages::Messages;
 pub use progress::Progress;
 pub use shell::{Completions, Man};

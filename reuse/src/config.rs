@@ -253,8 +253,7 @@ impl Rpq {
             return fail("rpq.variant", reason);
         }
         match (self.unit, self.macs_per_cycle) {
-            (_, None) => Ok(()),
-            (SignatureUnit::Dedicated, Some(1..=MAX_UNIT_MACS)) => Ok(()),
+            (_, None) | (SignatureUnit::Dedicated, Some(1..=MAX_UNIT_MACS)) => Ok(()),
             (SignatureUnit::Dedicated, Some(macs)) => {
                 let reason = format!(
                     "is {macs}, but a unit has 1 to {MAX_UNIT_MACS} multiply-accumulates per cycle; without a unit the array \

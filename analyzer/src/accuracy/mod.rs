@@ -23,7 +23,7 @@ mod weight_gradient;
 
 pub use batch::SKETCH;
 pub use outputs::{OutputErrors, output_error};
-pub use sums::{ErrorSums, Estimate, Interval, Moments};
+pub use sums::{ErrorSums, Estimate, Interval, Moments, NORMAL};
 pub use weight_gradient::WeightGradient;
 
 use crate::operand::Kept;

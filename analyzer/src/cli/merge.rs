@@ -34,7 +34,7 @@ impl Merge {
     pub fn run(self, messages: Messages) -> Result<()> {
         let merged = merge::read(&self.partitions)?;
         let target = ResultsDir::claim(&self.out, &merged.run)?;
-        target.write(&merged.run, merged.layers, &merged.results)?;
+        target.write(&merged.run, merged.layers, &merged.configs, &merged.results)?;
         let (partitions, units) = (merged.partitions, merged.units);
         messages
             .note(format_args!("{partitions} partitions, {units} layers of captured steps: {}", self.out.display()));

@@ -4,10 +4,12 @@ mod compare;
 mod config;
 mod cycles;
 mod inspect;
+mod ladder;
 mod merge;
 mod overrides;
 mod projection;
 mod replay;
+mod replay_notes;
 mod replay_text;
 mod report;
 mod sweep;
@@ -61,6 +63,7 @@ enum Command {
     Replay(Box<replay::Replay>),
     Merge(merge::Merge),
     Sweep(Box<sweep::Sweep>),
+    Ladder(Box<ladder::Ladder>),
     Compare(compare::Compare),
     Report(report::Report),
     Verify(verify::Verify),
@@ -86,6 +89,7 @@ impl Cli {
             Command::Replay(replay) => replay.run(messages)?,
             Command::Merge(merge) => merge.run(messages)?,
             Command::Sweep(sweep) => sweep.run(messages)?,
+            Command::Ladder(ladder) => ladder.run(messages)?,
             Command::Report(report) => report.run(messages)?,
             Command::Verify(verify) => verify.run()?,
             Command::Vectors(vectors) => vectors.run()?,

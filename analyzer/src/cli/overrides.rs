@@ -148,6 +148,22 @@ impl Configuration {
         Ok((format!("preset {name}"), table))
     }
 
+    /// Refuses every flag of a configuration, because `flag` excludes them.
+    ///
+    /// # Errors
+    /// If there is one: the error names both flags.
+    pub fn refuse(&self, flag: &'static str) -> Result<()> {
+        let given = [("config", self.config.is_some()), ("preset", self.preset.is_some())];
+        let given = given.into_iter().filter(|(_, is_given)| *is_given).map(|(name, _)| name);
+        match given.chain(self.overrides.iter().map(|(key, _)| *key)).next() {
+            Some(name) => {
+                let reason = format!("takes its configurations from presets; leave out --{name}");
+                Err(AnalyzerError::Flag { flag, reason })
+            }
+            None => Ok(()),
+        }
+    }
+
     /// The overriding flags.
     pub fn overrides(&self) -> &Overrides {
         &self.overrides

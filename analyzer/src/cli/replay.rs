@@ -1,6 +1,7 @@
 //! `replay`: a trace under one configuration.
 
 use super::overrides::Configuration;
+use super::replay_notes::warn_of_scopes;
 use super::replay_text;
 use super::work::{Work, advance, on_threads};
 use crate::export::{self, Format};
@@ -61,7 +62,7 @@ impl Replay {
         let bounds = self.with.contains(&With::Bounds);
         let measures = Measures { selection: self.work.chosen.selection()?, errors: self.work.errors, bounds };
         let trace = Trace::open(&self.trace)?;
-        let configs = [config];
+        let configs = self.work.with_seeds(&[config])?;
         let run = results::run_text(&trace, &configs, &measures, self.work.label.as_deref())?;
         let replay = Replaying::new(&trace, &configs, &measures)?.with_limit(self.work.limit())?;
         if let Some(share) = self.partition {
@@ -76,9 +77,12 @@ impl Replay {
         })?;
         progress.finish();
 
-        target.write(&run, trace.layers().len(), &results)?;
+        target.write(&run, trace.layers().len(), &configs, &results)?;
+        if let Some(warning) = warn_of_scopes(&configs[0], &trace, &results) {
+            messages.warn(format_args!("{warning}"));
+        }
         if self.work.format == Format::Table {
-            let text = replay_text::format_replay(&trace, &configs[0], &measures, &results, &self.out);
+            let text = replay_text::format_replay(&trace, &configs, &measures, &results, &self.out);
             std::io::stdout().write_all(text.as_bytes())?;
             Ok(())
         } else {

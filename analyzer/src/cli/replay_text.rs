@@ -1,14 +1,17 @@
 //! The text that `replay` prints.
 
+use super::replay_notes::{describe_causes, describe_demand};
 use crate::accuracy::Interval;
 use crate::adaptation::{steady_state, trial};
 use crate::config::Config;
 use crate::export::Align::{Left, Right};
 use crate::export::text_table;
+use crate::interval::{self, Sampled};
 use crate::labels::summarise_steps;
 use crate::limits::Limits;
 use crate::request::{Measures, Selection};
-use crate::result::{PassResult, forward_error, step_interval};
+use crate::result::{PassResult, forward_error, sample_step};
+use crate::sweep::designs::{self, Design};
 use mercury_reuse::Counts;
 use mercury_trace::Trace;
 use mercury_trace::geometry::Pass;
@@ -18,6 +21,8 @@ use std::path::Path;
 /// Sums over results: similarity and error of the forward pass, cycles of all passes.
 #[derive(Default)]
 struct Total<'a> {
+    /// Projections that the results are of; vectors and cycles are shown for one.
+    projections: u64,
     vectors: u64,
     counts: Counts,
     forward: Vec<&'a PassResult>,
@@ -36,8 +41,8 @@ impl<'a> Total<'a> {
         sum[1] += result.mercury.total();
     }
 
-    fn sum(results: impl IntoIterator<Item = &'a PassResult>) -> Self {
-        let mut total = Self::default();
+    fn sum(results: impl IntoIterator<Item = &'a PassResult>, projections: u64) -> Self {
+        let mut total = Self { projections, ..Self::default() };
         results.into_iter().for_each(|result| total.add(result));
         total
     }
@@ -56,13 +61,13 @@ impl<'a> Total<'a> {
         let [baseline, mercury] = self.all_cycles();
         let mut row = vec![
             name.to_owned(),
-            vectors.to_string(),
+            (vectors / self.projections).to_string(),
             share(self.counts.hit),
             share(self.counts.mau),
             share(self.counts.mnu),
             error,
-            baseline.to_string(),
-            mercury.to_string(),
+            (baseline / self.projections).to_string(),
+            (mercury / self.projections).to_string(),
         ];
         row.extend(
             Pass::ALL.map(|pass| self.cycles.get(&pass).map_or_else(|| "-".into(), |&cycles| format_speed_up(cycles))),
@@ -179,7 +184,7 @@ fn describe_adaptation(results: &[PassResult]) -> String {
 }
 
 /// The steps that the table sums, and the totals of the trial before them.
-fn describe_steps(results: &[PassResult], layers_in_all: usize) -> String {
+fn describe_steps(results: &[PassResult], layers_in_all: usize, projections: u64) -> String {
     let (steady, trial) = (steady_state(results), trial(results));
     let steps = name_steps(&steady);
     let off: BTreeSet<usize> = steady.iter().filter(|r| r.switched_off).map(|r| r.layer_index).collect();
@@ -193,7 +198,7 @@ fn describe_steps(results: &[PassResult], layers_in_all: usize) -> String {
     if trial.is_empty() {
         return format!("Figures: {steps}; no layer is switched off.\n");
     }
-    let total = Total::sum(trial.iter().copied());
+    let total = Total::sum(trial.iter().copied(), projections);
     let error = forward_error(&trial, layers_in_all)
         .map_or_else(String::new, |error| format!("output error {:.1} %, ", 100.0 * error.relative().value));
     format!(
@@ -219,30 +224,62 @@ fn name_steps(results: &[&PassResult]) -> String {
 }
 
 /// The speed-up and change of the loss of each step.
-fn describe_each_step(results: &[PassResult], layers_in_all: usize, measures: &Measures) -> String {
-    let mut text =
-        "\nby training step, with 95 % intervals over captured samples: the model's speed-up, and how much reuse in \
-                    the\nforward pass changes the loss, to first order (the sum of dY (Y' - Y) over all layers):\n"
-            .to_owned();
-    for step_results in results.chunk_by(|a, b| a.step == b.step) {
-        let step_results: Vec<&PassResult> = step_results.iter().collect();
-        let [baseline, mercury] = Total::sum(step_results.iter().copied()).all_cycles();
-        let interval = step_interval(&step_results)
-            .map_or_else(|| "no interval: one sample".into(), |[low, high]| format!("{low:.3} to {high:.3}"));
-        let trial = if step_results[0].trial { " (trial)" } else { "" };
+fn describe_each_step(results: &[PassResult], layers_in_all: usize, measures: &Measures, projections: u64) -> String {
+    let over = if projections > 1 { "captured samples and projections" } else { "captured samples" };
+    let mut text = format!(
+        "\nby training step, with 95 % intervals over {over}: the model's speed-up, and how much reuse in the\n\
+         forward pass changes the loss, to first order (the sum of dY (Y' - Y) over all layers{}):\n",
+        if projections > 1 { "; of the first projection, over samples" } else { "" }
+    );
+    let mut steps: BTreeMap<u64, Vec<&PassResult>> = BTreeMap::new();
+    for result in results {
+        steps.entry(result.step).or_default().push(result);
+    }
+    for (step, results) in steps {
+        let by_projection: Vec<&[&PassResult]> = results.chunk_by(|a, b| a.configuration == b.configuration).collect();
+        let sampled: Option<Vec<Sampled>> = by_projection.iter().map(|results| sample_step(results)).collect();
+        let interval = sampled.as_deref().and_then(interval::cover);
+        let interval =
+            interval.map_or_else(|| "no interval: one sample".into(), |[low, high]| format!("{low:.3} to {high:.3}"));
+        let ratio = |results: &&[&PassResult]| {
+            let [baseline, mercury] = Total::sum(results.iter().copied(), 1).all_cycles();
+            baseline as f64 / mercury as f64
+        };
+        let mean = by_projection.iter().map(ratio).sum::<f64>() / projections as f64;
+        let trial = if results[0].trial { " (trial)" } else { "" };
         // The same number of digits as the interval, so that the printed value lies within it.
         text += &format!(
-            "  step {}{trial}: {:.3}x ({interval}), {}\n",
-            step_results[0].step,
-            baseline as f64 / mercury as f64,
-            describe_loss_change(&step_results, layers_in_all, measures)
+            "  step {step}{trial}: {mean:.3}x ({interval}), {}\n",
+            describe_loss_change(by_projection[0], layers_in_all, measures)
         );
+    }
+    if projections == 1 {
+        text += "The intervals do not cover the draw of the projection: another rpq.seed gives another speed-up and error.\n\
+                 --seeds 6 evaluates six projections in one pass, and its intervals cover both.\n";
     }
     text
 }
 
+/// The speed-ups of the projections over the steps of the table.
+fn describe_projections(design: &Design) -> String {
+    let (Some(mean), Some([least, most])) = (design.speed_up(), design.speed_up_range()) else { return String::new() };
+    let percent = |error: f64| format!("{:.1} %", 100.0 * error);
+    let interval = |bounds: Option<[f64; 2]>, format: &dyn Fn(f64) -> String| {
+        bounds.map_or_else(String::new, |[low, high]| format!(", 95 % interval {} to {}", format(low), format(high)))
+    };
+    let mut text = format!(
+        "over {} projections: speed-up {mean:.3}x{}, from {least:.3} to {most:.3}",
+        design.configurations.len(),
+        interval(design.speed_up_interval(), &|bound| format!("{bound:.3}")),
+    );
+    if let Some(error) = design.output_error() {
+        text += &format!("; output error {}{}", percent(error), interval(design.output_error_interval(), &percent));
+    }
+    text + "\n(the intervals hold the figures of a further projection, and of other samples)\n"
+}
+
 /// Cycles by purpose, memory traffic, energy, and seconds.
-fn describe_costs(config: &Config, results: &[&PassResult]) -> String {
+fn describe_costs(config: &Config, results: &[&PassResult], projections: u64) -> String {
     let sum = |value: fn(&PassResult) -> u64| results.iter().map(|result| value(result)).sum::<u64>();
     let all = sum(|result| result.mercury.total()).max(1) as f64;
     let share = |cycles: u64| 100.0 * cycles as f64 / all;
@@ -256,7 +293,7 @@ fn describe_costs(config: &Config, results: &[&PassResult]) -> String {
     );
     let energy = |which: usize| results.iter().map(|result| result.energy[which]).sum::<f64>();
     let stalls = [sum(|result| result.baseline_traffic.stall), sum(|result| result.traffic.stall)];
-    let [baseline, mercury] = Total::sum(results.iter().copied()).all_cycles();
+    let [baseline, mercury] = Total::sum(results.iter().copied(), projections).all_cycles();
     text += &format!(
         "memory: {:.0} and {:.0} million words from and to DRAM (baseline, MERCURY), stalls of {:.1} and {:.1} % of their cycles;\n\
          with stalls {}; energy {:.1} % of the baseline's\n",
@@ -267,7 +304,7 @@ fn describe_costs(config: &Config, results: &[&PassResult]) -> String {
         format_speed_up([baseline + stalls[0], mercury + stalls[1]]),
         100.0 * energy(1) / energy(0).max(f64::MIN_POSITIVE),
     );
-    let seconds = |cycles: u64| cycles as f64 / (config.array.clock_mhz * 1e6);
+    let seconds = |cycles: u64| cycles as f64 / projections as f64 / (config.array.clock_mhz * 1e6);
     text += &format!(
         "at {} MHz: {:.3} s baseline, {:.3} s MERCURY for these steps\n",
         config.array.clock_mhz,
@@ -290,11 +327,12 @@ fn name_passes(selection: &Selection) -> String {
 /// The table of layers, the totals below it, and the paths of the results.
 pub fn format_replay(
     trace: &Trace,
-    config: &Config,
+    configs: &[Config],
     measures: &Measures,
     results: &[PassResult],
     out: &Path,
 ) -> String {
+    let (config, projections) = (&configs[0], configs.len() as u64);
     let manifest = trace.manifest();
     let layers_in_all = trace.layers().len();
     let cache = match config.mcache.entries {
@@ -313,9 +351,17 @@ pub fn format_replay(
         config.array.columns,
         config.dataflow().name(),
     );
-    text += &describe_steps(results, layers_in_all);
+    if projections > 1 {
+        text += &format!(
+            "Means over {projections} projections, of seeds {} to {}.\n",
+            config.rpq.seed,
+            configs[configs.len() - 1].rpq.seed
+        );
+    }
+    text += &describe_steps(results, layers_in_all, projections);
     text.push('\n');
-    let steady = steady_state(results);
+    let steady: Vec<&PassResult> =
+        results.chunk_by(|a, b| a.configuration == b.configuration).flat_map(steady_state).collect();
     let mut layers: BTreeMap<usize, Vec<&PassResult>> = BTreeMap::new();
     for &result in &steady {
         layers.entry(result.layer_index).or_default().push(result);
@@ -334,15 +380,23 @@ pub fn format_replay(
         ("weight-grad", Right),
         ("speed-up", Right),
     ];
-    let mut rows: Vec<Vec<String>> =
-        layers.values().map(|results| Total::sum(results.iter().copied()).row(&results[0].layer)).collect();
-    rows.push(Total::sum(steady.iter().copied()).row("model"));
+    let mut rows: Vec<Vec<String>> = layers
+        .values()
+        .map(|results| Total::sum(results.iter().copied(), projections).row(&results[0].layer))
+        .collect();
+    rows.push(Total::sum(steady.iter().copied(), projections).row("model"));
     text += &text_table(&columns, rows);
     text += &describe_bounds(config, &steady);
     text += &describe_zero_vectors(&steady);
-    text += &describe_each_step(results, layers_in_all, measures);
+    text += &describe_each_step(results, layers_in_all, measures, projections);
+    if projections > 1 {
+        let designs = designs::find(configs, results, layers_in_all);
+        text.extend(designs.iter().map(describe_projections));
+    }
     text += &describe_adaptation(results);
-    text += &describe_costs(config, &steady);
+    text += &describe_demand(config, &steady);
+    text += &describe_costs(config, &steady, projections);
+    text += &describe_causes(trace, config, &steady);
     let timed = layers.len();
     let passes = name_passes(&measures.selection);
     text += &format!(

@@ -10,7 +10,7 @@ use crate::sweep::grid::{Axis, Grid};
 use crate::sweep::pareto::Metric;
 use crate::sweep::store::SweepDir;
 use crate::sweep::summary::PARETO;
-use crate::sweep::{self, summary};
+use crate::sweep::{self, designs, summary};
 use anyhow::Result;
 use clap::Args;
 use mercury_cli::Messages;
@@ -56,9 +56,13 @@ const ABSOLUTE: [ColumnSpec; 4] =
     [columns::BASELINE_MEMORY_STALL, columns::MERCURY_MEMORY_STALL, columns::BASELINE_ENERGY, columns::MERCURY_ENERGY];
 
 /// Columns that the table leaves out: interval bounds, and details of other columns.
-const DETAILS: [ColumnSpec; 8] = [
+const DETAILS: [ColumnSpec; 12] = [
     columns::MAU,
     columns::MNU,
+    columns::GRADIENT_ERROR,
+    columns::MACS,
+    columns::MACS_SKIPPED,
+    columns::MACS_SAVED_NET,
     columns::OUTPUT_ERROR_LOW,
     columns::OUTPUT_ERROR_HIGH,
     columns::LOSS_CHANGE_LOW,
@@ -79,7 +83,7 @@ impl Sweep {
     /// Begins or continues the sweep and prints the table of configurations.
     pub fn run(self, messages: Messages) -> Result<()> {
         let (origin, table, overrides) = self.configuration.parts()?;
-        let grid = Grid::new(self.axes, &origin, &table, &overrides)?;
+        let grid = Grid::new(self.axes, &origin, &table, &overrides)?.with_seeds(self.work.seeds)?;
         if let Some((count, reason)) = &grid.left_out {
             messages.note(format_args!("{count} invalid combinations are left out; the first: {reason}"));
         }
@@ -90,15 +94,17 @@ impl Sweep {
         let dir = SweepDir::open(&self.out, &trace, &grid, &measures, self.work.label.as_deref())?;
         let mut frame = if dir.is_complete() {
             messages.note(format_args!("{} is already complete; nothing is replayed", self.out.display()));
-            dir.summary()?
+            if self.work.seeds > 1 { dir.designs()? } else { dir.summary()? }
         } else {
             let progress = messages.progress(replay.units().len(), "replaying", "layers");
             let results =
                 on_threads(self.work.threads, || Ok(sweep::run(&replay, &dir, |unit| advance(&progress, unit))?))?;
             progress.finish();
-            let frame = summary::frame(summary::swept(&grid), &results, trace.layers().len())?;
-            dir.finish(&results, &frame)?;
-            frame
+            let (swept, layers) = (summary::swept(&grid), trace.layers().len());
+            let designs = designs::frame(&swept, &designs::find(&grid.configs, &results, layers))?;
+            let frame = summary::frame(swept, &results, layers)?;
+            dir.finish(&results, &frame, &designs)?;
+            if self.work.seeds > 1 { designs } else { frame }
         };
         let has_one_baseline = summary::has_one_baseline(&frame)?;
         if !has_one_baseline {
@@ -125,11 +131,18 @@ impl Sweep {
 /// Drops columns from the printed table to keep its rows readable. JSON, CSV and the results'
 /// folder have all columns.
 fn drop_details(frame: &DataFrame, has_one_baseline: bool) -> Result<DataFrame> {
-    let has_trial = columns::TRIAL_STEPS.read_u64s(frame)?.into_iter().flatten().any(|steps| steps > 0);
+    let has_trial = frame.column(columns::TRIAL_STEPS.name).is_ok()
+        && columns::TRIAL_STEPS.read_u64s(frame)?.into_iter().flatten().any(|steps| steps > 0);
+    let is_bound = columns::IS_BOUND.read_bools(frame)?.contains(&Some(true));
+    let has_unit = columns::SPEED_UP_EQUAL_MACS.read_f64s(frame)? != columns::SPEED_UP.read_f64s(frame)?;
     let names = |columns: &[ColumnSpec]| columns.iter().map(|column| column.name).collect::<Vec<_>>();
     let mut frame = frame.drop_many(names(&DETAILS));
-    if !has_trial {
-        frame = frame.drop_many(names(&TRIAL));
+    for (is_shown, columns) in
+        [(has_trial, &TRIAL[..]), (is_bound, &[columns::IS_BOUND]), (has_unit, &[columns::SPEED_UP_EQUAL_MACS])]
+    {
+        if !is_shown {
+            frame = frame.drop_many(names(columns));
+        }
     }
     Ok(if has_one_baseline { frame.drop_many(names(&ABSOLUTE)) } else { frame })
 }

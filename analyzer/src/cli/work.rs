@@ -1,9 +1,11 @@
 //! Flags that `replay` and `sweep` share: the selected part of the trace, threads, memory, labels.
 
-use crate::error::Result as AnalyzerResult;
+use crate::config::Config;
+use crate::error::{AnalyzerError, Result as AnalyzerResult};
 use crate::export::Format;
 use crate::replay::Limit;
 use crate::request::{ErrorMode, Selection, Unit};
+use crate::sweep::seeds;
 use anyhow::{Context, Result};
 use clap::Args;
 use mercury_cli::{Progress, parse_bytes};
@@ -29,6 +31,10 @@ pub struct Work {
     /// than 2 % of the error to either side; `all` evaluates every captured output.
     #[arg(long, value_enum, default_value_t, value_name = "WHICH")]
     pub errors: ErrorMode,
+    /// Evaluate N projections in one pass, with the seeds rpq.seed, rpq.seed + 1 and so on. Intervals then cover captured
+    /// samples and projections; otherwise they cover samples alone.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub seeds: u32,
     /// What to print.
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
@@ -37,6 +43,14 @@ pub struct Work {
 }
 
 impl Work {
+    /// The configurations with as many projections as asked for.
+    pub fn with_seeds(&self, configs: &[Config]) -> AnalyzerResult<Vec<Config>> {
+        seeds::with_seeds(configs, self.seeds).map_err(|number| {
+            let reason = format!("with rpq.seed {} the seeds exceed 64 bits", configs[number].rpq.seed);
+            AnalyzerError::Flag { flag: "--seeds", reason }
+        })
+    }
+
     /// The memory limit of the replay.
     pub fn limit(&self) -> Limit {
         self.memory_limit.map_or_else(Limit::default, Limit::Bytes)

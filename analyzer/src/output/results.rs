@@ -2,6 +2,7 @@
 
 use super::units::{self, UnitStore};
 use super::work::{self, Kind, WorkDir};
+use crate::config::Config;
 use crate::error::{AnalyzerError, Result};
 use crate::result::PassResult;
 use crate::results;
@@ -73,11 +74,11 @@ impl ResultsDir {
     }
 
     /// Writes the results, of a model of so many layers, and puts the folder in place.
-    pub fn write(self, run: &str, layers: usize, results: &[PassResult]) -> Result<()> {
+    pub fn write(self, run: &str, layers: usize, configs: &[Config], results: &[PassResult]) -> Result<()> {
         let made = self.scratch.join(MADE);
         units::remove(&made)?;
         fs::create_dir(&made).map_err(AnalyzerError::io(&made))?;
-        let mut files = results::write_tables(&made, run, layers, results)?;
+        let mut files = results::write_tables(&made, run, layers, configs, results)?;
         Checksums::from_files(&made, results::FILES)?.write_among(&mut files, &made)?;
         files.sync(&made)?;
         // Replaces the empty folder.

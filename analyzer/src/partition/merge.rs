@@ -20,6 +20,8 @@ use std::path::{Path, PathBuf};
 pub struct Merged {
     /// The text of `run.json`.
     pub run: String,
+    /// The configurations of the run.
+    pub configs: Vec<Config>,
     /// The results of all units.
     pub results: Vec<PassResult>,
     /// Partitions.
@@ -42,20 +44,21 @@ pub fn read(dirs: &[PathBuf]) -> Result<Merged> {
     };
     rest.iter().try_for_each(|other| check_same_run(first, other))?;
     check_all_there(&partitions)?;
-    let run: RunRecord<Config> = serde_json::from_str(&first.partition.run)
+    let record: RunRecord<Config> = serde_json::from_str(&first.partition.run)
         .map_err(|error| fault(&first.dir, format!("its run is none ({error}); run it again")))?;
     let units: Vec<(&Found, (u64, usize))> =
         partitions.iter().flat_map(|found| found.partition.units.iter().map(move |&unit| (found, unit))).collect();
     let of_units: Vec<Result<Vec<PassResult>>> =
-        units.par_iter().map(|&(found, unit)| select_results(found, unit, run.configurations.len())).collect();
+        units.par_iter().map(|&(found, unit)| select_results(found, unit, record.configurations.len())).collect();
     let mut results = Vec::new();
     for of_unit in of_units {
         results.extend(of_unit?);
     }
-    let whole = run.measures.selection.steps.is_empty() && run.measures.selection.passes.is_empty();
-    let results = adaptation::finish(results, &run.configurations, whole);
-    let Partition { run, units_in_all, layers, .. } = &first.partition;
-    Ok(Merged { run: run.clone(), results, partitions: partitions.len(), units: *units_in_all, layers: *layers })
+    let RunRecord { configurations: configs, measures, .. } = record;
+    let whole = measures.selection.steps.is_empty() && measures.selection.passes.is_empty();
+    let results = adaptation::finish(results, &configs, whole);
+    let Partition { run, units_in_all: units, layers, .. } = first.partition.clone();
+    Ok(Merged { run, configs, results, partitions: partitions.len(), units, layers })
 }
 
 fn fault(dir: &Path, reason: String) -> AnalyzerError {

@@ -5,7 +5,7 @@
 //! (`sign`), the outcomes of all caches found (`outcomes`) and measured (`measure`, by `tally`); after the last
 //! sample `results` times what was measured.
 
-mod grouped;
+pub(crate) mod grouped;
 mod layer;
 mod measure;
 mod memory;

@@ -25,6 +25,7 @@ macro_rules! table {
 
 pub mod angles;
 pub mod configurations;
+pub mod designs;
 pub mod layers;
 pub mod models;
 pub mod run;

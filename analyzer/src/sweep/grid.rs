@@ -1,5 +1,6 @@
 //! The configurations of a sweep: all combinations of the values of the swept keys.
 
+use super::seeds::{self, SEED};
 use crate::config::Config;
 use crate::error::{AnalyzerError, Result};
 use crate::suggest::did_you_mean;
@@ -164,6 +165,30 @@ impl Grid {
             }
         }
         Ok(())
+    }
+
+    /// The same with this many projections for each configuration: a last axis of seeds.
+    ///
+    /// # Errors
+    /// If the seed is swept, or would exceed 64 bits.
+    pub fn with_seeds(mut self, seeds: u32) -> Result<Self> {
+        if seeds == 1 {
+            return Ok(self);
+        }
+        let flag = |reason| AnalyzerError::Flag { flag: "--seeds", reason };
+        if self.axes.iter().any(|axis| axis.key == SEED) {
+            return Err(flag(format!("{SEED} is swept by --set already; leave one of them out")));
+        }
+        let first = self.configs.first().map_or(0, |config| config.rpq.seed);
+        self.configs = seeds::with_seeds(&self.configs, seeds)
+            .map_err(|_| flag(format!("with {SEED} {first} the seeds exceed 64 bits")))?;
+        let values = (0..u64::from(seeds)).map(|more| (first + more).to_string()).collect();
+        self.axes.push(Axis { key: SEED, values, ranged: vec![false; seeds as usize] });
+        let places = self.places.iter().flat_map(|places| {
+            (0..seeds as usize).map(|seed| places.iter().copied().chain([seed]).collect::<Vec<_>>())
+        });
+        self.places = places.collect();
+        Ok(self)
     }
 
     /// The value of an axis in each configuration.

@@ -4,8 +4,10 @@
 //! and shares work between them. [`store::SweepDir`] stores the results of each layer, so that an
 //! interrupted sweep continues where it stopped. [`summary`] has one row per configuration.
 
+pub mod designs;
 pub mod grid;
 pub mod pareto;
+pub mod seeds;
 pub mod store;
 pub mod summary;
 

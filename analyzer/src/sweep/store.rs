@@ -25,8 +25,14 @@ const KIND: Kind = Kind {
     lasting: true,
 };
 /// The files of a complete sweep, except the list of checksums.
-pub const FILES: [&str; 5] =
-    [IDENTITY, RUN_FILE, schema::layers::TABLE.file, schema::models::TABLE.file, schema::configurations::TABLE.file];
+pub const FILES: [&str; 6] = [
+    IDENTITY,
+    RUN_FILE,
+    schema::layers::TABLE.file,
+    schema::models::TABLE.file,
+    schema::configurations::TABLE.file,
+    schema::designs::TABLE.file,
+];
 
 /// The folder of a sweep.
 pub struct SweepDir {
@@ -62,12 +68,13 @@ impl SweepDir {
     }
 
     /// Writes the results of all units and removes the store.
-    pub fn finish(&self, results: &[PassResult], summary: &DataFrame) -> Result<()> {
+    pub fn finish(&self, results: &[PassResult], summary: &DataFrame, designs: &DataFrame) -> Result<()> {
         let dir = self.work.path();
         let mut files = Unsynced::default();
         let models = results::models_frame(results, self.layers)?;
         table::write(&mut files, dir.join(schema::models::TABLE.file), &models)?;
         table::write(&mut files, dir.join(schema::configurations::TABLE.file), summary)?;
+        table::write(&mut files, dir.join(schema::designs::TABLE.file), designs)?;
         table::write(&mut files, dir.join(schema::layers::TABLE.file), &results::layers_frame(results)?)?;
         let written = FILES.into_iter().filter(|name| *name != RUN_FILE);
         let mut sums = Checksums::from_files(dir, written)?;
@@ -84,10 +91,22 @@ impl SweepDir {
     /// # Errors
     /// If it cannot be read, or lacks a column that [`super::summary`] reads.
     pub fn summary(&self) -> Result<DataFrame> {
-        let file = schema::configurations::TABLE.file;
+        use schema::configurations as columns;
+        self.read(columns::TABLE.file, &[columns::BASELINE_CYCLES, columns::TRIAL_STEPS])
+    }
+
+    /// Reads the designs of a complete sweep.
+    ///
+    /// # Errors
+    /// As of [`SweepDir::summary`].
+    pub fn designs(&self) -> Result<DataFrame> {
+        use schema::designs as columns;
+        self.read(columns::TABLE.file, &[columns::BASELINE_CYCLES])
+    }
+
+    fn read(&self, file: &str, columns: &[schema::ColumnSpec]) -> Result<DataFrame> {
         let frame = table::read_checked(self.work.path(), file)?;
-        let read = [schema::configurations::BASELINE_CYCLES, schema::configurations::TRIAL_STEPS];
-        schema::check(&frame, &self.work.path().join(file), &read)?;
+        schema::check(&frame, &self.work.path().join(file), columns)?;
         Ok(frame)
     }
 }

@@ -6,7 +6,7 @@ use crate::accuracy::Estimate;
 use crate::adaptation::{steady_state, trial};
 use crate::error::{AnalyzerError, Result};
 use crate::error_columns::error_columns;
-use crate::interval;
+use crate::interval::Sampled;
 use crate::request::ErrorMode;
 use crate::result::{Demand, PassResult, forward_error, gradient_error, mean_results, step_cycles};
 use crate::schema;
@@ -18,28 +18,28 @@ use polars::prelude::*;
 pub const PARETO: &str = "pareto";
 
 /// Totals of some results of one configuration.
-struct Totals {
+pub(super) struct Totals {
     vectors: u64,
     counts: Counts,
     error: Option<Estimate>,
-    steps: usize,
-    baseline: u64,
-    mercury: u64,
+    pub steps: usize,
+    pub baseline: u64,
+    pub mercury: u64,
     /// Cycles of waiting for DRAM, without and with reuse.
-    stalls: [u64; 2],
-    energy: [f64; 2],
-    interval: Option<[f64; 2]>,
-    gradient_error: Option<f64>,
+    pub stalls: [u64; 2],
+    pub energy: [f64; 2],
+    pub sampled: Option<Sampled>,
+    pub gradient_error: Option<f64>,
     macs: u64,
     macs_skipped: u64,
     macs_saved_net: i64,
-    demand: Demand,
-    mean_results: f64,
+    pub demand: Demand,
+    pub mean_results: f64,
 }
 
 impl Totals {
     /// Sums results of one configuration, which are ordered by step.
-    fn new(results: &[&PassResult], layers_in_all: usize) -> Self {
+    pub fn new(results: &[&PassResult], layers_in_all: usize) -> Self {
         let forward = || results.iter().filter(|result| result.pass == Pass::Forward);
         let sum = |of: fn(&PassResult) -> u64| results.iter().map(|result| of(result)).sum::<u64>();
         let (baseline, mercury) = (sum(|result| result.baseline), sum(|result| result.mercury.total()));
@@ -54,7 +54,7 @@ impl Totals {
             mercury,
             stalls: [sum(|result| result.baseline_traffic.stall), sum(|result| result.traffic.stall)],
             energy: [0, 1].map(|which| results.iter().map(|result| result.energy[which]).sum()),
-            interval: interval::stratified([baseline, mercury], &steps),
+            sampled: Sampled::new([baseline, mercury], &steps),
             gradient_error: gradient_error(results),
             macs: sum(|result| result.macs),
             macs_skipped: sum(|result| result.macs_skipped),
@@ -64,37 +64,37 @@ impl Totals {
         }
     }
 
-    fn hit_rate(&self) -> Option<f64> {
+    pub fn hit_rate(&self) -> Option<f64> {
         (self.vectors > 0).then(|| self.counts.hit as f64 / self.vectors as f64)
     }
 
     /// `None` if there are no steps.
-    fn speed_up(&self) -> Option<f64> {
+    pub fn speed_up(&self) -> Option<f64> {
         (self.mercury > 0).then(|| self.baseline as f64 / self.mercury as f64)
     }
 
-    fn speed_up_equal_macs(&self) -> Option<f64> {
+    pub fn speed_up_equal_macs(&self) -> Option<f64> {
         (self.mercury > 0).then(|| self.demand.baseline_equal_macs as f64 / self.mercury as f64)
     }
 
-    fn computations_saved(&self) -> Option<f64> {
+    pub fn computations_saved(&self) -> Option<f64> {
         (self.macs > 0).then(|| self.macs_saved_net as f64 / self.macs as f64)
     }
 
-    fn speed_up_with_stalls(&self) -> f64 {
+    pub fn speed_up_with_stalls(&self) -> f64 {
         (self.baseline + self.stalls[0]) as f64 / (self.mercury + self.stalls[1]) as f64
     }
 
     /// Energy divided by the baseline's; `None` if that is 0.
-    fn relative_energy(&self) -> Option<f64> {
+    pub fn relative_energy(&self) -> Option<f64> {
         (self.energy[0] > 0.0).then(|| self.energy[1] / self.energy[0])
     }
 
-    fn mean_error(&self) -> Option<Estimate> {
+    pub fn mean_error(&self) -> Option<Estimate> {
         self.error.map(|error| error.average_over(self.steps))
     }
 
-    fn output_error(&self) -> Option<f64> {
+    pub fn output_error(&self) -> Option<f64> {
         self.mean_error().map(|error| error.relative().value)
     }
 }
@@ -135,8 +135,8 @@ pub fn frame(swept: Vec<Column>, results: &[PassResult], layers_in_all: usize) -
         columns::BASELINE_ENERGY.build_f64s(&steady, |totals| totals.energy[0]),
         columns::MERCURY_ENERGY.build_f64s(&steady, |totals| totals.energy[1]),
         columns::SPEED_UP.build_f64s(&steady, Totals::speed_up),
-        columns::SPEED_UP_LOW.build_f64s(&steady, |totals| totals.interval.map(|bounds| bounds[0])),
-        columns::SPEED_UP_HIGH.build_f64s(&steady, |totals| totals.interval.map(|bounds| bounds[1])),
+        columns::SPEED_UP_LOW.build_f64s(&steady, |totals| totals.sampled.map(|sampled| sampled.interval()[0])),
+        columns::SPEED_UP_HIGH.build_f64s(&steady, |totals| totals.sampled.map(|sampled| sampled.interval()[1])),
         columns::SPEED_UP_WITH_STALLS.build_f64s(&steady, Totals::speed_up_with_stalls),
         columns::SPEED_UP_EQUAL_MACS.build_f64s(&steady, Totals::speed_up_equal_macs),
         columns::IS_BOUND.build_bools(&steady, |totals| totals.demand.is_bound),

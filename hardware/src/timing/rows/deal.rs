@@ -132,8 +132,9 @@ impl Dealer {
             round.hits += work.hits;
             round.vectors += plane.vectors() as u64;
             if self.waits && plane.takes_hits {
-                for source in lane - plane.lanes_before..=lane {
-                    self.add_reuses(&mut round.work, plane, [lane, source], [work, &lanes[source]]);
+                let earlier = lanes.iter().enumerate().take(lane + 1).skip(lane - plane.lanes_before);
+                for source in earlier {
+                    self.add_reuses(&mut round.work, plane, (lane, work), source);
                 }
             }
         }
@@ -141,8 +142,14 @@ impl Dealer {
         round
     }
 
-    /// Adds the reuses of results by one lane from another, or from itself.
-    fn add_reuses(&self, round: &mut ScopeWork, plane: &Plane, [lane, source]: [usize; 2], works: [&LaneWork; 2]) {
+    /// Adds the reuses of results by a lane, which has a number, from another, or from itself.
+    fn add_reuses(
+        &self,
+        round: &mut ScopeWork,
+        plane: &Plane,
+        (lane, own): (usize, &LaneWork),
+        (source, from): (usize, &LaneWork),
+    ) {
         let strip = self.strip;
         // A set has its own results.
         if lane == source && strip == 1 {
@@ -150,7 +157,7 @@ impl Dealer {
         }
         let words = strip / 64 + 1;
         let mut copies = vec![0; strip * words];
-        let [own, from] = works.map(|work| work.columns.0.as_slice());
+        let [own, from] = [own, from].map(|work| work.columns.0.as_slice());
         simd_dispatch(CopyLoops { row_length: self.row_length, words, plane, own, from, copies: &mut copies });
         let number = |lane: usize, column: usize| (lane * strip + column) as u32;
         for (column, copies) in copies.chunks(words).enumerate() {

@@ -84,7 +84,7 @@ impl Dealing for RowDealing {
                 let (all, fed) = (self.product.mapping.rounds(), rounds * kept().count() as u64);
                 let sum =
                     |part: fn(&RoundsCycles) -> u64| scale(kept().map(|(_, rounds)| part(rounds)).sum(), all, fed);
-                let ends = kept().map(|(_, rounds)| (rounds.first_signing, rounds.last_waiting)).last();
+                let ends = kept().map(|(_, rounds)| (rounds.first_signing, rounds.last_waiting)).next_back();
                 let (first_signing, last_waiting) = ends.unwrap_or_default();
                 DealtCycles {
                     compute: sum(|rounds| rounds.compute),

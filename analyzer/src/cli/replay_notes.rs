@@ -1,0 +1,98 @@
+//! What `replay` says below its table: what reuse costs and needs, whose error it is, and what the figures leave out.
+
+use crate::accuracy::ErrorSums;
+use crate::config::Config;
+use crate::probe::probe_command;
+use crate::result::{Demand, PassResult, mean_results};
+use mercury_reuse::config::Scope;
+use mercury_trace::Trace;
+use mercury_trace::geometry::Pass;
+use std::collections::BTreeMap;
+
+/// Layers that are named as the main causes of an error.
+const CAUSES: usize = 3;
+
+/// Computations saved, what MCACHE has to be, and what a baseline with the unit's multiply-accumulates would take.
+pub fn describe_demand(config: &Config, results: &[&PassResult]) -> String {
+    let sum = |value: fn(&PassResult) -> f64| results.iter().map(|result| value(result)).sum::<f64>();
+    let macs = sum(|result| result.macs as f64).max(1.0);
+    let demand = Demand::of_passes(results.iter().copied());
+    let mut text = format!(
+        "computations saved: {:.1} % ({:.1} % skipped, less the additions and multiplications of HITs and variants)\n",
+        100.0 * sum(|result| result.macs_saved_net as f64) / macs,
+        100.0 * sum(|result| result.macs_skipped as f64) / macs,
+    );
+    let size = demand.mcache_kb.map_or_else(|| "without limit".to_owned(), |kb| format!("of {kb:.1} KB a bank"));
+    let peak = demand.peak_results.map_or_else(|| "without limit".to_owned(), |peak| format!("up to {peak:.0}"));
+    let mean = mean_results(results.iter().copied());
+    text += &format!("MCACHE {size} delivers {mean:.1} results per cycle on average, {peak}\n");
+    let mercury = sum(|result| result.mercury.total() as f64);
+    if let Some(macs) = config.unit_macs() {
+        text += &format!(
+            "at equal MACs (the baseline has the {macs} MACs per cycle of the unit for signatures as {} more columns): {:.2}x\n",
+            macs.div_ceil(config.array.rows),
+            demand.baseline_equal_macs as f64 / mercury
+        );
+    }
+    if demand.is_bound {
+        text += "These speed-ups are a bound, no hardware: HITs or signatures take less time than real PEs need for them.\n";
+    }
+    text
+}
+
+/// The layers that cause most of the error of the forward pass and of the weight gradients, and what such local errors
+/// leave out.
+pub fn describe_causes(trace: &Trace, config: &Config, results: &[&PassResult]) -> String {
+    let mut text = String::new();
+    for (pass, what) in [(Pass::Forward, "output error"), (Pass::WeightGrad, "gradient error")] {
+        let mut layers: BTreeMap<&str, f64> = BTreeMap::new();
+        for result in results.iter().filter(|result| result.pass == pass) {
+            let change = result.error.as_ref().map(ErrorSums::estimate).map_or(0.0, |error| error.change());
+            *layers.entry(&result.layer).or_default() += change;
+        }
+        let all: f64 = layers.values().sum();
+        if all > 0.0 {
+            let mut layers: Vec<(&str, f64)> = layers.into_iter().collect();
+            layers.sort_by(|a, b| b.1.total_cmp(&a.1));
+            let share = |(layer, change): &(&str, f64)| format!("{layer} {:.0} %", 100.0 * change / all);
+            let causes: Vec<String> = layers.iter().take(CAUSES).map(share).collect();
+            text += &format!("share in the step's squared {what}: {}\n", causes.join(", "));
+        }
+    }
+    if text.is_empty() {
+        return text;
+    }
+    text += "Errors are local: each layer is computed from exact operands. How they add up through the network, and what they\n\
+             do to the norms of gradients, only a run with reuse in every layer tells";
+    match probe_command(trace.manifest().command.as_deref(), config) {
+        Some(command) => text += &format!(":\n  {command}\n"),
+        None => text += " (mercury-tracer train --probe).\n",
+    }
+    text
+}
+
+/// Warnings about configurations whose scope wastes room: a vector never finds an entry of another stream.
+pub fn warn_of_scopes(config: &Config, trace: &Trace, results: &[PassResult]) -> Option<String> {
+    let mut wasted: Vec<(&str, f64)> = Vec::new();
+    for result in results.iter().filter(|result| result.pass != Pass::WeightGrad && result.reuse) {
+        let geometry = &trace.layers()[result.layer_index].geometry;
+        let keeps_streams = config.mcache.effective_scope(geometry) == Scope::Sample && result.streams[0] > 1;
+        if keeps_streams && result.counts.mnu > 0 {
+            wasted.push((&result.layer, result.counts.mnu as f64 / result.vectors.max(1) as f64));
+        }
+    }
+    let (layer, share) = wasted.iter().copied().max_by(|a, b| a.1.total_cmp(&b.1))?;
+    wasted.sort_unstable_by(|a, b| a.0.cmp(b.0));
+    wasted.dedup_by_key(|(layer, _)| *layer);
+    let remedy = if config.mcache.scope == Scope::Sample {
+        "set mcache.scope to channel, which flushes it when the weights change"
+    } else {
+        "mcache.entries = 0 shows what room would give"
+    };
+    Some(format!(
+        "in {} layers MCACHE is full of entries of other weights, which no vector can find ({layer}: {:.1} % of the vectors \
+         find no room); {remedy}",
+        wasted.len(),
+        100.0 * share
+    ))
+}
