@@ -60,16 +60,16 @@ function answer(view) {
   ];
 }
 
-/** The speed-up over a baseline with as many multiply-accumulates, as a clause; empty if it does not differ. */
+/** The speed-up over a baseline with as many multiply-accumulates, in brackets; empty if it does not differ. */
 function equalMacsText(summary) {
-  return hasEqualMacs(summary) ? `, ${format.times(summary.speed_up_equal_macs)} at equal MACs,` : "";
+  return hasEqualMacs(summary) ? ` (${format.times(summary.speed_up_equal_macs)} at equal MACs)` : "";
 }
 
 /** The MCACHE that the design needs. */
 function mcacheTile({ summary }) {
   const { mcache_kb: size, mcache_results_mean: mean, mcache_results_peak: peak } = summary;
   const most = peak === null ? "without a limit" : `up to ${format.count(peak)}`;
-  const results = mean === 0 ? "no results are delivered" : `delivers ${format.short(mean)} results per cycle on average, ${most}`;
+  const results = !(mean > 0) ? "no results are delivered" : `delivers ${format.short(mean)} results per cycle on average, ${most}`;
   return tile("MCACHE needed", size === null ? "-" : `${format.count(size)}\u00a0KB`, size === null ? "no reuse, or an MCACHE without a limit" : "per bank", results);
 }
 
