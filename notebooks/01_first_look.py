@@ -199,9 +199,11 @@ low, high = (total["speed_up"] if total[name] is None else total[name] for name 
 answer = "pays" if low > 1 else "does not pay" if high < 1 else "may or may not pay"
 forward = results.filter(pl.col("pass") == "forward").drop_nulls("output_error").sort("output_error")
 worst = forward.row(-1, named=True)
+bound = ", a bound, no hardware" if total["is_bound"] else ""
 print(
-    f"On {model} with {data} at step {step}, reuse {answer}: {total['speed_up']:.2f} times the baseline's speed "
+    f"On {model} with {data} at step {step}, reuse {answer}: {total['speed_up']:.2f} times the baseline's speed{bound} "
     f"(95 % interval {low:.2f} to {high:.2f}) at a hit rate of {total['hit_rate']:.0%} in the forward pass, whose "
     f"results are off by {forward['output_error'].median():.0%} at the median layer "
-    f"and by {worst['output_error']:.0%} at {worst['layer']}."
+    f"and by {worst['output_error']:.0%} at {worst['layer']}. Over all passes it saves "
+    f"{total['macs_saved_net'] / total['macs']:.0%} of the multiply-accumulates, net of those of HITs and variants."
 )

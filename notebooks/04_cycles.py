@@ -91,11 +91,13 @@ PARTS = {
 by_array = pl.concat(
     [
         steady_state(pl.read_parquet(folder / "layers.parquet").filter(configuration=0))
-        .select(pl.lit(name).alias("array"), "pass", "baseline_cycles", "mercury_cycles", *PARTS)
+        .select(pl.lit(name).alias("array"), "pass", "baseline_cycles", "mercury_cycles", "is_bound", *PARTS)
         for name, folder in arrays.items()
     ]
 )
-totals = by_array.group_by("array", maintain_order=True).agg(pl.col("baseline_cycles", "mercury_cycles", *PARTS).sum())
+totals = by_array.group_by("array", maintain_order=True).agg(
+    pl.col("baseline_cycles", "mercury_cycles", *PARTS).sum(), pl.col("is_bound").any()
+)
 shares = (
     totals.with_columns(pl.col(*PARTS) / pl.col("baseline_cycles"))
     .rename(PARTS)
@@ -131,7 +133,9 @@ schedules
 
 # %% [markdown]
 # ## Memory and utilisation
-# Utilisation is the number of computed multiply-accumulates divided by processing elements times cycles.
+# Utilisation is the number of multiply-accumulates that the array performs, divided by processing elements times
+# cycles. With reuse, these are all multiply-accumulates less those saved, net: what HITs and variants compute counts as
+# work.
 
 # %%
 array = run["configurations"][0]["array"]
@@ -151,6 +155,7 @@ print(
     f"{total['stall_cycles'] / total['mercury_cycles']:.1%} waiting. By array: "
     + "; ".join(
         f"{row['array']} {row['mercury_cycles'] / 1e6:,.1f} million, {row['speed_up']:.2f}x its own baseline"
+        + (" (a bound, no hardware)" if row["is_bound"] else "")
         for row in with_speed.iter_rows(named=True)
     )
     + "."

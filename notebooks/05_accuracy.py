@@ -52,6 +52,25 @@ if layers["error_square"].null_count() == layers.height:
 chart("errors", layers, "Output error", width=560)
 
 # %% [markdown]
+# ## Whose error is it?
+# Shares of the squared error of all layers, by pass; those of the weight gradient are shares of the gradient error. One
+# layer often causes most of it.
+#
+# These errors are local: each layer is computed with exact inputs. They do not contain how errors add up through the
+# network, or what they do to the norm of gradients. `mercury-tracer train --probe CONFIG.toml --measure WHEN`, with the
+# other flags of the capture, measures both in `loss_changes.parquet`. The report prints the whole command.
+
+# %%
+by_pass = (
+    layers.drop_nulls("error_square")
+    .group_by("pass", "layer_index", "layer")
+    .agg(pl.col("error_square").sum())
+    .with_columns(error_share=pl.col("error_square") / pl.col("error_square").sum().over("pass"))
+    .sort("pass", "error_share", descending=[False, True])
+)
+by_pass.group_by("pass", maintain_order=True).head(3).select("pass", "layer", "error_share")
+
+# %% [markdown]
 # ## Error per hit
 # Layers by hit rate and error of the forward pass. Layers at the upper left have large errors for few hits, layers at the
 # lower right small errors for many hits.
@@ -124,16 +143,18 @@ else:
 worst, best = (by_layer.sort("output_error", descending=down).row(0, named=True) for down in (True, False))
 model = (by_layer["error_square"].sum() / by_layer["exact_square"].sum()) ** 0.5
 fast = known.filter(pl.col("pareto"), pl.col("speed_up") > 1).sort("output_error")
+cause = by_pass.filter(pl.col("pass") == "forward").row(0, named=True)
 print(
     f"Predicted output error of the forward pass: {model:.1%} over the model, from {best['output_error']:.1%} at "
     f"{best['layer']} (hit rate {best['hit_rate']:.0%}) to {worst['output_error']:.1%} at {worst['layer']} "
-    f"(hit rate {worst['hit_rate']:.0%})."
+    f"(hit rate {worst['hit_rate']:.0%}). {cause['layer']} causes {cause['error_share']:.0%} of the squared error."
 )
 if fast.height:
     row = fast.row(0, named=True)
     print(
         f"Of the swept configurations that are faster than the baseline, the one with the smallest error has "
-        f"{row['rpq.bits']} bits: {row['speed_up']:.2f}x at an error of {row['output_error']:.1%}."
+        f"{row['rpq.bits']} bits: {row['speed_up']:.2f}x{' (a bound, no hardware)' if row['is_bound'] else ''} "
+        f"at an error of {row['output_error']:.1%}."
     )
 else:
     print("None of the swept configurations is faster than the baseline.")

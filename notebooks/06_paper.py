@@ -95,8 +95,8 @@ display(paper_cycles(cycles.filter(setting=MERCURY)).properties(title="as the pr
 
 # %% [markdown]
 # ## From hits to speed-up
-# The speed-up if cycles were proportional to the computations left after hits, and its value after each further
-# assumption.
+# The speed-up if cycles were proportional to the computations left after hits, where each HIT counts as free. Then its
+# value after each further assumption.
 
 # %%
 paper_chain(chain)
@@ -148,7 +148,7 @@ ideal = chain.filter(assumption=chain["assumption"][0]).select(pl.col("speed_up"
 print(
     f"{'Yes' if mean[MERCURY] >= PAPER else 'No'}: over {training.height} models the preset gives {mean[MERCURY]:.2f}x "
     f"(geometric mean; {gaining[MERCURY]} gain); the paper reports {PAPER}x. If cycles were proportional to the "
-    f"computations left after hits, it would be {ideal:.2f}x, at output errors of {every['output_error'].min():.0%} to "
-    f"{every['output_error'].max():.0%}. The best settings give {mean[BY_MODEL]:.2f}x if the model's error is at "
-    f"most 1 %, and {mean[BY_LAYER]:.2f}x if each layer's error is."
+    f"computations left after hits, with each HIT free, it would be {ideal:.2f}x, at output errors of "
+    f"{every['output_error'].min():.0%} to {every['output_error'].max():.0%}. The best settings give "
+    f"{mean[BY_MODEL]:.2f}x if the model's error is at most 1 %, and {mean[BY_LAYER]:.2f}x if each layer's error is."
 )

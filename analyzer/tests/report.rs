@@ -58,6 +58,9 @@ fn the_page_contains_the_results() {
     let rows: Vec<serde_json::Value> = serde_json::from_str(&place.stdout(again)).unwrap();
     for row in view["layers"].as_array().unwrap() {
         let same = |other: &&serde_json::Value| other["layer"] == row["layer"] && other["pass"] == row["pass"];
+        let saved: i64 = rows.iter().filter(same).filter_map(|other| other["macs_saved_net"].as_i64()).sum();
+        assert_eq!(row["macs_saved_net"].as_i64(), Some(saved), "{row}");
+        assert_eq!(row["is_bound"], false);
         for name in ["vectors", "hit", "macs_skipped", "baseline_cycles", "mercury_cycles", "unlimited_hit"] {
             let sum: u64 = rows.iter().filter(same).filter_map(|other| other[name].as_u64()).sum();
             assert_eq!(row[name].as_u64().unwrap_or(0), sum, "{name} of {row}");
@@ -68,6 +71,9 @@ fn the_page_contains_the_results() {
     assert_eq!(view["title"], "small on formula");
     let [speed, low, high] = ["speed_up", "speed_up_low", "speed_up_high"].map(|name| view["summary"][name].as_f64());
     assert!(low < speed && speed < high, "{low:?} {speed:?} {high:?}");
+    assert_eq!(view["summary"]["is_bound"], false);
+    assert_eq!(view["summary"]["speed_up_equal_macs"].as_f64(), speed);
+    assert!(view["summary"]["mcache_kb"].as_f64() > Some(0.0));
     assert_eq!(view["models"].as_array().unwrap().len(), 2);
     assert_eq!(view["models"][1]["signature_bits"], 6);
     assert_eq!(data["losses"].as_object().unwrap().values().next().unwrap().as_array().unwrap().len(), 11);
@@ -82,6 +88,17 @@ fn the_page_contains_the_results() {
     );
     let frontier = data["configurations"].as_array().unwrap().iter().filter(|row| row["pareto"] == true);
     assert!(frontier.count() >= 1);
+}
+
+#[test]
+fn a_bound_is_marked() {
+    let place = Place::new();
+    place.stdout("replay trace --out bound --array.hit_cycles 0 --stop.window 0");
+    place.stdout("report bound --out bound.html");
+    let data = parse_element(&read_page(&place, "bound.html"), "data");
+    let view = &data["views"][0];
+    assert_eq!(view["summary"]["is_bound"], true);
+    assert!(view["layers"].as_array().unwrap().iter().any(|row| row["is_bound"] == true));
 }
 
 /// The speed-up of some layers or steps must not be taken for that of the model.

@@ -41,6 +41,7 @@ OPTIONAL = {
 TYPES = {
     pa.uint32(): "u32",
     pa.uint64(): "u64",
+    pa.int64(): "i64",
     pa.float64(): "f64",
     pa.bool_(): "bool",
     pa.string(): "string",

@@ -168,12 +168,17 @@ def test_results_add_up(results):
             assert model[name] == max(row[name] for row in step_rows), (name, model)
         # Ratios, errors and columns with an interval are not sums.
         others = ("configuration", "step", "trial", "hit_rate", "error_square", "exact_square", "samples", "batch")
+        others += ("is_bound", "mcache_results_mean", "mcache_results_peak", "mcache_kb", "gradient_error")
         starts = ("speed_up", "output_", "loss_")
         summed = [name for name in model if name not in forward_names and name not in others]
         summed = [name for name in summed if not name.startswith(starts)]
         assert len(summed) >= 14, summed
         for name in summed:
             assert math.isclose(model[name], sum(row[name] for row in step_rows), rel_tol=1e-12), (name, model)
+        assert model["is_bound"] == any(row["is_bound"] for row in step_rows), model
+        for name in {row["pass"] for row in step_rows}:
+            shares = [row["error_share"] for row in step_rows if row["pass"] == name and row["error_share"] is not None]
+            assert not shares or math.isclose(sum(shares), 1), (name, model)
 
 
 def test_configurations_sum_their_steps(results):
@@ -181,5 +186,6 @@ def test_configurations_sum_their_steps(results):
     assert configurations
     for row in configurations:
         steps = [model for model in models if model["configuration"] == row["configuration"]]
-        for name in ("vectors", "hit", "mau", "mnu", "baseline_cycles", "mercury_cycles"):
+        for name in ("vectors", "hit", "mau", "mnu", "macs", "macs_saved_net", "baseline_cycles", "mercury_cycles"):
             assert row[name] == sum(step[name] for step in steps), (name, row)
+        assert row["computations_saved"] == row["macs_saved_net"] / row["macs"], row

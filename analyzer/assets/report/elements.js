@@ -22,6 +22,16 @@ function known(value, as) {
   return value === null || value === undefined || Number.isNaN(value) ? "-" : as(value);
 }
 
+/** A speed-up as text, with a mark if it is a bound. */
+function speedUpText(speed, isBound) {
+  return isBound ? `${format.times(speed)} (bound)` : format.times(speed);
+}
+
+/** A sentence for captions of charts if any of the rows is a bound; empty otherwise. */
+function boundNote(rows) {
+  return rows.some((row) => row.is_bound) ? " Some of these are bounds, no hardware." : "";
+}
+
 /** A quotient; null if a side is missing or the divisor is not positive. */
 function ratio(above, below) {
   return above === null || below === null || !(below > 0) ? null : above / below;

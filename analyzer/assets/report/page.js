@@ -25,7 +25,7 @@ async function show(view) {
 
 /** Adds a menu of the results. */
 function chooser(choose) {
-  const options = DATA.views.map((view, index) => element("option", { value: index }, `${numberedName(view)} (${view.title}, ${format.times(view.summary.speed_up)})`));
+  const options = DATA.views.map((view, index) => element("option", { value: index }, `${numberedName(view)} (${view.title}, ${speedUpText(view.summary.speed_up, view.summary.is_bound)})`));
   const select = element("select", { id: "view" }, ...options);
   select.addEventListener("change", () => choose(Number(select.value)));
   document.getElementById("choose").append(element("label", { for: "view" }, "Results"), select);

@@ -44,7 +44,7 @@ function sideBySide(view) {
   return [
     element("p", {}, sideBySideText(view)),
     sortableTable("One row per result; click a header to sort by its column", runColumns(), views),
-    charts("wide", chart("runs", "Cycles of each result", "All layers and passes, captured steps after the trial.", { runs })),
+    charts("wide", chart("runs", "Cycles of each result", `All layers and passes, captured steps after the trial.${boundNote(runs)}`, { runs })),
     shown.length > 1
       ? charts("wide", chart("runs_layers", "MERCURY cycles by layer and result", byLayerText(shown, alike), { layers: rows }))
       : null,
@@ -66,6 +66,8 @@ function byLayerText(shown, alike) {
 
 function runColumns() {
   const read = (column) => (row) => row.summary[column];
+  const markBound = (speed, { summary }) => speedUpText(speed, summary.is_bound);
+  const equalMacs = { title: "speed-up at equal MACs", value: read("speed_up_equal_macs"), show: markBound };
   const interval = ({ summary }) => format.interval(summary.speed_up_low, summary.speed_up_high, format.times) ?? "-";
   return [
     { title: "results", value: numberedName, text: true, wraps: true, order: (row) => DATA.views.indexOf(row) },
@@ -75,7 +77,8 @@ function runColumns() {
     { title: "output error (%)", value: read("output_error"), show: format.percent },
     { title: "baseline cycles", value: read("baseline_cycles"), show: format.count },
     { title: "MERCURY cycles", value: read("mercury_cycles"), show: format.count },
-    { title: "speed-up", value: read("speed_up"), show: format.times },
+    { title: "speed-up", value: read("speed_up"), show: markBound },
+    ...(DATA.views.some((view) => hasEqualMacs(view.summary)) ? [equalMacs] : []),
     { title: "95 % interval", value: interval, text: true, order: read("speed_up_low") },
     { title: "energy (% of baseline)", value: read("energy"), show: format.percent },
     { title: "model and data set", value: (row) => row.title, text: true },

@@ -39,20 +39,51 @@ function answer(view) {
   const sampled = summary.output_error_low !== summary.output_error_high ? `95 % interval ${error}` : null;
   const forward = view.layers.filter((row) => row.pass === "forward");
   const share = (name) => format.percent(ratio(summary[name], summary.vectors));
+  const saved = (rows) => format.percent(ratio(sum(rows, "macs_saved_net"), sum(rows, "macs")));
   return [
     view.part === null ? null : element("p", { class: "note" }, `These results cover only a part of the trace: ${view.part}`),
-    element("p", {}, `${stepsShown(summary)} reuse ${change}: `, element("strong", {}, `${format.times(speed)} the baseline's speed`), `${summary.output_error === null ? "" : ` at an output error of ${format.percent(summary.output_error)}`}${interval ? `, 95 % interval of the speed-up over samples ${interval}.` : "; one captured sample has no interval."}${layersOff(view)}`),
+    element("p", {}, `${stepsShown(summary)} reuse ${change}: `, element("strong", {}, `${format.times(speed)} the baseline's speed${summary.is_bound ? " (a bound, no hardware)" : ""}`), `${equalMacsText(summary)}${summary.output_error === null ? "" : ` at an output error of ${format.percent(summary.output_error)}`}${interval ? `, 95 % interval of the speed-up over samples ${interval}.` : "; one captured sample has no interval."}${layersOff(view)}`),
+    summary.is_bound ? element("p", {}, element("strong", {}, "A bound, no hardware: "), "in this configuration, HITs or signatures take less time than real processing elements need.") : null,
     element("dl", { class: "tiles" },
-      tile("Speed-up", format.times(speed), interval ? `95 % interval ${interval}` : "no interval: one sample", `${seconds(summary.baseline_cycles)} to ${seconds(summary.mercury_cycles)} at ${view.clock_mhz} MHz`),
-      tile("Speed-up with memory stalls", format.times(summary.speed_up_with_stalls), "includes waiting for DRAM"),
+      tile(summary.is_bound ? "Speed-up (a bound, no hardware)" : "Speed-up", format.times(speed), interval ? `95 % interval ${interval}` : "no interval: one sample", `${seconds(summary.baseline_cycles)} to ${seconds(summary.mercury_cycles)} at ${view.clock_mhz} MHz`),
+      hasEqualMacs(summary) ? tile("Speed-up at equal MACs", speedUpText(summary.speed_up_equal_macs, summary.is_bound), "the baseline's array gets the MACs of the unit for signatures as more columns") : null,
+      tile("Speed-up with memory stalls", speedUpText(summary.speed_up_with_stalls, summary.is_bound), "includes waiting for DRAM"),
       tile("Hit rate, forward", format.percent(summary.hit_rate), `MAU ${share("mau")}, MNU ${share("mnu")}`, `of ${format.count(summary.vectors)} vectors`),
-      tile("Output error, forward", format.percent(summary.output_error), summary.output_error === null ? "not computed" : "|Y' - Y| / |Y|, each layer with exact inputs", summary.output_error === null ? null : sampled),
+      tile("Output error, forward", format.percent(summary.output_error), summary.output_error === null ? "not computed" : "|Y' - Y| / |Y|, each layer with exact inputs", summary.output_error === null ? null : sampled, mainCause(view, "forward")),
+      summary.gradient_error === null ? null : tile("Gradient error", format.percent(summary.gradient_error), "all weight gradients together", mainCause(view, "weight-grad")),
       lossTile(summary),
       trialTile(summary),
-      tile("Computations saved, forward", format.percent(ratio(sum(forward, "macs_skipped"), sum(forward, "macs"))), `${format.percent(ratio(sum(view.layers, "macs_skipped"), sum(view.layers, "macs")))} over all passes`),
+      tile("Computations saved, net, forward", saved(forward), `${saved(view.layers)} over all passes`, "less what HITs and variants compute"),
       tile("Energy", format.percent(summary.energy), "of the baseline's"),
+      mcacheTile(view),
     ),
   ];
+}
+
+/** The speed-up over a baseline with as many multiply-accumulates, in brackets; empty if it does not differ. */
+function equalMacsText(summary) {
+  return hasEqualMacs(summary) ? ` (${format.times(summary.speed_up_equal_macs)} at equal MACs)` : "";
+}
+
+/** The MCACHE that the design needs. */
+function mcacheTile({ summary }) {
+  const { mcache_kb: size, mcache_results_mean: mean, mcache_results_peak: peak } = summary;
+  const most = peak === null ? "without a limit" : `up to ${format.count(peak)}`;
+  const results = !(mean > 0) ? "no results are delivered" : `delivers ${format.short(mean)} results per cycle on average, ${most}`;
+  return tile("MCACHE needed", size === null ? "-" : `${format.count(size)}\u00a0KB`, size === null ? "no reuse, or an MCACHE without a limit" : "per bank", results);
+}
+
+/** The layer that causes most of a pass's squared error, as text; null if there is no error. */
+function mainCause(view, pass) {
+  const [cause] = listCauses(view, pass);
+  return cause === undefined ? null : `${cause.layer} causes ${format.percent(cause.share)} of its square`;
+}
+
+/** Layers of a pass with their shares of its squared error, the largest first. */
+function listCauses(view, pass) {
+  const errors = sumErrors(view.layers);
+  const rows = view.layers.filter((row) => row.pass === pass && errorShare(row, errors) > 0);
+  return rows.map((row) => ({ layer: row.layer, share: errorShare(row, errors) })).sort((a, b) => b.share - a.share);
 }
 
 /** The estimated change of the loss, if the results have it. */
@@ -89,7 +120,7 @@ function trialTile(summary) {
   const { trial_steps: steps, trial_speed_up: speed, trial_hit_rate: rate, trial_output_error: error } = summary;
   if (steps === 0) return null;
   const rates = error === null ? `hit rate ${format.percent(rate)}` : `hit rate ${format.percent(rate)}, output error ${format.percent(error)}`;
-  return tile("Speed-up in the trial", format.times(speed), rates, `${format.count(steps)} steps in which every layer reuses (stop.window)`);
+  return tile("Speed-up in the trial", speedUpText(speed, summary.is_bound), rates, `${format.count(steps)} steps in which every layer reuses (stop.window)`);
 }
 
 function cycles(view) {
@@ -100,7 +131,7 @@ function cycles(view) {
     element("p", {}, `Shares of MERCURY's cycles: ${share("signature_cycles")} compute signatures, ${share("compute_cycles")} compute the products of vectors that did not hit (on a row-stationary array, this includes the cycles of HITs), ${share("stall_cycles")} wait for copies from MCACHE, gradient additions or buses, and ${share("extra_cycles")} serve variants and centroids.`),
     charts("wide", chart("cycles", "Cycles by layer", "Whole batches, all passes, the steps of this report.", data)),
     charts("narrow", ...there.map((pass) => chart("cycles_share", `Cycles by layer, ${pass}`, "As a share of the layer's baseline; below 100 % reuse saves cycles.", data, { passes: pass }))),
-    charts("wide", chart("speed_up", "Speed-up by layer and pass", "Points right of the line are faster than the baseline.", data)),
+    charts("wide", chart("speed_up", "Speed-up by layer and pass", `Points right of the line are faster than the baseline.${boundNote(view.layers)}`, data)),
   ];
 }
 
@@ -114,7 +145,43 @@ function outcomes(view) {
     measured
       ? charts("wide", chart("errors", "Output error by layer and pass", "|Y' - Y| / |Y|: the difference between a pass's results with and without reuse, for exact inputs.", data))
       : element("p", { class: "note" }, "Output errors were not computed (--errors none). Replay with --errors sampled or all to see them."),
+    ...(measured ? causes(view) : []),
   ];
+}
+
+/** Maximum number of layers of a pass in the table of causes. */
+const MOST_CAUSES = 3;
+
+/** Which layers cause most of the error, what a local error cannot tell, and the command that measures it. */
+function causes(view) {
+  const rows = PASSES.map((pass) => ({ pass, found: listCauses(view, pass), rows: view.layers.filter((row) => row.pass === pass) })).filter(({ found }) => found.length > 0);
+  const largest = ({ found }) => found.slice(0, MOST_CAUSES).map(({ layer, share }) => `${layer} ${format.percent(share)}`).join(", ");
+  return [
+    rows.length === 0 ? null : plainTable("Whose error it is", [
+      ["pass", ({ pass }) => pass, { class: "text" }],
+      ["error of all layers together (%)", (row) => format.percent(Math.sqrt(ratio(sum(row.rows, "error_square"), sum(row.rows, "exact_square"))))],
+      ["largest shares of its square", largest, { class: "text free" }],
+    ], rows),
+    element("p", {}, "These errors are local: each layer is computed with exact inputs. They do not contain how errors add up through the network, or what they do to the norm of gradients. A probe measures both: it computes training steps again with reuse in every layer, without changing the training. Its loss_changes.parquet has the change of the loss, and the error, cosine and norm of the gradient."),
+    element("p", {}, view.capture === null ? "The trace does not record the command that captured it. Complete this command with the flags of the training:" : "For this configuration and the captured steps:"),
+    element("pre", { id: "probe" }, probeCommand(view)),
+  ];
+}
+
+/** The command that trains as for the trace, and probes this configuration in the captured steps. */
+function probeCommand(view) {
+  const changed = view.settings.filter((setting) => setting.preset !== null);
+  const flags = changed.map((setting) => ` --${setting.key} ${shellQuote(setting.value)}`).join("");
+  const file = changed.length === 0 ? null : `mercury-analyzer config show --preset ${view.preset}${flags} > probe.toml\n`;
+  const capture = view.capture?.startsWith("mercury-tracer ") ? view.capture : "mercury-tracer train --out TRACE --model MODEL --dataset DATASET";
+  const [, when] = capture.match(/ --capture (\S+)/) ?? [null, `steps=${view.models.map((row) => row.step).join(",")}`];
+  const training = capture.replace(/^mercury-tracer \S+ --out TRACE/, "mercury-tracer train --out PROBE").replaceAll(/ --(capture|measure) \S+/g, "");
+  return `${file ?? ""}${training} --probe ${file === null ? view.preset : "probe.toml"} --measure ${when}`;
+}
+
+/** The text as one word of a shell command. */
+function shellQuote(text) {
+  return /^[\w./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }
 
 function lengths(view) {
@@ -145,7 +212,7 @@ function countConfigurations(view, drawn) {
 }
 
 function frontier(configurations) {
-  const caption = "Filled points are on the frontier, labelled with their signature length: no other configuration is better in both.";
+  const caption = "Filled points are on the frontier, labelled with their signature length: no other configuration is better in both." + boundNote(configurations);
   return hasUnlikeBaselines(configurations)
     ? chart("frontier_cycles", "MERCURY cycles over output error", `${caption} Baselines differ, so cycles are shown instead of speed-ups.`, { configurations })
     : chart("frontier", "Speed-up over output error", caption, { configurations });
@@ -162,7 +229,7 @@ function bounds(view) {
   const share = ({ share, interval }) => (interval ? `${format.percent(share)} (${format.interval(...interval, format.percent)})` : format.percent(share));
   const data = { layers: view.looked_up };
   return [
-    element("p", {}, "Upper bounds on the work that reuse can save, and the savings of other schemes, for the vectors that the forward pass looked up. Estimates have 95 % intervals. Where MERCURY saves more than a bound, it reuses results for vectors that the bound does not count as similar."),
+    element("p", {}, "Upper bounds on the work that reuse can save, and the savings of other schemes, for the vectors that the forward pass looked up. Estimates have 95 % intervals. Of multiplications, MERCURY's savings are net: less what HITs and variants compute. Where MERCURY saves more than a bound, it reuses results for vectors that the bound does not count as similar."),
     plainTable("Bounds, forward pass", [
       ["bound", (bound) => bound.name, { class: "text" }],
       ["of", (bound) => bound.of, { class: "text" }],
@@ -173,7 +240,7 @@ function bounds(view) {
     element("p", {}, `Share of all-zero vectors, looked up or not: ${zeroVectors(view)}. They hit under every configuration, so a high hit rate may only mean that an operand is sparse.`),
     charts("half",
       chart("bounds", "Vectors by layer", "Bars: hits of MERCURY; marks: bounds.", data),
-      chart("multiplications", "Multiplications by layer", "Bars: saved by MERCURY; marks: competitors.", data),
+      chart("multiplications", "Multiplications by layer", "Bars: saved by MERCURY, net; marks: competitors.", data),
     ),
   ];
 }
@@ -197,7 +264,7 @@ function training(view) {
     losses ? null : element("p", { class: "note" }, "The results do not contain the training loss: add --trace TRACE to see it."),
     charts("half",
       chart("training_similarity", "Similarity", "Hit rate and output error, forward pass, by captured step.", data, range),
-      chart("training_speed_up", "Speed-up", "With its 95 % interval over samples.", data, range),
+      chart("training_speed_up", "Speed-up", `With its 95 % interval over samples.${boundNote([view.summary])}`, data, range),
       chart("training_bits", "Signature length in force", "It grows when the loss stops improving.", data, range),
       losses ? chart("training_loss", "Training loss", "Dots: captured steps.", { losses }, range) : null,
     ),
@@ -207,9 +274,9 @@ function training(view) {
 function utilisation(view) {
   const busy = (macs, cycles) => format.percent(ratio(macs, view.elements * cycles));
   const total = (column) => sum(view.layers, column);
-  const [base, with_reuse] = [busy(total("macs"), total("baseline_cycles")), busy(total("macs") - total("macs_skipped"), total("mercury_cycles"))];
+  const [base, with_reuse] = [busy(total("macs"), total("baseline_cycles")), busy(total("macs") - total("macs_saved_net"), total("mercury_cycles"))];
   return [
-    element("p", {}, `Utilisation is the number of computed multiply-accumulates divided by processing elements (${format.count(view.elements)}) times cycles. Multiply-accumulates that hits save do not count as work. Signatures do not count as work either, but their cycles count. Over the model: ${base} without reuse, ${with_reuse} with reuse.`),
+    element("p", {}, `Utilisation is the number of multiply-accumulates that the array performs, divided by processing elements (${format.count(view.elements)}) times cycles. With reuse, these are all multiply-accumulates less those saved, net: what HITs and variants compute counts as work. Signatures do not count as work, but their cycles count. Over the model: ${base} without reuse, ${with_reuse} with reuse.`),
     charts("wide", chart("utilisation", "Utilisation by layer", "All passes, the steps of this report.", { layers: view.layers }, { elements: view.elements })),
   ];
 }

@@ -30,7 +30,7 @@ pub fn list_bounds(layers: &[Row], least_cosine: f64, weight_bits: f64) -> Vec<B
     let sum = |column: ColumnSpec| rows.iter().filter_map(|row| row[column.name].as_f64()).sum::<f64>();
     let share = |part: f64, all: f64| if all > 0.0 { part / all } else { 0.0 };
     let (vectors, hit) = (sum(columns::VECTORS), share(sum(columns::HIT), sum(columns::VECTORS)));
-    let saved = share(sum(columns::MACS_SKIPPED), sum(columns::MACS));
+    let saved = share(sum(columns::MACS_SAVED_NET), sum(columns::MACS));
     if rows.is_empty() {
         return Vec::new();
     }
@@ -75,7 +75,7 @@ mod tests {
         let json = json!({
             "pass": pass, "vectors": vectors, "hit": hit, "unlimited_hit": 2 * hit, "exact_duplicate": 0,
             "zero_vector": hit, "operands": 8, "zero_operands": 2, "cosine_sampled": vectors, "cosine_similar": 1,
-            "multiplications": 10, "multiplications_distinct": 9, "macs": 100, "macs_skipped": hit,
+            "multiplications": 10, "multiplications_distinct": 9, "macs": 100, "macs_saved_net": hit,
         });
         json.as_object().unwrap().clone()
     }

@@ -52,11 +52,14 @@ pub fn sum_steps(layers: &DataFrame, configuration: u64) -> Result<Vec<Row>> {
     let bits = columns::SIGNATURE_BITS.read_u64s(&table)?;
     let steps = columns::STEP.read_u64s(&table)?;
     let is_off = columns::SWITCHED_OFF.read_bools(&table)?;
+    let is_bound = columns::IS_BOUND.read_bools(&table)?;
     for (row, group) in rows.iter_mut().zip(&groups) {
         insert(row, columns::SIGNATURE_BITS.name, known_values(&bits, &group.places).into_iter().max());
         // The first captured step in which the layer was switched off.
         let off = group.places.iter().filter(|&&place| is_off[place] == Some(true));
         insert(row, "switched_off_at", off.filter_map(|&place| steps[place]).min());
+        let has_bound = group.places.iter().any(|&place| is_bound[place] == Some(true));
+        insert(row, columns::IS_BOUND.name, has_bound);
         add_ratios(row);
         add_cosine_share(row);
     }
@@ -122,6 +125,13 @@ fn sum_groups(table: &DataFrame, column: ColumnSpec, groups: &[LayerRows]) -> Re
         for group in groups {
             let known = known_values(&values, &group.places);
             sums.push(sum_or_null(known.len(), sum_floats(&known).into()));
+        }
+    } else if column.kind == ColumnType::I64 {
+        let values = column.read_i64s(table)?;
+        for group in groups {
+            let known = known_values(&values, &group.places);
+            let sum = known.iter().fold(0, |sum: i64, &value| sum.saturating_add(value));
+            sums.push(sum_or_null(known.len(), sum.into()));
         }
     } else {
         let values = column.read_u64s(table)?;

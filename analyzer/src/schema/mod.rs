@@ -183,6 +183,15 @@ impl ColumnSpec {
         Ok(column.u64()?.iter().collect())
     }
 
+    /// Reads the column of a table as whole numbers of either sign.
+    ///
+    /// # Errors
+    /// As of [`ColumnSpec::read_u64s`].
+    pub fn read_i64s(&self, frame: &DataFrame) -> PolarsResult<Vec<Option<i64>>> {
+        let column = frame.column(self.name)?.cast(&DataType::Int64)?;
+        Ok(column.i64()?.iter().collect())
+    }
+
     /// Reads the column of a table as floating-point numbers.
     ///
     /// # Errors

@@ -146,7 +146,7 @@ def test_the_table_sorts_by_click_and_by_keyboard(browser, whole):
     assert read_numbers(read_column(page, "baseline cycles")) == sorted(cycles)
     page.keyboard.press("Shift+Tab")
     page.keyboard.press("Space")
-    saved = read_column(page, "MACs saved (%)")
+    saved = read_column(page, "MACs saved, net (%)")
     assert read_numbers(saved) == sorted(read_numbers(saved), reverse=True)
     # Rows without a value come last.
     assert all(text == "-" for text in saved[len(read_numbers(saved)) :])
@@ -225,6 +225,45 @@ def test_results_without_errors_bounds_or_sweeps_say_so(browser, tmp_path):
     ):
         assert note in text
     assert all(count_marks(page).values())
+
+
+def test_the_section_on_errors_says_whose_error_it_is(browser, whole):
+    page = open_page(browser, whole)
+    causes = page.get_by_role("region", name="Whose error it is").locator("tbody tr")
+    passes, shares = read_column(page, "pass"), read_column(page, "share of the pass's error (%)")
+    layers = read_column(page, "layer")
+    for row in causes.all():
+        name, _, largest = row.locator("td").all_inner_texts()
+        found = {
+            layer: float(share.rstrip("\u00a0%"))
+            for layer, where, share in zip(layers, passes, shares, strict=True)
+            if where == name and share != "-"
+        }
+        assert abs(sum(found.values()) - 100) < 0.05 * len(found) + 1e-9, found
+        first = largest.split(" ")[0]
+        assert found[first] == max(found.values())
+    assert "These errors are local" in page.locator("main").inner_text()
+    probe = page.locator("#probe").inner_text()
+    assert "mercury-tracer train --out PROBE --model vgg13" in probe
+    assert "--probe " in probe and "--measure " in probe and "--capture" not in probe
+
+
+def test_bounds_equal_macs_and_needs_of_mcache_are_shown(browser, tmp_path):
+    for name, flags in {"bound": ["--array.hit_cycles", "0"], "ahead": ["--preset", "mercury-ahead"]}.items():
+        command = [get_folder("MERCURY_ANALYZER"), "replay", get_folder("MERCURY_TRACE"), "--errors", "none"]
+        subprocess.run([*command, "--out", tmp_path / name, *flags], check=True, capture_output=True)
+    page = open_page(browser, write_report(tmp_path / "report.html", tmp_path / "bound", tmp_path / "ahead"))
+    answer = page.get_by_role("region", name="Answer")
+    text = answer.inner_text()
+    assert "(a bound, no hardware)" in text and "Speed-up at equal MACs" not in text
+    assert "MCACHE needed" in text and "results per cycle on average" in text
+    assert any(speed.endswith("x (bound)") for speed in read_column(page, "speed-up"))
+    assert "(bound)" in page.locator("#view option").first.inner_text()
+    page.get_by_label("Results", exact=True).select_option("1")
+    answer.get_by_text("Speed-up at equal MACs").wait_for()
+    wait_until_drawn(page)
+    assert "bound, no hardware" not in answer.inner_text()
+    assert "speed-up at equal MACs" in find_layer_table(page).locator("thead th").all_inner_texts()
 
 
 def test_swept_and_replayed_configurations_are_counted_separately(browser, whole):
