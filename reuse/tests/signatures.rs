@@ -22,7 +22,7 @@ fn rpqs() -> impl Strategy<Value = Rpq> {
     (1u32..=64, 0u64..1000, granularities(), variants, matrices).prop_map(
         |(bits, seed, granularity, variant, projection)| {
             let bits = bits.min(64 - variant.magnitude_bits());
-            Rpq { bits, seed, granularity, variant, projection }
+            Rpq { bits, seed, granularity, variant, projection, ..Rpq::default() }
         },
     )
 }
