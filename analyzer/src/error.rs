@@ -28,6 +28,9 @@ pub enum AnalyzerError {
     /// The configuration or a topology file is invalid.
     #[error(transparent)]
     Hardware(#[from] HardwareError),
+    /// The granularity does not fit the trace.
+    #[error("rpq.granularity: {0}")]
+    Granularity(String),
     /// The trace lacks data that the configuration needs.
     #[error("layer {layer}: {reason}")]
     Layer {

@@ -6,14 +6,15 @@ use std::process::Command;
 const TRACES: [&str; 3] = ["vgg13", "mobilenet", "text"];
 
 /// Name and flags of each replay.
-const REPLAYS: [(&str, &str); 3] = [
+const REPLAYS: [(&str, &str); 4] = [
+    ("ahead", "--preset mercury-ahead --rpq.granularity channel-patch(auto)"),
     ("mercury", ""),
     (
         "ws",
         "--array.dataflow ws --mcache.scope sample --mcache.replacement lru --mcache.entries 64 --mcache.ways 4 \
          --rpq.bits 12",
     ),
-    ("os", "--preset patch-os --mcache.representative centroid --rpq.variant centred"),
+    ("os", "--preset patch-os --mcache.scope sample --mcache.representative centroid --rpq.variant centred"),
 ];
 
 const SWEEP: &str = "--set rpq.bits=6,12 --set mcache.entries=0,16,256 --set mcache.ways=4,16 \

@@ -4,7 +4,7 @@
 mod planes;
 
 use mercury_reuse::bounds::{exact_duplicates, zeros};
-use mercury_reuse::config::{Granularity, McacheConfig, Rpq, Scope};
+use mercury_reuse::config::{Channels, Granularity, McacheConfig, Rpq, Scope};
 use mercury_reuse::{Layout, Outcomes, Planes, VectorView, signatures};
 use mercury_trace::windows::{Axis, Windows};
 use planes::make_planes;
@@ -88,6 +88,7 @@ fn cases() -> impl Strategy<Value = Case> {
     let granularity = prop_oneof![
         Just(Granularity::CHANNEL_PATCH),
         Just(Granularity::Patch),
+        (2u32..4).prop_map(|channels| Granularity::ChannelPatch(Channels::Count(channels))),
         (1u32..12).prop_map(Granularity::SubVector)
     ];
     let scope = prop::sample::select(SCOPES.to_vec());

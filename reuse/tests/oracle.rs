@@ -1,7 +1,7 @@
 //! Vectors, outcomes and representatives against naive implementations: im2col by its definition,
 //! and a linear search in a list.
 
-use mercury_reuse::config::{Granularity, McacheConfig, Rpq, Scope, SetIndex};
+use mercury_reuse::config::{Channels, Granularity, McacheConfig, Rpq, Scope, SetIndex};
 use mercury_reuse::{Layout, Outcome, Outcomes, Planes, VectorView, signatures};
 use mercury_trace::geometry::{Conv2d, Pass};
 use proptest::prelude::*;
@@ -118,7 +118,7 @@ proptest! {
     }
 
     #[test]
-    fn views_cut_the_rows_of_im2col(conv in convolutions(), samples in 1usize..3, seed: u32, cut in 0u32..12) {
+    fn views_cut_the_rows_of_im2col(conv in convolutions(), samples in 1usize..3, seed: u32, cut in 0u32..16) {
         let x = values(samples * (conv.in_channels * conv.input[0] * conv.input[1]) as usize, seed);
         let [height, width] = conv.input;
         let planes = Planes { values: &x, samples, channels: conv.in_channels as usize, height, width };
@@ -127,6 +127,11 @@ proptest! {
         let (granularity, length, groups) = match cut {
             0 => (Granularity::CHANNEL_PATCH, area, 1),
             1 => (Granularity::Patch, area * (conv.in_channels / conv.groups) as usize, conv.groups as usize),
+            12.. => {
+                let channels = (cut - 10).min(conv.in_channels / conv.groups);
+                let granularity = Granularity::ChannelPatch(Channels::Count(cut - 10));
+                (granularity, area * channels as usize, conv.groups as usize)
+            }
             _ => (Granularity::SubVector(cut - 1), cut as usize - 1, conv.groups as usize),
         };
         let view = VectorView::new(planes, windows, groups, granularity);

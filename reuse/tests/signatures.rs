@@ -1,14 +1,19 @@
 //! The signatures of whole operands against the scalar loops that define them, bit for bit, with
 //! every variant and every kernel of the CPU.
 
-use mercury_reuse::config::{Granularity, Matrix, Rpq, Variant};
+use mercury_reuse::config::{Channels, Granularity, Matrix, Rpq, Variant};
 use mercury_reuse::{Kernel, Planes, Projection, VectorView, compute_signature, signatures, signatures_with};
 use mercury_trace::geometry::{Conv2d, Pass};
 use mercury_trace::windows::{Axis, Windows};
 use proptest::prelude::*;
 
 fn granularities() -> impl Strategy<Value = Granularity> {
-    prop_oneof![Just(Granularity::CHANNEL_PATCH), Just(Granularity::Patch), (1u32..40).prop_map(Granularity::SubVector),]
+    prop_oneof![
+        Just(Granularity::CHANNEL_PATCH),
+        Just(Granularity::Patch),
+        (2u32..4).prop_map(|channels| Granularity::ChannelPatch(Channels::Count(channels))),
+        (1u32..40).prop_map(Granularity::SubVector),
+    ]
 }
 
 fn rpqs() -> impl Strategy<Value = Rpq> {

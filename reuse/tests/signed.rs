@@ -1,6 +1,6 @@
 //! Signatures and look-ups in one pass, against computing all signatures before the look-ups.
 
-use mercury_reuse::config::{Granularity, McacheConfig, Replacement, Rpq, Scope, Variant};
+use mercury_reuse::config::{Channels, Granularity, McacheConfig, Replacement, Rpq, Scope, Variant};
 use mercury_reuse::{Isa, Outcomes, Planes, VectorView, signatures};
 use mercury_trace::windows::{Axis, Windows};
 use proptest::prelude::*;
@@ -32,6 +32,7 @@ fn granularities() -> impl Strategy<Value = Granularity> {
     prop_oneof![
         3 => Just(Granularity::CHANNEL_PATCH),
         1 => Just(Granularity::Patch),
+        1 => (2u32..4).prop_map(|channels| Granularity::ChannelPatch(Channels::Count(channels))),
         1 => (2u32..30).prop_map(Granularity::SubVector),
     ]
 }

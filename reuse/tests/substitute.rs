@@ -1,7 +1,7 @@
 //! Substitutes against a naive implementation: their elements, what they preserve, and their
 //! distance from the vectors.
 
-use mercury_reuse::config::{Granularity, McacheConfig, Representative, Rpq, Scope, Variant};
+use mercury_reuse::config::{Channels, Granularity, McacheConfig, Representative, Rpq, Scope, Variant};
 use mercury_reuse::{
     Counts, MatchOptions, MatchQuality, Outcome, Outcomes, Planes, Quantiles, Substitutes, VectorView, match_quality,
     signatures,
@@ -62,6 +62,7 @@ fn cases() -> impl Strategy<Value = Case> {
     let granularity = prop_oneof![
         Just(Granularity::CHANNEL_PATCH),
         Just(Granularity::Patch),
+        (2u32..4).prop_map(|channels| Granularity::ChannelPatch(Channels::Count(channels))),
         (1u32..9).prop_map(Granularity::SubVector)
     ];
     let scope = prop::sample::select(vec![Scope::Channel, Scope::Sample, Scope::Batch]);

@@ -14,7 +14,7 @@ use std::fs::File;
 use std::path::Path;
 use std::process::Command;
 
-const CONFIGURATIONS: [(&str, &str); 3] = [
+const CONFIGURATIONS: [(&str, &str); 5] = [
     ("mercury", "[rpq]\nbits = 20\n"),
     (
         "varied",
@@ -25,6 +25,16 @@ const CONFIGURATIONS: [(&str, &str); 3] = [
         "whole",
         "[rpq]\nbits = 8\nvariant = \"centred\"\ngranularity = \"patch\"\n[mcache]\nentries = 0\nscope = \"batch\"\n[array]\n\
          dataflow = \"os\"\n",
+    ),
+    (
+        "ahead",
+        "[rpq]\nbits = 12\ngranularity = \"channel-patch(auto)\"\nunit = \"dedicated\"\nmacs_per_cycle = 84\n[mcache]\n\
+         results_per_cycle = 100\n[array]\nhit_cycles = \"column\"\ndealing = \"dynamic\"\n",
+    ),
+    (
+        "channels",
+        "[rpq]\nbits = 16\nvariant = \"sign+rescale\"\ngranularity = \"channel-patch(4)\"\n[mcache]\nentries = 256\n\
+         [array]\nhit_cycles = 0.5\n",
     ),
 ];
 

@@ -3,7 +3,7 @@
 
 use mercury_hardware::config::{ArrayConfig, BitsConfig, Config};
 use mercury_hardware::timing::DataflowName;
-use mercury_reuse::config::{Granularity, Matrix, McacheConfig, Representative, Rpq, Scope, Variant};
+use mercury_reuse::config::{Channels, Granularity, Matrix, McacheConfig, Representative, Rpq, Scope, Variant};
 use mercury_reuse::{Outcomes, Substitutes, VectorView, signatures, views};
 use mercury_trace::geometry::{Attention, Conv2d, Geometry, Pass};
 use mercury_tracer::reuse::{NamedConfig, PassMeasurement, ReuseTap, Session};
@@ -265,6 +265,7 @@ fn cases() -> impl Strategy<Value = Case> {
     let granularity = prop_oneof![
         Just(Granularity::CHANNEL_PATCH),
         Just(Granularity::Patch),
+        (2u32..4).prop_map(|channels| Granularity::ChannelPatch(Channels::Count(channels))),
         (2u32..8).prop_map(Granularity::SubVector)
     ];
     let variant =

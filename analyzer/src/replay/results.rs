@@ -100,6 +100,7 @@ impl LayerReplay<'_> {
                 error,
                 matches: quality.map(Matches::from),
                 limits: limits.map(|bounds| bounds.limits().clone()),
+                demand: Demand { mcache_kb: config.mcache_kb(), ..timed[known].1.demand },
                 ..timed[known].1.clone()
             });
         }
@@ -146,7 +147,6 @@ impl LayerReplay<'_> {
             result.streams[1] += extent.streams_in_all(pass, lengths.len());
             result.counts += counts.iter().copied().sum();
         }
-        result.demand.mcache_kb = config.mcache_kb();
         result.energy[1] = result.traffic.accesses.energy(&config.energy);
         result
     }

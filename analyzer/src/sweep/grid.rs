@@ -170,7 +170,7 @@ impl Grid {
     /// The same with this many projections for each configuration: a last axis of seeds.
     ///
     /// # Errors
-    /// If the seed is swept, or would exceed 64 bits.
+    /// If the seed is swept, or would exceed 63 bits.
     pub fn with_seeds(mut self, seeds: u32) -> Result<Self> {
         if seeds == 1 {
             return Ok(self);
@@ -181,7 +181,7 @@ impl Grid {
         }
         let first = self.configs.first().map_or(0, |config| config.rpq.seed);
         self.configs = seeds::with_seeds(&self.configs, seeds)
-            .map_err(|_| flag(format!("with {SEED} {first} the seeds exceed 64 bits")))?;
+            .map_err(|_| flag(format!("with {SEED} {first} the seeds exceed 63 bits")))?;
         let values = (0..u64::from(seeds)).map(|more| (first + more).to_string()).collect();
         self.axes.push(Axis { key: SEED, values, ranged: vec![false; seeds as usize] });
         let places = self.places.iter().flat_map(|places| {

@@ -20,12 +20,12 @@ pub fn group_by_design(configs: &[Config]) -> Vec<Vec<usize>> {
 /// The configurations with this many projections each: consecutive seeds from each one's own.
 ///
 /// # Errors
-/// If a seed would exceed 64 bits: the number of the configuration.
+/// If a seed would exceed 63 bits, the integers of TOML: the number of the configuration.
 pub fn with_seeds(configs: &[Config], seeds: u32) -> std::result::Result<Vec<Config>, usize> {
     let mut all = Vec::with_capacity(configs.len() * seeds as usize);
     for (number, config) in configs.iter().enumerate() {
         for more in 0..u64::from(seeds) {
-            let seed = config.rpq.seed.checked_add(more).ok_or(number)?;
+            let seed = config.rpq.seed.checked_add(more).filter(|&seed| i64::try_from(seed).is_ok()).ok_or(number)?;
             all.push(Config { rpq: Rpq { seed, ..config.rpq.clone() }, ..config.clone() });
         }
     }
@@ -44,7 +44,7 @@ mod tests {
         assert_eq!(all.iter().map(|config| config.rpq.seed).collect::<Vec<_>>(), [1, 2, 3, 1, 2, 3]);
         assert_eq!(group_by_design(&all), [vec![0, 1, 2], vec![3, 4, 5]]);
         let mut last = Config::default();
-        last.rpq.seed = u64::MAX;
+        last.rpq.seed = i64::MAX as u64;
         assert_eq!(with_seeds(&[last], 2), Err(0));
     }
 }

@@ -272,7 +272,7 @@ pub struct CaptureFlags {
     pub samples: Option<u32>,
     /// Keep at most N channels of each convolution's input and output gradient [default: all].
     ///
-    /// Vectors that span channels (granularity `patch`, `sub-vector`) need all channels.
+    /// Vectors that span channels (granularity `patch`, `sub-vector`, `channel-patch(q)`) need all channels.
     #[arg(long, value_name = "N")]
     pub channels: Option<u32>,
     /// Keep at most N filters per layer [default: all].
