@@ -115,9 +115,8 @@ fn projections_are_replays_with_their_seeds() {
         let alone = rows(&place, &format!("replay trace --rpq.seed {seed} --errors all --out alone-{seed}"));
         let of_one = together.iter().filter(|row| row["configuration"] == configuration.to_string());
         for (together, alone) in of_one.zip(&alone) {
-            let alone = BTreeMap::from_iter(
-                alone.clone().into_iter().chain([("configuration".to_owned(), configuration.to_string())]),
-            );
+            let mut alone = alone.clone();
+            alone.insert("configuration".to_owned(), configuration.to_string());
             assert_eq!(*together, alone);
         }
         speed_ups.push(sum(&alone, "baseline_cycles") / sum(&alone, "mercury_cycles"));

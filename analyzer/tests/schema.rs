@@ -1,10 +1,10 @@
 //! docs/formats.md names every column of the results' tables with its type, and no other.
 
-use mercury_analyzer::schema::{TableSpec, angles, configurations, layers, models};
+use mercury_analyzer::schema::{TableSpec, angles, configurations, designs, layers, models};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-const TABLES: [TableSpec; 4] = [layers::TABLE, models::TABLE, configurations::TABLE, angles::TABLE];
+const TABLES: [TableSpec; 5] = [layers::TABLE, models::TABLE, configurations::TABLE, designs::TABLE, angles::TABLE];
 
 /// Names and types in the tables of columns of a section of docs/formats.md.
 fn read_documented(text: &str, title: &str) -> BTreeMap<String, String> {

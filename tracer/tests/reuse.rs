@@ -276,7 +276,7 @@ fn cases() -> impl Strategy<Value = Case> {
     let entries = prop::sample::select(vec![0u32, 8, 1024]);
     (geometry, granularity, variant, representative, scope, 2u32..12, entries).prop_map(
         |((kind, sy, sx, padding, groups, size), granularity, variant, representative, scope, bits, entries)| {
-            let rpq = Rpq { bits, seed: 1, granularity, variant, projection: Matrix::Gaussian };
+            let rpq = Rpq { bits, seed: 1, granularity, variant, projection: Matrix::Gaussian, ..Rpq::default() };
             let scope_linear = if scope == Scope::Channel { Scope::Sample } else { scope };
             let ways = entries.clamp(1, 2);
             let mcache = McacheConfig { entries, ways, representative, scope, scope_linear, ..McacheConfig::default() };
