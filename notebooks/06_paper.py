@@ -60,7 +60,7 @@ paper_readings(readings)
 
 # %% [markdown]
 # Each model. Bars are 95 % intervals over the captured samples; the draw of the projection is not covered
-# (`mercury-analyzer ladder --seeds 6`).
+# (`mercury-analyzer ladder --seeds 6` covers both).
 
 # %%
 paper_speed_ups(readings)
@@ -69,9 +69,8 @@ paper_speed_ups(readings)
 # Each speed-up has an output error. Each reading needs an MCACHE of some KB that delivers some results per cycle.
 
 # %%
-readings.select(
-    "model", "setting", "speed_up", "output_error", "computations_saved", "mcache_kb", "mcache_results_mean", "mcache_results_peak"
-)
+figures = ["speed_up", "output_error", "computations_saved", "mcache_kb", "mcache_results_mean", "mcache_results_peak"]
+readings.select("model", "setting", *figures)
 
 # %% [markdown]
 # ## Best settings
@@ -156,7 +155,10 @@ mean = dict(zip(means["setting"], means["step"], strict=True))
 speed_ups = readings.group_by("setting", maintain_order=True).agg(
     pl.col("speed_up").log().mean().exp(), low=pl.col("output_error").min(), high=pl.col("output_error").max()
 )
-texts = [f"{name} {speed_up:.2f}x at output errors of {low:.0%} to {high:.0%}" for name, speed_up, low, high in speed_ups.iter_rows()]
+texts = [
+    f"{name} {speed_up:.2f}x at output errors of {low:.0%} to {high:.0%}"
+    for name, speed_up, low, high in speed_ups.iter_rows()
+]
 print(
     f"Over {training.height} models (geometric means): {'; '.join(texts)}. The paper reports {PAPER}x. On the array of the "
     f"preset mercury the best settings give {mean[BY_MODEL]:.2f}x if the model's error is at most 1 %, and "

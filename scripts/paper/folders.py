@@ -101,5 +101,5 @@ def read_readings(folder: Path) -> pl.DataFrame:
     smaller = pl.col("speed_up_equal_macs") / pl.col("speed_up")
     speed_ups = [pl.col(name) * smaller for name in ("speed_up", "speed_up_low", "speed_up_high")]
     equal = found.filter(setting="mercury-ahead").with_columns(*speed_ups, setting=pl.lit(EQUAL_MACS))
-    order = {"setting": READINGS}
-    return pl.DataFrame(order).join(pl.concat([found, equal]), on="setting", maintain_order="left").select("setting", *FIGURES)
+    order = pl.DataFrame({"setting": READINGS})
+    return order.join(pl.concat([found, equal]), on="setting", maintain_order="left").select("setting", *FIGURES)

@@ -248,15 +248,15 @@ def answer(tables: dict[str, pl.DataFrame], larger: dict[str, pl.DataFrame]) -> 
             f"The preset mercury gives {mean['mercury']} at output errors of {error['mercury']} (geometric mean of",
             f"{len(mercury)} models; 95 % interval over models {interval(mercury)}; arithmetic mean",
             f"{times(mercury.mean())}). With HITs as fast as the processing elements allow (mercury-skip) it is",
-            f"{mean['mercury-skip']} at {error['mercury-skip']}. With a unit beside the array that computes signatures",
-            f"ahead (mercury-ahead) it is {mean['mercury-ahead']} at {error['mercury-ahead']}, and {mean[EQUAL_MACS]} if",
-            "the baseline gets the unit's multiply-accumulates. The bound, which no hardware reaches, is",
-            f"{mean[NO_HARDWARE]} at {error[NO_HARDWARE]}.",
+            f"{mean['mercury-skip']} at {error['mercury-skip']}. With a unit beside the array that computes",
+            f"signatures ahead (mercury-ahead) it is {mean['mercury-ahead']} at {error['mercury-ahead']}, and",
+            f"{mean[EQUAL_MACS]} if the baseline gets the unit's multiply-accumulates. The bound, which no hardware",
+            f"reaches, is {mean[NO_HARDWARE]} at {error[NO_HARDWARE]}.",
             f"With the preset mercury and reuse in every layer the speed-up is {best[ALL_ON]}, at output errors of",
             f"{error_range(every)}. If the model's error is bounded by {100 * BOUND:g} %,",
             f"the best settings of its array give {best[BY_MODEL]}. If each layer's error is bounded by",
-            f"{100 * BOUND:g} %, they give {best[BY_LAYER]}, and for {none} of the models no swept setting is faster than",
-            "no reuse.",
+            f"{100 * BOUND:g} %, they give {best[BY_LAYER]}, and for {none} of the models no swept setting is faster",
+            "than no reuse.",
             *describe_scope(tables, larger),
         ]
     )
@@ -275,11 +275,12 @@ def why(chain: pl.DataFrame, bounds: pl.DataFrame) -> str:
     zeros = geometric(bounds.filter(bound=ZEROS)["speed_up"])
     return " ".join(
         [
-            f"The ladder leads from the preset, {times(mean[names[0]])}, to the bound, {times(mean[names[-1]])}; each rung",
-            "makes one assumption more than the rung before.",
-            f"The assumptions that change most, with their factors: {listed}. Even at the bound, {below.height} of {last.height} models stay below",
-            f"{times(PAPER)}: {models}. Skipping every multiplication by zero, without signatures, cache or error, would",
-            f"give {times(zeros)} if cycles were proportional to computations.",
+            f"The ladder leads from the preset, {times(mean[names[0]])}, to the bound, {times(mean[names[-1]])};",
+            "each rung makes one assumption more than the rung before.",
+            f"The assumptions that change most, with their factors: {listed}.",
+            f"Even at the bound, {below.height} of {last.height} models stay below {times(PAPER)}: {models}.",
+            "Skipping every multiplication by zero, without signatures, cache or error, would give",
+            f"{times(zeros)} if cycles were proportional to computations.",
         ]
     )
 
@@ -357,8 +358,8 @@ def check_commits(commits: set[str]) -> None:
     """Ends the script unless a run's figures are those of one clean commit."""
     if len(commits) != 1 or not all(map(is_clean, commits)):
         sys.exit(
-            f"the run is of {', '.join(sorted(commits))}, not of one clean commit, so no page was written: run it again "
-            "from a checkout without changed files, or give --allow-dirty"
+            f"the run is of {', '.join(sorted(commits))}, not of one clean commit, so no page was written: run it "
+            "again from a checkout without changed files, or give --allow-dirty"
         )
 
 

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Trains, captures, replays and sweeps the paper's twelve models: `make paper`.
 
-Each model has a folder under OUT with its trace, replays, ladders and a sweep. Completed stages are not repeated. Models
-run in parallel, with one thread each; if one fails, the others continue. `tables.py` then writes tables, `report.py` a
-page. All stages are of one commit, so a checkout with changed files is refused, except with --allow-dirty or --tiny.
+Each model has a folder under OUT with its trace, replays, ladders and a sweep. Completed stages are not repeated.
+Models run in parallel, with one thread each; if one fails, the others continue. `tables.py` then writes tables,
+`report.py` a page. All stages are of one commit, and a checkout with changed files is refused, except with
+--allow-dirty or --tiny.
 """
 
 import argparse
@@ -157,10 +158,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder of the run [default: paper, paper/quick, paper/tiny]")
     parser.add_argument("--models", nargs="*", default=list(MODELS), choices=list(MODELS), metavar="MODEL")
     forms = parser.add_mutually_exclusive_group()
-    forms.add_argument("--quick", dest="form", action="store_const", const="quick", help="fewer steps, samples and settings")
+    forms.add_argument("--quick", dest="form", action="store_const", const="quick", help="less of everything")
     forms.add_argument("--tiny", dest="form", action="store_const", const="tiny", help="seconds per model, for tests")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="number of models in parallel")
-    parser.add_argument("--allow-dirty", action="store_true", help="also with changed files or stages of other commits")
+    parser.add_argument("--allow-dirty", action="store_true", help="take changed files and other commits")
     parser.set_defaults(form="full")
     arguments = parser.parse_args()
     out = arguments.out or REPOSITORY / "paper" / ("" if arguments.form == "full" else arguments.form)

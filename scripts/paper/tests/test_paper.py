@@ -16,6 +16,7 @@ SCRIPTS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(SCRIPTS))
 from commits import read_commits  # noqa: E402
 from folders import ALL_ON, BY_LAYER, BY_MODEL, EQUAL_MACS, NO_HARDWARE, READINGS, choose_settings  # noqa: E402
+from report import check_commits  # noqa: E402
 from run import Run  # noqa: E402
 
 
@@ -45,7 +46,8 @@ def write_sweep(folder: Path, configurations: list[tuple[int, list[float]]]) -> 
 
 
 def test_the_fastest_within_the_bound_is_chosen(tmp_path):
-    found = choose_settings(write_sweep(tmp_path, [(50, [0.5, 0.5]), (60, [0.012, 0.0]), (70, [0.009, 0.001]), (80, [0.0, 0.0])]))
+    configurations = [(50, [0.5, 0.5]), (60, [0.012, 0.0]), (70, [0.009, 0.001]), (80, [0.0, 0.0])]
+    found = choose_settings(write_sweep(tmp_path, configurations))
     assert found == {BY_MODEL: {"configuration": 1, "rpq.bits": 1}, BY_LAYER: {"configuration": 2, "rpq.bits": 2}}
 
 
@@ -167,17 +169,24 @@ def test_the_report_changes_only_the_text_between_marks(out, tmp_path):
     assert "(page-readings.svg)" in readme.read_text() and (tmp_path / "page-readings.svg").exists()
 
 
-@pytest.mark.parametrize("commits", [["abc-dirty"], ["abc", "def"], ["unknown"]])
-def test_pages_are_written_from_one_clean_commit_only(out, tmp_path, commits):
+@pytest.mark.parametrize("commits", [{"abc-dirty"}, {"abc", "def"}, {"unknown"}])
+def test_figures_of_no_clean_commit_are_refused(commits):
+    with pytest.raises(SystemExit, match="not of one clean commit.*--allow-dirty"):
+        check_commits(commits)
+
+
+def test_one_clean_commit_is_accepted():
+    check_commits({"abc"})
+
+
+def test_no_page_is_written_from_changed_files(out, tmp_path):
     copy = tmp_path / "run"
     copy.mkdir()
     for path in out.glob("*.*"):
         shutil.copy(path, copy)
     training = read_table(out, "training")
-    training = training.with_columns(pl.Series("commits", [commits] * training.height))
+    training = training.with_columns(pl.Series("commits", [["abc-dirty"]] * training.height))
     training.write_parquet(copy / "training.parquet")
     done, (page, readme, _) = write_pages(copy, tmp_path)
-    assert done.returncode == 1 and "not of one clean commit" in done.stderr and "--allow-dirty" in done.stderr
+    assert done.returncode == 1 and "abc-dirty" in done.stderr
     assert "old" in page.read_text() and "old" in readme.read_text() and not page.with_suffix(".svg").exists()
-    done, _ = write_pages(copy, tmp_path, "--allow-dirty")
-    assert done.returncode == 0, done.stderr
