@@ -264,7 +264,9 @@ def answer(tables: dict[str, pl.DataFrame], larger: dict[str, pl.DataFrame]) -> 
 
 def why(chain: pl.DataFrame, bounds: pl.DataFrame) -> str:
     """What the ladder shows, as means over models."""
-    names = in_order(chain, "assumption")
+    # Narrow units for signatures lose what the next ones gain; only the widest one, which is a preset, counts here.
+    narrow = pl.col("assumption").str.starts_with("a unit of") & pl.col("preset").is_null()
+    names = in_order(chain.filter(~narrow), "assumption")
     mean = {name: geometric(chain.filter(assumption=name)["speed_up"]) for name in names}
     factors = {name: mean[name] / mean[before] for before, name in zip(names, names[1:], strict=False)}
     most = sorted(factors, key=lambda name: -abs(np.log(factors[name])))[:3]
@@ -277,7 +279,7 @@ def why(chain: pl.DataFrame, bounds: pl.DataFrame) -> str:
         [
             f"The ladder leads from the preset, {times(mean[names[0]])}, to the bound, {times(mean[names[-1]])};",
             "each rung makes one assumption more than the rung before.",
-            f"The assumptions that change most, with their factors: {listed}.",
+            f"The assumptions that change most, with their factors (of units for signatures the widest): {listed}.",
             f"Even at the bound, {below.height} of {last.height} models stay below {times(PAPER)}: {models}.",
             "Skipping every multiplication by zero, without signatures, cache or error, would give",
             f"{times(zeros)} if cycles were proportional to computations.",
