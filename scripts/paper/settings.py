@@ -19,9 +19,9 @@ SENTENCES = [
 MODELS = {
     "alexnet": (64, 60, ["--batch-size", 64, "--optimizer", "adam", "--lr", 0.0003]),
     "googlenet": (32, 160, NORMALISED),
-    "vgg13": (32, 200, PLAIN),
-    "vgg16": (32, 180, PLAIN),
-    "vgg19": (32, 160, PLAIN),
+    "vgg13": (32, 150, PLAIN),
+    "vgg16": (32, 130, PLAIN),
+    "vgg19": (32, 120, PLAIN),
     "resnet50": (32, 120, NORMALISED),
     "resnet101": (32, 80, NORMALISED),
     "resnet152": (32, 60, NORMALISED),
@@ -38,7 +38,7 @@ LARGER = {name: (299 if name == "inception_v4" else 224, 12, PHOTOS) for name in
 ALL, NO_INPUT_GRAD, FORWARD = '["forward","input-grad","weight-grad"]', '["forward","weight-grad"]', '["forward"]'
 QUICK_AXES = {
     "rpq.variant": "sign,sign+rescale,centred,sign+magnitude(4)",
-    "rpq.bits": "16,20,24,32,48,64",
+    "rpq.bits": "16,24,32,48,64",
     "reuse.passes": f"{ALL},{NO_INPUT_GRAD},{FORWARD}",
     # Signatures keep their swept length.
     "bits.patience": "0",
