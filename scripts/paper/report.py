@@ -224,12 +224,12 @@ def describe_scope(tables: dict[str, pl.DataFrame], larger: dict[str, pl.DataFra
         return text
     means, count = compare_sizes(tables, larger), larger["training"].height
     sizes, steps = name_range(list_sizes(larger["training"])), name_range(sorted(larger["training"]["steps"]))
-    large = ", ".join(f"{name} {means[name][1]}" for name in READINGS)
-    preset = larger["readings"].filter(setting="mercury")
+    errors = {name: error_range(larger["readings"].filter(setting=name)) for name in READINGS}
+    large = "; ".join(f"{name} {means[name][1]} at output errors of {errors[name]}" for name in READINGS)
     return [
         *text,
-        f"On photos of {sizes} pixels, after {steps} steps, {count} of the models give: {large}, at output errors of",
-        f"{error_range(preset)} with the preset mercury ({means['mercury'][0]} for the same models on small images).",
+        f"On photos of {sizes} pixels, after {steps} steps, {count} of the models give: {large}. On small images the",
+        f"preset mercury gives the same models {means['mercury'][0]}.",
     ]
 
 
