@@ -51,9 +51,9 @@ accuracy: build $(VENV)/ready ## effect of reuse on accuracy, predicted and meas
 	$(VENV)/bin/python scripts/accuracy/predict.py $(if $(QUICK),--quick --out accuracy/quick/prediction,--docs docs/accuracy.md)
 	$(VENV)/bin/python scripts/accuracy/report.py $(if $(QUICK),--out accuracy/quick,--docs docs/accuracy.md)
 
-paper: build $(VENV)/ready ## the twelve models compared with the paper's 1.97x: docs/paper.md, notebook 06 (QUICK=1: half an hour; also the README's answer)
-	$(VENV)/bin/python scripts/paper/run.py $(if $(QUICK),--quick)
-	$(VENV)/bin/python scripts/paper/report.py $(if $(QUICK),--out paper/quick --readme README.md) --docs docs/paper.md
+paper: build $(VENV)/ready ## the twelve models compared with the paper's 1.97x: docs/paper.md, notebook 06 (QUICK=1: about half an hour on two idle cores; also the README's answer; ALLOW_DIRTY=1: also with changed files)
+	$(VENV)/bin/python scripts/paper/run.py $(if $(QUICK),--quick) $(if $(ALLOW_DIRTY),--allow-dirty)
+	$(VENV)/bin/python scripts/paper/report.py $(if $(QUICK),--out paper/quick --readme README.md) --docs docs/paper.md $(if $(ALLOW_DIRTY),--allow-dirty)
 
 bench: setup ## cost of capturing; our speed compared with peers, in bench.json next to release/ (BENCH=--large: also memory)
 	cargo bench --workspace --bench cost

@@ -43,19 +43,22 @@ def rule(x: float, dash: list[int]) -> alt.Chart:
     return alt.Chart().mark_rule(color=GREY, strokeDash=dash).encode(x=alt.datum(x))
 
 
-def paper_speed_ups(models: pl.DataFrame) -> alt.TopLevelMixin:
-    """Draws the speed-up of a step by model and setting, with 95 % intervals over samples.
+def paper_speed_ups(readings: pl.DataFrame) -> alt.TopLevelMixin:
+    """Draws the speed-up of a step by model and reading of the hardware, with 95 % intervals over samples.
 
     The dashed line is the paper's mean.
     """
-    y = alt.Y("model", title=None, sort=in_order(models, "model"))
-    offset = alt.YOffset("setting", sort=in_order(models, "setting"))
-    colour = alt.Color("setting", title=None, sort=None, legend=alt.Legend(orient="top", columns=2, labelLimit=220))
-    base = alt.Chart(models).encode(y, offset, colour)
-    x = alt.X("step", title="speed-up of a training step", scale=alt.Scale(zero=False))
+    hues = ["#3b82c4", "#c77700", RED, "#9b6dc6", GREY]
+    settings = in_order(readings, "setting")
+    y = alt.Y("model", title=None, sort=in_order(readings, "model"))
+    offset = alt.YOffset("setting", sort=settings)
+    legend = alt.Legend(orient="top", columns=2, labelLimit=220)
+    colour = alt.Color("setting", title=None, scale=alt.Scale(domain=settings, range=hues), legend=legend)
+    base = alt.Chart(readings).encode(y, offset, colour)
+    x = alt.X("speed_up", title="speed-up of a training step", scale=alt.Scale(type="log", nice=False))
     points = base.mark_point(filled=True, opacity=1, size=40).encode(x)
-    intervals = base.mark_rule().encode(alt.X("step_low", title=""), alt.X2("step_high"))
-    return (rule(1, [1, 0]) + rule(PAPER, [4, 3]) + intervals + points).properties(width=330, height=alt.Step(8))
+    intervals = base.mark_rule().encode(alt.X("speed_up_low", title=""), alt.X2("speed_up_high"))
+    return (rule(1, [1, 0]) + rule(PAPER, [4, 3]) + intervals + points).properties(width=330, height=alt.Step(9))
 
 
 def paper_cycles(cycles: pl.DataFrame) -> alt.TopLevelMixin:
@@ -75,16 +78,38 @@ def paper_cycles(cycles: pl.DataFrame) -> alt.TopLevelMixin:
 
 
 def paper_chain(chain: pl.DataFrame) -> alt.TopLevelMixin:
-    """Draws the speed-up of a step under successive assumptions, by model, with the geometric mean in red.
+    """Draws the ladder: the speed-up of a step under successive assumptions, by model, with the mean in red."""
+    return draw_means(chain, "assumption", 30)
+
+
+def paper_readings(readings: pl.DataFrame) -> alt.TopLevelMixin:
+    """Draws the speed-up of a step by reading of the hardware, for each model, with the mean in red.
+
+    The right side has the output errors.
+    """
+    percent = lambda column: (100 * column).round(0).cast(pl.Int64).cast(pl.String)  # noqa: E731
+    low, high = percent(pl.col("output_error").min()), percent(pl.col("output_error").max())
+    errors = readings.group_by("setting", maintain_order=True).agg(text=low + " to " + high + " %")
+    y = alt.Y("setting", title=None, sort=in_order(readings, "setting"), axis=None)
+    title = alt.TitleParams("output error", anchor="start", fontSize=11)
+    column = alt.Chart(errors).mark_text(align="left", x=0).encode(y, text="text")
+    right = column.properties(width=70, height=alt.Step(36), title=title, view=alt.ViewConfig(stroke=None))
+    return alt.hconcat(draw_means(readings, "setting", 36), right, spacing=8)
+
+
+def draw_means(frame: pl.DataFrame, column: str, height: int) -> alt.TopLevelMixin:
+    """Draws speed-ups by a column: a tick for each model, and the geometric mean in red, hollow for a bound.
 
     The dashed line is the paper's mean.
     """
-    order = in_order(chain, "assumption")
-    means = chain.group_by("assumption", maintain_order=True).agg(pl.col("speed_up").log().mean().exp())
+    groups = frame.group_by(column, maintain_order=True)
+    means = groups.agg(pl.col("speed_up").log().mean().exp(), bound=pl.col("is_bound").any())
     x = alt.X("speed_up", title="speed-up of a training step", scale=alt.Scale(type="log", nice=False))
-    y = alt.Y("assumption", title=None, sort=order, axis=alt.Axis(labelLimit=300))
-    models = alt.Chart(chain).mark_tick(color=GREY, thickness=2, height=14).encode(x, y, tooltip=["model", "speed_up"])
-    mean = alt.Chart(means).mark_point(color=RED, filled=True, opacity=1, size=90).encode(x, y)
+    y = alt.Y(column, title=None, sort=in_order(frame, column), axis=alt.Axis(labelLimit=300))
+    models = alt.Chart(frame).mark_tick(color=GREY, thickness=2, height=14).encode(x, y, tooltip=["model", "speed_up"])
+    fill = alt.condition("datum.bound", alt.value("white"), alt.value(RED))
+    mean = alt.Chart(means).mark_point(color=RED, opacity=1, size=90).encode(x, y, fill=fill)
     label = alt.Text("speed_up", format=".2f")
-    number = alt.Chart(means).mark_text(color=RED, dy=-14, fontWeight="bold").encode(x, y, label)
-    return (rule(1, [1, 0]) + rule(PAPER, [4, 3]) + models + mean + number).properties(width=330, height=alt.Step(36))
+    number = alt.Chart(means).mark_text(color=RED, dy=-12, fontWeight="bold").encode(x, y, label)
+    layers = rule(1, [1, 0]) + rule(PAPER, [4, 3]) + models + mean + number
+    return layers.properties(width=330, height=alt.Step(height))

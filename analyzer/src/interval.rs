@@ -56,9 +56,9 @@ impl Sampled {
         (!steps.is_empty()).then(|| Self { value: ratio(total), variance, freedom })
     }
 
-    /// From an interval that was found otherwise, taken to be that of a normal distribution.
-    pub fn from_interval(value: f64, [low, high]: [f64; 2]) -> Self {
-        Self { value, variance: ((high - low) / 2.0 / NORMAL).powi(2), freedom: f64::MAX }
+    /// From a 95 % interval that was found otherwise, by Student's t of `freedom` degrees.
+    pub fn from_interval(value: f64, [low, high]: [f64; 2], freedom: f64) -> Self {
+        Self { value, variance: ((high - low) / 2.0 / find_quantile(freedom)).powi(2), freedom }
     }
 
     /// 95 % interval over samples.
@@ -69,7 +69,7 @@ impl Sampled {
 
 /// 95 % interval for the speed-up under a further projection, from those under some: a prediction interval (the mean, and
 /// the variance of a further draw around it) to which the variance over samples is added. All projections see the same
-/// samples, so their variances over samples are averaged. Degrees of freedom are Welch and Satterthwaite's
+/// samples, so their variances over samples are averaged, with the degrees of freedom of one. Degrees of freedom are Welch and Satterthwaite's
 /// (Satterthwaite 1946). `None` for fewer than two projections.
 pub fn over_projections(projections: &[Sampled]) -> Option<[f64; 2]> {
     let n = projections.len() as f64;
@@ -87,6 +87,14 @@ pub fn over_projections(projections: &[Sampled]) -> Option<[f64; 2]> {
     Some(bounds(mean, spread, freedom))
 }
 
+/// The quantile of a two-sided 95 % interval.
+fn find_quantile(freedom: f64) -> f64 {
+    match StudentsT::new(0.0, 1.0, freedom) {
+        Ok(distribution) if freedom < NEARLY_NORMAL => distribution.inverse_cdf(0.975),
+        _ => NORMAL,
+    }
+}
+
 /// The interval over samples of one projection, or over samples and projections of several.
 pub fn cover(projections: &[Sampled]) -> Option<[f64; 2]> {
     match projections {
@@ -98,12 +106,7 @@ pub fn cover(projections: &[Sampled]) -> Option<[f64; 2]> {
 /// Bounds of a 95 % interval by Student's t, rounded to 1e-6: below that, logarithms differ between machines.
 fn bounds(value: f64, variance: f64, freedom: f64) -> [f64; 2] {
     let round = |bound: f64| (bound * 1e6).round() / 1e6;
-    let quantile = match StudentsT::new(0.0, 1.0, freedom) {
-        _ if variance == 0.0 => 0.0,
-        Ok(distribution) if freedom < NEARLY_NORMAL => distribution.inverse_cdf(0.975),
-        _ => NORMAL,
-    };
-    let half = quantile * variance.sqrt();
+    let half = if variance > 0.0 { find_quantile(freedom) * variance.sqrt() } else { 0.0 };
     [round(value - half), round(value + half)]
 }
 

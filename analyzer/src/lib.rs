@@ -21,6 +21,7 @@ pub mod limits;
 pub mod operand;
 pub mod output;
 pub mod partition;
+mod presets;
 mod probe;
 pub mod replay;
 pub mod report;

@@ -89,7 +89,7 @@ pub struct Demand {
     pub baseline_equal_macs: u64,
     /// Whether HITs or signatures take less time than real processing elements need.
     pub is_bound: bool,
-    /// Results that MCACHE delivers.
+    /// Results that MCACHE delivers; none in a weight gradient.
     pub results: u64,
     /// Most results that the array takes in a cycle; `None` if nothing limits them.
     pub peak_results: Option<f64>,
@@ -103,8 +103,8 @@ impl Demand {
         Self { baseline_equal_macs, peak_results: Some(0.0), ..Self::default() }
     }
 
-    /// That of several passes: sums and maxima.
-    pub fn of_passes<'a>(results: impl IntoIterator<Item = &'a PassResult>) -> Self {
+    /// Sums and maxima over several passes.
+    pub fn combine<'a>(results: impl IntoIterator<Item = &'a PassResult>) -> Self {
         let mut sum = Self::baseline(0);
         for PassResult { demand, .. } in results {
             sum.baseline_equal_macs += demand.baseline_equal_macs;
@@ -117,10 +117,11 @@ impl Demand {
     }
 }
 
-/// Results per cycle of computing and stalls that MCACHE delivers to passes with reuse; 0 without these.
+/// Results per cycle of computing and stalls that MCACHE delivers to forward passes and input gradients with reuse; 0
+/// without these.
 pub fn mean_results<'a>(results: impl IntoIterator<Item = &'a PassResult>) -> f64 {
     let (mut delivered, mut cycles) = (0, 0);
-    for result in results.into_iter().filter(|result| result.reuse) {
+    for result in results.into_iter().filter(|result| result.reuse && result.pass != Pass::WeightGrad) {
         delivered += result.demand.results;
         cycles += result.mercury.compute + result.mercury.stall;
     }
@@ -190,11 +191,11 @@ pub fn error_shares(results: &[PassResult], estimates: &[Option<Estimate>]) -> V
     let key = |result: &PassResult| (result.configuration, result.step, result.pass);
     let mut sums: BTreeMap<(usize, u64, Pass), f64> = BTreeMap::new();
     for (result, estimate) in results.iter().zip(estimates) {
-        *sums.entry(key(result)).or_default() += estimate.as_ref().map_or(0.0, Estimate::change);
+        *sums.entry(key(result)).or_default() += estimate.as_ref().map_or(0.0, |estimate| estimate.change().max(0.0));
     }
     let share = |(result, estimate): (&PassResult, &Option<Estimate>)| {
         let sum = sums[&key(result)];
-        estimate.as_ref().filter(|_| sum > 0.0).map(|estimate| estimate.change() / sum)
+        estimate.as_ref().filter(|_| sum > 0.0).map(|estimate| estimate.change().max(0.0) / sum)
     };
     results.iter().zip(estimates).map(share).collect()
 }

@@ -40,7 +40,7 @@ pub(crate) fn write_tables(
 ) -> Result<Unsynced> {
     let seeds = Column::new(seeds::SEED.into(), configs.iter().map(|config| config.rpq.seed).collect::<Vec<_>>());
     let swept = if configs.len() > 1 { vec![seeds] } else { Vec::new() };
-    let designs = designs::frame(&swept, &designs::find(configs, results, layers_in_all))?;
+    let designs = designs::build_frame(&swept, &designs::find_designs(configs, results, layers_in_all))?;
     let mut files = Unsynced::default();
     files.write(dir.join(RUN_FILE), run.as_bytes())?;
     let tables: [(TableSpec, DataFrame); 5] = [
@@ -288,7 +288,7 @@ pub fn models_frame(results: &[PassResult], layers_in_all: usize) -> Result<Data
     let references: Vec<Vec<&PassResult>> = steps.iter().map(|step| step.iter().collect()).collect();
     let intervals: Vec<Option<[f64; 2]>> = references.iter().map(|results| step_interval(results)).collect();
     let errors: Vec<_> = references.iter().map(|results| forward_error(results, layers_in_all)).collect();
-    let demands: Vec<Demand> = steps.iter().map(|step| Demand::of_passes(*step)).collect();
+    let demands: Vec<Demand> = steps.iter().map(|step| Demand::combine(*step)).collect();
     let forward =
         |column: ColumnSpec, value: fn(&PassResult) -> u64| column.build_u64s(&steps, |step| sum_forward(step, value));
     let all = |column: ColumnSpec, value: fn(&PassResult) -> u64| column.build_u64s(&steps, |step| sum(step, value));

@@ -85,7 +85,15 @@ fn results_are_the_same_bytes_with_any_number_of_threads() {
         let one = files(&place.path(&format!("one-{number}")));
         assert_eq!(
             one.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
-            ["SHA256SUMS", "angles.parquet", "configurations.parquet", "layers.parquet", "models.parquet", "run.json"]
+            [
+                "SHA256SUMS",
+                "angles.parquet",
+                "configurations.parquet",
+                "designs.parquet",
+                "layers.parquet",
+                "models.parquet",
+                "run.json"
+            ]
         );
         assert_eq!(one, files(&place.path(&format!("four-{number}"))), "{measures}");
         assert_eq!(one, files(&place.path(&format!("again-{number}"))), "{measures}");

@@ -142,8 +142,8 @@ impl Config {
             }
             let array = self.dataflow().name();
             let reason = format!(
-                "{}a {array} array does not know it, a row-stationary one (array.dataflow = \"rs\") does; here \
-                 mcache.read_ports says how fast results are copied",
+                "{}only a row-stationary array (array.dataflow = \"rs\") knows it; this one is {array}, and \
+                 mcache.read_ports says how fast it copies results",
                 if is_flag { String::new() } else { format!("{key}: ") }
             );
             let origin = if is_flag { format!("--{key}") } else { origin.to_owned() };
@@ -163,8 +163,7 @@ impl Config {
 
     /// Multiply-accumulates per cycle of a unit for signatures; `None` if there is none.
     pub fn unit_macs(&self) -> Option<u32> {
-        let pes = self.array.rows.saturating_mul(self.array.columns);
-        (self.rpq.unit == SignatureUnit::Dedicated).then(|| self.rpq.macs_per_cycle.unwrap_or(pes))
+        (self.rpq.unit == SignatureUnit::Dedicated).then(|| self.rpq.macs_per_cycle.unwrap_or(self.array.pes()))
     }
 
     /// The same with the multiply-accumulates of a unit for signatures as more columns of the array, rounded up: what
@@ -192,12 +191,10 @@ impl Config {
             columns: u64::from(self.array.columns),
             accumulate_lanes: u64::from(self.array.accumulate_lanes.unwrap_or(self.array.columns)),
             read_ports: u64::from(self.mcache.read_ports),
-            signing: match self.rpq.unit {
-                SignatureUnit::Array => SigningUnit::Array,
-                SignatureUnit::Dedicated => {
-                    SigningUnit::Dedicated { macs_per_cycle: self.unit_macs().unwrap_or(1).max(1).into() }
-                }
-                SignatureUnit::Free => SigningUnit::Free,
+            signing: match (self.rpq.unit, self.unit_macs()) {
+                (_, Some(macs)) => SigningUnit::Dedicated { macs_per_cycle: macs.into() },
+                (SignatureUnit::Free, None) => SigningUnit::Free,
+                (_, None) => SigningUnit::Array,
             },
         }
     }

@@ -143,9 +143,12 @@ impl Timed {
     /// not subtracted.
     pub fn macs_saved_net(&self, outcomes: ProductOutcomes) -> i64 {
         let work = self.work(outcomes, None);
-        let is_added = self.pass == Pass::WeightGrad || work.merged_streams() > 1;
-        let hits = if is_added || self.rescales() { work.results() } else { 0 };
-        work.macs_skipped() as i64 - hits as i64 - self.variant_macs(&work) as i64
+        let is_added = self.pass == Pass::WeightGrad || work.merged_streams() > 1 || self.rescales();
+        let operations = work.sum_streams(|stream| {
+            // A result that is copied as it is saves its product, unless that is a single multiplication.
+            if is_added || stream.length == 1 { stream.counts.hit * self.gemm.n } else { 0 }
+        });
+        work.macs_skipped() as i64 - operations as i64 - self.variant_macs(&work) as i64
     }
 
     fn rescales(&self) -> bool {
@@ -155,10 +158,9 @@ impl Timed {
     /// Multiplications for the vectors and all results of a variant, but for those of HITs.
     fn variant_macs(&self, work: &Work) -> u64 {
         let forms = self.pass != Pass::WeightGrad;
-        let sum = |of: &dyn Fn(&StreamWork) -> u64| work.scale(work.streams.iter().map(of).sum());
         match self.substitution.variant {
-            Variant::SignRescale if forms => sum(&|stream| stream.counts.vectors() * stream.length),
-            Variant::Centred => sum(&|stream| stream.counts.vectors() * self.gemm.n),
+            Variant::SignRescale if forms => work.sum_streams(|stream| stream.counts.vectors() * stream.length),
+            Variant::Centred => work.sum_streams(|stream| stream.counts.vectors() * self.gemm.n),
             Variant::Sign | Variant::SignMagnitude(_) | Variant::SignRescale => 0,
         }
     }
@@ -181,18 +183,17 @@ impl Timed {
     /// multiplication with each filter's sum of weights. In a weight gradient the forward pass's norms,
     /// means and centroids are there, and only the mean's multiplications are new.
     fn extra(&self, work: &Work) -> u64 {
-        let sum = |of: &dyn Fn(&StreamWork) -> u64| work.scale(work.streams.iter().map(of).sum());
         let pes = self.array.rows * self.array.columns;
         let forms = self.pass != Pass::WeightGrad;
         let means = if forms && self.substitution.variant == Variant::Centred {
-            sum(&|stream| stream.counts.vectors() * stream.length).div_ceil(self.array.accumulate_lanes)
+            work.sum_streams(|stream| stream.counts.vectors() * stream.length).div_ceil(self.array.accumulate_lanes)
         } else {
             0
         };
         let variant = means + self.variant_macs(work).div_ceil(pes);
         let centroids = match self.substitution.representative {
             Representative::Centroid if forms => {
-                sum(&|stream| stream.counts.hit * stream.length).div_ceil(self.array.accumulate_lanes)
+                work.sum_streams(|stream| stream.counts.hit * stream.length).div_ceil(self.array.accumulate_lanes)
             }
             Representative::Centroid | Representative::First => 0,
         };
@@ -216,14 +217,13 @@ impl Timed {
     /// to sums that lie there, or multiplied, and centroids are written. Left out: the division, and a
     /// second reading from DRAM where a scope does not fit in the buffer.
     fn extra_accesses(&self, work: &Work) -> Accesses {
-        let sum = |of: &dyn Fn(&StreamWork) -> u64| work.scale(work.streams.iter().map(of).sum());
         let forms = self.pass != Pass::WeightGrad;
-        let elements = sum(&|stream| stream.counts.vectors() * stream.length);
+        let elements = work.sum_streams(|stream| stream.counts.vectors() * stream.length);
         let mut accesses = Accesses::default();
         accesses.macs += self.variant_macs(work);
         if self.rescales() {
             // Of each HIT's results, or of its gradients.
-            accesses.macs += work.results();
+            accesses.macs += work.hit_results();
         }
         if forms && matches!(self.substitution.variant, Variant::SignRescale | Variant::Centred) {
             accesses.buffer.similarity.reads += elements;
@@ -232,10 +232,10 @@ impl Timed {
             accesses.adds += elements;
         }
         if self.substitution.representative == Representative::Centroid && forms {
-            let hits = sum(&|stream| stream.counts.hit * stream.length);
+            let hits = work.sum_streams(|stream| stream.counts.hit * stream.length);
             accesses.adds += hits;
             accesses.buffer.similarity.reads += 2 * hits;
-            accesses.buffer.similarity.writes += hits + sum(&|stream| stream.counts.mau * stream.length);
+            accesses.buffer.similarity.writes += hits + work.sum_streams(|stream| stream.counts.mau * stream.length);
         }
         accesses
     }

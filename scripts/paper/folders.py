@@ -4,12 +4,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
-from settings import AS_IS, BOUND, TRIAL
+from settings import BOUND, EVERY_LAYER, TRIAL
 
 ALL_ON, BY_MODEL, BY_LAYER = "mercury, all layers on", "model's error <= 1 %", "each layer's error <= 1 %"
 SETTINGS = ["mercury", ALL_ON, BY_MODEL, BY_LAYER]
 # The error that each choice of a sweep's configuration bounds.
 CRITERIA = {BY_MODEL: "output_error", BY_LAYER: "worst_layer_error"}
+
+EQUAL_MACS, NO_HARDWARE = "mercury-ahead, equal MACs", "the bound"
+READINGS = ["mercury", "mercury-skip", "mercury-ahead", EQUAL_MACS, NO_HARDWARE]
+# Columns of a ladder that tables take.
+FIGURES = ["hit_rate", "output_error", "gradient_error", "computations_saved", "speed_up", "speed_up_low"]
+FIGURES += ["speed_up_high", "is_bound", "mcache_results_mean", "mcache_results_peak", "mcache_kb"]
 
 # Aggregations of rows by pass, layer and step.
 SPEED_UP = pl.col("baseline_cycles").sum() / pl.col("mercury_cycles").sum()
@@ -53,7 +59,7 @@ def read_sweep(sweep: Path) -> pl.DataFrame:
 
 
 def choose_settings(sweep: Path) -> dict[str, dict]:
-    """Returns the keys of the fastest configuration within the bound, by criterion.
+    """Returns the number and the keys of the fastest configuration within the bound, by criterion.
 
     A criterion is missing if no configuration within its bound is faster than no reuse.
     """
@@ -66,25 +72,34 @@ def choose_settings(sweep: Path) -> dict[str, dict]:
     return chosen
 
 
-def name_replay(choice: dict) -> str:
-    """Returns the folder name of a choice's replay."""
-    return f"best-{choice['configuration']}"
-
-
-def read_what_if(folder: Path, window: int, versions: int, banks: int) -> Results:
-    """Reads the results of the preset with other values of the keys that `WHAT_IF` sweeps."""
-    keys = {"stop.window": window, "mcache.versions": versions, "mcache.banks": banks}
-    configurations = pl.read_parquet(folder / "what-if" / "configurations.parquet")
-    return Results.read(folder / "what-if", configurations.filter(**keys)["configuration"].item())
-
-
 def read_settings(folder: Path) -> dict[str, tuple[dict, Results]]:
     """Reads the swept keys and results of each setting.
 
     A setting is missing if no configuration within its bound is faster than no reuse.
     """
-    found = {"mercury": ({}, Results.read(folder / "mercury")), ALL_ON: ({}, read_what_if(folder, 0, *AS_IS))}
+    found = {"mercury": ({}, Results.read(folder / "mercury")), ALL_ON: ({}, Results.read(folder / EVERY_LAYER))}
     if (folder / "sweep").exists():
         for name, choice in choose_settings(folder / "sweep").items():
-            found[name] = (choice, Results.read(folder / name_replay(choice)))
+            found[name] = (choice, Results.read(folder / "sweep", choice["configuration"]))
     return found
+
+
+def read_ladder(folder: Path) -> pl.DataFrame:
+    """Reads the ladder of assumptions, from the preset `mercury` to the bound."""
+    ladder = pl.read_csv(folder / "ladder.csv", infer_schema_length=None)
+    return ladder.select("assumption", "flags", "preset", *FIGURES)
+
+
+def read_readings(folder: Path) -> pl.DataFrame:
+    """Reads the readings of the hardware that presets name, and the bound.
+
+    `mercury-ahead` has a second row, its speed-up over a baseline with as many multiply-accumulates.
+    """
+    found = pl.read_csv(folder / "readings.csv", infer_schema_length=None)
+    found = found.with_columns(setting=pl.col("preset").fill_null(NO_HARDWARE))
+    # The larger baseline is exact, so it divides the interval like the speed-up.
+    smaller = pl.col("speed_up_equal_macs") / pl.col("speed_up")
+    speed_ups = [pl.col(name) * smaller for name in ("speed_up", "speed_up_low", "speed_up_high")]
+    equal = found.filter(setting="mercury-ahead").with_columns(*speed_ups, setting=pl.lit(EQUAL_MACS))
+    order = pl.DataFrame({"setting": READINGS})
+    return order.join(pl.concat([found, equal]), on="setting", maintain_order="left").select("setting", *FIGURES)

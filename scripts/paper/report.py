@@ -2,27 +2,29 @@
 """Writes the results of `run.py` to docs/paper.md, with a chart next to it, and the answer to the README.
 
 Prints a table with one row per model, and the answer. `--docs` and `--readme` name the pages; the text goes between
-their marks.
+their marks. Pages are written from runs of one clean commit only, except with `--allow-dirty`.
 """
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
 import altair as alt
 import numpy as np
 import polars as pl
-from folders import ALL_ON, BY_LAYER, BY_MODEL, SETTINGS
-from reasons import EVERY, ZEROS
+from commits import is_clean
+from folders import ALL_ON, BY_LAYER, BY_MODEL, EQUAL_MACS, NO_HARDWARE, READINGS, SETTINGS
+from reasons import ZEROS
 from settings import BOUND, MODELS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "notebooks")]
-from charts import PAPER, in_order, paper_chain, paper_cycles, paper_speed_ups  # noqa: E402
+from charts import PAPER, in_order, paper_chain, paper_cycles, paper_readings, paper_speed_ups  # noqa: E402
 from runs import put_between  # noqa: E402
 
-TABLES = ["training", "models", "cycles", "chain", "bounds"]
+TABLES = ["training", "models", "readings", "cycles", "chain", "bounds"]
 MARKS = ("<!-- paper -->", "<!-- /paper -->")
 
 
@@ -103,20 +105,91 @@ def tabulate_passes(cycles: pl.DataFrame) -> str:
     return markdown(["pass", "baseline", "with reuse", *parts], rows)
 
 
-def means(models: pl.DataFrame) -> str:
-    header = ["", "geometric mean", "95 % interval over models", "arithmetic mean", "models that gain"]
-    rows = [["the paper", "", "", times(PAPER), ""]]
-    for setting in SETTINGS:
-        step = models.filter(setting=setting)["step"]
+def error_range(frame: pl.DataFrame) -> str:
+    """Formats the smallest and the largest output error."""
+    low, high = percent(frame["output_error"].min()), percent(frame["output_error"].max())
+    return low if low == high else f"{low} to {high}"
+
+
+def demand(frame: pl.DataFrame) -> list[str]:
+    """Formats what MCACHE needs: KB, and results per cycle as the mean over models and the peak; `-` without limit."""
+    size, peak = frame["mcache_kb"].max(), frame["mcache_results_peak"].max()
+    mean = f"{frame['mcache_results_mean'].mean():.1f}"
+    return ["-" if size is None else f"{size:.1f}", mean, "-" if peak is None else f"{peak:.0f}"]
+
+
+def means(models: pl.DataFrame, readings: pl.DataFrame) -> str:
+    """Tabulates means over models: the readings and the bound, then the other settings of the preset `mercury`."""
+    header = ["", "geometric mean", "95 % interval over models", "arithmetic mean", "models that gain", "output error"]
+    header += ["MCACHE, KB", "results per cycle, mean", "results per cycle, peak"]
+    rows = [["the paper", "", "", times(PAPER), "", "", "", "", ""]]
+    found = [(name, readings.filter(setting=name).rename({"speed_up": "step"})) for name in READINGS]
+    found += [(name, models.filter(setting=name)) for name in SETTINGS[1:]]
+    for name, frame in found:
+        step = frame["step"]
         gaining = f"{(step > 1.005).sum()} of {len(step)}"
-        rows.append([setting, times(geometric(step)), interval(step), times(step.mean()), gaining])
+        cells = [name, times(geometric(step)), interval(step), times(step.mean()), gaining, error_range(frame)]
+        rows.append(cells + (demand(frame) if name in READINGS else ["", "", ""]))
     return markdown(header, rows)
 
 
-def tabulate_speed_ups(frame: pl.DataFrame, column: str) -> str:
-    """Tabulates speed-ups, one row per model and a last row with their geometric mean."""
-    names = in_order(frame, column)
-    wide = frame.pivot(column, index="model", values="speed_up", maintain_order=True)
+def tabulate_readings(readings: pl.DataFrame) -> str:
+    """Tabulates the readings, one row per model: speed-ups with their intervals, each followed by its output error."""
+    header = ["model"]
+    for name in READINGS:
+        header += [name] if name == EQUAL_MACS else [name, "output error"]
+    rows = []
+    for model in in_order(readings, "model"):
+        cells = [model]
+        for row in readings.filter(model=model).to_dicts():
+            cells.append(f"{times(row['speed_up'])} ({row['speed_up_low']:.2f} to {row['speed_up_high']:.2f})")
+            cells += [] if row["setting"] == EQUAL_MACS else [percent(row["output_error"])]
+        rows.append(cells)
+    return markdown(header, [*rows, mean_of_readings(readings)])
+
+
+def mean_of_readings(readings: pl.DataFrame) -> list[str]:
+    cells = ["geometric mean"]
+    for name in READINGS:
+        cells.append(times(geometric(readings.filter(setting=name)["speed_up"])))
+        cells += [] if name == EQUAL_MACS else [""]
+    return cells
+
+
+def tabulate_chain(chain: pl.DataFrame) -> str:
+    """Tabulates the ladder as means over models."""
+    header = ["assumption", "speed-up", "factor", "output error", "computations saved", "MCACHE, KB"]
+    header += ["results per cycle, mean", "results per cycle, peak"]
+    rows, before = [], None
+    for name in in_order(chain, "assumption"):
+        rung = chain.filter(assumption=name)
+        speed_up = geometric(rung["speed_up"])
+        factor = "" if before is None else f"{speed_up / before:.2f}"
+        saved = percent(rung["computations_saved"].mean())
+        rows.append([name_rung(rung), times(speed_up), factor, error_range(rung), saved, *demand(rung)])
+        before = speed_up
+    return markdown(header, rows)
+
+
+def name_rung(rung: pl.DataFrame) -> str:
+    """Names a rung, with its preset and whether it is a bound."""
+    row = rung.row(0, named=True)
+    preset = f" (preset {row['preset']})" if row["preset"] else ""
+    return f"{row['assumption']}{preset}{' (a bound)' if rung['is_bound'].any() else ''}"
+
+
+def tabulate_rungs(chain: pl.DataFrame) -> str:
+    """Tabulates the ladder's speed-ups, one row per rung and one column per model."""
+    models = in_order(chain, "model")
+    wide = chain.pivot("model", index="assumption", values="speed_up", maintain_order=True)
+    rows = [[row["assumption"], *(times(row[name]) for name in models)] for row in wide.to_dicts()]
+    return markdown(["assumption", *models], rows)
+
+
+def tabulate_bounds(bounds: pl.DataFrame) -> str:
+    """Tabulates bounds, one row per model and a last row with their geometric mean."""
+    names = in_order(bounds, "bound")
+    wide = bounds.pivot("bound", index="model", values="speed_up", maintain_order=True)
     rows = [[row["model"], *(times(row[name]) for name in names)] for row in wide.to_dicts()]
     rows.append(["geometric mean", *(times(geometric(wide[name])) for name in names)])
     return markdown(["model", *names], rows)
@@ -132,125 +205,142 @@ def name_range(values: list) -> str:
     return f"{values[0]}" if values[0] == values[-1] else f"{values[0]} to {values[-1]}"
 
 
+def compare_sizes(small: dict[str, pl.DataFrame], large: dict[str, pl.DataFrame]) -> dict[str, tuple[str, str]]:
+    """Mean speed-ups of the same models on small images and on photos, by reading."""
+    models = pl.col("model").is_in(large["training"]["model"].implode())
+    means = {}
+    for name in READINGS:
+        speed_ups = [tables["readings"].filter(models, setting=name)["speed_up"] for tables in (small, large)]
+        means[name] = tuple(times(geometric(values)) for values in speed_ups)
+    return means
+
+
 def describe_scope(tables: dict[str, pl.DataFrame], larger: dict[str, pl.DataFrame]) -> list[str]:
-    """The length of the training and the sizes of images behind the answer, and the mean on larger images."""
+    """The length of the training and the sizes of images behind the answer, and the means on larger images."""
     steps, sizes = name_range(sorted(tables["training"]["steps"])), list_sizes(tables["training"])
     images = f", the image models on {name_range(sizes)} pixels" if sizes else ""
     text = [f"The models train for {steps} steps{images}."]
     if not larger:
         return text
-    means = compare_sizes(tables, larger)
-    last = list(means["large"])[-1]
+    means, count = compare_sizes(tables, larger), larger["training"].height
     sizes, steps = name_range(list_sizes(larger["training"])), name_range(sorted(larger["training"]["steps"]))
+    errors = {name: error_range(larger["readings"].filter(setting=name)) for name in READINGS}
+    large = "; ".join(f"{name} {means[name][1]} at output errors of {errors[name]}" for name in READINGS)
     return [
         *text,
-        f"On photos of {sizes} pixels, after {steps} steps, the preset gives {means['large'][last]} for",
-        f"{larger['training'].height} of the models, and {means['small'][last]} for the same models on small images.",
+        f"On photos of {sizes} pixels, after {steps} steps, {count} of the models give: {large}. On small images the",
+        f"preset mercury gives the same models {means['mercury'][0]}.",
     ]
 
 
 def answer(tables: dict[str, pl.DataFrame], larger: dict[str, pl.DataFrame]) -> str:
     """The answer to the page's question."""
-    models = tables["models"]
-    step = {name: models.filter(setting=name)["step"] for name in SETTINGS}
-    mean = {name: times(geometric(speed_ups)) for name, speed_ups in step.items()}
-    mercury, error = step["mercury"], models.filter(setting=ALL_ON)["output_error"]
+    models, readings = tables["models"], tables["readings"]
+    found = {name: readings.filter(setting=name) for name in READINGS}
+    mean = {name: times(geometric(frame["speed_up"])) for name, frame in found.items()}
+    best = {name: times(geometric(models.filter(setting=name)["step"])) for name in SETTINGS}
+    error = {name: error_range(frame) for name, frame in found.items()}
+    mercury, every = found["mercury"]["speed_up"], models.filter(setting=ALL_ON)
     none = models.filter(setting=BY_LAYER)["layers_off"].null_count()
     return " ".join(
         [
-            f"The paper's abstract reports {times(PAPER)}. Here the preset gives {mean['mercury']} (geometric mean",
-            f"of {len(mercury)} models; 95 % interval over models {interval(mercury)}; arithmetic mean",
-            f"{times(mercury.mean())}). With reuse in every layer the speed-up is {mean[ALL_ON]}, at output errors of",
-            f"{percent(error.min())} to {percent(error.max())}. If the model's error is bounded by {100 * BOUND:g} %,",
-            f"the best settings give {mean[BY_MODEL]}. If each layer's error is bounded by {100 * BOUND:g} %, they",
-            f"give {mean[BY_LAYER]}, and for {none} of the models no swept setting is faster than no reuse.",
+            f"The paper's abstract reports {times(PAPER)}. Here the answer depends on what a HIT and a signature cost.",
+            f"The preset mercury gives {mean['mercury']} at output errors of {error['mercury']} (geometric mean of",
+            f"{len(mercury)} models; 95 % interval over models {interval(mercury)}; arithmetic mean",
+            f"{times(mercury.mean())}). With HITs as fast as the processing elements allow (mercury-skip) it is",
+            f"{mean['mercury-skip']} at {error['mercury-skip']}. With a unit beside the array that computes",
+            f"signatures ahead (mercury-ahead) it is {mean['mercury-ahead']} at {error['mercury-ahead']}, and",
+            f"{mean[EQUAL_MACS]} if the baseline gets the unit's multiply-accumulates. The bound, which no hardware",
+            f"reaches, is {mean[NO_HARDWARE]} at {error[NO_HARDWARE]}.",
+            f"With the preset mercury and reuse in every layer the speed-up is {best[ALL_ON]}, at output errors of",
+            f"{error_range(every)}. If the model's error is bounded by {100 * BOUND:g} %,",
+            f"the best settings of its array give {best[BY_MODEL]}. If each layer's error is bounded by",
+            f"{100 * BOUND:g} %, they give {best[BY_LAYER]}, and for {none} of the models no swept setting is faster",
+            "than no reuse.",
             *describe_scope(tables, larger),
         ]
     )
 
 
 def why(chain: pl.DataFrame, bounds: pl.DataFrame) -> str:
-    """The reasons why the speed-up shrinks, as means over models."""
-    names = in_order(chain, "assumption")
-    mean = [geometric(chain.filter(assumption=name)["speed_up"]) for name in names]
-    links = zip(names[1:], mean, mean[1:], strict=False)
+    """What the ladder shows, as means over models."""
+    # Narrow units for signatures lose what the next ones gain; only the widest one, which is a preset, counts here.
+    narrow = pl.col("assumption").str.starts_with("a unit of") & pl.col("preset").is_null()
+    names = in_order(chain.filter(~narrow), "assumption")
+    mean = {name: geometric(chain.filter(assumption=name)["speed_up"]) for name in names}
+    factors = {name: mean[name] / mean[before] for before, name in zip(names, names[1:], strict=False)}
+    most = sorted(factors, key=lambda name: -abs(np.log(factors[name])))[:3]
+    listed = "; ".join(f"{name} ({factors[name]:.2f})" for name in most)
+    last = chain.filter(assumption=names[-1])
+    below = last.filter(pl.col("speed_up") < PAPER).select("model", "speed_up")
+    models = ", ".join(f"{model} {times(speed_up)}" for model, speed_up in below.iter_rows()) or "none"
     zeros = geometric(bounds.filter(bound=ZEROS)["speed_up"])
-    ceiling = bounds.filter(bound=EVERY)
-    below = ceiling.filter(pl.col("speed_up") < PAPER).select("model", "speed_up")
-    listed = ", ".join(f"{model} {times(most)}" for model, most in below.iter_rows()) or "none"
-    first = [
-        f"If cycles were proportional to the computations left after hits, the speed-up would be {times(mean[0])},",
-        f"{'no less' if mean[0] >= PAPER else 'less'} than the paper's mean. Each further assumption changes it:",
-    ]
-    last = [
-        f"If every vector hit and signatures cost nothing, {below.height} of {ceiling.height} models would still stay",
-        f"below {times(PAPER)} on this array: {listed}. The reason is that a HIT takes as long as one position of a",
-        "kernel of width one.",
-        "Skipping every multiplication by zero, without signatures, cache or error, would give",
-        f"{times(zeros)} if cycles were proportional to computations.",
-    ]
-    bullets = [f"- {name}: factor {after / before:.2f}, leaving {times(after)}" for name, before, after in links]
-    return "\n\n".join([" ".join(first), "\n".join(bullets), " ".join(last)])
+    return " ".join(
+        [
+            f"The ladder leads from the preset, {times(mean[names[0]])}, to the bound, {times(mean[names[-1]])};",
+            "each rung makes one assumption more than the rung before.",
+            f"The assumptions that change most, with their factors (of units for signatures the widest): {listed}.",
+            f"Even at the bound, {below.height} of {last.height} models stay below {times(PAPER)}: {models}.",
+            "Skipping every multiplication by zero, without signatures, cache or error, would give",
+            f"{times(zeros)} if cycles were proportional to computations.",
+        ]
+    )
 
 
 def chart(tables: dict[str, pl.DataFrame]) -> alt.TopLevelMixin:
-    reasons = alt.vconcat(paper_cycles(tables["cycles"].filter(setting=ALL_ON)), paper_chain(tables["chain"]))
-    whole = alt.hconcat(paper_speed_ups(tables["models"]), reasons.resolve_scale(color="independent"))
+    reasons = alt.vconcat(paper_chain(tables["chain"]), paper_cycles(tables["cycles"].filter(setting=ALL_ON)))
+    speed_ups = paper_speed_ups(tables["readings"])
+    whole = alt.hconcat(speed_ups, reasons.resolve_scale(color="independent"))
     return whole.resolve_scale(color="independent").configure(background="white")
 
 
-def origin(out: Path, tables: dict[str, pl.DataFrame]) -> str:
+def list_commits(tables: dict[str, pl.DataFrame], larger: dict[str, pl.DataFrame]) -> set[str]:
+    found = [frames["training"]["commits"].explode() for frames in (tables, larger) if frames]
+    return set(pl.concat(found))
+
+
+def origin(out: Path, tables: dict[str, pl.DataFrame], larger: dict[str, pl.DataFrame]) -> str:
     """The command, the commit and the time of a run."""
     run, training = json.loads((out / "run.json").read_text()), tables["training"]
-    commits = ", ".join(sorted(set(training["commits"].explode())))
+    commits = ", ".join(sorted(list_commits(tables, larger)))
     wall, busy = (f"{run[name] / 60:.0f} minutes" for name in ("wall", "cpu"))
     missing = [model for model in MODELS if model not in set(training["model"])]
     text = f"Measured with `{run['command']}` at commit {commits}, in {wall} ({busy} of CPU time)."
     return text + (f" Missing: {', '.join(missing)}." if missing else "")
 
 
-def compare_sizes(small: dict[str, pl.DataFrame], large: dict[str, pl.DataFrame]) -> dict[str, dict[str, str]]:
-    """Mean speed-ups of the same models on small images and on photos, by assumption."""
-    names = in_order(large["chain"], "assumption")
-    of = {}
-    for size, tables in (("small", small), ("large", large)):
-        chained = tables["chain"].filter(pl.col("model").is_in(large["training"]["model"].implode()))
-        of[size] = {name: times(geometric(chained.filter(assumption=name)["speed_up"])) for name in names}
-    return of
-
-
 def describe_larger(small: dict[str, pl.DataFrame], large: dict[str, pl.DataFrame]) -> list[str]:
     """Describes the results of the same models on photos."""
-    of = compare_sizes(small, large)
-    names = list(of["large"])
-    first, every, last = names[0], names[-2], names[-1]
-    text = [
-        f"{large['training'].height} of the models also run on photos of the size they were made for, after a few",
-        "training steps. Geometric means of their speed-ups on the small images above and on photos:",
-        f"{of['small'][first]} and {of['large'][first]} if cycles were proportional to computations,",
-        f"{of['small'][every]} and {of['large'][every]} with every layer on,",
-        f"{of['small'][last]} and {of['large'][last]} with the preset.",
-    ]
-    tables = [tabulate_speed_ups(large["chain"], "assumption"), tabulate_setting(large["models"], ALL_ON)]
-    return ["### Larger inputs", " ".join(text), *tables, tabulate_training(large["training"])]
+    means = "; ".join(f"{name} {one} and {other}" for name, (one, other) in compare_sizes(small, large).items())
+    text = (
+        f"{large['training'].height} of the models also run on photos of the size they were made for, after a few "
+        "training steps. Geometric means of their speed-ups on the small images above and on photos: " + means + "."
+    )
+    tables = [tabulate_readings(large["readings"]), tabulate_chain(large["chain"]), tabulate_rungs(large["chain"])]
+    every = ["The preset mercury with every layer on:", tabulate_setting(large["models"], ALL_ON)]
+    return ["### Larger inputs", text, *tables, *every, tabulate_training(large["training"])]
 
 
 def page(out: Path, tables: dict[str, pl.DataFrame], larger: dict[str, pl.DataFrame]) -> str:
     models, chained = tables["models"], tables["chain"]
     parts = [
         answer(tables, larger),
-        origin(out, tables),
+        origin(out, tables, larger),
         "### Means",
-        means(models),
+        means(models, tables["readings"]),
+        "Speed-ups of each model with their 95 % intervals, each followed by its output error:",
+        tabulate_readings(tables["readings"]),
         "### Why",
         why(chained, tables["bounds"]),
-        tabulate_speed_ups(chained, "assumption"),
-        "Cycles with every layer on (means over models, in % of the baseline's step):",
+        "Means over the models (speed-ups geometric, peaks and KB the largest), then each model's speed-ups:",
+        tabulate_chain(chained),
+        tabulate_rungs(chained),
+        "Cycles of the preset mercury with every layer on (means over models, in % of the baseline's step):",
         tabulate_passes(tables["cycles"]),
         "### Bounds",
-        "Speed-up of a step if its cycles were proportional to the computations that each bound leaves. The last "
-        "column is the bound of the array itself:",
-        tabulate_speed_ups(tables["bounds"], "bound"),
+        "Speed-up of a step if its cycles were proportional to the computations that each bound leaves. No hardware "
+        "reaches these:",
+        tabulate_bounds(tables["bounds"]),
         *(describe_larger(tables, larger) if larger else []),
         "### Model by model",
         *(text for name in SETTINGS for text in (f"{name}:", tabulate_setting(models, name))),
@@ -261,21 +351,18 @@ def page(out: Path, tables: dict[str, pl.DataFrame], larger: dict[str, pl.DataFr
 
 
 def short(out: Path, tables: dict[str, pl.DataFrame], larger: dict[str, pl.DataFrame]) -> str:
-    """A table with one row per model, and the answer."""
-    models = tables["models"].join(tables["training"], on="model", maintain_order="left")
-    of = {name: models.filter(setting=name) for name in SETTINGS}
-    header = ["model", "input", "hit rate", "output error", "computations saved", "step, all layers on"]
-    header += ["layers off", "step", "best, model's error <= 1 %", "best, each layer's <= 1 %"]
-    order = [ALL_ON, "mercury", BY_MODEL, BY_LAYER]
-    rows = []
-    for every, mercury, by_model, by_layer in zip(*(of[name].to_dicts() for name in order), strict=True):
-        shares = [percent(every[name]) for name in ("hit_rate", "output_error", "saved")]
-        off = f"{mercury['layers_off']} of {mercury['layers']}"
-        speeds = [times(row["step"]) for row in (mercury, by_model, by_layer)]
-        rows.append([every["model"], every["input"], *shares, times(every["step"]), off, *speeds])
-    steps = [times(geometric(of[name]["step"])) for name in order]
-    rows.append(["geometric mean", "", "", "", "", steps[0], "", *steps[1:]])
-    return "\n\n".join([markdown(header, rows), f"{answer(tables, larger)} {origin(out, tables)}"])
+    """The readings with one row per model, and the answer."""
+    text = f"{answer(tables, larger)} {origin(out, tables, larger)}"
+    return "\n\n".join([tabulate_readings(tables["readings"]), means(tables["models"], tables["readings"]), text])
+
+
+def check_commits(commits: set[str]) -> None:
+    """Ends the script unless a run's figures are those of one clean commit."""
+    if len(commits) != 1 or not all(map(is_clean, commits)):
+        sys.exit(
+            f"the run is of {', '.join(sorted(commits))}, not of one clean commit, so no page was written: run it "
+            "again from a checkout without changed files, or give --allow-dirty"
+        )
 
 
 def main() -> None:
@@ -283,14 +370,25 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "paper", help="folder of the run")
     parser.add_argument("--docs", type=Path, help="a page; the chart is written next to it")
     parser.add_argument("--readme", type=Path, help="a page for the answer, if it has the marks")
+    parser.add_argument("--allow-dirty", action="store_true", help="also from changed files or several commits")
     arguments = parser.parse_args()
     tables, larger = read(arguments.out), read(arguments.out / "larger")
+    if not tables:
+        sys.exit(f"{arguments.out} has no tables; run.py writes them")
     print(short(arguments.out, tables, larger))
+    if (arguments.docs or arguments.readme) and not arguments.allow_dirty:
+        check_commits(list_commits(tables, larger))
+    picture = arguments.docs and arguments.docs.with_name(f"{arguments.docs.stem}-readings.svg")
     if arguments.docs:
         chart(tables).save(arguments.docs.with_suffix(".svg"))
+        paper_readings(tables["readings"]).configure(background="white").save(picture)
         put_between(arguments.docs, "<!-- paper: begin -->", "<!-- paper: end -->", page(arguments.out, tables, larger))
     if arguments.readme and MARKS[0] in arguments.readme.read_text():
-        put_between(arguments.readme, *MARKS, answer(tables, larger))
+        text = answer(tables, larger)
+        if picture:
+            place = Path(os.path.relpath(picture, arguments.readme.parent)).as_posix()
+            text += f"\n\n![Speed-up of each reading of the hardware, by model]({place})"
+        put_between(arguments.readme, *MARKS, text)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """Trains, captures, replays and sweeps the paper's twelve models: `make paper`.
 
-Each model has a folder under OUT with its trace, replays and sweeps. Completed stages are not repeated. Models run in
-parallel, with one thread each; if one fails, the others continue. `tables.py` then writes tables, `report.py` a page.
+Each model has a folder under OUT with its trace, replays, ladders and a sweep. Completed stages are not repeated.
+Models run in parallel, with one thread each; if one fails, the others continue. `tables.py` then writes tables,
+`report.py` a page. All stages are of one commit, and a checkout with changed files is refused, except with
+--allow-dirty or --tiny.
 """
 
 import argparse
@@ -18,17 +20,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tables
-from folders import choose_settings, name_replay
-from settings import FORMS, LARGER, MODELS, WHAT_IF
+from commits import is_clean, read_commits
+from settings import EVERY_LAYER, FORMS, LARGER, MODELS
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from places import REPOSITORY, link_dataset  # noqa: E402
 from runs import Failed, read_commit, run  # noqa: E402
 
 COMMANDS = {"full": "make paper", "quick": "make paper QUICK=1", "tiny": "scripts/paper/run.py --tiny"}
-PRESET = ["--preset", "mercury", "--array.schedule", "asynchronous"]
-# A replay that measures everything.
-ALL_MEASURES = ["--errors", "all", "--with", "bounds"]
+# Errors are not sampled: they are compared with a bound, and those of replays, sweeps and ladders stand side by side.
+ERRORS = ["--errors", "all"]
 
 
 @dataclass(frozen=True)
@@ -62,64 +63,85 @@ class Model:
         return list(map(str, flags))
 
 
-def run_stage(place: Path, what: list[str], make: Callable[[], None]) -> None:
-    """Calls `make` to create a folder, unless it is complete with the same flags.
+@dataclass(frozen=True)
+class Run:
+    """A folder of models, and the commit of the programs that it runs."""
 
-    A folder that was begun with the same flags is kept for `make` to continue; one with other flags is removed.
-    """
-    record = place.with_name(f"{place.name}.json")
-    known = json.loads(record.read_text()) if record.exists() else {}
-    if known.get("what") == what and known["commit"]:
-        return
-    if known.get("what") != what:
-        shutil.rmtree(place, ignore_errors=True)
-    record.write_text(json.dumps({"what": what, "commit": None}) + "\n")
-    make()
-    record.write_text(json.dumps({"what": what, "commit": read_commit()}) + "\n")
+    out: Path
+    commit: str
+    # Whether stages of other commits, or of a checkout with changed files, are kept.
+    any_commit: bool
 
+    def check_commit(self) -> None:
+        """Ends the script unless the run can have the figures of one clean commit."""
+        if self.any_commit:
+            return
+        if not is_clean(self.commit):
+            sys.exit(f"the checkout is {self.commit}: commit the changed files first, or give --allow-dirty")
+        others = sorted(read_commits(self.out) - {self.commit})
+        if others:
+            sys.exit(
+                f"{self.out} has stages of {', '.join(others)}, and the checkout is {self.commit}: check out the "
+                "former to continue, remove the folder to begin again, or give --allow-dirty to mix"
+            )
 
-def capture(trace: Path, model: Model, data: Path) -> None:
-    flags = model.list_flags()
-    place = ["--train-dir", data / model.dataset] if model.larger else ["--data-dir", data]
+    def run_stage(self, place: Path, what: list[str], make: Callable[[], None]) -> None:
+        """Calls `make` to create a file or folder, unless it is complete with the same flags.
 
-    def make() -> None:
-        shutil.rmtree(trace, ignore_errors=True)
-        run("mercury-tracer", "capture", *place, "--out", trace, *flags, threads=1)
+        A folder that was begun with the same flags is kept for `make` to continue; one with other flags is removed.
+        """
+        record = place.with_name(f"{place.name}.json")
+        known = json.loads(record.read_text()) if record.exists() else {}
+        if known.get("what") == what and known["commit"]:
+            return
+        if known.get("what") != what:
+            shutil.rmtree(place, ignore_errors=True)
+        record.write_text(json.dumps({"what": what, "commit": None}) + "\n")
+        began = time.monotonic()
+        make()
+        took = round(time.monotonic() - began, 1)
+        record.write_text(json.dumps({"what": what, "commit": self.commit, "seconds": took}) + "\n")
 
-    run_stage(trace, flags, make)
+    def capture(self, trace: Path, model: Model, data: Path) -> None:
+        flags = model.list_flags()
+        place = ["--train-dir", data / model.dataset] if model.larger else ["--data-dir", data]
 
+        def make() -> None:
+            shutil.rmtree(trace, ignore_errors=True)
+            run("mercury-tracer", "capture", *place, "--out", trace, *flags, threads=1)
 
-def analyse(command: str, place: Path, *flags: str) -> None:
-    """Replays or sweeps the trace next to the folder."""
-    trace = place.with_name("trace")
-    line = [command, trace, "--out", place, "--format", "csv", *PRESET, *flags]
-    trace_flags = json.loads(trace.with_suffix(".json").read_text())["what"]
-    run_stage(place, [*PRESET, *flags, *trace_flags], lambda: run("mercury-analyzer", *line, threads=1))
+        self.run_stage(trace, flags, make)
 
+    def analyse(self, command: str, place: Path, *flags: str) -> None:
+        """Replays or sweeps the trace next to the folder, or writes its ladder to a file."""
+        trace = place.with_name("trace")
+        trace_flags = json.loads(trace.with_suffix(".json").read_text())["what"]
 
-def list_sweep_flags(swept: dict[str, str]) -> list[str]:
-    """Returns the flags of a sweep.
+        def make() -> None:
+            line = [command, trace, *ERRORS, *flags, "--format", "csv"]
+            if command == "ladder":
+                place.write_text(run("mercury-analyzer", *line, threads=1))
+            else:
+                run("mercury-analyzer", *line, "--out", place, threads=1)
 
-    Errors are not sampled: they are compared with a bound, and stand next to those of replays.
-    """
-    return ["--errors", "all", *(flag for key, values in swept.items() for flag in ("--set", f"{key}={values}"))]
+        self.run_stage(place, [command, *ERRORS, *flags, *trace_flags], make)
 
-
-def run_model(model: Model, out: Path, data: Path) -> None:
-    """Runs the stages of a model that are not complete."""
-    folder = out / model.name
-    folder.mkdir(parents=True, exist_ok=True)
-    done = folder / "done"
-    done.unlink(missing_ok=True)
-    capture(folder / "trace", model, data)
-    analyse("replay", folder / "mercury", *ALL_MEASURES)
-    analyse("sweep", folder / "what-if", *list_sweep_flags(WHAT_IF))
-    if not model.larger:
-        analyse("sweep", folder / "sweep", *list_sweep_flags(FORMS[model.form]["axes"]))
-        for choice in choose_settings(folder / "sweep").values():
-            keys = [flag for key, value in choice.items() if "." in key for flag in (f"--{key}", str(value))]
-            analyse("replay", folder / name_replay(choice), *ALL_MEASURES, *keys)
-    done.touch()
+    def run_model(self, model: Model, data: Path) -> None:
+        """Runs the stages of a model that are not complete."""
+        folder = (self.out / "larger" if model.larger else self.out) / model.name
+        folder.mkdir(parents=True, exist_ok=True)
+        done = folder / "done"
+        done.unlink(missing_ok=True)
+        self.capture(folder / "trace", model, data)
+        self.analyse("replay", folder / "mercury", "--preset", "mercury")
+        self.analyse("replay", folder / EVERY_LAYER, "--preset", "mercury", "--stop.window", "0", "--with", "bounds")
+        self.analyse("ladder", folder / "ladder.csv", "--preset", "mercury")
+        self.analyse("ladder", folder / "readings.csv", "--readings")
+        if not model.larger:
+            axes = FORMS[model.form]["axes"].items()
+            swept = [flag for key, values in axes for flag in ("--set", f"{key}={values}")]
+            self.analyse("sweep", folder / "sweep", "--preset", "mercury", *swept)
+        done.touch()
 
 
 def record_run(out: Path, form: str, wall: float) -> None:
@@ -136,13 +158,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder of the run [default: paper, paper/quick, paper/tiny]")
     parser.add_argument("--models", nargs="*", default=list(MODELS), choices=list(MODELS), metavar="MODEL")
     forms = parser.add_mutually_exclusive_group()
-    forms.add_argument("--quick", dest="form", action="store_const", const="quick", help="half an hour on two cores")
+    forms.add_argument("--quick", dest="form", action="store_const", const="quick", help="less of everything")
     forms.add_argument("--tiny", dest="form", action="store_const", const="tiny", help="seconds per model, for tests")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="number of models in parallel")
+    parser.add_argument("--allow-dirty", action="store_true", help="take changed files and other commits")
     parser.set_defaults(form="full")
     arguments = parser.parse_args()
     out = arguments.out or REPOSITORY / "paper" / ("" if arguments.form == "full" else arguments.form)
     out.mkdir(parents=True, exist_ok=True)
+    this = Run(out, read_commit(), arguments.allow_dirty or arguments.form == "tiny")
+    this.check_commit()
     began, failures = time.monotonic(), []
 
     models = [Model(name, arguments.form, False) for name in arguments.models]
@@ -157,7 +182,7 @@ def main() -> None:
             print(title, "SKIPPED: the data set could not be fetched", flush=True)
             return
         try:
-            run_model(model, out / "larger" if model.larger else out, data)
+            this.run_model(model, data)
             print(title, f"{time.monotonic() - began:.0f} s", flush=True)
         except (Failed, Exception) as failure:
             print(title, "FAILED", flush=True)

@@ -19,9 +19,9 @@ SENTENCES = [
 MODELS = {
     "alexnet": (64, 60, ["--batch-size", 64, "--optimizer", "adam", "--lr", 0.0003]),
     "googlenet": (32, 160, NORMALISED),
-    "vgg13": (32, 200, PLAIN),
-    "vgg16": (32, 180, PLAIN),
-    "vgg19": (32, 160, PLAIN),
+    "vgg13": (32, 150, PLAIN),
+    "vgg16": (32, 130, PLAIN),
+    "vgg19": (32, 120, PLAIN),
     "resnet50": (32, 120, NORMALISED),
     "resnet101": (32, 80, NORMALISED),
     "resnet152": (32, 60, NORMALISED),
@@ -38,7 +38,7 @@ LARGER = {name: (299 if name == "inception_v4" else 224, 12, PHOTOS) for name in
 ALL, NO_INPUT_GRAD, FORWARD = '["forward","input-grad","weight-grad"]', '["forward","weight-grad"]', '["forward"]'
 QUICK_AXES = {
     "rpq.variant": "sign,sign+rescale,centred,sign+magnitude(4)",
-    "rpq.bits": "12,16,20,24,32,48,64",
+    "rpq.bits": "16,24,32,48,64",
     "reuse.passes": f"{ALL},{NO_INPUT_GRAD},{FORWARD}",
     # Signatures keep their swept length.
     "bits.patience": "0",
@@ -85,11 +85,5 @@ FORMS = {
     },
 }
 
-# MCACHE versions and banks: those of the preset, and so many that PE sets hardly ever wait.
-AS_IS, AMPLE = (4, 2), (64, 64)
-# Sweep of the preset with and without switching layers off, and with both numbers of versions and banks.
-WHAT_IF = {
-    "stop.window": "0,2",
-    "mcache.versions": f"{AS_IS[0]},{AMPLE[0]}",
-    "mcache.banks": f"{AS_IS[1]},{AMPLE[1]}",
-}
+# Folder of the replay of the preset with reuse in every layer.
+EVERY_LAYER = "every-layer"

@@ -2,16 +2,18 @@
 
 - `training.parquet`, one row per model: data, steps, losses and accuracy of the training.
 - `models.parquet`, one row per model and setting: hit rates, errors, speed-ups.
+- `readings.parquet`, one row per model and reading of the hardware: errors, speed-ups, demand on MCACHE.
 - `cycles.parquet`, one row per model, setting, pass and part of the cycles: share of the baseline's step.
-- `chain.parquet`, one row per model and assumption; `bounds.parquet`, one row per model and bound.
+- `chain.parquet`, one row per model and rung of the ladder; `bounds.parquet`, one row per model and bound.
 """
 
 import json
 from pathlib import Path
 
 import polars as pl
-from folders import ERROR, SETTINGS, SPEED_UP, Results, read_settings
-from reasons import bound_savings, chain_assumptions, split_cycles
+from commits import read_model_commits
+from folders import ALL_ON, ERROR, SETTINGS, SPEED_UP, Results, read_ladder, read_readings, read_settings
+from reasons import bound_speed_ups, split_cycles
 from settings import MODELS
 
 BACKWARD = ["input-grad", "weight-grad"]
@@ -37,7 +39,7 @@ def summarise_training(folder: Path) -> dict:
         "last_loss": steps.tail(5)["loss"].mean(),
         "metric": METRICS[metric],
         "value": value,
-        "commits": sorted({json.loads(path.read_text())["commit"] for path in folder.glob("*.json")}),
+        "commits": sorted(read_model_commits(folder)),
     }
 
 
@@ -74,7 +76,7 @@ def summarise_setting(results: Results | None) -> dict:
         "output_error": forward.select(ERROR).item(),
         "worst_layer_error": forward.group_by("layer").agg(error=ERROR)["error"].max(),
         "gradient_error": results.layers.filter(pl.col("pass") == "weight-grad").select(ERROR).item(),
-        "saved": results.layers["macs_skipped"].sum() / results.layers["macs"].sum(),
+        "saved": results.layers["macs_saved_net"].sum() / results.layers["macs"].sum(),
         **{name: rows.select(SPEED_UP).item() for name, rows in by_pass.items()},
         "step_low": low,
         "step_high": high,
@@ -85,21 +87,22 @@ def summarise_setting(results: Results | None) -> dict:
 
 def tabulate_model(folder: Path) -> dict[str, list[dict]]:
     """Returns the rows of a model in each table."""
-    trace, found = folder / "trace", read_settings(folder)
-    _, mercury = found["mercury"]
-    layers = mercury.layers["layer"].n_unique()
+    found = read_settings(folder)
+    _, every = found[ALL_ON]
+    layers = every.layers["layer"].n_unique()
     models, cycles = [], []
     for name in SETTINGS if (folder / "sweep").exists() else found:
         keys, results = found.get(name, ({}, None))
         models.append({"setting": name, "keys": describe_keys(keys), "layers": layers, **summarise_setting(results)})
         if results:
-            cycles += [{"setting": name, **row} for row in split_cycles(results, trace).to_dicts()]
+            cycles += [{"setting": name, **row} for row in split_cycles(results).to_dicts()]
     return {
         "training": [summarise_training(folder)],
         "models": models,
         "cycles": cycles,
-        "chain": [{"assumption": name, "speed_up": value} for name, value in chain_assumptions(folder).items()],
-        "bounds": bound_savings(mercury, trace).to_dicts(),
+        "readings": read_readings(folder).to_dicts(),
+        "chain": read_ladder(folder).to_dicts(),
+        "bounds": bound_speed_ups(every).to_dicts(),
     }
 
 

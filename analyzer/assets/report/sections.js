@@ -164,24 +164,8 @@ function causes(view) {
     ], rows),
     element("p", {}, "These errors are local: each layer is computed with exact inputs. They do not contain how errors add up through the network, or what they do to the norm of gradients. A probe measures both: it computes training steps again with reuse in every layer, without changing the training. Its loss_changes.parquet has the change of the loss, and the error, cosine and norm of the gradient."),
     element("p", {}, view.capture === null ? "The trace does not record the command that captured it. Complete this command with the flags of the training:" : "For this configuration and the captured steps:"),
-    element("pre", { id: "probe" }, probeCommand(view)),
+    element("pre", { id: "probe" }, view.probe),
   ];
-}
-
-/** The command that trains as for the trace, and probes this configuration in the captured steps. */
-function probeCommand(view) {
-  const changed = view.settings.filter((setting) => setting.preset !== null);
-  const flags = changed.map((setting) => ` --${setting.key} ${shellQuote(setting.value)}`).join("");
-  const file = changed.length === 0 ? null : `mercury-analyzer config show --preset ${view.preset}${flags} > probe.toml\n`;
-  const capture = view.capture?.startsWith("mercury-tracer ") ? view.capture : "mercury-tracer train --out TRACE --model MODEL --dataset DATASET";
-  const [, when] = capture.match(/ --capture (\S+)/) ?? [null, `steps=${view.models.map((row) => row.step).join(",")}`];
-  const training = capture.replace(/^mercury-tracer \S+ --out TRACE/, "mercury-tracer train --out PROBE").replaceAll(/ --(capture|measure) \S+/g, "");
-  return `${file ?? ""}${training} --probe ${file === null ? view.preset : "probe.toml"} --measure ${when}`;
-}
-
-/** The text as one word of a shell command. */
-function shellQuote(text) {
-  return /^[\w./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }
 
 function lengths(view) {

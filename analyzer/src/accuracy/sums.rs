@@ -280,6 +280,11 @@ impl Estimate {
         self.root(self.deviation().relative(), ratio, [-ratio / exact, 1.0 / exact, 0.0, 0.0])
     }
 
+    /// Degrees of freedom of Student's t in the intervals.
+    pub fn freedom(&self) -> f64 {
+        self.freedom
+    }
+
     /// Norm ratio |Y'| / |Y|, with an interval as in [`Estimate::relative`].
     pub fn norm_ratio(&self) -> Interval {
         let Deviation { exact, change, cross } = deviation(&self.center);

@@ -1,7 +1,9 @@
 //! `ladder`: what decides the speed-up of a trace, one assumption after the other.
 
+use super::ONE_PROJECTION;
 use super::overrides::Configuration;
 use super::work::{Work, advance, on_threads};
+use crate::error::AnalyzerError;
 use crate::export::{self, Format};
 use crate::ladder::{self, Rung};
 use crate::replay::Replay;
@@ -18,8 +20,8 @@ use std::path::PathBuf;
 /// Print the speed-up from one reading of the hardware to the bound, one assumption after the other.
 ///
 /// Each rung makes one assumption more than the rung before; `flags` are the keys that change, so that a rung equals a
-/// replay with all flags up to its own. `factor` is the speed-up divided by that of the rung before. Some rungs equal a
-/// preset. Rungs with `is_bound` are bounds that no hardware reaches. All rungs are over the same steps: if layers are
+/// replay with all flags up to its own. `factor` is the speed-up divided by that of the rung before. `preset` is the preset
+/// that a rung equals, but for stop.window. Rungs with `is_bound` are bounds that no hardware reaches. All rungs are over the same steps: if layers are
 /// switched off (stop.window), those after the trial.
 #[derive(Debug, Args)]
 #[command(
@@ -41,6 +43,10 @@ pub struct Ladder {
 impl Ladder {
     /// Replays the trace under all rungs in one pass, and prints them.
     pub fn run(self, messages: Messages) -> Result<()> {
+        if self.work.label.is_some() {
+            let reason = "names results, but a ladder writes none; leave it out".to_owned();
+            return Err(AnalyzerError::Flag { flag: "--label", reason }.into());
+        }
         let rungs = if self.readings {
             self.configuration.refuse("--readings")?;
             ladder::list_readings()?
@@ -68,10 +74,10 @@ impl Ladder {
         })?;
         progress.finish();
         let results = replay.finish(results);
-        let found = designs::find(&configs, &results, trace.layers().len());
-        let mut frame = frame(&rungs, &designs::frame(&[], &found)?, !self.readings)?;
+        let found = designs::find_designs(&configs, &results, trace.layers().len());
+        let mut frame = frame(&rungs, &designs::build_frame(&[], &found)?, !self.readings)?;
         if self.work.seeds == 1 {
-            messages.note("intervals cover captured samples, not the draw of the projection; --seeds 6 covers both");
+            messages.note(ONE_PROJECTION);
         }
         if self.work.format == Format::Table {
             frame = frame.drop_many([columns::PROJECTIONS.name, columns::GRADIENT_ERROR.name]);

@@ -51,6 +51,9 @@ Colours and progress appear only on a terminal; NO_COLOR=1 turns colours off.";
 const UNLIKE_BASELINES: &str =
     "baselines differ, so speed-ups cannot be compared across arrays: compare mercury_cycles instead";
 
+/// The note that is printed beside the intervals of a single projection.
+const ONE_PROJECTION: &str = "intervals cover captured samples, not the draw of the projection; --seeds 6 evaluates six projections and covers both";
+
 const COMPLETIONS: &str = "Examples:
   mercury-analyzer completions bash > ~/.local/share/bash-completion/completions/mercury-analyzer
   mercury-analyzer completions zsh > ~/.zfunc/_mercury-analyzer      # where fpath has ~/.zfunc

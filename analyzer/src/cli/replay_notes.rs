@@ -2,11 +2,12 @@
 
 use crate::accuracy::ErrorSums;
 use crate::config::Config;
-use crate::probe::probe_command;
+use crate::presets::find_nearest_preset;
+use crate::probe::format_probe;
 use crate::result::{Demand, PassResult, mean_results};
 use mercury_reuse::config::Scope;
 use mercury_trace::Trace;
-use mercury_trace::geometry::Pass;
+use mercury_trace::geometry::{Geometry, Pass};
 use std::collections::BTreeMap;
 
 /// Layers that are named as the main causes of an error.
@@ -16,12 +17,15 @@ const CAUSES: usize = 3;
 pub fn describe_demand(config: &Config, results: &[&PassResult]) -> String {
     let sum = |value: fn(&PassResult) -> f64| results.iter().map(|result| value(result)).sum::<f64>();
     let macs = sum(|result| result.macs as f64).max(1.0);
-    let demand = Demand::of_passes(results.iter().copied());
+    let demand = Demand::combine(results.iter().copied());
     let mut text = format!(
         "computations saved: {:.1} % ({:.1} % skipped, less the additions and multiplications of HITs and variants)\n",
         100.0 * sum(|result| result.macs_saved_net as f64) / macs,
         100.0 * sum(|result| result.macs_skipped as f64) / macs,
     );
+    if !results.iter().any(|result| result.reuse) {
+        return text + "no layer reuses in these steps\n";
+    }
     let size = demand.mcache_kb.map_or_else(|| "without limit".to_owned(), |kb| format!("of {kb:.1} KB a bank"));
     let peak = demand.peak_results.map_or_else(|| "without limit".to_owned(), |peak| format!("up to {peak:.0}"));
     let mean = mean_results(results.iter().copied());
@@ -48,7 +52,7 @@ pub fn describe_causes(trace: &Trace, config: &Config, results: &[&PassResult]) 
         let mut layers: BTreeMap<&str, f64> = BTreeMap::new();
         for result in results.iter().filter(|result| result.pass == pass) {
             let change = result.error.as_ref().map(ErrorSums::estimate).map_or(0.0, |error| error.change());
-            *layers.entry(&result.layer).or_default() += change;
+            *layers.entry(&result.layer).or_default() += change.max(0.0);
         }
         let all: f64 = layers.values().sum();
         if all > 0.0 {
@@ -56,19 +60,20 @@ pub fn describe_causes(trace: &Trace, config: &Config, results: &[&PassResult]) 
             layers.sort_by(|a, b| b.1.total_cmp(&a.1));
             let share = |(layer, change): &(&str, f64)| format!("{layer} {:.0} %", 100.0 * change / all);
             let causes: Vec<String> = layers.iter().take(CAUSES).map(share).collect();
-            text += &format!("share in the step's squared {what}: {}\n", causes.join(", "));
+            text += &format!("share in the squared {what} of these steps: {}\n", causes.join(", "));
         }
     }
     if text.is_empty() {
         return text;
     }
-    text += "Errors are local: each layer is computed from exact operands. How they add up through the network, and what they\n\
-             do to the norms of gradients, only a run with reuse in every layer tells";
-    match probe_command(trace.manifest().command.as_deref(), config) {
-        Some(command) => text += &format!(":\n  {command}\n"),
-        None => text += " (mercury-tracer train --probe).\n",
-    }
-    text
+    let (preset, flags) = find_nearest_preset(config);
+    let steps: Vec<u64> = trace.manifest().captured.iter().map(|step| step.step).collect();
+    let probe = format_probe(trace.manifest().command.as_deref(), preset, &flags, &steps);
+    text + &format!(
+        "Errors are local: each layer is computed from exact operands. How they add up through the network, and what they\n\
+         do to the norms of gradients, only a run with reuse in every layer tells:\n  {}\n",
+        probe.replace('\n', "\n  ")
+    )
 }
 
 /// Warnings about configurations whose scope wastes room: a vector never finds an entry of another stream.
@@ -84,7 +89,11 @@ pub fn warn_of_scopes(config: &Config, trace: &Trace, results: &[PassResult]) ->
     let (layer, share) = wasted.iter().copied().max_by(|a, b| a.1.total_cmp(&b.1))?;
     wasted.sort_unstable_by(|a, b| a.0.cmp(b.0));
     wasted.dedup_by_key(|(layer, _)| *layer);
-    let remedy = if config.mcache.scope == Scope::Sample {
+    let is_convolution = |layer: &str| {
+        let geometry = trace.layers().iter().find(|known| known.name == layer).map(|known| known.geometry);
+        matches!(geometry, Some(Geometry::Conv2d(_)))
+    };
+    let remedy = if is_convolution(layer) {
         "set mcache.scope to channel, which flushes it when the weights change"
     } else {
         "mcache.entries = 0 shows what room would give"

@@ -83,7 +83,7 @@ fn format_speed_up([baseline, mercury]: [u64; 2]) -> String {
 
 /// Bounds on the forward pass's reuse and its competitors. Hits and bounds are shares of the same
 /// vectors, those that were looked up.
-fn describe_bounds(config: &Config, results: &[&PassResult]) -> String {
+fn describe_bounds(config: &Config, results: &[&PassResult], projections: u64) -> String {
     let forward: Vec<_> = results.iter().filter(|result| result.pass == Pass::Forward).collect();
     let looked_up = forward.iter().filter(|result| result.reuse);
     let (mut all, mut hits) = (0, 0);
@@ -103,10 +103,11 @@ fn describe_bounds(config: &Config, results: &[&PassResult]) -> String {
     let (pairs, colliding, predicted) = limits.pairs();
     let [low, high] = limits.cosine.interval().map(|bound| 100.0 * bound);
     format!(
-        "\nforward pass, of the {all} vectors that were looked up: {:.1} % hit; {:.1} % would hit in an unlimited MCACHE,\n\
+        "\nforward pass, of the {} vectors that were looked up: {:.1} % hit; {:.1} % would hit in an unlimited MCACHE,\n\
          {:.1} % equal an earlier one exactly, {low:.1} to {high:.1} % have an earlier one at a cosine of {} or more (95 %\n\
          interval); {:.1} % of their elements are zero; equal weights of {} bits would spare {:.1} % of the multiplications;\n\
          of {pairs} sampled pairs {:.2} % share a signature, where their angles predict {:.2} %\n",
+        all / projections,
         vectors(hits),
         vectors(limits.unlimited),
         vectors(limits.duplicates),
@@ -163,7 +164,7 @@ fn describe_loss_change(results: &[&PassResult], layers: usize, measures: &Measu
 }
 
 /// Changes during training: signature lengths, and layers switched off.
-fn describe_adaptation(results: &[PassResult]) -> String {
+fn describe_adaptation(results: &[PassResult], projections: u64) -> String {
     let mut text = String::new();
     let bits: BTreeMap<u64, u32> = results.iter().map(|result| (result.step, result.bits)).collect();
     if bits.values().any(|length| Some(length) != bits.values().next()) {
@@ -178,7 +179,8 @@ fn describe_adaptation(results: &[PassResult]) -> String {
         }
     }
     for (step, layers) in off {
-        text += &format!("switched off from step {step} on, as reuse cost cycles there: {}\n", layers.join(", "));
+        let who = if projections > 1 { " under at least one projection" } else { "" };
+        text += &format!("switched off from step {step} on{who}, as reuse cost cycles there: {}\n", layers.join(", "));
     }
     text
 }
@@ -297,8 +299,8 @@ fn describe_costs(config: &Config, results: &[&PassResult], projections: u64) ->
     text += &format!(
         "memory: {:.0} and {:.0} million words from and to DRAM (baseline, MERCURY), stalls of {:.1} and {:.1} % of their cycles;\n\
          with stalls {}; energy {:.1} % of the baseline's\n",
-        sum(|result| result.baseline_traffic.accesses.dram.total()) as f64 / 1e6,
-        sum(|result| result.traffic.accesses.dram.total()) as f64 / 1e6,
+        sum(|result| result.baseline_traffic.accesses.dram.total()) as f64 / projections as f64 / 1e6,
+        sum(|result| result.traffic.accesses.dram.total()) as f64 / projections as f64 / 1e6,
         100.0 * stalls[0] as f64 / baseline.max(1) as f64,
         100.0 * stalls[1] as f64 / mercury.max(1) as f64,
         format_speed_up([baseline + stalls[0], mercury + stalls[1]]),
@@ -353,7 +355,7 @@ pub fn format_replay(
     );
     if projections > 1 {
         text += &format!(
-            "Means over {projections} projections, of seeds {} to {}.\n",
+            "The table sums {projections} projections, of seeds {} to {}; vectors and cycles are for one.\n",
             config.rpq.seed,
             configs[configs.len() - 1].rpq.seed
         );
@@ -386,14 +388,14 @@ pub fn format_replay(
         .collect();
     rows.push(Total::sum(steady.iter().copied(), projections).row("model"));
     text += &text_table(&columns, rows);
-    text += &describe_bounds(config, &steady);
+    text += &describe_bounds(config, &steady, projections);
     text += &describe_zero_vectors(&steady);
     text += &describe_each_step(results, layers_in_all, measures, projections);
     if projections > 1 {
-        let designs = designs::find(configs, results, layers_in_all);
+        let designs = designs::find_designs(configs, results, layers_in_all);
         text.extend(designs.iter().map(describe_projections));
     }
-    text += &describe_adaptation(results);
+    text += &describe_adaptation(results, projections);
     text += &describe_demand(config, &steady);
     text += &describe_costs(config, &steady, projections);
     text += &describe_causes(trace, config, &steady);

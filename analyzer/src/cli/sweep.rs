@@ -8,6 +8,7 @@ use crate::request::Measures;
 use crate::schema::{ColumnSpec, configurations as columns};
 use crate::sweep::grid::{Axis, Grid};
 use crate::sweep::pareto::Metric;
+use crate::sweep::seeds::SEED;
 use crate::sweep::store::SweepDir;
 use crate::sweep::summary::PARETO;
 use crate::sweep::{self, designs, summary};
@@ -101,11 +102,14 @@ impl Sweep {
                 on_threads(self.work.threads, || Ok(sweep::run(&replay, &dir, |unit| advance(&progress, unit))?))?;
             progress.finish();
             let (swept, layers) = (summary::swept(&grid), trace.layers().len());
-            let designs = designs::frame(&swept, &designs::find(&grid.configs, &results, layers))?;
+            let designs = designs::build_frame(&swept, &designs::find_designs(&grid.configs, &results, layers))?;
             let frame = summary::frame(swept, &results, layers)?;
             dir.finish(&results, &frame, &designs)?;
             if self.work.seeds > 1 { designs } else { frame }
         };
+        if self.work.seeds == 1 && !grid.axes.iter().any(|axis| axis.key == SEED) {
+            messages.note(super::ONE_PROJECTION);
+        }
         let has_one_baseline = summary::has_one_baseline(&frame)?;
         if !has_one_baseline {
             messages.note(super::UNLIKE_BASELINES);

@@ -139,7 +139,8 @@ impl LayerReplay<'_> {
             result.macs_skipped += work.macs_skipped();
             result.macs_saved_net += timed.macs_saved_net(outcomes);
             let demand = &mut result.demand;
-            demand.results += work.results();
+            // A weight gradient takes no results from MCACHE.
+            demand.results += if pass == Pass::WeightGrad { 0 } else { work.hit_results() };
             demand.is_bound |= timed.is_bound();
             demand.peak_results = demand.peak_results.zip(timed.peak_results()).map(|(a, b)| a.max(b));
             result.vector_length = result.vector_length.max(lengths.iter().copied().max().unwrap_or(0) as usize);

@@ -2,6 +2,7 @@
 
 use crate::config::{Config, DEFAULT_PRESET, PRESETS};
 use crate::error::{AnalyzerError, REPLAY_AGAIN, Result};
+use crate::probe::format_probe;
 use crate::request::ErrorMode;
 use crate::schema;
 use crate::schema::run::{RunRecord, SelectionRecord};
@@ -84,6 +85,14 @@ impl ReportedRun {
             words.extend(self.label_flag());
         }
         words.join(" ")
+    }
+
+    /// The command of a probe of one configuration.
+    pub(crate) fn probe(&self, configuration: usize) -> String {
+        let (preset, _) = self.settings(configuration);
+        let (capture, flags) =
+            (self.trace.command.as_deref(), self.setting_flags(configuration, &["rpq.macs_per_cycle"]));
+        format_probe(capture, preset, &flags, &self.trace.captured_steps)
     }
 
     /// The command of a sweep over these keys.

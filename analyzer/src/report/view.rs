@@ -55,6 +55,8 @@ pub struct View {
     pub sweep: Option<String>,
     /// The command that captured the trace, if the trace records it.
     pub capture: Option<String>,
+    /// The command that measures how the errors of all layers add up.
+    pub probe: String,
 }
 
 impl View {
@@ -92,6 +94,7 @@ impl View {
             command: run.replay_command(configuration),
             sweep: source.axes.as_ref().map(|axes| run.sweep_command(axes)),
             capture: run.trace.command.clone(),
+            probe: run.probe(configuration),
         })
     }
 }

@@ -117,14 +117,13 @@ table! {
     /// Whether the cycles with reuse are a bound: HITs or signatures take less time than real processing elements need.
     IS_BOUND = ColumnSpec::bool("is_bound");
 
-    /// Results that MCACHE delivers for HITs; in a weight gradient, sums of gradients that HITs add to.
+    /// Results that MCACHE delivers for HITs; 0 in a weight gradient.
     MCACHE_RESULTS = ColumnSpec::u64("mcache_results", "results");
     /// Results per cycle of computing and stalls.
     MCACHE_RESULTS_MEAN = ColumnSpec::f64("mcache_results_mean", "results/cycle");
     /// Most results that the array takes in a cycle; null if nothing limits them.
     MCACHE_RESULTS_PEAK = ColumnSpec::f64("mcache_results_peak", "results/cycle").nullable();
-    /// Size of a bank of MCACHE: entries, each with a tag and its versions of a result; null without reuse, or if MCACHE
-    /// has no limit.
+    /// Size of a bank of MCACHE, which holds entries of a tag and versions of a result; null without reuse or limit.
     MCACHE_KB = ColumnSpec::f64("mcache_kb", "KB").nullable();
 
     /// Cycles that the baseline waits for DRAM, in addition to `baseline_cycles`.

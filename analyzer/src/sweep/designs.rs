@@ -53,9 +53,13 @@ impl Design {
 
     /// 95 % interval of the output error, as of the speed-up.
     pub fn output_error_interval(&self) -> Option<[f64; 2]> {
+        if let [totals] = self.totals.as_slice() {
+            return totals.mean_error()?.relative().bounds;
+        }
         let sampled = |totals: &Totals| {
-            let error = totals.mean_error()?.relative();
-            Some(Sampled::from_interval(error.value, error.bounds?))
+            let estimate = totals.mean_error()?;
+            let error = estimate.relative();
+            Some(Sampled::from_interval(error.value, error.bounds?, estimate.freedom()))
         };
         let sampled: Option<Vec<Sampled>> = self.totals.iter().map(sampled).collect();
         let [low, high] = interval::cover(&sampled?)?;
@@ -70,7 +74,7 @@ impl Design {
 
 /// The designs of these configurations. `results` are ordered by configuration and step, and every configuration has
 /// some.
-pub fn find(configs: &[Config], results: &[PassResult], layers_in_all: usize) -> Vec<Design> {
+pub fn find_designs(configs: &[Config], results: &[PassResult], layers_in_all: usize) -> Vec<Design> {
     let by_configuration: BTreeMap<usize, &[PassResult]> = results
         .chunk_by(|a, b| a.configuration == b.configuration)
         .map(|results| (results[0].configuration, results))
@@ -82,7 +86,7 @@ pub fn find(configs: &[Config], results: &[PassResult], layers_in_all: usize) ->
 }
 
 /// Builds the table. `swept` are the values of swept keys by configuration.
-pub fn frame(swept: &[Column], designs: &[Design]) -> Result<DataFrame> {
+pub fn build_frame(swept: &[Column], designs: &[Design]) -> Result<DataFrame> {
     let first = |design: &Design| design.totals.first().map_or(0, |totals| totals.baseline);
     let mut table = vec![
         Column::new(columns::DESIGN.name.into(), (0..designs.len() as u64).collect::<Vec<_>>()),

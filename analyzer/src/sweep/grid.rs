@@ -4,6 +4,7 @@ use super::seeds::{self, SEED};
 use crate::config::Config;
 use crate::error::{AnalyzerError, Result};
 use crate::suggest::did_you_mean;
+use std::collections::HashMap;
 use toml::Table;
 
 /// Maximum number of configurations in a sweep.
@@ -120,12 +121,21 @@ impl Grid {
         let combinations =
             combinations.ok_or_else(|| flag(format!("asks for more than {MAX_CONFIGURATIONS} configurations")))?;
         let mut grid = Self { axes, configs: Vec::new(), places: Vec::new(), left_out: None };
+        let mut known: HashMap<String, Vec<usize>> = HashMap::new();
         for number in 0..combinations {
             let places = grid.combination(number);
             let mut all = overrides.to_vec();
             all.extend(grid.axes.iter().zip(&places).map(|(axis, &place)| (axis.key, axis.values[place].clone())));
             match Config::resolve(origin, table.clone(), &all) {
                 Ok(config) => {
+                    let written = serde_json::to_string(&config).expect("a configuration has string keys");
+                    if let Some(equal) = known.insert(written, places.clone()) {
+                        return Err(flag(format!(
+                            "{} and {} are one configuration; leave one out",
+                            grid.describe(&equal),
+                            grid.describe(&places)
+                        )));
+                    }
                     grid.configs.push(config);
                     grid.places.push(places);
                 }
@@ -137,6 +147,12 @@ impl Grid {
         }
         grid.check(flag)?;
         Ok(grid)
+    }
+
+    /// The values at a place of the grid, as flags have them.
+    fn describe(&self, places: &[usize]) -> String {
+        let values = self.axes.iter().zip(places).map(|(axis, &place)| format!("{}={}", axis.key, axis.values[place]));
+        values.collect::<Vec<_>>().join(" ")
     }
 
     /// The index on each axis of the `number`-th combination.
@@ -170,7 +186,7 @@ impl Grid {
     /// The same with this many projections for each configuration: a last axis of seeds.
     ///
     /// # Errors
-    /// If the seed is swept, or would exceed 63 bits.
+    /// If the seed is swept, or would exceed 63 bits, or there are too many configurations.
     pub fn with_seeds(mut self, seeds: u32) -> Result<Self> {
         if seeds == 1 {
             return Ok(self);
@@ -178,6 +194,9 @@ impl Grid {
         let flag = |reason| AnalyzerError::Flag { flag: "--seeds", reason };
         if self.axes.iter().any(|axis| axis.key == SEED) {
             return Err(flag(format!("{SEED} is swept by --set already; leave one of them out")));
+        }
+        if self.configs.len() * seeds as usize > MAX_CONFIGURATIONS {
+            return Err(flag(format!("asks for more than {MAX_CONFIGURATIONS} configurations")));
         }
         let first = self.configs.first().map_or(0, |config| config.rpq.seed);
         self.configs = seeds::with_seeds(&self.configs, seeds)
@@ -201,7 +220,7 @@ impl Grid {
 mod tests {
     use super::*;
 
-    const KEYS: [&str; 4] = ["rpq.bits", "mcache.entries", "mcache.ways", "reuse.passes"];
+    const KEYS: [&str; 5] = ["rpq.bits", "mcache.entries", "mcache.ways", "array.hit_cycles", "reuse.passes"];
 
     fn axis(text: &str) -> std::result::Result<Vec<String>, String> {
         Axis::parse(text, KEYS).map(|axis| axis.values)
@@ -250,6 +269,8 @@ mod tests {
         assert!(error.contains("mcache.ways=3") && error.contains("not a multiple"), "{error}");
         assert_eq!(grid(&["mcache.entries=8,16", "mcache.ways=1..=16"]).unwrap().configs.len(), 4 + 5);
         assert!(grid(&["mcache.entries=8", "mcache.ways=9..=16"]).is_err());
+        let error = grid(&["array.hit_cycles=0.5,1/2"]).unwrap_err().to_string();
+        assert!(error.contains("array.hit_cycles=0.5 and array.hit_cycles=1/2 are one configuration"), "{error}");
         assert!(grid(&["rpq.bits=20", "rpq.bits=21"]).unwrap_err().to_string().contains("twice"));
     }
 }

@@ -59,7 +59,7 @@ impl Totals {
             macs: sum(|result| result.macs),
             macs_skipped: sum(|result| result.macs_skipped),
             macs_saved_net: results.iter().map(|result| result.macs_saved_net).sum(),
-            demand: Demand::of_passes(results.iter().copied()),
+            demand: Demand::combine(results.iter().copied()),
             mean_results: mean_results(results.iter().copied()),
         }
     }

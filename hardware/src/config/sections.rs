@@ -69,6 +69,11 @@ impl Default for ArrayConfig {
 }
 
 impl ArrayConfig {
+    /// Processing elements.
+    pub fn pes(&self) -> u32 {
+        self.rows.saturating_mul(self.columns)
+    }
+
     pub(super) fn validate(&self) -> Result<(), String> {
         let lanes = self.accumulate_lanes.unwrap_or(1);
         let sizes = [

@@ -182,6 +182,11 @@ impl ProductModel for MatrixProduct {
         Some((columns * read_ports) as f64)
     }
 
+    fn is_hit_a_bound(&self) -> bool {
+        // More results than the array has PEs to take them.
+        self.array.array.read_ports > self.array.array.rows
+    }
+
     fn baseline_traffic(&self, memory: &MemoryModel) -> Traffic {
         memory.dense_folds(self.array.dataflow, &self.words, self.baseline())
     }

@@ -113,12 +113,17 @@ impl Work {
 
     /// Multiply-accumulates that hits make unnecessary.
     pub fn macs_skipped(&self) -> u64 {
-        self.scale(self.streams.iter().map(|stream| stream.counts.hit * stream.length * self.gemm.n).sum())
+        self.sum_streams(|stream| stream.counts.hit * stream.length * self.gemm.n)
     }
 
-    /// Results that MCACHE delivers for HITs; in a weight gradient, sums of gradients that HITs add to.
-    pub fn results(&self) -> u64 {
-        self.scale(self.streams.iter().map(|stream| stream.counts.hit * self.gemm.n).sum())
+    /// The sum of a value over all streams, captured or not.
+    pub fn sum_streams(&self, value: impl Fn(&StreamWork) -> u64) -> u64 {
+        self.scale(self.streams.iter().map(value).sum())
+    }
+
+    /// Results of HITs; in a weight gradient, the gradients that they add to those of their groups.
+    pub fn hit_results(&self) -> u64 {
+        self.sum_streams(|stream| stream.counts.hit * self.gemm.n)
     }
 
     /// Streams whose results add up to one.

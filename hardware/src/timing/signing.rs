@@ -34,8 +34,9 @@ impl SigningUnit {
     }
 }
 
-/// Computes the cycles that an array waits for the unit, stream by stream. Each stream is cut into `scopes` equal
-/// scopes; `compute` are the cycles of each. `scale` extends the sum from these streams to all.
+/// Computes the cycles that an array waits for the unit. Each stream is cut into `scopes` equal scopes, one for each
+/// sample; the streams of a sample come one after another. `compute` are the cycles of each stream. `scale` extends the
+/// sum from these streams to all.
 pub(super) fn wait_for_streams(
     unit: SigningUnit,
     streams: &[StreamWork],
@@ -47,14 +48,10 @@ pub(super) fn wait_for_streams(
     let sign = |stream: &StreamWork| unit.cycles(stream.counts.vectors() * stream.length * bits);
     let (Some(first), Some(last)) = (streams.first(), compute.last()) else { return 0 };
     let first = sign(first);
-    // All times are in units of 1 / scopes of a cycle. A stream like the first follows the last, as long as there are
-    // streams that were not captured.
+    // All times are in units of 1 / scopes of a cycle. The next sample's first stream follows the last.
     let following = streams[1..].iter().map(sign).chain([first]);
-    let wait = |((stream, &compute), next): ((&StreamWork, &u64), u64)| {
-        (scopes - 1) * sign(stream).saturating_sub(compute) + next.saturating_sub(compute)
-    };
-    let waits = streams.iter().zip(compute).zip(following).map(wait).sum();
-    (first + scale(waits)).saturating_sub(first.saturating_sub(*last)).div_ceil(scopes)
+    let waits: u64 = compute.iter().zip(following).map(|(compute, next)| next.saturating_sub(*compute)).sum();
+    (first + scopes * scale(waits)).saturating_sub(first.saturating_sub(*last)).div_ceil(scopes)
 }
 
 #[cfg(test)]
@@ -79,9 +76,9 @@ mod tests {
             let compute: Vec<u64> = sizes.iter().map(|&(compute, _)| compute).collect();
             // In units of 1 / scopes of a cycle.
             let (mut array, mut signed) = (0, 0);
-            for (stream, compute) in streams.iter().zip(&compute) {
-                let signing = (stream.counts.vectors() * 3 * 4).div_ceil(macs_per_cycle);
-                for _ in 0..scopes {
+            for _ in 0..scopes {
+                for (stream, compute) in streams.iter().zip(&compute) {
+                    let signing = (stream.counts.vectors() * 3 * 4).div_ceil(macs_per_cycle);
                     let begin = array.max(signed + signing);
                     // The unit begins the next scope when the array takes the signatures of this one.
                     signed = begin;

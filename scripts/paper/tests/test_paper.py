@@ -4,6 +4,7 @@ MERCURY_PAPER is the folder of a small run, which `make test-trace` creates; wit
 """
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +14,10 @@ import pytest
 
 SCRIPTS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(SCRIPTS))
-from folders import BY_LAYER, BY_MODEL, choose_settings  # noqa: E402
-from run import run_stage  # noqa: E402
+from commits import read_commits  # noqa: E402
+from folders import ALL_ON, BY_LAYER, BY_MODEL, EQUAL_MACS, NO_HARDWARE, READINGS, choose_settings  # noqa: E402
+from report import check_commits  # noqa: E402
+from run import Run  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +46,8 @@ def write_sweep(folder: Path, configurations: list[tuple[int, list[float]]]) -> 
 
 
 def test_the_fastest_within_the_bound_is_chosen(tmp_path):
-    found = choose_settings(write_sweep(tmp_path, [(50, [0.5, 0.5]), (60, [0.012, 0.0]), (70, [0.009, 0.001]), (80, [0.0, 0.0])]))
+    configurations = [(50, [0.5, 0.5]), (60, [0.012, 0.0]), (70, [0.009, 0.001]), (80, [0.0, 0.0])]
+    found = choose_settings(write_sweep(tmp_path, configurations))
     assert found == {BY_MODEL: {"configuration": 1, "rpq.bits": 1}, BY_LAYER: {"configuration": 2, "rpq.bits": 2}}
 
 
@@ -51,15 +55,19 @@ def test_configurations_that_are_no_faster_are_not_chosen(tmp_path):
     assert choose_settings(write_sweep(tmp_path, [(50, [0.5]), (100, [0.0]), (120, [0.001])])) == {}
 
 
+def start(out: Path, commit: str = "abc", any_commit: bool = False) -> Run:
+    return Run(out, commit, any_commit)
+
+
 def test_a_stage_is_done_once(tmp_path):
     made = []
     for what in (["a"], ["a"], ["b"]):
-        run_stage(tmp_path / "place", what, lambda what=what: made.append(what))
+        start(tmp_path).run_stage(tmp_path / "place", what, lambda what=what: made.append(what))
     assert made == [["a"], ["b"]]
 
 
 def test_a_failed_stage_continues(tmp_path):
-    place = tmp_path / "place"
+    place, run_stage = tmp_path / "place", start(tmp_path).run_stage
 
     def fail() -> None:
         place.mkdir()
@@ -79,20 +87,106 @@ def test_parts_sum_to_all_cycles(out):
     assert sums.height and (sums["share"] * sums["step"]).to_list() == pytest.approx([1.0] * sums.height)
 
 
-def test_the_chain_ends_with_the_preset(out):
-    last = pl.read_parquet(out / "chain.parquet").group_by("model", maintain_order=True).last()
-    models = pl.read_parquet(out / "models.parquet").filter(setting="mercury").join(last, on="model")
-    assert models.height and models["step"].to_list() == pytest.approx(models["speed_up"].to_list())
+def make_stage(out: Path, model: str, commit: str) -> None:
+    place = out / model / "trace"
+    place.parent.mkdir(parents=True)
+    start(out, commit).run_stage(place, ["a"], place.mkdir)
 
 
-def test_the_report_changes_only_the_text_between_marks(out, tmp_path):
+def test_a_run_is_of_one_clean_commit(tmp_path):
+    start(tmp_path).check_commit()
+    for commit in ("abc-dirty", "unknown"):
+        with pytest.raises(SystemExit, match="commit the changed files"):
+            start(tmp_path, commit).check_commit()
+        start(tmp_path, commit, any_commit=True).check_commit()
+
+
+def test_a_run_continues_at_its_commit_only(tmp_path):
+    make_stage(tmp_path, "vgg13", "abc")
+    make_stage(tmp_path, "larger/vgg13", "abc")
+    start(tmp_path).check_commit()
+    with pytest.raises(SystemExit, match="has stages of abc, and the checkout is def"):
+        start(tmp_path, "def").check_commit()
+    start(tmp_path, "def", any_commit=True).check_commit()
+    make_stage(tmp_path, "larger/vgg16", "def")
+    assert read_commits(tmp_path) == {"abc", "def"}
+
+
+def read_table(out: Path, name: str) -> pl.DataFrame:
+    return pl.read_parquet(out / f"{name}.parquet")
+
+
+def test_the_ladder_starts_with_the_preset(out):
+    chain = read_table(out, "chain")
+    for rung, setting in enumerate(["mercury", ALL_ON]):
+        rungs = chain.group_by("model", maintain_order=True).agg(pl.all().get(rung))
+        models = read_table(out, "models").filter(setting=setting).join(rungs, on="model", suffix="_of_rung")
+        assert models.height
+        for name, of_rung in (
+            ("step", "speed_up"),
+            ("hit_rate", "hit_rate_of_rung"),
+            ("output_error", "output_error_of_rung"),
+            ("gradient_error", "gradient_error_of_rung"),
+            ("saved", "computations_saved"),
+        ):
+            assert models[name].to_list() == pytest.approx(models[of_rung].to_list()), (setting, name)
+
+
+def test_readings_lead_from_the_preset_to_the_bound(out):
+    readings = read_table(out, "readings")
+    ladder = read_table(out, "chain").group_by("model", maintain_order=True)
+    for setting, rungs in (("mercury", ladder.first()), (NO_HARDWARE, ladder.last())):
+        found = readings.filter(setting=setting)
+        assert found["model"].to_list() == rungs["model"].to_list()
+        for name in ("speed_up", "hit_rate", "output_error"):
+            assert found[name].to_list() == pytest.approx(rungs[name].to_list()), (setting, name)
+    assert readings["is_bound"].to_list() == [name == NO_HARDWARE for name in readings["setting"]]
+    for _, model in readings.group_by("model"):
+        assert model["setting"].to_list() == READINGS
+        of = {row["setting"]: row for row in model.to_dicts()}
+        assert of[EQUAL_MACS]["speed_up"] < of["mercury-ahead"]["speed_up"]
+        assert of[EQUAL_MACS]["output_error"] == of["mercury-ahead"]["output_error"]
+
+
+def write_pages(out: Path, tmp_path: Path, *flags: str) -> tuple[subprocess.CompletedProcess, list[Path]]:
+    """Runs the report on pages with marks, and a page without marks."""
     page, readme, plain = tmp_path / "page.md", tmp_path / "readme.md", tmp_path / "plain.md"
     page.write_text("before\n<!-- paper: begin -->\nold\n<!-- paper: end -->\nafter\n")
     readme.write_text("before\n<!-- paper -->\nold\n<!-- /paper -->\nafter\n")
     plain.write_text("old\n")
     for name in (readme, plain):
-        line = [sys.executable, SCRIPTS / "report.py", "--out", out, "--docs", page, "--readme", name]
-        subprocess.run(line, check=True, capture_output=True)
+        line = [sys.executable, SCRIPTS / "report.py", "--out", out, "--docs", page, "--readme", name, *flags]
+        done = subprocess.run(line, capture_output=True, text=True)
+    return done, [page, readme, plain]
+
+
+def test_the_report_changes_only_the_text_between_marks(out, tmp_path):
+    done, (page, readme, plain) = write_pages(out, tmp_path, "--allow-dirty")
+    assert done.returncode == 0, done.stderr
     for text in (page.read_text(), readme.read_text()):
         assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text and "1.97x" in text
     assert plain.read_text() == "old\n" and page.with_suffix(".svg").exists()
+    assert "(page-readings.svg)" in readme.read_text() and (tmp_path / "page-readings.svg").exists()
+
+
+@pytest.mark.parametrize("commits", [{"abc-dirty"}, {"abc", "def"}, {"unknown"}])
+def test_figures_of_no_clean_commit_are_refused(commits):
+    with pytest.raises(SystemExit, match="not of one clean commit.*--allow-dirty"):
+        check_commits(commits)
+
+
+def test_one_clean_commit_is_accepted():
+    check_commits({"abc"})
+
+
+def test_no_page_is_written_from_changed_files(out, tmp_path):
+    copy = tmp_path / "run"
+    copy.mkdir()
+    for path in out.glob("*.*"):
+        shutil.copy(path, copy)
+    training = read_table(out, "training")
+    training = training.with_columns(pl.Series("commits", [["abc-dirty"]] * training.height))
+    training.write_parquet(copy / "training.parquet")
+    done, (page, readme, _) = write_pages(copy, tmp_path)
+    assert done.returncode == 1 and "abc-dirty" in done.stderr
+    assert "old" in page.read_text() and "old" in readme.read_text() and not page.with_suffix(".svg").exists()

@@ -147,7 +147,7 @@ impl Group<'_> {
             }
             SigningUnit::Dedicated { .. } if work.bits > 0 => {
                 let projection = if self.resident(length) { 0 } else { work.bits * length };
-                sum += model.unit_accesses(vectors * length * work.bits, vectors * length, projection);
+                sum += model.unit_accesses(vectors * length * work.bits, distinct, projection);
                 distinct
             }
             _ => distinct,

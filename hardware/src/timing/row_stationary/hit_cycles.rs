@@ -64,7 +64,7 @@ impl fmt::Display for Fraction {
 /// Cycles that a HIT takes in its PE set, for each filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum HitCycles {
-    /// So many, whatever the set.
+    /// This number, in every set.
     Exact(Fraction),
     /// `1 / k_h` of a cycle: each of the set's `k_h` PEs takes a result per cycle. A result is added to its position's
     /// sum, or multiplied and added, so no set of real PEs takes less.
@@ -72,6 +72,9 @@ pub enum HitCycles {
 }
 
 impl HitCycles {
+    /// None: a bound.
+    pub const FREE: Self = Self::Exact(Fraction { numerator: 0, denominator: 1 });
+
     /// One cycle.
     pub const ONE: Self = Self::Exact(Fraction { numerator: 1, denominator: 1 });
 

@@ -233,9 +233,10 @@ impl RowProduct {
 
     /// Cycles in which MCACHE delivers the results of HITs, of all filters.
     fn deliver(&self, hits: u64) -> u64 {
-        match self.array.results_per_cycle {
-            0 => 0,
-            results => (hits * self.mapping.shape().filters).div_ceil(results),
+        match (self.product.pass, self.array.results_per_cycle) {
+            // Gradients are added to sums in the buffer.
+            (Pass::WeightGrad, _) | (_, 0) => 0,
+            (_, results) => (hits * self.mapping.shape().filters).div_ceil(results),
         }
     }
 

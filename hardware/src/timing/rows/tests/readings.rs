@@ -34,7 +34,9 @@ pub(super) fn simulate(product: &RowProduct, outcomes: &Outcomes, columns: usize
             schedule.scope(&scope);
             let compute = schedule.timeline().cycles - before;
             let results = hits * mapping.shape().filters;
-            let delivery = if model.results_per_cycle == 0 { 0 } else { results.div_ceil(model.results_per_cycle) };
+            // A weight gradient takes no results.
+            let is_bounded = model.results_per_cycle > 0 && product.product.pass != Pass::WeightGrad;
+            let delivery = if is_bounded { results.div_ceil(model.results_per_cycle) } else { 0 };
             let taps = mapping.shape().taps();
             let macs = (lanes.len() * layout.positions) as u64 * taps * u64::from(product.product.bits);
             // The weight gradient has the forward pass's signatures.
