@@ -157,7 +157,7 @@ fn projections_are_partitioned() {
 
 /// Groups of a depthwise convolution share no weights: a wider scope only fills the cache.
 #[test]
-fn scopes_that_waste_room_are_told() {
+fn a_scope_that_wastes_room_causes_a_warning() {
     let place = Place::new();
     let small = "--errors none --mcache.entries 16 --mcache.ways 16 --passes forward";
     let run = |scope: &str, out: &str| {

@@ -241,6 +241,7 @@ impl Rpq {
         Self { bits: 1, unit: SignatureUnit::Array, macs_per_cycle: None, ..self.clone() }
     }
 
+    /// Checks every value; the error names the key.
     fn validate(&self) -> Result<(), ConfigError> {
         let fail = |key, reason| Err(ConfigError { key, reason });
         let bits = self.bits;
@@ -267,6 +268,7 @@ impl Rpq {
             }
         }
     }
+
     /// Bits of a whole signature.
     pub fn signature_bits(&self) -> u32 {
         self.bits + self.variant.magnitude_bits()

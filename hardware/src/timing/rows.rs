@@ -133,7 +133,7 @@ impl RowProduct {
         &self.mapping
     }
 
-    /// How the product that computes the signatures of vectors of so many channels is.
+    /// The mapping of the product that computes the signatures of vectors of `channels` channels.
     pub fn signatures(&self, channels: u64) -> Mapping {
         let shape = self.mapping.shape().signatures(u64::from(self.product.bits), channels);
         Mapping::new(&shape, &self.array.array)

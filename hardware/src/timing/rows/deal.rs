@@ -7,9 +7,9 @@ use std::borrow::Cow;
 
 /// What one lane works on: a channel of the vectors of a scope, in order.
 pub struct Plane<'a> {
-    /// The vectors' first channel in this round is as many lanes before.
+    /// Lanes of the same round that hold earlier channels of the same vectors.
     lanes_before: usize,
-    /// Whether HITs take their results here: once for all channels of a vector, at its last.
+    /// Whether this is the vectors' last channel, which takes the results of HITs for all channels.
     takes_hits: bool,
     /// Number of the first vector.
     first: u32,
@@ -25,7 +25,7 @@ impl<'a> Plane<'a> {
         if let [first] = *firsts {
             return Self { lanes_before: 0, takes_hits: true, first: first as u32, holders: run(first) };
         }
-        // Numbered anew, without gaps; what an earlier scope holds, and nobody here, is far beyond.
+        // Vectors are numbered anew, without gaps. A holder in an earlier scope gets a number beyond them all.
         let beyond = Outcomes::NONE - 1;
         let place = |holder: u32| {
             let at = firsts.partition_point(|&first| first <= holder as usize);
