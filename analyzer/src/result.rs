@@ -91,7 +91,7 @@ pub struct Demand {
     pub is_bound: bool,
     /// Results that MCACHE delivers; none in a weight gradient.
     pub results: u64,
-    /// Most results that the array takes in a cycle; `None` if nothing limits them.
+    /// Most results that the array takes in a cycle, 0 if it takes none; `None` if nothing limits them.
     pub peak_results: Option<f64>,
     /// Size of a bank of MCACHE, KB; `None` without reuse or limit.
     pub mcache_kb: Option<f64>,

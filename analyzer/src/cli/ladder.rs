@@ -112,6 +112,7 @@ fn frame(rungs: &[Rung], designs: &DataFrame, has_factors: bool) -> Result<DataF
         table.push(Column::new("factor".into(), (0..speed_ups.len()).map(factor).collect::<Vec<Option<f64>>>()));
     }
     for column in [
+        columns::SPEED_UP_WITH_STALLS,
         columns::SPEED_UP_EQUAL_MACS,
         columns::IS_BOUND,
         columns::MCACHE_RESULTS_MEAN,

@@ -38,7 +38,11 @@ pub const KEYS: &[(&str, &str, &str)] = &[
     ("array.ifmap_words", "N", "Ifmap scratchpad of a PE, words (row stationary)"),
     ("array.filter_words", "N", "Filter scratchpad of a PE, words (row stationary)"),
     ("array.psum_words", "N", "Psum scratchpad of a PE, words (row stationary)"),
-    ("array.hit_cycles", "N", "Cycles that a HIT takes: 1, 0.25, 1/3, or column: 1 / PEs of the set (row stationary)"),
+    (
+        "array.hit_cycles",
+        "N",
+        "Cycles that a HIT takes, 0 to 65536: 1, 0.25, 1/3, or column: 1 / kernel rows (row stationary)",
+    ),
     ("array.dealing", "D", "How output rows are dealt to PE sets: static, dynamic (row stationary)"),
     (
         "array.schedule",

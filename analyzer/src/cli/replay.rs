@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 /// Replay a trace: similarity, output error and cycles per layer, pass and step.
 ///
 /// The results are written to a folder: run.json, layers.parquet, models.parquet,
-/// configurations.parquet, angles.parquet. The printed table sums all passes over the steps after
+/// configurations.parquet, designs.parquet, angles.parquet. The printed table sums all passes over the steps after
 /// the trial (`stop.window`). In these steps, layers in which reuse does not save cycles are
 /// switched off. JSON and CSV print the rows of layers.parquet, for all steps; column `trial` marks
 /// the trial.

@@ -10,6 +10,9 @@ use mercury_trace::Trace;
 use mercury_trace::geometry::{Geometry, Pass};
 use std::collections::BTreeMap;
 
+/// Squared errors, relative to squared norms, up to this are rounding.
+const ROUNDING: f64 = 1e-10;
+
 /// Layers that are named as the main causes of an error.
 const CAUSES: usize = 3;
 
@@ -50,12 +53,14 @@ pub fn describe_causes(trace: &Trace, config: &Config, results: &[&PassResult]) 
     let mut text = String::new();
     for (pass, what) in [(Pass::Forward, "output error"), (Pass::WeightGrad, "gradient error")] {
         let mut layers: BTreeMap<&str, f64> = BTreeMap::new();
+        let mut exact = 0.0;
         for result in results.iter().filter(|result| result.pass == pass) {
-            let change = result.error.as_ref().map(ErrorSums::estimate).map_or(0.0, |error| error.change());
-            *layers.entry(&result.layer).or_default() += change.max(0.0);
+            let Some(error) = result.error.as_ref().map(ErrorSums::estimate) else { continue };
+            *layers.entry(&result.layer).or_default() += error.change().max(0.0);
+            exact += error.exact();
         }
         let all: f64 = layers.values().sum();
-        if all > 0.0 {
+        if all > ROUNDING * exact {
             let mut layers: Vec<(&str, f64)> = layers.into_iter().collect();
             layers.sort_by(|a, b| b.1.total_cmp(&a.1));
             let share = |(layer, change): &(&str, f64)| format!("{layer} {:.0} %", 100.0 * change / all);

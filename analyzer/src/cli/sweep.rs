@@ -23,7 +23,7 @@ use std::path::PathBuf;
 ///
 /// The grid is every combination of the values of the swept keys; invalid combinations are left
 /// out. The results are written to a folder: run.json, configurations.parquet (one row per
-/// configuration), layers.parquet and models.parquet as from `replay`. A sweep that was stopped
+/// configuration), designs.parquet (one row for configurations that differ in the seed), layers.parquet and models.parquet as from `replay`. A sweep that was stopped
 /// continues when the command is run again. Bounds are not computed; mcache.entries=0 is an
 /// unlimited MCACHE.
 #[derive(Debug, Args)]
@@ -42,7 +42,7 @@ pub struct Sweep {
     /// `speed_up_with_stalls`, `mercury_cycles`, `energy`, `rpq.bits`, `mcache.entries`,
     /// `mcache.ways`. The table shows only the frontier. Speed-ups and energy are relative to the
     /// baseline of the same array, so absolute cycles and energy are compared instead where
-    /// baselines differ.
+    /// baselines differ. Bounds that no hardware reaches are left out.
     #[arg(long, value_delimiter = ',', value_name = "COLUMNS", value_parser = Metric::parse)]
     pareto: Vec<Metric>,
     #[command(flatten)]

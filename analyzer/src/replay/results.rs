@@ -140,9 +140,12 @@ impl LayerReplay<'_> {
             result.macs_saved_net += timed.macs_saved_net(outcomes);
             let demand = &mut result.demand;
             // A weight gradient takes no results from MCACHE.
-            demand.results += if pass == Pass::WeightGrad { 0 } else { work.hit_results() };
+            let delivered = if pass == Pass::WeightGrad { 0 } else { work.hit_results() };
+            demand.results += delivered;
             demand.is_bound |= timed.is_bound();
-            demand.peak_results = demand.peak_results.zip(timed.peak_results()).map(|(a, b)| a.max(b));
+            if delivered > 0 {
+                demand.peak_results = demand.peak_results.zip(timed.peak_results()).map(|(a, b)| a.max(b));
+            }
             result.vector_length = result.vector_length.max(lengths.iter().copied().max().unwrap_or(0) as usize);
             result.streams[0] += lengths.len() as u64;
             result.streams[1] += extent.streams_in_all(pass, lengths.len());

@@ -9,7 +9,7 @@ use crate::error_columns::error_columns;
 use crate::interval::Sampled;
 use crate::request::ErrorMode;
 use crate::result::{Demand, PassResult, forward_error, gradient_error, mean_results, step_cycles};
-use crate::schema;
+use crate::schema::{self, layers::IS_BOUND};
 use mercury_reuse::Counts;
 use mercury_trace::geometry::Pass;
 use polars::prelude::*;
@@ -185,7 +185,8 @@ pub fn check(grid: &Grid, errors: ErrorMode, metrics: &[Metric]) -> Result<()> {
     Ok(())
 }
 
-/// Adds column [`PARETO`]: whether a configuration is on the frontier of the metrics.
+/// Adds column [`PARETO`]: whether a configuration is on the frontier of the metrics. If some configurations are no
+/// bounds, bounds are left out of it.
 ///
 /// Returns the metrics that are relative to different baselines. For each of these, MERCURY's side
 /// of the quotient was compared instead.
@@ -201,6 +202,12 @@ pub fn mark<'a>(frame: &mut DataFrame, metrics: &'a [Metric]) -> Result<Vec<(&'a
                 replaced.push((metric, relative));
             }
             _ => values.push(sum_columns(frame, &[metric.name])?),
+        }
+    }
+    let is_bound: Vec<bool> = IS_BOUND.read_bools(frame)?.into_iter().map(|is_bound| is_bound == Some(true)).collect();
+    if is_bound.contains(&false) {
+        for values in &mut values {
+            values.iter_mut().zip(&is_bound).filter(|(_, is_bound)| **is_bound).for_each(|(value, _)| *value = None);
         }
     }
     frame.with_column(Column::new(PARETO.into(), pareto::frontier(&compared, &values)))?;
