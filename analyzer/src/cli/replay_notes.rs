@@ -2,6 +2,7 @@
 
 use crate::accuracy::ErrorSums;
 use crate::config::Config;
+use crate::limits::Limits;
 use crate::presets::find_nearest_preset;
 use crate::probe::format_probe;
 use crate::result::{Demand, PassResult, mean_results};
@@ -15,6 +16,67 @@ const ROUNDING: f64 = 1e-10;
 
 /// Layers that are named as the main causes of an error.
 const CAUSES: usize = 3;
+
+/// Bounds on the forward pass's reuse and its competitors. Hits and bounds are shares of the same
+/// vectors, those that were looked up.
+pub fn describe_bounds(config: &Config, results: &[&PassResult], projections: u64) -> String {
+    let forward: Vec<_> = results.iter().filter(|result| result.pass == Pass::Forward).collect();
+    let looked_up = forward.iter().filter(|result| result.reuse);
+    let (mut all, mut hits) = (0, 0);
+    let mut limits = Limits::default();
+    for (result, found) in looked_up.filter_map(|result| Some((result, result.limits.as_ref()?))) {
+        all += result.vectors;
+        hits += result.counts.hit;
+        limits += found.clone();
+    }
+    if all == 0 {
+        let is_measured = forward.iter().any(|result| result.limits.is_some());
+        let nothing = "\nforward pass: no vector was looked up in these steps, as every layer is switched off\n";
+        return if is_measured { nothing.to_owned() } else { String::new() };
+    }
+    let share = |count: u64, of: u64| 100.0 * count as f64 / of.max(1) as f64;
+    let vectors = |count| share(count, all);
+    let (pairs, colliding, predicted) = limits.pairs();
+    let [low, high] = limits.cosine.interval().map(|bound| 100.0 * bound);
+    format!(
+        "\nforward pass, of the {} vectors that were looked up: {:.1} % hit; {:.1} % would hit in an unlimited MCACHE,\n\
+         {:.1} % equal an earlier one exactly, {low:.1} to {high:.1} % have an earlier one at a cosine of {} or more (95 %\n\
+         interval); {:.1} % of their elements are zero; equal weights of {} bits would spare {:.1} % of the multiplications;\n\
+         of {pairs} sampled pairs {:.2} % share a signature, where their angles predict {:.2} %\n",
+        all / projections,
+        vectors(hits),
+        vectors(limits.unlimited),
+        vectors(limits.duplicates),
+        config.bounds.cosine,
+        share(limits.zeros.zero_operands, limits.zeros.operands),
+        config.bounds.weight_bits,
+        100.0 * limits.repetition.saved(),
+        share(colliding, pairs),
+        100.0 * predicted / pairs.max(1) as f64,
+    )
+}
+
+/// The share of all-zero vectors in each pass. They hit under every configuration, so a high hit
+/// rate may only mean that an operand is sparse.
+pub fn describe_zero_vectors(results: &[&PassResult]) -> String {
+    let mut passes: BTreeMap<Pass, [u64; 2]> = BTreeMap::new();
+    for (result, limits) in results.iter().filter_map(|result| Some((result, result.limits.as_ref()?))) {
+        let [zero, vectors] = passes.entry(result.pass).or_default();
+        *zero += limits.zeros.zero_vectors;
+        *vectors += result.vectors;
+    }
+    let share = |(pass, [zero, vectors]): (&Pass, &[u64; 2])| {
+        format!("{pass} {:.1} %", 100.0 * *zero as f64 / (*vectors).max(1) as f64)
+    };
+    let shares: Vec<String> = passes.iter().map(share).collect();
+    if shares.is_empty() {
+        return String::new();
+    }
+    format!(
+        "vectors that are all zero, looked up or not: {} (the weight gradient's are the forward pass's)\n",
+        shares.join(", ")
+    )
+}
 
 /// Computations saved, what MCACHE has to be, and what a baseline with the unit's multiply-accumulates would take.
 pub fn describe_demand(config: &Config, results: &[&PassResult]) -> String {
