@@ -8,6 +8,7 @@ use crate::adaptation::steady_rows;
 use crate::error::Result;
 use crate::schema;
 use crate::schema::run::RUN_FILE;
+use crate::sweep::seeds::SEED;
 use polars::prelude::DataFrame;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -99,10 +100,13 @@ impl View {
     }
 }
 
-/// The results' name, followed by the values of the swept keys in a sweep.
+/// The results' name, followed by the values of the swept keys in a sweep, or by the seed of one of several projections.
 fn name_view(source: &Source, summary: &Row) -> String {
-    let Some(axes) = &source.axes else { return source.name.clone() };
-    let values = describe_setting(summary, axes.iter().map(|(key, _)| key.as_str()));
+    let values = match &source.axes {
+        Some(axes) => describe_setting(summary, axes.iter().map(|(key, _)| key.as_str())),
+        None if source.run.configurations.len() > 1 => describe_setting(summary, [SEED]),
+        None => return source.name.clone(),
+    };
     format!("{}: {values}", source.name)
 }
 
