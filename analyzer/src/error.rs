@@ -1,6 +1,7 @@
 //! The errors of the analyzer.
 
 use mercury_hardware::HardwareError;
+use mercury_reuse::config::ConfigError;
 use mercury_trace::TraceError;
 use std::path::{Path, PathBuf};
 
@@ -28,9 +29,9 @@ pub enum AnalyzerError {
     /// The configuration or a topology file is invalid.
     #[error(transparent)]
     Hardware(#[from] HardwareError),
-    /// The granularity does not fit the trace.
-    #[error("rpq.granularity: {0}")]
-    Granularity(String),
+    /// A value of the scheme does not fit the trace.
+    #[error(transparent)]
+    Scheme(#[from] ConfigError),
     /// The trace lacks data that the configuration needs.
     #[error("layer {layer}: {reason}")]
     Layer {

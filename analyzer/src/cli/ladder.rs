@@ -21,8 +21,8 @@ use std::path::PathBuf;
 ///
 /// Each rung makes one assumption more than the rung before; `flags` are the keys that change, so that a rung equals a
 /// replay with all flags up to its own. `factor` is the speed-up divided by that of the rung before. `preset` is the preset
-/// that a rung equals, but for stop.window. Rungs with `is_bound` are bounds that no hardware reaches. All rungs are over the same steps: if layers are
-/// switched off (stop.window), those after the trial.
+/// that a rung equals, but for stop.window. Rungs with `is_bound` are bounds that no hardware reaches. All rungs are over
+/// the same steps: if layers are switched off (stop.window), those after the trial.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  mercury-analyzer ladder trace\n  mercury-analyzer ladder trace --readings --seeds 6\n  \
@@ -75,7 +75,7 @@ impl Ladder {
         progress.finish();
         let results = replay.finish(results);
         let found = designs::find_designs(&configs, &results, trace.layers().len());
-        let mut frame = frame(&rungs, &designs::build_frame(&[], &found)?, !self.readings)?;
+        let mut frame = build_frame(&rungs, &designs::build_frame(&[], &found)?, !self.readings)?;
         if self.work.seeds == 1 {
             messages.note(ONE_PROJECTION);
         }
@@ -87,7 +87,7 @@ impl Ladder {
 }
 
 /// The rungs with their figures; `has_factors`: with the quotient of a rung's speed-up and that of the rung before.
-fn frame(rungs: &[Rung], designs: &DataFrame, has_factors: bool) -> Result<DataFrame> {
+fn build_frame(rungs: &[Rung], designs: &DataFrame, has_factors: bool) -> Result<DataFrame> {
     let texts = |value: fn(&Rung) -> &str| rungs.iter().map(value).collect::<Vec<_>>();
     let mut table = vec![
         Column::new("assumption".into(), texts(|rung| &rung.assumption)),

@@ -52,7 +52,8 @@ const UNLIKE_BASELINES: &str =
     "baselines differ, so speed-ups cannot be compared across arrays: compare mercury_cycles instead";
 
 /// The note that is printed beside the intervals of a single projection.
-const ONE_PROJECTION: &str = "intervals cover captured samples, not the draw of the projection; --seeds 6 evaluates six projections and covers both";
+const ONE_PROJECTION: &str =
+    "intervals cover captured samples, not the draw of the projection; --seeds 6 evaluates six and covers both";
 
 const COMPLETIONS: &str = "Examples:
   mercury-analyzer completions bash > ~/.local/share/bash-completion/completions/mercury-analyzer

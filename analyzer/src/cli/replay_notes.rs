@@ -42,7 +42,7 @@ pub fn describe_bounds(config: &Config, results: &[&PassResult], projections: u6
         "\nforward pass, of the {} vectors that were looked up: {:.1} % hit; {:.1} % would hit in an unlimited MCACHE,\n\
          {:.1} % equal an earlier one exactly, {low:.1} to {high:.1} % have an earlier one at a cosine of {} or more (95 %\n\
          interval); {:.1} % of their elements are zero; equal weights of {} bits would spare {:.1} % of the multiplications;\n\
-         of {pairs} sampled pairs {:.2} % share a signature, where their angles predict {:.2} %\n",
+         of {pairs} sampled pairs {:.2} % share a signature, where their angles predict {:.2} % over many projections\n",
         all / projections,
         vectors(hits),
         vectors(limits.unlimited),

@@ -26,9 +26,9 @@ use crate::config::Config;
 use crate::error::{AnalyzerError, Result};
 use crate::operand::{Kept, LayerData, LayerReader, Needs};
 use layer::LayerReplay;
-use mercury_reuse::config::{Channels, Granularity};
+use mercury_reuse::check_channels;
 use mercury_trace::Trace;
-use mercury_trace::geometry::{Geometry, Pass};
+use mercury_trace::geometry::Pass;
 use mercury_trace::layers;
 use mercury_trace::manifest::CapturedStep;
 use mercury_trace::remote;
@@ -49,34 +49,12 @@ pub struct Replay<'a> {
     limit: Limit,
 }
 
-/// Refuses vectors of more channels than any layer has.
-fn check_channels(config: &Config, layers: &[layers::Layer]) -> Result<()> {
-    let Granularity::ChannelPatch(Channels::Count(channels)) = config.rpq.granularity else { return Ok(()) };
-    let count = |layer: &layers::Layer| match layer.geometry {
-        Geometry::Conv2d(conv) => conv.in_channels.max(conv.out_channels) / conv.groups,
-        Geometry::Linear(_) | Geometry::Attention(_) => 0,
-    };
-    let widest = layers.iter().max_by_key(|layer| count(layer)).filter(|layer| count(layer) > 0);
-    match widest {
-        _ if channels == 1 => Ok(()),
-        Some(layer) if channels <= count(layer) => Ok(()),
-        Some(layer) => Err(AnalyzerError::Granularity(format!(
-            "is channel-patch({channels}), but no layer has as many channels in a group; {} has most, {}",
-            layer.name,
-            count(layer)
-        ))),
-        None => Err(AnalyzerError::Granularity(format!(
-            "is channel-patch({channels}), but no layer is a convolution; set it to channel-patch"
-        ))),
-    }
-}
-
 impl<'a> Replay<'a> {
     /// Checks what is asked for against the trace.
     pub fn new(trace: &'a Trace, configs: &'a [Config], measures: &'a Measures) -> Result<Self> {
         let captured = captured_steps(trace)?;
         measures.selection.check(trace)?;
-        configs.iter().try_for_each(|config| check_channels(config, trace.layers()))?;
+        configs.iter().try_for_each(|config| check_channels(config.rpq.granularity, trace.layers()))?;
         let losses: Vec<(u64, f64)> = trace.steps()?.iter().map(|step| (step.step, step.loss)).collect();
         let steps: Vec<u64> = captured.iter().map(|step| step.step).collect();
         let bits = configs.iter().map(|config| adaptation::bits_in_force(config, &losses, &steps)).collect();

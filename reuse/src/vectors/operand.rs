@@ -1,8 +1,9 @@
 //! The vectors that a pass of a layer streams, cut from the whole operand.
 
-use crate::config::{Granularity, McacheConfig, Scope};
+use crate::config::{Channels, ConfigError, Granularity, McacheConfig, Scope};
 use crate::vectors::{Cut, Planes, VectorView, row_windows};
 use mercury_trace::geometry::{Geometry, Pass};
+use mercury_trace::layers::Layer;
 use mercury_trace::windows::Windows;
 
 /// The vectors that a pass streams, one view for each product of [`Geometry::gemms`].
@@ -80,6 +81,27 @@ pub fn count_sample_vectors(geometry: &Geometry, pass: Pass, granularity: Granul
     };
     let cuts = cuts(geometry, pass, granularity, 1, channels as usize);
     cuts.iter().map(|cut| cut.layout.vectors() as u64).max().unwrap_or(0)
+}
+
+/// Refuses vectors of more channels than a group of any layer has.
+///
+/// # Errors
+/// If no layer has as many: the error names the key, and the layer that has most.
+pub fn check_channels(granularity: Granularity, layers: &[Layer]) -> Result<(), ConfigError> {
+    let Granularity::ChannelPatch(Channels::Count(channels @ 2..)) = granularity else { return Ok(()) };
+    let count = |layer: &Layer| match layer.geometry {
+        Geometry::Conv2d(conv) => conv.in_channels.max(conv.out_channels) / conv.groups,
+        Geometry::Linear(_) | Geometry::Attention(_) => 0,
+    };
+    let widest = layers.iter().max_by_key(|layer| count(layer)).filter(|layer| count(layer) > 0);
+    let found = match widest {
+        Some(layer) if channels <= count(layer) => return Ok(()),
+        Some(layer) => {
+            format!("no layer has as many channels in a group; {} has most, {}", layer.name, count(layer))
+        }
+        None => "no layer is a convolution; set it to channel-patch".to_owned(),
+    };
+    Err(ConfigError { key: "rpq.granularity", reason: format!("is {granularity}, but {found}") })
 }
 
 impl McacheConfig {

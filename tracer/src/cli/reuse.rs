@@ -63,7 +63,7 @@ impl ReuseFlags {
         self.off.iter().try_for_each(|off| off.check(layers))?;
         check_names(reuse.sessions().map(Session::configuration))?;
         for session in reuse.sessions() {
-            session.configuration().check_batch(layers, batch_size)?;
+            session.configuration().check_layers(layers, batch_size)?;
         }
         let mut sessions = reuse.sessions();
         let switches_off = sessions.any(|session| session.configuration().config.stop.window > 0);

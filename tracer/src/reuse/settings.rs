@@ -4,7 +4,7 @@ use crate::error::{Result, TracerError};
 use globset::{GlobBuilder, GlobMatcher};
 use mercury_hardware::HardwareError;
 use mercury_hardware::config::Config;
-use mercury_reuse::count_sample_vectors;
+use mercury_reuse::{check_channels, count_sample_vectors};
 use mercury_trace::geometry::Pass;
 use mercury_trace::layers::Layer;
 use std::fmt;
@@ -47,8 +47,10 @@ impl NamedConfig {
         Ok(Self { name, config, text })
     }
 
-    /// Refuses a batch with more vectors than a Hitmap can number.
-    pub fn check_batch(&self, layers: &[Layer], batch_size: u32) -> Result<()> {
+    /// Refuses vectors of more channels than any layer has, and a batch with more vectors than a Hitmap can number.
+    pub fn check_layers(&self, layers: &[Layer], batch_size: u32) -> Result<()> {
+        check_channels(self.config.rpq.granularity, layers)
+            .map_err(|error| TracerError::Flag { flag: "--reuse, --probe", reason: error.to_string() })?;
         for Layer { name, geometry, .. } in layers {
             for pass in [Pass::Forward, Pass::InputGrad] {
                 let vectors = count_sample_vectors(geometry, pass, self.config.rpq.granularity);
