@@ -5,7 +5,7 @@
 //! and `bits.max` for signatures, `stop.window` for layers.
 
 use crate::accuracy::ErrorSums;
-use crate::config::Config;
+use crate::config::BitsConfig;
 use crate::result::{Demand, PassResult};
 use crate::schema::layers;
 use crate::timing::MercuryCycles;
@@ -14,33 +14,33 @@ use mercury_reuse::{Counts, Growth};
 use polars::prelude::*;
 use std::collections::BTreeSet;
 
-/// The signature length in force at each of `steps`, in bits; see [`Growth`].
+/// By how many bits signatures have grown at each of `steps`; see [`Growth`].
 ///
 /// `losses` are the `(step, loss)` of all training steps. Both slices are in ascending order of
 /// steps.
-pub fn bits_in_force(config: &Config, losses: &[(u64, f64)], steps: &[u64]) -> Vec<u32> {
-    let mut growth = Growth::new(&config.rpq, &config.bits);
+pub fn count_growth(bits: &BitsConfig, losses: &[(u64, f64)], steps: &[u64]) -> Vec<u32> {
+    let mut growth = Growth::new(bits);
     let mut losses = losses.iter().peekable();
-    let mut lengths = Vec::new();
+    let mut grown = Vec::new();
     for &step in steps {
         while let Some((_, loss)) = losses.next_if(|(at, _)| *at < step) {
             growth.step(*loss);
         }
-        lengths.push(growth.bits());
+        grown.push(growth.grown_bits());
     }
-    lengths
+    grown
 }
 
-/// Orders results by configuration, step, layer and pass, marks the trial, and switches layers off as
-/// each configuration says. `whole` says that no steps or passes were left out.
-pub fn finish(mut results: Vec<PassResult>, configs: &[Config], whole: bool) -> Vec<PassResult> {
+/// Orders results by configuration, step, layer and pass, marks the trial, and switches layers off by
+/// the window (`stop.window`) of each configuration. `whole` says that no steps or passes were left out.
+pub fn finish(mut results: Vec<PassResult>, windows: &[u32], whole: bool) -> Vec<PassResult> {
     results.sort_by_key(|result| (result.configuration, result.step, result.layer_index, result.pass));
     // A part of the steps or passes does not say what a layer costs.
-    let window = |config: &Config| if whole { config.stop.window } else { 0 };
-    let trial = longest_trial(configs.iter().map(window), count_steps(&results));
+    let window = |window: &u32| if whole { *window } else { 0 };
+    let trial = longest_trial(windows.iter().map(window), count_steps(&results));
     for of_one in results.chunk_by_mut(|a, b| a.configuration == b.configuration) {
         mark_trial(of_one, trial);
-        switch_off(of_one, window(&configs[of_one[0].configuration]));
+        switch_off(of_one, window(&windows[of_one[0].configuration]));
     }
     results
 }
@@ -141,11 +141,15 @@ impl PassResult {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{BitsConfig, StopConfig};
+    use crate::config::{Config, StopConfig};
+    use crate::result::Settings;
     use crate::timing::memory::Traffic;
     use mercury_reuse::config::{Rpq, Variant};
-    use mercury_trace::geometry::Pass;
+    use mercury_reuse::grow;
+    use mercury_trace::geometry::{Geometry, Linear, Pass};
     use proptest::prelude::*;
+
+    const LINEAR: Geometry = Geometry::Linear(Linear { rows: 1, in_features: 9, out_features: 1 });
 
     fn config(bits: u32, patience: u64, max: u32) -> Config {
         Config {
@@ -154,6 +158,11 @@ mod tests {
             stop: StopConfig { window: 0 },
             ..Config::default()
         }
+    }
+
+    fn bits_in_force(config: &Config, losses: &[(u64, f64)], steps: &[u64]) -> Vec<u32> {
+        let grown = count_growth(&config.bits, losses, steps);
+        grown.into_iter().map(|grown| grow(&config.rpq, &config.bits, grown)).collect()
     }
 
     fn numbered(losses: &[f64]) -> Vec<(u64, f64)> {
@@ -215,6 +224,7 @@ mod tests {
             switched_off: false,
             trial: false,
             bits: 20,
+            settings: Settings::new(&Config::default(), &LINEAR),
             vector_length: 9,
             streams: [1; 2],
             vectors: 2,

@@ -17,6 +17,7 @@ mod groups;
 pub mod interval;
 mod labels;
 pub mod ladder;
+mod layer_settings;
 pub mod limits;
 pub mod operand;
 pub mod output;

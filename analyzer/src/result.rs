@@ -1,12 +1,14 @@
 //! What is found of one pass of one layer in one captured step.
 
 use crate::accuracy::{ErrorSums, Estimate};
+use crate::config::Config;
 use crate::interval::{self, Sampled};
 use crate::limits::Limits;
 use crate::timing::MercuryCycles;
 use crate::timing::memory::Traffic;
+use mercury_reuse::config::{Granularity, Matrix, Representative, Rpq, Scope, Variant};
 use mercury_reuse::{Counts, MatchQuality, Quantiles};
-use mercury_trace::geometry::Pass;
+use mercury_trace::geometry::{Geometry, Pass};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -46,6 +48,8 @@ pub struct PassResult {
     pub trial: bool,
     /// Bits of a signature in force.
     pub bits: u32,
+    /// The layer's own settings, which `[[layer]]` tables may decide.
+    pub settings: Settings,
     /// Length of the longest vector.
     pub vector_length: usize,
     /// Streams captured, and how many the layer has, over the products of the pass.
@@ -80,6 +84,32 @@ pub struct PassResult {
     pub matches: Option<Matches>,
     /// Baseline and MERCURY cycles without each one of the samples in turn.
     pub leave_one_out: Vec<[u64; 2]>,
+}
+
+/// Settings of a pass that may differ between layers, beside the signature length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// How vectors are cut.
+    pub granularity: Granularity,
+    /// What a signature says.
+    pub variant: Variant,
+    /// Entries of the projection matrix.
+    pub projection: Matrix,
+    /// Seed of the projection matrix.
+    pub seed: u64,
+    /// What stands for the vectors that share an entry.
+    pub representative: Representative,
+    /// When MCACHE is flushed in this layer.
+    pub scope: Scope,
+}
+
+impl Settings {
+    /// Those of a configuration in a layer.
+    pub fn new(config: &Config, geometry: &Geometry) -> Self {
+        let Rpq { granularity, variant, projection, seed, .. } = config.rpq;
+        let representative = config.mcache.representative;
+        Self { granularity, variant, projection, seed, representative, scope: config.mcache.effective_scope(geometry) }
+    }
 }
 
 /// What reuse asks of the hardware, beside cycles.

@@ -4,6 +4,7 @@ use crate::accuracy::{ErrorSums, Estimate};
 use crate::config::Config;
 use crate::error::Result;
 use crate::error_columns::error_columns;
+use crate::layer_settings::{LayerSettings, list_layer_settings};
 use crate::limits::{BINS, Limits};
 use crate::request::Measures;
 use crate::result::{Demand, PassResult, error_shares, forward_error, gradient_error, mean_results, step_interval};
@@ -63,12 +64,19 @@ pub(crate) fn run_text(trace: &Trace, configs: &[Config], measures: &Measures, l
         created_by: concat!("mercury-analyzer ", env!("CARGO_PKG_VERSION")).to_owned(),
         label: label.map(str::to_owned),
         configurations: configs.iter().collect(),
+        layer_settings: list_own_settings(trace, configs),
         measures: MeasuresRecord::from(measures),
         trace: identify_trace(trace)?,
     };
     let mut text = serde_json::to_string_pretty(&run).expect("a run has string keys and finite numbers");
     text.push('\n');
     Ok(text)
+}
+
+/// The settings of all layers under configurations with `[[layer]]` tables.
+fn list_own_settings(trace: &Trace, configs: &[Config]) -> Vec<LayerSettings> {
+    let own = configs.iter().enumerate().filter(|(_, config)| !config.layer.is_empty());
+    own.flat_map(|(number, config)| list_layer_settings(number, config, trace.layers())).collect()
 }
 
 fn identify_trace(trace: &Trace) -> Result<TraceIdentity> {
@@ -114,6 +122,12 @@ fn identity_columns(results: &[PassResult]) -> Vec<Column> {
         columns::SWITCHED_OFF.build_bools(results, |r| r.switched_off),
         columns::TRIAL.build_bools(results, |r| r.trial),
         columns::SIGNATURE_BITS.build_u64s(results, |r| u64::from(r.bits)),
+        columns::GRANULARITY.build_settings(results, |r| r.settings.granularity),
+        columns::VARIANT.build_settings(results, |r| r.settings.variant),
+        columns::PROJECTION.build_settings(results, |r| r.settings.projection),
+        columns::SEED.build_u64s(results, |r| r.settings.seed),
+        columns::REPRESENTATIVE.build_settings(results, |r| r.settings.representative),
+        columns::SCOPE.build_settings(results, |r| r.settings.scope),
         columns::SAMPLES.build_u64s(results, |r| r.samples as u64),
         columns::BATCH.build_u64s(results, |r| u64::from(r.batch)),
         columns::VECTOR_LENGTH.build_u64s(results, |r| r.vector_length as u64),

@@ -1,8 +1,12 @@
 //! Configuration: one TOML file, a preset, flags. Unknown keys are refused.
 
+mod layers;
 mod sections;
 
 pub use crate::timing::row_stationary::{DealingRule, HitCycles};
+pub use layers::{
+    LAYER_KEYS, LayerConfigs, LayerOverride, McacheOverride, Pattern, ReuseOverride, RpqOverride, find_source,
+};
 pub use mercury_reuse::config::{BitsConfig, ReuseConfig, StopConfig};
 pub use sections::{ArrayConfig, BoundsConfig, ScheduleName};
 
@@ -49,6 +53,9 @@ pub struct Substitution {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
+    /// The model whose layers the configuration was made for; another is refused. `None`: for any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
     /// Signatures.
     pub rpq: Rpq,
     /// The signature cache.
@@ -67,6 +74,9 @@ pub struct Config {
     pub memory: Memory,
     /// What an access costs.
     pub energy: Energy,
+    /// Settings of single layers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub layer: Vec<LayerOverride>,
 }
 
 impl Config {
@@ -85,8 +95,10 @@ impl Config {
         let text = input::read_text(path, MAX_BYTES)?;
         // Checked as it stands, so that an error shows the line that is wrong.
         let fail_at = |error: toml::de::Error| fail(shortened(&in_message(error.to_string().trim_end())));
+        let table: Table = text.parse().map_err(fail_at)?;
+        layers::check_keys(&table).map_err(fail)?;
         toml::from_str::<Config>(&text).map_err(fail_at)?;
-        text.parse().map_err(fail_at)
+        Ok(table)
     }
 
     /// The configuration of a table from `origin` (for messages), with overrides by key such as
@@ -120,6 +132,9 @@ impl Config {
         if config.array.dataflow == DataflowName::RowStationary {
             let pe_words = config.array.ifmap_words.min(config.array.filter_words);
             config.rpq.granularity = config.rpq.granularity.with_pe_words(pe_words);
+            for table in &mut config.layer {
+                table.rpq.granularity = table.rpq.granularity.map(|own| own.with_pe_words(pe_words));
+            }
         }
         Ok(config)
     }
@@ -254,7 +269,8 @@ impl Config {
         self.memory.validate()?;
         self.energy.validate()?;
         self.reuse.validate().map_err(|error| error.to_string())?;
-        self.dataflow().check(self.rpq.granularity, self.mcache.scope)
+        self.dataflow().check(self.rpq.granularity, self.mcache.scope)?;
+        self.validate_layers()
     }
 }
 

@@ -21,6 +21,12 @@ pub enum HardwareError {
         /// What is wrong, and the remedy.
         reason: String,
     },
+    /// The configuration does not fit the layers of the model.
+    #[error("{reason}")]
+    Layers {
+        /// What does not fit, and the remedy.
+        reason: String,
+    },
     /// The topology file is not valid. SCALE-Sim would not read it either.
     #[error("{}: line {line}: {reason}", path.display())]
     Topology {

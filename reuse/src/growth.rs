@@ -2,17 +2,15 @@
 
 use crate::config::{BitsConfig, MAX_BITS, Rpq};
 
-/// The current signature length, updated step by step.
+/// Counts by how many bits signatures have grown, step by step.
 ///
-/// Signatures start with `rpq.bits` bits. They grow by one bit, up to `bits.max`, when the loss has
-/// not reached a new minimum for `bits.patience` steps; growth restarts this count. The loss of a
-/// step takes effect from the next step on. NaN is never a new minimum. This is our reading of the
+/// They grow by one bit when the loss has not reached a new minimum for `bits.patience` steps; growth restarts this
+/// count. The loss of a step takes effect from the next step on. NaN is never a new minimum. This is our reading of the
 /// scheme, which says that signatures grow on a plateau.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Growth {
     patience: u64,
-    max_bits: u32,
-    bits: u32,
+    grown_bits: u32,
     least_loss: f64,
     /// Steps since the last new minimum or the last growth.
     waited: u64,
@@ -20,20 +18,13 @@ pub struct Growth {
 
 impl Growth {
     /// The state before the first step.
-    pub fn new(rpq: &Rpq, config: &BitsConfig) -> Self {
-        let longest = MAX_BITS - rpq.variant.magnitude_bits();
-        Self {
-            patience: config.patience,
-            max_bits: config.max.min(longest).max(rpq.bits),
-            bits: rpq.bits,
-            least_loss: f64::INFINITY,
-            waited: 0,
-        }
+    pub fn new(config: &BitsConfig) -> Self {
+        Self { patience: config.patience, grown_bits: 0, least_loss: f64::INFINITY, waited: 0 }
     }
 
-    /// Bits of the projection in the next step, without the bits of a magnitude.
-    pub fn bits(&self) -> u32 {
-        self.bits
+    /// Bits by which signatures have grown before the next step.
+    pub fn grown_bits(&self) -> u32 {
+        self.grown_bits
     }
 
     /// Records the loss of a step.
@@ -43,8 +34,15 @@ impl Growth {
             self.least_loss = loss;
             self.waited = 0;
         } else if self.patience > 0 && self.waited >= self.patience {
-            self.bits = (self.bits + 1).min(self.max_bits);
+            self.grown_bits += 1;
             self.waited = 0;
         }
     }
+}
+
+/// Bits of a projection, without those of a magnitude, after signatures have grown: at most `bits.max`, which never
+/// shortens the initial signature.
+pub fn grow(rpq: &Rpq, config: &BitsConfig, grown_bits: u32) -> u32 {
+    let longest = MAX_BITS - rpq.variant.magnitude_bits();
+    rpq.bits.saturating_add(grown_bits).min(config.max.min(longest).max(rpq.bits))
 }

@@ -36,7 +36,7 @@ mod vectors;
 
 pub use bounds::analytic;
 pub use caching::{Counts, FirstArrivals, Outcome, Outcomes, Ranks};
-pub use growth::Growth;
+pub use growth::{Growth, grow};
 pub use signing::{Projection, compute_signature, signatures};
 pub use simd::{Loops, simd_dispatch};
 pub use substitution::{

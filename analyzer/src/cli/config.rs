@@ -4,8 +4,10 @@ use super::overrides::{Configuration, KEYS, Overrides};
 use crate::config::{Config, DEFAULT_PRESET, PRESETS};
 use crate::error::Result as AnalyzerResult;
 use crate::export::{self, Align, Format, text_table};
+use crate::layer_settings::{LayerSettings, format_setting, list_layer_settings};
 use anyhow::Result;
 use clap::{Args, Subcommand};
+use mercury_trace::Trace;
 use polars::prelude::{Column, DataFrame};
 use std::io::Write;
 use std::path::PathBuf;
@@ -33,6 +35,9 @@ enum Action {
 #[command(after_help = "Examples:\n  mercury-analyzer config show --preset patch-os --rpq.bits 32\n  \
                         mercury-analyzer config show --config my.toml --format csv")]
 struct Show {
+    /// Print the settings of each layer of this trace's model instead, with the `[[layer]]` tables applied.
+    #[arg(long, value_name = "TRACE")]
+    layers: Option<PathBuf>,
     /// Output format.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -83,9 +88,14 @@ impl Show {
     fn run(self) -> Result<()> {
         let (origin, table) = self.configuration.base()?;
         let config = self.configuration.clone().resolve()?;
+        if let Some(trace) = &self.layers {
+            return print_layers(&config, &Trace::open(trace)?, self.format);
+        }
         let keys = resolve_keys(&config, &origin, &table, self.configuration.overrides());
         if self.format == Format::Table {
-            std::io::stdout().write_all(format_toml(&keys).as_bytes())?;
+            let model = config.model.iter().map(|model| format!("model = {}\n\n", Value::from(model.as_str())));
+            let text = model.collect::<String>() + &format_toml(&keys) + &format_layers(&config)?;
+            std::io::stdout().write_all(text.as_bytes())?;
             return Ok(());
         }
         let names: Vec<&str> = keys.iter().map(|key| key.key).collect();
@@ -101,6 +111,40 @@ impl Show {
         )?;
         export::print(&frame, self.format)
     }
+}
+
+/// Prints the settings of each layer.
+fn print_layers(config: &Config, trace: &Trace, format: Format) -> Result<()> {
+    config.check_layers(&trace.manifest().model.name, trace.layers())?;
+    let rows = list_layer_settings(0, config, trace.layers());
+    let text = |name: &str, value: fn(&LayerSettings) -> String| {
+        Column::new(name.into(), rows.iter().map(value).collect::<Vec<String>>())
+    };
+    let frame = DataFrame::new(
+        rows.len(),
+        vec![
+            text("layer", |row| row.layer.clone()),
+            text("pass", |row| row.pass.name().to_owned()),
+            text("reuse.passes", |row| row.reuse.iter().map(|pass| pass.name()).collect::<Vec<_>>().join(",")),
+            Column::new("rpq.bits".into(), rows.iter().map(|row| u64::from(row.bits)).collect::<Vec<u64>>()),
+            text("rpq.granularity", |row| format_setting(&row.settings.granularity)),
+            text("rpq.variant", |row| format_setting(&row.settings.variant)),
+            text("rpq.projection", |row| format_setting(&row.settings.projection)),
+            Column::new("rpq.seed".into(), rows.iter().map(|row| row.settings.seed).collect::<Vec<u64>>()),
+            text("mcache.representative", |row| format_setting(&row.settings.representative)),
+            text("mcache.scope", |row| format_setting(&row.settings.scope)),
+        ],
+    )?;
+    export::print(&frame, format)
+}
+
+/// The `[[layer]]` tables of a configuration, as a file has them.
+fn format_layers(config: &Config) -> Result<String> {
+    if config.layer.is_empty() {
+        return Ok(String::new());
+    }
+    let tables = Table::from_iter([("layer".to_owned(), Value::try_from(&config.layer)?)]);
+    Ok(format!("\n{tables}"))
 }
 
 /// The value of a key such as `rpq.bits` in a configuration's table.
@@ -160,7 +204,15 @@ impl Check {
             1 => "1 key differs from the defaults".to_owned(),
             count => format!("{count} keys differ from the defaults"),
         };
+        let count = match config.layer.len() {
+            0 => count,
+            1 => format!("{count}, 1 [[layer]] table"),
+            tables => format!("{count}, {tables} [[layer]] tables"),
+        };
         writeln!(stdout, "{origin}: valid, {count}")?;
+        if let Some(model) = &config.model {
+            writeln!(stdout, "for the layers of {model}")?;
+        }
         if !changed.is_empty() {
             let columns = [("key", Align::Left), ("value", Align::Left), ("default", Align::Left)];
             stdout.write_all(text_table(&columns, changed).as_bytes())?;

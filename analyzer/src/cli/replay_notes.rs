@@ -134,6 +134,8 @@ pub fn describe_causes(trace: &Trace, config: &Config, results: &[&PassResult]) 
         return text;
     }
     let (preset, flags) = find_nearest_preset(config);
+    // Flags cannot say what single layers have.
+    let (preset, flags) = if config.layer.is_empty() { (preset, flags) } else { ("CONFIG.toml", Vec::new()) };
     let steps: Vec<u64> = trace.manifest().captured.iter().map(|step| step.step).collect();
     let probe = format_probe(trace.manifest().command.as_deref(), preset, &flags, &steps);
     text + &format!(

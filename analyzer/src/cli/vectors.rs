@@ -2,7 +2,7 @@
 
 use super::overrides::Configuration;
 use super::work::parse_pass;
-use crate::adaptation::bits_in_force;
+use crate::adaptation::count_growth;
 use crate::error::AnalyzerError;
 use crate::operand::{LayerData, Needs};
 use crate::replay::Similarity;
@@ -62,9 +62,11 @@ impl Vectors {
         let trace = Trace::open(&self.trace)?;
         let layer = self.find_layer(&trace)?.clone();
         let step = self.find_step(&trace)?;
-        let mut config = self.configuration.resolve()?;
+        let config = Arc::new(self.configuration.resolve()?);
+        config.check_layers(&trace.manifest().model.name, trace.layers()).map_err(AnalyzerError::from)?;
         let losses: Vec<(u64, f64)> = trace.steps()?.iter().map(|step| (step.step, step.loss)).collect();
-        config.rpq.bits = bits_in_force(&config, &losses, &[step.step])[0];
+        let grown_bits = count_growth(&config.bits, &losses, &[step.step])[0];
+        let configs = config.layer_configs(&layer.name, grown_bits);
         let needs = Needs { grad_output: self.pass == Pass::InputGrad, weight: false };
         let data = LayerData::read(&trace, step, &layer, needs)?;
         if data.streamed(self.pass).is_none() {
@@ -76,7 +78,7 @@ impl Vectors {
                 "its input is the data, for which training computes no gradient; use --pass forward".to_owned();
             return Err(AnalyzerError::Layer { layer: layer.name, reason }.into());
         }
-        let similarity = Similarity::find(&data, self.pass, &config)?;
+        let similarity = Similarity::find(&data, self.pass, configs.pass(self.pass))?;
 
         let fail = || AnalyzerError::io(&self.out);
         let file = atomic::begin(&self.out).map_err(fail())?;

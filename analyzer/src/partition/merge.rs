@@ -56,7 +56,8 @@ pub fn read(dirs: &[PathBuf]) -> Result<Merged> {
     }
     let RunRecord { configurations: configs, measures, .. } = record;
     let whole = measures.selection.steps.is_empty() && measures.selection.passes.is_empty();
-    let results = adaptation::finish(results, &configs, whole);
+    let windows: Vec<u32> = configs.iter().map(|config| config.stop.window).collect();
+    let results = adaptation::finish(results, &windows, whole);
     let Partition { run, units_in_all: units, layers, .. } = first.partition.clone();
     Ok(Merged { run, configs, results, partitions: partitions.len(), units, layers })
 }

@@ -26,7 +26,6 @@ use crate::config::Config;
 use crate::error::{AnalyzerError, Result};
 use crate::operand::{Kept, LayerData, LayerReader, Needs};
 use layer::LayerReplay;
-use mercury_reuse::check_channels;
 use mercury_trace::Trace;
 use mercury_trace::geometry::Pass;
 use mercury_trace::layers;
@@ -42,10 +41,10 @@ type Part<'a> = (Option<LayerReplay<'a>>, LayerData);
 /// A trace, and what is asked of it.
 pub struct Replay<'a> {
     trace: &'a Trace,
-    configs: &'a [Config],
+    configs: Vec<Arc<Config>>,
     measures: &'a Measures,
-    /// The signature length in force at each captured step, `[configs][steps]`.
-    bits: Vec<Vec<u32>>,
+    /// Bits by which signatures have grown at each captured step, `[configs][steps]`.
+    grown_bits: Vec<Vec<u32>>,
     limit: Limit,
 }
 
@@ -54,11 +53,14 @@ impl<'a> Replay<'a> {
     pub fn new(trace: &'a Trace, configs: &'a [Config], measures: &'a Measures) -> Result<Self> {
         let captured = captured_steps(trace)?;
         measures.selection.check(trace)?;
-        configs.iter().try_for_each(|config| check_channels(config.rpq.granularity, trace.layers()))?;
+        let model = &trace.manifest().model.name;
+        configs.iter().try_for_each(|config| config.check_layers(model, trace.layers()))?;
         let losses: Vec<(u64, f64)> = trace.steps()?.iter().map(|step| (step.step, step.loss)).collect();
         let steps: Vec<u64> = captured.iter().map(|step| step.step).collect();
-        let bits = configs.iter().map(|config| adaptation::bits_in_force(config, &losses, &steps)).collect();
-        let replay = Self { trace, configs, measures, bits, limit: Limit::default() };
+        let grown_bits =
+            configs.iter().map(|config| adaptation::count_growth(&config.bits, &losses, &steps)).collect();
+        let configs = configs.iter().cloned().map(Arc::new).collect();
+        let replay = Self { trace, measures, configs, grown_bits, limit: Limit::default() };
         let has = |unit: &Unit, pass: &Pass| {
             measures.selection.pass(*pass) && (*pass != Pass::InputGrad || unit.layer.input_grad)
         };
@@ -180,10 +182,9 @@ impl<'a> Replay<'a> {
     fn layer(&self, unit: &Unit) -> Result<LayerReplay<'a>> {
         let manifest = self.trace.manifest();
         let number = manifest.captured.iter().position(|step| step.step == unit.step.step).expect("a captured step");
-        let mut configs = self.configs.to_vec();
-        for (config, bits) in configs.iter_mut().zip(&self.bits) {
-            config.rpq.bits = bits[number];
-        }
+        let configs = self.configs.iter().zip(&self.grown_bits);
+        let configs = configs.map(|(config, grown_bits)| config.layer_configs(&unit.layer.name, grown_bits[number]));
+        let configs = configs.collect();
         let place = Place { step: unit.step.step, layer_index: unit.layer_index, batch: manifest.training.batch_size };
         let kept = self.kept(unit);
         let plan = LayerPlan::new(&kept, configs, self.measures);
@@ -206,6 +207,7 @@ impl<'a> Replay<'a> {
     /// Orders the results of all units by configuration, step, layer and pass, marks the trial, and switches layers
     /// off as each configuration says, unless steps or passes were left out.
     pub fn finish(&self, results: Vec<PassResult>) -> Vec<PassResult> {
-        adaptation::finish(results, self.configs, self.measures.selection.has_all_steps_and_passes())
+        let windows: Vec<u32> = self.configs.iter().map(|config| config.stop.window).collect();
+        adaptation::finish(results, &windows, self.measures.selection.has_all_steps_and_passes())
     }
 }

@@ -1,7 +1,7 @@
 //! What a layer's evaluation consists of: configurations -> projections -> signature lengths -> caches. Pure.
 
 use super::grouped::{distinct, grouped};
-use crate::config::{BoundsConfig, Config, Substitution};
+use crate::config::{BoundsConfig, Config, LayerConfigs, Substitution, find_source};
 use crate::operand::Kept;
 use crate::request::Measures;
 use crate::timing::Dataflow;
@@ -10,8 +10,8 @@ use mercury_trace::geometry::{Geometry, Pass};
 
 /// The evaluation of a layer under several configurations, with what they share done once.
 pub struct LayerPlan {
-    /// Configurations, with the signature length in force at the step.
-    pub configs: Vec<Config>,
+    /// Configurations of the layer, with the signature length in force at the step.
+    pub configs: Vec<LayerConfigs>,
     /// Different arrays.
     pub arrays: Vec<Box<dyn Dataflow>>,
     /// Number of each configuration's array.
@@ -98,11 +98,6 @@ pub fn passes_decided_by(source: Pass) -> &'static [Pass] {
     }
 }
 
-/// The pass whose vectors decide a pass's outcomes.
-pub fn find_source(pass: Pass) -> Pass {
-    if pass == Pass::WeightGrad { Pass::Forward } else { pass }
-}
-
 /// The passes of a layer whose vectors are signed.
 pub fn sources(kept: &Kept) -> impl Iterator<Item = Pass> {
     let has_input_grad = kept.layer.input_grad;
@@ -111,11 +106,12 @@ pub fn sources(kept: &Kept) -> impl Iterator<Item = Pass> {
 
 impl LayerPlan {
     /// Plans the evaluation of a layer.
-    pub fn new(kept: &Kept, configs: Vec<Config>, measures: &Measures) -> Self {
+    pub fn new(kept: &Kept, configs: Vec<LayerConfigs>, measures: &Measures) -> Self {
         let mut arrays: Vec<Box<dyn Dataflow>> = Vec::new();
         let mut array_numbers = Vec::with_capacity(configs.len());
         for config in &configs {
-            let array = config.dataflow();
+            // All passes have one array.
+            let array = config.pass(Pass::Forward).dataflow();
             let known = arrays.iter().position(|known| known.is_equal(&*array));
             array_numbers.push(known.unwrap_or(arrays.len()));
             if known.is_none() {
@@ -134,17 +130,22 @@ impl LayerPlan {
         plan
     }
 
+    /// The configuration of a pass, by the number of the layer's configurations.
+    pub fn config(&self, number: usize, pass: Pass) -> &Config {
+        self.configs[number].pass(pass)
+    }
+
     fn add_projections(&mut self, kept: &Kept, source: Pass, passes: &[Pass], measures: &Measures) {
-        let configs = &self.configs;
-        let reusing = (0..configs.len()).filter(|&number| {
-            let reused = &configs[number].reuse.passes;
+        let config = |number: usize| self.config(number, source);
+        let reusing = (0..self.configs.len()).filter(|&number| {
+            let reused = &config(number).reuse.passes;
             reused.contains(&source) && passes.iter().any(|pass| reused.contains(pass))
         });
-        let by_projection = grouped(reusing, |number| configs[number].rpq.projection_key());
+        let by_projection = grouped(reusing, |number| config(number).rpq.projection_key());
         for (projection, members) in by_projection {
-            let bits = members.iter().map(|&number| configs[number].rpq.bits).max().unwrap_or(1);
+            let bits = members.iter().map(|&number| self.config(number, source).rpq.bits).max().unwrap_or(1);
             let rpq = Rpq { bits, ..projection };
-            let lengths = self.plan_lengths(&kept.layer.geometry, &members, passes, measures);
+            let lengths = self.plan_lengths(&kept.layer.geometry, source, &members, passes, measures);
             self.projections.push(ProjectionPlan { source, rpq, lengths });
         }
     }
@@ -152,21 +153,21 @@ impl LayerPlan {
     fn plan_lengths(
         &self,
         geometry: &Geometry,
+        source: Pass,
         members: &[usize],
         passes: &[Pass],
         measures: &Measures,
     ) -> Vec<LengthPlan> {
-        let configs = &self.configs;
         let length = |number: usize| {
-            let config: &Config = &configs[number];
+            let config = self.config(number, source);
             (config.rpq.signature_bits(), config.mcache.effective_scope(geometry))
         };
         let bounded = measures.bounds && passes.iter().any(|&pass| find_source(pass) == pass);
         let mut lengths = Vec::new();
         for ((bits, scope), members) in grouped(members.iter().copied(), length) {
-            let caches = grouped(members.iter().copied(), |number| Cache::new(&configs[number].mcache));
+            let caches = grouped(members.iter().copied(), |number| Cache::new(&self.config(number, source).mcache));
             let caches = caches.into_iter().map(|(cache, members)| self.plan_cache(cache, members, passes, measures));
-            let bounds = members.iter().map(|&number| &configs[number].bounds);
+            let bounds = members.iter().map(|&number| &self.config(number, source).bounds);
             let bounds = if bounded { distinct(bounds).into_iter().cloned().collect() } else { Vec::new() };
             lengths.push(LengthPlan { bits, scope, caches: caches.collect(), bounds });
         }
@@ -176,12 +177,12 @@ impl LayerPlan {
     fn plan_cache(&self, cache: Cache, members: Vec<usize>, passes: &[Pass], measures: &Measures) -> CachePlan {
         let reused = |number: usize| {
             let passes = passes.iter().copied();
-            passes.filter(move |pass| self.configs[number].reuse.passes.contains(pass))
+            passes.filter(move |&pass| self.config(number, pass).reuse.passes.contains(&pass))
         };
         let mut plan = CachePlan { cache, configs: members, schedules: Vec::new(), errors: Vec::new() };
         for &number in &plan.configs {
-            let substitution = self.configs[number].substitution();
             for pass in reused(number) {
+                let substitution = self.config(number, pass).substitution();
                 let schedule = (pass, self.array_numbers[number]);
                 if !plan.schedules.contains(&schedule) {
                     plan.schedules.push(schedule);

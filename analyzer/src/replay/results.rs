@@ -3,11 +3,11 @@
 use super::layer::{LayerReplay, ProjectionReplay};
 use super::measure::BoundsMeasure;
 use super::place::Place;
-use super::plan::{find_source, passes_decided_by, sources};
+use super::plan::{passes_decided_by, sources};
 use super::tally::Tally;
-use crate::config::{BitsConfig, BoundsConfig, Config, StopConfig};
+use crate::config::{BitsConfig, BoundsConfig, Config, ReuseConfig, StopConfig, find_source};
 use crate::operand::Kept;
-use crate::result::{Demand, Matches, PassResult};
+use crate::result::{Demand, Matches, PassResult, Settings};
 use crate::timing::MercuryCycles;
 use crate::timing::memory::Traffic;
 use mercury_hardware::timed::{ProductOutcomes, Timed, sum_samples};
@@ -27,6 +27,18 @@ fn timing_part(config: &Config) -> Config {
     let McacheConfig { entries, ways, index, replacement, .. } = McacheConfig::default();
     part.mcache = McacheConfig { entries, ways, index, replacement, ..part.mcache };
     part
+}
+
+/// The configuration's part on which a pass without reuse depends.
+fn baseline_part(config: &Config) -> Config {
+    let Rpq { unit, macs_per_cycle, .. } = config.rpq;
+    let McacheConfig { scope, representative, .. } = McacheConfig::default();
+    timing_part(&Config {
+        rpq: Rpq { unit, macs_per_cycle, ..Rpq::default() },
+        mcache: McacheConfig { scope, representative, ..config.mcache.clone() },
+        reuse: ReuseConfig::default(),
+        ..config.clone()
+    })
 }
 
 /// Cycles and traffic of a pass without reuse.
@@ -65,7 +77,7 @@ impl LayerReplay<'_> {
                 for (length, found) in plan.lengths.iter().zip(&replay.lengths) {
                     for (tally, caches) in found.tallies.groups() {
                         let configs = caches.iter().flat_map(|&cache| length.caches[cache].configs.clone());
-                        let configs = configs.filter(|&number| self.plan.configs[number].reuse.passes.contains(&pass));
+                        let configs = configs.filter(|&number| self.plan.config(number, pass).reuse.passes.contains(&pass));
                         let bounds = if pass == plan.source { found.bounds.as_slice() } else { &[] };
                         groups.push(Group { replay, tally, bounds, configs: configs.collect() });
                     }
@@ -87,7 +99,7 @@ impl LayerReplay<'_> {
         let mut timed: Vec<(Config, PassResult)> = Vec::new();
         let mut results = Vec::new();
         for &number in &group.configs {
-            let config = &self.plan.configs[number];
+            let config = self.plan.config(number, pass);
             let part = timing_part(config);
             let known = timed.iter().position(|(known, _)| *known == part).unwrap_or_else(|| {
                 timed.push((part, self.time(group.replay, group.tally, &baselines[number], pass)));
@@ -110,7 +122,7 @@ impl LayerReplay<'_> {
     /// Outcomes and cycles of a pass, given its result without reuse.
     fn time(&self, replay: &ProjectionReplay, tally: &Tally, baseline: &PassResult, pass: Pass) -> PassResult {
         let number = baseline.configuration;
-        let config = &self.plan.configs[number];
+        let config = self.plan.config(number, pass);
         let extent = self.kept.extent();
         let mut result = PassResult {
             reuse: true,
@@ -159,9 +171,8 @@ impl LayerReplay<'_> {
     fn baselines(&self, pass: Pass) -> Vec<PassResult> {
         let mut timed: Vec<(Config, BaselineTime)> = Vec::new();
         let mut results = Vec::with_capacity(self.plan.configs.len());
-        for (number, config) in self.plan.configs.iter().enumerate() {
-            let Rpq { unit, macs_per_cycle, .. } = config.rpq;
-            let part = timing_part(&Config { rpq: Rpq { unit, macs_per_cycle, ..Rpq::default() }, ..config.clone() });
+        for number in 0..self.plan.configs.len() {
+            let part = baseline_part(self.plan.config(number, pass));
             let known = timed.iter().position(|(known, _)| *known == part).unwrap_or_else(|| {
                 timed.push((part, self.time_baseline(number, pass)));
                 timed.len() - 1
@@ -174,7 +185,7 @@ impl LayerReplay<'_> {
     /// Times a product of a pass on the array of a configuration.
     fn timed(&self, number: usize, pass: Pass, product: usize) -> Timed {
         let array = &*self.plan.arrays[self.plan.array_numbers[number]];
-        Timed::with_dataflow(array, self.kept.extent(), &self.plan.configs[number], (pass, product), self.place.batch)
+        Timed::with_dataflow(array, self.kept.extent(), self.plan.config(number, pass), (pass, product), self.place.batch)
     }
 
     /// Cycles and traffic of a pass without reuse.
@@ -192,7 +203,7 @@ impl LayerReplay<'_> {
     fn baseline(&self, number: usize, pass: Pass, time: BaselineTime) -> PassResult {
         let BaselineTime { cycles, equal_macs, traffic } = time;
         let Place { step, layer_index, batch } = self.place;
-        let config = &self.plan.configs[number];
+        let config = self.plan.config(number, pass);
         let Kept { layer, samples, .. } = &*self.kept;
         let energy = traffic.accesses.energy(&config.energy);
         PassResult {
@@ -208,6 +219,7 @@ impl LayerReplay<'_> {
             switched_off: false,
             trial: false,
             bits: config.rpq.signature_bits(),
+            settings: Settings::new(config, &layer.geometry),
             vector_length: 0,
             streams: [0; 2],
             vectors: self.count_vectors(config, pass),

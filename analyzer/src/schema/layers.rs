@@ -26,6 +26,18 @@ table! {
     TRIAL = ColumnSpec::bool("trial");
     /// Signature length in force, including the bits of a magnitude.
     SIGNATURE_BITS = ColumnSpec::u64("signature_bits", "bits");
+    /// How vectors are cut (`rpq.granularity`).
+    GRANULARITY = ColumnSpec::text("granularity");
+    /// What a signature says (`rpq.variant`).
+    VARIANT = ColumnSpec::text("variant");
+    /// Entries of the projection matrix (`rpq.projection`).
+    PROJECTION = ColumnSpec::text("projection");
+    /// Seed of the projection matrix (`rpq.seed`).
+    SEED = ColumnSpec::u64("seed", "");
+    /// What stands for the vectors that share an entry (`mcache.representative`).
+    REPRESENTATIVE = ColumnSpec::text("representative");
+    /// When MCACHE is flushed in this layer (`mcache.scope`, `mcache.scope_linear`).
+    SCOPE = ColumnSpec::text("scope");
     /// Captured samples.
     SAMPLES = ColumnSpec::u64("samples", "");
     /// Samples of the training step.

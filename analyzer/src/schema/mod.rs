@@ -31,7 +31,9 @@ pub mod models;
 pub mod run;
 
 use crate::error::{AnalyzerError, REPLAY_AGAIN, Result};
+use crate::layer_settings::format_setting;
 use polars::prelude::*;
+use serde::Serialize;
 use std::path::Path;
 
 /// Version of the files of results.
@@ -172,6 +174,12 @@ impl ColumnSpec {
     pub fn build_texts<R>(&self, rows: &[R], value: impl Fn(&R) -> &str) -> Column {
         let values: Vec<&str> = rows.iter().map(value).collect();
         Column::new(self.name.into(), values)
+    }
+
+    /// Builds the column from a setting of each row, as a configuration file has it without quotes.
+    pub fn build_settings<R, S: Serialize>(&self, rows: &[R], value: impl Fn(&R) -> S) -> Column {
+        let texts: Vec<String> = rows.iter().map(|row| format_setting(&value(row))).collect();
+        Column::new(self.name.into(), texts)
     }
 
     /// Reads the column of a table as whole numbers; null if a value is none.

@@ -1,5 +1,6 @@
 //! `run.json`: what was run, and on what.
 
+use crate::layer_settings::LayerSettings;
 use crate::request::{ErrorMode, Measures};
 use mercury_trace::manifest;
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,9 @@ pub struct RunRecord<C> {
     pub label: Option<String>,
     /// The configurations; tables hold places in this list.
     pub configurations: Vec<C>,
+    /// The settings of each layer, in order of configurations with `[[layer]]` tables.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layer_settings: Vec<LayerSettings>,
     /// The selection, and what was measured.
     pub measures: MeasuresRecord,
     /// The trace that was replayed.

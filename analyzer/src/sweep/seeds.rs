@@ -2,7 +2,6 @@
 
 use crate::config::Config;
 use crate::replay::grouped::grouped;
-use mercury_reuse::config::Rpq;
 
 /// The key that tells projections apart.
 pub const SEED: &str = "rpq.seed";
@@ -10,11 +9,20 @@ pub const SEED: &str = "rpq.seed";
 /// The numbers of the configurations of each design: those that differ in the projection's seed alone.
 pub fn group_by_design(configs: &[Config]) -> Vec<Vec<usize>> {
     let without_seed = |number: usize| {
-        let config = &configs[number];
-        let config = Config { rpq: Rpq { seed: 0, ..config.rpq.clone() }, ..config.clone() };
+        let config = with_seeds_after(&configs[number], configs[number].rpq.seed.wrapping_neg());
         serde_json::to_string(&config).expect("a configuration has string keys and finite numbers")
     };
     grouped(0..configs.len(), without_seed).into_values().collect()
+}
+
+/// The configuration with all seeds, also those of single layers, increased.
+fn with_seeds_after(config: &Config, more: u64) -> Config {
+    let mut config = config.clone();
+    config.rpq.seed = config.rpq.seed.wrapping_add(more);
+    for seed in config.layer.iter_mut().filter_map(|table| table.rpq.seed.as_mut()) {
+        *seed = seed.wrapping_add(more);
+    }
+    config
 }
 
 /// The configurations with this many projections each: consecutive seeds from each one's own.
@@ -25,8 +33,12 @@ pub fn with_seeds(configs: &[Config], seeds: u32) -> std::result::Result<Vec<Con
     let mut all = Vec::with_capacity(configs.len() * seeds as usize);
     for (number, config) in configs.iter().enumerate() {
         for more in 0..u64::from(seeds) {
-            let seed = config.rpq.seed.checked_add(more).filter(|&seed| i64::try_from(seed).is_ok()).ok_or(number)?;
-            all.push(Config { rpq: Rpq { seed, ..config.rpq.clone() }, ..config.clone() });
+            let own = config.layer.iter().filter_map(|table| table.rpq.seed);
+            let largest = own.chain([config.rpq.seed]).max().unwrap_or(0);
+            if largest.checked_add(more).is_none_or(|seed| i64::try_from(seed).is_err()) {
+                return Err(number);
+            }
+            all.push(with_seeds_after(config, more));
         }
     }
     Ok(all)
@@ -43,6 +55,13 @@ mod tests {
         let all = with_seeds(&[Config::default(), longer], 3).unwrap();
         assert_eq!(all.iter().map(|config| config.rpq.seed).collect::<Vec<_>>(), [1, 2, 3, 1, 2, 3]);
         assert_eq!(group_by_design(&all), [vec![0, 1, 2], vec![3, 4, 5]]);
+        let mut own: Config =
+            toml::from_str("[[layer]]\nname = 'a'\nrpq.seed = 7\n[[layer]]\nname = 'b'\nrpq.bits = 9").unwrap();
+        own.rpq.seed = 3;
+        let all = with_seeds(&[own], 2).unwrap();
+        assert_eq!(all[1].layer[0].rpq.seed, Some(8));
+        assert_eq!((all[1].rpq.seed, all[1].layer[1].rpq.seed), (4, None));
+        assert_eq!(group_by_design(&all), [vec![0, 1]]);
         let mut last = Config::default();
         last.rpq.seed = i64::MAX as u64;
         assert_eq!(with_seeds(&[last], 2), Err(0));

@@ -87,13 +87,16 @@ pub fn count_sample_vectors(geometry: &Geometry, pass: Pass, granularity: Granul
 ///
 /// # Errors
 /// If no layer has as many: the error names the key, and the layer that has most.
-pub fn check_channels(granularity: Granularity, layers: &[Layer]) -> Result<(), ConfigError> {
+pub fn check_channels<'a>(
+    granularity: Granularity,
+    layers: impl IntoIterator<Item = &'a Layer>,
+) -> Result<(), ConfigError> {
     let Granularity::ChannelPatch(Channels::Count(channels @ 2..)) = granularity else { return Ok(()) };
     let count = |layer: &Layer| match layer.geometry {
         Geometry::Conv2d(conv) => conv.in_channels.max(conv.out_channels) / conv.groups,
         Geometry::Linear(_) | Geometry::Attention(_) => 0,
     };
-    let widest = layers.iter().max_by_key(|layer| count(layer)).filter(|layer| count(layer) > 0);
+    let widest = layers.into_iter().max_by_key(|layer| count(layer)).filter(|layer| count(layer) > 0);
     let found = match widest {
         Some(layer) if channels <= count(layer) => return Ok(()),
         Some(layer) => {

@@ -143,7 +143,7 @@ impl Evaluate {
     /// Refuses configurations and flags that do not fit the model's layers.
     fn check_layers(&self, configurations: &[NamedConfig], layers: &[Layer]) -> Result<(), TracerError> {
         for configuration in configurations {
-            configuration.check_layers(layers, self.batch_size)?;
+            configuration.check_layers(&self.model, layers, self.batch_size)?;
         }
         self.off.iter().try_for_each(|off| off.check(layers))?;
         if let Some(off) = self.off.iter().find(|off| off.has_step()) {

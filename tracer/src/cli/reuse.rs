@@ -59,11 +59,11 @@ impl ReuseFlags {
     }
 
     /// Refuses flags that do not fit the model.
-    pub fn check(&self, reuse: &InLoop, layers: &[Layer], batch_size: u32) -> Result<()> {
+    pub fn check(&self, reuse: &InLoop, model: &str, layers: &[Layer], batch_size: u32) -> Result<()> {
         self.off.iter().try_for_each(|off| off.check(layers))?;
         check_names(reuse.sessions().map(Session::configuration))?;
         for session in reuse.sessions() {
-            session.configuration().check_layers(layers, batch_size)?;
+            session.configuration().check_layers(model, layers, batch_size)?;
         }
         let mut sessions = reuse.sessions();
         let switches_off = sessions.any(|session| session.configuration().config.stop.window > 0);

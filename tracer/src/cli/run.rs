@@ -99,7 +99,7 @@ impl RunFlags {
         data.warnings.iter().for_each(|warning| self.messages.warn(warning));
         let outline = self.outline(&model, &data)?;
         let layers = &outline.layers;
-        self.reuse.check(&reuse, layers, self.training.batch_size)?;
+        self.reuse.check(&reuse, model.name, layers, self.training.batch_size)?;
         let wanted = self.match_layers(layers)?;
         let batch_size = self.training.batch_size as usize;
         let per_epoch = steps_per_epoch(data.train.len(), batch_size);

@@ -125,14 +125,14 @@ pub fn measure_step(
 
 /// The table row of a pass; `None` if the pass was not compared.
 fn create_row(session: &Session, step: u64, measurement: PassMeasurement) -> Option<Measurement> {
-    let PassMeasurement { layer, pass, counts, comparison } = measurement;
+    let PassMeasurement { layer, pass, signature_bits, counts, comparison } = measurement;
     let PassComparison { deviation, cycles: [baseline_cycles, mercury_cycles] } = comparison?;
     Some(Measurement {
         step,
         configuration: session.configuration().name.clone(),
         layer,
         pass,
-        signature_bits: session.signature_bits(),
+        signature_bits,
         hit: counts.hit,
         mau: counts.mau,
         mnu: counts.mnu,

@@ -12,6 +12,8 @@ pub struct PassMeasurement {
     pub layer: String,
     /// The pass.
     pub pass: Pass,
+    /// Bits of a signature.
+    pub signature_bits: u32,
     /// HIT, MAU and MNU counts of its vectors; the weight gradient has the forward pass's.
     pub counts: Counts,
     /// The comparison with the exact pass, in steps that compare.

@@ -2,10 +2,10 @@
 
 use super::matrix::Room;
 use super::{LayersOff, NamedConfig};
-use mercury_hardware::config::Config;
+use mercury_hardware::config::{Config, LayerConfigs};
 use mercury_hardware::switch::Switch;
-use mercury_reuse::Growth;
-use mercury_reuse::config::Rpq;
+use mercury_reuse::{Growth, grow};
+use mercury_trace::geometry::Pass;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex};
 #[derive(Debug)]
 pub struct Session {
     configuration: NamedConfig,
+    config: Arc<Config>,
     off: Vec<LayersOff>,
     growth: Growth,
     switch: Switch<String>,
@@ -26,10 +27,10 @@ pub struct Session {
 impl Session {
     /// Starts a session; layers that match `off` are computed without reuse.
     pub fn new(configuration: NamedConfig, off: Vec<LayersOff>) -> Self {
-        let config = &configuration.config;
-        let growth = Growth::new(&config.rpq, &config.bits);
+        let config = Arc::new(configuration.config.clone());
+        let growth = Growth::new(&config.bits);
         let switch = Switch::new(config.stop.window);
-        Self { configuration, off, growth, switch, switched_off: Vec::new(), room: Arc::default() }
+        Self { configuration, config, off, growth, switch, switched_off: Vec::new(), room: Arc::default() }
     }
 
     /// The configuration.
@@ -37,9 +38,10 @@ impl Session {
         &self.configuration
     }
 
-    /// Bits of a signature in force.
+    /// Bits of a signature in force, in layers without settings of their own.
     pub fn signature_bits(&self) -> u32 {
-        self.config_in_force().rpq.signature_bits()
+        let rpq = &self.config.rpq;
+        grow(rpq, &self.config.bits, self.growth.grown_bits()) + rpq.variant.magnitude_bits()
     }
 
     /// Layers that were switched off, each with the step after which it was.
@@ -79,7 +81,7 @@ impl Session {
 
     /// Whether a layer is computed with reuse in a step.
     pub(super) fn is_on(&self, layer: &str, step: u64) -> bool {
-        let reuses = !self.configuration.config.reuse.passes.is_empty();
+        let reuses = !self.layer_configs(layer).pass(Pass::Forward).reuse.passes.is_empty();
         reuses && !self.off.iter().any(|off| off.applies_to(layer, step)) && !self.switch.is_off(layer)
     }
 
@@ -88,10 +90,8 @@ impl Session {
         Arc::clone(&self.room)
     }
 
-    /// The configuration with the signature length in force.
-    pub(super) fn config_in_force(&self) -> Config {
-        let config = &self.configuration.config;
-        let rpq = Rpq { bits: self.growth.bits(), ..config.rpq.clone() };
-        Config { rpq, ..config.clone() }
+    /// The configurations of a layer's passes, with the signature length in force.
+    pub(super) fn layer_configs(&self, layer: &str) -> LayerConfigs {
+        self.config.layer_configs(layer, self.growth.grown_bits())
     }
 }

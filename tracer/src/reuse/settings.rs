@@ -4,12 +4,13 @@ use crate::error::{Result, TracerError};
 use globset::{GlobBuilder, GlobMatcher};
 use mercury_hardware::HardwareError;
 use mercury_hardware::config::Config;
-use mercury_reuse::{check_channels, count_sample_vectors};
+use mercury_reuse::count_sample_vectors;
 use mercury_trace::geometry::Pass;
 use mercury_trace::layers::Layer;
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::Arc;
 use toml::Table;
 
 /// A configuration with the name that messages and tables use.
@@ -47,13 +48,17 @@ impl NamedConfig {
         Ok(Self { name, config, text })
     }
 
-    /// Refuses vectors of more channels than any layer has, and a batch with more vectors than a Hitmap can number.
-    pub fn check_layers(&self, layers: &[Layer], batch_size: u32) -> Result<()> {
-        check_channels(self.config.rpq.granularity, layers)
+    /// Refuses a configuration that does not fit the layers of a model, and a batch with more vectors than a Hitmap can
+    /// number.
+    pub fn check_layers(&self, model: &str, layers: &[Layer], batch_size: u32) -> Result<()> {
+        self.config
+            .check_layers(model, layers)
             .map_err(|error| TracerError::Flag { flag: "--reuse, --probe", reason: error.to_string() })?;
+        let config = Arc::new(self.config.clone());
         for Layer { name, geometry, .. } in layers {
+            let configs = config.layer_configs(name, 0);
             for pass in [Pass::Forward, Pass::InputGrad] {
-                let vectors = count_sample_vectors(geometry, pass, self.config.rpq.granularity);
+                let vectors = count_sample_vectors(geometry, pass, configs.pass(pass).rpq.granularity);
                 if vectors.saturating_mul(u64::from(batch_size)) >= u64::from(u32::MAX) {
                     let reason = format!(
                         "is {batch_size}, which gives {name} more than {} vectors per batch; lower it",

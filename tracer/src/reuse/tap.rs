@@ -8,7 +8,7 @@ use super::session::Session;
 use super::{exact, lock};
 use crate::error::Result;
 use crate::tap::{AttentionLayer, ConvLayer, LinearLayer, Tap};
-use mercury_hardware::config::Config;
+use mercury_hardware::config::LayerConfigs;
 use mercury_trace::geometry::{Geometry, Pass};
 use std::sync::{Arc, Mutex};
 use tch::{Device, Tensor};
@@ -16,8 +16,6 @@ use tch::{Device, Tensor};
 /// State that all layers of a step share.
 #[derive(Clone)]
 struct StepContext {
-    /// The configuration with the signature length in force.
-    config: Arc<Config>,
     /// Whether every result is also computed without reuse.
     compares: bool,
     room: Arc<Mutex<Room>>,
@@ -25,10 +23,6 @@ struct StepContext {
 }
 
 impl StepContext {
-    fn reuses(&self, pass: Pass) -> bool {
-        self.config.reuse.passes.contains(&pass)
-    }
-
     /// Records a pass; `compared` holds its results without and with reuse, in steps that compare.
     fn record(&self, layer: &str, pass: Pass, reuse: &Reuse, compared: Option<(&Tensor, &Tensor)>) {
         let comparison = compared.map(|(exact, reused)| PassComparison {
@@ -36,7 +30,8 @@ impl StepContext {
             cycles: reuse.cycles(pass),
         });
         let (layer, counts) = (layer.to_owned(), reuse.outcomes.counts());
-        self.records.add(PassMeasurement { layer, pass, counts, comparison });
+        let signature_bits = reuse.config.rpq.signature_bits();
+        self.records.add(PassMeasurement { layer, pass, signature_bits, counts, comparison });
     }
 }
 
@@ -51,7 +46,6 @@ impl<'s> ReuseTap<'s> {
     /// Starts a step of a session. If it `compares`, every result is also computed without reuse.
     pub fn new(session: &'s Session, step: u64, compares: bool) -> Self {
         let context = StepContext {
-            config: Arc::new(session.config_in_force()),
             compares,
             room: session.room(),
             records: StepRecords::default(),
@@ -74,11 +68,12 @@ impl<'s> ReuseTap<'s> {
 
     fn forward(&self, name: &str, geometry: Geometry, x: &Tensor, w: &Tensor) -> Result<(Tensor, LayerBackward)> {
         let context = &self.context;
+        let configs = self.session.layer_configs(name);
         let streamed = Streamed::new(&geometry, x)?;
         let weight = w.detach().to_device(Device::Cpu);
         let mut outcomes = None;
-        let y = if context.reuses(Pass::Forward) {
-            let config = &*context.config;
+        let config = &**configs.pass(Pass::Forward);
+        let y = if config.reuse.passes.contains(&Pass::Forward) {
             let found = PassOutcomes::new(config, &geometry, Pass::Forward, &streamed);
             let reuse = Reuse { config, geometry: &geometry, streamed: &streamed, outcomes: &found };
             let y = reuse.forward(&weight, &mut lock(&context.room)).to_device(x.device());
@@ -94,6 +89,7 @@ impl<'s> ReuseTap<'s> {
             name: name.to_owned(),
             geometry,
             context: context.clone(),
+            configs,
             streamed,
             size: x.size(),
             weight,
@@ -162,6 +158,7 @@ struct LayerBackward {
     name: String,
     geometry: Geometry,
     context: StepContext,
+    configs: LayerConfigs,
     streamed: Streamed,
     /// The size of X.
     size: Vec<i64>,
@@ -174,7 +171,7 @@ impl Backward for LayerBackward {
     fn backward(&mut self, gradient: &Tensor, wanted: [bool; 2]) -> Result<[Option<Tensor>; 2]> {
         let device = gradient.device();
         let dy = gradient.to_device(Device::Cpu).contiguous();
-        let reuses = [Pass::InputGrad, Pass::WeightGrad].map(|pass| self.context.reuses(pass));
+        let reuses = [Pass::InputGrad, Pass::WeightGrad].map(|pass| self.configs.pass(pass).reuse.passes.contains(&pass));
         let reused = [0, 1].map(|i| wanted[i] && reuses[i]);
         let exact = if self.context.compares { wanted } else { [0, 1].map(|i| wanted[i] && !reused[i]) };
         let [exact_dx, exact_dw] = self.exact_gradients(&dy, exact)?;
@@ -196,7 +193,7 @@ impl LayerBackward {
 
     fn input_grad(&self, dy: &Tensor, exact: Option<&Tensor>) -> Result<Tensor> {
         let Self { geometry, context, .. } = self;
-        let config = &*context.config;
+        let config = &**self.configs.pass(Pass::InputGrad);
         let streamed = &Streamed::new(geometry, dy)?;
         let outcomes = &PassOutcomes::new(config, geometry, Pass::InputGrad, streamed);
         let reuse = Reuse { config, geometry, streamed, outcomes };
@@ -207,7 +204,7 @@ impl LayerBackward {
 
     fn weight_grad(&self, dy: &Tensor, exact: Option<&Tensor>) -> Tensor {
         let Self { geometry, context, streamed, .. } = self;
-        let config = &*context.config;
+        let config = &**self.configs.pass(Pass::WeightGrad);
         let outcomes = self.outcomes.as_ref();
         let outcomes = outcomes.expect("configurations with weight-grad have forward, too");
         let reuse = Reuse { config, geometry, streamed, outcomes };
