@@ -30,6 +30,7 @@ pub mod request;
 pub mod result;
 pub mod results;
 pub mod schema;
+pub mod search;
 pub mod sweep;
 pub mod table;
 pub mod verify;

@@ -10,6 +10,7 @@ use mercury_trace::manifest::CapturedStep;
 use mercury_trace::read::Tensor;
 use mercury_trace::tensor::TensorKind;
 use mercury_trace::{SampleReader, Trace};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// The part of a layer that a captured step has kept.
@@ -19,6 +20,8 @@ pub struct Kept {
     pub layer: Layer,
     /// The training step.
     pub step: u64,
+    /// Place of the first sample among those that the step has captured.
+    pub first_captured: usize,
     /// Samples.
     pub samples: usize,
     /// Channels of X.
@@ -82,7 +85,8 @@ impl<'a> LayerReader<'a> {
         at_a_time: usize,
         kept: Arc<Kept>,
     ) -> Result<Self> {
-        let read_samples = |kind| trace.samples(step, layer, kind, at_a_time);
+        let range = kept.first_captured..kept.first_captured + kept.samples;
+        let read_samples = |kind| trace.samples(step, layer, kind, at_a_time)?.with_range(range.clone());
         let read_weight = || trace.tensor(step, layer, TensorKind::Weight).map(Arc::new);
         Ok(Self {
             first_sample: 0,
@@ -150,6 +154,7 @@ impl Kept {
         Self {
             layer: layer.clone(),
             step: step.step,
+            first_captured: 0,
             samples: step.samples.len(),
             channels: trace.kept(layer, TensorKind::Input),
             grad_channels: trace.kept(layer, TensorKind::GradOutput),
@@ -157,6 +162,12 @@ impl Kept {
             has_grad_output: needs.grad_output && was_captured(TensorKind::GradOutput),
             has_weight: needs.weight && was_captured(TensorKind::Weight),
         }
+    }
+
+    /// Some of these samples.
+    #[must_use]
+    pub fn with_samples(self, samples: Range<usize>) -> Self {
+        Self { first_captured: samples.start, samples: samples.len(), ..self }
     }
 
     /// Whether the tensor was captured that a pass cuts its vectors from.

@@ -8,7 +8,7 @@ use crate::layer_settings::{LayerSettings, list_layer_settings};
 use crate::limits::{BINS, Limits};
 use crate::request::Measures;
 use crate::result::{Demand, PassResult, error_shares, forward_error, gradient_error, mean_results, step_interval};
-use crate::schema::run::{MeasuresRecord, RUN_FILE, RunRecord, TraceIdentity};
+use crate::schema::run::{MeasuresRecord, RUN_FILE, RunRecord, SearchRecord, TraceIdentity};
 use crate::schema::{self, ColumnSpec, TableSpec};
 use crate::sweep::{designs, seeds, summary};
 use crate::table;
@@ -59,12 +59,24 @@ pub(crate) fn write_tables(
 
 /// The text of `run.json`; `label` is what its user calls the run.
 pub(crate) fn run_text(trace: &Trace, configs: &[Config], measures: &Measures, label: Option<&str>) -> Result<String> {
+    search_text(trace, configs, measures, label, None)
+}
+
+/// The text of `run.json`, of a search if there is a record of it.
+pub(crate) fn search_text(
+    trace: &Trace,
+    configs: &[Config],
+    measures: &Measures,
+    label: Option<&str>,
+    search: Option<SearchRecord>,
+) -> Result<String> {
     let run: RunRecord<&Config> = RunRecord {
         schema_version: schema::VERSION,
         created_by: concat!("mercury-analyzer ", env!("CARGO_PKG_VERSION")).to_owned(),
         label: label.map(str::to_owned),
         configurations: configs.iter().collect(),
         layer_settings: list_own_settings(trace, configs),
+        search,
         measures: MeasuresRecord::from(measures),
         trace: identify_trace(trace)?,
     };

@@ -66,7 +66,8 @@ impl LayerData {
             }),
             Geometry::Attention(attention) => {
                 let head = view.streams()[stream].group;
-                gather_attention(attention, weight, pass, self.first_sample + sample, head, places)
+                let captured = self.kept.first_captured + self.first_sample + sample;
+                gather_attention(attention, weight, pass, captured, head, places)
             }
         })
     }

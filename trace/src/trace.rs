@@ -12,6 +12,7 @@ use crate::steps::{self, Step};
 use crate::tensor::{TensorKind, TensorShape};
 use crate::write::tensor_path;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// An opened trace.
@@ -118,7 +119,8 @@ impl Trace {
         let rows_of_sample = file.rows as usize / step.samples.len();
         let reader = TensorReader::open(&self.path(step, &layer.name, kind), shape, file.rows)?;
         let at_a_time = at_a_time.max(1);
-        Ok(SampleReader { trace: self, step, layer, kind, reader, rows_of_sample, at_a_time, next: 0 })
+        let end = step.samples.len();
+        Ok(SampleReader { trace: self, step, layer, kind, reader, rows_of_sample, at_a_time, next: 0, end })
     }
 
     fn check_keys(
@@ -291,6 +293,8 @@ pub struct SampleReader<'a> {
     rows_of_sample: usize,
     at_a_time: usize,
     next: usize,
+    /// The first sample that is not read.
+    end: usize,
 }
 
 impl Iterator for SampleReader<'_> {
@@ -298,7 +302,7 @@ impl Iterator for SampleReader<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let step = self.step;
-        let samples = step.samples.get(self.next..).filter(|rest| !rest.is_empty())?;
+        let samples = step.samples.get(self.next..self.end).filter(|rest| !rest.is_empty())?;
         let samples = &samples[..samples.len().min(self.at_a_time)];
         self.next += samples.len();
         Some(self.read(samples))
@@ -306,6 +310,16 @@ impl Iterator for SampleReader<'_> {
 }
 
 impl SampleReader<'_> {
+    /// Reads only some of the captured samples, by their places.
+    ///
+    /// # Errors
+    /// If the samples before them cannot be read.
+    pub fn with_range(mut self, range: Range<usize>) -> Result<Self> {
+        self.reader.next_rows(self.rows_of_sample * range.start)?;
+        (self.next, self.end) = (range.start, range.end.min(self.end));
+        Ok(self)
+    }
+
     /// Reads the tensor's part of these samples, which are the next ones.
     fn read(&mut self, samples: &[u32]) -> Result<Tensor> {
         let tensor = self.reader.next_rows(self.rows_of_sample * samples.len())?;

@@ -39,6 +39,7 @@ fn layer(step: u64) -> LayerData {
     let kept = Kept {
         layer: Layer { name: "features.3".to_owned(), geometry, input_grad: true },
         step,
+        first_captured: 0,
         samples: SAMPLES,
         channels: (0..12).collect(),
         grad_channels: (0..96).collect(),

@@ -12,6 +12,8 @@ mod replay;
 mod replay_notes;
 mod replay_text;
 mod report;
+mod search;
+mod search_text;
 mod sweep;
 mod vectors;
 mod verify;
@@ -67,6 +69,7 @@ enum Command {
     Replay(Box<replay::Replay>),
     Merge(merge::Merge),
     Sweep(Box<sweep::Sweep>),
+    Search(Box<search::Search>),
     Ladder(Box<ladder::Ladder>),
     Compare(compare::Compare),
     Report(report::Report),
@@ -93,6 +96,7 @@ impl Cli {
             Command::Replay(replay) => replay.run(messages)?,
             Command::Merge(merge) => merge.run(messages)?,
             Command::Sweep(sweep) => sweep.run(messages)?,
+            Command::Search(search) => search.run(messages)?,
             Command::Ladder(ladder) => ladder.run(messages)?,
             Command::Report(report) => report.run(messages)?,
             Command::Verify(verify) => verify.run()?,

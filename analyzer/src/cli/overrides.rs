@@ -141,6 +141,11 @@ impl Configuration {
         Ok((origin, table, self.overrides))
     }
 
+    /// Whether a preset, a file or a key was given.
+    pub fn is_chosen(&self) -> bool {
+        self.config.is_some() || self.preset.is_some() || !self.overrides.is_empty()
+    }
+
     /// The name of the preset or file, and its table.
     pub fn base(&self) -> Result<(String, Table)> {
         if let Some(path) = &self.config {

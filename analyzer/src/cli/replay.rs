@@ -66,7 +66,7 @@ impl Replay {
         let run = results::run_text(&trace, &configs, &measures, self.work.label.as_deref())?;
         let replay = Replaying::new(&trace, &configs, &measures)?.with_limit(self.work.limit())?;
         if let Some(share) = self.partition {
-            return replay_partition(&replay, share, run, &self.out, self.work.threads, messages);
+            return replay_partition(&replay, share, run, &self.out, self.work.threads, "merge", messages);
         }
         let target = ResultsDir::claim(&self.out, &run)?;
         let units = replay.units();
@@ -91,13 +91,14 @@ impl Replay {
     }
 }
 
-/// Replays the units of one partition and stores their results.
-fn replay_partition(
+/// Replays the units of one partition and stores their results, which `combine` puts together.
+pub(super) fn replay_partition(
     replay: &Replaying,
     share: Share,
     run: String,
     out: &Path,
     threads: Option<u16>,
+    combine: &str,
     messages: Messages,
 ) -> Result<()> {
     let (partition, units) = Partition::new(share, replay, run);
@@ -112,7 +113,7 @@ fn replay_partition(
     progress.finish();
     dir.finish()?;
     messages.note(format_args!(
-        "partition {share}: {count} of {all} layers of captured steps; when all partitions are done: mercury-analyzer merge {} … --out DIR",
+        "partition {share}: {count} of {all} layers of captured steps; when all partitions are done: mercury-analyzer {combine} {} … --out DIR",
         out.display()
     ));
     Ok(())

@@ -33,6 +33,7 @@ use mercury_trace::manifest::CapturedStep;
 use mercury_trace::remote;
 use place::Place;
 use plan::LayerPlan;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Some samples of a layer; the first ones come with the layer's evaluation.
@@ -45,6 +46,8 @@ pub struct Replay<'a> {
     measures: &'a Measures,
     /// Bits by which signatures have grown at each captured step, `[configs][steps]`.
     grown_bits: Vec<Vec<u32>>,
+    /// The captured samples to evaluate, by place; `None`: all.
+    samples: Option<Range<usize>>,
     limit: Limit,
 }
 
@@ -60,7 +63,7 @@ impl<'a> Replay<'a> {
         let grown_bits =
             configs.iter().map(|config| adaptation::count_growth(&config.bits, &losses, &steps)).collect();
         let configs = configs.iter().cloned().map(Arc::new).collect();
-        let replay = Self { trace, measures, configs, grown_bits, limit: Limit::default() };
+        let replay = Self { trace, measures, configs, grown_bits, samples: None, limit: Limit::default() };
         let has = |unit: &Unit, pass: &Pass| {
             measures.selection.pass(*pass) && (*pass != Pass::InputGrad || unit.layer.input_grad)
         };
@@ -74,6 +77,12 @@ impl<'a> Replay<'a> {
             return Err(AnalyzerError::Flag { flag: "--layers, --passes", reason: reason.to_owned() });
         }
         Ok(replay)
+    }
+
+    /// Evaluates only some of the captured samples of each step, by place. They stand for the whole batch.
+    #[must_use]
+    pub fn with_samples(self, samples: Range<usize>) -> Self {
+        Self { samples: Some(samples), ..self }
     }
 
     /// Evaluates no more samples at a time than `limit` has room for. The results are the same.
@@ -197,7 +206,11 @@ impl<'a> Replay<'a> {
             grad_output: selection.pass(Pass::InputGrad) || !errors.is_none(),
             weight: !errors.is_none() || *bounds,
         };
-        Arc::new(Kept::new(self.trace, unit.step, unit.layer, needs))
+        let kept = Kept::new(self.trace, unit.step, unit.layer, needs);
+        Arc::new(match &self.samples {
+            Some(samples) => kept.with_samples(samples.clone()),
+            None => kept,
+        })
     }
 
     fn samples_at_a_time(&self, unit: &Unit, layer: &LayerReplay) -> Result<usize> {

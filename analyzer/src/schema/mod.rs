@@ -24,8 +24,10 @@ macro_rules! table {
 }
 
 pub mod angles;
+pub mod choices;
 pub mod configurations;
 pub mod designs;
+pub mod frontier;
 pub mod layers;
 pub mod models;
 pub mod run;

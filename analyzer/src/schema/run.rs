@@ -28,10 +28,70 @@ pub struct RunRecord<C> {
     /// The settings of each layer, in order of configurations with `[[layer]]` tables.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layer_settings: Vec<LayerSettings>,
+    /// What was searched for and found; none in the results of other commands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<SearchRecord>,
     /// The selection, and what was measured.
     pub measures: MeasuresRecord,
     /// The trace that was replayed.
     pub trace: TraceIdentity,
+}
+
+/// What a search was asked for, and the design that it recommends.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SearchRecord {
+    /// What a design should have least of.
+    pub objective: String,
+    /// Bounds, each as `layer-error <= 0.1`.
+    pub bounds: Vec<String>,
+    /// What choices are judged by: `steps` or `samples` that they were not chosen by, or `nothing`.
+    pub judged_by: String,
+    /// Folds of these.
+    pub folds: usize,
+    /// Projections of each candidate.
+    pub seeds: u32,
+    /// What was found by reading.
+    pub readings: Vec<ReadingRecord>,
+    /// Place of the recommended design in `readings`.
+    pub best: usize,
+}
+
+/// What was found under a reading of the hardware.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ReadingRecord {
+    /// The reading: a preset, or the values of shared keys.
+    pub name: String,
+    /// Whether cycles are a bound that no hardware reaches.
+    pub is_bound: bool,
+    /// The file of the design with settings per layer.
+    pub file: String,
+    /// Numbers of the configurations: as configured, one setting for all layers, settings per layer.
+    pub configurations: [usize; 3],
+    /// What these do, in the same order.
+    pub methods: Vec<MethodRecord>,
+    /// Speed-up of settings per layer if the first bound were a percentage point higher.
+    pub speed_up_one_point_more: f64,
+}
+
+/// What a way to choose settings gives, by steps or samples by which they were not chosen if there are folds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MethodRecord {
+    /// `configured`, `one setting` or `per layer`.
+    pub method: String,
+    /// Speed-up.
+    pub speed_up: f64,
+    /// Its 95 % interval; none for a single sample.
+    pub speed_up_interval: Option<[f64; 2]>,
+    /// Relative output error of the forward passes with reuse together.
+    pub output_error: f64,
+    /// Relative error of the weight gradients with reuse together.
+    pub gradient_error: f64,
+    /// Largest error of a layer's pass.
+    pub largest_error: f64,
+    /// Passes with reuse, in each fold.
+    pub passes: usize,
+    /// Those of them whose error exceeds the bound on layers.
+    pub exceeding: usize,
 }
 
 /// [`Measures`], as files hold them.

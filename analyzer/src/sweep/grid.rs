@@ -150,7 +150,7 @@ impl Grid {
     }
 
     /// The values at a place of the grid, as flags have them.
-    fn describe(&self, places: &[usize]) -> String {
+    pub fn describe(&self, places: &[usize]) -> String {
         let values = self.axes.iter().zip(places).map(|(axis, &place)| format!("{}={}", axis.key, axis.values[place]));
         values.collect::<Vec<_>>().join(" ")
     }

@@ -107,6 +107,14 @@ impl Pattern {
         Self(Glob::new(&globset::escape(name)).expect("an escaped name is a glob").compile_matcher())
     }
 
+    /// The pattern that matches all names.
+    ///
+    /// # Panics
+    /// Never: `*` is a valid glob.
+    pub fn any() -> Self {
+        Self(Glob::new("*").expect("an asterisk is a glob").compile_matcher())
+    }
+
     /// The pattern's text.
     pub fn text(&self) -> &str {
         self.0.glob().glob()

@@ -1,0 +1,211 @@
+//! What a search chooses from: settings that all layers share, and under each of them the settings of a layer.
+
+use super::Axes;
+use crate::config::{Config, LAYER_KEYS};
+use crate::error::{AnalyzerError, Result};
+use crate::ladder;
+use crate::sweep::grid::{Axis, Grid};
+use crate::sweep::seeds::{self, SEED};
+use mercury_trace::geometry::Pass;
+use toml::Table;
+
+/// Settings of a layer that are tried where none are asked for: 3 variants of 8 lengths.
+const DEFAULT_AXES: [&str; 2] = ["rpq.variant=sign,sign+rescale,centred", "rpq.bits=8,12,16,20,24,32,40,48"];
+/// Sections that a search fixes itself: a design is one for all steps.
+const FIXED: [&str; 3] = ["stop.window", "bits.patience", "bits.max"];
+
+/// The configuration that a search starts from.
+pub struct Start {
+    /// Its origin, for messages.
+    pub origin: String,
+    /// The table of its preset or file.
+    pub table: Table,
+    /// Flags that override it.
+    pub overrides: Vec<(&'static str, String)>,
+    /// Whether the user named a preset, a file or a flag.
+    pub is_chosen: bool,
+}
+
+/// A reading of the hardware, or other settings that all layers share.
+#[derive(Debug, Clone)]
+pub struct Reading {
+    /// Its name: a preset, or the values of the shared axes.
+    pub name: String,
+    /// The settings as they are configured.
+    pub base: Config,
+    /// All configurations that are replayed.
+    pub candidates: Vec<Candidate>,
+    /// Place of `base` among the candidates.
+    pub configured: usize,
+}
+
+/// One setting for all layers, which is tried on each of them.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    /// The configuration, which is the same in all layers.
+    pub config: Config,
+    /// Whether a search may choose it; if not, it is there to be compared with.
+    pub is_choosable: bool,
+    /// Whether it applies to the input gradient and to all layers at once as well; if not, it differs from another one in
+    /// that weight gradients are exact.
+    pub is_whole: bool,
+}
+
+impl Candidate {
+    /// Whether a pass is computed with reuse.
+    pub fn reuses(&self, pass: Pass) -> bool {
+        self.config.reuse.passes.contains(&pass)
+    }
+}
+
+/// Place of the candidate without reuse.
+pub const OFF: usize = 0;
+
+/// All readings with their candidates.
+#[derive(Debug, Clone)]
+pub struct Space {
+    /// The readings.
+    pub readings: Vec<Reading>,
+    /// Projections of each candidate.
+    pub seeds: u32,
+    /// Combinations of values that are not valid, and the error of the first.
+    pub left_out: Option<(usize, String)>,
+}
+
+impl Space {
+    /// Lists what is asked for. Without a configuration and shared axes these are the readings that presets name, and the
+    /// bound.
+    ///
+    /// # Errors
+    /// If an axis is shared and per layer, or has a key that is neither, or no combination is valid.
+    pub fn new(start: &Start, axes: Axes, seeds: u32) -> Result<Self> {
+        let Axes { shared, mut per_layer } = axes;
+        check_axes(start, &shared, &per_layer)?;
+        if per_layer.is_empty() {
+            let axis = |text: &str| Axis::parse(text, LAYER_KEYS).expect("the default axes are valid");
+            per_layer = DEFAULT_AXES.iter().map(|text| axis(text)).collect();
+        }
+        let mut space = Self { readings: Vec::new(), seeds, left_out: None };
+        if !start.is_chosen && shared.is_empty() {
+            for rung in ladder::list_readings()? {
+                let name = rung.preset.map_or_else(|| "bound".to_owned(), str::to_owned);
+                space.add(name, rung.config, &per_layer)?;
+            }
+            return Ok(space);
+        }
+        if shared.is_empty() {
+            let base = Config::resolve(&start.origin, start.table.clone(), &start.overrides)?;
+            let name = start.origin.strip_prefix(crate::config::PRESET_ORIGIN).unwrap_or(&start.origin).to_owned();
+            space.add(name, base, &per_layer)?;
+            return Ok(space);
+        }
+        let grid = Grid::new(shared, &start.origin, &start.table, &start.overrides)
+            .map_err(|error| rename_flag(error, "--shared"))?;
+        for (config, places) in grid.configs.iter().zip(&grid.places) {
+            space.add(grid.describe(places), config.clone(), &per_layer)?;
+        }
+        space.count_left_out(grid.left_out);
+        Ok(space)
+    }
+
+    fn add(&mut self, name: String, base: Config, per_layer: &[Axis]) -> Result<()> {
+        let base = fix_adaptation(base);
+        if !base.layer.is_empty() {
+            let reason = format!(
+                "{name} has [[layer]] tables, but a search decides the settings of layers itself; remove the tables"
+            );
+            return Err(AnalyzerError::Flag { flag: "--config", reason });
+        }
+        let table = Table::try_from(&base).expect("a configuration is a table");
+        let grid = Grid::new(per_layer.to_vec(), &format!("preset {name}"), &table, &[])
+            .map_err(|error| rename_flag(error, "--per-layer"))?;
+        let mut off = base.clone();
+        off.reuse.passes.clear();
+        let exact_gradients = !per_layer.iter().any(|axis| axis.key == "reuse.passes");
+        let mut reading = Reading { name, base: base.clone(), candidates: Vec::new(), configured: 0 };
+        reading.candidates.push(Candidate { config: off, is_choosable: true, is_whole: true });
+        for config in grid.configs.into_iter().filter(|config| !config.reuse.passes.is_empty()) {
+            let mut exact = config.clone();
+            exact.reuse.passes.retain(|pass| *pass != Pass::WeightGrad);
+            let is_another = exact_gradients && exact != config && config.reuse.passes.contains(&Pass::Forward);
+            reading.candidates.push(Candidate { config, is_choosable: true, is_whole: true });
+            if is_another {
+                reading.candidates.push(Candidate { config: exact, is_choosable: true, is_whole: false });
+            }
+        }
+        let known = reading.candidates.iter().position(|candidate| candidate.is_whole && candidate.config == base);
+        reading.configured = known.unwrap_or(reading.candidates.len());
+        if known.is_none() {
+            reading.candidates.push(Candidate { config: base, is_choosable: false, is_whole: true });
+        }
+        self.readings.push(reading);
+        self.count_left_out(grid.left_out);
+        Ok(())
+    }
+
+    fn count_left_out(&mut self, more: Option<(usize, String)>) {
+        match (&mut self.left_out, more) {
+            (Some((count, _)), Some((more, _))) => *count += more,
+            (none, more) => *none = none.take().or(more),
+        }
+    }
+
+    /// All configurations to replay: by reading, candidate and projection.
+    ///
+    /// # Errors
+    /// If a seed would exceed 63 bits.
+    pub fn configs(&self) -> Result<Vec<Config>> {
+        let configs: Vec<Config> = self.candidates().map(|candidate| candidate.config.clone()).collect();
+        seeds::with_seeds(&configs, self.seeds).map_err(|number| {
+            let reason = format!("with {SEED} {} the seeds exceed 63 bits", configs[number].rpq.seed);
+            AnalyzerError::Flag { flag: "--seeds", reason }
+        })
+    }
+
+    /// All candidates, by reading.
+    pub fn candidates(&self) -> impl Iterator<Item = &Candidate> {
+        self.readings.iter().flat_map(|reading| &reading.candidates)
+    }
+
+    /// The number of a reading's first candidate among all.
+    pub fn first_candidate(&self, reading: usize) -> usize {
+        self.readings[..reading].iter().map(|reading| reading.candidates.len()).sum()
+    }
+}
+
+/// Signatures do not grow and no layer is switched off by its cycles, so that a design is the same in all steps.
+fn fix_adaptation(mut config: Config) -> Config {
+    config.stop.window = 0;
+    config.bits.patience = 0;
+    config
+}
+
+fn check_axes(start: &Start, shared: &[Axis], per_layer: &[Axis]) -> Result<()> {
+    let fail = |flag: &'static str, reason: String| Err(AnalyzerError::Flag { flag, reason });
+    for axis in per_layer {
+        if !LAYER_KEYS.contains(&axis.key) {
+            let own = LAYER_KEYS.join(", ");
+            return fail("--per-layer", format!("{} is shared by all layers; give it to --shared ({own} may differ)", axis.key));
+        }
+        if shared.iter().any(|other| other.key == axis.key) {
+            return fail("--per-layer", format!("{} is given to --shared, too; leave one of them out", axis.key));
+        }
+    }
+    let flags = start.overrides.iter().map(|(key, _)| *key).chain(shared.iter().map(|axis| axis.key));
+    match flags.into_iter().find(|key| FIXED.contains(key)) {
+        Some(key) => {
+            let reason = format!(
+                "{key} cannot be set: a design has the same settings in all steps (stop.window = 0, bits.patience = 0)"
+            );
+            fail("search", reason)
+        }
+        None => Ok(()),
+    }
+}
+
+fn rename_flag(error: AnalyzerError, flag: &'static str) -> AnalyzerError {
+    match error {
+        AnalyzerError::Flag { flag: "--set", reason } => AnalyzerError::Flag { flag, reason },
+        other => other,
+    }
+}
