@@ -139,7 +139,7 @@ impl PassResult {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::config::{Config, StopConfig};
     use crate::result::Settings;
@@ -210,7 +210,8 @@ mod tests {
         }
     }
 
-    fn result(step: u64, layer_index: usize, baseline: u64, mercury: u64) -> PassResult {
+    /// The forward pass of a layer in a step.
+    pub(crate) fn result(step: u64, layer_index: usize, baseline: u64, mercury: u64) -> PassResult {
         PassResult {
             configuration: 0,
             step,

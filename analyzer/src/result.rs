@@ -246,7 +246,12 @@ pub fn gradient_error(results: &[&PassResult]) -> Option<f64> {
 /// layers are there.
 pub fn forward_error(results: &[&PassResult], layers_in_all: usize) -> Option<Estimate> {
     let mut steps: BTreeMap<u64, (ErrorSums, usize)> = BTreeMap::new();
+    let mut exact_layers: BTreeMap<u64, usize> = BTreeMap::new();
     for result in results.iter().filter(|result| result.pass == Pass::Forward) {
+        if !result.reuse && result.error.is_none() {
+            // A layer without reuse does not change the loss.
+            *exact_layers.entry(result.step).or_default() += 1;
+        }
         let Some(error) = &result.error else { continue };
         steps
             .entry(result.step)
@@ -256,6 +261,9 @@ pub fn forward_error(results: &[&PassResult], layers_in_all: usize) -> Option<Es
             })
             .or_insert_with(|| (error.clone(), 1));
     }
-    let estimate_step = |(sum, layers): &(ErrorSums, usize)| sum.estimate().with_loss_if(*layers == layers_in_all);
-    (!steps.is_empty()).then(|| steps.values().map(estimate_step).sum())
+    let estimate_step = |(step, (sum, layers)): (&u64, &(ErrorSums, usize))| {
+        let known = layers + exact_layers.get(step).copied().unwrap_or(0);
+        sum.estimate().with_loss_if(known == layers_in_all)
+    };
+    (!steps.is_empty()).then(|| steps.iter().map(estimate_step).sum())
 }

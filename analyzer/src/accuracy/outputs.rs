@@ -17,7 +17,7 @@ pub type OutputErrors = Vec<(Moments, Covariance)>;
 
 /// Output error of a product of the forward pass or the input gradient, sample by sample; `None` where the weights
 /// were not captured. `sums` are those of the samples before, and of these afterwards; they decide how many positions
-/// [`ErrorMode::Sampled`] evaluates. The loss is that of the forward pass, scaled to all channels and filters.
+/// the mode samples. The loss is that of the forward pass, scaled to all channels and filters.
 pub fn output_error(
     data: &LayerData,
     (pass, number): (Pass, usize),
@@ -28,8 +28,8 @@ pub fn output_error(
     data.weight.as_ref()?;
     let product = Product::new(data, pass, number, substitutes);
     let layout = substitutes.view().layout();
-    if mode == ErrorMode::Sampled && layout.positions > PILOT {
-        return Some((0..layout.samples).map(|sample| product.sample_positions(sample, sums)).collect());
+    if let Some(precision) = mode.precision().filter(|_| layout.positions > PILOT) {
+        return Some((0..layout.samples).map(|sample| product.sample_positions(sample, precision, sums)).collect());
     }
     let positions: Vec<usize> = (0..layout.positions).collect();
     let evaluate = |sample| {
@@ -74,14 +74,14 @@ impl<'a, 'v> Product<'a, 'v> {
     }
 
     /// Estimates a sample's sums from as many positions as it takes.
-    fn sample_positions(&self, sample: usize, sums: &mut RunningSums) -> (Moments, Covariance) {
+    fn sample_positions(&self, sample: usize, precision: f64, sums: &mut RunningSums) -> (Moments, Covariance) {
         let all = self.substitutes.view().layout().positions;
         let seed = sampling_seed(&self.data.kept, self.pass, self.number);
         let order = shuffle(all, seed.wrapping_add((self.data.first_sample + sample) as u64));
         let runs = self.substitutes.view().layout().streams;
         let counts = &self.substitutes.outcomes().counts()[sample * runs..][..runs];
         let has_hits = counts.iter().any(|counts| counts.hit > 0);
-        sums.draw(&order, has_hits, |drawn| {
+        sums.draw(&order, precision, has_hits, |drawn| {
             let mut positions: Vec<usize> = drawn.iter().map(|&at| at as usize).collect();
             // Neighbours share rows of planes.
             positions.sort_unstable();

@@ -22,7 +22,7 @@ pub struct Pilot {
 
 impl Pilot {
     /// Evaluates some streams of the first sample.
-    pub fn run(source: Source) -> Self {
+    pub fn run(source: Source, precision: f64) -> Self {
         let Source { data, substitutes, .. } = source;
         let seed = sampling_seed(&data.kept, Pass::WeightGrad, 0);
         let streams = substitutes.view().streams();
@@ -39,7 +39,7 @@ impl Pilot {
         };
         let pilots: Vec<usize> = (0..streams.len()).step_by(step).collect();
         let found: Vec<PilotStream> = pilots.into_par_iter().map(evaluate).collect();
-        Self { seed, part: plan_part(&found, streams.len()) }
+        Self { seed, part: plan_part(&found, precision, streams.len()) }
     }
 
     /// The columns of a stream that are evaluated.
@@ -66,7 +66,7 @@ struct PilotStream {
 }
 
 /// The part of each stream's columns that a precise error needs, from some of `streams_in_all` streams.
-fn plan_part(streams: &[PilotStream], streams_in_all: usize) -> f64 {
+fn plan_part(streams: &[PilotStream], precision: f64, streams_in_all: usize) -> f64 {
     let mut sums = Moments::default();
     for PilotStream { all, columns } in streams {
         sums::add(&mut sums, &estimate_total(columns, *all).0);
@@ -74,7 +74,7 @@ fn plan_part(streams: &[PilotStream], streams_in_all: usize) -> f64 {
     let ratio = sums[CHANGE] / sums[EXACT];
     let variance = streams.iter().map(|stream| residual_variance(&covariance(&stream.columns), ratio)).sum();
     // Sums over all streams vary by as many times the variance, but are as many times larger.
-    let allowed = allowed_variance(sums[CHANGE]) * streams_in_all as f64 / streams.len().max(1) as f64;
+    let allowed = allowed_variance(sums[CHANGE], precision) * streams_in_all as f64 / streams.len().max(1) as f64;
     let all = streams.iter().map(|stream| stream.all).max().unwrap_or(0);
     columns_needed(variance, allowed, all) as f64 / all.max(1) as f64
 }
@@ -90,20 +90,20 @@ mod tests {
 
     #[test]
     fn equal_columns_tell_of_each_other() {
-        assert!(plan_part(&[stream([2.0; 100].into_iter())], 1) < 0.05);
+        assert!(plan_part(&[stream([2.0; 100].into_iter())], 0.02, 1) < 0.05);
     }
 
     #[test]
     fn fewer_columns_of_many_streams_tell_as_much() {
         let uneven = || stream((0..100).map(|i| 1.0 + f64::from(i % 5)));
-        let (few, many) = (plan_part(&[uneven()], 1), plan_part(&[uneven()], 50));
+        let (few, many) = (plan_part(&[uneven()], 0.02, 1), plan_part(&[uneven()], 0.02, 50));
         assert!(many < few && few < 1.0, "{many} {few}");
     }
 
     /// Half of the columns hold all of the change: all are needed where the error has to be known that well.
     #[test]
     fn columns_that_differ_are_all_evaluated() {
-        let part = plan_part(&[stream((0..20).map(|i| f64::from(i % 2)))], 1);
+        let part = plan_part(&[stream((0..20).map(|i| f64::from(i % 2)))], 0.02, 1);
         assert!(part > 0.9, "{part}");
     }
 }

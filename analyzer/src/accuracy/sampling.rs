@@ -2,9 +2,6 @@
 
 use super::sums::{CHANGE, Covariance, EXACT, Moments, NORMAL, estimate_total};
 
-/// Half the width that sampling may give the 95 % interval of a relative error, as a part of the error.
-pub const PRECISION: f64 = 0.02;
-
 /// Positions that a sample begins with.
 pub const PILOT: usize = 64;
 
@@ -21,10 +18,10 @@ pub fn residual_variance(covariance: &Covariance, ratio: f64) -> f64 {
     (change - 2.0 * ratio * both + ratio * ratio * exact).max(0.0)
 }
 
-/// The residual variance up to which an estimate with these sums is precise: half the interval of the squared error is
-/// within twice [`PRECISION`] of it, so that of the error itself is within [`PRECISION`].
-pub fn allowed_variance(change: f64) -> f64 {
-    (2.0 * PRECISION * change / NORMAL).powi(2)
+/// The residual variance up to which an estimate with these sums is as precise as asked for: half the interval of the
+/// squared error is within twice the precision of it, so that of the error itself is within the precision.
+pub fn allowed_variance(change: f64, precision: f64) -> f64 {
+    (2.0 * precision * change / NORMAL).powi(2)
 }
 
 /// Sums of the samples of a result that were evaluated so far.
@@ -46,6 +43,7 @@ impl RunningSums {
     pub fn draw(
         &mut self,
         order: &[u32],
+        precision: f64,
         has_hits: bool,
         mut evaluate: impl FnMut(&[u32]) -> Vec<Moments>,
     ) -> (Moments, Covariance) {
@@ -56,7 +54,7 @@ impl RunningSums {
             parts.extend(evaluate(&order[parts.len()..needed]));
             let estimate = estimate_total(&parts, all);
             let changed = parts.iter().filter(|moments| moments[CHANGE] > 0.0).count();
-            needed = self.positions_needed(&estimate, changed, parts.len(), all);
+            needed = self.positions_needed(&estimate, precision, changed, parts.len(), all);
             if needed <= parts.len() || !has_hits {
                 self.add(&estimate.0);
                 return estimate;
@@ -73,6 +71,7 @@ impl RunningSums {
     fn positions_needed(
         &self,
         (moments, covariance): &(Moments, Covariance),
+        precision: f64,
         changed: usize,
         drawn: usize,
         all: usize,
@@ -86,7 +85,7 @@ impl RunningSums {
             return all.min(2 * drawn);
         }
         let variance = residual_variance(covariance, sums.change / sums.exact);
-        let allowed = allowed_variance((moments[CHANGE] * sums.change).sqrt());
+        let allowed = allowed_variance((moments[CHANGE] * sums.change).sqrt(), precision);
         if variance <= allowed {
             return drawn;
         }
@@ -111,6 +110,8 @@ mod tests {
     use super::super::ErrorSums;
     use super::*;
 
+    const PRECISION: f64 = 0.02;
+
     fn estimate(change: f64, variance: f64) -> (Moments, Covariance) {
         let mut covariance = Covariance::default();
         covariance[CHANGE][CHANGE] = variance;
@@ -121,19 +122,19 @@ mod tests {
     fn sampling_ends_at_the_precision_asked_for() {
         let sums = RunningSums::default();
         let precise = (0.04 * 10.0 / NORMAL).powi(2);
-        assert_eq!(sums.positions_needed(&estimate(10.0, 0.99 * precise), 40, 100, 1000), 100);
+        assert_eq!(sums.positions_needed(&estimate(10.0, 0.99 * precise), PRECISION, 40, 100, 1000), 100);
         // Without replacement 1 / n - 1 / N has to halve: 1 / (0.009 / 2 + 0.001).
-        assert_eq!(sums.positions_needed(&estimate(10.0, 2.0 * precise), 40, 100, 1000), 182);
-        assert_eq!(sums.positions_needed(&estimate(10.0, 1e9), 40, 100, 1000), 400);
-        assert_eq!(sums.positions_needed(&estimate(10.0, 1e9), 40, 400, 1000), 1000);
-        assert_eq!(sums.positions_needed(&estimate(10.0, 1e9), 40, 1000, 1000), 1000);
+        assert_eq!(sums.positions_needed(&estimate(10.0, 2.0 * precise), PRECISION, 40, 100, 1000), 182);
+        assert_eq!(sums.positions_needed(&estimate(10.0, 1e9), PRECISION, 40, 100, 1000), 400);
+        assert_eq!(sums.positions_needed(&estimate(10.0, 1e9), PRECISION, 40, 400, 1000), 1000);
+        assert_eq!(sums.positions_needed(&estimate(10.0, 1e9), PRECISION, 40, 1000, 1000), 1000);
     }
 
     #[test]
     fn a_variance_from_few_changed_positions_is_not_believed() {
         let sums = RunningSums::default();
-        assert_eq!(sums.positions_needed(&estimate(0.0, 0.0), 0, 64, 1000), 128);
-        assert_eq!(sums.positions_needed(&estimate(0.0, 0.0), 29, 512, 1000), 1000);
+        assert_eq!(sums.positions_needed(&estimate(0.0, 0.0), PRECISION, 0, 64, 1000), 128);
+        assert_eq!(sums.positions_needed(&estimate(0.0, 0.0), PRECISION, 29, 512, 1000), 1000);
     }
 
     /// The parts of all samples together allow no more than the whole.
@@ -143,9 +144,9 @@ mod tests {
         let (mut sums, mut variance) = (RunningSums::default(), 0.0);
         for change in changes {
             sums.add(&[1.0, change, 0.0, 0.0]);
-            variance += allowed_variance((change * sums.change).sqrt());
+            variance += allowed_variance((change * sums.change).sqrt(), PRECISION);
         }
-        assert!(variance <= allowed_variance(changes.iter().sum()));
+        assert!(variance <= allowed_variance(changes.iter().sum(), PRECISION));
     }
 
     /// Moments of a sample's positions: reuse changes a third, a few of them very much.
@@ -178,7 +179,7 @@ mod tests {
             let (mut sums, mut errors) = (RunningSums::default(), ErrorSums::new(1.0, false));
             for (number, sample) in (0..).zip(&samples) {
                 let order = mercury_reuse::shuffle(sample.len(), 1000 * seed + number);
-                errors.push(sums.draw(&order, true, |positions| {
+                errors.push(sums.draw(&order, PRECISION, true, |positions| {
                     drawn += positions.len();
                     positions.iter().map(|&position| sample[position as usize]).collect()
                 }));

@@ -86,7 +86,7 @@ impl WeightGradient {
         let Source { data, substitutes, .. } = source;
         let streams = substitutes.view().streams().iter().map(|stream| stream.length).enumerate();
         let mut parts = Vec::new();
-        let pilot = (self.mode == ErrorMode::Sampled).then(|| Pilot::run(source));
+        let pilot = self.mode.precision().map(|precision| Pilot::run(source, precision));
         for (stream, length) in streams {
             let mut columns = source.columns(stream);
             let all = columns.len();

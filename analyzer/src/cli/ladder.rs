@@ -55,7 +55,7 @@ impl Ladder {
         };
         let configs: Vec<_> = rungs.iter().map(|rung| rung.config.clone()).collect();
         let configs = self.work.with_seeds(&configs)?;
-        let measures = Measures { selection: self.work.chosen.selection()?, errors: self.work.errors, bounds: false };
+        let measures = Measures { selection: self.work.chosen.selection()?, errors: self.work.errors(), bounds: false };
         let trace = Trace::open(&self.trace)?;
         let replay = Replay::new(&trace, &configs, &measures)?.with_limit(self.work.limit())?;
         let units = replay.units();

@@ -60,7 +60,7 @@ impl Replay {
     pub fn run(self, messages: Messages) -> Result<()> {
         let config = self.configuration.resolve()?;
         let bounds = self.with.contains(&With::Bounds);
-        let measures = Measures { selection: self.work.chosen.selection()?, errors: self.work.errors, bounds };
+        let measures = Measures { selection: self.work.chosen.selection()?, errors: self.work.errors(), bounds };
         let trace = Trace::open(&self.trace)?;
         let configs = self.work.with_seeds(&[config])?;
         let run = results::run_text(&trace, &configs, &measures, self.work.label.as_deref())?;

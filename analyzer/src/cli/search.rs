@@ -7,7 +7,7 @@ use crate::error::{AnalyzerError, Result as AnalyzerResult};
 use crate::export::{self, Format};
 use crate::partition::{Share, merge};
 use crate::replay::Replay;
-use crate::request::Measures;
+use crate::request::{ErrorMode, Measures};
 use crate::results;
 use crate::search::bound::{Bound, BoundKind, Objective};
 use crate::search::evidence::Folds;
@@ -56,7 +56,8 @@ pub struct Search {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// A key that each layer chooses for itself, and its values: KEY=A,B,FIRST..=LAST:STEP. May be repeated for other
-    /// keys [default: rpq.variant=sign,sign+rescale,centred and rpq.bits=8,12,16,20,24,32,40,48].
+    /// keys [default: rpq.variant=sign,sign+rescale,centred, rpq.bits=8,12,16,20,28,36,44,52 and, if the reading cuts
+    /// patches of one channel, rpq.granularity=channel-patch,channel-patch(auto)].
     #[arg(long, value_name = "KEY=VALUES", value_parser = parse_axis)]
     per_layer: Vec<Axis>,
     /// A key that all layers share, and its values. Each combination is a reading with a design of its own. May be
@@ -95,12 +96,14 @@ impl Search {
     /// Begins or continues the search, and prints what it found.
     pub fn run(mut self, messages: Messages) -> Result<()> {
         let question = Question { objective: self.objective, bounds: std::mem::take(&mut self.bound) };
-        let space = Space::new(&self.start()?, self.axes(), self.work.seeds)?;
+        let trace = Trace::open(&self.trace)?;
+        let sampling = &trace.manifest().sampling;
+        let has_all_channels = sampling.channels.is_empty() && sampling.grad_channels.is_empty();
+        let space = Space::new(&self.start()?, self.axes(), self.work.seeds, has_all_channels)?;
         if let Some((count, reason)) = &space.left_out {
             messages.note(format_args!("{count} invalid combinations are left out; the first: {reason}"));
         }
-        let measures = Measures { selection: self.work.chosen.selection()?, errors: self.work.errors, bounds: false };
-        let trace = Trace::open(&self.trace)?;
+        let measures = Measures { selection: self.work.chosen.selection()?, errors: self.work.errors_or(ErrorMode::Rough), bounds: false };
         check_bounds(&question.bounds, &space, &measures, &trace)?;
         let configs = space.configs()?;
         let run = results::run_text(&trace, &configs, &measures, self.work.label.as_deref())?;

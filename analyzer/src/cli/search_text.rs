@@ -48,12 +48,18 @@ fn format_verdict(found: &Found, best: usize) -> String {
     if design.is_off() {
         return format!("Within {bounds} no layer's reuse saves {} under {name}: 1.00x.\n", found.question.objective.name());
     }
-    let configured = configured.figures();
+    let (figures, configured) = (design.figures(), configured.figures());
+    let which = if found.outcomes.len() > 1 { " (of the readings that are no bounds, the best)" } else { "" };
+    let equal_macs = if figures.total.equal_macs == figures.total.cycles[0] {
+        String::new()
+    } else {
+        format!(", {:.2}x at equal MACs", figures.total.equal_macs as f64 / figures.total.cycles[1] as f64)
+    };
     format!(
-        "Within {bounds} reuse speeds {} up {} under {name}, with settings of its own for each layer. As configured it is {}, \
-         with errors of up to {}.\n",
+        "{} within {bounds}: {}{equal_macs}, under {name}{which}, with settings per layer.\nAs configured it is {}, with errors \
+         of up to {}.\n",
         found.trace.manifest().model.name,
-        format_speed_up(design.figures()),
+        format_speed_up(figures),
         format_speed_up(configured),
         percent(configured.largest_error),
     )
@@ -147,7 +153,7 @@ fn describe_columns(found: &Found) -> String {
     };
     format!(
         "{judged} {seeds}\n`configured`: the reading's own settings in all layers in which they save cycles, whatever their \
-         errors. `one setting`: the best for all layers at once. Errors are of passes with reuse.{gap}\n"
+         errors. `one setting`: the best for all layers that reuse; others run without. Errors are of passes with reuse.{gap}\n"
     )
 }
 

@@ -11,6 +11,7 @@ use crate::sweep::pareto::Metric;
 use crate::sweep::seeds::SEED;
 use crate::sweep::store::SweepDir;
 use crate::sweep::summary::PARETO;
+use crate::sweep::filter::{self, Condition};
 use crate::sweep::{self, designs, summary};
 use anyhow::Result;
 use clap::Args;
@@ -27,8 +28,9 @@ use std::path::PathBuf;
 /// continues when the command is run again. Bounds are not computed; mcache.entries=0 is an
 /// unlimited MCACHE.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: mercury-analyzer sweep trace --set rpq.bits=8..=64:4 --set mcache.ways=1,2,4,8,16 \
-                        --out sweep --pareto hit_rate,output_error")]
+#[command(after_help = "Examples:\n  mercury-analyzer sweep trace --set rpq.bits=8..=64:4 --set mcache.ways=1,2,4,8,16 \
+                        --out sweep --pareto hit_rate,output_error\n  mercury-analyzer sweep trace --set rpq.bits=8..=64:4 --out sweep \
+                        --where 'output_error<=0.1' --best speed_up")]
 pub struct Sweep {
     /// Folder of the trace.
     trace: PathBuf,
@@ -45,6 +47,13 @@ pub struct Sweep {
     /// baselines differ. Bounds that no hardware reaches are left out.
     #[arg(long, value_delimiter = ',', value_name = "COLUMNS", value_parser = Metric::parse)]
     pareto: Vec<Metric>,
+    /// Print only the rows that meet a condition on a column of numbers, such as 'output_error<=0.1'. May be repeated: all
+    /// must hold.
+    #[arg(long = "where", value_name = "COLUMN<=X")]
+    conditions: Vec<Condition>,
+    /// Print only the best row by this column, one of those of --pareto. Bounds that no hardware reaches are left out.
+    #[arg(long, value_name = "COLUMN", value_parser = Metric::parse, conflicts_with = "pareto")]
+    best: Option<Metric>,
     #[command(flatten)]
     work: Work,
     #[command(flatten)]
@@ -88,8 +97,9 @@ impl Sweep {
         if let Some((count, reason)) = &grid.left_out {
             messages.note(format_args!("{count} invalid combinations are left out; the first: {reason}"));
         }
-        summary::check(&grid, self.work.errors, &self.pareto)?;
-        let measures = Measures { selection: self.work.chosen.selection()?, errors: self.work.errors, bounds: false };
+        summary::check("--pareto", &grid, self.work.errors(), &self.pareto)?;
+        summary::check("--best", &grid, self.work.errors(), self.best.as_slice())?;
+        let measures = Measures { selection: self.work.chosen.selection()?, errors: self.work.errors(), bounds: false };
         let trace = Trace::open(&self.trace)?;
         let replay = Replay::new(&trace, &grid.configs, &measures)?.with_limit(self.work.limit())?;
         let dir = SweepDir::open(&self.out, &trace, &grid, &measures, self.work.label.as_deref())?;
@@ -113,6 +123,16 @@ impl Sweep {
         let has_one_baseline = summary::has_one_baseline(&frame)?;
         if !has_one_baseline {
             messages.note(super::UNLIKE_BASELINES);
+        }
+        frame = filter::keep_rows(frame, &self.conditions)?;
+        if let Some(metric) = &self.best {
+            let compared = frame.height();
+            frame = filter::keep_best(&frame, metric)?;
+            messages.note(format_args!(
+                "the best of {compared} rows by {}, on the data that it was chosen by, which flatters it; `search` judges by \
+                 other steps",
+                metric.name
+            ));
         }
         if !self.pareto.is_empty() {
             for (metric, relative) in summary::mark(&mut frame, &self.pareto)? {

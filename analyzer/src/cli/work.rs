@@ -28,9 +28,10 @@ pub struct Work {
     #[arg(long, value_name = "TEXT", value_parser = parse_label)]
     pub label: Option<String>,
     /// Output errors to compute. `sampled` evaluates output positions until sampling alone makes the 95 % interval no wider
-    /// than 2 % of the error to either side; `all` evaluates every captured output.
-    #[arg(long, value_enum, default_value_t, value_name = "WHICH")]
-    pub errors: ErrorMode,
+    /// than 2 % of the error to either side, `rough` 5 %; `all` evaluates every captured output. [default: sampled; of
+    /// `search`: rough]
+    #[arg(long, value_enum, value_name = "WHICH", hide_default_value = true)]
+    errors: Option<ErrorMode>,
     /// Evaluate N projections in one pass, with the seeds rpq.seed, rpq.seed + 1 and so on. Intervals then cover captured
     /// samples and projections; otherwise they cover samples alone.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -49,6 +50,16 @@ impl Work {
             let reason = format!("with rpq.seed {} the seeds exceed 63 bits", configs[number].rpq.seed);
             AnalyzerError::Flag { flag: "--seeds", reason }
         })
+    }
+
+    /// The errors to compute, or else these.
+    pub fn errors_or(&self, default: ErrorMode) -> ErrorMode {
+        self.errors.unwrap_or(default)
+    }
+
+    /// The errors to compute.
+    pub fn errors(&self) -> ErrorMode {
+        self.errors_or(ErrorMode::default())
     }
 
     /// The memory limit of the replay.

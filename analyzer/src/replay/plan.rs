@@ -5,6 +5,7 @@ use crate::config::{BoundsConfig, Config, LayerConfigs, Substitution, find_sourc
 use crate::operand::Kept;
 use crate::request::Measures;
 use crate::timing::Dataflow;
+use mercury_reuse::simplify_granularity;
 use mercury_reuse::config::{McacheConfig, Replacement, Rpq, Scope, SetIndex};
 use mercury_trace::geometry::{Geometry, Pass};
 
@@ -141,11 +142,16 @@ impl LayerPlan {
             let reused = &config(number).reuse.passes;
             reused.contains(&source) && passes.iter().any(|pass| reused.contains(pass))
         });
-        let by_projection = grouped(reusing, |number| config(number).rpq.projection_key());
+        // Configurations that cut a layer in the same way share its signatures.
+        let geometry = &kept.layer.geometry;
+        let by_projection = grouped(reusing, |number| {
+            let key = config(number).rpq.projection_key();
+            Rpq { granularity: simplify_granularity(geometry, source, key.granularity), ..key }
+        });
         for (projection, members) in by_projection {
             let bits = members.iter().map(|&number| self.config(number, source).rpq.bits).max().unwrap_or(1);
             let rpq = Rpq { bits, ..projection };
-            let lengths = self.plan_lengths(&kept.layer.geometry, source, &members, passes, measures);
+            let lengths = self.plan_lengths(geometry, source, &members, passes, measures);
             self.projections.push(ProjectionPlan { source, rpq, lengths });
         }
     }

@@ -37,6 +37,8 @@ pub enum ErrorMode {
     /// side; of a weight gradient, the filters that a pilot on the first sample asks for.
     #[default]
     Sampled,
+    /// The same, up to 5 % of the error: enough to tell settings apart, in a fraction of the time.
+    Rough,
     /// All that was captured.
     All,
     /// Nothing: there are no errors.
@@ -44,6 +46,16 @@ pub enum ErrorMode {
 }
 
 impl ErrorMode {
+    /// Half the width that sampling may give the 95 % interval of a relative error, as a part of the error; `None` if
+    /// nothing is sampled.
+    pub fn precision(self) -> Option<f64> {
+        match self {
+            Self::Sampled => Some(0.02),
+            Self::Rough => Some(0.05),
+            Self::All | Self::None => None,
+        }
+    }
+
     /// Whether there are no errors.
     pub fn is_none(self) -> bool {
         self == ErrorMode::None

@@ -44,9 +44,9 @@ const ROUNDING: f64 = 1e-12;
 /// Finds the cheapest choice whose weights sum to at most `limits`. `None` if no choice was found within them.
 ///
 /// # Panics
-/// If a group has no options, or an option lacks a weight.
+/// If an option lacks a weight.
 pub fn choose(groups: &[Vec<Choice>], limits: &[f64]) -> Option<Solution> {
-    let problem = Problem::new(groups, limits);
+    let problem = Problem::new(groups, limits)?;
     let prices = problem.find_prices();
     let lower_bound = problem.price(&prices);
     let first = problem.repair(problem.cheapest(&prices));
@@ -73,7 +73,8 @@ struct Candidate {
 }
 
 impl Problem {
-    fn new(groups: &[Vec<Choice>], limits: &[f64]) -> Self {
+    /// `None` if every option of a group exceeds a limit alone.
+    fn new(groups: &[Vec<Choice>], limits: &[f64]) -> Option<Self> {
         let scale = |weight: f64, limit: f64| match (weight, limit) {
             (0.0, _) => 0.0,
             (_, 0.0) => f64::INFINITY,
@@ -84,8 +85,10 @@ impl Problem {
             cost: choice.cost,
             weights: choice.weights.iter().zip(limits).map(|(&weight, &limit)| scale(weight, limit)).collect(),
         };
-        let groups = groups.iter().map(|group| keep_unbeaten(group.iter().enumerate().map(candidate).collect()));
-        Self { groups: groups.collect(), limits: limits.len() }
+        let is_possible = |one: &Candidate| one.weights.iter().all(|&weight| weight <= 1.0 + ROUNDING);
+        let possible = |group: &Vec<Choice>| group.iter().enumerate().map(candidate).filter(is_possible).collect();
+        let groups: Vec<Vec<Candidate>> = groups.iter().map(possible).map(keep_unbeaten).collect();
+        groups.iter().all(|group| !group.is_empty()).then_some(Self { groups, limits: limits.len() })
     }
 
     /// The cost with a price on each limit, less what the limits are worth: a bound from below.
@@ -162,13 +165,7 @@ impl Problem {
                     let changed = loads.iter().zip(&now.weights).zip(&candidate.weights);
                     let changed: Vec<f64> = changed.map(|((load, less), more)| load - less + more).collect();
                     let reduced = before - excess(&changed);
-                    // Infinite loads have no difference.
-                    let reduced = if before.is_infinite() && candidate.is_finite() && !now.is_finite() {
-                        f64::MAX
-                    } else {
-                        reduced
-                    };
-                    if reduced > 0.0 {
+                    if reduced > ROUNDING {
                         let rate = (candidate.cost - now.cost).max(0.0) / reduced;
                         if best.is_none_or(|(least, ..)| rate < least) {
                             best = Some((rate, number, place));
@@ -188,10 +185,6 @@ impl Candidate {
         self.cost + self.weights.iter().zip(prices).map(weighed).sum::<f64>()
     }
 
-    fn is_finite(&self) -> bool {
-        self.weights.iter().all(|weight| weight.is_finite())
-    }
-
     /// Whether this is no worse than another option in any respect, and better in one or earlier.
     fn beats(&self, other: &Self) -> bool {
         let no_worse = self.cost <= other.cost && self.weights.iter().zip(&other.weights).all(|(a, b)| a <= b);
@@ -199,14 +192,10 @@ impl Candidate {
     }
 }
 
-/// Options that cannot be part of any choice within the limits are left out, too, unless there are no others.
+/// The options that no other one beats.
 fn keep_unbeaten(candidates: Vec<Candidate>) -> Vec<Candidate> {
-    assert!(!candidates.is_empty(), "a group has an option");
-    let is_possible = |one: &Candidate| one.weights.iter().all(|&weight| weight <= 1.0 + ROUNDING);
-    let any_possible = candidates.iter().any(is_possible);
     let unbeaten = |one: &Candidate| !candidates.iter().any(|other| other.beats(one));
-    let kept: Vec<bool> =
-        candidates.iter().map(|one| unbeaten(one) && (is_possible(one) || !any_possible)).collect();
+    let kept: Vec<bool> = candidates.iter().map(unbeaten).collect();
     candidates.into_iter().zip(kept).filter(|(_, is_kept)| *is_kept).map(|(candidate, _)| candidate).collect()
 }
 

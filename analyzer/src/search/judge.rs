@@ -12,7 +12,7 @@ use mercury_trace::geometry::Pass;
 pub enum Method {
     /// The settings as they are configured, without reuse in layers in which it costs cycles; bounds are ignored.
     Configured,
-    /// The best setting for all layers at once.
+    /// The best setting for all layers that reuse; the others run without.
     OneSetting,
     /// The best setting for each layer.
     PerLayer,
@@ -67,7 +67,10 @@ impl Judgement {
 pub fn choose(problem: &Problem, method: Method, bounds: &[Bound], parts: &[usize]) -> (Picks, f64) {
     match method {
         Method::Configured => (problem.apply_to_all(problem.configured(), parts), 0.0),
-        Method::OneSetting => (problem.choose_one(bounds, parts), 0.0),
+        Method::OneSetting => {
+            let chosen = problem.choose_one(bounds, parts);
+            (chosen.picks, chosen.gap)
+        }
         Method::PerLayer => {
             let chosen = problem.choose_per_layer(bounds, parts);
             (chosen.picks, chosen.gap)
@@ -163,4 +166,143 @@ fn sum_step(problem: &Problem, picks: &Picks, part: usize) -> Step {
         }
     }
     step
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::accuracy::ErrorSums;
+    use crate::adaptation::tests::result;
+    use crate::config::Config;
+    use crate::search::bound::Objective;
+    use crate::search::space::{Candidate, OFF, Reading, Space};
+    use mercury_trace::geometry::{Geometry, Linear};
+    use mercury_trace::layers::Layer;
+    use proptest::prelude::*;
+
+    const FORWARD_ONLY: &str = "[reuse]\npasses = ['forward']";
+
+    /// A space of candidates that differ in their signature length, for the forward passes of some layers.
+    fn space(settings: u32) -> Space {
+        let base: Config = toml::from_str(FORWARD_ONLY).unwrap();
+        let mut reading = Reading { name: "a".to_owned(), base: base.clone(), candidates: Vec::new(), configured: 1 };
+        for bits in 0..=settings {
+            let mut config = base.clone();
+            if bits == 0 {
+                config.reuse.passes.clear();
+            } else {
+                config.rpq.bits = bits;
+            }
+            reading.candidates.push(Candidate { config, is_choosable: true, is_whole: true });
+        }
+        Space { readings: vec![reading], seeds: 1, left_out: None }
+    }
+
+    fn layers(count: usize) -> Vec<Layer> {
+        let geometry = Geometry::Linear(Linear { rows: 1, in_features: 9, out_features: 1 });
+        (0..count).map(|number| Layer { name: number.to_string(), geometry, input_grad: false }).collect()
+    }
+
+    /// Evidence of steps that are folds: cycles and error, `[steps][layers][settings]`; 100 cycles without reuse.
+    fn evidence(space: &Space, steps: &[Vec<Vec<(u64, f64)>>]) -> Evidence {
+        let mut evidence = Evidence::new();
+        for (step, layers) in (0..).zip(steps) {
+            let first = evidence.add_parts(space, layers.len());
+            for (layer, settings) in layers.iter().enumerate() {
+                evidence.add(space, first, &crate::result::PassResult {
+                    configuration: OFF,
+                    reuse: false,
+                    ..result(step, layer, 100, 100)
+                });
+                for (number, (cycles, error)) in settings.iter().enumerate() {
+                    let moments = [1.0, error * error, 0.0, 0.0];
+                    let sums = ErrorSums::from_total((moments, Default::default()), 1.0);
+                    let found = result(step, layer, 100, *cycles);
+                    evidence.add(space, first, &crate::result::PassResult {
+                        configuration: number + 1,
+                        error: Some(sums),
+                        ..found
+                    });
+                }
+            }
+            evidence.folds.push(vec![first]);
+            evidence.all.push(first);
+        }
+        evidence
+    }
+
+    fn bound(kind: BoundKind, limit: f64) -> Bound {
+        Bound { kind, limit }
+    }
+
+    /// The second setting is fast and exact in the first step alone.
+    #[test]
+    fn a_setting_that_is_good_in_one_fold_only_is_told_with_the_error_of_the_other() {
+        let space = space(2);
+        let steady = (80, 0.05);
+        let evidence = evidence(&space, &[vec![vec![steady, (50, 0.01)]], vec![vec![steady, (50, 0.5)]]]);
+        let layers = layers(1);
+        let problem = Problem::new(&evidence, &space, 0, &layers, Objective::Cycles);
+        let bounds = [bound(BoundKind::LayerError, 0.1)];
+        let judged = cross_fit(&problem, &evidence, Method::PerLayer, &bounds).unwrap();
+        // Chosen on the first step and judged by the second, and the other way round.
+        assert_eq!((judged.passes, judged.exceeding), (2, 1));
+        assert!((judged.largest_error - 0.5).abs() < 1e-12, "{judged:?}");
+        assert_eq!(judged.total.cycles, [200, 130]);
+        // On both steps together its error exceeds the bound.
+        let (picks, _) = choose(&problem, Method::PerLayer, &bounds, &evidence.all);
+        assert_eq!(picks, [1]);
+        let (picks, _) = choose(&problem, Method::PerLayer, &bounds, &evidence.folds[0]);
+        assert_eq!(picks, [2]);
+    }
+
+    #[test]
+    fn one_setting_leaves_out_layers_in_which_it_exceeds_the_bound() {
+        let space = space(2);
+        let evidence = evidence(&space, &[vec![vec![(90, 0.05), (70, 0.3)], vec![(90, 0.08), (60, 0.02)]]]);
+        let layers = layers(2);
+        let problem = Problem::new(&evidence, &space, 0, &layers, Objective::Cycles);
+        let picks = |method, limit| choose(&problem, method, &[bound(BoundKind::LayerError, limit)], &evidence.all).0;
+        assert_eq!(picks(Method::OneSetting, 0.1), [OFF, 2]);
+        assert_eq!(picks(Method::PerLayer, 0.1), [1, 2]);
+        assert_eq!(picks(Method::PerLayer, 0.01), [OFF, OFF]);
+        // The configured setting has no bound.
+        assert_eq!(picks(Method::Configured, 0.01), [1, 1]);
+    }
+
+    proptest! {
+        /// Under any bounds together the choice is the best of all.
+        #[test]
+        fn the_choice_is_the_best_of_all_within_the_bounds(
+            figures in prop::collection::vec(prop::collection::vec((40u64..120, 0u32..40), 2), 1..5),
+            layer_error in 0u32..50,
+            step_error in 0u32..40,
+        ) {
+            let space = space(2);
+            let step: Vec<Vec<(u64, f64)>> = figures
+                .iter()
+                .map(|layer| layer.iter().map(|(cycles, error)| (*cycles, f64::from(*error) / 100.0)).collect())
+                .collect();
+            let evidence = evidence(&space, &[step]);
+            let layers = layers(figures.len());
+            let problem = Problem::new(&evidence, &space, 0, &layers, Objective::Cycles);
+            let bounds = [
+                bound(BoundKind::LayerError, f64::from(layer_error) / 100.0),
+                bound(BoundKind::StepError, f64::from(step_error) / 100.0),
+            ];
+            let chosen = problem.choose_per_layer(&bounds, &evidence.all);
+            let mut least = u64::MAX;
+            for number in 0..3usize.pow(figures.len() as u32) {
+                let picks: Picks = (0..figures.len()).map(|layer| number / 3usize.pow(layer as u32) % 3).collect();
+                // Sums of squares differ in their last digits.
+                let within = bounds.iter().all(|bound| {
+                    problem.measure(bound.kind, &evidence.all, &picks) <= bound.limit * (1.0 + 1e-9)
+                });
+                if within {
+                    least = least.min(problem.total(&evidence.all, &picks).cycles[1]);
+                }
+            }
+            prop_assert_eq!(problem.total(&evidence.all, &chosen.picks).cycles[1], least);
+        }
+    }
 }

@@ -196,6 +196,11 @@ impl<'a> Problem<'a> {
 
     /// The best candidate for each group within the bounds, on some parts.
     pub fn choose_per_layer(&self, bounds: &[Bound], parts: &[usize]) -> Chosen {
+        self.choose_from(bounds, parts, |_| true)
+    }
+
+    /// The best choice on some parts whose candidates are among those of `is_offered`.
+    fn choose_from(&self, bounds: &[Bound], parts: &[usize], is_offered: impl Fn(usize) -> bool) -> Chosen {
         let layer_limit = bounds.iter().filter(|bound| bound.kind == BoundKind::LayerError).map(|bound| bound.limit);
         let layer_limit = layer_limit.fold(f64::INFINITY, f64::min);
         let summed: Vec<&Bound> = bounds.iter().filter(|bound| bound.kind != BoundKind::LayerError).collect();
@@ -203,15 +208,15 @@ impl<'a> Problem<'a> {
         let mut costs: Vec<Vec<Vec<f64>>> = Vec::new();
         let mut weights: Vec<Vec<Vec<f64>>> = Vec::new();
         for &group in &self.groups {
-            let options = self.list_options(group).filter(|&number| {
-                self.largest_error(parts, group, number) <= layer_limit
-            });
+            let options = self.list_options(group).filter(|&number| number == OFF || is_offered(number));
+            let options = options.filter(|&number| self.largest_error(parts, group, number) <= layer_limit);
             let options: Vec<usize> = options.collect();
             let figures = |number: usize| -> Figures {
                 group.passes().iter().map(|&pass| self.figures(parts, group.layer, number, pass)).sum()
             };
             costs.push(options.iter().map(|&number| self.costs(figures(number))).collect());
-            let weigh = |&number: &usize| summed.iter().map(|bound| self.weigh(bound.kind, parts, group, number)).collect();
+            let weigh =
+                |&number: &usize| summed.iter().map(|bound| self.weigh(bound.kind, parts, group, number)).collect();
             weights.push(options.iter().map(weigh).collect());
             numbers.push(options);
         }
@@ -230,18 +235,19 @@ impl<'a> Problem<'a> {
         })
     }
 
-    /// The best candidate for all layers at once within the bounds, on some parts; layers in which it costs cycles run
-    /// without reuse. Without reuse at all if no candidate keeps the bounds.
-    pub fn choose_one(&self, bounds: &[Bound], parts: &[usize]) -> Picks {
-        let mut best = vec![OFF; self.groups.len()];
-        for (number, candidate) in self.candidates().iter().enumerate() {
-            if number == OFF || !candidate.is_choosable || !candidate.is_whole {
-                continue;
-            }
-            let picks = self.apply_to_all(number, parts);
-            let is_better = self.value(self.total(parts, &picks)) < self.value(self.total(parts, &best));
-            if is_better && self.is_within(bounds, parts, &picks) {
-                best = picks;
+    /// The best candidate for all layers that reuse, within the bounds, on some parts; the other layers run without reuse,
+    /// and weight gradients may be exact.
+    pub fn choose_one(&self, bounds: &[Bound], parts: &[usize]) -> Chosen {
+        let mut best = Chosen { picks: vec![OFF; self.groups.len()], gap: 0.0 };
+        let settings = (0..self.candidates().len()).filter(|&number| number != OFF && self.candidates()[number].is_whole);
+        for setting in settings {
+            // Those that follow differ from it in the weight gradient alone.
+            let is_same = |number: usize| {
+                number == setting || (number == setting + 1 && !self.candidates()[number].is_whole)
+            };
+            let chosen = self.choose_from(bounds, parts, is_same);
+            if self.value(self.total(parts, &chosen.picks)) < self.value(self.total(parts, &best.picks)) {
+                best = chosen;
             }
         }
         best

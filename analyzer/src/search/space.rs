@@ -6,11 +6,14 @@ use crate::error::{AnalyzerError, Result};
 use crate::ladder;
 use crate::sweep::grid::{Axis, Grid};
 use crate::sweep::seeds::{self, SEED};
+use mercury_reuse::config::Granularity;
 use mercury_trace::geometry::Pass;
 use toml::Table;
 
 /// Settings of a layer that are tried where none are asked for: 3 variants of 8 lengths.
-const DEFAULT_AXES: [&str; 2] = ["rpq.variant=sign,sign+rescale,centred", "rpq.bits=8,12,16,20,24,32,40,48"];
+const DEFAULT_AXES: [&str; 2] = ["rpq.variant=sign,sign+rescale,centred", "rpq.bits=8,12,16,20,28,36,44,52"];
+/// And if the reading cuts patches of one channel: patches of more channels where the kernel has few elements.
+const GRANULARITIES: &str = "rpq.granularity=channel-patch,channel-patch(auto)";
 /// Sections that a search fixes itself: a design is one for all steps.
 const FIXED: [&str; 3] = ["stop.window", "bits.patience", "bits.max"];
 
@@ -46,8 +49,8 @@ pub struct Candidate {
     pub config: Config,
     /// Whether a search may choose it; if not, it is there to be compared with.
     pub is_choosable: bool,
-    /// Whether it applies to the input gradient and to all layers at once as well; if not, it differs from another one in
-    /// that weight gradients are exact.
+    /// Whether it is a setting of its own; if not, it differs from the candidate before it in that weight gradients are
+    /// exact.
     pub is_whole: bool,
 }
 
@@ -74,41 +77,37 @@ pub struct Space {
 
 impl Space {
     /// Lists what is asked for. Without a configuration and shared axes these are the readings that presets name, and the
-    /// bound.
+    /// bound. `has_all_channels`: whether the trace has them, as patches of several channels need.
     ///
     /// # Errors
     /// If an axis is shared and per layer, or has a key that is neither, or no combination is valid.
-    pub fn new(start: &Start, axes: Axes, seeds: u32) -> Result<Self> {
-        let Axes { shared, mut per_layer } = axes;
+    pub fn new(start: &Start, axes: Axes, seeds: u32, has_all_channels: bool) -> Result<Self> {
+        let Axes { shared, per_layer } = axes;
         check_axes(start, &shared, &per_layer)?;
-        if per_layer.is_empty() {
-            let axis = |text: &str| Axis::parse(text, LAYER_KEYS).expect("the default axes are valid");
-            per_layer = DEFAULT_AXES.iter().map(|text| axis(text)).collect();
-        }
         let mut space = Self { readings: Vec::new(), seeds, left_out: None };
         if !start.is_chosen && shared.is_empty() {
             for rung in ladder::list_readings()? {
                 let name = rung.preset.map_or_else(|| "bound".to_owned(), str::to_owned);
-                space.add(name, rung.config, &per_layer)?;
+                space.add(name, rung.config, &per_layer, has_all_channels)?;
             }
             return Ok(space);
         }
         if shared.is_empty() {
             let base = Config::resolve(&start.origin, start.table.clone(), &start.overrides)?;
             let name = start.origin.strip_prefix(crate::config::PRESET_ORIGIN).unwrap_or(&start.origin).to_owned();
-            space.add(name, base, &per_layer)?;
+            space.add(name, base, &per_layer, has_all_channels)?;
             return Ok(space);
         }
         let grid = Grid::new(shared, &start.origin, &start.table, &start.overrides)
             .map_err(|error| rename_flag(error, "--shared"))?;
         for (config, places) in grid.configs.iter().zip(&grid.places) {
-            space.add(grid.describe(places), config.clone(), &per_layer)?;
+            space.add(grid.describe(places), config.clone(), &per_layer, has_all_channels)?;
         }
         space.count_left_out(grid.left_out);
         Ok(space)
     }
 
-    fn add(&mut self, name: String, base: Config, per_layer: &[Axis]) -> Result<()> {
+    fn add(&mut self, name: String, base: Config, per_layer: &[Axis], has_all_channels: bool) -> Result<()> {
         let base = fix_adaptation(base);
         if !base.layer.is_empty() {
             let reason = format!(
@@ -116,6 +115,8 @@ impl Space {
             );
             return Err(AnalyzerError::Flag { flag: "--config", reason });
         }
+        let default_axes = list_default_axes(&base, has_all_channels);
+        let per_layer = if per_layer.is_empty() { &default_axes } else { per_layer };
         let table = Table::try_from(&base).expect("a configuration is a table");
         let grid = Grid::new(per_layer.to_vec(), &format!("preset {name}"), &table, &[])
             .map_err(|error| rename_flag(error, "--per-layer"))?;
@@ -171,6 +172,13 @@ impl Space {
     pub fn first_candidate(&self, reading: usize) -> usize {
         self.readings[..reading].iter().map(|reading| reading.candidates.len()).sum()
     }
+}
+
+/// Axes for a reading where none are asked for.
+fn list_default_axes(base: &Config, has_all_channels: bool) -> Vec<Axis> {
+    let has_channel_patches = base.rpq.granularity == Granularity::CHANNEL_PATCH && has_all_channels;
+    let texts = DEFAULT_AXES.into_iter().chain(has_channel_patches.then_some(GRANULARITIES));
+    texts.map(|text| Axis::parse(text, LAYER_KEYS).expect("the default axes are valid")).collect()
 }
 
 /// Signatures do not grow and no layer is switched off by its cycles, so that a design is the same in all steps.

@@ -5,6 +5,7 @@
 //! interrupted sweep continues where it stopped. [`summary`] has one row per configuration.
 
 pub mod designs;
+pub mod filter;
 pub mod grid;
 pub mod pareto;
 pub mod seeds;

@@ -171,9 +171,9 @@ fn values(key: &str, values: &[&str]) -> Column {
     }
 }
 
-/// Refuses metrics that the sweep does not compute.
-pub fn check(grid: &Grid, errors: ErrorMode, metrics: &[Metric]) -> Result<()> {
-    let fail = |reason| Err(AnalyzerError::Flag { flag: "--pareto", reason });
+/// Refuses metrics of a flag that the sweep does not compute.
+pub fn check(flag: &'static str, grid: &Grid, errors: ErrorMode, metrics: &[Metric]) -> Result<()> {
+    let fail = |reason| Err(AnalyzerError::Flag { flag, reason });
     for metric in metrics {
         if metric.name.contains('.') && !grid.axes.iter().any(|axis| axis.key == metric.name) {
             return fail(format!("{} is not swept; add it by --set or leave it out", metric.name));
@@ -191,18 +191,14 @@ pub fn check(grid: &Grid, errors: ErrorMode, metrics: &[Metric]) -> Result<()> {
 /// Returns the metrics that are relative to different baselines. For each of these, MERCURY's side
 /// of the quotient was compared instead.
 pub fn mark<'a>(frame: &mut DataFrame, metrics: &'a [Metric]) -> Result<Vec<(&'a Metric, Relative)>> {
-    let mut compared = metrics.to_vec();
-    let mut replaced = Vec::new();
-    let mut values = Vec::new();
-    for (metric, compared) in metrics.iter().zip(&mut compared) {
-        match metric.relative {
-            Some(relative) if !are_alike(&sum_columns(frame, relative.baseline)?) => {
-                values.push(sum_columns(frame, relative.mercury)?);
-                compared.more = false;
-                replaced.push((metric, relative));
-            }
-            _ => values.push(sum_columns(frame, &[metric.name])?),
+    let (mut compared, mut replaced, mut values) = (Vec::new(), Vec::new(), Vec::new());
+    for metric in metrics {
+        let (by, column) = compare_by(frame, metric)?;
+        if let Some(relative) = metric.relative.filter(|_| by != *metric) {
+            replaced.push((metric, relative));
         }
+        compared.push(by);
+        values.push(column);
     }
     let is_bound: Vec<bool> = IS_BOUND.read_bools(frame)?.into_iter().map(|is_bound| is_bound == Some(true)).collect();
     if is_bound.contains(&false) {
@@ -212,6 +208,17 @@ pub fn mark<'a>(frame: &mut DataFrame, metrics: &'a [Metric]) -> Result<Vec<(&'a
     }
     frame.with_column(Column::new(PARETO.into(), pareto::frontier(&compared, &values)))?;
     Ok(replaced)
+}
+
+/// What a metric compares, with its value in each row: the metric itself, or MERCURY's side of a quotient if baselines
+/// differ.
+pub fn compare_by(frame: &DataFrame, metric: &Metric) -> Result<(Metric, Vec<Option<f64>>)> {
+    match metric.relative {
+        Some(relative) if !are_alike(&sum_columns(frame, relative.baseline)?) => {
+            Ok((Metric { name: relative.mercury[0], more: false, relative: None }, sum_columns(frame, relative.mercury)?))
+        }
+        _ => Ok((*metric, sum_columns(frame, &[metric.name])?)),
+    }
 }
 
 /// Whether all configurations have the same baseline cycles, so that their speed-ups can be

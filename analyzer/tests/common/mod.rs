@@ -81,10 +81,21 @@ fn build_manifest(sampling: Sampling) -> Manifest {
 /// Writes the trace with captured steps 0 and 10. `value` maps an index and the tensor's salt to a
 /// value.
 pub fn write_trace(dir: &Path, sampling: &Sampling, value: impl Fn(usize, usize) -> f32) {
+    write_steps(dir, sampling, &[0, 10], &SAMPLES, value);
+}
+
+/// Writes the trace with these captured steps and samples.
+pub fn write_steps(
+    dir: &Path,
+    sampling: &Sampling,
+    captured_steps: &[u64],
+    samples: &[u32],
+    value: impl Fn(usize, usize) -> f32,
+) {
     let mut writer = TraceWriter::create(dir, build_manifest(sampling.clone()), &layers()).unwrap();
     let mut steps = Vec::new();
     for number in 0..11u64 {
-        let captured = number % 10 == 0;
+        let captured = captured_steps.contains(&number);
         let loss = 2.0 / (number + 1) as f64;
         steps.push(Step { step: number, epoch: 0, loss, accuracy: 0.5, learning_rate: 0.1, seconds: 0.25, captured });
         if !captured {
@@ -95,7 +106,7 @@ pub fn write_trace(dir: &Path, sampling: &Sampling, value: impl Fn(usize, usize)
             for (salt, kind) in [TensorKind::Input, TensorKind::GradOutput, TensorKind::Weight].into_iter().enumerate()
             {
                 let shape = TensorShape::from_geometry(&layer.geometry, kind, Dtype::F32);
-                let keys = list_keys(layer, kind, sampling);
+                let keys = list_keys(layer, kind, sampling, samples);
                 let values: Vec<f32> =
                     (0..keys.len() * shape.width).map(|i| value(i, 10 * index + 3 * number as usize + salt)).collect();
                 // `TraceWriter` would refuse values that are not finite.
@@ -111,15 +122,15 @@ pub fn write_trace(dir: &Path, sampling: &Sampling, value: impl Fn(usize, usize)
                 tensors.push(TensorFile { layer: layer.name.clone(), kind, rows, width, bytes, sha256 });
             }
         }
-        let dataset_indices = vec![3, 60, 12];
+        let dataset_indices = [3, 60, 12, 5, 9, 33, 1, 20][..samples.len()].to_vec();
         writer
-            .commit(CapturedStep { step: number, samples: SAMPLES.to_vec(), dataset_indices, tensors }, &steps)
+            .commit(CapturedStep { step: number, samples: samples.to_vec(), dataset_indices, tensors }, &steps)
             .unwrap();
     }
     writer.finish(Some(0.75), &steps, &[]).unwrap();
 }
 
-fn list_keys(layer: &Layer, kind: TensorKind, sampling: &Sampling) -> Vec<Vec<u32>> {
+fn list_keys(layer: &Layer, kind: TensorKind, sampling: &Sampling, samples: &[u32]) -> Vec<Vec<u32>> {
     let all = |count: u32| (0..count).collect::<Vec<u32>>();
     let inner = match (layer.geometry, kind) {
         (Geometry::Attention(a), TensorKind::Weight) => {
@@ -148,5 +159,5 @@ fn list_keys(layer: &Layer, kind: TensorKind, sampling: &Sampling) -> Vec<Vec<u3
         }
     };
     let with_sample = |&sample: &u32| inner.iter().map(move |key| [vec![sample], key.clone()].concat());
-    SAMPLES.iter().flat_map(with_sample).collect()
+    samples.iter().flat_map(with_sample).collect()
 }

@@ -13,8 +13,13 @@ pub struct Place {
 
 impl Place {
     pub fn new() -> Self {
+        Self::with_steps(&[0, 10], &super::SAMPLES)
+    }
+
+    /// With a trace of these captured steps and samples.
+    pub fn with_steps(steps: &[u64], samples: &[u32]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        super::write_trace(&dir.path().join("trace"), &Sampling::default(), super::value);
+        super::write_steps(&dir.path().join("trace"), &Sampling::default(), steps, samples, super::value);
         Self { dir }
     }
 

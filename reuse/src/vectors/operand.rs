@@ -71,6 +71,22 @@ impl Operand {
     }
 }
 
+/// The simplest granularity that cuts a pass's vectors in the same way: [`Granularity::CHANNEL_PATCH`] where vectors of
+/// several channels have one.
+pub fn simplify_granularity(geometry: &Geometry, pass: Pass, granularity: Granularity) -> Granularity {
+    let Granularity::ChannelPatch(channels) = granularity else { return granularity };
+    let has_one_channel = match geometry {
+        Geometry::Linear(_) | Geometry::Attention(_) => true,
+        Geometry::Conv2d(conv) => {
+            let all = if pass == Pass::InputGrad { conv.out_channels } else { conv.in_channels };
+            let group = (all / conv.groups) as usize;
+            let resolve = |windows: &Windows| channels.resolve([windows.y.taps, windows.x.taps], group);
+            conv.windows(pass).iter().all(|windows| resolve(windows) == 1)
+        }
+    };
+    if has_one_channel { Granularity::CHANNEL_PATCH } else { granularity }
+}
+
 /// Counts the vectors of a sample that a pass streams, in the product with the most vectors.
 /// [`views`] cuts as many from the whole operand.
 pub fn count_sample_vectors(geometry: &Geometry, pass: Pass, granularity: Granularity) -> u64 {

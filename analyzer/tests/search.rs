@@ -1,0 +1,213 @@
+//! Searches for designs from the command line.
+
+mod common;
+
+use common::place::{Place, files, plain_files};
+use mercury_trace::manifest::Sampling;
+use std::fs;
+
+/// All samples of the batch.
+const ALL: [u32; 8] = [0, 1, 2, 3, 4, 5, 6, 7];
+/// A small search: 2 variants of 3 lengths, errors without sampling.
+const SMALL: &str = "--per-layer rpq.bits=3,6,20 --per-layer rpq.variant=sign,sign+rescale --errors all";
+const BOUND: &str = "--bound layer-error<=0.4";
+
+fn place() -> Place {
+    Place::with_steps(&[0, 5, 10], &ALL[..4])
+}
+
+fn rows(json: &str) -> Vec<serde_json::Value> {
+    serde_json::from_str(json).unwrap()
+}
+
+/// The rows of `layers.parquet` of a configuration, without its number.
+fn layer_rows(place: &Place, dir: &str, configuration: u64) -> Vec<String> {
+    let frame = mercury_analyzer::table::read(&place.path(&format!("{dir}/layers.parquet"))).unwrap();
+    let numbers = mercury_analyzer::schema::layers::CONFIGURATION.read_u64s(&frame).unwrap();
+    let kept = (0..frame.height()).filter(|&row| numbers[row] == Some(configuration));
+    kept.map(|row| format!("{:?}", &frame.get(row).unwrap()[1..])).collect()
+}
+
+#[test]
+fn a_replay_of_the_design_gives_what_was_promised() {
+    let place = place();
+    place.stdout(&format!("search trace --out found {SMALL} {BOUND}"));
+    for (number, reading) in ["mercury", "mercury-skip", "mercury-ahead", "bound"].into_iter().enumerate() {
+        let design = format!("found/best-{reading}.toml");
+        place.stdout(&format!("replay trace --config {design} --errors all --out replay-{reading}"));
+        let promised = layer_rows(&place, "found", 3 * number as u64 + 2);
+        let replayed = layer_rows(&place, &format!("replay-{reading}"), 0);
+        assert!(promised.len() > 20);
+        assert_eq!(promised, replayed, "{reading}");
+        let text = fs::read_to_string(place.path(&design)).unwrap();
+        let json = rows(&place.stdout(&format!(
+            "replay trace --config {design} --errors all --out again-{reading} --format json"
+        )));
+        let cycles: u64 = json.iter().map(|row| row["mercury_cycles"].as_u64().unwrap()).sum();
+        assert!(text.contains(&format!("takes {cycles} cycles instead of")), "{text}");
+    }
+    // The layers of another model are refused.
+    let design = fs::read_to_string(place.path("found/best.toml")).unwrap();
+    fs::write(place.path("other.toml"), design.replace("model = \"small\"", "model = \"large\"")).unwrap();
+    let error = place.error("replay trace --config other.toml --out other");
+    assert!(error.contains("the configuration is for large, but the model is small"), "{error}");
+}
+
+/// A search finds what trying each setting on each layer alone finds.
+#[test]
+fn the_design_has_the_fastest_setting_of_each_layer_within_the_bound() {
+    let place = place();
+    place.stdout(&format!("search trace --out found --preset mercury-skip {SMALL} {BOUND} --folds 0"));
+    let swept = "sweep trace --out sweep --preset mercury-skip --set rpq.bits=3,6,20 \
+                 --set rpq.variant=sign,sign+rescale --set reuse.passes=[\"forward\",\"input-grad\",\"weight-grad\"],[\"forward\",\"input-grad\"] \
+                 --stop.window 0 --bits.patience 0 --errors all --format csv";
+    place.stdout(swept);
+    let table = |dir: &str| mercury_analyzer::table::read(&place.path(&format!("{dir}/layers.parquet"))).unwrap();
+    use mercury_analyzer::schema::layers as columns;
+    // By configuration, layer and group of passes: cycles, and the largest error of a pass.
+    let mut settings: std::collections::BTreeMap<(u64, u64, bool), (u64, u64, Vec<[f64; 2]>)> = Default::default();
+    let frame = table("sweep");
+    let numbers = columns::CONFIGURATION.read_u64s(&frame).unwrap();
+    let layers = columns::LAYER_INDEX.read_u64s(&frame).unwrap();
+    let passes = columns::PASS.read_texts(&frame).unwrap();
+    let (baseline, cycles) =
+        (columns::BASELINE_CYCLES.read_u64s(&frame).unwrap(), columns::MERCURY_CYCLES.read_u64s(&frame).unwrap());
+    let (change, exact) =
+        (columns::ERROR_SQUARE.read_f64s(&frame).unwrap(), columns::EXACT_SQUARE.read_f64s(&frame).unwrap());
+    for row in 0..frame.height() {
+        let pass = passes[row].as_deref().unwrap();
+        let entry = settings.entry((numbers[row].unwrap(), layers[row].unwrap(), pass == "input-grad")).or_default();
+        entry.0 += baseline[row].unwrap();
+        entry.1 += cycles[row].unwrap();
+        let place = ["forward", "weight-grad", "input-grad"].iter().position(|known| *known == pass).unwrap();
+        entry.2.resize(3, [0.0; 2]);
+        entry.2[place][0] += change[row].unwrap_or(0.0);
+        entry.2[place][1] += exact[row].unwrap_or(0.0);
+    }
+    let mut least: std::collections::BTreeMap<(u64, bool), u64> = Default::default();
+    for ((_, layer, is_input_grad), (baseline, cycles, errors)) in settings {
+        let is_within = errors.iter().all(|[change, exact]| *change <= 0.4f64.powi(2) * exact);
+        let best = least.entry((layer, is_input_grad)).or_insert(baseline);
+        if is_within {
+            *best = cycles.min(*best);
+        }
+    }
+    let found = table("found");
+    let numbers = columns::CONFIGURATION.read_u64s(&found).unwrap();
+    let cycles = columns::MERCURY_CYCLES.read_u64s(&found).unwrap();
+    let total: u64 = (0..found.height()).filter(|&row| numbers[row] == Some(2)).map(|row| cycles[row].unwrap()).sum();
+    assert_eq!(total, least.values().sum::<u64>());
+}
+
+#[test]
+fn a_search_writes_the_same_bytes_with_any_threads_however_interrupted_or_partitioned() {
+    let place = place();
+    let search = format!("search trace {SMALL} {BOUND} --preset mercury-ahead --seeds 2");
+    place.stdout(&format!("{search} --out whole --threads 1"));
+    place.stdout(&format!("{search} --out parallel --threads 4"));
+    assert_eq!(plain_files(&place.path("whole")), plain_files(&place.path("parallel")));
+    // A search that was stopped early: its identity and some layers.
+    fs::create_dir_all(place.path("stopped/parts")).unwrap();
+    fs::copy(place.path("whole/search.json"), place.path("stopped/search.json")).unwrap();
+    for (number, (name, bytes)) in files(&place.path("whole/parts")).into_iter().enumerate() {
+        let kept = if number % 3 == 0 { &bytes[..] } else { &bytes[..bytes.len() / 2] };
+        fs::write(place.path(&format!("stopped/parts/{name}")), kept).unwrap();
+    }
+    place.stdout(&format!("{search} --out stopped"));
+    assert_eq!(plain_files(&place.path("whole")), plain_files(&place.path("stopped")));
+    for number in 1..=3 {
+        place.stdout(&format!("{search} --out shares/{number} --partition {number}/3"));
+    }
+    place.stdout(&format!("{search} --out merged --parts shares"));
+    assert_eq!(plain_files(&place.path("whole")), plain_files(&place.path("merged")));
+    let error = place.error(&format!("{search} --out fewer --parts shares/1,shares/3"));
+    assert!(error.contains("partition 2/3 is missing"), "{error}");
+    let error = place.error(&format!("search trace {SMALL} {BOUND} --out other --parts shares"));
+    assert!(error.contains("--parts: are of another search"), "{error}");
+}
+
+/// Other bounds and objectives need no replay: the tensors may be gone.
+#[test]
+fn other_bounds_are_answered_from_what_is_there() {
+    let place = place();
+    let search = format!("search trace --out found {SMALL} --preset mercury-skip");
+    let loose = place.stdout(&format!("{search} --bound layer-error<=0.4"));
+    fs::remove_dir_all(place.path("trace/tensors")).unwrap();
+    let tight = place.stdout(&format!("{search} --bound layer-error<=0.05"));
+    assert_ne!(loose, tight);
+    for more in ["--bound step-error=20%", "--bound layer-error<=0.3 --bound gradient-error<=0.2", "--objective edp",
+        "--objective energy --bound loss-change<=0.5", "--objective cycles-with-stalls"] {
+        place.stdout(&format!("{search} {more}"));
+    }
+    assert_eq!(place.stdout(&format!("{search} --bound layer-error<=0.4")), loose);
+}
+
+/// One step is judged by folds of its samples, each of which is what a trace of these samples alone gives.
+#[test]
+fn samples_of_one_step_judge_each_other() {
+    let place = Place::with_steps(&[0], &ALL);
+    let search = format!("{SMALL} {BOUND} --preset mercury-skip --scope");
+    let search = search.replace(" --scope", "");
+    let text = place.stdout(&format!("search trace --out found {search}"));
+    assert!(text.contains("without the captured samples that judge them (2 folds)"), "{text}");
+    common::write_steps(&place.path("half"), &Sampling::default(), &[0], &ALL[..4], common::value);
+    place.stdout(&format!("search half --out of-half {search} --folds 0"));
+    let parts = |dir: &str| -> Vec<String> {
+        let read = |(_, bytes): (String, Vec<u8>)| {
+            let text = String::from_utf8(bytes).unwrap();
+            text.split_once("\"results\":").unwrap().1.to_owned()
+        };
+        files(&place.path(dir)).into_iter().map(read).collect()
+    };
+    // The attention product's weights are told by the sample.
+    assert_eq!(parts("found/samples-0-4"), parts("of-half/parts"));
+    assert_ne!(parts("found/samples-4-8"), parts("of-half/parts"));
+}
+
+#[test]
+fn what_cannot_be_searched_is_refused() {
+    let place = place();
+    let error = |more: &str| place.error(&format!("search trace --out refused {more}"));
+    for (flags, part) in [
+        ("--per-layer mcache.entries=4,8", "mcache.entries is shared by all layers; give it to --shared"),
+        ("--per-layer rpq.bits=4 --shared rpq.bits=5", "is given to --shared, too"),
+        ("--shared stop.window=0,2", "stop.window cannot be set"),
+        ("--stop.window 3", "stop.window cannot be set"),
+        ("--errors none", "needs errors, which --errors none leaves out"),
+        ("--bound layer-error<=0.1 --bound layer-error<=0.2", "is given twice"),
+        ("--bound gradient-error<=0.1 --passes forward", "which no setting reuses"),
+        ("--bound loss-change<=0.1 --layers features.0", "--layers leaves some out"),
+        ("--bound layer-error<=1e-9 --per-layer rpq.bits=1 --layers features.0", "no design meets it; the nearest is"),
+        ("--bound error<=0.1", "is not one of layer-error, step-error"),
+        ("--folds 4", "is 4, but there are 3 steps"),
+        ("--folds 1", "give 2 or more"),
+        ("--steps 5", "one step of 4 samples is too little"),
+        ("--partition 1/2 --steps 0 --folds 0 --parts shares", "cannot be used with"),
+    ] {
+        let found = error(flags);
+        assert!(found.contains(part), "{flags}: {found}");
+    }
+    let left: Vec<_> = fs::read_dir(place.path("refused")).map_or(Vec::new(), Iterator::collect);
+    let names: Vec<_> = left.iter().map(|entry| entry.as_ref().unwrap().file_name()).collect();
+    assert!(!names.iter().any(|name| name == "run.json" || name == "best.toml"), "{names:?}");
+    fs::write(place.path("own.toml"), "[[layer]]\nname = \"features.*\"\nrpq.bits = 9\n").unwrap();
+    assert!(error("--config own.toml").contains("has [[layer]] tables"), "tables of its own");
+    let few = Place::new();
+    let found = few.error("search trace --out refused");
+    assert!(found.contains("a fold has 3 samples, but takes 4 at least"), "{found}");
+}
+
+#[test]
+fn the_best_row_of_a_sweep_within_a_condition() {
+    let place = place();
+    let sweep = "sweep trace --set rpq.bits=3,6,20 --out sweep --stop.window 0 --format json";
+    let all = rows(&place.stdout(sweep));
+    let kept = rows(&place.stdout(&format!("{sweep} --where output_error<=0.5 --best speed_up")));
+    let number = |row: &serde_json::Value, name: &str| row[name].as_f64().unwrap();
+    let within = all.iter().filter(|row| number(row, "output_error") <= 0.5);
+    let best = within.max_by(|a, b| number(a, "speed_up").total_cmp(&number(b, "speed_up"))).unwrap();
+    assert_eq!(kept, [best.clone()]);
+    let error = place.error(&format!("{sweep} --where output_error<=0.000001"));
+    assert!(error.contains("no row meets output_error <= 0.000001; the nearest has"), "{error}");
+    assert!(place.error(&format!("{sweep} --where eror<=1")).contains("is no column of numbers"));
+}
