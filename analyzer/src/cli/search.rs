@@ -56,7 +56,7 @@ pub struct Search {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// A key that each layer chooses for itself, and its values: KEY=A,B,FIRST..=LAST:STEP. May be repeated for other
-    /// keys [default: rpq.variant=sign,sign+rescale,centred, rpq.bits=8,12,16,20,28,36,44,52 and, if the reading cuts
+    /// keys [default: rpq.variant=sign,sign+rescale,centred, rpq.bits=12,20,28,36,44,52 and, if the reading cuts
     /// patches of one channel, rpq.granularity=channel-patch,channel-patch(auto)].
     #[arg(long, value_name = "KEY=VALUES", value_parser = parse_axis)]
     per_layer: Vec<Axis>,

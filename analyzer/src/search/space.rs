@@ -10,8 +10,8 @@ use mercury_reuse::config::Granularity;
 use mercury_trace::geometry::Pass;
 use toml::Table;
 
-/// Settings of a layer that are tried where none are asked for: 3 variants of 8 lengths.
-const DEFAULT_AXES: [&str; 2] = ["rpq.variant=sign,sign+rescale,centred", "rpq.bits=8,12,16,20,28,36,44,52"];
+/// Settings of a layer that are tried where none are asked for: 3 variants of 6 lengths.
+const DEFAULT_AXES: [&str; 2] = ["rpq.variant=sign,sign+rescale,centred", "rpq.bits=12,20,28,36,44,52"];
 /// And if the reading cuts patches of one channel: patches of more channels where the kernel has few elements.
 const GRANULARITIES: &str = "rpq.granularity=channel-patch,channel-patch(auto)";
 /// Sections that a search fixes itself: a design is one for all steps.
