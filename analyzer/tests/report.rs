@@ -101,6 +101,92 @@ fn a_bound_is_marked() {
     assert!(view["layers"].as_array().unwrap().iter().any(|row| row["is_bound"] == true));
 }
 
+/// Options of a search that is small, but has several settings.
+const SMALL: &str = "--per-layer rpq.bits=3,8 --bound layer-error<=0.5 --errors all";
+
+#[test]
+fn a_search_is_shown_by_its_verdict_and_two_designs() {
+    let place = Place::with_steps(&[0, 10], &[1, 2, 5, 6]);
+    place.stdout(&format!("search trace --out search {SMALL}"));
+    place.stdout("replay trace --config search/best.toml --out design");
+    place.stdout("report design search --out search.html");
+    let data = parse_element(&read_page(&place, "search.html"), "data");
+    let record: serde_json::Value = serde_json::from_str(&read_page(&place, "search/run.json")).unwrap();
+    let record = &record["search"];
+    let best = &record["readings"][record["best"].as_u64().unwrap() as usize];
+    let search = &data["searches"][0];
+    assert_eq!((&search["judged_by"], &search["folds"]), (&"steps".into(), &2.into()));
+    assert_eq!((&search["bound"], search["limit"].as_f64()), (&"layer-error".into(), Some(0.5)));
+    let readings = search["readings"].as_array().unwrap();
+    let bound = readings.iter().find(|reading| reading["is_bound"] == true).unwrap();
+    assert!(readings.len() == 4 && readings[0]["name"] == best["name"] && bound["name"] == "bound", "{readings:?}");
+    let shown = ["configured", "one_setting", "per_layer"];
+    for (name, method) in shown.iter().zip(best["methods"].as_array().unwrap()) {
+        for key in ["speed_up", "output_error", "largest_error", "exceeding", "passes"] {
+            assert_eq!(readings[0][name][key].as_f64(), method[key].as_f64(), "{key} of {name}");
+        }
+    }
+    assert_eq!(search["choices"].as_array().unwrap().len(), 11);
+    assert!(search["choices"].as_array().unwrap().iter().all(|row| row["reading"] == best["name"]));
+
+    // Of the search's configurations, two are shown in full, and all are points of charts.
+    let views = data["views"].as_array().unwrap();
+    let names: Vec<String> = views.iter().map(|view| view["name"].as_str().unwrap().to_owned()).collect();
+    let reading = best["name"].as_str().unwrap();
+    assert!(names[1].ends_with(&format!(": {reading}, per layer")), "{names:?}");
+    assert!(names[2].ends_with(&format!(": {reading}, configured")), "{names:?}");
+    assert_eq!((names.len(), &views[0]["search"], &views[1]["search"]), (3, &().into(), &0.into()));
+    assert_eq!(data["configurations"].as_array().unwrap().len(), 13);
+
+    // Flags cannot give settings per layer: commands name the file.
+    let file = format!("search/{}", best["file"].as_str().unwrap());
+    assert_eq!(search["design"], file.as_str());
+    let command = views[1]["command"].as_str().unwrap();
+    assert_eq!(command, format!("mercury-analyzer replay TRACE --out RESULTS --config {file} --errors all"));
+    assert!(views[1]["probe"].as_str().unwrap().ends_with(&format!("--probe {file}")));
+    assert_eq!(views[0]["command"], "mercury-analyzer replay TRACE --out RESULTS --config CONFIG.toml");
+    let facts = views[1]["facts"].as_array().unwrap();
+    let signatures = facts.iter().find(|fact| fact[0] == "Signatures").unwrap();
+    assert!(signatures[1].as_str().unwrap().starts_with("per layer: "), "{signatures}");
+    assert_eq!(views[0]["layer_settings"].as_array().unwrap().len(), 7);
+}
+
+#[test]
+fn damaged_searches_are_refused_by_file_field_and_remedy() {
+    let place = Place::with_steps(&[0, 10], &[1, 2, 5, 6]);
+    place.stdout(&format!("search trace --out search {SMALL} --folds 0"));
+    let messages = |name: &str| insta::assert_snapshot!(name, place.error("report search --out search.html"));
+    let run = place.path("search/run.json");
+    let text = fs::read_to_string(&run).unwrap();
+    let mut edited: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let mut edit = |path: &str, value: serde_json::Value| {
+        let before = std::mem::replace(edited.pointer_mut(path).unwrap(), value);
+        fs::write(&run, edited.to_string()).unwrap();
+        *edited.pointer_mut(path).unwrap() = before;
+    };
+    remove_checksums(&place.path("search"));
+    edit("/search/best", 4.into());
+    messages("report_search_best");
+    edit("/search/readings/1/configurations", serde_json::json!([3, 4, 12]));
+    messages("report_search_configurations");
+    edit("/search/bounds", serde_json::json!(["every-error <= 1"]));
+    messages("report_search_bounds");
+    edit("/search/readings", "none".into());
+    messages("report_search_readings");
+    fs::write(&run, text).unwrap();
+    let frontier = place.path("search/frontier.parquet");
+    let whole = table::read(&frontier).unwrap();
+    change(&frontier, |frame| frame.slice(1, frame.height() - 1));
+    messages("report_search_missing_row");
+    change(&frontier, |_| whole.drop("exceeding").unwrap());
+    messages("report_search_missing_column");
+    fs::remove_file(place.path("search/choices.parquet")).unwrap();
+    change(&frontier, |_| whole);
+    messages("report_search_missing_table");
+    fs::remove_file(&run).unwrap();
+    messages("report_search_not_ended");
+}
+
 /// The speed-up of some layers or steps must not be taken for that of the model.
 #[test]
 fn a_part_of_a_trace_is_marked() {

@@ -1,10 +1,18 @@
 //! docs/formats.md names every column of the results' tables with its type, and no other.
 
-use mercury_analyzer::schema::{TableSpec, angles, configurations, designs, layers, models};
+use mercury_analyzer::schema::{TableSpec, angles, choices, configurations, designs, frontier, layers, models};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-const TABLES: [TableSpec; 5] = [layers::TABLE, models::TABLE, configurations::TABLE, designs::TABLE, angles::TABLE];
+const TABLES: [TableSpec; 7] = [
+    layers::TABLE,
+    models::TABLE,
+    configurations::TABLE,
+    designs::TABLE,
+    angles::TABLE,
+    frontier::TABLE,
+    choices::TABLE,
+];
 
 /// Names and types in the tables of columns of a section of docs/formats.md.
 fn read_documented(text: &str, title: &str) -> BTreeMap<String, String> {

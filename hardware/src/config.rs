@@ -95,10 +95,10 @@ impl Config {
         let text = input::read_text(path, MAX_BYTES)?;
         // Checked as it stands, so that an error shows the line that is wrong.
         let fail_at = |error: toml::de::Error| fail(shortened(&in_message(error.to_string().trim_end())));
-        let table: Table = text.parse().map_err(fail_at)?;
-        layers::check_keys(&table).map_err(fail)?;
+        let table: std::result::Result<Table, _> = text.parse();
+        table.as_ref().map_or(Ok(()), layers::check_keys).map_err(fail)?;
         toml::from_str::<Config>(&text).map_err(fail_at)?;
-        Ok(table)
+        table.map_err(fail_at)
     }
 
     /// The configuration of a table from `origin` (for messages), with overrides by key such as

@@ -23,9 +23,16 @@ async function show(view) {
   document.documentElement.setAttribute("data-ready", "");
 }
 
+/** A result's name with its speed-up, which is never shown without its error. */
+function optionText(view) {
+  const { speed_up: speed, is_bound: isBound, output_error: error } = view.summary;
+  const figures = [view.title, speedUpText(speed, isBound), ...(error === null ? [] : [`output error ${format.percent(error)}`])];
+  return `${numberedName(view)} (${figures.join(", ")})`;
+}
+
 /** Adds a menu of the results. */
 function chooser(choose) {
-  const options = DATA.views.map((view, index) => element("option", { value: index }, `${numberedName(view)} (${view.title}, ${speedUpText(view.summary.speed_up, view.summary.is_bound)})`));
+  const options = DATA.views.map((view, index) => element("option", { value: index }, optionText(view)));
   const select = element("select", { id: "view" }, ...options);
   select.addEventListener("change", () => choose(Number(select.value)));
   document.getElementById("choose").append(element("label", { for: "view" }, "Results"), select);

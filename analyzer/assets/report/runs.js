@@ -75,6 +75,7 @@ function runColumns() {
     { title: "steps", value: read("steps"), show: format.count },
     { title: "hit rate (%)", value: read("hit_rate"), show: format.percent },
     { title: "output error (%)", value: read("output_error"), show: format.percent },
+    { title: "gradient error (%)", value: read("gradient_error"), show: format.percent },
     { title: "baseline cycles", value: read("baseline_cycles"), show: format.count },
     { title: "MERCURY cycles", value: read("mercury_cycles"), show: format.count },
     { title: "speed-up", value: read("speed_up"), show: markBound },

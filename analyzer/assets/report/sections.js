@@ -2,8 +2,11 @@
 
 /** The sections of the page: title, a function that builds the content for a view, and a condition if the section is optional. */
 const SECTIONS = [
+  ["Verdict of the search", searchVerdicts, hasSearches],
   ["Answer", answer],
   ["Side by side", sideBySide, hasSeveralResults],
+  ["Hit rate against output error", hitsAndErrors, hasSeveralErrors],
+  ["Settings per layer", choices, hasSearches],
   ["Where the cycles go", cycles],
   ["Hit rates and output errors", outcomes],
   ["Signature length", lengths],
@@ -28,11 +31,10 @@ function tile(name, number, ...details) {
   return element("div", { class: "tile" }, element("dt", {}, name), element("dd", {}, element("div", { class: "number" }, number), ...lines));
 }
 
-/** The numbers that answer the question: would reuse pay, and at which error? */
+/** The numbers that answer the question: how fast is training with reuse, and at which errors? */
 function answer(view) {
   const { summary } = view;
   const { speed_up: speed, speed_up_low: low, speed_up_high: high } = summary;
-  const change = verdict(speed, low, high);
   const seconds = (cycles) => `${format.short(cycles / (view.clock_mhz * 1e6))} s`;
   const interval = format.interval(low, high, format.times);
   const error = format.interval(summary.output_error_low, summary.output_error_high, format.percent);
@@ -42,14 +44,15 @@ function answer(view) {
   const saved = (rows) => format.percent(ratio(sum(rows, "macs_saved_net"), sum(rows, "macs")));
   return [
     view.part === null ? null : element("p", { class: "note" }, `These results cover only a part of the trace: ${view.part}`),
-    element("p", {}, `${stepsShown(summary)} reuse ${change}: `, element("strong", {}, `${format.times(speed)} the baseline's speed${summary.is_bound ? " (a bound, no hardware)" : ""}`), `${equalMacsText(summary)}${summary.output_error === null ? "" : ` at an output error of ${format.percent(summary.output_error)}`}${interval ? `, 95 % interval of the speed-up over samples ${interval}.` : "; one captured sample has no interval."}${layersOff(view)}`),
+    element("p", {}, `${stepsShown(summary)} ${hasSeveralResults() ? numberedName(view) : "this configuration"} runs at `, element("strong", {}, `${format.times(speed)} the baseline's speed${summary.is_bound ? " (a bound, no hardware)" : ""}`), `${speedUpDetails(summary)}${errorText(view)}.${layersOff(view)}`),
+    nextStep(view),
     summary.is_bound ? element("p", {}, element("strong", {}, "A bound, no hardware: "), "in this configuration, HITs or signatures take less time than real processing elements need.") : null,
     element("dl", { class: "tiles" },
       tile(summary.is_bound ? "Speed-up (a bound, no hardware)" : "Speed-up", format.times(speed), interval ? `95 % interval ${interval}` : "no interval: one sample", `${seconds(summary.baseline_cycles)} to ${seconds(summary.mercury_cycles)} at ${view.clock_mhz} MHz`),
       hasEqualMacs(summary) ? tile("Speed-up at equal MACs", speedUpText(summary.speed_up_equal_macs, summary.is_bound), "the baseline's array gets the MACs of the unit for signatures as more columns") : null,
       tile("Speed-up with memory stalls", speedUpText(summary.speed_up_with_stalls, summary.is_bound), "includes waiting for DRAM"),
       tile("Hit rate, forward", format.percent(summary.hit_rate), `MAU ${share("mau")}, MNU ${share("mnu")}`, `of ${format.count(summary.vectors)} vectors`),
-      tile("Output error, forward", format.percent(summary.output_error), summary.output_error === null ? "not computed" : "|Y' - Y| / |Y|, each layer with exact inputs", summary.output_error === null ? null : sampled, mainCause(view, "forward")),
+      tile("Output error, forward", format.percent(summary.output_error), summary.output_error === null ? noErrorText(view) : "|Y' - Y| / |Y|, each layer with exact inputs", summary.output_error === null ? null : sampled, mainCause(view, "forward")),
       summary.gradient_error === null ? null : tile("Gradient error", format.percent(summary.gradient_error), "all weight gradients together", mainCause(view, "weight-grad")),
       lossTile(summary),
       trialTile(summary),
@@ -60,9 +63,44 @@ function answer(view) {
   ];
 }
 
-/** The speed-up over a baseline with as many multiply-accumulates, in brackets; empty if it does not differ. */
-function equalMacsText(summary) {
-  return hasEqualMacs(summary) ? ` (${format.times(summary.speed_up_equal_macs)} at equal MACs)` : "";
+/** The interval of the speed-up, and the speed-up over a baseline with as many multiply-accumulates, in brackets. */
+function speedUpDetails(summary) {
+  const interval = format.interval(summary.speed_up_low, summary.speed_up_high, format.times);
+  const details = [interval === null ? "no interval: one captured sample" : `95 % interval over samples ${interval}`];
+  if (interval !== null && summary.speed_up_low < 1 && summary.speed_up_high > 1) details.push("it may or may not be faster");
+  if (hasEqualMacs(summary)) details.push(`${format.times(summary.speed_up_equal_macs)} at equal MACs`);
+  return ` (${details.join("; ")})`;
+}
+
+/** Why there is no output error. */
+function noErrorText(view) {
+  return view.looked_up.some((row) => row.pass === "forward") ? "not computed" : "no forward pass reuses";
+}
+
+/** Whether no pass reuses in the steps of the report. */
+function isOff(view) {
+  return view.looked_up.length === 0;
+}
+
+/** The errors of a configuration, as the end of a sentence about its speed-up. */
+function errorText(view) {
+  const { output_error: output, gradient_error: gradient } = view.summary;
+  if (isOff(view)) return ": no layer reuses";
+  const errors = [["an output error", output], ["a gradient error", gradient]].filter(([, error]) => error !== null);
+  if (errors.length === 0) {
+    const local = view.layers.map((row) => row.output_error).filter((error) => error !== null);
+    return local.length === 0 ? "; its errors were not computed, so its price is unknown" : `, with errors of up to ${format.percent(Math.max(...local))} in a layer`;
+  }
+  return `, with ${errors.map(([name, error]) => `${name} of ${format.percent(error)}`).join(" and ")}`;
+}
+
+/** What a replay does not show, and the command that goes on from here. */
+function nextStep(view) {
+  if (isOff(view)) return null;
+  if (view.search !== null) {
+    return element("p", {}, "These figures are of all captured steps. If settings were chosen by the same steps, they are flattered: the verdict of the search is the answer.");
+  }
+  return element("p", {}, "Whether training accepts such errors is not shown by a replay. To set an error and let each layer have the settings that pay within it: ", element("code", {}, "mercury-analyzer search TRACE --out SEARCH --bound 'layer-error<=0.1'"));
 }
 
 /** The MCACHE that the design needs. */
@@ -92,14 +130,6 @@ function lossTile(summary) {
   if (change === null) return null;
   const interval = format.interval(low, high, format.signed);
   return tile("Change of the loss, forward", format.signed(change), interval === null ? "no interval: one sample" : `95 % interval ${interval}`, "nats, to first order, mean of steps");
-}
-
-/** The speed-up in words. */
-function verdict(speed, low, high) {
-  if (format.times(speed) === "1.00x") return "changes little";
-  if (low === null) return speed > 1 ? "is faster" : "is slower";
-  if (low > 1) return "is faster";
-  return high < 1 ? "is slower" : "may or may not be faster";
 }
 
 /** The number of layers that are switched off, as a sentence; empty if there are none. */
@@ -144,8 +174,24 @@ function outcomes(view) {
     charts("half", ...looked.map((pass) => chart("outcomes", `Outcomes by layer, ${pass}`, "", data, { passes: pass }))),
     measured
       ? charts("wide", chart("errors", "Output error by layer and pass", "|Y' - Y| / |Y|: the difference between a pass's results with and without reuse, for exact inputs.", data))
-      : element("p", { class: "note" }, "Output errors were not computed (--errors none). Replay with --errors sampled or all to see them."),
+      : element("p", { class: "note" }, isOff(view) ? "No layer reuses, so all results are exact." : "Output errors were not computed (--errors none). Replay with --errors sampled or all to see them."),
     ...(measured ? causes(view) : []),
+  ];
+}
+
+/** Whether at least two configurations have an output error. */
+function hasSeveralErrors() {
+  return DATA.configurations.filter((row) => row.output_error !== null).length > 1;
+}
+
+/** Every configuration of all results by hit rate and output error. */
+function hitsAndErrors() {
+  const { configurations } = DATA;
+  const all = sum(DATA.sources, "configurations");
+  const left = configurations.length < all ? ` ${format.count(configurations.length)} of ${format.count(all)} configurations are drawn: a large sweep shows only its frontier.` : "";
+  return [
+    element("p", {}, "A hit rate says nothing without its error: signatures that are too short hit often and return wrong results."),
+    charts("wide", chart("hits_errors", "All configurations of all results", `Forward pass; larger points are faster.${boundNote(configurations)}${left}`, { configurations })),
   ];
 }
 
@@ -170,12 +216,14 @@ function causes(view) {
 
 function lengths(view) {
   const configurations = DATA.configurations.filter((row) => isSameWork(view, row));
-  const found = new Set(configurations.map((row) => row["rpq.bits"]));
+  // The designs of a search, and those with several lengths, have no place on an axis of lengths.
+  const byLength = configurations.filter((row) => !row.searched && row["rpq.bits"] !== null);
+  const found = new Set(byLength.map((row) => row["rpq.bits"]));
   if (found.size < 2) {
     return [element("p", { class: "note" }, "These results have one signature length. To compare several, run a sweep and add its folder to the report:"),
       element("pre", {}, "mercury-analyzer sweep TRACE --set rpq.bits=8..=64:4 --out sweep\nmercury-analyzer report RESULTS sweep --out report.html")];
   }
-  const data = { configurations };
+  const data = { configurations: byLength };
   return [
     element("p", {}, `${countConfigurations(view, configurations.length)} ${found.size} signature lengths.`),
     charts("half",
@@ -185,11 +233,11 @@ function lengths(view) {
   ];
 }
 
-/** Counts the configurations of this trace that were swept and replayed, and those that are drawn. */
+/** Counts the configurations of this trace that were swept, searched and replayed, and those that are drawn. */
 function countConfigurations(view, drawn) {
-  const count = (swept) => sum(DATA.sources.filter((source) => isSameWork(view, source) && source.swept === swept), "configurations");
-  const counts = [["swept", count(true)], ["replayed", count(false)]].filter(([, number]) => number > 0);
-  const parts = counts.map(([how, number]) => `${format.count(number)} ${how}`).join(" and ");
+  const count = (kind) => sum(DATA.sources.filter((source) => isSameWork(view, source) && source.kind === kind), "configurations");
+  const counts = ["swept", "searched", "replayed"].map((kind) => [kind, count(kind)]).filter(([, number]) => number > 0);
+  const parts = counts.map(([kind, number]) => `${format.count(number)} ${kind}`).join(" and ");
   const all = counts.reduce((total, [, number]) => total + number, 0);
   const left = drawn < all ? ` Only ${format.count(drawn)} are drawn: a large sweep shows only its frontier.` : "";
   return `Configurations of this trace: ${parts}.${left}`;
@@ -289,6 +337,7 @@ function configuration(view) {
     view.capture === null ? null : element("pre", { id: "capture" }, view.capture),
     element("p", {}, "This command reproduces the results from it:"),
     element("pre", { id: "command" }, view.command),
+    fileNote(view),
     view.sweep === null ? null : element("p", {}, "The sweep that contains this configuration:"),
     view.sweep === null ? null : element("pre", {}, view.sweep),
     plainTable("What was replayed", [["item", (fact) => fact[0], { class: "text" }], ["value", (fact) => fact[1], { class: "text free" }]], view.facts),
@@ -298,7 +347,29 @@ function configuration(view) {
         ["value", (setting) => setting.value, { class: "text free" }],
         [`preset ${view.preset}, where it differs`, changed, { class: "text free" }],
       ], view.settings)),
+    layerSettings(view),
   ];
+}
+
+/** What the file in the commands is, if flags cannot give the configuration. */
+function fileNote({ file }) {
+  if (file === null) return null;
+  const text = file === "CONFIG.toml" ? "CONFIG.toml stands for the configuration's file: flags cannot give its [[layer]] tables." : `${file} was written by the search: flags cannot give its [[layer]] tables.`;
+  return element("p", { class: "note" }, text);
+}
+
+/** The settings of each layer, if they may differ. */
+function layerSettings({ layer_settings: rows }) {
+  if (rows.length === 0) return null;
+  const text = (column) => [column, (row) => row[column], { class: "text" }];
+  return element("details", {}, element("summary", {}, "Settings of each layer"),
+    plainTable("Settings of layers, by passes that share signatures", [
+      text("layer"),
+      text("passes"),
+      ["passes with reuse", (row) => row.reuse || "none", { class: "text" }],
+      ["bits", (row) => format.count(row.bits)],
+      ...["granularity", "variant", "projection", "representative", "scope"].map(text),
+    ], rows));
 }
 
 function limits() {
@@ -308,6 +379,7 @@ function limits() {
     "Output errors are measured in each layer separately, with exact inputs, on the captured channels and filters. They do not show how errors accumulate over layers and over training.",
     "A layer is switched off only after captured steps in which reuse cost cycles. The totals leave out the first captured steps, the trial, if steps were captured after it.",
     "Stalls and energy are modelled, not measured.",
+    ...(hasSearches() ? ["A search chooses and judges settings by captured steps of one training run. Other steps, seeds and data are not judged."] : []),
   ];
   return [element("ul", {}, ...points.map((point) => element("li", {}, point)))];
 }

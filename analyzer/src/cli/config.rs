@@ -315,5 +315,33 @@ and presets, and `--set rpq.bits=32`. In `sweep`, `--set` takes lists and ranges
 `mercury-analyzer config show` prints the resolved configuration with the source of each value, and `config check FILE`
 prints the keys that a file changes.
 
+## `[[layer]]`
+
+Layers may have settings of their own. Each `[[layer]]` table names layers by a pattern, and sets keys for them:
+
+```toml
+[[layer]]
+name = \"features.*\"           # every layer whose name begins with features.
+rpq.bits = 40
+rpq.variant = \"sign+rescale\"
+
+[[layer]]
+name = \"features.2\"
+passes = [\"input-grad\"]       # the forward pass, and the weight gradient that shares its signatures, stay as above
+rpq.bits = 20
+
+[[layer]]
+name = \"classifier.*\"
+reuse.passes = []              # no reuse
+```
+
+Of each key, the last matching table that has it wins. `passes` is `[\"forward\"]`, `[\"input-grad\"]` or both (the default).
+The keys that a layer may have are `rpq.bits`, `rpq.seed`, `rpq.granularity`, `rpq.variant`, `rpq.projection`,
+`mcache.representative`, `mcache.scope` and `reuse.passes`. All others are shared: there is one array, one memory and one MCACHE.
+`mcache.scope` applies to convolutions. Flags change the shared keys, and layers without a table of their own. A pattern that
+matches no layer of the model is an error. A top-level key `model = \"vgg16\"` limits a file to one model.
+`mercury-analyzer config show --config FILE --layers TRACE` prints the settings of each layer, `mercury-analyzer search` writes
+such a file.
+
 In the column `value`, N is a whole number, X a number and B `true` or `false`. The descriptions list all other values.
 ";

@@ -14,12 +14,13 @@ use std::path::{Path, PathBuf};
 /// The page shows the speed-up with its interval, what cycles are spent on, hit rates with their
 /// output errors, bounds on reuse, changes over training, utilisation, energy, a table of layers,
 /// and the command that reproduces the results. For a sweep it shows the configurations on the
-/// frontier of error and speed in full, and all configurations by signature length.
+/// frontier of error and speed in full, and all configurations by signature length. For a search it
+/// opens with the verdict, and shows the speed-up by accepted error and the settings of each layer.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  mercury-analyzer report results --trace trace --out report.html\n  \
-                        mercury-analyzer report results results-os sweep --out report.html")]
+                        mercury-analyzer report results results-os sweep search --out report.html")]
 pub struct Report {
-    /// Folders that `replay` or `sweep` wrote.
+    /// Folders that `replay`, `sweep` or `search` wrote.
     #[arg(required = true, value_name = "RESULTS")]
     results: Vec<PathBuf>,
     /// HTML file to write.

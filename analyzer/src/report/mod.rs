@@ -1,13 +1,16 @@
 //! A report: results as one HTML file that opens without a network.
 //!
 //! `run` parses `run.json`, `source` reads and checks folders of results, `view` collects the data
-//! of one configuration, `sweeps` compares configurations, `page` renders the page. The page does
-//! not depend on time or machine: equal results with equal names give equal bytes.
+//! of one configuration, `design` its settings per layer, `sweeps` compares configurations, `search`
+//! collects what a search found, `page` renders the page. The page does not depend on time or
+//! machine: equal results with equal names give equal bytes.
 
 mod bounds;
+mod design;
 mod layers;
 mod page;
 pub(crate) mod run;
+mod search;
 pub(crate) mod source;
 mod sweeps;
 mod view;
@@ -17,6 +20,7 @@ use crate::labels::name_results;
 use layers::Row;
 use mercury_trace::{Trace, checksum, manifest};
 use run::ReportedRun;
+use search::SearchView;
 use serde::Serialize;
 use serde_json::json;
 use source::Source;
@@ -25,10 +29,12 @@ use std::path::{Path, PathBuf};
 use view::View;
 
 /// The data of the page's scripts.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 struct Data {
     /// Configurations that are shown in full.
     views: Vec<View>,
+    /// What searches found.
+    searches: Vec<SearchView>,
     /// Folders of results.
     sources: Vec<Folder>,
     /// One row per configuration; for a large sweep, only those on its frontier.
@@ -44,8 +50,8 @@ struct Folder {
     trace: String,
     /// The replayed part of the trace, as flags; `None` for all of it.
     part: Option<String>,
-    /// Whether the results are a sweep.
-    swept: bool,
+    /// How configurations were chosen: `replayed`, `swept` or `searched`.
+    kind: &'static str,
     /// Number of configurations.
     configurations: usize,
 }
@@ -55,7 +61,11 @@ impl Folder {
         Self {
             trace: source.run.trace.manifest_sha256.clone(),
             part: source.run.part(),
-            swept: source.axes.is_some(),
+            kind: match (&source.search, &source.axes) {
+                (Some(_), _) => "searched",
+                (None, Some(_)) => "swept",
+                (None, None) => "replayed",
+            },
             configurations: source.run.configurations.len(),
         }
     }
@@ -73,17 +83,19 @@ impl Report {
     /// # Errors
     /// If a folder holds no valid results, or none of the results belong to a trace.
     pub fn read(results: &[PathBuf], traces: &[PathBuf]) -> Result<Self> {
-        let mut data =
-            Data { views: Vec::new(), sources: Vec::new(), configurations: Vec::new(), losses: BTreeMap::new() };
+        let mut data = Data::default();
         let runs = results.iter().map(|dir| source::read_run(dir)).collect::<Result<Vec<ReportedRun>>>()?;
         let folders: Vec<(&Path, &ReportedRun)> = results.iter().map(PathBuf::as_path).zip(&runs).collect();
         let names = name_results(&folders);
         for ((dir, run), name) in results.iter().zip(runs).zip(names) {
             let source = Source::read(dir, run, name)?;
             let points = sweeps::list_points(&source)?;
+            let search = SearchView::new(&source)?;
+            let place = search.is_some().then_some(data.searches.len());
             for configuration in sweeps::choose_views(&source, &points) {
-                data.views.push(View::new(&source, configuration)?);
+                data.views.push(View::new(&source, configuration, place)?);
             }
+            data.searches.extend(search);
             data.configurations.extend(points);
             data.sources.push(Folder::new(&source));
         }

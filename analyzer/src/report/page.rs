@@ -18,6 +18,7 @@ const SCRIPTS: &[&str] = &[
     include_str!("../../assets/report/charts.js"),
     include_str!("../../assets/report/table.js"),
     include_str!("../../assets/report/runs.js"),
+    include_str!("../../assets/report/searches.js"),
     include_str!("../../assets/report/sections.js"),
     include_str!("../../assets/report/page.js"),
 ];
@@ -25,17 +26,20 @@ const SCRIPTS: &[&str] = &[
 /// Vega-Lite specifications by name; the notebooks load the same files.
 const CHARTS: &[(&str, &str)] = &[
     ("bounds", include_str!("../../assets/charts/bounds.vl.json")),
+    ("choices", include_str!("../../assets/charts/choices.vl.json")),
     ("cycles", include_str!("../../assets/charts/cycles.vl.json")),
     ("cycles_share", include_str!("../../assets/charts/cycles_share.vl.json")),
     ("energy", include_str!("../../assets/charts/energy.vl.json")),
     ("errors", include_str!("../../assets/charts/errors.vl.json")),
     ("frontier", include_str!("../../assets/charts/frontier.vl.json")),
     ("frontier_cycles", include_str!("../../assets/charts/frontier_cycles.vl.json")),
+    ("hits_errors", include_str!("../../assets/charts/hits_errors.vl.json")),
     ("lengths", include_str!("../../assets/charts/lengths.vl.json")),
     ("multiplications", include_str!("../../assets/charts/multiplications.vl.json")),
     ("outcomes", include_str!("../../assets/charts/outcomes.vl.json")),
     ("runs", include_str!("../../assets/charts/runs.vl.json")),
     ("runs_layers", include_str!("../../assets/charts/runs_layers.vl.json")),
+    ("search_frontier", include_str!("../../assets/charts/search_frontier.vl.json")),
     ("speed_up", include_str!("../../assets/charts/speed_up.vl.json")),
     ("training_bits", include_str!("../../assets/charts/training_bits.vl.json")),
     ("training_loss", include_str!("../../assets/charts/training_loss.vl.json")),

@@ -1,5 +1,6 @@
 //! `run.json`: what was run, and the command that runs it again.
 
+use super::design;
 use crate::config::{Config, DEFAULT_PRESET, PRESETS};
 use crate::error::{AnalyzerError, REPLAY_AGAIN, Result};
 use crate::probe::format_probe;
@@ -71,10 +72,14 @@ impl ReportedRun {
         Some(self.selection_flags().join(" ")).filter(|flags| !flags.is_empty())
     }
 
-    /// The command that replays one configuration; TRACE stands for the trace's folder.
-    pub(crate) fn replay_command(&self, configuration: usize) -> String {
+    /// The command that replays one configuration; TRACE stands for the trace's folder. `file` is that of a
+    /// configuration that flags cannot give.
+    pub(crate) fn replay_command(&self, configuration: usize, file: Option<&str>) -> String {
         let mut words = vec!["mercury-analyzer replay TRACE --out RESULTS".to_owned()];
-        words.extend(self.setting_flags(configuration, &[]));
+        match file {
+            Some(file) => words.push(flag("config", file)),
+            None => words.extend(self.setting_flags(configuration, &[])),
+        }
         words.extend(self.selection_flags());
         words.extend(self.error_flag());
         if self.measures.bounds {
@@ -87,12 +92,14 @@ impl ReportedRun {
         words.join(" ")
     }
 
-    /// The command of a probe of one configuration.
-    pub(crate) fn probe(&self, configuration: usize) -> String {
+    /// The command of a probe of one configuration. `file` is that of a configuration that flags cannot give.
+    pub(crate) fn probe(&self, configuration: usize, file: Option<&str>) -> String {
+        let (capture, steps) = (self.trace.command.as_deref(), &self.trace.captured_steps);
+        if let Some(file) = file {
+            return format_probe(capture, &quote(file), &[], steps);
+        }
         let (preset, _) = self.settings(configuration);
-        let (capture, flags) =
-            (self.trace.command.as_deref(), self.setting_flags(configuration, &["rpq.macs_per_cycle"]));
-        format_probe(capture, preset, &flags, &self.trace.captured_steps)
+        format_probe(capture, preset, &self.setting_flags(configuration, &["rpq.macs_per_cycle"]), steps)
     }
 
     /// The command of a sweep over these keys.
@@ -102,7 +109,11 @@ impl ReportedRun {
             axes.iter().map(|(key, values)| format!("--set {}", quote(&format!("{key}={}", values.join(","))))),
         );
         let swept: Vec<&str> = axes.iter().map(|(key, _)| key.as_str()).collect();
-        words.extend(self.setting_flags(0, &swept));
+        if design::is_per_layer(self, 0) {
+            words.push(flag("config", design::FILE));
+        } else {
+            words.extend(self.setting_flags(0, &swept));
+        }
         words.extend(self.selection_flags());
         words.extend(self.error_flag());
         words.extend(self.label_flag());
@@ -113,6 +124,7 @@ impl ReportedRun {
     fn error_flag(&self) -> Option<String> {
         match self.measures.errors {
             ErrorMode::Sampled => None,
+            ErrorMode::Rough => Some("--errors rough".to_owned()),
             ErrorMode::All => Some("--errors all".to_owned()),
             ErrorMode::None => Some("--errors none".to_owned()),
         }
@@ -203,7 +215,7 @@ pub(crate) mod tests {
 
     #[test]
     fn the_default_needs_no_flags_and_what_differs_is_quoted_for_a_shell() {
-        assert_eq!(run(|_| ()).replay_command(0), "mercury-analyzer replay TRACE --out RESULTS");
+        assert_eq!(run(|_| ()).replay_command(0, None), "mercury-analyzer replay TRACE --out RESULTS");
         let changed = run(|json| {
             json["configurations"][0]["rpq"]["granularity"] = "sub-vector(9)".into();
             json["configurations"][0]["reuse"]["passes"] = json!(["forward"]);
@@ -213,7 +225,7 @@ pub(crate) mod tests {
             json["measures"]["bounds"] = true.into();
         });
         assert_eq!(
-            changed.replay_command(0),
+            changed.replay_command(0, None),
             "mercury-analyzer replay TRACE --out RESULTS --reuse.passes '[\"forward\"]' \
              --rpq.granularity 'sub-vector(9)' --layers 'features.*' --steps '5..=9' --errors none --with bounds"
         );
@@ -227,7 +239,7 @@ pub(crate) mod tests {
             json["configurations"][0]["rpq"]["bits"] = 31.into();
         });
         let command = "mercury-analyzer replay TRACE --out RESULTS --preset patch-os --rpq.bits 31";
-        assert_eq!(run.replay_command(0), command);
+        assert_eq!(run.replay_command(0, None), command);
     }
 
     #[test]

@@ -2,8 +2,10 @@
 
 use crate::error::{AnalyzerError, REPLAY_AGAIN, Result};
 use crate::report::run::ReportedRun;
+use crate::report::search::{SEARCH_AGAIN, SearchTables};
 use crate::schema::run::RUN_FILE;
 use crate::schema::{self, ColumnSpec, TableSpec, configurations, layers, models};
+use crate::search::store as search_store;
 use crate::sweep::store;
 use crate::table;
 use mercury_trace::{TraceError, input, manifest};
@@ -12,7 +14,7 @@ use serde_json::Value;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-/// Results of `replay` or `sweep`.
+/// Results of `replay`, `sweep` or `search`.
 pub struct Source {
     /// The folder, as it was given.
     pub dir: PathBuf,
@@ -28,6 +30,8 @@ pub struct Source {
     pub models: DataFrame,
     /// A row per configuration.
     pub configurations: DataFrame,
+    /// What a search found; none in other results.
+    pub search: Option<SearchTables>,
 }
 
 /// Columns of `layers.parquet` that are counted up over steps.
@@ -134,9 +138,13 @@ impl Source {
     /// # Errors
     /// If it is no folder of results, or of another version: the error names file, field and remedy.
     pub fn read(dir: &Path, run: ReportedRun, name: String) -> Result<Self> {
-        let layer_rows = read(dir, &layers::TABLE, &[COUNTERS, MEASURES, LAYERS].concat())?;
-        let model_rows = read(dir, &models::TABLE, &[MODELS, &[models::CONFIGURATION]].concat())?;
-        let configurations = read(dir, &configurations::TABLE, CONFIGURATIONS)?;
+        Self::read_tables(dir, run, name).map_err(|error| name_remedy(dir, error))
+    }
+
+    fn read_tables(dir: &Path, run: ReportedRun, name: String) -> Result<Self> {
+        let layer_rows = read_table(dir, &layers::TABLE, &[COUNTERS, MEASURES, LAYERS].concat())?;
+        let model_rows = read_table(dir, &models::TABLE, &[MODELS, &[models::CONFIGURATION]].concat())?;
+        let configurations = read_table(dir, &configurations::TABLE, CONFIGURATIONS)?;
         if configurations.height() != run.configurations.len() {
             let (rows, listed) = (configurations.height(), run.configurations.len());
             let reason = format!("has {rows} rows, but {RUN_FILE} lists {listed} configurations; {REPLAY_AGAIN}");
@@ -147,8 +155,9 @@ impl Source {
             path if path.exists() => Some(axes(&path, &read_json(dir, store::IDENTITY)?)?),
             _ => None,
         };
+        let search = SearchTables::read(dir, &run)?;
         let dir = dir.to_owned();
-        Ok(Self { dir, name, run, axes, layers: layer_rows, models: model_rows, configurations })
+        Ok(Self { dir, name, run, axes, layers: layer_rows, models: model_rows, configurations, search })
     }
 }
 
@@ -157,7 +166,18 @@ impl Source {
 /// # Errors
 /// As of [`Source::read`].
 pub fn read_run(dir: &Path) -> Result<ReportedRun> {
-    ReportedRun::parse(&dir.join(RUN_FILE), &read_json(dir, RUN_FILE)?)
+    let json = read_json(dir, RUN_FILE)?;
+    ReportedRun::parse(&dir.join(RUN_FILE), &json).map_err(|error| name_remedy(dir, error))
+}
+
+/// Names the remedy of a search in an error about its folder.
+fn name_remedy(dir: &Path, error: AnalyzerError) -> AnalyzerError {
+    match error {
+        AnalyzerError::Results { path, field, reason } if dir.join(search_store::IDENTITY).exists() => {
+            AnalyzerError::Results { path, field, reason: reason.replace(REPLAY_AGAIN, SEARCH_AGAIN) }
+        }
+        other => other,
+    }
 }
 
 fn axes(path: &Path, identity: &Value) -> Result<Vec<(String, Vec<String>)>> {
@@ -181,13 +201,15 @@ pub fn read_json(dir: &Path, name: &str) -> Result<Value> {
 
 /// A folder without the file of results that every one has.
 fn missing(dir: &Path, name: &str) -> AnalyzerError {
-    let named = "name a folder that `mercury-analyzer replay` or `sweep` wrote (--out)";
+    let named = "name a folder that `mercury-analyzer replay`, `sweep` or `search` wrote (--out)";
     let reason = if dir.is_file() {
         format!("is a file, not a folder of results; {named}")
     } else if !dir.exists() {
         format!("there is no such folder; {named}")
     } else if dir.join(store::IDENTITY).exists() {
         "is missing: the sweep has not ended; run it again, and it goes on".to_owned()
+    } else if dir.join(search_store::IDENTITY).exists() {
+        "is missing: the search has not ended; run it again, and it goes on (of partitions, with --parts)".to_owned()
     } else if dir.join(manifest::FILE_NAME).exists() {
         format!(
             "is missing: this is a trace, not results; run `mercury-analyzer replay {} --out results` first",
@@ -200,7 +222,7 @@ fn missing(dir: &Path, name: &str) -> AnalyzerError {
 }
 
 /// A table of the folder, which has to have these columns.
-fn read(dir: &Path, table: &TableSpec, columns: &[ColumnSpec]) -> Result<DataFrame> {
+pub(super) fn read_table(dir: &Path, table: &TableSpec, columns: &[ColumnSpec]) -> Result<DataFrame> {
     let path = dir.join(table.file);
     if !path.exists() {
         return Err(AnalyzerError::results(dir, table.file, format!("is missing; {REPLAY_AGAIN}")));

@@ -1,6 +1,8 @@
 //! Comparison of configurations, and the choice of those that the page shows in full.
 
+use super::design;
 use super::layers::{Row, to_rows};
+use super::search::{self, name_design};
 use super::source::Source;
 use super::view::describe_setting;
 use crate::error::Result;
@@ -24,21 +26,30 @@ const METRICS: [&str; 2] = [configurations::OUTPUT_ERROR.name, configurations::M
 /// One row per configuration of some results, for the charts: its row of `configurations.parquet`
 /// with added columns.
 ///
-/// The added columns are `rpq.bits`, `trace` and `part` (the replayed trace and part of it),
-/// `setting` (the values of the other swept keys) and `pareto` (whether it is on the frontier).
+/// The added columns are `results` (their name), `rpq.bits` (null if layers with reuse differ in it), `trace` and `part`
+/// (the replayed trace and part of it), `searched` (whether a search found it), `setting` (the values of the other swept
+/// keys, or the reading and method of a search) and `pareto` (whether it is on the frontier).
 pub fn list_points(source: &Source) -> Result<Vec<Row>> {
     let mut points = to_rows(&source.configurations)?;
     let keys = source.axes.iter().flatten().map(|(key, _)| key.as_str()).filter(|key| *key != "rpq.bits");
     let keys: Vec<&str> = keys.collect();
     let path = source.dir.join(RUN_FILE);
     for (number, point) in points.iter_mut().enumerate() {
-        let settings = describe_setting(point, keys.iter().copied());
+        let design = name_design(&source.run, number);
+        point.insert("searched".to_owned(), design.is_some().into());
+        let settings = design.unwrap_or_else(|| describe_setting(point, keys.iter().copied()));
         let name = &source.name;
+        point.insert("results".to_owned(), name.clone().into());
         let setting = if settings.is_empty() { name.clone() } else { format!("{name}: {settings}") };
         point.insert("setting".to_owned(), setting.into());
         point.insert("trace".to_owned(), source.run.trace.manifest_sha256.clone().into());
         point.insert("part".to_owned(), source.run.part().into());
-        point.insert("rpq.bits".to_owned(), source.run.number(&path, number, "rpq", "bits")?.into());
+        let bits = if design::is_per_layer(&source.run, number) {
+            design::single_length(&source.run, number).map(f64::from)
+        } else {
+            Some(source.run.number(&path, number, "rpq", "bits")?)
+        };
+        point.insert("rpq.bits".to_owned(), bits.into());
     }
     mark_frontier(&mut points);
     if points.len() > MOST_POINTS {
@@ -48,7 +59,7 @@ pub fn list_points(source: &Source) -> Result<Vec<Row>> {
 }
 
 /// Marks the points on the frontier, in column `pareto`. Only points with the same trace, part and
-/// steps are compared.
+/// steps are compared. The bound that a search adds is no hardware, so it competes with none.
 pub fn mark_frontier(points: &mut [Row]) {
     let metrics = METRICS.map(|name| Metric::parse(name).expect("it is a metric"));
     let works: Vec<[Value; 3]> = points
@@ -59,7 +70,12 @@ pub fn mark_frontier(points: &mut [Row]) {
     distinct.sort_by_key(|keys| keys.clone().map(|key| key.to_string()));
     distinct.dedup();
     for work in distinct {
-        let rivals: Vec<usize> = (0..points.len()).filter(|&index| works[index] == work).collect();
+        let (bounds, rivals): (Vec<usize>, Vec<usize>) = (0..points.len())
+            .filter(|&index| works[index] == work)
+            .partition(|&index| is_searched_bound(&points[index]));
+        for index in bounds {
+            points[index].insert(PARETO.to_owned(), false.into());
+        }
         let values = |name: &str| rivals.iter().map(|&index| points[index][name].as_f64()).collect();
         let is_on_frontier = frontier(&metrics, &METRICS.map(values));
         for (&index, is_on_frontier) in rivals.iter().zip(is_on_frontier) {
@@ -68,9 +84,16 @@ pub fn mark_frontier(points: &mut [Row]) {
     }
 }
 
+fn is_searched_bound(point: &Row) -> bool {
+    ["searched", configurations::IS_BOUND.name].iter().all(|name| point.get(*name) == Some(&Value::Bool(true)))
+}
+
 /// Chooses the configurations that the page shows in full: all of a replay; the frontier of a
-/// sweep.
+/// sweep; the recommended design of a search, and its reading as configured.
 pub fn choose_views(source: &Source, points: &[Row]) -> Vec<usize> {
+    if let Some(record) = &source.run.search {
+        return search::choose_views(record);
+    }
     if source.axes.is_none() { (0..points.len()).collect() } else { choose_from_sweep(points) }
 }
 
@@ -118,6 +141,11 @@ mod tests {
         points[1].insert("steps".to_owned(), 2.into());
         mark_frontier(&mut points);
         assert!(points.iter().all(|point| point["pareto"] == true));
+        // No hardware reaches the bound of a search.
+        let mut points = mark_points(&[("a", Some(0.1), 90), ("a", Some(0.1), 20)]);
+        points[1].extend([("searched".to_owned(), true.into()), ("is_bound".to_owned(), true.into())]);
+        mark_frontier(&mut points);
+        assert_eq!((&points[0]["pareto"], &points[1]["pareto"]), (&true.into(), &false.into()));
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! One configuration in the form that the page shows.
 
 use super::bounds::{Bound, list_bounds};
+use super::design::{self, LayerRow};
 use super::layers::{Row, select_configuration, sum_steps, to_rows};
 use super::run::{ReportedRun, Setting};
+use super::search::name_design;
 use super::source::{MODELS, Source};
 use crate::adaptation::steady_rows;
 use crate::error::Result;
@@ -58,11 +60,17 @@ pub struct View {
     pub capture: Option<String>,
     /// The command that measures how the errors of all layers add up.
     pub probe: String,
+    /// The file of the configuration, if flags cannot give it.
+    pub file: Option<String>,
+    /// The settings of each layer, if they may differ.
+    pub layer_settings: Vec<LayerRow>,
+    /// Place of the search that found the configuration among the page's searches.
+    pub search: Option<usize>,
 }
 
 impl View {
-    /// The view of a configuration, given its index in these results.
-    pub fn new(source: &Source, configuration: usize) -> Result<Self> {
+    /// The view of a configuration, given its index in these results, and the place of the search if they are of one.
+    pub fn new(source: &Source, configuration: usize, search: Option<usize>) -> Result<Self> {
         let Source { run, layers, models, configurations, .. } = source;
         let steady = steady_rows(layers)?;
         let layer_rows = sum_steps(&steady, configuration as u64)?;
@@ -73,10 +81,11 @@ impl View {
         let number = |section: &str, key: &str| run.number(&path, configuration, section, key);
         let (preset, settings) = run.settings(configuration);
         let array = describe_array(&settings);
-        let facts = list_facts(run, &settings, &array);
+        let file = design::find_file(run, &source.dir, configuration);
+        let facts = list_facts(run, configuration, &settings, &array);
         let summary = to_rows(&configurations.slice(configuration as i64, 1))?.pop().unwrap_or_default();
         Ok(Self {
-            name: name_view(source, &summary),
+            name: name_view(source, configuration, &summary),
             folder: source.dir.display().to_string(),
             title: format!("{} on {}", run.trace.model.name, run.trace.dataset.name),
             facts,
@@ -92,16 +101,23 @@ impl View {
             part: run.part(),
             preset,
             settings,
-            command: run.replay_command(configuration),
+            command: run.replay_command(configuration, file.as_deref()),
             sweep: source.axes.as_ref().map(|axes| run.sweep_command(axes)),
             capture: run.trace.command.clone(),
-            probe: run.probe(configuration),
+            probe: run.probe(configuration, file.as_deref()),
+            file,
+            layer_settings: design::list_layers(run, configuration),
+            search,
         })
     }
 }
 
-/// The results' name, followed by the values of the swept keys in a sweep, or by the seed of one of several projections.
-fn name_view(source: &Source, summary: &Row) -> String {
+/// The results' name, followed by the values of the swept keys in a sweep, by the reading and method in a search, or by
+/// the seed of one of several projections.
+fn name_view(source: &Source, configuration: usize, summary: &Row) -> String {
+    if let Some(design) = name_design(&source.run, configuration) {
+        return format!("{}: {design}", source.name);
+    }
     let values = match &source.axes {
         Some(axes) => describe_setting(summary, axes.iter().map(|(key, _)| key.as_str())),
         None if source.run.configurations.len() > 1 => describe_setting(summary, [SEED]),
@@ -130,8 +146,18 @@ fn describe_array(settings: &[Setting]) -> String {
     format!("{rows} x {columns}, {dataflow}")
 }
 
-fn list_facts(run: &ReportedRun, settings: &[Setting], array: &str) -> Vec<(&'static str, String)> {
+fn list_facts(
+    run: &ReportedRun,
+    configuration: usize,
+    settings: &[Setting],
+    array: &str,
+) -> Vec<(&'static str, String)> {
     let value = |key: &str| find_value(settings, key);
+    let signatures = if design::is_per_layer(run, configuration) {
+        design::describe_signatures(run, configuration)
+    } else {
+        format!("{} bits, {}, {}", value("rpq.bits"), value("rpq.granularity"), value("rpq.variant"))
+    };
     let entries = match value("mcache.entries") {
         "0" => "unlimited".to_owned(),
         entries => format!("{entries} entries, {} ways", value("mcache.ways")),
@@ -145,7 +171,7 @@ fn list_facts(run: &ReportedRun, settings: &[Setting], array: &str) -> Vec<(&'st
         ("Data set", run.trace.dataset.name.clone()),
         ("Training", format!("batches of {}, seed {}", run.trace.batch_size, run.trace.seed)),
         ("Captured steps", steps.join(", ")),
-        ("Signatures", format!("{} bits, {}, {}", value("rpq.bits"), value("rpq.granularity"), value("rpq.variant"))),
+        ("Signatures", signatures),
         ("MCACHE", entries),
         ("Array", array.to_owned()),
         ("Made by", run.created_by.clone()),

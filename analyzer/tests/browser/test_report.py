@@ -1,11 +1,12 @@
 """Tests the report in headless Chromium: it draws, sorts and fits the window, without network and without errors.
 
 `make test-report` runs these tests on a small real trace. It sets MERCURY_TRACE to the trace, MERCURY_RESULTS to its
-results, MERCURY_SWEEP to a sweep and MERCURY_ANALYZER to the program. If MERCURY_SCREENSHOTS names a folder,
+results, MERCURY_SWEEP to a sweep, MERCURY_SEARCH to a search and MERCURY_ANALYZER to the program. If MERCURY_SCREENSHOTS names a folder,
 screenshots are saved there.
 """
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -58,6 +59,13 @@ def whole(tmp_path_factory) -> str:
     return write_report(out, results, sweep, "--trace", get_folder("MERCURY_TRACE"))
 
 
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory) -> str:
+    """The address of a report of a search, results and a sweep of the same trace."""
+    out = tmp_path_factory.mktemp("search") / "report.html"
+    return write_report(out, *map(get_folder, ("MERCURY_RESULTS", "MERCURY_SEARCH", "MERCURY_SWEEP")))
+
+
 def open_page(browser: Browser, address: str, width: int = 1280, scheme: str = "light") -> Page:
     """Opens and draws the page; a console message, an exception or a network request fails the test."""
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
@@ -105,6 +113,85 @@ def test_every_chart_is_drawn_and_the_page_fits(browser, whole, width, scheme):
     pictures = os.environ.get("MERCURY_SCREENSHOTS")
     if pictures:
         page.screenshot(path=Path(pictures) / f"report-{width}-{scheme}.png", full_page=True)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_search_is_drawn_and_fits(browser, searched, width, scheme):
+    page = open_page(browser, searched, width, scheme)
+    found = count_marks(page)
+    charts = {name.split(" ")[1] for name in found}
+    assert {"search_frontier", "choices", "hits_errors"} <= charts and all(found.values()), found
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    pictures = os.environ.get("MERCURY_SCREENSHOTS")
+    if pictures:
+        page.screenshot(path=Path(pictures) / f"search-{width}-{scheme}.png", full_page=True)
+
+
+def test_the_page_opens_with_the_verdict_of_the_search(browser, searched):
+    page = open_page(browser, searched)
+    assert page.locator("main h2").first.inner_text() == "Verdict of the search"
+    record = json.loads((get_folder("MERCURY_SEARCH") / "run.json").read_text())["search"]
+    best = record["readings"][record["best"]]
+    configured, _, design = best["methods"]
+    verdict = page.get_by_role("region", name="Verdict of the search")
+    text = verdict.inner_text().replace("\u00a0", " ")
+    assert f"{design['speed_up']:.2f}x the baseline's speed under {best['name']}" in text
+    assert f"{design['exceeding']} of {design['passes']} errors exceed the bound" in text
+    assert f"As configured, {best['name']} gives {configured['speed_up']:.2f}x" in text
+    assert f"errors of up to {100 * configured['largest_error']:.1f} %" in text
+    assert "Nothing is judged (--folds 0)" in text
+    rows = verdict.get_by_role("region", name="Readings of the hardware").locator("tbody tr")
+    names = rows.evaluate_all("rows => rows.map(row => row.cells[0].innerText)")
+    assert names[0] == best["name"] and sorted(names) == ["bound (no hardware)", "mercury", "mercury-ahead", "mercury-skip"]
+    assert f"--reuse {get_folder('MERCURY_SEARCH') / best['file']}" in text
+
+
+def test_the_settings_of_each_layer_and_the_design_s_file_are_shown(browser, searched):
+    page = open_page(browser, searched)
+    choices = pl.read_parquet(get_folder("MERCURY_SEARCH") / "choices.parquet")
+    record = json.loads((get_folder("MERCURY_SEARCH") / "run.json").read_text())["search"]
+    best = record["readings"][record["best"]]
+    on = choices.filter(pl.col("reading") == best["name"], pl.col("reuse"))
+    table = page.get_by_role("region", name="Passes with reuse")
+    assert table.locator("tbody tr").count() == on.height > 0
+    assert f"{on['variant'][0]}, {on['signature_bits'][0]} bits" in table.locator("tbody tr").first.inner_text()
+    # The views: the replay, the recommended design, and its reading as configured.
+    options = page.locator("#view option").all_inner_texts()
+    assert f"{best['name']}, per layer" in options[1] and f"{best['name']}, configured" in options[2]
+    page.get_by_label("Results", exact=True).select_option("1")
+    page.wait_for_function("document.querySelector('#command')?.innerText.includes('--config')")
+    wait_until_drawn(page)
+    assert all(count_marks(page).values())
+    file = get_folder("MERCURY_SEARCH") / best["file"]
+    assert f"--config {file}" in page.locator("#command").inner_text()
+    assert page.locator("#probe").inner_text().endswith(f"--probe {file}")
+    assert "per layer: " in page.get_by_role("region", name="What was replayed").inner_text()
+    assert "the verdict of the search is the answer" in page.get_by_role("region", name="Answer").inner_text()
+
+
+def test_a_speed_up_is_never_shown_without_its_errors(browser, whole):
+    page = open_page(browser, whole)
+    text = page.get_by_role("region", name="Answer").inner_text().replace("\u00a0", " ")
+    assert "reuse is faster" not in text
+    assert re.search(r"x the baseline's speed .*with an output error of [\d.]+ % and a gradient error of [\d.]+ %", text)
+    assert "not shown by a replay" in text and "mercury-analyzer search TRACE" in text
+    # Every configuration with an error is a point.
+    rows = page.evaluate("DATA.configurations.filter(row => row.output_error !== null).length")
+    assert page.locator("[data-chart=hits_errors] .role-mark.marks path").count() == rows > 1
+
+
+def test_a_search_without_reuse_says_so(browser, tmp_path):
+    trace, out = get_folder("MERCURY_TRACE"), tmp_path / "exact"
+    command = [get_folder("MERCURY_ANALYZER"), "search", trace, "--out", out, "--folds", "0"]
+    flags = ["--preset", "mercury", "--per-layer", "rpq.bits=48", "--bound", "layer-error<=0.001"]
+    found = subprocess.run([*command, *flags], capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    page = open_page(browser, write_report(tmp_path / "report.html", out))
+    text = page.get_by_role("region", name="Verdict of the search").inner_text()
+    assert "no layer's reuse saves cycles" in text
+    assert "no layer reuses" in page.get_by_role("region", name="Answer").inner_text()
+    assert all(count_marks(page).values())
 
 
 def test_colours_follow_the_reader_s_choice(browser, whole):
