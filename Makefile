@@ -8,7 +8,7 @@ VENV := $(CACHE)/notebooks-$(shell cksum < notebooks/requirements.txt | cut -d' 
 DISTRIBUTED := $(CACHE)/distributed-$(shell cksum < distributed/requirements.txt | cut -d' ' -f1)
 TEST_TRACE := $(BIN)/mercury-test
 TEST_PATHS = MERCURY_TRACE=$(abspath $(TEST_TRACE)/trace) MERCURY_RESULTS=$(abspath $(TEST_TRACE)/results) \
-  MERCURY_SWEEP=$(abspath $(TEST_TRACE)/sweep) \
+  MERCURY_SWEEP=$(abspath $(TEST_TRACE)/sweep) MERCURY_SEARCH=$(abspath $(TEST_TRACE)/search) \
   MERCURY_TRAINED=$(abspath $(TEST_TRACE)/trained) MERCURY_PAPER=$(abspath $(TEST_TRACE)/paper) \
   MERCURY_ANALYZER=$(abspath $(BIN)/mercury-analyzer)
 
@@ -72,6 +72,7 @@ test-trace: build $(VENV)/ready ## a small real trace, its results and a sweep, 
 	$(BIN)/mercury-analyzer sweep $(TEST_TRACE)/trace --out $(TEST_TRACE)/sweep --format csv --set rpq.bits=8,20 \
 	  --set mcache.entries=0,64 --set mcache.ways=4,16 --set mcache.scope=channel,sample \
 	  --set array.schedule=synchronous,asynchronous > /dev/null
+	$(BIN)/mercury-analyzer search $(TEST_TRACE)/trace --out $(TEST_TRACE)/search --folds 0 --format csv > /dev/null
 	$(BIN)/mercury-tracer train --quiet --model squeezenet1_0 --dataset fashion-mnist --out $(TEST_TRACE)/trained \
 	  --steps 2 --batch-size 4 --input-size 32 --validation-samples 8 --reuse mercury > /dev/null
 	$(VENV)/bin/python scripts/paper/run.py --tiny --models squeezenet1_0 mobilenet_v2 --out $(TEST_TRACE)/paper

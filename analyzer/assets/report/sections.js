@@ -340,6 +340,8 @@ function configuration(view) {
     fileNote(view),
     view.sweep === null ? null : element("p", {}, "The sweep that contains this configuration:"),
     view.sweep === null ? null : element("pre", {}, view.sweep),
+    view.search_command === null ? null : element("p", {}, "The search that found this design:"),
+    view.search_command === null ? null : element("pre", {}, view.search_command),
     plainTable("What was replayed", [["item", (fact) => fact[0], { class: "text" }], ["value", (fact) => fact[1], { class: "text free" }]], view.facts),
     element("details", {}, element("summary", {}, `All ${view.settings.length} settings, compared with preset ${view.preset}`),
       plainTable("Settings", [

@@ -3,6 +3,7 @@
 use crate::config::{Config, DEFAULT_PRESET, preset_names};
 use crate::error::{AnalyzerError, Result};
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
+use mercury_cli::flag;
 use std::path::PathBuf;
 use toml::Table;
 
@@ -139,6 +140,14 @@ impl Configuration {
         let (origin, table) = self.base()?;
         let origin = if self.overrides.is_empty() { origin } else { format!("{origin} and flags") };
         Ok((origin, table, self.overrides))
+    }
+
+    /// The flags that were given.
+    pub fn list_flags(&self) -> Vec<String> {
+        let config = self.config.as_ref().map(|path| flag("config", &path.display().to_string()));
+        let preset = self.preset.as_ref().map(|name| flag("preset", name));
+        let overrides = self.overrides.iter().map(|(key, value)| flag(key, value));
+        config.into_iter().chain(preset).chain(overrides).collect()
     }
 
     /// Whether a preset, a file or a key was given.

@@ -279,13 +279,15 @@ pub fn format_replay(
         0 => "unlimited MCACHE".to_owned(),
         entries => format!("MCACHE {entries} x {}", config.mcache.ways),
     };
+    let signatures = if config.layer.is_empty() {
+        format!("{} bits, {}, {}", config.rpq.bits, config.rpq.granularity, config.rpq.variant)
+    } else {
+        "settings per layer (run.json lists them)".to_owned()
+    };
     let mut text = format!(
-        "{} on {}: {} bits, {}, {}, {}, {}x{} {}\n",
+        "{} on {}: {signatures}, {}, {}x{} {}\n",
         manifest.model.name,
         manifest.dataset.name,
-        config.rpq.bits,
-        config.rpq.granularity,
-        config.rpq.variant,
         cache,
         config.array.rows,
         config.array.columns,

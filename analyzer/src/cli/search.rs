@@ -19,7 +19,7 @@ use crate::search::{Axes, tables};
 use crate::sweep::grid::Axis;
 use anyhow::Result;
 use clap::Args;
-use mercury_cli::Messages;
+use mercury_cli::{Messages, flag};
 use mercury_trace::Trace;
 use mercury_trace::geometry::Pass;
 use std::io::Write;
@@ -43,12 +43,10 @@ use std::path::PathBuf;
 /// designs that were found. All results are kept: the same search with other bounds or another objective replays nothing,
 /// and one that was stopped continues.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  mercury-analyzer search trace --out search --bound 'layer-error<=0.1'\n  \
+#[command(after_help = "Examples:\n  mercury-analyzer search trace --out search --bound 'layer-error<=0.1'\n  \
                         mercury-analyzer search trace --out search --bound 'step-error<=5%' --bound 'loss-change<=0.01' \
                         --preset mercury-skip --per-layer rpq.bits=12..=48:4 --per-layer rpq.variant=sign,sign+rescale\n  \
-                        mercury-analyzer search trace --out search --shared mcache.entries=256,1024,4096 --objective edp"
-)]
+                        mercury-analyzer search trace --out search --shared mcache.entries=256,1024,4096 --objective edp")]
 pub struct Search {
     /// Folder of the trace.
     trace: PathBuf,
@@ -95,7 +93,8 @@ fn parse_axis(text: &str) -> Result<Axis, String> {
 impl Search {
     /// Begins or continues the search, and prints what it found.
     pub fn run(mut self, messages: Messages) -> Result<()> {
-        let question = Question { objective: self.objective, bounds: std::mem::take(&mut self.bound) };
+        let command = self.format_command();
+        let question = Question { objective: self.objective, bounds: std::mem::take(&mut self.bound), command };
         let trace = Trace::open(&self.trace)?;
         let sampling = &trace.manifest().sampling;
         let has_all_channels = sampling.channels.is_empty() && sampling.grad_channels.is_empty();
@@ -103,7 +102,11 @@ impl Search {
         if let Some((count, reason)) = &space.left_out {
             messages.note(format_args!("{count} invalid combinations are left out; the first: {reason}"));
         }
-        let measures = Measures { selection: self.work.chosen.selection()?, errors: self.work.errors_or(ErrorMode::Rough), bounds: false };
+        let measures = Measures {
+            selection: self.work.chosen.selection()?,
+            errors: self.work.errors_or(ErrorMode::Rough),
+            bounds: false,
+        };
         check_bounds(&question.bounds, &space, &measures, &trace)?;
         let configs = space.configs()?;
         let run = results::run_text(&trace, &configs, &measures, self.work.label.as_deref())?;
@@ -126,7 +129,8 @@ impl Search {
         let layers = trace.layers();
         let find = |number| ReadingOutcome::find(&evidence, &space, number, layers, &question);
         let outcomes: Vec<ReadingOutcome> = (0..space.readings.len()).map(find).collect();
-        let found = Found { trace: &trace, space: &space, question: &question, folds: &folds, evidence: &evidence, outcomes };
+        let found =
+            Found { trace: &trace, space: &space, question: &question, folds: &folds, evidence: &evidence, outcomes };
         found.check_any()?;
         found.write(&dir, &evaluations[0], &measures, self.work.label.as_deref())?;
         if self.work.format == Format::Table {
@@ -141,6 +145,20 @@ impl Search {
         let is_chosen = self.configuration.is_chosen();
         let (origin, table, overrides) = self.configuration.clone().parts()?;
         Ok(Start { origin, table, overrides, is_chosen })
+    }
+
+    /// The command without what does not change its results.
+    fn format_command(&self) -> String {
+        let mut words = vec!["mercury-analyzer search TRACE --out SEARCH".to_owned()];
+        let format_axis = |axis: &Axis| format!("{}={}", axis.key, axis.values.join(","));
+        words.extend(self.per_layer.iter().map(|axis| flag("per-layer", &format_axis(axis))));
+        words.extend(self.shared.iter().map(|axis| flag("shared", &format_axis(axis))));
+        words.push(format!("--objective {}", self.objective.name()));
+        words.extend(self.bound.iter().map(|bound| flag("bound", &bound.to_string().replace(' ', ""))));
+        words.extend(self.folds.map(|folds| format!("--folds {folds}")));
+        words.extend(self.configuration.list_flags());
+        words.extend(self.work.list_flags());
+        words.join(" ")
     }
 
     fn axes(&self) -> Axes {

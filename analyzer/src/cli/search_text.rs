@@ -21,12 +21,8 @@ pub fn format_search(found: &Found, trace: &Path, out: &Path) -> Result<String> 
     text += &describe_columns(found);
     let outcome = &found.outcomes[best];
     text += &format!("\nsettings per layer under {}, on all steps:\n", outcome.reading.name);
-    let choices = tables::build_choices(
-        &found.outcomes[best..=best],
-        found.evidence,
-        found.question,
-        found.trace.layers(),
-    )?;
+    let choices =
+        tables::build_choices(&found.outcomes[best..=best], found.evidence, found.question, found.trace.layers())?;
     text += &format_choices(&choices, found.folds)?;
     let (trace, out) = (quote(&trace.display().to_string()), out.join("best.toml"));
     let design = quote(&out.display().to_string());
@@ -46,7 +42,10 @@ fn format_verdict(found: &Found, best: usize) -> String {
     let bounds: Vec<String> = found.question.bounds.iter().map(ToString::to_string).collect();
     let (bounds, name) = (bounds.join(", "), &outcome.reading.name);
     if design.is_off() {
-        return format!("Within {bounds} no layer's reuse saves {} under {name}: 1.00x.\n", found.question.objective.name());
+        return format!(
+            "Within {bounds} no layer's reuse saves {} under {name}: 1.00x.\n",
+            found.question.objective.name()
+        );
     }
     let (figures, configured) = (design.figures(), configured.figures());
     let which = if found.outcomes.len() > 1 { " (of the readings that are no bounds, the best)" } else { "" };
@@ -91,17 +90,15 @@ fn format_readings(found: &Found) -> String {
     ];
     let mut rows = Vec::new();
     for outcome in &found.outcomes {
-        for found in outcome.methods.iter().chain([&outcome.one_point_more]) {
-            rows.push(format_method(outcome, found));
-        }
+        rows.extend(outcome.methods.iter().map(|found| format_method(outcome, found, found.method.name())));
+        rows.push(format_method(outcome, &outcome.one_point_more, "per layer, bound + 1 %"));
     }
     text_table(&columns, rows)
 }
 
-fn format_method(outcome: &ReadingOutcome, found: &MethodOutcome) -> Vec<String> {
+fn format_method(outcome: &ReadingOutcome, found: &MethodOutcome, name: &str) -> Vec<String> {
     let figures = found.figures();
     let reading = &outcome.reading.name;
-    let is_more = std::ptr::eq(found, &outcome.one_point_more);
     let interval = figures.interval.map_or_else(|| "-".to_owned(), |[low, high]| format!("{low:.2} to {high:.2}"));
     let [before, after] = figures.total.energy;
     let exceeding = match found.method {
@@ -110,7 +107,7 @@ fn format_method(outcome: &ReadingOutcome, found: &MethodOutcome) -> Vec<String>
     };
     vec![
         if outcome.is_bound && reading != "bound" { format!("{reading} (a bound)") } else { reading.clone() },
-        if is_more { "per layer, bound + 1 %".to_owned() } else { found.method.name().to_owned() },
+        name.to_owned(),
         format!("{:.3}x", figures.total.speed_up()),
         interval,
         format!("{:.3}x", figures.total.equal_macs as f64 / figures.total.cycles[1] as f64),

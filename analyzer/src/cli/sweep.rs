@@ -6,12 +6,12 @@ use crate::export::{self, Format};
 use crate::replay::Replay;
 use crate::request::Measures;
 use crate::schema::{ColumnSpec, configurations as columns};
+use crate::sweep::filter::{self, Condition};
 use crate::sweep::grid::{Axis, Grid};
 use crate::sweep::pareto::Metric;
 use crate::sweep::seeds::SEED;
 use crate::sweep::store::SweepDir;
 use crate::sweep::summary::PARETO;
-use crate::sweep::filter::{self, Condition};
 use crate::sweep::{self, designs, summary};
 use anyhow::Result;
 use clap::Args;
@@ -28,9 +28,11 @@ use std::path::PathBuf;
 /// continues when the command is run again. Bounds are not computed; mcache.entries=0 is an
 /// unlimited MCACHE.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  mercury-analyzer sweep trace --set rpq.bits=8..=64:4 --set mcache.ways=1,2,4,8,16 \
+#[command(
+    after_help = "Examples:\n  mercury-analyzer sweep trace --set rpq.bits=8..=64:4 --set mcache.ways=1,2,4,8,16 \
                         --out sweep --pareto hit_rate,output_error\n  mercury-analyzer sweep trace --set rpq.bits=8..=64:4 --out sweep \
-                        --where 'output_error<=0.1' --best speed_up")]
+                        --where 'output_error<=0.1' --best speed_up"
+)]
 pub struct Sweep {
     /// Folder of the trace.
     trace: PathBuf,
@@ -47,7 +49,7 @@ pub struct Sweep {
     /// baselines differ. Bounds that no hardware reaches are left out.
     #[arg(long, value_delimiter = ',', value_name = "COLUMNS", value_parser = Metric::parse)]
     pareto: Vec<Metric>,
-    /// Print only the rows that meet a condition on a column of numbers, such as 'output_error<=0.1'. May be repeated: all
+    /// Print only the rows that meet a condition on a column of numbers, such as `output_error<=0.1`. May be repeated: all
     /// must hold.
     #[arg(long = "where", value_name = "COLUMN<=X")]
     conditions: Vec<Condition>,

@@ -3,12 +3,13 @@
 use crate::config::Config;
 use crate::error::{AnalyzerError, Result as AnalyzerResult};
 use crate::export::Format;
+use crate::layer_settings::format_setting;
 use crate::replay::Limit;
 use crate::request::{ErrorMode, Selection, Unit};
 use crate::sweep::seeds;
 use anyhow::{Context, Result};
 use clap::Args;
-use mercury_cli::{Progress, parse_bytes};
+use mercury_cli::{Progress, flag, parse_bytes};
 use mercury_trace::geometry::Pass;
 use mercury_trace::manifest::parse_label;
 
@@ -50,6 +51,22 @@ impl Work {
             let reason = format!("with rpq.seed {} the seeds exceed 63 bits", configs[number].rpq.seed);
             AnalyzerError::Flag { flag: "--seeds", reason }
         })
+    }
+
+    /// The flags that change results.
+    pub fn list_flags(&self) -> Vec<String> {
+        let mut flags: Vec<String> = Vec::new();
+        flags.extend(self.errors.map(|errors| format!("--errors {}", format_setting(&errors))));
+        flags.extend((self.seeds > 1).then(|| format!("--seeds {}", self.seeds)));
+        flags.extend(self.label.as_ref().map(|label| flag("label", label)));
+        let Chosen { layers, steps, passes } = &self.chosen;
+        let passes: Vec<String> = passes.iter().map(|pass| pass.name().to_owned()).collect();
+        for (name, values) in [("layers", layers), ("steps", steps), ("passes", &passes)] {
+            if !values.is_empty() {
+                flags.push(flag(name, &values.join(",")));
+            }
+        }
+        flags
     }
 
     /// The errors to compute, or else these.

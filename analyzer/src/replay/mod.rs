@@ -60,8 +60,7 @@ impl<'a> Replay<'a> {
         configs.iter().try_for_each(|config| config.check_layers(model, trace.layers()))?;
         let losses: Vec<(u64, f64)> = trace.steps()?.iter().map(|step| (step.step, step.loss)).collect();
         let steps: Vec<u64> = captured.iter().map(|step| step.step).collect();
-        let grown_bits =
-            configs.iter().map(|config| adaptation::count_growth(&config.bits, &losses, &steps)).collect();
+        let grown_bits = configs.iter().map(|config| adaptation::count_growth(&config.bits, &losses, &steps)).collect();
         let configs = configs.iter().cloned().map(Arc::new).collect();
         let replay = Self { trace, measures, configs, grown_bits, samples: None, limit: Limit::default() };
         let has = |unit: &Unit, pass: &Pass| {

@@ -5,8 +5,8 @@ use crate::config::{BoundsConfig, Config, LayerConfigs, Substitution, find_sourc
 use crate::operand::Kept;
 use crate::request::Measures;
 use crate::timing::Dataflow;
-use mercury_reuse::simplify_granularity;
 use mercury_reuse::config::{McacheConfig, Replacement, Rpq, Scope, SetIndex};
+use mercury_reuse::simplify_granularity;
 use mercury_trace::geometry::{Geometry, Pass};
 
 /// The evaluation of a layer under several configurations, with what they share done once.

@@ -77,7 +77,8 @@ impl LayerReplay<'_> {
                 for (length, found) in plan.lengths.iter().zip(&replay.lengths) {
                     for (tally, caches) in found.tallies.groups() {
                         let configs = caches.iter().flat_map(|&cache| length.caches[cache].configs.clone());
-                        let configs = configs.filter(|&number| self.plan.config(number, pass).reuse.passes.contains(&pass));
+                        let configs =
+                            configs.filter(|&number| self.plan.config(number, pass).reuse.passes.contains(&pass));
                         let bounds = if pass == plan.source { found.bounds.as_slice() } else { &[] };
                         groups.push(Group { replay, tally, bounds, configs: configs.collect() });
                     }
@@ -185,7 +186,13 @@ impl LayerReplay<'_> {
     /// Times a product of a pass on the array of a configuration.
     fn timed(&self, number: usize, pass: Pass, product: usize) -> Timed {
         let array = &*self.plan.arrays[self.plan.array_numbers[number]];
-        Timed::with_dataflow(array, self.kept.extent(), self.plan.config(number, pass), (pass, product), self.place.batch)
+        Timed::with_dataflow(
+            array,
+            self.kept.extent(),
+            self.plan.config(number, pass),
+            (pass, product),
+            self.place.batch,
+        )
     }
 
     /// Cycles and traffic of a pass without reuse.

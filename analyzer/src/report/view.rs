@@ -56,6 +56,8 @@ pub struct View {
     pub command: String,
     /// The command that reproduces the sweep, if the results are a sweep.
     pub sweep: Option<String>,
+    /// The command that repeats the search, if the results are a search.
+    pub search_command: Option<String>,
     /// The command that captured the trace, if the trace records it.
     pub capture: Option<String>,
     /// The command that measures how the errors of all layers add up.
@@ -103,6 +105,7 @@ impl View {
             settings,
             command: run.replay_command(configuration, file.as_deref()),
             sweep: source.axes.as_ref().map(|axes| run.sweep_command(axes)),
+            search_command: run.search.as_ref().map(|search| search.command.clone()),
             capture: run.trace.command.clone(),
             probe: run.probe(configuration, file.as_deref()),
             file,

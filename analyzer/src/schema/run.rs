@@ -40,6 +40,8 @@ pub struct RunRecord<C> {
 /// What a search was asked for, and the design that it recommends.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SearchRecord {
+    /// The command, with TRACE and SEARCH for its folders.
+    pub command: String,
     /// What a design should have least of.
     pub objective: String,
     /// Bounds, each as `layer-error <= 0.1`.

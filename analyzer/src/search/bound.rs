@@ -107,7 +107,9 @@ mod tests {
         assert_eq!(bound("layer-error<=0.1"), Ok((BoundKind::LayerError, 0.1)));
         assert_eq!(bound("step-error = 5 %"), Ok((BoundKind::StepError, 0.05)));
         assert_eq!(bound("loss-change<=0"), Ok((BoundKind::LossChange, 0.0)));
-        for wrong in ["layer-error", "layer-error<0.1", "error<=1", "layer-error<=-1", "layer-error<=x", "layer-error<="] {
+        for wrong in
+            ["layer-error", "layer-error<0.1", "error<=1", "layer-error<=-1", "layer-error<=x", "layer-error<="]
+        {
             assert!(bound(wrong).is_err(), "{wrong}");
         }
     }

@@ -5,6 +5,7 @@ use super::space::Space;
 use crate::error::{AnalyzerError, Result};
 use crate::result::PassResult;
 use mercury_trace::manifest::CapturedStep;
+use serde::Serialize;
 use std::ops::Range;
 
 /// Captured samples that a fold has at least.
@@ -13,7 +14,8 @@ pub const LEAST_SAMPLES: usize = 4;
 pub const DEFAULT_FOLDS: usize = 5;
 
 /// How the trace is divided: a design is chosen on all folds but one, and judged by that one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Folds {
     /// Captured steps, in the order of training.
     Steps(Vec<Vec<u64>>),
@@ -34,7 +36,9 @@ impl Folds {
             return Ok(Self::None);
         }
         if wanted == Some(1) {
-            return fail("is 1, but a design is chosen on all folds but one; give 2 or more, or 0 to judge nothing".to_owned());
+            return fail(
+                "is 1, but a design is chosen on all folds but one; give 2 or more, or 0 to judge nothing".to_owned(),
+            );
         }
         if let [step] = steps {
             let samples = step.samples.len();
@@ -83,6 +87,7 @@ fn divide(length: usize, parts: usize) -> Vec<Range<usize>> {
 }
 
 /// The figures of all candidates, by part.
+#[derive(Debug, Default)]
 pub struct Evidence {
     /// Each with one step, or some samples of it, and one projection.
     pub parts: Vec<Part>,
@@ -93,11 +98,6 @@ pub struct Evidence {
 }
 
 impl Evidence {
-    /// A trace of so many layers before its results.
-    pub fn new() -> Self {
-        Self { parts: Vec::new(), folds: Vec::new(), all: Vec::new() }
-    }
-
     /// Adds parts for the projections of a step or of some of its samples, and returns the number of the first.
     pub fn add_parts(&mut self, space: &Space, layers: usize) -> usize {
         let first = self.parts.len();

@@ -42,7 +42,10 @@ impl Found<'_> {
             let nearest = outcome.problem.find_nearest(&self.question.bounds, &self.evidence.all)?;
             let layer = &self.trace.layers()[nearest.group.layer].name;
             let setting = describe_candidate(&outcome.problem.candidates()[nearest.candidate].config);
-            Some(format!("{setting} in {layer} ({}), with {:.4} of {}", nearest.group.source, nearest.error, nearest.bound))
+            Some(format!(
+                "{setting} in {layer} ({}), with {:.4} of {}",
+                nearest.group.source, nearest.error, nearest.bound
+            ))
         };
         let all: Option<Vec<String>> = self.outcomes.iter().map(nearest).collect();
         match all.as_deref() {
@@ -134,7 +137,9 @@ impl Found<'_> {
     fn list_candidates(&self, reading: usize, found: &MethodOutcome) -> BTreeMap<(usize, Pass), usize> {
         let first = self.space.first_candidate(reading);
         let groups = self.outcomes[reading].problem.groups.iter().zip(&found.picks);
-        groups.flat_map(|(group, pick)| group.passes().iter().map(move |&pass| ((group.layer, pass), first + pick))).collect()
+        groups
+            .flat_map(|(group, pick)| group.passes().iter().map(move |&pass| ((group.layer, pass), first + pick)))
+            .collect()
     }
 
     /// The comment that a design's file begins with.
@@ -194,6 +199,7 @@ impl Found<'_> {
             speed_up_one_point_more: outcome.one_point_more.figures().total.speed_up(),
         };
         SearchRecord {
+            command: self.question.command.clone(),
             objective: self.question.objective.name().to_owned(),
             bounds: self.question.bounds.iter().map(ToString::to_string).collect(),
             judged_by: self.judged_by().to_owned(),

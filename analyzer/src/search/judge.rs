@@ -205,24 +205,24 @@ mod tests {
 
     /// Evidence of steps that are folds: cycles and error, `[steps][layers][settings]`; 100 cycles without reuse.
     fn evidence(space: &Space, steps: &[Vec<Vec<(u64, f64)>>]) -> Evidence {
-        let mut evidence = Evidence::new();
+        let mut evidence = Evidence::default();
         for (step, layers) in (0..).zip(steps) {
             let first = evidence.add_parts(space, layers.len());
             for (layer, settings) in layers.iter().enumerate() {
-                evidence.add(space, first, &crate::result::PassResult {
-                    configuration: OFF,
-                    reuse: false,
-                    ..result(step, layer, 100, 100)
-                });
+                evidence.add(
+                    space,
+                    first,
+                    &crate::result::PassResult { configuration: OFF, reuse: false, ..result(step, layer, 100, 100) },
+                );
                 for (number, (cycles, error)) in settings.iter().enumerate() {
                     let moments = [1.0, error * error, 0.0, 0.0];
                     let sums = ErrorSums::from_total((moments, Default::default()), 1.0);
                     let found = result(step, layer, 100, *cycles);
-                    evidence.add(space, first, &crate::result::PassResult {
-                        configuration: number + 1,
-                        error: Some(sums),
-                        ..found
-                    });
+                    evidence.add(
+                        space,
+                        first,
+                        &crate::result::PassResult { configuration: number + 1, error: Some(sums), ..found },
+                    );
                 }
             }
             evidence.folds.push(vec![first]);

@@ -20,6 +20,8 @@ pub struct Question {
     pub objective: Objective,
     /// The bounds that it keeps.
     pub bounds: Vec<Bound>,
+    /// The command that asks it, with TRACE and SEARCH for its folders.
+    pub command: String,
 }
 
 impl Question {
@@ -91,7 +93,13 @@ pub struct ReadingOutcome<'a> {
 
 impl<'a> ReadingOutcome<'a> {
     /// Answers the question under a reading, by number.
-    pub fn find(evidence: &'a Evidence, space: &'a Space, number: usize, layers: &[Layer], question: &Question) -> Self {
+    pub fn find(
+        evidence: &'a Evidence,
+        space: &'a Space,
+        number: usize,
+        layers: &[Layer],
+        question: &Question,
+    ) -> Self {
         let problem = Problem::new(evidence, space, number, layers, question.objective);
         let reading = &space.readings[number];
         let find = |method, bounds: &[Bound]| MethodOutcome::find(&problem, evidence, method, bounds);

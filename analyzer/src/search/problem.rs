@@ -96,7 +96,8 @@ impl<'a> Problem<'a> {
     /// Squared norm of all exact weight gradients, as far as a candidate has them.
     fn exact_gradients(&self, parts: &[usize]) -> f64 {
         let of_layer = |group: &Group| {
-            let reusing = (0..self.candidates().len()).filter(|&number| self.candidates()[number].reuses(Pass::WeightGrad));
+            let reusing =
+                (0..self.candidates().len()).filter(|&number| self.candidates()[number].reuses(Pass::WeightGrad));
             let exact = reusing.map(|number| self.figures(parts, group.layer, number, Pass::WeightGrad).squares[1]);
             exact.fold(0.0, f64::max)
         };
@@ -115,7 +116,9 @@ impl<'a> Problem<'a> {
             self.groups.iter().zip(picks).map(weigh).sum()
         };
         match kind {
-            BoundKind::LayerError => self.list_errors(parts, picks).into_iter().map(|(.., error)| error).fold(0.0, f64::max),
+            BoundKind::LayerError => {
+                self.list_errors(parts, picks).into_iter().map(|(.., error)| error).fold(0.0, f64::max)
+            }
             BoundKind::StepError => (load() / self.count_passes().max(1) as f64).sqrt(),
             BoundKind::GradientError => {
                 let (change, exact) = (load(), self.exact_gradients(parts));
@@ -129,11 +132,10 @@ impl<'a> Problem<'a> {
     fn weigh(&self, kind: BoundKind, parts: &[usize], group: Group, candidate: usize) -> f64 {
         let figures = |pass: Pass| self.figures(parts, group.layer, candidate, pass);
         match kind {
-            BoundKind::LayerError => 0.0,
             BoundKind::StepError => group.passes().iter().map(|&pass| figures(pass).error().powi(2)).sum(),
             BoundKind::GradientError if group.source == Pass::Forward => figures(Pass::WeightGrad).squares[0],
             BoundKind::LossChange if group.source == Pass::Forward => figures(Pass::Forward).loss_limit,
-            BoundKind::GradientError | BoundKind::LossChange => 0.0,
+            BoundKind::LayerError | BoundKind::GradientError | BoundKind::LossChange => 0.0,
         }
     }
 
@@ -239,12 +241,12 @@ impl<'a> Problem<'a> {
     /// and weight gradients may be exact.
     pub fn choose_one(&self, bounds: &[Bound], parts: &[usize]) -> Chosen {
         let mut best = Chosen { picks: vec![OFF; self.groups.len()], gap: 0.0 };
-        let settings = (0..self.candidates().len()).filter(|&number| number != OFF && self.candidates()[number].is_whole);
+        let settings =
+            (0..self.candidates().len()).filter(|&number| number != OFF && self.candidates()[number].is_whole);
         for setting in settings {
             // Those that follow differ from it in the weight gradient alone.
-            let is_same = |number: usize| {
-                number == setting || (number == setting + 1 && !self.candidates()[number].is_whole)
-            };
+            let is_same =
+                |number: usize| number == setting || (number == setting + 1 && !self.candidates()[number].is_whole);
             let chosen = self.choose_from(bounds, parts, is_same);
             if self.value(self.total(parts, &chosen.picks)) < self.value(self.total(parts, &best.picks)) {
                 best = chosen;
@@ -257,7 +259,7 @@ impl<'a> Problem<'a> {
     pub fn apply_to_all(&self, candidate: usize, parts: &[usize]) -> Picks {
         let saves = |group: &Group| {
             let own = self.groups.iter().filter(|other| other.layer == group.layer);
-            let passes = own.flat_map(|other| other.passes());
+            let passes = own.flat_map(Group::passes);
             let sum: Figures = passes.map(|&pass| self.figures(parts, group.layer, candidate, pass)).sum();
             sum.cycles[1] <= sum.cycles[0]
         };

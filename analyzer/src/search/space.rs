@@ -193,7 +193,10 @@ fn check_axes(start: &Start, shared: &[Axis], per_layer: &[Axis]) -> Result<()> 
     for axis in per_layer {
         if !LAYER_KEYS.contains(&axis.key) {
             let own = LAYER_KEYS.join(", ");
-            return fail("--per-layer", format!("{} is shared by all layers; give it to --shared ({own} may differ)", axis.key));
+            return fail(
+                "--per-layer",
+                format!("{} is shared by all layers; give it to --shared ({own} may differ)", axis.key),
+            );
         }
         if shared.iter().any(|other| other.key == axis.key) {
             return fail("--per-layer", format!("{} is given to --shared, too; leave one of them out", axis.key));

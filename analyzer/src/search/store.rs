@@ -8,8 +8,8 @@ use crate::output::work::{Kind, WorkDir};
 use crate::replay::{Limit, Replay};
 use crate::request::Unit;
 use crate::result::PassResult;
-use crate::schema::run::RUN_FILE;
 use crate::schema;
+use crate::schema::run::RUN_FILE;
 use mercury_trace::atomic::Unsynced;
 use mercury_trace::checksum::{self, Checksums};
 use mercury_trace::geometry::Pass;
@@ -66,7 +66,7 @@ impl<'a> Evaluation<'a> {
 impl SearchDir {
     /// Begins a search in an empty or missing folder, or continues the same search, if only with other bounds.
     pub fn open(dir: &Path, run: &str, folds: &Folds) -> Result<Self> {
-        let folds = serde_json::to_string(&format!("{folds:?}")).expect("a text is JSON");
+        let folds = serde_json::to_string(folds).expect("folds are lists of numbers");
         let identity = format!("{{\"folds\": {folds},\n\"run\": {run}}}\n");
         Ok(Self { work: WorkDir::open(dir, KIND, &identity)? })
     }
@@ -90,12 +90,13 @@ impl SearchDir {
         folds: &Folds,
         progress: impl Fn(&Unit),
     ) -> Result<Evidence> {
-        let mut evidence = Evidence::new();
+        let mut evidence = Evidence::default();
         for evaluation in evaluations {
             let Evaluation { replay, samples } = evaluation;
             let store = self.units(samples.as_ref());
             let units = replay.units();
-            let steps: Vec<u64> = units.iter().map(|unit| unit.step.step).collect::<BTreeSet<_>>().into_iter().collect();
+            let steps: Vec<u64> =
+                units.iter().map(|unit| unit.step.step).collect::<BTreeSet<_>>().into_iter().collect();
             let layers = replay.layers_in_all();
             let firsts: Vec<usize> = steps.iter().map(|_| evidence.add_parts(space, layers)).collect();
             let first = |step: u64| firsts[steps.binary_search(&step).expect("a unit's step is among them")];
@@ -105,13 +106,17 @@ impl SearchDir {
                 match store.read(unit.step.step, unit.layer_index) {
                     Ok(Some(results)) => {
                         progress(&unit);
-                        results.iter().for_each(|result| evidence.add(space, first(result.step), result));
+                        for result in &results {
+                            evidence.add(space, first(result.step), result);
+                        }
                     }
                     Ok(None) | Err(_) => pending.push(unit),
                 }
             }
             replay.run(&pending, &progress, |unit, results| {
-                results.iter().for_each(|result| evidence.add(space, first(result.step), result));
+                for result in &results {
+                    evidence.add(space, first(result.step), result);
+                }
                 store.keep(unit, &results)
             })?;
             let seeds = space.seeds as usize;
@@ -163,7 +168,7 @@ impl SearchDir {
             for (number, design) in designs.iter().enumerate() {
                 let is_chosen = |result: &&PassResult| {
                     design.get(&(result.layer_index, result.pass)) == Some(&(result.configuration / seeds))
-                        && result.configuration % seeds == 0
+                        && result.configuration.is_multiple_of(seeds)
                 };
                 let chosen = results.iter().filter(is_chosen).cloned();
                 all.extend(chosen.map(|result| PassResult { configuration: number, ..result }));

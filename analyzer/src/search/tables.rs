@@ -22,10 +22,8 @@ pub fn build_frontier(outcomes: &[ReadingOutcome], question: &Question) -> Resul
         rows.push((outcome, outcome.method(Method::Configured)));
         rows.extend(outcome.frontier.iter().map(|found| (outcome, found)));
     }
-    type Row<'a, 'b> = (&'a ReadingOutcome<'b>, &'a MethodOutcome);
-    let figures = |column: ColumnSpec, value: fn(&Judgement) -> f64| {
-        column.build_f64s(&rows, |row: &Row| value(row.1.figures()))
-    };
+    let figures =
+        |column: ColumnSpec, value: fn(&Judgement) -> f64| column.build_f64s(&rows, |row| value(row.1.figures()));
     let kinds: Vec<Option<&str>> = rows.iter().map(|row| row.1.limit.map(|_| question.bounds[0].kind.name())).collect();
     let table = vec![
         columns::READING.build_texts(&rows, |row| row.0.reading.name.as_str()),

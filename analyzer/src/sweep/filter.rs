@@ -29,13 +29,8 @@ enum Comparison {
 
 impl Comparison {
     /// All, those first whose sign begins with another one's.
-    const ALL: [(&'static str, Self); 5] = [
-        ("<=", Self::AtMost),
-        (">=", Self::AtLeast),
-        ("<", Self::Below),
-        (">", Self::Above),
-        ("=", Self::Equal),
-    ];
+    const ALL: [(&'static str, Self); 5] =
+        [("<=", Self::AtMost), (">=", Self::AtLeast), ("<", Self::Below), (">", Self::Above), ("=", Self::Equal)];
 
     fn holds(self, value: f64, limit: f64) -> bool {
         match self {
@@ -43,7 +38,7 @@ impl Comparison {
             Self::AtLeast => value >= limit,
             Self::Below => value < limit,
             Self::Above => value > limit,
-            Self::Equal => value == limit,
+            Self::Equal => value.total_cmp(&limit).is_eq(),
         }
     }
 }
@@ -96,7 +91,8 @@ pub fn keep_rows(mut frame: DataFrame, conditions: &[Condition]) -> Result<DataF
         if !kept.contains(&true) {
             let distance = |value: &f64| (value - condition.limit).abs();
             let nearest = values.iter().flatten().copied().min_by(|a, b| distance(a).total_cmp(&distance(b)));
-            let nearest = nearest.map_or_else(|| "no row has a value".to_owned(), |value| format!("the nearest has {value}"));
+            let nearest =
+                nearest.map_or_else(|| "no row has a value".to_owned(), |value| format!("the nearest has {value}"));
             return Err(AnalyzerError::Flag { flag: FLAG, reason: format!("no row meets {condition}; {nearest}") });
         }
         frame = frame.filter(&kept.into_iter().collect::<BooleanChunked>())?;
@@ -120,13 +116,10 @@ pub fn keep_best(frame: &DataFrame, metric: &Metric) -> Result<DataFrame> {
             best = Some((value, row));
         }
     }
-    match best {
-        Some((_, row)) => Ok(frame.slice(row as i64, 1)),
-        None => {
-            let reason = format!("no row has a value of {}", metric.name);
-            Err(AnalyzerError::Flag { flag: "--best", reason })
-        }
-    }
+    let Some((_, row)) = best else {
+        return Err(AnalyzerError::Flag { flag: "--best", reason: format!("no row has a value of {}", metric.name) });
+    };
+    Ok(frame.slice(row as i64, 1))
 }
 
 #[cfg(test)]

@@ -214,9 +214,10 @@ pub fn mark<'a>(frame: &mut DataFrame, metrics: &'a [Metric]) -> Result<Vec<(&'a
 /// differ.
 pub fn compare_by(frame: &DataFrame, metric: &Metric) -> Result<(Metric, Vec<Option<f64>>)> {
     match metric.relative {
-        Some(relative) if !are_alike(&sum_columns(frame, relative.baseline)?) => {
-            Ok((Metric { name: relative.mercury[0], more: false, relative: None }, sum_columns(frame, relative.mercury)?))
-        }
+        Some(relative) if !are_alike(&sum_columns(frame, relative.baseline)?) => Ok((
+            Metric { name: relative.mercury[0], more: false, relative: None },
+            sum_columns(frame, relative.mercury)?,
+        )),
         _ => Ok((*metric, sum_columns(frame, &[metric.name])?)),
     }
 }

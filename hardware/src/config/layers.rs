@@ -237,7 +237,9 @@ impl Config {
         }
         let resolve = |source: Pass| {
             let mut config = base.clone();
-            matching.iter().for_each(|table| table.apply(&mut config, source));
+            for table in &matching {
+                table.apply(&mut config, source);
+            }
             config.rpq.bits = grow(&config.rpq, &config.bits, grown_bits);
             Arc::new(config)
         };
@@ -274,7 +276,9 @@ impl Config {
             let configs = shared.layer_configs(&layer.name, 0);
             for source in [Pass::Forward, Pass::InputGrad] {
                 let config = configs.pass(source);
-                config.validate().map_err(|reason| fail(format!("[[layer]] of {} ({source}): {reason}", layer.name)))?;
+                config
+                    .validate()
+                    .map_err(|reason| fail(format!("[[layer]] of {} ({source}): {reason}", layer.name)))?;
                 let granularity = config.rpq.granularity;
                 match cuts.iter_mut().find(|(known, _)| *known == granularity) {
                     Some((_, members)) => members.push(layer),
@@ -339,7 +343,8 @@ fn describe_key(key: &str) -> String {
 fn is_known(key: &str) -> bool {
     let Some((section, name)) = key.split_once('.') else { return false };
     // A key is known unless it is named as unknown; its value is of the wrong type in any case.
-    let wrong = Table::from_iter([(section.to_owned(), Table::from_iter([(name.to_owned(), Table::new().into())]).into())]);
+    let wrong =
+        Table::from_iter([(section.to_owned(), Table::from_iter([(name.to_owned(), Table::new().into())]).into())]);
     wrong.try_into::<Config>().err().is_some_and(|error| !in_message(error.message()).contains("unknown field"))
 }
 
@@ -414,10 +419,15 @@ mod tests {
     fn what_no_layer_has_of_its_own_is_refused_by_key() {
         let error = |keys: &str| parse(&format!("[[layer]]\nname = 'a'\n{keys}")).unwrap_err();
         let shared = error("mcache.entries = 4");
-        assert!(shared.contains("[[layer]] 1 (a): mcache.entries: is shared by all layers; set it in [mcache]"), "{shared}");
+        assert!(
+            shared.contains("[[layer]] 1 (a): mcache.entries: is shared by all layers; set it in [mcache]"),
+            "{shared}"
+        );
         assert!(error("rpq.unit = 'free'").contains("rpq.unit: is shared"));
         assert!(error("array.rows = 3").contains("array.rows: is shared"));
-        assert!(error("rpq.bitz = 3").contains("rpq.bitz: is no key") && error("rpq.bitz = 3").contains("mean rpq.bits"));
+        assert!(
+            error("rpq.bitz = 3").contains("rpq.bitz: is no key") && error("rpq.bitz = 3").contains("mean rpq.bits")
+        );
         assert!(error("rpq.bits = 65").contains("[[layer]] 1 (a): rpq.bits: is 65"));
         assert!(error("passes = ['weight-grad']").contains("list forward instead"));
         assert!(error("passes = []").contains("is empty"));
@@ -430,7 +440,8 @@ mod tests {
     #[test]
     fn tables_for_other_layers_are_refused() {
         let config = parse(TABLES).unwrap();
-        let check = |config: &Config, model, names| config.check_layers(model, &layers(names)).map_err(|e| e.to_string());
+        let check =
+            |config: &Config, model, names| config.check_layers(model, &layers(names)).map_err(|e| e.to_string());
         check(&config, "vgg16", &["features.0", "features.3", "classifier.0"]).unwrap();
         let error = check(&config, "vgg16", &["features.0", "features.30", "classifier.0"]).unwrap_err();
         assert!(error.contains("\"features.3\" matches no layer of vgg16; did you mean features.30"), "{error}");

@@ -45,11 +45,7 @@ pub struct ReuseTap<'s> {
 impl<'s> ReuseTap<'s> {
     /// Starts a step of a session. If it `compares`, every result is also computed without reuse.
     pub fn new(session: &'s Session, step: u64, compares: bool) -> Self {
-        let context = StepContext {
-            compares,
-            room: session.room(),
-            records: StepRecords::default(),
-        };
+        let context = StepContext { compares, room: session.room(), records: StepRecords::default() };
         Self { session, step, context }
     }
 
@@ -171,7 +167,8 @@ impl Backward for LayerBackward {
     fn backward(&mut self, gradient: &Tensor, wanted: [bool; 2]) -> Result<[Option<Tensor>; 2]> {
         let device = gradient.device();
         let dy = gradient.to_device(Device::Cpu).contiguous();
-        let reuses = [Pass::InputGrad, Pass::WeightGrad].map(|pass| self.configs.pass(pass).reuse.passes.contains(&pass));
+        let reuses =
+            [Pass::InputGrad, Pass::WeightGrad].map(|pass| self.configs.pass(pass).reuse.passes.contains(&pass));
         let reused = [0, 1].map(|i| wanted[i] && reuses[i]);
         let exact = if self.context.compares { wanted } else { [0, 1].map(|i| wanted[i] && !reused[i]) };
         let [exact_dx, exact_dw] = self.exact_gradients(&dy, exact)?;
