@@ -40,7 +40,9 @@ demo: build ## the main use on real data: train VGG-13, capture, replay, report
 	$(BIN)/mercury-analyzer sweep demo/trace --set rpq.bits=8..=32:8 --set mcache.entries=0,64,1024 \
 	  --set mcache.ways=4,16 --set mcache.scope=channel,sample --set array.schedule=synchronous,asynchronous \
 	  --out demo/sweep --format csv > demo/sweep.csv
-	$(BIN)/mercury-analyzer report demo/results demo/results-ws demo/results-patch-os demo/sweep \
+	@echo; echo "== the best settings of each layer within an error of 10 %, by reading of the hardware"
+	$(BIN)/mercury-analyzer search demo/trace --out demo/search --bound 'layer-error<=0.1'
+	$(BIN)/mercury-analyzer report demo/search demo/results demo/results-ws demo/results-patch-os demo/sweep \
 	  --trace demo/trace --out demo/report.html
 
 models: build ## train every model for ten steps on real data, and replay the trace

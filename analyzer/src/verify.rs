@@ -4,6 +4,7 @@ use crate::error::{AnalyzerError, Result};
 use crate::partition;
 use crate::results;
 use crate::schema::run::RUN_FILE;
+use crate::search::{self, store::BEST};
 use crate::sweep;
 use crate::table;
 use mercury_trace::checksum::{self, Checksums};
@@ -29,7 +30,7 @@ impl VerifyReport {
     }
 }
 
-/// Checks all files of a trace, of results or of a partition.
+/// Checks all files of a trace, of results, of a search or of a partition.
 ///
 /// # Errors
 /// If the folder is neither, or its list of files cannot be read.
@@ -39,6 +40,9 @@ pub fn verify(dir: &Path) -> Result<VerifyReport> {
     }
     if let Some((partition, _)) = partition::Partition::find(dir)? {
         return verify_listed(dir, &partition.files());
+    }
+    if dir.join(search::store::IDENTITY).exists() {
+        return verify_search(dir);
     }
     if !dir.join(RUN_FILE).exists() {
         let reason = "is neither a trace nor results (it has no manifest.json, run.json or partition.json)".to_owned();
@@ -58,6 +62,21 @@ fn verify_trace(trace: &Trace) -> VerifyReport {
         report.add(found.map_err(AnalyzerError::from));
     }
     report
+}
+
+/// Checks a search: its tables, and the designs that its list of checksums has, of which there is one at least. The
+/// results of single layers have checksums of their own.
+fn verify_search(dir: &Path) -> Result<VerifyReport> {
+    if !dir.join(RUN_FILE).exists() {
+        let reason = "the search has not ended; run it again, and it goes on".to_owned();
+        return Err(AnalyzerError::Folder { path: dir.to_owned(), reason });
+    }
+    let listed = Checksums::read(dir)?;
+    let is_design =
+        |name: &&str| Path::new(name).extension().is_some_and(|extension| extension == "toml") && *name != BEST;
+    let designs = listed.iter().flat_map(Checksums::names).filter(is_design);
+    let tables = search::store::TABLES.into_iter().chain([RUN_FILE, search::store::IDENTITY, BEST]);
+    verify_listed(dir, &tables.chain(designs).map(str::to_owned).collect::<Vec<_>>())
 }
 
 /// Checks files against the list of checksums in their folder.

@@ -149,12 +149,27 @@ fn other_bounds_are_answered_from_what_is_there() {
         "--bound step-error=20%",
         "--bound layer-error<=0.3 --bound gradient-error<=0.2",
         "--objective edp",
-        "--objective energy --bound loss-change<=0.5",
+        "--objective energy --bound layer-error<=0.4 --bound loss-change<=0.5",
         "--objective cycles-with-stalls",
     ] {
         place.stdout(&format!("{search} {more}"));
     }
     assert_eq!(place.stdout(&format!("{search} --bound layer-error<=0.4")), loose);
+}
+
+/// A design of chosen passes leaves the others exact, and its files are as they were written.
+#[test]
+fn a_design_of_the_forward_pass_leaves_gradients_exact() {
+    let place = place();
+    place.stdout(&format!("search trace --out found {SMALL} --bound layer-error<=0.9 --rpq.unit free --array.hit_cycles 0 --passes forward"));
+    let design = fs::read_to_string(place.path("found/best.toml")).unwrap();
+    let tables: Vec<&str> = design.split("[[layer]]").skip(1).collect();
+    assert!(tables.len() > 1 && tables.iter().all(|table| !table.contains("weight-grad")), "{design}");
+    place.stdout("replay trace --config found/best.toml --errors all --out replayed --passes forward");
+    assert_eq!(layer_rows(&place, "found", 2), layer_rows(&place, "replayed", 0));
+    assert!(place.stdout("verify found").contains("as they were written"));
+    fs::write(place.path("found/best.toml"), "").unwrap();
+    assert!(String::from_utf8_lossy(&place.run("verify found").stderr).contains("best.toml"));
 }
 
 /// One step is judged by folds of its samples, each of which is what a trace of these samples alone gives.
@@ -189,8 +204,9 @@ fn what_cannot_be_searched_is_refused() {
         ("--stop.window 3", "stop.window cannot be set"),
         ("--errors none", "needs errors, which --errors none leaves out"),
         ("--bound layer-error<=0.1 --bound layer-error<=0.2", "is given twice"),
-        ("--bound gradient-error<=0.1 --passes forward", "which no setting reuses"),
-        ("--bound loss-change<=0.1 --layers features.0", "--layers leaves some out"),
+        ("--bound layer-error<=0.1 --bound gradient-error<=0.1 --passes forward", "which no setting reuses"),
+        ("--bound step-error<=0.1 --bound loss-change<=0.1 --layers features.0", "--layers leaves some out"),
+        ("--bound gradient-error<=0.1", "does not limit all passes; add layer-error or step-error"),
         ("--bound layer-error<=1e-9 --per-layer rpq.bits=1 --layers features.0", "no design meets it; the nearest is"),
         ("--bound error<=0.1", "is not one of layer-error, step-error"),
         ("--folds 4", "is 4, but there are 3 steps"),
@@ -223,5 +239,5 @@ fn the_best_row_of_a_sweep_within_a_condition() {
     assert_eq!((kept.len(), &kept[0]), (1, best));
     let error = place.error(&format!("{sweep} --where output_error<=0.000001"));
     assert!(error.contains("no row meets output_error <= 0.000001; the nearest has"), "{error}");
-    assert!(place.error(&format!("{sweep} --where eror<=1")).contains("is no column of numbers"));
+    assert!(place.error(&format!("{sweep} --where eror<=1")).contains("is no column of a sweep"));
 }

@@ -315,7 +315,10 @@ impl SampleReader<'_> {
     /// # Errors
     /// If the samples before them cannot be read.
     pub fn with_range(mut self, range: Range<usize>) -> Result<Self> {
-        self.reader.next_rows(self.rows_of_sample * range.start)?;
+        for first in (0..range.start).step_by(self.at_a_time) {
+            let samples = self.at_a_time.min(range.start - first);
+            self.reader.next_rows(self.rows_of_sample * samples)?;
+        }
         (self.next, self.end) = (range.start, range.end.min(self.end));
         Ok(self)
     }

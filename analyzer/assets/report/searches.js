@@ -43,6 +43,13 @@ function searchVerdicts() {
   ]);
 }
 
+/** What bounds on sums limit, as a sentence for each. */
+function summedValues(search, row) {
+  const value = (bound, number) => (bound.startsWith("loss-change") ? `${number.toPrecision(3)} nats` : format.percent(number));
+  const texts = search.bounds.map((bound, place) => (bound.startsWith("layer-error") ? "" : ` ${bound.split(" ")[0]} is ${value(bound, row.bound_values[place])}${isJudged(search) ? " where judged" : ""}.`));
+  return texts.join("");
+}
+
 /** The speed-up within the bounds, in a sentence or two. */
 function verdictText(search) {
   const [best] = search.readings;
@@ -58,7 +65,7 @@ function verdictText(search) {
   return [
     `Within ${bounds}, settings per layer give ${search.model} `,
     element("strong", {}, `${format.times(row.speed_up)} the baseline's speed${best.is_bound ? " (a bound, no hardware)" : ""}`),
-    ` under ${best.name} (${details.join("; ")}), at an output error of ${format.percent(row.output_error)} and a gradient error of ${format.percent(row.gradient_error)}.${exceeding} The design reuses in ${format.count(on)} of ${format.count(search.choices.length)} passes.`,
+    ` under ${best.name} (${details.join("; ")}), at an output error of ${format.percent(row.output_error)} and a gradient error of ${format.percent(row.gradient_error)}.${exceeding} The largest error of a layer's pass is ${format.percent(row.largest_error)}.${summedValues(search, row)} The design reuses in ${format.count(on)} of ${format.count(search.choices.length)} passes.`,
   ];
 }
 

@@ -125,7 +125,7 @@ fn print_layers(config: &Config, trace: &Trace, format: Format) -> Result<()> {
         vec![
             text("layer", |row| row.layer.clone()),
             text("pass", |row| row.pass.name().to_owned()),
-            text("reuse.passes", |row| row.reuse.iter().map(|pass| pass.name()).collect::<Vec<_>>().join(",")),
+            text("reuse.passes", format_reused),
             Column::new("rpq.bits".into(), rows.iter().map(|row| u64::from(row.bits)).collect::<Vec<u64>>()),
             text("rpq.granularity", |row| format_setting(&row.settings.granularity)),
             text("rpq.variant", |row| format_setting(&row.settings.variant)),
@@ -136,6 +136,14 @@ fn print_layers(config: &Config, trace: &Trace, format: Format) -> Result<()> {
         ],
     )?;
     export::print(&frame, format)
+}
+
+/// The passes with reuse, or `off`.
+fn format_reused(row: &LayerSettings) -> String {
+    if row.reuse.is_empty() {
+        return "off".to_owned();
+    }
+    row.reuse.iter().map(|pass| pass.name()).collect::<Vec<_>>().join(",")
 }
 
 /// The `[[layer]]` tables of a configuration, as a file has them.
@@ -338,7 +346,7 @@ reuse.passes = []              # no reuse
 Of each key, the last matching table that has it wins. `passes` is `[\"forward\"]`, `[\"input-grad\"]` or both (the default).
 The keys that a layer may have are `rpq.bits`, `rpq.seed`, `rpq.granularity`, `rpq.variant`, `rpq.projection`,
 `mcache.representative`, `mcache.scope` and `reuse.passes`. All others are shared: there is one array, one memory and one MCACHE.
-`mcache.scope` applies to convolutions. Flags change the shared keys, and layers without a table of their own. A pattern that
+`mcache.scope` applies to convolutions. Flags change the shared keys, and what a layer's tables leave out. A pattern that
 matches no layer of the model is an error. A top-level key `model = \"vgg16\"` limits a file to one model.
 `mercury-analyzer config show --config FILE --layers TRACE` prints the settings of each layer, `mercury-analyzer search` writes
 such a file.

@@ -142,6 +142,13 @@ impl Configuration {
         Ok((origin, table, self.overrides))
     }
 
+    /// Whether a file sets keys of one of these sections.
+    pub fn sets_sections(&self, sections: &[&str]) -> Result<bool> {
+        let Some(path) = &self.config else { return Ok(false) };
+        let table = Config::file(path)?;
+        Ok(sections.iter().any(|section| table.contains_key(*section)))
+    }
+
     /// The flags that were given.
     pub fn list_flags(&self) -> Vec<String> {
         let config = self.config.as_ref().map(|path| flag("config", &path.display().to_string()));

@@ -13,7 +13,7 @@ use crate::search::bound::{Bound, BoundKind, Objective};
 use crate::search::evidence::Folds;
 use crate::search::found::Found;
 use crate::search::outcome::{Question, ReadingOutcome};
-use crate::search::space::{Space, Start};
+use crate::search::space::{Searched, Space, Start};
 use crate::search::store::{Evaluation, SearchDir};
 use crate::search::{Axes, tables};
 use crate::sweep::grid::Axis;
@@ -22,6 +22,7 @@ use clap::Args;
 use mercury_cli::{Messages, flag};
 use mercury_trace::Trace;
 use mercury_trace::geometry::Pass;
+use rayon::prelude::*;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -78,7 +79,7 @@ pub struct Search {
     #[arg(long, value_name = "I/N", conflicts_with_all = ["format", "parts"])]
     partition: Option<Share>,
     /// Take the results of these partitions, or of folders that contain them.
-    #[arg(long, value_name = "DIRS", value_delimiter = ',')]
+    #[arg(long, value_name = "DIR", value_delimiter = ',', num_args = 1..)]
     parts: Vec<PathBuf>,
     #[command(flatten)]
     work: Work,
@@ -94,19 +95,29 @@ impl Search {
     /// Begins or continues the search, and prints what it found.
     pub fn run(mut self, messages: Messages) -> Result<()> {
         let command = self.format_command();
-        let question = Question { objective: self.objective, bounds: std::mem::take(&mut self.bound), command };
+        let bounds = std::mem::take(&mut self.bound);
+        let selection = self.work.chosen.list_flags().join(" ");
+        let question = Question { objective: self.objective, bounds, command, selection };
         let trace = Trace::open(&self.trace)?;
         let sampling = &trace.manifest().sampling;
-        let has_all_channels = sampling.channels.is_empty() && sampling.grad_channels.is_empty();
-        let space = Space::new(&self.start()?, self.axes(), self.work.seeds, has_all_channels)?;
-        if let Some((count, reason)) = &space.left_out {
-            messages.note(format_args!("{count} invalid combinations are left out; the first: {reason}"));
-        }
         let measures = Measures {
             selection: self.work.chosen.selection()?,
             errors: self.work.errors_or(ErrorMode::Rough),
             bounds: false,
         };
+        let searched = Searched {
+            has_all_channels: sampling.channels.is_empty() && sampling.grad_channels.is_empty(),
+            passes: Pass::ALL.into_iter().filter(|pass| measures.selection.pass(*pass)).collect(),
+        };
+        let space = Space::new(&self.start()?, &self.axes(), self.work.seeds, &searched)?;
+        if self.configuration.sets_sections(&["stop", "bits"])? {
+            messages.note(
+                "a design is the same in all steps: stop.window = 0 and bits.patience = 0 replace those of the file",
+            );
+        }
+        if let Some((count, reason)) = &space.left_out {
+            messages.note(format_args!("{count} invalid combinations are left out; the first: {reason}"));
+        }
         check_bounds(&question.bounds, &space, &measures, &trace)?;
         let configs = space.configs()?;
         let run = results::run_text(&trace, &configs, &measures, self.work.label.as_deref())?;
@@ -128,13 +139,15 @@ impl Search {
         progress.finish();
         let layers = trace.layers();
         let find = |number| ReadingOutcome::find(&evidence, &space, number, layers, &question);
-        let outcomes: Vec<ReadingOutcome> = (0..space.readings.len()).map(find).collect();
+        let numbers = 0..space.readings.len();
+        let outcomes: Vec<ReadingOutcome> =
+            on_threads(self.work.threads, || Ok(numbers.into_par_iter().map(find).collect()))?;
         let found =
             Found { trace: &trace, space: &space, question: &question, folds: &folds, evidence: &evidence, outcomes };
         found.check_any()?;
         found.write(&dir, &evaluations[0], &measures, self.work.label.as_deref())?;
         if self.work.format == Format::Table {
-            let text = search_text::format_search(&found, &self.trace, &self.out)?;
+            let text = search_text::format_search(&found, &self.trace, &self.out);
             std::io::stdout().write_all(text.as_bytes())?;
             return Ok(());
         }
@@ -198,6 +211,13 @@ impl Search {
 /// Refuses bounds that contradict each other, or the candidates.
 fn check_bounds(bounds: &[Bound], space: &Space, measures: &Measures, trace: &Trace) -> AnalyzerResult<()> {
     let fail = |reason: String| Err(AnalyzerError::Flag { flag: "--bound", reason });
+    let limits_all = |bound: &Bound| matches!(bound.kind, BoundKind::LayerError | BoundKind::StepError);
+    if !bounds.iter().any(limits_all) {
+        let kind = bounds[0].kind.name();
+        return fail(format!(
+            "{kind} does not limit all passes; add layer-error or step-error, which limit each of them"
+        ));
+    }
     for (number, bound) in bounds.iter().enumerate() {
         let kind = bound.kind.name();
         if bounds[..number].iter().any(|other| other.kind == bound.kind) {

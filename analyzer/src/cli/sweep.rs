@@ -100,6 +100,7 @@ impl Sweep {
             messages.note(format_args!("{count} invalid combinations are left out; the first: {reason}"));
         }
         summary::check("--pareto", &grid, self.work.errors(), &self.pareto)?;
+        filter::check(&self.conditions, &grid.axes)?;
         summary::check("--best", &grid, self.work.errors(), self.best.as_slice())?;
         let measures = Measures { selection: self.work.chosen.selection()?, errors: self.work.errors(), bounds: false };
         let trace = Trace::open(&self.trace)?;
@@ -129,11 +130,12 @@ impl Sweep {
         frame = filter::keep_rows(frame, &self.conditions)?;
         if let Some(metric) = &self.best {
             let compared = frame.height();
+            let (by, _) = summary::compare_by(&frame, metric)?;
             frame = filter::keep_best(&frame, metric)?;
             messages.note(format_args!(
                 "the best of {compared} rows by {}, on the data that it was chosen by, which flatters it; `search` judges by \
                  other steps",
-                metric.name
+                by.name
             ));
         }
         if !self.pareto.is_empty() {

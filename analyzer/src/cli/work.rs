@@ -59,13 +59,7 @@ impl Work {
         flags.extend(self.errors.map(|errors| format!("--errors {}", format_setting(&errors))));
         flags.extend((self.seeds > 1).then(|| format!("--seeds {}", self.seeds)));
         flags.extend(self.label.as_ref().map(|label| flag("label", label)));
-        let Chosen { layers, steps, passes } = &self.chosen;
-        let passes: Vec<String> = passes.iter().map(|pass| pass.name().to_owned()).collect();
-        for (name, values) in [("layers", layers), ("steps", steps), ("passes", &passes)] {
-            if !values.is_empty() {
-                flags.push(flag(name, &values.join(",")));
-            }
-        }
+        flags.extend(self.chosen.list_flags());
         flags
     }
 
@@ -101,6 +95,19 @@ pub struct Chosen {
 }
 
 impl Chosen {
+    /// The flags that were given.
+    pub fn list_flags(&self) -> Vec<String> {
+        let Self { layers, steps, passes } = self;
+        let passes: Vec<String> = passes.iter().map(|pass| pass.name().to_owned()).collect();
+        let mut flags = Vec::new();
+        for (name, values) in [("layers", layers), ("steps", steps), ("passes", &passes)] {
+            if !values.is_empty() {
+                flags.push(flag(name, &values.join(",")));
+            }
+        }
+        flags
+    }
+
     /// Parses the flags into a selection.
     pub fn selection(&self) -> AnalyzerResult<Selection> {
         Selection::new(self.layers.clone(), &self.steps, self.passes.clone())

@@ -3,7 +3,7 @@
 use super::{ColumnSpec, layers};
 
 table! {
-    /// A row per reading, layer and pass, over all captured steps.
+    /// A row per reading, layer and pass, over all captured steps. Of several projections, cycles are means.
     "choices.parquet":
 
     /// Name of the reading: a preset, or the values of shared keys.
@@ -44,6 +44,6 @@ table! {
     SPEED_UP = layers::SPEED_UP;
     /// Folds in which the choice for the pass reuses.
     FOLDS = ColumnSpec::u64("folds", "");
-    /// Those of them in which its judged error exceeds the bound on layers.
-    FOLDS_EXCEEDING = ColumnSpec::u64("folds_exceeding", "");
+    /// Those of them in which its judged error exceeds the bound on layers; null without such a bound.
+    FOLDS_EXCEEDING = ColumnSpec::u64("folds_exceeding", "").nullable();
 }

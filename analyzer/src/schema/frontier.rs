@@ -41,8 +41,10 @@ table! {
     LARGEST_ERROR = ColumnSpec::f64("largest_error", "");
     /// Passes with reuse, in each fold.
     PASSES = ColumnSpec::u64("passes", "");
-    /// Passes with reuse whose error exceeds the bound on layers, in the fold by which they are judged.
-    EXCEEDING = ColumnSpec::u64("exceeding", "");
+    /// Passes with reuse whose error exceeds the bound on layers, in the fold by which they are judged; null without one.
+    EXCEEDING = ColumnSpec::u64("exceeding", "").nullable();
+    /// The error that the first bound limits, the largest of all folds; null for `configured`.
+    BOUND_VALUE = ColumnSpec::f64("bound_value", "").nullable();
     /// Whether the cycles with reuse are a bound: HITs or signatures take less time than real processing elements need.
     IS_BOUND = layers::IS_BOUND;
     /// How far the objective of settings that were chosen by all data may be above the least, as a share of it.

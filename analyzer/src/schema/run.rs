@@ -92,8 +92,10 @@ pub struct MethodRecord {
     pub largest_error: f64,
     /// Passes with reuse, in each fold.
     pub passes: usize,
-    /// Those of them whose error exceeds the bound on layers.
+    /// Those of them whose error exceeds the bound on layers; 0 without such a bound.
     pub exceeding: usize,
+    /// The error that each bound limits, the largest of all folds.
+    pub bound_values: Vec<f64>,
 }
 
 /// [`Measures`], as files hold them.

@@ -33,7 +33,7 @@ impl Solution {
 }
 
 /// Nodes of the tree that are visited at most.
-const MAX_NODES: u64 = 2_000_000;
+const MAX_NODES: u64 = 200_000;
 /// Rounds in which the price of each limit is set in turn.
 const ROUNDS: usize = 8;
 /// Halvings of the range of a price.
@@ -46,11 +46,11 @@ const ROUNDING: f64 = 1e-12;
 /// # Panics
 /// If an option lacks a weight.
 pub fn choose(groups: &[Vec<Choice>], limits: &[f64]) -> Option<Solution> {
-    let problem = Problem::new(groups, limits)?;
+    let problem = Knapsack::new(groups, limits)?;
     let prices = problem.find_prices();
     let lower_bound = problem.price(&prices);
     let first = problem.repair(problem.cheapest(&prices));
-    let mut search = Search::new(&problem, &prices, first);
+    let mut search = BranchAndBound::new(&problem, &prices, first);
     search.descend(0, 0.0);
     let is_complete = search.nodes < MAX_NODES;
     let cost = search.best_cost;
@@ -59,20 +59,20 @@ pub fn choose(groups: &[Vec<Choice>], limits: &[f64]) -> Option<Solution> {
 }
 
 /// Groups without options that another one beats, and limits of 1.
-struct Problem {
-    groups: Vec<Vec<Candidate>>,
+struct Knapsack {
+    groups: Vec<Vec<KnapsackOption>>,
     limits: usize,
 }
 
 /// An option that no other one beats.
-struct Candidate {
+struct KnapsackOption {
     number: usize,
     cost: f64,
     /// Shares of the limits.
     weights: Vec<f64>,
 }
 
-impl Problem {
+impl Knapsack {
     /// `None` if every option of a group exceeds a limit alone.
     fn new(groups: &[Vec<Choice>], limits: &[f64]) -> Option<Self> {
         let scale = |weight: f64, limit: f64| match (weight, limit) {
@@ -80,27 +80,27 @@ impl Problem {
             (_, 0.0) => f64::INFINITY,
             _ => weight / limit,
         };
-        let candidate = |(number, choice): (usize, &Choice)| Candidate {
+        let candidate = |(number, choice): (usize, &Choice)| KnapsackOption {
             number,
             cost: choice.cost,
             weights: choice.weights.iter().zip(limits).map(|(&weight, &limit)| scale(weight, limit)).collect(),
         };
-        let is_possible = |one: &Candidate| one.weights.iter().all(|&weight| weight <= 1.0 + ROUNDING);
+        let is_possible = |one: &KnapsackOption| one.weights.iter().all(|&weight| weight <= 1.0 + ROUNDING);
         let possible = |group: &Vec<Choice>| group.iter().enumerate().map(candidate).filter(is_possible).collect();
-        let groups: Vec<Vec<Candidate>> = groups.iter().map(possible).map(keep_unbeaten).collect();
+        let groups: Vec<Vec<KnapsackOption>> = groups.iter().map(possible).map(keep_unbeaten).collect();
         groups.iter().all(|group| !group.is_empty()).then_some(Self { groups, limits: limits.len() })
     }
 
     /// The cost with a price on each limit, less what the limits are worth: a bound from below.
     fn price(&self, prices: &[f64]) -> f64 {
         let cheapest =
-            |group: &Vec<Candidate>| group.iter().map(|one| one.priced(prices)).fold(f64::INFINITY, f64::min);
+            |group: &Vec<KnapsackOption>| group.iter().map(|one| one.priced(prices)).fold(f64::INFINITY, f64::min);
         self.groups.iter().map(cheapest).sum::<f64>() - prices.iter().sum::<f64>()
     }
 
     /// The option of each group that is cheapest with prices, by place in the group.
     fn cheapest(&self, prices: &[f64]) -> Vec<usize> {
-        let cheapest = |group: &Vec<Candidate>| {
+        let cheapest = |group: &Vec<KnapsackOption>| {
             let mut best = 0;
             for (place, candidate) in group.iter().enumerate() {
                 if candidate.priced(prices) < group[best].priced(prices) {
@@ -145,6 +145,11 @@ impl Problem {
         prices
     }
 
+    /// Numbers of the options as they were given.
+    fn numbers(&self, picks: &[usize]) -> Vec<usize> {
+        self.groups.iter().zip(picks).map(|(group, &pick)| group[pick].number).collect()
+    }
+
     fn cost(&self, picks: &[usize]) -> f64 {
         self.groups.iter().zip(picks).map(|(group, &pick)| group[pick].cost).sum()
     }
@@ -180,7 +185,7 @@ impl Problem {
     }
 }
 
-impl Candidate {
+impl KnapsackOption {
     fn priced(&self, prices: &[f64]) -> f64 {
         let weighed = |(weight, price): (&f64, &f64)| if *price == 0.0 { 0.0 } else { weight * price };
         self.cost + self.weights.iter().zip(prices).map(weighed).sum::<f64>()
@@ -194,15 +199,15 @@ impl Candidate {
 }
 
 /// The options that no other one beats.
-fn keep_unbeaten(candidates: Vec<Candidate>) -> Vec<Candidate> {
-    let unbeaten = |one: &Candidate| !candidates.iter().any(|other| other.beats(one));
+fn keep_unbeaten(candidates: Vec<KnapsackOption>) -> Vec<KnapsackOption> {
+    let unbeaten = |one: &KnapsackOption| !candidates.iter().any(|other| other.beats(one));
     let kept: Vec<bool> = candidates.iter().map(unbeaten).collect();
     candidates.into_iter().zip(kept).filter(|(_, is_kept)| *is_kept).map(|(candidate, _)| candidate).collect()
 }
 
 /// Depth-first branch and bound. What is left to choose is bounded by its prices.
-struct Search<'a> {
-    problem: &'a Problem,
+struct BranchAndBound<'a> {
+    problem: &'a Knapsack,
     /// Groups in the order in which they are decided: those first in which options differ most.
     order: Vec<usize>,
     /// Options of each group in `order`, from the cheapest with prices, each with that price.
@@ -221,9 +226,9 @@ struct Search<'a> {
     nodes: u64,
 }
 
-impl<'a> Search<'a> {
-    fn new(problem: &'a Problem, prices: &[f64], first: Option<Vec<usize>>) -> Self {
-        let priced = |group: &Vec<Candidate>| {
+impl<'a> BranchAndBound<'a> {
+    fn new(problem: &'a Knapsack, prices: &[f64], first: Option<Vec<usize>>) -> Self {
+        let priced = |group: &Vec<KnapsackOption>| {
             let mut options: Vec<(f64, usize)> =
                 group.iter().enumerate().map(|(place, candidate)| (candidate.priced(prices), place)).collect();
             options.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
@@ -292,19 +297,12 @@ impl<'a> Search<'a> {
     }
 }
 
-impl Problem {
-    /// Numbers of the options as they were given.
-    fn numbers(&self, picks: &[usize]) -> Vec<usize> {
-        self.groups.iter().zip(picks).map(|(group, &pick)| group[pick].number).collect()
-    }
-}
-
 /// Finds the choice with the least product of its sums of one or two costs, `[groups][options][costs]`, within limits on
 /// the sums of weights, `[groups][options][limits]`. The first option of each group weighs nothing, so that there is one.
 ///
 /// A product of two positive sums is least at a corner of the convex hull of all sums. The corners are found from the
 /// outside in: between two known ones, the weighted sum of costs that is equal in both is minimised (Aneja and Nair,
-/// Bicriteria Transportation Problem, Management Science 1979).
+/// Bicriteria Transportation Knapsack, Management Science 1979).
 ///
 /// # Panics
 /// If there is no choice.

@@ -2,6 +2,7 @@
 
 use super::problem::{Group, Picks, Problem};
 use crate::config::{Config, LayerOverride, McacheOverride, Pattern, ReuseOverride, RpqOverride};
+use crate::layer_settings::format_setting;
 use mercury_trace::geometry::Pass;
 use mercury_trace::layers::Layer;
 
@@ -36,17 +37,22 @@ pub fn build_config(problem: &Problem, base: &Config, picks: &Picks, model: &str
 }
 
 fn table(name: Pattern) -> LayerOverride {
-    let (rpq, mcache, reuse) = Default::default();
-    LayerOverride { name, passes: None, rpq, mcache, reuse }
+    LayerOverride {
+        name,
+        passes: None,
+        rpq: RpqOverride::default(),
+        mcache: McacheOverride::default(),
+        reuse: ReuseOverride::default(),
+    }
 }
 
-/// The table of a group: what differs from the base, and the passes with reuse.
+/// The table of a group: what a signature is, what else differs from the base, and the passes with reuse.
 fn describe_group(base: &Config, own: &Config, group: Group, layer: &Layer, reused: Vec<Pass>) -> LayerOverride {
     let rpq = RpqOverride {
-        bits: differs(&base.rpq.bits, &own.rpq.bits),
+        bits: Some(own.rpq.bits),
         seed: differs(&base.rpq.seed, &own.rpq.seed),
-        granularity: differs(&base.rpq.granularity, &own.rpq.granularity),
-        variant: differs(&base.rpq.variant, &own.rpq.variant),
+        granularity: Some(own.rpq.granularity),
+        variant: Some(own.rpq.variant),
         projection: differs(&base.rpq.projection, &own.rpq.projection),
     };
     let mcache = McacheOverride {
@@ -62,20 +68,15 @@ fn differs<T: PartialEq + Clone>(base: &T, own: &T) -> Option<T> {
     (base != own).then(|| own.clone())
 }
 
-/// The settings of a candidate in a few words: what it has differently from other candidates.
-pub fn describe_candidate(config: &Config) -> String {
-    use crate::layer_settings::format_setting;
-    let mut text = format!("{} {} bits", format_setting(&config.rpq.variant), config.rpq.bits);
-    let default = Config::default();
-    let mut add = |name: &str, own: String, usual: String| {
-        if own != usual {
-            text += &format!(", {name}{own}");
-        }
-    };
-    let granularity = |config: &Config| format_setting(&config.rpq.granularity);
-    add("", granularity(config), granularity(&default));
-    add("", format_setting(&config.rpq.projection), format_setting(&default.rpq.projection));
-    add("", format_setting(&config.mcache.representative), format_setting(&default.mcache.representative));
-    add("scope ", format_setting(&config.mcache.scope), format_setting(&default.mcache.scope));
-    text
+/// A setting in a few words: variant, length, and what else differs from that of the base.
+pub fn describe_setting(own: &Config, base: &Config) -> String {
+    let mut words = vec![format_setting(&own.rpq.variant), format!("{} bits", own.rpq.bits)];
+    let rpq = (&own.rpq, &base.rpq);
+    words.extend(differs(&rpq.1.granularity, &rpq.0.granularity).map(|own| format_setting(&own)));
+    words.extend(differs(&rpq.1.projection, &rpq.0.projection).map(|own| format_setting(&own)));
+    words.extend(differs(&rpq.1.seed, &rpq.0.seed).map(|own| format!("seed {own}")));
+    let mcache = (&own.mcache, &base.mcache);
+    words.extend(differs(&mcache.1.representative, &mcache.0.representative).map(|own| format_setting(&own)));
+    words.extend(differs(&mcache.1.scope, &mcache.0.scope).map(|own| format!("scope {}", format_setting(&own))));
+    words.join(", ")
 }

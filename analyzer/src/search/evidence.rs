@@ -112,6 +112,11 @@ impl Evidence {
         self.parts[first + result.configuration % seeds].add(result.configuration / seeds, result);
     }
 
+    /// Projections of each candidate.
+    pub fn count_projections(&self) -> u64 {
+        self.parts.iter().map(|part| part.seed as u64 + 1).max().unwrap_or(1)
+    }
+
     /// The parts outside of a fold.
     pub fn outside(&self, fold: usize) -> Vec<usize> {
         self.folds.iter().enumerate().filter(|(other, _)| *other != fold).flat_map(|(_, parts)| parts.clone()).collect()

@@ -1,9 +1,11 @@
 //! All that a search found, and how it is written.
 
-use super::design::{build_config, describe_candidate};
+use super::bound::{BoundKind, Objective};
+use super::design::{build_config, describe_setting};
 use super::evidence::{Evidence, Folds};
 use super::judge::Method;
 use super::outcome::{MethodOutcome, Question, ReadingOutcome};
+use super::problem::Nearest;
 use super::space::Space;
 use super::store::{BEST, Evaluation, SearchDir};
 use super::tables;
@@ -38,33 +40,43 @@ pub struct Found<'a> {
 impl Found<'_> {
     /// Refuses bounds that no setting of any layer keeps.
     pub fn check_any(&self) -> Result<()> {
-        let nearest = |outcome: &ReadingOutcome| {
-            let nearest = outcome.problem.find_nearest(&self.question.bounds, &self.evidence.all)?;
+        let describe = |(outcome, nearest): (&ReadingOutcome, &Nearest)| {
             let layer = &self.trace.layers()[nearest.group.layer].name;
-            let setting = describe_candidate(&outcome.problem.candidates()[nearest.candidate].config);
-            Some(format!(
-                "{setting} in {layer} ({}), with {:.4} of {}",
-                nearest.group.source, nearest.error, nearest.bound
-            ))
+            let candidate = &outcome.problem.candidates()[nearest.candidate];
+            let setting = describe_setting(&candidate.config, &outcome.reading.base);
+            let measured = if nearest.error.is_finite() {
+                format!("where {} is {:.4}", nearest.bound.kind.name(), nearest.error)
+            } else {
+                format!("where {} is not known; capture two samples or more", nearest.bound.kind.name())
+            };
+            format!("{setting} in {layer} ({}), {measured}", nearest.group.source)
         };
-        let all: Option<Vec<String>> = self.outcomes.iter().map(nearest).collect();
-        match all.as_deref() {
-            Some([first, ..]) => {
-                let reason = format!(
-                    "no design meets it; the nearest is {first}. Raise the bound, or try longer signatures (--per-layer)"
-                );
-                Err(AnalyzerError::Flag { flag: "--bound", reason })
-            }
-            _ => Ok(()),
-        }
+        let nearest =
+            |outcome: &ReadingOutcome| outcome.problem.find_nearest(&self.question.bounds, &self.evidence.all);
+        let all: Option<Vec<Nearest>> = self.outcomes.iter().map(nearest).collect();
+        let all = all.unwrap_or_default();
+        let least = self.outcomes.iter().zip(&all).min_by(|a, b| a.1.excess().total_cmp(&b.1.excess()));
+        let Some(least) = least else { return Ok(()) };
+        let reason = format!(
+            "no design meets it; the nearest is {}. Raise the bound, or try longer signatures (--per-layer)",
+            describe(least)
+        );
+        Err(AnalyzerError::Flag { flag: "--bound", reason })
     }
 
     /// Place of the reading whose design is recommended: of those that are no bounds, the one that has least of the
-    /// objective.
+    /// objective, by judged figures. Cycles are those at equal MACs, so that a unit for signatures has to earn its own.
     pub fn find_best(&self) -> usize {
         let value = |number: &usize| {
             let outcome = &self.outcomes[*number];
-            outcome.problem.value(outcome.method(Method::PerLayer).chosen.total)
+            let total = outcome.method(Method::PerLayer).figures().total;
+            let unit = match self.question.objective {
+                Objective::Energy => 1.0,
+                Objective::Cycles | Objective::CyclesWithStalls | Objective::Edp => {
+                    total.cycles[0] as f64 / total.equal_macs as f64
+                }
+            };
+            outcome.problem.value(total) * unit
         };
         let all = 0..self.outcomes.len();
         let any_real = self.outcomes.iter().any(|outcome| !outcome.is_bound);
@@ -148,6 +160,7 @@ impl Found<'_> {
         let found = outcome.method(Method::PerLayer);
         let [before, after] = self.first_projection_cycles(number);
         let bounds: Vec<String> = self.question.bounds.iter().map(ToString::to_string).collect();
+        let selection = &self.question.selection;
         let mut text = format!(
             "# Found by mercury-analyzer search for {}, reading {}: the settings of each layer with the least {} within\n# {}.\n",
             self.trace.manifest().model.name,
@@ -156,8 +169,11 @@ impl Found<'_> {
             bounds.join(", "),
         );
         text += &format!(
-            "# A replay of the trace that it was chosen by takes {after} cycles instead of {before} ({:.3}x).\n",
-            before as f64 / after as f64
+            "# A replay of the trace that it was chosen by{} takes {after} cycles instead of {before} ({:.3}x); the largest\n# \
+             error of a pass is {:.4}.\n",
+            if selection.is_empty() { String::new() } else { format!(" ({selection})") },
+            before as f64 / after as f64,
+            self.find_largest_error(number)
         );
         if let Some(judged) = &found.judged {
             text += &format!(
@@ -172,12 +188,22 @@ impl Found<'_> {
         Ok(text + &format!("# SHA-256 of the trace's manifest: {manifest}\n\n"))
     }
 
+    /// The parts of everything that was captured, with the projection that a design's file has.
+    fn list_first_projection(&self) -> Vec<usize> {
+        self.evidence.all.iter().copied().filter(|&part| self.evidence.parts[part].seed == 0).collect()
+    }
+
     /// Cycles of a reading's design without and with reuse, with the projection that its file has.
     pub fn first_projection_cycles(&self, number: usize) -> [u64; 2] {
-        let problem = &self.outcomes[number].problem;
-        let parts = self.evidence.all.iter().copied().filter(|&part| problem.part(part).seed == 0);
-        let parts: Vec<usize> = parts.collect();
-        problem.total(&parts, &self.outcomes[number].method(Method::PerLayer).picks).cycles
+        let outcome = &self.outcomes[number];
+        outcome.problem.total(&self.list_first_projection(), &outcome.method(Method::PerLayer).picks).cycles
+    }
+
+    /// The largest error of a pass in a reading's design, with the projection that its file has.
+    fn find_largest_error(&self, number: usize) -> f64 {
+        let outcome = &self.outcomes[number];
+        let picks = &outcome.method(Method::PerLayer).picks;
+        outcome.problem.measure(BoundKind::LayerError, &self.list_first_projection(), picks)
     }
 
     /// What designs are judged by.
@@ -222,5 +248,6 @@ fn record_method(found: &MethodOutcome) -> MethodRecord {
         largest_error: figures.largest_error,
         passes: figures.passes,
         exceeding: figures.exceeding,
+        bound_values: figures.values.clone(),
     }
 }

@@ -6,11 +6,14 @@ use super::judge::{self, Judgement, Method};
 use super::problem::{Picks, Problem};
 use super::space::{OFF, Reading, Space};
 use mercury_trace::layers::Layer;
+use rayon::prelude::*;
 
-/// Limits of the first bound for which the frontier is computed beside the one that is asked for: shares, or multiples
-/// of the limit on a change of the loss.
+/// Limits of the first bound for which the frontier is computed in addition to the one that is asked for.
 const LIMITS: [f64; 10] = [0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 1.0];
-/// By how much the bound is higher in the question what a higher one would give: a percentage point.
+/// The same for a change of the loss, as multiples of the one that is asked for.
+const MULTIPLES: [f64; 6] = [0.1, 0.2, 0.5, 2.0, 5.0, 10.0];
+/// By how much the bound is higher in the question what a higher one would give: a percentage point; of a change of the
+/// loss, 1 %.
 const ONE_POINT: f64 = 0.01;
 
 /// What is asked for.
@@ -22,9 +25,16 @@ pub struct Question {
     pub bounds: Vec<Bound>,
     /// The command that asks it, with TRACE and SEARCH for its folders.
     pub command: String,
+    /// The flags that chose a part of the trace; empty for all of it.
+    pub selection: String,
 }
 
 impl Question {
+    /// Whether a bound limits the error of each layer.
+    pub fn has_layer_bound(&self) -> bool {
+        self.bounds.iter().any(|bound| bound.kind == BoundKind::LayerError)
+    }
+
     /// The bounds with another limit of the first one.
     fn with_limit(&self, limit: f64) -> Vec<Bound> {
         let mut bounds = self.bounds.clone();
@@ -104,18 +114,22 @@ impl<'a> ReadingOutcome<'a> {
         let reading = &space.readings[number];
         let find = |method, bounds: &[Bound]| MethodOutcome::find(&problem, evidence, method, bounds);
         let first = question.bounds[0];
-        let scale = if first.kind == BoundKind::LossChange { first.limit } else { 1.0 };
-        let mut limits: Vec<f64> = LIMITS.iter().map(|limit| limit * scale).chain([first.limit]).collect();
+        let is_share = first.kind != BoundKind::LossChange;
+        let others = if is_share { LIMITS.to_vec() } else { MULTIPLES.map(|times| times * first.limit).to_vec() };
+        let mut limits: Vec<f64> = others.into_iter().chain([first.limit]).collect();
         limits.sort_by(f64::total_cmp);
         limits.dedup();
+        let higher = if is_share { first.limit + ONE_POINT } else { first.limit * (1.0 + ONE_POINT) };
         let methods = [Method::OneSetting, Method::PerLayer];
-        let frontier = limits.iter().flat_map(|&limit| methods.map(|method| find(method, &question.with_limit(limit))));
+        let asked: Vec<(Method, f64)> =
+            limits.iter().flat_map(|&limit| methods.map(|method| (method, limit))).collect();
+        let frontier = asked.par_iter().map(|&(method, limit)| find(method, &question.with_limit(limit)));
         let everything = vec![reading.configured; problem.groups.len()];
         Self {
             reading,
             methods: Method::ALL.map(|method| find(method, &question.bounds)).to_vec(),
             frontier: frontier.collect(),
-            one_point_more: find(Method::PerLayer, &question.with_limit(first.limit + ONE_POINT * scale)),
+            one_point_more: find(Method::PerLayer, &question.with_limit(higher)),
             is_bound: problem.total(&evidence.all, &everything).is_bound,
             problem,
         }

@@ -15,12 +15,25 @@ pub struct Group {
     pub layer: usize,
     /// The pass whose vectors are signed.
     pub source: Pass,
+    /// The passes, as far as they were replayed.
+    passes: &'static [Pass],
 }
 
 impl Group {
-    /// The passes.
+    /// The group of a layer's passes that share the signatures of `source`; `None` if it was not replayed.
+    fn find(layer: usize, source: Pass, has: impl Fn(Pass) -> bool) -> Option<Self> {
+        let passes: &'static [Pass] = match source {
+            Pass::InputGrad if has(Pass::InputGrad) => &[Pass::InputGrad],
+            Pass::Forward if has(Pass::Forward) && has(Pass::WeightGrad) => &[Pass::Forward, Pass::WeightGrad],
+            Pass::Forward if has(Pass::Forward) => &[Pass::Forward],
+            _ => return None,
+        };
+        Some(Self { layer, source, passes })
+    }
+
+    /// The passes, as far as they were replayed.
     pub fn passes(&self) -> &'static [Pass] {
-        if self.source == Pass::InputGrad { &[Pass::InputGrad] } else { &[Pass::Forward, Pass::WeightGrad] }
+        self.passes
     }
 }
 
@@ -57,13 +70,11 @@ impl<'a> Problem<'a> {
         objective: Objective,
     ) -> Self {
         let first = space.first_candidate(reading);
-        let sources = [Pass::Forward, Pass::InputGrad];
-        let all = (0..layers.len()).flat_map(|layer| sources.map(|source| Group { layer, source }));
-        let has_figures = |group: &Group| {
-            let known = |pass: &Pass| evidence.parts.iter().any(|part| part.pass(group.layer, first, *pass).is_some());
-            group.passes().iter().any(known)
+        let find = |layer: usize, source: Pass| {
+            Group::find(layer, source, |pass| evidence.parts.iter().any(|part| part.pass(layer, first, pass).is_some()))
         };
-        let groups = all.filter(has_figures).collect();
+        let sources = [Pass::Forward, Pass::InputGrad];
+        let groups = (0..layers.len()).flat_map(|layer| sources.map(|source| find(layer, source))).flatten().collect();
         Self { evidence, reading: &space.readings[reading], first, groups, objective }
     }
 
@@ -93,13 +104,15 @@ impl<'a> Problem<'a> {
         passes.map(|found| found.figures).sum()
     }
 
-    /// Squared norm of all exact weight gradients, as far as a candidate has them.
+    /// Squared norm of all exact weight gradients, as far as candidates have them: a mean over these, as each has its own
+    /// sample.
     fn exact_gradients(&self, parts: &[usize]) -> f64 {
         let of_layer = |group: &Group| {
             let reusing =
                 (0..self.candidates().len()).filter(|&number| self.candidates()[number].reuses(Pass::WeightGrad));
             let exact = reusing.map(|number| self.figures(parts, group.layer, number, Pass::WeightGrad).squares[1]);
-            exact.fold(0.0, f64::max)
+            let known: Vec<f64> = exact.filter(|square| *square > 0.0).collect();
+            known.iter().sum::<f64>() / known.len().max(1) as f64
         };
         self.groups.iter().filter(|group| group.source == Pass::Forward).map(of_layer).sum()
     }
@@ -232,7 +245,7 @@ impl<'a> Problem<'a> {
     fn list_options(&self, group: Group) -> impl Iterator<Item = usize> + '_ {
         (0..self.candidates().len()).filter(move |&number| {
             let candidate = &self.candidates()[number];
-            let is_own = group.source == Pass::Forward || candidate.is_whole;
+            let is_own = group.passes.contains(&Pass::WeightGrad) || candidate.is_whole;
             number == OFF || (candidate.is_choosable && is_own && candidate.reuses(group.source))
         })
     }
@@ -241,6 +254,7 @@ impl<'a> Problem<'a> {
     /// and weight gradients may be exact.
     pub fn choose_one(&self, bounds: &[Bound], parts: &[usize]) -> Chosen {
         let mut best = Chosen { picks: vec![OFF; self.groups.len()], gap: 0.0 };
+        let mut least = f64::INFINITY;
         let settings =
             (0..self.candidates().len()).filter(|&number| number != OFF && self.candidates()[number].is_whole);
         for setting in settings {
@@ -248,11 +262,14 @@ impl<'a> Problem<'a> {
             let is_same =
                 |number: usize| number == setting || (number == setting + 1 && !self.candidates()[number].is_whole);
             let chosen = self.choose_from(bounds, parts, is_same);
-            if self.value(self.total(parts, &chosen.picks)) < self.value(self.total(parts, &best.picks)) {
+            let value = self.value(self.total(parts, &chosen.picks));
+            least = least.min(value * (1.0 - chosen.gap));
+            if value < self.value(self.total(parts, &best.picks)) {
                 best = chosen;
             }
         }
-        best
+        let value = self.value(self.total(parts, &best.picks));
+        Chosen { gap: (1.0 - least / value).clamp(0.0, 1.0), ..best }
     }
 
     /// A candidate in all layers, but for those in which it costs cycles in all passes together, on some parts.
@@ -266,22 +283,23 @@ impl<'a> Problem<'a> {
         self.groups.iter().map(|group| if saves(group) { candidate } else { OFF }).collect()
     }
 
-    /// The option with reuse that alone exceeds a bound least; `None` if an option keeps all bounds.
+    /// The option with reuse that alone exceeds the bounds least; `None` if an option keeps all of them.
     pub fn find_nearest(&self, bounds: &[Bound], parts: &[usize]) -> Option<Nearest> {
         let mut nearest: Option<Nearest> = None;
         for (place, &group) in self.groups.iter().enumerate() {
             for candidate in self.list_options(group).filter(|&number| number != OFF) {
                 let mut picks = vec![OFF; self.groups.len()];
                 picks[place] = candidate;
-                for bound in bounds {
+                let measured = bounds.iter().map(|bound| {
                     let error = self.measure(bound.kind, parts, &picks);
-                    let found = Nearest { group, candidate, bound: *bound, error };
-                    if error > bound.limit && nearest.as_ref().is_none_or(|known| found.excess() < known.excess()) {
-                        nearest = Some(found);
-                    }
-                }
-                if self.is_within(bounds, parts, &picks) {
+                    Nearest { group, candidate, bound: *bound, error }
+                });
+                let worst = measured.max_by(|a, b| a.excess().total_cmp(&b.excess()))?;
+                if worst.error <= worst.bound.limit {
                     return None;
+                }
+                if nearest.as_ref().is_none_or(|known| worst.excess() < known.excess()) {
+                    nearest = Some(worst);
                 }
             }
         }
@@ -289,7 +307,7 @@ impl<'a> Problem<'a> {
     }
 }
 
-/// An option that exceeds a bound.
+/// An option that exceeds a bound, of several the one that it exceeds most.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Nearest {
     /// The group.
@@ -303,7 +321,8 @@ pub struct Nearest {
 }
 
 impl Nearest {
-    fn excess(&self) -> f64 {
-        self.error / self.bound.limit
+    /// How many times the limit the error is; of a limit of 0, the error beyond all others.
+    pub fn excess(&self) -> f64 {
+        if self.bound.limit > 0.0 { self.error / self.bound.limit } else { 1e12 * (1.0 + self.error) }
     }
 }

@@ -1,7 +1,7 @@
 //! What a search chooses from: settings that all layers share, and under each of them the settings of a layer.
 
 use super::Axes;
-use crate::config::{Config, LAYER_KEYS};
+use crate::config::{Config, LAYER_KEYS, PRESET_ORIGIN};
 use crate::error::{AnalyzerError, Result};
 use crate::ladder;
 use crate::sweep::grid::{Axis, Grid};
@@ -15,7 +15,7 @@ const DEFAULT_AXES: [&str; 2] = ["rpq.variant=sign,sign+rescale,centred", "rpq.b
 /// And if the reading cuts patches of one channel: patches of more channels where the kernel has few elements.
 const GRANULARITIES: &str = "rpq.granularity=channel-patch,channel-patch(auto)";
 /// Sections that a search fixes itself: a design is one for all steps.
-const FIXED: [&str; 3] = ["stop.window", "bits.patience", "bits.max"];
+const FIXED: [&str; 3] = ["stop.", "bits.", "bounds."];
 
 /// The configuration that a search starts from.
 pub struct Start {
@@ -27,6 +27,14 @@ pub struct Start {
     pub overrides: Vec<(&'static str, String)>,
     /// Whether the user named a preset, a file or a flag.
     pub is_chosen: bool,
+}
+
+/// The part of a trace that is searched.
+pub struct Searched {
+    /// Whether it has all channels, as patches of several channels need.
+    pub has_all_channels: bool,
+    /// The chosen passes.
+    pub passes: Vec<Pass>,
 }
 
 /// A reading of the hardware, or other settings that all layers share.
@@ -77,52 +85,57 @@ pub struct Space {
 
 impl Space {
     /// Lists what is asked for. Without a configuration and shared axes these are the readings that presets name, and the
-    /// bound. `has_all_channels`: whether the trace has them, as patches of several channels need.
+    /// bound.
     ///
     /// # Errors
     /// If an axis is shared and per layer, or has a key that is neither, or no combination is valid.
-    pub fn new(start: &Start, axes: Axes, seeds: u32, has_all_channels: bool) -> Result<Self> {
-        let Axes { shared, per_layer } = axes;
-        check_axes(start, &shared, &per_layer)?;
+    pub fn new(start: &Start, axes: &Axes, seeds: u32, part: &Searched) -> Result<Self> {
+        check_axes(start, axes)?;
         let mut space = Self { readings: Vec::new(), seeds, left_out: None };
-        if !start.is_chosen && shared.is_empty() {
+        if !start.is_chosen && axes.shared.is_empty() {
             for rung in ladder::list_readings()? {
                 let name = rung.preset.map_or_else(|| "bound".to_owned(), str::to_owned);
-                space.add(name, rung.config, &per_layer, has_all_channels)?;
+                let origin = format!("{PRESET_ORIGIN}{name}");
+                space.add(name, &origin, rung.config, axes, part)?;
             }
             return Ok(space);
         }
-        if shared.is_empty() {
+        let name = start.origin.strip_prefix(PRESET_ORIGIN).unwrap_or(&start.origin);
+        if axes.shared.is_empty() {
             let base = Config::resolve(&start.origin, start.table.clone(), &start.overrides)?;
-            let name = start.origin.strip_prefix(crate::config::PRESET_ORIGIN).unwrap_or(&start.origin).to_owned();
-            space.add(name, base, &per_layer, has_all_channels)?;
+            space.add(name.to_owned(), &start.origin, base, axes, part)?;
             return Ok(space);
         }
-        let grid = Grid::new(shared, &start.origin, &start.table, &start.overrides)
+        let grid = Grid::new(axes.shared.clone(), &start.origin, &start.table, &start.overrides)
             .map_err(|error| rename_flag(error, "--shared"))?;
         for (config, places) in grid.configs.iter().zip(&grid.places) {
-            space.add(grid.describe(places), config.clone(), &per_layer, has_all_channels)?;
+            let name = format!("{name}, {}", grid.describe(places));
+            space.add(name, &start.origin, config.clone(), axes, part)?;
         }
         space.count_left_out(grid.left_out);
         Ok(space)
     }
 
-    fn add(&mut self, name: String, base: Config, per_layer: &[Axis], has_all_channels: bool) -> Result<()> {
-        let base = fix_adaptation(base);
+    /// Adds a reading; `origin` is that of its configuration, for messages.
+    fn add(&mut self, name: String, origin: &str, base: Config, axes: &Axes, part: &Searched) -> Result<()> {
+        let mut base = fix_adaptation(base);
+        base.reuse.passes.retain(|pass| part.passes.contains(pass));
         if !base.layer.is_empty() {
             let reason = format!(
                 "{name} has [[layer]] tables, but a search decides the settings of layers itself; remove the tables"
             );
             return Err(AnalyzerError::Flag { flag: "--config", reason });
         }
-        let default_axes = list_default_axes(&base, has_all_channels);
-        let per_layer = if per_layer.is_empty() { &default_axes } else { per_layer };
+        let mut per_layer = axes.per_layer.clone();
+        if per_layer.is_empty() {
+            per_layer = list_default_axes(&base, part.has_all_channels);
+            per_layer.retain(|axis| axes.shared.iter().all(|shared| shared.key != axis.key));
+        }
+        let exact_gradients = !per_layer.iter().any(|axis| axis.key == "reuse.passes");
         let table = Table::try_from(&base).expect("a configuration is a table");
-        let grid = Grid::new(per_layer.to_vec(), &format!("preset {name}"), &table, &[])
-            .map_err(|error| rename_flag(error, "--per-layer"))?;
+        let grid = Grid::new(per_layer, origin, &table, &[]).map_err(|error| rename_flag(error, "--per-layer"))?;
         let mut off = base.clone();
         off.reuse.passes.clear();
-        let exact_gradients = !per_layer.iter().any(|axis| axis.key == "reuse.passes");
         let mut reading = Reading { name, base: base.clone(), candidates: Vec::new(), configured: 0 };
         reading.candidates.push(Candidate { config: off, is_choosable: true, is_whole: true });
         for config in grid.configs.into_iter().filter(|config| !config.reuse.passes.is_empty()) {
@@ -188,7 +201,7 @@ fn fix_adaptation(mut config: Config) -> Config {
     config
 }
 
-fn check_axes(start: &Start, shared: &[Axis], per_layer: &[Axis]) -> Result<()> {
+fn check_axes(start: &Start, Axes { shared, per_layer }: &Axes) -> Result<()> {
     let fail = |flag: &'static str, reason: String| Err(AnalyzerError::Flag { flag, reason });
     for axis in per_layer {
         if !LAYER_KEYS.contains(&axis.key) {
@@ -203,12 +216,13 @@ fn check_axes(start: &Start, shared: &[Axis], per_layer: &[Axis]) -> Result<()> 
         }
     }
     let flags = start.overrides.iter().map(|(key, _)| *key).chain(shared.iter().map(|axis| axis.key));
-    match flags.into_iter().find(|key| FIXED.contains(key)) {
+    match flags.into_iter().find(|key| FIXED.iter().any(|section| key.starts_with(section))) {
         Some(key) => {
             let reason = format!(
-                "{key} cannot be set: a design has the same settings in all steps (stop.window = 0, bits.patience = 0)"
+                "{key} cannot be set in a search: a design is the same in all steps (stop.window = 0, bits.patience = 0), and a \
+                 search computes no bounds on reuse"
             );
-            fail("search", reason)
+            fail("--stop.*, --bits.*, --bounds.*", reason)
         }
         None => Ok(()),
     }

@@ -24,6 +24,7 @@ pub fn build_frontier(outcomes: &[ReadingOutcome], question: &Question) -> Resul
     }
     let figures =
         |column: ColumnSpec, value: fn(&Judgement) -> f64| column.build_f64s(&rows, |row| value(row.1.figures()));
+    let has_layer_bound = question.has_layer_bound();
     let kinds: Vec<Option<&str>> = rows.iter().map(|row| row.1.limit.map(|_| question.bounds[0].kind.name())).collect();
     let table = vec![
         columns::READING.build_texts(&rows, |row| row.0.reading.name.as_str()),
@@ -49,7 +50,8 @@ pub fn build_frontier(outcomes: &[ReadingOutcome], question: &Question) -> Resul
         figures(columns::GRADIENT_ERROR, |found| found.gradients.error()),
         figures(columns::LARGEST_ERROR, |found| found.largest_error),
         columns::PASSES.build_u64s(&rows, |row| row.1.figures().passes as u64),
-        columns::EXCEEDING.build_u64s(&rows, |row| row.1.figures().exceeding as u64),
+        columns::EXCEEDING.build_u64s(&rows, |row| has_layer_bound.then(|| row.1.figures().exceeding as u64)),
+        columns::BOUND_VALUE.build_f64s(&rows, |row| row.1.limit.map(|_| row.1.figures().values[0])),
         columns::IS_BOUND.build_bools(&rows, |row| row.0.is_bound),
         columns::GAP.build_f64s(&rows, |row| row.1.gap),
     ];
@@ -57,22 +59,26 @@ pub fn build_frontier(outcomes: &[ReadingOutcome], question: &Question) -> Resul
 }
 
 /// A pass under the chosen settings.
-struct ChoiceRow<'a, 'b> {
-    outcome: &'a ReadingOutcome<'b>,
-    layer: &'a Layer,
+pub struct ChoiceRow<'a, 'b> {
+    /// The reading.
+    pub outcome: &'a ReadingOutcome<'b>,
+    /// The layer.
+    pub layer: &'a Layer,
     group: Group,
-    pass: Pass,
+    /// The pass.
+    pub pass: Pass,
     pick: usize,
-    figures: Figures,
+    /// Sums over all captured steps and projections.
+    pub figures: Figures,
     /// Its squared error's share in that of the pass in all layers.
-    share: Option<f64>,
+    pub share: Option<f64>,
     /// Folds in which it reuses, and in which its error exceeds the bound on layers.
-    folds: [u64; 2],
+    pub folds: [u64; 2],
 }
 
 impl ChoiceRow<'_, '_> {
     /// The configuration, if the pass reuses.
-    fn reusing_config(&self) -> Option<&Config> {
+    pub fn reusing_config(&self) -> Option<&Config> {
         let candidate = &self.outcome.problem.candidates()[self.pick];
         candidate.reuses(self.pass).then_some(&candidate.config)
     }
@@ -88,8 +94,9 @@ pub fn build_choices(
     use choices as columns;
     let mut rows: Vec<ChoiceRow> = Vec::new();
     for outcome in outcomes {
-        list_choices(outcome, evidence, question, layers, &mut rows);
+        rows.extend(list_choices(outcome, evidence, question, layers));
     }
+    let projections = evidence.count_projections();
     let setting = |column: ColumnSpec, value: fn(&Config) -> String| {
         let texts: Vec<Option<String>> = rows.iter().map(|row| row.reusing_config().map(value)).collect();
         Column::new(column.name.into(), texts)
@@ -111,22 +118,22 @@ pub fn build_choices(
         columns::HIT_RATE.build_f64s(&rows, |row| row.figures.hit_rate()),
         columns::OUTPUT_ERROR.build_f64s(&rows, |row| row.figures.error()),
         columns::ERROR_SHARE.build_f64s(&rows, |row| row.share),
-        columns::BASELINE_CYCLES.build_u64s(&rows, |row| row.figures.cycles[0]),
-        columns::MERCURY_CYCLES.build_u64s(&rows, |row| row.figures.cycles[1]),
+        columns::BASELINE_CYCLES.build_u64s(&rows, |row| row.figures.cycles[0] / projections),
+        columns::MERCURY_CYCLES.build_u64s(&rows, |row| row.figures.cycles[1] / projections),
         columns::SPEED_UP.build_f64s(&rows, |row| row.figures.speed_up()),
         columns::FOLDS.build_u64s(&rows, |row| row.folds[0]),
-        columns::FOLDS_EXCEEDING.build_u64s(&rows, |row| row.folds[1]),
+        columns::FOLDS_EXCEEDING.build_u64s(&rows, |row| question.has_layer_bound().then_some(row.folds[1])),
     ];
     Ok(columns::TABLE.frame(rows.len(), table)?)
 }
 
-fn list_choices<'a, 'b>(
+/// Lists the chosen settings under a reading, by layer and pass.
+pub fn list_choices<'a, 'b>(
     outcome: &'a ReadingOutcome<'b>,
     evidence: &Evidence,
     question: &Question,
     layers: &'a [Layer],
-    rows: &mut Vec<ChoiceRow<'a, 'b>>,
-) {
+) -> Vec<ChoiceRow<'a, 'b>> {
     let problem = &outcome.problem;
     let picks = &outcome.method(Method::PerLayer).picks;
     let limits = question.bounds.iter().filter(|bound| bound.kind == BoundKind::LayerError).map(|bound| bound.limit);
@@ -134,7 +141,7 @@ fn list_choices<'a, 'b>(
     let by_fold: Vec<Picks> = (0..evidence.folds.len())
         .map(|fold| judge::choose(problem, Method::PerLayer, &question.bounds, &evidence.outside(fold)).0)
         .collect();
-    let first = rows.len();
+    let mut rows = Vec::new();
     for (place, (group, &pick)) in problem.groups.iter().zip(picks).enumerate() {
         for &pass in group.passes() {
             let mut folds = [0; 2];
@@ -158,11 +165,12 @@ fn list_choices<'a, 'b>(
             });
         }
     }
-    rows[first..].sort_by_key(|row| (row.group.layer, row.pass));
+    rows.sort_by_key(|row| (row.group.layer, row.pass));
     for pass in Pass::ALL {
-        let sum: f64 = rows[first..].iter().filter(|row| row.pass == pass).map(|row| row.figures.squares[0]).sum();
-        for row in rows[first..].iter_mut().filter(|row| row.pass == pass && sum > 0.0) {
+        let sum: f64 = rows.iter().filter(|row| row.pass == pass).map(|row| row.figures.squares[0]).sum();
+        for row in rows.iter_mut().filter(|row| row.pass == pass && sum > 0.0) {
             row.share = Some(row.figures.squares[0] / sum);
         }
     }
+    rows
 }

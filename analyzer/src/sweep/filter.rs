@@ -1,9 +1,11 @@
 //! Conditions on the rows of a sweep, and the best row.
 
+use super::grid::Axis;
 use super::pareto::Metric;
 use super::summary;
 use crate::error::{AnalyzerError, Result};
 use crate::schema::layers::IS_BOUND;
+use crate::schema::{configurations, designs};
 use crate::suggest::did_you_mean;
 use polars::prelude::*;
 use std::fmt;
@@ -59,9 +61,24 @@ impl FromStr for Condition {
         let ((column, limit), comparison) =
             Comparison::ALL.iter().find_map(split).ok_or_else(|| format!("{text:?} is not COLUMN<=X, {example}"))?;
         let limit = limit.trim();
-        let limit = limit.parse().ok().filter(|limit: &f64| limit.is_finite());
+        let (number, unit) = limit.strip_suffix('%').map_or((limit, 1.0), |percent| (percent.trim(), 100.0));
+        let limit = number.parse::<f64>().ok().map(|number| number / unit).filter(|limit| limit.is_finite());
         let limit = limit.ok_or_else(|| format!("{text:?} does not end with a number, {example}"))?;
         Ok(Self { column: column.trim().to_owned(), comparison, limit })
+    }
+}
+
+/// Refuses conditions on columns that a sweep over these axes does not have.
+pub fn check(conditions: &[Condition], axes: &[Axis]) -> Result<()> {
+    let columns = designs::TABLE.columns.iter().chain(configurations::TABLE.columns).map(|column| column.name);
+    let known: Vec<&str> = columns.chain(axes.iter().map(|axis| axis.key)).collect();
+    match conditions.iter().find(|condition| !known.contains(&condition.column.as_str())) {
+        Some(Condition { column, .. }) => {
+            let meant = did_you_mean(column, known.iter().copied());
+            let reason = format!("{column:?} is no column of a sweep; docs/formats.md lists them{meant}");
+            Err(AnalyzerError::Flag { flag: "--where", reason })
+        }
+        None => Ok(()),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::Config;
 use crate::error::{HardwareError, Result};
-use crate::suggest::{did_you_mean, in_message};
+use crate::suggest::did_you_mean;
 use globset::{Glob, GlobMatcher};
 use mercury_reuse::config::{Granularity, Matrix, Representative, Scope, Variant};
 use mercury_reuse::{check_channels, grow};
@@ -341,11 +341,13 @@ fn describe_key(key: &str) -> String {
 
 /// Whether a configuration has this key.
 fn is_known(key: &str) -> bool {
-    let Some((section, name)) = key.split_once('.') else { return false };
-    // A key is known unless it is named as unknown; its value is of the wrong type in any case.
-    let wrong =
-        Table::from_iter([(section.to_owned(), Table::from_iter([(name.to_owned(), Table::new().into())]).into())]);
-    wrong.try_into::<Config>().err().is_some_and(|error| !in_message(error.message()).contains("unknown field"))
+    let mut config = Config::default();
+    // Keys without a default.
+    config.rpq.macs_per_cycle = Some(1);
+    config.array.accumulate_lanes = Some(1);
+    config.energy.mcache = Some(1.0);
+    let table = Table::try_from(config).expect("a configuration is a table");
+    key.split_once('.').is_some_and(|(section, name)| table.get(section).and_then(|keys| keys.get(name)).is_some())
 }
 
 #[cfg(test)]

@@ -51,9 +51,10 @@ impl NamedConfig {
     /// Refuses a configuration that does not fit the layers of a model, and a batch with more vectors than a Hitmap can
     /// number.
     pub fn check_layers(&self, model: &str, layers: &[Layer], batch_size: u32) -> Result<()> {
-        self.config
-            .check_layers(model, layers)
-            .map_err(|error| TracerError::Flag { flag: "--reuse, --probe", reason: error.to_string() })?;
+        self.config.check_layers(model, layers).map_err(|error| TracerError::Flag {
+            flag: "--reuse, --probe",
+            reason: format!("{}: {error}", self.name),
+        })?;
         let config = Arc::new(self.config.clone());
         for Layer { name, geometry, .. } in layers {
             let configs = config.layer_configs(name, 0);
