@@ -344,9 +344,18 @@ fn read_models(table: &DataFrame) -> Result<Vec<(RowKey, SideValues)>> {
     Ok(rows)
 }
 
+/// Lists of settings of single layers, which say too much one by one.
+const LAYER_LISTS: [&str; 2] = ["layer", "layer_settings"];
+
 fn differences(key: &str, a: &Value, b: &Value, found: &mut Vec<(String, String, String)>) {
     let join = |name: &str| if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") };
+    let is_of_layers = key.rsplit('.').next().is_some_and(|name| LAYER_LISTS.contains(&name));
     match (a, b) {
+        _ if is_of_layers && a != b => {
+            let count = |list: &Value| format!("settings of {} layers or passes", list.as_array().map_or(0, Vec::len));
+            found.push((key.to_owned(), count(a), count(b)));
+        }
+        _ if is_of_layers => (),
         (Value::Object(a), Value::Object(b)) => {
             let mut names: Vec<&String> = a.keys().chain(b.keys()).collect();
             names.sort();

@@ -29,8 +29,8 @@ use std::path::PathBuf;
 /// Search for the settings of each layer that pay most within an error.
 ///
 /// Every setting is replayed on every layer, in one pass over the trace. A design then has, for each layer, the setting
-/// that costs least within the bounds; a layer without one runs without reuse. Beside it stands the best single setting
-/// for all layers, and the settings as they are configured.
+/// that costs least within the bounds; a layer without one runs without reuse. The output compares it with the best
+/// single setting for all layers, and with the settings as they are configured.
 ///
 /// The best of many looks better on the data that it was chosen by. So the printed figures are judged: settings are chosen
 /// by some captured steps and judged by the others (by samples, if there is one step).
@@ -63,7 +63,7 @@ pub struct Search {
     /// repeated.
     #[arg(long, value_name = "KEY=VALUES", value_parser = parse_axis)]
     shared: Vec<Axis>,
-    /// What a design should have least of, over the chosen steps.
+    /// The quantity that a design minimises, over the chosen steps.
     #[arg(long, value_enum, default_value_t)]
     objective: Objective,
     /// The most error of a design: `layer-error` (of each layer and pass), `step-error` (root mean square of these),

@@ -34,7 +34,7 @@ pub struct SearchView {
     pub trace: String,
     /// The searched part of the trace, as flags; `None` for all of it.
     part: Option<String>,
-    /// What a design should have least of.
+    /// The quantity that the design minimises.
     objective: String,
     /// Bounds, each as `layer-error <= 0.1`.
     bounds: Vec<String>,

@@ -42,7 +42,7 @@ pub struct RunRecord<C> {
 pub struct SearchRecord {
     /// The command, with TRACE and SEARCH for its folders.
     pub command: String,
-    /// What a design should have least of.
+    /// The quantity that a design minimises.
     pub objective: String,
     /// Bounds, each as `layer-error <= 0.1`.
     pub bounds: Vec<String>,

@@ -1,4 +1,4 @@
-//! Bounds on the error that a design may make, and what it should have least of.
+//! Bounds on the error of a design, and the quantity that it minimises.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -70,7 +70,7 @@ impl FromStr for Bound {
     }
 }
 
-/// What a design should have least of, over the chosen steps.
+/// The quantity that a design minimises, over the chosen steps.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Objective {

@@ -64,8 +64,8 @@ impl Found<'_> {
         Err(AnalyzerError::Flag { flag: "--bound", reason })
     }
 
-    /// Place of the reading whose design is recommended: of those that are no bounds, the one that has least of the
-    /// objective, by judged figures. Cycles are those at equal MACs, so that a unit for signatures has to earn its own.
+    /// Place of the reading whose design is recommended: of those that are no bounds, the one with the least objective by
+    /// judged figures. Cycles are those at equal MACs, so that a unit for signatures has to earn its own.
     pub fn find_best(&self) -> usize {
         let value = |number: &usize| {
             let outcome = &self.outcomes[*number];

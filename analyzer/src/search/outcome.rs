@@ -19,7 +19,7 @@ const ONE_POINT: f64 = 0.01;
 /// What is asked for.
 #[derive(Debug, Clone)]
 pub struct Question {
-    /// What a design should have least of.
+    /// The quantity that a design minimises.
     pub objective: Objective,
     /// The bounds that it keeps.
     pub bounds: Vec<Bound>,

@@ -224,8 +224,8 @@ fn set<T>(value: &mut T, own: Option<T>) {
 }
 
 impl Config {
-    /// The configurations of a layer, with signatures that have grown by so many bits. Of each setting it is that of the
-    /// last matching `[[layer]]` table that has it.
+    /// The configurations of a layer, with signatures that have grown by this many bits. Each setting comes from the last
+    /// matching `[[layer]]` table that has it, or else from this configuration.
     pub fn layer_configs(self: &Arc<Self>, name: &str, grown_bits: u32) -> LayerConfigs {
         if self.layer.is_empty() && grown_bits == 0 {
             return LayerConfigs { forward: Arc::clone(self), input_grad: Arc::clone(self) };
