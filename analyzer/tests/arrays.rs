@@ -166,14 +166,14 @@ fn the_report_s_frontier_over_several_arrays_compares_cycles() {
     assert_eq!(part[0]["pareto"], true);
     assert_eq!(read_marks(&whole), find_frontier(&whole, ["output_error", "mercury_cycles"]));
     // Each folder has its number of configurations.
-    let folders: Vec<(bool, u64, bool)> = data["sources"]
+    let folders: Vec<(&str, u64, bool)> = data["sources"]
         .as_array()
         .unwrap()
         .iter()
         .map(|folder| {
             let count = folder["configurations"].as_u64().unwrap();
-            (folder["swept"] == true, count, folder["part"].is_null())
+            (folder["kind"].as_str().unwrap(), count, folder["part"].is_null())
         })
         .collect();
-    assert_eq!(folders, [(true, 8, true), (false, 1, true), (false, 1, false)]);
+    assert_eq!(folders, [("swept", 8, true), ("replayed", 1, true), ("replayed", 1, false)]);
 }

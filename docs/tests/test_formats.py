@@ -36,7 +36,7 @@ OPTIONAL = {
         "sampling.passes",
         "sampling.dtype",
     },
-    "run.json": {"label", "trace.label", "trace.command"},
+    "run.json": {"label", "trace.label", "trace.command", "layer_settings", "search"},
 }
 TYPES = {
     pa.uint32(): "u32",
@@ -157,13 +157,23 @@ def test_every_key_is_documented(variable, name):
     compare(name, found, expected - (OPTIONAL.get(name, set()) - found))
 
 
+def test_the_record_of_a_search_is_documented():
+    search = json.loads((get_folder("MERCURY_SEARCH") / "run.json").read_text())["search"]
+    compare("Search", {f"search.{name}" for name in search}, set(read_documented("Search", "key")))
+    (meaning,) = [row[2] for first, *rows in read_tables("Search") for row in rows if "search.readings" in row[0]]
+    names = set(search["readings"][0]) | set(search["readings"][0]["methods"][0])
+    assert names == set(re.findall(r"`([^`]+)`", meaning))
+
+
 def test_every_file_is_documented():
     """Each kind of folder has a section that begins with a list of its files."""
     text = FORMATS.read_text()
-    for variable, title in [("MERCURY_TRACE", "Trace"), ("MERCURY_RESULTS", "Results"), ("MERCURY_SWEEP", "Sweep")]:
+    folders = [("TRACE", "Trace"), ("RESULTS", "Results"), ("SWEEP", "Sweep"), ("SEARCH", "Search")]
+    for variable, title in folders:
         section = text.split(f"\n## {title}\n")[1].split("\n## ")[0]
-        for path in get_folder(variable).iterdir():
-            assert path.name in section, f"docs/formats.md, {title}: {path.name}"
+        for path in get_folder(f"MERCURY_{variable}").iterdir():
+            name = re.sub(r"^best-.*\.toml$", "best-READING.toml", path.name)
+            assert name in section, f"docs/formats.md, {title}: {path.name}"
 
 
 def test_tensor_files_are_as_documented():

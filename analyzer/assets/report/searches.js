@@ -44,9 +44,9 @@ function searchVerdicts() {
 }
 
 /** What bounds on sums limit, as a sentence for each. */
-function summedValues(search, row) {
+function summedValues(search, values) {
   const value = (bound, number) => (bound.startsWith("loss-change") ? `${number.toPrecision(3)} nats` : format.percent(number));
-  const texts = search.bounds.map((bound, place) => (bound.startsWith("layer-error") ? "" : ` ${bound.split(" ")[0]} is ${value(bound, row.bound_values[place])}${isJudged(search) ? " where judged" : ""}.`));
+  const texts = search.bounds.map((bound, place) => (bound.startsWith("layer-error") || values[place] === undefined ? "" : ` ${bound.split(" ")[0]} is ${value(bound, values[place])}${isJudged(search) ? " where judged" : ""}.`));
   return texts.join("");
 }
 
@@ -65,7 +65,7 @@ function verdictText(search) {
   return [
     `Within ${bounds}, settings per layer give ${search.model} `,
     element("strong", {}, `${format.times(row.speed_up)} the baseline's speed${best.is_bound ? " (a bound, no hardware)" : ""}`),
-    ` under ${best.name} (${details.join("; ")}), at an output error of ${format.percent(row.output_error)} and a gradient error of ${format.percent(row.gradient_error)}.${exceeding} The largest error of a layer's pass is ${format.percent(row.largest_error)}.${summedValues(search, row)} The design reuses in ${format.count(on)} of ${format.count(search.choices.length)} passes.`,
+    ` under ${best.name} (${details.join("; ")}), at an output error of ${format.percent(row.output_error)} and a gradient error of ${format.percent(row.gradient_error)}.${exceeding} The largest error of a layer's pass is ${format.percent(row.largest_error)}.${summedValues(search, best.bound_values)} The design reuses in ${format.count(on)} of ${format.count(search.choices.length)} passes.`,
   ];
 }
 

@@ -1,14 +1,11 @@
 //! Settings that differ between layers, as `[[layer]]` tables of a configuration give them.
 
-use super::run::ReportedRun;
+use super::run::{CONFIG_FILE, ReportedRun};
 use crate::layer_settings::{LayerSettings, format_setting};
 use mercury_trace::geometry::Pass;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::path::Path;
-
-/// Stands for the file of a configuration with `[[layer]]` tables, if no file of these results has it.
-pub const FILE: &str = "CONFIG.toml";
 
 /// The settings of a layer's passes that share signatures, as a row of a table.
 #[derive(Debug, Serialize)]
@@ -26,21 +23,15 @@ pub struct LayerRow {
     scope: String,
 }
 
-/// Whether a configuration has settings for single layers.
-pub fn is_per_layer(run: &ReportedRun, configuration: usize) -> bool {
-    let tables = run.configurations[configuration].get("layer").and_then(serde_json::Value::as_array);
-    tables.is_some_and(|tables| !tables.is_empty())
-}
-
 /// The file of a configuration that flags cannot give; `None` if they can.
 pub fn find_file(run: &ReportedRun, dir: &Path, configuration: usize) -> Option<String> {
-    if !is_per_layer(run, configuration) {
+    if !run.is_per_layer(configuration) {
         return None;
     }
     let readings = run.search.iter().flat_map(|search| &search.readings);
     let mut written = readings.filter(|reading| reading.configurations.last() == Some(&configuration));
     let path = written.next().map(|reading| dir.join(&reading.file).display().to_string());
-    Some(path.unwrap_or_else(|| FILE.to_owned()))
+    Some(path.unwrap_or_else(|| CONFIG_FILE.to_owned()))
 }
 
 /// The rows of the table of settings by layer; none if all layers have the same.

@@ -1,6 +1,5 @@
 //! `run.json`: what was run, and the command that runs it again.
 
-use super::design;
 use crate::config::{Config, DEFAULT_PRESET, PRESETS};
 use crate::error::{AnalyzerError, REPLAY_AGAIN, Result};
 use crate::probe::format_probe;
@@ -17,6 +16,9 @@ use std::path::Path;
 /// What was run, as `report` and `compare` read it: each configuration by section and key, so that keys that a later
 /// version adds are kept as they are.
 pub type ReportedRun = RunRecord<Map<String, Value>>;
+
+/// Stands for the file of a configuration with `[[layer]]` tables, if no file of these results has it.
+pub const CONFIG_FILE: &str = "CONFIG.toml";
 
 /// A key of a configuration, and what the preset that is nearest to it has there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -56,6 +58,12 @@ impl ReportedRun {
         };
         let differing = |(_, settings): &(&str, Vec<Setting>)| settings.iter().filter(|s| s.preset.is_some()).count();
         PRESETS.iter().map(beside).min_by_key(differing).expect("there are presets")
+    }
+
+    /// Whether a configuration has settings for single layers.
+    pub(crate) fn is_per_layer(&self, configuration: usize) -> bool {
+        let tables = self.configurations[configuration].get("layer").and_then(Value::as_array);
+        tables.is_some_and(|tables| !tables.is_empty())
     }
 
     /// A value of a configuration, which has to be a number; `path` is this file's.
@@ -109,8 +117,8 @@ impl ReportedRun {
             axes.iter().map(|(key, values)| format!("--set {}", quote(&format!("{key}={}", values.join(","))))),
         );
         let swept: Vec<&str> = axes.iter().map(|(key, _)| key.as_str()).collect();
-        if design::is_per_layer(self, 0) {
-            words.push(flag("config", design::FILE));
+        if self.is_per_layer(0) {
+            words.push(flag("config", CONFIG_FILE));
         } else {
             words.extend(self.setting_flags(0, &swept));
         }

@@ -66,6 +66,8 @@ struct ReadingView {
     configured: Row,
     one_setting: Row,
     per_layer: Row,
+    /// The error that each bound limits, with settings per layer.
+    bound_values: Vec<f64>,
     /// Speed-up of settings per layer if the first bound were a percentage point higher.
     one_point_more: f64,
 }
@@ -135,6 +137,7 @@ impl SearchView {
                 configured: find(Method::Configured)?,
                 one_setting: find(Method::OneSetting)?,
                 per_layer: find(Method::PerLayer)?,
+                bound_values: reading.methods.last().map_or_else(Vec::new, |found| found.bound_values.clone()),
                 one_point_more: reading.speed_up_one_point_more,
             });
         }

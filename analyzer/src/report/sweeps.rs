@@ -44,7 +44,7 @@ pub fn list_points(source: &Source) -> Result<Vec<Row>> {
         point.insert("setting".to_owned(), setting.into());
         point.insert("trace".to_owned(), source.run.trace.manifest_sha256.clone().into());
         point.insert("part".to_owned(), source.run.part().into());
-        let bits = if design::is_per_layer(&source.run, number) {
+        let bits = if source.run.is_per_layer(number) {
             design::single_length(&source.run, number).map(f64::from)
         } else {
             Some(source.run.number(&path, number, "rpq", "bits")?)

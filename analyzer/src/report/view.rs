@@ -156,7 +156,7 @@ fn list_facts(
     array: &str,
 ) -> Vec<(&'static str, String)> {
     let value = |key: &str| find_value(settings, key);
-    let signatures = if design::is_per_layer(run, configuration) {
+    let signatures = if run.is_per_layer(configuration) {
         design::describe_signatures(run, configuration)
     } else {
         format!("{} bits, {}, {}", value("rpq.bits"), value("rpq.granularity"), value("rpq.variant"))

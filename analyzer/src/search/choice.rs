@@ -3,7 +3,7 @@
 //!
 //! Lagrange multipliers put a price on each limit. With prices, every group's cheapest option can be told alone, which
 //! gives a bound from below and a first choice. Branch and bound closes the gap between both, or ends after
-//! [`MAX_NODES`] nodes and returns the gap.
+//! 200,000 nodes and returns the gap.
 
 /// An option of a group.
 #[derive(Debug, Clone, PartialEq)]
