@@ -61,7 +61,7 @@ impl Folder {
         Self {
             trace: source.run.trace.manifest_sha256.clone(),
             part: source.run.part(),
-            kind: match (&source.search, &source.axes) {
+            kind: match (&source.run.search, &source.axes) {
                 (Some(_), _) => "searched",
                 (None, Some(_)) => "swept",
                 (None, None) => "replayed",
@@ -89,8 +89,8 @@ impl Report {
         let names = name_results(&folders);
         for ((dir, run), name) in results.iter().zip(runs).zip(names) {
             let source = Source::read(dir, run, name)?;
-            let points = sweeps::list_points(&source)?;
             let search = SearchView::new(&source)?;
+            let points = sweeps::list_points(&source)?;
             let place = search.is_some().then_some(data.searches.len());
             for configuration in sweeps::choose_views(&source, &points) {
                 data.views.push(View::new(&source, configuration, place)?);

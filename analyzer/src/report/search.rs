@@ -2,7 +2,7 @@
 
 use super::layers::{Row, to_rows};
 use super::run::ReportedRun;
-use super::source::{self, Source};
+use super::source::{self, SEARCH_AGAIN, Source};
 use crate::error::{AnalyzerError, Result};
 use crate::schema::run::{RUN_FILE, SearchRecord};
 use crate::schema::{TableSpec, choices, frontier};
@@ -12,11 +12,8 @@ use polars::prelude::DataFrame;
 use serde::Serialize;
 use std::path::Path;
 
-/// The remedy for a damaged folder of a search. Results of layers are kept, so this takes seconds.
-pub const SEARCH_AGAIN: &str = "run the search again with this version";
-
 /// The tables of a search that other results do not have.
-pub struct SearchTables {
+struct SearchTables {
     frontier: DataFrame,
     choices: DataFrame,
 }
@@ -74,7 +71,7 @@ struct ReadingView {
 
 impl SearchTables {
     /// Reads the tables of a search's folder, and checks what `run.json` says about the search; `None` for other results.
-    pub fn read(dir: &Path, run: &ReportedRun) -> Result<Option<Self>> {
+    fn read(dir: &Path, run: &ReportedRun) -> Result<Option<Self>> {
         let Some(record) = &run.search else { return Ok(None) };
         check_record(&dir.join(RUN_FILE), record, run.configurations.len())?;
         let read = |table: &TableSpec| source::read_table(dir, table, table.columns);
@@ -124,7 +121,8 @@ pub fn choose_views(record: &SearchRecord) -> Vec<usize> {
 impl SearchView {
     /// What a search found; `None` if the results are not those of a search.
     pub fn new(source: &Source) -> Result<Option<Self>> {
-        let (Some(record), Some(tables)) = (&source.run.search, &source.search) else { return Ok(None) };
+        let tables = SearchTables::read(&source.dir, &source.run)?;
+        let (Some(record), Some(tables)) = (&source.run.search, tables) else { return Ok(None) };
         let bound = parse_bound(record).expect("the record is checked when it is read");
         let path = source.dir.join(frontier::TABLE.file);
         let frontier = to_rows(&tables.frontier)?;

@@ -2,7 +2,6 @@
 
 use crate::error::{AnalyzerError, REPLAY_AGAIN, Result};
 use crate::report::run::ReportedRun;
-use crate::report::search::{SEARCH_AGAIN, SearchTables};
 use crate::schema::run::RUN_FILE;
 use crate::schema::{self, ColumnSpec, TableSpec, configurations, layers, models};
 use crate::search::store as search_store;
@@ -13,6 +12,9 @@ use polars::prelude::DataFrame;
 use serde_json::Value;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+
+/// The remedy for a damaged folder of a search. Results of layers are kept, so this takes seconds.
+pub const SEARCH_AGAIN: &str = "run the search again with this version";
 
 /// Results of `replay`, `sweep` or `search`.
 pub struct Source {
@@ -30,8 +32,6 @@ pub struct Source {
     pub models: DataFrame,
     /// A row per configuration.
     pub configurations: DataFrame,
-    /// What a search found; none in other results.
-    pub search: Option<SearchTables>,
 }
 
 /// Columns of `layers.parquet` that are counted up over steps.
@@ -155,9 +155,8 @@ impl Source {
             path if path.exists() => Some(axes(&path, &read_json(dir, store::IDENTITY)?)?),
             _ => None,
         };
-        let search = SearchTables::read(dir, &run)?;
         let dir = dir.to_owned();
-        Ok(Self { dir, name, run, axes, layers: layer_rows, models: model_rows, configurations, search })
+        Ok(Self { dir, name, run, axes, layers: layer_rows, models: model_rows, configurations })
     }
 }
 
