@@ -121,7 +121,8 @@ pub fn choose_views(record: &SearchRecord) -> Vec<usize> {
 impl SearchView {
     /// What a search found; `None` if the results are not those of a search.
     pub fn new(source: &Source) -> Result<Option<Self>> {
-        let tables = SearchTables::read(&source.dir, &source.run)?;
+        let tables = SearchTables::read(&source.dir, &source.run);
+        let tables = tables.map_err(|error| source::name_remedy(&source.dir, error))?;
         let (Some(record), Some(tables)) = (&source.run.search, tables) else { return Ok(None) };
         let bound = parse_bound(record).expect("the record is checked when it is read");
         let path = source.dir.join(frontier::TABLE.file);

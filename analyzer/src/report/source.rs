@@ -170,7 +170,7 @@ pub fn read_run(dir: &Path) -> Result<ReportedRun> {
 }
 
 /// Names the remedy of a search in an error about its folder.
-fn name_remedy(dir: &Path, error: AnalyzerError) -> AnalyzerError {
+pub fn name_remedy(dir: &Path, error: AnalyzerError) -> AnalyzerError {
     match error {
         AnalyzerError::Results { path, field, reason } if dir.join(search_store::IDENTITY).exists() => {
             AnalyzerError::Results { path, field, reason: reason.replace(REPLAY_AGAIN, SEARCH_AGAIN) }
