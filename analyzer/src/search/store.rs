@@ -125,7 +125,9 @@ impl SearchDir {
                 (Some(_), _) => evidence.folds.push(firsts.iter().copied().flat_map(parts).collect()),
                 (None, Folds::Steps(by_fold)) => {
                     for fold in by_fold {
-                        evidence.folds.push(fold.iter().flat_map(|&step| parts(first(step))).collect());
+                        // A step in which no chosen layer was captured has no parts.
+                        let captured = fold.iter().filter_map(|step| steps.binary_search(step).ok());
+                        evidence.folds.push(captured.flat_map(|place| parts(firsts[place])).collect());
                     }
                 }
                 (None, Folds::Samples(_) | Folds::None) => (),
