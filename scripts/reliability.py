@@ -81,7 +81,7 @@ ROWS = [
         "Workers, client or scheduler of a cluster may be killed: the results equal the single run, byte for byte. A "
         "trace in an object store gives the same results",
         "Dask and an S3 server (moto) on 127.0.0.1",
-        "make test-distributed",
+        "make test-python TESTS=python/tests/distributed",
         ["cluster"],
     ),
     (
@@ -156,7 +156,7 @@ def fuzz(seconds: int, targets: list[str]) -> str:
 
 def run_make_targets() -> dict[str, list[str]]:
     """Runs other targets of the Makefile and returns their figures by topic."""
-    found = {"cluster": [f"{count_passed(run(['make', 'test-distributed']))} tests passed"]}
+    found = {"cluster": [f"{count_passed(run(['make', 'test-python', 'TESTS=python/tests/distributed']))} tests passed"]}
     output = run(["make", "test-notebooks", "PYTEST=-s"])
     found["memory limit"] = ["; ".join(read_figures(output).get("memory limit", []))]
     found["sanitizer"] = [f"{count_passed(run(['make', 'sanitize']))} tests passed"]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 ALLOWED = REPOSITORY / ".ci" / "allowed-skips.txt"
-MAKE_GROUPS = ["test-notebooks", "test-report", "test-distributed"]
+MAKE_GROUPS = ["test-notebooks", "test-report", "test-python", "test-torch"]
 # Always the whole workspace: a subset of packages would select other features and recompile all dependencies.
 CARGO = ["cargo", "test", "--release", "--workspace", "--no-fail-fast"]
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR") or REPOSITORY / "target")

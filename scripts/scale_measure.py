@@ -5,7 +5,7 @@
 
 TRACE is a real trace, such as that of `make demo`. Its manifest and results are multiplied to traces and partitions
 with many steps. Times are processor times, which other load on the machine affects less. PART is one of dispatch,
-start, open, merge, unit, replay. The script needs the packages in distributed/requirements.txt.
+start, open, merge, unit, replay. The script needs the package `mercury-lab[dask]`.
 """
 
 import hashlib
@@ -22,8 +22,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from places import BINARIES, REPOSITORY
-
-sys.path.insert(0, str(REPOSITORY / "distributed" / "src"))
 
 RESULT = REPOSITORY / "docs" / "scale.json"
 ANALYZER = Path(os.environ.get("MERCURY_ANALYZER") or BINARIES / "mercury-analyzer")
@@ -70,9 +68,9 @@ def measure_dispatch(_: Path, scratch: Path) -> dict:
 
     import dask
     from distributed import Client, LocalCluster
-    from mercury_distributed import dispatch
-    from mercury_distributed.progress import Progress
-    from mercury_distributed.worker import Ending, Outcome, Replay
+    from mercury_lab.distributed import dispatch
+    from mercury_lab.distributed.progress import Progress
+    from mercury_lab.distributed.worker import Ending, Outcome, Replay
 
     workers, partitions = 100, 2000
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
@@ -102,7 +100,7 @@ def measure_time(action: Callable[[], object]) -> tuple[float, float]:
 
 
 def measure_start(trace: Path, scratch: Path) -> dict:
-    from mercury_distributed.watch import TETHER
+    from mercury_lab.distributed.watch import TETHER
 
     replay = [ANALYZER, "replay", trace, "--partition", EMPTY, "--out", scratch / "empty"]
     tethered = measure_least(5, sys.executable, "-I", "-S", TETHER, "PARENT", *replay)

@@ -90,6 +90,9 @@ pub enum AnalyzerError {
         /// What is wrong, and the remedy.
         reason: String,
     },
+    /// The work was asked to stop.
+    #[error("stopped; the same command continues where a folder of finished parts was kept")]
+    Stopped,
     /// A table of results could not be built.
     #[error("results: {0}")]
     Polars(#[from] polars::error::PolarsError),

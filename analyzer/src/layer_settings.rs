@@ -33,7 +33,7 @@ pub fn list_layer_settings(number: usize, config: &Config, layers: &[Layer]) -> 
         let configs = config.layer_configs(&layer.name, 0);
         let groups = [(Pass::Forward, &[Pass::Forward, Pass::WeightGrad][..]), (Pass::InputGrad, &[Pass::InputGrad])];
         for (pass, group) in groups {
-            if pass == Pass::InputGrad && !layer.input_grad {
+            if !layer.trains(pass) {
                 continue;
             }
             let own = configs.pass(pass);
@@ -41,7 +41,11 @@ pub fn list_layer_settings(number: usize, config: &Config, layers: &[Layer]) -> 
                 configuration: number,
                 layer: layer.name.clone(),
                 pass,
-                reuse: group.iter().copied().filter(|pass| own.reuse.passes.contains(pass)).collect(),
+                reuse: group
+                    .iter()
+                    .copied()
+                    .filter(|&pass| layer.trains(pass) && own.reuse.passes.contains(&pass))
+                    .collect(),
                 bits: own.rpq.bits,
                 settings: Settings::new(own, &layer.geometry),
             });

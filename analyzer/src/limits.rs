@@ -26,7 +26,7 @@ pub struct Limits {
     /// Vectors of zeros only, and zero elements.
     pub zeros: Zeros,
     /// Multiplications by weights, and what of them is left where a vector is multiplied once by equal
-    /// ones; none in attention products, which have no weights.
+    /// ones; none in products of two activations, which have no weights.
     pub repetition: WeightRepetition,
     /// Pairs of vectors of one stream and scope, drawn by the projection's seed, by their angle: how
     /// many share a signature, and how many are expected to.

@@ -2,7 +2,7 @@
 
 use crate::operand::LayerData;
 use mercury_reuse::VectorView;
-use mercury_trace::geometry::{Attention, Conv2d, Geometry, Pass};
+use mercury_trace::geometry::{Conv2d, Geometry, Matmul, Pass};
 use mercury_trace::read::Tensor;
 use std::ops::Range;
 
@@ -44,8 +44,8 @@ impl LayerData {
         match (self.kept.layer.geometry, pass) {
             (Geometry::Conv2d(conv), Pass::InputGrad) => conv.in_channels as usize,
             (Geometry::Linear(linear), Pass::InputGrad) => linear.in_features as usize,
-            (Geometry::Attention(a), Pass::InputGrad) => (a.heads * a.inner) as usize,
-            (Geometry::Attention(a), _) => (a.heads * a.columns) as usize,
+            (Geometry::Matmul(a), Pass::InputGrad) => (a.heads * a.inner) as usize,
+            (Geometry::Matmul(a), _) => (a.heads * a.columns) as usize,
             (_, _) => self.kept.filters.len(),
         }
     }
@@ -64,10 +64,10 @@ impl LayerData {
             Geometry::Linear(_) => StreamWeights::new(0..self.kept.filters.len(), places, |(_, _, column), values| {
                 values.extend((0..self.kept.filters.len()).map(|row| weight.row(row)[column]));
             }),
-            Geometry::Attention(attention) => {
+            Geometry::Matmul(matmul) => {
                 let head = view.streams()[stream].group;
                 let captured = self.kept.first_captured + self.first_sample + sample;
-                gather_attention(attention, weight, pass, captured, head, places)
+                gather_matmul(matmul, weight, pass, captured, head, places)
             }
         })
     }
@@ -111,17 +111,17 @@ impl LayerData {
     }
 }
 
-/// The "weights" of an attention product are its right operand, which differs between samples.
-fn gather_attention(
-    attention: Attention,
+/// The "weights" of a product of two activations are its right operand, which differs between samples.
+fn gather_matmul(
+    matmul: Matmul,
     right: &Tensor,
     pass: Pass,
     sample: usize,
     head: usize,
     places: impl Iterator<Item = (usize, (usize, usize, usize))>,
 ) -> StreamWeights {
-    let (columns, inner) = (attention.columns as usize, attention.inner as usize);
-    let base = (sample * attention.heads as usize + head) * columns;
+    let (columns, inner) = (matmul.columns as usize, matmul.inner as usize);
+    let base = (sample * matmul.heads as usize + head) * columns;
     if pass == Pass::InputGrad {
         StreamWeights::new(head * inner..(head + 1) * inner, places, |(_, _, column), values| {
             values.extend_from_slice(right.row(base + column));

@@ -43,7 +43,7 @@ impl Dense<'_> {
             }
             (Geometry::Linear(_), Pass::InputGrad) => weight.row(find_row(kx as u32)?)[output],
             (Geometry::Linear(_), _) => weight.row(output)[kx],
-            (Geometry::Attention(a), pass) => {
+            (Geometry::Matmul(a), pass) => {
                 let (columns, inner) = (a.columns as usize, a.inner as usize);
                 let block = if pass == Pass::InputGrad { inner } else { columns };
                 if output / block != channel {
@@ -106,7 +106,7 @@ impl Dense<'_> {
                 self.gradient(sample, channel, position, output)
             }
             Geometry::Linear(_) => self.gradient(sample, 0, position, output),
-            Geometry::Attention(a) => {
+            Geometry::Matmul(a) => {
                 let columns = a.columns as usize;
                 self.gradient(sample, output / columns, position, output % columns)
             }
@@ -124,7 +124,7 @@ impl Dense<'_> {
         for (stream, separate) in (0..layout.streams).flat_map(|s| (0..groups).map(move |g| (s, g))) {
             let samples = if groups > 1 { separate..separate + 1 } else { 0..layout.samples };
             let outputs = match data.kept.layer.geometry {
-                Geometry::Attention(a) => a.columns as usize,
+                Geometry::Matmul(a) => a.columns as usize,
                 _ => data.kept.filters.len(),
             };
             for (offset, output) in (0..view.streams()[stream].length).flat_map(|o| (0..outputs).map(move |f| (o, f))) {
@@ -163,9 +163,7 @@ impl Dense<'_> {
             Geometry::Linear(linear) => {
                 dy.row(sample * linear.rows as usize + position)[data.kept.filters[output] as usize]
             }
-            Geometry::Attention(a) => {
-                dy.row((sample * a.heads as usize + channel) * a.rows as usize + position)[output]
-            }
+            Geometry::Matmul(a) => dy.row((sample * a.heads as usize + channel) * a.rows as usize + position)[output],
         }))
     }
 }
@@ -198,7 +196,7 @@ fn products_per_kept(data: &LayerData) -> f64 {
             count(&all(conv.in_channels), &all(conv.out_channels)) / count(&kept.channels, &filters)
         }
         Geometry::Linear(linear) => f64::from(linear.out_features) / kept.filters.len() as f64,
-        Geometry::Attention(_) => 1.0,
+        Geometry::Matmul(_) => 1.0,
     }
 }
 

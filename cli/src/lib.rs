@@ -11,6 +11,6 @@ mod sizes;
 
 pub use command_line::{collect_given_flags, flag, quote, split_words};
 pub use messages::Messages;
-pub use progress::Progress;
+pub use progress::{Progress, ProgressReader};
 pub use shell::{Completions, Man};
 pub use sizes::parse_bytes;

@@ -1,6 +1,6 @@
 //! Progress of a long command: a bar on a terminal, a line every half minute elsewhere.
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::fmt::Display;
 use std::sync::Mutex;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -22,6 +22,17 @@ impl Progress {
     /// Creates progress that is not shown.
     pub fn hidden() -> Self {
         Self { bar: ProgressBar::hidden(), lines: Mutex::new(None) }
+    }
+
+    /// Creates progress that is not shown, over `length` things; a [`ProgressReader`] follows it.
+    pub fn unshown(length: usize) -> Self {
+        let bar = ProgressBar::with_draw_target(Some(length as u64), ProgressDrawTarget::hidden());
+        Self { bar, lines: Mutex::new(None) }
+    }
+
+    /// A view of the progress, for another thread.
+    pub fn reader(&self) -> ProgressReader {
+        ProgressReader(self.bar.clone())
     }
 
     /// Creates the progress of an activity, such as `training`, over `length` things.
@@ -62,6 +73,27 @@ impl Progress {
     pub fn finish(&self) {
         self.bar.finish_and_clear();
         *self.lines.lock().expect("no thread panics while it holds this") = None;
+    }
+}
+
+/// A view of progress.
+#[derive(Debug, Clone)]
+pub struct ProgressReader(ProgressBar);
+
+impl ProgressReader {
+    /// Number of things that are done or started.
+    pub fn position(&self) -> u64 {
+        self.0.position()
+    }
+
+    /// Number of things.
+    pub fn length(&self) -> u64 {
+        self.0.length().unwrap_or(0)
+    }
+
+    /// The latest message.
+    pub fn message(&self) -> String {
+        self.0.message()
     }
 }
 

@@ -233,7 +233,7 @@ def test_links_exist(page):
 def test_paths_in_the_repository_exist(page):
     """Checks paths such as `reuse/src/caching/outcomes.rs`; files that commands create are not in these folders."""
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.S | re.M)
-    folders = "trace|reuse|hardware|tracer|analyzer|notebooks|scripts|docs|fuzz"
+    folders = "trace|reuse|hardware|tracer|analyzer|python|notebooks|scripts|docs|fuzz"
     for path in re.findall(rf"`((?:{folders})/(?:src|tests|presets|examples|benches|[\w.-]+\.\w+)[\w./-]*)`", text):
         assert (REPOSITORY / path).exists(), f"{page.name}: {path}"
 

@@ -30,7 +30,7 @@ fn layers() -> Vec<Layer> {
     };
     let linear = Linear { rows: 1, in_features: 5, out_features: 2 };
     [("conv", Geometry::Conv2d(conv)), ("fc", Geometry::Linear(linear))]
-        .map(|(name, geometry)| Layer { name: name.to_owned(), geometry, input_grad: true })
+        .map(|(name, geometry)| Layer { name: name.to_owned(), geometry, input_grad: true, weight_grad: true })
         .into()
 }
 
@@ -41,6 +41,7 @@ pub fn write_trace(dir: &Path) {
         created_by: "a fuzzer".to_owned(),
         label: None,
         command: None,
+        framework: None,
         model: Model { name: "small".to_owned(), parameters: 48, input: vec![2, 4, 4], classes: 2 },
         dataset: Dataset {
             name: "none".to_owned(),
@@ -64,13 +65,14 @@ pub fn write_trace(dir: &Path) {
         captured: Vec::new(),
         complete: false,
     };
-    let mut writer = TraceWriter::create(dir, manifest, &layers()).expect("a folder to write to");
+    let layers: Vec<Layer> = layers();
+    let mut writer = TraceWriter::create(dir, manifest, &layers).expect("a folder to write to");
     let values: Vec<f32> = (0..96u8).map(|i| f32::from(i % 7) - 3.0).collect();
     let planes = (0..SAMPLES).flat_map(|sample| [0, 1].map(|channel| [sample, channel])).zip(values.chunks(16));
     let rows = (0..SAMPLES).map(|sample| [sample, 0]).zip(values.chunks(5));
     let tensors = vec![
-        writer.files().write(0, "conv", TensorKind::Input, planes).expect("room on the disk"),
-        writer.files().write(0, "fc", TensorKind::Input, rows).expect("room on the disk"),
+        writer.files().write(0, &layers[0], TensorKind::Input, planes).expect("room on the disk"),
+        writer.files().write(0, &layers[1], TensorKind::Input, rows).expect("room on the disk"),
     ];
     let step = Step { step: 0, epoch: 0, loss: 1.0, accuracy: 0.5, learning_rate: 0.1, seconds: 1.0, captured: true };
     let samples = (0..SAMPLES).collect();

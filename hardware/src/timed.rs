@@ -27,7 +27,7 @@ impl LayerExtent {
     pub fn whole(geometry: &Geometry, samples: usize) -> Self {
         let (channels, grad_channels) = match geometry {
             Geometry::Conv2d(conv) => (conv.in_channels as usize, conv.out_channels as usize),
-            Geometry::Linear(_) | Geometry::Attention(_) => (1, 1),
+            Geometry::Linear(_) | Geometry::Matmul(_) => (1, 1),
         };
         Self { geometry: *geometry, samples, channels, grad_channels }
     }
@@ -45,7 +45,7 @@ impl LayerExtent {
 
     /// Whether each sample meets weights of its own.
     pub fn weights_change_with_sample(&self) -> bool {
-        matches!(self.geometry, Geometry::Attention(_))
+        matches!(self.geometry, Geometry::Matmul(_))
     }
 }
 

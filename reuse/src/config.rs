@@ -276,7 +276,7 @@ pub struct McacheConfig {
     pub representative: Representative,
     /// Scope in convolutions.
     pub scope: Scope,
-    /// Scope in fully connected layers, where a sample may be a single row. An attention product's
+    /// Scope in fully connected layers, where a sample may be a single row. A product of two activations's
     /// right operand changes with the sample, so there it is never wider than one sample.
     pub scope_linear: Scope,
     /// Results that can be read in a cycle, in units of one array row's width.

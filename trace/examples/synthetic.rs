@@ -46,6 +46,7 @@ fn manifest(samples: u32, steps: u64) -> Manifest {
         created_by: "synthetic".to_owned(),
         label: None,
         command: None,
+        framework: None,
         model: Model {
             name: "synthetic".to_owned(),
             parameters: u64::from(CHANNELS * FILTERS * 9),
@@ -96,7 +97,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         dilation: [1; 2],
         groups: 1,
     });
-    let layers = [Layer { name: LAYER.to_owned(), geometry, input_grad: false }];
+    let layers = [Layer { name: LAYER.to_owned(), geometry, input_grad: false, weight_grad: true }];
     let mut writer = TraceWriter::create(Path::new(dir), manifest(samples, steps), &layers)?;
     let mut state = 1;
     let mut done = Vec::new();
@@ -105,10 +106,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         let planes: Vec<Vec<f32>> = (0..8 * CHANNELS).map(|_| plane(&mut state)).collect();
         let keys = (0..samples).flat_map(|sample| (0..CHANNELS).map(move |channel| [sample, channel]));
         let rows = keys.zip(planes.iter().map(Vec::as_slice).cycle());
-        let input = writer.files().write(step, LAYER, TensorKind::Input, rows)?;
+        let input = writer.files().write(step, &layers[0], TensorKind::Input, rows)?;
         let weights: Vec<f32> = (0..CHANNELS * 9 * KEPT_FILTERS).map(|_| random(&mut state)).collect();
         let rows = (0..KEPT_FILTERS).map(|filter| [filter]).zip(weights.chunks(CHANNELS as usize * 9));
-        let weight = writer.files().write(step, LAYER, TensorKind::Weight, rows)?;
+        let weight = writer.files().write(step, &layers[0], TensorKind::Weight, rows)?;
         done.push(Step { step, epoch: 0, loss: 1.0, accuracy: 0.0, learning_rate: 0.1, seconds: 0.0, captured: true });
         let dataset_indices = (0..u64::from(samples)).collect();
         let tensors = vec![input, weight];

@@ -79,7 +79,7 @@ impl Gemm {
     }
 }
 
-/// A 2-D convolution on one sample; pairs are `[rows, columns]`.
+/// A 2-D convolution on one sample; pairs are `[rows, columns]`. A 1-D convolution has one row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Conv2d {
     /// Channels of the input.
@@ -141,11 +141,12 @@ pub struct Linear {
     pub out_features: u32,
 }
 
-/// An attention product on one sample: per head, a left operand of `rows x inner` times a right
-/// operand of `inner x columns`. The right operand stands in for the weights.
+/// Matrix products of two activations on one sample, such as those of attention: per head, a left
+/// operand of `rows x inner` times a right operand of `inner x columns`, which stands in for the
+/// weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Attention {
-    /// Heads.
+pub struct Matmul {
+    /// Products per sample; in attention, its heads.
     pub heads: u32,
     /// Rows of the left operand.
     pub rows: u32,
@@ -164,7 +165,7 @@ pub enum Geometry {
     /// A fully connected layer.
     Linear(Linear),
     /// A product of two activations.
-    Attention(Attention),
+    Matmul(Matmul),
 }
 
 impl Geometry {
@@ -173,7 +174,7 @@ impl Geometry {
         match self {
             Geometry::Conv2d(_) => "conv2d",
             Geometry::Linear(_) => "linear",
-            Geometry::Attention(_) => "attention",
+            Geometry::Matmul(_) => "matmul",
         }
     }
 
@@ -186,7 +187,7 @@ impl Geometry {
                 [rows, columns, conv.out_channels]
             }
             Geometry::Linear(linear) => [linear.rows, linear.out_features, 1],
-            Geometry::Attention(attention) => [attention.heads, attention.rows, attention.columns],
+            Geometry::Matmul(matmul) => [matmul.heads, matmul.rows, matmul.columns],
         };
         let macs = sizes.iter().map(|&size| u128::from(size)).product::<u128>() * self.filter_length_u128();
         if macs > MAX_MACS {
@@ -211,7 +212,7 @@ impl Geometry {
                 sizes.iter().map(|&size| u128::from(size)).product()
             }
             Geometry::Linear(linear) => u128::from(linear.in_features),
-            Geometry::Attention(attention) => u128::from(attention.inner),
+            Geometry::Matmul(matmul) => u128::from(matmul.inner),
         }
     }
 
@@ -246,11 +247,11 @@ impl Geometry {
                 check_dimension("in_features", linear.in_features, 1)?;
                 check_dimension("out_features", linear.out_features, 1)
             }
-            Geometry::Attention(attention) => {
-                check_dimension("heads", attention.heads, 1)?;
-                check_dimension("rows", attention.rows, 1)?;
-                check_dimension("inner", attention.inner, 1)?;
-                check_dimension("columns", attention.columns, 1)
+            Geometry::Matmul(matmul) => {
+                check_dimension("heads", matmul.heads, 1)?;
+                check_dimension("rows", matmul.rows, 1)?;
+                check_dimension("inner", matmul.inner, 1)?;
+                check_dimension("columns", matmul.columns, 1)
             }
         }
     }
@@ -295,11 +296,11 @@ impl Geometry {
                 u64::from(linear.out_features),
                 1,
             )],
-            Geometry::Attention(attention) => vec![product(
-                u64::from(attention.rows),
-                u64::from(attention.inner),
-                u64::from(attention.columns),
-                samples * u64::from(attention.heads),
+            Geometry::Matmul(matmul) => vec![product(
+                u64::from(matmul.rows),
+                u64::from(matmul.inner),
+                u64::from(matmul.columns),
+                samples * u64::from(matmul.heads),
             )],
         }
     }
@@ -309,12 +310,12 @@ impl Geometry {
         self.gemms(Pass::Forward, 1).iter().map(Gemm::macs).sum()
     }
 
-    /// Channels of the input, features of a row, or inner length of an attention product.
+    /// Channels of the input, features of a row, or inner length of a product of two activations.
     pub fn inputs(&self) -> u32 {
         match self {
             Geometry::Conv2d(conv) => conv.in_channels,
             Geometry::Linear(linear) => linear.in_features,
-            Geometry::Attention(attention) => attention.inner,
+            Geometry::Matmul(matmul) => matmul.inner,
         }
     }
 
@@ -323,7 +324,7 @@ impl Geometry {
         match self {
             Geometry::Conv2d(conv) => conv.out_channels,
             Geometry::Linear(linear) => linear.out_features,
-            Geometry::Attention(attention) => attention.columns,
+            Geometry::Matmul(matmul) => matmul.columns,
         }
     }
 

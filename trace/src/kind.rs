@@ -10,7 +10,7 @@ pub enum TensorKind {
     Input,
     /// dY, the gradient of the loss with respect to the layer's output.
     GradOutput,
-    /// W, the layer's filters, or the right operand of an attention product.
+    /// W, the layer's filters, or the right operand of a product of two activations.
     Weight,
 }
 

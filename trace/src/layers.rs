@@ -1,9 +1,10 @@
 //! `layers.parquet`: the model's layers in execution order.
 
 use crate::error::{Result, TraceError};
-use crate::geometry::{Attention, Conv2d, Geometry, Linear};
+use crate::geometry::{Conv2d, Geometry, Linear, Matmul, Pass};
 use crate::table::{self, Table};
 use arrow::buffer::ScalarBuffer;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -14,7 +15,7 @@ pub const FILE_NAME: &str = "layers.parquet";
 const MAX_ROWS: i64 = 100_000;
 
 /// A layer of the model.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layer {
     /// The module's name in the model, such as `features.0`.
     pub name: String,
@@ -22,6 +23,19 @@ pub struct Layer {
     pub geometry: Geometry,
     /// Whether training computes the input gradient; not if the input is the data.
     pub input_grad: bool,
+    /// Whether training computes the weight gradient; not if the weights are frozen.
+    pub weight_grad: bool,
+}
+
+impl Layer {
+    /// Whether training computes a pass of the layer.
+    pub fn trains(&self, pass: Pass) -> bool {
+        match pass {
+            Pass::Forward => true,
+            Pass::InputGrad => self.input_grad,
+            Pass::WeightGrad => self.weight_grad,
+        }
+    }
 }
 
 /// Whether a layer may have this name: only letters, digits, `_`, `-` and inner dots, because it
@@ -61,6 +75,7 @@ pub fn write(dir: &Path, layers: &[Layer]) -> Result<()> {
             ("dilation_height", column(|row| row.dilation[0])),
             ("dilation_width", column(|row| row.dilation[1])),
             ("input_grad", table::bools(layers.iter().map(|layer| layer.input_grad))),
+            ("weight_grad", table::bools(layers.iter().map(|layer| layer.weight_grad))),
             ("macs", table::u64s(layers.iter().map(|layer| layer.geometry.macs()))),
         ],
     )
@@ -71,6 +86,8 @@ pub fn read(dir: &Path) -> Result<Vec<Layer>> {
     let path = dir.join(FILE_NAME);
     let table = Table::read(&path, MAX_ROWS)?;
     let input_grad = table.bool("input_grad")?;
+    // Before version 3, no layer was frozen.
+    let weight_grad = if table.has("weight_grad") { Some(table.bool("weight_grad")?) } else { None };
     let index = table.u32("index")?;
     let macs = table.u64("macs")?;
     let names = table.string("name")?;
@@ -119,7 +136,12 @@ pub fn read(dir: &Path) -> Result<Vec<Layer>> {
         if macs[row] != geometry.macs() {
             return Err(wrong(format!("macs is {}, but its geometry gives {}", macs[row], geometry.macs())));
         }
-        layers.push(Layer { name: name.to_owned(), geometry, input_grad: input_grad.value(row) });
+        layers.push(Layer {
+            name: name.to_owned(),
+            geometry,
+            input_grad: input_grad.value(row),
+            weight_grad: weight_grad.as_ref().is_none_or(|column| column.value(row)),
+        });
     }
     Ok(layers)
 }
@@ -167,7 +189,7 @@ impl From<&Geometry> for LayerRow {
                 ..plain
             },
             Geometry::Linear(linear) => LayerRow { rows: linear.rows, ..plain },
-            Geometry::Attention(attention) => LayerRow { rows: attention.rows, groups: attention.heads, ..plain },
+            Geometry::Matmul(matmul) => LayerRow { rows: matmul.rows, groups: matmul.heads, ..plain },
         }
     }
 }
@@ -190,13 +212,14 @@ impl LayerRow {
                 in_features: self.in_channels,
                 out_features: self.out_channels,
             }),
-            "attention" => Geometry::Attention(Attention {
+            // Until version 2, the name was `attention`.
+            "matmul" | "attention" => Geometry::Matmul(Matmul {
                 heads: self.groups,
                 rows: self.rows,
                 inner: self.in_channels,
                 columns: self.out_channels,
             }),
-            other => return Err(format!("op {other:?} is not one of conv2d, linear, attention")),
+            other => return Err(format!("op {other:?} is not one of conv2d, linear, matmul")),
         };
         geometry.validate()?;
         if LayerRow::from(&geometry) != *self {

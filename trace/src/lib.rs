@@ -20,12 +20,13 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let dir = tempfile::tempdir()?;
 //! let linear = Geometry::Linear(Linear { rows: 1, in_features: 3, out_features: 2 });
-//! let layers = vec![Layer { name: "fc".into(), geometry: linear, input_grad: false }];
+//! let layers = vec![Layer { name: "fc".into(), geometry: linear, input_grad: false, weight_grad: true }];
 //! let manifest = Manifest {
 //!     schema_version: SCHEMA_VERSION,
 //!     created_by: "an example".into(),
 //!     label: None,
 //!     command: None,
+//!     framework: None,
 //!     model: Model { name: "tiny".into(), parameters: 6, input: vec![3, 1, 1], classes: 2 },
 //!     dataset: Dataset { name: "none".into(), train_samples: 1, validation_samples: 0, description: Default::default() },
 //!     seed: 1,
@@ -40,7 +41,7 @@
 //!     complete: false,
 //! };
 //! let mut writer = TraceWriter::create(dir.path(), manifest, &layers)?;
-//! let input = writer.files().write(0, "fc", TensorKind::Input, [([0, 0], &[1.0, 2.0, 3.0][..])])?;
+//! let input = writer.files().write(0, &layers[0], TensorKind::Input, [([0, 0], &[1.0, 2.0, 3.0][..])])?;
 //! let step = CapturedStep { step: 0, samples: vec![0], dataset_indices: vec![7], tensors: vec![input] };
 //! writer.commit(step, &[])?;
 //!

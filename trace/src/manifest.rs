@@ -11,8 +11,10 @@ use std::path::Path;
 
 /// Version of the format that this crate writes, and the newest that it reads.
 ///
-/// Since version 2, every file has a checksum. Traces of version 1 can be read, but not verified.
-pub const SCHEMA_VERSION: u32 = 2;
+/// Since version 3, products of two activations are called `matmul` (before: `attention`), and
+/// layers.parquet says which layers are frozen. Since version 2, every file has a checksum.
+/// Traces of version 1 can be read, but not verified.
+pub const SCHEMA_VERSION: u32 = 3;
 
 /// The first version in which every tensor file has a checksum.
 pub const CHECKSUMS_SINCE: u32 = 2;
@@ -38,6 +40,9 @@ pub struct Manifest {
     /// Flags without effect on the trace are left out, so that equal runs write equal manifests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
+    /// The framework that ran the training; `None` in traces before version 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub framework: Option<Framework>,
     /// The model.
     pub model: Model,
     /// The data set.
@@ -56,6 +61,15 @@ pub struct Manifest {
     pub captured: Vec<CapturedStep>,
     /// Whether the training reached its end.
     pub complete: bool,
+}
+
+/// The framework that ran a training.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Framework {
+    /// Its name: `pytorch`, `libtorch` or another program's.
+    pub name: String,
+    /// Its version.
+    pub version: String,
 }
 
 /// The model of a trace.

@@ -105,6 +105,11 @@ impl Table {
         TraceError::invalid(&self.path, field, reason)
     }
 
+    /// Whether there is a column of this name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.batch.column_by_name(name).is_some()
+    }
+
     fn column(&self, name: &str, wanted: &DataType) -> Result<ArrayRef> {
         let column = self.batch.column_by_name(name).ok_or_else(|| {
             let reason = format!("the column is missing; write it as {}", columns::describe(wanted));

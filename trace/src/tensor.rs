@@ -89,9 +89,9 @@ impl TensorShape {
             (Geometry::Conv2d(conv), TensorKind::GradOutput) => (&["sample", "channel"], area(conv.output())),
             (Geometry::Linear(linear), TensorKind::Input) => (&["sample", "row"], linear.in_features as usize),
             (Geometry::Linear(linear), TensorKind::GradOutput) => (&["sample", "row"], linear.out_features as usize),
-            (Geometry::Attention(a), TensorKind::Input) => (&["sample", "head", "row"], a.inner as usize),
-            (Geometry::Attention(a), TensorKind::GradOutput) => (&["sample", "head", "row"], a.columns as usize),
-            (Geometry::Attention(a), TensorKind::Weight) => (&["sample", "head", "filter"], a.inner as usize),
+            (Geometry::Matmul(a), TensorKind::Input) => (&["sample", "head", "row"], a.inner as usize),
+            (Geometry::Matmul(a), TensorKind::GradOutput) => (&["sample", "head", "row"], a.columns as usize),
+            (Geometry::Matmul(a), TensorKind::Weight) => (&["sample", "head", "filter"], a.inner as usize),
             (_, TensorKind::Weight) => (&["filter"], geometry.filter_length()),
         };
         Self { keys, width, dtype }

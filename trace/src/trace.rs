@@ -163,13 +163,13 @@ impl Trace {
     fn expected_keys(&self, samples: &[u32], layer: &Layer, kind: TensorKind) -> Vec<Vec<u32>> {
         let samples = samples.to_vec();
         match (&layer.geometry, kind) {
-            (Geometry::Attention(a), TensorKind::Weight) => {
+            (Geometry::Matmul(a), TensorKind::Weight) => {
                 vec![samples, (0..a.heads).collect(), (0..a.columns).collect()]
             }
             (_, TensorKind::Weight) => vec![self.kept(layer, kind)],
             (Geometry::Conv2d(_), _) => vec![samples, self.kept(layer, kind)],
             (Geometry::Linear(linear), _) => vec![samples, (0..linear.rows).collect()],
-            (Geometry::Attention(a), _) => vec![samples, (0..a.heads).collect(), (0..a.rows).collect()],
+            (Geometry::Matmul(a), _) => vec![samples, (0..a.heads).collect(), (0..a.rows).collect()],
         }
     }
 
@@ -270,7 +270,7 @@ fn check_kept(
     let can_be_sampled = match layer.geometry {
         Geometry::Conv2d(_) => true,
         Geometry::Linear(_) => kind == TensorKind::Weight,
-        Geometry::Attention(_) => false,
+        Geometry::Matmul(_) => false,
     };
     if !can_be_sampled {
         return Err(format!("of layer {name:?}: cannot be sampled; it is always kept whole"));

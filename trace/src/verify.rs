@@ -74,7 +74,7 @@ impl Trace {
             checksum::check(&path, sum, manifest::FILE_NAME)?;
         }
         let layer = self.layers().iter().find(|layer| layer.name == file.layer).expect("checked on opening");
-        let has_samples = file.kind != TensorKind::Weight || matches!(layer.geometry, Geometry::Attention(_));
+        let has_samples = file.kind != TensorKind::Weight || matches!(layer.geometry, Geometry::Matmul(_));
         if has_samples {
             self.samples(step, layer, file.kind, 1)?.try_for_each(|part| part.map(drop))?;
         } else {

@@ -4,16 +4,13 @@ use crate::atomic;
 use crate::checksum::{self, Checksums};
 use crate::error::{Result, TraceError};
 use crate::evaluations::{self, Evaluation};
-use crate::geometry::Geometry;
 use crate::layers::{self, Layer};
-use crate::manifest::{self, CapturedStep, Manifest, TensorFile};
+use crate::manifest::{self, CapturedStep, Manifest, Sampling, TensorFile};
 use crate::measurements::{self, Measurements};
 use crate::steps::{self, Step};
 use crate::tensor::{Dtype, TensorKind, TensorShape, TensorWriter, Written};
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 const TENSORS: &str = "tensors";
 
@@ -74,23 +71,19 @@ pub struct TensorFiles {
     dir: PathBuf,
     schema_version: u32,
     dtype: Dtype,
-    geometries: Arc<BTreeMap<String, Geometry>>,
 }
 
 impl TensorFiles {
     /// Writes one tensor file; rows must be in ascending order of their keys.
-    ///
-    /// # Panics
-    /// If the layer is not in the trace.
     pub fn write<'a, K: AsRef<[u32]>>(
         &self,
         step: u64,
-        layer: &str,
+        layer: &Layer,
         kind: TensorKind,
         rows: impl IntoIterator<Item = (K, &'a [f32])>,
     ) -> Result<TensorFile> {
-        let geometry = self.geometries.get(layer).expect("a layer of this trace");
-        let path = tensor_path(&self.dir, step, layer, kind);
+        let Layer { name, geometry, .. } = layer;
+        let path = tensor_path(&self.dir, step, name, kind);
         let folder = path.parent().expect("the path has folders");
         fs::create_dir_all(folder).map_err(TraceError::io(folder))?;
         let shape = TensorShape::from_geometry(geometry, kind, self.dtype);
@@ -98,7 +91,7 @@ impl TensorFiles {
         let metadata = [
             ("schema_version", self.schema_version.to_string()),
             ("step", step.to_string()),
-            ("layer", layer.to_owned()),
+            ("layer", name.clone()),
             ("kind", kind.name().to_owned()),
             ("op", geometry.op().to_owned()),
         ];
@@ -110,7 +103,14 @@ impl TensorFiles {
             writer.push(keys.as_ref(), values)?;
         }
         let Written { rows, bytes, sha256 } = writer.finish()?;
-        Ok(TensorFile { layer: layer.to_owned(), kind, rows, width, bytes, sha256: Some(sha256) })
+        Ok(TensorFile { layer: name.clone(), kind, rows, width, bytes, sha256: Some(sha256) })
+    }
+}
+
+fn check_layers(layers: &[Layer]) {
+    for layer in layers {
+        assert!(layers::is_layer_name(&layer.name), "layer name {:?}", layer.name);
+        layer.geometry.validate().expect("a layer that was computed has a valid geometry");
     }
 }
 
@@ -126,6 +126,7 @@ fn lock_folder(dir: &Path) -> Result<fs::File> {
 pub struct TraceWriter {
     dir: PathBuf,
     manifest: Manifest,
+    layers: Vec<Layer>,
     files: TensorFiles,
     _lock: fs::File,
 }
@@ -136,10 +137,7 @@ impl TraceWriter {
     /// # Panics
     /// If a layer's name or geometry is invalid; both come from the program's own models.
     pub fn create(dir: &Path, manifest: Manifest, layers: &[Layer]) -> Result<Self> {
-        for layer in layers {
-            assert!(layers::is_layer_name(&layer.name), "layer name {:?}", layer.name);
-            layer.geometry.validate().expect("a layer that was computed has a valid geometry");
-        }
+        check_layers(layers);
         check_new_trace(dir)?;
         fs::create_dir_all(dir).map_err(TraceError::io(dir))?;
         let lock = lock_folder(dir)?;
@@ -196,9 +194,27 @@ impl TraceWriter {
             dir: dir.to_owned(),
             schema_version: manifest.schema_version,
             dtype: manifest.sampling.dtype,
-            geometries: Arc::new(layers.iter().map(|layer| (layer.name.clone(), layer.geometry)).collect()),
         };
-        Self { dir: dir.to_owned(), manifest, files, _lock: lock }
+        Self { dir: dir.to_owned(), manifest, layers: layers.to_vec(), files, _lock: lock }
+    }
+
+    /// The layers, in the order of their table.
+    pub fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+
+    /// Adds layers that earlier steps did not compute, with the part of them that is kept.
+    ///
+    /// # Panics
+    /// As [`TraceWriter::create`].
+    pub fn add_layers(&mut self, layers: &[Layer], sampling: Sampling) -> Result<()> {
+        check_layers(layers);
+        let all = [self.layers.as_slice(), layers].concat();
+        // Layers come before the manifest, because sampling may name no other layers.
+        layers::write(&self.dir, &all)?;
+        self.layers = all;
+        self.manifest.sampling = sampling;
+        self.manifest.write(&self.dir)
     }
 
     /// The current manifest.

@@ -75,10 +75,12 @@ fn a_finished_tensor_leaves_one_file() {
 #[test]
 fn an_uncommitted_step_is_not_in_the_trace() {
     let dir = tempfile::tempdir().unwrap();
-    let writer = TraceWriter::create(dir.path(), manifest(4, sampling()), &layers()).unwrap();
+    let layers = layers();
+    let fc = layers.iter().find(|layer| layer.name == FC).unwrap();
+    let writer = TraceWriter::create(dir.path(), manifest(4, sampling()), &layers).unwrap();
     let values = vec![1.0; shape().width];
     let rows = [([1, 0], values.as_slice()), ([1, 1], &values)];
-    writer.files().write(0, "fc", TensorKind::Input, rows).unwrap();
+    writer.files().write(0, fc, TensorKind::Input, rows).unwrap();
     drop(writer);
     let trace = Trace::open(dir.path()).unwrap();
     assert!(trace.manifest().captured.is_empty() && !trace.manifest().complete);

@@ -47,7 +47,7 @@ fn large_tensors_are_cut_into_row_groups_and_batches() {
     const WIDTH: usize = 25_088;
     const ROWS: usize = 1_500;
     let geometry = Geometry::Linear(Linear { rows: 1, in_features: WIDTH as u32, out_features: 1 });
-    let layers = vec![Layer { name: "classifier.0".into(), geometry, input_grad: true }];
+    let layers = vec![Layer { name: "classifier.0".into(), geometry, input_grad: true, weight_grad: true }];
     let samples: Vec<u32> = (0..ROWS as u32).collect();
     // Row `i` has the `WIDTH` values from the `i`th on.
     let values: Vec<f32> = (0..(WIDTH + ROWS) as u64).map(|index| value(3, index)).collect();
@@ -56,7 +56,7 @@ fn large_tensors_are_cut_into_row_groups_and_batches() {
     let dir = tempfile::tempdir().unwrap();
     let mut writer = TraceWriter::create(dir.path(), manifest(ROWS as u32, Sampling::default()), &layers).unwrap();
     let rows = samples.iter().map(|&sample| ([sample, 0], row(sample as usize)));
-    let tensors = vec![writer.files().write(0, "classifier.0", TensorKind::Input, rows).unwrap()];
+    let tensors = vec![writer.files().write(0, &layers[0], TensorKind::Input, rows).unwrap()];
     let dataset_indices = vec![0; ROWS];
     writer.commit(CapturedStep { step: 0, samples, dataset_indices, tensors }, &[step(0)]).unwrap();
 

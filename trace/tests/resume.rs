@@ -15,10 +15,10 @@ use mercury_trace::{Trace, TraceWriter};
 fn values_beyond_f16_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let linear = Geometry::Linear(Linear { rows: 1, in_features: 2, out_features: 1 });
-    let layers = [Layer { name: "fc".into(), geometry: linear, input_grad: false }];
+    let layers = [Layer { name: "fc".into(), geometry: linear, input_grad: false, weight_grad: true }];
     let sampling = Sampling { dtype: Dtype::F16, ..Sampling::default() };
     let writer = TraceWriter::create(dir.path(), manifest(1, sampling), &layers).unwrap();
-    let error = writer.files().write(0, "fc", TensorKind::Input, [([0, 0], &[1.0, -70_000.0][..])]).unwrap_err();
+    let error = writer.files().write(0, &layers[0], TensorKind::Input, [([0, 0], &[1.0, -70_000.0][..])]).unwrap_err();
     assert!(error.to_string().contains("row 0 holds -70000, beyond what f16 can hold"), "{error}");
     assert!(!dir.path().join("tensors/step=000000/layer=fc/input.parquet").exists());
 }
@@ -27,11 +27,12 @@ fn values_beyond_f16_are_refused() {
 fn a_resumed_trace_has_no_later_steps() {
     let dir = tempfile::tempdir().unwrap();
     let linear = Geometry::Linear(Linear { rows: 1, in_features: 2, out_features: 1 });
-    let layers = [Layer { name: "fc".into(), geometry: linear, input_grad: false }];
+    let layers = [Layer { name: "fc".into(), geometry: linear, input_grad: false, weight_grad: true }];
     let mut writer = TraceWriter::create(dir.path(), manifest(1, Sampling::default()), &layers).unwrap();
     let steps: Vec<Step> = (0..4).map(common::step).collect();
     for step in [0, 2] {
-        let tensors = vec![writer.files().write(step, "fc", TensorKind::Input, [([0, 0], &[1.0, 2.0][..])]).unwrap()];
+        let tensors =
+            vec![writer.files().write(step, &layers[0], TensorKind::Input, [([0, 0], &[1.0, 2.0][..])]).unwrap()];
         writer.commit(CapturedStep { step, samples: vec![0], dataset_indices: vec![0], tensors }, &steps).unwrap();
     }
     let evaluation = |steps_done| Evaluation { steps_done, metric: "top1".into(), value: 0.5, samples: 10 };

@@ -4,7 +4,7 @@ mod common;
 
 use common::{KINDS, keys, step, value};
 use half::f16;
-use mercury_trace::geometry::{Attention, Conv2d, Geometry, Linear, MAX_DIMENSION, MAX_MACS};
+use mercury_trace::geometry::{Conv2d, Geometry, Linear, MAX_DIMENSION, MAX_MACS, Matmul};
 use mercury_trace::layers::{self, Layer};
 use mercury_trace::manifest::{CapturedStep, Dataset, Manifest, Model, SCHEMA_VERSION, Sampling, Training};
 use mercury_trace::steps::{self, Step};
@@ -38,7 +38,7 @@ fn geometry(size: u32) -> impl Strategy<Value = Geometry> {
     let linear = (1..size, 1..4 * size, 1..4 * size)
         .prop_map(|(rows, in_features, out_features)| Geometry::Linear(Linear { rows, in_features, out_features }));
     let attention = (1..4u32, 1..size, 1..size, 1..size)
-        .prop_map(|(heads, rows, inner, columns)| Geometry::Attention(Attention { heads, rows, inner, columns }));
+        .prop_map(|(heads, rows, inner, columns)| Geometry::Matmul(Matmul { heads, rows, inner, columns }));
     prop_oneof![2 => conv, 1 => linear, 1 => attention]
 }
 
@@ -47,7 +47,12 @@ fn model(size: u32, layers: std::ops::Range<usize>) -> impl Strategy<Value = Vec
     let names = ["fc", "features.0", "features.10", "FC", "_", "block-1.conv2.qkv", "7"];
     let names = Just(names.to_vec()).prop_shuffle();
     (names, vec((geometry(size), any::<bool>()), layers)).prop_map(|(names, layers)| {
-        let layer = |(name, (geometry, input_grad)): (&str, _)| Layer { name: name.to_owned(), geometry, input_grad };
+        let layer = |(name, (geometry, input_grad)): (&str, _)| Layer {
+            name: name.to_owned(),
+            geometry,
+            input_grad,
+            weight_grad: true,
+        };
         names.into_iter().zip(layers).map(layer).collect()
     })
 }
@@ -66,7 +71,7 @@ fn sampling(layers: &[Layer]) -> impl Strategy<Value = Sampling> + use<> {
         .map(|layer| {
             let (inputs, filters) = (layer.geometry.inputs(), layer.geometry.filters());
             let planes = matches!(layer.geometry, Geometry::Conv2d(_));
-            let weights = !matches!(layer.geometry, Geometry::Attention(_));
+            let weights = !matches!(layer.geometry, Geometry::Matmul(_));
             (selection(inputs), selection(filters), selection(filters))
                 .prop_map(move |(x, dy, w)| [x.filter(|_| planes), dy.filter(|_| planes), w.filter(|_| weights)])
         })
@@ -209,7 +214,7 @@ fn write(plan: &TracePlan, dir: &std::path::Path) -> Manifest {
             for kind in KINDS.into_iter().filter(|&kind| wanted[kind as usize]) {
                 let rows = create_rows(plan, index, layer, kind);
                 let rows = rows.iter().map(|(keys, values)| (keys, values.as_slice()));
-                tensors.push(writer.files().write(*step, &plan.layers[layer].name, kind, rows).unwrap());
+                tensors.push(writer.files().write(*step, &plan.layers[layer], kind, rows).unwrap());
             }
         }
         let dataset_indices = samples.iter().map(|&sample| u64::MAX - u64::from(sample)).collect();
@@ -296,7 +301,8 @@ proptest! {
 #[test]
 fn the_largest_dimensions_come_back() {
     let dir = tempfile::tempdir().unwrap();
-    let layer = |(name, geometry): (&str, _)| Layer { name: name.to_owned(), geometry, input_grad: true };
+    let layer =
+        |(name, geometry): (&str, _)| Layer { name: name.to_owned(), geometry, input_grad: true, weight_grad: true };
     let conv = Conv2d {
         in_channels: 1,
         out_channels: MAX_DIMENSION,
@@ -310,8 +316,8 @@ fn the_largest_dimensions_come_back() {
     // The maximum number of multiply-accumulates of a layer.
     let most = u32::try_from(MAX_MACS / u128::from(MAX_DIMENSION)).unwrap();
     let linear = Linear { rows: MAX_DIMENSION, in_features: 1, out_features: most };
-    let attention = Attention { heads: 1, rows: 1, inner: MAX_DIMENSION, columns: most };
-    let geometries = [Geometry::Conv2d(conv), Geometry::Linear(linear), Geometry::Attention(attention)];
+    let attention = Matmul { heads: 1, rows: 1, inner: MAX_DIMENSION, columns: most };
+    let geometries = [Geometry::Conv2d(conv), Geometry::Linear(linear), Geometry::Matmul(attention)];
     let layers: Vec<Layer> = ["a", "b", "c"].into_iter().zip(geometries).map(layer).collect();
     layers::write(dir.path(), &layers).unwrap();
     assert_eq!(layers::read(dir.path()).unwrap(), layers);

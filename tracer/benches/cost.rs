@@ -7,6 +7,9 @@
 //! 4. A step with reuse in the loop compared with one without. Images are random, so fewer vectors are
 //!    similar than in photos.
 
+use mercury_capture::rows::step_bytes;
+use mercury_capture::sampling::{self, SamplingLimits};
+use mercury_capture::sink::{Job, Log, Sink};
 use mercury_hardware::config::{BitsConfig, Config};
 use mercury_trace::geometry::{Conv2d, Geometry};
 use mercury_trace::layers::Layer;
@@ -19,8 +22,6 @@ use mercury_tracer::datasets::{Batch, Task};
 use mercury_tracer::models::{Model, ModelSpec};
 use mercury_tracer::optimizer::{Method, Optimizer};
 use mercury_tracer::reuse::{NamedConfig, ReuseTap, Session};
-use mercury_tracer::sampling::{self, SamplingLimits};
-use mercury_tracer::sink::{Job, Log, Sink};
 use mercury_tracer::tap::{Plain, Recorder, backward};
 use mercury_tracer::weights::{WeightEntry, Weights};
 use std::collections::{BTreeMap, BTreeSet};
@@ -138,6 +139,7 @@ fn writer(dir: &Path, batch: u32, layers: &[Layer], sampling: Sampling) -> Trace
         created_by: "bench".into(),
         label: None,
         command: None,
+        framework: None,
         model: ModelOf { name: "bench".into(), parameters: 0, input: vec![], classes: 1000 },
         dataset: Dataset {
             name: "random".into(),
@@ -184,7 +186,7 @@ fn compare_capture(name: &str, batch: u32, size: i64, limits: &SamplingLimits) {
         }));
     }
     let layers: Vec<&Layer> = trained.layers.iter().collect();
-    let bytes = capture::step_bytes(&layers, &sampling, batch) as f64;
+    let bytes = step_bytes(&layers, &sampling, batch) as f64;
     let (with, without) = (median(with), median(without));
     println!(
         "{name:<10} batch {batch:>2}, {size} x {size}, {} samples, {} filters: {:7.1} ms per captured step ({:.1} MB), {:7.1} ms without capture: ratio {:.2}",
@@ -234,7 +236,7 @@ fn measure_throughput() {
         dilation: [1; 2],
         groups: 1,
     };
-    let layers = [Layer { name: "conv".into(), geometry: Geometry::Conv2d(conv), input_grad: true }];
+    let layers = [Layer { name: "conv".into(), geometry: Geometry::Conv2d(conv), input_grad: true, weight_grad: true }];
     let dir = tempfile::tempdir().expect("a temporary folder");
     let sampling = Sampling { passes: vec![Pass::Forward], ..Sampling::default() };
     let tensor = Tensor::randn([(PLANES * AREA) as i64], (Kind::Float, Device::Cpu)).relu();

@@ -106,6 +106,16 @@ pub enum TracerError {
     Torch(String),
 }
 
+impl TracerError {
+    /// A failure of the threads that write a trace.
+    pub fn from_sink(error: TraceError) -> Self {
+        match error {
+            refused @ TraceError::Io { .. } => Self::Capture(refused),
+            other => other.into(),
+        }
+    }
+}
+
 impl From<tch::TchError> for TracerError {
     fn from(error: tch::TchError) -> Self {
         // Further lines are the library's stack.

@@ -1,6 +1,6 @@
 //! The samples of each training step.
 
-use crate::sampling::{self, Purpose};
+use mercury_capture::sampling::{self, Purpose};
 use std::ops::Range;
 
 /// Counts the steps of an epoch; batches are whole.

@@ -4,7 +4,7 @@
 //! decides how to compute it, and can record its operands.
 
 use crate::error::Result;
-use mercury_trace::geometry::{Attention, Conv2d, Geometry, Linear};
+use mercury_trace::geometry::{Conv2d, Geometry, Linear, Matmul};
 use mercury_trace::layers::Layer;
 use std::collections::BTreeSet;
 use tch::Tensor;
@@ -97,7 +97,7 @@ impl AttentionLayer {
     pub fn geometry(left: &Tensor, right: &Tensor) -> Geometry {
         let (left, right) = (left.size(), right.size());
         let [heads, rows, inner, columns] = [left[1], left[2], left[3], right[2]].map(|size| size as u32);
-        Geometry::Attention(Attention { heads, rows, inner, columns })
+        Geometry::Matmul(Matmul { heads, rows, inner, columns })
     }
 }
 
@@ -197,7 +197,7 @@ impl<'t> Recorder<'t> {
         // gradient.
         let probe = self.gradients.then(|| y.zeros_like().set_requires_grad(true));
         let watched = probe.as_ref().map_or_else(|| y.shallow_clone(), |probe| &y + probe);
-        let layer = Layer { name: name.to_owned(), geometry, input_grad: x.requires_grad() };
+        let layer = Layer { name: name.to_owned(), geometry, input_grad: x.requires_grad(), weight_grad: true };
         let (input, weight) = (x.detach(), weight.detach());
         self.records.push(Record { layer, input, weight, grad_output: None, probe });
         watched

@@ -10,10 +10,11 @@ use crate::optimizer::{Optimizer, clip};
 use crate::plan::{plan_steps, steps_per_epoch};
 use crate::policy::Policy;
 use crate::reuse::{InLoop, LossGradients, PassMeasurement, ReuseTap, measure_step};
-use crate::sampling;
 use crate::schedule::Schedule;
-use crate::sink::Sink;
 use crate::tap::{Plain, Recorder, Tap, backward};
+use mercury_capture::rows::kinds;
+use mercury_capture::sampling::step_seed;
+use mercury_capture::sink::Sink;
 use mercury_trace::evaluations::Evaluation;
 use mercury_trace::manifest::Sampling;
 use mercury_trace::measurements::Measurements;
@@ -183,7 +184,7 @@ impl TrainingRun<'_> {
     fn check_writes(&self, sink: &Sink, observer: &mut dyn Observer) -> Result<bool> {
         match sink.next_failure() {
             None => Ok(true),
-            Some(error) => self.tolerate(error, observer),
+            Some(error) => self.tolerate(TracerError::from_sink(error), observer),
         }
     }
 
@@ -206,7 +207,7 @@ impl TrainingRun<'_> {
         if !self.check_writes(sink, observer)? {
             return Ok(false);
         }
-        flushed.map_or_else(|error| self.tolerate(error, observer), |()| Ok(true))
+        flushed.map_or_else(|error| self.tolerate(error.into(), observer), |()| Ok(true))
     }
 
     /// Writes a checkpoint; the tables, and every step captured before it, are on disk first.
@@ -251,7 +252,7 @@ impl TrainingRun<'_> {
             None => &mut plain,
         };
         let sampling = &self.capture.sampling;
-        let gradients = captured && capture::kinds(sampling).contains(&TensorKind::GradOutput);
+        let gradients = captured && kinds(sampling).contains(&TensorKind::GradOutput);
         let wanted = if captured { self.capture.layers.clone() } else { BTreeSet::new() };
         let mut recorder = Recorder::new(wanted, gradients).with_tap(tap);
         let result = self.pass(step, batch, &optimizer.parameters(), &mut recorder)?;
@@ -286,7 +287,7 @@ impl TrainingRun<'_> {
     /// Runs forward and backward. Random numbers depend on the step alone, so a step can be
     /// repeated.
     fn pass(&self, step: u64, batch: &Batch, parameters: &[&Tensor], recorder: &mut Recorder) -> Result<BatchResult> {
-        tch::manual_seed(sampling::step_seed(self.settings.seed, step));
+        tch::manual_seed(step_seed(self.settings.seed, step));
         let output = self.model.forward(batch, true, recorder);
         let loss = compute_loss(&output, batch, self.settings.label_smoothing);
         let gradients = backward(&loss, parameters, Some(recorder))?;

@@ -193,7 +193,7 @@ fn format_layer(layer: &Layer) -> Vec<String> {
             [head.as_slice(), pairs.concat().as_slice()].concat()
         }
         Geometry::Linear(l) => [&[l.in_features, l.out_features, l.rows], [0; 13].as_slice()].concat(),
-        Geometry::Attention(a) => [&[a.inner, a.columns, a.rows, a.heads], [0; 12].as_slice()].concat(),
+        Geometry::Matmul(a) => [&[a.inner, a.columns, a.rows, a.heads], [0; 12].as_slice()].concat(),
     };
     let names = [layer.name.clone(), layer.geometry.op().to_owned()];
     names.into_iter().chain(numbers.iter().map(u32::to_string)).collect()

@@ -5,7 +5,7 @@ use mercury_hardware::config::{ArrayConfig, BitsConfig, Config};
 use mercury_hardware::timing::DataflowName;
 use mercury_reuse::config::{Channels, Granularity, Matrix, McacheConfig, Representative, Rpq, Scope, Variant};
 use mercury_reuse::{Outcomes, Substitutes, VectorView, signatures, views};
-use mercury_trace::geometry::{Attention, Conv2d, Geometry, Pass};
+use mercury_trace::geometry::{Conv2d, Geometry, Matmul, Pass};
 use mercury_tracer::reuse::{NamedConfig, PassMeasurement, ReuseTap, Session};
 use mercury_tracer::tap::{AttentionLayer, ConvLayer, LinearLayer, Plain, Tap};
 use proptest::prelude::*;
@@ -129,7 +129,7 @@ impl Case {
                 let [n, k, f] = [samples as u32 * l.rows, l.in_features, l.out_features].map(|size| size as usize);
                 dense_product(&forward[0].0, &backward[0].0, &w, &dy, [1, n, k, f])
             }
-            Geometry::Attention(a) => {
+            Geometry::Matmul(a) => {
                 let sizes = [a.rows as usize, a.inner as usize, a.columns as usize];
                 let products = samples * a.heads as usize;
                 let left = gather_by_head(&forward[0].0, samples, &a, sizes[1]);
@@ -142,7 +142,7 @@ impl Case {
 }
 
 /// Gathers the rows of each head, which are streams of a sample.
-fn gather_by_head(rows: &[f64], samples: usize, attention: &Attention, length: usize) -> Vec<f64> {
+fn gather_by_head(rows: &[f64], samples: usize, attention: &Matmul, length: usize) -> Vec<f64> {
     let (heads, positions) = (attention.heads as usize, attention.rows as usize);
     let mut gathered = Vec::new();
     for (sample, head, position) in index_triples(samples, heads, positions) {

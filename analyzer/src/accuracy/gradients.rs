@@ -25,7 +25,7 @@ impl<'a> Gradients<'a> {
         let (planes, planes_of_sample) = match geometry {
             Geometry::Conv2d(_) => (filters.iter().map(place).collect(), grad_channels.len()),
             Geometry::Linear(linear) => (Vec::new(), linear.rows as usize),
-            Geometry::Attention(attention) => (Vec::new(), (attention.heads * attention.rows) as usize),
+            Geometry::Matmul(matmul) => (Vec::new(), (matmul.heads * matmul.rows) as usize),
         };
         Some(Self { values: &tensor.values, geometry, planes, planes_of_sample, width: tensor.shape.width })
     }
@@ -41,7 +41,7 @@ impl<'a> Gradients<'a> {
                 self.planes.iter().copied().flatten().filter(is_in_group).collect()
             }
             Geometry::Linear(_) => data.filters.iter().map(|&filter| filter as usize).collect(),
-            Geometry::Attention(attention) => (0..attention.columns as usize).collect(),
+            Geometry::Matmul(matmul) => (0..matmul.columns as usize).collect(),
         }
     }
 
@@ -70,9 +70,7 @@ impl<'a> Gradients<'a> {
         match self.geometry {
             Geometry::Conv2d(_) => (base + column) * self.width + position,
             Geometry::Linear(_) => (base + position) * self.width + column,
-            Geometry::Attention(attention) => {
-                (base + channel * attention.rows as usize + position) * self.width + column
-            }
+            Geometry::Matmul(matmul) => (base + channel * matmul.rows as usize + position) * self.width + column,
         }
     }
 
@@ -90,8 +88,8 @@ impl<'a> Gradients<'a> {
                     *slot = self.values[self.index(sample, 0, position, filter as usize)];
                 }
             }
-            Geometry::Attention(attention) => {
-                let columns = attention.columns as usize;
+            Geometry::Matmul(matmul) => {
+                let columns = matmul.columns as usize;
                 for (output, slot) in out.iter_mut().enumerate() {
                     *slot = self.values[self.index(sample, output / columns, position, output % columns)];
                 }
@@ -115,7 +113,7 @@ impl<'a> Gradients<'a> {
                 f64::from(conv.in_channels) * f64::from(conv.out_channels) / f64::from(conv.groups) / kept
             }
             Geometry::Linear(linear) => f64::from(linear.out_features) / data.filters.len() as f64,
-            Geometry::Attention(_) => 1.0,
+            Geometry::Matmul(_) => 1.0,
         }
     }
 }

@@ -37,7 +37,7 @@ fn layer(step: u64) -> LayerData {
     let mut weight = Tensor::new(TensorShape::from_geometry(&geometry, TensorKind::Weight, Dtype::F32));
     weight.values = (0..96 * 12 * 9).map(|i| noise(i + 12_345)).collect();
     let kept = Kept {
-        layer: Layer { name: "features.3".to_owned(), geometry, input_grad: true },
+        layer: Layer { name: "features.3".to_owned(), geometry, input_grad: true, weight_grad: true },
         step,
         first_captured: 0,
         samples: SAMPLES,

@@ -1,11 +1,11 @@
 //! `compare`: the differences between two results.
 
+use super::console::Console;
 use crate::compare::{Comparison, Threshold};
-use crate::export::{self, Format};
+use crate::export::Format;
 use crate::schema::configurations;
 use anyhow::Result;
 use clap::Args;
-use mercury_cli::Messages;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -34,35 +34,35 @@ pub struct Compare {
 
 impl Compare {
     /// Compares the results and prints the changed rows.
-    pub fn run(self, messages: Messages) -> Result<ExitCode> {
+    pub fn run(self, console: Console) -> Result<ExitCode> {
         let comparison = Comparison::read(&self.a, &self.b)?;
         for (side, folder, name) in [("a", &self.a, &comparison.names[0]), ("b", &self.b, &comparison.names[1])] {
             let folder = folder.display().to_string();
             let name = if *name == folder { String::new() } else { format!(": {name}") };
-            messages.note(format_args!("{side}: {folder}{name}"));
+            console.note(format_args!("{side}: {folder}{name}"));
         }
         for (key, a, b) in &comparison.settings {
-            messages.note(format_args!("{key}: {a} -> {b}"));
+            console.note(format_args!("{key}: {a} -> {b}"));
         }
         let mut changed = comparison.changed()?;
         if changed.height() == 0 {
-            messages.note(format_args!("no change in {} rows", comparison.rows.len()));
+            console.note(format_args!("no change in {} rows", comparison.rows.len()));
         }
         let [steps_a, steps_b] = comparison.steps;
         if steps_a != steps_b {
-            messages.note(format_args!(
+            console.note(format_args!(
                 "a sums {steps_a} captured steps and b sums {steps_b}: compare speed-ups, not cycles"
             ));
         } else if comparison.has_unlike_baselines() {
-            messages.note(super::UNLIKE_BASELINES);
+            console.note(super::UNLIKE_BASELINES);
         } else if self.format == Format::Table {
             let baselines = ["a", "b"].map(|side| format!("{}_{side}", configurations::BASELINE_CYCLES.name));
             changed = changed.drop_many(baselines);
         }
-        export::print(&changed, self.format)?;
+        console.print_table(&changed, self.format)?;
         let crossed = comparison.count_crossed(&self.threshold);
         if crossed > 0 {
-            messages.note(format_args!("{crossed} of {} rows cross a threshold", comparison.rows.len()));
+            console.note(format_args!("{crossed} of {} rows cross a threshold", comparison.rows.len()));
             return Ok(ExitCode::from(1));
         }
         Ok(ExitCode::SUCCESS)

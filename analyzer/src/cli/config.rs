@@ -1,15 +1,15 @@
 //! `config`: shows, checks and lists configurations.
 
+use super::console::Console;
 use super::overrides::{Configuration, KEYS, Overrides};
 use crate::config::{Config, DEFAULT_PRESET, PRESETS};
 use crate::error::Result as AnalyzerResult;
-use crate::export::{self, Align, Format, text_table};
+use crate::export::{Align, Format, text_table};
 use crate::layer_settings::{LayerSettings, format_setting, list_layer_settings};
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use mercury_trace::Trace;
 use polars::prelude::{Column, DataFrame};
-use std::io::Write;
 use std::path::PathBuf;
 use toml::{Table, Value};
 
@@ -65,12 +65,12 @@ struct Reference {}
 
 impl ConfigCommand {
     /// Runs the chosen action.
-    pub fn run(self) -> Result<()> {
+    pub fn run(self, console: Console) -> Result<()> {
         match self.action {
-            Action::Show(show) => show.run(),
-            Action::Check(check) => check.run(),
-            Action::Presets(_) => print_presets(),
-            Action::Reference(_) => print_reference(),
+            Action::Show(show) => show.run(console),
+            Action::Check(check) => check.run(console),
+            Action::Presets(_) => print_presets(console),
+            Action::Reference(_) => print_reference(console),
         }
     }
 }
@@ -85,18 +85,17 @@ struct ResolvedKey {
 }
 
 impl Show {
-    fn run(self) -> Result<()> {
+    fn run(self, console: Console) -> Result<()> {
         let (origin, table) = self.configuration.base()?;
         let config = self.configuration.clone().resolve()?;
         if let Some(trace) = &self.layers {
-            return print_layers(&config, &Trace::open(trace)?, self.format);
+            return print_layers(&config, &Trace::open(trace)?, self.format, console);
         }
         let keys = resolve_keys(&config, &origin, &table, self.configuration.overrides());
         if self.format == Format::Table {
             let model = config.model.iter().map(|model| format!("model = {}\n\n", Value::from(model.as_str())));
             let text = model.collect::<String>() + &format_toml(&keys) + &format_layers(&config)?;
-            std::io::stdout().write_all(text.as_bytes())?;
-            return Ok(());
+            return console.print(&text);
         }
         let names: Vec<&str> = keys.iter().map(|key| key.key).collect();
         let values: Vec<Option<String>> = keys.iter().map(|key| key.value.as_ref().map(Value::to_string)).collect();
@@ -109,12 +108,12 @@ impl Show {
                 Column::new("source".into(), sources),
             ],
         )?;
-        export::print(&frame, self.format)
+        console.print_table(&frame, self.format)
     }
 }
 
 /// Prints the settings of each layer.
-fn print_layers(config: &Config, trace: &Trace, format: Format) -> Result<()> {
+fn print_layers(config: &Config, trace: &Trace, format: Format, console: Console) -> Result<()> {
     config.check_layers(&trace.manifest().model.name, trace.layers())?;
     let rows = list_layer_settings(0, config, trace.layers());
     let text = |name: &str, value: fn(&LayerSettings) -> String| {
@@ -135,7 +134,7 @@ fn print_layers(config: &Config, trace: &Trace, format: Format) -> Result<()> {
             text("mcache.scope", |row| format_setting(&row.settings.scope)),
         ],
     )?;
-    export::print(&frame, format)
+    console.print_table(&frame, format)
 }
 
 /// The passes with reuse, or `off`.
@@ -201,11 +200,10 @@ fn format_toml(keys: &[ResolvedKey]) -> String {
 }
 
 impl Check {
-    fn run(self) -> Result<()> {
+    fn run(self, console: Console) -> Result<()> {
         let origin = self.file.display().to_string();
         let table = Config::file(&self.file)?;
         let config = Config::resolve(&origin, table, &[])?;
-        let mut stdout = std::io::stdout();
         let changed = list_changes(&config)?;
         let count = match changed.len() {
             0 => "equal to the defaults".to_owned(),
@@ -217,15 +215,15 @@ impl Check {
             1 => format!("{count}, 1 [[layer]] table"),
             tables => format!("{count}, {tables} [[layer]] tables"),
         };
-        writeln!(stdout, "{origin}: valid, {count}")?;
+        let mut text = format!("{origin}: valid, {count}\n");
         if let Some(model) = &config.model {
-            writeln!(stdout, "for the layers of {model}")?;
+            text += &format!("for the layers of {model}\n");
         }
         if !changed.is_empty() {
             let columns = [("key", Align::Left), ("value", Align::Left), ("default", Align::Left)];
-            stdout.write_all(text_table(&columns, changed).as_bytes())?;
+            text += &text_table(&columns, changed);
         }
-        Ok(())
+        console.print(&text)
     }
 }
 
@@ -245,12 +243,11 @@ fn read_description(text: &str) -> String {
     lines.collect::<Vec<_>>().join(" ")
 }
 
-fn print_presets() -> Result<()> {
+fn print_presets(console: Console) -> Result<()> {
     let name = |name: &str| if name == DEFAULT_PRESET { format!("{name} (default)") } else { name.to_owned() };
     let rows = PRESETS.iter().map(|&(preset, text)| vec![name(preset), read_description(text)]);
     let table = text_table(&[("preset", Align::Left), ("description", Align::Left)], rows);
-    std::io::stdout().write_all(table.as_bytes())?;
-    Ok(())
+    console.print(&table)
 }
 
 /// The sections of a configuration, their descriptions, and their headings on the model's page.
@@ -275,7 +272,7 @@ const SECTIONS: &[(&str, &str, &str)] = &[
 ];
 
 /// Prints the reference of all keys and presets.
-fn print_reference() -> Result<()> {
+fn print_reference(console: Console) -> Result<()> {
     let defaults = resolve_keys(&Config::default(), "", &Table::new(), &Vec::new());
     let mut text = REFERENCE.to_owned();
     for (section, description, heading) in SECTIONS {
@@ -308,8 +305,7 @@ fn print_reference() -> Result<()> {
             text += &format!("| `{}` | `{}` | `{}` |\n", row[0], row[1], row[2]);
         }
     }
-    std::io::stdout().write_all(text.as_bytes())?;
-    Ok(())
+    console.print(&text)
 }
 
 const REFERENCE: &str = "# Configuration

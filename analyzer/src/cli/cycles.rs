@@ -1,12 +1,12 @@
 //! `cycles`: the baseline cycles of the layers in a topology file.
 
+use super::console::Console;
 use crate::error::AnalyzerError;
-use crate::export::{self, Format};
+use crate::export::Format;
 use crate::timing::{Array, DataflowName, MAX_ARRAY, SigningUnit, folded_dataflow};
 use crate::topology;
 use anyhow::Result;
 use clap::Args;
-use mercury_cli::Messages;
 use mercury_hardware::HardwareError;
 use polars::prelude::{Column, DataFrame};
 use std::path::PathBuf;
@@ -39,19 +39,19 @@ pub struct Cycles {
 
 impl Cycles {
     /// Times the layers and prints the table.
-    pub fn run(self, messages: Messages) -> Result<()> {
+    pub fn run(self, console: Console) -> Result<()> {
         let (rows, columns) = parse_array(&self.array)?;
         let array = Array { rows, columns, accumulate_lanes: columns, read_ports: 1, signing: SigningUnit::Array };
         let dataflow = folded_dataflow(self.dataflow).expect("the flag offers no row-stationary one");
         let topology = topology::read(&self.topology)?;
         if let Some(order) = topology.assumed_order {
-            messages.note(format!("{}: has no header; the columns are read as {order}", self.topology.display()));
+            console.note(format!("{}: has no header; the columns are read as {order}", self.topology.display()));
         }
         for column in &topology.not_applied {
-            messages.warn(format!("{}: column {column:?} does not change the cycles", self.topology.display()));
+            console.warn(format!("{}: column {column:?} does not change the cycles", self.topology.display()));
         }
         for column in &topology.not_read {
-            messages.warn(format!("{}: column {column:?} is not read", self.topology.display()));
+            console.warn(format!("{}: column {column:?} is not read", self.topology.display()));
         }
         let layers = topology.layers;
         let cycles = layers
@@ -84,7 +84,7 @@ impl Cycles {
                 Column::new("utilization".into(), utilization),
             ],
         )?;
-        export::print(&frame, self.format)
+        console.print_table(&frame, self.format)
     }
 }
 

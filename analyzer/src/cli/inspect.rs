@@ -1,13 +1,13 @@
 //! `inspect`: the contents of a trace.
 
-use crate::export::{self, Format};
+use super::console::Console;
+use crate::export::Format;
 use anyhow::Result;
 use clap::Args;
 use mercury_trace::Trace;
 use mercury_trace::geometry::Geometry;
 use mercury_trace::tensor::TensorKind;
 use polars::prelude::{Column, DataFrame};
-use std::io::Write;
 use std::path::PathBuf;
 
 /// Show what a trace holds: model, training, captured steps, layers.
@@ -25,12 +25,12 @@ pub struct Inspect {
 
 impl Inspect {
     /// Prints the headline and the table of layers.
-    pub fn run(self) -> Result<()> {
+    pub fn run(self, console: Console) -> Result<()> {
         let trace = Trace::open(&self.trace)?;
         if self.format == Format::Table {
-            std::io::stdout().write_all(describe_trace(&trace)?.as_bytes())?;
+            console.print(&describe_trace(&trace)?)?;
         }
-        export::print(&tabulate_layers(&trace)?, self.format)
+        console.print_table(&tabulate_layers(&trace)?, self.format)
     }
 }
 
@@ -130,6 +130,6 @@ fn describe_shape(geometry: &Geometry) -> String {
             text
         }
         Geometry::Linear(linear) => format!("{}x{} * {}", linear.rows, linear.in_features, linear.out_features),
-        Geometry::Attention(a) => format!("{} heads of {}x{} * {}", a.heads, a.rows, a.inner, a.columns),
+        Geometry::Matmul(a) => format!("{} products of {}x{} * {}", a.heads, a.rows, a.inner, a.columns),
     }
 }

@@ -1,10 +1,11 @@
 //! `ladder`: what decides the speed-up of a trace, one assumption after the other.
 
 use super::ONE_PROJECTION;
+use super::console::Console;
 use super::overrides::Configuration;
 use super::work::{Work, advance, on_threads};
 use crate::error::AnalyzerError;
-use crate::export::{self, Format};
+use crate::export::Format;
 use crate::ladder::{self, Rung};
 use crate::replay::Replay;
 use crate::request::Measures;
@@ -12,7 +13,6 @@ use crate::schema::designs as columns;
 use crate::sweep::designs;
 use anyhow::Result;
 use clap::Args;
-use mercury_cli::Messages;
 use mercury_trace::Trace;
 use polars::prelude::{Column, DataFrame};
 use std::path::PathBuf;
@@ -42,7 +42,7 @@ pub struct Ladder {
 
 impl Ladder {
     /// Replays the trace under all rungs in one pass, and prints them.
-    pub fn run(self, messages: Messages) -> Result<()> {
+    pub fn run(self, console: Console) -> Result<()> {
         if self.work.label.is_some() {
             let reason = "names results, but a ladder writes none; leave it out".to_owned();
             return Err(AnalyzerError::Flag { flag: "--label", reason }.into());
@@ -57,9 +57,10 @@ impl Ladder {
         let configs = self.work.with_seeds(&configs)?;
         let measures = Measures { selection: self.work.chosen.selection()?, errors: self.work.errors(), bounds: false };
         let trace = Trace::open(&self.trace)?;
-        let replay = Replay::new(&trace, &configs, &measures)?.with_limit(self.work.limit())?;
+        let replay =
+            Replay::new(&trace, &configs, &measures)?.with_stop(console.stop()).with_limit(self.work.limit())?;
         let units = replay.units();
-        let progress = messages.progress(units.len(), "replaying", "layers");
+        let progress = console.progress(units.len(), "replaying", "layers");
         let mut results = Vec::new();
         on_threads(self.work.threads, || {
             replay.run(
@@ -77,12 +78,12 @@ impl Ladder {
         let found = designs::find_designs(&configs, &results, trace.layers().len());
         let mut frame = build_frame(&rungs, &designs::build_frame(&[], &found)?, !self.readings)?;
         if self.work.seeds == 1 {
-            messages.note(ONE_PROJECTION);
+            console.note(ONE_PROJECTION);
         }
         if self.work.format == Format::Table {
             frame = frame.drop_many([columns::PROJECTIONS.name, columns::GRADIENT_ERROR.name]);
         }
-        export::print(&frame, self.work.format)
+        console.print_table(&frame, self.work.format)
     }
 }
 

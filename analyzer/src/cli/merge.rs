@@ -1,12 +1,12 @@
 //! `merge`: combines the partitions of a replay.
 
-use crate::export::{self, Format};
+use super::console::Console;
+use crate::export::Format;
 use crate::output::ResultsDir;
 use crate::partition::merge;
 use crate::results;
 use anyhow::Result;
 use clap::Args;
-use mercury_cli::Messages;
 use std::path::PathBuf;
 
 /// Merge the partitions of a replay into the results of one run, byte for byte the same.
@@ -31,16 +31,15 @@ pub struct Merge {
 
 impl Merge {
     /// Merges the partitions and writes the results.
-    pub fn run(self, messages: Messages) -> Result<()> {
+    pub fn run(self, console: Console) -> Result<()> {
         let merged = merge::read(&self.partitions)?;
         let target = ResultsDir::claim(&self.out, &merged.run)?;
         target.write(&merged.run, merged.layers, &merged.configs, &merged.results)?;
         let (partitions, units) = (merged.partitions, merged.units);
-        messages
-            .note(format_args!("{partitions} partitions, {units} layers of captured steps: {}", self.out.display()));
+        console.note(format_args!("{partitions} partitions, {units} layers of captured steps: {}", self.out.display()));
         if self.format == Format::Table {
             return Ok(());
         }
-        export::print(&results::layers_frame(&merged.results)?, self.format)
+        console.print_table(&results::layers_frame(&merged.results)?, self.format)
     }
 }

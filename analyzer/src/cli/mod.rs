@@ -2,6 +2,7 @@
 
 mod compare;
 mod config;
+mod console;
 mod cycles;
 mod inspect;
 mod ladder;
@@ -19,9 +20,13 @@ mod vectors;
 mod verify;
 mod work;
 
+pub use console::{Console, Host, Terminal};
+
 use clap::{CommandFactory, Parser, Subcommand};
 use mercury_cli::{Completions, Man, Messages};
 use mercury_reuse::cpu;
+use std::ffi::OsString;
+use std::io;
 use std::process::ExitCode;
 
 /// Would input-similarity reuse speed up training of this model, and what would it cost in accuracy?
@@ -85,28 +90,60 @@ enum Command {
 }
 
 impl Cli {
-    /// Runs the command.
-    pub fn run(self) -> anyhow::Result<ExitCode> {
-        let messages = self.messages;
-        messages.log();
+    /// Runs the command on a terminal, with logging.
+    pub fn run_on_terminal(self) -> anyhow::Result<ExitCode> {
+        self.messages.log();
+        let terminal = Terminal::new(self.messages);
+        self.run(Console::new(&terminal))
+    }
+
+    /// Runs the command; its output goes to the console.
+    pub fn run(self, console: Console) -> anyhow::Result<ExitCode> {
         cpu::Instructions::from_environment().map_err(anyhow::Error::msg)?;
         match self.command {
-            Command::Compare(compare) => return compare.run(messages),
-            Command::Inspect(inspect) => inspect.run()?,
-            Command::Replay(replay) => replay.run(messages)?,
-            Command::Merge(merge) => merge.run(messages)?,
-            Command::Sweep(sweep) => sweep.run(messages)?,
-            Command::Search(search) => search.run(messages)?,
-            Command::Ladder(ladder) => ladder.run(messages)?,
-            Command::Report(report) => report.run(messages)?,
-            Command::Verify(verify) => verify.run()?,
+            Command::Compare(compare) => return compare.run(console),
+            Command::Inspect(inspect) => inspect.run(console)?,
+            Command::Replay(replay) => replay.run(console)?,
+            Command::Merge(merge) => merge.run(console)?,
+            Command::Sweep(sweep) => sweep.run(console)?,
+            Command::Search(search) => search.run(console)?,
+            Command::Ladder(ladder) => ladder.run(console)?,
+            Command::Report(report) => report.run(console)?,
+            Command::Verify(verify) => verify.run(console)?,
             Command::Vectors(vectors) => vectors.run()?,
             Command::Projection(projection) => projection.run()?,
-            Command::Cycles(cycles) => cycles.run(messages)?,
-            Command::Config(config) => config.run()?,
+            Command::Cycles(cycles) => cycles.run(console)?,
+            Command::Config(config) => config.run(console)?,
             Command::Completions(completions) => completions.run(Self::command())?,
             Command::Man(man) => man.run(Self::command())?,
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Runs the program with these arguments, of which the first is its name; errors go to stderr.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let parsed = match Cli::try_parse_from(arguments) {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            // Help and versions are such errors, too.
+            let _ = error.print();
+            return ExitCode::from(error.exit_code() as u8);
+        }
+    };
+    match parsed.run_on_terminal() {
+        Ok(code) => code,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Whether the reader of our output has closed the pipe, as in `| head`. That is not a failure.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe))
 }

@@ -1,10 +1,11 @@
 //! `replay`: a trace under one configuration.
 
+use super::console::Console;
 use super::overrides::Configuration;
 use super::replay_notes::warn_of_scopes;
 use super::replay_text;
 use super::work::{Work, advance, on_threads};
-use crate::export::{self, Format};
+use crate::export::Format;
 use crate::output::{ResultsDir, units};
 use crate::partition::{Partition, PartitionDir, Share};
 use crate::replay::Replay as Replaying;
@@ -12,9 +13,7 @@ use crate::request::Measures;
 use crate::results;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use mercury_cli::Messages;
 use mercury_trace::Trace;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Replay a trace: similarity, output error and cycles per layer, pass and step.
@@ -57,20 +56,21 @@ enum With {
 
 impl Replay {
     /// Replays the trace, writes the results and prints them.
-    pub fn run(self, messages: Messages) -> Result<()> {
+    pub fn run(self, console: Console) -> Result<()> {
         let config = self.configuration.resolve()?;
         let bounds = self.with.contains(&With::Bounds);
         let measures = Measures { selection: self.work.chosen.selection()?, errors: self.work.errors(), bounds };
         let trace = Trace::open(&self.trace)?;
         let configs = self.work.with_seeds(&[config])?;
         let run = results::run_text(&trace, &configs, &measures, self.work.label.as_deref())?;
-        let replay = Replaying::new(&trace, &configs, &measures)?.with_limit(self.work.limit())?;
+        let replay =
+            Replaying::new(&trace, &configs, &measures)?.with_stop(console.stop()).with_limit(self.work.limit())?;
         if let Some(share) = self.partition {
-            return replay_partition(&replay, share, run, &self.out, self.work.threads, "merge", messages);
+            return replay_partition(&replay, share, run, &self.out, self.work.threads, "merge", console);
         }
         let target = ResultsDir::claim(&self.out, &run)?;
         let units = replay.units();
-        let progress = messages.progress(units.len(), "replaying", "layers");
+        let progress = console.progress(units.len(), "replaying", "layers");
         let results = on_threads(self.work.threads, || {
             let results = units::run(&replay, units, &target.units(), |unit| advance(&progress, unit))?;
             Ok(replay.finish(results))
@@ -79,14 +79,14 @@ impl Replay {
 
         target.write(&run, trace.layers().len(), &configs, &results)?;
         if let Some(warning) = warn_of_scopes(&configs[0], &trace, &results) {
-            messages.warn(format_args!("{warning}"));
+            console.warn(format_args!("{warning}"));
         }
         if self.work.format == Format::Table {
             let text = replay_text::format_replay(&trace, &configs, &measures, &results, &self.out);
-            std::io::stdout().write_all(text.as_bytes())?;
+            console.print(&text)?;
             Ok(())
         } else {
-            export::print(&results::layers_frame(&results)?, self.work.format)
+            console.print_table(&results::layers_frame(&results)?, self.work.format)
         }
     }
 }
@@ -99,20 +99,20 @@ pub(super) fn replay_partition(
     out: &Path,
     threads: Option<u16>,
     combine: &str,
-    messages: Messages,
+    console: Console,
 ) -> Result<()> {
     let (partition, units) = Partition::new(share, replay, run);
     let (count, all) = (units.len(), partition.units_in_all);
     let dir = PartitionDir::open(out, partition)?;
     if dir.is_complete() {
-        messages.note(format_args!("{} is already complete; nothing is replayed", out.display()));
+        console.note(format_args!("{} is already complete; nothing is replayed", out.display()));
         return Ok(());
     }
-    let progress = messages.progress(count, "replaying", "layers");
+    let progress = console.progress(count, "replaying", "layers");
     on_threads(threads, || Ok(units::run(replay, units, &dir.units(), |unit| advance(&progress, unit))?))?;
     progress.finish();
     dir.finish()?;
-    messages.note(format_args!(
+    console.note(format_args!(
         "partition {share}: {count} of {all} layers of captured steps; when all partitions are done: mercury-analyzer {combine} {} … --out DIR",
         out.display()
     ));

@@ -1,10 +1,10 @@
 //! `report`: results as an HTML page.
 
+use super::console::Console;
 use crate::error::AnalyzerError;
 use crate::report::Report as Reporting;
 use anyhow::Result;
 use clap::Args;
-use mercury_cli::Messages;
 use mercury_trace::atomic;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -34,13 +34,13 @@ pub struct Report {
 
 impl Report {
     /// Reads the results and writes the page.
-    pub fn run(self, messages: Messages) -> Result<()> {
+    pub fn run(self, console: Console) -> Result<()> {
         let fail = |error| AnalyzerError::Page { path: self.out.clone(), error };
         let file = begin(&self.out).map_err(fail)?;
         let html = Reporting::read(&self.results, &self.trace)?.html();
         file.as_file().write_all(html.as_bytes()).map_err(fail)?;
         atomic::commit(file, &self.out).map_err(fail)?;
-        messages.note(format_args!("report: {} ({:.1} MB)", self.out.display(), html.len() as f64 / 1e6));
+        console.note(format_args!("report: {} ({:.1} MB)", self.out.display(), html.len() as f64 / 1e6));
         Ok(())
     }
 }

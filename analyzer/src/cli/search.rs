@@ -1,10 +1,11 @@
 //! `search`: the design that pays most within an error that one accepts.
 
+use super::console::Console;
 use super::overrides::{Configuration, KEYS};
 use super::search_text;
 use super::work::{Work, advance, on_threads};
 use crate::error::{AnalyzerError, Result as AnalyzerResult};
-use crate::export::{self, Format};
+use crate::export::Format;
 use crate::partition::{Share, merge};
 use crate::replay::Replay;
 use crate::request::{ErrorMode, Measures};
@@ -19,11 +20,10 @@ use crate::search::{Axes, tables};
 use crate::sweep::grid::Axis;
 use anyhow::Result;
 use clap::Args;
-use mercury_cli::{Messages, flag};
+use mercury_cli::flag;
 use mercury_trace::Trace;
 use mercury_trace::geometry::Pass;
 use rayon::prelude::*;
-use std::io::Write;
 use std::path::PathBuf;
 
 /// Search for the settings of each layer that pay most within an error.
@@ -93,7 +93,7 @@ fn parse_axis(text: &str) -> Result<Axis, String> {
 
 impl Search {
     /// Begins or continues the search, and prints what it found.
-    pub fn run(mut self, messages: Messages) -> Result<()> {
+    pub fn run(mut self, console: Console) -> Result<()> {
         let command = self.format_command();
         let bounds = std::mem::take(&mut self.bound);
         let selection = self.work.chosen.list_flags().join(" ");
@@ -111,28 +111,28 @@ impl Search {
         };
         let space = Space::new(&self.start()?, &self.axes(), self.work.seeds, &searched)?;
         if self.configuration.sets_sections(&["stop", "bits"])? {
-            messages.note(
+            console.note(
                 "a design is the same in all steps: stop.window = 0 and bits.patience = 0 replace those of the file",
             );
         }
         if let Some((count, reason)) = &space.left_out {
-            messages.note(format_args!("{count} invalid combinations are left out; the first: {reason}"));
+            console.note(format_args!("{count} invalid combinations are left out; the first: {reason}"));
         }
         check_bounds(&question.bounds, &space, &measures, &trace)?;
         let configs = space.configs()?;
         let run = results::run_text(&trace, &configs, &measures, self.work.label.as_deref())?;
-        let replay = || Replay::new(&trace, &configs, &measures);
+        let replay = || Ok(Replay::new(&trace, &configs, &measures)?.with_stop(console.stop()));
         let steps: Vec<_> =
             trace.manifest().captured.iter().filter(|step| measures.selection.step(step.step)).collect();
         let folds = Folds::new(&steps, self.folds)?;
         if let Some(share) = self.partition {
-            return self.evaluate_partition(share, &replay()?.with_limit(self.work.limit())?, &folds, run, messages);
+            return self.evaluate_partition(share, &replay()?.with_limit(self.work.limit())?, &folds, run, console);
         }
         let dir = SearchDir::open(&self.out, &run, &folds)?;
         let evaluations = Evaluation::list(replay, &folds, self.work.limit())?;
         self.adopt_partitions(&dir, &evaluations[0], &run)?;
         let units = evaluations.iter().map(|evaluation| evaluation.replay.units().len()).sum();
-        let progress = messages.progress(units, "replaying", "layers");
+        let progress = console.progress(units, "replaying", "layers");
         let evidence = on_threads(self.work.threads, || {
             Ok(dir.evaluate(&space, &evaluations, &folds, |unit| advance(&progress, unit))?)
         })?;
@@ -148,10 +148,10 @@ impl Search {
         found.write(&dir, &evaluations[0], &measures, self.work.label.as_deref())?;
         if self.work.format == Format::Table {
             let text = search_text::format_search(&found, &self.trace, &self.out);
-            std::io::stdout().write_all(text.as_bytes())?;
+            console.print(&text)?;
             return Ok(());
         }
-        export::print(&tables::build_frontier(&found.outcomes, &question)?, self.work.format)
+        console.print_table(&tables::build_frontier(&found.outcomes, &question)?, self.work.format)
     }
 
     fn start(&self) -> Result<Start> {
@@ -184,14 +184,14 @@ impl Search {
         replay: &Replay,
         folds: &Folds,
         run: String,
-        messages: Messages,
+        console: Console,
     ) -> Result<()> {
         if let Folds::Samples(_) = folds {
             let reason = "a trace of one step is judged by folds of its samples, which partitions do not have; capture more \
                           steps, or give --folds 0";
             return Err(AnalyzerError::Flag { flag: "--partition", reason: reason.to_owned() }.into());
         }
-        super::replay::replay_partition(replay, share, run, &self.out, self.work.threads, "search … --parts", messages)
+        super::replay::replay_partition(replay, share, run, &self.out, self.work.threads, "search … --parts", console)
     }
 
     /// Takes over the results of partitions.

@@ -1,8 +1,9 @@
 //! `sweep`: one trace under a grid of configurations.
 
+use super::console::Console;
 use super::overrides::{Configuration, KEYS};
 use super::work::{Work, advance, on_threads};
-use crate::export::{self, Format};
+use crate::export::Format;
 use crate::replay::Replay;
 use crate::request::Measures;
 use crate::schema::{ColumnSpec, configurations as columns};
@@ -15,7 +16,6 @@ use crate::sweep::summary::PARETO;
 use crate::sweep::{self, designs, summary};
 use anyhow::Result;
 use clap::Args;
-use mercury_cli::Messages;
 use mercury_trace::Trace;
 use polars::prelude::DataFrame;
 use std::path::PathBuf;
@@ -93,24 +93,25 @@ fn parse_axis(text: &str) -> Result<Axis, String> {
 
 impl Sweep {
     /// Begins or continues the sweep and prints the table of configurations.
-    pub fn run(self, messages: Messages) -> Result<()> {
+    pub fn run(self, console: Console) -> Result<()> {
         let (origin, table, overrides) = self.configuration.parts()?;
         let grid = Grid::new(self.axes, &origin, &table, &overrides)?.with_seeds(self.work.seeds)?;
         if let Some((count, reason)) = &grid.left_out {
-            messages.note(format_args!("{count} invalid combinations are left out; the first: {reason}"));
+            console.note(format_args!("{count} invalid combinations are left out; the first: {reason}"));
         }
         summary::check("--pareto", &grid, self.work.errors(), &self.pareto)?;
         filter::check(&self.conditions, &grid.axes)?;
         summary::check("--best", &grid, self.work.errors(), self.best.as_slice())?;
         let measures = Measures { selection: self.work.chosen.selection()?, errors: self.work.errors(), bounds: false };
         let trace = Trace::open(&self.trace)?;
-        let replay = Replay::new(&trace, &grid.configs, &measures)?.with_limit(self.work.limit())?;
+        let replay =
+            Replay::new(&trace, &grid.configs, &measures)?.with_stop(console.stop()).with_limit(self.work.limit())?;
         let dir = SweepDir::open(&self.out, &trace, &grid, &measures, self.work.label.as_deref())?;
         let mut frame = if dir.is_complete() {
-            messages.note(format_args!("{} is already complete; nothing is replayed", self.out.display()));
+            console.note(format_args!("{} is already complete; nothing is replayed", self.out.display()));
             if self.work.seeds > 1 { dir.designs()? } else { dir.summary()? }
         } else {
-            let progress = messages.progress(replay.units().len(), "replaying", "layers");
+            let progress = console.progress(replay.units().len(), "replaying", "layers");
             let results =
                 on_threads(self.work.threads, || Ok(sweep::run(&replay, &dir, |unit| advance(&progress, unit))?))?;
             progress.finish();
@@ -121,18 +122,18 @@ impl Sweep {
             if self.work.seeds > 1 { designs } else { frame }
         };
         if self.work.seeds == 1 && !grid.axes.iter().any(|axis| axis.key == SEED) {
-            messages.note(super::ONE_PROJECTION);
+            console.note(super::ONE_PROJECTION);
         }
         let has_one_baseline = summary::has_one_baseline(&frame)?;
         if !has_one_baseline {
-            messages.note(super::UNLIKE_BASELINES);
+            console.note(super::UNLIKE_BASELINES);
         }
         frame = filter::keep_rows(frame, &self.conditions)?;
         if let Some(metric) = &self.best {
             let compared = frame.height();
             let (by, _) = summary::compare_by(&frame, metric)?;
             frame = filter::keep_best(&frame, metric)?;
-            messages.note(format_args!(
+            console.note(format_args!(
                 "the best of {compared} rows by {}, on the data that it was chosen by, which flatters it; `search` judges by \
                  other steps",
                 by.name
@@ -141,18 +142,18 @@ impl Sweep {
         if !self.pareto.is_empty() {
             for (metric, relative) in summary::mark(&mut frame, &self.pareto)? {
                 let cycles = relative.mercury.join(" + ");
-                messages.note(format_args!("--pareto: {cycles} is compared instead of {}", metric.name));
+                console.note(format_args!("--pareto: {cycles} is compared instead of {}", metric.name));
             }
             let all = frame.height();
             if self.work.format == Format::Table {
                 frame = frame.filter(frame.column(PARETO)?.bool()?)?.drop(PARETO)?;
-                messages.note(format_args!("{} of {all} configurations are on the frontier:", frame.height()));
+                console.note(format_args!("{} of {all} configurations are on the frontier:", frame.height()));
             }
         }
         if self.work.format == Format::Table {
             frame = drop_details(&frame, has_one_baseline)?;
         }
-        export::print(&frame, self.work.format)
+        console.print_table(&frame, self.work.format)
     }
 }
 

@@ -29,7 +29,7 @@ const BATCH_ROWS: usize = 1 << 14;
 /// Write a layer's input vectors as Parquet, one per row, with signature and outcome.
 ///
 /// Columns: product (a strided input gradient consists of several), vector, sample (its index in
-/// the batch), stream, channel (of the vector's first element; the head of an attention product),
+/// the batch), stream, channel (of the vector's first element; the head of a product of two activations),
 /// position, values, signature (with the length in force at the step), outcome (HIT, MAU, MNU),
 /// representative (a vector of the same product).
 #[derive(Debug, Args)]
@@ -192,12 +192,12 @@ fn build_batch(
     Ok(RecordBatch::try_new(schema(), columns)?)
 }
 
-/// The channel of a stream's first element; the head of an attention product.
+/// The channel of a stream's first element; the head of a product of two activations.
 fn find_channel(data: &LayerData, view: &VectorView, pass: Pass, stream: usize) -> u32 {
     let (plane, _, _) = view.element(stream, 0);
     match (data.kept.layer.geometry, pass) {
         (Geometry::Conv2d(_), Pass::InputGrad) => data.kept.grad_channels[plane],
         (Geometry::Conv2d(_), _) => data.kept.channels[plane],
-        (Geometry::Linear(_) | Geometry::Attention(_), _) => plane as u32,
+        (Geometry::Linear(_) | Geometry::Matmul(_), _) => plane as u32,
     }
 }

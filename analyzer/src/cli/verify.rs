@@ -1,10 +1,10 @@
 //! `verify`: checks a trace or results for damage.
 
+use super::console::Console;
 use crate::error::AnalyzerError;
 use crate::verify::{self, VerifyReport};
 use anyhow::Result;
 use clap::Args;
-use std::io::Write;
 use std::path::PathBuf;
 
 /// Check that a trace, results or a partition are as they were written.
@@ -21,10 +21,10 @@ pub struct Verify {
 
 impl Verify {
     /// Checks the files and prints their number and size. Each damaged file is an error.
-    pub fn run(self) -> Result<()> {
+    pub fn run(self, console: Console) -> Result<()> {
         let VerifyReport { verified, faults } = verify::verify(&self.dir)?;
         for fault in &faults {
-            eprintln!("{fault}");
+            console.report(fault);
         }
         if !faults.is_empty() {
             let reason = format!("{} files are not as they were written", faults.len());
@@ -35,7 +35,7 @@ impl Verify {
         if verified.without_checksum > 0 {
             text += &format!("{} files can be read, but have no checksum\n", verified.without_checksum);
         }
-        std::io::stdout().write_all(text.as_bytes())?;
+        console.print(&text)?;
         Ok(())
     }
 }

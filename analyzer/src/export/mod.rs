@@ -6,7 +6,6 @@ mod table;
 
 use crate::error::Result;
 use polars::prelude::DataFrame;
-use std::io::Write;
 
 pub(crate) use json::json_value;
 pub use table::{Align, text_table};
@@ -28,13 +27,12 @@ trait Exporter {
     fn export(&self, frame: &DataFrame) -> Result<Vec<u8>>;
 }
 
-/// Prints a frame to stdout.
-pub fn print(frame: &DataFrame, format: Format) -> anyhow::Result<()> {
+/// Encodes a frame in a format.
+pub fn encode(frame: &DataFrame, format: Format) -> Result<Vec<u8>> {
     let exporter: &dyn Exporter = match format {
         Format::Table => &table::Table,
         Format::Json => &json::Json,
         Format::Csv => &csv::Csv,
     };
-    std::io::stdout().write_all(&exporter.export(frame)?)?;
-    Ok(())
+    exporter.export(frame)
 }

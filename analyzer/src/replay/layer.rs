@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::limits::Bounded;
 use crate::operand::{Kept, LayerData};
 use crate::request::Measures;
+use crate::stop::Stop;
 use mercury_reuse::config::{Rpq, Scope};
 use mercury_reuse::{Cut, Outcomes};
 use std::sync::Arc;
@@ -53,9 +54,9 @@ impl<'a> LayerReplay<'a> {
     }
 
     /// Evaluates the samples that come next.
-    pub fn add(&mut self, data: &LayerData) -> Result<()> {
+    pub fn add(&mut self, data: &LayerData, stop: &Stop) -> Result<()> {
         let projections = self.plan.projections.iter().zip(&mut self.projections);
-        projections.into_iter().try_for_each(|(plan, projection)| projection.add(plan, data))
+        projections.into_iter().try_for_each(|(plan, projection)| projection.add(plan, data, stop))
     }
 
     /// Whether all samples have to be evaluated at once: an MCACHE outlives a sample, or an array deals all at once.
@@ -120,12 +121,12 @@ impl ProjectionReplay {
     }
 
     /// Signs vectors, finds their outcomes and measures them.
-    fn add(&mut self, plan: &ProjectionPlan, data: &LayerData) -> Result<()> {
+    fn add(&mut self, plan: &ProjectionPlan, data: &LayerData, stop: &Stop) -> Result<()> {
+        stop.check()?;
         if let Some((cache, scope)) = plan.single_cache() {
             let (signed, outcomes) = Signed::look_up(data, plan.source, &plan.rpq, &cache.config(), scope)?;
             let found = vec![Found { caches: vec![0], outcomes }];
-            self.lengths[0].tallies.add(&plan.lengths[0], Samples { data, signed: &signed }, found);
-            return Ok(());
+            return self.lengths[0].tallies.add(&plan.lengths[0], Samples { data, signed: &signed }, found, stop);
         }
         let signed = Signed::new(data, plan.source, &plan.rpq)?;
         let samples = Samples { data, signed: &signed };
@@ -135,11 +136,12 @@ impl ProjectionReplay {
             if !bounds.is_empty() {
                 let unlimited: Vec<Outcomes> = arrivals.iter().map(|arrivals| arrivals.outcomes().clone()).collect();
                 for bounds in bounds {
+                    stop.check()?;
                     bounds.add(samples, &unlimited);
                 }
             }
             for found in OutcomeFinder::new(&signed, &signatures, &arrivals, length) {
-                tallies.add(length, samples, found);
+                tallies.add(length, samples, found, stop)?;
             }
         }
         Ok(())

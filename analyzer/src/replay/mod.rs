@@ -25,6 +25,7 @@ use crate::adaptation;
 use crate::config::Config;
 use crate::error::{AnalyzerError, Result};
 use crate::operand::{Kept, LayerData, LayerReader, Needs};
+use crate::stop::Stop;
 use layer::LayerReplay;
 use mercury_trace::Trace;
 use mercury_trace::geometry::Pass;
@@ -49,6 +50,7 @@ pub struct Replay<'a> {
     /// The captured samples to evaluate, by place; `None`: all.
     samples: Option<Range<usize>>,
     limit: Limit,
+    stop: Stop,
 }
 
 impl<'a> Replay<'a> {
@@ -62,10 +64,16 @@ impl<'a> Replay<'a> {
         let steps: Vec<u64> = captured.iter().map(|step| step.step).collect();
         let grown_bits = configs.iter().map(|config| adaptation::count_growth(&config.bits, &losses, &steps)).collect();
         let configs = configs.iter().cloned().map(Arc::new).collect();
-        let replay = Self { trace, measures, configs, grown_bits, samples: None, limit: Limit::default() };
-        let has = |unit: &Unit, pass: &Pass| {
-            measures.selection.pass(*pass) && (*pass != Pass::InputGrad || unit.layer.input_grad)
+        let replay = Self {
+            trace,
+            measures,
+            configs,
+            grown_bits,
+            samples: None,
+            limit: Limit::default(),
+            stop: Stop::default(),
         };
+        let has = |unit: &Unit, pass: &Pass| measures.selection.pass(*pass) && unit.layer.trains(*pass);
         let units = replay.units();
         if units.is_empty() {
             return Err(replay.refuse_uncaptured_layers());
@@ -95,6 +103,12 @@ impl<'a> Replay<'a> {
             limited.samples_at_a_time(unit, &layer).map(drop)
         })?;
         Ok(limited)
+    }
+
+    /// Ends with an error soon after `stop` is requested.
+    #[must_use]
+    pub fn with_stop(self, stop: &Stop) -> Self {
+        Self { stop: stop.clone(), ..self }
     }
 
     /// The layers to replay, step by step.
@@ -157,7 +171,7 @@ impl<'a> Replay<'a> {
             }
             let layer = layer.as_mut().expect("a layer begins with its first sample");
             let added;
-            (added, next) = rayon::join(|| layer.add(&data), || parts.next());
+            (added, next) = rayon::join(|| layer.add(&data, &self.stop), || parts.next());
             added?;
             if data.is_last() {
                 let results = layer.results();

@@ -101,8 +101,7 @@ pub fn passes_decided_by(source: Pass) -> &'static [Pass] {
 
 /// The passes of a layer whose vectors are signed.
 pub fn sources(kept: &Kept) -> impl Iterator<Item = Pass> {
-    let has_input_grad = kept.layer.input_grad;
-    [Pass::Forward, Pass::InputGrad].into_iter().filter(move |&source| source == Pass::Forward || has_input_grad)
+    [Pass::Forward, Pass::InputGrad].into_iter().filter(|&source| kept.layer.trains(source))
 }
 
 impl LayerPlan {
@@ -122,7 +121,8 @@ impl LayerPlan {
         let mut plan = Self { configs, arrays, array_numbers, projections: Vec::new() };
         for source in sources(kept) {
             let passes = passes_decided_by(source).iter().copied();
-            let passes: Vec<Pass> = passes.filter(|&pass| measures.selection.pass(pass)).collect();
+            let is_wanted = |pass: &Pass| measures.selection.pass(*pass) && kept.layer.trains(*pass);
+            let passes: Vec<Pass> = passes.filter(is_wanted).collect();
             // A pass whose operand was not captured runs as in the baseline.
             if !passes.is_empty() && kept.has_streamed(source) {
                 plan.add_projections(kept, source, &passes, measures);

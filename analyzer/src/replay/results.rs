@@ -62,7 +62,8 @@ impl LayerReplay<'_> {
     /// The results, by configuration and in it by pass.
     pub fn results(&self) -> Vec<PassResult> {
         let passes = sources(&self.kept).flat_map(passes_decided_by).copied();
-        let passes = passes.filter(|&pass| self.measures.selection.pass(pass));
+        let is_wanted = |pass: &Pass| self.measures.selection.pass(*pass) && self.kept.layer.trains(*pass);
+        let passes = passes.filter(is_wanted);
         let mut results: Vec<PassResult> = passes.flat_map(|pass| self.pass_results(pass)).collect();
         results.sort_by_key(|result| (result.configuration, result.pass));
         results

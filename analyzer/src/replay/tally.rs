@@ -5,8 +5,10 @@ use super::outcomes::Found;
 use super::plan::{CachePlan, LayerPlan, LengthPlan};
 use crate::accuracy::ErrorSums;
 use crate::config::Substitution;
+use crate::error::Result;
 use crate::operand::Kept;
 use crate::request::ErrorMode;
+use crate::stop::Stop;
 use crate::timing::Dealing;
 use mercury_reuse::{Counts, Cut, MatchQuality, Outcomes};
 use mercury_trace::geometry::Pass;
@@ -65,10 +67,12 @@ impl Tally {
         }
     }
 
-    fn add_errors(&mut self, samples: Samples, outcomes: &[Outcomes]) {
+    fn add_errors(&mut self, samples: Samples, outcomes: &[Outcomes], stop: &Stop) -> Result<()> {
         for error in &mut self.errors {
+            stop.check()?;
             error.add(samples, outcomes);
         }
+        Ok(())
     }
 
     /// Memory of what a cache asks for.
@@ -118,8 +122,8 @@ impl Tallies {
         Self { by_cache: vec![Some(tally); length.caches.len()], histories: 0, bytes }
     }
 
-    /// Adds the outcomes that caches had in the samples that come next.
-    pub fn add(&mut self, length: &LengthPlan, samples: Samples, found: Vec<Found>) {
+    /// Adds the outcomes that caches had in the samples that come next; after an error, the tallies are not complete.
+    pub fn add(&mut self, length: &LengthPlan, samples: Samples, found: Vec<Found>, stop: &Stop) -> Result<()> {
         let mut parts = Vec::new();
         for Found { caches, outcomes } in found {
             for members in self.group_by_history(caches) {
@@ -134,12 +138,13 @@ impl Tallies {
         });
         for (mut tally, members, outcomes) in parts {
             // One at a time, as each takes a lot of memory while it is computed.
-            tally.add_errors(samples, &outcomes);
+            tally.add_errors(samples, &outcomes, stop)?;
             let tally = Arc::new(tally);
             for member in members {
                 self.by_cache[member] = Some(Arc::clone(&tally));
             }
         }
+        Ok(())
     }
 
     fn tally(&self, cache: usize) -> &Tally {

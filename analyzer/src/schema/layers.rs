@@ -14,7 +14,7 @@ table! {
     LAYER_INDEX = ColumnSpec::u64("layer_index", "");
     /// Name of the layer.
     LAYER = ColumnSpec::text("layer");
-    /// Operation of the layer: `conv2d`, `linear` or `attention`.
+    /// Operation of the layer: `conv2d`, `linear` or `matmul`.
     OP = ColumnSpec::text("op");
     /// Pass: `forward`, `input-grad` or `weight-grad`; the first layer has no `input-grad`.
     PASS = ColumnSpec::text("pass");
@@ -80,7 +80,7 @@ table! {
     COSINE_SHARE_LOW = ColumnSpec::f64("cosine_share_low", "share").nullable();
     /// Upper end of the 95 % interval (Wilson's) of `cosine_share`.
     COSINE_SHARE_HIGH = ColumnSpec::f64("cosine_share_high", "share").nullable();
-    /// Multiplications of the captured vectors by kept weights; 0 in attention products, which
+    /// Multiplications of the captured vectors by kept weights; 0 in products of two activations, which
     /// have no weights.
     MULTIPLICATIONS = ColumnSpec::u64("multiplications", "").nullable();
     /// Multiplications by weights that quantise to 0 in `bounds.weight_bits` bits.

@@ -200,7 +200,9 @@ mod tests {
 
     fn layers(count: usize) -> Vec<Layer> {
         let geometry = Geometry::Linear(Linear { rows: 1, in_features: 9, out_features: 1 });
-        (0..count).map(|number| Layer { name: number.to_string(), geometry, input_grad: false }).collect()
+        (0..count)
+            .map(|number| Layer { name: number.to_string(), geometry, input_grad: false, weight_grad: true })
+            .collect()
     }
 
     /// Evidence of steps that are folds: cycles and error, `[steps][layers][settings]`; 100 cycles without reuse.

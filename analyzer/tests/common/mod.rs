@@ -6,7 +6,7 @@ pub mod place;
 pub mod process;
 
 use mercury_trace::TraceWriter;
-use mercury_trace::geometry::{Attention, Conv2d, Geometry, Linear};
+use mercury_trace::geometry::{Conv2d, Geometry, Linear, Matmul};
 use mercury_trace::layers::Layer;
 use mercury_trace::manifest::{CapturedStep, Dataset, Manifest, Model, SCHEMA_VERSION, Sampling, TensorFile, Training};
 use mercury_trace::steps::Step;
@@ -38,11 +38,12 @@ fn convolution([in_channels, out_channels]: [u32; 2], input: u32, stride: u32, g
 }
 
 pub fn layers() -> Vec<Layer> {
-    let layer = |name: &str, geometry, input_grad| Layer { name: name.to_owned(), geometry, input_grad };
+    let layer =
+        |name: &str, geometry, input_grad| Layer { name: name.to_owned(), geometry, input_grad, weight_grad: true };
     vec![
         layer("features.0", convolution([3, 4], 8, 1, 1), false),
         layer("features.3", convolution([4, 6], 8, 2, 2), true),
-        layer("attention.scores", Geometry::Attention(Attention { heads: 2, rows: 5, inner: 4, columns: 5 }), true),
+        layer("attention.scores", Geometry::Matmul(Matmul { heads: 2, rows: 5, inner: 4, columns: 5 }), true),
         layer("classifier.0", Geometry::Linear(Linear { rows: 1, in_features: 24, out_features: 7 }), true),
     ]
 }
@@ -53,6 +54,7 @@ fn build_manifest(sampling: Sampling) -> Manifest {
         created_by: "a test".to_owned(),
         label: None,
         command: None,
+        framework: None,
         model: Model { name: "small".to_owned(), parameters: 500, input: vec![3, 8, 8], classes: 7 },
         dataset: Dataset {
             name: "formula".to_owned(),
@@ -133,12 +135,12 @@ pub fn write_steps(
 fn list_keys(layer: &Layer, kind: TensorKind, sampling: &Sampling, samples: &[u32]) -> Vec<Vec<u32>> {
     let all = |count: u32| (0..count).collect::<Vec<u32>>();
     let inner = match (layer.geometry, kind) {
-        (Geometry::Attention(a), TensorKind::Weight) => {
+        (Geometry::Matmul(a), TensorKind::Weight) => {
             let pairs =
                 all(a.heads).into_iter().flat_map(|head| all(a.columns).into_iter().map(move |c| vec![head, c]));
             pairs.collect()
         }
-        (Geometry::Attention(a), _) => {
+        (Geometry::Matmul(a), _) => {
             let pairs =
                 all(a.heads).into_iter().flat_map(|head| all(a.rows).into_iter().map(move |row| vec![head, row]));
             pairs.collect()

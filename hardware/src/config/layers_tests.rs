@@ -11,7 +11,7 @@ fn parse(text: &str) -> std::result::Result<Arc<Config>, String> {
 
 fn layers(names: &[&str]) -> Vec<Layer> {
     let geometry = Geometry::Linear(Linear { rows: 1, in_features: 9, out_features: 1 });
-    let layer = |name: &&str| Layer { name: (*name).to_owned(), geometry, input_grad: true };
+    let layer = |name: &&str| Layer { name: (*name).to_owned(), geometry, input_grad: true, weight_grad: true };
     names.iter().map(layer).collect()
 }
 

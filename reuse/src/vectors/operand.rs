@@ -13,7 +13,7 @@ use mercury_trace::windows::Windows;
 ///   operand has only with [`Granularity::CHANNEL_PATCH`], where each channel is a stream of its
 ///   own;
 /// - of a linear layer, `[samples][rows][features]`;
-/// - of an attention product, `[samples][heads][rows][inner]`.
+/// - of a product of two activations, `[samples][heads][rows][inner]`.
 ///
 /// # Panics
 /// If the number of values does not match these shapes.
@@ -57,8 +57,8 @@ impl Operand {
             Geometry::Linear(linear) => {
                 rows(1, linear.rows, if streams_dy { linear.out_features } else { linear.in_features })
             }
-            Geometry::Attention(attention) => {
-                rows(attention.heads, attention.rows, if streams_dy { attention.columns } else { attention.inner })
+            Geometry::Matmul(matmul) => {
+                rows(matmul.heads, matmul.rows, if streams_dy { matmul.columns } else { matmul.inner })
             }
             Geometry::Conv2d(conv) => Self {
                 channels,
@@ -76,7 +76,7 @@ impl Operand {
 pub fn simplify_granularity(geometry: &Geometry, pass: Pass, granularity: Granularity) -> Granularity {
     let Granularity::ChannelPatch(channels) = granularity else { return granularity };
     let has_one_channel = match geometry {
-        Geometry::Linear(_) | Geometry::Attention(_) => true,
+        Geometry::Linear(_) | Geometry::Matmul(_) => true,
         Geometry::Conv2d(conv) => {
             let all = if pass == Pass::InputGrad { conv.out_channels } else { conv.in_channels };
             let group = (all / conv.groups) as usize;
@@ -93,7 +93,7 @@ pub fn count_sample_vectors(geometry: &Geometry, pass: Pass, granularity: Granul
     let channels = match geometry {
         Geometry::Conv2d(conv) if pass == Pass::InputGrad => conv.out_channels,
         Geometry::Conv2d(conv) => conv.in_channels,
-        Geometry::Linear(_) | Geometry::Attention(_) => 1,
+        Geometry::Linear(_) | Geometry::Matmul(_) => 1,
     };
     let cuts = cuts(geometry, pass, granularity, 1, channels as usize);
     cuts.iter().map(|cut| cut.layout.vectors() as u64).max().unwrap_or(0)
@@ -110,7 +110,7 @@ pub fn check_channels<'a>(
     let Granularity::ChannelPatch(Channels::Count(channels @ 2..)) = granularity else { return Ok(()) };
     let count = |layer: &Layer| match layer.geometry {
         Geometry::Conv2d(conv) => conv.in_channels.max(conv.out_channels) / conv.groups,
-        Geometry::Linear(_) | Geometry::Attention(_) => 0,
+        Geometry::Linear(_) | Geometry::Matmul(_) => 0,
     };
     let widest = layers.into_iter().max_by_key(|layer| count(layer)).filter(|layer| count(layer) > 0);
     let found = match widest {
@@ -129,8 +129,8 @@ impl McacheConfig {
         match (geometry, self.scope_linear) {
             (Geometry::Conv2d(_), _) => self.scope,
             // The right operand, which acts as the weights, differs between samples.
-            (Geometry::Attention(_), Scope::Batch) => Scope::Sample,
-            (Geometry::Attention(_) | Geometry::Linear(_), scope) => scope,
+            (Geometry::Matmul(_), Scope::Batch) => Scope::Sample,
+            (Geometry::Matmul(_) | Geometry::Linear(_), scope) => scope,
         }
     }
 }
@@ -138,7 +138,7 @@ impl McacheConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mercury_trace::geometry::{Attention, Conv2d, Linear};
+    use mercury_trace::geometry::{Conv2d, Linear, Matmul};
 
     #[test]
     fn vectors_are_counted_as_they_are_cut() {
@@ -155,7 +155,7 @@ mod tests {
             })
         };
         let linear = Geometry::Linear(Linear { rows: 3, in_features: 10, out_features: 7 });
-        let attention = Geometry::Attention(Attention { heads: 2, rows: 5, inner: 6, columns: 4 });
+        let attention = Geometry::Matmul(Matmul { heads: 2, rows: 5, inner: 6, columns: 4 });
         for geometry in [conv(1, 1), conv(2, 2), linear, attention] {
             for granularity in ["channel-patch", "channel-patch(2)", "channel-patch(auto)", "patch", "sub-vector(4)"] {
                 let granularity: Granularity = granularity.parse().unwrap();
@@ -164,7 +164,7 @@ mod tests {
                         Geometry::Conv2d(conv) if inputs => (4, 4 * conv.input[0] * conv.input[1]),
                         Geometry::Conv2d(conv) => (6, 6 * conv.output()[0] * conv.output()[1]),
                         Geometry::Linear(_) => (1, 3 * if inputs { 10 } else { 7 }),
-                        Geometry::Attention(_) => (1, 10 * if inputs { 6 } else { 4 }),
+                        Geometry::Matmul(_) => (1, 10 * if inputs { 6 } else { 4 }),
                     };
                     let values = vec![0.0; 2 * size as usize];
                     let views = views(&geometry, pass, granularity, &values, 2, channels);

@@ -176,7 +176,7 @@ fn a_manifest_with_channels_beyond_the_layer_s() {
     }
 }
 
-/// The tensors of an attention product, and X and dY of a linear layer, are always kept whole.
+/// The tensors of a product of two activations, and X and dY of a linear layer, are always kept whole.
 #[test]
 fn a_manifest_that_samples_tensors_kept_whole() {
     let cases = [("channels", FC), ("grad_channels", FC)];

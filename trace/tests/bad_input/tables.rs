@@ -170,9 +170,9 @@ fn an_impossible_layer() {
         let layer = [CONV, FC, ATTENTION][row];
         assert_invalid(&open_error(dir.path()), &path, &format!("layer {layer}"), &[says]);
     }
-    let ops = ["conv3d", "linear", "attention"];
+    let ops = ["conv3d", "linear", "matmul"];
     let (dir, path) = with_layers_column("op", |_| Some(Arc::new(StringArray::from(ops.to_vec()))));
-    assert_invalid(&open_error(dir.path()), &path, "layer features.0", &["conv3d", "conv2d, linear, attention"]);
+    assert_invalid(&open_error(dir.path()), &path, "layer features.0", &["conv3d", "conv2d, linear, matmul"]);
 }
 
 /// Each dimension is possible, but not their products: planes of 2^48 values, filters of 2^64

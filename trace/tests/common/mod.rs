@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use mercury_trace::TraceWriter;
-use mercury_trace::geometry::{Attention, Conv2d, Geometry, Linear};
+use mercury_trace::geometry::{Conv2d, Geometry, Linear, Matmul};
 use mercury_trace::layers::Layer;
 use mercury_trace::manifest::{CapturedStep, Dataset, Manifest, Model, SCHEMA_VERSION, Sampling, Training};
 use mercury_trace::steps::Step;
@@ -39,9 +39,11 @@ pub fn layers() -> Vec<Layer> {
     let geometries = [
         (CONV, Geometry::Conv2d(conv)),
         (FC, Geometry::Linear(Linear { rows: 2, in_features: 7, out_features: 3 })),
-        (ATTENTION, Geometry::Attention(Attention { heads: 2, rows: 3, inner: 4, columns: 5 })),
+        (ATTENTION, Geometry::Matmul(Matmul { heads: 2, rows: 3, inner: 4, columns: 5 })),
     ];
-    geometries.map(|(name, geometry)| Layer { name: name.to_owned(), geometry, input_grad: name != CONV }).to_vec()
+    geometries
+        .map(|(name, geometry)| Layer { name: name.to_owned(), geometry, input_grad: name != CONV, weight_grad: true })
+        .to_vec()
 }
 
 /// Keeps two channels of X, two of dY and three filters of the convolution, and all of other
@@ -64,6 +66,7 @@ pub fn manifest(batch_size: u32, sampling: Sampling) -> Manifest {
         created_by: "the tests".into(),
         label: None,
         command: None,
+        framework: None,
         model: Model { name: "tiny".into(), parameters: 63, input: vec![4, 5, 4], classes: 3 },
         dataset: Dataset {
             name: "none".into(),
@@ -136,9 +139,9 @@ pub fn keys(layer: &Layer, kind: TensorKind, samples: &[u32], sampling: &Samplin
         }
         (Geometry::Conv2d(_) | Geometry::Linear(_), TensorKind::Weight) => vec![filters()],
         (Geometry::Linear(linear), _) => vec![samples.to_vec(), (0..linear.rows).collect()],
-        (Geometry::Attention(attention), kind) => {
-            let rows = if kind == TensorKind::Weight { attention.columns } else { attention.rows };
-            vec![samples.to_vec(), (0..attention.heads).collect(), (0..rows).collect()]
+        (Geometry::Matmul(matmul), kind) => {
+            let rows = if kind == TensorKind::Weight { matmul.columns } else { matmul.rows };
+            vec![samples.to_vec(), (0..matmul.heads).collect(), (0..rows).collect()]
         }
     };
     columns.iter().fold(vec![vec![]], |outer, column| {
@@ -161,7 +164,7 @@ pub fn small() -> tempfile::TempDir {
                 let width = TensorShape::from_geometry(&layer.geometry, kind, Dtype::F32).width;
                 let values: Vec<f32> = (0..keys.len() * width).map(|i| (i as f32).sin() + number as f32).collect();
                 let rows = keys.iter().zip(values.chunks(width));
-                tensors.push(writer.files().write(number, &layer.name, kind, rows).unwrap());
+                tensors.push(writer.files().write(number, layer, kind, rows).unwrap());
             }
         }
         let captured = CapturedStep { step: number, samples, dataset_indices: vec![42, 17], tensors };

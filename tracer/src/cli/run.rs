@@ -16,12 +16,13 @@ use crate::optimizer::Optimizer;
 use crate::plan::steps_per_epoch;
 use crate::policy::Policy;
 use crate::reuse::InLoop;
-use crate::sink::{Log, Sink};
 use crate::train::{CaptureSettings, TrainingRun, TrainingSettings};
 use crate::weights::Weights;
-use crate::{capture, sampling};
 use anyhow::Result;
 use clap::Args;
+use mercury_capture::rows::step_bytes;
+use mercury_capture::sampling;
+use mercury_capture::sink::{Log, Sink};
 use mercury_cli::Messages;
 use mercury_trace::evaluations::Evaluation;
 use mercury_trace::layers::Layer;
@@ -249,7 +250,7 @@ impl RunFlags {
         per_epoch: u64,
     ) -> Result<u64, TracerError> {
         let layers: Vec<&Layer> = layers.iter().filter(|layer| wanted.contains(&layer.name)).collect();
-        let step = capture::step_bytes(&layers, &manifest.sampling, manifest.training.batch_size);
+        let step = step_bytes(&layers, &manifest.sampling, manifest.training.batch_size);
         let count = self.capture_flags.capture.count(manifest.training.steps, per_epoch);
         if count == 0 {
             if self.capture_flags.capture == Policy::None {
@@ -307,6 +308,10 @@ impl RunFlags {
             created_by: concat!("mercury-tracer ", env!("CARGO_PKG_VERSION")).to_owned(),
             label: self.label.clone(),
             command: Some(self.command.clone()),
+            framework: Some(manifest::Framework {
+                name: "libtorch".to_owned(),
+                version: env!("LIBTORCH_VERSION").to_owned(),
+            }),
             model: manifest::Model {
                 name: self.model.model.clone(),
                 parameters: outline.parameters,

@@ -16,7 +16,7 @@ pub fn forward(geometry: &Geometry, x: &Tensor, w: &Tensor) -> Tensor {
             x.conv2d::<Tensor>(w, None, stride, padding, dilation, i64::from(conv.groups))
         }
         Geometry::Linear(_) => x.linear::<Tensor>(w, None),
-        Geometry::Attention(_) => x.matmul(&w.transpose(-2, -1)),
+        Geometry::Matmul(_) => x.matmul(&w.transpose(-2, -1)),
     }
 }
 

@@ -90,7 +90,7 @@ impl Reuse<'_> {
                 y
             }
             Geometry::Linear(_) => self.products(Pass::Forward, room, |_, rows| rows.matmul(&w.tr())),
-            Geometry::Attention(_) => self.products(Pass::Forward, room, |(first, samples), rows| {
+            Geometry::Matmul(_) => self.products(Pass::Forward, room, |(first, samples), rows| {
                 rows.matmul(&w.narrow(0, first, samples).transpose(-2, -1))
             }),
         }
@@ -118,7 +118,7 @@ impl Reuse<'_> {
                 dx
             }
             Geometry::Linear(_) => self.products(Pass::InputGrad, room, |_, rows| rows.matmul(w)),
-            Geometry::Attention(_) => {
+            Geometry::Matmul(_) => {
                 self.products(Pass::InputGrad, room, |(first, samples), rows| rows.matmul(&w.narrow(0, first, samples)))
             }
         }
@@ -146,7 +146,7 @@ impl Reuse<'_> {
                 });
                 dw.value()
             }
-            Geometry::Attention(_) => self.products(Pass::WeightGrad, room, |(first, samples), rows| {
+            Geometry::Matmul(_) => self.products(Pass::WeightGrad, room, |(first, samples), rows| {
                 dy.narrow(0, first, samples).transpose(-2, -1).matmul(rows)
             }),
         }
@@ -197,7 +197,7 @@ impl Reuse<'_> {
             let count = samples.len() as i64;
             let mut shape = vec![count];
             match self.geometry {
-                Geometry::Attention(attention) => shape.extend([attention.heads, attention.rows].map(i64::from)),
+                Geometry::Matmul(attention) => shape.extend([attention.heads, attention.rows].map(i64::from)),
                 Geometry::Linear(linear) => shape.push(i64::from(linear.rows)),
                 Geometry::Conv2d(_) => unreachable!("convolutions have columns"),
             }

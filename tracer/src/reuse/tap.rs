@@ -102,7 +102,7 @@ fn output_size(geometry: &Geometry, x: &Tensor) -> Vec<i64> {
             let [rows, columns] = conv.output();
             size[1..].copy_from_slice(&[conv.out_channels, rows, columns].map(i64::from));
         }
-        Geometry::Linear(_) | Geometry::Attention(_) => {
+        Geometry::Linear(_) | Geometry::Matmul(_) => {
             let last = size.len() - 1;
             size[last] = i64::from(geometry.filters());
         }

@@ -145,9 +145,7 @@ fn gradient_bytes(kept: &Kept) -> u64 {
             filters * (kept.channels.len() as u64).div_ceil(u64::from(conv.groups)) * taps
         }
         Geometry::Linear(linear) => filters * u64::from(linear.in_features),
-        Geometry::Attention(attention) => {
-            u64::from(attention.heads) * u64::from(attention.inner) * u64::from(attention.columns)
-        }
+        Geometry::Matmul(matmul) => u64::from(matmul.heads) * u64::from(matmul.inner) * u64::from(matmul.columns),
     };
     let shares = 16 * SKETCH as u64 * kept.samples as u64;
     WEIGHT.saturating_mul(weights).saturating_add(shares)

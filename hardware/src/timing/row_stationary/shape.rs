@@ -38,7 +38,7 @@ pub struct Shape {
     pub channels: u64,
     /// Filters of a group.
     pub filters: u64,
-    /// Groups. For an attention product: heads times samples, each with its own right operand.
+    /// Groups. For a product of two activations: heads times samples, each with its own right operand.
     pub groups: u64,
     /// Samples that meet the same filters.
     pub samples: u64,
@@ -93,7 +93,7 @@ impl Shape {
     /// The products of a layer's pass, in the order of [`Geometry::gemms`].
     ///
     /// The plane of a fully connected layer is the whole batch (scope `batch`), or the rows of one
-    /// sample if `per_sample` (scope `sample`). The plane of an attention product is always one
+    /// sample if `per_sample` (scope `sample`). The plane of a product of two activations is always one
     /// head of one sample.
     pub fn from_layer(geometry: &Geometry, pass: Pass, samples: u32, per_sample: bool) -> Vec<Self> {
         let batch = u64::from(samples);

@@ -3,7 +3,7 @@ use super::*;
 use crate::timing::row_stationary::{DealingRule, Discipline, HitCycles};
 use mercury_reuse::config::McacheConfig;
 use mercury_reuse::{Layout, Outcomes, Planes, VectorView};
-use mercury_trace::geometry::{Attention, Conv2d, Gemm, Geometry, Linear, Pass};
+use mercury_trace::geometry::{Conv2d, Gemm, Geometry, Linear, Matmul, Pass};
 
 const SAMPLES: usize = 3;
 
@@ -58,7 +58,7 @@ fn mercury_with(
     let row = match geometry {
         Geometry::Conv2d(conv) => conv.in_channels * conv.input[0] * conv.input[1],
         Geometry::Linear(linear) => linear.rows * linear.in_features,
-        Geometry::Attention(attention) => attention.heads * attention.rows * attention.inner,
+        Geometry::Matmul(matmul) => matmul.heads * matmul.rows * matmul.inner,
     };
     let values = vec![0.5; SAMPLES * row as usize];
     let view = match geometry {
@@ -71,7 +71,7 @@ fn mercury_with(
         Geometry::Linear(l) => {
             VectorView::from_rows(&values, SAMPLES, 1, l.rows, l.in_features, Granularity::CHANNEL_PATCH)
         }
-        Geometry::Attention(a) => {
+        Geometry::Matmul(a) => {
             VectorView::from_rows(&values, SAMPLES, a.heads as usize, a.rows, a.inner, Granularity::CHANNEL_PATCH)
         }
     };
@@ -96,7 +96,7 @@ fn geometries() -> [Geometry; 3] {
     [
         Geometry::Conv2d(conv()),
         Geometry::Linear(Linear { rows: 7, in_features: 40, out_features: 30 }),
-        Geometry::Attention(Attention { heads: 2, rows: 9, inner: 16, columns: 9 }),
+        Geometry::Matmul(Matmul { heads: 2, rows: 9, inner: 16, columns: 9 }),
     ]
 }
 

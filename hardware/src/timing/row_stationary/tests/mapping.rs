@@ -1,6 +1,6 @@
 use super::super::{Choice, Discipline, HitCycles, Mapping, PeArray, RowCounts, Schedule, ScopeWork, Shape};
 use crate::timing::tests::conv;
-use mercury_trace::geometry::{Attention, Conv2d, Gemm, Geometry, Linear, Pass};
+use mercury_trace::geometry::{Conv2d, Gemm, Geometry, Linear, Matmul, Pass};
 use proptest::prelude::*;
 
 /// A convolution of AlexNet in the configuration that Eyeriss ran.
@@ -87,7 +87,7 @@ fn geometry() -> impl Strategy<Value = Geometry> {
     let linear = (1u32..20, 1u32..600, 1u32..300)
         .prop_map(|(rows, in_features, out_features)| Geometry::Linear(Linear { rows, in_features, out_features }));
     let attention = (1u32..5, 1u32..40, 1u32..80, 1u32..80)
-        .prop_map(|(heads, rows, inner, columns)| Geometry::Attention(Attention { heads, rows, inner, columns }));
+        .prop_map(|(heads, rows, inner, columns)| Geometry::Matmul(Matmul { heads, rows, inner, columns }));
     prop_oneof![convolution, linear, attention]
 }
 

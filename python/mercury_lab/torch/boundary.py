@@ -1,0 +1,87 @@
+"""Finds the boundaries of optimizer steps."""
+
+import sys
+from typing import Any
+
+import torch
+
+from .errors import IncompleteCapture
+
+SCALER_STEP = torch.amp.GradScaler._maybe_opt_step.__code__
+
+
+class Boundary:
+    """Tells a capture where the optimizer steps, by the optimizer's hooks and the scaler's update."""
+
+    def __init__(self, capture: Any, optimizer: Any, scaler: Any) -> None:
+        check_optimizer(optimizer)
+        self.capture = capture
+        self.scaler = scaler
+        self.handles = []
+        self.has_stepped = False
+        self.hidden_scaler = False
+        if scaler is not None:
+            self._wrap_update(scaler)
+        if optimizer is not None:
+            self.handles = [
+                optimizer.register_step_pre_hook(self._before_step),
+                optimizer.register_step_post_hook(self._after_step),
+            ]
+
+    def close(self) -> None:
+        """Removes all hooks."""
+        for handle in self.handles:
+            handle.remove()
+        self.handles = []
+        if self.scaler is not None:
+            self.scaler.__dict__.pop("update", None)
+
+    def scale(self, step: Any) -> float:
+        """The factor of the step's loss."""
+        if self.hidden_scaler:
+            raise IncompleteCapture("GradScaler", "model", "it scales the loss; give it to capture (scaler=)")
+        return 1.0 if self.scaler is None else float(self.scaler.get_scale())
+
+    def _before_step(self, optimizer: Any, args: tuple, kwargs: dict) -> None:
+        # The first argument is the optimizer.
+        if kwargs.get("closure", args[1] if len(args) > 1 else None) is not None:
+            self.capture.refuse_closure()
+        self.has_stepped = True
+        if self.scaler is None and self.capture.recorder.is_on:
+            self.hidden_scaler = runs_in_scaler()
+        self.capture.end_step()
+
+    def _after_step(self, optimizer: Any, args: tuple, kwargs: dict) -> None:
+        self.capture.begin_next_step()
+
+    def _wrap_update(self, scaler: Any) -> None:
+        """Sees the end of an iteration whose optimizer step the scaler skipped."""
+        update = scaler.update
+
+        def watched_update(*args, **kwargs):
+            if not self.has_stepped:
+                self.capture.discard_step("the gradients overflowed, so the scaler skipped the optimizer's step")
+            self.has_stepped = False
+            return update(*args, **kwargs)
+
+        scaler.update = watched_update
+
+
+def runs_in_scaler() -> bool:
+    """Whether a GradScaler that scales calls the optimizer."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code is SCALER_STEP:
+            return frame.f_locals["self"].get_scale() != 1.0
+        frame = frame.f_back
+    return False
+
+
+def check_optimizer(optimizer: Any) -> None:
+    """Refuses what has no steps to hook, and optimizers that run the model inside their step."""
+    if optimizer is None:
+        return
+    if not hasattr(optimizer, "register_step_pre_hook"):
+        raise TypeError(f"optimizer is {type(optimizer).__name__}, but must be a torch.optim.Optimizer")
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise ValueError("optimizer is LBFGS, which runs the model several times per step; use another optimizer")

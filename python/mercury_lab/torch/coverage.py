@@ -1,0 +1,72 @@
+"""What a capture recorded and what it saw."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class CoverageRow:
+    """An operation at one place of the model; MACs of the forward pass per sample."""
+
+    module: str
+    op: str
+    layer: str | None
+    macs: int | None
+    status: str
+    reason: str = ""
+
+
+@dataclass
+class Coverage:
+    """MACs captured and seen; `print` shows them by operation and by module."""
+
+    rows: list[CoverageRow] = field(default_factory=list)
+
+    @property
+    def captured(self) -> int:
+        """MACs per sample of captured layers."""
+        return sum(row.macs or 0 for row in self.rows if row.status == "captured")
+
+    @property
+    def seen(self) -> int:
+        """MACs per sample of all layers whose sizes are known."""
+        return sum(row.macs or 0 for row in self.rows)
+
+    @property
+    def unsupported(self) -> list[CoverageRow]:
+        """Operations that the capture cannot record; their MACs are unknown."""
+        return [row for row in self.rows if row.status == "unsupported"]
+
+    @property
+    def unknown(self) -> list[CoverageRow]:
+        """Operations that may or may not compute products."""
+        return [row for row in self.rows if row.status == "unknown"]
+
+    def total_by(self, key: str) -> dict[str, tuple[int, int]]:
+        """Sums MACs captured and seen by `op` or `module`."""
+        totals: dict[str, tuple[int, int]] = {}
+        for row in self.rows:
+            captured, seen = totals.get(getattr(row, key), (0, 0))
+            macs = row.macs or 0
+            totals[getattr(row, key)] = (captured + macs * (row.status == "captured"), seen + macs)
+        return totals
+
+    def __str__(self) -> str:
+        lines = [f"captured {_format(self.captured)} of {_format(self.seen)} MACs per sample (forward)"]
+        for key in ("op", "module"):
+            totals = self.total_by(key)
+            width = max([len(name) for name in totals] + [len(key)])
+            lines += ["", f"{key:<{width}}  {'captured':>10}  {'seen':>10}"]
+            lines += [f"{name:<{width}}  {_format(a):>10}  {_format(b):>10}" for name, (a, b) in totals.items()]
+        notes = [row for row in self.rows if row.reason]
+        if notes:
+            lines += ["", *(f"{row.status}: {row.layer or row.op} in {row.module}: {row.reason}" for row in notes)]
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+
+def _format(count: int) -> str:
+    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return str(count)

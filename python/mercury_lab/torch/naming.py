@@ -1,0 +1,116 @@
+"""Names of layers: the paths of the modules whose weights they multiply."""
+
+import hashlib
+import re
+
+import torch
+from torch import nn
+
+# Modules that wrap another one, and add these parts to its path.
+WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+MAX_LENGTH = 200
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """Returns the module inside `torch.compile`, DDP and FSDP."""
+    while True:
+        inner = getattr(model, "_orig_mod", None) or getattr(model, "_fsdp_wrapped_module", None)
+        if inner is None and isinstance(model, nn.parallel.DistributedDataParallel):
+            inner = model.module
+        if inner is None:
+            return model
+        model = inner
+
+
+def find_paths(model: nn.Module) -> dict[nn.Module, str]:
+    """Maps each module, including wrappers around the model, to its path in the plain model."""
+    root = unwrap(model)
+    paths = {}
+    for path, module in root.named_modules():
+        paths[module] = ".".join(part for part in path.split(".") if part not in WRAPPERS)
+    while model is not root:
+        paths.setdefault(model, "")
+        model = getattr(model, "_orig_mod", None) or getattr(model, "_fsdp_wrapped_module", None) or model.module
+    return paths
+
+
+def sanitise(name: str) -> str:
+    """Makes a valid layer name: letters, digits, `_`, `-` and inner dots, up to 200 characters."""
+    parts = (re.sub(r"[^A-Za-z0-9_-]", "_", part) for part in name.split("."))
+    valid = ".".join(part for part in parts if part) or "model"
+    if len(valid) <= MAX_LENGTH - 16:
+        return valid
+    digest = hashlib.sha256(valid.encode()).hexdigest()[:8]
+    return f"{valid[: MAX_LENGTH - 32].rstrip('.')}-{digest}"
+
+
+def find_parameter(tensor: torch.Tensor) -> nn.Parameter | None:
+    """Returns the parameter that a tensor is, or is a view of."""
+    if isinstance(tensor, nn.Parameter):
+        return tensor
+    base = tensor._base
+    return base if isinstance(base, nn.Parameter) else None
+
+
+class Owners:
+    """Finds the module that owns a parameter."""
+
+    def __init__(self, paths: dict[nn.Module, str]) -> None:
+        self.paths = paths
+        self.owners: dict[int, tuple[nn.Module, str]] = {}
+        for module in paths:
+            for key, parameter in module._parameters.items():
+                if parameter is not None:
+                    self.owners.setdefault(id(parameter), (module, key))
+
+    def find(self, parameter: nn.Parameter, stack: list[nn.Module]) -> tuple[nn.Module, str] | None:
+        """Returns the owner and its name of the parameter; of tied weights, the innermost running module."""
+        for module in reversed(stack):
+            for key, candidate in module._parameters.items():
+                if candidate is parameter:
+                    return module, key
+        return self.owners.get(id(parameter))
+
+    def parameter_name(self, parameter: nn.Parameter, stack: list[nn.Module]) -> str | None:
+        """Returns the parameter's path, such as `layers.0.weight`."""
+        found = self.find(parameter, stack)
+        return None if found is None else ".".join(filter(None, (self.paths[found[0]], found[1])))
+
+    def name_product(self, weight: torch.Tensor, op: str, stack: list[nn.Module]) -> str:
+        """Names a product after the module that owns its weight, or else after module and operation."""
+        parameter = find_parameter(weight)
+        found = None if parameter is None else self.find(parameter, stack)
+        if found is not None:
+            module, key = found
+            path = self.paths[module] or "model"
+            return path if key == "weight" else f"{path}.{_name_part(weight, parameter, key)}"
+        top = stack[-1]
+        path = self.paths[top]
+        is_leaf = isinstance(top, (nn.Linear, nn.Conv1d, nn.Conv2d)) and op in ("linear", "conv1d", "conv2d")
+        if is_leaf:
+            return path or "model"
+        return f"{path}.{op}" if path else op
+
+
+def _name_part(weight: torch.Tensor, parameter: nn.Parameter, key: str) -> str:
+    """Names a part of a packed projection as the tracer does: `in_proj`, `in_proj.q`, `in_proj.kv`."""
+    name = key.removesuffix("_weight")
+    rows = len(parameter)
+    if key != "in_proj_weight" or rows % 3 or len(weight) == rows:
+        return name
+    width = rows // 3
+    first = (weight.storage_offset() - parameter.storage_offset()) // max(parameter.stride(0), 1) // width
+    return f"{name}.{'qkv'[first : first + len(weight) // width]}"
+
+
+class CallNames:
+    """Numbers the calls of a forward: `name`, `name.call-1`, `name.call-2`."""
+
+    def __init__(self) -> None:
+        self.calls: dict[str, int] = {}
+
+    def next_name(self, base: str) -> str:
+        """Returns the name of the next call."""
+        number = self.calls.get(base, 0)
+        self.calls[base] = number + 1
+        return base if number == 0 else f"{base}.call-{number}"

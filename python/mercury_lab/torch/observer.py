@@ -1,0 +1,231 @@
+"""Turns calls into records of a step: which layer, which samples, which operands."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .attention import SDPA, Attention, ExplicitAttention, list_products, read_generator
+from .checkpoint import Stage
+from .errors import Unsupported
+from .layers import Layers
+from .naming import Owners, find_parameter, sanitise
+from .operations import check_operands
+from .options import Options
+from .products import Product
+from .quiet import own_work
+from .samples import BatchAxis, Order
+from .step import Call, Forward, Step, find_output, fingerprint, gather, gather_weight, select, watch
+from .verify import Verifier
+
+REENTERED = "it runs inside a custom autograd.Function, whose backward is hidden; replace it in the captured model"
+
+
+def describe_sdpa(args: tuple, kwargs: dict) -> tuple[Attention, Tensor | None]:
+    """Reads a fused attention call before it runs, with the state of its random numbers."""
+    with own_work():
+        attention = Attention.from_call(*args, **kwargs)
+        state = read_generator(attention.query.device) if attention.dropout else None
+    return attention, state
+
+
+class Observer:
+    """Records calls in the current step."""
+
+    def __init__(self, options: Options, layers: Layers, verifier: Verifier | None) -> None:
+        self.options = options
+        self.layers = layers
+        self.verifier = verifier
+        self.others: dict[Any, Callable] = {} if verifier is None else {F.embedding: verifier.read_embedding}
+        self.unknown: dict[str, str] = {}
+        self.step: Step | None = None
+
+    def start(self, step: Step, owners: Owners, axis: BatchAxis) -> None:
+        """Begins a step."""
+        self.step, self.owners, self.axis = step, owners, axis
+        # Names of the running attention's products that are still to come.
+        self.parts: list[str] = []
+        if self.verifier is not None:
+            self.verifier.start()
+
+    def stop(self) -> None:
+        """Ends a step."""
+        self.step = None
+        if self.verifier is not None:
+            self.verifier.stop()
+
+    def begin_attention(self) -> None:
+        """The next two products are those of a multi-head attention."""
+        self.parts = ["scores", "context"]
+
+    def note_unknown(self, op: str, module: str) -> None:
+        """Reports an operation that is not known to compute no products."""
+        if op not in self.unknown:
+            self.unknown[op] = module
+            warnings.warn(
+                f"capture: {op} in module {module} is not known to mercury-lab; if it multiplies matrices, its "
+                "products are missing in the trace",
+                stacklevel=2,
+            )
+
+    def observe(self, reader: Callable, op: str, args: tuple, kwargs: dict, y: Any, stage: Stage, state: Any) -> None:
+        """Records a call, after it ran."""
+        # Views of weights keep their parameters only outside of no_grad.
+        with own_work(), torch.set_grad_enabled(True):
+            products = reader(y, *args, **kwargs)
+        for product in products:
+            check_operands(product)
+            y = find_output(y, op)
+            if not y.is_floating_point():
+                continue
+            if stage is Stage.CUSTOM:
+                raise Unsupported(op, REENTERED)
+            call, order = self._identify(product, op, stage, state)
+            if call is None:
+                continue
+            dtype = y.dtype
+            with own_work(y.device.type):
+                self._keep_operands(call, product, order, dtype, stage)
+            if stage is Stage.CHECKPOINTED or not call.wants_grad_of(y):
+                continue
+            self._watch(call, product, order, y)
+
+    def _watch(self, call: Call, product: Product, order: Order, y: Tensor) -> None:
+        verify = None if self.verifier is None else self.verifier.add_call(call, product, order, y)
+
+        def receive(gradient: Tensor) -> None:
+            with own_work(gradient.device.type):
+                dy = product.to_grad(gradient)
+                self._receive(call, product, order, dy, call.layer.grad_channels)
+                if verify is not None:
+                    verify(dy)
+
+        product_x = product.x
+        product.x = torch.empty(product_x.shape, device="meta")
+        product.w = torch.empty(product.w.shape, device="meta")
+        watch(y, self.step, call, receive)
+
+    def _receive(self, call: Call, product: Product, order: Order, dy: Tensor, channels: list[int] | None) -> None:
+        """Adds a gradient to a call's dY; several backward passes of a step add up."""
+        call.has_grad = True
+        if not (self._keeps(call) and self.options.needs_grad_output):
+            return
+        kept = gather(product, dy, order, call.forward, channels, dy.dtype)
+        call.dy = kept if call.dy is None else call.dy + kept
+
+    def _keeps(self, call: Call) -> bool:
+        """Whether the call's operands are to be kept."""
+        return call.layer.wanted and bool(call.forward.kept)
+
+    def _identify(self, product: Product, op: str, stage: Stage, state: Any) -> tuple[Call | None, Order | None]:
+        """Finds or makes the call that a product belongs to; None if it is not recorded."""
+        module = self.owners.paths[state.modules[-1]] or "model"
+        base = self._name(product, state)
+        if stage is Stage.IGNORED:
+            self.step.ignored[base] = self.step.ignored.get(base, 0) + 1
+            return None, None
+        if stage is Stage.RECOMPUTED:
+            return self._match(product, base, state)
+        forward = state.forward
+        if forward is None:
+            return None, None
+        order = self.axis.find(base, product, forward.batch, state.modules, self._attending(state))
+        name = sanitise(forward.names.next_name(base))
+        geometry = product.geometry(forward.batch)
+        layer = self.layers.register(name, module, geometry, product.input_grad, product.weight_grad)
+        call = Call(layer, forward, module, find_parameter(product.w), base_name=base)
+        self.step.calls.append(call)
+        return call, order
+
+    def _match(self, product: Product, base: str, state: Any) -> tuple[Call | None, Order | None]:
+        """Finds the checkpointed call that is recomputed; that of non-reentrant checkpointing is recorded already."""
+        if not any(call.fingerprint is not None for call in self.step.calls):
+            return None, None
+        with own_work(product.x.device.type):
+            call = self.step.find_pending(base, fingerprint(product.x if product.identity is None else product.identity))
+        if call is None:
+            return None, None
+        call.fingerprint = None
+        if not self.layers.is_committed(call.layer):
+            call.layer.input_grad |= product.input_grad
+            call.layer.weight_grad |= product.weight_grad
+        order = self.axis.find(base, product, call.forward.batch, state.modules, self._attending(state))
+        return call, order
+
+    def _attending(self, state: Any) -> int:
+        return state.attending[-1] if state.attending else 0
+
+    def _name(self, product: Product, state: Any) -> str:
+        """Names a product before calls are numbered."""
+        if state.attending and product.op == "matmul" and product.part is None:
+            product.part = self.parts.pop(0) if self.parts else "matmul"
+        op = product.part or product.op
+        if product.op == "matmul":
+            path = self.owners.paths[state.modules[-1]]
+            return f"{path}.{op}" if path else op
+        return self.owners.name_product(product.w, op, state.modules)
+
+    def _keep_operands(self, call: Call, product: Product, order: Order, dtype: torch.dtype, stage: Stage) -> None:
+        """Copies X and W as they were computed with."""
+        if stage is Stage.CHECKPOINTED:
+            call.fingerprint = fingerprint(product.x if product.identity is None else product.identity)
+            return
+        if not self._keeps(call) or self.step.failure is not None:
+            return
+        layer = call.layer
+        call.x = gather(product, product.x.detach(), order, call.forward, layer.channels, dtype)
+        call.w = gather_weight(product, order, call.forward, layer.filters, dtype)
+
+    def observe_attention(
+        self, described: tuple[Attention, Tensor | None], y: Tensor, stage: Stage, state: Any
+    ) -> None:
+        """Records a fused attention call as two products."""
+        attention, generator_state = described
+        if stage is Stage.CUSTOM:
+            raise Unsupported(SDPA.__name__, REENTERED)
+        self.parts = []
+        products = list_products(attention)
+        found = [self._identify(product, SDPA.__name__, stage, state) for product in products]
+        if any(call is None for call, _ in found):
+            return
+        if stage is Stage.CHECKPOINTED:
+            with own_work():
+                for call, _ in found:
+                    call.fingerprint = fingerprint(attention.query)
+            return
+        calls = [call for call, _ in found]
+        self._record_attention(attention, generator_state, y, calls, found[0][1])
+
+    def _record_attention(
+        self, attention: Attention, generator_state: Tensor | None, y: Tensor, calls: list[Call], order: Order
+    ) -> None:
+        forward: Forward = calls[0].forward
+        keeps = any(self._keeps(call) for call in calls) and self.step.failure is None
+        explicit = None
+
+        def select_kept(tensor: Tensor) -> Tensor:
+            return select(order.split(tensor, forward.batch, 2), 0, forward.kept)
+
+        with own_work(y.device.type):
+            if keeps:
+                explicit = ExplicitAttention(attention, y, generator_state, select_kept)
+                operands = ((explicit.query, explicit.key), (explicit.kept, explicit.value.transpose(-2, -1)))
+                for call, (x, w) in zip(calls, operands):
+                    call.x, call.w = x.cpu().contiguous(), w.cpu().contiguous()
+        if not [call for call in calls if call.wants_grad_of(y)]:
+            return
+
+        def receive(gradient: Tensor) -> None:
+            with own_work(gradient.device.type):
+                for call in calls:
+                    call.has_grad = True
+                if explicit is None or not self.options.needs_grad_output:
+                    return
+                for call, dy in zip(calls, explicit.backward(select_kept(gradient).float())):
+                    kept = dy.cpu().contiguous()
+                    call.dy = kept if call.dy is None else call.dy + kept
+
+        watch(y, self.step, calls[0], receive)

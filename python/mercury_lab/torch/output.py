@@ -1,0 +1,156 @@
+"""Writes assembled steps and the tables through the Rust trace writer."""
+
+import importlib.metadata
+import json
+import math
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+from mercury_lab import _native
+from torch import nn
+
+from .assemble import StepTensors
+from .errors import SkipStep
+from .layers import Layers
+from .options import Options
+from .step import Step
+
+SCHEMA_VERSION = 3
+
+
+def package_version() -> str:
+    """The version of this package."""
+    try:
+        return importlib.metadata.version("mercury-lab")
+    except importlib.metadata.PackageNotFoundError:
+        return "0"
+
+
+class TraceOutput:
+    """The trace's folder; it is created when the first captured step is complete."""
+
+    def __init__(self, folder: str, options: Options, layers: Layers) -> None:
+        self.folder = folder
+        self.options = options
+        self.layers = layers
+        self.writer: _native.CaptureWriter | None = None
+        self.early_rows: list[tuple] = []
+        self.batch: int | None = None
+        self.captured = 0
+        self.used_bytes = 0
+        if options.resume is None:
+            _native.CaptureWriter.check(folder)
+        else:
+            self._resume(options.resume)
+
+    def _resume(self, step: int) -> None:
+        """Opens the trace again; the options must be those that it was begun with."""
+        self.writer = _native.CaptureWriter.resume(self.folder, step)
+        manifest = json.loads((Path(self.folder) / "manifest.json").read_text())
+        self.batch = manifest["training"]["batch_size"]
+        self.layers.restore(json.loads(self.writer.layers))
+        now, before = self.layers.sampling(), manifest["sampling"]
+        now["seed"], before["seed"] = self.options.seed, manifest["seed"]
+        for field in ("seed", "samples", "passes", "dtype", "channels", "filters"):
+            if now[field] != before[field]:
+                self.writer.close()
+                raise ValueError(f"{field} differs from that of the resumed trace {self.folder}; give the same")
+        self.captured = len(manifest["captured"])
+        self.used_bytes = self.captured * self._step_bytes()
+
+    def log_step(self, *row: Any) -> None:
+        """Logs a step: its number, epoch, loss, accuracy, learning rate and seconds."""
+        if self.writer is None:
+            self.early_rows.append(row)
+        else:
+            self.writer.log_step(*row)
+
+    def is_full(self) -> bool:
+        """Whether another step might exceed `max_bytes`."""
+        limit = self.options.max_bytes
+        return limit is not None and self.writer is not None and self.used_bytes + self._step_bytes() > limit
+
+    def _step_bytes(self) -> int:
+        wanted = [layer.describe() for layer in self.layers.known.values() if layer.wanted]
+        return _native.step_bytes(json.dumps(wanted), json.dumps(self.layers.sampling()), self.batch)
+
+    def write_step(self, step: Step, assembled: StepTensors, indices: list[int] | None, manifest: Any) -> None:
+        """Sends a step to the writer; `manifest()` describes the training when the trace is created."""
+        if self.batch is not None and step.batch != self.batch:
+            raise SkipStep(f"the step has {step.batch} samples, but the trace has {self.batch} per step")
+        if indices is not None and len(indices) != step.batch:
+            raise ValueError(f"dataset_indices has {len(indices)} entries, but the step has {step.batch} samples")
+        self.batch = step.batch
+        if self.writer is None:
+            self._create(manifest())
+        else:
+            new = [layer.describe() for layer in self.layers.commit()]
+            if new:
+                self.writer.add_layers(json.dumps(new), json.dumps(self.layers.sampling()))
+        for index, (layer, kind, values) in enumerate(assembled.tensors):
+            self.writer.write(step.number, index, layer.name, kind, step.kept, values)
+        places = step.kept if indices is None else [int(indices[sample]) for sample in step.kept]
+        self.writer.mark_captured(step.number, step.kept, places, len(assembled.tensors))
+        self.captured += 1
+        self.used_bytes += self._step_bytes()
+
+    def _create(self, manifest: dict[str, Any]) -> None:
+        self.layers.check_globs()
+        if self.options.max_bytes is not None and self._step_bytes() > self.options.max_bytes:
+            reason = f"max_bytes is {self.options.max_bytes}, but one step may need {self._step_bytes()}"
+            raise ValueError(f"{reason}; raise it, or lower samples, channels or filters")
+        layers = [layer.describe() for layer in self.layers.commit()]
+        manifest["sampling"] = self.layers.sampling()
+        self.writer = _native.CaptureWriter(self.folder, json.dumps(manifest), json.dumps(layers))
+        for row in self.early_rows:
+            self.writer.log_step(*row)
+        self.early_rows.clear()
+
+
+def describe_training(
+    model: nn.Module, optimizer: Any, step: Step, options: Options, device: torch.device
+) -> dict[str, Any]:
+    """Makes the manifest of a new trace, without the part that is kept."""
+    group = optimizer.param_groups[0] if optimizer is not None else {}
+    first = step.forwards[0]
+    settings = {"attention": "scaled_dot_product_attention and einsum are written as explicit products"}
+    if optimizer is not None:
+        settings["optimizer"] = type(optimizer).__name__
+    versions = {"torch": torch.__version__, "python": platform.python_version(), "mercury-lab": package_version()}
+    manifest = {
+        "schema_version": SCHEMA_VERSION,
+        "created_by": f"mercury-lab {package_version()}",
+        "framework": {"name": "pytorch", "version": torch.__version__},
+        "model": {
+            "name": type(model).__name__,
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "input": first.sample_shape,
+            "classes": max(first.outputs, 1),
+        },
+        "dataset": options.dataset,
+        "seed": options.seed,
+        "training": {
+            "steps": 0,
+            "batch_size": step.batch,
+            "learning_rate": read_number(group.get("lr", 0.0)),
+            "momentum": read_number(group.get("momentum", 0.0)),
+            "weight_decay": read_number(group.get("weight_decay", 0.0)),
+            "settings": settings,
+            "validation_accuracy": None,
+        },
+        "versions": versions,
+        "device": str(device),
+        "captured": [],
+        "complete": False,
+    }
+    if options.label is not None:
+        manifest["label"] = options.label
+    return manifest
+
+
+def read_number(value: Any) -> float:
+    """Reads a hyper-parameter or a metric, which may be a tensor."""
+    number = float(value)
+    return number if math.isfinite(number) else math.nan

@@ -1,0 +1,92 @@
+"""The canonical form of a call: matrix products Y = X W of a layer."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+Tensor = torch.Tensor
+
+
+def same(gradient: Tensor) -> Tensor:
+    """The gradient of the call's output is that of the product."""
+    return gradient
+
+
+@dataclass
+class Product:
+    """Products that a call computed.
+
+    | op | x | w | dY |
+    | --- | --- | --- | --- |
+    | conv1d, conv2d | `[N, channels, height, width]` | `[filters, channels / groups, height, width]` | `[N, filters, ...]` |
+    | linear | `[..., rows, inputs]` | `[outputs, inputs]` | `[..., rows, outputs]` |
+    | matmul | `[..., rows, inner]` | `[..., columns, inner]` | `[..., rows, columns]` |
+
+    A convolution with one dimension has planes of height 1.
+    """
+
+    op: str
+    x: Tensor
+    w: Tensor
+    # Computes dY from the gradient of the call's output.
+    to_grad: Callable[[Tensor], Tensor] = same
+    # Stride, padding, dilation and groups of a convolution.
+    window: dict[str, Any] = field(default_factory=dict)
+    # The product's name within its module, if it has one, such as `scores`.
+    part: str | None = None
+    # Whether training computes the gradients of X and W; None: as the tensors require it.
+    input_grad: bool | None = None
+    weight_grad: bool | None = None
+    # Samples are the outermost dimension, whatever the model's batch axis is.
+    samples_first: bool = False
+
+    # The tensor that identifies the call when a checkpoint computes it again; None: X.
+    identity: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.input_grad is None:
+            self.input_grad = self.x.requires_grad
+        if self.weight_grad is None:
+            self.weight_grad = self.w.requires_grad
+
+    @property
+    def trailing(self) -> int:
+        """Dimensions of X behind those that samples may be folded into."""
+        return {"linear": 1, "matmul": 2}.get(self.op, 3)
+
+    @property
+    def lead(self) -> tuple[int, ...]:
+        """Dimensions of X that hold samples, and rows or heads."""
+        return tuple(self.x.shape[: self.x.dim() - self.trailing])
+
+    def geometry(self, batch: int) -> dict[str, Any]:
+        """The layer's geometry for a batch, as `Geometry` of the trace crate reads it."""
+        per_sample = 1
+        for size in self.lead:
+            per_sample *= size
+        per_sample //= batch
+        if self.op == "linear":
+            outputs, inputs = self.w.shape
+            return {"op": "linear", "rows": per_sample, "in_features": inputs, "out_features": outputs}
+        if self.op == "matmul":
+            (rows, inner), columns = self.x.shape[-2:], self.w.shape[-2]
+            return {"op": "matmul", "heads": per_sample, "rows": rows, "inner": inner, "columns": columns}
+        sizes = {"in_channels": self.x.shape[1], "out_channels": self.w.shape[0]}
+        sizes |= {"input": list(self.x.shape[2:]), "kernel": list(self.w.shape[2:])}
+        return {"op": self.op, **sizes, **self.window}
+
+
+def count_macs(geometry: dict[str, Any]) -> int:
+    """Counts the multiply-accumulates of the forward pass per sample, including those with padding."""
+    if geometry["op"] == "linear":
+        return geometry["rows"] * geometry["in_features"] * geometry["out_features"]
+    if geometry["op"] == "matmul":
+        return geometry["heads"] * geometry["rows"] * geometry["inner"] * geometry["columns"]
+    macs = geometry["out_channels"] * geometry["in_channels"] // geometry["groups"]
+    for axis in range(2):
+        reach = geometry["dilation"][axis] * (geometry["kernel"][axis] - 1) + 1
+        padded = geometry["input"][axis] + 2 * geometry["padding"][axis]
+        macs *= ((padded - reach) // geometry["stride"][axis] + 1) * geometry["kernel"][axis]
+    return macs

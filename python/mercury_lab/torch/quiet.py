@@ -1,0 +1,23 @@
+"""A context for the capture's own tensor work, which neither the model nor the user's modes may notice."""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch.utils._python_dispatch import _disable_current_modes
+
+
+@contextlib.contextmanager
+def own_work(device_type: str = "cpu") -> Iterator[None]:
+    """Computes without gradients, without autocast, and invisibly for function and dispatch modes.
+
+    Selective checkpointing counts the operations of a forward in a dispatch mode; extra ones would
+    shift its saved results.
+    """
+    with (
+        torch.no_grad(),
+        torch._C.DisableTorchFunction(),
+        _disable_current_modes(),
+        torch.autocast(device_type, enabled=False),
+    ):
+        yield

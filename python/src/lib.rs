@@ -1,0 +1,47 @@
+//! The extension module `mercury_lab._native`: the analyzer's commands and the trace writer, for Python.
+//!
+//! It holds no second implementation of the format, of a HIT or of a cycle, and never links libtorch.
+
+mod command;
+mod dlpack;
+mod table;
+mod writer;
+
+use pyo3::create_exception;
+use pyo3::exceptions::PyException;
+use pyo3::prelude::*;
+use std::ffi::OsString;
+use std::fmt::Display;
+
+create_exception!(
+    mercury_lab,
+    MercuryError,
+    PyException,
+    "Invalid input, or a failure that the message explains: the message that the command line prints."
+);
+
+/// Raises the error's message.
+fn raise(error: impl Display) -> PyErr {
+    // anyhow's and clap's messages in full, on as few lines as the command line has.
+    MercuryError::new_err(format!("{error:#}"))
+}
+
+/// Runs the program `mercury-analyzer` with these arguments, the first of which is its name; returns its exit code.
+#[pyfunction]
+fn run_analyzer(py: Python<'_>, arguments: Vec<OsString>) -> u8 {
+    py.detach(|| u8::from(mercury_analyzer::cli::main(arguments) != std::process::ExitCode::SUCCESS))
+}
+
+#[pymodule]
+mod _native {
+    #[pymodule_export]
+    use super::MercuryError;
+    #[pymodule_export]
+    use super::command::{Output, run_command};
+    #[pymodule_export]
+    use super::run_analyzer;
+    #[pymodule_export]
+    use super::table::{ParquetTable, Table, draw_projection, read_table};
+    #[pymodule_export]
+    use super::writer::{CaptureWriter, Reservoir, choose_kept, step_bytes};
+}
