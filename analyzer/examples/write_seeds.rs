@@ -23,7 +23,7 @@ fn fuzz_folder() -> PathBuf {
 fn run_replay(trace: &Path, arguments: &[&str]) -> Result<()> {
     let trace = trace.to_string_lossy();
     let words = ["mercury-analyzer", "replay", &trace].into_iter().chain(arguments.iter().copied());
-    Cli::parse_from(words).run()?;
+    Cli::parse_from(words).run_on_terminal()?;
     Ok(())
 }
 

@@ -176,6 +176,9 @@ pub(crate) mod tests {
         // Two steps without a fall end with steps 3, 6 and 8.
         assert_eq!(bits, [20, 20, 20, 20, 21, 21, 21, 22, 22, 22, 22, 22]);
         assert_eq!(bits_in_force(&config(20, 0, 64), &losses, &[10]), [20]);
+        // Steps of unknown loss do not count.
+        assert_eq!(bits_in_force(&config(20, 2, 64), &numbered(&[f64::NAN; 9]), &[9]), [20]);
+        assert_eq!(bits_in_force(&config(20, 2, 64), &numbered(&[1.0, 1.0, f64::NAN, 1.0]), &[3, 4]), [20, 21]);
         // `bits.max` never shortens the initial signature.
         assert_eq!(bits_in_force(&config(20, 2, 8), &losses, &[10]), [20]);
         let mut magnitude = config(59, 1, 64);

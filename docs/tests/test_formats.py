@@ -31,6 +31,8 @@ OPTIONAL = {
     "manifest.json": {
         "label",
         "command",
+        "framework.name",
+        "framework.version",
         "dataset.description",
         "training.settings",
         "sampling.passes",

@@ -16,19 +16,24 @@ from mercury_lab._config import Config
 from mercury_lab._errors import MercuryWarning
 from mercury_lab._native import MercuryError, ParquetTable, Table
 from mercury_lab._results import Inspection, Ladder, Results, SearchResults
+from mercury_lab._writer import Conv2d, Linear, Matmul, TraceWriter
 
 __version__ = _version("mercury-lab")
 
 __all__ = [
     "Config",
+    "Conv2d",
     "Inspection",
     "Ladder",
+    "Linear",
+    "Matmul",
     "MercuryError",
     "MercuryWarning",
     "ParquetTable",
     "Results",
     "SearchResults",
     "Table",
+    "TraceWriter",
     "compare",
     "cycles",
     "inspect",

@@ -5,8 +5,8 @@ use crate::config::{BitsConfig, MAX_BITS, Rpq};
 /// Counts by how many bits signatures have grown, step by step.
 ///
 /// They grow by one bit when the loss has not reached a new minimum for `bits.patience` steps; growth restarts this
-/// count. The loss of a step takes effect from the next step on. NaN is never a new minimum. This is our reading of the
-/// scheme, which says that signatures grow on a plateau.
+/// count. The loss of a step takes effect from the next step on. A step whose loss is unknown (NaN) does not count. This
+/// is our reading of the scheme, which says that signatures grow on a plateau.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Growth {
     patience: u64,
@@ -29,6 +29,9 @@ impl Growth {
 
     /// Records the loss of a step.
     pub fn step(&mut self, loss: f64) {
+        if loss.is_nan() {
+            return;
+        }
         self.waited += 1;
         if loss < self.least_loss {
             self.least_loss = loss;

@@ -17,9 +17,9 @@ pub struct Step {
     pub step: u64,
     /// The epoch, counted from 0.
     pub epoch: u64,
-    /// Training loss of the batch.
+    /// Training loss of the batch; NaN if it is unknown.
     pub loss: f64,
-    /// Share of correct labels in the batch, from 0 to 1.
+    /// Share of correct labels in the batch, from 0 to 1; NaN if it is unknown.
     pub accuracy: f64,
     /// Learning rate of the step.
     pub learning_rate: f64,

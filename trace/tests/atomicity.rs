@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{layers, manifest, sampling, small};
+use common::{FC, layers, manifest, sampling, small};
 use mercury_trace::tensor::{Dtype, TensorKind, TensorShape, TensorWriter};
 use mercury_trace::{Trace, TraceWriter};
 use std::fs;

@@ -6,7 +6,7 @@ use common::{KINDS, keys, step, value};
 use half::f16;
 use mercury_trace::geometry::{Conv2d, Geometry, Linear, MAX_DIMENSION, MAX_MACS, Matmul};
 use mercury_trace::layers::{self, Layer};
-use mercury_trace::manifest::{CapturedStep, Dataset, Manifest, Model, SCHEMA_VERSION, Sampling, Training};
+use mercury_trace::manifest::{CapturedStep, Dataset, Framework, Manifest, Model, SCHEMA_VERSION, Sampling, Training};
 use mercury_trace::steps::{self, Step};
 use mercury_trace::tensor::{Dtype, TensorKind, TensorShape};
 use mercury_trace::{Trace, TraceWriter};
@@ -51,7 +51,7 @@ fn model(size: u32, layers: std::ops::Range<usize>) -> impl Strategy<Value = Vec
             name: name.to_owned(),
             geometry,
             input_grad,
-            weight_grad: true,
+            weight_grad: !input_grad,
         };
         names.into_iter().zip(layers).map(layer).collect()
     })
@@ -105,6 +105,7 @@ fn any_manifest(batch_size: u32, sampling: Sampling) -> impl Strategy<Value = Ma
             let sampling = Sampling { samples, dtype, ..sampling.clone() };
             Manifest {
                 schema_version: SCHEMA_VERSION,
+                framework: command.clone().map(|name| Framework { name, version: created_by.clone() }),
                 created_by,
                 label,
                 command,

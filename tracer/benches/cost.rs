@@ -251,7 +251,7 @@ fn measure_throughput() {
             sink.write(Job {
                 step,
                 index: 0,
-                layer: "conv".into(),
+                layer: layers[0].clone(),
                 kind: TensorKind::Input,
                 keys,
                 values,

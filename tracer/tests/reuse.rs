@@ -272,7 +272,7 @@ fn cases() -> impl Strategy<Value = Case> {
         prop::sample::select(vec![Variant::Sign, Variant::SignRescale, Variant::SignMagnitude(3), Variant::Centred]);
     let representative = prop::sample::select(vec![Representative::First, Representative::Centroid]);
     let scope = prop::sample::select(vec![Scope::Channel, Scope::Sample, Scope::Batch]);
-    let geometry = (0usize..3, 1i64..3, 1i64..3, 0i64..2, prop::sample::select(vec![1i64, 2]), 5i64..9);
+    let geometry = (0usize..4, 1i64..3, 1i64..3, 0i64..2, prop::sample::select(vec![1i64, 2]), 5i64..9);
     let entries = prop::sample::select(vec![0u32, 8, 1024]);
     (geometry, granularity, variant, representative, scope, 2u32..12, entries).prop_map(
         |((kind, sy, sx, padding, groups, size), granularity, variant, representative, scope, bits, entries)| {
@@ -292,6 +292,12 @@ fn cases() -> impl Strategy<Value = Case> {
                     let weight = (tensor(&[7, 6], 5) - 0.5).set_requires_grad(true);
                     let layer = LinearLayer { name: "l".into(), weight, bias: None };
                     Case { layer: Layer::Linear(layer), x: tensor(&[4, size, 6], 3), config }
+                }
+                2 => {
+                    // A 1-D convolution has one row.
+                    let (mut layer, x) = conv([1, 2 * size], 4, 6, [1, 3], [1, sx], 0, groups);
+                    (layer.dilation, layer.padding) = ([1, sy], [0, padding]);
+                    Case { layer: Layer::Conv(layer), x, config }
                 }
                 _ => {
                     let right = (tensor(&[3, 2, 5, 6], 5) - 0.5).set_requires_grad(true);

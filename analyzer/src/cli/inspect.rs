@@ -5,7 +5,7 @@ use crate::export::Format;
 use anyhow::Result;
 use clap::Args;
 use mercury_trace::Trace;
-use mercury_trace::geometry::Geometry;
+use mercury_trace::geometry::{Geometry, Matmul};
 use mercury_trace::tensor::TensorKind;
 use polars::prelude::{Column, DataFrame};
 use std::path::PathBuf;
@@ -64,10 +64,11 @@ fn describe_trace(trace: &Trace) -> Result<String> {
         if manifest.complete { "" } else { " (not complete)" }
     );
     if let (Some(first), Some(last)) = (steps.first(), steps.last()) {
-        text += &format!(
-            "training loss {:.3} at step {}, {:.3} at step {}\n",
-            first.loss, first.step, last.loss, last.step
-        );
+        text += &if first.loss.is_nan() || last.loss.is_nan() {
+            "training loss not logged; signatures do not grow without it\n".to_owned()
+        } else {
+            format!("training loss {:.3} at step {}, {:.3} at step {}\n", first.loss, first.step, last.loss, last.step)
+        };
     }
     if let Some(accuracy) = training.validation_accuracy {
         text += &format!("validation accuracy {:.1} %\n", 100.0 * accuracy);
@@ -130,6 +131,7 @@ fn describe_shape(geometry: &Geometry) -> String {
             text
         }
         Geometry::Linear(linear) => format!("{}x{} * {}", linear.rows, linear.in_features, linear.out_features),
-        Geometry::Matmul(a) => format!("{} products of {}x{} * {}", a.heads, a.rows, a.inner, a.columns),
+        Geometry::Matmul(Matmul { heads: 1, rows, inner, columns }) => format!("{rows}x{inner} * {columns}"),
+        Geometry::Matmul(a) => format!("{} of {}x{} * {}", a.heads, a.rows, a.inner, a.columns),
     }
 }

@@ -92,9 +92,12 @@ fn product(model: RowArray, geometry: Geometry, pass: Pass) -> RowProduct {
     RowProduct::new(model, &LayerProduct { geometry, pass, number: 0, batch: SAMPLES as u32, bits: 20 })
 }
 
-fn geometries() -> [Geometry; 3] {
+fn geometries() -> [Geometry; 4] {
+    // A 1-D convolution has one row.
+    let one_row = Conv2d { input: [1, 40], kernel: [1, 5], padding: [0, 2], ..conv() };
     [
         Geometry::Conv2d(conv()),
+        Geometry::Conv2d(one_row),
         Geometry::Linear(Linear { rows: 7, in_features: 40, out_features: 30 }),
         Geometry::Matmul(Matmul { heads: 2, rows: 9, inner: 16, columns: 9 }),
     ]
