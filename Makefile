@@ -57,8 +57,8 @@ demo: build ## the main use on real data: train VGG-13, capture, replay, report
 	$(BIN)/mercury-analyzer report demo/search demo/results demo/results-ws demo/results-patch-os demo/sweep \
 	  --trace demo/trace --out demo/report.html
 
-models: build ## train every model for ten steps on real data, and replay the trace
-	$(PYTHON) scripts/models.py
+models: build install-notebooks ## train every model for ten steps on real data, and replay the trace
+	$(VENV)/bin/python scripts/models.py
 
 accuracy: build install-notebooks ## effect of reuse on accuracy, predicted and measured: docs/accuracy.md (QUICK=1: a small form, which is only printed)
 	$(VENV)/bin/python scripts/accuracy/train.py $(if $(QUICK),--quick --out accuracy/quick)

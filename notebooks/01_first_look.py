@@ -20,11 +20,11 @@
 # `MERCURY_TRACE` and `MERCURY_RESULTS` to their folders.
 
 # %%
-import json
 import os
 from pathlib import Path
 
 import altair as alt
+import mercury_lab as mercury
 import polars as pl
 
 # Static images show without a network and in every viewer.
@@ -32,15 +32,13 @@ alt.renderers.enable("png", scale_factor=2)
 alt.data_transformers.disable_max_rows()
 
 TRACE = Path(os.environ.get("MERCURY_TRACE", "../demo/trace"))
-RESULTS = Path(os.environ.get("MERCURY_RESULTS", "../demo/results"))
+RESULTS = mercury.Results(os.environ.get("MERCURY_RESULTS", "../demo/results"))
 
 # %%
-manifest = json.loads((TRACE / "manifest.json").read_text())
-configuration = json.loads((RESULTS / "run.json").read_text())["configurations"][0]
-model, data = manifest["model"]["name"], manifest["dataset"]["name"]
-step = manifest["captured"][-1]["step"]
-print(f"{model} on {data}; captured steps {[captured['step'] for captured in manifest['captured']]}, here {step}")
-configuration
+trace = RESULTS.run["trace"]
+model, data, step = trace["model"]["name"], trace["dataset"]["name"], trace["captured_steps"][-1]
+print(f"{model} on {data}; captured steps {trace['captured_steps']}, here {step}")
+RESULTS.run["configurations"][0]
 
 # %% [markdown]
 # ## Training
@@ -120,7 +118,7 @@ alt.vconcat(
 # the distance of the layer's result from the exact result, |Y' - Y| / |Y|.
 
 # %%
-results = pl.read_parquet(RESULTS / "layers.parquet").filter(configuration=0, step=step).sort("layer_index")
+results = pl.DataFrame(RESULTS.layers).filter(configuration=0, step=step).sort("layer_index")
 order = results["layer"].unique(maintain_order=True).to_list()
 PASSES = ["forward", "input-grad", "weight-grad"]
 
@@ -191,7 +189,7 @@ alt.vconcat(*[stacked(op) for op in results["op"].unique(maintain_order=True)])
 # ## Conclusion: does it pay?
 
 # %%
-total = pl.read_parquet(RESULTS / "models.parquet").row(
+total = pl.DataFrame(RESULTS.models).row(
     by_predicate=(pl.col("configuration") == 0) & (pl.col("step") == step), named=True
 )
 # A single captured sample gives no interval.

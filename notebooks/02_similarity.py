@@ -22,11 +22,11 @@
 # For others, set `MERCURY_TRACE` and `MERCURY_RESULTS` to their folders; the results need `replay --with bounds`.
 
 # %%
-import json
 import os
 from pathlib import Path
 
 import altair as alt
+import mercury_lab as mercury
 import numpy as np
 import polars as pl
 from charts import chart, steady_state
@@ -36,42 +36,38 @@ alt.renderers.enable("png", scale_factor=2)
 alt.data_transformers.disable_max_rows()
 
 TRACE = Path(os.environ.get("MERCURY_TRACE", "../demo/trace"))
-RESULTS = Path(os.environ.get("MERCURY_RESULTS", "../demo/results"))
+RESULTS = mercury.Results(os.environ.get("MERCURY_RESULTS", "../demo/results"))
 
 # %%
-manifest = json.loads((TRACE / "manifest.json").read_text())
-configuration = json.loads((RESULTS / "run.json").read_text())["configurations"][0]
+trace, configuration = RESULTS.run["trace"], RESULTS.run["configurations"][0]
 bits = configuration["rpq"]["bits"]
-layers = steady_state(pl.read_parquet(RESULTS / "layers.parquet").filter(configuration=0))
-print(f"{manifest['model']['name']} on {manifest['dataset']['name']}, signatures of {bits} bits")
+layers = steady_state(pl.DataFrame(RESULTS.layers).filter(configuration=0))
+print(f"{trace['model']['name']} on {trace['dataset']['name']}, signatures of {bits} bits")
 
 # %% [markdown]
 # ## Similarity in an image
 # For each patch of the first convolution, in one sample and channel: the number of earlier patches with the same
-# signature. Flat parts of an image are similar to each other; edges are not. The projection here is NumPy's, not the
-# program's, so single patches may differ.
+# signature. Flat parts of an image are similar to each other; edges are not.
 
 # %%
 first = pl.read_parquet(TRACE / "layers.parquet").filter(op="conv2d").sort("index").row(0, named=True)
-step = manifest["captured"][-1]["step"]
-folder = TRACE / f"tensors/step={step:06}/layer={first['name']}"
-planes = pl.read_parquet(folder / "input.parquet", hive_partitioning=False)
-plane = planes["values"][0].to_numpy().reshape(first["input_height"], first["input_width"])
-kernel = (first["kernel_height"], first["kernel_width"])
-padded = np.pad(plane, [(first[f"padding_{side}"],) * 2 for side in ("height", "width")])
-patches = np.lib.stride_tricks.sliding_window_view(padded, kernel)
-rows, columns = patches.shape[:2]
-projection = np.random.default_rng(1).standard_normal((kernel[0] * kernel[1], bits))
-signatures = (patches.reshape(rows * columns, -1) @ projection > 0) @ (1 << np.arange(bits, dtype=np.uint64))
-seen: dict[int, int] = {}
-earlier = []
-for signature in signatures.tolist():
-    earlier.append(seen.get(signature, 0))
-    seen[signature] = earlier[-1] + 1
-
-pixels = pl.DataFrame(
-    {"row": np.repeat(np.arange(rows), columns), "column": np.tile(np.arange(columns), rows)}
-).with_columns(value=pl.Series(plane[:rows, :columns].ravel()), earlier=pl.Series(earlier))
+columns, kernel = first["output_width"], (first["kernel_height"], first["kernel_width"])
+centre = kernel[0] // 2 * kernel[1] + kernel[1] // 2
+# The first vectors are those of one sample and channel, in the order of their positions.
+vectors = mercury.vectors(
+    TRACE,
+    first["name"],
+    step=trace["captured_steps"][-1],
+    limit=first["output_height"] * columns,
+    rpq=configuration["rpq"] | {"granularity": "channel-patch"},
+    bits=configuration["bits"],
+)
+pixels = pl.DataFrame(vectors).select(
+    row=pl.col("position") // columns,
+    column=pl.col("position") % columns,
+    value=pl.col("values").list.get(centre),
+    earlier=pl.int_range(pl.len()).over("signature"),
+)
 
 
 def picture(field: str, title: str, scale: alt.Scale) -> alt.Chart:
@@ -89,7 +85,7 @@ def picture(field: str, title: str, scale: alt.Scale) -> alt.Chart:
 
 
 alt.hconcat(
-    picture("value", f"Input of {first['name']}, one plane", alt.Scale(scheme="greys", reverse=True)),
+    picture("value", f"Centres of the patches of {first['name']}", alt.Scale(scheme="greys", reverse=True)),
     picture("earlier", "Earlier patches of the same signature", alt.Scale(scheme="blues", type="symlog")),
 ).resolve_scale(color="independent")
 
@@ -100,7 +96,7 @@ alt.hconcat(
 
 # %%
 angles = (
-    pl.read_parquet(RESULTS / "angles.parquet")
+    pl.DataFrame(RESULTS.angles)
     .filter(configuration=0)
     .group_by("degrees_from", "degrees_to")
     .agg(

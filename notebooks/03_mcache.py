@@ -22,11 +22,10 @@
 # folders; the results need `replay --with bounds`.
 
 # %%
-import json
 import os
-from pathlib import Path
 
 import altair as alt
+import mercury_lab as mercury
 import polars as pl
 from charts import chart, steady_state
 from IPython.display import display
@@ -35,13 +34,13 @@ from IPython.display import display
 alt.renderers.enable("png", scale_factor=2)
 alt.data_transformers.disable_max_rows()
 
-RESULTS = Path(os.environ.get("MERCURY_RESULTS", "../demo/results"))
-SWEEP = Path(os.environ.get("MERCURY_SWEEP", "../demo/sweep"))
+RESULTS = mercury.Results(os.environ.get("MERCURY_RESULTS", "../demo/results"))
+SWEEP = mercury.Results(os.environ.get("MERCURY_SWEEP", "../demo/sweep"))
 
 # %%
-run = json.loads((RESULTS / "run.json").read_text())
+run = RESULTS.run
 mcache = run["configurations"][0]["mcache"]
-layers = steady_state(pl.read_parquet(RESULTS / "layers.parquet").filter(configuration=0))
+layers = steady_state(pl.DataFrame(RESULTS.layers).filter(configuration=0))
 forward = layers.filter(pl.col("pass") == "forward")
 print(
     f"{run['trace']['model']['name']}: {mcache['entries']} entries, {mcache['ways']} ways, flushed after each "
@@ -92,14 +91,14 @@ causes = (
 # `channel`.
 
 # %%
-swept = [axis for axis, _ in json.loads((SWEEP / "sweep.json").read_text())["axes"]]
+configurations = pl.DataFrame(SWEEP.configurations)
+swept = [name for name in configurations.columns if "." in name]
 keys = [axis for axis in swept if axis.startswith("mcache.")]
 assert {"mcache.entries", "mcache.ways"} <= set(keys), (
-    f"{SWEEP} varies {', '.join(swept)}; this notebook is about caches: sweep with "
+    f"{SWEEP.folder} varies {', '.join(swept)}; this notebook is about caches: sweep with "
     "--set mcache.entries=0,64,1024 --set mcache.ways=4,16 as well"
 )
 # Other keys, such as those of the array, change hits only by switching layers off, so one of their values is enough.
-configurations = pl.read_parquet(SWEEP / "configurations.parquet")
 if "rpq.bits" not in swept:
     configurations = configurations.with_columns(pl.lit(run["configurations"][0]["rpq"]["bits"]).alias("rpq.bits"))
 configurations = configurations.unique(["rpq.bits", *keys], keep="first", maintain_order=True)

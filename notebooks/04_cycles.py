@@ -22,11 +22,10 @@
 # are compared with it.
 
 # %%
-import json
 import os
-from pathlib import Path
 
 import altair as alt
+import mercury_lab as mercury
 import polars as pl
 from charts import chart, steady_state
 from IPython.display import display
@@ -35,27 +34,27 @@ from IPython.display import display
 alt.renderers.enable("png", scale_factor=2)
 alt.data_transformers.disable_max_rows()
 
-RESULTS = Path(os.environ.get("MERCURY_RESULTS", "../demo/results"))
-SWEEP = Path(os.environ.get("MERCURY_SWEEP", "../demo/sweep"))
+RESULTS = mercury.Results(os.environ.get("MERCURY_RESULTS", "../demo/results"))
+SWEEP = mercury.Results(os.environ.get("MERCURY_SWEEP", "../demo/sweep"))
 
 # %%
 DATAFLOWS = {"rs": "row stationary", "ws": "weight stationary", "os": "output stationary", "is": "input stationary"}
-run = json.loads((RESULTS / "run.json").read_text())
-layers = steady_state(pl.read_parquet(RESULTS / "layers.parquet").filter(configuration=0))
+run = RESULTS.run
+layers = steady_state(pl.DataFrame(RESULTS.layers).filter(configuration=0))
 
 
-def replays() -> dict[str, Path]:
+def replays() -> dict[str, mercury.Results]:
     """Replays of this trace, by array."""
     found = {}
-    for path in sorted(RESULTS.parent.glob("*/run.json")):
-        other = json.loads(path.read_text())
-        is_replay = len(other.get("configurations", [])) == 1
-        if is_replay and other["trace"]["manifest_sha256"] == run["trace"]["manifest_sha256"]:
-            configuration = other["configurations"][0]
+    for path in sorted(RESULTS.folder.parent.glob("*/run.json")):
+        other = mercury.Results(path.parent)
+        is_replay = len(other.run.get("configurations", [])) == 1
+        if is_replay and other.run["trace"]["manifest_sha256"] == run["trace"]["manifest_sha256"]:
+            configuration = other.run["configurations"][0]
             found[
                 f"{DATAFLOWS[configuration['array']['dataflow']]}, {configuration['rpq']['granularity']} "
                 f"({path.parent.name})"
-            ] = path.parent
+            ] = other
     return found
 
 
@@ -90,9 +89,9 @@ PARTS = {
 }
 by_array = pl.concat(
     [
-        steady_state(pl.read_parquet(folder / "layers.parquet").filter(configuration=0))
+        steady_state(pl.DataFrame(replay.layers).filter(configuration=0))
         .select(pl.lit(name).alias("array"), "pass", "baseline_cycles", "mercury_cycles", "is_bound", *PARTS)
-        for name, folder in arrays.items()
+        for name, replay in arrays.items()
     ]
 )
 totals = by_array.group_by("array", maintain_order=True).agg(
@@ -121,8 +120,8 @@ bars = (
 # both, from the sweep.
 
 # %%
-swept = [axis for axis, _ in json.loads((SWEEP / "sweep.json").read_text())["axes"]]
-configurations = pl.read_parquet(SWEEP / "configurations.parquet")
+configurations = pl.DataFrame(SWEEP.configurations)
+swept = [name for name in configurations.columns if "." in name]
 schedules = None
 if "array.schedule" in swept:
     others = [axis for axis in swept if axis != "array.schedule"]
@@ -150,7 +149,8 @@ display(chart("energy", layers, "Energy"))
 with_speed = totals.with_columns(speed_up=pl.col("baseline_cycles") / pl.col("mercury_cycles")).sort("mercury_cycles")
 total = {name: layers[name].sum() for name in ("mercury_cycles", *PARTS)}
 print(
-    f"Of MERCURY's cycles in {RESULTS.name}, {total['signature_cycles'] / total['mercury_cycles']:.1%} are signatures, "
+    f"Of MERCURY's cycles in {RESULTS.folder.name}, "
+    f"{total['signature_cycles'] / total['mercury_cycles']:.1%} are signatures, "
     f"{total['compute_cycles'] / total['mercury_cycles']:.1%} products, "
     f"{total['stall_cycles'] / total['mercury_cycles']:.1%} waiting. By array: "
     + "; ".join(

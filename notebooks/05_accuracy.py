@@ -21,11 +21,10 @@
 # the results. For others, set `MERCURY_RESULTS` and `MERCURY_SWEEP` to their folders.
 
 # %%
-import json
 import os
-from pathlib import Path
 
 import altair as alt
+import mercury_lab as mercury
 import polars as pl
 from charts import chart, steady_state
 from IPython.display import display
@@ -34,15 +33,14 @@ from IPython.display import display
 alt.renderers.enable("png", scale_factor=2)
 alt.data_transformers.disable_max_rows()
 
-RESULTS = Path(os.environ.get("MERCURY_RESULTS", "../demo/results"))
-SWEEP = Path(os.environ.get("MERCURY_SWEEP", "../demo/sweep"))
+RESULTS = mercury.Results(os.environ.get("MERCURY_RESULTS", "../demo/results"))
+SWEEP = mercury.Results(os.environ.get("MERCURY_SWEEP", "../demo/sweep"))
 
 # %%
-run = json.loads((RESULTS / "run.json").read_text())
-layers = steady_state(pl.read_parquet(RESULTS / "layers.parquet").filter(configuration=0))
-models = pl.read_parquet(RESULTS / "models.parquet").filter(configuration=0).sort("step")
+layers = steady_state(pl.DataFrame(RESULTS.layers).filter(configuration=0))
+models = pl.DataFrame(RESULTS.models).filter(configuration=0).sort("step")
 if layers["error_square"].null_count() == layers.height:
-    raise ValueError(f"{RESULTS} has no output errors; replay with --errors sampled or all")
+    raise ValueError(f"{RESULTS.folder} has no output errors; replay with --errors sampled or all")
 
 # %% [markdown]
 # ## By layer and pass
@@ -111,9 +109,10 @@ chart("training_similarity", models, "By captured step", width=560, first=first,
 # Longer signatures distinguish more vectors, with fewer hits and smaller errors.
 
 # %%
-swept = [axis for axis, _ in json.loads((SWEEP / "sweep.json").read_text())["axes"]]
+configurations = pl.DataFrame(SWEEP.configurations)
+swept = [name for name in configurations.columns if "." in name]
 others = [axis for axis in swept if axis != "rpq.bits"]
-configurations = pl.read_parquet(SWEEP / "configurations.parquet").with_columns(
+configurations = configurations.with_columns(
     setting=pl.concat_str([pl.format(axis + " {}", pl.col(axis)) for axis in others], separator=", ")
     if others
     else pl.lit("")
@@ -129,7 +128,7 @@ beaten = known.join(known, how="cross", suffix="_other").filter(
 )
 known = known.with_columns(pareto=~pl.col("configuration").is_in(beaten["configuration"].unique().to_list()))
 if "rpq.bits" not in swept:
-    known = known.with_columns(pl.lit(run["configurations"][0]["rpq"]["bits"]).alias("rpq.bits"))
+    known = known.with_columns(pl.lit(RESULTS.run["configurations"][0]["rpq"]["bits"]).alias("rpq.bits"))
 display(chart("lengths", known, "Hit rate beside output error"))
 if known["baseline_cycles"].n_unique() > 1:
     display(chart("frontier_cycles", known, "MERCURY cycles over output error"))

@@ -5,12 +5,13 @@ Prints a table of times, sizes and hit rates. Arguments limit the run to some mo
 if a model needs it; sentences are from Multi30K. `places.py` finds or fetches both.
 """
 
-import json
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+import mercury_lab as mercury
+import polars as pl
 from places import find_dataset
 from runs import run
 
@@ -41,7 +42,7 @@ def run_model(name: str, scratch: Path) -> str:
     folder = find_dataset(dataset)
     if folder is None:
         return f"{name:<14} SKIPPED: {dataset} could not be fetched"
-    trace, results = scratch / name, scratch / f"{name}-results"
+    trace = scratch / name
     flags = ["--model", name, "--dataset", dataset, "--data-dir", folder, "--out", trace, "--steps", STEPS]
     flags += ["--batch-size", BATCH, "--capture", f"steps=0,{STEPS - 1}", "--samples", 2, "--filters", 16]
     flags += ["--validation-samples", 40]
@@ -49,12 +50,12 @@ def run_model(name: str, scratch: Path) -> str:
     start = time.monotonic()
     run("mercury-tracer", "capture", *flags)
     trained = time.monotonic()
-    rows = json.loads(run("mercury-analyzer", "replay", trace, "--out", results, "--format", "json"))
+    results = pl.DataFrame(mercury.replay(trace).layers)
     replayed = time.monotonic()
     size_mb = sum(path.stat().st_size for path in trace.rglob("*.parquet")) / 1e6
-    forward = [row for row in rows if row["pass"] == "forward"]
-    hit_rate = sum(row["hit"] for row in forward) / max(1, sum(row["vectors"] for row in forward))
-    layers = len({row["layer"] for row in rows})
+    forward = results.filter(pl.col("pass") == "forward")
+    hit_rate = forward["hit"].sum() / max(1, forward["vectors"].sum())
+    layers = results["layer"].n_unique()
     shape = f"{size} x {size}" if size else "24 tokens"
     return (
         f"{name:<14} {shape:>9} {layers:>6} {trained - start:>9.1f} {size_mb:>9.1f} {replayed - trained:>9.1f}"

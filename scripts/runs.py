@@ -1,4 +1,4 @@
-"""Functions shared by the scripts that run the two programs and write reports."""
+"""Functions shared by the scripts that run programs and write reports."""
 
 import json
 import os

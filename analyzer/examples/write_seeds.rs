@@ -7,6 +7,7 @@ mod traces;
 use anyhow::Result;
 use clap::Parser;
 use mercury_analyzer::cli::Cli;
+use mercury_trace::manifest::SCHEMA_VERSION;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
@@ -84,8 +85,8 @@ fn main() -> Result<()> {
     run_replay(&at("trace"), &[&all[..], &["--partition", "1/1", "--out", part.as_str()]].concat())?;
     let file = |name: &str| fs::read(at(name));
     write_seed("manifest", "whole", &file("trace/manifest.json")?)?;
-    let old =
-        String::from_utf8(file("trace/manifest.json")?)?.replace("\"schema_version\": 2", "\"schema_version\": 1");
+    let newest = format!("\"schema_version\": {SCHEMA_VERSION}");
+    let old = String::from_utf8(file("trace/manifest.json")?)?.replace(&newest, "\"schema_version\": 1");
     write_seed("manifest", "version-1", old.as_bytes())?;
     write_seed("tensor", "whole", &file(&format!("trace/{}", traces::TENSOR))?)?;
     write_seed("tensor", "of-another-layer", &file(&format!("trace/{}", traces::TENSOR.replace("conv", "fc")))?)?;

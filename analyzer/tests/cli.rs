@@ -3,7 +3,7 @@
 mod common;
 
 use common::place::{Place, files};
-use mercury_trace::manifest::Sampling;
+use mercury_trace::manifest::{SCHEMA_VERSION, Sampling};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -252,7 +252,8 @@ fn a_broken_trace_is_refused_and_nothing_is_left() {
         ("tensor file missing", |place| fs::remove_file(place.tensor()).unwrap()),
         ("manifest of a newer schema", |place| {
             let path = place.path("trace/manifest.json");
-            let text = fs::read_to_string(&path).unwrap().replace("\"schema_version\": 2", "\"schema_version\": 99");
+            let text = fs::read_to_string(&path).unwrap();
+            let text = text.replace(&format!("\"schema_version\": {SCHEMA_VERSION}"), "\"schema_version\": 99");
             fs::write(path, text).unwrap();
         }),
         ("manifest is not JSON", |place| fs::write(place.path("trace/manifest.json"), "{").unwrap()),

@@ -1,16 +1,16 @@
 """Tests that docs/formats.md names exactly the columns and keys of real files, and that links and paths in docs exist.
 
 The environment names the folders, as for notebooks/tests: MERCURY_TRACE, MERCURY_RESULTS and MERCURY_SWEEP, which
-`make test-trace` creates, and MERCURY_TRAINED, the output of `mercury-tracer train --reuse`. MERCURY_ANALYZER is the
-program. If a variable is not set, its tests are skipped with a reason (`pytest -rs`).
+`make test-trace` creates, and MERCURY_TRAINED, the output of `mercury-tracer train --reuse`. If a variable is not set,
+its tests are skipped with a reason (`pytest -rs`).
 """
 
 import json
 import os
 import re
-import subprocess
 from pathlib import Path
 
+import mercury_lab as mercury
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -200,14 +200,11 @@ def test_tensor_files_are_as_documented():
 
 
 def test_vectors_and_projection_are_as_documented(tmp_path):
-    trace, analyzer = get_folder("MERCURY_TRACE"), os.environ.get("MERCURY_ANALYZER")
-    if not analyzer:
-        pytest.skip("MERCURY_ANALYZER is not set, so its files were not compared with docs/formats.md")
+    trace = get_folder("MERCURY_TRACE")
     layer = pq.read_table(trace / "layers.parquet")["name"][0].as_py()
     vectors, projection = tmp_path / "vectors.parquet", tmp_path / "projection.parquet"
-    flags = ["--layer", layer, "--limit", "10", "--out", str(vectors)]
-    subprocess.run([analyzer, "vectors", str(trace), *flags], check=True)
-    subprocess.run([analyzer, "projection", "--length", "9", "--out", str(projection)], check=True)
+    mercury.vectors(trace, layer, vectors, limit=10)
+    mercury.projection(9, projection)
     for path in (vectors, projection):
         compare(path.name, set(pq.read_schema(path).names), set(read_documented(path.name)))
 

@@ -1,13 +1,9 @@
-"""Tests docs/examples/write_trace.py: its gradients are right, and the analyzer accepts its traces.
+"""Tests docs/examples/write_trace.py: its gradients are right, and the analyzer accepts its traces."""
 
-MERCURY_ANALYZER is the program; without it the second test is skipped (`pytest -rs`).
-"""
-
-import os
-import subprocess
 import sys
 from pathlib import Path
 
+import mercury_lab as mercury
 import numpy as np
 import polars as pl
 import pytest
@@ -36,16 +32,12 @@ def test_gradients_of_a_convolution_are_right(layer):
 
 
 def test_the_analyzer_accepts_the_trace(tmp_path):
-    analyzer = os.environ.get("MERCURY_ANALYZER")
-    if not analyzer:
-        pytest.skip("MERCURY_ANALYZER is not set, so the trace was not read")
-    trace, results = str(tmp_path / "trace"), str(tmp_path / "results")
-    write_trace.train(trace, steps=4, every=2, batch=8, kept=2)
-    run = lambda *command: subprocess.run([analyzer, "--quiet", *command], check=True, capture_output=True, text=True)  # noqa: E731
-    assert "as they were written" in run("verify", trace).stdout
+    trace = tmp_path / "trace"
+    write_trace.train(str(trace), steps=4, every=2, batch=8, kept=2)
+    assert "as they were written" in mercury.verify(trace)
     # With 64 bits almost only equal vectors hit, so errors are small.
-    run("replay", trace, "--rpq.bits", "64", "--mcache.entries", "0", "--mcache.ways", "1", "--out", results)
-    layers = pl.read_parquet(f"{results}/layers.parquet")
+    results = mercury.replay(trace, rpq={"bits": 64}, mcache={"entries": 0, "ways": 1})
+    layers = pl.DataFrame(results.layers)
     assert layers.select("step", "layer", "pass").rows() == [
         (step, layer, name)
         for step in (0, 2)

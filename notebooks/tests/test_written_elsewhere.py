@@ -1,18 +1,16 @@
 """Tests that traces written by other programs are read like our own.
 
 For any library, types, codec and pages, `verify` accepts the trace and `replay` gives the same results bit for bit.
-MERCURY_ANALYZER is the program; `make test-notebooks` sets it.
 """
 
 import hashlib
 import json
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import duckdb
+import mercury_lab as mercury
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,19 +22,10 @@ import write_trace  # noqa: E402
 TABLES = ("layers.parquet", "steps.parquet", "evaluations.parquet")
 
 
-def run(*arguments):
-    analyzer = os.environ.get("MERCURY_ANALYZER")
-    if not analyzer:
-        pytest.fail("MERCURY_ANALYZER is not set; run `make test-notebooks`, or set it to the program", pytrace=False)
-    return subprocess.run([analyzer, "--quiet", *map(str, arguments)], capture_output=True, text=True)
-
-
 def replay(trace: Path) -> dict[str, bytes]:
     """Replays a trace and returns the files of its tables by name."""
-    out = trace.parent / f"{trace.name}-results"
-    done = run("replay", trace, "--out", out)
-    assert done.returncode == 0, done.stderr
-    return {path.name: path.read_bytes() for path in out.glob("*.parquet")}
+    results = mercury.replay(trace)
+    return {path.name: path.read_bytes() for path in results.folder.glob("*.parquet")}
 
 
 def rewrite(trace: Path, copy: Path, write, dtype: str = "f32") -> Path:
@@ -166,9 +155,7 @@ for codec in ("uncompressed", "snappy", "gzip", "brotli", "lz4", "zstd"):
 @pytest.mark.parametrize("way", WAYS)
 def test_a_trace_is_read_like_our_own(trace, expected, tmp_path, way):
     copy = rewrite(trace, tmp_path / "trace", WAYS[way])
-    done = run("verify", copy)
-    assert done.returncode == 0, done.stderr
-    assert "as they were written" in done.stdout
+    assert "as they were written" in mercury.verify(copy)
     assert replay(copy) == expected
 
 
@@ -199,7 +186,7 @@ def expected_halves(trace) -> dict[str, bytes]:
 @pytest.mark.parametrize("way", HALVES)
 def test_f16_values_are_read_like_our_own(trace, expected_halves, expected, tmp_path, way):
     copy = rewrite(trace, tmp_path / "trace", HALVES[way], "f16")
-    assert run("verify", copy).returncode == 0
+    assert "as they were written" in mercury.verify(copy)
     found = replay(copy)
     assert found == expected_halves
     assert found != expected
@@ -293,8 +280,9 @@ WRONG = {
 def test_refusals_name_the_difference(trace, tmp_path, what):
     write, parts = WRONG[what]
     copy = rewrite(trace, tmp_path / "trace", write)
-    done = run("verify", copy)
-    assert done.returncode == 2, done.stdout
+    with pytest.raises(mercury.MercuryError) as raised:
+        mercury.verify(copy)
+    message = str(raised.value)
     for part in parts:
-        assert part in done.stderr, done.stderr
-    assert "capture anew" not in done.stderr and "copy it again" not in done.stderr
+        assert part in message, message
+    assert "capture anew" not in message and "copy it again" not in message

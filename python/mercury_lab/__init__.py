@@ -1,8 +1,9 @@
-"""MERCURY Lab: would input-similarity reuse speed up training of your model, by which design, and at what cost in accuracy?
+"""MERCURY Lab: would input-similarity reuse speed up the training of your model, and what would it cost in accuracy?
 
 >>> import mercury_lab as mercury
->>> results = mercury.replay("trace", rpq={"bits": 32})  # doctest: +SKIP
->>> results.models  # doctest: +SKIP
+>>> results = mercury.replay("trace", rpq={"bits": 32})
+>>> results.configurations.rows()[0]["speed_up"]
+1.057920837045689
 
 `mercury_lab.torch` captures traces of PyTorch models (extra `torch`); `mercury_lab.distributed` replays on many
 machines (extra `dask`). This module needs neither.
@@ -10,17 +11,32 @@ machines (extra `dask`). This module needs neither.
 
 from importlib.metadata import version as _version
 
-from mercury_lab._analysis import compare, cycles, inspect, ladder, merge, projection, replay, report, search, sweep
-from mercury_lab._analysis import vectors, verify
+from mercury_lab._analysis import (
+    compare,
+    cycles,
+    inspect,
+    ladder,
+    merge,
+    projection,
+    replay,
+    replay_partition,
+    report,
+    search,
+    search_partition,
+    sweep,
+    vectors,
+    verify,
+)
 from mercury_lab._config import Config
 from mercury_lab._errors import MercuryWarning
 from mercury_lab._native import MercuryError, ParquetTable, Table
-from mercury_lab._results import Inspection, Ladder, Results, SearchResults
+from mercury_lab._results import Comparison, Inspection, Ladder, Results, SearchResults, SweepResults
 from mercury_lab._writer import Conv2d, Linear, Matmul, TraceWriter
 
 __version__ = _version("mercury-lab")
 
 __all__ = [
+    "Comparison",
     "Config",
     "Conv2d",
     "Inspection",
@@ -32,6 +48,7 @@ __all__ = [
     "ParquetTable",
     "Results",
     "SearchResults",
+    "SweepResults",
     "Table",
     "TraceWriter",
     "compare",
@@ -41,8 +58,10 @@ __all__ = [
     "merge",
     "projection",
     "replay",
+    "replay_partition",
     "report",
     "search",
+    "search_partition",
     "sweep",
     "vectors",
     "verify",

@@ -1,208 +1,385 @@
-"""The analyzer's commands as functions. docs/model.md describes what they compute, docs/configuration.md their keys.
+"""The analyzer's commands as functions. docs/model.md describes what they compute, docs/python.md how to call them.
 
-Arguments have the names and meanings of the command line's flags. Results are equal to the command line's, byte for byte.
-A message of an error is that of the command line.
-
-Arguments that several functions share:
-
-- `trace`: the folder of a trace, or an address such as `s3://bucket/trace`.
-- `out`: the folder for the results, empty or missing; without it, a temporary one that lives as long as the result.
-- `config`: a TOML file or a `Config`; `preset`: a built-in configuration; and sections of keys such as
-  `rpq={"bits": 32}`, which override both.
-- `layers`, `steps`, `passes`: lists that select a part of the trace, such as `["features.*"]`, `["100..=500"]`,
-  `["forward"]`.
-- `errors`: "sampled", "rough", "all" or "none"; `seeds`: the number of projections.
-- `threads`: worker threads, one per core without it; `memory_limit`: such as "2GiB".
-- `progress`: None shows a bar on a terminal and in Jupyter, True always, False never; or a function of activity, kind of
-  things, number done, number in all, and the latest.
+Arguments have the names and meanings of the command line's flags; those that several functions share are in
+`_arguments.py`. Results equal the command line's, byte for byte, and errors have its messages.
 """
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal, Unpack
 
 from mercury_lab import _native
-from mercury_lab._command import configuration, flag, format_value, keys, repeated, run
-from mercury_lab._results import Inspection, Ladder, Results, SearchResults
+from mercury_lab._arguments import ProgressOption, Section, Sections, StrPath, WorkOptions
+from mercury_lab._command import axis_flag, flag, is_list, key_flags, list_values, repeated_flag, run, work_flags
+from mercury_lab._config import ConfigLike, configuration_flags, split_configuration
+from mercury_lab._folders import OutFolder
+from mercury_lab._native import ParquetTable, Table
+from mercury_lab._results import Comparison, Inspection, Ladder, Results, SearchResults, SweepResults
 
 
-def replay(trace, out=None, *, config=None, preset=None, bounds=False, partition=None, progress=None, **more):
+def replay(
+    trace: StrPath,
+    out: StrPath | None = None,
+    *,
+    config: ConfigLike | None = None,
+    preset: str | None = None,
+    bounds: bool | Section = False,
+    progress: ProgressOption = None,
+    **more: Unpack[WorkOptions],
+) -> Results:
     """Replays a trace under one configuration: similarity, output error and cycles per layer, pass and step.
 
-    `bounds` also measures upper bounds on reuse and competing methods, on the same vectors. `partition` such as "1/4"
-    replays a share of the layers, which `merge` combines; it returns the folder. `more` are the shared arguments.
+    >>> results = replay("trace", rpq={"bits": 32})
+    >>> [(row["step"], round(row["speed_up"], 2)) for row in results.models.rows()]
+    [(0, 1.05), (1, 1.06), (2, 1.06)]
+
+    Args:
+        trace: The folder of a trace, or an address such as `s3://bucket/trace`.
+        out: The folder for the results, empty or missing; None takes a temporary one.
+        config: A TOML file or a `Config`.
+        preset: A built-in configuration instead; "mercury" by default.
+        bounds: Also measures upper bounds on reuse and competing methods, on the same vectors; a dictionary sets keys,
+            such as `{"cosine": 0.9}`.
+        progress: None shows a bar on a terminal and in Jupyter, True always, False never; or a function of activity,
+            kind of things, number done, number in all, and the latest.
+        more: What to evaluate (`WorkOptions`), and keys by section, such as `rpq={"bits": 32}`.
+
+    Raises:
+        MercuryError: With the message of the command line.
     """
-    work, sections = _split_work(more)
-    folder = _folder(out)
-    flags = [*work, *flag("with", "bounds" if bounds else None), *flag("partition", partition)]
-    output = run("replay", trace, *_to(folder), *flags, *configuration(config, preset, sections), progress=progress)
-    if partition is not None:
-        return Path(out)
-    return Results(folder, output.text, output.notes)
+    folder = OutFolder(out)
+    sections = _with_bounds(more, bounds)
+    flags = [*work_flags(more), *_measured(bounds), *configuration_flags(config, preset, sections)]
+    output = run("replay", trace, folder.flag, *flags, progress=progress)
+    return Results._from_output(folder, output)
 
 
-def sweep(trace, out=None, *, config=None, preset=None, set=(), pareto=(), where=(), best=None, progress=None, **more):
-    """Replays a trace under every combination of the values of some keys, in one pass.
-
-    A key with a list or a range of values is swept: `rpq={"bits": range(8, 65, 8)}`; so are texts in `set`, such as
-    "rpq.bits=8..=64:8". `pareto`, `where` and `best` select rows of the printed table, which is `.table`.
-    """
-    work, sections = _split_work(more)
-    axes, fixed = [*repeated("set", set)], {}
-    for key, value in keys(sections):
-        if isinstance(value, (list, tuple, range)) and key != "reuse.passes":
-            axes.append(f"--set={key}={','.join(map(format_value, value))}")
-        else:
-            section, name = key.split(".", 1)
-            fixed.setdefault(section, {})[name] = value
-    folder = _folder(out)
-    selected = [*flag("pareto", pareto), *repeated("where", where), *flag("best", best)]
-    flags = [*work, *axes, *selected, *configuration(config, preset, fixed)]
-    output = run("sweep", trace, *_to(folder), *flags, progress=progress)
-    results = Results(folder, str(output.table), output.notes)
-    #: The printed table, before columns of details are left out.
-    results.table = output.table
-    return results
-
-
-def search(
-    trace,
-    out=None,
+def replay_partition(
+    trace: StrPath,
+    out: StrPath,
+    partition: str,
     *,
-    bound=None,
-    objective=None,
-    per_layer=None,
-    shared=None,
-    folds=None,
-    partition=None,
-    parts=(),
-    config=None,
-    preset=None,
-    progress=None,
-    **more,
-):
-    """Searches for the settings of each layer that pay most within an error.
+    config: ConfigLike | None = None,
+    preset: str | None = None,
+    bounds: bool | Section = False,
+    progress: ProgressOption = None,
+    **more: Unpack[WorkOptions],
+) -> Path:
+    """Replays a share of a trace's layers, such as "1/4"; returns the folder `out`, which `merge` takes.
 
-    `bound` is a text such as "layer-error<=0.1", or a list of them. `per_layer` and `shared` map keys to lists of values
-    that each layer chooses for itself, or that all layers share. Other bounds in the same folder replay nothing.
+    A partition that was stopped continues when the function is called again. Other arguments are those of `replay`.
     """
-    work, sections = _split_work(more)
-    folder = _folder(out)
-    axes = [*_axes("per-layer", per_layer), *_axes("shared", shared)]
-    judged = [*flag("folds", folds), *flag("partition", partition), *repeated("parts", parts)]
-    flags = [*work, *repeated("bound", bound), *flag("objective", objective), *axes, *judged]
-    output = run("search", trace, *_to(folder), *flags, *configuration(config, preset, sections), progress=progress)
-    if partition is not None:
-        return Path(out)
-    return SearchResults(folder, output.text, output.notes)
-
-
-def ladder(trace, *, readings=False, config=None, preset=None, progress=None, **more):
-    """The speed-up from one reading of the hardware to the bound, one assumption after the other.
-
-    `readings` lists only the readings that presets name, and the bound.
-    """
-    work, sections = _split_work(more)
-    flags = [*work, *flag("readings", readings), *configuration(config, preset, sections)]
-    return Ladder(run("ladder", trace, *flags, progress=progress))
-
-
-def merge(partitions, out=None):
-    """Merges the partitions of a replay into the results of one run, byte for byte the same."""
-    folder = _folder(out)
-    run("merge", *([partitions] if isinstance(partitions, (str, Path)) else partitions), *_to(folder))
-    return Results(folder)
-
-
-def report(results, out, *, trace=()):
-    """Writes results as one HTML page that opens without a network; returns its path.
-
-    `results` is a result or a folder, or a list of them; `trace` adds the training loss of these traces.
-    """
-    listed = results if isinstance(results, (list, tuple)) else [results]
-    folders = [getattr(each, "folder", each) for each in listed]
-    run("report", *folders, f"--out={out}", *repeated("trace", trace))
+    sections = _with_bounds(more, bounds)
+    flags = [*work_flags(more), *_measured(bounds), *configuration_flags(config, preset, sections)]
+    run("replay", trace, f"--out={out}", f"--partition={partition}", *flags, progress=progress)
     return Path(out)
 
 
-def compare(a, b, *, threshold=None):
-    """The differences between two results, as a table; `threshold` such as `{"speed_up": 0.02}`.
+def merge(partitions: StrPath | Iterable[StrPath], out: StrPath | None = None) -> Results:
+    """Merges the partitions of a replay into the results of one run, byte for byte the same.
 
-    Returns the table and whether a threshold is crossed.
+    Args:
+        partitions: The folders of all partitions, in any order, or folders that contain them.
+        out: The folder for the results, empty or missing; None takes a temporary one.
+    """
+    folder = OutFolder(out)
+    output = run("merge", *list_values(partitions), folder.flag)
+    return Results._from_output(folder, output)
+
+
+def sweep(
+    trace: StrPath,
+    out: StrPath | None = None,
+    *,
+    config: ConfigLike | None = None,
+    preset: str | None = None,
+    pareto: str | Iterable[str] = (),
+    where: str | Iterable[str] = (),
+    best: str | None = None,
+    progress: ProgressOption = None,
+    **more: Unpack[WorkOptions],
+) -> SweepResults:
+    """Replays a trace under every combination of the values of some keys, in one pass.
+
+    Keys with several values are swept, in the order in which they are given:
+
+    >>> results = sweep("trace", rpq={"bits": range(8, 33, 8)}, mcache={"entries": [64, 1024]})
+    >>> len(results.configurations)
+    8
+
+    A sweep that was stopped continues when the function is called again with the same folder.
+
+    Args:
+        pareto: Columns such as `["hit_rate", "output_error"]`; `.table` has only their Pareto frontier.
+        where: Conditions such as "output_error<=0.1"; `.table` has only the rows that meet all of them.
+        best: A column; `.table` has only the best row by it.
+        trace, out, config, preset, progress, more: As of `replay`. `out` may also hold a part of the same sweep.
+    """
+    folder = OutFolder(out)
+    base, keys = split_configuration(config, preset, more)
+    axes = {key: values for key, values in keys.items() if is_list(values) and not _is_value(key, values)}
+    if not axes:
+        raise TypeError("sweep needs a key with several values, such as rpq={'bits': [16, 32]}")
+    fixed = {key: value for key, value in keys.items() if key not in axes}
+    swept = [axis_flag("set", key, values) for key, values in axes.items()]
+    selected = [*flag("pareto", pareto), *repeated_flag("where", where), *flag("best", best)]
+    flags = [*swept, *selected, *work_flags(more), *base, *key_flags(fixed)]
+    output = run("sweep", trace, folder.flag, *flags, progress=progress)
+    return SweepResults._from_output(folder, output)
+
+
+def search(
+    trace: StrPath,
+    out: StrPath | None = None,
+    *,
+    bound: str | Iterable[str] | None = None,
+    objective: Literal["cycles", "cycles-with-stalls", "energy", "edp"] | None = None,
+    per_layer: Mapping[str, Iterable[object]] | None = None,
+    shared: Mapping[str, Iterable[object]] | None = None,
+    folds: int | None = None,
+    parts: StrPath | Iterable[StrPath] = (),
+    config: ConfigLike | None = None,
+    preset: str | None = None,
+    progress: ProgressOption = None,
+    **more: Unpack[WorkOptions],
+) -> SearchResults:
+    """Searches for the settings of each layer that pay most within an error.
+
+    >>> results = search("trace", bound="layer-error<=0.2", preset="mercury", folds=0)
+    >>> [table["rpq"]["bits"] for table in results.best["layer"] if "rpq" in table]
+    [28, 12]
+
+    A search that was stopped continues when the function is called again with the same folder. Other bounds or another
+    objective in this folder replay nothing.
+
+    Args:
+        bound: The largest errors of a design, such as "layer-error<=0.1", which is the default; or a list of them.
+        objective: What a design minimises; "cycles" by default.
+        per_layer: Keys with the values that each layer chooses from, such as `{"rpq.bits": range(12, 53, 8)}`.
+        shared: Keys with values that all layers share; each combination gets a design of its own.
+        folds: The number of parts of the trace by which designs are judged; 0 judges nothing.
+        parts: Folders that `search_partition` has written.
+        trace, out, config, preset, progress, more: As of `replay`. `out` may also hold a search of the same settings.
+    """
+    folder = OutFolder(out)
+    axes = [*_axes("per-layer", per_layer), *_axes("shared", shared)]
+    judged = [*flag("folds", folds), *repeated_flag("parts", parts)]
+    question = [*repeated_flag("bound", bound), *flag("objective", objective), *axes, *judged]
+    flags = [*question, *work_flags(more), *configuration_flags(config, preset, more)]
+    output = run("search", trace, folder.flag, *flags, progress=progress)
+    return SearchResults._from_output(folder, output)
+
+
+def search_partition(
+    trace: StrPath,
+    out: StrPath,
+    partition: str,
+    *,
+    per_layer: Mapping[str, Iterable[object]] | None = None,
+    shared: Mapping[str, Iterable[object]] | None = None,
+    folds: int | None = None,
+    config: ConfigLike | None = None,
+    preset: str | None = None,
+    progress: ProgressOption = None,
+    **more: Unpack[WorkOptions],
+) -> Path:
+    """Evaluates a share of a search's settings, such as "1/4"; returns the folder `out`, for `parts` of `search`.
+
+    Other arguments are those of `search`.
+    """
+    axes = [*_axes("per-layer", per_layer), *_axes("shared", shared), *flag("folds", folds)]
+    flags = [*axes, *work_flags(more), *configuration_flags(config, preset, more)]
+    run("search", trace, f"--out={out}", f"--partition={partition}", *flags, progress=progress)
+    return Path(out)
+
+
+def ladder(
+    trace: StrPath,
+    *,
+    readings: bool = False,
+    config: ConfigLike | None = None,
+    preset: str | None = None,
+    progress: ProgressOption = None,
+    **more: Unpack[WorkOptions],
+) -> Ladder:
+    """The speed-up from one reading of the hardware to the bound, one assumption after the other.
+
+    Args:
+        readings: Lists only the readings that presets name, and the bound.
+        trace, config, preset, progress, more: As of `replay`.
+    """
+    flags = [*flag("readings", readings), *work_flags(more), *configuration_flags(config, preset, more)]
+    output = run("ladder", trace, *flags, progress=progress)
+    return Ladder(_table(output), output.notes)
+
+
+def report(
+    results: Results | StrPath | Iterable[Results | StrPath],
+    out: StrPath,
+    *,
+    trace: StrPath | Iterable[StrPath] = (),
+) -> Path:
+    """Writes results as one HTML page that opens without a network; returns its path.
+
+    Args:
+        results: Results or their folders, one or several.
+        out: The file to write.
+        trace: The traces of the results, to show the loss of every training step.
+    """
+    listed = [results] if isinstance(results, Results) else list_values(results)
+    run("report", *map(_find_folder, listed), f"--out={out}", *repeated_flag("trace", trace))
+    return Path(out)
+
+
+def compare(a: Results | StrPath, b: Results | StrPath, *, threshold: Mapping[str, float] | None = None) -> Comparison:
+    """The differences between two results.
+
+    Args:
+        a: The first results, or their folder.
+        b: The second.
+        threshold: The largest accepted absolute differences, such as `{"speed_up": 0.02}`, of `hit_rate`,
+            `output_error` and `speed_up`.
     """
     limits = [f"{metric}={difference}" for metric, difference in (threshold or {}).items()]
-    folders = [getattr(each, "folder", each) for each in (a, b)]
-    output = run("compare", *folders, *flag("threshold", limits))
-    return output.table, output.crossed
+    output = run("compare", _find_folder(a), _find_folder(b), *flag("threshold", limits))
+    return Comparison(_table(output), output.crossed, output.notes)
 
 
-def inspect(trace):
-    """What a trace holds: model, training, captured steps, layers."""
-    return Inspection(run("inspect", trace))
+def inspect(trace: StrPath) -> Inspection:
+    """What a trace holds: model, training, captured steps, layers.
+
+    >>> layer = inspect("trace").layers.rows()[0]
+    >>> layer["layer"], layer["geometry"], layer["macs"]
+    ('features.0', '1x32x32 * 64x3x3 padded by 1', 589824)
+    """
+    output = run("inspect", trace)
+    return Inspection(output.text, _table(output))
 
 
-def verify(folder):
+def verify(folder: StrPath) -> str:
     """Checks that a trace, results or a partition are as they were written; returns a text that counts its files.
 
-    A damaged file raises `MercuryError`, which names each of them.
+    Raises:
+        MercuryError: Files are damaged or missing; the message names each of them.
     """
     return run("verify", folder).text.strip()
 
 
-def cycles(topology, *, array="12x14", dataflow="ws"):
-    """The baseline cycles of the layers in a SCALE-Sim topology file, as a table.
+def cycles(topology: StrPath, *, array: str = "12x14", dataflow: Literal["os", "ws", "is"] = "ws") -> Table:
+    """The baseline cycles of the layers in a SCALE-Sim topology file, without reuse and without memory stalls.
 
-    `array` is rows x columns, `dataflow` one of "os", "ws", "is".
+    Args:
+        topology: A CSV file of convolutions or matrix products; docs/formats.md describes it.
+        array: Rows x columns of the array.
+        dataflow: Output, weight or input stationary.
+
+    Returns:
+        A row for each layer: `m`, `k` and `n` of one product; `cycles` of all its products; `utilization`, a share.
     """
-    return run("cycles", f"--topology={topology}", f"--array={array}", f"--dataflow={dataflow}").table
+    return _table(run("cycles", f"--topology={topology}", f"--array={array}", f"--dataflow={dataflow}"))
 
 
-def vectors(trace, layer, out=None, *, step=None, pass_="forward", limit=None, config=None, preset=None, **sections):
-    """A layer's input vectors, one per row, with signature and outcome. `step` is the last captured one by default.
+def vectors(
+    trace: StrPath,
+    layer: str,
+    out: StrPath | None = None,
+    *,
+    step: int | None = None,
+    pass_name: Literal["forward", "input-grad"] = "forward",
+    limit: int | None = None,
+    config: ConfigLike | None = None,
+    preset: str | None = None,
+    **sections: Unpack[Sections],
+) -> ParquetTable:
+    """A layer's input vectors, one per row, with signature and outcome.
 
-    Returns a `ParquetTable` over the file `out`, or over a temporary one.
+    >>> import polars
+    >>> polars.DataFrame(vectors("trace", "features.12", limit=5))["outcome"].to_list()
+    ['MAU', 'MAU', 'MAU', 'HIT', 'HIT']
+
+    Args:
+        trace: The folder of a trace.
+        layer: The layer's name; `inspect` lists them.
+        out: The Parquet file to write; None takes a temporary one, which the returned table keeps.
+        step: A captured step; None takes the last.
+        pass_name: The pass. The weight gradient has the vectors of "forward".
+        limit: At most the first `limit` vectors of each product.
+        config, preset, sections: As of `replay`.
+
+    Returns:
+        A table that is read from the file, batch by batch. docs/formats.md lists its columns; `values` has the vector's
+        elements.
     """
-    file = tempfile.NamedTemporaryFile(suffix=".parquet", prefix="mercury-") if out is None else None
-    path = file.name if file else out
-    chosen = [f"--layer={layer}", *flag("step", step), f"--pass={pass_}", *flag("limit", limit)]
-    run("vectors", trace, f"--out={path}", *chosen, *configuration(config, preset, sections))
-    # An open file stays readable after it is removed.
-    return _native.ParquetTable(path)
+    chosen = [f"--layer={layer}", *flag("step", step), f"--pass={pass_name}", *flag("limit", limit)]
+    flags = [*chosen, *configuration_flags(config, preset, sections)]
+    with _output_file(out) as file:
+        run("vectors", trace, f"--out={file}", *flags)
+        return ParquetTable(file)
 
 
-def projection(length, *, bits=20, seed=1, entries="gaussian"):
-    """The random matrix R: a table of `bits` rows, columns `bit` and `values` (`length` numbers)."""
-    return _native.draw_projection(length, bits, seed, entries)
+def projection(
+    length: int,
+    out: StrPath | None = None,
+    *,
+    bits: int = 20,
+    seed: int = 1,
+    entries: Literal["gaussian", "sparse"] = "gaussian",
+) -> ParquetTable:
+    """Draws the random matrix R for vectors of `length` elements.
+
+    >>> import polars
+    >>> polars.DataFrame(projection(9, bits=20)).shape
+    (20, 2)
+
+    Args:
+        length: The number of elements of a vector.
+        out: The Parquet file to write; None takes a temporary one, which the returned table keeps.
+        bits: The number of rows of R, which are the bits of a signature.
+        seed: The seed of R, as `rpq.seed`.
+        entries: The distribution of the entries, as `rpq.projection`.
+
+    Returns:
+        A row for each bit: `bit`, and `values`, a list of `length` numbers (f32).
+    """
+    flags = [f"--length={length}", f"--bits={bits}", f"--seed={seed}", f"--entries={entries}"]
+    with _output_file(out) as file:
+        run("projection", *flags, f"--out={file}")
+        return ParquetTable(file)
 
 
-#: Arguments that replay, sweep, search and ladder share, with their flags.
-_WORK = {
-    "layers": "layers",
-    "steps": "steps",
-    "passes": "passes",
-    "errors": "errors",
-    "seeds": "seeds",
-    "label": "label",
-    "threads": "threads",
-    "memory_limit": "memory-limit",
-}
+@contextmanager
+def _output_file(out: StrPath | None) -> Iterator[Path]:
+    """The caller's file, or a temporary one. Open files stay readable after they are removed."""
+    with tempfile.TemporaryDirectory(prefix="mercury-") as folder:
+        yield Path(folder, "table.parquet") if out is None else Path(out)
 
 
-def _split_work(more):
-    """The flags of the shared arguments, and the other arguments."""
-    flags = [text for name, spelled in _WORK.items() if name in more for text in flag(spelled, more[name])]
-    return flags, {name: value for name, value in more.items() if name not in _WORK}
+def _measured(bounds: bool | Section) -> list[str]:
+    return [] if bounds is False else ["--with=bounds"]
 
 
-def _axes(name, values):
-    if values is not None and not isinstance(values, Mapping):
-        raise TypeError(f"{name.replace('-', '_')} must map keys to lists of values, not {values!r}")
-    return [f"--{name}={key}={','.join(map(format_value, many))}" for key, many in (values or {}).items()]
+def _with_bounds(more: Mapping[str, object], bounds: bool | Section) -> dict[str, object]:
+    """The other arguments, and the section of the bounds' keys."""
+    return dict(more) if isinstance(bounds, bool) else {**more, "bounds": bounds}
 
 
-def _folder(out):
-    return tempfile.TemporaryDirectory(prefix="mercury-") if out is None else out
+def _is_value(key: str, values: Iterable[object]) -> bool:
+    """Whether a list is one value of its key: `reuse.passes` is a list of names, and a list of lists is swept."""
+    return key == "reuse.passes" and all(isinstance(value, str) for value in values)
 
 
-def _to(folder):
-    return [f"--out={getattr(folder, 'name', folder) if isinstance(folder, tempfile.TemporaryDirectory) else folder}"]
+def _axes(name: str, axes: Mapping[str, Iterable[object]] | None) -> list[str]:
+    if axes is not None and not isinstance(axes, Mapping):
+        raise TypeError(f"{name.replace('-', '_')} must map keys to lists of values, not {axes!r}")
+    return [axis_flag(name, key, values) for key, values in (axes or {}).items()]
+
+
+def _find_folder(results: Results | StrPath) -> StrPath:
+    return results.folder if isinstance(results, Results) else results
+
+
+def _table(output: _native.Output) -> Table:
+    assert output.table is not None, "the command prints a table"
+    return output.table

@@ -2,31 +2,31 @@
 
 import json
 import os
-import sys
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeGuard
 
 from mercury_lab import _native
+from mercury_lab._arguments import SECTIONS, WORK_OPTIONS, ProgressOption
 from mercury_lab._errors import MercuryWarning
-
-#: Sections of a configuration, which functions take as keyword arguments.
-SECTIONS = ("rpq", "mcache", "array", "reuse", "bits", "stop", "bounds", "memory", "energy")
+from mercury_lab._progress import show_progress
 
 
-def run(command, *arguments, progress=None):
+def run(command: str, *arguments: object, progress: ProgressOption = False) -> _native.Output:
     """Runs a command of `mercury-analyzer`; returns its output.
 
-    Raises `MercuryError` with the command line's message. Warnings become `MercuryWarning`.
+    Raises `MercuryError` with the command line's message. Warnings become `MercuryWarning`, at the line that called the
+    caller of this function.
     """
-    with Progress(progress) as bar:
-        output = _native.run_command([command, *map(str, arguments)], bar.update if bar else None)
+    with show_progress(progress) as update:
+        output = _native.run_command([command, *map(str, arguments)], update)
     for text in output.warnings:
         warnings.warn(text, MercuryWarning, stacklevel=3)
     return output
 
 
-def flag(name, value):
-    """A flag and its value; nothing if the value is None or False.
+def flag(name: str, value: object) -> list[str]:
+    """A flag and its value; nothing if the value is None, False or an empty list.
 
     A list becomes one flag with the values separated by commas.
     """
@@ -34,43 +34,37 @@ def flag(name, value):
         return []
     if value is True:
         return [f"--{name}"]
-    if isinstance(value, Iterable) and not isinstance(value, (str, os.PathLike)):
+    if is_list(value):
         texts = [str(each) for each in value]
         return [f"--{name}={','.join(texts)}"] if texts else []
     return [f"--{name}={value}"]
 
 
-def repeated(name, values):
-    """A flag for each value; a single value is a list of one."""
-    if values is None:
-        return []
-    values = [values] if isinstance(values, (str, os.PathLike)) else values
-    return [f"--{name}={value}" for value in values]
+def repeated_flag(name: str, values: object) -> list[str]:
+    """A flag for each value; a single value is a list of one, None an empty list."""
+    return [] if values is None else [f"--{name}={value}" for value in list_values(values)]
 
 
-def format_value(value):
-    """A value of a key, as the command line takes it."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, (list, tuple)):
-        return json.dumps(list(value))
-    return str(value)
+def axis_flag(name: str, key: str, values: Iterable[object]) -> str:
+    """A flag for a key and the list of its values."""
+    return f"--{name}={key}={','.join(map(format_value, values))}"
 
 
-def configuration(config, preset, sections):
-    """The flags of a configuration: a file, a preset or a `Config`, overridden by sections of keys.
-
-    `sections` maps names of sections to dictionaries, such as `{"rpq": {"bits": 32}}`.
-    """
-    flags = flag("config", getattr(config, "path", config)) + flag("preset", preset)
-    for key, value in keys(sections):
-        flags.append(f"--{key}={format_value(value)}")
-    return flags
+def work_flags(options: Mapping[str, object]) -> list[str]:
+    """The flags of the arguments in `WorkOptions` that are no sections."""
+    return [text for name in WORK_OPTIONS for text in flag(name.replace("_", "-"), options.get(name))]
 
 
-def keys(sections):
-    """The pairs of key and value of sections, such as `("rpq.bits", 32)`."""
+def key_flags(keys: Mapping[str, object]) -> list[str]:
+    """The flags of keys of a configuration."""
+    return [f"--{key}={format_value(value)}" for key, value in keys.items()]
+
+
+def list_keys(sections: Mapping[str, object]) -> Iterator[tuple[str, object]]:
+    """The pairs of key and value in sections, such as `("rpq.bits", 32)`; skips the names in `WORK_OPTIONS`."""
     for section, values in sections.items():
+        if section in WORK_OPTIONS:
+            continue
         if section not in SECTIONS:
             raise TypeError(f"unexpected argument {section!r}; sections of a configuration are {', '.join(SECTIONS)}")
         if not isinstance(values, Mapping):
@@ -79,37 +73,20 @@ def keys(sections):
             yield f"{section}.{key}", value
 
 
-class Progress:
-    """A bar on a terminal and in Jupyter, or a function of the caller."""
-
-    def __init__(self, wanted):
-        self.function = wanted if callable(wanted) else None
-        self.shown = self.function is not None or (_is_interactive() if wanted is None else bool(wanted))
-        self.bar = None
-
-    def __bool__(self):
-        return self.shown
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        if self.bar is not None:
-            self.bar.close()
-
-    def update(self, activity, things, position, length, message):
-        """Shows that `position` of `length` things are done or begun; the latest is `message`."""
-        if self.function is not None:
-            self.function(activity, things, position, length, message)
-            return
-        if self.bar is None or self.bar.desc != activity:
-            from tqdm.auto import tqdm
-
-            self.__exit__()
-            self.bar = tqdm(total=length, desc=activity, unit=things.rstrip("s"), leave=False)
-        self.bar.set_postfix_str(message, refresh=False)
-        self.bar.update(position - self.bar.n)
+def format_value(value: object) -> str:
+    """A value of a key, as the command line takes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if is_list(value):
+        return json.dumps(list(value), separators=(",", ":"))
+    return str(value)
 
 
-def _is_interactive():
-    return "ipykernel" in sys.modules or (sys.stderr is not None and sys.stderr.isatty())
+def list_values(values: object) -> list[Any]:
+    """The values of a list; a single value is a list of one."""
+    return list(values) if is_list(values) else [values]
+
+
+def is_list(value: object) -> TypeGuard[Iterable[object]]:
+    """Whether a value stands for several: a list, a range, an array; but no text and no path."""
+    return isinstance(value, Iterable) and not isinstance(value, (str, os.PathLike))

@@ -1,67 +1,101 @@
 """Configurations as Python objects."""
 
-import tempfile
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Self, Unpack
 
-from mercury_lab._command import configuration, run
+from mercury_lab._arguments import AllSections, StrPath
+from mercury_lab._command import flag, key_flags, list_keys, run
 
 
 class Config:
     """A configuration: a file or a preset, overridden by keys. It is checked when it is made.
 
-    >>> Config(preset="patch-os", rpq={"bits": 32})["rpq.bits"]
-    32
+    >>> config = Config(preset="patch-os", rpq={"bits": 32})
+    >>> config["rpq.bits"], config["rpq.granularity"]
+    (32, 'patch')
+
+    A file is read again by each command that takes the `Config`.
     """
 
-    def __init__(self, config=None, *, preset=None, **sections):
-        """`config` is a TOML file or another `Config`; `preset` one of the built-in ones, which `Config.presets` lists.
+    __hash__ = None  # type: ignore[assignment]
 
-        Other arguments are sections with their keys, such as `rpq={"bits": 32}`. docs/configuration.md lists the keys.
+    def __init__(
+        self, config: "ConfigLike | None" = None, *, preset: str | None = None, **sections: Unpack[AllSections]
+    ) -> None:
+        """Makes a configuration.
+
+        Args:
+            config: A TOML file, or another `Config`.
+            preset: A built-in configuration, which `Config.presets` lists; "mercury" without file and preset.
+            sections: Keys by section, such as `rpq={"bits": 32}`, which override file and preset. docs/configuration.md
+                lists them with units.
+
+        Raises:
+            MercuryError: A key or a value is invalid.
         """
-        self._toml = run("config", "show", *configuration(config, preset, sections)).text
-        self._values = tomllib.loads(self._toml)
-        self._file = None
+        # Keeps the file of another Config, or of results, whose folder may be temporary.
+        self._owner: object = config
+        self._base, self._keys = split_configuration(config, preset, sections)
+        self._toml = run("config", "show", *self._base, *key_flags(self._keys)).text
+        self._values: dict[str, Any] = tomllib.loads(self._toml)
+
+    @classmethod
+    def _from_folder(cls, path: Path, owner: object) -> Self:
+        """Makes the configuration of a file in a folder that exists as long as its owner."""
+        config = cls(path)
+        config._owner = owner
+        return config
 
     @staticmethod
-    def presets():
+    def presets() -> str:
         """A text that lists the built-in configurations and describes each."""
         return run("config", "presets").text
 
     @property
-    def toml(self):
+    def toml(self) -> str:
         """The configuration as TOML, with the source of each value."""
         return self._toml
 
     @property
-    def values(self):
+    def values(self) -> dict[str, Any]:
         """The configuration as nested dictionaries."""
         return self._values
 
-    @property
-    def path(self):
-        """A file with the configuration, which exists as long as this object."""
-        if self._file is None:
-            self._file = tempfile.NamedTemporaryFile("w", suffix=".toml", prefix="mercury-")
-            self._file.write(self._toml)
-            self._file.flush()
-        return Path(self._file.name)
-
-    def save(self, path):
-        """Writes the configuration to a file, for `--config` and `--reuse`."""
+    def save(self, path: StrPath) -> None:
+        """Writes the configuration to a file, for `--config` and `--reuse` of the command line."""
         Path(path).write_text(self._toml)
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: str) -> Any:
         """The value of a key such as `rpq.bits`."""
-        value = self._values
+        value: Any = self._values
         for part in key.split("."):
             value = value[part]
         return value
 
-    def __repr__(self):
-        return self._toml
-
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         return isinstance(other, Config) and self._values == other._values
 
-    __hash__ = None
+    def __repr__(self) -> str:
+        return self._toml
+
+
+#: A TOML file or a `Config`.
+ConfigLike = StrPath | Config
+
+
+def split_configuration(
+    config: ConfigLike | None, preset: str | None, sections: Mapping[str, object]
+) -> tuple[list[str], dict[str, object]]:
+    """The flags for file and preset, and the keys that override them."""
+    keys = dict(list_keys(sections))
+    if isinstance(config, Config):
+        return config._base + flag("preset", preset), config._keys | keys
+    return flag("config", config) + flag("preset", preset), keys
+
+
+def configuration_flags(config: ConfigLike | None, preset: str | None, sections: Mapping[str, object]) -> list[str]:
+    """The flags of the arguments of a configuration."""
+    base, keys = split_configuration(config, preset, sections)
+    return base + key_flags(keys)

@@ -1,109 +1,176 @@
 """Results of commands, as Python objects over the folders that the command line writes."""
 
 import json
-import tempfile
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any, Self
 
 from mercury_lab import _native
+from mercury_lab._arguments import StrPath
+from mercury_lab._config import Config
+from mercury_lab._folders import OutFolder
+from mercury_lab._native import Table
 
 
 class Results:
-    """The folder of a replay or a sweep. Tables are read when they are asked for; docs/formats.md lists their columns.
+    """The folder of a replay, sweep or search. Tables are read when they are asked for.
 
-    Tables are `Table` objects, which `polars.DataFrame`, `pyarrow.table` and duckdb take without a copy.
+    docs/formats.md lists the columns of the tables, with units. `polars.DataFrame`, `pyarrow.table` and duckdb take a
+    `Table` without a copy.
+
+    Attributes:
+        folder: The folder. A temporary one is removed together with this object.
+        text: The summary that the command line prints; empty for a folder that was opened.
+        notes: Notes of the command.
     """
 
-    def __init__(self, folder, text="", notes=()):
-        """Opens the results in `folder`, which `replay`, `sweep`, `ladder` or `search` has written."""
-        self._temporary = folder if isinstance(folder, tempfile.TemporaryDirectory) else None
-        #: The folder of the results.
-        self.folder = Path(folder.name if self._temporary else folder)
-        #: The summary that the command line prints.
-        self.text = text
-        #: Notes of the command.
-        self.notes = list(notes)
+    folder: Path
+    text: str
+    notes: list[str]
+
+    def __init__(self, folder: StrPath) -> None:
+        """Opens the results in `folder`, which a command has written."""
+        self.folder = Path(folder)
+        self.text = ""
+        self.notes = []
+        self._owner: OutFolder | None = None
         if not (self.folder / "run.json").is_file():
-            raise _native.MercuryError(f"{self.folder}: holds no results (run.json is missing); give the folder of a replay")
+            raise _native.MercuryError(
+                f"{self.folder}: holds no results (run.json is missing); give the folder of a replay"
+            )
+
+    @classmethod
+    def _from_output(cls, folder: OutFolder, output: _native.Output) -> Self:
+        results = cls(folder.path)
+        results.text = output.text
+        results.notes = output.notes
+        results._owner = folder
+        return results
 
     @cached_property
-    def layers(self):
+    def layers(self) -> Table:
         """A row for each configuration, captured step, layer and pass."""
-        return self._table("layers")
+        return self._read("layers")
 
     @cached_property
-    def models(self):
-        """A row for each configuration, captured step and pass: the whole model."""
-        return self._table("models")
+    def models(self) -> Table:
+        """A row for each configuration and captured step: the whole model."""
+        return self._read("models")
 
     @cached_property
-    def configurations(self):
-        """A row for each configuration."""
-        return self._table("configurations")
+    def configurations(self) -> Table:
+        """A row for each configuration: the steps after the trial together."""
+        return self._read("configurations")
 
     @cached_property
-    def designs(self):
-        """A row for the configurations that differ only in the seed of the projection."""
-        return self._table("designs")
+    def designs(self) -> Table:
+        """A row for the configurations that differ only in the seed of the projection; a search has none."""
+        return self._read("designs")
 
     @cached_property
-    def angles(self):
-        """Agreement of signature bits by angle, if bounds were measured."""
-        return self._table("angles")
+    def angles(self) -> Table:
+        """Agreement of signature bits by angle, if a replay measured bounds."""
+        return self._read("angles")
 
     @cached_property
-    def run(self):
-        """The record of the run: trace, configurations, command, versions."""
-        return json.loads((self.folder / "run.json").read_text())
+    def run(self) -> dict[str, Any]:
+        """The record of the run: trace, configurations, measures, versions."""
+        record: dict[str, Any] = json.loads((self.folder / "run.json").read_text())
+        return record
 
-    def _table(self, name):
+    def _read(self, name: str) -> Table:
         return _native.read_table(self.folder / f"{name}.parquet")
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return self.text or f"{type(self).__name__}({str(self.folder)!r})"
+
+
+class SweepResults(Results):
+    """The folder of a sweep."""
+
+    _printed: Table | None = None
+
+    @classmethod
+    def _from_output(cls, folder: OutFolder, output: _native.Output) -> Self:
+        results = super()._from_output(folder, output)
+        results.text = str(output.table)
+        results._printed = output.table
+        return results
+
+    @property
+    def table(self) -> Table:
+        """The table that the command line prints: the selected configurations, without columns of details.
+
+        For a folder that was opened, all configurations.
+        """
+        return self.configurations if self._printed is None else self._printed
 
 
 class SearchResults(Results):
     """The folder of a search."""
 
     @cached_property
-    def frontier(self):
+    def frontier(self) -> Table:
         """A row for each reading, method and bound: speed-up and error of the design found."""
-        return self._table("frontier")
+        return self._read("frontier")
 
     @cached_property
-    def choices(self):
+    def choices(self) -> Table:
         """A row for each reading, layer and pass: the chosen settings."""
-        return self._table("choices")
+        return self._read("choices")
 
-    @property
-    def best(self):
-        """The configuration file of the recommended design; `None` if no design saves cycles."""
-        path = self.folder / "best.toml"
-        return path if path.is_file() else None
+    @cached_property
+    def best(self) -> Config:
+        """The recommended design, which is `best.toml` in the folder. Its layers do not reuse if none saves cycles."""
+        return Config._from_folder(self.folder / "best.toml", self._owner)
 
 
+@dataclass(frozen=True, repr=False)
 class Inspection:
-    """What a trace holds."""
+    """What a trace holds.
 
-    def __init__(self, output):
-        #: Model, training and captured steps, as text.
-        self.text = output.text
-        #: A row for each layer: operation, geometry, MACs per sample, what is kept of it, bytes.
-        self.layers = output.table
+    Attributes:
+        text: Model, training and captured steps.
+        layers: A row for each layer: operation, geometry, MACs per sample, what is kept of it, bytes.
+    """
 
-    def __repr__(self):
+    text: str
+    layers: Table
+
+    def __repr__(self) -> str:
         return f"{self.text}{self.layers}"
 
 
+@dataclass(frozen=True, repr=False)
 class Ladder:
-    """The speed-up from one reading of the hardware to the bound, one assumption after the other."""
+    """The speed-up from one reading of the hardware to the bound, one assumption after the other.
 
-    def __init__(self, output):
-        #: A row for each rung.
-        self.rungs = output.table
-        #: Notes of the command.
-        self.notes = output.notes
+    Attributes:
+        rungs: A row for each assumption, with the flags that add it to those before.
+        notes: Notes of the command.
+    """
 
-    def __repr__(self):
+    rungs: Table
+    notes: list[str]
+
+    def __repr__(self) -> str:
         return str(self.rungs)
+
+
+@dataclass(frozen=True, repr=False)
+class Comparison:
+    """The differences between two results.
+
+    Attributes:
+        changes: A row for each layer and pass that changed, and for the model.
+        crossed: Whether a threshold is crossed.
+        notes: Names of the results, the settings in which they differ, and remarks on what can be compared.
+    """
+
+    changes: Table
+    crossed: bool
+    notes: list[str]
+
+    def __repr__(self) -> str:
+        return str(self.changes)

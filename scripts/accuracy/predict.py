@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import altair as alt
+import mercury_lab as mercury
 import polars as pl
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -64,13 +65,12 @@ def measure_pairs(model: str, steps: list[int], files: dict, out: Path) -> tuple
     measured = pl.read_parquet(place / "trace" / "loss_changes.parquet")
     frames = []
     for name, (variant, bits, path) in files.items():
-        results = place / "results" / name
-        run("mercury-analyzer", "replay", place / "trace", "--config", path, "--out", results, "--errors", "all", "--format", "csv")
-        predicted = pl.read_parquet(results / "models.parquet").select(
+        results = mercury.replay(place / "trace", place / "results" / name, config=path, errors="all")
+        predicted = pl.DataFrame(results.models).select(
             "step", "hit_rate", "output_error", predicted="loss_change", low="loss_change_low", high="loss_change_high"
         )
         gradients = (
-            pl.read_parquet(results / "layers.parquet")
+            pl.DataFrame(results.layers)
             .filter(pl.col("pass") == "weight-grad")
             .group_by("step")
             .agg(predicted_gradient_error=(pl.col("error_square").sum() / pl.col("exact_square").sum()).sqrt())

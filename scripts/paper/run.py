@@ -2,23 +2,25 @@
 """Trains, captures, replays and sweeps the paper's twelve models: `make paper`.
 
 Each model has a folder under OUT with its trace, replays, ladders and a sweep. Completed stages are not repeated.
-Models run in parallel, with one thread each; if one fails, the others continue. `tables.py` then writes tables,
-`report.py` a page. All stages are of one commit, and a checkout with changed files is refused, except with
+Models run in parallel, each in a process of its own with one thread; if one fails, the others continue. `tables.py`
+then writes tables, `report.py` a page. All stages are of one commit, and a checkout with changed files is refused, except with
 --allow-dirty or --tiny.
 """
 
 import argparse
 import json
+import multiprocessing
 import os
 import resource
 import shutil
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import mercury_lab as mercury
 import tables
 from commits import is_clean, read_commits
 from settings import EVERY_LAYER, FORMS, LARGER, MODELS
@@ -29,7 +31,7 @@ from runs import Failed, read_commit, run  # noqa: E402
 
 COMMANDS = {"full": "make paper", "quick": "make paper QUICK=1", "tiny": "scripts/paper/run.py --tiny"}
 # Errors are not sampled: they are compared with a bound, and those of replays, sweeps and ladders stand side by side.
-ERRORS = ["--errors", "all"]
+ERRORS = "all"
 
 
 @dataclass(frozen=True)
@@ -112,19 +114,16 @@ class Run:
 
         self.run_stage(trace, flags, make)
 
-    def analyse(self, command: str, place: Path, *flags: str) -> None:
+    def analyse(self, analysis: Callable[..., object], place: Path, **options: object) -> None:
         """Replays or sweeps the trace next to the folder, or writes its ladder to a file."""
         trace = place.with_name("trace")
         trace_flags = json.loads(trace.with_suffix(".json").read_text())["what"]
+        options = {"errors": ERRORS, **options}
 
         def make() -> None:
-            line = [command, trace, *ERRORS, *flags, "--format", "csv"]
-            if command == "ladder":
-                place.write_text(run("mercury-analyzer", *line, threads=1))
-            else:
-                run("mercury-analyzer", *line, "--out", place, threads=1)
+            analysis(trace, place, threads=1, progress=False, **options)
 
-        self.run_stage(place, [command, *ERRORS, *flags, *trace_flags], make)
+        self.run_stage(place, [analysis.__name__, json.dumps(options), *trace_flags], make)
 
     def run_model(self, model: Model, data: Path) -> None:
         """Runs the stages of a model that are not complete."""
@@ -133,15 +132,22 @@ class Run:
         done = folder / "done"
         done.unlink(missing_ok=True)
         self.capture(folder / "trace", model, data)
-        self.analyse("replay", folder / "mercury", "--preset", "mercury")
-        self.analyse("replay", folder / EVERY_LAYER, "--preset", "mercury", "--stop.window", "0", "--with", "bounds")
-        self.analyse("ladder", folder / "ladder.csv", "--preset", "mercury")
-        self.analyse("ladder", folder / "readings.csv", "--readings")
+        self.analyse(mercury.replay, folder / "mercury", preset="mercury")
+        self.analyse(mercury.replay, folder / EVERY_LAYER, preset="mercury", stop={"window": 0}, bounds=True)
+        self.analyse(write_ladder, folder / "ladder.csv", preset="mercury")
+        self.analyse(write_ladder, folder / "readings.csv", readings=True)
         if not model.larger:
-            axes = FORMS[model.form]["axes"].items()
-            swept = [flag for key, values in axes for flag in ("--set", f"{key}={values}")]
-            self.analyse("sweep", folder / "sweep", "--preset", "mercury", *swept)
+            self.analyse(mercury.sweep, folder / "sweep", preset="mercury", **FORMS[model.form]["axes"])
         done.touch()
+
+    def run_model_apart(self, model: Model, data: Path) -> None:
+        """Runs a model in a process of its own, so that Ctrl-C reaches it, and the others outlive one that is killed."""
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+            process.submit(self.run_model, model, data).result()
+
+
+def write_ladder(trace: Path, place: Path, **options: object) -> None:
+    place.write_text(mercury.ladder(trace, **options).rungs.to_csv())
 
 
 def record_run(out: Path, form: str, wall: float) -> None:
@@ -182,7 +188,7 @@ def main() -> None:
             print(title, "SKIPPED: the data set could not be fetched", flush=True)
             return
         try:
-            this.run_model(model, data)
+            this.run_model_apart(model, data)
             print(title, f"{time.monotonic() - began:.0f} s", flush=True)
         except (Failed, Exception) as failure:
             print(title, "FAILED", flush=True)

@@ -35,13 +35,11 @@ MODELS = {
 PHOTOS = ["--batch-size", 4, "--optimizer", "adam", "--lr", 0.0001]
 LARGER = {name: (299 if name == "inception_v4" else 224, 12, PHOTOS) for name in MODELS if name != "transformer"}
 
-ALL, NO_INPUT_GRAD, FORWARD = '["forward","input-grad","weight-grad"]', '["forward","weight-grad"]', '["forward"]'
 QUICK_AXES = {
-    "rpq.variant": "sign,sign+rescale,centred,sign+magnitude(4)",
-    "rpq.bits": "16,24,32,48,64",
-    "reuse.passes": f"{ALL},{NO_INPUT_GRAD},{FORWARD}",
+    "rpq": {"variant": ["sign", "sign+rescale", "centred", "sign+magnitude(4)"], "bits": [16, 24, 32, 48, 64]},
+    "reuse": {"passes": [["forward", "input-grad", "weight-grad"], ["forward", "weight-grad"], ["forward"]]},
     # Signatures keep their swept length.
-    "bits.patience": "0",
+    "bits": {"patience": [0]},
 }
 # The forms of a run. `images` is the data set of image models; `steps` multiplies the steps above; `captured` are
 # shares of the steps; `samples` and `filters` are kept of a captured step (half of the samples on photos); `validation`
@@ -66,9 +64,8 @@ FORMS = {
         "validation": 1000,
         "axes": QUICK_AXES
         | {
-            "rpq.bits": "8..=24:4,32..=64:8",
-            "mcache.representative": "first,centroid",
-            "mcache.entries": "256,1024,8192",
+            "rpq": QUICK_AXES["rpq"] | {"bits": [*range(8, 25, 4), *range(32, 65, 8)]},
+            "mcache": {"representative": ["first", "centroid"], "entries": [256, 1024, 8192]},
         },
         "larger": list(LARGER),
     },
@@ -80,7 +77,7 @@ FORMS = {
         "samples": 2,
         "filters": 4,
         "validation": 32,
-        "axes": QUICK_AXES | {"rpq.bits": "20,64", "rpq.variant": "sign,centred"},
+        "axes": QUICK_AXES | {"rpq": {"variant": ["sign", "centred"], "bits": [20, 64]}},
         "larger": [],
     },
 }

@@ -212,6 +212,11 @@ struct Version {
 }
 
 impl Manifest {
+    /// Whether `mercury-tracer` can train the model again.
+    pub fn has_tracer_model(&self) -> bool {
+        self.framework.as_ref().is_none_or(|framework| framework.name == "libtorch")
+    }
+
     /// Reads the manifest of the trace in `dir`.
     pub fn read(dir: &Path) -> Result<Self> {
         let path = dir.join(FILE_NAME);

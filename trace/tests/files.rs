@@ -29,7 +29,7 @@ fn metadata_describe_the_file() {
         ("mercury.kind", Some("grad_output")),
         ("mercury.layer", Some("features.0")),
         ("mercury.op", Some("conv2d")),
-        ("mercury.schema_version", Some("2")),
+        ("mercury.schema_version", Some("3")),
         ("mercury.step", Some("5")),
     ];
     assert_eq!(mercury, BTreeMap::from(expected));

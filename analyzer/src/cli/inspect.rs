@@ -56,10 +56,11 @@ fn describe_trace(trace: &Trace) -> Result<String> {
     if let Some(command) = &manifest.command {
         text += &format!("captured by: {command}\n");
     }
+    // Other programs may not know the number of steps before the end.
+    let planned = if training.steps > 0 { format!(" of {}", training.steps) } else { String::new() };
     text += &format!(
-        "trained {} of {} steps of {} samples{}\n",
+        "trained {}{planned} steps of {} samples{}\n",
         steps.len(),
-        training.steps,
         training.batch_size,
         if manifest.complete { "" } else { " (not complete)" }
     );
@@ -132,6 +133,6 @@ fn describe_shape(geometry: &Geometry) -> String {
         }
         Geometry::Linear(linear) => format!("{}x{} * {}", linear.rows, linear.in_features, linear.out_features),
         Geometry::Matmul(Matmul { heads: 1, rows, inner, columns }) => format!("{rows}x{inner} * {columns}"),
-        Geometry::Matmul(a) => format!("{} of {}x{} * {}", a.heads, a.rows, a.inner, a.columns),
+        Geometry::Matmul(a) => format!("{} x ({}x{} * {})", a.heads, a.rows, a.inner, a.columns),
     }
 }

@@ -58,6 +58,9 @@ Colours and progress appear only on a terminal; NO_COLOR=1 turns colours off.";
 const UNLIKE_BASELINES: &str =
     "baselines differ, so speed-ups cannot be compared across arrays: compare mercury_cycles instead";
 
+/// Said of models of other programs instead of the command of a probe.
+const ONLY_TRACER: &str = "`mercury-tracer train --probe`, for its own models";
+
 /// The note that is printed beside the intervals of a single projection.
 const ONE_PROJECTION: &str =
     "intervals cover captured samples, not the draw of the projection; --seeds 6 evaluates six and covers both";

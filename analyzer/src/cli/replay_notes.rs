@@ -1,5 +1,6 @@
 //! What `replay` says below its table: what reuse costs and needs, whose error it is, and what the figures leave out.
 
+use super::ONLY_TRACER;
 use crate::accuracy::ErrorSums;
 use crate::config::Config;
 use crate::limits::Limits;
@@ -133,16 +134,17 @@ pub fn describe_causes(trace: &Trace, config: &Config, results: &[&PassResult]) 
     if text.is_empty() {
         return text;
     }
+    text += "Errors are local: each layer is computed from exact operands. How they add up through the network, and what they\n\
+         do to the norms of gradients, only a run with reuse in every layer tells";
+    if !trace.manifest().has_tracer_model() {
+        return text + &format!(" ({ONLY_TRACER}).\n");
+    }
     let (preset, flags) = find_nearest_preset(config);
     // Flags cannot say what single layers have.
     let (preset, flags) = if config.layer.is_empty() { (preset, flags) } else { ("CONFIG.toml", Vec::new()) };
     let steps: Vec<u64> = trace.manifest().captured.iter().map(|step| step.step).collect();
     let probe = format_probe(trace.manifest().command.as_deref(), preset, &flags, &steps);
-    text + &format!(
-        "Errors are local: each layer is computed from exact operands. How they add up through the network, and what they\n\
-         do to the norms of gradients, only a run with reuse in every layer tells:\n  {}\n",
-        probe.replace('\n', "\n  ")
-    )
+    text + &format!(":\n  {}\n", probe.replace('\n', "\n  "))
 }
 
 /// Warnings about configurations whose scope wastes room: a vector never finds an entry of another stream.

@@ -1,5 +1,6 @@
 //! What `search` prints.
 
+use super::ONLY_TRACER;
 use crate::export::{Align, text_table};
 use crate::search::bound::{Bound, BoundKind, Objective};
 use crate::search::design::describe_setting;
@@ -31,8 +32,12 @@ pub fn format_search(found: &Found, trace: &Path, out: &Path) -> String {
     text += &format!(
         "\nThe design: {design}. A replay of it takes {cycles} cycles:\n  mercury-analyzer replay {trace} --config {design} \
          --out RESULTS{selection}\nErrors are local: each layer is computed from exact operands. What they do to the loss, only \
-         a run with reuse in every layer tells:\n  mercury-tracer train … --probe {design}\n",
+         a run with reuse in every layer tells"
     );
+    text += &match found.trace.manifest().has_tracer_model() {
+        true => format!(":\n  mercury-tracer train … --probe {design}\n"),
+        false => format!(" ({ONLY_TRACER}).\n"),
+    };
     text
 }
 

@@ -77,13 +77,13 @@ fn a_manifest_with_a_missing_key_or_another_type() {
 #[test]
 fn a_manifest_of_a_newer_schema() {
     // The rest of a newer manifest may have any structure.
-    for text in [r#"{"schema_version": 3}"#, r#"{"schema_version": 3, "captured": "elsewhere"}"#] {
+    for text in [r#"{"schema_version": 4}"#, r#"{"schema_version": 4, "captured": "elsewhere"}"#] {
         let dir = small();
         let path = dir.path().join("manifest.json");
         fs::write(&path, text).unwrap();
         let error = open_error(dir.path());
-        assert!(matches!(error, TraceError::NewerSchema { found: 3, known: 2, .. }), "{error:?}");
-        assert_says(&error, &path, &["schema_version is 3", "up to 2", "update it"]);
+        assert!(matches!(error, TraceError::NewerSchema { found: 4, known: 3, .. }), "{error:?}");
+        assert_says(&error, &path, &["schema_version is 4", "up to 3", "update it"]);
     }
 }
 

@@ -202,8 +202,8 @@ def follow(model: nn.Module) -> list[list]:
             else:
                 add(f"{name}.in_proj.q", "linear", width, width, queries)
                 add(f"{name}.in_proj.kv", "linear", width, 2 * width, keys)
-            add(f"{name}.scores", "attention", head, keys, queries, heads)
-            add(f"{name}.context", "attention", keys, head, queries, heads)
+            add(f"{name}.scores", "matmul", head, keys, queries, heads)
+            add(f"{name}.context", "matmul", keys, head, queries, heads)
             add(f"{name}.out_proj", "linear", width, width, queries)
 
         return hook

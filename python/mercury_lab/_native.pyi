@@ -1,0 +1,152 @@
+"""The extension module, compiled from python/src. JSON texts have the keys of docs/formats.md."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, final
+
+__all__ = [
+    "CaptureWriter",
+    "MercuryError",
+    "Output",
+    "ParquetTable",
+    "Reservoir",
+    "Table",
+    "choose_kept",
+    "draw_projection",
+    "read_table",
+    "run_analyzer",
+    "run_command",
+    "step_bytes",
+]
+
+class MercuryError(Exception):
+    """Invalid input, or a failure that the message explains: the message that the command line prints."""
+
+@final
+class Output:
+    """What a command gave."""
+
+    @property
+    def text(self) -> str:
+        """The text that the command line prints, without the table."""
+    @property
+    def table(self) -> Table | None:
+        """The table, if the command has one."""
+    @property
+    def notes(self) -> list[str]:
+        """Notes of the command."""
+    @property
+    def warnings(self) -> list[str]:
+        """Warnings of the command."""
+    @property
+    def crossed(self) -> bool:
+        """Whether a threshold of `compare` is crossed."""
+
+def run_command(
+    arguments: Sequence[str], progress: Callable[[str, str, int, int, str], object] | None = None
+) -> Output:
+    """Runs a command on a thread of its own, so that Ctrl-C ends it.
+
+    `arguments` are those of `mercury-analyzer`, without its name. `progress` is called from time to time with the
+    activity, the kind of things, the number of things done and in all, and the latest of them.
+    """
+
+def run_analyzer(arguments: Sequence[str]) -> int:
+    """Runs the program `mercury-analyzer`; the first argument is its name. Returns its exit code."""
+
+@final
+class Table:
+    """A table, which `polars.DataFrame`, `pyarrow.table` and duckdb take without a copy."""
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns."""
+    def to_csv(self) -> str:
+        """The table as comma-separated values with a header, as `--format csv` prints it."""
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows as dictionaries, for small tables."""
+    def __len__(self) -> int: ...
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """The Arrow PyCapsule interface."""
+
+@final
+class ParquetTable:
+    """A Parquet file as a table that is read when it is asked for, batch by batch."""
+
+    def __new__(cls, path: str | os.PathLike[str]) -> ParquetTable: ...
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns."""
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """The Arrow PyCapsule interface."""
+
+def read_table(path: str | os.PathLike[str]) -> Table:
+    """Reads a table of results, such as `results/layers.parquet`; a damaged file is an error that names it."""
+
+def draw_projection(
+    length: int, bits: int = 20, seed: int = 1, entries: Literal["gaussian", "sparse"] = "gaussian"
+) -> Table:
+    """Draws the random matrix R, `bits` rows of `length` values, as `mercury-analyzer projection` writes it."""
+
+@final
+class CaptureWriter:
+    """Writes a trace on other threads. After every step that was committed, the folder is a readable trace."""
+
+    def __new__(cls, folder: str | os.PathLike[str], manifest: str, layers: str) -> CaptureWriter:
+        """Starts a trace in a folder that is empty or missing, and locks it.
+
+        `manifest` and `layers` are JSON; the manifest lacks schema_version, captured and complete.
+        """
+    @staticmethod
+    def check(folder: str | os.PathLike[str]) -> None:
+        """Refuses a folder in which no trace can be started."""
+    @staticmethod
+    def resume(folder: str | os.PathLike[str], from_step: int) -> CaptureWriter:
+        """Continues an incomplete trace from a training step on; removes that step and later ones."""
+    @property
+    def layers(self) -> str:
+        """The layers, as JSON."""
+    @property
+    def sampling(self) -> str:
+        """The kept part of the layers, as JSON."""
+    def add_layers(self, layers: str, sampling: str) -> None:
+        """Adds layers that earlier steps did not compute; `sampling` is the kept part of all layers."""
+    def write(self, step: int, index: int, layer: str, kind: str, samples: Sequence[int], values: Any) -> None:
+        """Writes one tensor of a layer; waits while the queue is full.
+
+        `index` numbers the tensors of the step; `kind` is "input", "weight" or "grad_output". `values` is a contiguous
+        CPU tensor of f32, f16 or bf16 with `__dlpack__`. It holds the kept rows in the order of their keys: X and dY of
+        `samples` (places in the batch, ascending), or W.
+        """
+    def mark_captured(self, step: int, samples: Sequence[int], dataset_indices: Sequence[int], files: int) -> None:
+        """Marks a step as captured, after its `files` tensors were written."""
+    def log_step(
+        self, step: int, epoch: int, loss: float, accuracy: float, learning_rate: float, seconds: float
+    ) -> None:
+        """Logs a training step: loss in nats, accuracy as a share, time in seconds."""
+    def log_evaluations(self, rows: Sequence[tuple[int, str, float, int]]) -> None:
+        """Logs results on validation data: tuples of steps done, metric, value and number of samples."""
+    def next_failure(self) -> None:
+        """Raises the first failure of writing since the last call."""
+    def flush(self) -> None:
+        """Waits until everything is on disk."""
+    def finish(self, accuracy: float | None = None) -> None:
+        """Completes the trace; later calls fail."""
+    def close(self) -> None:
+        """Ends without completing the trace, which stays readable."""
+
+def choose_kept(
+    seed: int, index: int, layer: str, channels: int | None, filters: int | None
+) -> dict[str, list[int] | None]:
+    """Chooses the kept `channels`, `grad_channels` and `filters` of a layer; None where all are kept."""
+
+def step_bytes(layers: str, sampling: str, batch: int) -> int:
+    """The maximum size of a captured step's files, bytes before compression."""
+
+@final
+class Reservoir:
+    """A uniform sample of a batch that arrives in parts."""
+
+    def __new__(cls, seed: int, step: int, limit: int | None) -> Reservoir: ...
+    def offer(self, count: int) -> list[int]:
+        """Adds the samples that come next; returns the positions in the batch that are kept now, ascending."""
