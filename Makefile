@@ -12,6 +12,7 @@ WHEELS := $(or $(CARGO_TARGET_DIR),target)/wheels
 # The wheel changes with each build, but its version does not. What it needs is in the requirements of each environment.
 INSTALL_WHEEL = -m pip install --quiet --force-reinstall --no-deps $(WHEELS)/mercury_lab-*.whl
 TEST_TRACE := $(BIN)/mercury-test
+TORCH_NOTEBOOK := notebooks/07_your_own_model.ipynb
 TEST_PATHS = MERCURY_TRACE=$(abspath $(TEST_TRACE)/trace) MERCURY_RESULTS=$(abspath $(TEST_TRACE)/results) \
   MERCURY_SWEEP=$(abspath $(TEST_TRACE)/sweep) MERCURY_SEARCH=$(abspath $(TEST_TRACE)/search) \
   MERCURY_TRAINED=$(abspath $(TEST_TRACE)/trained) MERCURY_PAPER=$(abspath $(TEST_TRACE)/paper) \
@@ -93,7 +94,8 @@ test-trace: build install-notebooks ## a small real trace, its results and a swe
 
 test-notebooks: test-trace ## a real trace and its results open in pyarrow, polars, DuckDB and the notebooks, and match docs/
 	$(VENV)/bin/jupytext --test --to ipynb notebooks/0*.py
-	$(TEST_PATHS) $(VENV)/bin/python -m pytest -q $(PYTEST) --nbmake notebooks docs/tests scripts
+	# Notebook 07 needs PyTorch; test-torch runs it.
+	$(TEST_PATHS) $(VENV)/bin/python -m pytest -q $(PYTEST) --nbmake --ignore $(TORCH_NOTEBOOK) notebooks docs/tests scripts
 
 test-report: test-trace ## the report in headless Chromium; skipped with a message if there is none
 	$(TEST_PATHS) $(VENV)/bin/python -m pytest -q -rs analyzer/tests/browser
@@ -104,9 +106,11 @@ test-python: test-trace $(PYTHON_VENV)/ready ## the Python package without PyTor
 	$(TEST_PATHS) $(PYTHON_VENV)/bin/python -m pytest -q -rs --confcutdir=. --import-mode=importlib \
 	  $(or $(TESTS),python/tests/test_*.py python/tests/distributed)
 
-test-torch: test-trace $(TORCH_VENV)/ready ## the Python package with PyTorch: capture, and training with reuse (TESTS=PATHS: only these)
+test-torch: build wheel $(TORCH_VENV)/ready $(VENV)/ready ## the Python package with PyTorch: capture, and training with reuse (TESTS=PATHS: only these)
 	$(TORCH_VENV)/bin/python $(INSTALL_WHEEL)
 	$(TEST_PATHS) $(TORCH_VENV)/bin/python -m pytest -q -rs --confcutdir=. $(or $(TESTS),python/tests/torch)
+	# Jupyter and the charts are those of the notebooks' environment.
+	$(if $(TESTS),,PYTHONPATH=$$(echo $(VENV)/lib/python3.*/site-packages) $(TORCH_VENV)/bin/python -m pytest -q --nbmake $(TORCH_NOTEBOOK))
 
 scale: build wheel $(PYTHON_VENV)/ready ## measurements, and a model of 1,000 workers on 100 TB: docs/scale.md; after `make demo`
 	$(PYTHON_VENV)/bin/python $(INSTALL_WHEEL)

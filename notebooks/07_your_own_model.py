@@ -39,6 +39,7 @@ alt.renderers.enable("png", scale_factor=2)
 warnings.filterwarnings("error", category=mercury.MercuryWarning)
 
 DATA = Path("../data/fashion-mnist")
+ERRORS = alt.Axis(format="%", values=[0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1])
 FOLDER = Path(tempfile.mkdtemp(prefix="own-model-"))
 
 # %% [markdown]
@@ -126,7 +127,7 @@ def read_images():
     return (images - 0.286) / 0.353, torch.frombuffer(bytearray(labels[8:]), dtype=torch.uint8).long()
 
 
-def train(model, folder, steps=121, every=40, batch=32):
+def train(model, folder, steps=81, every=40, batch=32):
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     data = {"name": "fashion-mnist", "train_samples": len(images)}
     with mt.capture(model, folder, optimizer=optimizer, every=every, samples=4, filters=32, dataset=data) as capture:
@@ -167,7 +168,7 @@ for name in models:
     rows.append(pl.DataFrame(sweep.configurations).with_columns(model=pl.lit(name)))
 lengths = pl.concat(rows)
 alt.Chart(lengths).mark_line(point=True).encode(
-    alt.X("output_error", title="output error |Y' - Y| / |Y|", scale=alt.Scale(type="log")),
+    alt.X("output_error", title="output error |Y' - Y| / |Y|", axis=ERRORS, scale=alt.Scale(type="log", nice=False)),
     alt.Y("hit_rate", title="hit rate", axis=alt.Axis(format="%")),
     alt.Color("model", title=None),
     alt.Tooltip(["rpq.bits", "hit_rate", "output_error", "speed_up"]),
@@ -198,7 +199,7 @@ print(searches["ViT"])
 frontiers = [pl.DataFrame(found.frontier).with_columns(model=pl.lit(name)) for name, found in searches.items()]
 per_layer = pl.concat(frontiers).filter(pl.col("method") == "per layer")
 alt.Chart(per_layer).mark_line(point=True).encode(
-    alt.X("limit", title="accepted error of each layer and pass", axis=alt.Axis(format="%"), scale=alt.Scale(type="log")),
+    alt.X("limit", title="accepted error of each layer and pass", axis=ERRORS, scale=alt.Scale(type="log")),
     alt.Y("speed_up", title="speed-up of a training step", scale=alt.Scale(zero=False)),
     alt.Color("reading", title=None),
     alt.Column("model", title=None),

@@ -43,5 +43,5 @@ mod _native {
     #[pymodule_export]
     use super::table::{ParquetTable, Table, draw_projection, read_table};
     #[pymodule_export]
-    use super::writer::{CaptureWriter, Reservoir, choose_kept, step_bytes};
+    use super::writer::{CaptureWriter, Reservoir, choose_kept, step_bytes, step_seed};
 }

@@ -255,6 +255,12 @@ pub fn step_bytes(layers: &str, sampling: &str, batch: u32) -> PyResult<u64> {
     Ok(rows::step_bytes(&layers, &parse("sampling", sampling)?, batch))
 }
 
+/// The seed of PyTorch's generator in a step of `mercury-tracer`, so that its dropout can be repeated.
+#[pyfunction]
+pub fn step_seed(seed: u64, step: u64) -> i64 {
+    sampling::step_seed(seed, step)
+}
+
 /// A uniform sample of a batch that arrives in parts.
 #[pyclass]
 pub struct Reservoir(sampling::Reservoir);
