@@ -5,5 +5,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    mercury_analyzer::cli::main(std::env::args_os())
+    mercury_analyzer::cli::main(std::env::args_os()).into()
 }

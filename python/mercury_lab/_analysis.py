@@ -211,7 +211,8 @@ def ladder(
         trace, config, preset, progress, more: As of `replay`.
     """
     flags = [*flag("readings", readings), *work_flags(more), *configuration_flags(config, preset, more)]
-    output = run("ladder", trace, *flags, progress=progress)
+    # The printed table leaves out columns that CSV has.
+    output = run("ladder", trace, "--format=csv", *flags, progress=progress)
     return Ladder(_table(output), output.notes)
 
 

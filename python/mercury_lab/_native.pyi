@@ -12,11 +12,11 @@ __all__ = [
     "Reservoir",
     "Table",
     "choose_kept",
-    "draw_projection",
     "read_table",
     "run_analyzer",
     "run_command",
     "step_bytes",
+    "step_seed",
 ]
 
 class MercuryError(Exception):
@@ -83,11 +83,6 @@ class ParquetTable:
 def read_table(path: str | os.PathLike[str]) -> Table:
     """Reads a table of results, such as `results/layers.parquet`; a damaged file is an error that names it."""
 
-def draw_projection(
-    length: int, bits: int = 20, seed: int = 1, entries: Literal["gaussian", "sparse"] = "gaussian"
-) -> Table:
-    """Draws the random matrix R, `bits` rows of `length` values, as `mercury-analyzer projection` writes it."""
-
 @final
 class CaptureWriter:
     """Writes a trace on other threads. After every step that was committed, the folder is a readable trace."""
@@ -142,6 +137,9 @@ def choose_kept(
 
 def step_bytes(layers: str, sampling: str, batch: int) -> int:
     """The maximum size of a captured step's files, bytes before compression."""
+
+def step_seed(seed: int, step: int) -> int:
+    """The seed of PyTorch's generator in a step of `mercury-tracer`, so that its dropout can be repeated."""
 
 @final
 class Reservoir:

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from importlib.util import find_spec
 from typing import Any
 
 from mercury_lab._arguments import ProgressFunction, ProgressOption
@@ -30,10 +31,7 @@ class ProgressBar:
         """Shows that `position` of `length` things are done or begun."""
         if self._bar is None or self._bar.desc != activity:
             self.close()
-            # Imported here, because most programs never show a bar.
-            from tqdm.auto import tqdm  # type: ignore[import-untyped]
-
-            self._bar = tqdm(total=length, desc=activity, unit=f" {things}", leave=False)
+            self._bar = load_tqdm()(total=length, desc=activity, unit=f" {things}", leave=False)
         self._bar.set_postfix_str(latest, refresh=False)
         self._bar.update(position - self._bar.n)
 
@@ -42,6 +40,15 @@ class ProgressBar:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+def load_tqdm() -> Any:
+    """Imports tqdm's widget in Jupyter with ipywidgets, else its text; most programs never show a bar."""
+    if "ipykernel" in sys.modules and find_spec("ipywidgets") is not None:
+        from tqdm.notebook import tqdm  # type: ignore[import-untyped]
+    else:
+        from tqdm import tqdm  # type: ignore[import-untyped]
+    return tqdm
 
 
 def _is_interactive() -> bool:

@@ -10,10 +10,9 @@ use mercury_analyzer::stop::Stop;
 use mercury_cli::{Progress, ProgressReader};
 use polars::prelude::DataFrame;
 use pyo3::prelude::*;
-use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 /// Time between two looks at signals and progress.
@@ -21,6 +20,9 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// Time that a stopped command has to end. After it, the caller goes on while the command's thread ends by itself.
 const END: Duration = Duration::from_millis(700);
+
+/// The threads of commands.
+static RUNNING: Mutex<Vec<JoinHandle<()>>> = Mutex::new(Vec::new());
 
 /// What a command gave.
 #[pyclass(frozen, get_all)]
@@ -101,33 +103,54 @@ impl Host for Collector {
 #[pyfunction]
 #[pyo3(signature = (arguments, progress=None))]
 pub fn run_command(py: Python<'_>, arguments: Vec<String>, progress: Option<Py<PyAny>>) -> PyResult<Output> {
+    wait_for_stopped(py)?;
     let words = std::iter::once("mercury-analyzer".to_owned()).chain(arguments);
     let cli = Cli::try_parse_from(words).map_err(|error| raise(describe_usage(&error)))?;
     let collector = Arc::new(Collector::default());
     let (sender, result) = sync_channel(1);
     let host = Arc::clone(&collector);
-    thread::spawn(move || {
+    let thread = thread::spawn(move || {
         // The receiver is gone if the caller did not wait for the end.
         let _ = sender.send(cli.run(Console::new(&*host)));
     });
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
     let code = wait(py, &collector, &Mutex::new(result), progress.as_ref())?;
     let Said { text, table, notes, warnings, .. } = std::mem::take(&mut *collector.said());
     let table = table.map(|frame| Py::new(py, Table::new(frame))).transpose()?;
-    Ok(Output { text, table, notes, warnings, crossed: code != ExitCode::SUCCESS })
+    Ok(Output { text, table, notes, warnings, crossed: code != 0 })
+}
+
+/// Waits for commands that were stopped and did not end at once: they may hold the lock of the folder that comes next.
+fn wait_for_stopped(py: Python<'_>) -> PyResult<()> {
+    loop {
+        let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+        running.retain(|thread| !thread.is_finished());
+        if running.is_empty() {
+            return Ok(());
+        }
+        drop(running);
+        py.detach(|| thread::sleep(LOOK));
+        py.check_signals()?;
+    }
 }
 
 /// Waits for a command's end; forwards signals and progress meanwhile.
 fn wait(
     py: Python<'_>,
     collector: &Collector,
-    result: &Mutex<Receiver<Result<ExitCode>>>,
+    result: &Mutex<Receiver<Result<u8>>>,
     progress: Option<&Py<PyAny>>,
-) -> PyResult<ExitCode> {
+) -> PyResult<u8> {
     let mut shown = None;
     loop {
         let ended = py.detach(|| receive(result, LOOK));
-        if let Some(progress) = progress {
-            show_progress(py, collector, progress, &mut shown)?;
+        // A function of the caller may fail, and a signal may come while it runs.
+        let told = progress.map_or(Ok(()), |progress| show_progress(py, collector, progress, &mut shown));
+        if let Err(error) = told.and_then(|()| py.check_signals()) {
+            collector.stop.request();
+            // What the command still says does not matter.
+            let _ = py.detach(|| receive(result, END));
+            return Err(error);
         }
         match ended {
             Ok(Ok(code)) => return Ok(code),
@@ -141,20 +164,14 @@ fn wait(
                 return Err(MercuryError::new_err("the command ended by a defect; its message is on stderr"));
             }
         }
-        if let Err(interrupted) = py.check_signals() {
-            collector.stop.request();
-            // What the command still says does not matter.
-            let _ = py.detach(|| receive(result, END));
-            return Err(interrupted);
-        }
     }
 }
 
 /// Waits for the result of a command. The lock is never contended; it lets a thread wait that is detached from Python.
 fn receive(
-    result: &Mutex<Receiver<Result<ExitCode>>>,
+    result: &Mutex<Receiver<Result<u8>>>,
     time: Duration,
-) -> std::result::Result<Result<ExitCode>, RecvTimeoutError> {
+) -> std::result::Result<Result<u8>, RecvTimeoutError> {
     result.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(time)
 }
 

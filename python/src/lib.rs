@@ -29,7 +29,7 @@ fn raise(error: impl Display) -> PyErr {
 /// Runs the program `mercury-analyzer` with these arguments, the first of which is its name; returns its exit code.
 #[pyfunction]
 fn run_analyzer(py: Python<'_>, arguments: Vec<OsString>) -> u8 {
-    py.detach(|| u8::from(mercury_analyzer::cli::main(arguments) != std::process::ExitCode::SUCCESS))
+    py.detach(|| mercury_analyzer::cli::main(arguments))
 }
 
 #[pymodule]
@@ -41,7 +41,7 @@ mod _native {
     #[pymodule_export]
     use super::run_analyzer;
     #[pymodule_export]
-    use super::table::{ParquetTable, Table, draw_projection, read_table};
+    use super::table::{ParquetTable, Table, read_table};
     #[pymodule_export]
     use super::writer::{CaptureWriter, Reservoir, choose_kept, step_bytes, step_seed};
 }

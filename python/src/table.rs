@@ -4,10 +4,8 @@ use crate::raise;
 use arrow::array::RecordBatchReader;
 use arrow::ffi_stream::FFI_ArrowArrayStream;
 use mercury_analyzer::table;
-use mercury_reuse::Projection;
-use mercury_reuse::config::{Matrix, Rpq};
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
-use polars::prelude::{Column, CompatLevel, DataFrame, DataType, IntoColumn, NamedFrom, Series};
+use polars::prelude::{CompatLevel, DataFrame};
 use polars_arrow::array::{Array, StructArray};
 use polars_arrow::datatypes::{ArrowDataType, Field};
 use polars_arrow::ffi::{ArrowArrayStream, export_iterator};
@@ -75,14 +73,14 @@ impl Table {
         // A producer may ignore the request, and consumers cast.
         drop(requested_schema);
         let fields: Vec<Field> =
-            self.0.columns().iter().map(|column| column.field().to_arrow(CompatLevel::oldest())).collect();
+            self.0.columns().iter().map(|column| column.field().to_arrow(CompatLevel::newest())).collect();
         let dtype = ArrowDataType::Struct(fields);
         let field = Field::new("".into(), dtype.clone(), false);
         // All chunks of all columns must align.
         let mut frame = self.0.clone();
         frame.align_chunks_par();
         let batches: Vec<Box<dyn Array>> = frame
-            .iter_chunks(CompatLevel::oldest(), false)
+            .iter_chunks(CompatLevel::newest(), false)
             .map(|batch| {
                 let array = StructArray::new(dtype.clone(), batch.height(), batch.into_arrays(), None);
                 Box::new(array) as Box<dyn Array>
@@ -147,27 +145,4 @@ impl ParquetTable {
         let stream = FFI_ArrowArrayStream::new(Box::new(self.reader()?));
         PyCapsule::new_with_value(py, stream, STREAM)
     }
-}
-
-/// Draws the random matrix R, `bits` rows of `length` values, as `mercury-analyzer projection` writes it.
-#[pyfunction]
-#[pyo3(signature = (length, bits=20, seed=1, entries="gaussian"))]
-pub fn draw_projection(length: usize, bits: u32, seed: u64, entries: &str) -> PyResult<Table> {
-    let matrix = match entries {
-        "gaussian" => Matrix::Gaussian,
-        "sparse" => Matrix::Sparse,
-        other => return Err(raise(format!("entries: {other:?} is not one of gaussian, sparse"))),
-    };
-    if length == 0 || length > 1 << 24 || !(1..=64).contains(&bits) {
-        return Err(raise("length must be from 1 to 16777216, bits from 1 to 64"));
-    }
-    let rpq = Rpq { bits, seed, projection: matrix, ..Rpq::default() };
-    let projection = Projection::from_rpq(&rpq, length);
-    let rows: Vec<Series> = (0..bits).map(|bit| Series::new("".into(), projection.row(bit))).collect();
-    let bits: Vec<u32> = (0..bits).collect();
-    let height = bits.len();
-    let values = Series::new("values".into(), rows).into_column();
-    let frame = DataFrame::new(height, vec![Column::new("bit".into(), bits), values]).map_err(raise)?;
-    debug_assert_eq!(frame.columns()[1].dtype(), &DataType::List(Box::new(DataType::Float32)));
-    Ok(Table(frame))
 }

@@ -176,7 +176,6 @@ def test_a_table_that_does_not_exist_is_named(vgg13):
         _ = results.angles
 
 
-@pytest.mark.xfail(strict=True, reason="run_analyzer in python/src/lib.rs returns 1 for every failure")
 @pytest.mark.parametrize("arguments", [["inspect", "nowhere"], ["replay"]])
 def test_the_installed_command_has_the_exit_code_of_the_program(arguments, program):
     script = "import sys; from mercury_lab._cli import analyzer; sys.exit(analyzer())"

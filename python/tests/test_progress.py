@@ -43,7 +43,6 @@ def test_the_error_of_a_function_is_raised(vgg13):
         mercury.replay(vgg13, progress=fail)
 
 
-@pytest.mark.xfail(strict=True, reason="wait() in python/src/command.rs does not stop the command")
 def test_the_error_of_a_function_stops_the_command(workplace, vgg13):
     def fail(*progress):
         raise ValueError("no more")

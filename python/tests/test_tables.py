@@ -44,7 +44,6 @@ def test_exports_share_memory(name, results):
     assert first == second
 
 
-@pytest.mark.xfail(strict=True, reason="python/src/table.rs exports text as the oldest Arrow type, which copies it")
 def test_exports_share_text(results):
     first, second = (list_addresses(pyarrow.table(results.layers), is_text=True) for _ in range(2))
     assert len(first) >= 2

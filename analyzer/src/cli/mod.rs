@@ -27,7 +27,6 @@ use mercury_cli::{Completions, Man, Messages};
 use mercury_reuse::cpu;
 use std::ffi::OsString;
 use std::io;
-use std::process::ExitCode;
 
 /// Would input-similarity reuse speed up training of this model, and what would it cost in accuracy?
 ///
@@ -94,14 +93,14 @@ enum Command {
 
 impl Cli {
     /// Runs the command on a terminal, with logging.
-    pub fn run_on_terminal(self) -> anyhow::Result<ExitCode> {
+    pub fn run_on_terminal(self) -> anyhow::Result<u8> {
         self.messages.log();
         let terminal = Terminal::new(self.messages);
         self.run(Console::new(&terminal))
     }
 
-    /// Runs the command; its output goes to the console.
-    pub fn run(self, console: Console) -> anyhow::Result<ExitCode> {
+    /// Runs the command; its output goes to the console. Returns the exit code.
+    pub fn run(self, console: Console) -> anyhow::Result<u8> {
         cpu::Instructions::from_environment().map_err(anyhow::Error::msg)?;
         match self.command {
             Command::Compare(compare) => return compare.run(console),
@@ -120,26 +119,26 @@ impl Cli {
             Command::Completions(completions) => completions.run(Self::command())?,
             Command::Man(man) => man.run(Self::command())?,
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(0)
     }
 }
 
-/// Runs the program with these arguments, of which the first is its name; errors go to stderr.
-pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+/// Runs the program with these arguments, of which the first is its name; errors go to stderr. Returns the exit code.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let parsed = match Cli::try_parse_from(arguments) {
         Ok(parsed) => parsed,
         Err(error) => {
             // Help and versions are such errors, too.
             let _ = error.print();
-            return ExitCode::from(error.exit_code() as u8);
+            return error.exit_code() as u8;
         }
     };
     match parsed.run_on_terminal() {
         Ok(code) => code,
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if is_broken_pipe(&error) => 0,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::from(2)
+            2
         }
     }
 }
