@@ -17,7 +17,7 @@ def capture(
     *,
     optimizer: torch.optim.Optimizer | None = None,
     scaler: torch.amp.GradScaler | None = None,
-    every: int | None = 50,
+    every: int | None = None,
     steps: Sequence[int] | None = None,
     samples: int | None = None,
     channels: int | None = None,
@@ -52,8 +52,8 @@ def capture(
         folder: The trace's folder, empty or missing. With several ranks, `-rank0` and so on is appended.
         optimizer: Its steps are the training steps. Without it, call `capture.step()` instead.
         scaler: The GradScaler of the training, whose scale is divided out of dY.
-        every: Captures steps 0, every, 2 every, …
-        steps: Captures these steps instead.
+        every: Captures steps 0, every, 2 every, …; None: 50, or only `steps` if they are given.
+        steps: Captures these steps, too.
         samples: Keeps at most this many samples per captured step, chosen at random; None keeps all.
         channels: Keeps at most this many channels of each convolution's input and output gradient.
         filters: Keeps at most this many filters per layer.
@@ -78,9 +78,23 @@ def capture(
         MercuryError: The folder cannot be used.
     """
     options = check_options(
-        every=every, steps=steps, samples=samples, channels=channels, filters=filters, layers=layers, passes=passes,
-        max_bytes=max_bytes, dtype=dtype, seed=seed, label=label, batch_axis=batch_axis, dataset=dataset, resume=resume,
-        on_error=on_error, on_unsupported=on_unsupported, verify=verify,
+        every=every,
+        steps=steps,
+        samples=samples,
+        channels=channels,
+        filters=filters,
+        layers=layers,
+        passes=passes,
+        max_bytes=max_bytes,
+        dtype=dtype,
+        seed=seed,
+        label=label,
+        batch_axis=batch_axis,
+        dataset=dataset,
+        resume=resume,
+        on_error=on_error,
+        on_unsupported=on_unsupported,
+        verify=verify,
     )
     return Capture(model, name_folder(folder), optimizer, scaler, options)
 

@@ -25,6 +25,7 @@ class StepTensors:
 
     tensors: list[tuple[Layer, str, Tensor]] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
+    written: list[str] = field(default_factory=list)
     # Layers without gradients of their output.
     frozen: list[str] = field(default_factory=list)
 
@@ -38,7 +39,9 @@ def assemble(step: Step, options: Options, scale: float) -> StepTensors:
         raise SkipStep(NO_FORWARD)
     check_recomputed(step)
     if options.needs_grad_output:
+        settle_gradients(step)
         check_backward(step)
+        drop_untrained(step)
     assembled = StepTensors()
     for layer, calls in group_calls(step).items():
         reason = find_reason(calls, step)
@@ -55,6 +58,9 @@ def assemble(step: Step, options: Options, scale: float) -> StepTensors:
                 values = values / scale
             check_finite(values, layer, kind)
             assembled.tensors.append((layer, kind, values))
+        assembled.written.append(layer.name)
+    # The assembled tensors are the only ones that are needed from here on.
+    step.release()
     return assembled
 
 
@@ -64,7 +70,9 @@ def check_supported(step: Step, options: Options) -> None:
         return
     for (op, module), reason in step.unsupported.items():
         globs = options.layers
-        if globs and not any(fnmatch.fnmatchcase(f"{module}.{op}", glob) or fnmatch.fnmatchcase(module, glob) for glob in globs):
+        if globs and not any(
+            fnmatch.fnmatchcase(f"{module}.{op}", glob) or fnmatch.fnmatchcase(module, glob) for glob in globs
+        ):
             continue
         others = len(step.unsupported) - 1
         more = f" ({others} more such operations)" if others else ""
@@ -79,7 +87,43 @@ def check_recomputed(step: Step) -> None:
                 "it ran in a reentrant checkpoint, and no recomputation with an equal input was seen in the backward; "
                 "use checkpoint(..., use_reentrant=False)"
             )
-            raise IncompleteCapture(call.layer.geometry["op"], call.module, reason)
+            raise IncompleteCapture(call.layer.op, call.module, reason)
+
+
+def settle_gradients(step: Step) -> None:
+    """Sums each dY over the backward passes that trained; others, such as those for an adversarial input, do not count.
+
+    A backward pass trains a call if it added to the gradient of the call's weight.
+    """
+    foreign = set()
+    for call in step.calls:
+        tasks = step.accumulated.get(id(call.parameter))
+        if tasks is not None:
+            foreign |= call.gradients.keys() - tasks
+    for call in step.calls:
+        tasks = step.accumulated.get(id(call.parameter))
+        counted = call.gradients.keys() - foreign if tasks is None else call.gradients.keys() & tasks
+        call.gradients = {task: gradient for task, gradient in call.gradients.items() if task in counted}
+        parts = [gradient for gradient in call.gradients.values() if gradient is not None]
+        call.dy = sum(parts[1:], parts[0]) if parts else None
+
+
+def drop_untrained(step: Step) -> None:
+    """Forgets whole forwards without gradients, such as an evaluation outside of no_grad."""
+    trained = {call.forward.index for call in step.calls if call.has_grad}
+    if len(trained) == len(step.forwards):
+        return
+    kept, batch = [], 0
+    for forward in step.forwards:
+        if forward.index in trained:
+            last = forward.first + forward.batch
+            kept += [sample - forward.first + batch for sample in step.kept if forward.first <= sample < last]
+            forward.first, batch = batch, batch + forward.batch
+    if not kept:
+        raise SkipStep("none of its kept samples was trained; raise samples")
+    step.kept = kept
+    step.forwards = [forward for forward in step.forwards if forward.index in trained]
+    step.calls = [call for call in step.calls if call.forward.index in trained]
 
 
 def check_backward(step: Step) -> None:
@@ -122,7 +166,7 @@ def check_unused(call: Call, step: Step) -> None:
     if any(other.has_grad and other.parameter is parameter for other in step.calls):
         return
     reason = "its weight has a gradient, but the gradient of its result was not seen; report this as a bug"
-    raise IncompleteCapture(call.layer.geometry["op"], call.module, reason)
+    raise IncompleteCapture(call.layer.op, call.module, reason)
 
 
 def join(layer: Layer, kind: str, calls: list[Call], step: Step) -> Tensor | None:
@@ -158,7 +202,7 @@ def join_weight(layer: Layer, calls: list[Call]) -> Tensor:
     for call in calls[1:]:
         if not torch.equal(first, call.w):
             reason = "its weight changed between two forwards of one optimizer step; a trace has one weight per step"
-            raise IncompleteCapture(layer.geometry["op"], call.module, reason)
+            raise IncompleteCapture(layer.op, call.module, reason)
     return first
 
 

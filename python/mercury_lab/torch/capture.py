@@ -1,7 +1,7 @@
 """The capture of a training: which steps, from where to where, and what happens on errors."""
 
+import math
 import time
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,8 +11,9 @@ from torch import nn
 
 from .assemble import StepTensors, assemble
 from .boundary import Boundary
-from .coverage import Coverage, CoverageRow
-from .errors import IncompleteCapture, SkipStep
+from .checks import check_model, check_optimizer, check_scaler, raise_closure
+from .coverage import Coverage, Notes, build_coverage
+from .errors import IncompleteCapture, SkipStep, warn
 from .layers import Layers
 from .naming import unwrap
 from .observer import Observer
@@ -27,6 +28,9 @@ NO_STEP = (
     "capture.step() after each backward"
 )
 
+# After this many skipped steps in a row, the next step of the schedule is tried.
+MAX_SKIPPED = 20
+
 
 class Capture:
     """A running capture; `mercury_lab.torch.capture` makes it. Use it in `with`, or call `close` at the end."""
@@ -34,7 +38,9 @@ class Capture:
     def __init__(self, model: nn.Module, folder: str, optimizer: Any, scaler: Any, options: Options) -> None:
         self.model = model
         self.options = options
-        self.device = check_model(model)
+        check_model(model)
+        check_optimizer(optimizer, model)
+        check_scaler(scaler)
         self.layers = Layers(options)
         self.output = TraceOutput(folder, options, self.layers)
         self.verifier = Verifier(model) if options.verify else None
@@ -44,15 +50,15 @@ class Capture:
         self.number = options.resume or 0
         self.steps_seen = 0
         self.is_due = False
+        # Steps in a row that could not be captured.
+        self.skipped = 0
         self.is_open = True
         self.is_capturing = True
         self.row: dict[str, Any] = {}
         self.began = time.perf_counter()
         self.warned: set[str] = set()
-        self.reasons: dict[str, str] = {}
-        self.refused: dict[tuple[str, str], str] = {}
-        self.ignored: set[str] = set()
-        self.recorded: set[str] = set()
+        self.reasons: dict[str, None] = {}
+        self.notes = Notes()
         self.optimizer = optimizer
         self.boundary = Boundary(self, optimizer, scaler)
         self._begin_step()
@@ -76,8 +82,14 @@ class Capture:
         Call it before the optimizer's step. `dataset_indices` are the places of the batch's samples in
         the data set; without them, the trace has places in the batch.
         """
-        given = {"loss": loss, "accuracy": accuracy, "epoch": epoch, "dataset_indices": dataset_indices}
-        self.row.update({key: value for key, value in given.items() if value is not None})
+        if loss is not None:
+            self.row["loss"] = read_number(loss)
+        if accuracy is not None:
+            self.row["accuracy"] = read_number(accuracy)
+        if epoch is not None:
+            self.row["epoch"] = int(epoch)
+        if dataset_indices is not None:
+            self.row["dataset_indices"] = [int(index) for index in dataset_indices]
 
     def log_evaluation(self, samples: int, **metrics: float) -> None:
         """Notes metrics measured on so many validation samples, such as `loss` and `top1`."""
@@ -96,8 +108,7 @@ class Capture:
 
     def flush(self) -> None:
         """Waits until all captured steps are on disk."""
-        if self.output.writer is not None:
-            self.output.writer.flush()
+        self.output.flush()
 
     def close(self, failed: bool = False) -> None:
         """Ends the capture. After a failed training, the trace has its captured steps and is not complete."""
@@ -106,20 +117,26 @@ class Capture:
         self.is_open = False
         self.recorder.stop()
         self.boundary.close()
-        writer = self.output.writer
-        if writer is not None:
-            if failed:
-                writer.close()
-            else:
-                self._tolerate(writer.finish)
+        if self.output.writer is not None:
+            self._close_output(failed)
         elif not failed:
             self._report(MercuryError(self._explain_empty()))
+
+    def _close_output(self, failed: bool) -> None:
+        try:
+            self.output.close(is_complete=not failed)
+        except Exception as error:
+            if failed:
+                # The loop's own exception is the one to show.
+                self._warn(str(error))
+            else:
+                self._report(error)
 
     def _explain_empty(self) -> str:
         if not self.steps_seen:
             return NO_STEP
         if self.reasons:
-            return f"nothing was captured: {'; '.join(dict.fromkeys(self.reasons.values()))}"
+            return f"nothing was captured: {'; '.join(self.reasons)}"
         return f"nothing was captured: none of the {self.steps_seen} steps was chosen; see every and steps"
 
     def verify(self) -> list[Row]:
@@ -133,23 +150,7 @@ class Capture:
 
     def coverage(self) -> Coverage:
         """Returns the MACs captured and seen, by operation and module."""
-        rows = []
-        for layer in self.layers.known.values():
-            op, reason = layer.geometry["op"], ""
-            if layer.name in self.recorded:
-                status = "captured"
-            elif layer.wanted:
-                status, reason = "left out", self.reasons.get(layer.name, "no step was captured with it")
-            else:
-                status, reason = "not chosen", "layers does not match it"
-            rows.append(CoverageRow(layer.module, op, layer.name, layer.macs, status, reason))
-        for (op, module), reason in self.refused.items():
-            rows.append(CoverageRow(module, op, None, None, "unsupported", reason))
-        for op, module in self.observer.unknown.items():
-            rows.append(CoverageRow(module, op, None, None, "unknown", "not known to compute no products"))
-        for name in sorted(self.ignored):
-            rows.append(CoverageRow(name, "ignored", name, None, "ignored", "it ran without gradients"))
-        return Coverage(rows)
+        return build_coverage(self.layers, self.notes, self.observer.unknown)
 
     # The boundary of steps; called by hooks of the optimizer.
 
@@ -159,13 +160,9 @@ class Capture:
             return
         seconds = time.perf_counter() - self.began
         self.steps_seen += 1
-        step = self.recorder.step if self.recorder.is_on else None
-        if step is not None:
-            self.recorder.stop()
-            step.is_over = True
+        step = self.recorder.stop()
         row, self.row = self.row, {}
-        # The row comes first, so that the table of steps is never behind the manifest.
-        self._log_row(row, seconds)
+        self._tolerate(lambda: self._log_row(row, seconds))
         if step is not None:
             self._tolerate(lambda: self._finish_capture(step, row.get("dataset_indices")))
 
@@ -176,9 +173,7 @@ class Capture:
 
     def discard_step(self, reason: str) -> None:
         """Forgets what the running step recorded; the optimizer skips it, so its number is used again."""
-        if self.is_open and self.recorder.is_on:
-            self.recorder.step.is_over = True
-            self.recorder.stop()
+        if self.is_open and self.recorder.stop() is not None:
             self.layers.roll_back()
             self._skip(reason)
         self.row = {}
@@ -192,24 +187,26 @@ class Capture:
     def _begin_step(self) -> None:
         self.began = time.perf_counter()
         self.is_due = self.is_due or self.options.is_captured(self.number)
-        if self.is_due and self.is_open and self.is_capturing and not self.recorder.is_on:
-            self._tolerate(lambda: self.recorder.start(Step(self.number, self.options)))
+        if self.is_due and self.is_open and self.is_capturing:
+            self._tolerate(self._start_capture)
+
+    def _start_capture(self) -> None:
+        if self.output.is_full():
+            self._stop_capturing(f"max_bytes is reached before step {self.number}, so capturing stops")
+        elif not self.recorder.is_on:
+            self.recorder.start(Step(self.number, self.options))
 
     def _log_row(self, row: dict[str, Any], seconds: float) -> None:
         group = self.optimizer.param_groups[0] if self.optimizer is not None else {}
-        values = [read_number(row.get(key, float("nan"))) for key in ("loss", "accuracy")]
+        loss, accuracy = row.get("loss", math.nan), row.get("accuracy", math.nan)
         rate = read_number(group.get("lr", 0.0))
-        self._tolerate(lambda: self.output.log_step(self.number, int(row.get("epoch", 0)), *values, rate, seconds))
+        self.output.log_step(self.number, row.get("epoch", 0), loss, accuracy, rate, seconds)
 
     def _finish_capture(self, step: Step, indices: Any) -> None:
         """Assembles, checks and writes the step's tensors."""
-        self.refused.update(step.unsupported)
-        self.ignored.update(step.ignored)
-        indices = indices.tolist() if isinstance(indices, torch.Tensor) else indices
+        self.notes.unsupported.update(step.unsupported)
+        self.notes.ignored.update(step.ignored)
         try:
-            if self.output.is_full():
-                self._stop_capturing(f"max_bytes is reached before step {step.number}, so capturing stops")
-                return
             assembled = assemble(step, self.options, self.boundary.scale(step))
             self.output.write_step(step, assembled, indices, lambda: self._describe(step))
             self.output.writer.next_failure()
@@ -221,19 +218,28 @@ class Capture:
             self.layers.roll_back()
             self.is_due = False
             raise
+        finally:
+            step.release()
         self.is_due = False
-        self._note_left_out(assembled)
+        self.skipped = 0
+        self._note_left_out(assembled, step.called_whole)
         if self.verifier is not None:
             self.verifier.finish_step(step.number)
 
     def _describe(self, step: Step) -> dict[str, Any]:
-        return describe_training(unwrap(self.model), self.optimizer, step, self.options, self.device)
+        device = check_model(self.model)
+        return describe_training(unwrap(self.model), self.optimizer, step, self.options, device)
 
-    def _note_left_out(self, assembled: StepTensors) -> None:
-        self.recorded.update(layer.name for layer, _, _ in assembled.tensors)
-        self.reasons.update(assembled.left_out)
+    def _note_left_out(self, assembled: StepTensors, called_whole: bool) -> None:
+        self.notes.written.update(assembled.written)
+        self.notes.left_out.update(assembled.left_out)
         for name, reason in assembled.left_out.items():
             self._warn(f"layer {name} is left out of a captured step: {reason}", key=f"left out {name}")
+        for name in self.layers.thawed:
+            reason = "was frozen when it was first captured, and the trace keeps saying so; capture the later part anew"
+            self._warn(f"layer {name} {reason}")
+        if not called_whole:
+            self._warn("the loop calls parts of the model, not the model; products between them are not captured")
         if assembled.frozen:
             names = ", ".join(assembled.frozen)
             self._warn(f"captured without dY, because they have no gradients: {names}", key="frozen")
@@ -241,14 +247,16 @@ class Capture:
     # Errors.
 
     def _skip(self, reason: str) -> None:
-        """Says that a step is not captured; the next one is captured instead."""
-        self.reasons[""] = reason
+        """Says that a step is not captured; the next one is captured instead, within reason."""
+        self.skipped += 1
+        if self.skipped >= MAX_SKIPPED:
+            self.skipped, self.is_due = 0, False
+        self.reasons[reason] = None
         self._warn(f"step {self.number} is not captured: {reason}", key=reason)
 
     def _stop_capturing(self, reason: str) -> None:
         self.is_capturing = False
         self.is_due = False
-        self.layers.roll_back()
         self._warn(reason)
 
     def _tolerate(self, work: Any) -> None:
@@ -262,7 +270,7 @@ class Capture:
             self._report(error)
 
     def _report(self, error: Exception) -> None:
-        self.reasons[""] = str(error)
+        self.reasons[str(error)] = None
         if self.options.on_error == "raise":
             raise error
         notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
@@ -274,29 +282,4 @@ class Capture:
         key = key or message
         if key not in self.warned:
             self.warned.add(key)
-            warnings.warn(f"capture: {message}", stacklevel=3)
-
-
-def raise_closure() -> None:
-    """Refuses a closure."""
-    raise MercuryError(
-        "optimizer.step was called with a closure, which runs the model inside the step; call the model and backward "
-        "before optimizer.step()"
-    )
-
-
-def check_model(model: Any) -> torch.device:
-    """Refuses models that cannot be captured; returns their device."""
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model is {type(model).__name__}, but must be a torch.nn.Module")
-    if isinstance(model, nn.DataParallel):
-        raise ValueError("model is a DataParallel, which runs on several devices; use DistributedDataParallel")
-    parameters = list(model.parameters())
-    devices = {parameter.device for parameter in parameters}
-    if len(devices) > 1:
-        names = ", ".join(sorted(str(device) for device in devices))
-        raise ValueError(f"model is on several devices ({names}); capture one model on one device")
-    device = devices.pop() if devices else torch.device("cpu")
-    if device.type == "meta":
-        raise ValueError("model is on the meta device, so it has no values; move it to a device first")
-    return device
+            warn(message)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from .layers import Layers
+
 
 @dataclass
 class CoverageRow:
@@ -63,6 +65,37 @@ class Coverage:
         return "\n".join(lines)
 
     __repr__ = __str__
+
+
+@dataclass
+class Notes:
+    """What became of layers and operations over all captured steps."""
+
+    written: set[str] = field(default_factory=set)
+    left_out: dict[str, str] = field(default_factory=dict)
+    # Reasons by operation and module.
+    unsupported: dict[tuple[str, str], str] = field(default_factory=dict)
+    # Products that ran without gradients.
+    ignored: dict[str, int] = field(default_factory=dict)
+
+
+def build_coverage(layers: Layers, notes: Notes, unknown: dict[str, str]) -> Coverage:
+    """Lists all layers and operations; `unknown` maps operations to modules."""
+    rows = []
+    for layer in layers.known.values():
+        status, reason = "captured", ""
+        if not layer.wanted:
+            status, reason = "not chosen", "layers does not match it"
+        elif layer.name not in notes.written:
+            status, reason = "left out", notes.left_out.get(layer.name, "no step was captured with it")
+        rows.append(CoverageRow(layer.module, layer.op, layer.name, layer.macs, status, reason))
+    for (op, module), reason in notes.unsupported.items():
+        rows.append(CoverageRow(module, op, None, None, "unsupported", reason))
+    for op, module in unknown.items():
+        rows.append(CoverageRow(module, op, None, None, "unknown", "it is not known whether it computes products"))
+    for name in notes.ignored:
+        rows.append(CoverageRow(name, "product", name, None, "ignored", "it ran without gradients"))
+    return Coverage(rows)
 
 
 def _format(count: int) -> str:

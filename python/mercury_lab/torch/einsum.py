@@ -13,13 +13,13 @@ from .products import Product
 def read_einsum(y, equation, *operands) -> list[Product]:
     """Reads `einsum`; an equation without a product, such as a transposition, gives none."""
     if not isinstance(equation, str):
-        raise Unsupported("einsum", "its operands are given as lists of dimensions; give an equation")
+        raise Unsupported("its operands are given as lists of dimensions; give an equation")
     if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
         operands = tuple(operands[0])
     if len(operands) == 1:
         return []
     if len(operands) > 2:
-        raise Unsupported("einsum", f"it has {len(operands)} operands; write it as products of two")
+        raise Unsupported(f"it has {len(operands)} operands; write it as products of two")
     terms, output = expand_equation(equation.replace(" ", ""), operands)
     return read_product(terms, output, operands)
 
@@ -61,17 +61,21 @@ def read_product(terms: list[list[str]], output: list[str], operands: tuple[Tens
         left, right = right, left
         tensors.reverse()
     if len(set(left)) < len(left) or len(set(right)) < len(right):
-        raise Unsupported("einsum", "an operand repeats a letter; take the diagonal first")
+        raise Unsupported("an operand repeats a letter; take the diagonal first")
     shared = [letter for letter in left if letter in right]
     batch = [letter for letter in shared if letter in output]
     inner = [letter for letter in shared if letter not in output]
     rows = [letter for letter in left if letter not in shared]
     columns = [letter for letter in right if letter not in shared]
     if any(letter not in output for letter in rows + columns):
-        raise Unsupported("einsum", "it sums a dimension of one operand alone; sum before")
+        raise Unsupported("it sums a dimension of one operand alone; sum before")
     sizes = dict(zip(left, tensors[0].shape)) | dict(zip(right, tensors[1].shape))
-    if any(dict(zip(term, tensor.shape))[letter] != sizes[letter] for term, tensor in ((left, tensors[0]), (right, tensors[1])) for letter in term):
-        raise Unsupported("einsum", "an operand is broadcast over a letter; expand it before")
+    if any(
+        dict(zip(term, tensor.shape))[letter] != sizes[letter]
+        for term, tensor in ((left, tensors[0]), (right, tensors[1]))
+        for letter in term
+    ):
+        raise Unsupported("an operand is broadcast over a letter; expand it before")
     if not inner and not columns:
         return []
     layout = Layout(left, right, output, batch, rows, columns, inner, sizes)
@@ -100,7 +104,9 @@ class Layout:
         left = permute(x, self.left, self.rows + self.inner).reshape(*shape, self.size(self.inner))
         weight = permute(w, self.right, self.columns + self.inner)
         # A view, where possible, so that the weight's parameter is found.
-        return Product("linear", left, flatten(weight, self.size(self.columns), self.size(self.inner)), to_grad, part="einsum")
+        return Product(
+            "linear", left, flatten(weight, self.size(self.columns), self.size(self.inner)), to_grad, part="einsum"
+        )
 
     def as_matmul(self, x: Tensor, w: Tensor) -> Product:
         """Products for each index of the shared dimensions; the first dimension of X holds the samples."""
@@ -110,7 +116,7 @@ class Layout:
             # The weight is shared by all samples; each sample meets its own copy.
             lead.insert(0, first)
         elif first != lead[0]:
-            raise Unsupported("einsum", "the first dimension of its left operand is not that of the samples")
+            raise Unsupported("the first dimension of its left operand is not that of the samples")
         rows = [letter for letter in self.rows if letter not in lead]
         shape = [self.sizes[letter] for letter in lead]
         height, width = self.size(rows), self.size(self.columns)
@@ -122,7 +128,9 @@ class Layout:
         weight = permute(w, self.right, self.batch + self.columns + self.inner)
         weight = weight.reshape(*(self.sizes[letter] for letter in self.batch), width, self.size(self.inner))
         weight = weight.expand(*shape, width, self.size(self.inner))
-        return Product("matmul", left, weight, to_grad, part="einsum", input_grad=x.requires_grad, weight_grad=w.requires_grad)
+        return Product(
+            "matmul", left, weight, to_grad, part="einsum", input_grad=x.requires_grad, weight_grad=w.requires_grad
+        )
 
 
 def permute(tensor: Tensor, letters: list[str], order: list[str]) -> Tensor:

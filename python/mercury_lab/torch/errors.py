@@ -1,5 +1,11 @@
 """Exceptions of the capture."""
 
+import contextlib
+import os
+import sys
+import warnings
+
+import torch
 from mercury_lab._native import MercuryError
 
 
@@ -17,13 +23,17 @@ class IncompleteCapture(MercuryError):
 
 
 class Unsupported(Exception):
-    """An operation that is not one of the recorded products; the recorder adds the module."""
-
-    def __init__(self, op: str, reason: str) -> None:
-        super().__init__(f"{op}: {reason}")
-        self.op = op
-        self.reason = reason
+    """The reason why a call is not recorded; the recorder adds the operation and the module."""
 
 
 class SkipStep(Exception):
     """A captured step that cannot be used; the next one is captured instead."""
+
+
+def warn(message: str) -> None:
+    """Warns, at the line of the user's program that called torch or the capture."""
+    frame, level = sys._getframe(1), 2
+    inner = (os.path.dirname(__file__), os.path.dirname(torch.__file__), contextlib.__file__)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(inner):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(f"capture: {message}", stacklevel=level)

@@ -18,6 +18,8 @@ class Layer:
 
     name: str
     module: str
+    # The operation's name in torch; that of the trace is in the geometry.
+    op: str
     index: int
     geometry: dict[str, Any]
     input_grad: bool
@@ -46,20 +48,24 @@ class Layers:
         self.options = options
         self.known: dict[str, Layer] = {}
         self.committed = 0
+        # Layers that were frozen when they were first captured, and have gradients now.
+        self.thawed: set[str] = set()
 
-    def register(self, name: str, module: str, geometry: dict, input_grad: bool, weight_grad: bool) -> Layer:
+    def register(self, name: str, module: str, op: str, geometry: dict, input_grad: bool, weight_grad: bool) -> Layer:
         """Returns the layer of this name; its geometry must be that of earlier calls."""
         layer = self.known.get(name)
         if layer is None:
-            layer = self._add(name, module, geometry, input_grad, weight_grad)
+            layer = self._add(name, module, op, geometry, input_grad, weight_grad)
         elif layer.geometry != geometry:
             raise SkipStep(_describe_change(layer, geometry))
+        elif (input_grad and not layer.input_grad) or (weight_grad and not layer.weight_grad):
+            self.thawed.add(name)
         return layer
 
-    def _add(self, name: str, module: str, geometry: dict, input_grad: bool, weight_grad: bool) -> Layer:
+    def _add(self, name: str, module: str, op: str, geometry: dict, input_grad: bool, weight_grad: bool) -> Layer:
         globs = self.options.layers
         wanted = not globs or any(fnmatch.fnmatchcase(name, glob) for glob in globs)
-        layer = Layer(name, module, len(self.known), geometry, input_grad, weight_grad, wanted)
+        layer = Layer(name, module, op, len(self.known), geometry, input_grad, weight_grad, wanted)
         if wanted:
             limits = (self.options.channels, self.options.filters)
             kept = _native.choose_kept(self.options.seed, layer.index, json.dumps(layer.describe()), *limits)
@@ -71,7 +77,8 @@ class Layers:
     def restore(self, layers: list[dict[str, Any]]) -> None:
         """Takes over the layers of a resumed trace."""
         for layer in layers:
-            self._add(layer["name"], layer["name"], layer["geometry"], layer["input_grad"], layer["weight_grad"])
+            geometry = layer["geometry"]
+            self._add(layer["name"], layer["name"], geometry["op"], geometry, layer["input_grad"], layer["weight_grad"])
         self.commit()
 
     def commit(self) -> list[Layer]:
@@ -109,8 +116,6 @@ def _describe_change(layer: Layer, geometry: dict[str, Any]) -> str:
     """Says how a layer's sizes differ from those of the trace."""
     if layer.geometry["op"] != geometry["op"]:
         return f"layer {layer.name} was {layer.geometry['op']}, but is {geometry['op']} in this step"
-    changes = [
-        f"{key} {old} and now {geometry[key]}" for key, old in layer.geometry.items() if geometry[key] != old
-    ]
+    changes = [f"{key} {old} and now {geometry[key]}" for key, old in layer.geometry.items() if geometry[key] != old]
     remedy = "pad the inputs to one length or size"
     return f"layer {layer.name} has other sizes than in the trace ({', '.join(changes)}); {remedy}"

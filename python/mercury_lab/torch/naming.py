@@ -23,15 +23,12 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 def find_paths(model: nn.Module) -> dict[nn.Module, str]:
-    """Maps each module, including wrappers around the model, to its path in the plain model."""
-    root = unwrap(model)
-    paths = {}
-    for path, module in root.named_modules():
-        paths[module] = ".".join(part for part in path.split(".") if part not in WRAPPERS)
-    while model is not root:
-        paths.setdefault(model, "")
-        model = getattr(model, "_orig_mod", None) or getattr(model, "_fsdp_wrapped_module", None) or model.module
-    return paths
+    """Maps each module of the plain model to its path."""
+
+    def clean(path: str) -> str:
+        return ".".join(part for part in path.split(".") if part not in WRAPPERS)
+
+    return {module: clean(path) for path, module in unwrap(model).named_modules()}
 
 
 def sanitise(name: str) -> str:

@@ -1,6 +1,5 @@
 """Turns calls into records of a step: which layer, which samples, which operands."""
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -8,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .attention import SDPA, Attention, ExplicitAttention, list_products, read_generator
+from .attention import Attention, ExplicitAttention, list_products, read_generator
 from .checkpoint import Stage
-from .errors import Unsupported
+from .errors import Unsupported, warn
 from .layers import Layers
 from .naming import Owners, find_parameter, sanitise
 from .operations import check_operands
@@ -19,6 +18,7 @@ from .products import Product
 from .quiet import own_work
 from .samples import BatchAxis, Order
 from .step import Call, Forward, Step, find_output, fingerprint, gather, gather_weight, select, watch
+from .thread import ThreadState
 from .verify import Verifier
 
 REENTERED = "it runs inside a custom autograd.Function, whose backward is hidden; replace it in the captured model"
@@ -65,30 +65,36 @@ class Observer:
         """Reports an operation that is not known to compute no products."""
         if op not in self.unknown:
             self.unknown[op] = module
-            warnings.warn(
-                f"capture: {op} in module {module} is not known to mercury-lab; if it multiplies matrices, its "
-                "products are missing in the trace",
-                stacklevel=2,
-            )
+            remedy = "if it multiplies matrices, its products are missing in the trace"
+            warn(f"{op} in module {module} is not known to mercury-lab; {remedy}")
 
-    def observe(self, reader: Callable, op: str, args: tuple, kwargs: dict, y: Any, stage: Stage, state: Any) -> None:
+    def note_ignored(self, op: str, state: ThreadState) -> None:
+        """Notes a call without gradients."""
+        if self.step is not None and state.modules:
+            name = ".".join(filter(None, (self.owners.paths[state.modules[-1]], op)))
+            self.step.ignored[name] = self.step.ignored.get(name, 0) + 1
+
+    def observe(self, reader: Callable, args: tuple, kwargs: dict, y: Any, stage: Stage, state: ThreadState) -> None:
         """Records a call, after it ran."""
+        if stage is Stage.RECOMPUTED and not self.step.is_pending:
+            return
+        if torch._C._are_functorch_transforms_active():
+            raise Unsupported("it runs inside a transformation of torch.func, whose tensors hold several samples")
         # Views of weights keep their parameters only outside of no_grad.
         with own_work(), torch.set_grad_enabled(True):
             products = reader(y, *args, **kwargs)
         for product in products:
             check_operands(product)
-            y = find_output(y, op)
+            y = find_output(y)
             if not y.is_floating_point():
                 continue
             if stage is Stage.CUSTOM:
-                raise Unsupported(op, REENTERED)
-            call, order = self._identify(product, op, stage, state)
+                raise Unsupported(REENTERED)
+            call, order = self._identify(product, stage, state)
             if call is None:
                 continue
-            dtype = y.dtype
             with own_work(y.device.type):
-                self._keep_operands(call, product, order, dtype, stage)
+                self._keep_operands(call, product, order, y.dtype, stage)
             if stage is Stage.CHECKPOINTED or not call.wants_grad_of(y):
                 continue
             self._watch(call, product, order, y)
@@ -99,53 +105,49 @@ class Observer:
         def receive(gradient: Tensor) -> None:
             with own_work(gradient.device.type):
                 dy = product.to_grad(gradient)
-                self._receive(call, product, order, dy, call.layer.grad_channels)
+                self._receive(call, product, order, dy)
                 if verify is not None:
                     verify(dy)
 
-        product_x = product.x
-        product.x = torch.empty(product_x.shape, device="meta")
+        # The hook needs the shapes alone; the operands' memory is the model's.
+        product.x = torch.empty(product.x.shape, device="meta")
         product.w = torch.empty(product.w.shape, device="meta")
         watch(y, self.step, call, receive)
 
-    def _receive(self, call: Call, product: Product, order: Order, dy: Tensor, channels: list[int] | None) -> None:
+    def _receive(self, call: Call, product: Product, order: Order, dy: Tensor) -> None:
         """Adds a gradient to a call's dY; several backward passes of a step add up."""
-        call.has_grad = True
-        if not (self._keeps(call) and self.options.needs_grad_output):
+        if not (self._keeps(call) and self.options.needs_grad_output and self.step.failure is None):
+            call.add_gradient(None)
             return
-        kept = gather(product, dy, order, call.forward, channels, dy.dtype)
-        call.dy = kept if call.dy is None else call.dy + kept
+        call.add_gradient(gather(product, dy, order, call.forward, call.layer.grad_channels, dy.dtype))
 
     def _keeps(self, call: Call) -> bool:
         """Whether the call's operands are to be kept."""
         return call.layer.wanted and bool(call.forward.kept)
 
-    def _identify(self, product: Product, op: str, stage: Stage, state: Any) -> tuple[Call | None, Order | None]:
+    def _identify(self, product: Product, stage: Stage, state: ThreadState) -> tuple[Call | None, Order | None]:
         """Finds or makes the call that a product belongs to; None if it is not recorded."""
         module = self.owners.paths[state.modules[-1]] or "model"
         base = self._name(product, state)
-        if stage is Stage.IGNORED:
-            self.step.ignored[base] = self.step.ignored.get(base, 0) + 1
-            return None, None
         if stage is Stage.RECOMPUTED:
             return self._match(product, base, state)
         forward = state.forward
         if forward is None:
             return None, None
         order = self.axis.find(base, product, forward.batch, state.modules, self._attending(state))
-        name = sanitise(forward.names.next_name(base))
+        check_samples(product, order)
+        name = forward.names.next_name(sanitise(base))
         geometry = product.geometry(forward.batch)
-        layer = self.layers.register(name, module, geometry, product.input_grad, product.weight_grad)
+        layer = self.layers.register(name, module, product.op, geometry, product.input_grad, product.weight_grad)
         call = Call(layer, forward, module, find_parameter(product.w), base_name=base)
         self.step.calls.append(call)
         return call, order
 
-    def _match(self, product: Product, base: str, state: Any) -> tuple[Call | None, Order | None]:
+    def _match(self, product: Product, base: str, state: ThreadState) -> tuple[Call | None, Order | None]:
         """Finds the checkpointed call that is recomputed; that of non-reentrant checkpointing is recorded already."""
-        if not any(call.fingerprint is not None for call in self.step.calls):
-            return None, None
-        with own_work(product.x.device.type):
-            call = self.step.find_pending(base, fingerprint(product.x if product.identity is None else product.identity))
+        identity = product.x if product.identity is None else product.identity
+        with own_work(identity.device.type):
+            call = self.step.find_pending(base, fingerprint(identity))
         if call is None:
             return None, None
         call.fingerprint = None
@@ -155,10 +157,10 @@ class Observer:
         order = self.axis.find(base, product, call.forward.batch, state.modules, self._attending(state))
         return call, order
 
-    def _attending(self, state: Any) -> int:
+    def _attending(self, state: ThreadState) -> int:
         return state.attending[-1] if state.attending else 0
 
-    def _name(self, product: Product, state: Any) -> str:
+    def _name(self, product: Product, state: ThreadState) -> str:
         """Names a product before calls are numbered."""
         if state.attending and product.op == "matmul" and product.part is None:
             product.part = self.parts.pop(0) if self.parts else "matmul"
@@ -171,7 +173,7 @@ class Observer:
     def _keep_operands(self, call: Call, product: Product, order: Order, dtype: torch.dtype, stage: Stage) -> None:
         """Copies X and W as they were computed with."""
         if stage is Stage.CHECKPOINTED:
-            call.fingerprint = fingerprint(product.x if product.identity is None else product.identity)
+            call.fingerprint = fingerprint(product.x)
             return
         if not self._keeps(call) or self.step.failure is not None:
             return
@@ -180,15 +182,17 @@ class Observer:
         call.w = gather_weight(product, order, call.forward, layer.filters, dtype)
 
     def observe_attention(
-        self, described: tuple[Attention, Tensor | None], y: Tensor, stage: Stage, state: Any
+        self, described: tuple[Attention, Tensor | None], y: Tensor, stage: Stage, state: ThreadState
     ) -> None:
         """Records a fused attention call as two products."""
         attention, generator_state = described
+        if stage is Stage.RECOMPUTED and not self.step.is_pending:
+            return
         if stage is Stage.CUSTOM:
-            raise Unsupported(SDPA.__name__, REENTERED)
+            raise Unsupported(REENTERED)
         self.parts = []
         products = list_products(attention)
-        found = [self._identify(product, SDPA.__name__, stage, state) for product in products]
+        found = [self._identify(product, stage, state) for product in products]
         if any(call is None for call, _ in found):
             return
         if stage is Stage.CHECKPOINTED:
@@ -204,7 +208,6 @@ class Observer:
     ) -> None:
         forward: Forward = calls[0].forward
         keeps = any(self._keeps(call) for call in calls) and self.step.failure is None
-        explicit = None
 
         def select_kept(tensor: Tensor) -> Tensor:
             return select(order.split(tensor, forward.batch, 2), 0, forward.kept)
@@ -215,17 +218,25 @@ class Observer:
                 operands = ((explicit.query, explicit.key), (explicit.kept, explicit.value.transpose(-2, -1)))
                 for call, (x, w) in zip(calls, operands):
                     call.x, call.w = x.cpu().contiguous(), w.cpu().contiguous()
+                calls[0].attention = explicit
         if not [call for call in calls if call.wants_grad_of(y)]:
             return
 
         def receive(gradient: Tensor) -> None:
             with own_work(gradient.device.type):
-                for call in calls:
-                    call.has_grad = True
-                if explicit is None or not self.options.needs_grad_output:
-                    return
-                for call, dy in zip(calls, explicit.backward(select_kept(gradient).float())):
-                    kept = dy.cpu().contiguous()
-                    call.dy = kept if call.dy is None else call.dy + kept
+                explicit = calls[0].attention
+                gradients: tuple = (None, None)
+                if explicit is not None and self.options.needs_grad_output:
+                    gradients = explicit.backward(select_kept(gradient).float())
+                for call, dy in zip(calls, gradients):
+                    call.add_gradient(None if dy is None else dy.to("cpu", copy=True).contiguous())
 
         watch(y, self.step, calls[0], receive)
+
+
+def check_samples(product: Product, order: Order) -> None:
+    """Refuses an input that is a weight, unless it is repeated for each sample."""
+    x = product.x
+    if find_parameter(x) is None or x.shape[order.axis] == 1 or x.stride(order.axis) == 0:
+        return
+    raise Unsupported("its input is a weight, which holds no samples")

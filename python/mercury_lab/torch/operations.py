@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from .einsum import read_einsum, read_tensordot
 from .errors import Unsupported
@@ -22,7 +23,7 @@ def read_conv(dimensions: int) -> Reader:
 
     def read(y, input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> list[Product]:
         if input.dim() == dimensions + 1:
-            raise Unsupported(op, "its input has no batch dimension; give it one")
+            raise Unsupported("its input has no batch dimension; give it one")
         stride, dilation = _pad_left(stride, dimensions, 1), _pad_left(dilation, dimensions, 1)
         x, w = (input, weight) if dimensions == 2 else (input.unsqueeze(2), weight.unsqueeze(2))
         x, padding = _resolve_padding(x, w, padding, dilation, dimensions)
@@ -65,26 +66,26 @@ def read_matmul(y, *tensors, **named) -> list[Product]:
     """Reads `matmul`, `mm` and `bmm`."""
     keys = ("input", "self", "other", "tensor2", "mat2")
     left, right = [*tensors, *(named[key] for key in keys if key in named)][:2]
-    return multiply(left, right, "matmul")
+    return multiply(left, right)
 
 
 def read_reversed_matmul(y, right, left) -> list[Product]:
     """Reads `left @ right` as the right operand sees it."""
-    return multiply(left, right, "matmul")
+    return multiply(left, right)
 
 
 def read_added_matmul(y, input, left=None, right=None, *, beta=1, alpha=1, **named) -> list[Product]:
     """Reads `addmm` and `baddbmm`: beta input + alpha left right."""
     left = next((named[key] for key in ("mat1", "batch1") if key in named), left)
     right = next((named[key] for key in ("mat2", "batch2") if key in named), right)
-    return multiply(left, right, "matmul", alpha)
+    return multiply(left, right, alpha)
 
 
-def multiply(left: Tensor, right: Tensor, op: str, alpha: float = 1) -> list[Product]:
+def multiply(left: Tensor, right: Tensor, alpha: float = 1) -> list[Product]:
     """Reads `alpha left right`: a linear layer if an operand is a matrix, else products of two activations."""
     scale = (lambda g: g) if alpha == 1 else (lambda g: g * alpha)
     if left.dim() == 0 or right.dim() == 0:
-        raise Unsupported(op, "an operand is a number")
+        raise Unsupported("an operand is a number")
     if right.dim() == 1:
         return [Product("linear", left, right[None], lambda g: scale(g).unsqueeze(-1))]
     if left.dim() == 1:
@@ -97,17 +98,17 @@ def multiply(left: Tensor, right: Tensor, op: str, alpha: float = 1) -> list[Pro
     lead = torch.broadcast_shapes(left.shape[:-2], right.shape[:-2])
     for tensor in (left, right):
         if find_parameter(tensor) is not None and tensor.dim() == len(lead) + 2 and tensor.shape[0] != 1:
-            raise Unsupported(op, "a weight has a batch dimension, so no dimension holds samples; use einsum")
+            raise Unsupported("a weight has a batch dimension, so no dimension holds samples; use einsum")
     x = left.expand(*lead, *left.shape[-2:])
     w = right.transpose(-1, -2)
     return [Product("matmul", x, w.expand(*lead, *w.shape[-2:]), scale)]
 
 
-def refuse(op: str, remedy: str) -> Reader:
+def refuse(remedy: str) -> Reader:
     """Makes the reader of an operation that is refused by name."""
 
     def read(y, *args, **kwargs) -> list[Product]:
-        raise Unsupported(op, remedy)
+        raise Unsupported(remedy)
 
     return read
 
@@ -115,14 +116,16 @@ def refuse(op: str, remedy: str) -> Reader:
 def check_operands(product: Product) -> None:
     """Refuses tensors that are not dense and real."""
     for tensor in (product.x, product.w):
+        if is_traceable_wrapper_subclass(tensor):
+            raise Unsupported(f"an operand is a {type(tensor).__name__}; a trace has only plain tensors")
         if tensor.is_quantized:
-            raise Unsupported(product.op, "an operand is quantised; capture the model before quantisation")
+            raise Unsupported("an operand is quantised; capture the model before quantisation")
         if tensor.layout is not torch.strided:
-            raise Unsupported(product.op, "an operand is sparse; a trace has only dense operands")
+            raise Unsupported("an operand is sparse; a trace has only dense operands")
         if tensor.is_complex():
-            raise Unsupported(product.op, "an operand is complex; a trace has only real numbers")
+            raise Unsupported("an operand is complex; a trace has only real numbers")
     if math.prod(product.x.shape) == 0 or math.prod(product.w.shape) == 0:
-        raise Unsupported(product.op, "an operand has no elements")
+        raise Unsupported("an operand has no elements")
 
 
 NOT_YET = "a trace cannot express it yet; leave the module out of the captured model"
@@ -163,9 +166,7 @@ def _build_table() -> dict[Any, Reader]:
     fused += ["_transformer_encoder_layer_fwd", "_native_multi_head_attention"]
     table = {function: reader for reader, paths in groups for function in _find(*paths)}
     for paths, remedy in ((unsupported, NOT_YET), (fused, FUSED)):
-        for path in paths:
-            op = path.rpartition(".")[2]
-            table.update({function: refuse(op, remedy) for function in _find(path)})
+        table.update(dict.fromkeys(_find(*paths), refuse(remedy)))
     return table
 
 

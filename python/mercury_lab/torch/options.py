@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+DEFAULT_EVERY = 50
 PASSES = ("forward", "input-grad", "weight-grad")
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
@@ -49,17 +50,33 @@ class Options:
 
 
 def check_options(
-    *, every, steps, samples, channels, filters, layers, passes, max_bytes, dtype, seed, label,
-    batch_axis, dataset, resume, on_error, on_unsupported, verify,
+    *,
+    every,
+    steps,
+    samples,
+    channels,
+    filters,
+    layers,
+    passes,
+    max_bytes,
+    dtype,
+    seed,
+    label,
+    batch_axis,
+    dataset,
+    resume,
+    on_error,
+    on_unsupported,
+    verify,
 ) -> Options:
     """Checks each option; an error names the option and its remedy."""
     chosen = frozenset(_check_steps(steps))
-    every = None if every is None else check_count("every", every)
+    if every is None and steps is None:
+        every = DEFAULT_EVERY
     if every is None and not chosen:
-        raise ValueError("every is None and steps is empty, so no step would be captured; give one")
+        raise ValueError("steps is empty, so no step would be captured; give step numbers, or every")
     return Options(
-        # Steps that are listed replace the period, as in `--capture steps=…`.
-        every=None if chosen else every,
+        every=None if every is None else check_count("every", every),
         steps=chosen,
         samples=_check_limit("samples", samples),
         channels=_check_limit("channels", channels),

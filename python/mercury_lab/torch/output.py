@@ -18,6 +18,8 @@ from .options import Options
 from .step import Step
 
 SCHEMA_VERSION = 3
+# The most rows of steps that wait in memory.
+MAX_ROWS = 1000
 
 
 def package_version() -> str:
@@ -36,7 +38,8 @@ class TraceOutput:
         self.options = options
         self.layers = layers
         self.writer: _native.CaptureWriter | None = None
-        self.early_rows: list[tuple] = []
+        # Rows of steps that were not sent yet; the writer's threads should sleep in steps without capture.
+        self.rows: list[tuple] = []
         self.batch: int | None = None
         self.captured = 0
         self.used_bytes = 0
@@ -62,10 +65,29 @@ class TraceOutput:
 
     def log_step(self, *row: Any) -> None:
         """Logs a step: its number, epoch, loss, accuracy, learning rate and seconds."""
-        if self.writer is None:
-            self.early_rows.append(row)
-        else:
+        self.rows.append(row)
+        if len(self.rows) >= MAX_ROWS and self.writer is not None:
+            self.send_rows()
+
+    def send_rows(self) -> None:
+        """Sends the rows that wait."""
+        for row in self.rows:
             self.writer.log_step(*row)
+        self.rows.clear()
+
+    def flush(self) -> None:
+        """Waits until everything is on disk."""
+        if self.writer is not None:
+            self.send_rows()
+            self.writer.flush()
+
+    def close(self, is_complete: bool) -> None:
+        """Ends the trace, which is complete if the training has ended."""
+        self.send_rows()
+        if is_complete:
+            self.writer.finish()
+        else:
+            self.writer.close()
 
     def is_full(self) -> bool:
         """Whether another step might exceed `max_bytes`."""
@@ -89,10 +111,16 @@ class TraceOutput:
             new = [layer.describe() for layer in self.layers.commit()]
             if new:
                 self.writer.add_layers(json.dumps(new), json.dumps(self.layers.sampling()))
-        for index, (layer, kind, values) in enumerate(assembled.tensors):
+        # The step's row comes first, so that the table of steps is never behind the manifest.
+        self.send_rows()
+        files = len(assembled.tensors)
+        # Each tensor is freed as soon as the writer's queue has taken it.
+        assembled.tensors.reverse()
+        for index in range(files):
+            layer, kind, values = assembled.tensors.pop()
             self.writer.write(step.number, index, layer.name, kind, step.kept, values)
         places = step.kept if indices is None else [int(indices[sample]) for sample in step.kept]
-        self.writer.mark_captured(step.number, step.kept, places, len(assembled.tensors))
+        self.writer.mark_captured(step.number, step.kept, places, files)
         self.captured += 1
         self.used_bytes += self._step_bytes()
 
@@ -104,9 +132,6 @@ class TraceOutput:
         layers = [layer.describe() for layer in self.layers.commit()]
         manifest["sampling"] = self.layers.sampling()
         self.writer = _native.CaptureWriter(self.folder, json.dumps(manifest), json.dumps(layers))
-        for row in self.early_rows:
-            self.writer.log_step(*row)
-        self.early_rows.clear()
 
 
 def describe_training(

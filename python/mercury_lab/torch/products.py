@@ -18,13 +18,13 @@ def same(gradient: Tensor) -> Tensor:
 class Product:
     """Products that a call computed.
 
-    | op | x | w | dY |
+    | op | X | W | dY |
     | --- | --- | --- | --- |
-    | conv1d, conv2d | `[N, channels, height, width]` | `[filters, channels / groups, height, width]` | `[N, filters, ...]` |
-    | linear | `[..., rows, inputs]` | `[outputs, inputs]` | `[..., rows, outputs]` |
+    | conv1d, conv2d | `[N, channels, *input]` | `[filters, channels / groups, *kernel]` | `[N, filters, *output]` |
+    | linear | `[..., inputs]` | `[outputs, inputs]` | `[..., outputs]` |
     | matmul | `[..., rows, inner]` | `[..., columns, inner]` | `[..., rows, columns]` |
 
-    A convolution with one dimension has planes of height 1.
+    The planes of a convolution over one dimension have one row.
     """
 
     op: str
@@ -75,7 +75,8 @@ class Product:
             return {"op": "matmul", "heads": per_sample, "rows": rows, "inner": inner, "columns": columns}
         sizes = {"in_channels": self.x.shape[1], "out_channels": self.w.shape[0]}
         sizes |= {"input": list(self.x.shape[2:]), "kernel": list(self.w.shape[2:])}
-        return {"op": self.op, **sizes, **self.window}
+        # In a trace, a convolution over one dimension is one over planes of a single row.
+        return {"op": "conv2d", **sizes, **self.window}
 
 
 def count_macs(geometry: dict[str, Any]) -> int:

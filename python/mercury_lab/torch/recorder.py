@@ -6,7 +6,8 @@ user's own modes and nothing stays on after an exception.
 """
 
 import contextlib
-import threading
+import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +27,7 @@ from .operations import READERS
 from .quiet import own_work
 from .samples import BatchAxis, list_tensors
 from .step import Step, guard
+from .thread import ThreadState
 
 
 class CallMode(TorchFunctionMode):
@@ -50,19 +52,6 @@ class AuditMode(TorchDispatchMode):
         if self.recorder.thread.handled == 0:
             self.recorder.audit(func)
         return func(*args, **(kwargs or {}))
-
-
-class ThreadState(threading.local):
-    """What runs in a thread; the backward of a GPU runs in threads of its own."""
-
-    def __init__(self) -> None:
-        self.modules: list[nn.Module] = []
-        self.modes: list[Any] = []
-        # Nesting of recorded calls.
-        self.handled = 0
-        # Sample dimensions of running multi-head attentions.
-        self.attending: list[int] = []
-        self.forward = None
 
 
 class Recorder:
@@ -95,11 +84,17 @@ class Recorder:
             register_module_forward_pre_hook(self.enter_module),
             register_module_forward_hook(self.leave_module, always_call=True),
             root.register_forward_pre_hook(self.read_arguments, with_kwargs=True),
+            *step.listen(root.parameters()),
         ]
+        # Global hooks see a compiled module twice, once as its wrapper; that is intended.
+        warnings.filterwarnings("ignore", message=r"Using `torch\.compile\(module\)` when there are global hooks")
         self.stance = torch.compiler.set_stance("force_eager")
 
-    def stop(self) -> None:
-        """Removes the hooks, and modes that an interrupted forward left on."""
+    def stop(self) -> Step | None:
+        """Removes the hooks, and modes that an interrupted forward left on; returns the step."""
+        step, self.step = self.step, None
+        if step is not None:
+            step.is_over = True
         for handle in self.handles:
             handle.remove()
         self.handles = []
@@ -110,6 +105,7 @@ class Recorder:
             self._leave_modes()
         self.thread.modules.clear()
         self.observer.stop()
+        return step
 
     def enter_module(self, module: nn.Module, args: tuple) -> None:
         """Runs before each module's forward."""
@@ -131,12 +127,15 @@ class Recorder:
         """Runs before the model's forward, after `enter_module`; it alone gets keyword arguments."""
         state = self.thread
         if state.modes and state.modules == [module] and not find_stage().is_backward:
+            self.step.called_whole = True
             self.open_forward(module, args, kwargs)
 
     def open_forward(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         """Begins a micro-batch."""
+        self.thread.handled_error = sys.exception()
         with self.guard("forward"), own_work():
             batch, shape = self.axis.count_samples(module, list_tensors(args, kwargs))
+            self.thread.mark = self.step.mark()
             self.thread.forward = self.step.open_forward(module, batch, shape)
 
     def leave_module(self, module: nn.Module, args: tuple, output: Any) -> None:
@@ -147,13 +146,21 @@ class Recorder:
         while state.modules.pop() is not module:
             pass
         if not state.modules:
-            if state.forward is not None and isinstance(output, Tensor) and output.dim() > 0:
-                state.forward.outputs = output.shape[-1]
-            state.forward = None
-            state.handled = 0
-            state.attending.clear()
             if state.modes:
                 self._leave_modes()
+            self._close_forward(state, output)
+            state.handled = 0
+            state.attending.clear()
+
+    def _close_forward(self, state: ThreadState, output: Any) -> None:
+        """Ends a micro-batch; one that raised is forgotten, because the loop may repeat it."""
+        if state.forward is None:
+            return
+        if sys.exception() is not state.handled_error:
+            self.step.restore(state.mark)
+        elif isinstance(output, Tensor) and output.dim() > 0:
+            state.forward.outputs = output.shape[-1]
+        state.forward = state.mark = state.handled_error = None
 
     def _enter_modes(self) -> None:
         modes = [AuditMode(self), self.mode]
@@ -176,20 +183,27 @@ class Recorder:
         if reader is None and func is not SDPA and func is not MULTI_HEAD:
             return func(*args, **kwargs)
         stage = find_stage()
-        if func is MULTI_HEAD and stage is not Stage.IGNORED:
-            return self._run_multi_head(args, kwargs)
         name = getattr(func, "__name__", str(func))
-        attention = None
-        if func is SDPA and stage is not Stage.IGNORED:
-            with self.guard(name):
-                attention = describe_sdpa(args, kwargs)
+        if stage is Stage.IGNORED:
+            self.observer.note_ignored(name, self.thread)
+            return self._run_handled(func, args, kwargs)
+        if func is MULTI_HEAD:
+            return self._run_multi_head(args, kwargs)
+        if func is SDPA:
+            return self._run_attention(name, args, kwargs, stage)
         y = self._run_handled(func, args, kwargs)
         with self.guard(name):
-            if func is SDPA:
-                if attention is not None:
-                    self.observer.observe_attention(attention, y, stage, self.thread)
-            else:
-                self.observer.observe(reader, name, args, kwargs, y, stage, self.thread)
+            self.observer.observe(reader, args, kwargs, y, stage, self.thread)
+        return y
+
+    def _run_attention(self, name: str, args: tuple, kwargs: dict, stage: Stage) -> Any:
+        attention = None
+        with self.guard(name):
+            attention = describe_sdpa(args, kwargs)
+        y = self._run_handled(SDPA, args, kwargs)
+        if attention is not None:
+            with self.guard(name):
+                self.observer.observe_attention(attention, y, stage, self.thread)
         return y
 
     def _run_handled(self, func: Callable, args: tuple, kwargs: dict) -> Any:
@@ -221,6 +235,6 @@ class Recorder:
         op = func._schema.name.removeprefix("aten::") if hasattr(func, "_schema") else str(func)
         with self.guard(op):
             if kind == "product":
-                raise Unsupported(op, "it computes products outside of the calls that the capture sees")
+                raise Unsupported("it computes products outside of the calls that the capture sees")
             path = self.paths.get(self.thread.modules[-1], "") if self.thread.modules else ""
             self.observer.note_unknown(op, path or "model")

@@ -62,13 +62,13 @@ class BatchAxis:
     def count_samples(self, module: nn.Module, tensors: list[Tensor]) -> tuple[int, list[int]]:
         """Returns the batch size and the shape of one sample of a forward's first tensor."""
         if not tensors or tensors[0].dim() == 0:
-            raise Unsupported("forward", "its arguments contain no tensor with a batch dimension")
+            raise Unsupported("its arguments contain no tensor with a batch dimension")
         shape = list(tensors[0].shape)
         axis = self.given if isinstance(self.given, int) else (self.given or {}).get("input")
         if axis is None:
             axis = int(is_sequence_first(module) and len(shape) > 2)
         if axis >= len(shape):
-            raise Unsupported("forward", f"batch_axis is {axis}, but the first tensor has the shape {shape}")
+            raise Unsupported(f"batch_axis is {axis}, but the first tensor has the shape {shape}")
         return shape[axis], shape[:axis] + shape[axis + 1 :] or [1]
 
     def find(self, name: str, product: Any, batch: int, stack: list[nn.Module], attending: int) -> Order:
@@ -80,10 +80,10 @@ class BatchAxis:
         order = self._choose(name, product, lead, batch, stack, attending)
         if order is None or not order.fits(lead, batch):
             reason = f"its input has the shape {tuple(product.x.shape)}, which does not fit a batch of {batch}; {ASK}"
-            raise Unsupported(product.op, reason)
+            raise Unsupported(reason)
         if product.op.startswith("conv") and lead[0] != batch:
             reason = f"its input holds {lead[0]} images for {batch} samples; a convolution must see one per sample"
-            raise Unsupported(product.op, reason)
+            raise Unsupported(reason)
         return order
 
     def _choose(self, name, product, lead, batch, stack, attending) -> Order | None:
@@ -112,8 +112,8 @@ class BatchAxis:
         flattened = len(lead) == 1 and lead[0] != batch
         if self.mixed and first and (second or flattened) and batch > 1:
             shape = tuple(product.x.shape)
-            reason = f"its input of shape {shape} may hold the samples in either dimension, in a model with modules of batch_first=False"
-            raise Unsupported(product.op, f"{reason}; {ASK}")
+            reason = f"its input of shape {shape} may hold the samples in either dimension"
+            raise Unsupported(f"{reason}, in a model with modules of batch_first=False; {ASK}")
         if first:
             return Order()
         return Order(axis=1) if second and self.mixed else None

@@ -1,8 +1,10 @@
 """The record of one captured step."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from mercury_lab import _native
@@ -51,15 +53,44 @@ class Call:
     w: Tensor | None = None
     dy: Tensor | None = None
     wants_grad: bool = False
-    has_grad: bool = False
+    # Contributions to dY by backward pass; None if dY is not kept.
+    gradients: dict[int, Tensor | None] = field(default_factory=dict)
+    # The fused attention that this call is the scores of.
+    attention: Any = None
     # Of a call under reentrant checkpointing, until its recomputation: operation, shape and sums of X.
     fingerprint: tuple | None = None
     base_name: str = ""
+
+    def release(self) -> None:
+        """Frees the tensors; hooks of the autograd graph keep the call itself alive."""
+        self.x = self.w = self.dy = self.attention = None
+        self.gradients = dict.fromkeys(self.gradients)
+
+    def add_gradient(self, dy: Tensor | None) -> None:
+        """Adds a contribution to dY; within a backward pass, only retained graphs give several."""
+        task = torch._C._current_graph_task_id()
+        earlier = self.gradients.get(task)
+        self.gradients[task] = dy if earlier is None or dy is None else earlier + dy
+
+    @property
+    def has_grad(self) -> bool:
+        """Whether a backward pass reached the call."""
+        return bool(self.gradients)
 
     def wants_grad_of(self, y: Tensor) -> bool:
         """Whether the training computes the gradient of the call's result."""
         self.wants_grad = y.requires_grad
         return self.wants_grad
+
+
+@dataclass
+class Mark:
+    """How much a step has recorded at some time."""
+
+    calls: int
+    forwards: int
+    entered: set[int]
+    names: dict[str, int]
 
 
 class Step:
@@ -69,17 +100,37 @@ class Step:
         self.number = number
         self.forwards: list[Forward] = []
         self.calls: list[Call] = []
+        self.options = options
         self.reservoir = _native.Reservoir(options.seed, number, options.samples)
         self.kept: list[int] = []
         self.unsupported: dict[tuple[str, str], str] = {}
         self.failure: Exception | None = None
         self.ignored: dict[str, int] = {}
         self.is_over = False
+        # Backward passes that added to a parameter's gradient, by the parameter's id.
+        self.accumulated: dict[int, set[int]] = {}
+        self.called_whole = False
+
+    def listen(self, parameters: Iterable[nn.Parameter]) -> list[Any]:
+        """Notes which backward passes add to parameters; returns handles of the hooks."""
+        handles = []
+        for parameter in parameters:
+            if parameter.requires_grad:
+                tasks = self.accumulated.setdefault(id(parameter), set())
+                note = functools.partial(_note_task, tasks)
+                handles.append(parameter.register_hook(note))
+        return handles
 
     def fail(self, error: Exception) -> None:
         """Notes the first reason why the step cannot be captured, and frees its tensors."""
         if self.failure is None:
             self.failure = error
+            self.release()
+
+    def release(self) -> None:
+        """Frees all tensors."""
+        for call in self.calls:
+            call.release()
 
     def open_forward(self, module: nn.Module, batch: int, sample_shape: list[int]) -> Forward:
         """Begins a micro-batch, or continues one with another part of the model."""
@@ -95,10 +146,33 @@ class Step:
         self.forwards.append(forward)
         return forward
 
+    def mark(self) -> Mark:
+        """Notes how much is recorded now."""
+        last = self.forwards[-1] if self.forwards else None
+        entered, names = (set(last.entered), dict(last.names.calls)) if last else (set(), {})
+        return Mark(len(self.calls), len(self.forwards), entered, names)
+
+    def restore(self, mark: Mark) -> None:
+        """Forgets what was recorded since a mark."""
+        del self.calls[mark.calls :]
+        del self.forwards[mark.forwards :]
+        if self.forwards:
+            self.forwards[-1].entered, self.forwards[-1].names.calls = mark.entered, mark.names
+        # Equal offers give equal choices.
+        self.reservoir = _native.Reservoir(self.options.seed, self.number, self.options.samples)
+        self.kept = []
+        for forward in self.forwards:
+            self.kept = list(self.reservoir.offer(forward.batch))
+
     @property
     def batch(self) -> int:
         """Samples of all micro-batches."""
         return sum(forward.batch for forward in self.forwards)
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether checkpointed calls wait for their recomputation."""
+        return any(call.fingerprint is not None for call in self.calls)
 
     def find_pending(self, base_name: str, fingerprint: tuple) -> Call | None:
         """Finds the call of a checkpointed forward that is now recomputed."""
@@ -150,13 +224,17 @@ def copy_private(part: Tensor, source: Tensor, dtype: torch.dtype) -> Tensor:
     return copied
 
 
+def _note_task(tasks: set[int], gradient: Tensor) -> None:
+    tasks.add(torch._C._current_graph_task_id())
+
+
 @contextlib.contextmanager
 def guard(step: Step, op: str, module: str) -> Iterator[None]:
     """Notes errors of the capture in the step; they must not break the training."""
     try:
         yield
     except Unsupported as refused:
-        step.unsupported.setdefault((refused.op, module), refused.reason)
+        step.unsupported.setdefault((op, module), str(refused))
     except Exception as error:
         if not isinstance(error, SkipStep):
             error.add_note(f"while capture read {op} of module {module}")
@@ -169,17 +247,17 @@ def watch(y: Tensor, step: Step, call: Call, receive: Callable[[Tensor], None]) 
     def hook(gradient: Tensor) -> None:
         if step.is_over:
             return
-        op = call.layer.geometry["op"]
+        op = call.layer.op
         with guard(step, op, call.module):
             if torch.is_grad_enabled():
-                raise Unsupported(op, "its backward is differentiated again (create_graph=True)")
+                raise Unsupported("its backward is differentiated again (create_graph=True)")
             receive(gradient)
 
     y.register_hook(hook)
 
 
-def find_output(y: object, op: str) -> Tensor:
+def find_output(y: object) -> Tensor:
     """Returns the call's result."""
     if not isinstance(y, Tensor):
-        raise Unsupported(op, f"it returned {type(y).__name__}, not a tensor")
+        raise Unsupported(f"it returned {type(y).__name__}, not a tensor")
     return y

@@ -35,18 +35,33 @@ class Entry:
     def __init__(self, name: str, weight: Tensor) -> None:
         self.name = name
         self.weight = weight.detach()
-        extent = 1 + sum((size - 1) * stride for size, stride in zip(weight.shape, weight.stride()))
-        self.captured = torch.zeros(extent, device=weight.device)
+        self.extent = 1 + sum((size - 1) * stride for size, stride in zip(weight.shape, weight.stride()))
+        # By backward pass; those that do not reach the weight do not count.
+        self.captured: dict[int, Tensor] = {}
+        self.tasks: set[int] = set()
         self.received = torch.zeros(weight.shape, device=weight.device)
         self.limit = 1e-5
 
+    def receive(self, gradient: Tensor) -> None:
+        """Adds a gradient that training computed."""
+        with own_work(gradient.device.type):
+            self.tasks.add(torch._C._current_graph_task_id())
+            self.received += gradient
+
     def view(self, part: Tensor) -> Tensor:
-        """Returns the captured gradient of a view of the weight."""
-        return self.captured.as_strided(part.shape, part.stride(), part.storage_offset() - self.weight.storage_offset())
+        """Returns the captured gradient of a view of the weight, in the running backward pass."""
+        task = torch._C._current_graph_task_id()
+        if task not in self.captured:
+            self.captured[task] = torch.zeros(self.extent, device=self.weight.device)
+        offset = part.storage_offset() - self.weight.storage_offset()
+        return self.captured[task].as_strided(part.shape, part.stride(), offset)
 
     def error(self) -> float:
         """The relative error."""
-        captured = self.captured.as_strided(self.weight.shape, self.weight.stride())
+        captured = torch.zeros(self.extent, device=self.weight.device)
+        for task in self.tasks & self.captured.keys():
+            captured += self.captured[task]
+        captured = captured.as_strided(self.weight.shape, self.weight.stride())
         difference = torch.linalg.vector_norm(captured - self.received)
         norm = torch.linalg.vector_norm(self.received)
         return 0.0 if difference == 0 else float(difference / norm)
@@ -92,12 +107,7 @@ class Verifier:
             # Keeps the source alive, so that its id stays its own.
             entry.source = source
             self.entries[id(source)] = entry
-
-            def receive(gradient: Tensor) -> None:
-                with own_work(gradient.device.type):
-                    entry.received += gradient
-
-            self.handles.append(source.register_hook(receive))
+            self.handles.append(source.register_hook(entry.receive))
         return entry
 
     def add_call(self, call: Any, product: Product, order: Order, y: Tensor) -> Callable[[Tensor], None] | None:
@@ -120,7 +130,9 @@ class Verifier:
 
         return receive
 
-    def read_embedding(self, y: Tensor, input: Tensor, weight: Tensor, padding_idx: int | None = None, *_, **__) -> list:
+    def read_embedding(
+        self, y: Tensor, input: Tensor, weight: Tensor, padding_idx: int | None = None, *_, **__
+    ) -> list:
         """Adds an embedding's gradient to that of its weight, which a linear layer may share."""
         if not (y.requires_grad and weight.requires_grad):
             return []

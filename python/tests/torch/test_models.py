@@ -3,12 +3,13 @@
 import mercury_lab.torch as mt
 import pytest
 import torch
-import torch.nn.functional as F
 import torchvision
-from tools import Trace, image_batches, train
 from torch import nn
 
-MODELS = ["resnet50", "vit_b_16", "convnext_tiny", "swin_t", "swin_v2_t", "mobilenet_v3_small", "efficientnet_b0"]
+from nets import Decoder, token_batches, token_loss
+from tools import Trace, image_batches, train
+
+MODELS = ["resnet50", "vit_b_16", "convnext_tiny", "swin_t", "mobilenet_v3_small", "efficientnet_b0"]
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -26,51 +27,13 @@ def test_torchvision_model_is_captured_whole(name, folder):
     assert all((name, "grad_output") in trace.files(0) for name in trace.layers)
 
 
-class Block(nn.Module):
-    """A GPT-2 block."""
-
-    def __init__(self, width, heads, dropout):
-        super().__init__()
-        self.heads, self.dropout = heads, dropout
-        self.ln_1, self.ln_2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.c_attn, self.c_proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
-
-    def forward(self, x):
-        batch, tokens, width = x.shape
-        parts = self.c_attn(self.ln_1(x)).split(width, dim=2)
-        q, k, v = (part.view(batch, tokens, self.heads, -1).transpose(1, 2) for part in parts)
-        dropout = self.dropout if self.training else 0.0
-        y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
-        x = x + self.c_proj(y.transpose(1, 2).reshape(batch, tokens, width))
-        return x + self.mlp(self.ln_2(x))
-
-
-class Decoder(nn.Module):
-    """A GPT-2-like decoder, whose embedding is its output layer."""
-
-    def __init__(self, vocabulary=50, width=32, heads=4, depth=2, dropout=0.1):
-        super().__init__()
-        self.wte, self.wpe = nn.Embedding(vocabulary, width), nn.Embedding(16, width)
-        self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(depth))
-        self.lm_head = nn.Linear(width, vocabulary, bias=False)
-        self.lm_head.weight = self.wte.weight
-
-    def forward(self, tokens):
-        x = self.wte(tokens) + self.wpe(torch.arange(tokens.shape[1]))
-        for block in self.blocks:
-            x = block(x)
-        return self.lm_head(x)
-
-
-def token_batches(count, batch=3, tokens=8, vocabulary=50):
-    for _ in range(count):
-        text = torch.randint(0, vocabulary, (batch, tokens + 1))
-        yield text[:, :-1], text[:, 1:]
-
-
-def token_loss(logits, targets):
-    return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+def test_layers_whose_input_holds_no_samples_are_named(folder):
+    model = torchvision.models.swin_v2_t(weights=None, num_classes=10)
+    with pytest.raises(mt.IncompleteCapture, match=r"linear in module .*cpb_mlp.0: .*\(1, 15, 15, 2\).* batch of 2"):
+        train(model, image_batches(1), folder, on_error="raise")
+    capture = train(model, image_batches(1), folder, on_error="raise", on_unsupported="list", verify=True)
+    assert {row.module.split(".")[-2] for row in capture.coverage().unsupported} == {"cpb_mlp"}
+    capture.verify()
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
@@ -80,7 +43,12 @@ def test_decoder_with_tied_embedding(dropout, folder):
     capture.verify()
     trace = Trace(folder)
     assert [name for name in trace.layers if "blocks.0" in name] == [
-        "blocks.0.c_attn", "blocks.0.scores", "blocks.0.context", "blocks.0.c_proj", "blocks.0.mlp.0", "blocks.0.mlp.2",
+        "blocks.0.c_attn",
+        "blocks.0.scores",
+        "blocks.0.context",
+        "blocks.0.c_proj",
+        "blocks.0.mlp.0",
+        "blocks.0.mlp.2",
     ]
     assert "lm_head" in trace.layers
     assert trace.manifest["model"]["input"] == [8]

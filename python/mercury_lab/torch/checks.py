@@ -1,0 +1,53 @@
+"""Checks of the model and of its loop."""
+
+from typing import Any
+
+import torch
+from mercury_lab._native import MercuryError
+from torch import nn
+
+from .errors import warn
+
+
+def raise_closure() -> None:
+    """Refuses a closure."""
+    raise MercuryError(
+        "optimizer.step was called with a closure, which runs the model inside the step; call the model and backward "
+        "before optimizer.step()"
+    )
+
+
+def check_model(model: Any) -> torch.device:
+    """Refuses models that cannot be captured; returns their device."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model is {type(model).__name__}, but must be a torch.nn.Module")
+    if isinstance(model, nn.DataParallel):
+        raise ValueError("model is a DataParallel, which runs on several devices; use DistributedDataParallel")
+    parameters = list(model.parameters())
+    devices = {parameter.device for parameter in parameters}
+    if len(devices) > 1:
+        names = ", ".join(sorted(str(device) for device in devices))
+        raise ValueError(f"model is on several devices ({names}); capture one model on one device")
+    device = devices.pop() if devices else torch.device("cpu")
+    if device.type == "meta":
+        raise ValueError("model is on the meta device, so it has no values; move it to a device first")
+    return device
+
+
+def check_optimizer(optimizer: Any, model: nn.Module) -> None:
+    """Refuses what has no steps to hook, and optimizers that run the model inside their step."""
+    if optimizer is None:
+        return
+    if not hasattr(optimizer, "register_step_pre_hook"):
+        raise TypeError(f"optimizer is {type(optimizer).__name__}, but must be a torch.optim.Optimizer")
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise ValueError("optimizer is LBFGS, which runs the model several times per step; use another optimizer")
+    owned = {id(parameter) for parameter in model.parameters()}
+    if not any(id(parameter) in owned for group in optimizer.param_groups for parameter in group["params"]):
+        warn("optimizer has no parameter of model; give capture the optimizer that trains the model")
+
+
+def check_scaler(scaler: Any) -> None:
+    """Refuses what is no gradient scaler."""
+    if scaler is not None and not (callable(getattr(scaler, "get_scale", None)) and hasattr(scaler, "update")):
+        raise TypeError(f"scaler is {type(scaler).__name__}, but must be a torch.amp.GradScaler")
