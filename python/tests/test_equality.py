@@ -137,8 +137,12 @@ CASES = {
             ).text
         ),
     ),
-    "ladder": Case("ladder T --mcache.ways 8", lambda trace: mercury.ladder(trace, mcache={"ways": 8})),
-    "ladder, readings": Case("ladder T --readings", lambda trace: mercury.ladder(trace, readings=True)),
+    "ladder": Case(
+        "ladder T --mcache.ways 8 --format csv", lambda trace: mercury.ladder(trace, mcache={"ways": 8}).rungs.to_csv()
+    ),
+    "ladder, readings": Case(
+        "ladder T --readings --format csv", lambda trace: mercury.ladder(trace, readings=True).rungs.to_csv()
+    ),
     "inspect": Case("inspect T", mercury.inspect),
     "inspect, csv": Case("inspect T --format csv", lambda trace: mercury.inspect(trace).layers.to_csv()),
     "verify": Case("verify T", lambda trace: f"{mercury.verify(trace)}\n"),

@@ -177,5 +177,5 @@ def describe_training(
 
 def read_number(value: Any) -> float:
     """Reads a hyper-parameter or a metric, which may be a tensor."""
-    number = float(value)
+    number = float(value.detach() if isinstance(value, torch.Tensor) else value)
     return number if math.isfinite(number) else math.nan
