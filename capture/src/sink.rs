@@ -103,7 +103,9 @@ impl Sink {
     /// Sends a tensor to the workers; waits while the queue is full.
     pub fn write(&self, job: Job) {
         // The workers outlive this sender, so sending cannot fail.
-        let _ = self.jobs.as_ref().map(|jobs| jobs.send(job));
+        if let Some(jobs) = &self.jobs {
+            let _ = jobs.send(job);
+        }
     }
 
     /// Marks a step as captured, after its `files` tensors were sent.
@@ -154,7 +156,9 @@ impl Sink {
     }
 
     fn send(&self, event: Event) {
-        let _ = self.events.as_ref().map(|events| events.send(event));
+        if let Some(events) = &self.events {
+            let _ = events.send(event);
+        }
     }
 
     fn close(&mut self) {

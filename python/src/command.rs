@@ -168,10 +168,7 @@ fn wait(
 }
 
 /// Waits for the result of a command. The lock is never contended; it lets a thread wait that is detached from Python.
-fn receive(
-    result: &Mutex<Receiver<Result<u8>>>,
-    time: Duration,
-) -> std::result::Result<Result<u8>, RecvTimeoutError> {
+fn receive(result: &Mutex<Receiver<Result<u8>>>, time: Duration) -> std::result::Result<Result<u8>, RecvTimeoutError> {
     result.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(time)
 }
 

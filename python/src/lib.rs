@@ -2,6 +2,9 @@
 //!
 //! It holds no second implementation of the format, of a HIT or of a cycle, and never links libtorch.
 
+// Python hands arguments over by value.
+#![allow(clippy::needless_pass_by_value)]
+
 mod command;
 mod dlpack;
 mod table;

@@ -15,7 +15,7 @@ use std::ffi::CStr;
 use std::fs::File;
 use std::path::PathBuf;
 
-/// The name that the Arrow PyCapsule interface prescribes.
+/// The name that the `PyCapsule` interface of Arrow prescribes.
 const STREAM: &CStr = c"arrow_array_stream";
 
 /// A table. `polars.DataFrame(table)`, `pyarrow.table(table)` and duckdb take it by `__arrow_c_stream__`, without a copy.
@@ -63,7 +63,7 @@ impl Table {
         py.import("json")?.call_method1("loads", (String::from_utf8_lossy(&text).into_owned(),))
     }
 
-    /// The Arrow PyCapsule interface.
+    /// The `PyCapsule` interface of Arrow.
     #[pyo3(signature = (requested_schema=None))]
     fn __arrow_c_stream__<'py>(
         &self,
@@ -134,7 +134,7 @@ impl ParquetTable {
         Ok(format!("ParquetTable({}: {})", self.path.display(), self.columns()?.join(", ")))
     }
 
-    /// The Arrow PyCapsule interface.
+    /// The `PyCapsule` interface of Arrow.
     #[pyo3(signature = (requested_schema=None))]
     fn __arrow_c_stream__<'py>(
         &self,

@@ -73,7 +73,7 @@ impl CaptureWriter {
 impl CaptureWriter {
     /// Starts a trace in a folder that is empty or missing, and locks it.
     ///
-    /// `manifest` is the manifest as JSON, without schema_version, captured and complete.
+    /// `manifest` is the manifest as JSON, without `schema_version`, `captured` and `complete`.
     #[new]
     fn new(py: Python<'_>, folder: PathBuf, manifest: &str, layers: &str) -> PyResult<Self> {
         let mut fields: serde_json::Map<String, serde_json::Value> = parse("manifest", manifest)?;

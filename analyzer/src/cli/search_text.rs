@@ -34,9 +34,10 @@ pub fn format_search(found: &Found, trace: &Path, out: &Path) -> String {
          --out RESULTS{selection}\nErrors are local: each layer is computed from exact operands. What they do to the loss, only \
          a run with reuse in every layer tells"
     );
-    text += &match found.trace.manifest().has_tracer_model() {
-        true => format!(":\n  mercury-tracer train … --probe {design}\n"),
-        false => format!(" ({ONLY_TRACER}).\n"),
+    text += &if found.trace.manifest().has_tracer_model() {
+        format!(":\n  mercury-tracer train … --probe {design}\n")
+    } else {
+        format!(" ({ONLY_TRACER}).\n")
     };
     text
 }
