@@ -189,7 +189,7 @@ searches = {
     )
     for name in models
 }
-print(searches["ViT"])
+print(searches["ViT"].summary)
 
 # %% [markdown]
 # The speed-up by the error that is accepted, for each reading of what a HIT and a signature cost. `bound` costs nothing,

@@ -40,12 +40,15 @@ class Config:
         self._base, self._keys = split_configuration(config, preset, sections)
         self._toml = run("config", "show", *self._base, *key_flags(self._keys)).text
         self._values: dict[str, Any] = tomllib.loads(self._toml)
+        self._is_short = False
 
     @classmethod
     def _from_folder(cls, path: Path, owner: object) -> Self:
         """Makes the configuration of a file in a folder that exists as long as its owner."""
         config = cls(path)
         config._owner = owner
+        # Each value has the same source.
+        config._is_short = True
         return config
 
     @staticmethod
@@ -63,6 +66,21 @@ class Config:
         """The configuration as nested dictionaries."""
         return self._values
 
+    def differences(self, preset: str = "mercury") -> str:
+        """The keys whose values differ from those of a preset, and the tables of layers, as TOML."""
+        others = Config(preset=preset).values
+        lines, section = [f"# What differs from the preset {preset}."], ""
+        text, header, layers = self._toml.partition("[[layer]]")
+        for line in text.splitlines():
+            key, equals, value = line.partition(" = ")
+            if line.startswith("["):
+                section = line.strip("[]")
+            elif equals and not line.startswith("#"):
+                values, other = (tree[section] if section else tree for tree in (self._values, others))
+                if values[key] != other.get(key):
+                    lines.append(f"{section}.{key}".strip(".") + f" = {value.partition('  #')[0].rstrip()}")
+        return "\n".join([*lines, "", header + layers] if header else lines).rstrip() + "\n"
+
     def save(self, path: StrPath) -> None:
         """Writes the configuration to a file, for `--config` and `--reuse` of the command line."""
         Path(path).write_text(self._toml)
@@ -78,7 +96,7 @@ class Config:
         return isinstance(other, Config) and self._values == other._values
 
     def __repr__(self) -> str:
-        return self._toml
+        return self.differences() if self._is_short else self._toml
 
 
 #: A TOML file or a `Config`.

@@ -110,6 +110,11 @@ class SweepResults(Results):
 class SearchResults(Results):
     """The folder of a search."""
 
+    @property
+    def summary(self) -> str:
+        """The verdict and the table of readings of the hardware: `text` up to the settings of each layer."""
+        return self.text.partition("\nsettings per layer")[0].rstrip()
+
     @cached_property
     def frontier(self) -> Table:
         """A row for each reading, method and bound: speed-up and error of the design found."""
@@ -122,7 +127,10 @@ class SearchResults(Results):
 
     @cached_property
     def best(self) -> Config:
-        """The recommended design, which is `best.toml` in the folder. Its layers do not reuse if none saves cycles."""
+        """The recommended design, which is `best.toml` in the folder. Its layers do not reuse if none saves cycles.
+
+        `print` shows the keys that differ from the preset "mercury"; `.toml` has all.
+        """
         return Config._from_folder(self.folder / "best.toml", self._owner)
 
 
@@ -160,10 +168,10 @@ class Ladder:
 
 @dataclass(frozen=True, repr=False)
 class Comparison:
-    """The differences between two results.
+    """The differences between two results; `print` shows notes and changes.
 
     Attributes:
-        changes: A row for each layer and pass that changed, and for the model.
+        changes: A row for each layer and pass that changed, and for the model; columns end in `_a` or `_b`.
         crossed: Whether a threshold is crossed.
         notes: Names of the results, the settings in which they differ, and remarks on what can be compared.
     """
@@ -173,4 +181,4 @@ class Comparison:
     notes: list[str]
 
     def __repr__(self) -> str:
-        return str(self.changes)
+        return "\n".join([*self.notes, "", str(self.changes)])

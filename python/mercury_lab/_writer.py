@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from math import nan
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -182,11 +183,14 @@ class TraceWriter:
         *,
         loss: float,
         epoch: int = 0,
-        accuracy: float = 0.0,
+        accuracy: float = nan,
         learning_rate: float = 0.0,
         seconds: float = 0.0,
     ) -> None:
-        """Logs a training step, captured or not, after its capture: signatures grow by the losses of all steps."""
+        """Logs a training step, captured or not, after its capture: signatures grow by the losses of all steps.
+
+        `accuracy` is a share; NaN says that it was not measured. `seconds` include the capture.
+        """
         self._writer.next_failure()
         self._writer.log_step(step, epoch, loss, accuracy, learning_rate, seconds)
 

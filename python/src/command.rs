@@ -21,10 +21,10 @@ const LOOK: Duration = Duration::from_millis(50);
 /// Time that a stopped command has to end. After it, the caller goes on while the command's thread ends by itself.
 const END: Duration = Duration::from_millis(700);
 
-/// The threads of commands.
-static RUNNING: Mutex<Vec<JoinHandle<()>>> = Mutex::new(Vec::new());
+/// Threads of commands that were asked to stop.
+static STOPPED: Mutex<Vec<JoinHandle<()>>> = Mutex::new(Vec::new());
 
-/// What a command gave.
+/// A command's output.
 #[pyclass(frozen, get_all)]
 pub struct Output {
     /// The text that the command line prints, without the table.
@@ -39,15 +39,15 @@ pub struct Output {
     crossed: bool,
 }
 
-/// Collects what a command has to say.
+/// Collects a command's messages and results.
 #[derive(Default)]
 struct Collector {
-    said: Mutex<Said>,
+    collected: Mutex<Collected>,
     stop: Stop,
 }
 
 #[derive(Default)]
-struct Said {
+struct Collected {
     text: String,
     table: Option<DataFrame>,
     notes: Vec<String>,
@@ -57,37 +57,37 @@ struct Said {
 }
 
 impl Collector {
-    fn said(&self) -> std::sync::MutexGuard<'_, Said> {
-        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    fn collected(&self) -> std::sync::MutexGuard<'_, Collected> {
+        self.collected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Host for Collector {
     fn note(&self, text: &str) {
-        self.said().notes.push(text.to_owned());
+        self.collected().notes.push(text.to_owned());
     }
 
     fn warn(&self, text: &str) {
-        self.said().warnings.push(text.to_owned());
+        self.collected().warnings.push(text.to_owned());
     }
 
     fn report(&self, fault: &str) {
-        self.said().faults.push(fault.to_owned());
+        self.collected().faults.push(fault.to_owned());
     }
 
     fn progress(&self, length: usize, activity: &'static str, things: &'static str) -> Progress {
         let progress = Progress::unshown(length);
-        self.said().progress = Some((activity, things, progress.reader()));
+        self.collected().progress = Some((activity, things, progress.reader()));
         progress
     }
 
     fn text(&self, text: &str) -> Result<()> {
-        self.said().text += text;
+        self.collected().text += text;
         Ok(())
     }
 
     fn table(&self, frame: &DataFrame, _format: Format) -> Result<()> {
-        self.said().table = Some(frame.clone());
+        self.collected().table = Some(frame.clone());
         Ok(())
     }
 
@@ -113,9 +113,9 @@ pub fn run_command(py: Python<'_>, arguments: Vec<String>, progress: Option<Py<P
         // The receiver is gone if the caller did not wait for the end.
         let _ = sender.send(cli.run(Console::new(&*host)));
     });
-    RUNNING.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
-    let code = wait(py, &collector, &Mutex::new(result), progress.as_ref())?;
-    let Said { text, table, notes, warnings, .. } = std::mem::take(&mut *collector.said());
+    let ended = wait(py, &collector, &Mutex::new(result), progress.as_ref());
+    let code = ended.inspect_err(|_| STOPPED.lock().unwrap_or_else(PoisonError::into_inner).push(thread))?;
+    let Collected { text, table, notes, warnings, .. } = std::mem::take(&mut *collector.collected());
     let table = table.map(|frame| Py::new(py, Table::new(frame))).transpose()?;
     Ok(Output { text, table, notes, warnings, crossed: code != 0 })
 }
@@ -123,12 +123,12 @@ pub fn run_command(py: Python<'_>, arguments: Vec<String>, progress: Option<Py<P
 /// Waits for commands that were stopped and did not end at once: they may hold the lock of the folder that comes next.
 fn wait_for_stopped(py: Python<'_>) -> PyResult<()> {
     loop {
-        let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
-        running.retain(|thread| !thread.is_finished());
-        if running.is_empty() {
+        let mut stopped = STOPPED.lock().unwrap_or_else(PoisonError::into_inner);
+        stopped.retain(|thread| !thread.is_finished());
+        if stopped.is_empty() {
             return Ok(());
         }
-        drop(running);
+        drop(stopped);
         py.detach(|| thread::sleep(LOOK));
         py.check_signals()?;
     }
@@ -145,8 +145,8 @@ fn wait(
     loop {
         let ended = py.detach(|| receive(result, LOOK));
         // A function of the caller may fail, and a signal may come while it runs.
-        let told = progress.map_or(Ok(()), |progress| show_progress(py, collector, progress, &mut shown));
-        if let Err(error) = told.and_then(|()| py.check_signals()) {
+        let progress_result = progress.map_or(Ok(()), |progress| show_progress(py, collector, progress, &mut shown));
+        if let Err(error) = progress_result.and_then(|()| py.check_signals()) {
             collector.stop.request();
             // What the command still says does not matter.
             let _ = py.detach(|| receive(result, END));
@@ -155,7 +155,7 @@ fn wait(
         match ended {
             Ok(Ok(code)) => return Ok(code),
             Ok(Err(error)) => {
-                let mut message = collector.said().faults.join("\n");
+                let mut message = collector.collected().faults.join("\n");
                 message += if message.is_empty() { "" } else { "\n" };
                 return Err(raise(format!("{message}{error:#}")));
             }
@@ -178,7 +178,7 @@ fn show_progress(
     progress: &Py<PyAny>,
     shown: &mut Option<(&'static str, u64)>,
 ) -> PyResult<()> {
-    let Some((activity, things, reader)) = collector.said().progress.clone() else { return Ok(()) };
+    let Some((activity, things, reader)) = collector.collected().progress.clone() else { return Ok(()) };
     let position = reader.position();
     if *shown != Some((activity, position)) {
         *shown = Some((activity, position));

@@ -46,5 +46,5 @@ mod _native {
     #[pymodule_export]
     use super::table::{ParquetTable, Table, read_table};
     #[pymodule_export]
-    use super::writer::{CaptureWriter, Reservoir, choose_kept, step_bytes, step_seed};
+    use super::writer::{CaptureWriter, Reservoir, choose_kept, count_macs, parse_bytes, step_bytes, step_seed};
 }

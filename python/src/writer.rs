@@ -6,7 +6,7 @@ use mercury_capture::rows::{self, list_keys};
 use mercury_capture::sampling::{self, SamplingLimits};
 use mercury_capture::sink::{Job, Log, Sink};
 use mercury_trace::evaluations::Evaluation;
-use mercury_trace::geometry::Pass;
+use mercury_trace::geometry::{Geometry, Pass};
 use mercury_trace::layers::{Layer, is_layer_name};
 use mercury_trace::manifest::{CapturedStep, Manifest, SCHEMA_VERSION, Sampling};
 use mercury_trace::steps::Step;
@@ -245,6 +245,20 @@ pub fn choose_kept<'py>(
     dict.set_item("grad_channels", kept.grad_channels)?;
     dict.set_item("filters", kept.filters)?;
     Ok(dict)
+}
+
+/// Multiply-accumulates of a layer's forward pass per sample, including those with padding; `geometry` is JSON.
+#[pyfunction]
+pub fn count_macs(geometry: &str) -> PyResult<u64> {
+    let geometry: Geometry = parse("geometry", geometry)?;
+    geometry.validate().map_err(raise)?;
+    Ok(geometry.macs())
+}
+
+/// Parses a number of bytes, such as `500MB` or `2GiB`.
+#[pyfunction]
+pub fn parse_bytes(text: &str) -> PyResult<u64> {
+    mercury_cli::parse_bytes(text).map_err(raise)
 }
 
 /// The maximum size of a captured step's files, bytes before compression.

@@ -11,7 +11,8 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGE = REPOSITORY / "docs" / "python.md"
-PACKAGE = Path(mercury_lab.__file__).parent
+# The sources: mypy takes the neighbours of an installed package for part of it.
+PACKAGE = Path(__file__).resolve().parents[1] / "mercury_lab"
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Tests of results and configurations as objects."""
 
 import gc
+import tomllib
 import warnings
 from pathlib import Path
 
@@ -66,6 +67,39 @@ def test_the_best_design_outlives_its_search(temporary, vgg13):
     del best, replayed, search
     gc.collect()
     assert list(temporary.iterdir()) == []
+
+
+def test_a_search_has_a_short_summary_and_its_design_prints_what_differs(vgg13):
+    search = mercury.search(vgg13, bound="layer-error<=0.2", folds=0)
+    assert search.text.startswith(search.summary)
+    lines = search.summary.splitlines()
+    assert lines[0].startswith("vgg13 within layer-error <= 0.2: ")
+    assert any(line.split()[:3] == ["bound", "per", "layer"] for line in lines)
+    assert len(lines) == 23 < len(search.text.splitlines()) - 10
+    assert "features.12" not in search.summary
+    assert mercury.SearchResults(search.folder).summary == ""
+    printed = str(search.best)
+    assert printed.startswith("# What differs from the preset mercury.\n")
+    differing = tomllib.loads(printed)
+    assert differing.pop("layer") == search.best["layer"]
+    assert differing["array"] == {"hit_cycles": "column"} and "rpq" not in differing
+    # Together with the preset, they are the whole design.
+    file = search.folder.parent / "differing.toml"
+    file.write_text(printed)
+    assert mercury.Config(file) == search.best == mercury.Config(search.folder / "best.toml")
+    assert search.best.differences("mercury-skip") != printed
+    assert "rpq.bits = 33\n" in mercury.Config(rpq={"bits": 33}).differences()
+    assert mercury.Config().differences() == "# What differs from the preset mercury.\n"
+
+
+def test_a_printed_comparison_names_both_results(workplace, vgg13):
+    a = mercury.replay(vgg13, "first", errors="none")
+    b = mercury.replay(vgg13, "second", errors="none", rpq={"bits": 30})
+    compared = mercury.compare(a, b)
+    lines = str(compared).splitlines()
+    assert lines[:3] == ["a: first: rpq.bits 20", "b: second: rpq.bits 30", "configurations.0.rpq.bits: 20 -> 30"]
+    assert "hit_rate_a" in lines[4]
+    assert str(compared).endswith(str(compared.changes))
 
 
 def test_the_best_design_of_a_search_without_gain_does_not_reuse(mobilenet):

@@ -31,6 +31,8 @@ def capture(
     batch_axis: int | Mapping[str, int] | None = None,
     dataset: str | Mapping[str, Any] | None = None,
     resume: int | None = None,
+    loss_reduction: str = "mean",
+    name: str | None = None,
     on_error: str = "warn",
     on_unsupported: str = "raise",
     verify: bool = False,
@@ -67,14 +69,20 @@ def capture(
             (`{"decoder.*": 1, "input": 1}`; `input` is the model's first tensor). None: dimension 0, and
             dimension 1 in modules with `batch_first=False`.
         dataset: Name of the data set, or a dict with `name` and `train_samples`.
-        resume: The step at which a training continues its trace; later steps of the trace are removed.
-        on_error: `warn`: errors of the capture never break the training; `raise`: they do.
+        resume: The step at which a training continues its trace; this and later steps of the trace are removed. 0 also
+            begins a trace, so a loop can always pass its first step.
+        loss_reduction: `mean` if the loss is the batch's mean; `sum` if it is summed over the batch, whose size then
+            divides dY.
+        name: The model's name in the trace, such as `resnet18`; None takes that of its class.
+        on_error: `warn`: errors of the capture never break the training; `raise`: they do. Mistakes in the arguments
+            always raise, here or in the first captured step.
         on_unsupported: `raise`: a step with products that cannot be captured is an error
             (`IncompleteCapture`); `list`: `coverage()` lists them, and the rest is captured.
         verify: Also compares dY^T X of the whole batch with the weights' gradients, see `Capture.verify`.
 
     Raises:
-        TypeError, ValueError: An argument is wrong; the message names it.
+        TypeError, ValueError: An argument is wrong; the message names it. Mistakes that only the model's run reveals,
+            such as a pattern in `layers` that matches nothing, are raised by the loop in the first captured step.
         MercuryError: The folder cannot be used.
     """
     options = check_options(
@@ -92,6 +100,8 @@ def capture(
         batch_axis=batch_axis,
         dataset=dataset,
         resume=resume,
+        loss_reduction=loss_reduction,
+        name=name,
         on_error=on_error,
         on_unsupported=on_unsupported,
         verify=verify,

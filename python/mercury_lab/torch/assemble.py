@@ -31,7 +31,7 @@ class StepTensors:
 
 
 def assemble(step: Step, options: Options, scale: float) -> StepTensors:
-    """Checks the step and assembles its tensors; dY is divided by `scale`."""
+    """Checks the step and assembles its tensors; dY is divided by `scale`, and is that of the mean loss."""
     if step.failure is not None:
         raise step.failure
     check_supported(step, options)
@@ -42,6 +42,8 @@ def assemble(step: Step, options: Options, scale: float) -> StepTensors:
         settle_gradients(step)
         check_backward(step)
         drop_untrained(step)
+    if options.loss_reduction == "sum":
+        scale *= step.batch
     assembled = StepTensors()
     for layer, calls in group_calls(step).items():
         reason = find_reason(calls, step)

@@ -4,8 +4,7 @@ import sys
 from typing import Any
 
 import torch
-
-from .errors import IncompleteCapture
+from mercury_lab._native import MercuryError
 
 SCALER_STEP = torch.amp.GradScaler._maybe_opt_step.__code__
 
@@ -39,7 +38,10 @@ class Boundary:
     def scale(self, step: Any) -> float:
         """The factor of the step's loss."""
         if self.hidden_scaler:
-            raise IncompleteCapture("GradScaler", "model", "it scales the loss; give it to capture (scaler=)")
+            raise MercuryError(
+                "a GradScaler that capture does not know scales the loss, so dY is unknown and capturing stops; pass "
+                "it to capture as scaler="
+            )
         return 1.0 if self.scaler is None else float(self.scaler.get_scale())
 
     def _before_step(self, optimizer: Any, args: tuple, kwargs: dict) -> None:

@@ -6,7 +6,7 @@ import torch
 from mercury_lab._native import MercuryError
 from torch import nn
 
-from .errors import warn
+from .errors import ArgumentError, warn
 
 
 def raise_closure() -> None:
@@ -22,15 +22,15 @@ def check_model(model: Any) -> torch.device:
     if not isinstance(model, nn.Module):
         raise TypeError(f"model is {type(model).__name__}, but must be a torch.nn.Module")
     if isinstance(model, nn.DataParallel):
-        raise ValueError("model is a DataParallel, which runs on several devices; use DistributedDataParallel")
+        raise ArgumentError("model is a DataParallel, which runs on several devices; use DistributedDataParallel")
     parameters = list(model.parameters())
     devices = {parameter.device for parameter in parameters}
     if len(devices) > 1:
         names = ", ".join(sorted(str(device) for device in devices))
-        raise ValueError(f"model is on several devices ({names}); capture one model on one device")
+        raise ArgumentError(f"model is on several devices ({names}); capture one model on one device")
     device = devices.pop() if devices else torch.device("cpu")
     if device.type == "meta":
-        raise ValueError("model is on the meta device, so it has no values; move it to a device first")
+        raise ArgumentError("model is on the meta device, so it has no values; move it to a device first")
     return device
 
 
@@ -41,7 +41,7 @@ def check_optimizer(optimizer: Any, model: nn.Module) -> None:
     if not hasattr(optimizer, "register_step_pre_hook"):
         raise TypeError(f"optimizer is {type(optimizer).__name__}, but must be a torch.optim.Optimizer")
     if isinstance(optimizer, torch.optim.LBFGS):
-        raise ValueError("optimizer is LBFGS, which runs the model several times per step; use another optimizer")
+        raise ArgumentError("optimizer is LBFGS, which runs the model several times per step; use another optimizer")
     owned = {id(parameter) for parameter in model.parameters()}
     if not any(id(parameter) in owned for group in optimizer.param_groups for parameter in group["params"]):
         warn("optimizer has no parameter of model; give capture the optimizer that trains the model")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from .layers import Layers
+from .layers import Layer, Layers
 
 
 @dataclass
@@ -53,7 +53,7 @@ class Coverage:
         return totals
 
     def __str__(self) -> str:
-        lines = [f"captured {_format(self.captured)} of {_format(self.seen)} MACs per sample (forward)"]
+        lines = [self._summarise()]
         for key in ("op", "module"):
             totals = self.total_by(key)
             width = max([len(name) for name in totals] + [len(key)])
@@ -64,6 +64,16 @@ class Coverage:
             lines += ["", *(f"{row.status}: {row.layer or row.op} in {row.module}: {row.reason}" for row in notes)]
         return "\n".join(lines)
 
+    def _summarise(self) -> str:
+        """The first line: MACs, and what has none because it is not captured."""
+        line = f"captured {_format(self.captured)} of {_format(self.seen)} MACs per sample (forward)"
+        if self.unsupported:
+            line += f", and {_list_operations(self.unsupported)} whose products are not captured: "
+            line += _list_places(self.unsupported)
+        if self.unknown:
+            line += f", and {_list_operations(self.unknown)} that may compute products: {_list_places(self.unknown)}"
+        return line
+
     __repr__ = __str__
 
 
@@ -73,6 +83,8 @@ class Notes:
 
     written: set[str] = field(default_factory=set)
     left_out: dict[str, str] = field(default_factory=dict)
+    # Layers of steps that were not captured.
+    refused: dict[str, Layer] = field(default_factory=dict)
     # Reasons by operation and module.
     unsupported: dict[tuple[str, str], str] = field(default_factory=dict)
     # Products that ran without gradients.
@@ -82,7 +94,7 @@ class Notes:
 def build_coverage(layers: Layers, notes: Notes, unknown: dict[str, str]) -> Coverage:
     """Lists all layers and operations; `unknown` maps operations to modules."""
     rows = []
-    for layer in layers.known.values():
+    for layer in (notes.refused | layers.known).values():
         status, reason = "captured", ""
         if not layer.wanted:
             status, reason = "not chosen", "layers does not match it"
@@ -96,6 +108,15 @@ def build_coverage(layers: Layers, notes: Notes, unknown: dict[str, str]) -> Cov
     for name in notes.ignored:
         rows.append(CoverageRow(name, "product", name, None, "ignored", "it ran without gradients"))
     return Coverage(rows)
+
+
+def _list_operations(rows: list[CoverageRow]) -> str:
+    return f"{len(rows)} operation" + "s" * (len(rows) != 1)
+
+
+def _list_places(rows: list[CoverageRow], most: int = 3) -> str:
+    places = [f"{row.op} in {row.module}" for row in rows]
+    return ", ".join(places[:most] + ["…"] * (len(places) > most))
 
 
 def _format(count: int) -> str:

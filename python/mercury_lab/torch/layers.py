@@ -7,7 +7,7 @@ from typing import Any
 
 from mercury_lab import _native
 
-from .errors import SkipStep
+from .errors import ArgumentError, SkipStep
 from .options import Options
 from .products import count_macs
 
@@ -109,7 +109,7 @@ class Layers:
         """Refuses a pattern that matches no layer."""
         for glob in self.options.layers:
             if not fnmatch.filter(self.known, glob):
-                raise ValueError(f"layers contains {glob!r}, which matches none of {', '.join(self.known)}")
+                raise ArgumentError(f"layers contains {glob!r}, which matches none of {', '.join(self.known)}")
 
 
 def _describe_change(layer: Layer, geometry: dict[str, Any]) -> str:

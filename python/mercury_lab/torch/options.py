@@ -29,6 +29,8 @@ class Options:
     batch_axis: int | dict[str, int] | None
     dataset: dict[str, Any]
     resume: int | None
+    loss_reduction: str
+    name: str | None
     on_error: str
     on_unsupported: str
     verify: bool
@@ -65,6 +67,8 @@ def check_options(
     batch_axis,
     dataset,
     resume,
+    loss_reduction,
+    name,
     on_error,
     on_unsupported,
     verify,
@@ -86,10 +90,12 @@ def check_options(
         max_bytes=parse_bytes(max_bytes),
         dtype=_check_choice("dtype", dtype, ("f32", "f16")),
         seed=check_count("seed", seed, least=0),
-        label=_check_label(label),
+        label=_check_line("label", label),
         batch_axis=_check_batch_axis(batch_axis),
         dataset=_check_dataset(dataset),
         resume=None if resume is None or resume is False else check_count("resume", resume, least=0),
+        loss_reduction=_check_choice("loss_reduction", loss_reduction, ("mean", "sum")),
+        name=_check_line("name", name),
         on_error=_check_choice("on_error", on_error, ("warn", "raise")),
         on_unsupported=_check_choice("on_unsupported", on_unsupported, ("raise", "list")),
         verify=bool(verify),
@@ -153,14 +159,14 @@ def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
     return value
 
 
-def _check_label(label: Any) -> str | None:
-    if label is None:
+def _check_line(option: str, text: Any) -> str | None:
+    if text is None:
         return None
-    if not isinstance(label, str):
-        raise TypeError(f"label is {label!r}, but must be text")
-    if not label.strip() or len(label) > 100 or not label.isprintable():
-        raise ValueError(f"label is {label!r}, but must be one line of 1 to 100 characters")
-    return label
+    if not isinstance(text, str):
+        raise TypeError(f"{option} is {text!r}, but must be text")
+    if not text.strip() or len(text) > 100 or not text.isprintable():
+        raise ValueError(f"{option} is {text!r}, but must be one line of 1 to 100 characters")
+    return text
 
 
 def _check_batch_axis(axis: Any) -> int | dict[str, int] | None:

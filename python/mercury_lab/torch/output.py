@@ -4,15 +4,17 @@ import importlib.metadata
 import json
 import math
 import platform
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from mercury_lab import _native
+from mercury_lab._native import MercuryError
 from torch import nn
 
 from .assemble import StepTensors
-from .errors import SkipStep
+from .errors import ArgumentError, SkipStep
 from .layers import Layers
 from .options import Options
 from .step import Step
@@ -43,10 +45,21 @@ class TraceOutput:
         self.batch: int | None = None
         self.captured = 0
         self.used_bytes = 0
-        if options.resume is None:
+        if options.resume is None or not self._is_begun(options.resume):
             _native.CaptureWriter.check(folder)
         else:
             self._resume(options.resume)
+
+    def _is_begun(self, step: int) -> bool:
+        """Whether the folder has a trace; only a training that begins may lack it."""
+        if (Path(self.folder) / "manifest.json").exists():
+            return True
+        if step > 0:
+            raise MercuryError(
+                f"resume is {step}, but {self.folder} has no trace of the steps before; give the folder of the "
+                "training's trace, or leave resume out, which begins a trace at step 0"
+            )
+        return False
 
     def _resume(self, step: int) -> None:
         """Opens the trace again; the options must be those that it was begun with."""
@@ -56,7 +69,14 @@ class TraceOutput:
         self.layers.restore(json.loads(self.writer.layers))
         now, before = self.layers.sampling(), manifest["sampling"]
         now["seed"], before["seed"] = self.options.seed, manifest["seed"]
-        for field in ("seed", "samples", "passes", "dtype", "channels", "filters"):
+        now["loss_reduction"] = self.options.loss_reduction
+        before["loss_reduction"] = manifest["training"].get("settings", {}).get("loss_reduction", "mean")
+        try:
+            self.layers.check_globs()
+        except ArgumentError:
+            self.writer.close()
+            raise
+        for field in ("seed", "loss_reduction", "samples", "passes", "dtype", "channels", "filters"):
             if now[field] != before[field]:
                 self.writer.close()
                 raise ValueError(f"{field} differs from that of the resumed trace {self.folder}; give the same")
@@ -98,12 +118,22 @@ class TraceOutput:
         wanted = [layer.describe() for layer in self.layers.known.values() if layer.wanted]
         return _native.step_bytes(json.dumps(wanted), json.dumps(self.layers.sampling()), self.batch)
 
-    def write_step(self, step: Step, assembled: StepTensors, indices: list[int] | None, manifest: Any) -> None:
-        """Sends a step to the writer; `manifest()` describes the training when the trace is created."""
+    def write_step(
+        self,
+        step: Step,
+        assembled: StepTensors,
+        indices: list[int] | None,
+        manifest: Callable[[], dict[str, Any]],
+        log_row: Callable[[], None],
+    ) -> None:
+        """Sends a step to the writer.
+
+        `manifest()` describes the training when the trace is created; `log_row()` logs the step after its tensors.
+        """
         if self.batch is not None and step.batch != self.batch:
             raise SkipStep(f"the step has {step.batch} samples, but the trace has {self.batch} per step")
         if indices is not None and len(indices) != step.batch:
-            raise ValueError(f"dataset_indices has {len(indices)} entries, but the step has {step.batch} samples")
+            raise ArgumentError(f"dataset_indices has {len(indices)} entries, but the step has {step.batch} samples")
         self.batch = step.batch
         if self.writer is None:
             self._create(manifest())
@@ -111,14 +141,15 @@ class TraceOutput:
             new = [layer.describe() for layer in self.layers.commit()]
             if new:
                 self.writer.add_layers(json.dumps(new), json.dumps(self.layers.sampling()))
-        # The step's row comes first, so that the table of steps is never behind the manifest.
-        self.send_rows()
         files = len(assembled.tensors)
         # Each tensor is freed as soon as the writer's queue has taken it.
         assembled.tensors.reverse()
         for index in range(files):
             layer, kind, values = assembled.tensors.pop()
             self.writer.write(step.number, index, layer.name, kind, step.kept, values)
+        # The step's row comes before the mark, so that the table of steps is never behind the manifest.
+        log_row()
+        self.send_rows()
         places = step.kept if indices is None else [int(indices[sample]) for sample in step.kept]
         self.writer.mark_captured(step.number, step.kept, places, files)
         self.captured += 1
@@ -128,7 +159,7 @@ class TraceOutput:
         self.layers.check_globs()
         if self.options.max_bytes is not None and self._step_bytes() > self.options.max_bytes:
             reason = f"max_bytes is {self.options.max_bytes}, but one step may need {self._step_bytes()}"
-            raise ValueError(f"{reason}; raise it, or lower samples, channels or filters")
+            raise ArgumentError(f"{reason}; raise it, or lower samples, channels or filters")
         layers = [layer.describe() for layer in self.layers.commit()]
         manifest["sampling"] = self.layers.sampling()
         self.writer = _native.CaptureWriter(self.folder, json.dumps(manifest), json.dumps(layers))
@@ -140,7 +171,10 @@ def describe_training(
     """Makes the manifest of a new trace, without the part that is kept."""
     group = optimizer.param_groups[0] if optimizer is not None else {}
     first = step.forwards[0]
-    settings = {"attention": "scaled_dot_product_attention and einsum are written as explicit products"}
+    settings = {
+        "attention": "scaled_dot_product_attention and einsum are written as explicit products",
+        "loss_reduction": options.loss_reduction,
+    }
     if optimizer is not None:
         settings["optimizer"] = type(optimizer).__name__
     versions = {"torch": torch.__version__, "python": platform.python_version(), "mercury-lab": package_version()}
@@ -149,7 +183,7 @@ def describe_training(
         "created_by": f"mercury-lab {package_version()}",
         "framework": {"name": "pytorch", "version": torch.__version__},
         "model": {
-            "name": type(model).__name__,
+            "name": options.name or type(model).__name__,
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
             "input": first.sample_shape,
             "classes": max(first.outputs, 1),

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .errors import Unsupported
+from .errors import ArgumentError, Unsupported
 
 SEQUENCE_LAYERS = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 ASK = "give batch_axis, the dimension that holds the samples (an int, or a dict from layer patterns to ints)"
@@ -57,6 +57,7 @@ class BatchAxis:
 
     def __init__(self, axis: int | dict[str, int] | None, modules: list[nn.Module]) -> None:
         self.given = axis
+        self.names: set[str] = set()
         self.mixed = any(is_sequence_first(module) for module in modules)
 
     def count_samples(self, module: nn.Module, tensors: list[Tensor]) -> tuple[int, list[int]]:
@@ -68,14 +69,23 @@ class BatchAxis:
         if axis is None:
             axis = int(is_sequence_first(module) and len(shape) > 2)
         if axis >= len(shape):
-            raise Unsupported(f"batch_axis is {axis}, but the first tensor has the shape {shape}")
+            raise ArgumentError(f"batch_axis is {axis}, but the model's first tensor has the shape {shape}")
         return shape[axis], shape[:axis] + shape[axis + 1 :] or [1]
+
+    def check_globs(self) -> None:
+        """Refuses a pattern that matches no layer of the step."""
+        globs = self.given if isinstance(self.given, dict) else ()
+        for glob in globs:
+            if glob != "input" and not fnmatch.filter(self.names, glob):
+                names = ", ".join(sorted(self.names))
+                raise ArgumentError(f"batch_axis contains {glob!r}, which matches none of input, {names}")
 
     def find(self, name: str, product: Any, batch: int, stack: list[nn.Module], attending: int) -> Order:
         """Decides the order of a product's leading dimensions, or refuses it.
 
         `attending` is the size of the sample dimension of the running multi-head attention, or 0.
         """
+        self.names.add(name)
         lead = product.lead or (1,)
         order = self._choose(name, product, lead, batch, stack, attending)
         if order is None or not order.fits(lead, batch):

@@ -10,7 +10,7 @@ import torch
 from mercury_lab import _native
 from torch import Tensor, nn
 
-from .errors import SkipStep, Unsupported
+from .errors import ArgumentError, SkipStep, Unsupported
 from .layers import Layer
 from .naming import CallNames
 from .options import Options
@@ -236,7 +236,7 @@ def guard(step: Step, op: str, module: str) -> Iterator[None]:
     except Unsupported as refused:
         step.unsupported.setdefault((op, module), str(refused))
     except Exception as error:
-        if not isinstance(error, SkipStep):
+        if not isinstance(error, (ArgumentError, SkipStep)):
             error.add_note(f"while capture read {op} of module {module}")
         step.fail(error)
 

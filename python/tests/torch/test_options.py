@@ -1,8 +1,12 @@
 """Options: what is kept, which steps are captured, and the messages about wrong values."""
 
+import json
+import shutil
+
 import mercury_lab.torch as mt
 import pytest
 import torch
+from mercury_lab import MercuryError
 from torch import nn
 
 from nets import make_net
@@ -23,6 +27,8 @@ WRONG = {
     "batch_axis": [-1, "0", {"fc": "x"}],
     "dataset": [3, {"nome": "x"}],
     "resume": [-1, "yes"],
+    "loss_reduction": ["none", None],
+    "name": ["", "two\nlines", 7],
     "on_error": ["ignore"],
     "on_unsupported": ["warn"],
 }
@@ -97,6 +103,64 @@ def test_a_pattern_without_layers_is_an_error(folder):
         run_step(make_net(), folder, (x,), layers=["0", "conv*"])
 
 
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"layers": "conv*"}, r"^layers contains 'conv\*', which matches none of 0, 4, 8$"),
+        ({"max_bytes": 1000}, "^max_bytes is 1000, but one step may need"),
+        ({"batch_axis": 4}, "^batch_axis is 4, but the model's first tensor has the shape"),
+        ({"batch_axis": {"fc": 1}}, "^batch_axis contains 'fc', which matches none of input, 0, 4, 8$"),
+    ],
+)
+def test_mistakes_in_arguments_raise_in_the_first_captured_step(options, message, folder):
+    """Also without on_error="raise": the training would run to its end without a trace."""
+    model = make_net()
+    before = model[0].weight.clone()
+    with pytest.raises(ValueError, match=message):
+        train(model, image_batches(3, batch=4, size=16), folder, **options)
+    assert torch.equal(model[0].weight, before)
+    assert not folder.exists()
+
+
+def test_mistakes_in_later_steps_do_not_break_the_training(folder):
+    model = nn.Linear(4, 2)
+    with pytest.warns(UserWarning) as caught, mt.capture(model, folder, every=1) as capture:
+        for indices in ([0, 1, 2], [0, 1], [0, 1, 2]):
+            sum_weighted(model(torch.randn(3, 4)))
+            capture.log(dataset_indices=indices)
+            capture.step()
+    assert str(caught[0].message) == "capture: dataset_indices has 2 entries, but the step has 3 samples"
+    assert Trace(folder).captured == [0]
+    assert [row["step"] for row in Trace(folder).steps] == [0, 1, 2]
+
+
+def test_a_summed_loss_is_divided_by_the_batch(folder, tmp_path):
+    model = nn.Sequential(nn.Linear(4, 3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    batches = [(torch.randn(size, 4), torch.tensor([0, 1, 2, 0])[:size]) for size in (4, 2)]
+    gradients = {}
+    for reduction in ("sum", "mean"):
+        options = {"loss_reduction": reduction, "verify": True, "on_error": "raise"}
+        with mt.capture(model, tmp_path / reduction, optimizer=optimizer, **options) as capture:
+            for x, y in batches:
+                loss = nn.functional.cross_entropy(model(x), y, reduction="sum")
+                (loss if reduction == "sum" else loss / 6).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        capture.verify()
+        trace = Trace(tmp_path / reduction)
+        assert trace.manifest["training"]["settings"]["loss_reduction"] == reduction
+        gradients[reduction] = trace.values("0", "grad_output")
+    assert_close(gradients["sum"], gradients["mean"])
+
+
+def test_the_model_has_the_given_name(folder, tmp_path):
+    x, _ = next(image_batches(1, batch=4, size=16))
+    assert run_step(make_net(), folder, (x,))[0].manifest["model"]["name"] == "Sequential"
+    trace, _, _ = run_step(make_net(), tmp_path / "named", (x,), name="tiny-net")
+    assert trace.manifest["model"]["name"] == "tiny-net"
+
+
 def test_unsupported_operations_elsewhere_do_not_matter(folder):
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ConvTranspose2d(4, 4, 3))
     trace, _, _ = run_step(model, folder, (torch.randn(2, 3, 5, 5),), layers=["0"])
@@ -146,11 +210,38 @@ def test_resume_continues_a_trace(folder):
     assert Trace(folder).captured == [0, 2, 4]
     with pytest.raises(ValueError, match="filters differs from that of the resumed trace"):
         mt.capture(model, folder, optimizer=optimizer, resume=3, **{**options, "filters": 4})
+    with pytest.raises(ValueError, match="layers contains 'conv', which matches none of 0, 4, 8"):
+        mt.capture(model, folder, optimizer=optimizer, resume=3, layers="conv", **options)
     train(model, batches[3:], folder, resume=3, **options)
     trace = Trace(folder)
     assert trace.captured == [0, 2, 4, 6, 8]
     assert [row["step"] for row in trace.steps] == list(range(9))
     assert trace.manifest["complete"]
+
+
+def test_resume_at_0_begins_a_trace(folder):
+    """A loop that always passes its first step works in its first run, and after a kill before the first step."""
+    for prepare in (lambda: None, folder.mkdir):
+        prepare()
+        train(make_net(), image_batches(3, batch=4, size=16), folder, every=1, resume=0, on_error="raise")
+        assert Trace(folder).captured == [0, 1, 2]
+        shutil.rmtree(folder)
+    optimizer = torch.optim.SGD(nn.Linear(2, 2).parameters(), lr=0.1)
+    with pytest.raises(MercuryError, match=r"resume is 5, but .*trace has no trace of the steps before"):
+        mt.capture(make_net(), folder, optimizer=optimizer, resume=5)
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(MercuryError, match=str(folder)):
+        mt.capture(make_net(), folder, optimizer=optimizer, resume=0)
+
+
+def test_resume_at_0_of_a_trace_without_steps(folder):
+    model = make_net()
+    train(model, image_batches(1, batch=4, size=16), folder, every=1)
+    manifest = Trace(folder).manifest | {"captured": [], "complete": False}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    train(model, image_batches(3, batch=4, size=16), folder, every=1, resume=0, on_error="raise")
+    assert Trace(folder).captured == [0, 1, 2]
 
 
 def test_half_precision_is_recorded_in_the_manifest(folder):

@@ -1,8 +1,11 @@
 """Mixed precision: operands as they were computed with, and gradients without the scaler's factor."""
 
+import warnings
+
 import mercury_lab.torch as mt
 import pytest
 import torch
+from mercury_lab import MercuryError
 from torch import nn
 
 from nets import Encoder
@@ -75,5 +78,23 @@ def test_an_overflowed_step_is_replaced_by_the_next(folder):
 
 def test_a_scaler_that_was_not_given_is_noticed(folder):
     model = nn.Sequential(nn.Linear(16, 4))
-    with pytest.raises(mt.IncompleteCapture, match=r"scaler="):
+    with pytest.raises(MercuryError, match=r"a GradScaler that capture does not know .* scaler="):
         run_scaled(model, folder, torch.randn(4, 16), [1.0], pass_scaler=False)
+
+
+def test_a_scaler_that_was_not_given_does_not_break_the_training(folder):
+    """The warning comes with the first step that is to be captured, not at the end, and once."""
+    model = nn.Sequential(nn.Linear(16, 4))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    with mt.capture(model, folder, optimizer=optimizer, every=1) as capture:
+        for number in range(3):
+            scaler.scale(model(torch.randn(4, 16)).sum()).backward()
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                scaler.step(optimizer)
+            assert len(caught) == (1 if number == 0 else 0)
+            assert all("capture: a GradScaler that capture does not know" in str(each.message) for each in caught)
+            scaler.update()
+        with pytest.warns(UserWarning, match="nothing was captured: a GradScaler"):
+            capture.close()

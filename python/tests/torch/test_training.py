@@ -231,7 +231,7 @@ def test_two_backward_passes_add_up(folder):
 def test_no_warnings_in_a_plain_training(folder):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        train(make_net(), image_batches(3, batch=4, size=16), folder)
+        train(make_net(), image_batches(3, batch=4, size=16), folder, every=1)
 
 
 def test_a_part_without_gradients_is_ignored_whatever_it_computes(folder):
