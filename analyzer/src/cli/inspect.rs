@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use mercury_trace::Trace;
 use mercury_trace::geometry::{Geometry, Matmul};
+use mercury_trace::manifest::Model;
 use mercury_trace::tensor::TensorKind;
 use polars::prelude::{Column, DataFrame};
 use std::path::PathBuf;
@@ -38,17 +39,17 @@ fn describe_trace(trace: &Trace) -> Result<String> {
     let manifest = trace.manifest();
     let steps = trace.steps()?;
     let (model, training) = (&manifest.model, &manifest.training);
-    let input: Vec<String> = model.input.iter().map(u32::to_string).collect();
     let captured: Vec<String> = manifest.captured.iter().map(|step| step.step.to_string()).collect();
     let samples = manifest.captured.first().map_or(0, |step| step.samples.len());
+    let framework = manifest.framework.iter().map(|framework| format!(", {} {}", framework.name, framework.version));
     let mut text = format!(
-        "{} ({:.1} M parameters, input {}) on {}, seed {}, {}\n",
+        "{} ({}) on {}, seed {}, {}{}\n",
         model.name,
-        model.parameters as f64 / 1e6,
-        input.join(" x "),
+        describe_model(model),
         manifest.dataset.name,
         manifest.seed,
-        manifest.device
+        manifest.device,
+        framework.collect::<String>()
     );
     if let Some(label) = &manifest.label {
         text += &format!("label: {label}\n");
@@ -79,6 +80,16 @@ fn describe_trace(trace: &Trace) -> Result<String> {
         captured => format!("captured steps {}, {samples} samples of each\n\n", captured.join(", ")),
     };
     Ok(text)
+}
+
+/// The number of parameters, and the size of an input if it is known.
+fn describe_model(model: &Model) -> String {
+    let parameters = match model.parameters {
+        0..100_000 => format!("{} parameters", model.parameters),
+        many => format!("{:.1} M parameters", many as f64 / 1e6),
+    };
+    let sizes: Vec<String> = model.input.iter().map(u32::to_string).collect();
+    if sizes.is_empty() { parameters } else { format!("{parameters}, input {}", sizes.join(" x ")) }
 }
 
 fn tabulate_layers(trace: &Trace) -> Result<DataFrame> {

@@ -57,7 +57,7 @@ Colours and progress appear only on a terminal; NO_COLOR=1 turns colours off.";
 const UNLIKE_BASELINES: &str =
     "baselines differ, so speed-ups cannot be compared across arrays: compare mercury_cycles instead";
 
-/// Said of models of other programs instead of the command of a probe.
+/// Shown instead of a probe's command for other programs' models.
 const ONLY_TRACER: &str = "`mercury-tracer train --probe`, for its own models";
 
 /// The note that is printed beside the intervals of a single projection.

@@ -1,9 +1,9 @@
 //! A configuration of reuse over the steps of a run.
 
-use super::matrix::Room;
 use super::{LayersOff, NamedConfig};
 use mercury_hardware::config::{Config, LayerConfigs};
 use mercury_hardware::switch::Switch;
+use mercury_passes::Room;
 use mercury_reuse::{Growth, grow};
 use mercury_trace::geometry::Pass;
 use std::collections::BTreeMap;

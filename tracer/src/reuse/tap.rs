@@ -1,14 +1,13 @@
 //! The tap that computes layers with reuse.
 
-use super::matrix::Room;
 use super::node::{Backward, attach};
-use super::passes::{PassOutcomes, Reuse, Streamed};
 use super::records::{PassComparison, PassMeasurement, StepRecords};
 use super::session::Session;
-use super::{exact, lock};
+use super::{exact, lock, values};
 use crate::error::Result;
 use crate::tap::{AttentionLayer, ConvLayer, LinearLayer, Tap};
 use mercury_hardware::config::LayerConfigs;
+use mercury_passes::{PassOutcomes, Reuse, Room, Streamed};
 use mercury_trace::geometry::{Geometry, Pass};
 use std::sync::{Arc, Mutex};
 use tch::{Device, Tensor};
@@ -65,16 +64,19 @@ impl<'s> ReuseTap<'s> {
     fn forward(&self, name: &str, geometry: Geometry, x: &Tensor, w: &Tensor) -> Result<(Tensor, LayerBackward)> {
         let context = &self.context;
         let configs = self.session.layer_configs(name);
-        let streamed = Streamed::new(&geometry, x)?;
+        let (input, samples) = (values(x)?, x.size()[0] as usize);
+        let streamed = Streamed::new(&geometry, Pass::Forward, &input, samples);
         let weight = w.detach().to_device(Device::Cpu);
         let mut outcomes = None;
         let config = &**configs.pass(Pass::Forward);
         let y = if config.reuse.passes.contains(&Pass::Forward) {
             let found = PassOutcomes::new(config, &geometry, Pass::Forward, &streamed);
-            let reuse = Reuse { config, geometry: &geometry, streamed: &streamed, outcomes: &found };
-            let y = reuse.forward(&weight, &mut lock(&context.room)).to_device(x.device());
+            let reuse = Reuse { config, geometry: &geometry, streamed, outcomes: &found };
+            let size = output_size(&geometry, x);
+            let mut y = vec![0.0; size.iter().product::<i64>() as usize];
+            reuse.forward(&values(&weight)?, &mut y, &mut lock(&context.room));
+            let y = Tensor::from_slice(&y).reshape(size).to_device(x.device());
             let exact = context.compares.then(|| exact::forward(&geometry, x, w));
-            let y = y.reshape(output_size(&geometry, x));
             context.record(name, Pass::Forward, &reuse, exact.as_ref().map(|exact| (exact, &y)));
             outcomes = Some(found);
             y
@@ -86,7 +88,7 @@ impl<'s> ReuseTap<'s> {
             geometry,
             context: context.clone(),
             configs,
-            streamed,
+            input,
             size: x.size(),
             weight,
             outcomes,
@@ -155,7 +157,8 @@ struct LayerBackward {
     geometry: Geometry,
     context: StepContext,
     configs: LayerConfigs,
-    streamed: Streamed,
+    /// The values of X.
+    input: Vec<f32>,
     /// The size of X.
     size: Vec<i64>,
     weight: Tensor,
@@ -173,7 +176,7 @@ impl Backward for LayerBackward {
         let exact = if self.context.compares { wanted } else { [0, 1].map(|i| wanted[i] && !reused[i]) };
         let [exact_dx, exact_dw] = self.exact_gradients(&dy, exact)?;
         let dx = if reused[0] { Some(self.input_grad(&dy, exact_dx.as_ref())?) } else { exact_dx };
-        let dw = if reused[1] { Some(self.weight_grad(&dy, exact_dw.as_ref())) } else { exact_dw };
+        let dw = if reused[1] { Some(self.weight_grad(&dy, exact_dw.as_ref())?) } else { exact_dw };
         Ok([dx, dw].map(|gradient| gradient.map(|gradient| gradient.to_device(device))))
     }
 }
@@ -184,29 +187,39 @@ impl LayerBackward {
         if wanted == [false; 2] {
             return Ok([None, None]);
         }
-        let x = self.streamed.tensor(&self.size);
+        let x = Tensor::from_slice(&self.input).reshape(&*self.size);
         exact::gradients(&self.geometry, &x, &self.weight, dy, wanted)
     }
 
     fn input_grad(&self, dy: &Tensor, exact: Option<&Tensor>) -> Result<Tensor> {
         let Self { geometry, context, .. } = self;
         let config = &**self.configs.pass(Pass::InputGrad);
-        let streamed = &Streamed::new(geometry, dy)?;
-        let outcomes = &PassOutcomes::new(config, geometry, Pass::InputGrad, streamed);
+        let gradient = values(dy)?;
+        let streamed = Streamed::new(geometry, Pass::InputGrad, &gradient, self.samples());
+        let outcomes = &PassOutcomes::new(config, geometry, Pass::InputGrad, &streamed);
         let reuse = Reuse { config, geometry, streamed, outcomes };
-        let dx = reuse.input_grad(&self.weight, &mut lock(&context.room)).reshape(&*self.size);
+        let mut dx = vec![0.0; self.input.len()];
+        reuse.input_grad(&values(&self.weight)?, &mut dx, &mut lock(&context.room));
+        let dx = Tensor::from_slice(&dx).reshape(&*self.size);
         context.record(&self.name, Pass::InputGrad, &reuse, exact.map(|exact| (exact, &dx)));
         Ok(dx)
     }
 
-    fn weight_grad(&self, dy: &Tensor, exact: Option<&Tensor>) -> Tensor {
-        let Self { geometry, context, streamed, .. } = self;
+    fn weight_grad(&self, dy: &Tensor, exact: Option<&Tensor>) -> Result<Tensor> {
+        let Self { geometry, context, .. } = self;
         let config = &**self.configs.pass(Pass::WeightGrad);
         let outcomes = self.outcomes.as_ref();
         let outcomes = outcomes.expect("configurations with weight-grad have forward, too");
+        let streamed = Streamed::new(geometry, Pass::Forward, &self.input, self.samples());
         let reuse = Reuse { config, geometry, streamed, outcomes };
-        let dw = reuse.weight_grad(dy, &mut lock(&context.room)).reshape(self.weight.size());
+        let mut dw = vec![0.0; self.weight.numel()];
+        reuse.weight_grad(&values(dy)?, &mut dw, &mut lock(&context.room));
+        let dw = Tensor::from_slice(&dw).reshape(self.weight.size());
         context.record(&self.name, Pass::WeightGrad, &reuse, exact.map(|exact| (exact, &dw)));
-        dw
+        Ok(dw)
+    }
+
+    fn samples(&self) -> usize {
+        self.size[0] as usize
     }
 }

@@ -1,0 +1,31 @@
+//! The forward pass, input gradient and weight gradient of a layer with reuse, on plain memory.
+//!
+//! Copying the results of representatives is the same as multiplying an operand in which HITs are
+//! replaced. `mercury-reuse` chooses the replacements and writes that operand as a matrix; this
+//! crate multiplies it. It knows no deep-learning framework: a training loop hands X, W and dY over
+//! as slices of f32 and gets Y, dX and dW.
+//!
+//! Shapes are those of the trace: X is `[samples][channels][height][width]`,
+//! `[samples][rows][in_features]` or `[samples][heads][rows][inner]`; dY likewise; W is
+//! `[filters][channels / groups][kernel height][kernel width]`, `[out_features][in_features]` or
+//! `[samples][heads][columns][inner]`.
+
+mod convolution;
+mod matrix;
+mod pass;
+mod rows;
+
+pub use pass::{PassOutcomes, Reuse, Streamed};
+
+/// Values of a matrix that is multiplied at once, if one sample has no more: so many fit into a
+/// CPU's last-level cache.
+const VALUES_AT_A_TIME: usize = 1 << 21;
+
+/// Memory that successive passes use again, so that it stays in the processor's caches.
+#[derive(Debug, Default)]
+pub struct Room {
+    /// The substituted operand of a few samples.
+    operand: Vec<f32>,
+    /// A product, or a gradient in the order of a product.
+    product: Vec<f32>,
+}
