@@ -102,13 +102,7 @@ impl Reuse<'_> {
     }
 
     /// Writes the columns of a few samples at a time; `work` gets them and memory for a product.
-    fn for_columns(
-        &self,
-        pass: Pass,
-        conv: &Conv2d,
-        room: &mut Room,
-        mut work: impl FnMut(&Columns, &mut Vec<f32>),
-    ) {
+    fn for_columns(&self, pass: Pass, conv: &Conv2d, room: &mut Room, mut work: impl FnMut(&Columns, &mut Vec<f32>)) {
         for (product, (view, outcomes)) in self.substituted(pass).enumerate() {
             let substitutes = self.substitutes(&view, outcomes);
             let elements: usize = view.streams().iter().map(|stream| stream.length).sum();
@@ -131,7 +125,7 @@ fn rotate(w: &[f32], conv: &Conv2d, walk: &Windows) -> Vec<f32> {
     let (groups, filters) = (conv.groups as usize, (conv.out_channels / conv.groups) as usize);
     let channels = (conv.in_channels / conv.groups) as usize;
     let [kernel_rows, kernel_columns] = conv.kernel.map(|size| size as usize);
-    let taps = |axis: &Axis| (0..axis.taps).map(|tap| axis.kernel_element(tap) as usize).collect::<Vec<_>>();
+    let taps = |axis: &Axis| (0..axis.taps).map(|tap| axis.kernel_element(tap)).collect::<Vec<_>>();
     let (rows, columns) = (taps(&walk.y), taps(&walk.x));
     let mut rotated = Vec::with_capacity(groups * channels * filters * rows.len() * columns.len());
     for group in 0..groups {

@@ -77,9 +77,8 @@ mod tests {
         let right: Vec<f32> = (0..12).map(|i| (i % 5) as f32).collect();
         let mut out = vec![1.0; 8];
         multiply(Matrix::new(&left, 2, 3), Matrix::new(&right, 3, 4), true, &mut out);
-        let expected = |row: usize, column: usize| {
-            (0..3).map(|i| left[row * 3 + i] * right[i * 4 + column]).sum::<f32>() + 1.0
-        };
+        let expected =
+            |row: usize, column: usize| (0..3).map(|i| left[row * 3 + i] * right[i * 4 + column]).sum::<f32>() + 1.0;
         assert_eq!(out, (0..8).map(|i| expected(i / 4, i % 4)).collect::<Vec<_>>());
         let mut transposed = vec![0.0; 8];
         multiply(Matrix::new(&right, 3, 4).transposed(), Matrix::new(&left, 2, 3).transposed(), false, &mut transposed);

@@ -144,11 +144,7 @@ impl Reuse<'_> {
     }
 
     /// What each vector of a product is replaced by.
-    pub(crate) fn substitutes<'v>(
-        &self,
-        view: &'v VectorView<'v>,
-        outcomes: &'v Outcomes,
-    ) -> Substitutes<'v, 'v> {
+    pub(crate) fn substitutes<'v>(&self, view: &'v VectorView<'v>, outcomes: &'v Outcomes) -> Substitutes<'v, 'v> {
         Substitutes::new(view, outcomes, self.config.rpq.variant, self.config.mcache.representative)
     }
 }

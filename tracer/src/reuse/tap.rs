@@ -1,9 +1,10 @@
 //! The tap that computes layers with reuse.
 
+use super::memory::{Values, fill_tensor};
 use super::node::{Backward, attach};
 use super::records::{PassComparison, PassMeasurement, StepRecords};
 use super::session::Session;
-use super::{exact, lock, values};
+use super::{exact, lock};
 use crate::error::Result;
 use crate::tap::{AttentionLayer, ConvLayer, LinearLayer, Tap};
 use mercury_hardware::config::LayerConfigs;
@@ -64,18 +65,18 @@ impl<'s> ReuseTap<'s> {
     fn forward(&self, name: &str, geometry: Geometry, x: &Tensor, w: &Tensor) -> Result<(Tensor, LayerBackward)> {
         let context = &self.context;
         let configs = self.session.layer_configs(name);
-        let (input, samples) = (values(x)?, x.size()[0] as usize);
-        let streamed = Streamed::new(&geometry, Pass::Forward, &input, samples);
-        let weight = w.detach().to_device(Device::Cpu);
+        // Models may change X in place before the backward pass; weights change after it.
+        let (input, weight) = (Values::copy(x)?, Values::share(w)?);
+        let streamed = Streamed::new(&geometry, Pass::Forward, input.as_slice(), x.size()[0] as usize);
         let mut outcomes = None;
         let config = &**configs.pass(Pass::Forward);
         let y = if config.reuse.passes.contains(&Pass::Forward) {
             let found = PassOutcomes::new(config, &geometry, Pass::Forward, &streamed);
             let reuse = Reuse { config, geometry: &geometry, streamed, outcomes: &found };
-            let size = output_size(&geometry, x);
-            let mut y = vec![0.0; size.iter().product::<i64>() as usize];
-            reuse.forward(&values(&weight)?, &mut y, &mut lock(&context.room));
-            let y = Tensor::from_slice(&y).reshape(size).to_device(x.device());
+            let y = fill_tensor(&output_size(&geometry, x), |y| {
+                reuse.forward(weight.as_slice(), y, &mut lock(&context.room));
+            });
+            let y = y.to_device(x.device());
             let exact = context.compares.then(|| exact::forward(&geometry, x, w));
             context.record(name, Pass::Forward, &reuse, exact.as_ref().map(|exact| (exact, &y)));
             outcomes = Some(found);
@@ -89,7 +90,6 @@ impl<'s> ReuseTap<'s> {
             context: context.clone(),
             configs,
             input,
-            size: x.size(),
             weight,
             outcomes,
         };
@@ -157,11 +157,9 @@ struct LayerBackward {
     geometry: Geometry,
     context: StepContext,
     configs: LayerConfigs,
-    /// The values of X.
-    input: Vec<f32>,
-    /// The size of X.
-    size: Vec<i64>,
-    weight: Tensor,
+    /// X.
+    input: Values,
+    weight: Values,
     /// The forward pass's outcomes, if it had reuse.
     outcomes: Option<PassOutcomes>,
 }
@@ -187,20 +185,19 @@ impl LayerBackward {
         if wanted == [false; 2] {
             return Ok([None, None]);
         }
-        let x = Tensor::from_slice(&self.input).reshape(&*self.size);
-        exact::gradients(&self.geometry, &x, &self.weight, dy, wanted)
+        exact::gradients(&self.geometry, self.input.tensor(), self.weight.tensor(), dy, wanted)
     }
 
     fn input_grad(&self, dy: &Tensor, exact: Option<&Tensor>) -> Result<Tensor> {
         let Self { geometry, context, .. } = self;
         let config = &**self.configs.pass(Pass::InputGrad);
-        let gradient = values(dy)?;
-        let streamed = Streamed::new(geometry, Pass::InputGrad, &gradient, self.samples());
+        let gradient = Values::share(dy)?;
+        let streamed = Streamed::new(geometry, Pass::InputGrad, gradient.as_slice(), self.samples());
         let outcomes = &PassOutcomes::new(config, geometry, Pass::InputGrad, &streamed);
         let reuse = Reuse { config, geometry, streamed, outcomes };
-        let mut dx = vec![0.0; self.input.len()];
-        reuse.input_grad(&values(&self.weight)?, &mut dx, &mut lock(&context.room));
-        let dx = Tensor::from_slice(&dx).reshape(&*self.size);
+        let dx = fill_tensor(&self.input.tensor().size(), |dx| {
+            reuse.input_grad(self.weight.as_slice(), dx, &mut lock(&context.room));
+        });
         context.record(&self.name, Pass::InputGrad, &reuse, exact.map(|exact| (exact, &dx)));
         Ok(dx)
     }
@@ -210,16 +207,17 @@ impl LayerBackward {
         let config = &**self.configs.pass(Pass::WeightGrad);
         let outcomes = self.outcomes.as_ref();
         let outcomes = outcomes.expect("configurations with weight-grad have forward, too");
-        let streamed = Streamed::new(geometry, Pass::Forward, &self.input, self.samples());
+        let streamed = Streamed::new(geometry, Pass::Forward, self.input.as_slice(), self.samples());
         let reuse = Reuse { config, geometry, streamed, outcomes };
-        let mut dw = vec![0.0; self.weight.numel()];
-        reuse.weight_grad(&values(dy)?, &mut dw, &mut lock(&context.room));
-        let dw = Tensor::from_slice(&dw).reshape(self.weight.size());
+        let gradient = Values::share(dy)?;
+        let dw = fill_tensor(&self.weight.tensor().size(), |dw| {
+            reuse.weight_grad(gradient.as_slice(), dw, &mut lock(&context.room));
+        });
         context.record(&self.name, Pass::WeightGrad, &reuse, exact.map(|exact| (exact, &dw)));
         Ok(dw)
     }
 
     fn samples(&self) -> usize {
-        self.size[0] as usize
+        self.input.tensor().size()[0] as usize
     }
 }
