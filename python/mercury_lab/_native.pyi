@@ -135,6 +135,12 @@ def choose_kept(
 ) -> dict[str, list[int] | None]:
     """Chooses the kept `channels`, `grad_channels` and `filters` of a layer; None where all are kept."""
 
+def count_macs(geometry: str) -> int:
+    """Multiply-accumulates of a layer's forward pass per sample, including those with padding; `geometry` is JSON."""
+
+def parse_bytes(text: str) -> int:
+    """Parses a number of bytes, such as `500MB` or `2GiB`."""
+
 def step_bytes(layers: str, sampling: str, batch: int) -> int:
     """The maximum size of a captured step's files, bytes before compression."""
 

@@ -12,11 +12,20 @@ from .options import Options
 from .step import Call, Step
 
 NO_FORWARD = (
-    "the model computed nothing with gradients between two optimizer steps; call it in the loop, outside of "
+    "the model computed nothing with gradients between two optimizer steps; call it in the "
+    "loop, outside of "
     "torch.no_grad, and give capture the model that the loop calls"
 )
 NO_BACKWARD = "no layer received a gradient; call backward before the optimizer step"
-FROZEN = "all layers are frozen, so no layer has a gradient; unfreeze one, or capture with passes=['forward']"
+DISCARDED = (
+    "its gradients were discarded before the optimizer step, or never added to the parameters' "
+    "grad; call zero_grad "
+    "after the optimizer step, or before backward"
+)
+FROZEN = (
+    "all layers are frozen, so no layer has a gradient; unfreeze one, or capture with "
+    "passes=['forward']"
+)
 
 
 @dataclass
@@ -24,28 +33,45 @@ class StepTensors:
     """What a step writes: `(layer, kind, values)`, and what it leaves out with reasons."""
 
     tensors: list[tuple[Layer, str, Tensor]] = field(default_factory=list)
+    # By how much the loss that training used was larger than the mean loss.
+    scale: float = 1.0
     left_out: dict[str, str] = field(default_factory=dict)
     written: list[str] = field(default_factory=list)
     # Layers without gradients of their output.
     frozen: list[str] = field(default_factory=list)
+    # Layers that were frozen when they were first captured, and have gradients now.
+    thawed: list[str] = field(default_factory=list)
+    # Weights whose products ran outside of the model's forward.
+    unseen: list[str] = field(default_factory=list)
 
 
-def assemble(step: Step, options: Options, scale: float) -> StepTensors:
-    """Checks the step and assembles its tensors; dY is divided by `scale`, and is that of the mean loss."""
+def assemble(
+    step: Step, options: Options, scale: float, optimized: set[int] | None, names: dict[int, str]
+) -> StepTensors:
+    """Checks the step and assembles its tensors; dY is divided by `scale`, and is that of the mean
+    loss.
+
+    `optimized` has the ids of the optimizer's parameters, if there is one; `names` maps ids of
+    parameters to paths.
+    """
     if step.failure is not None:
         raise step.failure
     check_supported(step, options)
     if not step.calls:
         raise SkipStep(NO_FORWARD)
     check_recomputed(step)
+    settle_gradients(step, optimized)
     if options.needs_grad_output:
-        settle_gradients(step)
         check_backward(step)
+    if any(call.has_grad for call in step.calls):
         drop_untrained(step)
     if options.loss_reduction == "sum":
         scale *= step.batch
-    assembled = StepTensors()
+    assembled = StepTensors(scale=scale)
+    assembled.unseen = find_unseen(step, names)
     for layer, calls in group_calls(step).items():
+        if note_grads(layer, calls):
+            assembled.thawed.append(layer.name)
         reason = find_reason(calls, step)
         if reason is not None:
             assembled.left_out[layer.name] = reason
@@ -73,12 +99,15 @@ def check_supported(step: Step, options: Options) -> None:
     for (op, module), reason in step.unsupported.items():
         globs = options.layers
         if globs and not any(
-            fnmatch.fnmatchcase(f"{module}.{op}", glob) or fnmatch.fnmatchcase(module, glob) for glob in globs
+            fnmatch.fnmatchcase(f"{module}.{op}", glob) or fnmatch.fnmatchcase(module, glob)
+            for glob in globs
         ):
             continue
-        others = len(step.unsupported) - 1
-        more = f" ({others} more such operations)" if others else ""
-        raise IncompleteCapture(op, module, f"{reason}, or list it in coverage() with on_unsupported='list'{more}")
+        remaining = len(step.unsupported) - 1
+        more = f" ({remaining} more such operations)" if remaining else ""
+        raise IncompleteCapture(
+            op, module, f"{reason}, or list it in coverage() with on_unsupported='list'{more}"
+        )
 
 
 def check_recomputed(step: Step) -> None:
@@ -86,26 +115,24 @@ def check_recomputed(step: Step) -> None:
     for call in step.calls:
         if call.fingerprint is not None and call.layer.wanted:
             reason = (
-                "it ran in a reentrant checkpoint, and no recomputation with an equal input was seen in the backward; "
+                "it ran in a reentrant checkpoint, and no recomputation with an equal input "
+                "was seen in the backward; "
                 "use checkpoint(..., use_reentrant=False)"
             )
             raise IncompleteCapture(call.layer.op, call.module, reason)
 
 
-def settle_gradients(step: Step) -> None:
-    """Sums each dY over the backward passes that trained; others, such as those for an adversarial input, do not count.
-
-    A backward pass trains a call if it added to the gradient of the call's weight.
-    """
-    foreign = set()
+def settle_gradients(step: Step, optimized: set[int] | None) -> None:
+    """Sums each dY over the backward passes that count for the optimizer's gradient."""
+    step.gradients.settle({task for call in step.calls for task in call.gradients}, optimized)
     for call in step.calls:
-        tasks = step.accumulated.get(id(call.parameter))
-        if tasks is not None:
-            foreign |= call.gradients.keys() - tasks
-    for call in step.calls:
-        tasks = step.accumulated.get(id(call.parameter))
-        counted = call.gradients.keys() - foreign if tasks is None else call.gradients.keys() & tasks
-        call.gradients = {task: gradient for task, gradient in call.gradients.items() if task in counted}
+        accumulation = step.gradients.find(call.parameter)
+        tasks = call.gradients.keys() - step.gradients.foreign
+        if accumulation is not None:
+            tasks &= accumulation.tasks
+        call.gradients = {
+            task: gradient for task, gradient in call.gradients.items() if task in tasks
+        }
         parts = [gradient for gradient in call.gradients.values() if gradient is not None]
         call.dy = sum(parts[1:], parts[0]) if parts else None
 
@@ -119,7 +146,11 @@ def drop_untrained(step: Step) -> None:
     for forward in step.forwards:
         if forward.index in trained:
             last = forward.first + forward.batch
-            kept += [sample - forward.first + batch for sample in step.kept if forward.first <= sample < last]
+            kept += [
+                sample - forward.first + batch
+                for sample in step.kept
+                if forward.first <= sample < last
+            ]
             forward.first, batch = batch, batch + forward.batch
     if not kept:
         raise SkipStep("none of its kept samples was trained; raise samples")
@@ -133,7 +164,28 @@ def check_backward(step: Step) -> None:
     if not any(call.wants_grad for call in step.calls):
         raise SkipStep(FROZEN)
     if not any(call.has_grad for call in step.calls):
-        raise SkipStep(NO_BACKWARD)
+        raise SkipStep(DISCARDED if step.gradients.foreign else NO_BACKWARD)
+
+
+def find_unseen(step: Step, names: dict[int, str]) -> list[str]:
+    """Lists weights that were trained, though no forward of the model used them in any way."""
+    found = []
+    for key, accumulation in step.gradients.known.items():
+        parameter = accumulation.parameter
+        if accumulation.tasks and parameter.dim() > 1 and key not in step.used and key in names:
+            found.append(names[key])
+    return found
+
+
+def note_grads(layer: Layer, calls: list[Call]) -> bool:
+    """Notes which gradients a layer has; returns whether it has more than the trace says."""
+    input_grad, weight_grad = (
+        any(getattr(call, key) for call in calls) for key in ("input_grad", "weight_grad")
+    )
+    if layer.is_committed:
+        return (input_grad and not layer.input_grad) or (weight_grad and not layer.weight_grad)
+    layer.input_grad, layer.weight_grad = input_grad, weight_grad
+    return False
 
 
 def group_calls(step: Step) -> dict[Layer, list[Call]]:
@@ -147,7 +199,7 @@ def group_calls(step: Step) -> dict[Layer, list[Call]]:
 
 
 def find_reason(calls: list[Call], step: Step) -> str | None:
-    """Returns why a layer cannot be written in this step, or None; raises if a gradient was lost."""
+    """Returns why a layer cannot be written, or None; raises if a gradient was lost."""
     if len(calls) < len(step.forwards):
         return f"it ran in {len(calls)} of {len(step.forwards)} forwards of step {step.number}"
     if len({call.wants_grad for call in calls}) > 1:
@@ -167,7 +219,10 @@ def check_unused(call: Call, step: Step) -> None:
         return
     if any(other.has_grad and other.parameter is parameter for other in step.calls):
         return
-    reason = "its weight has a gradient, but the gradient of its result was not seen; report this as a bug"
+    reason = (
+        "its weight has a gradient, but the gradient of its result was not seen; report "
+        "this as a bug"
+    )
     raise IncompleteCapture(call.layer.op, call.module, reason)
 
 
@@ -203,7 +258,10 @@ def join_weight(layer: Layer, calls: list[Call]) -> Tensor:
     first = calls[0].w
     for call in calls[1:]:
         if not torch.equal(first, call.w):
-            reason = "its weight changed between two forwards of one optimizer step; a trace has one weight per step"
+            reason = (
+                "its weight changed between two forwards of one optimizer step; a trace "
+                "has one weight per step"
+            )
             raise IncompleteCapture(layer.op, call.module, reason)
     return first
 
@@ -213,5 +271,9 @@ def check_finite(values: Tensor, layer: Layer, kind: str) -> None:
     if bool(torch.isfinite(values).all()):
         return
     name = {"input": "X", "weight": "W", "grad_output": "dY"}[kind]
-    remedy = "; give capture the GradScaler (scaler=), which skips such steps" if kind == "grad_output" else ""
+    remedy = (
+        "; give capture the GradScaler (scaler=), which skips such steps"
+        if kind == "grad_output"
+        else ""
+    )
     raise SkipStep(f"{name} of layer {layer.name} is not finite in this step{remedy}")

@@ -1,4 +1,5 @@
-"""Scaled dot-product attention as two explicit products, and multi-head attention with visible calls.
+"""Scaled dot-product attention as two explicit products, and multi-head attention with visible
+calls.
 
 The fused call computes the training's results. The products are recomputed beside it, for the kept
 samples only.
@@ -30,7 +31,11 @@ def expose_multi_head(enter: Callable[[], Any]) -> Callable[..., Any]:
     """
     names = {**F.__dict__, "has_torch_function": lambda tensors: False}
     copied = types.FunctionType(
-        MULTI_HEAD.__code__, names, MULTI_HEAD.__name__, MULTI_HEAD.__defaults__, MULTI_HEAD.__closure__
+        MULTI_HEAD.__code__,
+        names,
+        MULTI_HEAD.__name__,
+        MULTI_HEAD.__defaults__,
+        MULTI_HEAD.__closure__,
     )
     copied.__kwdefaults__ = MULTI_HEAD.__kwdefaults__
 
@@ -43,7 +48,10 @@ def expose_multi_head(enter: Callable[[], Any]) -> Callable[..., Any]:
 
 @dataclass
 class Attention:
-    """Arguments of a fused call; Q is `[..., rows, inner]`, K `[..., keys, inner]`, V `[..., keys, columns]`."""
+    """Arguments of a fused call.
+
+    Q is `[..., rows, inner]`, K `[..., keys, inner]`, V `[..., keys, columns]`.
+    """
 
     query: Tensor
     key: Tensor
@@ -56,11 +64,22 @@ class Attention:
 
     @classmethod
     def from_call(
-        cls, query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, *, scale=None, enable_gqa=False
+        cls,
+        query,
+        key,
+        value,
+        attn_mask=None,
+        dropout_p=0.0,
+        is_causal=False,
+        *,
+        scale=None,
+        enable_gqa=False,
     ) -> "Attention":
         """Reads the arguments of the call."""
         scale = 1 / math.sqrt(query.shape[-1]) if scale is None else float(scale)
-        return cls(query, key, value, attn_mask, float(dropout_p), bool(is_causal), scale, bool(enable_gqa))
+        return cls(
+            query, key, value, attn_mask, float(dropout_p), bool(is_causal), scale, bool(enable_gqa)
+        )
 
     def weights_shape(self) -> tuple[int, ...]:
         """The shape of the attention weights, `[..., rows, keys]`."""
@@ -86,7 +105,11 @@ def replay_dropout(attention: Attention, state: Tensor | None) -> Tensor | None:
 
 def read_generator(device: torch.device) -> Tensor:
     """Returns the state of a device's default generator."""
-    return torch.get_rng_state() if device.type == "cpu" else torch.get_device_module(device).get_rng_state(device)
+    return (
+        torch.get_rng_state()
+        if device.type == "cpu"
+        else torch.get_device_module(device).get_rng_state(device)
+    )
 
 
 def write_generator(device: torch.device, state: Tensor) -> None:
@@ -104,7 +127,13 @@ class ExplicitAttention:
     V `[samples, heads, keys, columns]`; P, the attention weights, `[samples, heads, rows, keys]`.
     """
 
-    def __init__(self, attention: Attention, y: Tensor, state: Tensor | None, select: Callable[[Tensor], Tensor]):
+    def __init__(
+        self,
+        attention: Attention,
+        y: Tensor,
+        state: Tensor | None,
+        select: Callable[[Tensor], Tensor],
+    ):
         """`select` returns the kept samples of a tensor with full leading dimensions."""
         self.scale = attention.scale
         lead = attention.query.shape[:-2]
@@ -117,16 +146,22 @@ class ExplicitAttention:
             # A copy, because the model may change the tensor in place.
             return kept.to(torch.float32, copy=True)
 
-        self.query, self.key, self.value = (gather(t) for t in (attention.query, attention.key, attention.value))
-        scores = self.query @ self.key.transpose(-2, -1) * self.scale + self._read_mask(attention, select)
+        self.query, self.key, self.value = (
+            gather(t) for t in (attention.query, attention.key, attention.value)
+        )
+        scores = self.query @ self.key.transpose(-2, -1) * self.scale + self._read_mask(
+            attention, select
+        )
         # A row whose keys are all masked attends to none.
         self.weights = torch.softmax(scores, -1).nan_to_num(0.0)
         dropped = replay_dropout(attention, state)
         self.dropped = None if dropped is None else select(dropped)
-        self.kept = self.weights if self.dropped is None else self.weights * self.dropped
+        self.dropped_weights = self.weights if self.dropped is None else self.weights * self.dropped
         self._check(select(y.detach()).float(), y.dtype)
 
-    def _read_mask(self, attention: Attention, select: Callable[[Tensor], Tensor]) -> Tensor | float:
+    def _read_mask(
+        self, attention: Attention, select: Callable[[Tensor], Tensor]
+    ) -> Tensor | float:
         """Returns what is added to the kept samples' scores: 0 or -inf, or the given bias."""
         shape, device = attention.weights_shape(), attention.query.device
         mask = attention.mask
@@ -141,17 +176,21 @@ class ExplicitAttention:
 
     def _check(self, y: Tensor, dtype: torch.dtype) -> None:
         """Compares P V with the fused call's result."""
-        difference = torch.linalg.vector_norm(self.kept @ self.value - y)
-        if y.numel() and not difference <= TOLERANCES.get(dtype, 1e-2) * torch.linalg.vector_norm(y) + 1e-12:
+        difference = torch.linalg.vector_norm(self.dropped_weights @ self.value - y)
+        if (
+            y.numel()
+            and not difference <= TOLERANCES.get(dtype, 1e-2) * torch.linalg.vector_norm(y) + 1e-12
+        ):
             reason = "the explicit products differ from the fused call's result"
             if self.dropped is not None:
                 reason += (
-                    ", because its dropout cannot be repeated; use SDPBackend.MATH (torch.nn.attention), or dropout_p=0"
+                    ", because its dropout cannot be repeated; use SDPBackend.MATH "
+                    "(torch.nn.attention), or dropout_p=0"
                 )
             raise Unsupported(reason)
 
     def backward(self, grad: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns dY of both products from that of the call: of the scores before their scale, and of the context."""
+        """Returns dY of the unscaled scores and of the context, from that of the call."""
         grad_weights = grad @ self.value.transpose(-2, -1)
         if self.dropped is not None:
             grad_weights = grad_weights * self.dropped
@@ -160,7 +199,7 @@ class ExplicitAttention:
 
 
 def list_products(attention: Attention) -> tuple[Product, Product]:
-    """Describes both products of the whole batch without computing them; their tensors have no values."""
+    """Describes both products of the whole batch; their tensors have no values."""
     lead, (rows, inner) = attention.query.shape[:-2], attention.query.shape[-2:]
     keys, columns = attention.value.shape[-2:]
 

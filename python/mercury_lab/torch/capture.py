@@ -1,7 +1,7 @@
 """The capture of a training: which steps, from where to where, and what happens on errors."""
 
-import math
-import time
+import functools
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,41 +9,44 @@ import torch
 from mercury_lab._native import MercuryError
 from torch import nn
 
-from .assemble import StepTensors, assemble
+from .assemble import assemble
 from .boundary import Boundary
-from .checks import check_model, check_optimizer, check_scaler, raise_closure
+from .checks import check_model, check_optimizer, check_scaler, raise_closure, unwrap_optimizer
 from .coverage import Coverage, Notes, build_coverage
 from .errors import ArgumentError, IncompleteCapture, SkipStep
 from .layers import Layers
-from .naming import unwrap
+from .naming import name_weights
 from .observer import Observer
 from .options import Options
-from .output import TraceOutput, describe_training, read_number
+from .output import TraceOutput, describe_training, read_indices, read_number
+from .probe import Probe
 from .recorder import Recorder
 from .reports import Reports
+from .row import StepRow
 from .step import Step
-from .verify import Row, Verifier
+from .verify import Verifier, WeightError
 
 # After this many skipped steps in a row, the next step of the schedule is tried.
 MAX_SKIPPED = 20
-# A replay takes two steps as a trial (`stop.window`) and needs another one for the steady state.
-STEADY_STEPS = 3
 
 
 class Capture:
-    """A running capture; `mercury_lab.torch.capture` makes it. Use it in `with`, or call `close` at the end."""
+    """A running capture. Use it in `with`, or call `close` at the end."""
 
-    def __init__(self, model: nn.Module, folder: str, optimizer: Any, scaler: Any, options: Options) -> None:
+    def __init__(
+        self, model: nn.Module, folder: str, optimizer: Any, scaler: Any, options: Options
+    ) -> None:
         self.model = model
         self.options = options
         check_model(model)
-        check_optimizer(optimizer, model)
+        check_optimizer(unwrap_optimizer(optimizer), model)
         check_scaler(scaler)
         self.layers = Layers(options)
         self.output = TraceOutput(folder, options, self.layers)
         self.verifier = Verifier(model) if options.verify else None
         self.observer = Observer(options, self.layers, self.verifier)
-        self.recorder = Recorder(model, self.observer, options.batch_axis)
+        probe = Probe() if options.check_samples else None
+        self.recorder = Recorder(model, self.observer, options.batch_axis, probe)
         # The number of the step that runs.
         self.number = options.resume or 0
         self.steps_seen = 0
@@ -53,12 +56,10 @@ class Capture:
         self.skipped = 0
         self.is_open = True
         self.is_capturing = True
-        self.row: dict[str, Any] = {}
-        # When the last row was logged.
-        self.began = time.perf_counter()
         self.reports = Reports(options.on_error)
+        self.row = StepRow(self.reports)
         self.notes = Notes()
-        self.optimizer = optimizer
+        self.optimizer = optimizer = unwrap_optimizer(optimizer)
         self.boundary = Boundary(self, optimizer, scaler)
         self._begin_step()
 
@@ -78,31 +79,49 @@ class Capture:
     ) -> None:
         """Notes the running step's loss (of the batch, mean), accuracy (0 to 1), epoch and samples.
 
-        Call it before the optimizer's step. A loss or an accuracy that is not logged is NaN in `steps.parquet`.
-        `dataset_indices` are the places of the batch's samples in the data set; without them, the trace has
+        Call it before the optimizer's step. A loss or an accuracy that is not logged is NaN in
+        `steps.parquet`. `dataset_indices` are the places of the batch's samples in the data set;
+        without them, the trace has
         places in the batch.
         """
-        if loss is not None:
-            self.row["loss"] = read_number(loss)
-        if accuracy is not None:
-            self.row["accuracy"] = read_number(accuracy)
-        if epoch is not None:
-            self.row["epoch"] = int(epoch)
-        if dataset_indices is not None:
-            self.row["dataset_indices"] = [int(index) for index in dataset_indices]
+        step = self.recorder.step
+        if (
+            self.steps_seen
+            and step is not None
+            and not step.forwards
+            and (loss, accuracy) != (None, None)
+        ):
+            reason = (
+                "between the optimizer's step and the next forward, so its values count "
+                "for the next step"
+            )
+            self.reports.warn(f"log was called {reason}; call it before the optimizer's step")
+        self.row.read("loss", loss, read_number)
+        self.row.read("accuracy", accuracy, read_number)
+        self.row.read("epoch", epoch, operator.index)
+        self.row.read("dataset_indices", dataset_indices, read_indices)
 
     def log_evaluation(self, samples: int, **metrics: float) -> None:
-        """Notes metrics measured on so many validation samples, such as `loss` and `top1`."""
+        """Notes metrics, such as `loss` and `top1`, of `samples` validation samples."""
         if self.output.writer is None:
-            self.reports.warn("log_evaluation: no step is captured yet, so there is no trace to write to")
+            self.reports.warn(
+                "log_evaluation: no step is captured yet, so there is no trace to write to"
+            )
             return
-        rows = [(self.number, name, read_number(value), samples) for name, value in metrics.items()]
-        self.output.writer.log_evaluations(rows)
+        try:
+            rows = [
+                (self.number, name, read_number(value), samples) for name, value in metrics.items()
+            ]
+            self.output.writer.log_evaluations(rows)
+        except Exception as error:
+            self.reports.report(error)
 
     def step(self) -> None:
-        """Ends a step of a loop without an optimizer object; call it where the weights would change."""
+        """Ends a step of a loop without an optimizer; call it where the weights change."""
         if self.optimizer is not None:
-            raise MercuryError("step: the optimizer given to capture marks the steps; do not call step() as well")
+            raise MercuryError(
+                "step: the optimizer given to capture marks the steps; do not call step() as well"
+            )
         self.end_step()
         self.begin_next_step()
 
@@ -111,7 +130,7 @@ class Capture:
         self.output.flush()
 
     def close(self, failed: bool = False) -> None:
-        """Ends the capture. After a failed training, the trace has its captured steps and is not complete."""
+        """Ends the capture; after a failed training, the trace is marked as incomplete."""
         if not self.is_open:
             return
         self.is_open = False
@@ -131,28 +150,22 @@ class Capture:
                 self.reports.warn(str(error))
             else:
                 self.reports.report(error)
-        if not failed:
-            self._note_few_steps()
+        if not failed and self.is_capturing:
+            self.reports.warn_few_steps(self.output.captured, self.number, self.options.every)
 
-    def _note_few_steps(self) -> None:
-        """Warns of a trace without steady state, unless its steps were listed one by one, on purpose."""
-        captured = self.output.captured
-        if self.is_capturing and self.options.every is not None and captured < STEADY_STEPS:
-            trial = "because it takes the first two as a trial (stop.window): lower every, or train longer"
-            self.reports.warn(
-                f"captured {captured} of {self.number} training steps (every={self.options.every}); a replay needs "
-                f"{STEADY_STEPS} or more, {trial}"
-            )
-
-    def verify(self) -> list[Row]:
+    def verify(self) -> list[WeightError]:
         """Compares the captured steps' dY^T X with the weights' gradients; raises if they differ.
 
-        It finds calls that were missed or counted twice, and X, dY or a geometry that are not those of the call,
-        in memory and for the whole batch; it does not read the files. An error of 0.0 is possible: PyTorch then
-        computed the same product of the same numbers in the same order. Needs `verify=True` from the beginning.
+        It finds calls that were missed or counted twice, and X, dY or a geometry that are not those
+        of the call, in memory and for the whole batch; where all samples and channels are kept,
+        also in the tensors that are written. An error of 0.0 is possible, if PyTorch computed the
+        same
+        product in the same order. Needs `verify=True` from the beginning.
         """
         if self.verifier is None:
-            raise MercuryError("verify: the capture has no gradients to compare; give verify=True to capture")
+            raise MercuryError(
+                "verify: the capture has no gradients to compare; give verify=True to capture"
+            )
         return self.verifier.check()
 
     def coverage(self) -> Coverage:
@@ -179,17 +192,17 @@ class Capture:
             self._tolerate(raise_closure)
 
     def discard_step(self, reason: str) -> None:
-        """Forgets what the running step recorded; the optimizer skips it, so its number is used again."""
+        """Forgets the running step, which the optimizer skips; its number is used again."""
         if self.is_open and self.recorder.stop() is not None:
             self._forget_layers()
             self._skip(reason)
-        self.row = {}
+        self.row.clear()
         self._begin_step()
 
     def begin_next_step(self) -> None:
         """Begins the next step, after the weights have changed."""
         self.number += 1
-        self.row = {}
+        self.row.clear()
         self.is_logged = False
         self._begin_step()
 
@@ -200,31 +213,34 @@ class Capture:
 
     def _start_capture(self) -> None:
         if self.output.is_full():
-            self._stop_capturing(f"max_bytes is reached before step {self.number}, so capturing stops")
+            self.is_capturing = self.is_due = False
+            self.reports.warn(f"max_bytes is reached before step {self.number}; capturing stops")
         elif not self.recorder.is_on:
             self.recorder.start(Step(self.number, self.options))
 
     def _log_row(self) -> None:
-        """Logs the step, once: a captured one before it is marked as such, with the time of the capture."""
+        """Logs the step once, with the time of its capture, before it is marked as captured."""
         if self.is_logged:
             return
         self.is_logged = True
-        row, began, self.began = self.row, self.began, time.perf_counter()
         group = self.optimizer.param_groups[0] if self.optimizer is not None else {}
-        loss, accuracy = row.get("loss", math.nan), row.get("accuracy", math.nan)
-        rate = read_number(group.get("lr", 0.0))
-        self.output.log_step(self.number, row.get("epoch", 0), loss, accuracy, rate, self.began - began)
+        self.output.log_step(self.number, *self.row.finish(read_number(group.get("lr", 0.0))))
 
     def _finish_capture(self, step: Step) -> None:
         """Assembles, checks and writes the step's tensors."""
         self.notes.unsupported.update(step.unsupported)
         self.notes.ignored.update(step.ignored)
         try:
-            assembled = assemble(step, self.options, self.boundary.scale(step))
+            optimized, names = self.boundary.list_optimized(), name_weights(self.recorder.paths)
+            assembled = assemble(step, self.options, self.boundary.scale(step), optimized, names)
             if not self.output.captured:
                 self.recorder.axis.check_globs()
-            indices = self.row.get("dataset_indices")
-            self.output.write_step(step, assembled, indices, lambda: self._describe(step), self._log_row)
+            errors = [] if self.verifier is None else self.verifier.measure(step, assembled)
+            indices = self.row.values.get("dataset_indices")
+            describe = functools.partial(
+                describe_training, self.model, self.optimizer, step, self.options
+            )
+            self.output.write_step(step, assembled, indices, describe, self._log_row)
             self.output.writer.next_failure()
         except SkipStep as skipped:
             self._forget_layers()
@@ -238,34 +254,15 @@ class Capture:
             step.release()
         self.is_due = False
         self.skipped = 0
-        self._note_left_out(assembled, step.called_whole)
+        self.notes.note_written(assembled)
+        self.reports.warn_left_out(assembled, step.called_whole)
         if self.verifier is not None:
-            self.verifier.finish_step(step.number)
+            self.verifier.errors += errors
 
     def _forget_layers(self) -> None:
-        """Takes the layers of a step that is not captured out of the trace, and notes them for `coverage`."""
+        """Takes the layers of a failed step out of the trace, and notes them for `coverage`."""
         self.notes.refused.update(self.layers.known)
         self.layers.roll_back()
-
-    def _describe(self, step: Step) -> dict[str, Any]:
-        device = check_model(self.model)
-        return describe_training(unwrap(self.model), self.optimizer, step, self.options, device)
-
-    def _note_left_out(self, assembled: StepTensors, called_whole: bool) -> None:
-        self.notes.written.update(assembled.written)
-        self.notes.left_out.update(assembled.left_out)
-        for name, reason in assembled.left_out.items():
-            self.reports.warn(f"layer {name} is left out of a captured step: {reason}", key=f"left out {name}")
-        for name in self.layers.thawed:
-            reason = "was frozen when it was first captured, and the trace keeps saying so; capture the later part anew"
-            self.reports.warn(f"layer {name} {reason}")
-        if not called_whole:
-            self.reports.warn(
-                "the loop calls parts of the model, not the model; products between them are not captured"
-            )
-        if assembled.frozen:
-            names = ", ".join(assembled.frozen)
-            self.reports.warn(f"captured without dY, because they have no gradients: {names}", key="frozen")
 
     # Errors.
 
@@ -277,14 +274,10 @@ class Capture:
         self.reports.reasons[reason] = None
         self.reports.warn(f"step {self.number} is not captured: {reason}", key=reason)
 
-    def _stop_capturing(self, reason: str) -> None:
-        self.is_capturing = False
-        self.is_due = False
-        self.reports.warn(reason)
-
     def _tolerate(self, work: Callable[[], None]) -> None:
-        """Runs a part of the capture. An error breaks the training only with `on_error="raise"`, or if it is a mistake
-        in the arguments that the first captured step reveals.
+        """Runs a part of the capture, whose errors must not break the training.
+
+        Exceptions are `on_error="raise"`, and mistakes in the arguments in the first captured step.
         """
         try:
             work()

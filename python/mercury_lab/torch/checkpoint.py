@@ -1,4 +1,4 @@
-"""Tells a forward that is trained from one without gradients, a checkpointed one, and a recomputation."""
+"""Tells trained, checkpointed and recomputed forwards from those without gradients."""
 
 import enum
 import sys
@@ -43,7 +43,7 @@ def find_stage() -> Stage:
 
 
 def find_function() -> type | None:
-    """Returns the autograd.Function whose forward runs; one inside a checkpoint wins over the checkpoint."""
+    """Returns the autograd.Function whose forward runs; the innermost one wins."""
     frame = sys._getframe(1)
     while frame is not None:
         if frame.f_code is APPLY:

@@ -2,7 +2,13 @@
 
 from dataclasses import dataclass, field
 
+from .assemble import StepTensors
 from .layers import Layer, Layers
+
+
+UNSEEN = (
+    "it has a gradient, but its product ran outside of the model's forward, so it is not captured"
+)
 
 
 @dataclass
@@ -58,20 +64,34 @@ class Coverage:
             totals = self.total_by(key)
             width = max([len(name) for name in totals] + [len(key)])
             lines += ["", f"{key:<{width}}  {'captured':>10}  {'seen':>10}"]
-            lines += [f"{name:<{width}}  {_format(a):>10}  {_format(b):>10}" for name, (a, b) in totals.items()]
+            lines += [
+                f"{name:<{width}}  {_format(a):>10}  {_format(b):>10}"
+                for name, (a, b) in totals.items()
+            ]
         notes = [row for row in self.rows if row.reason]
         if notes:
-            lines += ["", *(f"{row.status}: {row.layer or row.op} in {row.module}: {row.reason}" for row in notes)]
+            lines += [
+                "",
+                *(
+                    f"{row.status}: {row.layer or row.op} in {row.module}: {row.reason}"
+                    for row in notes
+                ),
+            ]
         return "\n".join(lines)
 
     def _summarise(self) -> str:
         """The first line: MACs, and what has none because it is not captured."""
-        line = f"captured {_format(self.captured)} of {_format(self.seen)} MACs per sample (forward)"
+        line = (
+            f"captured {_format(self.captured)} of {_format(self.seen)} MACs per sample (forward)"
+        )
         if self.unsupported:
             line += f", and {_list_operations(self.unsupported)} whose products are not captured: "
             line += _list_places(self.unsupported)
         if self.unknown:
-            line += f", and {_list_operations(self.unknown)} that may compute products: {_list_places(self.unknown)}"
+            line += (
+                f", and {_list_operations(self.unknown)} that may compute products: "
+                f"{_list_places(self.unknown)}"
+            )
         return line
 
     __repr__ = __str__
@@ -87,8 +107,16 @@ class Notes:
     refused: dict[str, Layer] = field(default_factory=dict)
     # Reasons by operation and module.
     unsupported: dict[tuple[str, str], str] = field(default_factory=dict)
-    # Products that ran without gradients.
-    ignored: dict[str, int] = field(default_factory=dict)
+    # Products that are no part of a trace, with reasons.
+    ignored: dict[str, str] = field(default_factory=dict)
+    # Weights that had gradients, but no product in a forward of the model.
+    unseen: dict[str, None] = field(default_factory=dict)
+
+    def note_written(self, assembled: StepTensors) -> None:
+        """Notes what became of the layers of a captured step."""
+        self.written.update(assembled.written)
+        self.left_out.update(assembled.left_out)
+        self.unseen.update(dict.fromkeys(assembled.unseen))
 
 
 def build_coverage(layers: Layers, notes: Notes, unknown: dict[str, str]) -> Coverage:
@@ -99,14 +127,23 @@ def build_coverage(layers: Layers, notes: Notes, unknown: dict[str, str]) -> Cov
         if not layer.wanted:
             status, reason = "not chosen", "layers does not match it"
         elif layer.name not in notes.written:
-            status, reason = "left out", notes.left_out.get(layer.name, "no step was captured with it")
+            status, reason = (
+                "left out",
+                notes.left_out.get(layer.name, "no step was captured with it"),
+            )
         rows.append(CoverageRow(layer.module, layer.op, layer.name, layer.macs, status, reason))
     for (op, module), reason in notes.unsupported.items():
         rows.append(CoverageRow(module, op, None, None, "unsupported", reason))
     for op, module in unknown.items():
-        rows.append(CoverageRow(module, op, None, None, "unknown", "it is not known whether it computes products"))
-    for name in notes.ignored:
-        rows.append(CoverageRow(name, "product", name, None, "ignored", "it ran without gradients"))
+        rows.append(
+            CoverageRow(
+                module, op, None, None, "unknown", "it is not known whether it computes products"
+            )
+        )
+    for name, reason in notes.ignored.items():
+        rows.append(CoverageRow(name, "product", name, None, "ignored", reason))
+    for name in notes.unseen:
+        rows.append(CoverageRow(name, "product", None, None, "unsupported", UNSEEN))
     return Coverage(rows)
 
 

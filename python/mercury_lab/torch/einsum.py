@@ -30,18 +30,24 @@ def read_tensordot(y, a, b, dims=2, out=None) -> list[Product]:
         dims = (list(range(a.dim() - dims, a.dim())), list(range(dims)))
     left = list(ascii_letters[: a.dim()])
     right = list(ascii_letters[a.dim() : a.dim() + b.dim()])
-    for of_a, of_b in zip(*dims, strict=True):
-        right[of_b] = left[of_a]
-    output = [letter for letter in left if letter not in right] + [letter for letter in right if letter not in left]
+    for left_axis, right_axis in zip(*dims, strict=True):
+        right[right_axis] = left[left_axis]
+    output = [letter for letter in left if letter not in right] + [
+        letter for letter in right if letter not in left
+    ]
     return read_product([left, right], output, (a, b))
 
 
-def expand_equation(equation: str, operands: tuple[Tensor, ...]) -> tuple[list[list[str]], list[str]]:
+def expand_equation(
+    equation: str, operands: tuple[Tensor, ...]
+) -> tuple[list[list[str]], list[str]]:
     """Splits an equation into the letters of each operand and of the output, without ellipsis."""
     inputs, arrow, output = equation.partition("->")
     terms = inputs.split(",")
     free = [letter for letter in ascii_letters if letter not in equation]
-    broadcast = max(operand.dim() - len(term.replace("...", "")) for term, operand in zip(terms, operands))
+    broadcast = max(
+        operand.dim() - len(term.replace("...", "")) for term, operand in zip(terms, operands)
+    )
     names = free[:broadcast]
     expanded = []
     for term, operand in zip(terms, operands):
@@ -53,7 +59,9 @@ def expand_equation(equation: str, operands: tuple[Tensor, ...]) -> tuple[list[l
     return expanded, names + sorted(letter for letter in set(letters) if letters.count(letter) == 1)
 
 
-def read_product(terms: list[list[str]], output: list[str], operands: tuple[Tensor, ...]) -> list[Product]:
+def read_product(
+    terms: list[list[str]], output: list[str], operands: tuple[Tensor, ...]
+) -> list[Product]:
     """Reads a contraction of two tensors; the letters name their dimensions."""
     left, right = terms
     tensors = list(operands)
@@ -99,17 +107,23 @@ class Layout:
         shape = [self.sizes[letter] for letter in self.rows]
 
         def to_grad(gradient: Tensor) -> Tensor:
-            return permute(gradient, self.output, self.rows + self.columns).reshape(*shape, self.size(self.columns))
+            return permute(gradient, self.output, self.rows + self.columns).reshape(
+                *shape, self.size(self.columns)
+            )
 
         left = permute(x, self.left, self.rows + self.inner).reshape(*shape, self.size(self.inner))
         weight = permute(w, self.right, self.columns + self.inner)
         # A view, where possible, so that the weight's parameter is found.
         return Product(
-            "linear", left, flatten(weight, self.size(self.columns), self.size(self.inner)), to_grad, part="einsum"
+            "linear",
+            left,
+            flatten(weight, self.size(self.columns), self.size(self.inner)),
+            to_grad,
+            part="einsum",
         )
 
     def as_matmul(self, x: Tensor, w: Tensor) -> Product:
-        """Products for each index of the shared dimensions; the first dimension of X holds the samples."""
+        """Products for each index of the shared dimensions; samples come first in X."""
         first = self.left[0]
         lead = list(self.batch)
         if first in self.rows:
@@ -122,14 +136,26 @@ class Layout:
         height, width = self.size(rows), self.size(self.columns)
 
         def to_grad(gradient: Tensor) -> Tensor:
-            return permute(gradient, self.output, lead + rows + self.columns).reshape(*shape, height, width)
+            return permute(gradient, self.output, lead + rows + self.columns).reshape(
+                *shape, height, width
+            )
 
-        left = permute(x, self.left, lead + rows + self.inner).reshape(*shape, height, self.size(self.inner))
+        left = permute(x, self.left, lead + rows + self.inner).reshape(
+            *shape, height, self.size(self.inner)
+        )
         weight = permute(w, self.right, self.batch + self.columns + self.inner)
-        weight = weight.reshape(*(self.sizes[letter] for letter in self.batch), width, self.size(self.inner))
+        weight = weight.reshape(
+            *(self.sizes[letter] for letter in self.batch), width, self.size(self.inner)
+        )
         weight = weight.expand(*shape, width, self.size(self.inner))
         return Product(
-            "matmul", left, weight, to_grad, part="einsum", input_grad=x.requires_grad, weight_grad=w.requires_grad
+            "matmul",
+            left,
+            weight,
+            to_grad,
+            part="einsum",
+            input_grad=x.requires_grad,
+            weight_grad=w.requires_grad,
         )
 
 

@@ -25,12 +25,17 @@ class IncompleteCapture(MercuryError):
 class ArgumentError(MercuryError, ValueError):
     """A mistake in the arguments that only a captured step reveals.
 
-    In the first one it is raised whatever `on_error` says: hardly anything is trained, and no trace would result.
+    In the first one it is raised whatever `on_error` says: hardly anything is trained, and no trace
+    would result.
     """
 
 
 class Unsupported(Exception):
     """The reason why a call is not recorded; the recorder adds the operation and the module."""
+
+
+class NoSamples(Unsupported):
+    """The reason why a product has no samples; such a product is listed, not missed."""
 
 
 class SkipStep(Exception):

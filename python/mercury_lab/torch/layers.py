@@ -26,6 +26,8 @@ class Layer:
     weight_grad: bool
     # Whether `layers` matches the name.
     wanted: bool
+    # Whether the layer is in the trace already.
+    is_committed: bool = False
     channels: list[int] | None = None
     grad_channels: list[int] | None = None
     filters: list[int] | None = None
@@ -48,27 +50,29 @@ class Layers:
         self.options = options
         self.known: dict[str, Layer] = {}
         self.committed = 0
-        # Layers that were frozen when they were first captured, and have gradients now.
-        self.thawed: set[str] = set()
 
-    def register(self, name: str, module: str, op: str, geometry: dict, input_grad: bool, weight_grad: bool) -> Layer:
+    def register(
+        self, name: str, module: str, op: str, geometry: dict, input_grad: bool, weight_grad: bool
+    ) -> Layer:
         """Returns the layer of this name; its geometry must be that of earlier calls."""
         layer = self.known.get(name)
         if layer is None:
             layer = self._add(name, module, op, geometry, input_grad, weight_grad)
         elif layer.geometry != geometry:
             raise SkipStep(_describe_change(layer, geometry))
-        elif (input_grad and not layer.input_grad) or (weight_grad and not layer.weight_grad):
-            self.thawed.add(name)
         return layer
 
-    def _add(self, name: str, module: str, op: str, geometry: dict, input_grad: bool, weight_grad: bool) -> Layer:
+    def _add(
+        self, name: str, module: str, op: str, geometry: dict, input_grad: bool, weight_grad: bool
+    ) -> Layer:
         globs = self.options.layers
         wanted = not globs or any(fnmatch.fnmatchcase(name, glob) for glob in globs)
         layer = Layer(name, module, op, len(self.known), geometry, input_grad, weight_grad, wanted)
         if wanted:
             limits = (self.options.channels, self.options.filters)
-            kept = _native.choose_kept(self.options.seed, layer.index, json.dumps(layer.describe()), *limits)
+            kept = _native.choose_kept(
+                self.options.seed, layer.index, json.dumps(layer.describe()), *limits
+            )
             layer.channels, layer.grad_channels = kept["channels"], kept["grad_channels"]
             layer.filters = kept["filters"]
         self.known[name] = layer
@@ -78,18 +82,23 @@ class Layers:
         """Takes over the layers of a resumed trace."""
         for layer in layers:
             geometry = layer["geometry"]
-            self._add(layer["name"], layer["name"], geometry["op"], geometry, layer["input_grad"], layer["weight_grad"])
+            self._add(
+                layer["name"],
+                layer["name"],
+                geometry["op"],
+                geometry,
+                layer["input_grad"],
+                layer["weight_grad"],
+            )
         self.commit()
 
     def commit(self) -> list[Layer]:
         """Keeps the layers found since the last commit, and returns them."""
         new = list(self.known.values())[self.committed :]
         self.committed = len(self.known)
+        for layer in new:
+            layer.is_committed = True
         return new
-
-    def is_committed(self, layer: Layer) -> bool:
-        """Whether the layer is in the trace already."""
-        return layer.index < self.committed
 
     def roll_back(self) -> None:
         """Forgets the layers found since the last commit."""
@@ -109,13 +118,21 @@ class Layers:
         """Refuses a pattern that matches no layer."""
         for glob in self.options.layers:
             if not fnmatch.filter(self.known, glob):
-                raise ArgumentError(f"layers contains {glob!r}, which matches none of {', '.join(self.known)}")
+                raise ArgumentError(
+                    f"layers contains {glob!r}, which matches none of {', '.join(self.known)}"
+                )
 
 
 def _describe_change(layer: Layer, geometry: dict[str, Any]) -> str:
     """Says how a layer's sizes differ from those of the trace."""
     if layer.geometry["op"] != geometry["op"]:
-        return f"layer {layer.name} was {layer.geometry['op']}, but is {geometry['op']} in this step"
-    changes = [f"{key} {old} and now {geometry[key]}" for key, old in layer.geometry.items() if geometry[key] != old]
+        return (
+            f"layer {layer.name} was {layer.geometry['op']}, but is {geometry['op']} in this step"
+        )
+    changes = [
+        f"{key} {old} and now {geometry[key]}"
+        for key, old in layer.geometry.items()
+        if geometry[key] != old
+    ]
     remedy = "pad the inputs to one length or size"
     return f"layer {layer.name} has other sizes than in the trace ({', '.join(changes)}); {remedy}"

@@ -9,6 +9,7 @@ from torch import nn
 # Modules that wrap another one, and add these parts to its path.
 WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 MAX_LENGTH = 200
+EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -29,6 +30,22 @@ def find_paths(model: nn.Module) -> dict[nn.Module, str]:
         return ".".join(part for part in path.split(".") if part not in WRAPPERS)
 
     return {module: clean(path) for path, module in unwrap(model).named_modules()}
+
+
+def name_parameters(paths: dict[nn.Module, str]) -> dict[int, str]:
+    """Maps the id of each parameter to its path, such as `layers.0.weight`."""
+    names: dict[int, str] = {}
+    for module, path in paths.items():
+        for key, parameter in module._parameters.items():
+            if parameter is not None:
+                names.setdefault(id(parameter), ".".join(filter(None, (path, key))))
+    return names
+
+
+def name_weights(paths: dict[nn.Module, str]) -> dict[int, str]:
+    """Names the parameters that may be weights of products; those of embeddings are not."""
+    paths = {module: path for module, path in paths.items() if not isinstance(module, EMBEDDINGS)}
+    return name_parameters(paths)
 
 
 def sanitise(name: str) -> str:
@@ -61,7 +78,7 @@ class Owners:
                     self.owners.setdefault(id(parameter), (module, key))
 
     def find(self, parameter: nn.Parameter, stack: list[nn.Module]) -> tuple[nn.Module, str] | None:
-        """Returns the owner and its name of the parameter; of tied weights, the innermost running module."""
+        """Returns a parameter's owner and name; of tied weights, the innermost running module."""
         for module in reversed(stack):
             for key, candidate in module._parameters.items():
                 if candidate is parameter:
@@ -74,7 +91,7 @@ class Owners:
         return None if found is None else ".".join(filter(None, (self.paths[found[0]], found[1])))
 
     def name_product(self, weight: torch.Tensor, op: str, stack: list[nn.Module]) -> str:
-        """Names a product after the module that owns its weight, or else after module and operation."""
+        """Names a product after its weight's owner, or after the running module."""
         parameter = find_parameter(weight)
         found = None if parameter is None else self.find(parameter, stack)
         if found is not None:
@@ -83,20 +100,28 @@ class Owners:
             return path if key == "weight" else f"{path}.{_name_part(weight, parameter, key)}"
         top = stack[-1]
         path = self.paths[top]
-        is_leaf = isinstance(top, (nn.Linear, nn.Conv1d, nn.Conv2d)) and op in ("linear", "conv1d", "conv2d")
+        is_leaf = isinstance(top, (nn.Linear, nn.Conv1d, nn.Conv2d)) and op in (
+            "linear",
+            "conv1d",
+            "conv2d",
+        )
         if is_leaf:
             return path or "model"
         return f"{path}.{op}" if path else op
 
 
 def _name_part(weight: torch.Tensor, parameter: nn.Parameter, key: str) -> str:
-    """Names a part of a packed projection as the tracer does: `in_proj`, `in_proj.q`, `in_proj.kv`."""
+    """Names a part of a packed projection like the tracer: `in_proj`, `in_proj.q`, `in_proj.kv`."""
     name = key.removesuffix("_weight")
     rows = len(parameter)
     if key != "in_proj_weight" or rows % 3 or len(weight) == rows:
         return name
     width = rows // 3
-    first = (weight.storage_offset() - parameter.storage_offset()) // max(parameter.stride(0), 1) // width
+    first = (
+        (weight.storage_offset() - parameter.storage_offset())
+        // max(parameter.stride(0), 1)
+        // width
+    )
     return f"{name}.{'qkv'[first : first + len(weight) // width]}"
 
 

@@ -6,10 +6,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.parametrize import ParametrizationList
 
 from .attention import Attention, ExplicitAttention, list_products, read_generator
 from .checkpoint import Stage
-from .errors import Unsupported, warn
+from .errors import NoSamples, Unsupported, warn
+from .gather import gather, gather_weight, select
 from .layers import Layers
 from .naming import Owners, find_parameter, sanitise
 from .operations import check_operands
@@ -17,11 +19,14 @@ from .options import Options
 from .products import Product
 from .quiet import own_work
 from .samples import BatchAxis, Order
-from .step import Call, Forward, Step, find_output, fingerprint, gather, gather_weight, select, watch
+from .step import Call, Forward, Step, compute_fingerprint, find_output, watch
 from .thread import ThreadState
 from .verify import Verifier
 
-REENTERED = "it runs inside a custom autograd.Function, whose backward is hidden; replace it in the captured model"
+REENTERED = (
+    "it runs inside a custom autograd.Function, whose backward is hidden; replace it "
+    "in the captured model"
+)
 
 
 def describe_sdpa(args: tuple, kwargs: dict) -> tuple[Attention, Tensor | None]:
@@ -39,7 +44,9 @@ class Observer:
         self.options = options
         self.layers = layers
         self.verifier = verifier
-        self.others: dict[Any, Callable] = {} if verifier is None else {F.embedding: verifier.read_embedding}
+        self.extra_readers: dict[Any, Callable] = (
+            {} if verifier is None else {F.embedding: verifier.read_embedding}
+        )
         self.unknown: dict[str, str] = {}
         self.step: Step | None = None
 
@@ -49,7 +56,7 @@ class Observer:
         # Names of the running attention's products that are still to come.
         self.parts: list[str] = []
         if self.verifier is not None:
-            self.verifier.start()
+            self.verifier.start(step)
 
     def stop(self) -> None:
         """Ends a step."""
@@ -70,16 +77,20 @@ class Observer:
 
     def note_ignored(self, op: str, state: ThreadState) -> None:
         """Notes a call without gradients."""
-        if self.step is not None and state.modules:
+        if self.step is not None and state.modules and not getattr(state.probing, "is_on", False):
             name = ".".join(filter(None, (self.owners.paths[state.modules[-1]], op)))
-            self.step.ignored[name] = self.step.ignored.get(name, 0) + 1
+            self.step.ignored.setdefault(name, "it ran without gradients")
 
-    def observe(self, reader: Callable, args: tuple, kwargs: dict, y: Any, stage: Stage, state: ThreadState) -> None:
+    def observe(
+        self, reader: Callable, args: tuple, kwargs: dict, y: Any, stage: Stage, state: ThreadState
+    ) -> None:
         """Records a call, after it ran."""
         if stage is Stage.RECOMPUTED and not self.step.is_pending:
             return
         if torch._C._are_functorch_transforms_active():
-            raise Unsupported("it runs inside a transformation of torch.func, whose tensors hold several samples")
+            raise Unsupported(
+                "it runs inside a transformation of torch.func, whose tensors hold several samples"
+            )
         # Views of weights keep their parameters only outside of no_grad.
         with own_work(), torch.set_grad_enabled(True):
             products = reader(y, *args, **kwargs)
@@ -93,6 +104,7 @@ class Observer:
             call, order = self._identify(product, stage, state)
             if call is None:
                 continue
+            self.step.has_fused |= product.part == "einsum"
             with own_work(y.device.type):
                 self._keep_operands(call, product, order, y.dtype, stage)
             if stage is Stage.CHECKPOINTED or not call.wants_grad_of(y):
@@ -119,48 +131,60 @@ class Observer:
         if not (self._keeps(call) and self.options.needs_grad_output and self.step.failure is None):
             call.add_gradient(None)
             return
-        call.add_gradient(gather(product, dy, order, call.forward, call.layer.grad_channels, dy.dtype))
+        call.add_gradient(
+            gather(product, dy, order, call.forward, call.layer.grad_channels, dy.dtype)
+        )
 
     def _keeps(self, call: Call) -> bool:
         """Whether the call's operands are to be kept."""
         return call.layer.wanted and bool(call.forward.kept)
 
-    def _identify(self, product: Product, stage: Stage, state: ThreadState) -> tuple[Call | None, Order | None]:
+    def _identify(
+        self, product: Product, stage: Stage, state: ThreadState
+    ) -> tuple[Call | None, Order | None]:
         """Finds or makes the call that a product belongs to; None if it is not recorded."""
         module = self.owners.paths[state.modules[-1]] or "model"
-        base = self._name(product, state)
+        base = self.name_product(product, state)
         if stage is Stage.RECOMPUTED:
             return self._match(product, base, state)
         forward = state.forward
         if forward is None:
             return None, None
-        order = self.axis.find(base, product, forward.batch, state.modules, self._attending(state))
-        check_samples(product, order)
+        if any(isinstance(running, ParametrizationList) for running in state.modules):
+            raise NoSamples("it computes a weight, which holds no samples")
+        check_input(product, forward.batch)
         name = forward.names.next_name(sanitise(base))
+        order = self.axis.find(
+            base, name, product, forward.batch, state.modules, self._attending(state)
+        )
         geometry = product.geometry(forward.batch)
-        layer = self.layers.register(name, module, product.op, geometry, product.input_grad, product.weight_grad)
-        call = Call(layer, forward, module, find_parameter(product.w), base_name=base)
+        layer = self.layers.register(
+            name, module, product.op, geometry, product.input_grad, product.weight_grad
+        )
+        grads = {"input_grad": product.input_grad, "weight_grad": product.weight_grad}
+        call = Call(
+            layer, forward, module, find_parameter(product.w), base_name=base, order=order, **grads
+        )
         self.step.calls.append(call)
         return call, order
 
-    def _match(self, product: Product, base: str, state: ThreadState) -> tuple[Call | None, Order | None]:
-        """Finds the checkpointed call that is recomputed; that of non-reentrant checkpointing is recorded already."""
+    def _match(
+        self, product: Product, base: str, state: ThreadState
+    ) -> tuple[Call | None, Order | None]:
+        """Finds the call of a reentrant checkpoint that is recomputed; others are recorded."""
         identity = product.x if product.identity is None else product.identity
         with own_work(identity.device.type):
-            call = self.step.find_pending(base, fingerprint(identity))
+            call = self.step.take_pending(base, compute_fingerprint(identity))
         if call is None:
             return None, None
-        call.fingerprint = None
-        if not self.layers.is_committed(call.layer):
-            call.layer.input_grad |= product.input_grad
-            call.layer.weight_grad |= product.weight_grad
-        order = self.axis.find(base, product, call.forward.batch, state.modules, self._attending(state))
-        return call, order
+        call.input_grad |= product.input_grad
+        call.weight_grad |= product.weight_grad
+        return call, call.order
 
     def _attending(self, state: ThreadState) -> int:
         return state.attending[-1] if state.attending else 0
 
-    def _name(self, product: Product, state: ThreadState) -> str:
+    def name_product(self, product: Product, state: ThreadState) -> str:
         """Names a product before calls are numbered."""
         if state.attending and product.op == "matmul" and product.part is None:
             product.part = self.parts.pop(0) if self.parts else "matmul"
@@ -170,10 +194,12 @@ class Observer:
             return f"{path}.{op}" if path else op
         return self.owners.name_product(product.w, op, state.modules)
 
-    def _keep_operands(self, call: Call, product: Product, order: Order, dtype: torch.dtype, stage: Stage) -> None:
+    def _keep_operands(
+        self, call: Call, product: Product, order: Order, dtype: torch.dtype, stage: Stage
+    ) -> None:
         """Copies X and W as they were computed with."""
         if stage is Stage.CHECKPOINTED:
-            call.fingerprint = fingerprint(product.x)
+            self.step.await_recomputation(call, compute_fingerprint(product.x))
             return
         if not self._keeps(call) or self.step.failure is not None:
             return
@@ -182,7 +208,11 @@ class Observer:
         call.w = gather_weight(product, order, call.forward, layer.filters, dtype)
 
     def observe_attention(
-        self, described: tuple[Attention, Tensor | None], y: Tensor, stage: Stage, state: ThreadState
+        self,
+        described: tuple[Attention, Tensor | None],
+        y: Tensor,
+        stage: Stage,
+        state: ThreadState,
     ) -> None:
         """Records a fused attention call as two products."""
         attention, generator_state = described
@@ -198,14 +228,20 @@ class Observer:
         if stage is Stage.CHECKPOINTED:
             with own_work():
                 for call, _ in found:
-                    call.fingerprint = fingerprint(attention.query)
+                    self.step.await_recomputation(call, compute_fingerprint(attention.query))
             return
         calls = [call for call, _ in found]
         self._record_attention(attention, generator_state, y, calls, found[0][1])
 
     def _record_attention(
-        self, attention: Attention, generator_state: Tensor | None, y: Tensor, calls: list[Call], order: Order
+        self,
+        attention: Attention,
+        generator_state: Tensor | None,
+        y: Tensor,
+        calls: list[Call],
+        order: Order,
     ) -> None:
+        self.step.has_fused = True
         forward: Forward = calls[0].forward
         keeps = any(self._keeps(call) for call in calls) and self.step.failure is None
 
@@ -215,7 +251,10 @@ class Observer:
         with own_work(y.device.type):
             if keeps:
                 explicit = ExplicitAttention(attention, y, generator_state, select_kept)
-                operands = ((explicit.query, explicit.key), (explicit.kept, explicit.value.transpose(-2, -1)))
+                operands = (
+                    (explicit.query, explicit.key),
+                    (explicit.dropped_weights, explicit.value.transpose(-2, -1)),
+                )
                 for call, (x, w) in zip(calls, operands):
                     call.x, call.w = x.cpu().contiguous(), w.cpu().contiguous()
                 calls[0].attention = explicit
@@ -234,9 +273,9 @@ class Observer:
         watch(y, self.step, calls[0], receive)
 
 
-def check_samples(product: Product, order: Order) -> None:
+def check_input(product: Product, batch: int) -> None:
     """Refuses an input that is a weight, unless it is repeated for each sample."""
     x = product.x
-    if find_parameter(x) is None or x.shape[order.axis] == 1 or x.stride(order.axis) == 0:
+    if find_parameter(x) is None or 0 in x.stride() or (batch == 1 and x.shape[0] == 1):
         return
-    raise Unsupported("its input is a weight, which holds no samples")
+    raise NoSamples("its input is a weight, which holds no samples")

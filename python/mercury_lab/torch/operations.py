@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from .einsum import read_einsum, read_tensordot
-from .errors import Unsupported
+from .errors import NoSamples, Unsupported
 from .naming import find_parameter
 from .products import Product
 
@@ -21,7 +21,9 @@ def read_conv(dimensions: int) -> Reader:
     """Makes the reader of a convolution over 1 or 2 dimensions."""
     op = f"conv{dimensions}d"
 
-    def read(y, input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> list[Product]:
+    def read(
+        y, input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1
+    ) -> list[Product]:
         if input.dim() == dimensions + 1:
             raise Unsupported("its input has no batch dimension; give it one")
         stride, dilation = _pad_left(stride, dimensions, 1), _pad_left(dilation, dimensions, 1)
@@ -37,14 +39,16 @@ def read_conv(dimensions: int) -> Reader:
 
 def _pad_left(value: Any, dimensions: int, fill: int) -> list[int]:
     """Makes a pair `[rows, columns]`; a convolution over one dimension has a single row."""
-    values = [int(value)] * dimensions if isinstance(value, int) else [int(number) for number in value]
+    values = (
+        [int(value)] * dimensions if isinstance(value, int) else [int(number) for number in value]
+    )
     if len(values) == 1:
         values *= dimensions
     return [fill] * (2 - dimensions) + values
 
 
 def _resolve_padding(x: Tensor, w: Tensor, padding: Any, dilation: list[int], dimensions: int):
-    """Returns X and its symmetric padding; X of `padding="same"` may get zeros at its ends, as in torch."""
+    """Returns X and its symmetric padding; with `same`, X may get zeros at its ends."""
     if not isinstance(padding, str):
         return x, _pad_left(padding, dimensions, 0)
     if padding == "valid":
@@ -74,7 +78,9 @@ def read_reversed_matmul(y, right, left) -> list[Product]:
     return multiply(left, right)
 
 
-def read_added_matmul(y, input, left=None, right=None, *, beta=1, alpha=1, **named) -> list[Product]:
+def read_added_matmul(
+    y, input, left=None, right=None, *, beta=1, alpha=1, **named
+) -> list[Product]:
     """Reads `addmm` and `baddbmm`: beta input + alpha left right."""
     left = next((named[key] for key in ("mat1", "batch1") if key in named), left)
     right = next((named[key] for key in ("mat2", "batch2") if key in named), right)
@@ -82,26 +88,41 @@ def read_added_matmul(y, input, left=None, right=None, *, beta=1, alpha=1, **nam
 
 
 def multiply(left: Tensor, right: Tensor, alpha: float = 1) -> list[Product]:
-    """Reads `alpha left right`: a linear layer if an operand is a matrix, else products of two activations."""
+    """Reads `alpha left right`: a linear layer if an operand is a matrix, else `matmul`."""
     scale = (lambda g: g) if alpha == 1 else (lambda g: g * alpha)
     if left.dim() == 0 or right.dim() == 0:
         raise Unsupported("an operand is a number")
     if right.dim() == 1:
         return [Product("linear", left, right[None], lambda g: scale(g).unsqueeze(-1))]
     if left.dim() == 1:
-        return [Product("linear", right.transpose(-1, -2), left[None], lambda g: scale(g).unsqueeze(-1))]
+        return [
+            Product("linear", right.transpose(-1, -2), left[None], lambda g: scale(g).unsqueeze(-1))
+        ]
     left_is_weight = find_parameter(left) is not None and find_parameter(right) is None
     if right.dim() == 2 and not (left.dim() == 2 and left_is_weight):
         return [Product("linear", left, right.t(), scale)]
     if left.dim() == 2:
-        return [Product("linear", right.transpose(-1, -2), left, lambda g: scale(g).transpose(-1, -2))]
+        return [
+            Product("linear", right.transpose(-1, -2), left, lambda g: scale(g).transpose(-1, -2))
+        ]
     lead = torch.broadcast_shapes(left.shape[:-2], right.shape[:-2])
     for tensor in (left, right):
-        if find_parameter(tensor) is not None and tensor.dim() == len(lead) + 2 and tensor.shape[0] != 1:
-            raise Unsupported("a weight has a batch dimension, so no dimension holds samples; use einsum")
+        if (
+            find_parameter(tensor) is not None
+            and tensor.dim() == len(lead) + 2
+            and tensor.shape[0] != 1
+        ):
+            raise Unsupported(
+                "a weight has a batch dimension, so no dimension holds samples; use einsum"
+            )
     x = left.expand(*lead, *left.shape[-2:])
     w = right.transpose(-1, -2)
     return [Product("matmul", x, w.expand(*lead, *w.shape[-2:]), scale)]
+
+
+def read_dot(y, *args, **kwargs) -> list[Product]:
+    """Lists a product of two vectors, such as that of a spectral norm."""
+    raise NoSamples("it gives one number, not one per sample")
 
 
 def refuse(remedy: str) -> Reader:
@@ -117,7 +138,9 @@ def check_operands(product: Product) -> None:
     """Refuses tensors that are not dense and real."""
     for tensor in (product.x, product.w):
         if is_traceable_wrapper_subclass(tensor):
-            raise Unsupported(f"an operand is a {type(tensor).__name__}; a trace has only plain tensors")
+            raise Unsupported(
+                f"an operand is a {type(tensor).__name__}; a trace has only plain tensors"
+            )
         if tensor.is_quantized:
             raise Unsupported("an operand is quantised; capture the model before quantisation")
         if tensor.layout is not torch.strided:
@@ -149,24 +172,80 @@ def _build_table() -> dict[Any, Reader]:
         (read_conv(1), ["conv1d"]),
         (read_conv(2), ["conv2d"]),
         (read_linear, ["nn.functional.linear"]),
-        (read_matmul, [f"{place}{name}" for place in ("", "Tensor.") for name in ("matmul", "mm", "bmm", "mv")]),
+        (
+            read_matmul,
+            [
+                f"{place}{name}"
+                for place in ("", "Tensor.")
+                for name in ("matmul", "mm", "bmm", "mv")
+            ],
+        ),
         (read_matmul, ["linalg.matmul", "Tensor.__matmul__"]),
         (read_reversed_matmul, ["Tensor.__rmatmul__"]),
-        (read_added_matmul, ["addmm", "baddbmm", "Tensor.addmm", "Tensor.baddbmm", "Tensor.addmm_", "Tensor.baddbmm_"]),
+        (
+            read_added_matmul,
+            [
+                "addmm",
+                "baddbmm",
+                "Tensor.addmm",
+                "Tensor.baddbmm",
+                "Tensor.addmm_",
+                "Tensor.baddbmm_",
+            ],
+        ),
         (read_einsum, ["functional.einsum", "einsum"]),
         (read_tensordot, ["functional.tensordot", "tensordot"]),
     ]
-    unsupported = ["conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "conv_tbc", "bilinear"]
-    unsupported += ["addbmm", "Tensor.addbmm", "addmv", "Tensor.addmv", "addr", "Tensor.addr", "inner", "Tensor.inner"]
-    unsupported += ["cdist", "functional.cdist", "linalg.multi_dot", "chain_matmul", "functional.chain_matmul", "kron"]
-    unsupported += ["dot", "Tensor.dot", "vdot", "Tensor.vdot", "_scaled_mm", "_grouped_mm"]
-    unsupported += ["nn.functional.scaled_mm", "nn.functional.grouped_mm", "sparse.mm", "sparse.addmm"]
+    unsupported = [
+        "conv3d",
+        "conv_transpose1d",
+        "conv_transpose2d",
+        "conv_transpose3d",
+        "conv_tbc",
+        "bilinear",
+    ]
+    unsupported += [
+        "addbmm",
+        "Tensor.addbmm",
+        "addmv",
+        "Tensor.addmv",
+        "addr",
+        "Tensor.addr",
+        "inner",
+        "Tensor.inner",
+    ]
+    unsupported += [
+        "cdist",
+        "functional.cdist",
+        "linalg.multi_dot",
+        "chain_matmul",
+        "functional.chain_matmul",
+        "kron",
+    ]
+    unsupported += ["_scaled_mm", "_grouped_mm"]
+    dots = ["dot", "Tensor.dot", "vdot", "Tensor.vdot"]
+    unsupported += [
+        "nn.functional.scaled_mm",
+        "nn.functional.grouped_mm",
+        "sparse.mm",
+        "sparse.addmm",
+    ]
     unsupported += ["sparse.sampled_addmm", "smm", "Tensor.smm", "hspmm", "Tensor.sspaddmm"]
-    fused = ["lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"]
+    fused = [
+        "lstm",
+        "gru",
+        "rnn_tanh",
+        "rnn_relu",
+        "lstm_cell",
+        "gru_cell",
+        "rnn_tanh_cell",
+        "rnn_relu_cell",
+    ]
     fused += ["_transformer_encoder_layer_fwd", "_native_multi_head_attention"]
     table = {function: reader for reader, paths in groups for function in _find(*paths)}
     for paths, remedy in ((unsupported, NOT_YET), (fused, FUSED)):
         table.update(dict.fromkeys(_find(*paths), refuse(remedy)))
+    table.update(dict.fromkeys(_find(*dots), read_dot))
     return table
 
 

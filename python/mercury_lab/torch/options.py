@@ -1,9 +1,12 @@
 """Options of a capture, and their checks."""
 
+import operator
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import torch
 
 DEFAULT_EVERY = 50
 PASSES = ("forward", "input-grad", "weight-grad")
@@ -34,6 +37,7 @@ class Options:
     on_error: str
     on_unsupported: str
     verify: bool
+    check_samples: bool
 
     def is_captured(self, step: int) -> bool:
         """Whether a step is to be captured; steps count from 0."""
@@ -72,13 +76,16 @@ def check_options(
     on_error,
     on_unsupported,
     verify,
+    check_samples,
 ) -> Options:
     """Checks each option; an error names the option and its remedy."""
     chosen = frozenset(_check_steps(steps))
     if every is None and steps is None:
         every = DEFAULT_EVERY
     if every is None and not chosen:
-        raise ValueError("steps is empty, so no step would be captured; give step numbers, or every")
+        raise ValueError(
+            "steps is empty, so no step would be captured; give step numbers, or every"
+        )
     return Options(
         every=None if every is None else check_count("every", every),
         steps=chosen,
@@ -93,19 +100,27 @@ def check_options(
         label=_check_line("label", label),
         batch_axis=_check_batch_axis(batch_axis),
         dataset=_check_dataset(dataset),
-        resume=None if resume is None or resume is False else check_count("resume", resume, least=0),
+        resume=None
+        if resume is None or resume is False
+        else check_count("resume", resume, least=0),
         loss_reduction=_check_choice("loss_reduction", loss_reduction, ("mean", "sum")),
         name=_check_line("name", name),
         on_error=_check_choice("on_error", on_error, ("warn", "raise")),
         on_unsupported=_check_choice("on_unsupported", on_unsupported, ("raise", "list")),
         verify=bool(verify),
+        check_samples=bool(check_samples),
     )
 
 
 def check_count(name: str, value: Any, least: int = 1) -> int:
     """Checks an integer option."""
-    if isinstance(value, bool) or not isinstance(value, int):
+    if (
+        isinstance(value, bool)
+        or not hasattr(value, "__index__")
+        or isinstance(value, torch.Tensor)
+    ):
         raise TypeError(f"{name} is {value!r}, but must be an integer")
+    value = operator.index(value)
     if not least <= value < 2**63:
         raise ValueError(f"{name} is {value}, but must be at least {least} and below 2^63")
     return value
@@ -119,7 +134,9 @@ def parse_bytes(value: int | str | None) -> int | None:
         return check_count("max_bytes", value)
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", value)
     if found is None or found[2].upper() not in UNITS:
-        raise ValueError(f"max_bytes is {value!r}, but must be a number or text such as 500MB or 2GiB")
+        raise ValueError(
+            f"max_bytes is {value!r}, but must be a number or text such as 500MB or 2GiB"
+        )
     return check_count("max_bytes", int(float(found[1]) * UNITS[found[2].upper()]))
 
 
@@ -131,7 +148,9 @@ def _check_steps(steps: Any) -> list[int]:
     if steps is None:
         return []
     if isinstance(steps, (str, bytes)) or not isinstance(steps, Iterable):
-        raise TypeError(f"steps is {steps!r}, but must be a list of step numbers; for a period, use every")
+        raise TypeError(
+            f"steps is {steps!r}, but must be a list of step numbers; for a period, use every"
+        )
     return [check_count("steps", step, least=0) for step in steps]
 
 
@@ -139,7 +158,9 @@ def _check_texts(name: str, values: Any) -> tuple[str, ...]:
     values = (values,) if isinstance(values, str) else tuple(values)
     for value in values:
         if not isinstance(value, str) or not value:
-            raise TypeError(f"{name} contains {value!r}, but must contain patterns such as 'features.*'")
+            raise TypeError(
+                f"{name} contains {value!r}, but must contain patterns such as 'features.*'"
+            )
     return values
 
 
@@ -149,7 +170,9 @@ def _check_passes(passes: Any) -> tuple[str, ...]:
         if name not in PASSES:
             raise ValueError(f"passes contains {name!r}, which is not one of {', '.join(PASSES)}")
     if "forward" not in given:
-        raise ValueError("passes must contain forward, because every other pass is compared with it")
+        raise ValueError(
+            "passes must contain forward, because every other pass is compared with it"
+        )
     return tuple(name for name in PASSES if name in given)
 
 
@@ -184,9 +207,13 @@ def _check_dataset(dataset: Any) -> dict[str, Any]:
     if isinstance(dataset, str):
         dataset = {"name": dataset}
     if not isinstance(dataset, Mapping):
-        raise TypeError(f"dataset is {dataset!r}, but must be a name or a dict with name and train_samples")
+        raise TypeError(
+            f"dataset is {dataset!r}, but must be a name or a dict with name and train_samples"
+        )
     known = {"name": "unknown", "train_samples": 0, "validation_samples": 0, "description": {}}
     unknown = set(dataset) - set(known)
     if unknown:
-        raise ValueError(f"dataset has the unknown key {min(unknown)!r}; known are {', '.join(known)}")
+        raise ValueError(
+            f"dataset has the unknown key {min(unknown)!r}; known are {', '.join(known)}"
+        )
     return known | dict(dataset)

@@ -1,35 +1,28 @@
 """Writes assembled steps and the tables through the Rust trace writer."""
 
-import importlib.metadata
 import json
 import math
+import operator
 import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from mercury_lab import _native
+from mercury_lab import __version__, _native
 from mercury_lab._native import MercuryError
 from torch import nn
 
 from .assemble import StepTensors
+from .checks import check_model
 from .errors import ArgumentError, SkipStep
 from .layers import Layers
+from .naming import unwrap
 from .options import Options
 from .step import Step
 
-SCHEMA_VERSION = 3
 # The most rows of steps that wait in memory.
 MAX_ROWS = 1000
-
-
-def package_version() -> str:
-    """The version of this package."""
-    try:
-        return importlib.metadata.version("mercury-lab")
-    except importlib.metadata.PackageNotFoundError:
-        return "0"
 
 
 class TraceOutput:
@@ -40,7 +33,8 @@ class TraceOutput:
         self.options = options
         self.layers = layers
         self.writer: _native.CaptureWriter | None = None
-        # Rows of steps that were not sent yet; the writer's threads should sleep in steps without capture.
+        # Rows of steps that were not sent yet; the writer's threads should sleep in steps
+        # without capture.
         self.rows: list[tuple] = []
         self.batch: int | None = None
         self.captured = 0
@@ -56,7 +50,8 @@ class TraceOutput:
             return True
         if step > 0:
             raise MercuryError(
-                f"resume is {step}, but {self.folder} has no trace of the steps before; give the folder of the "
+                f"resume is {step}, but {self.folder} has no trace of the steps before; give "
+                f"the folder of the "
                 "training's trace, or leave resume out, which begins a trace at step 0"
             )
         return False
@@ -70,16 +65,28 @@ class TraceOutput:
         now, before = self.layers.sampling(), manifest["sampling"]
         now["seed"], before["seed"] = self.options.seed, manifest["seed"]
         now["loss_reduction"] = self.options.loss_reduction
-        before["loss_reduction"] = manifest["training"].get("settings", {}).get("loss_reduction", "mean")
+        before["loss_reduction"] = (
+            manifest["training"].get("settings", {}).get("loss_reduction", "mean")
+        )
         try:
             self.layers.check_globs()
         except ArgumentError:
             self.writer.close()
             raise
-        for field in ("seed", "loss_reduction", "samples", "passes", "dtype", "channels", "filters"):
+        for field in (
+            "seed",
+            "loss_reduction",
+            "samples",
+            "passes",
+            "dtype",
+            "channels",
+            "filters",
+        ):
             if now[field] != before[field]:
                 self.writer.close()
-                raise ValueError(f"{field} differs from that of the resumed trace {self.folder}; give the same")
+                raise ValueError(
+                    f"{field} differs from that of the resumed trace {self.folder}; give the same"
+                )
         self.captured = len(manifest["captured"])
         self.used_bytes = self.captured * self._step_bytes()
 
@@ -112,11 +119,17 @@ class TraceOutput:
     def is_full(self) -> bool:
         """Whether another step might exceed `max_bytes`."""
         limit = self.options.max_bytes
-        return limit is not None and self.writer is not None and self.used_bytes + self._step_bytes() > limit
+        return (
+            limit is not None
+            and self.writer is not None
+            and self.used_bytes + self._step_bytes() > limit
+        )
 
     def _step_bytes(self) -> int:
         wanted = [layer.describe() for layer in self.layers.known.values() if layer.wanted]
-        return _native.step_bytes(json.dumps(wanted), json.dumps(self.layers.sampling()), self.batch)
+        return _native.step_bytes(
+            json.dumps(wanted), json.dumps(self.layers.sampling()), self.batch
+        )
 
     def write_step(
         self,
@@ -128,12 +141,17 @@ class TraceOutput:
     ) -> None:
         """Sends a step to the writer.
 
-        `manifest()` describes the training when the trace is created; `log_row()` logs the step after its tensors.
+        `manifest()` describes the training when the trace is created; `log_row()` logs the step
+        after its tensors.
         """
         if self.batch is not None and step.batch != self.batch:
-            raise SkipStep(f"the step has {step.batch} samples, but the trace has {self.batch} per step")
+            raise SkipStep(
+                f"the step has {step.batch} samples, but the trace has {self.batch} per step"
+            )
         if indices is not None and len(indices) != step.batch:
-            raise ArgumentError(f"dataset_indices has {len(indices)} entries, but the step has {step.batch} samples")
+            raise ArgumentError(
+                f"dataset_indices has {len(indices)} entries, but the step has {step.batch} samples"
+            )
         self.batch = step.batch
         if self.writer is None:
             self._create(manifest())
@@ -147,7 +165,8 @@ class TraceOutput:
         for index in range(files):
             layer, kind, values = assembled.tensors.pop()
             self.writer.write(step.number, index, layer.name, kind, step.kept, values)
-        # The step's row comes before the mark, so that the table of steps is never behind the manifest.
+        # The step's row comes before the mark, so that the table of steps is never behind
+        # the manifest.
         log_row()
         self.send_rows()
         places = step.kept if indices is None else [int(indices[sample]) for sample in step.kept]
@@ -158,7 +177,9 @@ class TraceOutput:
     def _create(self, manifest: dict[str, Any]) -> None:
         self.layers.check_globs()
         if self.options.max_bytes is not None and self._step_bytes() > self.options.max_bytes:
-            reason = f"max_bytes is {self.options.max_bytes}, but one step may need {self._step_bytes()}"
+            reason = (
+                f"max_bytes is {self.options.max_bytes}, but one step may need {self._step_bytes()}"
+            )
             raise ArgumentError(f"{reason}; raise it, or lower samples, channels or filters")
         layers = [layer.describe() for layer in self.layers.commit()]
         manifest["sampling"] = self.layers.sampling()
@@ -166,21 +187,26 @@ class TraceOutput:
 
 
 def describe_training(
-    model: nn.Module, optimizer: Any, step: Step, options: Options, device: torch.device
+    model: nn.Module, optimizer: Any, step: Step, options: Options
 ) -> dict[str, Any]:
     """Makes the manifest of a new trace, without the part that is kept."""
+    device, model = check_model(model), unwrap(model)
     group = optimizer.param_groups[0] if optimizer is not None else {}
     first = step.forwards[0]
-    settings = {
-        "attention": "scaled_dot_product_attention and einsum are written as explicit products",
-        "loss_reduction": options.loss_reduction,
-    }
+    settings = {"loss_reduction": options.loss_reduction}
+    if step.has_fused:
+        settings["attention"] = (
+            "scaled_dot_product_attention and einsum are written as explicit products"
+        )
     if optimizer is not None:
         settings["optimizer"] = type(optimizer).__name__
-    versions = {"torch": torch.__version__, "python": platform.python_version(), "mercury-lab": package_version()}
+    versions = {
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "mercury-lab": __version__,
+    }
     manifest = {
-        "schema_version": SCHEMA_VERSION,
-        "created_by": f"mercury-lab {package_version()}",
+        "created_by": f"mercury-lab {__version__}",
         "framework": {"name": "pytorch", "version": torch.__version__},
         "model": {
             "name": options.name or type(model).__name__,
@@ -201,12 +227,16 @@ def describe_training(
         },
         "versions": versions,
         "device": str(device),
-        "captured": [],
-        "complete": False,
     }
     if options.label is not None:
         manifest["label"] = options.label
     return manifest
+
+
+def read_indices(values: Any) -> list[int]:
+    """Reads integers, which may be those of numpy or a tensor."""
+    values = values.tolist() if isinstance(values, torch.Tensor) else values
+    return [operator.index(value) for value in values]
 
 
 def read_number(value: Any) -> float:

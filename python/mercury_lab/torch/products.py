@@ -9,7 +9,7 @@ import torch
 Tensor = torch.Tensor
 
 
-def same(gradient: Tensor) -> Tensor:
+def pass_gradient(gradient: Tensor) -> Tensor:
     """The gradient of the call's output is that of the product."""
     return gradient
 
@@ -20,7 +20,7 @@ class Product:
 
     | op | X | W | dY |
     | --- | --- | --- | --- |
-    | conv1d, conv2d | `[N, channels, *input]` | `[filters, channels / groups, *kernel]` | `[N, filters, *output]` |
+    | conv | `[N, channels, *in]` | `[filters, channels / groups, *kernel]` | `[N, filters, *out]` |
     | linear | `[..., inputs]` | `[outputs, inputs]` | `[..., outputs]` |
     | matmul | `[..., rows, inner]` | `[..., columns, inner]` | `[..., rows, columns]` |
 
@@ -31,7 +31,7 @@ class Product:
     x: Tensor
     w: Tensor
     # Computes dY from the gradient of the call's output.
-    to_grad: Callable[[Tensor], Tensor] = same
+    to_grad: Callable[[Tensor], Tensor] = pass_gradient
     # Stride, padding, dilation and groups of a convolution.
     window: dict[str, Any] = field(default_factory=dict)
     # The product's name within its module, if it has one, such as `scores`.
@@ -69,10 +69,21 @@ class Product:
         per_sample //= batch
         if self.op == "linear":
             outputs, inputs = self.w.shape
-            return {"op": "linear", "rows": per_sample, "in_features": inputs, "out_features": outputs}
+            return {
+                "op": "linear",
+                "rows": per_sample,
+                "in_features": inputs,
+                "out_features": outputs,
+            }
         if self.op == "matmul":
             (rows, inner), columns = self.x.shape[-2:], self.w.shape[-2]
-            return {"op": "matmul", "heads": per_sample, "rows": rows, "inner": inner, "columns": columns}
+            return {
+                "op": "matmul",
+                "heads": per_sample,
+                "rows": rows,
+                "inner": inner,
+                "columns": columns,
+            }
         sizes = {"in_channels": self.x.shape[1], "out_channels": self.w.shape[0]}
         sizes |= {"input": list(self.x.shape[2:]), "kernel": list(self.w.shape[2:])}
         # In a trace, a convolution over one dimension is one over planes of a single row.
@@ -80,7 +91,7 @@ class Product:
 
 
 def count_macs(geometry: dict[str, Any]) -> int:
-    """Counts the multiply-accumulates of the forward pass per sample, including those with padding."""
+    """Counts the forward's multiply-accumulates per sample, including those with padding."""
     if geometry["op"] == "linear":
         return geometry["rows"] * geometry["in_features"] * geometry["out_features"]
     if geometry["op"] == "matmul":

@@ -1,9 +1,10 @@
-"""A context for the capture's own tensor work, which neither the model nor the user's modes may notice."""
+"""A context for tensor work that neither the model nor the user's modes may notice."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
+from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
 
@@ -21,3 +22,18 @@ def own_work(device_type: str = "cpu") -> Iterator[None]:
         torch.autocast(device_type, enabled=False),
     ):
         yield
+
+
+def guard_hook(
+    receive: Callable[[Tensor], None], fail: Callable[[Exception], None]
+) -> Callable[[Tensor | None], None]:
+    """Makes a hook whose errors go to `fail`, because they must not break the backward pass."""
+
+    def hook(value: Tensor | None) -> None:
+        try:
+            if value is not None:
+                receive(value)
+        except Exception as error:
+            fail(error)
+
+    return hook

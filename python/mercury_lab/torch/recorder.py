@@ -1,7 +1,9 @@
-"""Records the products of captured steps: module hooks, a function mode, and an auditing dispatch mode.
+"""Records the products of captured steps: module hooks, a function mode, and an auditing dispatch
+mode.
 
-Hooks and modes exist only during captured steps. Hooks keep the stack of running modules. The modes are
-on only between the entry of the outermost module of the model and its exit, so that they nest with the
+Hooks and modes exist only during captured steps. Hooks keep the stack of running modules. The modes
+are on only between the entry of the outermost module of the model and its exit, so that they nest
+with the
 user's own modes and nothing stays on after an exception.
 """
 
@@ -11,7 +13,6 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
@@ -20,10 +21,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from .attention import MULTI_HEAD, SDPA, expose_multi_head
 from .audit import classify
 from .checkpoint import Stage, find_stage
+from .eager import EAGER
 from .errors import Unsupported
-from .naming import Owners, find_paths, unwrap
+from .naming import Owners, find_parameter, find_paths, unwrap
 from .observer import Observer, describe_sdpa
 from .operations import READERS
+from .probe import Probe
 from .quiet import own_work
 from .samples import BatchAxis, list_tensors
 from .step import Step, guard
@@ -57,16 +60,17 @@ class AuditMode(TorchDispatchMode):
 class Recorder:
     """Records a model's products between `start` and `stop`."""
 
-    def __init__(self, model: nn.Module, observer: Observer, batch_axis: Any) -> None:
+    def __init__(
+        self, model: nn.Module, observer: Observer, batch_axis: Any, probe: Probe | None
+    ) -> None:
         self.model = model
         self.observer = observer
         self.batch_axis_option = batch_axis
+        self.probe = probe
         self.thread = ThreadState()
         self.handles: list[Any] = []
-        self.stance: Any = None
         self.step: Step | None = None
         self.mode = CallMode(self)
-        self.multi_head = expose_multi_head(lambda: self.mode)
 
     @property
     def is_on(self) -> bool:
@@ -78,29 +82,31 @@ class Recorder:
         self.step = step
         self.paths = find_paths(self.model)
         self.axis = BatchAxis(self.batch_axis_option, list(self.paths))
+        self.axis.probe = self.probe
         self.observer.start(step, Owners(self.paths), self.axis)
         root = unwrap(self.model)
         self.handles = [
             register_module_forward_pre_hook(self.enter_module),
             register_module_forward_hook(self.leave_module, always_call=True),
             root.register_forward_pre_hook(self.read_arguments, with_kwargs=True),
-            *step.listen(root.parameters()),
+            *step.gradients.listen(root.parameters(), step.fail),
         ]
         # Global hooks see a compiled module twice, once as its wrapper; that is intended.
-        warnings.filterwarnings("ignore", message=r"Using `torch\.compile\(module\)` when there are global hooks")
-        self.stance = torch.compiler.set_stance("force_eager")
+        warnings.filterwarnings(
+            "ignore", message=r"Using `torch\.compile\(module\)` when there are global hooks"
+        )
+        EAGER.enter()
 
     def stop(self) -> Step | None:
         """Removes the hooks, and modes that an interrupted forward left on; returns the step."""
         step, self.step = self.step, None
         if step is not None:
             step.is_over = True
+        if self.is_on:
+            EAGER.leave()
         for handle in self.handles:
             handle.remove()
         self.handles = []
-        if self.stance is not None:
-            self.stance.__exit__(None, None, None)
-            self.stance = None
         if self.thread.modes:
             self._leave_modes()
         self.thread.modules.clear()
@@ -124,7 +130,7 @@ class Recorder:
         self._enter_modes()
 
     def read_arguments(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
-        """Runs before the model's forward, after `enter_module`; it alone gets keyword arguments."""
+        """Runs after `enter_module`, before the model's forward, and gets keyword arguments."""
         state = self.thread
         if state.modes and state.modules == [module] and not find_stage().is_backward:
             self.step.called_whole = True
@@ -133,10 +139,26 @@ class Recorder:
     def open_forward(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         """Begins a micro-batch."""
         self.thread.handled_error = sys.exception()
+        with self.guard("forward"):
+            self._probe(module, args, kwargs)
         with self.guard("forward"), own_work():
             batch, shape = self.axis.count_samples(module, list_tensors(args, kwargs))
+            self.step.drop_discarded()
             self.thread.mark = self.step.mark()
             self.thread.forward = self.step.open_forward(module, batch, shape)
+
+    def _probe(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
+        """Finds the samples' order in the layers' inputs, before the first captured forward."""
+        tensors = list_tensors(args, kwargs)
+        if (
+            self.probe is None
+            or find_stage() is not Stage.TRAINED
+            or not tensors
+            or tensors[0].dim() == 0
+        ):
+            return
+        axis = self.axis.find_input_axis(module, tensors)
+        self.probe.run(module, args, kwargs, axis, tensors[0].shape[axis], self)
 
     def leave_module(self, module: nn.Module, args: tuple, output: Any) -> None:
         """Runs after each module's forward, also if it raised."""
@@ -179,7 +201,8 @@ class Recorder:
 
     def run_call(self, func: Callable, args: tuple, kwargs: dict) -> Any:
         """Runs a call, and records it if it may compute products."""
-        reader = READERS.get(func) or self.observer.others.get(func)
+        self._note_used(args, kwargs)
+        reader = READERS.get(func) or self.observer.extra_readers.get(func)
         if reader is None and func is not SDPA and func is not MULTI_HEAD:
             return func(*args, **kwargs)
         stage = find_stage()
@@ -188,13 +211,22 @@ class Recorder:
             self.observer.note_ignored(name, self.thread)
             return self._run_handled(func, args, kwargs)
         if func is MULTI_HEAD:
-            return self._run_multi_head(args, kwargs)
+            return self.run_multi_head(args, kwargs, self.mode)
         if func is SDPA:
             return self._run_attention(name, args, kwargs, stage)
         y = self._run_handled(func, args, kwargs)
         with self.guard(name):
             self.observer.observe(reader, args, kwargs, y, stage, self.thread)
         return y
+
+    def _note_used(self, args: tuple, kwargs: dict) -> None:
+        """Notes the parameters that the model's forward uses in any call, also as views."""
+        step = self.step
+        for value in (*args, *kwargs.values()):
+            for part in value if isinstance(value, (list, tuple)) else (value,):
+                parameter = find_parameter(part) if isinstance(part, Tensor) else None
+                if parameter is not None and step is not None:
+                    step.used.add(id(parameter))
 
     def _run_attention(self, name: str, args: tuple, kwargs: dict, stage: Stage) -> Any:
         attention = None
@@ -213,19 +245,19 @@ class Recorder:
         finally:
             self.thread.handled -= 1
 
-    def _run_multi_head(self, args: tuple, kwargs: dict) -> Any:
-        """Runs multi-head attention with visible inner calls."""
+    def run_multi_head(self, args: tuple, kwargs: dict, mode: TorchFunctionMode) -> Any:
+        """Runs multi-head attention with inner calls that `mode` sees."""
         query = args[0] if args else kwargs["query"]
         samples = query.shape[1] if query.dim() == 3 else 1
         self.thread.attending.append(samples)
         self.observer.begin_attention()
         try:
-            return self.multi_head(*args, **kwargs)
+            return expose_multi_head(lambda: mode)(*args, **kwargs)
         finally:
             self.thread.attending.pop()
 
     def audit(self, func: Any) -> None:
-        """Notes an operation outside of recorded calls: a product that would be missed, or an unknown one."""
+        """Notes an operation outside of recorded calls that is a product or unknown."""
         kind = classify(func)
         if kind == "known" or self.step is None:
             return
@@ -234,6 +266,8 @@ class Recorder:
             return
         op = func._schema.name.removeprefix("aten::") if hasattr(func, "_schema") else str(func)
         with self.guard(op):
+            if op.startswith("quantized"):
+                raise Unsupported("it is quantised; capture the model before quantisation")
             if kind == "product":
                 raise Unsupported("it computes products outside of the calls that the capture sees")
             path = self.paths.get(self.thread.modules[-1], "") if self.thread.modules else ""

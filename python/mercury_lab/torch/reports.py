@@ -2,7 +2,12 @@
 
 from mercury_lab._native import MercuryError
 
+from .assemble import StepTensors
+from .coverage import UNSEEN
 from .errors import warn
+
+# A replay takes two steps as a trial (`stop.window`) and needs another one for the steady state.
+STEADY_STEPS = 3
 
 
 class Reports:
@@ -30,13 +35,47 @@ class Reports:
             self.warned.add(key)
             warn(message)
 
+    def warn_left_out(self, assembled: StepTensors, called_whole: bool) -> None:
+        """Warns of what a captured step lacks."""
+        for name, reason in assembled.left_out.items():
+            self.warn(
+                f"layer {name} is left out of a captured step: {reason}", key=f"left out {name}"
+            )
+        for name in assembled.unseen:
+            self.warn(f"{name}: {UNSEEN}; compute it in a forward of the model")
+        for name in assembled.thawed:
+            reason = "was frozen when it was first captured, and the trace keeps saying so"
+            self.warn(f"layer {name} {reason}; capture the later part anew")
+        if not called_whole:
+            reason = "the loop calls parts of the model, not the model"
+            self.warn(f"{reason}; products between them are not captured")
+        if assembled.frozen:
+            names = ", ".join(assembled.frozen)
+            self.warn(f"captured without dY, because they have no gradients: {names}", key="frozen")
+
+    def warn_few_steps(self, captured: int, steps: int, every: int | None) -> None:
+        """Warns of a trace without steady state, unless `steps` lists its steps."""
+        if every is None or captured >= STEADY_STEPS:
+            return
+        trial = (
+            "because it takes the first two as a trial (stop.window): lower every, or train longer"
+        )
+        self.warn(
+            f"captured {captured} of {steps} training steps (every={every}); a replay needs "
+            f"{STEADY_STEPS} or more, "
+            f"{trial}"
+        )
+
     def explain_empty(self, steps_seen: int) -> str:
         """Says why the trace has no captured step."""
         if not steps_seen:
             return (
-                "no optimizer step was seen, so nothing was captured; give capture the optimizer (optimizer=), or call "
+                "no optimizer step was seen, so nothing was captured; give capture the "
+                "optimizer (optimizer=), or call "
                 "capture.step() after each backward"
             )
         if self.reasons:
             return f"nothing was captured: {'; '.join(self.reasons)}"
-        return f"nothing was captured: none of the {steps_seen} steps was chosen; see every and steps"
+        return (
+            f"nothing was captured: none of the {steps_seen} steps was chosen; see every and steps"
+        )

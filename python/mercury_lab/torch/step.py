@@ -1,8 +1,7 @@
 """The record of one captured step."""
 
 import contextlib
-import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,11 +9,11 @@ import torch
 from mercury_lab import _native
 from torch import Tensor, nn
 
-from .errors import ArgumentError, SkipStep, Unsupported
+from .accumulation import Accumulations
+from .errors import ArgumentError, NoSamples, SkipStep, Unsupported
 from .layers import Layer
 from .naming import CallNames
 from .options import Options
-from .products import Product
 from .samples import Order
 
 
@@ -57,9 +56,14 @@ class Call:
     gradients: dict[int, Tensor | None] = field(default_factory=dict)
     # The fused attention that this call is the scores of.
     attention: Any = None
-    # Of a call under reentrant checkpointing, until its recomputation: operation, shape and sums of X.
+    # Of a call under reentrant checkpointing, until its recomputation: operation, shape and
+    # sums of X.
     fingerprint: tuple | None = None
     base_name: str = ""
+    order: Order = Order()
+    # Whether training computes the gradients of X and W.
+    input_grad: bool = False
+    weight_grad: bool = False
 
     def release(self) -> None:
         """Frees the tensors; hooks of the autograd graph keep the call itself alive."""
@@ -103,23 +107,19 @@ class Step:
         self.options = options
         self.reservoir = _native.Reservoir(options.seed, number, options.samples)
         self.kept: list[int] = []
+        # Checkpointed calls that wait for their recomputation, by name and fingerprint.
+        self.pending: dict[tuple[str, tuple], list[Call]] = {}
         self.unsupported: dict[tuple[str, str], str] = {}
         self.failure: Exception | None = None
-        self.ignored: dict[str, int] = {}
+        # Products that are no part of a trace, with reasons.
+        self.ignored: dict[str, str] = {}
         self.is_over = False
-        # Backward passes that added to a parameter's gradient, by the parameter's id.
-        self.accumulated: dict[int, set[int]] = {}
+        self.gradients = Accumulations()
+        # Parameters that a forward of the model used in any way.
+        self.used: set[int] = set()
         self.called_whole = False
-
-    def listen(self, parameters: Iterable[nn.Parameter]) -> list[Any]:
-        """Notes which backward passes add to parameters; returns handles of the hooks."""
-        handles = []
-        for parameter in parameters:
-            if parameter.requires_grad:
-                tasks = self.accumulated.setdefault(id(parameter), set())
-                note = functools.partial(_note_task, tasks)
-                handles.append(parameter.register_hook(note))
-        return handles
+        # Whether a fused attention or an einsum ran.
+        self.has_fused = False
 
     def fail(self, error: Exception) -> None:
         """Notes the first reason why the step cannot be captured, and frees its tensors."""
@@ -154,15 +154,34 @@ class Step:
 
     def restore(self, mark: Mark) -> None:
         """Forgets what was recorded since a mark."""
+        for call in self.calls[mark.calls :]:
+            if call.fingerprint is not None:
+                self.pending[call.base_name, call.fingerprint].remove(call)
         del self.calls[mark.calls :]
         del self.forwards[mark.forwards :]
         if self.forwards:
             self.forwards[-1].entered, self.forwards[-1].names.calls = mark.entered, mark.names
-        # Equal offers give equal choices.
+        self._choose_again()
+
+    def _choose_again(self) -> None:
+        """Chooses the kept samples of the present forwards; equal offers give equal choices."""
         self.reservoir = _native.Reservoir(self.options.seed, self.number, self.options.samples)
         self.kept = []
         for forward in self.forwards:
             self.kept = list(self.reservoir.offer(forward.batch))
+
+    def drop_discarded(self) -> None:
+        """Forgets all forwards if their gradients were discarded, such as by `zero_grad`."""
+        tasks = {task for call in self.calls for task in call.gradients}
+        if not self.gradients.has_discarded(tasks):
+            return
+        trained = {call.forward for call in self.calls if call.has_grad}
+        if len(trained) < len(self.forwards):
+            # A forward still waits for its backward.
+            return
+        self.release()
+        self.calls, self.forwards, self.pending = [], [], {}
+        self._choose_again()
 
     @property
     def batch(self) -> int:
@@ -172,60 +191,29 @@ class Step:
     @property
     def is_pending(self) -> bool:
         """Whether checkpointed calls wait for their recomputation."""
-        return any(call.fingerprint is not None for call in self.calls)
+        return bool(self.pending)
 
-    def find_pending(self, base_name: str, fingerprint: tuple) -> Call | None:
-        """Finds the call of a checkpointed forward that is now recomputed."""
-        for call in self.calls:
-            if call.base_name == base_name and call.fingerprint == fingerprint:
-                return call
-        return None
+    def await_recomputation(self, call: Call, fingerprint: tuple) -> None:
+        """Notes a checkpointed call, whose operands come with its recomputation."""
+        call.fingerprint = fingerprint
+        self.pending.setdefault((call.base_name, fingerprint), []).append(call)
+
+    def take_pending(self, base_name: str, fingerprint: tuple) -> Call | None:
+        """Returns the call of a checkpointed forward that is now recomputed."""
+        waiting = self.pending.get((base_name, fingerprint))
+        if not waiting:
+            return None
+        call = waiting.pop(0)
+        call.fingerprint = None
+        if not waiting:
+            del self.pending[base_name, fingerprint]
+        return call
 
 
-def fingerprint(x: Tensor) -> tuple:
+def compute_fingerprint(x: Tensor) -> tuple:
     """Identifies X by its shape and its sums; equal tensors have equal fingerprints."""
     values = x.detach().double()
     return tuple(x.shape), float(values.sum()), float(values.abs().sum())
-
-
-def gather(
-    product: Product, tensor: Tensor, order: Order, forward: Forward, channels: list[int] | None, dtype: torch.dtype
-) -> Tensor:
-    """Copies the kept samples and channels of X or dY, as computed in `dtype`, to the CPU in f32."""
-    split = tensor if product.op.startswith("conv") else order.split(tensor, forward.batch, product.trailing)
-    part = select(split, 0, forward.kept if len(forward.kept) < forward.batch else None)
-    part = select(part, 1, channels)
-    return copy_private(part, tensor, dtype)
-
-
-def gather_weight(
-    product: Product, order: Order, forward: Forward, filters: list[int] | None, dtype: torch.dtype
-) -> Tensor:
-    """Copies the kept filters, or the kept samples of a right operand."""
-    w = product.w.detach()
-    if product.op == "matmul":
-        return gather(product, w, order, forward, None, dtype)
-    part = select(w, 0, filters)
-    return copy_private(part.reshape(len(part), -1), w, dtype)
-
-
-def select(tensor: Tensor, dimension: int, indices: list[int] | None) -> Tensor:
-    """Selects along a dimension; None keeps all."""
-    if indices is None:
-        return tensor
-    return tensor.index_select(dimension, torch.tensor(indices, dtype=torch.long, device=tensor.device))
-
-
-def copy_private(part: Tensor, source: Tensor, dtype: torch.dtype) -> Tensor:
-    """Copies to the CPU in f32, safe from in-place changes of the source; values are rounded to `dtype`."""
-    copied = part.to(dtype).to("cpu", torch.float32).contiguous()
-    if copied.untyped_storage().data_ptr() == source.untyped_storage().data_ptr():
-        return copied.clone()
-    return copied
-
-
-def _note_task(tasks: set[int], gradient: Tensor) -> None:
-    tasks.add(torch._C._current_graph_task_id())
 
 
 @contextlib.contextmanager
@@ -233,6 +221,8 @@ def guard(step: Step, op: str, module: str) -> Iterator[None]:
     """Notes errors of the capture in the step; they must not break the training."""
     try:
         yield
+    except NoSamples as refused:
+        step.ignored.setdefault(f"{module}.{op}", str(refused))
     except Unsupported as refused:
         step.unsupported.setdefault((op, module), str(refused))
     except Exception as error:
@@ -244,8 +234,9 @@ def guard(step: Step, op: str, module: str) -> Iterator[None]:
 def watch(y: Tensor, step: Step, call: Call, receive: Callable[[Tensor], None]) -> None:
     """Calls `receive` with the gradient of y, also if y changes in place later."""
 
-    def hook(gradient: Tensor) -> None:
-        if step.is_over:
+    def hook(gradient: Tensor | None) -> None:
+        # The backward of a custom autograd.Function may return None.
+        if step.is_over or gradient is None:
             return
         op = call.layer.op
         with guard(step, op, call.module):

@@ -1,4 +1,4 @@
-"""What runs in a thread."""
+"""The capture's state in one thread."""
 
 import threading
 from typing import Any
@@ -11,6 +11,9 @@ from .step import Forward, Mark
 class ThreadState(threading.local):
     """What runs in a thread; the backward of a GPU runs in threads of its own."""
 
+    # Whether any capture probes a model in this thread.
+    probing = threading.local()
+
     def __init__(self) -> None:
         self.modules: list[nn.Module] = []
         self.modes: list[Any] = []
@@ -19,6 +22,7 @@ class ThreadState(threading.local):
         # Sample dimensions of running multi-head attentions.
         self.attending: list[int] = []
         self.forward: Forward | None = None
-        # The state of the step before the outermost module ran, and the exception that was handled then.
+        # The state of the step before the outermost module ran, and the exception that
+        # was handled then.
         self.mark: Mark | None = None
         self.handled_error: BaseException | None = None

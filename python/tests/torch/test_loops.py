@@ -142,9 +142,10 @@ def test_infinite_gradients_without_a_scaler(folder):
     with pytest.warns(UserWarning, match=r"step 0 is not captured: dY of layer 0 is not finite.*scaler="):
         with mt.capture(model, folder, optimizer=optimizer):
             for factor in (float("inf"), 1.0):
-                (model(torch.randn(2, 4)) * factor).sum().backward()
-                optimizer.zero_grad()
+                (model(torch.rand(2, 4)) * factor).sum().backward()
+                nn.utils.clip_grad_value_(model.parameters(), 1.0)
                 optimizer.step()
+                optimizer.zero_grad()
     assert Trace(folder).captured == [1]
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode, _len_torch_function_stack
 from torch.utils._python_dispatch import TorchDispatchMode, _len_torch_dispatch_stack
 
-from nets import make_net
+from nets import Encoder, make_net
 from tools import Trace, image_batches, run_step, sum_weighted
 
 
@@ -225,3 +225,9 @@ def test_an_uncaptured_step_costs_microseconds(folder):
         captured = sorted(measure(capture) for _ in range(1000))[100]
     assert captured - plain < 40e-6
     assert len(Trace(folder).steps) == 1001
+
+
+@pytest.mark.parametrize("attention", [False, True])
+def test_the_manifest_mentions_attention_where_it_ran(attention, folder):
+    trace, _, _ = run_step(Encoder() if attention else nn.Linear(16, 3), folder, (torch.randn(4, 6, 16),))
+    assert ("attention" in trace.manifest["training"]["settings"]) == attention

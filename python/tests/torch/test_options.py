@@ -282,8 +282,8 @@ def test_an_ambiguous_batch_axis_is_asked_for(folder):
 
     x = torch.randn(4, 4, 8)
     with pytest.raises(mt.IncompleteCapture, match=r"linear in module head: .*batch_first=False; give batch_axis"):
-        run_step(Model(), folder, (x,))
-    trace, y, capture = run_step(Model(), folder, (x,), batch_axis={"head": 1})
+        run_step(Model(), folder, (x,), check_samples=False)
+    trace, y, capture = run_step(Model(), folder, (x,), batch_axis={"head": 1}, check_samples=False)
     capture.verify()
     assert_close(trace.values("head", "grad_output"), output_gradient(y))
     assert_close(trace.values("attn.in_proj", "input"), x)

@@ -79,7 +79,7 @@ def test_a_weight_with_a_batch_dimension_is_refused(folder):
         run_step(Call(torch.bmm, 2, 4, 5), folder, (torch.randn(2, 3, 4),))
 
 
-def test_products_of_weights_alone_are_refused(folder):
+def test_products_of_weights_alone_are_listed(folder):
     """Their sizes may agree with the batch, but they hold no samples."""
 
     class LowRank(nn.Module):
@@ -90,8 +90,21 @@ def test_products_of_weights_alone_are_refused(folder):
         def forward(self, x):
             return F.linear(x, self.up @ self.down)
 
-    with pytest.raises(mt.IncompleteCapture, match="matmul in module model: its input is a weight"):
-        run_step(LowRank(), folder, (torch.randn(3, 4),))
+    trace, _, capture = run_step(LowRank(), folder, (torch.randn(3, 4),))
+    assert list(trace.layers) == ["linear"]
+    assert "ignored: model.matmul in model.matmul: its input is a weight" in str(capture.coverage())
+
+
+NORMS = [nn.utils.spectral_norm, nn.utils.parametrizations.spectral_norm, nn.utils.parametrizations.orthogonal]
+
+
+@pytest.mark.filterwarnings("ignore:capture. linalg_householder_product")
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_spectral_norm_is_captured(norm, folder):
+    model = nn.Sequential(norm(nn.Linear(6, 8)), nn.ReLU(), norm(nn.Conv1d(1, 2, 3)))
+    trace, _, capture = run_step(model, folder, (torch.randn(4, 1, 6),))
+    assert list(trace.layers) == ["0", "2"]
+    capture.verify()
 
 
 def test_a_weight_that_is_repeated_for_each_sample_is_an_input(folder):
