@@ -106,7 +106,7 @@ test-python: test-trace $(PYTHON_VENV)/ready ## the Python package without PyTor
 	$(TEST_PATHS) $(PYTHON_VENV)/bin/python -m pytest -q -rs --confcutdir=. --import-mode=importlib \
 	  $(or $(TESTS),python/tests/test_*.py python/tests/distributed)
 
-test-torch: build wheel $(TORCH_VENV)/ready $(VENV)/ready ## the Python package with PyTorch: capture, and training with reuse (TESTS=PATHS: only these)
+test-torch: build wheel $(TORCH_VENV)/ready $(VENV)/ready ## the Python package with PyTorch: capture of any model (TESTS=PATHS: only these)
 	$(TORCH_VENV)/bin/python $(INSTALL_WHEEL)
 	$(TEST_PATHS) $(TORCH_VENV)/bin/python -m pytest -q -rs --confcutdir=. $(or $(TESTS),python/tests/torch)
 	# Jupyter and the charts are those of the notebooks' environment.

@@ -9,7 +9,6 @@ from mercury_lab import _native
 
 from .errors import ArgumentError, SkipStep
 from .options import Options
-from .products import count_macs
 
 
 @dataclass(eq=False)
@@ -40,7 +39,7 @@ class Layer:
     @property
     def macs(self) -> int:
         """Multiply-accumulates of the forward pass per sample."""
-        return count_macs(self.geometry)
+        return _native.count_macs(json.dumps(self.geometry))
 
 
 class Layers:

@@ -1,17 +1,15 @@
 """Options of a capture, and their checks."""
 
 import operator
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from mercury_lab import _native
 
 DEFAULT_EVERY = 50
 PASSES = ("forward", "input-grad", "weight-grad")
-UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 
 
 @dataclass(frozen=True)
@@ -132,12 +130,10 @@ def parse_bytes(value: int | str | None) -> int | None:
         return None
     if not isinstance(value, str):
         return check_count("max_bytes", value)
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", value)
-    if found is None or found[2].upper() not in UNITS:
-        raise ValueError(
-            f"max_bytes is {value!r}, but must be a number or text such as 500MB or 2GiB"
-        )
-    return check_count("max_bytes", int(float(found[1]) * UNITS[found[2].upper()]))
+    try:
+        return check_count("max_bytes", _native.parse_bytes(value))
+    except _native.MercuryError as error:
+        raise ValueError(f"max_bytes is {value!r}, but must be a number of bytes: {error}") from None
 
 
 def _check_limit(name: str, value: Any) -> int | None:

@@ -88,17 +88,3 @@ class Product:
         sizes |= {"input": list(self.x.shape[2:]), "kernel": list(self.w.shape[2:])}
         # In a trace, a convolution over one dimension is one over planes of a single row.
         return {"op": "conv2d", **sizes, **self.window}
-
-
-def count_macs(geometry: dict[str, Any]) -> int:
-    """Counts the forward's multiply-accumulates per sample, including those with padding."""
-    if geometry["op"] == "linear":
-        return geometry["rows"] * geometry["in_features"] * geometry["out_features"]
-    if geometry["op"] == "matmul":
-        return geometry["heads"] * geometry["rows"] * geometry["inner"] * geometry["columns"]
-    macs = geometry["out_channels"] * geometry["in_channels"] // geometry["groups"]
-    for axis in range(2):
-        reach = geometry["dilation"][axis] * (geometry["kernel"][axis] - 1) + 1
-        padded = geometry["input"][axis] + 2 * geometry["padding"][axis]
-        macs *= ((padded - reach) // geometry["stride"][axis] + 1) * geometry["kernel"][axis]
-    return macs
