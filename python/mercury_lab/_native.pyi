@@ -12,6 +12,8 @@ __all__ = [
     "Reservoir",
     "Table",
     "choose_kept",
+    "count_macs",
+    "parse_bytes",
     "read_table",
     "run_analyzer",
     "run_command",
