@@ -26,7 +26,7 @@ class MercuryError(Exception):
 
 @final
 class Output:
-    """What a command gave."""
+    """A command's output."""
 
     @property
     def text(self) -> str:
