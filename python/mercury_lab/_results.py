@@ -80,7 +80,10 @@ class Results:
         return record
 
     def _read(self, name: str) -> Table:
-        return _native.read_table(self.folder / f"{name}.parquet")
+        path = self.folder / f"{name}.parquet"
+        if not path.is_file():
+            raise _native.MercuryError(f"{self.folder}: these results have no table of {name}")
+        return _native.read_table(path)
 
     def __repr__(self) -> str:
         return self.text or f"{type(self).__name__}({str(self.folder)!r})"

@@ -16,7 +16,7 @@ pub enum TraceError {
         error: io::Error,
     },
     /// A folder without a manifest, which is not a trace.
-    #[error("{}: not a trace (it has no manifest.json); give the folder that `mercury-tracer capture --out` wrote", path.display())]
+    #[error("{}: not a trace (it has no manifest.json); give the folder of a trace, as `mercury-tracer capture` and the Python package write it", path.display())]
     NotATrace {
         /// The folder.
         path: PathBuf,

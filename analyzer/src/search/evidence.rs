@@ -65,7 +65,8 @@ impl Folds {
         };
         match parts.iter().map(count).min() {
             Some(least) if least < LEAST_SAMPLES => fail(format!(
-                "a fold has {least} samples, but takes {LEAST_SAMPLES} at least; capture more (--samples), or give fewer folds"
+                "a fold has {least} samples, but takes {LEAST_SAMPLES} at least to judge settings; capture more samples of \
+                 each step, or give 0 folds, which judge nothing"
             )),
             _ => Ok(Self::Steps(parts)),
         }

@@ -22,6 +22,7 @@ DISCARDED = (
     "grad; call zero_grad "
     "after the optimizer step, or before backward"
 )
+NO_GRAD = "run it under torch.no_grad()"
 FROZEN = (
     "all layers are frozen, so no layer has a gradient; unfreeze one, or capture with "
     "passes=['forward']"
@@ -43,6 +44,10 @@ class StepTensors:
     thawed: list[str] = field(default_factory=list)
     # Weights whose products ran outside of the model's forward.
     unseen: list[str] = field(default_factory=list)
+    # Samples of forwards with gradients that no backward used.
+    untrained: int = 0
+    # Whether the model was in eval mode.
+    in_eval_mode: bool = False
 
 
 def assemble(
@@ -60,14 +65,18 @@ def assemble(
     if not step.calls:
         raise SkipStep(NO_FORWARD)
     check_recomputed(step)
+    reached = {call.forward.index for call in step.calls if call.has_grad}
     settle_gradients(step, optimized)
     if options.needs_grad_output:
         check_backward(step)
+    # Forwards whose gradients were discarded, as in a GAN, are not trained either, but on purpose.
+    unreached = [forward.batch for forward in step.forwards if forward.index not in reached]
     if any(call.has_grad for call in step.calls):
-        drop_untrained(step)
+        drop_untrained(step, sum(unreached))
     if options.loss_reduction == "sum":
         scale *= step.batch
-    assembled = StepTensors(scale=scale)
+    assembled = StepTensors(scale=scale, untrained=sum(unreached) if reached else 0)
+    assembled.in_eval_mode = any(forward.in_eval_mode for forward in step.forwards)
     assembled.unseen = find_unseen(step, names)
     for layer, calls in group_calls(step).items():
         if note_grads(layer, calls):
@@ -137,8 +146,11 @@ def settle_gradients(step: Step, optimized: set[int] | None) -> None:
         call.dy = sum(parts[1:], parts[0]) if parts else None
 
 
-def drop_untrained(step: Step) -> None:
-    """Forgets whole forwards without gradients, such as an evaluation outside of no_grad."""
+def drop_untrained(step: Step, unreached: int) -> None:
+    """Forgets whole forwards without gradients, such as an evaluation outside of no_grad.
+
+    `unreached` is the number of samples that no backward reached.
+    """
     trained = {call.forward.index for call in step.calls if call.has_grad}
     if len(trained) == len(step.forwards):
         return
@@ -153,10 +165,16 @@ def drop_untrained(step: Step) -> None:
             ]
             forward.first, batch = batch, batch + forward.batch
     if not kept:
-        raise SkipStep("none of its kept samples was trained; raise samples")
+        reason = "took the place of all kept samples"
+        raise SkipStep(f"{describe_untrained(unreached)}, and {reason}; {NO_GRAD}")
     step.kept = kept
     step.forwards = [forward for forward in step.forwards if forward.index in trained]
     step.calls = [call for call in step.calls if call.forward.index in trained]
+
+
+def describe_untrained(samples: int) -> str:
+    """Says that forwards of this many samples were not trained."""
+    return f"a forward of {samples} samples had no backward (an evaluation?)"
 
 
 def check_backward(step: Step) -> None:

@@ -152,6 +152,7 @@ class Capture:
                 self.reports.report(error)
         if not failed and self.is_capturing:
             self.reports.warn_few_steps(self.output.captured, self.number, self.options.every)
+            self.reports.warn_missing_steps(sorted(self.options.steps), self.number)
 
     def verify(self) -> list[WeightError]:
         """Compares the captured steps' dY^T X with the weights' gradients; raises if they differ.

@@ -195,9 +195,8 @@ def describe_training(
     first = step.forwards[0]
     settings = {"loss_reduction": options.loss_reduction}
     if step.has_fused:
-        settings["attention"] = (
-            "scaled_dot_product_attention and einsum are written as explicit products"
-        )
+        # Fused attention and einsum are written as the products that they consist of.
+        settings["attention"] = "explicit products"
     if optimizer is not None:
         settings["optimizer"] = type(optimizer).__name__
     versions = {

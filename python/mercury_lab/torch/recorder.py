@@ -145,7 +145,8 @@ class Recorder:
             batch, shape = self.axis.count_samples(module, list_tensors(args, kwargs))
             self.step.drop_discarded()
             self.thread.mark = self.step.mark()
-            self.thread.forward = self.step.open_forward(module, batch, shape)
+            forward = self.thread.forward = self.step.open_forward(module, batch, shape)
+            forward.in_eval_mode = not unwrap(self.model).training
 
     def _probe(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         """Finds the samples' order in the layers' inputs, before the first captured forward."""

@@ -2,7 +2,7 @@
 
 from mercury_lab._native import MercuryError
 
-from .assemble import StepTensors
+from .assemble import NO_GRAD, StepTensors, describe_untrained
 from .coverage import UNSEEN
 from .errors import warn
 
@@ -49,6 +49,12 @@ class Reports:
         if not called_whole:
             reason = "the loop calls parts of the model, not the model"
             self.warn(f"{reason}; products between them are not captured")
+        if assembled.untrained:
+            reason = describe_untrained(assembled.untrained)
+            self.warn(f"{reason}; {NO_GRAD}, or it may take the place of kept samples")
+        if assembled.in_eval_mode:
+            reason = "dropout is off, and batch norm uses its running statistics"
+            self.warn(f"the model was in eval mode in a captured step ({reason}); call model.train()")
         if assembled.frozen:
             names = ", ".join(assembled.frozen)
             self.warn(f"captured without dY, because they have no gradients: {names}", key="frozen")
@@ -65,6 +71,12 @@ class Reports:
             f"{STEADY_STEPS} or more, "
             f"{trial}"
         )
+
+    def warn_missing_steps(self, wanted: list[int], steps: int) -> None:
+        """Warns of chosen steps that the training did not reach."""
+        missing = [str(step) for step in wanted if step >= steps]
+        if missing:
+            self.warn(f"steps {', '.join(missing)} were not reached: the training ended with step {steps - 1}")
 
     def explain_empty(self, steps_seen: int) -> str:
         """Says why the trace has no captured step."""

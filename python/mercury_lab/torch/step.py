@@ -32,6 +32,7 @@ class Forward:
     entered: set[int] = field(default_factory=set)
     names: CallNames = field(default_factory=CallNames)
     outputs: int = 1
+    in_eval_mode: bool = False
 
 
 @dataclass(eq=False)

@@ -115,3 +115,20 @@ def test_what_is_not_logged_is_not_a_number(folder):
     train(make_net(), image_batches(1, batch=4, size=16), folder, steps=[0])
     [row] = Trace(folder).steps
     assert row["loss"] > 0 and row["accuracy"] != row["accuracy"]
+
+
+def test_forwards_without_backward_and_eval_mode_are_named(folder):
+    model = nn.Sequential(nn.Linear(4, 5), nn.Dropout(0.5), nn.Linear(5, 2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.warns(UserWarning) as found:
+        with mt.capture(model, folder, optimizer=optimizer, steps=[0, 7]):
+            model(torch.randn(3, 4))
+            model.eval()
+            model(torch.randn(6, 4)).square().mean().backward()
+            optimizer.step()
+    texts = [str(warning.message) for warning in found]
+    assert any("a forward of 3 samples had no backward" in text for text in texts)
+    assert any("in eval mode in a captured step" in text for text in texts)
+    assert any("steps 7 were not reached: the training ended with step 0" in text for text in texts)
+    trace = Trace(folder)
+    assert trace.manifest["captured"][0]["samples"] == list(range(6))
