@@ -26,7 +26,7 @@ fn a_folder_without_a_manifest_is_not_a_trace() {
     for path in [dir.path(), &dir.path().join("nowhere"), &file] {
         let error = open_error(path);
         assert!(matches!(error, TraceError::NotATrace { .. }), "{error:?}");
-        assert_says(&error, path, &["no manifest.json", "mercury-tracer capture --out"]);
+        assert_says(&error, path, &["no manifest.json", "mercury-tracer capture"]);
     }
 }
 
