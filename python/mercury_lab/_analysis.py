@@ -12,7 +12,8 @@ from typing import Literal, Unpack
 
 from mercury_lab import _native
 from mercury_lab._arguments import ProgressOption, Section, Sections, StrPath, WorkOptions
-from mercury_lab._command import axis_flag, flag, is_list, key_flags, list_values, repeated_flag, run, work_flags
+from mercury_lab._command import axis_flag, drop_work, flag, is_list, key_flags, list_values, repeated_flag, run
+from mercury_lab._command import work_flags
 from mercury_lab._config import ConfigLike, configuration_flags, split_configuration
 from mercury_lab._folders import OutFolder
 from mercury_lab._native import ParquetTable, Table
@@ -118,7 +119,7 @@ def sweep(
         trace, out, config, preset, progress, more: As of `replay`. `out` may also hold a part of the same sweep.
     """
     folder = OutFolder(out)
-    base, keys = split_configuration(config, preset, more)
+    base, keys = split_configuration(config, preset, drop_work(more))
     axes = {key: values for key, values in keys.items() if is_list(values) and not _is_value(key, values)}
     if not axes:
         raise TypeError("sweep needs a key with several values, such as rpq={'bits': [16, 32]}")
@@ -167,7 +168,7 @@ def search(
     axes = [*_axes("per-layer", per_layer), *_axes("shared", shared)]
     judged = [*flag("folds", folds), *repeated_flag("parts", parts)]
     question = [*repeated_flag("bound", bound), *flag("objective", objective), *axes, *judged]
-    flags = [*question, *work_flags(more), *configuration_flags(config, preset, more)]
+    flags = [*question, *work_flags(more), *configuration_flags(config, preset, drop_work(more))]
     output = run("search", trace, folder.flag, *flags, progress=progress)
     return SearchResults._from_output(folder, output)
 
@@ -190,7 +191,7 @@ def search_partition(
     Other arguments are those of `search`.
     """
     axes = [*_axes("per-layer", per_layer), *_axes("shared", shared), *flag("folds", folds)]
-    flags = [*axes, *work_flags(more), *configuration_flags(config, preset, more)]
+    flags = [*axes, *work_flags(more), *configuration_flags(config, preset, drop_work(more))]
     run("search", trace, f"--out={out}", f"--partition={partition}", *flags, progress=progress)
     return Path(out)
 
@@ -210,7 +211,7 @@ def ladder(
         readings: Lists only the readings that presets name, and the bound.
         trace, config, preset, progress, more: As of `replay`.
     """
-    flags = [*flag("readings", readings), *work_flags(more), *configuration_flags(config, preset, more)]
+    flags = [*flag("readings", readings), *work_flags(more), *configuration_flags(config, preset, drop_work(more))]
     # The printed table leaves out columns that CSV has.
     output = run("ladder", trace, "--format=csv", *flags, progress=progress)
     return Ladder(_table(output), output.notes)
@@ -362,8 +363,9 @@ def _measured(bounds: bool | Section) -> list[str]:
 
 
 def _with_bounds(more: Mapping[str, object], bounds: bool | Section) -> dict[str, object]:
-    """The other arguments, and the section of the bounds' keys."""
-    return dict(more) if isinstance(bounds, bool) else {**more, "bounds": bounds}
+    """The sections of a configuration, with that of the bounds' keys."""
+    sections = drop_work(more)
+    return sections if isinstance(bounds, bool) else {**sections, "bounds": bounds}
 
 
 def _is_value(key: str, values: Iterable[object]) -> bool:

@@ -55,16 +55,19 @@ def work_flags(options: Mapping[str, object]) -> list[str]:
     return [text for name in WORK_OPTIONS for text in flag(name.replace("_", "-"), options.get(name))]
 
 
+def drop_work(options: Mapping[str, object]) -> dict[str, object]:
+    """The arguments without those of `work_flags`: the sections of a configuration."""
+    return {name: value for name, value in options.items() if name not in WORK_OPTIONS}
+
+
 def key_flags(keys: Mapping[str, object]) -> list[str]:
     """The flags of keys of a configuration."""
     return [f"--{key}={format_value(value)}" for key, value in keys.items()]
 
 
 def list_keys(sections: Mapping[str, object]) -> Iterator[tuple[str, object]]:
-    """The pairs of key and value in sections, such as `("rpq.bits", 32)`; skips the names in `WORK_OPTIONS`."""
+    """The pairs of key and value in sections, such as `("rpq.bits", 32)`."""
     for section, values in sections.items():
-        if section in WORK_OPTIONS:
-            continue
         if section not in SECTIONS:
             raise TypeError(f"unexpected argument {section!r}; sections of a configuration are {', '.join(SECTIONS)}")
         if not isinstance(values, Mapping):

@@ -33,8 +33,8 @@ fn copy_if<T: DlpackElement + Copy>(view: &TensorRef, convert: impl Fn(T) -> f32
     if count == 0 {
         return Some(Vec::new());
     }
-    // SAFETY: the tensor is validated, has this type, is contiguous and in the CPU's memory; the caller holds the only
-    // reference that could write to it while the interpreter is attached.
+    // SAFETY: the tensor is validated, has this type, is contiguous and in the CPU's memory; the package hands
+    // over private copies, and no other Python thread runs while the interpreter is attached.
     let values = unsafe { std::slice::from_raw_parts(view.offset_data_ptr::<T>().ok()?, count) };
     Some(values.iter().map(|&value| convert(value)).collect())
 }

@@ -183,3 +183,10 @@ def test_the_installed_command_has_the_exit_code_of_the_program(arguments, progr
     expected = program(*arguments)
     assert (done.stdout, done.stderr) == (expected.stdout, expected.stderr)
     assert (done.returncode, expected.returncode) == (2, 2)
+
+
+@pytest.mark.parametrize("argument", ["layers", "steps", "threads"])
+def test_arguments_of_other_functions_are_refused(argument, vgg13):
+    for call in (lambda **given: mercury.vectors(vgg13, "features.0", **given), mercury.Config):
+        with pytest.raises(TypeError, match=f"unexpected argument '{argument}'"):
+            call(**{argument: 3})

@@ -8,7 +8,7 @@ use polars::prelude::DataFrame;
 use std::fmt::Display;
 use std::io::Write;
 
-/// Takes what a command has to say.
+/// Receives a command's messages and results.
 pub trait Host: Sync {
     /// Takes a note.
     fn note(&self, text: &str);

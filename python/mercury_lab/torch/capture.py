@@ -160,8 +160,7 @@ class Capture:
         It finds calls that were missed or counted twice, and X, dY or a geometry that are not those
         of the call, in memory and for the whole batch; where all samples and channels are kept,
         also in the tensors that are written. An error of 0.0 is possible, if PyTorch computed the
-        same
-        product in the same order. Needs `verify=True` from the beginning.
+        same product in the same order. Needs `verify=True` from the beginning.
         """
         if self.verifier is None:
             raise MercuryError(

@@ -61,8 +61,7 @@ class Rolls:
         is_square = tensor.dim() == 2 and tensor.shape[0] == tensor.shape[1]
         if not shift or tensor.layout is not torch.strided or (is_square and name in TOKEN_MASKS):
             return tensor
-        # Padding masks and class indices have the samples first, also beside sequence-
-        # first tensors.
+        # Padding masks and class indices have the samples first, even if other tensors do not.
         axes = (self.axis, 0) if tensor.dim() >= self.dimensions else (0, self.axis)
         for axis in axes:
             if axis < tensor.dim() and tensor.shape[axis] == self.batch:
