@@ -17,8 +17,8 @@ mod rows;
 
 pub use pass::{PassOutcomes, Reuse, Streamed};
 
-/// Values of a matrix that is multiplied at once, if one sample has no more: so many fit into a
-/// CPU's last-level cache.
+/// The most values of a matrix that is multiplied at once, unless one sample has more. They fit into
+/// a CPU's last-level cache.
 const VALUES_AT_A_TIME: usize = 1 << 21;
 
 /// Memory that successive passes use again, so that it stays in the processor's caches.

@@ -14,7 +14,7 @@ from tools import Trace, image_batches, run_step, train
 
 
 def make_upsampling(count):
-    """A linear layer, and so many transposed convolutions."""
+    """A linear layer and `count` transposed convolutions."""
     parts = [nn.Unflatten(1, (4, 1, 1)), *(nn.ConvTranspose2d(4, 4, 1) for _ in range(count)), nn.Flatten()]
     return nn.Sequential(nn.Linear(6, 4), *parts)
 
