@@ -22,7 +22,7 @@ from runs import read_commit  # noqa: E402
 
 BATCH = 128
 # Network, epochs, peak of the learning rate, weight decay, scale of the pixels.
-TASKS = {"resnet20": (ResNet20, 6, 0.3, 5e-4, "normalised"), "cifarnet": (CifarNet, 15, 0.1, 5e-4, "symmetric")}
+TASKS = {"resnet20": (ResNet20, 7, 0.3, 5e-4, "normalised"), "cifarnet": (CifarNet, 15, 0.1, 5e-4, "symmetric")}
 
 
 def make_task(name: str, seed: int, epochs: int | None) -> tuple[Task, Cifar10]:
@@ -55,7 +55,7 @@ def main() -> None:
     training = Training(task, folder / "last.pt")
     while training.epoch < task.schedule.epochs:
         training.run_epoch()
-        if training.epoch == task.schedule.epochs // 2:
+        if training.epoch == (task.schedule.epochs + 1) // 2:
             training.save(folder / "half.pt")
         print(f"{time.strftime('%H:%M:%S')} epoch {training.epoch} loss {training.losses[-1]:.4f}", flush=True)
     correct = count_correct(task.model, data.test_batches(1000))
