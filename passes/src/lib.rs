@@ -14,8 +14,10 @@ mod convolution;
 mod matrix;
 mod pass;
 mod rows;
+mod state;
 
 pub use pass::{PassOutcomes, Reuse, Streamed};
+pub use state::LoopState;
 
 /// The most values of a matrix that is multiplied at once, unless one sample has more. They fit into
 /// a CPU's last-level cache.

@@ -7,6 +7,7 @@
 
 mod command;
 mod dlpack;
+mod reuse;
 mod table;
 mod writer;
 
@@ -41,6 +42,8 @@ mod _native {
     use super::MercuryError;
     #[pymodule_export]
     use super::command::{Output, run_command};
+    #[pymodule_export]
+    use super::reuse::{PyDeviation, ReuseCall, ReuseLayer, ReuseLoop, write_measurements};
     #[pymodule_export]
     use super::run_analyzer;
     #[pymodule_export]

@@ -1,4 +1,4 @@
-"""Captures the layers' operands of any PyTorch model in training, as a trace for mercury-lab."""
+"""Captures the layers' operands of any PyTorch model in training, and trains it with reuse."""
 
 try:
     import torch as _torch  # noqa: F401
@@ -12,6 +12,17 @@ except ModuleNotFoundError as _error:
 from .api import capture
 from .capture import Capture
 from .coverage import Coverage, CoverageRow
-from .errors import IncompleteCapture
+from .errors import IncompleteCapture, IncompleteReuse
+from .in_loop.api import reuse
+from .in_loop.session import Reuse
 
-__all__ = ["Capture", "Coverage", "CoverageRow", "IncompleteCapture", "capture"]
+__all__ = [
+    "Capture",
+    "Coverage",
+    "CoverageRow",
+    "IncompleteCapture",
+    "IncompleteReuse",
+    "Reuse",
+    "capture",
+    "reuse",
+]

@@ -1,4 +1,4 @@
-"""Exceptions of the capture."""
+"""Exceptions of the capture and of reuse."""
 
 import contextlib
 import os
@@ -11,6 +11,19 @@ from mercury_lab._native import MercuryError
 
 class IncompleteCapture(MercuryError):
     """A step computed something that the capture cannot record.
+
+    `op` names the operation, such as `conv3d`, and `module` the module that called it.
+    """
+
+    def __init__(self, op: str, module: str, reason: str) -> None:
+        super().__init__(f"{op} in module {module}: {reason}")
+        self.op = op
+        self.module = module
+        self.reason = reason
+
+
+class IncompleteReuse(MercuryError):
+    """The model computed a product that reuse cannot replace.
 
     `op` names the operation, such as `conv3d`, and `module` the module that called it.
     """
@@ -42,10 +55,10 @@ class SkipStep(Exception):
     """A captured step that cannot be used; the next one is captured instead."""
 
 
-def warn(message: str) -> None:
-    """Warns, at the line of the user's program that called torch or the capture."""
+def warn(message: str, source: str = "capture") -> None:
+    """Warns, at the line of the user's program that called torch or this package."""
     frame, level = sys._getframe(1), 2
     inner = (os.path.dirname(__file__), os.path.dirname(torch.__file__), contextlib.__file__)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(inner):
         frame, level = frame.f_back, level + 1
-    warnings.warn(f"capture: {message}", stacklevel=level)
+    warnings.warn(f"{source}: {message}", stacklevel=level)

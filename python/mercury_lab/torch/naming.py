@@ -1,10 +1,17 @@
 """Names of layers: the paths of the modules whose weights they multiply."""
 
+from __future__ import annotations
+
 import hashlib
 import re
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+
+if TYPE_CHECKING:
+    from .products import Product
+    from .thread import ThreadState
 
 # Modules that wrap another one, and add these parts to its path.
 WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
@@ -123,6 +130,29 @@ def _name_part(weight: torch.Tensor, parameter: nn.Parameter, key: str) -> str:
         // width
     )
     return f"{name}.{'qkv'[first : first + len(weight) // width]}"
+
+
+class ProductNames:
+    """Names the products of a forward, before calls are numbered."""
+
+    def __init__(self, owners: Owners) -> None:
+        self.owners = owners
+        # Names of the running attention's products that are still to come.
+        self.parts: list[str] = []
+
+    def begin_attention(self) -> None:
+        """The next two products are those of a multi-head attention."""
+        self.parts = ["scores", "context"]
+
+    def name(self, product: Product, state: ThreadState) -> str:
+        """Names a product."""
+        if state.attending and product.op == "matmul" and product.part is None:
+            product.part = self.parts.pop(0) if self.parts else "matmul"
+        op = product.part or product.op
+        if product.op == "matmul":
+            path = self.owners.paths[state.modules[-1]]
+            return f"{path}.{op}" if path else op
+        return self.owners.name_product(product.w, op, state.modules)
 
 
 class CallNames:

@@ -13,7 +13,7 @@ from .checkpoint import Stage
 from .errors import NoSamples, Unsupported, warn
 from .gather import gather, gather_weight, select
 from .layers import Layers
-from .naming import Owners, find_parameter, sanitise
+from .naming import Owners, ProductNames, find_parameter, sanitise
 from .operations import check_operands
 from .options import Options
 from .products import Product
@@ -53,8 +53,7 @@ class Observer:
     def start(self, step: Step, owners: Owners, axis: BatchAxis) -> None:
         """Begins a step."""
         self.step, self.owners, self.axis = step, owners, axis
-        # Names of the running attention's products that are still to come.
-        self.parts: list[str] = []
+        self.names = ProductNames(owners)
         if self.verifier is not None:
             self.verifier.start(step)
 
@@ -63,10 +62,6 @@ class Observer:
         self.step = None
         if self.verifier is not None:
             self.verifier.stop()
-
-    def begin_attention(self) -> None:
-        """The next two products are those of a multi-head attention."""
-        self.parts = ["scores", "context"]
 
     def note_unknown(self, op: str, module: str) -> None:
         """Reports an operation that is not known to compute no products."""
@@ -144,7 +139,7 @@ class Observer:
     ) -> tuple[Call | None, Order | None]:
         """Finds or makes the call that a product belongs to; None if it is not recorded."""
         module = self.owners.paths[state.modules[-1]] or "model"
-        base = self.name_product(product, state)
+        base = self.names.name(product, state)
         if stage is Stage.RECOMPUTED:
             return self._match(product, base, state)
         forward = state.forward
@@ -184,16 +179,6 @@ class Observer:
     def _attending(self, state: ThreadState) -> int:
         return state.attending[-1] if state.attending else 0
 
-    def name_product(self, product: Product, state: ThreadState) -> str:
-        """Names a product before calls are numbered."""
-        if state.attending and product.op == "matmul" and product.part is None:
-            product.part = self.parts.pop(0) if self.parts else "matmul"
-        op = product.part or product.op
-        if product.op == "matmul":
-            path = self.owners.paths[state.modules[-1]]
-            return f"{path}.{op}" if path else op
-        return self.owners.name_product(product.w, op, state.modules)
-
     def _keep_operands(
         self, call: Call, product: Product, order: Order, dtype: torch.dtype, stage: Stage
     ) -> None:
@@ -220,7 +205,7 @@ class Observer:
             return
         if stage is Stage.CUSTOM:
             raise Unsupported(REENTERED)
-        self.parts = []
+        self.names.parts = []
         products = list_products(attention)
         found = [self._identify(product, stage, state) for product in products]
         if any(call is None for call, _ in found):

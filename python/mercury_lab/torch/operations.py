@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from .einsum import read_einsum, read_tensordot
 from .errors import NoSamples, Unsupported
 from .naming import find_parameter
-from .products import Product
+from .products import Product, pass_gradient
 
 Reader = Callable[..., list[Product]]
 
@@ -30,7 +30,7 @@ def read_conv(dimensions: int) -> Reader:
         x, w = (input, weight) if dimensions == 2 else (input.unsqueeze(2), weight.unsqueeze(2))
         x, padding = _resolve_padding(x, w, padding, dilation, dimensions)
         window = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-        to_grad = (lambda g: g) if dimensions == 2 else (lambda g: g.unsqueeze(2))
+        to_grad = pass_gradient if dimensions == 2 else (lambda g: g.unsqueeze(2))
         grads = {"input_grad": input.requires_grad, "weight_grad": weight.requires_grad}
         return [Product(op, x, w, to_grad, window, **grads)]
 
@@ -89,7 +89,7 @@ def read_added_matmul(
 
 def multiply(left: Tensor, right: Tensor, alpha: float = 1) -> list[Product]:
     """Reads `alpha left right`: a linear layer if an operand is a matrix, else `matmul`."""
-    scale = (lambda g: g) if alpha == 1 else (lambda g: g * alpha)
+    scale = pass_gradient if alpha == 1 else (lambda g: g * alpha)
     if left.dim() == 0 or right.dim() == 0:
         raise Unsupported("an operand is a number")
     if right.dim() == 1:

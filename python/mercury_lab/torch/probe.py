@@ -112,7 +112,7 @@ class ProbeMode(TorchFunctionMode):
         with torch._C.DisableTorchFunction():
             if func is SDPA:
                 attention = Attention.from_call(*args, **kwargs)
-                self.watcher.observer.parts = []
+                self.watcher.names.parts = []
                 products = [(product, attention.query) for product in list_products(attention)]
             else:
                 with torch.enable_grad():
@@ -123,7 +123,7 @@ class ProbeMode(TorchFunctionMode):
 
     def _sign(self, product: Product, x: Tensor) -> None:
         call = self.names.next_name(
-            sanitise(self.watcher.observer.name_product(product, self.watcher.thread))
+            sanitise(self.watcher.names.name(product, self.watcher.thread))
         )
         if product.op.startswith("conv"):
             return

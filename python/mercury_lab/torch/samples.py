@@ -55,6 +55,16 @@ class Order:
             tensor = tensor.reshape(-1, self.inner, *tensor.shape[1:]).transpose(0, 1)
         return tensor.reshape(batch, -1, *ends)
 
+    def join(self, tensor: Tensor, lead: tuple[int, ...], trailing: int) -> Tensor:
+        """Returns `[*lead, *trailing dimensions]`: undoes `split`."""
+        ends = tensor.shape[tensor.dim() - trailing :]
+        if not lead:
+            return tensor.reshape(ends)
+        first, others = lead[self.axis], [*lead[: self.axis], *lead[self.axis + 1 :]]
+        if self.inner:
+            tensor = tensor.reshape(self.inner, first // self.inner, *others, *ends).transpose(0, 1)
+        return tensor.reshape(first, *others, *ends).movedim(0, self.axis)
+
     def fits(self, lead: tuple[int, ...], batch: int) -> bool:
         """Whether leading dimensions of these sizes can be split."""
         if self.axis >= len(lead):

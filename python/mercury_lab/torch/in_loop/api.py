@@ -1,0 +1,73 @@
+"""The entry point of reuse in the loop."""
+
+from collections.abc import Mapping
+from typing import Unpack
+
+from mercury_lab import Config
+from mercury_lab._arguments import AllSections, StrPath
+from torch import nn
+
+from ..checks import check_model
+from ..naming import unwrap
+from .session import Reuse, ReuseOptions
+
+
+def reuse(
+    model: nn.Module,
+    config: StrPath | Config | None = None,
+    *,
+    preset: str | None = None,
+    measure_every: int | None = None,
+    batch_axis: int | Mapping[str, int] | None = None,
+    check_samples: bool = True,
+    on_unsupported: str = "raise",
+    name: str | None = None,
+    **sections: Unpack[AllSections],
+) -> Reuse:
+    """Computes a model's layers with reuse, as MERCURY's hardware would, in training and evaluation.
+
+    Use it as a context around the training loop:
+
+        with mt.reuse(model, config="best.toml") as reuse:
+            for x, y in loader:
+                loss = loss_fn(model(x), y)
+                loss.backward()
+                reuse.log(loss=loss.item())
+                optimizer.step()
+                optimizer.zero_grad()
+
+    The forward pass multiplies vectors' substitutes, the input gradient those of dY by signatures of
+    its own, and the weight gradient has the groups of the forward pass (docs/accuracy.md). Results
+    are computed in f32 on the CPU, wherever the model is. A step of the training ends where an
+    optimizer steps that has a parameter of the model.
+
+    Args:
+        model: The model, or its `torch.compile` or DDP wrapper. Compiled code runs eagerly.
+        config: A TOML file, such as the `best.toml` of a search, or a `mercury_lab.Config`.
+        preset: A built-in configuration; "mercury" without file and preset.
+        measure_every: Compares each result with the exact one in steps 0, n, 2n, …, which take about
+            twice as long. `stop.window` switches layers off by the cycles of these steps; None
+            measures none, so no layer is ever switched off.
+        batch_axis: The dimension that holds the samples, as in `capture`.
+        check_samples: Evaluates the model twice before the first forward, to find where each layer's
+            input holds the samples, as in `capture`.
+        on_unsupported: `raise`: a product that cannot be replaced is an error (`IncompleteReuse`);
+            `exact`: it is computed exactly and noted in `Reuse.exact`.
+        name: The model's name; a configuration that was searched for another is refused. None takes
+            that of its class.
+        sections: Keys of the configuration by section, such as `rpq={"bits": 32}`.
+
+    Raises:
+        TypeError, ValueError: An argument is wrong; the message names it.
+        MercuryError: The configuration is invalid, or does not fit the model's layers (in the first
+            training forward).
+    """
+    check_model(model)
+    if measure_every is not None and (isinstance(measure_every, bool) or measure_every < 1):
+        raise ValueError(f"measure_every is {measure_every!r}, but must be a number of steps or None")
+    if on_unsupported not in ("raise", "exact"):
+        raise ValueError(f'on_unsupported is {on_unsupported!r}, but must be "raise" or "exact"')
+    options = ReuseOptions(
+        name or type(unwrap(model)).__name__, measure_every, batch_axis, check_samples, on_unsupported
+    )
+    return Reuse(model, Config(config, preset=preset, **sections), options)
