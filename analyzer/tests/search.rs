@@ -15,6 +15,8 @@ const ALL: [u32; 8] = [0, 1, 2, 3, 4, 5, 6, 7];
 /// A small search: 2 variants of 3 lengths, errors without sampling.
 const SMALL: &str = "--per-layer rpq.bits=3,6,20 --per-layer rpq.variant=sign,sign+rescale --errors all";
 const BOUND: &str = "--bound layer-error<=0.4";
+/// A reading under which reuse pays even in layers as small as these.
+const CHEAP: &str = "--rpq.unit free --array.hit_cycles 0";
 
 fn place() -> Place {
     Place::with_steps(&[0, 5, 10], &ALL[..4])
@@ -161,7 +163,7 @@ fn other_bounds_are_answered_from_what_is_there() {
 #[test]
 fn a_design_of_the_forward_pass_leaves_gradients_exact() {
     let place = place();
-    place.stdout(&format!("search trace --out found {SMALL} --bound layer-error<=0.9 --rpq.unit free --array.hit_cycles 0 --passes forward"));
+    place.stdout(&format!("search trace --out found {SMALL} {CHEAP} --bound layer-error<=0.9 --passes forward"));
     let design = fs::read_to_string(place.path("found/best.toml")).unwrap();
     let tables: Vec<&str> = design.split("[[layer]]").skip(1).collect();
     assert!(tables.len() > 1 && tables.iter().all(|table| !table.contains("weight-grad")), "{design}");
@@ -261,7 +263,7 @@ fn read_design(place: &Place, dir: &str) -> String {
 fn a_bound_on_the_accuracy_loss_is_one_on_the_step_error() {
     let place = place();
     write_curve(&place);
-    let search = format!("search trace --out found {SMALL} --preset mercury-skip --accuracy-curve curve.csv");
+    let search = format!("search trace --out found {SMALL} {CHEAP} --accuracy-curve curve.csv");
     for others in ["", "--bound layer-error<=0.35"] {
         place.stdout(&format!("{search} {others} --bound step-error<=0.2"));
         let expected = read_design(&place, "found");
@@ -296,7 +298,7 @@ fn a_bound_on_the_accuracy_loss_is_one_on_the_step_error() {
 fn another_accuracy_curve_is_not_silently_another_bound() {
     let place = place();
     write_curve(&place);
-    let search = format!("search trace --out found {SMALL} --preset mercury-skip --bound accuracy-loss<=1");
+    let search = format!("search trace --out found {SMALL} {CHEAP} --bound accuracy-loss<=1");
     let stderr = |more: &str| {
         let output = place.run(&format!("{search} {more}"));
         assert!(output.status.success(), "{more}");
@@ -319,7 +321,7 @@ fn another_accuracy_curve_is_not_silently_another_bound() {
 fn losses_beyond_the_calibration_are_never_extrapolated() {
     let place = place();
     write_curve(&place);
-    let search = format!("search trace --out found {SMALL} --preset mercury-skip --accuracy-curve curve.csv");
+    let search = format!("search trace --out found {SMALL} {CHEAP} --accuracy-curve curve.csv");
     let output = place.run(&format!("{search} --bound accuracy-loss<=50"));
     let stderr = String::from_utf8(output.stderr).unwrap();
     let part = "the calibration ends at a step error of 0.6; larger errors are not known to be accepted";

@@ -74,8 +74,8 @@ pub struct Search {
     /// which a calibration turns into a step error. May be repeated: all are kept.
     #[arg(long, value_name = "KIND<=X", default_value = "layer-error<=0.1")]
     bound: Vec<Bound>,
-    /// The accuracy loss of training over the step error, by a calibration of your own: CSV with the columns step_error,
-    /// accuracy_loss, upper [default: the built-in curve].
+    /// The accuracy loss of training over the step error, by a calibration of your own: CSV with the columns
+    /// `step_error`, `accuracy_loss`, `upper` [default: the built-in curve].
     #[arg(long, value_name = "FILE")]
     accuracy_curve: Option<PathBuf>,
     /// Parts of the trace by which designs are judged: captured steps, or samples if there is one step; 0 judges nothing

@@ -36,7 +36,7 @@ pub fn compare_with_earlier(earlier: Option<&CurveRecord>, question: &Question, 
     let (Some(earlier), Some(bound)) = (earlier, question.accuracy_bound()) else { return };
     let curve = &question.curve;
     let now = curve.find_step_error(bound.limit).unwrap_or(0.0);
-    let is_another = |before: &f64| earlier.sha256 != curve.sha256 && *before != now;
+    let is_another = |before: &f64| earlier.sha256 != curve.sha256 && before.total_cmp(&now).is_ne();
     if let Some(before) = earlier.allowed_step_error.filter(is_another) {
         console.note(format_args!(
             "the earlier search in this folder used another accuracy curve: its bound was step-error <= {before:.4}, that of \

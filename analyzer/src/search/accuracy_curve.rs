@@ -69,10 +69,11 @@ impl AccuracyCurve {
                 Err(AnalyzerError::results(path, &format!("line {number}, {field}"), reason))
             };
             let line = line.trim();
+            if line.is_empty() {
+                continue;
+            }
             if let Some(comment) = line.strip_prefix('#') {
                 networks = networks.or_else(|| comment.trim().strip_prefix("networks:").map(|it| it.trim().to_owned()));
-            } else if line.is_empty() {
-                continue;
             } else if !has_header {
                 if !line.split(',').map(str::trim).eq(COLUMNS) {
                     return fail("header", format!("is {line:?}; the columns must be {}", COLUMNS.join(",")));
@@ -214,7 +215,7 @@ mod tests {
         assert_eq!(predict(0.05), Some((0.1, 0.7)));
         assert_eq!(predict(0.35), Some((2.0, 2.0)));
         assert_eq!(predict(0.5), Some((3.0, 6.0)));
-        assert_eq!(predict(0.500001), None);
+        assert_eq!(predict(0.5001), None);
         // By hand: (0.7 - 0.4) / (1 - 0.4) of the way to 0.1; 2 is kept to the end of the level part; (5 - 2) / (6 - 2).
         for (limit, expected) in [(0.4, 0.0), (0.7, 0.05), (1.0, 0.1), (1.5, 0.2), (2.0, 0.4), (5.0, 0.475)] {
             let found = curve.find_step_error(limit).unwrap();
