@@ -126,6 +126,12 @@ fn a_search_is_shown_by_its_verdict_and_two_designs() {
             assert_eq!(readings[0][name][key].as_f64(), method[key].as_f64(), "{key} of {name}");
         }
     }
+    // The page predicts nothing itself: a later curve does not change what a search said.
+    assert_eq!(search["networks"], record["accuracy_curve"]["networks"]);
+    let frontier = table::read(&place.path("search/frontier.parquet")).unwrap();
+    let losses = frontier.column("accuracy_loss_upper").unwrap().f64().unwrap();
+    let shown = search["frontier"].as_array().unwrap().iter().map(|row| row["accuracy_loss_upper"].as_f64());
+    assert!(shown.eq(losses.iter()) && losses.null_count() < losses.len(), "{losses:?}");
     assert_eq!(search["choices"].as_array().unwrap().len(), 11);
     assert!(search["choices"].as_array().unwrap().iter().all(|row| row["reading"] == best["name"]));
 

@@ -15,6 +15,8 @@ const ALL: [u32; 8] = [0, 1, 2, 3, 4, 5, 6, 7];
 /// A small search: 2 variants of 3 lengths, errors without sampling.
 const SMALL: &str = "--per-layer rpq.bits=3,6,20 --per-layer rpq.variant=sign,sign+rescale --errors all";
 const BOUND: &str = "--bound layer-error<=0.4";
+/// A reading under which reuse pays even in layers as small as these.
+const CHEAP: &str = "--rpq.unit free --array.hit_cycles 0";
 
 fn place() -> Place {
     Place::with_steps(&[0, 5, 10], &ALL[..4])
@@ -161,7 +163,7 @@ fn other_bounds_are_answered_from_what_is_there() {
 #[test]
 fn a_design_of_the_forward_pass_leaves_gradients_exact() {
     let place = place();
-    place.stdout(&format!("search trace --out found {SMALL} --bound layer-error<=0.9 --rpq.unit free --array.hit_cycles 0 --passes forward"));
+    place.stdout(&format!("search trace --out found {SMALL} {CHEAP} --bound layer-error<=0.9 --passes forward"));
     let design = fs::read_to_string(place.path("found/best.toml")).unwrap();
     let tables: Vec<&str> = design.split("[[layer]]").skip(1).collect();
     assert!(tables.len() > 1 && tables.iter().all(|table| !table.contains("weight-grad")), "{design}");
@@ -197,6 +199,7 @@ fn samples_of_one_step_judge_each_other() {
 fn what_cannot_be_searched_is_refused() {
     let place = place();
     let error = |more: &str| place.error(&format!("search trace --out refused {more}"));
+    fs::write(place.path("own.toml"), "[[layer]]\nname = \"features.*\"\nrpq.bits = 9\n").unwrap();
     for (flags, part) in [
         ("--per-layer mcache.entries=4,8", "mcache.entries is shared by all layers; give it to --shared"),
         ("--per-layer rpq.bits=4 --shared rpq.bits=5", "is given to --shared, too"),
@@ -209,6 +212,9 @@ fn what_cannot_be_searched_is_refused() {
         ("--bound gradient-error<=0.1", "does not limit all passes; add layer-error or step-error"),
         ("--bound layer-error<=1e-9 --per-layer rpq.bits=1 --layers features.0", "no design meets it; the nearest is"),
         ("--bound error<=0.1", "is not one of layer-error, step-error"),
+        ("--bound accuracy-loss<=0.01", "--bound: accuracy-loss <= 0.01: the calibration resolves losses of"),
+        ("--accuracy-curve missing.csv", "--accuracy-curve: missing.csv: No such file"),
+        ("--accuracy-curve own.toml", "own.toml: line 1, header: is \"[[layer]]\"; the columns must be step_error"),
         ("--folds 4", "is 4, but there are 3 steps"),
         ("--folds 1", "give 2 or more"),
         ("--steps 5", "one step of 4 samples is too little"),
@@ -220,11 +226,110 @@ fn what_cannot_be_searched_is_refused() {
     let left: Vec<_> = fs::read_dir(place.path("refused")).map_or(Vec::new(), Iterator::collect);
     let names: Vec<_> = left.iter().map(|entry| entry.as_ref().unwrap().file_name()).collect();
     assert!(!names.iter().any(|name| name == "run.json" || name == "best.toml"), "{names:?}");
-    fs::write(place.path("own.toml"), "[[layer]]\nname = \"features.*\"\nrpq.bits = 9\n").unwrap();
     assert!(error("--config own.toml").contains("has [[layer]] tables"), "tables of its own");
     let few = Place::new();
     let found = few.error("search trace --out refused");
     assert!(found.contains("a fold has 3 samples, but takes 4 at least"), "{found}");
+}
+
+/// A curve under which a loss of 1 point is a step error of 20 %, in a file of the place.
+fn write_curve(place: &Place) {
+    let curve = "# networks: three of a test\nstep_error,accuracy_loss,upper\n0,0,0.25\n0.2,0.5,1\n0.6,3,5\n";
+    fs::write(place.path("curve.csv"), curve).unwrap();
+}
+
+/// The losses that this curve predicts, by the equations of its two lines.
+fn predict(step_error: f64) -> Option<[f64; 2]> {
+    match step_error {
+        0.0..=0.2 => Some([2.5 * step_error, 0.25 + 3.75 * step_error]),
+        0.2..=0.6 => Some([6.25 * step_error - 0.75, 10.0 * step_error - 1.0]),
+        _ => None,
+    }
+}
+
+/// The record of a search in its run.json.
+fn read_record(place: &Place, dir: &str) -> serde_json::Value {
+    let run: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(place.path(&format!("{dir}/run.json"))).unwrap()).unwrap();
+    run["search"].clone()
+}
+
+fn read_design(place: &Place, dir: &str) -> String {
+    let text = fs::read_to_string(place.path(&format!("{dir}/best.toml"))).unwrap();
+    text.split_once("\n\n").unwrap().1.to_owned()
+}
+
+#[test]
+fn a_bound_on_the_accuracy_loss_is_one_on_the_step_error() {
+    let place = place();
+    write_curve(&place);
+    let search = format!("search trace --out found {SMALL} {CHEAP} --accuracy-curve curve.csv");
+    for others in ["", "--bound layer-error<=0.35"] {
+        place.stdout(&format!("{search} {others} --bound step-error<=0.2"));
+        let expected = read_design(&place, "found");
+        insta::assert_snapshot!(
+            if others.is_empty() { "search_accuracy" } else { "search_accuracy_and_layers" },
+            place.stdout(&format!("{search} {others} --bound accuracy-loss<=1"))
+        );
+        assert_eq!(read_design(&place, "found"), expected);
+    }
+    let json = rows(&place.stdout(&format!("{search} --bound accuracy-loss<=1% --format json")));
+    let mut known = 0;
+    for row in &json {
+        let loss = predict(row["step_error"].as_f64().unwrap());
+        for (place, name) in ["accuracy_loss", "accuracy_loss_upper"].into_iter().enumerate() {
+            let expected = loss.map(|loss| loss[place]);
+            let found = row[name].as_f64();
+            let is_equal = found.zip(expected).map_or(found == expected, |(a, b)| (a - b).abs() < 1e-9);
+            assert!(is_equal, "{name} is {found:?} instead of {expected:?}: {row}");
+        }
+        if row["method"] != "configured" {
+            assert_eq!((&row["bound"], &row["bound_value"]), (&"accuracy-loss".into(), &row["accuracy_loss_upper"]));
+        }
+        known += usize::from(loss.is_some());
+    }
+    assert!(known > 0 && known < json.len(), "{known} of {}", json.len());
+    let limits: Vec<f64> = json.iter().filter_map(|row| row["limit"].as_f64()).step_by(2).collect();
+    assert_eq!(limits, [0.5, 1.0, 2.0, 3.0, 5.0]);
+}
+
+/// The meaning of a bound stays with the results, and a new meaning is told.
+#[test]
+fn another_accuracy_curve_is_not_silently_another_bound() {
+    let place = place();
+    write_curve(&place);
+    let search = format!("search trace --out found {SMALL} {CHEAP} --bound accuracy-loss<=1");
+    let stderr = |more: &str| {
+        let output = place.run(&format!("{search} {more}"));
+        assert!(output.status.success(), "{more}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let first = stderr("--accuracy-curve curve.csv");
+    assert!(first.contains("a calibration on few networks (three of a test)"), "{first}");
+    let curve = &read_record(&place, "found")["accuracy_curve"];
+    assert_eq!((curve["allowed_step_error"].as_f64(), curve["last_step_error"].as_f64()), (Some(0.2), Some(0.6)));
+    assert!(!stderr("--accuracy-curve curve.csv").contains("another accuracy curve"));
+    let text = fs::read_to_string(place.path("curve.csv")).unwrap();
+    fs::write(place.path("curve.csv"), text.replace("0.2,0.5,1", "0.1,0.5,1")).unwrap();
+    let changed = stderr("--accuracy-curve curve.csv");
+    let part = "its bound was step-error <= 0.2000, that of accuracy-loss <= 1 is now step-error <= 0.1000";
+    assert!(changed.contains(part), "{changed}");
+    assert_eq!(read_record(&place, "found")["accuracy_curve"]["allowed_step_error"].as_f64(), Some(0.1));
+}
+
+#[test]
+fn losses_beyond_the_calibration_are_never_extrapolated() {
+    let place = place();
+    write_curve(&place);
+    let search = format!("search trace --out found {SMALL} {CHEAP} --accuracy-curve curve.csv");
+    let output = place.run(&format!("{search} --bound accuracy-loss<=50"));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let part = "the calibration ends at a step error of 0.6; larger errors are not known to be accepted";
+    assert!(output.status.success() && stderr.contains(part), "{stderr}");
+    assert_eq!(read_record(&place, "found")["accuracy_curve"]["allowed_step_error"].as_f64(), Some(0.6));
+    let design = read_design(&place, "found");
+    place.stdout(&format!("{search} --bound step-error<=0.6"));
+    assert_eq!(read_design(&place, "found"), design);
 }
 
 #[test]

@@ -136,6 +136,7 @@ def search(
     out: StrPath | None = None,
     *,
     bound: str | Iterable[str] | None = None,
+    accuracy_curve: StrPath | None = None,
     objective: Literal["cycles", "cycles-with-stalls", "energy", "edp"] | None = None,
     per_layer: Mapping[str, Iterable[object]] | None = None,
     shared: Mapping[str, Iterable[object]] | None = None,
@@ -157,6 +158,9 @@ def search(
 
     Args:
         bound: The largest errors of a design, such as "layer-error<=0.1", which is the default; or a list of them.
+            "accuracy-loss<=1" limits the accuracy that training loses, in percentage points.
+        accuracy_curve: A CSV file with the accuracy loss over the step error, by a calibration of your own; None takes
+            the built-in one.
         objective: What a design minimises; "cycles" by default.
         per_layer: Keys with the values that each layer chooses from, such as `{"rpq.bits": range(12, 53, 8)}`.
         shared: Keys with values that all layers share; each combination gets a design of its own.
@@ -167,7 +171,8 @@ def search(
     folder = OutFolder(out)
     axes = [*_axes("per-layer", per_layer), *_axes("shared", shared)]
     judged = [*flag("folds", folds), *repeated_flag("parts", parts)]
-    question = [*repeated_flag("bound", bound), *flag("objective", objective), *axes, *judged]
+    bounds = [*repeated_flag("bound", bound), *flag("accuracy-curve", accuracy_curve)]
+    question = [*bounds, *flag("objective", objective), *axes, *judged]
     flags = [*question, *work_flags(more), *configuration_flags(config, preset, drop_work(more))]
     output = run("search", trace, folder.flag, *flags, progress=progress)
     return SearchResults._from_output(folder, output)

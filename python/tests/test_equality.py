@@ -12,6 +12,7 @@ TOPOLOGY = """Layer name, IFMAP Height, IFMAP Width, Filter Height, Filter Width
 Conv1, 227, 227, 11, 11, 3, 96, 4,
 Conv2DP, 31, 31, 5, 5, 48, 1, 1,
 """
+CURVE = "step_error,accuracy_loss,upper\n0,0,0.25\n0.2,0.5,1\n0.6,3,5\n"
 CONFIG = """[rpq]
 bits = 28
 variant = "sign+rescale"
@@ -137,6 +138,14 @@ CASES = {
             ).text
         ),
     ),
+    "search within an accuracy": Case(
+        "search T --out out --bound accuracy-loss<=1 --accuracy-curve curve.csv --folds 0 --preset mercury",
+        lambda trace: (
+            mercury.search(
+                trace, "out", bound="accuracy-loss<=1", accuracy_curve=Path("curve.csv"), folds=0, preset="mercury"
+            ).text
+        ),
+    ),
     "ladder": Case(
         "ladder T --mcache.ways 8 --format csv", lambda trace: mercury.ladder(trace, mcache={"ways": 8}).rungs.to_csv()
     ),
@@ -176,6 +185,7 @@ def test_files_and_text_are_those_of_the_command(name, program, workplace, vgg13
     for folder in (cli, workplace):
         (folder / "config.toml").write_text(CONFIG)
         (folder / "topology.csv").write_text(TOPOLOGY)
+        (folder / "curve.csv").write_text(CURVE)
     done = program(*(str(vgg13) if word == "T" else word for word in arguments.split()))
     assert done.returncode == 0, done.stderr
     assert str(call(vgg13)) == done.stdout

@@ -12,6 +12,7 @@ function element(name, attributes = {}, ...children) {
 const format = {
   count: (value) => known(value, (number) => number.toLocaleString("en")),
   percent: (value) => known(value, (number) => `${(100 * number).toFixed(1)}\u00a0%`),
+  points: (value) => known(value, (number) => number.toFixed(2)),
   times: (value) => known(value, (number) => `${number.toFixed(2)}x`),
   signed: (value) => known(value, (number) => `${number < 0 ? "" : "+"}${number.toFixed(4)}`),
   short: (value) => known(value, (number) => number.toPrecision(4)),

@@ -28,6 +28,22 @@ function boundsLayers(search) {
   return search.bounds.some((bound) => bound.startsWith("layer-error"));
 }
 
+/** Whether `summedValues` leaves a bound out: other sentences have its values. */
+function hasOwnSentence(bound) {
+  return bound.startsWith("layer-error") || bound.startsWith("accuracy-loss");
+}
+
+/** The accuracy loss that the calibration predicts for a row of the frontier, as a sentence. */
+function lossText({ step_error: error, accuracy_loss: loss, accuracy_loss_upper: upper }) {
+  if (loss === null) return ` No accuracy loss is predicted: the calibration ends below the step error of ${format.percent(error)}.`;
+  return ` The predicted accuracy loss is ${format.points(loss)} points (at most ${format.points(upper)}).`;
+}
+
+/** Where predicted accuracy losses come from. */
+function calibrationText({ networks }) {
+  return `Accuracy losses are predicted from the step error by a calibration on few networks (${networks ?? "not named in its file"}); other networks may differ.`;
+}
+
 /** What all searches found, each with its readings and its frontier. */
 function searchVerdicts() {
   return DATA.searches.flatMap((search) => [
@@ -38,6 +54,7 @@ function searchVerdicts() {
     ...judgedText(search),
     plainTable(`Readings of the hardware within ${search.bounds.join(", ")}, the recommended one first`, readingColumns(search), search.readings),
     charts("wide", searchFrontier(search)),
+    element("p", { class: "note" }, calibrationText(search)),
     element("p", {}, "Errors are local: each layer is computed with exact inputs. Whether training accepts them is not shown by a search. A run with reuse in every layer shows it:"),
     element("pre", {}, `mercury-tracer train … --reuse ${search.design}`),
   ]);
@@ -46,7 +63,7 @@ function searchVerdicts() {
 /** What bounds on sums limit, as a sentence for each. */
 function summedValues(search, values) {
   const value = (bound, number) => (bound.startsWith("loss-change") ? `${number.toPrecision(3)} nats` : format.percent(number));
-  const texts = search.bounds.map((bound, place) => (bound.startsWith("layer-error") || values[place] === undefined ? "" : ` ${bound.split(" ")[0]} is ${value(bound, values[place])}${isJudged(search) ? " where judged" : ""}.`));
+  const texts = search.bounds.map((bound, place) => (hasOwnSentence(bound) || values[place] === undefined || values[place] === null ? "" : ` ${bound.split(" ")[0]} is ${value(bound, values[place])}${isJudged(search) ? " where judged" : ""}.`));
   return texts.join("");
 }
 
@@ -65,7 +82,7 @@ function verdictText(search) {
   return [
     `Within ${bounds}, settings per layer give ${search.model} `,
     element("strong", {}, `${format.times(row.speed_up)} the baseline's speed${best.is_bound ? " (a bound, no hardware)" : ""}`),
-    ` under ${best.name} (${details.join("; ")}), at an output error of ${format.percent(row.output_error)} and a gradient error of ${format.percent(row.gradient_error)}.${exceeding} The largest error of a layer's pass is ${format.percent(row.largest_error)}.${summedValues(search, best.bound_values)} The design reuses in ${format.count(on)} of ${format.count(search.choices.length)} passes.`,
+    ` under ${best.name} (${details.join("; ")}), at an output error of ${format.percent(row.output_error)} and a gradient error of ${format.percent(row.gradient_error)}.${exceeding} The largest error of a layer's pass is ${format.percent(row.largest_error)}.${summedValues(search, best.bound_values)}${lossText(row)} The design reuses in ${format.count(on)} of ${format.count(search.choices.length)} passes.`,
   ];
 }
 
@@ -125,10 +142,11 @@ function searchFrontier(search) {
   const all = shown.flatMap((reading) => search.frontier
     .filter((row) => row.reading === reading.name)
     .map((row) => ({ ...row, name: readingName(reading), at: row.limit ?? configuredLimit(search, row) })));
+  const unit = { "loss-change": "nats", "accuracy-loss": "points" }[search.bound] ?? "%";
+  const limitText = (at) => (unit === "points" ? `${format.points(at)} points` : format.percent(at));
   // An error far above all limits would compress the chart.
   const rows = all.filter((row) => row.at !== null && row.at <= most);
-  const beyond = all.filter((row) => row.at > most).map((row) => `${row.name} ${format.times(row.speed_up)} at ${format.percent(row.at)}`);
-  const unit = search.bound === "loss-change" ? "nats" : "%";
+  const beyond = all.filter((row) => row.at > most).map((row) => `${row.name} ${format.times(row.speed_up)} at ${limitText(row.at)}`);
   const left = shown.length < search.readings.length ? ` ${shown.length} of ${search.readings.length} readings are drawn.` : "";
   const judged = isJudged(search) ? "Judged speed-up" : "Speed-up on the data that settings were chosen by";
   const diamonds = rows.some((row) => row.method === "configured") ? " Diamonds: as configured, at the error that this causes." : "";
@@ -139,7 +157,12 @@ function searchFrontier(search) {
 
 /** The error of a configuration that has no bound, if it is known: the limit within which it would be. */
 function configuredLimit(search, row) {
-  const errors = { "layer-error": row.largest_error, "gradient-error": row.gradient_error };
+  const errors = {
+    "layer-error": row.largest_error,
+    "step-error": row.step_error,
+    "gradient-error": row.gradient_error,
+    "accuracy-loss": row.accuracy_loss_upper,
+  };
   return row.passes > 0 ? errors[search.bound] ?? null : null;
 }
 

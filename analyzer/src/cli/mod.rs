@@ -14,6 +14,7 @@ mod replay_notes;
 mod replay_text;
 mod report;
 mod search;
+mod search_accuracy;
 mod search_text;
 mod sweep;
 mod vectors;

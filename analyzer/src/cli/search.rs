@@ -2,15 +2,16 @@
 
 use super::console::Console;
 use super::overrides::{Configuration, KEYS};
-use super::search_text;
 use super::work::{Work, advance, on_threads};
+use super::{search_accuracy, search_text};
 use crate::error::{AnalyzerError, Result as AnalyzerResult};
 use crate::export::Format;
 use crate::partition::{Share, merge};
 use crate::replay::Replay;
 use crate::request::{ErrorMode, Measures};
 use crate::results;
-use crate::search::bound::{Bound, BoundKind, Objective};
+use crate::search::accuracy_curve::AccuracyCurve;
+use crate::search::bound::{Bound, BoundKind, ErrorKind, Objective};
 use crate::search::evidence::Folds;
 use crate::search::found::Found;
 use crate::search::outcome::{Question, ReadingOutcome};
@@ -47,6 +48,7 @@ use std::path::PathBuf;
 #[command(after_help = "Examples:\n  mercury-analyzer search trace --out search --bound 'layer-error<=0.1'\n  \
                         mercury-analyzer search trace --out search --bound 'step-error<=5%' --bound 'loss-change<=0.01' \
                         --preset mercury-skip --per-layer rpq.bits=12..=48:4 --per-layer rpq.variant=sign,sign+rescale\n  \
+                        mercury-analyzer search trace --out search --bound 'accuracy-loss<=1'\n  \
                         mercury-analyzer search trace --out search --shared mcache.entries=256,1024,4096 --objective edp")]
 pub struct Search {
     /// Folder of the trace.
@@ -68,9 +70,14 @@ pub struct Search {
     objective: Objective,
     /// The most error of a design: `layer-error` (of each layer and pass), `step-error` (root mean square of these),
     /// `gradient-error` (of all weight gradients together), `loss-change` (nats; the sum of the layers' upper 95 %
-    /// limits). May be repeated: all are kept.
+    /// limits). Or the most accuracy that training loses: `accuracy-loss` (percentage points; 1 and 1% are one point),
+    /// which a calibration turns into a step error. May be repeated: all are kept.
     #[arg(long, value_name = "KIND<=X", default_value = "layer-error<=0.1")]
     bound: Vec<Bound>,
+    /// The accuracy loss of training over the step error, by a calibration of your own: CSV with the columns
+    /// `step_error`, `accuracy_loss`, `upper` [default: the built-in curve].
+    #[arg(long, value_name = "FILE")]
+    accuracy_curve: Option<PathBuf>,
     /// Parts of the trace by which designs are judged: captured steps, or samples if there is one step; 0 judges nothing
     /// [default: one for each step, at most 5; 2 of samples].
     #[arg(long, value_name = "N")]
@@ -97,7 +104,9 @@ impl Search {
         let command = self.format_command();
         let bounds = std::mem::take(&mut self.bound);
         let selection = self.work.chosen.list_flags().join(" ");
-        let question = Question { objective: self.objective, bounds, command, selection };
+        let curve =
+            self.accuracy_curve.as_deref().map_or_else(|| Ok(AccuracyCurve::built_in()), AccuracyCurve::read)?;
+        let question = Question { objective: self.objective, bounds, curve, command, selection };
         let trace = Trace::open(&self.trace)?;
         let sampling = &trace.manifest().sampling;
         let measures = Measures {
@@ -119,6 +128,7 @@ impl Search {
             console.note(format_args!("{count} invalid combinations are left out; the first: {reason}"));
         }
         check_bounds(&question.bounds, &space, &measures, &trace)?;
+        search_accuracy::check_bound(&question, console)?;
         let configs = space.configs()?;
         let run = results::run_text(&trace, &configs, &measures, self.work.label.as_deref())?;
         let replay = || Ok(Replay::new(&trace, &configs, &measures)?.with_stop(console.stop()));
@@ -145,7 +155,9 @@ impl Search {
         let found =
             Found { trace: &trace, space: &space, question: &question, folds: &folds, evidence: &evidence, outcomes };
         found.check_any()?;
+        search_accuracy::compare_with_earlier(dir.read_curve().as_ref(), &question, console);
         found.write(&dir, &evaluations[0], &measures, self.work.label.as_deref())?;
+        search_accuracy::judge_design(&found, console);
         if self.work.format == Format::Table {
             let text = search_text::format_search(&found, &self.trace, &self.out);
             console.print(&text)?;
@@ -168,6 +180,7 @@ impl Search {
         words.extend(self.shared.iter().map(|axis| flag("shared", &format_axis(axis))));
         words.push(format!("--objective {}", self.objective.name()));
         words.extend(self.bound.iter().map(|bound| flag("bound", &bound.to_string().replace(' ', ""))));
+        words.extend(self.accuracy_curve.iter().map(|path| flag("accuracy-curve", &path.display().to_string())));
         words.extend(self.folds.map(|folds| format!("--folds {folds}")));
         words.extend(self.configuration.list_flags());
         words.extend(self.work.list_flags());
@@ -211,8 +224,9 @@ impl Search {
 /// Refuses bounds that contradict each other, or the candidates.
 fn check_bounds(bounds: &[Bound], space: &Space, measures: &Measures, trace: &Trace) -> AnalyzerResult<()> {
     let fail = |reason: String| Err(AnalyzerError::Flag { flag: "--bound", reason });
-    let limits_all = |bound: &Bound| matches!(bound.kind, BoundKind::LayerError | BoundKind::StepError);
-    if !bounds.iter().any(limits_all) {
+    let is_partial =
+        |bound: &Bound| matches!(bound.kind, BoundKind::Error(ErrorKind::GradientError | ErrorKind::LossChange));
+    if bounds.iter().all(is_partial) {
         let kind = bounds[0].kind.name();
         return fail(format!(
             "{kind} does not limit all passes; add layer-error or step-error, which limit each of them"
@@ -227,15 +241,15 @@ fn check_bounds(bounds: &[Bound], space: &Space, measures: &Measures, trace: &Tr
             return fail(format!("{bound} needs errors, which --errors none leaves out"));
         }
         let needed = match bound.kind {
-            BoundKind::GradientError => Pass::WeightGrad,
-            BoundKind::LossChange => Pass::Forward,
-            BoundKind::LayerError | BoundKind::StepError => continue,
+            BoundKind::Error(ErrorKind::GradientError) => Pass::WeightGrad,
+            BoundKind::Error(ErrorKind::LossChange) => Pass::Forward,
+            BoundKind::Error(ErrorKind::LayerError | ErrorKind::StepError) | BoundKind::AccuracyLoss => continue,
         };
         if !measures.selection.pass(needed) || !space.candidates().any(|candidate| candidate.reuses(needed)) {
             return fail(format!("{kind} is an error of {needed}, which no setting reuses; choose another bound"));
         }
         let has_all = trace.layers().iter().all(|layer| measures.selection.layer(&layer.name));
-        if bound.kind == BoundKind::LossChange && !has_all {
+        if bound.kind == BoundKind::Error(ErrorKind::LossChange) && !has_all {
             return fail(format!("{kind} is that of all layers, but --layers leaves some out"));
         }
     }

@@ -2,7 +2,8 @@
 
 use super::ONLY_TRACER;
 use crate::export::{Align, text_table};
-use crate::search::bound::{Bound, BoundKind, Objective};
+use crate::search::accuracy_curve::AccuracyLoss;
+use crate::search::bound::{Bound, BoundKind, ErrorKind, Objective};
 use crate::search::design::describe_setting;
 use crate::search::evidence::Folds;
 use crate::search::found::Found;
@@ -46,8 +47,7 @@ pub fn format_search(found: &Found, trace: &Path, out: &Path) -> String {
 fn format_verdict(found: &Found, best: usize) -> String {
     let outcome = &found.outcomes[best];
     let (design, configured) = (outcome.method(Method::PerLayer), outcome.method(Method::Configured));
-    let bounds: Vec<String> = found.question.bounds.iter().map(ToString::to_string).collect();
-    let (bounds, name) = (bounds.join(", "), &outcome.reading.name);
+    let (bounds, name) = (found.question.describe_bounds(), &outcome.reading.name);
     let objective = found.question.objective.name();
     if found.outcomes.iter().all(|outcome| outcome.method(Method::PerLayer).is_off()) {
         return format!("Within {bounds} no setting of any layer saves {objective}, on all data: 1.00x.\n");
@@ -65,15 +65,30 @@ fn format_verdict(found: &Found, best: usize) -> String {
     };
     format!(
         "{} within {bounds}: {}{}, with settings per layer, under {name}{which}.\n{exceeding} {}. As configured (off where it \
-         costs cycles) it is {}, with errors of up to {}.\n{}",
+         costs cycles) it is {}, with errors of up to {}.\n{}{}",
         found.trace.manifest().model.name,
         format_speed_up(figures),
         format_equal_macs(figures),
         percent(figures.largest_error),
         format_speed_up(configured),
         percent(configured.largest_error),
+        found.question.accuracy_bound().map_or_else(String::new, |_| format_loss(found.question, figures)),
         warn_of_baselines(found),
     )
+}
+
+/// The predicted accuracy loss of the design, as a line.
+fn format_loss(question: &Question, figures: &Judgement) -> String {
+    let step_error = percent(figures.step_error);
+    match question.predict_loss(figures) {
+        Some(loss) => {
+            let AccuracyLoss { points, upper } = loss;
+            format!(
+                "Predicted accuracy loss: {points:.2} points (at most {upper:.2}), from a step error of {step_error}.\n"
+            )
+        }
+        None => format!("No accuracy loss is predicted: the calibration ends below the step error of {step_error}.\n"),
+    }
 }
 
 fn format_speed_up(figures: &Judgement) -> String {
@@ -106,7 +121,7 @@ fn percent(share: f64) -> String {
 }
 
 fn is_summed(bound: &Bound) -> bool {
-    bound.kind != BoundKind::LayerError
+    !bound.limits_layers()
 }
 
 fn format_readings(found: &Found) -> String {
@@ -126,7 +141,10 @@ fn format_readings(found: &Found) -> String {
     ];
     let summed = found.question.bounds.iter().filter(|bound| is_summed(bound));
     columns.extend(summed.map(|bound| (bound.kind.name(), Align::Right)));
-    let is_share = found.question.bounds[0].kind != BoundKind::LossChange;
+    if found.question.accuracy_bound().is_some() {
+        columns.push(("accuracy loss at most", Align::Right));
+    }
+    let is_share = found.question.bounds[0].kind != BoundKind::Error(ErrorKind::LossChange);
     let higher = if is_share { "per layer, bound + 1 point" } else { "per layer, bound + 1 %" };
     let mut rows = Vec::new();
     for outcome in &found.outcomes {
@@ -163,11 +181,17 @@ fn format_method(outcome: &ReadingOutcome, found: &MethodOutcome, name: &str, qu
         exceeding,
         format!("{:.3}x", found.chosen.total.speed_up()),
     ];
+    let loss = question.predict_loss(figures);
+    let format_points = |points: Option<f64>| points.map_or_else(|| "-".to_owned(), |points| format!("{points:.2}"));
     let values = question.bounds.iter().zip(&figures.values).filter(|(bound, _)| is_summed(bound));
     row.extend(values.map(|(bound, value)| match bound.kind {
-        BoundKind::LossChange => format!("{value:.4}"),
-        BoundKind::LayerError | BoundKind::StepError | BoundKind::GradientError => percent(*value),
+        BoundKind::Error(ErrorKind::LossChange) => format!("{value:.4}"),
+        BoundKind::Error(_) => percent(*value),
+        BoundKind::AccuracyLoss => format_points(loss.map(|loss| loss.points)),
     }));
+    if question.accuracy_bound().is_some() {
+        row.push(format_points(loss.map(|loss| loss.upper)));
+    }
     row
 }
 
@@ -197,9 +221,16 @@ fn describe_columns(found: &Found) -> String {
     } else {
         String::new()
     };
-    let summed =
-        found.question.bounds.iter().filter(|bound| is_summed(bound)).map(|bound| format!("`{}`", bound.kind.name()));
+    let is_measured = |bound: &&Bound| is_summed(bound) && bound.kind != BoundKind::AccuracyLoss;
+    let summed = found.question.bounds.iter().filter(is_measured).map(|bound| format!("`{}`", bound.kind.name()));
     let summed: Vec<String> = summed.collect();
+    let accuracy = match found.question.accuracy_bound() {
+        Some(_) => {
+            "\n`accuracy-loss`: percentage points, predicted from the step error; the last column is its upper limit. \
+                    Beyond the calibration: -."
+        }
+        None => "",
+    };
     let summed = if summed.is_empty() {
         String::new()
     } else {
@@ -208,7 +239,7 @@ fn describe_columns(found: &Found) -> String {
     format!(
         "{judged} {seeds}\n`configured`: the reading's own settings in all layers in which they save cycles, whatever their \
          errors. `one setting`: the best for all layers that reuse; others run without.\n`output error` and `gradient error`: of \
-         the forward passes and weight gradients with reuse.{summed} `energy`: a share of the baseline's.{gap}\n"
+         the forward passes and weight gradients with reuse.{summed} `energy`: a share of the baseline's.{accuracy}{gap}\n"
     )
 }
 

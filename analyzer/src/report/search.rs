@@ -39,6 +39,8 @@ pub struct SearchView {
     bound: &'static str,
     /// The limit of the first bound.
     limit: f64,
+    /// The networks whose training the predicted accuracy loss was calibrated on; `None` if they are not known.
+    networks: Option<String>,
     /// `steps`, `samples` or `nothing`.
     judged_by: String,
     /// Folds of these.
@@ -63,8 +65,8 @@ struct ReadingView {
     configured: Row,
     one_setting: Row,
     per_layer: Row,
-    /// The error that each bound limits, with settings per layer.
-    bound_values: Vec<f64>,
+    /// What each bound limits, with settings per layer; `None` for an accuracy loss beyond the calibration.
+    bound_values: Vec<Option<f64>>,
     /// Speed-up of settings per layer if the first bound were a percentage point higher.
     one_point_more: f64,
 }
@@ -155,6 +157,7 @@ impl SearchView {
             bounds: record.bounds.clone(),
             bound: bound.kind.name(),
             limit: bound.limit,
+            networks: record.accuracy_curve.as_ref().and_then(|curve| curve.networks.clone()),
             judged_by: record.judged_by.clone(),
             folds: record.folds,
             seeds: record.seeds,

@@ -11,9 +11,9 @@ table! {
     READING = ColumnSpec::text("reading");
     /// How settings are chosen: `configured`, `one setting` for all layers, or `per layer`.
     METHOD = ColumnSpec::text("method");
-    /// The error that the first bound limits; null for `configured`, which has no bound.
+    /// What the first bound limits; null for `configured`, which has no bound.
     BOUND = ColumnSpec::text("bound").nullable();
-    /// The limit: a share, or nats of the loss; null for `configured`.
+    /// The limit: a share, nats of the loss, or percentage points of accuracy; null for `configured`.
     LIMIT = ColumnSpec::f64("limit", "").nullable();
     /// Whether the figures are judged; if not, settings were chosen by the same data.
     IS_JUDGED = ColumnSpec::bool("is_judged");
@@ -43,8 +43,14 @@ table! {
     PASSES = ColumnSpec::u64("passes", "");
     /// Passes with reuse whose error exceeds the bound on layers, in the fold by which they are judged; null without one.
     EXCEEDING = ColumnSpec::u64("exceeding", "").nullable();
-    /// The error that the first bound limits, the largest of all folds; null for `configured`.
+    /// What the first bound limits, the largest of all folds; null for `configured`, and beyond the calibration.
     BOUND_VALUE = ColumnSpec::f64("bound_value", "").nullable();
+    /// Root mean square of the errors of all passes, the largest of all folds; passes without reuse count with 0.
+    STEP_ERROR = ColumnSpec::f64("step_error", "");
+    /// Accuracy that training loses, as the calibration predicts from `step_error`; null beyond its largest step error.
+    ACCURACY_LOSS = ColumnSpec::f64("accuracy_loss", "points").nullable();
+    /// Upper confidence limit of `accuracy_loss`; null beyond the largest step error of the calibration.
+    ACCURACY_LOSS_UPPER = ColumnSpec::f64("accuracy_loss_upper", "points").nullable();
     /// Whether the cycles with reuse are a bound: HITs or signatures take less time than real processing elements need.
     IS_BOUND = layers::IS_BOUND;
     /// How far the objective of settings that were chosen by all data may be above the least, as a share of it.

@@ -46,6 +46,9 @@ pub struct SearchRecord {
     pub objective: String,
     /// Bounds, each as `layer-error <= 0.1`.
     pub bounds: Vec<String>,
+    /// The curve that predicted accuracy losses; none in results of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accuracy_curve: Option<CurveRecord>,
     /// What choices are judged by: `steps` or `samples` that they were not chosen by, or `nothing`.
     pub judged_by: String,
     /// Folds of these.
@@ -56,6 +59,19 @@ pub struct SearchRecord {
     pub readings: Vec<ReadingRecord>,
     /// Place of the recommended design in `readings`.
     pub best: usize,
+}
+
+/// The curve of a calibration, as far as a search used it: the same bound means another design under another curve.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CurveRecord {
+    /// SHA-256 of the curve's file.
+    pub sha256: String,
+    /// The networks of the calibration; none if the file does not name them.
+    pub networks: Option<String>,
+    /// The largest step error of the calibration.
+    pub last_step_error: f64,
+    /// The step error that a bound on the accuracy loss allows; none without such a bound.
+    pub allowed_step_error: Option<f64>,
 }
 
 /// What was found under a reading of the hardware.
@@ -94,8 +110,8 @@ pub struct MethodRecord {
     pub passes: usize,
     /// Those of them whose error exceeds the bound on layers; 0 without such a bound.
     pub exceeding: usize,
-    /// The error that each bound limits, the largest of all folds.
-    pub bound_values: Vec<f64>,
+    /// What each bound limits, the largest of all folds; none for an accuracy loss beyond the calibration.
+    pub bound_values: Vec<Option<f64>>,
 }
 
 /// [`Measures`], as files hold them.

@@ -1,6 +1,6 @@
 //! All that a search found, and how it is written.
 
-use super::bound::{BoundKind, Objective};
+use super::bound::{ErrorKind, Objective};
 use super::design::{build_config, describe_setting};
 use super::evidence::{Evidence, Folds};
 use super::judge::Method;
@@ -13,7 +13,7 @@ use crate::error::{AnalyzerError, Result};
 use crate::request::Measures;
 use crate::results;
 use crate::schema;
-use crate::schema::run::{MethodRecord, ReadingRecord, SearchRecord};
+use crate::schema::run::{CurveRecord, MethodRecord, ReadingRecord, SearchRecord};
 use crate::sweep::summary;
 use crate::table;
 use mercury_trace::geometry::Pass;
@@ -51,14 +51,17 @@ impl Found<'_> {
             };
             format!("{setting} in {layer} ({}), {measured}", nearest.group.source)
         };
-        let nearest =
-            |outcome: &ReadingOutcome| outcome.problem.find_nearest(&self.question.bounds, &self.evidence.all);
+        let limits = self.question.error_limits();
+        let nearest = |outcome: &ReadingOutcome| outcome.problem.find_nearest(&limits, &self.evidence.all);
         let all: Option<Vec<Nearest>> = self.outcomes.iter().map(nearest).collect();
         let all = all.unwrap_or_default();
         let least = self.outcomes.iter().zip(&all).min_by(|a, b| a.1.excess().total_cmp(&b.1.excess()));
         let Some(least) = least else { return Ok(()) };
         let reason = format!(
-            "no design meets it; the nearest is {}. Raise the bound, or try longer signatures (--per-layer)",
+            "no design meets it{}; the nearest is {}. Raise the bound, or try longer signatures (--per-layer)",
+            self.question
+                .accuracy_bound()
+                .map_or_else(String::new, |_| format!(": {}", self.question.describe_bounds())),
             describe(least)
         );
         Err(AnalyzerError::Flag { flag: "--bound", reason })
@@ -159,14 +162,13 @@ impl Found<'_> {
         let outcome = &self.outcomes[number];
         let found = outcome.method(Method::PerLayer);
         let [before, after] = self.first_projection_cycles(number);
-        let bounds: Vec<String> = self.question.bounds.iter().map(ToString::to_string).collect();
         let selection = &self.question.selection;
         let mut text = format!(
             "# Found by mercury-analyzer search for {}, reading {}: the settings of each layer with the least {} within\n# {}.\n",
             self.trace.manifest().model.name,
             outcome.reading.name,
             self.question.objective.name(),
-            bounds.join(", "),
+            self.question.describe_bounds(),
         );
         text += &format!(
             "# A replay of the trace that it was chosen by{} takes {after} cycles instead of {before} ({:.3}x); the largest\n# \
@@ -203,7 +205,7 @@ impl Found<'_> {
     fn find_largest_error(&self, number: usize) -> f64 {
         let outcome = &self.outcomes[number];
         let picks = &outcome.method(Method::PerLayer).picks;
-        outcome.problem.measure(BoundKind::LayerError, &self.list_first_projection(), picks)
+        outcome.problem.measure(ErrorKind::LayerError, &self.list_first_projection(), picks)
     }
 
     /// What designs are judged by.
@@ -221,13 +223,14 @@ impl Found<'_> {
             is_bound: outcome.is_bound,
             file: self.design_file(number),
             configurations: [0, 1, 2].map(|method| number * Method::ALL.len() + method),
-            methods: outcome.methods.iter().map(record_method).collect(),
+            methods: outcome.methods.iter().map(|found| record_method(found, self.question)).collect(),
             speed_up_one_point_more: outcome.one_point_more.figures().total.speed_up(),
         };
         SearchRecord {
             command: self.question.command.clone(),
             objective: self.question.objective.name().to_owned(),
             bounds: self.question.bounds.iter().map(ToString::to_string).collect(),
+            accuracy_curve: Some(record_curve(self.question)),
             judged_by: self.judged_by().to_owned(),
             folds: self.folds.count(),
             seeds: self.space.seeds,
@@ -237,7 +240,18 @@ impl Found<'_> {
     }
 }
 
-fn record_method(found: &MethodOutcome) -> MethodRecord {
+/// Records the curve that predicted accuracy losses, and what it made of the bound on them.
+fn record_curve(question: &Question) -> CurveRecord {
+    let curve = &question.curve;
+    CurveRecord {
+        sha256: curve.sha256.clone(),
+        networks: curve.networks.clone(),
+        last_step_error: curve.last_step_error(),
+        allowed_step_error: question.accuracy_bound().and_then(|bound| curve.find_step_error(bound.limit)),
+    }
+}
+
+fn record_method(found: &MethodOutcome, question: &Question) -> MethodRecord {
     let figures = found.figures();
     MethodRecord {
         method: found.method.name().to_owned(),
@@ -248,6 +262,6 @@ fn record_method(found: &MethodOutcome) -> MethodRecord {
         largest_error: figures.largest_error,
         passes: figures.passes,
         exceeding: figures.exceeding,
-        bound_values: figures.values.clone(),
+        bound_values: question.list_values(figures),
     }
 }

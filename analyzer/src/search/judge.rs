@@ -1,6 +1,6 @@
 //! Choices judged by parts of the trace that they were not chosen by.
 
-use super::bound::{Bound, BoundKind};
+use super::bound::{ErrorKind, ErrorLimit};
 use super::evidence::Evidence;
 use super::figures::Figures;
 use super::problem::{Picks, Problem};
@@ -51,8 +51,10 @@ pub struct Judgement {
     pub passes: usize,
     /// Those of them whose error exceeds the bound on layers.
     pub exceeding: usize,
-    /// Values of the bounds, the largest of all folds.
+    /// Values of the limited errors, the largest of all folds.
     pub values: Vec<f64>,
+    /// Root mean square of the errors of all passes, the largest of all folds.
+    pub step_error: f64,
 }
 
 impl Judgement {
@@ -64,7 +66,7 @@ impl Judgement {
 }
 
 /// Makes the choice of a method on some parts; with how far it may be from the best.
-pub fn choose(problem: &Problem, method: Method, bounds: &[Bound], parts: &[usize]) -> (Picks, f64) {
+pub fn choose(problem: &Problem, method: Method, bounds: &[ErrorLimit], parts: &[usize]) -> (Picks, f64) {
     match method {
         Method::Configured => (problem.apply_to_all(problem.configured(), parts), 0.0),
         Method::OneSetting => {
@@ -79,12 +81,12 @@ pub fn choose(problem: &Problem, method: Method, bounds: &[Bound], parts: &[usiz
 }
 
 /// Judges a choice by some parts.
-pub fn judge(problem: &Problem, bounds: &[Bound], picks: &Picks, parts: &[usize]) -> Judgement {
+pub fn judge(problem: &Problem, bounds: &[ErrorLimit], picks: &Picks, parts: &[usize]) -> Judgement {
     sum_up(problem, bounds, &[(picks.clone(), parts.to_vec())])
 }
 
 /// Judges a method by choosing on all folds but one, and judging by that one, for each fold. `None` without folds.
-pub fn cross_fit(problem: &Problem, evidence: &Evidence, method: Method, bounds: &[Bound]) -> Option<Judgement> {
+pub fn cross_fit(problem: &Problem, evidence: &Evidence, method: Method, bounds: &[ErrorLimit]) -> Option<Judgement> {
     let choose_outside = |fold: usize| choose(problem, method, bounds, &evidence.outside(fold)).0;
     let judged: Vec<(Picks, Vec<usize>)> =
         evidence.folds.iter().enumerate().map(|(fold, parts)| (choose_outside(fold), parts.clone())).collect();
@@ -92,7 +94,7 @@ pub fn cross_fit(problem: &Problem, evidence: &Evidence, method: Method, bounds:
 }
 
 /// Sums choices over the parts that each is judged by.
-fn sum_up(problem: &Problem, bounds: &[Bound], judged: &[(Picks, Vec<usize>)]) -> Judgement {
+fn sum_up(problem: &Problem, bounds: &[ErrorLimit], judged: &[(Picks, Vec<usize>)]) -> Judgement {
     let mut judgement = Judgement {
         total: Figures::default(),
         forward: Figures::default(),
@@ -103,8 +105,9 @@ fn sum_up(problem: &Problem, bounds: &[Bound], judged: &[(Picks, Vec<usize>)]) -
         passes: 0,
         exceeding: 0,
         values: vec![0.0; bounds.len()],
+        step_error: 0.0,
     };
-    let limits = bounds.iter().filter(|bound| bound.kind == BoundKind::LayerError).map(|bound| bound.limit);
+    let limits = bounds.iter().filter(|bound| bound.kind == ErrorKind::LayerError).map(|bound| bound.limit);
     let layer_limit = limits.fold(f64::INFINITY, f64::min);
     for (picks, parts) in judged {
         judgement.total += problem.total(parts, picks);
@@ -130,6 +133,7 @@ fn sum_up(problem: &Problem, bounds: &[Bound], judged: &[(Picks, Vec<usize>)]) -
         for (value, bound) in judgement.values.iter_mut().zip(bounds) {
             *value = value.max(problem.measure(bound.kind, parts, picks));
         }
+        judgement.step_error = judgement.step_error.max(problem.measure(ErrorKind::StepError, parts, picks));
     }
     judgement
 }
@@ -233,8 +237,8 @@ mod tests {
         evidence
     }
 
-    fn bound(kind: BoundKind, limit: f64) -> Bound {
-        Bound { kind, limit }
+    fn bound(kind: ErrorKind, limit: f64) -> ErrorLimit {
+        ErrorLimit { kind, limit }
     }
 
     /// The second setting is fast and exact in the first step alone.
@@ -245,7 +249,7 @@ mod tests {
         let evidence = evidence(&space, &[vec![vec![steady, (50, 0.01)]], vec![vec![steady, (50, 0.5)]]]);
         let layers = layers(1);
         let problem = Problem::new(&evidence, &space, 0, &layers, Objective::Cycles);
-        let bounds = [bound(BoundKind::LayerError, 0.1)];
+        let bounds = [bound(ErrorKind::LayerError, 0.1)];
         let judged = cross_fit(&problem, &evidence, Method::PerLayer, &bounds).unwrap();
         // Chosen on the first step and judged by the second, and the other way round.
         assert_eq!((judged.passes, judged.exceeding), (2, 1));
@@ -264,7 +268,7 @@ mod tests {
         let evidence = evidence(&space, &[vec![vec![(90, 0.05), (70, 0.3)], vec![(90, 0.08), (60, 0.02)]]]);
         let layers = layers(2);
         let problem = Problem::new(&evidence, &space, 0, &layers, Objective::Cycles);
-        let picks = |method, limit| choose(&problem, method, &[bound(BoundKind::LayerError, limit)], &evidence.all).0;
+        let picks = |method, limit| choose(&problem, method, &[bound(ErrorKind::LayerError, limit)], &evidence.all).0;
         assert_eq!(picks(Method::OneSetting, 0.1), [OFF, 2]);
         assert_eq!(picks(Method::PerLayer, 0.1), [1, 2]);
         assert_eq!(picks(Method::PerLayer, 0.01), [OFF, OFF]);
@@ -289,8 +293,8 @@ mod tests {
             let layers = layers(figures.len());
             let problem = Problem::new(&evidence, &space, 0, &layers, Objective::Cycles);
             let bounds = [
-                bound(BoundKind::LayerError, f64::from(layer_error) / 100.0),
-                bound(BoundKind::StepError, f64::from(step_error) / 100.0),
+                bound(ErrorKind::LayerError, f64::from(layer_error) / 100.0),
+                bound(ErrorKind::StepError, f64::from(step_error) / 100.0),
             ];
             let chosen = problem.choose_per_layer(&bounds, &evidence.all);
             let mut least = u64::MAX;

@@ -4,8 +4,9 @@
 //! on every layer ([`evidence::Evidence`]). [`problem::Problem`] then chooses one candidate for each group of passes that
 //! share signatures; what a group does is independent of the other groups, because errors are local. [`judge`] judges
 //! choices by steps or samples that they were not chosen by, because the best of many is better on the data that it was
-//! chosen by than elsewhere. [`design`] writes the choice as a configuration with `[[layer]]` tables.
+//! chosen by than elsewhere. [`accuracy_curve`] turns a bound on the accuracy loss of training into one on the step error. [`design`] writes the choice as a configuration with `[[layer]]` tables.
 
+pub mod accuracy_curve;
 pub mod bound;
 pub mod choice;
 pub mod design;

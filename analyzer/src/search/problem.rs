@@ -1,6 +1,6 @@
 //! A reading's candidates as groups of options, of which one per group is chosen.
 
-use super::bound::{Bound, BoundKind, Objective};
+use super::bound::{ErrorKind, ErrorLimit, Objective};
 use super::choice;
 use super::evidence::Evidence;
 use super::figures::{Figures, Part, PassFigures};
@@ -123,43 +123,43 @@ impl<'a> Problem<'a> {
     }
 
     /// The value of a bound's error under some picks.
-    pub fn measure(&self, kind: BoundKind, parts: &[usize], picks: &Picks) -> f64 {
+    pub fn measure(&self, kind: ErrorKind, parts: &[usize], picks: &Picks) -> f64 {
         let load = || -> f64 {
             let weigh = |(group, &pick): (&Group, &usize)| self.weigh(kind, parts, *group, pick);
             self.groups.iter().zip(picks).map(weigh).sum()
         };
         match kind {
-            BoundKind::LayerError => {
+            ErrorKind::LayerError => {
                 self.list_errors(parts, picks).into_iter().map(|(.., error)| error).fold(0.0, f64::max)
             }
-            BoundKind::StepError => (load() / self.count_passes().max(1) as f64).sqrt(),
-            BoundKind::GradientError => {
+            ErrorKind::StepError => (load() / self.count_passes().max(1) as f64).sqrt(),
+            ErrorKind::GradientError => {
                 let (change, exact) = (load(), self.exact_gradients(parts));
                 if change > 0.0 { (change / exact).sqrt() } else { 0.0 }
             }
-            BoundKind::LossChange => load() / parts.len().max(1) as f64,
+            ErrorKind::LossChange => load() / parts.len().max(1) as f64,
         }
     }
 
     /// What an option adds to the sum that a bound limits.
-    fn weigh(&self, kind: BoundKind, parts: &[usize], group: Group, candidate: usize) -> f64 {
+    fn weigh(&self, kind: ErrorKind, parts: &[usize], group: Group, candidate: usize) -> f64 {
         let figures = |pass: Pass| self.figures(parts, group.layer, candidate, pass);
         match kind {
-            BoundKind::StepError => group.passes().iter().map(|&pass| figures(pass).error().powi(2)).sum(),
-            BoundKind::GradientError if group.source == Pass::Forward => figures(Pass::WeightGrad).squares[0],
-            BoundKind::LossChange if group.source == Pass::Forward => figures(Pass::Forward).loss_limit,
-            BoundKind::LayerError | BoundKind::GradientError | BoundKind::LossChange => 0.0,
+            ErrorKind::StepError => group.passes().iter().map(|&pass| figures(pass).error().powi(2)).sum(),
+            ErrorKind::GradientError if group.source == Pass::Forward => figures(Pass::WeightGrad).squares[0],
+            ErrorKind::LossChange if group.source == Pass::Forward => figures(Pass::Forward).loss_limit,
+            ErrorKind::LayerError | ErrorKind::GradientError | ErrorKind::LossChange => 0.0,
         }
     }
 
     /// The sum that a bound allows.
-    fn allow(&self, bound: &Bound, parts: &[usize]) -> f64 {
+    fn allow(&self, bound: &ErrorLimit, parts: &[usize]) -> f64 {
         let square = bound.limit.powi(2);
         match bound.kind {
-            BoundKind::LayerError => f64::INFINITY,
-            BoundKind::StepError => square * self.count_passes() as f64,
-            BoundKind::GradientError => square * self.exact_gradients(parts),
-            BoundKind::LossChange => bound.limit * parts.len() as f64,
+            ErrorKind::LayerError => f64::INFINITY,
+            ErrorKind::StepError => square * self.count_passes() as f64,
+            ErrorKind::GradientError => square * self.exact_gradients(parts),
+            ErrorKind::LossChange => bound.limit * parts.len() as f64,
         }
     }
 
@@ -205,20 +205,20 @@ impl<'a> Problem<'a> {
     }
 
     /// Whether some picks keep all bounds on some parts.
-    pub fn is_within(&self, bounds: &[Bound], parts: &[usize], picks: &Picks) -> bool {
+    pub fn is_within(&self, bounds: &[ErrorLimit], parts: &[usize], picks: &Picks) -> bool {
         bounds.iter().all(|bound| self.measure(bound.kind, parts, picks) <= bound.limit)
     }
 
     /// The best candidate for each group within the bounds, on some parts.
-    pub fn choose_per_layer(&self, bounds: &[Bound], parts: &[usize]) -> Chosen {
+    pub fn choose_per_layer(&self, bounds: &[ErrorLimit], parts: &[usize]) -> Chosen {
         self.choose_from(bounds, parts, |_| true)
     }
 
     /// The best choice on some parts whose candidates are among those of `is_offered`.
-    fn choose_from(&self, bounds: &[Bound], parts: &[usize], is_offered: impl Fn(usize) -> bool) -> Chosen {
-        let layer_limit = bounds.iter().filter(|bound| bound.kind == BoundKind::LayerError).map(|bound| bound.limit);
+    fn choose_from(&self, bounds: &[ErrorLimit], parts: &[usize], is_offered: impl Fn(usize) -> bool) -> Chosen {
+        let layer_limit = bounds.iter().filter(|bound| bound.kind == ErrorKind::LayerError).map(|bound| bound.limit);
         let layer_limit = layer_limit.fold(f64::INFINITY, f64::min);
-        let summed: Vec<&Bound> = bounds.iter().filter(|bound| bound.kind != BoundKind::LayerError).collect();
+        let summed: Vec<&ErrorLimit> = bounds.iter().filter(|bound| bound.kind != ErrorKind::LayerError).collect();
         let mut numbers: Vec<Vec<usize>> = Vec::new();
         let mut costs: Vec<Vec<Vec<f64>>> = Vec::new();
         let mut weights: Vec<Vec<Vec<f64>>> = Vec::new();
@@ -252,7 +252,7 @@ impl<'a> Problem<'a> {
 
     /// The best candidate for all layers that reuse, within the bounds, on some parts; the other layers run without reuse,
     /// and weight gradients may be exact.
-    pub fn choose_one(&self, bounds: &[Bound], parts: &[usize]) -> Chosen {
+    pub fn choose_one(&self, bounds: &[ErrorLimit], parts: &[usize]) -> Chosen {
         let mut best = Chosen { picks: vec![OFF; self.groups.len()], gap: 0.0 };
         let mut least = f64::INFINITY;
         let settings =
@@ -284,7 +284,7 @@ impl<'a> Problem<'a> {
     }
 
     /// The option with reuse that alone exceeds the bounds least; `None` if an option keeps all of them.
-    pub fn find_nearest(&self, bounds: &[Bound], parts: &[usize]) -> Option<Nearest> {
+    pub fn find_nearest(&self, bounds: &[ErrorLimit], parts: &[usize]) -> Option<Nearest> {
         let mut nearest: Option<Nearest> = None;
         for (place, &group) in self.groups.iter().enumerate() {
             for candidate in self.list_options(group).filter(|&number| number != OFF) {
@@ -315,7 +315,7 @@ pub struct Nearest {
     /// The candidate.
     pub candidate: usize,
     /// The bound.
-    pub bound: Bound,
+    pub bound: ErrorLimit,
     /// The error that it limits.
     pub error: f64,
 }

@@ -9,7 +9,7 @@ use crate::replay::{Limit, Replay};
 use crate::request::Unit;
 use crate::result::PassResult;
 use crate::schema;
-use crate::schema::run::RUN_FILE;
+use crate::schema::run::{CurveRecord, RUN_FILE};
 use mercury_trace::atomic::Unsynced;
 use mercury_trace::checksum::{self, Checksums};
 use mercury_trace::geometry::Pass;
@@ -177,6 +177,13 @@ impl SearchDir {
             }
         }
         Ok(evaluation.replay.finish(all))
+    }
+
+    /// The accuracy curve of the search that the folder has; `None` without a complete one.
+    pub fn read_curve(&self) -> Option<CurveRecord> {
+        let text = std::fs::read(self.work.path().join(RUN_FILE)).ok()?;
+        let run: serde_json::Value = serde_json::from_slice(&text).ok()?;
+        serde_json::from_value(run["search"]["accuracy_curve"].clone()).ok()
     }
 
     /// Removes the mark of a complete search, before its files are replaced.

@@ -1,6 +1,5 @@
 //! `frontier.parquet` and `choices.parquet`.
 
-use super::bound::BoundKind;
 use super::evidence::Evidence;
 use super::figures::Figures;
 use super::judge::{self, Judgement, Method};
@@ -51,7 +50,12 @@ pub fn build_frontier(outcomes: &[ReadingOutcome], question: &Question) -> Resul
         figures(columns::LARGEST_ERROR, |found| found.largest_error),
         columns::PASSES.build_u64s(&rows, |row| row.1.figures().passes as u64),
         columns::EXCEEDING.build_u64s(&rows, |row| has_layer_bound.then(|| row.1.figures().exceeding as u64)),
-        columns::BOUND_VALUE.build_f64s(&rows, |row| row.1.limit.map(|_| row.1.figures().values[0])),
+        columns::BOUND_VALUE
+            .build_f64s(&rows, |row| row.1.limit.and_then(|_| question.list_values(row.1.figures())[0])),
+        figures(columns::STEP_ERROR, |found| found.step_error),
+        columns::ACCURACY_LOSS.build_f64s(&rows, |row| question.predict_loss(row.1.figures()).map(|loss| loss.points)),
+        columns::ACCURACY_LOSS_UPPER
+            .build_f64s(&rows, |row| question.predict_loss(row.1.figures()).map(|loss| loss.upper)),
         columns::IS_BOUND.build_bools(&rows, |row| row.0.is_bound),
         columns::GAP.build_f64s(&rows, |row| row.1.gap),
     ];
@@ -136,10 +140,11 @@ pub fn list_choices<'a, 'b>(
 ) -> Vec<ChoiceRow<'a, 'b>> {
     let problem = &outcome.problem;
     let picks = &outcome.method(Method::PerLayer).picks;
-    let limits = question.bounds.iter().filter(|bound| bound.kind == BoundKind::LayerError).map(|bound| bound.limit);
+    let limits = question.bounds.iter().filter(|bound| bound.limits_layers()).map(|bound| bound.limit);
     let limit = limits.fold(f64::INFINITY, f64::min);
+    let error_limits = question.error_limits();
     let by_fold: Vec<Picks> = (0..evidence.folds.len())
-        .map(|fold| judge::choose(problem, Method::PerLayer, &question.bounds, &evidence.outside(fold)).0)
+        .map(|fold| judge::choose(problem, Method::PerLayer, &error_limits, &evidence.outside(fold)).0)
         .collect();
     let mut rows = Vec::new();
     for (place, (group, &pick)) in problem.groups.iter().zip(picks).enumerate() {

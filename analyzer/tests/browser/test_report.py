@@ -141,6 +141,13 @@ def test_the_page_opens_with_the_verdict_of_the_search(browser, searched):
     assert f"As configured, {best['name']} gives {configured['speed_up']:.2f}x" in text
     assert f"errors of up to {100 * configured['largest_error']:.1f} %" in text
     assert "Nothing is judged (--folds 0)" in text
+    frontier = pl.read_parquet(get_folder("MERCURY_SEARCH") / "frontier.parquet")
+    limit = float(record["bounds"][0].split()[-1])
+    (row,) = frontier.filter(reading=best["name"], method="per layer", limit=limit).iter_rows(named=True)
+    predicted = "No accuracy loss is predicted"
+    if row["accuracy_loss"] is not None:
+        predicted = f"accuracy loss is {row['accuracy_loss']:.2f} points (at most {row['accuracy_loss_upper']:.2f})"
+    assert predicted in text
     rows = verdict.get_by_role("region", name="Readings of the hardware").locator("tbody tr")
     names = rows.evaluate_all("rows => rows.map(row => row.cells[0].innerText)")
     assert names[0] == best["name"] and sorted(names) == ["bound (no hardware)", "mercury", "mercury-ahead", "mercury-skip"]
