@@ -2,7 +2,7 @@
 """Writes tables and charts of the calibration from docs/accuracy.csv: `report.py --docs docs/accuracy.md`.
 
 Prints the tables. With --docs it replaces the text between the marks of the page and writes accuracy.svg and
-accuracy-trained.svg next to it.
+accuracy-trained.svg next to it, if there are runs to draw.
 """
 
 import argparse
@@ -29,6 +29,7 @@ SPEED_UPS = {
     "speed_up_ahead": "`mercury-ahead`",
     "speed_up_ahead_equal_macs": "the same at equal MACs",
 }
+BRANCHED = ["resnet20", "transformer"]
 # Losses below this are what the verdict calls accepted.
 ACCEPTED = 1.0
 
@@ -144,7 +145,7 @@ def format_verdict(designs: pl.DataFrame, task: str) -> str:
 
 def draw_lost(frame: pl.DataFrame, designs: pl.DataFrame) -> alt.FacetChart:
     """Draws the accuracy lost by realised error: a point per seed, mean and interval per design."""
-    tasks = pl.col("task").is_in(["resnet20", "transformer"]) & (pl.col("design") != "exact")
+    tasks = pl.col("task").is_in(BRANCHED) & (pl.col("design") != "exact")
     means = designs.filter(tasks & pl.col("lost").is_not_null()).select("task", "design", "step_error", "lost", "low", "high")
     seeds = pair_with_exact(frame).filter(tasks & pl.col("lost").is_not_null()).select("task", "design", "step_error", seed_lost="lost")
     data = pl.concat([means, seeds], how="diagonal")
@@ -195,20 +196,28 @@ def main() -> None:
         print(f"{arguments.table} has no finished runs; `make accuracy` trains them")
         return
     designs = summarise_designs(frame)
-    verdict = "\n".join(f"- {format_verdict(designs, task)}" for task in ("resnet20", "transformer"))
     tables = {
-        "verdict": verdict,
-        "resnet20": format_branches(designs, "resnet20"),
-        "transformer": format_branches(designs, "transformer"),
+        "verdict": "\n".join(f"- {format_verdict(designs, task)}" for task in BRANCHED),
+        **{task: format_branches(designs, task) for task in BRANCHED},
         "cifarnet": format_trained(designs),
         "commits": f"Trained at commits {', '.join(frame['commit'].unique().sort())}; {frame['hours'].sum():.1f} core hours.",
     }
     print("\n\n".join(tables.values()))
     if arguments.docs:
-        for name, text in tables.items():
-            put_between(arguments.docs, f"<!-- {name}: begin -->", f"<!-- {name}: end -->", text)
-        draw_lost(frame, designs).save(arguments.docs.with_suffix(".svg"))
-        draw_trained(designs).save(arguments.docs.with_name("accuracy-trained.svg"))
+        write_page(arguments.docs, frame, designs, tables)
+
+
+def write_page(docs: Path, frame: pl.DataFrame, designs: pl.DataFrame, tables: dict[str, str]) -> None:
+    """Writes the charts for which there are runs, and the text between the page's marks."""
+    reuse = designs.filter((pl.col("design") != "exact") & pl.col("lost").is_not_null())
+    if not reuse.filter(pl.col("task").is_in(BRANCHED)).is_empty():
+        draw_lost(frame, designs).save(docs.with_suffix(".svg"))
+        tables["transformer"] += f"\n\n![Accuracy lost by realised step error, with 95 % intervals]({docs.stem}.svg)"
+    if not reuse.filter(pl.col("task") == "cifarnet").is_empty():
+        draw_trained(designs).save(docs.with_name(f"{docs.stem}-trained.svg"))
+        tables["cifarnet"] += f"\n\n![CifarNet's accuracy by remaining vectors, with 95 % intervals]({docs.stem}-trained.svg)"
+    for name, text in tables.items():
+        put_between(docs, f"<!-- {name}: begin -->", f"<!-- {name}: end -->", text)
 
 
 if __name__ == "__main__":

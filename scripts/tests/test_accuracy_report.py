@@ -98,7 +98,8 @@ def test_the_page_gets_tables_and_charts(table, tmp_path, monkeypatch, capsys):
     report.main()
     text = page.read_text()
     assert "old" not in text and "| `random-10` | 2 | 75.15 |" in text
-    for name in ("page.svg", "accuracy-trained.svg"):
+    for name in ("page.svg", "page-trained.svg"):
+        assert f"]({name})" in text
         assert (tmp_path / name).read_text().startswith("<svg")
     assert all(name in COLUMNS for name in report.SPEED_UPS)
     assert "Trained at commits abc" in capsys.readouterr().out
