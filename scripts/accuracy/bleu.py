@@ -1,4 +1,4 @@
-"""Corpus BLEU of tokens (Papineni et al., 2002): up to four tokens in a row, one reference, with the brevity penalty."""
+"""Corpus BLEU (Papineni et al., 2002): up to four tokens in a row, one reference, with the brevity penalty."""
 
 import math
 from collections import Counter

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Captures a trace at half of an exact run and searches it for designs: `choose.py resnet20 --seed 1 --out accuracy/runs`.
+"""Captures a trace at half of an exact run and searches it for designs: `choose.py resnet20 --seed 1 --out FOLDER`.
 
-Writes the design of each bound to TASK-search-SEED, and their speed-ups by reading of the hardware to designs.json there.
+Writes the design of each bound to FOLDER/TASK-search-SEED, and speed-ups by reading of the hardware to designs.json
+there.
 """
 
 import argparse
@@ -35,7 +36,7 @@ def capture_trace(task_name: str, seed: int, epochs: int | None, half: Path, fol
     task = make_task(task_name, seed, epochs, quick)
     training = Training(task, folder / "unused")
     training.branch(half)
-    steps, samples = (STEPS[:2], 2) if quick else (STEPS, SAMPLES)
+    steps, samples = (STEPS[:2], 4) if quick else (STEPS, SAMPLES)
     shutil.rmtree(folder, ignore_errors=True)
     with mt.capture(
         task.model, folder, optimizer=training.optimizer, steps=steps, samples=samples, seed=seed, name=task_name,

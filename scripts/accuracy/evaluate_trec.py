@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Classifies CIFAR-10's test images with TREC's published CifarNet, with reuse in its second convolution and without.
 
-An outside check of reuse in the loop: the artifact's weights were trained with reuse, so they classify better with it. The
-weights are `examples/pre_trained_models/cifar.pt` of the TREC artifact; its `conv2.random_vectors` is the learned hash.
-Images are in the file's order, in batches of 100, with pixels scaled to -1..1.
+An outside check of reuse in the loop: these weights were trained with reuse, so they classify better with it. They are
+`examples/pre_trained_models/cifar.pt` of the TREC artifact; `conv2.random_vectors` is the learned hash. Images are in
+the file's order, in batches of 100, with pixels scaled to -1..1.
 """
 
 import argparse
@@ -100,8 +100,12 @@ def replace_convolution(network: CifarNet, design: tuple[str, str], hash_vectors
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--weights", type=Path, default=DATA[1] / "trec" / "cifarnet.pt")
-    parser.add_argument("--naive", action="store_true", help="by the naive reference of the tests instead of the package")
-    parser.add_argument("--images", type=int, default=10_000, help="the first images; others than 10,000 are not checked")
+    parser.add_argument(
+        "--naive", action="store_true", help="by the naive reference of the tests instead of the package"
+    )
+    parser.add_argument(
+        "--images", type=int, default=10_000, help="the first images; others than 10,000 are not checked"
+    )
     arguments = parser.parse_args()
     folder = find_dataset("cifar10")
     if not arguments.weights.exists() or folder is None:

@@ -1,7 +1,7 @@
 """Multi30K, German to English, in words: padded to one length, in an order that a seed and an epoch determine.
 
-A source has at most `LENGTH` tokens, and a target with its mark at the end, too. One length keeps the sizes of all
-layers, as a capture asks for. Longer pairs are left out of the training (one in eight); validation cuts longer sources and
+One length keeps the sizes of all layers, as a capture asks for. A source has at most `LENGTH` tokens, and so has a
+target with its mark at the end. Longer pairs are left out of the training. Validation cuts longer sources and
 translates up to `LENGTH` tokens.
 """
 

@@ -47,7 +47,11 @@ def pair_with_exact(frame: pl.DataFrame) -> pl.DataFrame:
     exact = frame.filter(pl.col("design") == "exact").select(*same, exact="value")
     scale = pl.col("metric").replace_strict({name: unit[2] for name, unit in UNITS.items()}, return_dtype=pl.Float64)
     paired = frame.join(exact, on=same, how="left", maintain_order="left")
-    return paired.with_columns(lost=(pl.col("exact") - pl.col("value")) * scale, percent=pl.col("value") * scale)
+    return paired.with_columns(
+        lost=(pl.col("exact") - pl.col("value")) * scale,
+        percent=pl.col("value") * scale,
+        exact_percent=pl.col("value_exact_evaluation") * scale,
+    )
 
 
 def find_half_width(values: pl.Series) -> float | None:
@@ -59,17 +63,24 @@ def find_half_width(values: pl.Series) -> float | None:
 def summarise_designs(frame: pl.DataFrame) -> pl.DataFrame:
     """Returns a row per task and design: means over seeds, and intervals of the accuracy lost."""
     rows = []
-    means = ["percent", "exact_percent", "loss", "step_error", "step_error_search", "hit_rate", "remaining_vectors", *SPEED_UPS]
-    scale = pl.col("percent") / pl.col("value")
-    paired = pair_with_exact(frame).with_columns(exact_percent=pl.col("value_exact_evaluation") * scale)
-    for (task, design), group in paired.group_by("task", "design", maintain_order=True):
+    means = [
+        "percent",
+        "exact_percent",
+        "loss",
+        "step_error",
+        "step_error_search",
+        "hit_rate",
+        "remaining_vectors",
+        *SPEED_UPS,
+    ]
+    for (task, design), group in pair_with_exact(frame).group_by("task", "design", maintain_order=True):
         lost = group["lost"].drop_nulls()
         half = find_half_width(lost)
         row = {"task": task, "design": design, "metric": group["metric"][0], "seeds": group.height}
         row |= {name: group[name].mean() for name in means}
         row |= {"diverged": group["value"].null_count(), "lost": lost.mean(), "half": half}
-        row |= {"low": None if half is None else lost.mean() - half, "high": None if half is None else lost.mean() + half}
-        rows.append(row)
+        low, high = (None, None) if half is None else (lost.mean() - half, lost.mean() + half)
+        rows.append(row | {"low": low, "high": high})
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
@@ -100,7 +111,16 @@ def format_branches(designs: pl.DataFrame, task: str) -> str:
     if not rows:
         return "No run is finished."
     name, unit, _ = UNITS[rows[0]["metric"]]
-    header = ["design", "seeds", name, f"{unit} lost", "evaluated exactly", "realised step error, %", "search's, %", "hit rate, %"]
+    header = [
+        "design",
+        "seeds",
+        name,
+        f"{unit} lost",
+        "evaluated exactly",
+        "realised step error, %",
+        "search's, %",
+        "hit rate, %",
+    ]
     header += [f"speed-up under {reading}" for reading in SPEED_UPS.values()]
     lines = []
     for row in rows:
@@ -133,27 +153,41 @@ def format_verdict(designs: pl.DataFrame, task: str) -> str:
     unit = UNITS[rows["metric"][0]][1]
     shown = rows.filter(pl.col("high") <= ACCEPTED).sort("step_error")
     if shown.is_empty():
-        return f"{task}: no design is shown to lose at most {ACCEPTED:g} {unit}; intervals of three seeds are too wide or losses too large."
+        return (
+            f"{task}: no design is shown to lose at most {ACCEPTED:g} {unit}: losses are larger, or intervals too wide."
+        )
     best = shown.row(-1, named=True)
     speed = format_number(best["speed_up_skip"], 2)
     return (
         f"{task}: the largest realised step error that is shown to lose at most {ACCEPTED:g} {unit} is "
-        f"{format_number(best['step_error'], 1, 100)} % (`{best['design']}`: {format_lost(best)} {unit} lost, {speed}x under "
-        "`mercury-skip`)."
+        f"{format_number(best['step_error'], 1, 100)} % "
+        f"(`{best['design']}`: {format_lost(best)} {unit} lost, {speed}x under `mercury-skip`)."
     )
 
 
 def draw_lost(frame: pl.DataFrame, designs: pl.DataFrame) -> alt.FacetChart:
     """Draws the accuracy lost by realised error: a point per seed, mean and interval per design."""
     tasks = pl.col("task").is_in(BRANCHED) & (pl.col("design") != "exact")
-    means = designs.filter(tasks & pl.col("lost").is_not_null()).select("task", "design", "step_error", "lost", "low", "high")
-    seeds = pair_with_exact(frame).filter(tasks & pl.col("lost").is_not_null()).select("task", "design", "step_error", seed_lost="lost")
+    means = designs.filter(tasks & pl.col("lost").is_not_null()).select(
+        "task", "design", "step_error", "lost", "low", "high"
+    )
+    seeds = (
+        pair_with_exact(frame)
+        .filter(tasks & pl.col("lost").is_not_null())
+        .select("task", "design", "step_error", seed_lost="lost")
+    )
     data = pl.concat([means, seeds], how="diagonal")
     x = alt.X("step_error:Q", title="realised step error").axis(format="%")
     title = "lost: points of top-1 accuracy, or BLEU"
     base = alt.Chart(data)
-    line = base.transform_filter("isValid(datum.lost)").mark_line(color="#bbb").encode(x=x, y=alt.Y("lost:Q", title=title))
-    bars = base.transform_filter("isValid(datum.low)").mark_rule().encode(x=x, y=alt.Y("low:Q", title=title), y2="high:Q", color="design:N")
+    line = (
+        base.transform_filter("isValid(datum.lost)").mark_line(color="#bbb").encode(x=x, y=alt.Y("lost:Q", title=title))
+    )
+    bars = (
+        base.transform_filter("isValid(datum.low)")
+        .mark_rule()
+        .encode(x=x, y=alt.Y("low:Q", title=title), y2="high:Q", color="design:N")
+    )
     dots = base.transform_filter("isValid(datum.lost)").mark_point(filled=True, size=70).encode(
         x=x, y=alt.Y("lost:Q", title=title), color=alt.Color("design:N", title="design")
     )  # fmt: skip
@@ -182,7 +216,9 @@ def draw_trained(designs: pl.DataFrame) -> alt.LayerChart:
     y = alt.Y("percent:Q", title="top-1 accuracy, %").scale(zero=False)
     rule = alt.Chart(exact).mark_rule(strokeDash=[4, 4]).encode(y=y)
     bars = alt.Chart(reuse).mark_rule().encode(x=x, y=alt.Y("low:Q").scale(zero=False), y2="high:Q", color="design:N")
-    dots = alt.Chart(reuse).mark_point(filled=True, size=70).encode(x=x, y=y, color=alt.Color("design:N", title="design"))
+    dots = (
+        alt.Chart(reuse).mark_point(filled=True, size=70).encode(x=x, y=y, color=alt.Color("design:N", title="design"))
+    )
     return alt.layer(rule, bars, dots).properties(width=420, height=260).configure(background="white")
 
 
@@ -196,11 +232,12 @@ def main() -> None:
         print(f"{arguments.table} has no finished runs; `make accuracy` trains them")
         return
     designs = summarise_designs(frame)
+    commits = ", ".join(frame["commit"].unique().sort())
     tables = {
         "verdict": "\n".join(f"- {format_verdict(designs, task)}" for task in BRANCHED),
         **{task: format_branches(designs, task) for task in BRANCHED},
         "cifarnet": format_trained(designs),
-        "commits": f"Trained at commits {', '.join(frame['commit'].unique().sort())}; {frame['hours'].sum():.1f} core hours.",
+        "commits": f"Trained at commits {commits}; {frame['hours'].sum():.1f} core hours.",
     }
     print("\n\n".join(tables.values()))
     if arguments.docs:
@@ -215,7 +252,9 @@ def write_page(docs: Path, frame: pl.DataFrame, designs: pl.DataFrame, tables: d
         tables["transformer"] += f"\n\n![Accuracy lost by realised step error, with 95 % intervals]({docs.stem}.svg)"
     if not reuse.filter(pl.col("task") == "cifarnet").is_empty():
         draw_trained(designs).save(docs.with_name(f"{docs.stem}-trained.svg"))
-        tables["cifarnet"] += f"\n\n![CifarNet's accuracy by remaining vectors, with 95 % intervals]({docs.stem}-trained.svg)"
+        tables["cifarnet"] += (
+            f"\n\n![CifarNet's accuracy by remaining vectors, with 95 % intervals]({docs.stem}-trained.svg)"
+        )
     for name, text in tables.items():
         put_between(docs, f"<!-- {name}: begin -->", f"<!-- {name}: end -->", text)
 

@@ -115,7 +115,9 @@ class Scheduler:
             while self.pending or self.running:
                 self.start_ready()
                 if not self.running:
-                    self.failed += [f"{job.name}: not started, because {job.needs[0]} is missing" for job in self.pending]
+                    self.failed += [
+                        f"{job.name}: not started, because {job.needs[0]} is missing" for job in self.pending
+                    ]
                     break
                 time.sleep(0.2)
                 self.collect()
@@ -179,7 +181,9 @@ def find_known(table: Path, options: Options) -> set[str]:
     for task in {row[0] for row in rows}:
         made = make_task(task, 1, options.epochs.get(task))
         settings[task] = (str(made.schedule.epochs), made.settings)
-    return {run.name for run in list_runs() if (run.task, run.design, str(run.seed), *settings.get(run.task, ())) in rows}
+    return {
+        run.name for run in list_runs() if (run.task, run.design, str(run.seed), *settings.get(run.task, ())) in rows
+    }
 
 
 def main() -> None:

@@ -94,7 +94,9 @@ def make_translation(settings: Settings, seed: int, epochs: int, limit: int | No
     )  # fmt: skip
 
 
-def make(settings: Settings, seed: int, epochs: int, limit: int | None, *, pairs: int, batches: Callable, **parts) -> Task:
+def make(
+    settings: Settings, seed: int, epochs: int, limit: int | None, *, pairs: int, batches: Callable, **parts
+) -> Task:
     schedule = Schedule(epochs, limit or pairs // settings.batch, settings.peak, settings.decay)
     return Task(
         schedule=schedule,

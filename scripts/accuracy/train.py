@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Trains one run of the calibration: `train.py resnet20-bound-10-1 --out accuracy/runs`.
 
-Its folder OUT/NAME keeps the last checkpoint, from which a killed run continues, the measurements of each epoch and, at the
-end, row.json. Exact runs also keep half.pt, from which the others branch.
+Its folder OUT/NAME keeps the last checkpoint, from which a killed run continues, the measurements of each epoch and,
+at the end, row.json. Exact runs also keep half.pt, from which the others branch.
 """
 
 import argparse

@@ -38,7 +38,11 @@ class Layer(nn.Module):
         super().__init__()
         self.attention, self.norm = Attention(width, heads), nn.LayerNorm(width)
         self.cross, self.cross_norm = (Attention(width, heads), nn.LayerNorm(width)) if cross else (None, None)
-        self.wide, self.narrow, self.last_norm = nn.Linear(width, 4 * width), nn.Linear(4 * width, width), nn.LayerNorm(width)
+        self.wide, self.narrow, self.last_norm = (
+            nn.Linear(width, 4 * width),
+            nn.Linear(4 * width, width),
+            nn.LayerNorm(width),
+        )
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x, hidden, memory=None, memory_hidden=None):

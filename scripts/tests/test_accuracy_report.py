@@ -19,7 +19,11 @@ SPEED = {"speed_up_skip": 1.2}
 
 def make_row(design, seed, value, **more):
     row = {"task": "resnet20", "design": design, "seed": seed, "metric": "top1", "value": value, "epochs": 6}
-    return row | {"value_exact_evaluation": value, "schedule": "one-cycle to 0.3, batch 128", "hours": 0.5, "commit": "abc"} | more
+    return (
+        row
+        | {"value_exact_evaluation": value, "schedule": "one-cycle to 0.3, batch 128", "hours": 0.5, "commit": "abc"}
+        | more
+    )
 
 
 @pytest.fixture

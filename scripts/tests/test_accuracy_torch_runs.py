@@ -35,7 +35,9 @@ class Stub:
 
     def log(self, loss):
         for place, error in (("forward", 0.3), ("weight-grad", 0.4)):
-            self.rows.append({"step": self.steps, "layer": "a", "pass": place, "output_error": error, "hit": 3, "mau": 1, "mnu": 0})
+            self.rows.append(
+                {"step": self.steps, "layer": "a", "pass": place, "output_error": error, "hit": 3, "mau": 1, "mnu": 0}
+            )
         self.steps += 1
 
     @property

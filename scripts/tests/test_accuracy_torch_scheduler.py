@@ -58,7 +58,9 @@ def test_prerequisites_come_first(tmp_path):
     assert name_jobs(["resnet20-bound-10-1"], tmp_path) == names[2:]
 
 
-@pytest.mark.parametrize("only, count", [([], 51), (["resnet20"], 21), (["resnet20-bound-10"], 3), (["cifarnet-exact-2"], 1)])
+@pytest.mark.parametrize(
+    "only, count", [([], 51), (["resnet20"], 21), (["resnet20-bound-10"], 3), (["cifarnet-exact-2"], 1)]
+)
 def test_only_selects(only, count):
     assert len(script.select_runs(only)) == count
 
@@ -76,7 +78,11 @@ def test_jobs_wait_for_their_files(tmp_path):
 
 
 def test_a_failure_stops_only_what_needs_it(tmp_path):
-    jobs = [make_job("a", tmp_path, "raise SystemExit('no disk')"), make_job("b", tmp_path, needs=["a"]), make_job("c", tmp_path)]
+    jobs = [
+        make_job("a", tmp_path, "raise SystemExit('no disk')"),
+        make_job("b", tmp_path, needs=["a"]),
+        make_job("c", tmp_path),
+    ]
     finished, failed = run_jobs(jobs, tmp_path)
     assert finished == ["c"]
     assert failed[0].startswith("a: exit code 1\nno disk")
@@ -85,7 +91,8 @@ def test_a_failure_stops_only_what_needs_it(tmp_path):
 
 def test_one_thread_per_process(tmp_path):
     path = tmp_path / "seen"
-    code = f"import os; pathlib.Path({str(path)!r}).write_text(os.environ['OMP_NUM_THREADS'] + os.environ['RAYON_NUM_THREADS'])"
+    threads = "os.environ['OMP_NUM_THREADS'] + os.environ['RAYON_NUM_THREADS']"
+    code = f"import os; pathlib.Path({str(path)!r}).write_text({threads})"
     run_jobs([make_job("a", tmp_path, code)], tmp_path)
     assert path.read_text() == "11"
 
@@ -99,7 +106,11 @@ def test_finished_runs_without_row_are_appended_and_known_ones_skipped(tmp_path,
     for seed in (2, 3):
         (out / f"cifarnet-exact-{seed}").mkdir(parents=True)
         (out / f"cifarnet-exact-{seed}" / "row.json").write_text(json.dumps(row | {"seed": seed}))
-    monkeypatch.setattr(script, "make_task", lambda *_: type("T", (), {"schedule": type("S", (), {"epochs": 15}), "settings": row["schedule"]}))
+    monkeypatch.setattr(
+        script,
+        "make_task",
+        lambda *_: type("T", (), {"schedule": type("S", (), {"epochs": 15}), "settings": row["schedule"]}),
+    )
     monkeypatch.setattr(sys, "argv", ["run.py", "--only", "cifarnet-exact", "--out", str(out), "--table", str(table)])
     script.main()
     assert [kept["seed"] for kept in read_rows(table)] == ["1", "2", "3"]
