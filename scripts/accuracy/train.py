@@ -62,6 +62,11 @@ def train_run(run: Run, out: Path, epochs: int | None = None, quick: bool = Fals
     return row | {"loss": training.losses[-1], "hours": training.seconds / 3600}
 
 
+def find_half(epochs: int) -> int:
+    """Returns the epochs after which designs branch."""
+    return (epochs + 1) // 2
+
+
 def train_epochs(training: Training, folder: Path, keep_half: bool) -> None:
     epochs = training.task.schedule.epochs
     measured = 0 if training.reuse is None else pl.DataFrame(training.reuse.measurements).height
@@ -72,7 +77,7 @@ def train_epochs(training: Training, folder: Path, keep_half: bool) -> None:
             # Before the checkpoint: an epoch that is trained again writes its measurements again.
             table.slice(measured).write_parquet(folder / f"measurements-{training.epoch:02}.parquet")
             measured = table.height
-        if keep_half and training.epoch == epochs // 2:
+        if keep_half and training.epoch == find_half(epochs):
             training.save(folder / "half.pt")
         training.save(training.checkpoint)
         print(f"{time.strftime('%H:%M:%S')} epoch {training.epoch} loss {training.losses[-1]:.4f}", flush=True)
@@ -117,7 +122,7 @@ def find_figures(run: Run, out: Path) -> tuple[dict, int]:
 
 
 def find_commit(folder: Path) -> str:
-    """Returns the commit at which a run began; exact.py kept it in result.json."""
+    """Returns the commit at which a run began; earlier versions kept it in result.json."""
     kept = [path for path in (folder / "began.json", folder / "result.json") if path.exists()]
     if kept:
         return json.loads(kept[0].read_text())["commit"]
