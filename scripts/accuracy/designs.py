@@ -30,18 +30,6 @@ DESIGNS = {
     "cifarnet": [EXACT, *CIFARNET],
     "transformer": [EXACT, "bound-10", "bound-40"],
 }
-MEANING = {
-    EXACT: "without reuse",
-    "mercury": "the preset: 20 bits, growing when the loss stops improving",
-    "rescale": "as `mercury`, with results rescaled by the vectors' norms (`sign+rescale`)",
-    **{name: f"found by `search` under `mercury-skip` with `layer-error<={limit:g}`" for name, limit in BOUNDS.items()},
-    "random-6": "centroids of a batch's buckets, 6 random bits",
-    "random-10": "the same with 10 bits",
-    "random-15": "the same with 15 bits",
-    "learned-10": "10 bits of a projection that is trained with the weights",
-    "first-10": "10 random bits, the bucket's first vector instead of its centroid",
-    "sample-10": "10 random bits, centroids of each sample's buckets",
-}
 
 
 @dataclass(frozen=True, order=True)

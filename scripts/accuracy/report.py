@@ -11,6 +11,7 @@ from pathlib import Path
 
 import altair as alt
 import polars as pl
+from designs import BOUNDS, CIFARNET, PRESETS
 from rows import COLUMNS, KEY, read_rows
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -30,6 +31,7 @@ SPEED_UPS = {
     "speed_up_ahead_equal_macs": "the same at equal MACs",
 }
 BRANCHED = ["resnet20", "transformer"]
+COLOUR = alt.Color("design:N", title="design", sort=[*BOUNDS, *PRESETS, *CIFARNET])
 # Losses below this are what the verdict calls accepted.
 ACCEPTED = 1.0
 
@@ -186,13 +188,13 @@ def draw_lost(frame: pl.DataFrame, designs: pl.DataFrame) -> alt.FacetChart:
     bars = (
         base.transform_filter("isValid(datum.low)")
         .mark_rule()
-        .encode(x=x, y=alt.Y("low:Q", title=title), y2="high:Q", color="design:N")
+        .encode(x=x, y=alt.Y("low:Q", title=title), y2="high:Q", color=COLOUR)
     )
     dots = base.transform_filter("isValid(datum.lost)").mark_point(filled=True, size=70).encode(
-        x=x, y=alt.Y("lost:Q", title=title), color=alt.Color("design:N", title="design")
+        x=x, y=alt.Y("lost:Q", title=title), color=COLOUR
     )  # fmt: skip
     ticks = base.transform_filter("isValid(datum.seed_lost)").mark_point(size=20).encode(
-        x=x, y=alt.Y("seed_lost:Q", title=title), color="design:N"
+        x=x, y=alt.Y("seed_lost:Q", title=title), color=COLOUR
     )  # fmt: skip
     return (
         alt.layer(line, bars, ticks, dots)
@@ -215,10 +217,8 @@ def draw_trained(designs: pl.DataFrame) -> alt.LayerChart:
     x = alt.X("remaining:Q", title="remaining vectors of the second convolution", scale=scale).axis(format="%")
     y = alt.Y("percent:Q", title="top-1 accuracy, %").scale(zero=False)
     rule = alt.Chart(exact).mark_rule(strokeDash=[4, 4]).encode(y=y)
-    bars = alt.Chart(reuse).mark_rule().encode(x=x, y=alt.Y("low:Q").scale(zero=False), y2="high:Q", color="design:N")
-    dots = (
-        alt.Chart(reuse).mark_point(filled=True, size=70).encode(x=x, y=y, color=alt.Color("design:N", title="design"))
-    )
+    bars = alt.Chart(reuse).mark_rule().encode(x=x, y=alt.Y("low:Q").scale(zero=False), y2="high:Q", color=COLOUR)
+    dots = alt.Chart(reuse).mark_point(filled=True, size=70).encode(x=x, y=y, color=COLOUR)
     return alt.layer(rule, bars, dots).properties(width=420, height=260).configure(background="white")
 
 
@@ -253,7 +253,7 @@ def write_page(docs: Path, frame: pl.DataFrame, designs: pl.DataFrame, tables: d
     if not reuse.filter(pl.col("task") == "cifarnet").is_empty():
         draw_trained(designs).save(docs.with_name(f"{docs.stem}-trained.svg"))
         tables["cifarnet"] += (
-            f"\n\n![CifarNet's accuracy by remaining vectors, with 95 % intervals]({docs.stem}-trained.svg)"
+            f"\n\n![CifarNet's accuracy by remaining vectors, with 95 % intervals of the loss against exact training]({docs.stem}-trained.svg)"
         )
     for name, text in tables.items():
         put_between(docs, f"<!-- {name}: begin -->", f"<!-- {name}: end -->", text)

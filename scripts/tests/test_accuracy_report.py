@@ -8,6 +8,7 @@ import pytest
 
 pl = pytest.importorskip("polars")
 pytest.importorskip("altair")
+pytest.importorskip("mercury_lab")
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "accuracy"))
 import report  # noqa: E402
