@@ -252,9 +252,8 @@ def write_page(docs: Path, frame: pl.DataFrame, designs: pl.DataFrame, tables: d
         tables["transformer"] += f"\n\n![Accuracy lost by realised step error, with 95 % intervals]({docs.stem}.svg)"
     if not reuse.filter(pl.col("task") == "cifarnet").is_empty():
         draw_trained(designs).save(docs.with_name(f"{docs.stem}-trained.svg"))
-        tables["cifarnet"] += (
-            f"\n\n![CifarNet's accuracy by remaining vectors, with 95 % intervals of the loss against exact training]({docs.stem}-trained.svg)"
-        )
+        text = "CifarNet's accuracy by remaining vectors; intervals are those of the difference from exact training"
+        tables["cifarnet"] += f"\n\n![{text}]({docs.stem}-trained.svg)"
     for name, text in tables.items():
         put_between(docs, f"<!-- {name}: begin -->", f"<!-- {name}: end -->", text)
 
