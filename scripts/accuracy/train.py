@@ -35,9 +35,10 @@ def open_reuse(run: Run, model: nn.Module, out: Path, quick: bool) -> AbstractCo
     """Returns the context in which a model trains, which yields None without reuse."""
     if run.design == EXACT:
         return nullcontext()
-    learn = True if run.design.startswith("learned") else None
+    learn = {"learn": True} if run.design.startswith("learned") else {}
     every = 1 if quick else MEASURE_EVERY
-    return mt.reuse(model, config=find_config(run, out), measure_every=every, learn=learn)
+    # The name is that of the captured model, for which the design was searched.
+    return mt.reuse(model, config=find_config(run, out), measure_every=every, name=run.task, **learn)
 
 
 def train_run(run: Run, out: Path, epochs: int | None = None, quick: bool = False) -> dict:
@@ -98,7 +99,9 @@ def summarise_measurements(folder: Path, passes: int) -> dict[str, float]:
         return {}
     frames = [pl.read_parquet(path).with_columns(epoch=pl.lit(path.stem)) for path in paths]
     table = pl.concat(frames)
-    steps = table.group_by("epoch", "step").agg(square=(pl.col("output_error") ** 2).sum() / passes)
+    # An error relative to a result of zeros is infinite.
+    errors = table.filter(pl.col("output_error").is_finite())
+    steps = errors.group_by("epoch", "step").agg(square=(pl.col("output_error") ** 2).sum() / passes)
     last = table.filter((pl.col("epoch") == paths[-1].stem) & (pl.col("pass") == "forward"))
     return {
         "step_error": steps["square"].mean() ** 0.5,

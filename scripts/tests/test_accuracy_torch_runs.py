@@ -23,7 +23,7 @@ STEPS, EPOCHS = 5, 4
 class Stub:
     """Reuse that changes nothing, and measures a constant error in two of three passes."""
 
-    def __init__(self, model, config=None, *, measure_every=None, learn=None):
+    def __init__(self, model, config=None, *, measure_every=None, name=None, learn=None):
         self.rows, self.steps, self.paused_now = [], 0, False
         self.projections = torch.nn.ParameterDict({"conv2": torch.nn.Parameter(torch.ones(2, 2))}) if learn else None
 
