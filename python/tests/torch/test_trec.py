@@ -6,6 +6,7 @@ import struct
 
 import mercury_lab as mercury
 import mercury_lab.torch as mt
+import polars as pl
 import pytest
 import torch
 import torch.nn.functional as F
@@ -61,21 +62,37 @@ def write_projection(path, projection):
     path.write_bytes(struct.pack("<Q", len(header)) + header + rows.numpy().tobytes())
 
 
+def read_gaussian():
+    """The package's own random projection, `[LENGTH, BITS]`."""
+    rows = pl.DataFrame(mercury.projection(LENGTH, bits=BITS)).sort("bit")["values"]
+    return torch.tensor(rows.to_list()).T
+
+
+def accepts_files():
+    try:
+        mercury.Config(preset="trec", rpq={"projection": "file:R.safetensors"})
+    except mercury.MercuryError as error:
+        return "unknown variant" not in str(error)
+    return True
+
+
 @pytest.mark.skipif(not hasattr(mt, "reuse"), reason="mercury_lab.torch has no reuse")
+@pytest.mark.parametrize("source", ["gaussian", "file"])
 @pytest.mark.parametrize("representative, scope", DESIGNS)
-def test_reuse_equals_the_reference(representative, scope, tmp_path):
+def test_reuse_equals_the_reference(representative, scope, source, tmp_path):
+    if source == "file" and not accepts_files():
+        pytest.skip("rpq.projection takes no files")
     x, layer, projection = make_inputs()
-    write_projection(tmp_path / "R.safetensors", projection)
+    rpq = {"bits": BITS, "granularity": f"sub-vector({LENGTH})"}
+    if source == "gaussian":
+        projection = read_gaussian()
+    else:
+        write_projection(tmp_path / "R.safetensors", projection)
+        rpq["projection"] = f"file:{tmp_path / 'R.safetensors'}"
+    cache = {"representative": representative, "scope": scope}
+    config = mercury.Config(preset="trec", rpq=rpq, mcache=cache)
     model = torch.nn.Sequential(layer).eval()
-    config = mercury.Config(
-        preset="trec",
-        rpq={
-            "bits": BITS,
-            "granularity": f"sub-vector({LENGTH})",
-            "projection": f"file:{tmp_path / 'R.safetensors'}",
-        },
-        mcache={"representative": representative, "scope": scope},
-    )
     expected, _ = reference.convolve(x, layer.weight, layer.bias, projection, representative, scope)
     with torch.no_grad(), mt.reuse(model, config=config):
         torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(model(x), expected, rtol=1e-2)
