@@ -61,10 +61,10 @@ demo: build ## the main use on real data: train VGG-13, capture, replay, report
 models: build install-notebooks ## train every model for ten steps on real data, and replay the trace
 	$(VENV)/bin/python scripts/models.py
 
-accuracy: build install-notebooks ## effect of reuse on accuracy, predicted and measured: docs/accuracy.md (QUICK=1: a small form, which is only printed)
-	$(VENV)/bin/python scripts/accuracy/train.py $(if $(QUICK),--quick --out accuracy/quick)
-	$(VENV)/bin/python scripts/accuracy/predict.py $(if $(QUICK),--quick --out accuracy/quick/prediction,--docs docs/accuracy.md)
-	$(VENV)/bin/python scripts/accuracy/report.py $(if $(QUICK),--out accuracy/quick,--docs docs/accuracy.md)
+accuracy: wheel $(TORCH_VENV)/ready install-notebooks ## the error that training accepts: docs/accuracy.md (about 20 core hours, resumable; QUICK=1: a few steps of each run, which are only printed)
+	$(TORCH_VENV)/bin/python $(INSTALL_WHEEL)
+	$(TORCH_VENV)/bin/python scripts/accuracy/run.py $(if $(QUICK),--quick)
+	$(if $(QUICK),,$(VENV)/bin/python scripts/accuracy/report.py --docs docs/accuracy.md)
 
 paper: build install-notebooks ## the twelve models compared with the paper's 1.97x: docs/paper.md, notebook 06 (QUICK=1: about half an hour on two idle cores; also the README's answer; ALLOW_DIRTY=1: also with changed files)
 	$(VENV)/bin/python scripts/paper/run.py $(if $(QUICK),--quick) $(if $(ALLOW_DIRTY),--allow-dirty)
@@ -95,7 +95,7 @@ test-trace: build install-notebooks ## a small real trace, its results and a swe
 test-notebooks: test-trace ## a real trace and its results open in pyarrow, polars, DuckDB and the notebooks, and match docs/
 	$(VENV)/bin/jupytext --test --to ipynb notebooks/0*.py
 	# Notebook 07 needs PyTorch; test-torch runs it.
-	$(TEST_PATHS) $(VENV)/bin/python -m pytest -q $(PYTEST) --nbmake --ignore $(TORCH_NOTEBOOK) notebooks docs/tests scripts
+	$(TEST_PATHS) $(VENV)/bin/python -m pytest -q $(PYTEST) --nbmake --ignore $(TORCH_NOTEBOOK) --ignore-glob '*/test_accuracy_torch_*.py' notebooks docs/tests scripts
 
 test-report: test-trace ## the report in headless Chromium; skipped with a message if there is none
 	$(TEST_PATHS) $(VENV)/bin/python -m pytest -q -rs analyzer/tests/browser
@@ -108,7 +108,7 @@ test-python: test-trace $(PYTHON_VENV)/ready ## the Python package without PyTor
 
 test-torch: build wheel $(TORCH_VENV)/ready $(VENV)/ready ## the Python package with PyTorch: capture of any model (TESTS=PATHS: only these)
 	$(TORCH_VENV)/bin/python $(INSTALL_WHEEL)
-	$(TEST_PATHS) $(TORCH_VENV)/bin/python -m pytest -q -rs --confcutdir=. $(or $(TESTS),python/tests/torch)
+	$(TEST_PATHS) $(TORCH_VENV)/bin/python -m pytest -q -rs --confcutdir=. $(or $(TESTS),python/tests/torch scripts/tests/test_accuracy_torch_*.py)
 	# Jupyter and the charts are those of the notebooks' environment.
 	$(if $(TESTS),,PYTHONPATH=$$(echo $(VENV)/lib/python3.*/site-packages) $(TORCH_VENV)/bin/python -m pytest -q --nbmake $(TORCH_NOTEBOOK))
 

@@ -49,7 +49,7 @@ class ResNet20(nn.Module):
 
 
 class CifarNet(nn.Module):
-    """The CifarNet of the TREC artifact, with its names of layers: two 5 x 5 convolutions, batch norm, ReLU, pooling."""
+    """The CifarNet of the TREC artifact, with its layers' names: 5 x 5 convolutions, batch norm, ReLU, pooling."""
 
     def __init__(self, classes: int = 10) -> None:
         super().__init__()

@@ -1,17 +1,22 @@
 """Trains a network for some epochs, from a checkpoint if there is one."""
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from cifar10 import STREAM
 from torch import nn
 
 MOMENTUM = 0.9
+
+
+class Diverged(Exception):
+    """The loss is no longer a finite number."""
 
 
 @dataclass
@@ -23,56 +28,96 @@ class Schedule:
     peak: float
     decay: float
 
+    @property
+    def steps(self) -> int:
+        return self.epochs * self.steps_per_epoch
+
     def __str__(self) -> str:
         return f"one-cycle to {self.peak:g}"
 
 
+def make_sgd(groups: list[dict], schedule: Schedule) -> torch.optim.Optimizer:
+    return torch.optim.SGD(groups, lr=schedule.peak, momentum=MOMENTUM, nesterov=True, weight_decay=schedule.decay)
+
+
 @dataclass
 class Task:
-    """What is trained, and how an epoch's batches and a loss are computed."""
+    """What is trained, how an epoch's batches and a loss are computed, and how the trained network is evaluated."""
 
     model: nn.Module
     schedule: Schedule
     batches: Callable[[int], Iterator[Any]]
     loss: Callable[[nn.Module, Any], torch.Tensor]
-    make_optimizer: Callable[[nn.Module, Schedule], torch.optim.Optimizer] | None = None
+    evaluate: Callable[[nn.Module], float]
+    metric: str
+    seed: int
+    batch_size: int
+    make_optimizer: Callable[[list[dict], Schedule], torch.optim.Optimizer] = make_sgd
+
+    @property
+    def settings(self) -> str:
+        """The schedule as a row names it: rows of other settings are other runs."""
+        return f"{self.schedule}, batch {self.batch_size}, {self.schedule.steps_per_epoch} steps"
 
 
 @dataclass
 class Training:
-    """The state of a run between epochs, saved to a file after each."""
+    """The state of a run between epochs, saved to a file after each. `reuse` is an entered context or None."""
 
     task: Task
     checkpoint: Path
+    reuse: Any = None
     epoch: int = 0
     seconds: float = 0.0
     losses: list[float] = field(default_factory=list)
-    # What reuse knows between steps; None without reuse.
-    reuse_state: dict | None = None
 
     def __post_init__(self) -> None:
-        task, schedule = self.task, self.task.schedule
-        make_optimizer = task.make_optimizer or make_sgd
-        self.optimizer = make_optimizer(task.model, schedule)
+        schedule = self.task.schedule
+        groups = [{"params": list(self.task.model.parameters())}]
+        if self.projections is not None:
+            groups.append({"params": list(self.projections.parameters()), "weight_decay": 0.0})
+        self.optimizer = self.task.make_optimizer(groups, schedule)
         self.scheduler = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer,
             max_lr=schedule.peak,
-            total_steps=schedule.epochs * schedule.steps_per_epoch,
+            total_steps=schedule.steps,
             anneal_strategy="linear",
             cycle_momentum=False,
             final_div_factor=1e4,
         )
+
+    @property
+    def projections(self) -> nn.ParameterDict | None:
+        """The learned projections of reuse, if it has any."""
+        return getattr(self.reuse, "projections", None) or None
+
+    def resume(self) -> bool:
+        """Continues from the own checkpoint, if there is one."""
         if self.checkpoint.exists():
             self.load(self.checkpoint)
+        return self.epoch > 0
+
+    def branch(self, path: Path) -> None:
+        """Begins where another run, without reuse, had saved its state."""
+        self.load(path)
+        self.seconds = 0.0
 
     def load(self, path: Path) -> None:
-        """Continues from a checkpoint, which may be another run's."""
         state = torch.load(path, weights_only=True)
+        steps, expected = state["scheduler"]["total_steps"], self.task.schedule.steps
+        if steps != expected:
+            raise SystemExit(
+                f"{path}: is of a schedule of {steps} steps, but this run has {expected}; "
+                "give the epochs of that run, or remove its folder"
+            )
         self.task.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.epoch, self.seconds, self.losses = state["epoch"], state["seconds"], state["losses"]
-        self.reuse_state = state["reuse"]
+        if self.reuse is not None and state["reuse"] is not None:
+            self.reuse.load_state_dict(state["reuse"])
+        if self.projections is not None:
+            self.projections.load_state_dict(state["projections"])
 
     def save(self, path: Path) -> None:
         state = {
@@ -82,43 +127,36 @@ class Training:
             "epoch": self.epoch,
             "seconds": self.seconds,
             "losses": self.losses,
-            "reuse": self.reuse_state,
+            "reuse": None if self.reuse is None else self.reuse.state_dict(),
         }
+        if self.projections is not None:
+            state["projections"] = self.projections.state_dict()
         partial = path.with_suffix(".partial")
         torch.save(state, partial)
         os.replace(partial, path)
 
-    def run_epoch(self, context: AbstractContextManager | None = None) -> None:
-        """Trains one epoch within a context, such as reuse, and saves the state."""
+    def run_epoch(self) -> None:
+        """Trains one epoch. Random numbers such as dropout's depend on seed and epoch alone."""
         started = time.monotonic()
-        model = self.task.model.train()
-        losses = []
-        with context or nullcontext() as reuse:
-            for batch in self.task.batches(self.epoch):
-                loss = self.task.loss(model, batch)
-                self.optimizer.zero_grad()
-                loss.backward()
-                losses.append(loss.item())
-                if reuse is not None:
-                    reuse.log(loss=losses[-1])
-                self.optimizer.step()
-                self.scheduler.step()
-            if reuse is not None:
-                self.reuse_state = reuse.state_dict()
+        torch.manual_seed(self.task.seed * STREAM + self.epoch)
+        losses = [self.run_step(batch) for batch in self.task.batches(self.epoch)]
         self.epoch += 1
         self.seconds += time.monotonic() - started
         self.losses.append(sum(losses) / len(losses))
-        self.save(self.checkpoint)
 
-
-def make_sgd(model: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
-    return torch.optim.SGD(
-        model.parameters(), lr=schedule.peak, momentum=MOMENTUM, nesterov=True, weight_decay=schedule.decay
-    )
-
-
-@torch.no_grad()
-def count_correct(model: nn.Module, batches: Iterator[tuple[torch.Tensor, torch.Tensor]]) -> int:
-    """Counts the images that an image classifier gets right."""
-    model.eval()
-    return sum(int((model(images).argmax(1) == labels).sum()) for images, labels in batches)
+    def run_step(self, batch: Any, log: Callable[[float], None] | None = None) -> float:
+        """Trains one step; `log` takes its loss before the weights change."""
+        model = self.task.model.train()
+        loss = self.task.loss(model, batch)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise Diverged
+        self.optimizer.zero_grad()
+        loss.backward()
+        if self.reuse is not None:
+            self.reuse.log(loss=value)
+        if log is not None:
+            log(value)
+        self.optimizer.step()
+        self.scheduler.step()
+        return value
