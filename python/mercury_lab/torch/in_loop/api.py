@@ -1,6 +1,7 @@
 """The entry point of reuse in the loop."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Unpack
 
 from mercury_lab import Config
@@ -68,6 +69,18 @@ def reuse(
     if on_unsupported not in ("raise", "exact"):
         raise ValueError(f'on_unsupported is {on_unsupported!r}, but must be "raise" or "exact"')
     options = ReuseOptions(
-        name or type(unwrap(model)).__name__, measure_every, batch_axis, check_samples, on_unsupported
+        model_name=name or type(unwrap(model)).__name__,
+        configuration=name_configuration(config, preset),
+        measure_every=measure_every,
+        batch_axis=batch_axis,
+        check_samples=check_samples,
+        on_unsupported=on_unsupported,
     )
     return Reuse(model, Config(config, preset=preset, **sections), options)
+
+
+def name_configuration(config: StrPath | Config | None, preset: str | None) -> str:
+    """Names a configuration after its file or preset, for the table of measurements."""
+    if config is None:
+        return preset or "mercury"
+    return "config" if isinstance(config, Config) else Path(config).stem

@@ -25,7 +25,9 @@ from .product import LayerCall
 class ReuseOptions:
     """Checked options of `mercury_lab.torch.reuse`."""
 
-    name: str
+    model_name: str
+    # The configuration's name in the table of measurements.
+    configuration: str
     measure_every: int | None
     batch_axis: Any
     check_samples: bool
@@ -139,7 +141,7 @@ class Reuse:
     @property
     def measurements(self) -> _native.Table:
         """Measured steps, as `measurements.parquet` of `mercury-tracer train` (docs/formats.md)."""
-        return self.measured.to_table(self.options.name)
+        return self.measured.to_table(self.options.configuration)
 
     @property
     def counts(self) -> list[dict[str, Any]]:
@@ -222,7 +224,7 @@ class Reuse:
         """Refuses a configuration that does not fit the model, after its first training forward."""
         if not self.is_checked:
             self.is_checked = True
-            self.native.check_layers(self.options.name, json.dumps(list(self.layers.values())))
+            self.native.check_layers(self.options.model_name, json.dumps(list(self.layers.values())))
 
     def add_counts(self, call: LayerCall, name: str, counted: tuple) -> None:
         """Adds the outcomes of a pass."""
