@@ -13,11 +13,11 @@ from tools import image_batches, run_step
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-# Whole patches with signatures of 64 bits: vectors of random numbers never share one.
+# Whole patches, signatures of 64 bits and one entry: vectors of random numbers find nothing.
 NO_HITS = {
     "preset": "patch-os",
     "rpq": {"bits": 64},
-    "mcache": {"entries": 0, "ways": 1},
+    "mcache": {"entries": 1, "ways": 1},
     "reuse": {"passes": ["forward", "input-grad", "weight-grad"]},
     "stop": {"window": 0},
 }
@@ -40,17 +40,17 @@ class Function(nn.Module):
 
 def attention(m, x):
     q, k, v = (F.linear(x, w).unflatten(-1, (2, -1)).transpose(1, 2) for w in (m.q, m.k, m.v))
-    return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0).transpose(1, 2).flatten(2)
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=0.1).transpose(1, 2).flatten(2)
 
 
 def masked_attention(m, x):
     q, k, v = (F.linear(x, w).unflatten(-1, (2, -1)).transpose(1, 2) for w in (m.q, m.k, m.v))
     allowed = torch.ones(5, 5, dtype=torch.bool).tril()
     grouped = {"enable_gqa": True}
-    return F.scaled_dot_product_attention(q, k[:, :1], v[:, :1], attn_mask=allowed, scale=1.0, **grouped)
+    return F.scaled_dot_product_attention(q, k[:, :1], v[:, :1], attn_mask=allowed, scale=0.1, **grouped)
 
 
-torch.manual_seed(0)  # The weights below are equal in each run.
+torch.manual_seed(4)  # The weights below are equal in each run.
 QKV = {"q": (6, 7), "k": (6, 7), "v": (6, 7)}
 MODELS = {
     "conv2d": (nn.Conv2d(3, 4, 3, padding=1), (2, 3, 6, 6)),
