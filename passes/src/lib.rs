@@ -21,7 +21,7 @@ pub use state::LoopState;
 
 /// The most values of a matrix that is multiplied at once, unless one sample has more. They fit into
 /// a CPU's last-level cache.
-const VALUES_AT_A_TIME: usize = 1 << 21;
+const VALUES_AT_A_TIME: usize = 1 << 17;
 
 /// Memory that successive passes use again, so that it stays in the processor's caches.
 #[derive(Debug, Default)]

@@ -1,6 +1,6 @@
 //! The substituted operand as a matrix, which is what a computation with reuse multiplies.
 
-use crate::caching::mcache::Outcome;
+use crate::caching::outcomes::Outcomes;
 use crate::config::{Representative, Variant};
 use crate::substitution::substitute::{Buffers, Substitutes};
 use crate::vectors::{Piece, VectorView};
@@ -63,28 +63,34 @@ impl Substitutes<'_, '_> {
         );
     }
 
+    /// Lists the vectors of a run that are replaced; `first` is the number of its first vector.
+    fn find_replaced(&self, first: usize, room: &mut Room) {
+        room.far.clear();
+        let vectors = first..first + self.view().layout().positions;
+        let holders = self.outcomes().holders(vectors);
+        if self.representative() == Representative::Centroid {
+            room.near.clear();
+            // A centroid stands for the inserting vector, too.
+            let has_entry = holders.iter().enumerate().filter(|(_, holder)| **holder != Outcomes::NONE);
+            room.far.extend(has_entry.map(|(position, _)| position));
+        } else if list_near_hits(&holders, first as u32, &mut room.near) > 0 {
+            let is_far = |position: usize, holder: u32| {
+                (holder as usize) != first + position
+                    && holder != Outcomes::NONE
+                    && !(first..first + position).contains(&(holder as usize))
+            };
+            let far = holders.iter().enumerate().filter(|(position, holder)| is_far(*position, **holder));
+            room.far.extend(far.map(|(position, _)| position));
+        }
+    }
+
     /// One run (a sample, a stream).
     fn run(&self, place: Place, out: &mut [f32], room: &mut Room, buffers: &mut Buffers) {
         let layout = self.view().layout();
         let Place { sample, stream, .. } = place;
         elements(self.view(), place, out);
         let first = (sample * layout.streams + stream) * layout.positions;
-        room.near.clear();
-        room.far.clear();
-        for position in 0..layout.positions {
-            match self.outcomes().outcome(first + position) {
-                Outcome::Mnu => {}
-                Outcome::Hit(holder) if self.representative() == Representative::First => {
-                    match (holder as usize).checked_sub(first) {
-                        Some(from) if from < layout.positions => room.near.push((position as u32, from as u32)),
-                        _ => room.far.push(position),
-                    }
-                }
-                Outcome::Mau if self.representative() == Representative::First => {}
-                // A centroid stands for the inserting vector, too.
-                Outcome::Mau | Outcome::Hit(_) => room.far.push(position),
-            }
-        }
+        self.find_replaced(first, room);
         // Those that hold an entry stand for themselves here, so none is read after it was replaced.
         replace(self.variant(), layout.positions, place, out, room);
         for &position in &room.far {
@@ -95,6 +101,24 @@ impl Substitutes<'_, '_> {
             }
         }
     }
+}
+
+/// Lists the HITs of a run whose entry a vector of the same run holds, as pairs of positions in order of arrival.
+/// Returns how many other vectors are HITs.
+fn list_near_hits(holders: &[u32], first: u32, near: &mut Vec<(u32, u32)>) -> usize {
+    near.clear();
+    near.resize(holders.len(), (0, 0));
+    let (mut hits, mut far) = (0, 0);
+    for (position, &holder) in (0..).zip(holders) {
+        let from = holder.wrapping_sub(first);
+        let is_near = from < position;
+        // Without a branch: whether a vector is a HIT cannot be predicted.
+        near[hits] = (position, from);
+        hits += usize::from(is_near);
+        far += usize::from(!is_near && from != position && holder != Outcomes::NONE);
+    }
+    near.truncate(hits);
+    far
 }
 
 /// Which run, and where in the rows it lies.
