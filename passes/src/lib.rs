@@ -11,6 +11,7 @@
 //! `[samples][heads][columns][inner]`.
 
 mod convolution;
+mod copies;
 mod matrix;
 mod pass;
 mod rows;

@@ -138,6 +138,7 @@ struct Room {
     /// Vectors that are replaced by what is not in their run as it is.
     far: Vec<usize>,
     squares: Vec<f64>,
+    scales: Vec<f32>,
     sums: Vec<f32>,
 }
 
@@ -183,9 +184,26 @@ fn line(line: &[f32], axis: &mercury_trace::windows::Axis, tap: u32, out: &mut [
     }
 }
 
+/// Adds the squares of an element of each vector.
+fn add_squares(row: &[f32], squares: &mut [f64]) {
+    for (square, &x) in squares.iter_mut().zip(row) {
+        *square += f64::from(x) * f64::from(x);
+    }
+}
+
+/// Lists what `sign+rescale` multiplies the results of a run's HITs by: |x| / |r|. A HIT is given as its position and
+/// that of the vector r that inserted its entry, norms as their squares by position.
+pub fn list_scales(squares: &[f64], hits: &[(u32, u32)], scales: &mut Vec<f32>) {
+    scales.clear();
+    scales.extend(hits.iter().map(|&(position, from)| {
+        let scale = (squares[position as usize].sqrt() / squares[from as usize].sqrt()) as f32;
+        if scale.is_finite() { scale } else { 1.0 }
+    }));
+}
+
 /// Replaces the HITs of a run by what is in it, as [`Substitutes::vary`] does one by one.
 fn replace(variant: Variant, positions: usize, place: Place, out: &mut [f32], room: &mut Room) {
-    let Room { near, squares, sums, .. } = room;
+    let Room { near, squares, scales, sums, .. } = room;
     if near.is_empty() {
         return;
     }
@@ -203,18 +221,10 @@ fn replace(variant: Variant, positions: usize, place: Place, out: &mut [f32], ro
         Variant::SignRescale => {
             squares.clear();
             squares.resize(positions, 0.0);
+            rows(out, &mut |row| add_squares(row, squares));
+            list_scales(squares, near, scales);
             rows(out, &mut |row| {
-                for (square, &x) in squares.iter_mut().zip(&*row) {
-                    *square += f64::from(x) * f64::from(x);
-                }
-            });
-            let scale = |&(position, from): &(u32, u32)| {
-                let scale = (squares[position as usize].sqrt() / squares[from as usize].sqrt()) as f32;
-                if scale.is_finite() { scale } else { 1.0 }
-            };
-            let scales: Vec<f32> = near.iter().map(scale).collect();
-            rows(out, &mut |row| {
-                for (&(position, from), scale) in near.iter().zip(&scales) {
+                for (&(position, from), scale) in near.iter().zip(&*scales) {
                     row[position as usize] = row[from as usize] * scale;
                 }
             });

@@ -7,6 +7,7 @@ mod quality;
 pub(crate) mod substitute;
 mod sums;
 
+pub use columns::list_scales;
 pub use deviation::Deviation;
 pub use quality::{Match, MatchOptions, MatchQuality, Quantiles, match_quality};
 pub use substitute::{Buffers, Substitutes};

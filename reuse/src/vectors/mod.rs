@@ -1,6 +1,7 @@
 //! Input vectors as a view of a layer's operand: they are cut on demand and never stored.
 
 pub(crate) mod operand;
+pub(crate) mod padded;
 pub(crate) mod peers;
 
 use crate::config::Granularity;
