@@ -110,11 +110,12 @@ fn other_commands_take_files_too() {
     let differences = list_differences(&place.path("seeds/layers.parquet"), &place.path("files/layers.parquet"));
     assert_eq!(differences, ["projection", "seed"]);
 
-    let axes = "--per-layer rpq.projection=gaussian,file:two.safetensors --per-layer rpq.bits=8,16";
-    place.stdout(&format!("search trace --preset mercury {axes} --bound output_error<=0.2 --out search"));
+    let axes = "--per-layer rpq.projection=file:one.safetensors,file:two.safetensors --per-layer rpq.bits=8,16";
+    let search = format!("search trace --preset mercury-skip --rpq.unit free {axes} --bound layer-error<=1 --folds 0");
+    place.stdout(&format!("{search} --out search"));
     let best = fs::read_to_string(place.path("search/best.toml")).unwrap();
-    place.stdout("config check search/best.toml");
-    assert!(best.contains("projection"), "{best}");
+    assert!(best.contains(".safetensors#"), "{best}");
+    place.stdout("replay trace --config search/best.toml --out best");
 }
 
 #[test]
@@ -142,7 +143,7 @@ fn results_name_the_file_and_its_content() {
 
     // Work by the old content does not go on by the new one.
     let error = place.error(&sweep);
-    assert!(error.contains("another trace, configuration"), "{error}");
+    assert!(error.contains("sweep holds another sweep (of another trace"), "{error}");
     place.stdout(&format!("replay {flags} --out two"));
     assert!(!fs::read_to_string(place.path("two/run.json")).unwrap().contains(hash));
 }
@@ -176,7 +177,7 @@ fn what_does_not_go_with_a_file_is_refused() {
         format!("replay trace {file} --seeds 3 --out out"),
         format!("sweep trace {file} --seeds 3 --set rpq.bits=8,9 --out out"),
         format!("sweep trace {file} --set rpq.seed=1,2 --out out"),
-        format!("search trace {file} --seeds 3 --bound output_error<=0.2 --out out"),
+        format!("search trace {file} --seeds 3 --bound layer-error<=0.4 --out out"),
         format!("ladder trace {file} --seeds 3"),
         format!("replay trace {file} --preset patch-os --out out"),
         format!("vectors trace {file} --preset patch-os --layer features.0 --out out"),

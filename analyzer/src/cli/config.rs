@@ -351,7 +351,7 @@ such a file.
 
 `rpq.projection = \"file:R.safetensors\"` takes the projection matrix from a file, for example a learned hash. The file is
 in the safetensors format and holds f32 tensors `[length, bits]` of any names. An input vector times such a tensor gives the
-dot products whose signs are the bits. In PyTorch, `safetensors.torch.save_file({\"R\": hash}, \"R.safetensors\")` writes it.
+dot products whose signs are the bits. In PyTorch, `safetensors.torch.save_file({\"R\": R}, \"R.safetensors\")` writes it.
 
 - A vector uses the tensor with as many rows as it has elements; a file has one for each length. With `sub-vector(L)` that
   is the tensor with L rows. The shorter last sub-vector of a row uses its first rows, as if zeros filled the row up.

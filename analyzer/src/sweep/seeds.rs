@@ -56,7 +56,8 @@ pub fn check_draws(config: &Config) -> std::result::Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "rpq.projection is {}, which is not drawn, so all seeds give the same results; leave the seeds out, or give          several files",
+        "rpq.projection is {}, which is not drawn, so all seeds give the same results; leave the seeds out, or give \
+         several files",
         config.rpq.projection
     ))
 }
