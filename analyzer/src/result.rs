@@ -87,13 +87,13 @@ pub struct PassResult {
 }
 
 /// Settings of a pass that may differ between layers, beside the signature length.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     /// How vectors are cut.
     pub granularity: Granularity,
     /// What a signature says.
     pub variant: Variant,
-    /// Entries of the projection matrix.
+    /// The projection matrix.
     pub projection: Matrix,
     /// Seed of the projection matrix.
     pub seed: u64,
@@ -106,9 +106,10 @@ pub struct Settings {
 impl Settings {
     /// Those of a configuration in a layer.
     pub fn new(config: &Config, geometry: &Geometry) -> Self {
-        let Rpq { granularity, variant, projection, seed, .. } = config.rpq;
+        let Rpq { granularity, variant, ref projection, seed, .. } = config.rpq;
         let representative = config.mcache.representative;
-        Self { granularity, variant, projection, seed, representative, scope: config.mcache.effective_scope(geometry) }
+        let scope = config.mcache.effective_scope(geometry);
+        Self { granularity, variant, projection: projection.clone(), seed, representative, scope }
     }
 }
 

@@ -136,7 +136,7 @@ fn identity_columns(results: &[PassResult]) -> Vec<Column> {
         columns::SIGNATURE_BITS.build_u64s(results, |r| u64::from(r.bits)),
         columns::GRANULARITY.build_settings(results, |r| r.settings.granularity),
         columns::VARIANT.build_settings(results, |r| r.settings.variant),
-        columns::PROJECTION.build_settings(results, |r| r.settings.projection),
+        columns::PROJECTION.build_settings(results, |r| r.settings.projection.clone()),
         columns::SEED.build_u64s(results, |r| r.settings.seed),
         columns::REPRESENTATIVE.build_settings(results, |r| r.settings.representative),
         columns::SCOPE.build_settings(results, |r| r.settings.scope),

@@ -1,6 +1,7 @@
 //! Configuration: one TOML file, a preset, flags. Unknown keys are refused.
 
 mod layers;
+mod projection;
 mod sections;
 
 pub use crate::timing::row_stationary::{DealingRule, HitCycles};
@@ -8,6 +9,7 @@ pub use layers::{
     LAYER_KEYS, LayerConfigs, LayerOverride, McacheOverride, Pattern, ReuseOverride, RpqOverride, find_source,
 };
 pub use mercury_reuse::config::{BitsConfig, ReuseConfig, StopConfig};
+pub use projection::read_projection;
 pub use sections::{ArrayConfig, BoundsConfig, ScheduleName};
 
 use crate::error::{HardwareError, Result};
@@ -89,7 +91,7 @@ impl Config {
         Ok(text.parse().expect("presets are well-formed, as a test checks"))
     }
 
-    /// The table in a file.
+    /// The table in a file. Paths in it are relative to its folder.
     pub fn file(path: &Path) -> Result<Table> {
         let fail = |reason: String| HardwareError::Config { origin: path.display().to_string(), reason };
         let text = input::read_text(path, MAX_BYTES)?;
@@ -98,11 +100,14 @@ impl Config {
         let table: std::result::Result<Table, _> = text.parse();
         table.as_ref().map_or(Ok(()), layers::check_keys).map_err(fail)?;
         toml::from_str::<Config>(&text).map_err(fail_at)?;
-        table.map_err(fail_at)
+        let mut table = table.map_err(fail_at)?;
+        projection::anchor_files(&mut table, path.parent().unwrap_or(Path::new("")));
+        Ok(table)
     }
 
     /// The configuration of a table from `origin` (for messages), with overrides by key such as
-    /// `rpq.bits`, whose values are TOML or else plain strings.
+    /// `rpq.bits`, whose values are TOML or else plain strings. Reads the files of projections, whose paths are
+    /// relative to the working directory.
     ///
     /// An error that an override is to blame for has `--` and its key as origin. A preset may set keys that another
     /// array does not know; anything else may not.
@@ -116,10 +121,9 @@ impl Config {
             // Alone first, so that an error names the flag.
             let alone =
                 Table::from_iter([(section.to_owned(), Table::from_iter([(name.to_owned(), value.clone())]).into())]);
-            alone.try_into::<Config>().map_err(|error| HardwareError::Config {
-                origin: format!("--{key}"),
-                reason: in_message(error.message()),
-            })?;
+            let fail = |reason| HardwareError::Config { origin: format!("--{key}"), reason };
+            let alone: Config = alone.try_into().map_err(|error| fail(in_message(toml::de::Error::message(&error))))?;
+            read_projection(&alone.rpq.projection).map_err(fail)?;
             let section = table.entry(section).or_insert_with(|| Table::new().into());
             if let Some(section) = section.as_table_mut() {
                 section.insert(name.to_owned(), value);
@@ -127,6 +131,7 @@ impl Config {
         }
         let fail = |reason: String| HardwareError::Config { origin: origin.to_owned(), reason };
         let mut config: Config = table.try_into().map_err(|error: toml::de::Error| fail(error.message().to_owned()))?;
+        config.read_projections().map_err(fail)?;
         config.validate().map_err(fail)?;
         config.refuse_unknown_keys(origin, overrides)?;
         if config.array.dataflow == DataflowName::RowStationary {
@@ -307,6 +312,15 @@ mod tests {
         for (name, _) in PRESETS {
             let config = Config::resolve(name, Config::preset(name).unwrap(), &[]).unwrap();
             assert_eq!(config == Config::default(), *name == "mercury", "{name}");
+        }
+    }
+
+    #[test]
+    fn batch_scopes_do_not_go_with_a_row_stationary_array() {
+        for name in ["trec", "deep-reuse"] {
+            let row_stationary = [("array.dataflow", "rs".to_owned()), ("rpq.granularity", "channel-patch".to_owned())];
+            let error = Config::resolve(name, Config::preset(name).unwrap(), &row_stationary).unwrap_err().to_string();
+            assert!(error.contains("mcache.scope: is batch, but a row-stationary array"), "{error}");
         }
     }
 

@@ -332,9 +332,9 @@ def projection(
     *,
     bits: int = 20,
     seed: int = 1,
-    entries: Literal["gaussian", "sparse"] = "gaussian",
+    entries: str = "gaussian",
 ) -> ParquetTable:
-    """Draws the random matrix R for vectors of `length` elements.
+    """Makes the projection matrix R for vectors of `length` elements.
 
     >>> import polars
     >>> polars.DataFrame(projection(9, bits=20)).shape
@@ -344,8 +344,8 @@ def projection(
         length: The number of elements of a vector.
         out: The Parquet file to write; None takes a temporary one, which the returned table keeps.
         bits: The number of rows of R, which are the bits of a signature.
-        seed: The seed of R, as `rpq.seed`.
-        entries: The distribution of the entries, as `rpq.projection`.
+        seed: The seed of R, as `rpq.seed`; without effect if R is from a file.
+        entries: "gaussian", "sparse" or "file:PATH", as `rpq.projection`.
 
     Returns:
         A row for each bit: `bit`, and `values`, a list of `length` numbers (f32).

@@ -18,9 +18,11 @@ macro_rules! serde_as_text {
 }
 
 mod granularity;
+mod matrix;
 mod training;
 
 pub use granularity::{Channels, Granularity};
+pub use matrix::{GivenProjection, Matrix};
 pub use training::{BitsConfig, ReuseConfig, StopConfig};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -97,17 +99,6 @@ impl FromStr for Variant {
     }
 }
 
-/// How the entries of the projection matrix are drawn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Matrix {
-    /// N(0, 1).
-    Gaussian,
-    /// -1, 0 and +1 with chances 1/6, 2/3 and 1/6 (Achlioptas 2003): additions alone, which cost less
-    /// energy; on an array that takes a cycle for an addition they take no less time.
-    Sparse,
-}
-
 /// What computes signatures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -126,13 +117,13 @@ pub enum SignatureUnit {
 pub struct Rpq {
     /// Signature length, 1 to 64 bits; those of a magnitude come on top.
     pub bits: u32,
-    /// Seed of the projection matrix.
+    /// Seed of the projection matrix, if it is drawn.
     pub seed: u64,
     /// How vectors are cut.
     pub granularity: Granularity,
     /// What the signature says.
     pub variant: Variant,
-    /// Entries of the projection matrix.
+    /// The projection matrix.
     pub projection: Matrix,
     /// What computes signatures.
     pub unit: SignatureUnit,
@@ -159,6 +150,9 @@ impl Rpq {
             let variant = self.variant;
             let reason = format!("is {variant}, but with {bits} bits of rpq.bits a signature has more than {MAX_BITS}");
             return fail("rpq.variant", reason);
+        }
+        if let Matrix::Given(given) = &self.projection {
+            given.check_bits(bits).map_err(|reason| ConfigError { key: "rpq.bits", reason })?;
         }
         match (self.unit, self.macs_per_cycle) {
             (_, None) | (SignatureUnit::Dedicated, Some(1..=MAX_UNIT_MACS)) => Ok(()),

@@ -44,8 +44,8 @@ impl Growth {
 }
 
 /// Bits of a projection, without those of a magnitude, after signatures have grown: at most `bits.max`, which never
-/// shortens the initial signature.
+/// shortens the initial signature, and at most as many as a matrix from outside has.
 pub fn grow(rpq: &Rpq, config: &BitsConfig, grown_bits: u32) -> u32 {
-    let longest = MAX_BITS - rpq.variant.magnitude_bits();
+    let longest = (MAX_BITS - rpq.variant.magnitude_bits()).min(rpq.projection.max_bits());
     rpq.bits.saturating_add(grown_bits).min(config.max.min(longest).max(rpq.bits))
 }

@@ -43,7 +43,9 @@ pub use substitution::{
     Buffers, Deviation, Match, MatchOptions, MatchQuality, PRODUCT_LANES, Quantiles, Substitutes, add_outer_products,
     add_products, add_scaled_rows, list_scales, match_quality,
 };
-pub use vectors::operand::{check_channels, count_sample_vectors, cuts, simplify_granularity, views};
+pub use vectors::operand::{
+    check_channels, count_sample_vectors, cuts, list_vector_lengths, simplify_granularity, views,
+};
 pub use vectors::padded::PaddedPlanes;
 pub use vectors::peers::{draw, shuffle};
 pub use vectors::{Cut, Layout, Planes, SampleRange, Stream, VectorView};

@@ -4,10 +4,12 @@
 mod common;
 
 use common::{TRACER, data_dir, succeed};
+use mercury_reuse::Projection;
 use mercury_trace::Trace;
 use mercury_trace::measurements::Measurements;
 use std::path::Path;
 use std::process::Command;
+use tch::Tensor;
 
 fn tracer(command: &str, data: &Path, more: &[&str]) -> Command {
     let mut tracer = Command::new(TRACER);
@@ -81,6 +83,60 @@ fn a_checkpoint_is_evaluated_without_and_with_reuse() {
     let loss = evaluations.iter().find(|row| row.metric == "loss").unwrap().value;
     assert!((value(0, "loss") - loss).abs() < 1e-6);
     assert!(value(1, "hit_rate") > 0.5 && (value(1, "loss") - loss).abs() > 1e-6, "two bits change the loss");
+}
+
+/// Reuse in the forward pass and the weight gradient of all convolutions, whose vectors have 1 or 9 elements.
+const CONVOLUTIONS: &str = "[reuse]\npasses = []\n[bits]\npatience = 0\n[[layer]]\nname = \"features.*\"\n\
+                            rpq.bits = 12\nreuse.passes = [\"forward\", \"weight-grad\"]\n";
+
+/// Writes the first 12 rows of drawn matrices as tensors `[length, bits]`.
+fn write_drawn(path: &Path, lengths: &[usize], seed: u64) {
+    let transpose = |&length: &usize| {
+        let drawn = Projection::new(seed, length, 12);
+        let rows: Vec<f32> = (0..12).flat_map(|bit| drawn.row(bit).to_vec()).collect();
+        let tensor = Tensor::from_slice(&rows).reshape([12, length as i64]).transpose(0, 1).contiguous();
+        (format!("R{length}"), tensor)
+    };
+    let tensors: Vec<(String, Tensor)> = lengths.iter().map(transpose).collect();
+    Tensor::write_safetensors(&tensors, path).unwrap();
+}
+
+#[test]
+fn training_by_a_file_of_the_drawn_matrices_is_training_by_the_drawn_ones() {
+    let Some(data) = data_dir() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    write_drawn(Path::new(&path("R.safetensors")), &[1, 9], 5);
+    std::fs::write(path("drawn.toml"), format!("{CONVOLUTIONS}rpq.seed = 5\n")).unwrap();
+    std::fs::write(path("given.toml"), format!("{CONVOLUTIONS}rpq.projection = \"file:R.safetensors\"\n")).unwrap();
+    let flags = |name: &str| {
+        let (out, weights, config) = (path(name), path(&format!("{name}.weights")), path(&format!("{name}.toml")));
+        let flags = ["--out", &out, "--save", &weights, "--steps", "3", "--validation-samples", "4"];
+        let more = ["--measure", "every=1", "--reuse", &config];
+        flags.into_iter().chain(more).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let run = |flags: &[String]| tracer("train", &data, &flags.iter().map(String::as_str).collect::<Vec<_>>());
+    for name in ["drawn", "given"] {
+        succeed(run(&flags(name)));
+    }
+    let read = |name: &str| std::fs::read(path(name)).unwrap();
+    assert!(read("drawn.weights") == read("given.weights"), "the weights are the same, bit for bit");
+    let measurements = |name: &str| Trace::open(&dir.path().join(name)).unwrap().measurements().unwrap();
+    let [drawn, given] = ["drawn", "given"].map(|name| measurements(name).layers);
+    assert!(drawn.iter().map(|row| row.hit).eq(given.iter().map(|row| row.hit)));
+    assert!(drawn.iter().any(|row| row.hit > 0));
+    // The manifest notes the content, so that a run does not continue by another.
+    let manifest = std::fs::read_to_string(path("given/manifest.json")).unwrap();
+    assert!(manifest.contains("R.safetensors#"), "{manifest}");
+
+    write_drawn(Path::new(&path("R.safetensors")), &[9], 5);
+    std::fs::remove_dir_all(path("given")).unwrap();
+    let output = run(&flags("given")).output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    assert!(error.contains("--reuse, --probe: given: rpq.projection: file:"), "{error}");
+    assert!(error.contains("R.safetensors has no tensor for vectors of length 1, which features."), "{error}");
+    assert!(!Path::new(&path("given")).exists());
 }
 
 #[test]

@@ -347,5 +347,23 @@ matches no layer of the model is an error. A top-level key `model = \"vgg16\"` l
 `mercury-analyzer config show --config FILE --layers TRACE` prints the settings of each layer, `mercury-analyzer search` writes
 such a file.
 
+## Projections from files
+
+`rpq.projection = \"file:R.safetensors\"` takes the projection matrix from a file, for example a learned hash. The file is
+in the safetensors format and holds f32 tensors `[length, bits]` of any names. An input vector times such a tensor gives the
+dot products whose signs are the bits. In PyTorch, `safetensors.torch.save_file({\"R\": R}, \"R.safetensors\")` writes it.
+
+- A vector uses the tensor with as many rows as it has elements; a file has one for each length. With `sub-vector(L)` that
+  is the tensor with L rows. The shorter last sub-vector of a row uses its first rows, as if zeros filled the row up.
+- A layer with reuse for whose vectors the file has no tensor is an error, before any work. Layers take files of their own,
+  or drawn matrices, in `[[layer]]` tables.
+- A signature uses the first `rpq.bits` columns. No tensor of the file may have fewer. Where signatures grow
+  (`bits.patience`), they stop at the columns of the tensor with the fewest.
+- `rpq.seed` does not change the signatures, so `--seeds` and a sweep over `rpq.seed` are errors. To compare matrices, sweep
+  over files: `--set rpq.projection=file:a.safetensors,file:b.safetensors`.
+- A path in a configuration file is relative to the folder of that file, a path in a flag to the working directory.
+- Results hold the absolute path and a hash of the tensors, as in `file:/data/R.safetensors#0123456789abcdef`. If the tensors
+  change, unfinished work does not continue. A configuration that has the hash, too, refuses other tensors.
+
 In the column `value`, N is a whole number, X a number and B `true` or `false`. The descriptions list all other values.
 ";

@@ -10,14 +10,14 @@ use toml::Table;
 /// Every key as `(key, value name, help)`.
 pub const KEYS: &[(&str, &str, &str)] = &[
     ("rpq.bits", "N", "Signature length at the start of training, 1 to 64 bits"),
-    ("rpq.seed", "N", "Seed of the projection matrix"),
+    ("rpq.seed", "N", "Seed of a drawn projection matrix"),
     (
         "rpq.granularity",
         "G",
         "How vectors are cut: channel-patch, channel-patch(q), channel-patch(auto), patch, sub-vector(L)",
     ),
     ("rpq.variant", "V", "Signature variant: sign, sign+rescale, sign+magnitude(m), centred"),
-    ("rpq.projection", "P", "Entries of the projection matrix: gaussian, sparse"),
+    ("rpq.projection", "P", "Projection matrix: drawn gaussian or sparse, or that of a file: file:R.safetensors"),
     ("rpq.unit", "U", "What computes signatures: array, dedicated (beside it), free (a bound)"),
     ("rpq.macs_per_cycle", "N", "Multiply-accumulates per cycle of a dedicated unit [default: rows x columns]"),
     ("mcache.entries", "N", "Entries of MCACHE; 0: unlimited"),

@@ -1,18 +1,19 @@
-//! `projection`: exports the random matrix R.
+//! `projection`: exports the projection matrix R.
 
+use crate::config::read_projection;
 use crate::error::AnalyzerError;
 use anyhow::Result;
 use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, UInt32Array};
 use arrow::datatypes::{DataType, Field};
 use arrow::record_batch::RecordBatch;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use mercury_reuse::config::{Matrix, Rpq};
 use mercury_trace::atomic;
 use parquet::arrow::ArrowWriter;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Largest vector length for which R is drawn.
+/// Largest length of vectors.
 const MAX_LENGTH: u32 = 1 << 24;
 
 /// Write the projection matrix R as Parquet, one row per signature bit.
@@ -25,32 +26,21 @@ pub struct Projection {
     /// Signature length.
     #[arg(long, value_name = "B", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=64))]
     bits: u32,
-    /// Seed of the matrix.
+    /// Seed of the matrix, unless it is from a file.
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
-    /// Distribution of the entries (`rpq.projection`): gaussian, or sparse (-1, 0, +1).
-    #[arg(long, value_enum, default_value_t = Entries::Gaussian)]
-    entries: Entries,
+    /// Entries (`rpq.projection`): gaussian, sparse (-1, 0, +1), or those of file:R.safetensors.
+    #[arg(long, value_name = "P", default_value_t = Matrix::Gaussian)]
+    entries: Matrix,
     /// File to write.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Entries {
-    Gaussian,
-    Sparse,
-}
-
 impl Projection {
-    /// Draws the matrix and writes the file.
+    /// Makes the matrix and writes the file.
     pub fn run(self) -> Result<()> {
-        let projection = match self.entries {
-            Entries::Gaussian => Matrix::Gaussian,
-            Entries::Sparse => Matrix::Sparse,
-        };
-        let rpq = Rpq { bits: self.bits, seed: self.seed, projection, ..Rpq::default() };
-        let projection = mercury_reuse::Projection::from_rpq(&rpq, self.length as usize);
+        let projection = self.make_projection()?;
         let values: Vec<f32> = (0..self.bits).flat_map(|bit| projection.row(bit).to_vec()).collect();
         let element = Arc::new(Field::new("element", DataType::Float32, false));
         let values = Arc::new(Float32Array::from(values));
@@ -66,5 +56,27 @@ impl Projection {
         writer.close()?;
         atomic::commit(file, &self.out).map_err(fail())?;
         Ok(())
+    }
+
+    /// Draws the matrix, or takes it from a file.
+    fn make_projection(&self) -> Result<mercury_reuse::Projection, AnalyzerError> {
+        let fail = |flag, reason| AnalyzerError::Flag { flag, reason };
+        let entries = read_projection(&self.entries).map_err(|reason| fail("--entries", reason))?;
+        let rpq = Rpq { bits: self.bits, seed: self.seed, projection: entries, ..Rpq::default() };
+        if let Matrix::Given(given) = &rpq.projection {
+            let (origin, length) = (given.origin(), self.length);
+            if given.find_length(rpq.granularity, length as usize).is_none() {
+                let known: Vec<String> = given.lengths().map(|length| length.to_string()).collect();
+                let known = known.join(", ");
+                let reason = format!("is {length}, but {origin} has tensors for vectors of length {known}; choose one");
+                return Err(fail("--length", reason));
+            }
+            let (bits, columns) = (self.bits, given.bits());
+            if bits > columns {
+                let reason = format!("is {bits}, but {origin} has {columns} columns; set it to {columns} at most");
+                return Err(fail("--bits", reason));
+            }
+        }
+        Ok(mercury_reuse::Projection::from_rpq(&rpq, self.length as usize))
     }
 }

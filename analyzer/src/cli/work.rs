@@ -47,10 +47,7 @@ pub struct Work {
 impl Work {
     /// The configurations with as many projections as asked for.
     pub fn with_seeds(&self, configs: &[Config]) -> AnalyzerResult<Vec<Config>> {
-        seeds::with_seeds(configs, self.seeds).map_err(|number| {
-            let reason = format!("with rpq.seed {} the seeds exceed 63 bits", configs[number].rpq.seed);
-            AnalyzerError::Flag { flag: "--seeds", reason }
-        })
+        seeds::with_seeds(configs, self.seeds).map_err(|reason| AnalyzerError::Flag { flag: "--seeds", reason })
     }
 
     /// The flags that change results.

@@ -22,9 +22,9 @@ table! {
     GRANULARITY = ColumnSpec::text("granularity").nullable();
     /// What a signature says (`rpq.variant`); null without reuse.
     VARIANT = ColumnSpec::text("variant").nullable();
-    /// Entries of the projection matrix (`rpq.projection`); null without reuse.
+    /// The projection matrix (`rpq.projection`); for a file also the hash of its content; null without reuse.
     PROJECTION = ColumnSpec::text("projection").nullable();
-    /// Seed of the projection matrix (`rpq.seed`); null without reuse.
+    /// Seed of a drawn projection matrix (`rpq.seed`); null without reuse.
     SEED = ColumnSpec::u64("seed", "").nullable();
     /// What stands for the vectors that share an entry (`mcache.representative`); null without reuse.
     REPRESENTATIVE = ColumnSpec::text("representative").nullable();

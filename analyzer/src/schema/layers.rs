@@ -30,9 +30,9 @@ table! {
     GRANULARITY = ColumnSpec::text("granularity");
     /// What a signature says (`rpq.variant`).
     VARIANT = ColumnSpec::text("variant");
-    /// Entries of the projection matrix (`rpq.projection`).
+    /// The projection matrix (`rpq.projection`); for a file also the hash of its content.
     PROJECTION = ColumnSpec::text("projection");
-    /// Seed of the projection matrix (`rpq.seed`).
+    /// Seed of a drawn projection matrix (`rpq.seed`).
     SEED = ColumnSpec::u64("seed", "");
     /// What stands for the vectors that share an entry (`mcache.representative`).
     REPRESENTATIVE = ColumnSpec::text("representative");

@@ -5,7 +5,7 @@ use crate::config::{Config, LAYER_KEYS, PRESET_ORIGIN};
 use crate::error::{AnalyzerError, Result};
 use crate::ladder;
 use crate::sweep::grid::{Axis, Grid};
-use crate::sweep::seeds::{self, SEED};
+use crate::sweep::seeds;
 use mercury_reuse::config::Granularity;
 use mercury_trace::geometry::Pass;
 use toml::Table;
@@ -167,13 +167,10 @@ impl Space {
     /// All configurations to replay: by reading, candidate and projection.
     ///
     /// # Errors
-    /// If a seed would exceed 63 bits.
+    /// If a seed would exceed 63 bits, or there are several for a candidate that draws nothing.
     pub fn configs(&self) -> Result<Vec<Config>> {
         let configs: Vec<Config> = self.candidates().map(|candidate| candidate.config.clone()).collect();
-        seeds::with_seeds(&configs, self.seeds).map_err(|number| {
-            let reason = format!("with {SEED} {} the seeds exceed 63 bits", configs[number].rpq.seed);
-            AnalyzerError::Flag { flag: "--seeds", reason }
-        })
+        seeds::with_seeds(&configs, self.seeds).map_err(|reason| AnalyzerError::Flag { flag: "--seeds", reason })
     }
 
     /// All candidates, by reading.

@@ -108,7 +108,7 @@ impl Grid {
     ///
     /// # Errors
     /// If an axis is given twice, the grid is too large, or a value is invalid in every
-    /// combination (unless it comes from a range).
+    /// combination (unless it comes from a range), or the seed is swept and has no effect.
     pub fn new(axes: Vec<Axis>, origin: &str, table: &Table, overrides: &[(&'static str, String)]) -> Result<Self> {
         let flag = |reason| AnalyzerError::Flag { flag: "--set", reason };
         for (number, axis) in axes.iter().enumerate() {
@@ -166,6 +166,9 @@ impl Grid {
     }
 
     fn check(&self, flag: impl Fn(String) -> AnalyzerError) -> Result<()> {
+        if self.axes.iter().any(|axis| axis.key == SEED) {
+            self.configs.iter().try_for_each(seeds::check_draws).map_err(&flag)?;
+        }
         let Some((_, reason)) = &self.left_out else { return Ok(()) };
         if self.configs.is_empty() {
             return Err(flag(format!("no combination is valid: {reason}")));
@@ -186,7 +189,7 @@ impl Grid {
     /// The same with this many projections for each configuration: a last axis of seeds.
     ///
     /// # Errors
-    /// If the seed is swept, or would exceed 63 bits, or there are too many configurations.
+    /// If the seed is swept, would exceed 63 bits or has no effect, or there are too many configurations.
     pub fn with_seeds(mut self, seeds: u32) -> Result<Self> {
         if seeds == 1 {
             return Ok(self);
@@ -199,8 +202,7 @@ impl Grid {
             return Err(flag(format!("asks for more than {MAX_CONFIGURATIONS} configurations")));
         }
         let first = self.configs.first().map_or(0, |config| config.rpq.seed);
-        self.configs = seeds::with_seeds(&self.configs, seeds)
-            .map_err(|_| flag(format!("with {SEED} {first} the seeds exceed 63 bits")))?;
+        self.configs = seeds::with_seeds(&self.configs, seeds).map_err(flag)?;
         let values = (0..u64::from(seeds)).map(|more| (first + more).to_string()).collect();
         self.axes.push(Axis { key: SEED, values, ranged: vec![false; seeds as usize] });
         let places = self.places.iter().flat_map(|places| {

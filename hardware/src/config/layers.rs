@@ -13,7 +13,7 @@ use std::sync::Arc;
 use toml::{Table, Value};
 
 /// The name of the tables.
-const TABLES: &str = "layer";
+pub(super) const TABLES: &str = "layer";
 
 /// Settings that the layers of a pattern have instead of the configuration's own; each is `None` where it is the
 /// configuration's.
@@ -52,7 +52,7 @@ pub struct RpqOverride {
     /// What the signature says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub variant: Option<Variant>,
-    /// Entries of the projection matrix.
+    /// The projection matrix.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub projection: Option<Matrix>,
 }
@@ -184,7 +184,7 @@ impl LayerOverride {
         set(&mut rpq.seed, self.rpq.seed);
         set(&mut rpq.granularity, self.rpq.granularity);
         set(&mut rpq.variant, self.rpq.variant);
-        set(&mut rpq.projection, self.rpq.projection);
+        set(&mut rpq.projection, self.rpq.projection.clone());
         set(&mut mcache.representative, self.mcache.representative);
         set(&mut mcache.scope, self.mcache.scope);
     }
@@ -247,7 +247,8 @@ impl Config {
     }
 
     /// Refuses a configuration that does not fit the layers of a model: one for another model, a pattern that matches no
-    /// layer, settings that do not go together, vectors of more channels than a layer has.
+    /// layer, settings that do not go together, vectors of more channels than a layer has, a projection from a file
+    /// that has no tensor for a layer's vectors.
     pub fn check_layers(&self, model: &str, layers: &[Layer]) -> Result<()> {
         let fail = |reason: String| HardwareError::Layers { reason };
         if let Some(intended) = self.model.as_deref().filter(|intended| *intended != model) {
@@ -267,6 +268,7 @@ impl Config {
                 return Err(fail(format!("[[layer]] name: {text:?} matches no layer of {model}{known}")));
             }
         }
+        self.check_projections(layers).map_err(fail)?;
         if self.layer.is_empty() {
             return check_channels(self.rpq.granularity, layers).map_err(|error| fail(error.to_string()));
         }

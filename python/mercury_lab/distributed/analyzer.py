@@ -76,6 +76,14 @@ def plan_replay(path: str, trace: str, flags: Sequence[str]) -> Plan:
         return Plan(*read_identity(out))
 
 
+def show_config(path: str, config: str) -> str:
+    """Returns a configuration file with all keys and with absolute paths."""
+    done = subprocess.run([path, "config", "show", "--config", config], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise Refused(read_message(done.stderr) or f"{path}: {describe_ending(done.returncode)}")
+    return done.stdout
+
+
 def read_identity(partition: Path) -> tuple[int, str]:
     """Returns the number of units of the whole replay, and the digest of the run, from a partition's folder."""
     text = json.loads((partition / PARTITION_FILE).read_text())

@@ -3,6 +3,7 @@
 import os
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -62,7 +63,7 @@ def replay(client: Client, options: Options) -> int:
         run = Replay(
             name=f"partition-{uuid4().hex}",
             trace=trace,
-            flags=workdir.copy_config(work, options.flags),
+            flags=workdir.copy_config(work, options.flags, partial(analyzer.show_config, program)),
             analyzer=name,
             version=version,
             work=work,

@@ -1,7 +1,7 @@
 """The folder of the partitions, from which an interrupted run continues.
 
     plan.json             identity of the run and number of partitions
-    config.toml           copy of the configuration file, if one was given
+    config.toml           resolved copy of the configuration file, if one was given
     part-0001-of-0008/    output of `mercury-analyzer replay --partition 1/8`
 
 The folder is on storage that the client and all workers share.
@@ -18,6 +18,8 @@ from .analyzer import Plan
 from .errors import Refused
 
 PLAN, CONFIG = "plan.json", "config.toml"
+# How a projection from a file begins.
+FILE = "file:"
 
 
 @contextmanager
@@ -76,18 +78,24 @@ def read_plan(work: Path) -> dict | None:
         raise Refused(f"{work / PLAN}: is not a plan of mercury-distributed ({error}); remove {work}") from error
 
 
-def copy_config(work: Path, flags: Sequence[str]) -> tuple[str, ...]:
+def copy_config(work: Path, flags: Sequence[str], show: Callable[[str], str]) -> tuple[str, ...]:
     """Copies the configuration file into the folder, so that workers need no access to the original.
 
-    Returns the flags with the path of the copy.
+    `show` resolves a configuration file, so that the copy does not depend on its folder. Returns the flags with the path of
+    the copy, and with absolute paths of projections.
     """
     changed = list(flags)
     for place, flag in enumerate(flags):
         name, equals, value = flag.partition("=")
+        if name not in ("--config", "--rpq.projection"):
+            continue
+        value = value if equals else flags[place + 1]
         if name == "--config":
-            copy = work / CONFIG
-            write_file(copy, Path(value if equals else flags[place + 1]).read_bytes())
-            changed[place if equals else place + 1] = f"{name}={copy}" if equals else str(copy)
+            write_file(work / CONFIG, show(value).encode())
+            value = str(work / CONFIG)
+        elif value.startswith(FILE):
+            value = FILE + os.path.abspath(value.removeprefix(FILE))
+        changed[place if equals else place + 1] = f"{name}={value}" if equals else value
     return tuple(changed)
 
 

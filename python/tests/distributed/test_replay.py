@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import signal
+import struct
 import time
 from pathlib import Path
 
@@ -12,6 +13,25 @@ from cluster import Cluster, is_alive, read_files, wait_until
 
 # Shell commands of a program that does not end. It records its process id and its worker's.
 STAYS = "echo $$ > first.part; echo $PPID >> first.part; mv first.part first; exec sleep 600"
+
+# Convolutions of 3 x 3 with a projection from a file.
+OWN_PROJECTION = """
+[reuse]
+passes = []
+
+[[layer]]
+name = "features.*"
+rpq.bits = 6
+rpq.projection = "file:R.safetensors"
+reuse.passes = ["forward"]
+"""
+
+
+def write_projection(path: Path) -> None:
+    """Writes a projection of vectors of 9 elements in the safetensors format."""
+    values = [(index * 37 % 101) / 50 - 1 for index in range(9 * 6)]
+    header = json.dumps({"R": {"dtype": "F32", "shape": [9, 6], "data_offsets": [0, 4 * len(values)]}}).encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header + struct.pack(f"<{len(values)}f", *values))
 
 
 def wait_for_first(folder: Path) -> tuple[int, int]:
@@ -49,6 +69,17 @@ def test_flags_go_to_the_program_and_rows_to_standard_output(cluster, replay, si
     flags = ("--config", str(tmp_path / "my.toml"), "--layers", "features.*")
     assert read_files(tmp_path / "out") == single(*flags)
     assert {row["signature_bits"] for row in json.loads(run.stdout)} == {6}
+
+
+def test_workers_find_the_projection_of_a_file(cluster, replay, single, tmp_path):
+    folder = tmp_path / "settings"
+    folder.mkdir()
+    write_projection(folder / "R.safetensors")
+    (folder / "my.toml").write_text(OWN_PROJECTION)
+    flags = ("--config", "settings/my.toml", "--layers", "features.*")
+    replay(cluster, "--partitions", 3, "--", *flags).check_success()
+    absolute = ("--config", str(folder / "my.toml"), "--layers", "features.*")
+    assert read_files(tmp_path / "out") == single(*absolute)
 
 
 def test_partitions_are_at_most_the_units(cluster, replay, single, tmp_path):

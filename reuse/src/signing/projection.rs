@@ -4,7 +4,7 @@ use crate::config::{MAX_BITS, Matrix, Rpq};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-/// R for vectors of one length: `bits` rows of random entries.
+/// R for vectors of one length: `bits` rows, of random entries or given from outside.
 ///
 /// Rows are drawn in order, so a shorter signature uses the first rows of a longer one. The
 /// signature of b bits is a prefix (the low b bits) of the signature of 64 bits.
@@ -37,19 +37,35 @@ impl Projection {
     /// # Panics
     /// If `length` is 0 or `bits` is not within 1 to 64.
     pub fn new(seed: u64, length: usize, bits: u32) -> Self {
-        Self::draw(seed, length, bits, Matrix::Gaussian)
+        Self::draw(seed, length, bits, &Matrix::Gaussian)
     }
 
-    /// Draws the R of a configuration for vectors of `length` elements.
+    /// Draws the R of a configuration for vectors of `length` elements, or takes it from the matrices that the
+    /// configuration gives.
     ///
     /// # Panics
-    /// As [`Projection::new`].
+    /// As [`Projection::new`], or if the matrix is from a file that was not read or that has none for this length or
+    /// number of bits. A configuration that was checked against the layers has them.
     pub fn from_rpq(rpq: &Rpq, length: usize) -> Self {
-        Self::draw(rpq.seed, length, rpq.bits, rpq.projection)
+        let Matrix::Given(given) = &rpq.projection else {
+            return Self::draw(rpq.seed, length, rpq.bits, &rpq.projection);
+        };
+        let rows = given.select_rows(rpq.granularity, length, rpq.bits);
+        Self::from_rows(length, rpq.bits, rows.unwrap_or_else(|| panic!("{given} has no tensor of length {length}")))
     }
 
-    fn draw(seed: u64, length: usize, bits: u32, matrix: Matrix) -> Self {
-        assert!(length > 0 && (1..=MAX_BITS).contains(&bits), "length {length}, {bits} bits");
+    /// Takes R as its rows, one after the other: `[bits][length]`.
+    ///
+    /// # Panics
+    /// If there is another number of values, `length` is 0 or `bits` is not within 1 to 64.
+    pub fn from_rows(length: usize, bits: u32, rows: Vec<f32>) -> Self {
+        check_size(length, bits);
+        assert_eq!(rows.len(), length * bits as usize, "values of {bits} rows of {length}");
+        Self { length, bits, rows }
+    }
+
+    fn draw(seed: u64, length: usize, bits: u32, matrix: &Matrix) -> Self {
+        check_size(length, bits);
         let mut key = [0; 32];
         key[..8].copy_from_slice(&seed.to_le_bytes());
         let mut rng = ChaCha8Rng::from_seed(key);
@@ -68,6 +84,7 @@ impl Projection {
                 rng.set_stream(length as u64 | 1 << 63);
                 rows.extend((0..bits as usize * length).map(|_| draw_sparse(&mut rng)));
             }
+            Matrix::File(_) | Matrix::Given(_) => panic!("{matrix} is not drawn, and a file is read before its use"),
         }
         Self { length, bits, rows }
     }
@@ -108,6 +125,10 @@ impl Projection {
             signature | (u64::from(dot > 0.0) << bit)
         })
     }
+}
+
+fn check_size(length: usize, bits: u32) {
+    assert!(length > 0 && (1..=MAX_BITS).contains(&bits), "length {length}, {bits} bits");
 }
 
 fn draw_normal_pair(rng: &mut ChaCha8Rng) -> [f32; 2] {

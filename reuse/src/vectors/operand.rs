@@ -5,6 +5,7 @@ use crate::vectors::{Cut, Planes, VectorView, row_windows};
 use mercury_trace::geometry::{Geometry, Pass};
 use mercury_trace::layers::Layer;
 use mercury_trace::windows::Windows;
+use std::collections::BTreeSet;
 
 /// The vectors that a pass streams, one view for each product of [`Geometry::gemms`].
 ///
@@ -90,13 +91,24 @@ pub fn simplify_granularity(geometry: &Geometry, pass: Pass, granularity: Granul
 /// Counts the vectors of a sample that a pass streams, in the product with the most vectors.
 /// [`views`] cuts as many from the whole operand.
 pub fn count_sample_vectors(geometry: &Geometry, pass: Pass, granularity: Granularity) -> u64 {
+    let cuts = cut_whole(geometry, pass, granularity);
+    cuts.iter().map(|cut| cut.layout.vectors() as u64).max().unwrap_or(0)
+}
+
+/// Lists the lengths of the vectors that a pass streams, over all its products.
+pub fn list_vector_lengths(geometry: &Geometry, pass: Pass, granularity: Granularity) -> BTreeSet<usize> {
+    let cuts = cut_whole(geometry, pass, granularity);
+    cuts.iter().flat_map(|cut| &cut.streams).map(|stream| stream.length).collect()
+}
+
+/// How [`views`] cuts the vectors of a sample of the whole operand.
+fn cut_whole(geometry: &Geometry, pass: Pass, granularity: Granularity) -> Vec<Cut> {
     let channels = match geometry {
         Geometry::Conv2d(conv) if pass == Pass::InputGrad => conv.out_channels,
         Geometry::Conv2d(conv) => conv.in_channels,
         Geometry::Linear(_) | Geometry::Matmul(_) => 1,
     };
-    let cuts = cuts(geometry, pass, granularity, 1, channels as usize);
-    cuts.iter().map(|cut| cut.layout.vectors() as u64).max().unwrap_or(0)
+    cuts(geometry, pass, granularity, 1, channels as usize)
 }
 
 /// Refuses vectors of more channels than a group of any layer has.
