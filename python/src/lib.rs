@@ -43,7 +43,7 @@ mod _native {
     #[pymodule_export]
     use super::command::{Output, run_command};
     #[pymodule_export]
-    use super::reuse::{PyDeviation, ReuseCall, ReuseLayer, ReuseLoop, write_measurements};
+    use super::reuse::{PyDeviation, ReuseCall, ReuseLayer, ReuseLoop, write_measurements, write_projection};
     #[pymodule_export]
     use super::run_analyzer;
     #[pymodule_export]

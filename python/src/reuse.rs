@@ -4,11 +4,13 @@ use crate::dlpack::SharedValues;
 use crate::raise;
 use mercury_hardware::config::{Config, LayerConfigs};
 use mercury_passes::{LoopState, PassOutcomes, Reuse, Room, Streamed};
-use mercury_reuse::Deviation;
+use mercury_reuse::config::{GivenProjection, Matrix, Scope};
+use mercury_reuse::{Deviation, Projection};
 use mercury_trace::geometry::{Geometry, Pass};
 use mercury_trace::layers::Layer;
 use mercury_trace::measurements::{Measurement, Measurements};
 use pyo3::prelude::*;
+use safetensors::tensor::{Dtype, TensorView};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -61,10 +63,25 @@ impl ReuseLoop {
         lock(&self.state).record_cycles(step, passes)
     }
 
+    /// The configuration of a layer's forward pass, as JSON.
+    fn settings(&self, layer: &str) -> String {
+        let configs = lock(&self.state).layer_configs(layer);
+        serde_json::to_string(&**configs.pass(Pass::Forward)).expect("a configuration is plain data")
+    }
+
+    /// R of a layer's forward pass for vectors of this length, `[bits][length]`.
+    fn draw_projection(&self, layer: &str, length: usize) -> Vec<Vec<f32>> {
+        let configs = lock(&self.state).layer_configs(layer);
+        let projection = Projection::from_rpq(&configs.pass(Pass::Forward).rpq, length);
+        (0..projection.bits()).map(|bit| projection.row(bit).to_vec()).collect()
+    }
+
     /// The layer of a name; `geometry` is JSON, as in a trace.
     fn layer(slf: Py<Self>, name: String, geometry: &str) -> PyResult<ReuseLayer> {
         let geometry: Geometry = serde_json::from_str(geometry).map_err(|error| raise(format!("geometry: {error}")))?;
         geometry.validate().map_err(|reason| raise(format!("layer {name}: {reason}")))?;
+        let layer = Layer { name: name.clone(), geometry, input_grad: true, weight_grad: true };
+        lock(&slf.get().state).config().check_projections(&[layer]).map_err(raise)?;
         Ok(ReuseLayer { owner: slf, name, geometry })
     }
 }
@@ -80,15 +97,32 @@ pub struct ReuseLayer {
 #[pymethods]
 impl ReuseLayer {
     /// Begins a call of the layer; None if it is computed without reuse now.
-    fn begin(&self) -> Option<ReuseCall> {
+    ///
+    /// `projection` replaces the forward pass's R: a tensor `[length, bits]`.
+    #[pyo3(signature = (projection))]
+    fn begin(&self, projection: Option<&Bound<'_, PyAny>>) -> PyResult<Option<ReuseCall>> {
         let owner = self.owner.get();
         let state = lock(&owner.state);
         if !state.is_on(&self.name) {
-            return None;
+            return Ok(None);
         }
-        let configs = state.layer_configs(&self.name);
+        let mut configs = state.layer_configs(&self.name);
+        if let Some(projection) = projection {
+            let (length, bits): (usize, usize) = projection.getattr("shape")?.extract()?;
+            let values = SharedValues::new(projection)?.as_slice().to_vec();
+            let tensors = vec![(length, bits, values)];
+            let given = GivenProjection::from_tensors(format!("the projection of {}", self.name), tensors);
+            configs = configs.with_projection(Matrix::Given(Arc::new(given.map_err(raise)?)));
+        }
         let (geometry, room) = (self.geometry, Arc::clone(&owner.room));
-        Some(ReuseCall { geometry, configs, outcomes: Mutex::default(), room })
+        Ok(Some(ReuseCall { geometry, configs, outcomes: Mutex::default(), room }))
+    }
+
+    /// Whether an entry may be found by vectors of other samples.
+    #[getter]
+    fn crosses_samples(&self) -> bool {
+        let configs = lock(&self.owner.get().state).layer_configs(&self.name);
+        configs.pass(Pass::Forward).mcache.effective_scope(&self.geometry) == Scope::Batch
     }
 }
 
@@ -249,6 +283,17 @@ impl PyDeviation {
     fn norm_ratio(&self) -> f64 {
         self.0.norm_ratio()
     }
+}
+
+/// Writes a projection, `[length, bits]`, for `rpq.projection = "file:PATH"`.
+#[pyfunction]
+pub fn write_projection(path: PathBuf, projection: &Bound<'_, PyAny>) -> PyResult<()> {
+    let shape: Vec<usize> = projection.getattr("shape")?.extract()?;
+    let values = SharedValues::new(projection)?;
+    let bytes: Vec<u8> = values.as_slice().iter().flat_map(|value| value.to_le_bytes()).collect();
+    let view = TensorView::new(Dtype::F32, shape, &bytes).map_err(raise)?;
+    let file = safetensors::serialize([("R", view)], &None).map_err(raise)?;
+    std::fs::write(&path, file).map_err(|error| raise(format!("{}: {error}", path.display())))
 }
 
 /// A row of `measurements.parquet` without its configuration: step, layer, pass, bits, HITs, MAUs, MNUs, error, cosine

@@ -43,8 +43,8 @@ def load_network(path: Path) -> tuple[CifarNet, torch.Tensor]:
 
 
 def write_projection(path: Path, hash_vectors: torch.Tensor) -> None:
-    """Writes R, a row for each bit, as safetensors."""
-    rows = hash_vectors.T.contiguous()
+    """Writes R, `[length, bits]`, as safetensors."""
+    rows = hash_vectors.contiguous()
     header = json.dumps({"R": {"dtype": "F32", "shape": list(rows.shape), "data_offsets": [0, 4 * rows.numel()]}})
     path.write_bytes(struct.pack("<Q", len(header)) + header.encode() + rows.numpy().astype("<f4").tobytes())
 

@@ -155,6 +155,14 @@ pub struct LayerConfigs {
 }
 
 impl LayerConfigs {
+    /// The same with another projection matrix in the forward pass and weight gradient.
+    #[must_use]
+    pub fn with_projection(self, projection: Matrix) -> Self {
+        let mut forward = Config::clone(&self.forward);
+        forward.rpq.projection = projection;
+        Self { forward: Arc::new(forward), ..self }
+    }
+
     /// The configuration of a pass.
     pub fn pass(&self, pass: Pass) -> &Arc<Config> {
         match pass {

@@ -140,7 +140,7 @@ impl Config {
     }
 
     /// Refuses projections from outside that have no tensor for vectors of a layer with reuse.
-    pub(super) fn check_projections(&self, layers: &[Layer]) -> std::result::Result<(), String> {
+    pub fn check_projections(&self, layers: &[Layer]) -> std::result::Result<(), String> {
         let own = self.layer.iter().filter_map(|table| table.rpq.projection.as_ref());
         if own.chain([&self.rpq.projection]).all(Matrix::is_drawn) {
             return Ok(());

@@ -56,7 +56,7 @@ def test_the_reference_follows_the_definition(representative, scope):
 
 
 def write_projection(path, projection):
-    rows = projection.T.contiguous()
+    rows = projection.contiguous()
     shape = {"dtype": "F32", "shape": list(rows.shape), "data_offsets": [0, 4 * rows.numel()]}
     header = json.dumps({"R": shape}).encode()
     path.write_bytes(struct.pack("<Q", len(header)) + header + rows.numpy().tobytes())
@@ -68,20 +68,9 @@ def read_gaussian():
     return torch.tensor(rows.to_list()).T
 
 
-def accepts_files():
-    try:
-        mercury.Config(preset="trec", rpq={"projection": "file:R.safetensors"})
-    except mercury.MercuryError as error:
-        return "unknown variant" not in str(error)
-    return True
-
-
-@pytest.mark.skipif(not hasattr(mt, "reuse"), reason="mercury_lab.torch has no reuse")
 @pytest.mark.parametrize("source", ["gaussian", "file"])
 @pytest.mark.parametrize("representative, scope", DESIGNS)
 def test_reuse_equals_the_reference(representative, scope, source, tmp_path):
-    if source == "file" and not accepts_files():
-        pytest.skip("rpq.projection takes no files")
     x, layer, projection = make_inputs()
     rpq = {"bits": BITS, "granularity": f"sub-vector({LENGTH})"}
     if source == "gaussian":

@@ -22,6 +22,7 @@ def reuse(
     batch_axis: int | Mapping[str, int] | None = None,
     check_samples: bool = True,
     on_unsupported: str = "raise",
+    learn: bool = False,
     name: str | None = None,
     **sections: Unpack[AllSections],
 ) -> Reuse:
@@ -54,6 +55,9 @@ def reuse(
             input holds the samples, as in `capture`.
         on_unsupported: `raise`: a product that cannot be replaced is an error (`IncompleteReuse`);
             `exact`: it is computed exactly and noted in `Reuse.exact`.
+        learn: The projections of all Conv2d and Linear with reuse in the forward pass are learned
+            (`in_loop/learned.py`): give `Reuse.projections` to the optimizer, as a group without
+            weight decay. They begin as drawn.
         name: The model's name; a configuration that was searched for another is refused. None takes
             that of its class.
         sections: Keys of the configuration by section, such as `rpq={"bits": 32}`.
@@ -75,6 +79,7 @@ def reuse(
         batch_axis=batch_axis,
         check_samples=check_samples,
         on_unsupported=on_unsupported,
+        learn=learn,
     )
     return Reuse(model, Config(config, preset=preset, **sections), options)
 

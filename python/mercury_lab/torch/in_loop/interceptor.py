@@ -208,12 +208,12 @@ def multiply(product: Product, call: LayerCall, order: Order, batch: int) -> Ten
     dtype = find_dtype(x)
     x, w = x.to(dtype), w.to(dtype)
     if product.op.startswith("conv"):
-        return SubstitutedProduct.apply(x, w, call)
+        return SubstitutedProduct.apply(x, w, call, call.projection)
     arranged = order.split(x, batch, product.trailing)
     if product.op == "linear":
-        y = SubstitutedProduct.apply(arranged, w, call)
+        y = SubstitutedProduct.apply(arranged, w, call, call.projection)
     else:
-        y = SubstitutedProduct.apply(arranged, order.split(w, batch, 2), call)
+        y = SubstitutedProduct.apply(arranged, order.split(w, batch, 2), call, None)
     return order.join(y, product.lead, product.trailing)
 
 

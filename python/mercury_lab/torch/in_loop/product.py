@@ -11,6 +11,8 @@ from mercury_lab import _native
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .learned import compute_projection_grad
+
 if TYPE_CHECKING:
     from .session import Reuse
 
@@ -35,6 +37,9 @@ class LayerCall:
     # Whether the outcomes of the forward pass count; a checkpoint's recomputation repeats them.
     counts: bool
     is_training: bool
+    # R, if it is learned, and whether an entry lives for a batch.
+    projection: Tensor | None
+    crosses_samples: bool
     reused: set[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -98,6 +103,13 @@ class LayerCall:
             return dx, dy.flatten(0, -2).t() @ x.flatten(0, -2)
         return dx, dy.transpose(-2, -1) @ x
 
+    def compute_projection_grad(self, x: Tensor, w: Tensor, dy: Tensor) -> Tensor:
+        """Computes the gradient of a learned projection."""
+        operands = (to_native(tensor) for tensor in (x, w, dy))
+        return compute_projection_grad(
+            self.op, self.window, *operands, self.projection.detach(), self.crosses_samples
+        )
+
     def _output_shape(self, x: Tensor, w: Tensor) -> tuple[int, ...]:
         if not self.op.startswith("conv"):
             return (*x.shape[:-1], w.shape[-2])
@@ -132,7 +144,7 @@ class SubstitutedProduct(torch.autograd.Function):
     """Y of a layer as a function of X and W."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, w: Tensor, call: LayerCall) -> Tensor:
+    def forward(ctx, x: Tensor, w: Tensor, call: LayerCall, projection: Tensor | None) -> Tensor:
         ctx.call = call
         ctx.save_for_backward(x, w)
         return call.compute_forward(x, w)
@@ -157,7 +169,8 @@ class SubstitutedProduct(torch.autograd.Function):
             dx = call.compute_input_grad(x, w, dy)
         if by_reuse[1]:
             dw = call.compute_weight_grad(x, w, dy)
-        return dx, dw, None
+        dr = call.compute_projection_grad(x, w, dy) if ctx.needs_input_grad[3] else None
+        return dx, dw, None, dr
 
 
 def to_native(tensor: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,8 @@ from ..probe import Probe
 from ..products import Product
 from .interceptor import Interceptor, LoopForward
 from .measurement import MeasuredSteps
-from .product import LayerCall
+from .learned import LearnedProjections
+from .product import LayerCall, to_native
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class ReuseOptions:
     batch_axis: Any
     check_samples: bool
     on_unsupported: str
+    learn: bool
 
 
 class Reuse:
@@ -59,7 +62,23 @@ class Reuse:
         self.interceptor = Interceptor(
             model, self, options.batch_axis, Probe() if options.check_samples else None
         )
+        self.learned = LearnedProjections(model, self.native) if options.learn else None
         self.hook: Any = None
+
+    @property
+    def projections(self) -> nn.ParameterDict:
+        """The learned projections, `[length, bits]` each, for the optimizer; none without `learn`."""
+        return nn.ParameterDict() if self.learned is None else self.learned.parameters
+
+    def save_projections(self, folder: str | os.PathLike) -> dict[str, str]:
+        """Writes each learned projection to a file; returns the value of rpq.projection by layer."""
+        values = {}
+        os.makedirs(folder, exist_ok=True)
+        for name, key in self.learned.keys.items() if self.learned else ():
+            path = os.path.join(os.path.abspath(folder), f"{name}.safetensors")
+            _native.write_projection(path, to_native(self.learned.parameters[key]))
+            values[name] = f"file:{path}"
+        return values
 
     def __enter__(self) -> "Reuse":
         if self.hook is None:
@@ -201,7 +220,8 @@ class Reuse:
             described = {"name": name, "geometry": json.loads(geometry)}
             grads = {"input_grad": product.input_grad, "weight_grad": product.weight_grad}
             self.layers.setdefault(name, described | grads)
-        native = layer.begin()
+        projection = None if self.learned is None else self.learned.get(name)
+        native = layer.begin(None if projection is None else to_native(projection))
         if native is None:
             return None
         is_trained = forward.stage is not Stage.IGNORED
@@ -214,6 +234,8 @@ class Reuse:
             compares=is_trained and self._is_measured(),
             counts=forward.stage is not Stage.RECOMPUTED,
             is_training=forward.is_training,
+            projection=projection,
+            crosses_samples=layer.crosses_samples,
         )
 
     def _is_measured(self) -> bool:
