@@ -6,10 +6,14 @@ from typing import Any, Literal, final
 
 __all__ = [
     "CaptureWriter",
+    "Deviation",
     "MercuryError",
     "Output",
     "ParquetTable",
     "Reservoir",
+    "ReuseCall",
+    "ReuseLayer",
+    "ReuseLoop",
     "Table",
     "choose_kept",
     "count_macs",
@@ -19,6 +23,8 @@ __all__ = [
     "run_command",
     "step_bytes",
     "step_seed",
+    "write_measurements",
+    "write_projection",
 ]
 
 class MercuryError(Exception):
@@ -131,6 +137,95 @@ class CaptureWriter:
         """Completes the trace; later calls fail."""
     def close(self) -> None:
         """Ends without completing the trace, which stays readable."""
+
+@final
+class Deviation:
+    """Sums over the elements of an exact result Y, of the result with reuse Y', and of their difference."""
+
+    def __new__(cls, exact: Any, reused: Any) -> Deviation:
+        """Both are contiguous CPU tensors of f32."""
+    def __add__(self, other: Deviation) -> Deviation: ...
+    @property
+    def error(self) -> float:
+        """|Y' - Y| / |Y|; infinite if only Y is 0."""
+    @property
+    def cosine(self) -> float:
+        """Cosine of the angle between Y and Y'; not a number if only one of them is 0."""
+    @property
+    def norm_ratio(self) -> float:
+        """|Y'| / |Y|; infinite if only Y is 0."""
+
+@final
+class ReuseLoop:
+    """A configuration of reuse and its state between the steps of a training."""
+
+    def __new__(cls, toml: str, origin: str) -> ReuseLoop:
+        """`toml` is a whole configuration, `origin` its name in messages."""
+    def check_layers(self, model: str, layers: str) -> None:
+        """Refuses a configuration that does not fit the layers of a model, which are given as JSON."""
+    @property
+    def signature_bits(self) -> int:
+        """Bits of a signature in force, in layers without settings of their own."""
+    def record_loss(self, loss: float) -> None:
+        """Records the loss of a training step: signatures grow while the loss stands still."""
+    def record_cycles(self, step: int, passes: Sequence[tuple[str, int, int]]) -> list[str]:
+        """Records a measured step's cycles by layer; returns the layers that are switched off.
+
+        A tuple is a pass: its layer, and the cycles without and with reuse.
+        """
+    def settings(self, layer: str) -> str:
+        """The configuration of a layer's forward pass, as JSON."""
+    def draw_projection(self, layer: str, length: int) -> list[list[float]]:
+        """R of a layer's forward pass for vectors of this length, `[bits][length]`."""
+    def layer(self, name: str, geometry: str) -> ReuseLayer:
+        """The layer of a name; `geometry` is JSON, as in a trace."""
+
+@final
+class ReuseLayer:
+    """A layer of a model."""
+
+    def begin(self, projection: Any | None) -> ReuseCall | None:
+        """Begins a call of the layer; None if it is computed without reuse now.
+
+        `projection` replaces the forward pass's R: a tensor `[length, bits]`.
+        """
+    @property
+    def crosses_samples(self) -> bool:
+        """Whether an entry may be found by vectors of other samples."""
+
+@final
+class ReuseCall:
+    """A call of a layer, with the settings of its forward pass, until its backward pass.
+
+    All tensors are contiguous CPU tensors of f32 with `__dlpack__`. Each pass returns its HITs, MAUs, MNUs and the bits
+    of its signatures.
+    """
+
+    def reuses(self, pass_: str) -> bool:
+        """Whether a pass has reuse."""
+    def forward(self, samples: int, x: Any, w: Any, y: Any) -> tuple[int, int, int, int]:
+        """Writes Y without bias to `y`."""
+    def input_grad(
+        self, samples: int, dy: Any, w: Any, dx: Any, measured: bool
+    ) -> tuple[tuple[int, int, int, int], list[int] | None]:
+        """Writes dX to `dx`; with `measured`, also returns the cycles without and with reuse."""
+    def weight_grad(self, samples: int, x: Any, dy: Any, dw: Any) -> tuple[int, int, int, int]:
+        """Writes dW to `dw`, from the forward pass's outcomes."""
+    def cycles(self, pass_: str, samples: int, x: Any) -> list[int]:
+        """Cycles of the forward pass or weight gradient, without and with reuse; `x` is the forward pass's."""
+
+def write_measurements(
+    folder: str | os.PathLike[str],
+    configuration: str,
+    rows: Sequence[tuple[int, str, str, int, int, int, int, float, float, float, int, int]],
+) -> None:
+    """Writes `measurements.parquet` of a configuration to a folder.
+
+    A row has the file's other columns in their order.
+    """
+
+def write_projection(path: str | os.PathLike[str], projection: Any) -> None:
+    """Writes a projection, `[length, bits]`, for `rpq.projection = "file:PATH"`."""
 
 def choose_kept(
     seed: int, index: int, layer: str, channels: int | None, filters: int | None

@@ -161,8 +161,8 @@ impl ReuseCall {
 #[pymethods]
 impl ReuseCall {
     /// Whether a pass has reuse.
-    fn reuses(&self, pass: &str) -> PyResult<bool> {
-        let pass = parse_pass(pass)?;
+    fn reuses(&self, pass_: &str) -> PyResult<bool> {
+        let pass = parse_pass(pass_)?;
         Ok(self.config(pass).reuse.passes.contains(&pass))
     }
 
@@ -232,8 +232,8 @@ impl ReuseCall {
     }
 
     /// Cycles of the forward pass or weight gradient, without and with reuse; `x` is the forward pass's.
-    fn cycles(&self, py: Python<'_>, pass: &str, samples: usize, x: &Bound<'_, PyAny>) -> PyResult<[u64; 2]> {
-        let (x, pass, outcomes) = (SharedValues::new(x)?, parse_pass(pass)?, self.forward_outcomes()?);
+    fn cycles(&self, py: Python<'_>, pass_: &str, samples: usize, x: &Bound<'_, PyAny>) -> PyResult<[u64; 2]> {
+        let (x, pass, outcomes) = (SharedValues::new(x)?, parse_pass(pass_)?, self.forward_outcomes()?);
         Ok(py.detach(|| {
             let streamed = Streamed::new(&self.geometry, Pass::Forward, x.as_slice(), samples);
             self.reuse(pass, streamed, &outcomes).cycles(pass)
