@@ -2,6 +2,8 @@
 //!
 //! Rows of `width` values lie side by side, a value for each kernel; `width` is a multiple of [`LANES`].
 
+#![expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
+
 use super::RunLists;
 use pulp::{Simd, WithSimd};
 
@@ -10,7 +12,6 @@ pub const LANES: usize = 16;
 
 /// Adds the products of a number and each value to sums.
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
 fn add_scaled<S: Simd>(simd: S, factor: f32, values: &[S::f32s], sums: &mut [S::f32s]) {
     let factor = simd.splat_f32s(factor);
     for (sum, &value) in sums.iter_mut().zip(values) {
@@ -19,7 +20,6 @@ fn add_scaled<S: Simd>(simd: S, factor: f32, values: &[S::f32s], sums: &mut [S::
 }
 
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
 fn add<S: Simd>(simd: S, values: &[S::f32s], sums: &mut [S::f32s]) {
     for (sum, &value) in sums.iter_mut().zip(values) {
         *sum = simd.add_f32s(*sum, value);
@@ -50,7 +50,6 @@ pub struct Multiply<'a> {
 impl Multiply<'_> {
     /// Computes `BLOCKS` registers of each row, from register `first` on.
     #[inline(always)]
-    #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
     fn compute<S: Simd, const BLOCKS: usize>(&mut self, simd: S, first: usize) {
         let stride = self.width / S::F32_LANES;
         let weights = S::as_simd_f32s(self.weights).0;
@@ -169,7 +168,6 @@ pub struct Correlate<'a> {
 impl Correlate<'_> {
     /// Adds for `ELEMENTS` elements from `element` on, and `BLOCKS` registers of each row from `first` on.
     #[inline(always)]
-    #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
     fn add_block<S: Simd, const ELEMENTS: usize, const BLOCKS: usize>(
         &mut self,
         simd: S,
@@ -194,7 +192,6 @@ impl Correlate<'_> {
     }
 
     #[inline(always)]
-    #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
     fn add_elements<S: Simd, const ELEMENTS: usize>(&mut self, simd: S, element: usize) {
         let registers = self.width / S::F32_LANES;
         let mut first = 0;
