@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Fits the accuracy loss of training over the step error, and writes the curve that `mercury-analyzer search` embeds.
 
-It reads docs/accuracy.csv, whose rows are trainings to the end: task, design, seed, metric, value, step_error. The design
-`exact` is training without reuse. A loss is the value of exact training minus that of a design, paired by task and seed, in
-percentage points (`top1` is a share, `bleu` has points).
+It reads docs/accuracy.csv, whose rows are trainings to the end: task, design, seed, metric, value, step_error_search. The
+design `exact` is training without reuse. The step error is that of the search, which is also what a bound limits in new
+designs. A loss is the value of exact training minus that of a design, paired by task and seed, in percentage points (`top1`
+is a share, `bleu` has points).
 
 Each design of a task is a point: the mean loss and the mean step error of its seeds.
 
@@ -30,7 +31,9 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 ROWS = REPOSITORY / "docs" / "accuracy.csv"
 CURVE = REPOSITORY / "analyzer" / "calibration" / "accuracy.csv"
 EXACT = "exact"
-COLUMNS = ["task", "design", "seed", "metric", "value", "step_error"]
+# What a search knows of a design. The error realised in training is larger, as errors of earlier layers and steps add.
+STEP_ERROR = "step_error_search"
+COLUMNS = ["task", "design", "seed", "metric", "value", STEP_ERROR]
 # Percentage points of a metric's unit.
 POINTS = {"top1": 100.0, "bleu": 1.0}
 CONFIDENCE = 0.95
@@ -94,7 +97,7 @@ def pair_rows(rows: list[dict[str, str]]) -> list[Point]:
         if (row["task"], row["seed"]) not in exact:
             raise SystemExit(f"{row['task']}: seed {row['seed']} has no row of design {EXACT}; train it as well")
         loss = POINTS[row["metric"]] * (exact[row["task"], row["seed"]] - read_number(row, "value"))
-        found[row["task"], row["design"]].append((read_number(row, "step_error"), loss))
+        found[row["task"], row["design"]].append((read_number(row, STEP_ERROR), loss))
     points = []
     for (task, design), pairs in found.items():
         step_error = sum(error for error, _ in pairs) / len(pairs)

@@ -11,7 +11,7 @@ SCRIPTS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(SCRIPTS / "accuracy"))
 import fit  # noqa: E402
 
-HEADER = "task,design,seed,metric,value,step_error,commit"
+HEADER = "task,design,seed,metric,value,step_error_search,commit"
 
 
 def write_rows(path: Path, rows: list[str]) -> Path:
@@ -99,7 +99,7 @@ def test_the_written_curve_never_falls_and_covers_a_true_one(tmp_path, monkeypat
     [
         (["a,x,1,top1,0.9,0.1,c"], "seed 1 has no row of design exact"),
         (["a,exact,1,top1,0.9,,c", "a,x,1,top1,nan,0.1,c"], "a, x, seed 1: value is 'nan'"),
-        (["a,exact,1,top1,0.9,,c", "a,x,1,top1,0.8,,c"], "step_error is ''"),
+        (["a,exact,1,top1,0.9,,c", "a,x,1,top1,0.8,,c"], "step_error_search is ''"),
         (["a,exact,1,loss,0.9,,c"], "metric 'loss' is unknown"),
     ],
 )
@@ -112,7 +112,7 @@ def test_too_few_rows_are_refused(tmp_path):
     single = ["a,exact,1,top1,0.9,,c", "a,x,1,top1,0.8,0.1,c"]
     with pytest.raises(SystemExit, match="train more seeds"):
         fit.fit_curve(fit.pair_rows(fit.read_rows(write_rows(tmp_path / "rows.csv", single))))
-    with pytest.raises(SystemExit, match="columns value, step_error are missing"):
+    with pytest.raises(SystemExit, match="columns value, step_error_search are missing"):
         path = tmp_path / "short.csv"
         path.write_text("task,design,seed,metric\na,exact,1,top1\n")
         fit.read_rows(path)
