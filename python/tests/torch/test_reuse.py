@@ -139,13 +139,17 @@ def test_with_hits_all_passes_follow_the_definition():
     assert remaining["forward"] == remaining["weight-grad"] == len(replaced.unique(dim=0))
 
 
-def test_a_captured_step_with_reuse_has_the_hitmaps_and_errors_of_its_replay(folder):
-    model = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.Flatten(), nn.Linear(64, 5))
+@pytest.mark.parametrize("filters", [4, 16])
+@pytest.mark.parametrize("variant", ["sign", "sign+rescale"])
+def test_a_captured_step_with_reuse_has_the_hitmaps_and_errors_of_its_replay(folder, variant, filters):
+    convs = nn.Conv2d(3, filters, 3, padding=1), nn.ReLU(), nn.Conv2d(filters, 12, 3, stride=2)
+    model = nn.Sequential(*convs, nn.Flatten(), nn.Linear(48, 5))
     x = torch.randn(4, 3, 6, 6)
-    with mt.reuse(model, measure_every=1, **MANY_HITS) as reuse:
+    options = MANY_HITS | {"rpq": {"bits": 6, "variant": variant}}
+    with mt.reuse(model, measure_every=1, **options) as reuse:
         run_step(model, folder, (x,), verify=False)
     measured = pl.DataFrame(reuse.measurements).sort("layer", "pass")
-    results = mercury.replay(folder, errors="all", **MANY_HITS)
+    results = mercury.replay(folder, errors="all", **options)
     replayed = pl.DataFrame(results.layers).filter(pl.col("pass").is_not_null()).sort("layer", "pass")
     # The first layer's input needs no gradient.
     assert measured["layer"].to_list() == replayed["layer"].to_list() and len(measured) == 8
