@@ -112,6 +112,8 @@ impl Config {
     /// An error that an override is to blame for has `--` and its key as origin. A preset may set keys that another
     /// array does not know; anything else may not.
     pub fn resolve(origin: &str, mut table: Table, overrides: &[(&str, String)]) -> Result<Self> {
+        // Kept to the end, so that no file is parsed twice.
+        let mut read = Vec::new();
         for (key, text) in overrides {
             let Some((section, name)) = key.split_once('.') else {
                 let reason = "is no key of a configuration, which has the form SECTION.KEY".to_owned();
@@ -123,7 +125,7 @@ impl Config {
                 Table::from_iter([(section.to_owned(), Table::from_iter([(name.to_owned(), value.clone())]).into())]);
             let fail = |reason| HardwareError::Config { origin: format!("--{key}"), reason };
             let alone: Config = alone.try_into().map_err(|error| fail(in_message(toml::de::Error::message(&error))))?;
-            read_projection(&alone.rpq.projection).map_err(fail)?;
+            read.push(read_projection(&alone.rpq.projection).map_err(fail)?);
             let section = table.entry(section).or_insert_with(|| Table::new().into());
             if let Some(section) = section.as_table_mut() {
                 section.insert(name.to_owned(), value);

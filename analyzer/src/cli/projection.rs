@@ -29,7 +29,7 @@ pub struct Projection {
     /// Seed of the matrix, unless it is from a file.
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
-    /// Entries (`rpq.projection`): gaussian, sparse (-1, 0, +1), or those of file:R.safetensors.
+    /// Entries (`rpq.projection`): gaussian, sparse (-1, 0, +1), or `file:R.safetensors`, those of a file.
     #[arg(long, value_name = "P", default_value_t = Matrix::Gaussian)]
     entries: Matrix,
     /// File to write.

@@ -9,8 +9,8 @@ use mercury_trace::input;
 use mercury_trace::layers::Layer;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
-use std::path::{Path, absolute};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::path::{Path, PathBuf, absolute};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use toml::{Table, Value};
 
 /// The key, with its section.
@@ -22,8 +22,16 @@ const MAX_BYTES: u64 = 1 << 28;
 /// Digits of the hash of a content.
 const HASH_DIGITS: usize = 16;
 
-/// What was read and is still in use. Configurations of a sweep share the matrices of a file.
-static READ: Mutex<Vec<Weak<GivenProjection>>> = Mutex::new(Vec::new());
+/// A file that was read.
+struct ReadFile {
+    path: PathBuf,
+    bytes: Vec<u8>,
+    given: Weak<GivenProjection>,
+}
+
+/// Files whose matrices are in use. The configurations of a sweep share them, and a file that is read again is not
+/// parsed again. The whole content is compared, because sizes and times do not show every change.
+static READ: Mutex<Vec<ReadFile>> = Mutex::new(Vec::new());
 
 /// The same matrix with its values, if it is from a file that was not read.
 ///
@@ -43,8 +51,10 @@ fn read_file(text: &str) -> std::result::Result<Arc<GivenProjection>, String> {
     let path = absolute(path).map_err(|error| format!("{path}: {error}"))?;
     let bytes = input::read(&path, MAX_BYTES).map_err(|error| error.to_string())?;
     let name = path.display().to_string();
-    let tensors = parse_tensors(&bytes).map_err(|reason| format!("{name}: {reason}"))?;
-    let given = GivenProjection::from_tensors(format!("file:{name}"), tensors).map_err(|error| error.reason)?;
+    let given = match find_known(&path, &bytes) {
+        Some(given) => given,
+        None => parse_file(path, bytes)?,
+    };
     if let Some(known) = known_hash.filter(|known| *known != given.content_hash()) {
         let hash = given.content_hash();
         return Err(format!(
@@ -52,7 +62,29 @@ fn read_file(text: &str) -> std::result::Result<Arc<GivenProjection>, String> {
              restore the file, or remove the hash from {KEY} to use the file as it is"
         ));
     }
-    Ok(share(given))
+    Ok(given)
+}
+
+/// Parses the content of a file and keeps it for the next time.
+fn parse_file(path: PathBuf, bytes: Vec<u8>) -> std::result::Result<Arc<GivenProjection>, String> {
+    let name = path.display();
+    let tensors = parse_tensors(&bytes).map_err(|reason| format!("{name}: {reason}"))?;
+    let given = GivenProjection::from_tensors(format!("file:{name}"), tensors).map_err(|error| error.reason)?;
+    let given = Arc::new(given);
+    lock_read().push(ReadFile { path, bytes, given: Arc::downgrade(&given) });
+    Ok(given)
+}
+
+/// The matrices of a file with this content, if they are in use.
+fn find_known(path: &Path, bytes: &[u8]) -> Option<Arc<GivenProjection>> {
+    let mut read = lock_read();
+    read.retain(|file| file.given.strong_count() > 0);
+    read.iter().find(|file| file.path == path && file.bytes == bytes)?.given.upgrade()
+}
+
+/// A poisoned lock is usable, because the list is valid after any panic.
+fn lock_read() -> MutexGuard<'static, Vec<ReadFile>> {
+    READ.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The path, and the hash that follows it: 16 digits after the last `#`.
@@ -85,21 +117,6 @@ fn parse_tensor(name: &str, tensor: &TensorView) -> std::result::Result<(usize, 
     let words = tensor.data().chunks_exact(4);
     let values = words.map(|word| f32::from_le_bytes(word.try_into().expect("chunks of four bytes"))).collect();
     Ok((length, bits, values))
-}
-
-/// The matrices themselves, or equal ones from the same file that are in use.
-fn share(given: GivenProjection) -> Arc<GivenProjection> {
-    // A poisoned lock is usable, because the list is valid after any panic.
-    let mut read = READ.lock().unwrap_or_else(PoisonError::into_inner);
-    read.retain(|known| known.strong_count() > 0);
-    let is_same = |known: &Arc<GivenProjection>| **known == given && known.origin() == given.origin();
-    let known = read.iter().filter_map(Weak::upgrade).find(is_same);
-    if let Some(known) = known {
-        return known;
-    }
-    let given = Arc::new(given);
-    read.push(Arc::downgrade(&given));
-    given
 }
 
 /// Makes the paths of a configuration file's projections relative to the file's folder, not to the working directory.

@@ -177,6 +177,9 @@ fn equal_files_share_their_matrices() {
         panic!("read")
     };
     assert!(Arc::ptr_eq(one, other));
+    // Another content of the same size.
+    write_file(&path, &[tensor("R", &[9, 20], &[0.5; 180])]);
+    assert_ne!(read().rpq.projection, Matrix::Given(Arc::clone(one)));
 }
 
 #[test]
