@@ -6,11 +6,13 @@
 //! long and kernels are many, because a HIT costs one addition per kernel instead of one multiplication per element.
 
 mod kernels;
+mod lists;
 #[cfg(test)]
 mod tests;
 
 use crate::pass::Reuse;
 use kernels::{AddHits, Correlate, LANES, Multiply, SumHits, Vectors};
+use lists::{Run, RunLists};
 use mercury_hardware::config::Config;
 use mercury_reuse::config::{Representative, Scope, Variant};
 use mercury_reuse::{Outcomes, PaddedPlanes, Substitutes, VectorView, list_scales};
@@ -41,17 +43,6 @@ pub struct CopiedProduct<'p> {
     planes: PaddedPlanes,
 }
 
-/// The vectors of a run: those whose results are computed, and those that take them.
-#[derive(Default)]
-struct RunLists {
-    /// Positions of vectors that hold an entry, or find none.
-    computed: Vec<u32>,
-    /// Positions of HITs, with the place of the result that each takes.
-    hits: Vec<(u32, u32)>,
-    /// What each of these results is multiplied by; empty if by 1.
-    scales: Vec<f32>,
-}
-
 /// The computed vectors of a run.
 #[derive(Default)]
 struct RunVectors {
@@ -65,7 +56,7 @@ struct RunVectors {
 
 /// A thread's memory.
 #[derive(Default)]
-struct Room {
+struct ThreadBuffers {
     lists: RunLists,
     vectors: RunVectors,
     /// A sample's padded planes.
@@ -78,7 +69,7 @@ struct Room {
     product: Vec<f32>,
 }
 
-/// Whether results are copied in a layer's pass with so many kernels for each vector.
+/// Whether results are copied in a layer's pass whose vectors meet this number of kernels.
 fn suits(view: &VectorView, config: &Config, scope: Scope, kernels: usize) -> bool {
     let is_long = view.streams().iter().all(|stream| stream.length >= LEAST_LENGTH);
     let variant = match config.rpq.variant {
@@ -174,22 +165,22 @@ impl<'p> CopiedProduct<'p> {
             self.multiply_by_stream(&weights, out, sample_size, write);
             return;
         }
-        out.par_chunks_mut(sample_size).enumerate().for_each_init(Room::default, |room, (sample, out)| {
+        out.par_chunks_mut(sample_size).enumerate().for_each_init(ThreadBuffers::default, |buffers, (sample, out)| {
             let size = self.positions() * self.width();
-            room.sums.clear();
-            room.sums.resize(self.groups * size, 0.0);
-            room.results.resize(size, 0.0);
-            room.padded.resize(self.planes.size(), 0.0);
-            self.planes.pad(self.view, sample, &mut room.padded);
+            buffers.sums.clear();
+            buffers.sums.resize(self.groups * size, 0.0);
+            buffers.results.resize(size, 0.0);
+            buffers.padded.resize(self.planes.size(), 0.0);
+            self.planes.pad(self.view, sample, &mut buffers.padded);
             for (stream, weights) in weights.iter().enumerate() {
                 let (group, _) = self.places[stream];
-                let Room { lists, vectors, padded, results, sums, .. } = room;
+                let ThreadBuffers { lists, vectors, padded, results, sums, .. } = buffers;
                 self.prepare((sample, stream), padded, lists, vectors);
                 let sums = &mut sums[group * size..][..size];
                 self.compute(lists, &self.read(stream, vectors, padded), weights, results, sums);
                 self.add_hits(lists, results, sums);
             }
-            let Room { sums, product, .. } = room;
+            let ThreadBuffers { sums, product, .. } = buffers;
             self.transpose(sums, product);
             write(product, out);
         });
@@ -210,8 +201,8 @@ impl<'p> CopiedProduct<'p> {
         for (stream, weights) in weights.iter().enumerate() {
             let own = self.places[stream].0 * size..;
             let by_sample = results.par_chunks_mut(size).zip(sums.par_chunks_mut(self.groups * size)).enumerate();
-            by_sample.for_each_init(Room::default, |room, (sample, (results, sums))| {
-                let Room { lists, vectors, .. } = room;
+            by_sample.for_each_init(ThreadBuffers::default, |buffers, (sample, (results, sums))| {
+                let ThreadBuffers { lists, vectors, .. } = buffers;
                 let padded = self.sample_planes(&padded, sample);
                 self.prepare((sample, stream), padded, lists, vectors);
                 let sums = &mut sums[own.clone()][..size];
@@ -244,7 +235,7 @@ impl<'p> CopiedProduct<'p> {
         let (streams, padded) = (self.view.streams(), self.pad_all());
         let gradients: Vec<Vec<f32>> = (0..streams.len())
             .into_par_iter()
-            .map_init(Room::default, |room, stream| self.correlate_stream(stream, &rows, &padded, room))
+            .map_init(ThreadBuffers::default, |buffers, stream| self.correlate_stream(stream, &rows, &padded, buffers))
             .collect();
         for ((stream, &(group, first)), gradient) in streams.iter().zip(&self.places).zip(&gradients) {
             for kernel in 0..self.kernels {
@@ -257,12 +248,12 @@ impl<'p> CopiedProduct<'p> {
     }
 
     /// The gradient of a stream's weights, `[elements][width]`; `rows` is dY, `[samples][groups][positions][width]`.
-    fn correlate_stream(&self, stream: usize, rows: &[f32], padded: &[f32], room: &mut Room) -> Vec<f32> {
+    fn correlate_stream(&self, stream: usize, rows: &[f32], padded: &[f32], buffers: &mut ThreadBuffers) -> Vec<f32> {
         let (size, samples) = (self.positions() * self.width(), self.view.layout().samples);
         let (group, _) = self.places[stream];
         let mut gradient = vec![0.0; self.view.streams()[stream].length * self.width()];
         let sample_rows = |sample: usize| &rows[(sample * self.groups + group) * size..][..size];
-        let Room { lists, vectors, results: sums, .. } = room;
+        let ThreadBuffers { lists, vectors, results: sums, .. } = buffers;
         if !self.crosses_samples {
             sums.resize(size, 0.0);
             for sample in 0..samples {
@@ -347,29 +338,9 @@ impl<'p> CopiedProduct<'p> {
         let (positions, streams) = (self.positions(), self.view.layout().streams);
         let first = (sample * streams + stream) * positions;
         let holders = self.outcomes.holders(first..first + positions);
-        let stride = (streams * positions) as u32;
-        let crosses_samples = self.crosses_samples;
-        let place = |holder: u32| {
-            if crosses_samples {
-                let sample = holder / stride;
-                (holder % stride).wrapping_sub((stream * positions) as u32).wrapping_add(sample * positions as u32)
-            } else {
-                holder.wrapping_sub(first as u32)
-            }
-        };
-        let RunLists { computed, hits, .. } = lists;
-        computed.resize(positions, 0);
-        hits.resize(positions, (0, 0));
-        let mut counts = [0, 0];
-        for (position, &holder) in (0..).zip(&*holders) {
-            let is_computed = holder == Outcomes::NONE || holder == first as u32 + position;
-            // Without a branch: whether a vector is a HIT cannot be predicted.
-            computed[counts[0]] = position;
-            hits[counts[1]] = (position, place(holder));
-            counts[usize::from(!is_computed)] += 1;
-        }
-        computed.truncate(counts[0]);
-        hits.truncate(counts[1]);
+        let run =
+            Run { first: first as u32, stream: stream as u32, positions: positions as u32, streams: streams as u32 };
+        lists.fill(&holders, run, self.crosses_samples);
     }
 
     fn compute(&self, lists: &RunLists, vectors: &Vectors, weights: &[f32], results: &mut [f32], sums: &mut [f32]) {

@@ -61,6 +61,7 @@ def compare(name, batch, passes, rounds):
         return time.perf_counter() - began
 
     reuse = mt.reuse(model, reuse={"passes": list(passes)}, check_samples=False)
+    reuse.close()
     step()
     plain, ours = [], []
     for _ in range(rounds):

@@ -79,7 +79,7 @@ impl SharedValues {
 
     /// The values, row by row.
     pub fn as_slice(&self) -> &[f32] {
-        // SAFETY: the memory holds so many values as long as the tensor lives, and by the contract of `new` nobody
+        // SAFETY: the memory holds `count` values as long as the tensor lives, and by the contract of `new` no thread
         // writes to it.
         unsafe { std::slice::from_raw_parts(self.data, self.count) }
     }

@@ -155,10 +155,12 @@ pub struct LayerConfigs {
 }
 
 impl LayerConfigs {
-    /// The same with another projection matrix in the forward pass and weight gradient.
+    /// The same with another projection matrix in the forward pass and weight gradient, whose signatures have at most as
+    /// many bits as it gives.
     #[must_use]
     pub fn with_projection(self, projection: Matrix) -> Self {
         let mut forward = Config::clone(&self.forward);
+        forward.rpq.bits = forward.rpq.bits.min(projection.max_bits());
         forward.rpq.projection = projection;
         Self { forward: Arc::new(forward), ..self }
     }

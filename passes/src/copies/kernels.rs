@@ -4,7 +4,7 @@
 
 #![expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
 
-use super::RunLists;
+use super::lists::RunLists;
 use pulp::{Simd, WithSimd};
 
 /// Values that fill whole registers on every CPU.

@@ -1,4 +1,4 @@
-//! All passes of convolutions against sums in f64 over substituted vectors, one by one.
+//! All passes of convolutions, with copied results and without, against sums in f64 over substituted vectors.
 
 use crate::{PassOutcomes, Reuse, Room, Streamed};
 use mercury_hardware::config::Config;
@@ -140,9 +140,11 @@ fn copied_results_are_those_of_substituted_vectors() {
         conv([3, 3], [1, 1], [1, 1], [1, 1], 1),
         conv([3, 2], [2, 1], [0, 2], [1, 2], 2),
         conv([5, 1], [1, 3], [2, 0], [1, 1], 1),
+        // Too few kernels for copies.
+        Conv2d { in_channels: 6, out_channels: 4, ..conv([3, 3], [2, 1], [1, 1], [1, 1], 2) },
     ];
     for conv in &convs {
-        for variant in ["sign", "sign+rescale", "sign+magnitude(2)"] {
+        for variant in ["sign", "sign+rescale", "sign+magnitude(2)", "centred"] {
             for granularity in ["channel-patch", "sub-vector(5)", "patch"] {
                 for representative in [Representative::First, Representative::Centroid] {
                     for scope in [Scope::Channel, Scope::Sample, Scope::Batch] {

@@ -46,6 +46,31 @@ class AuditMode(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+def ignore_call(*args: Any, **kwargs: Any) -> None:
+    """The hook of a model's copy."""
+
+
+def get_ignored_call() -> Any:
+    """Rebuilds the hook of a model that was saved."""
+    return ignore_call
+
+
+class OwnHook:
+    """A hook of a module, which copies and files of the module do not take with them."""
+
+    def __init__(self, call: Any) -> None:
+        self.call = call
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.call(*args, **kwargs)
+
+    def __deepcopy__(self, memo: dict) -> Any:
+        return ignore_call
+
+    def __reduce__(self) -> tuple:
+        return get_ignored_call, ()
+
+
 class ModelHooks(ABC):
     """Hooks of a model between `register` and `unregister`; compiled code runs eagerly."""
 
@@ -87,7 +112,7 @@ class ModelHooks(ABC):
         self.handles = [
             register_module_forward_pre_hook(self.enter_module),
             register_module_forward_hook(self.leave_module, always_call=True),
-            self.root.register_forward_pre_hook(self.read_arguments, with_kwargs=True),
+            self.root.register_forward_pre_hook(OwnHook(self.read_arguments), with_kwargs=True),
         ]
         # Global hooks see a compiled module twice, once as its wrapper; that is intended.
         warnings.filterwarnings(
@@ -114,7 +139,7 @@ class ModelHooks(ABC):
         state.modules.append(module)
         if len(state.modules) > 1:
             return
-        state.forward = None
+        state.forward, state.outermost = None, module
         stage = find_stage()
         if self.ignores(stage):
             return

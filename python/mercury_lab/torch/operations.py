@@ -151,7 +151,7 @@ def check_operands(product: Product) -> None:
         raise Unsupported("an operand has no elements")
 
 
-NOT_YET = "a trace cannot express it yet; leave the module out of the captured model"
+NOT_YET = "it is not supported yet; leave the module out of the model"
 FUSED = "it is one fused operation; write it as a loop of linear layers, or leave the module out"
 
 

@@ -96,7 +96,7 @@ def check_options(
         dtype=_check_choice("dtype", dtype, ("f32", "f16")),
         seed=check_count("seed", seed, least=0),
         label=_check_line("label", label),
-        batch_axis=_check_batch_axis(batch_axis),
+        batch_axis=check_batch_axis(batch_axis),
         dataset=_check_dataset(dataset),
         resume=None
         if resume is None or resume is False
@@ -188,7 +188,8 @@ def _check_line(option: str, text: Any) -> str | None:
     return text
 
 
-def _check_batch_axis(axis: Any) -> int | dict[str, int] | None:
+def check_batch_axis(axis: Any) -> int | dict[str, int] | None:
+    """Checks the dimension that holds the samples."""
     if axis is None:
         return None
     if isinstance(axis, Mapping):

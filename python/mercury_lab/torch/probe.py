@@ -28,7 +28,9 @@ TOLERANCE = 0.02
 class Probe:
     """The orders that fit each call's input."""
 
-    def __init__(self) -> None:
+    def __init__(self, source: str = "capture") -> None:
+        # Whose warnings the user reads.
+        self.source = source
         # By call; those of all parts of the model that the loop calls.
         self.orders: dict[str, list[Order]] = {}
         self.batch = 0
@@ -83,7 +85,8 @@ class Probe:
         warn(
             f"the check of the samples' order failed, because the model did not run in "
             f"evaluation mode ({reason}); "
-            "layers whose order is ambiguous are refused unless batch_axis names the dimension"
+            "layers whose order is ambiguous are refused unless batch_axis names the dimension",
+            source=self.source,
         )
 
 

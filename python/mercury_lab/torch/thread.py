@@ -22,6 +22,8 @@ class ThreadState(threading.local):
         # Sample dimensions of running multi-head attentions.
         self.attending: list[int] = []
         self.forward: Forward | None = None
+        # The outermost module of the forward that runs, or ran last.
+        self.outermost: nn.Module | None = None
         # The state of the step before the outermost module ran, and the exception that
         # was handled then.
         self.mark: Mark | None = None

@@ -95,6 +95,8 @@ def test_layers_that_cannot_learn_are_refused():
         ({"rpq": {"granularity": "sub-vector(4)"}}, "a d that divides a row of 6 elements"),
         ({"rpq": {"variant": "sign+rescale", "granularity": "patch"}}, "set it to sign"),
         ({"reuse": {"passes": []}}, "has reuse in its forward pass"),
+        ({"rpq": {"bits": 40, "granularity": "patch"}}, "at most 32"),
+        ({"rpq": {"granularity": "patch"}, "mcache": {"representative": "first"}}, "set it to centroid"),
     ):
         with pytest.raises(mercury.MercuryError, match=message):
             mt.reuse(model, learn=True, **({"preset": "trec"} | options))
@@ -107,3 +109,33 @@ def test_a_projection_of_another_length_is_an_error(tmp_path):
     options = OPTIONS | {"rpq": {"bits": 3, "granularity": "sub-vector(8)", "projection": files["0"]}}
     with mt.reuse(model, **options), pytest.raises(mercury.MercuryError, match="has no tensor for vectors of length 8"):
         model(torch.randn(4, 8))
+
+
+def test_all_calls_of_a_layer_share_its_projection_and_checkpoints_keep_it(tmp_path):
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(8, 8)
+
+        def forward(self, x):
+            return self.layer(self.layer(x))
+
+    model, x = Twice(), torch.randn(20, 8)
+    with mt.reuse(model, learn=True, **OPTIONS) as reuse:
+        with torch.no_grad():
+            reuse.projections["layer"].mul_(-1).add_(0.1)
+        expected = model(x)
+        files = reuse.save_projections(tmp_path)
+        state = reuse.state_dict()
+    assert set(files) == {"layer", "layer.call-1"}
+    with mt.reuse(model, learn=True, **OPTIONS) as again:
+        parameter = again.projections["layer"]
+        again.load_state_dict(state)
+        assert again.projections["layer"] is parameter
+        assert torch.equal(model(x), expected)
+
+
+def test_names_that_differ_in_dots_alone_are_refused():
+    model = nn.ModuleDict({"a": nn.ModuleDict({"b": nn.Linear(4, 4)}), "a_b": nn.Linear(4, 4)})
+    with pytest.raises(mercury.MercuryError, match="two layers have the name a_b"):
+        mt.reuse(model, learn=True, **OPTIONS)

@@ -203,6 +203,7 @@ def test_signatures_grow_with_logged_losses_alone():
         for loss, bits in ((1.0, 6), (1.0, 6), (1.0, 7), (0.5, 7), (None, 7), (None, 7), (0.6, 7), (0.6, 8)):
             if loss is not None:
                 reuse.log(loss=torch.tensor(loss))
+            layer(torch.ones(2, 4))
             optimizer.step()
             unrelated.step()
             assert reuse.signature_bits == bits, loss
@@ -325,14 +326,15 @@ def test_wrong_arguments_are_refused(arguments, message):
         mt.reuse(nn.Linear(2, 2), **arguments)
 
 
-def test_a_configuration_of_another_model_is_refused(tmp_path):
+@pytest.mark.parametrize("is_training", [True, False])
+def test_a_configuration_of_another_model_is_refused(tmp_path, is_training):
     config = tmp_path / "other.toml"
     for text, message in (
         ('model = "vgg13"\n', "the configuration is for vgg13, but the model is Linear"),
         ('[[layer]]\nname = "features.*"\nrpq.bits = 8\n', "matches no layer of Linear"),
     ):
         config.write_text(text)
-        with mt.reuse(nn.Linear(2, 2), config), pytest.raises(mercury.MercuryError, match=message):
-            layer = nn.Linear(2, 2)
-            with mt.reuse(layer, config):
+        layer = nn.Linear(2, 2)
+        with mt.reuse(layer, config), pytest.raises(mercury.MercuryError, match=message):
+            with torch.set_grad_enabled(is_training):
                 layer(torch.randn(3, 2))

@@ -28,7 +28,7 @@ impl Substitutes<'_, '_> {
             rest = others;
             streams.push((number, own));
         }
-        let room = || (Room::default(), self.buffers());
+        let room = || (RunBuffers::default(), self.buffers());
         streams.into_par_iter().for_each_init(room, |(room, buffers), (stream, out)| {
             for (number, sample) in samples.clone().enumerate() {
                 let place = Place { sample, stream, first: number * layout.positions, width };
@@ -64,7 +64,7 @@ impl Substitutes<'_, '_> {
     }
 
     /// Lists the vectors of a run that are replaced; `first` is the number of its first vector.
-    fn find_replaced(&self, first: usize, room: &mut Room) {
+    fn find_replaced(&self, first: usize, room: &mut RunBuffers) {
         room.far.clear();
         let vectors = first..first + self.view().layout().positions;
         let holders = self.outcomes().holders(vectors);
@@ -85,7 +85,7 @@ impl Substitutes<'_, '_> {
     }
 
     /// One run (a sample, a stream).
-    fn run(&self, place: Place, out: &mut [f32], room: &mut Room, buffers: &mut Buffers) {
+    fn run(&self, place: Place, out: &mut [f32], room: &mut RunBuffers, buffers: &mut Buffers) {
         let layout = self.view().layout();
         let Place { sample, stream, .. } = place;
         elements(self.view(), place, out);
@@ -132,7 +132,7 @@ struct Place {
 
 /// A thread's memory.
 #[derive(Default)]
-struct Room {
+struct RunBuffers {
     /// HITs and what they are replaced by, positions of one run.
     near: Vec<(u32, u32)>,
     /// Vectors that are replaced by what is not in their run as it is.
@@ -202,8 +202,8 @@ pub fn list_scales(squares: &[f64], hits: &[(u32, u32)], scales: &mut Vec<f32>) 
 }
 
 /// Replaces the HITs of a run by what is in it, as [`Substitutes::vary`] does one by one.
-fn replace(variant: Variant, positions: usize, place: Place, out: &mut [f32], room: &mut Room) {
-    let Room { near, squares, scales, sums, .. } = room;
+fn replace(variant: Variant, positions: usize, place: Place, out: &mut [f32], room: &mut RunBuffers) {
+    let RunBuffers { near, squares, scales, sums, .. } = room;
     if near.is_empty() {
         return;
     }

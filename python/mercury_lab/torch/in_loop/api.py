@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Unpack
 
-from mercury_lab import Config
+import torch
+from mercury_lab import Config, MercuryError
 from mercury_lab._arguments import AllSections, StrPath
 from torch import nn
 
-from ..checks import check_model
+from ..checks import check_model, check_optimizer, unwrap_optimizer
 from ..naming import unwrap
+from ..options import check_batch_axis
 from .session import Reuse, ReuseOptions
 
 
@@ -18,6 +20,7 @@ def reuse(
     config: StrPath | Config | None = None,
     *,
     preset: str | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
     measure_every: int | None = None,
     batch_axis: int | Mapping[str, int] | None = None,
     check_samples: bool = True,
@@ -40,13 +43,15 @@ def reuse(
 
     The forward pass multiplies vectors' substitutes, the input gradient those of dY by signatures of
     its own, and the weight gradient has the groups of the forward pass (docs/accuracy.md). Results
-    are computed in f32 on the CPU, wherever the model is. A step of the training ends where an
-    optimizer steps that has a parameter of the model.
+    are computed in f32 on the CPU, wherever the model is. Call the model itself, not its `forward`.
+    Other threads must not change the weights during a call.
 
     Args:
         model: The model, or its `torch.compile` or DDP wrapper. Compiled code runs eagerly.
         config: A TOML file, such as the `best.toml` of a search, or a `mercury_lab.Config`.
         preset: A built-in configuration; "mercury" without file and preset.
+        optimizer: Its steps end the training steps. None: those of any optimizer with a parameter of
+            the model, once after each forward.
         measure_every: Compares each result with the exact one in steps 0, n, 2n, …, which take about
             twice as long. `stop.window` switches layers off by the cycles of these steps; None
             measures none, so no layer is ever switched off.
@@ -64,10 +69,16 @@ def reuse(
 
     Raises:
         TypeError, ValueError: An argument is wrong; the message names it.
-        MercuryError: The configuration is invalid, or does not fit the model's layers (in the first
-            training forward).
+        MercuryError: The configuration is invalid, does not fit the model's layers (in the first
+            forward), or the model has reuse already.
     """
     check_model(model)
+    check_optimizer(unwrap_optimizer(optimizer), model)
+    if learn and isinstance(model, nn.parallel.DistributedDataParallel):
+        raise MercuryError(
+            "learn: the gradients of projections would differ between ranks, as DistributedDataParallel "
+            "does not reduce them; train the projections on one rank"
+        )
     if measure_every is not None and (isinstance(measure_every, bool) or measure_every < 1):
         raise ValueError(f"measure_every is {measure_every!r}, but must be a number of steps or None")
     if on_unsupported not in ("raise", "exact"):
@@ -75,8 +86,9 @@ def reuse(
     options = ReuseOptions(
         model_name=name or type(unwrap(model)).__name__,
         configuration=name_configuration(config, preset),
+        optimizer=unwrap_optimizer(optimizer),
         measure_every=measure_every,
-        batch_axis=batch_axis,
+        batch_axis=check_batch_axis(batch_axis),
         check_samples=check_samples,
         on_unsupported=on_unsupported,
         learn=learn,

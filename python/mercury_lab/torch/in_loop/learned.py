@@ -13,6 +13,7 @@ takes the neighbours alone, and estimates the sum from a few samples of each bat
 """
 
 import json
+import re
 
 import torch
 import torch.nn.functional as F
@@ -22,11 +23,16 @@ from torch import Tensor, nn
 
 from ..naming import find_paths, sanitise
 
+CPU = torch.device("cpu")
 # Slope of the sigmoid: bits of vectors within about 3 degrees of a row's plane may change.
 SLOPE = 20.0
 # Samples of a batch that the gradient is computed from.
 SAMPLES = 16
 LAYERS = (nn.Conv2d, nn.Linear)
+# Longer signatures and the number of their group do not fit into 64 bits.
+MAX_BITS = 32
+# The number of a call at the end of a layer's name.
+CALL = re.compile(r"\.call-\d+$")
 
 
 class LearnedProjections:
@@ -52,15 +58,24 @@ class LearnedProjections:
         rpq = settings["rpq"]
         if rpq["variant"] != "sign":
             raise MercuryError(f"learn: rpq.variant of {name} is {rpq['variant']}; set it to sign")
+        if rpq["bits"] > MAX_BITS:
+            raise MercuryError(f"learn: rpq.bits of {name} is {rpq['bits']}; set it to at most {MAX_BITS}")
+        if settings["mcache"]["representative"] != "centroid":
+            raise MercuryError(
+                f"learn: mcache.representative of {name} is {settings['mcache']['representative']}; "
+                "the gradient of a projection is that of centroids, so set it to centroid"
+            )
         length = find_length(rpq["granularity"], module)
-        drawn = torch.tensor(native.draw_projection(name, length))
+        drawn = torch.tensor(native.draw_projection(name, length), dtype=torch.float32, device=CPU)
         key = name.replace(".", "_")
+        if key in self.parameters:
+            raise MercuryError(f"learn: two layers have the name {key} without dots; rename one")
         self.keys[name] = key
         self.parameters[key] = nn.Parameter(drawn.T.contiguous())
 
     def get(self, name: str) -> nn.Parameter | None:
-        """The projection of a layer, if it has one."""
-        key = self.keys.get(name)
+        """The projection of a layer, if it has one; all calls of a layer share it."""
+        key = self.keys.get(CALL.sub("", name))
         return None if key is None else self.parameters[key]
 
 
@@ -87,17 +102,17 @@ def compute_projection_grad(
 ) -> Tensor:
     """Computes the gradient of R, `[length, bits]`, from X, W and dY in the layout of a trace."""
     batch = len(x)
-    kept = torch.arange(min(SAMPLES, batch))
+    kept = torch.arange(min(SAMPLES, batch), device=CPU)
     rows, grads = cut_rows(op, window, x[kept], w, dy[kept])
     length, bits = r.shape
     # `[places of a row, vectors, length]`.
     vectors = rows.reshape(len(rows), -1, length).transpose(0, 1)
     grads = grads.reshape(len(rows), -1, length).transpose(0, 1)
     dots = vectors @ r
-    signatures = ((dots > 0).long() << torch.arange(bits)).sum(-1)
-    groups = torch.arange(len(vectors)).view(-1, 1)
+    signatures = ((dots > 0).long() << torch.arange(bits, device=CPU)).sum(-1)
+    groups = torch.arange(len(vectors), device=CPU).view(-1, 1)
     if not crosses_samples:
-        sample = torch.arange(len(kept)).repeat_interleave(len(rows) // len(kept))
+        sample = torch.arange(len(kept), device=CPU).repeat_interleave(len(rows) // len(kept))
         groups = groups * len(kept) + sample
     numbers, centroids, known = average(groups << bits | signatures, vectors)
     norms = vectors.norm(dim=-1, keepdim=True) * r.norm(dim=0)
@@ -133,7 +148,7 @@ def average(keys: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Returns each vector's entry, the entries' means, and their keys in ascending order."""
     known, numbers = keys.unique(return_inverse=True)
     flat = numbers.flatten()
-    sums = torch.zeros(len(known), vectors.shape[-1]).index_add_(0, flat, vectors.flatten(0, 1))
+    sums = torch.zeros(len(known), vectors.shape[-1], dtype=vectors.dtype, device=CPU).index_add_(0, flat, vectors.flatten(0, 1))
     counts = torch.bincount(flat, minlength=len(known))
     return numbers, sums / counts.unsqueeze(1), known
 

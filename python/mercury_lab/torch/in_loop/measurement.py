@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from mercury_lab import _native
 
-PASSES = ("forward", "input-grad", "weight-grad")
+from ..options import PASSES
+
 
 
 @dataclass
@@ -52,10 +53,6 @@ class MeasuredSteps:
             cycles.append((layer, *sums.cycles))
         self.running = {}
         return cycles
-
-    def drop_step(self) -> None:
-        """Forgets the running step."""
-        self.running = {}
 
     def to_table(self, configuration: str) -> _native.Table | _native.ParquetTable:
         """The rows in the form of a trace's `measurements.parquet`."""

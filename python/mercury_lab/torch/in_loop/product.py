@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,12 @@ from mercury_lab import _native
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ..options import PASSES
+from ..quiet import own_work
 from .learned import compute_projection_grad
 
 if TYPE_CHECKING:
+    from .interceptor import LoopForward
     from .session import Reuse
 
 
@@ -32,30 +36,32 @@ class LayerCall:
     # Stride, padding, dilation and groups of a convolution.
     window: dict[str, Any]
     native: _native.ReuseCall
+    batch: int
+    # The forward that it belongs to.
+    forward: LoopForward
     # Whether each result is also computed exactly.
     compares: bool
     # Whether the outcomes of the forward pass count; a checkpoint's recomputation repeats them.
     counts: bool
-    is_training: bool
     # R, if it is learned, and whether an entry lives for a batch.
     projection: Tensor | None
     crosses_samples: bool
     reused: set[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        passes = ("forward", "input-grad", "weight-grad")
-        self.reused = {name for name in passes if self.native.reuses(name)}
+        self.reused = {name for name in PASSES if self.native.reuses(name)}
 
     def compute_forward(self, x: Tensor, w: Tensor) -> Tensor:
         """Computes Y without bias."""
         if "forward" not in self.reused:
             return self.compute_exactly(x, w)
         operands = to_native(x), to_native(w)
-        y = torch.empty(self._output_shape(x, w))
+        y = empty(self._output_shape(x, w))
         counted = self.native.forward(len(x), *operands, y)
         if self.counts:
-            exact = self.compute_exactly(x, w) if self.compares else None
-            self._note("forward", counted, exact, y, operands[0])
+            with own_work(x.device.type):
+                exact = self.compute_exactly(x, w) if self.compares else None
+            self.forward.outcomes.append(self._note("forward", counted, exact, y, operands[0]))
         return y.to(x.device, x.dtype)
 
     def compute_exactly(self, x: Tensor, w: Tensor) -> Tensor:
@@ -66,24 +72,24 @@ class LayerCall:
 
     def compute_input_grad(self, x: Tensor, w: Tensor, dy: Tensor) -> Tensor:
         """Computes dX with signatures of dY."""
-        dx = torch.empty(x.shape)
+        dx = empty(x.shape)
         operands = to_native(dy), to_native(w)
         counted, cycles = self.native.input_grad(len(x), *operands, dx, self.compares)
         if self.compares:
             exact = self.compute_exact_gradients(x, w, dy, (True, False))[0]
-            self._record("input-grad", counted, exact, dx, cycles)
+            self.reuse.measured.add(self.layer, "input-grad", counted, compare(exact, dx), cycles)
         self.reuse.add_counts(self, "input-grad", counted)
         return dx.to(x.device, x.dtype)
 
     def compute_weight_grad(self, x: Tensor, w: Tensor, dy: Tensor) -> Tensor:
         """Computes dW from the groups of the forward pass."""
-        dw = torch.empty(w.shape)
+        dw = empty(w.shape)
         streamed = to_native(x)
         counted = self.native.weight_grad(len(x), streamed, to_native(dy), dw)
         exact = (
             self.compute_exact_gradients(x, w, dy, (False, True))[1] if self.compares else None
         )
-        self._note("weight-grad", counted, exact, dw, streamed)
+        self._note("weight-grad", counted, exact, dw, streamed)()
         return dw.to(w.device, w.dtype)
 
     def compute_exact_gradients(
@@ -127,17 +133,28 @@ class LayerCall:
 
     def _note(
         self, name: str, counted: tuple, exact: Tensor | None, reused: Tensor, x: Tensor
-    ) -> None:
+    ) -> Callable[[], None]:
+        """Compares a result with the exact one; returns what records the outcomes."""
+        measured = None
         if exact is not None:
-            cycles = self.native.cycles(name, len(x), x)
-            self._record(name, counted, exact, reused, cycles)
-        self.reuse.add_counts(self, name, counted)
+            measured = compare(exact, reused), self.native.cycles(name, len(x), x)
 
-    def _record(
-        self, name: str, counted: tuple, exact: Tensor, reused: Tensor, cycles: list[int]
-    ) -> None:
-        deviation = _native.Deviation(to_native(exact), reused)
-        self.reuse.measured.add(self.layer, name, counted, deviation, cycles)
+        def record() -> None:
+            if measured is not None:
+                self.reuse.measured.add(self.layer, name, counted, *measured)
+            self.reuse.add_counts(self, name, counted)
+
+        return record
+
+
+def compare(exact: Tensor, reused: Tensor) -> _native.Deviation:
+    """Compares a result with the exact one."""
+    return _native.Deviation(to_native(exact), reused)
+
+
+def empty(shape: tuple[int, ...]) -> Tensor:
+    """Memory for a result of the extension module."""
+    return torch.empty(shape, dtype=torch.float32, device="cpu")
 
 
 class SubstitutedProduct(torch.autograd.Function):

@@ -1,4 +1,4 @@
-"""Reuse in the loop of a training: what is known between its steps."""
+"""Reuse in the loop of a training, and its state between steps."""
 
 import contextlib
 import json
@@ -12,8 +12,8 @@ from mercury_lab import Config, _native
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from ..checkpoint import Stage
-from ..errors import IncompleteReuse, warn
+from ..checkpoint import Stage, find_stage
+from ..errors import IncompleteReuse, Unsupported, warn
 from ..output import read_number
 from ..probe import Probe
 from ..products import Product
@@ -30,6 +30,7 @@ class ReuseOptions:
     model_name: str
     # The configuration's name in the table of measurements.
     configuration: str
+    optimizer: torch.optim.Optimizer | None
     measure_every: int | None
     batch_axis: Any
     check_samples: bool
@@ -58,12 +59,20 @@ class Reuse:
         self.exact: dict[str, str] = {}
         self.is_checked = False
         self.outcomes: dict[tuple[str, str, bool], list[int]] = {}
-        self.owned: dict[int, bool] = {}
-        self.interceptor = Interceptor(
-            model, self, options.batch_axis, Probe() if options.check_samples else None
-        )
+        # Of the running step's calls, names and batches by name without the call's number.
+        self.trained: dict[str, set[tuple[str, int]]] = {}
+        # Calls under reentrant checkpointing that were not yet computed again.
+        self.checkpointed = 0
+        probe = Probe("reuse") if options.check_samples else None
+        self.interceptor = Interceptor(model, self, options.batch_axis, probe)
         self.learned = LearnedProjections(model, self.native) if options.learn else None
         self.hook: Any = None
+        self._start()
+
+    def _start(self) -> None:
+        if self.hook is None:
+            self.interceptor.start()
+            self.hook = register_optimizer_step_post_hook(self._after_optimizer)
 
     @property
     def projections(self) -> nn.ParameterDict:
@@ -72,18 +81,19 @@ class Reuse:
 
     def save_projections(self, folder: str | os.PathLike) -> dict[str, str]:
         """Writes each learned projection to a file; returns the value of rpq.projection by layer."""
-        values = {}
         os.makedirs(folder, exist_ok=True)
-        for name, key in self.learned.keys.items() if self.learned else ():
-            path = os.path.join(os.path.abspath(folder), f"{name}.safetensors")
-            _native.write_projection(path, to_native(self.learned.parameters[key]))
-            values[name] = f"file:{path}"
+        values: dict[str, str] = {}
+        learned = self.learned
+        for name in dict.fromkeys((*(learned.keys if learned else ()), *self.layers)):
+            parameter = None if learned is None else learned.get(name)
+            if parameter is not None:
+                path = os.path.join(os.path.abspath(folder), f"{name}.safetensors")
+                _native.write_projection(path, to_native(parameter))
+                values[name] = f"file:{path}"
         return values
 
     def __enter__(self) -> "Reuse":
-        if self.hook is None:
-            self.interceptor.start()
-            self.hook = register_optimizer_step_post_hook(self._after_optimizer)
+        self._start()
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, traceback: Any) -> None:
@@ -123,12 +133,13 @@ class Reuse:
             self._end_step()
 
     def _trains(self, optimizer: Any) -> bool:
-        """Whether an optimizer has a parameter of the model."""
-        if id(optimizer) not in self.owned:
-            own = {id(parameter) for parameter in self.model.parameters()}
-            groups = (parameter for group in optimizer.param_groups for parameter in group["params"])
-            self.owned[id(optimizer)] = any(id(parameter) in own for parameter in groups)
-        return self.owned[id(optimizer)]
+        """Whether an optimizer's step ends a training step."""
+        if self.options.optimizer is not None:
+            return optimizer is self.options.optimizer
+        own = {id(parameter) for parameter in self.model.parameters()}
+        groups = (parameter for group in optimizer.param_groups for parameter in group["params"])
+        # Several optimizers may step after one backward pass.
+        return bool(self.trained) and any(id(parameter) in own for parameter in groups)
 
     def _end_step(self) -> None:
         loss, self.loss = self.loss, None
@@ -139,6 +150,12 @@ class Reuse:
         cycles = self.measured.end_step(self.step_number)
         self._switch_off(self.step_number, cycles)
         self.step_number += 1
+        self.trained.clear()
+        self.check_layers()
+        if self.checkpointed:
+            self.checkpointed = 0
+            reason = "its products were not computed again inside a module, so they had no reuse in the backward pass"
+            self.refuse("checkpoint", "model", f"{reason}; checkpoint modules instead of functions")
 
     def _switch_off(self, step: int, cycles: list[tuple[str, int, int]]) -> None:
         off = self.native.record_cycles(step, cycles) if cycles else []
@@ -150,7 +167,7 @@ class Reuse:
                 source="reuse",
             )
 
-    # What is known.
+    # Results and state.
 
     @property
     def signature_bits(self) -> int:
@@ -186,6 +203,7 @@ class Reuse:
             "step": self.step_number,
             "losses": list(self.losses),
             "measurements": list(self.measured.rows),
+            "projections": dict(self.projections.state_dict()),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -203,6 +221,7 @@ class Reuse:
         by_step: dict[int, list[tuple[str, int, int]]] = {}
         for row in self.measured.rows:
             by_step.setdefault(row[0], []).append((row[1], row[-2], row[-1]))
+        self.projections.load_state_dict(state["projections"])
         for loss in self.losses:
             self.native.record_loss(loss)
         for step, cycles in by_step.items():
@@ -210,47 +229,73 @@ class Reuse:
 
     # The model's calls.
 
-    def begin_call(self, name: str, product: Product, forward: LoopForward) -> LayerCall | None:
-        """Begins a call of a layer; None if it is computed without reuse now."""
-        geometry = json.dumps(product.geometry(forward.batch))
+    def begin_call(
+        self, names: tuple[str, str], product: Product, batch: int, forward: LoopForward
+    ) -> LayerCall | None:
+        """Begins a call of a layer; None if it is computed without reuse now.
+
+        `names` are the layer's without and with the number of the call.
+        """
+        base, name = names
+        # A part of a forward may be checkpointed.
+        stage = find_stage()
+        geometry = json.dumps(product.geometry(batch))
         layer = self.natives.get((name, geometry))
         if layer is None:
-            layer = self.native.layer(name, geometry)
-            self.natives[name, geometry] = layer
-            described = {"name": name, "geometry": json.loads(geometry)}
-            grads = {"input_grad": product.input_grad, "weight_grad": product.weight_grad}
-            self.layers.setdefault(name, described | grads)
+            layer = self._find_layer(name, geometry, product)
+        if stage in (Stage.TRAINED, Stage.CHECKPOINTED):
+            self.trained.setdefault(base, set()).add((name, batch))
         projection = None if self.learned is None else self.learned.get(name)
         native = layer.begin(None if projection is None else to_native(projection))
         if native is None:
             return None
-        is_trained = forward.stage is not Stage.IGNORED
+        self.checkpointed += stage is Stage.CHECKPOINTED
+        self.checkpointed -= stage is Stage.RECOMPUTED and self.checkpointed > 0
+        is_trained = stage is not Stage.IGNORED and forward.is_training
         return LayerCall(
             self,
             name,
             product.op,
             product.window,
             native,
+            batch,
+            forward,
             compares=is_trained and self._is_measured(),
-            counts=forward.stage is not Stage.RECOMPUTED,
-            is_training=forward.is_training,
+            counts=stage is not Stage.RECOMPUTED,
             projection=projection,
             crosses_samples=layer.crosses_samples,
         )
+
+    def _find_layer(self, name: str, geometry: str, product: Product) -> _native.ReuseLayer:
+        layer = self.natives[name, geometry] = self.native.layer(name, geometry)
+        grads = {"input_grad": bool(product.input_grad), "weight_grad": bool(product.weight_grad)}
+        self.layers.setdefault(name, {"name": name, "geometry": json.loads(geometry), **grads})
+        return layer
+
+    def find_recomputed(self, base: str) -> tuple[str, int]:
+        """Finds the name and the batch of a call that a checkpoint computes again."""
+        calls = self.trained.get(base, set())
+        if len(calls) != 1:
+            raise Unsupported(
+                f"a checkpoint computes {base} again, which {len(calls)} calls of this step may be; checkpoint "
+                "modules that are called once per step, with one size of batch"
+            )
+        return next(iter(calls))
 
     def _is_measured(self) -> bool:
         every = self.options.measure_every
         return every is not None and self.step_number % every == 0
 
     def check_layers(self) -> None:
-        """Refuses a configuration that does not fit the model, after its first training forward."""
-        if not self.is_checked:
+        """Refuses a configuration that does not fit the model, once all of it ran."""
+        if not self.is_checked and self.layers:
             self.is_checked = True
             self.native.check_layers(self.options.model_name, json.dumps(list(self.layers.values())))
+            self.interceptor.axis.check_globs()
 
     def add_counts(self, call: LayerCall, name: str, counted: tuple) -> None:
         """Adds the outcomes of a pass."""
-        known = self.outcomes.setdefault((call.layer, name, call.is_training), [0, 0, 0])
+        known = self.outcomes.setdefault((call.layer, name, call.forward.is_training), [0, 0, 0])
         for place, count in enumerate(counted[:3]):
             known[place] += count
 
