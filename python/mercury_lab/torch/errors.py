@@ -9,30 +9,28 @@ import torch
 from mercury_lab._native import MercuryError
 
 
-class IncompleteCapture(MercuryError):
+class _Incomplete(MercuryError):
+    """`op` names the operation, such as `conv3d`, and `module` the module that called it."""
+
+    def __init__(self, op: str, module: str, reason: str) -> None:
+        super().__init__(f"{op} in module {module}: {reason}")
+        self.op = op
+        self.module = module
+        self.reason = reason
+
+
+class IncompleteCapture(_Incomplete):
     """A step computed something that the capture cannot record.
 
     `op` names the operation, such as `conv3d`, and `module` the module that called it.
     """
 
-    def __init__(self, op: str, module: str, reason: str) -> None:
-        super().__init__(f"{op} in module {module}: {reason}")
-        self.op = op
-        self.module = module
-        self.reason = reason
 
-
-class IncompleteReuse(MercuryError):
+class IncompleteReuse(_Incomplete):
     """The model computed a product that reuse cannot replace.
 
     `op` names the operation, such as `conv3d`, and `module` the module that called it.
     """
-
-    def __init__(self, op: str, module: str, reason: str) -> None:
-        super().__init__(f"{op} in module {module}: {reason}")
-        self.op = op
-        self.module = module
-        self.reason = reason
 
 
 class ArgumentError(MercuryError, ValueError):
