@@ -68,10 +68,10 @@ impl SharedValues {
             return Err(raise("values: must be a contiguous CPU tensor of f32; call .float().cpu().contiguous()"));
         }
         let count = view.num_elements();
-        // SAFETY: the tensor is validated and has this type.
         let data = if count == 0 {
             std::ptr::NonNull::dangling().as_ptr()
         } else {
+            // SAFETY: the tensor is validated and has this type.
             unsafe { view.offset_data_ptr::<f32>() }.map_err(raise)?.cast_mut()
         };
         Ok(Self { data, count, _tensor: imported })

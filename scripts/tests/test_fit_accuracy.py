@@ -80,6 +80,8 @@ def test_the_written_curve_never_falls_and_covers_a_true_one(tmp_path, monkeypat
             for step_error in (0.0, 0.02, 0.05, 0.1, 0.3):
                 value = base - step_error**2 + 0.001 * random.normal()
                 rows.append(f"{task},at-{step_error},{seed},top1,{value},{step_error},abc")
+    # A design with one seed, and a network that is trained for reuse, do not count.
+    rows += ["vgg,at-0.01,1,top1,0.1,0.01,abc", "cifarnet,exact,1,top1,0.7,,abc", "cifarnet,random-6,1,top1,0.6,,abc"]
     out = tmp_path / "curve.csv"
     monkeypatch.setattr(sys, "argv", ["fit.py", "--rows", str(write_rows(tmp_path / "rows.csv", rows)), "--out", str(out)])
     fit.main()
