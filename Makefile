@@ -64,7 +64,7 @@ models: build install-notebooks ## train every model for ten steps on real data,
 accuracy: wheel $(TORCH_VENV)/ready install-notebooks ## the error that training accepts: docs/accuracy.md (about 20 core hours, resumable; QUICK=1: a few steps of each run, which are only printed)
 	$(TORCH_VENV)/bin/python $(INSTALL_WHEEL)
 	$(TORCH_VENV)/bin/python scripts/accuracy/run.py $(if $(QUICK),--quick)
-	$(if $(QUICK),,$(VENV)/bin/python scripts/accuracy/report.py --docs docs/accuracy.md)
+	$(if $(QUICK),,$(VENV)/bin/python scripts/accuracy/write_page.py --docs docs/accuracy.md)
 
 paper: build install-notebooks ## the twelve models compared with the paper's 1.97x: docs/paper.md, notebook 06 (QUICK=1: about half an hour on two idle cores; also the README's answer; ALLOW_DIRTY=1: also with changed files)
 	$(VENV)/bin/python scripts/paper/run.py $(if $(QUICK),--quick) $(if $(ALLOW_DIRTY),--allow-dirty)

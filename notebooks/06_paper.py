@@ -133,7 +133,7 @@ bounds.pivot("bound", index="model", values="speed_up").with_columns(pl.selector
 # reuse minus that without reuse, as a mean over seeds: a share of images, or BLEU.
 
 # %%
-runs = pl.read_csv(ACCURACY)
+runs = pl.read_csv(ACCURACY, schema_overrides={"seed": pl.Int64, "value": pl.Float64, "step_error": pl.Float64})
 exact = runs.filter(design="exact").select("task", "seed", exact="value")
 (
     runs.filter(pl.col("design") != "exact")

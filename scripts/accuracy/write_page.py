@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes tables and charts of the calibration from docs/accuracy.csv: `report.py --docs docs/accuracy.md`.
+"""Writes tables and charts of the calibration from docs/accuracy.csv: `write_page.py --docs docs/accuracy.md`.
 
 Prints the tables. With --docs it replaces the text between the marks of the page and writes accuracy.svg and
 accuracy-trained.svg next to it, if there are runs to draw.

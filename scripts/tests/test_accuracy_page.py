@@ -11,7 +11,7 @@ pytest.importorskip("altair")
 pytest.importorskip("mercury_lab")
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "accuracy"))
-import report  # noqa: E402
+import write_page  # noqa: E402
 from bleu import compute_bleu  # noqa: E402
 from rows import COLUMNS, append_row, read_rows  # noqa: E402
 
@@ -64,7 +64,7 @@ def test_a_table_of_other_columns_is_refused(tmp_path):
 
 
 def test_losses_are_paired_by_seed(table):
-    designs = {row["design"]: row for row in report.summarise_designs(report.read_frame(table)).rows(named=True)}
+    designs = {row["design"]: row for row in write_page.summarise_designs(write_page.read_frame(table)).rows(named=True)}
     small = designs["bound-5"]
     # Differences of 0.2, 0.1 and 0.3 points have a standard deviation of 0.1.
     assert small["lost"] == pytest.approx(0.2) and small["half"] == pytest.approx(4.303 * 0.1 / 3**0.5)
@@ -73,22 +73,22 @@ def test_losses_are_paired_by_seed(table):
 
 
 def test_the_verdict_takes_the_upper_limit(table):
-    designs = report.summarise_designs(report.read_frame(table))
-    verdict = report.format_verdict(designs, "resnet20")
+    designs = write_page.summarise_designs(write_page.read_frame(table))
+    verdict = write_page.format_verdict(designs, "resnet20")
     assert "2.2 % (`bound-5`: 0.20 ± 0.25 points lost, 1.20x under `mercury-skip`)" in verdict
-    assert "no design has two seeds" in report.format_verdict(designs, "transformer")
+    assert "no design has two seeds" in write_page.format_verdict(designs, "transformer")
 
 
 def test_runs_of_other_settings_are_not_paired(table):
     append_row(table, make_row("bound-10", 1, 0.5, epochs=10))
-    paired = report.pair_with_exact(report.read_frame(table)).filter(pl.col("design") == "bound-10")
+    paired = write_page.pair_with_exact(write_page.read_frame(table)).filter(pl.col("design") == "bound-10")
     assert paired["lost"].to_list() == [None]
 
 
 def test_a_diverged_run_is_counted(table):
     append_row(table, make_row("mercury", 1, None, loss=float("nan")))
-    designs = report.summarise_designs(report.read_frame(table))
-    assert "| `mercury` | 1, 1 diverged | - | - |" in report.format_branches(designs, "resnet20")
+    designs = write_page.summarise_designs(write_page.read_frame(table))
+    assert "| `mercury` | 1, 1 diverged | - | - |" in write_page.format_branches(designs, "resnet20")
 
 
 def test_the_page_gets_tables_and_charts(table, tmp_path, monkeypatch, capsys):
@@ -99,8 +99,8 @@ def test_the_page_gets_tables_and_charts(table, tmp_path, monkeypatch, capsys):
     for seed in (1, 2):
         append_row(table, make_row("exact", seed, 0.77, **row))
         append_row(table, make_row("random-10", seed, 0.75 + seed / 1000, remaining_vectors=0.02, **row))
-    monkeypatch.setattr(sys, "argv", ["report.py", "--table", str(table), "--docs", str(page)])
-    report.main()
+    monkeypatch.setattr(sys, "argv", ["write_page.py", "--table", str(table), "--docs", str(page)])
+    write_page.main()
     text = page.read_text()
     assert "old" not in text and "| `random-10` | 2 | 75.15 |" in text
     for name in ("page.svg", "page-trained.svg"):
