@@ -106,7 +106,7 @@ def test_the_page_gets_tables_and_charts(table, tmp_path, monkeypatch, capsys):
     for name in ("page.svg", "page-trained.svg"):
         assert f"]({name})" in text
         assert (tmp_path / name).read_text().startswith("<svg")
-    assert all(name in COLUMNS for name in report.SPEED_UPS)
+    assert all(name in COLUMNS for name in write_page.SPEED_UPS)
     assert "Trained at commits abc" in capsys.readouterr().out
 
 
