@@ -144,7 +144,8 @@ class Deviation:
 
     def __new__(cls, exact: Any, reused: Any) -> Deviation:
         """Both are contiguous CPU tensors of f32."""
-    def __add__(self, other: Deviation) -> Deviation: ...
+    def add(self, other: Deviation) -> Deviation:
+        """The sums over the elements of both."""
     @property
     def error(self) -> float:
         """|Y' - Y| / |Y|; infinite if only Y is 0."""

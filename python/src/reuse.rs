@@ -260,7 +260,8 @@ impl PyDeviation {
         }))
     }
 
-    fn __add__(&self, other: &Self) -> Self {
+    /// The sums over the elements of both.
+    fn add(&self, other: &Self) -> Self {
         let mut sum = self.0;
         sum += other.0;
         Self(sum)

@@ -37,7 +37,7 @@ class MeasuredSteps:
             self.running[layer, name] = PassSums(bits, outcomes, deviation, list(cycles))
             return
         known.outcomes = [a + b for a, b in zip(known.outcomes, outcomes, strict=True)]
-        known.deviation = known.deviation + deviation
+        known.deviation = known.deviation.add(deviation)
         known.cycles = [a + b for a, b in zip(known.cycles, cycles, strict=True)]
 
     def end_step(self, step: int) -> list[tuple[str, int, int]]:
