@@ -119,3 +119,7 @@ impl Sizes {
         Self { heads: heads as usize, rows: rows as usize, inner: inner as usize, columns: columns as usize }
     }
 }
+
+#[cfg(test)]
+#[path = "rows_tests.rs"]
+mod tests;
