@@ -18,8 +18,8 @@ from ..output import read_number
 from ..probe import Probe
 from ..products import Product
 from .interceptor import Interceptor, LoopForward
-from .measurement import MeasuredSteps
 from .learned import LearnedProjections
+from .measurement import MeasuredSteps
 from .product import LayerCall, to_native
 
 
