@@ -81,7 +81,13 @@ impl Ladder {
             console.note(ONE_PROJECTION);
         }
         if self.work.format == Format::Table {
-            frame = frame.drop_many([columns::PROJECTIONS.name, columns::GRADIENT_ERROR.name]);
+            let only_in_files = [
+                columns::PROJECTIONS,
+                columns::GRADIENT_ERROR,
+                columns::SPEED_UP_STEPS_LOW,
+                columns::SPEED_UP_STEPS_HIGH,
+            ];
+            frame = frame.drop_many(only_in_files.map(|column| column.name));
         }
         console.print_table(&frame, self.work.format)
     }
@@ -105,6 +111,8 @@ fn build_frame(rungs: &[Rung], designs: &DataFrame, has_factors: bool) -> Result
         columns::SPEED_UP,
         columns::SPEED_UP_LOW,
         columns::SPEED_UP_HIGH,
+        columns::SPEED_UP_STEPS_LOW,
+        columns::SPEED_UP_STEPS_HIGH,
     ] {
         table.push(designs.column(column.name)?.clone());
     }

@@ -47,6 +47,10 @@ table! {
     /// Upper end of the 95 % interval of the speed-up over samples; with several projections it holds that of a further
     /// projection.
     SPEED_UP_HIGH = layers::SPEED_UP_HIGH;
+    /// Lower end of the 95 % interval of the mean speed-up over training steps and projections; null for a single step.
+    SPEED_UP_STEPS_LOW = ColumnSpec::f64("speed_up_steps_low", "").nullable();
+    /// Upper end of the 95 % interval of the mean speed-up over training steps and projections; null for a single step.
+    SPEED_UP_STEPS_HIGH = ColumnSpec::f64("speed_up_steps_high", "").nullable();
     /// Smallest speed-up of a projection.
     SPEED_UP_MIN = ColumnSpec::f64("speed_up_min", "").nullable();
     /// Largest speed-up of a projection.

@@ -1,6 +1,6 @@
 //! `frontier.parquet`: what each way to choose settings gives within an error, by reading of the hardware.
 
-use super::{ColumnSpec, configurations, layers, models};
+use super::{ColumnSpec, configurations, designs, layers, models};
 
 table! {
     /// A row per reading, method and limit of the first bound. The other bounds are as they were asked for. Figures of
@@ -23,6 +23,10 @@ table! {
     SPEED_UP_LOW = layers::SPEED_UP_LOW;
     /// Upper end of the 95 % interval of the speed-up over captured samples and, with several, projections.
     SPEED_UP_HIGH = layers::SPEED_UP_HIGH;
+    /// Lower end of the 95 % interval of the mean speed-up over training steps and projections; null for a single step.
+    SPEED_UP_STEPS_LOW = designs::SPEED_UP_STEPS_LOW;
+    /// Upper end of the 95 % interval of the mean speed-up over training steps and projections; null for a single step.
+    SPEED_UP_STEPS_HIGH = designs::SPEED_UP_STEPS_HIGH;
     /// Speed-up of the settings that were chosen by all data, on the same data.
     SPEED_UP_CHOSEN = ColumnSpec::f64("speed_up_chosen", "");
     /// Speed-up with the cycles of waiting for DRAM.

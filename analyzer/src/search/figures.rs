@@ -115,6 +115,8 @@ pub struct PassFigures {
 pub struct Part {
     /// Number of the projection.
     pub seed: usize,
+    /// The captured step.
+    pub step: u64,
     /// Share of the step's samples that were not captured.
     pub left_out: f64,
     /// `[layers][configurations][passes]`; `None` where a layer was not captured or has no such pass.
@@ -124,11 +126,12 @@ pub struct Part {
 impl Part {
     /// A part without results, of so many layers and configurations.
     pub fn new(seed: usize, layers: usize, configurations: usize) -> Self {
-        Self { seed, left_out: 0.0, passes: vec![vec![[None, None, None]; configurations]; layers] }
+        Self { seed, step: 0, left_out: 0.0, passes: vec![vec![[None, None, None]; configurations]; layers] }
     }
 
     /// Adds the result of a configuration, by its number here.
     pub fn add(&mut self, configuration: usize, result: &PassResult) {
+        self.step = result.step;
         self.left_out = 1.0 - result.samples as f64 / f64::from(result.batch);
         let pass = PassFigures { figures: Figures::new(result), leave_one_out: result.leave_one_out.clone() };
         self.passes[result.layer_index][configuration][result.pass as usize] = Some(pass);

@@ -6,6 +6,7 @@ use super::figures::Figures;
 use super::problem::{Picks, Problem};
 use crate::interval::{self, Sampled, Step};
 use mercury_trace::geometry::Pass;
+use std::collections::BTreeMap;
 
 /// How a choice is made on some parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +46,8 @@ pub struct Judgement {
     pub vectors: [u64; 2],
     /// 95 % interval of the speed-up over samples and, of several, projections.
     pub interval: Option<[f64; 2]>,
+    /// 95 % interval of the mean speed-up over training steps and projections; `None` for a single step.
+    pub interval_over_steps: Option<[f64; 2]>,
     /// Largest error of a layer's pass.
     pub largest_error: f64,
     /// Passes with reuse, counted in each fold.
@@ -101,6 +104,7 @@ fn sum_up(problem: &Problem, bounds: &[ErrorLimit], judged: &[(Picks, Vec<usize>
         gradients: Figures::default(),
         vectors: [0; 2],
         interval: find_interval(problem, judged),
+        interval_over_steps: find_interval_over_steps(problem, judged),
         largest_error: 0.0,
         passes: 0,
         exceeding: 0,
@@ -153,6 +157,22 @@ fn find_interval(problem: &Problem, judged: &[(Picks, Vec<usize>)]) -> Option<[f
         Sampled::new(total, steps)
     };
     interval::cover(&by_seed.iter().map(sampled).collect::<Option<Vec<_>>>()?)
+}
+
+/// The interval of the mean speed-up over steps and projections.
+fn find_interval_over_steps(problem: &Problem, judged: &[(Picks, Vec<usize>)]) -> Option<[f64; 2]> {
+    // Several parts may be samples of one step.
+    let mut by_seed: BTreeMap<usize, BTreeMap<u64, [u64; 2]>> = BTreeMap::new();
+    for (picks, parts) in judged {
+        for &part in parts {
+            let [baseline, mercury] = problem.total(&[part], picks).cycles;
+            let found = problem.part(part);
+            let sum = by_seed.entry(found.seed).or_default().entry(found.step).or_default();
+            *sum = [sum[0] + baseline, sum[1] + mercury];
+        }
+    }
+    let cycles: Vec<Vec<[u64; 2]>> = by_seed.into_values().map(|steps| steps.into_values().collect()).collect();
+    interval::over_steps(&cycles)
 }
 
 /// Cycles of all passes of a part.

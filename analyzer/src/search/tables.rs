@@ -34,6 +34,10 @@ pub fn build_frontier(outcomes: &[ReadingOutcome], question: &Question) -> Resul
         figures(columns::SPEED_UP, |found| found.total.speed_up()),
         columns::SPEED_UP_LOW.build_f64s(&rows, |row| row.1.figures().interval.map(|bounds| bounds[0])),
         columns::SPEED_UP_HIGH.build_f64s(&rows, |row| row.1.figures().interval.map(|bounds| bounds[1])),
+        columns::SPEED_UP_STEPS_LOW
+            .build_f64s(&rows, |row| row.1.figures().interval_over_steps.map(|bounds| bounds[0])),
+        columns::SPEED_UP_STEPS_HIGH
+            .build_f64s(&rows, |row| row.1.figures().interval_over_steps.map(|bounds| bounds[1])),
         columns::SPEED_UP_CHOSEN.build_f64s(&rows, |row| row.1.chosen.total.speed_up()),
         figures(columns::SPEED_UP_WITH_STALLS, |found| {
             let [before, after] = [0, 1].map(|side| (found.total.cycles[side] + found.total.stalls[side]) as f64);

@@ -39,6 +39,12 @@ impl Design {
         interval::cover(&sampled?)
     }
 
+    /// 95 % interval of the mean speed-up over training steps and projections; `None` for a single step.
+    pub fn interval_over_steps(&self) -> Option<[f64; 2]> {
+        let cycles: Vec<_> = self.totals.iter().map(|totals| totals.step_cycles.clone()).collect();
+        interval::over_steps(&cycles)
+    }
+
     /// Smallest and largest speed-up of a projection.
     pub fn speed_up_range(&self) -> Option<[f64; 2]> {
         let values: Option<Vec<f64>> = self.totals.iter().map(Totals::speed_up).collect();
@@ -108,6 +114,8 @@ pub fn build_frame(swept: &[Column], designs: &[Design]) -> Result<DataFrame> {
         columns::SPEED_UP.build_f64s(designs, Design::speed_up),
         columns::SPEED_UP_LOW.build_f64s(designs, |design| design.speed_up_interval().map(|bounds| bounds[0])),
         columns::SPEED_UP_HIGH.build_f64s(designs, |design| design.speed_up_interval().map(|bounds| bounds[1])),
+        columns::SPEED_UP_STEPS_LOW.build_f64s(designs, |design| design.interval_over_steps().map(|bounds| bounds[0])),
+        columns::SPEED_UP_STEPS_HIGH.build_f64s(designs, |design| design.interval_over_steps().map(|bounds| bounds[1])),
         columns::SPEED_UP_MIN.build_f64s(designs, |design| design.speed_up_range().map(|range| range[0])),
         columns::SPEED_UP_MAX.build_f64s(designs, |design| design.speed_up_range().map(|range| range[1])),
         columns::SPEED_UP_WITH_STALLS.build_f64s(designs, |design| design.mean_of(Totals::speed_up_with_stalls)),

@@ -23,6 +23,8 @@ pub(super) struct Totals {
     counts: Counts,
     error: Option<Estimate>,
     pub steps: usize,
+    /// Cycles of each step, without and with reuse.
+    pub step_cycles: Vec<[u64; 2]>,
     pub baseline: u64,
     pub mercury: u64,
     /// Cycles of waiting for DRAM, without and with reuse.
@@ -50,6 +52,7 @@ impl Totals {
             counts: forward().map(|result| result.counts).sum(),
             error: forward_error(results, layers_in_all),
             steps: steps.len(),
+            step_cycles: steps.iter().map(|step| step.total).collect(),
             baseline,
             mercury,
             stalls: [sum(|result| result.baseline_traffic.stall), sum(|result| result.traffic.stall)],
