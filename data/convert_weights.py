@@ -157,7 +157,7 @@ def convert(model: str, source: Path) -> Tensors:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", choices=["alexnet", "vgg16", "mobilenet_v2"])
-    parser.add_argument("source", type=Path, help="alexnet: a pickled Flax checkpoint; vgg16: ONNX; mobilenet_v2: Keras HDF5")
+    parser.add_argument("source", type=Path, help="alexnet: a Flax pickle; vgg16: ONNX; mobilenet_v2: Keras HDF5")
     parser.add_argument("target", type=Path, help="the safetensors file to write")
     arguments = parser.parse_args()
 
