@@ -34,6 +34,21 @@ def has_dataset(folder: Path, dataset: str) -> bool:
     return all((place / name).exists() or (place / f"{name}.gz").exists() for name in FILES[dataset])
 
 
+def find_weights(model: str) -> Path | None:
+    """Returns a file of trained weights, after fetching it if necessary; `None` if there is none.
+
+    torchvision's file is preferred to the converted one, which lacks the classifier.
+    """
+    for fetched in (False, True):
+        if fetched:
+            subprocess.run([sys.executable, REPOSITORY / "data" / "fetch.py", f"weights-{model}"])
+        for folder in DATA:
+            found = [*(folder / "weights").glob(f"{model}*.pth"), *(folder / "weights").glob(f"{model}-*.safetensors")]
+            if found:
+                return found[0]
+    return None
+
+
 def link_dataset(dataset: str, out: Path) -> Path | None:
     """Links exactly the files in `FILES` into a folder, so that runs do not depend on the origin of the data set."""
     found = find_dataset(dataset)

@@ -1,105 +1,93 @@
-"""Reads the results in a model's folder that `run.py` wrote, over the captured steps after the trial."""
+"""Reads the results of a model that `stages.py` wrote."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
-from settings import BOUND, EVERY_LAYER, TRIAL
+from settings import HARDWARE
 
-ALL_ON, BY_MODEL, BY_LAYER = "mercury, all layers on", "model's error <= 1 %", "each layer's error <= 1 %"
-SETTINGS = ["mercury", ALL_ON, BY_MODEL, BY_LAYER]
-# The error that each choice of a sweep's configuration bounds.
-CRITERIA = {BY_MODEL: "output_error", BY_LAYER: "worst_layer_error"}
-
+PRESET, WITHIN, ACCEPTED = "preset", "within 10 %", "accepted error"
 EQUAL_MACS, NO_HARDWARE = "mercury-ahead, equal MACs", "the bound"
 READINGS = ["mercury", "mercury-skip", "mercury-ahead", EQUAL_MACS, NO_HARDWARE]
-# Columns of a ladder that tables take.
-FIGURES = ["hit_rate", "output_error", "gradient_error", "computations_saved", "speed_up", "speed_up_low"]
-FIGURES += ["speed_up_high", "is_bound", "mcache_results_mean", "mcache_results_peak", "mcache_kb"]
+# The limits on the errors of layers that tables show.
+FRONTIER = [0.05, 0.1, 0.2, 0.4]
+# The limits of the designs, in the units of their bounds.
+LIMITS = {WITHIN: 0.1, ACCEPTED: 1.0}
 
-# Aggregations of rows by pass, layer and step.
-SPEED_UP = pl.col("baseline_cycles").sum() / pl.col("mercury_cycles").sum()
-ERROR = (pl.col("error_square").sum() / pl.col("exact_square").sum()).sqrt().fill_nan(0)
-
-
-@dataclass
-class Results:
-    """Results of a configuration: layers and models after the trial, and models over all captured steps."""
-
-    layers: pl.DataFrame
-    models: pl.DataFrame
-    all_steps: pl.DataFrame
-
-    @classmethod
-    def read(cls, folder: Path, configuration: int = 0) -> "Results":
-        read = lambda name: pl.read_parquet(folder / name).filter(configuration=configuration)  # noqa: E731
-        layers, models = read("layers.parquet"), read("models.parquet")
-        return cls(select_steady(layers), select_steady(models), models)
+INTERVAL = {"speed_up_low": "speed_up_steps_low", "speed_up_high": "speed_up_steps_high"}
+FIGURES = ["hit_rate", "output_error", "gradient_error", "computations_saved", "is_bound"]
+DEMAND = ["mcache_results_mean", "mcache_results_peak", "mcache_kb"]
+JUDGED = ["largest_error", "step_error", "passes", "exceeding", "accuracy_loss", "accuracy_loss_upper"]
+SPEED_UP = ["speed_up", *INTERVAL]
 
 
-def select_steady(frame: pl.DataFrame) -> pl.DataFrame:
-    """Selects the rows of the captured steps after the trial."""
-    return frame.filter(pl.col("step").is_in(frame["step"].unique().sort()[TRIAL:].implode()))
+def take_interval_over_steps(frame: pl.DataFrame) -> pl.DataFrame:
+    """Replaces the interval over samples by that over training steps and projections."""
+    return frame.drop(list(INTERVAL)).rename({source: name for name, source in INTERVAL.items()})
 
 
-def read_sweep(sweep: Path) -> pl.DataFrame:
-    """Reads a sweep: keys, speed-up and errors of each configuration after the trial."""
-    layers = select_steady(pl.read_parquet(sweep / "layers.parquet"))
-    forward = layers.filter(pl.col("pass") == "forward")
-    worst = forward.group_by("configuration", "layer").agg(worst_layer_error=ERROR)
-    configurations = pl.read_parquet(sweep / "configurations.parquet")
-    keys = [column for column in configurations.columns if "." in column]
-    return (
-        configurations.select("configuration", *keys)
-        .join(layers.group_by("configuration").agg(speed_up=SPEED_UP), on="configuration")
-        .join(forward.group_by("configuration").agg(output_error=ERROR), on="configuration")
-        .join(worst.group_by("configuration").agg(pl.col("worst_layer_error").max()), on="configuration")
-        .sort("configuration")
-    )
+def add_equal_macs(frame: pl.DataFrame, column: str) -> pl.DataFrame:
+    """Adds rows of `mercury-ahead` over a baseline with as many multiply-accumulates, in the order of `READINGS`.
 
-
-def choose_settings(sweep: Path) -> dict[str, dict]:
-    """Returns the number and the keys of the fastest configuration within the bound, by criterion.
-
-    A criterion is missing if no configuration within its bound is faster than no reuse.
+    The larger baseline is exact, so it divides the interval like the speed-up.
     """
-    found, chosen = read_sweep(sweep), {}
-    for name, error in CRITERIA.items():
-        within = found.filter(pl.col(error) <= BOUND, pl.col("speed_up") > 1)
-        if within.height:
-            row = within.sort("speed_up", descending=True, maintain_order=True).row(0, named=True)
-            chosen[name] = {key: value for key, value in row.items() if key == "configuration" or "." in key}
-    return chosen
+    smaller = pl.col("speed_up_equal_macs") / pl.col("speed_up")
+    equal = frame.filter(pl.col(column) == "mercury-ahead")
+    equal = equal.with_columns(*(pl.col(name) * smaller for name in SPEED_UP), pl.lit(EQUAL_MACS).alias(column))
+    order = pl.DataFrame({column: READINGS})
+    return order.join(pl.concat([frame, equal]), on=column, maintain_order="left")
 
 
-def read_settings(folder: Path) -> dict[str, tuple[dict, Results]]:
-    """Reads the swept keys and results of each setting.
+def read_readings(folder: Path) -> pl.DataFrame:
+    """Reads the preset's settings under each reading of the hardware."""
+    found = take_interval_over_steps(pl.read_csv(folder / "readings.csv", infer_schema_length=None))
+    found = found.with_columns(reading=pl.col("preset").fill_null(NO_HARDWARE))
+    return add_equal_macs(found, "reading").select("reading", *FIGURES, *DEMAND, *SPEED_UP)
 
-    A setting is missing if no configuration within its bound is faster than no reuse.
-    """
-    found = {"mercury": ({}, Results.read(folder / "mercury")), ALL_ON: ({}, Results.read(folder / EVERY_LAYER))}
-    if (folder / "sweep").exists():
-        for name, choice in choose_settings(folder / "sweep").items():
-            found[name] = (choice, Results.read(folder / "sweep", choice["configuration"]))
-    return found
+
+def read_designs(path: Path) -> pl.DataFrame:
+    """Reads the designs with settings per layer of a search, by reading and limit."""
+    found = take_interval_over_steps(pl.read_parquet(path)).filter(method="per layer")
+    return found.with_columns(reading=pl.col("reading").replace({"bound": NO_HARDWARE}))
+
+
+def read_speed_ups(folder: Path) -> pl.DataFrame:
+    """Reads the preset and both designs under each reading."""
+    frames = [read_readings(folder).with_columns(design=pl.lit(PRESET))]
+    for design, file in ((WITHIN, "frontier.parquet"), (ACCEPTED, "accepted.parquet")):
+        found = read_designs(folder / "search" / file).filter(pl.col("limit") == LIMITS[design])
+        columns = ["reading", *FIGURES, *JUDGED, *SPEED_UP]
+        frames.append(add_equal_macs(found, "reading").select(*columns, design=pl.lit(design)))
+    return pl.concat(frames, how="diagonal_relaxed")
+
+
+def read_frontier(folder: Path) -> pl.DataFrame:
+    """Reads the designs within each bound on the errors of layers."""
+    columns = ["speed_up_equal_macs", "output_error", "step_error", "exceeding", "passes", "is_bound"]
+    found = read_designs(folder / "search" / "frontier.parquet").filter(pl.col("limit").is_in(FRONTIER))
+    return found.select("reading", "limit", *SPEED_UP, *columns)
 
 
 def read_ladder(folder: Path) -> pl.DataFrame:
     """Reads the ladder of assumptions, from the preset `mercury` to the bound."""
     ladder = pl.read_csv(folder / "ladder.csv", infer_schema_length=None)
-    return ladder.select("assumption", "flags", "preset", *FIGURES)
+    return ladder.select("assumption", "flags", "preset", *FIGURES, *DEMAND, "speed_up")
 
 
-def read_readings(folder: Path) -> pl.DataFrame:
-    """Reads the readings of the hardware that presets name, and the bound.
+def read_hardware(folder: Path) -> pl.DataFrame:
+    """Reads the best design within 10 % for each value of each axis of the hardware."""
+    frames = []
+    for number, (axis, (_, values, _)) in enumerate(HARDWARE.items()):
+        found = read_designs(folder / f"hardware-{number}" / "frontier.parquet").filter(limit=LIMITS[WITHIN])
+        if found.height != len(values):
+            raise ValueError(f"{folder}/hardware-{number} has {found.height} designs for {len(values)} values")
+        places = [values.index(name_value(reading, values)) for reading in found["reading"]]
+        texts = ["unlimited" if axis == "MCACHE entries" and values[place] == 0 else str(values[place]) for place in places]
+        columns = found.select(*SPEED_UP, "speed_up_equal_macs", "hit_rate", "output_error")
+        frames.append(columns.with_columns(axis=pl.lit(axis), value=pl.Series(texts), place=pl.Series(places)).sort("place"))
+    return pl.concat(frames)
 
-    `mercury-ahead` has a second row, its speed-up over a baseline with as many multiply-accumulates.
-    """
-    found = pl.read_csv(folder / "readings.csv", infer_schema_length=None)
-    found = found.with_columns(setting=pl.col("preset").fill_null(NO_HARDWARE))
-    # The larger baseline is exact, so it divides the interval like the speed-up.
-    smaller = pl.col("speed_up_equal_macs") / pl.col("speed_up")
-    speed_ups = [pl.col(name) * smaller for name in ("speed_up", "speed_up_low", "speed_up_high")]
-    equal = found.filter(setting="mercury-ahead").with_columns(*speed_ups, setting=pl.lit(EQUAL_MACS))
-    order = pl.DataFrame({"setting": READINGS})
-    return order.join(pl.concat([found, equal]), on="setting", maintain_order="left").select("setting", *FIGURES)
+
+def name_value(reading: str, values: list) -> object:
+    """Finds the value in the name of a reading, such as `mercury-skip and flags, mcache.entries=64`."""
+    text = reading.rsplit("=", 1)[1].removesuffix(" (a bound)")
+    return next(value for value in values if str(value) == text)

@@ -1,10 +1,13 @@
 """Writes the tables of a run of `run.py`, for a report and a notebook.
 
-- `training.parquet`, one row per model: data, steps, losses and accuracy of the training.
-- `models.parquet`, one row per model and setting: hit rates, errors, speed-ups.
-- `readings.parquet`, one row per model and reading of the hardware: errors, speed-ups, demand on MCACHE.
-- `cycles.parquet`, one row per model, setting, pass and part of the cycles: share of the baseline's step.
-- `chain.parquet`, one row per model and rung of the ladder; `bounds.parquet`, one row per model and bound.
+- `training.parquet`, one row per model: data, steps, start and losses of the training.
+- `speed_ups.parquet`, one row per model, design and reading of the hardware: errors, hits, speed-ups.
+- `frontier.parquet`, one row per model, reading and bound on the errors of layers: the best design within it.
+- `chain.parquet`, one row per model and rung of the ladder of assumptions.
+- `sizes.parquet`, one row per model, size of the input and reading: the preset's settings.
+- `hardware.parquet`, one row per model, axis of the hardware and value: the best design within 10 %.
+- `stages.parquet`, one row per stage: its time.
+- `accepted.json`: the step error that the calibration accepts.
 """
 
 import json
@@ -12,106 +15,94 @@ from pathlib import Path
 
 import polars as pl
 from commits import read_model_commits
-from folders import ALL_ON, ERROR, SETTINGS, SPEED_UP, Results, read_ladder, read_readings, read_settings
-from reasons import bound_speed_ups, split_cycles
-from settings import MODELS
+from folders import read_frontier, read_hardware, read_ladder, read_readings, read_speed_ups
+from settings import ACCURACY_BOUND, MODELS, MODERN, Form
+from stages import list_tasks
 
-BACKWARD = ["input-grad", "weight-grad"]
-PASSES = {"forward": ["forward"], "backward": BACKWARD, "step": ["forward", *BACKWARD]}
-NAMES = {'["forward"]': "forward pass alone", '["forward","weight-grad"]': "no input gradient"}
-METRICS = {"top1": "top-1", "token_accuracy": "tokens"}
+METRICS = {"top1": "top-1", "bleu": "BLEU"}
 
 
-def summarise_training(folder: Path) -> dict:
+def summarise_training(folder: Path, own: dict) -> dict:
     """Returns data, steps, losses and accuracy of a model's training."""
     manifest = json.loads((folder / "trace" / "manifest.json").read_text())
     steps = pl.read_parquet(folder / "trace" / "steps.parquet")
-    evaluations = pl.read_parquet(folder / "trace" / "evaluations.parquet")
-    metric, value = next(row for row in evaluations.select("metric", "value").iter_rows() if row[0] in METRICS)
-    shape, data = manifest["model"]["input"], manifest["dataset"]["name"]
-    return {
-        "data": "20 photos" if data == "images" else data,
-        "input": f"{shape[0]} tokens" if manifest["model"]["name"] == "transformer" else " x ".join(map(str, shape)),
-        "batch": manifest["training"]["batch_size"],
+    training, dataset = manifest["training"], manifest["dataset"]["name"]
+    shape = manifest["model"]["input"]
+    metric, value = read_metric(folder / "trace" / "evaluations.parquet")
+    return own | {
+        "data": "20 photos" if dataset == "images" else dataset or "20 photos",
+        "input": f"{shape[0]} tokens" if own["model"] == "transformer" else " x ".join(map(str, shape)),
+        "batch": training["batch_size"],
         "steps": steps.height,
         "captured": [captured["step"] for captured in manifest["captured"]],
+        "samples": len(manifest["captured"][-1]["samples"]),
+        "weights": Path(training["settings"].get("weights") or "none").name,
         "first_loss": steps.head(5)["loss"].mean(),
         "last_loss": steps.tail(5)["loss"].mean(),
-        "metric": METRICS[metric],
+        "metric": metric,
         "value": value,
         "commits": sorted(read_model_commits(folder)),
+        "seconds": sum(stage["seconds"] for stage in list_stages(folder)),
     }
 
 
-def describe_keys(keys: dict) -> str | None:
-    """Describes a choice of the sweep in words, without keys that have one value in the sweep."""
-    if not keys:
-        return None
-    words = [keys["rpq.variant"], f"{keys['rpq.bits']} bits", NAMES.get(keys["reuse.passes"])]
-    words += ["centroids" if keys.get("mcache.representative") == "centroid" else None]
-    words += [f"{keys['mcache.entries']} entries" if "mcache.entries" in keys else None]
-    return ", ".join(word for word in words if word)
+def read_metric(path: Path) -> tuple[str | None, float | None]:
+    """Returns the last evaluation: BLEU if there is one, else the accuracy."""
+    if not path.exists():
+        return None, None
+    found = dict(pl.read_parquet(path).select("metric", "value").iter_rows())
+    return next(((METRICS[name], found[name]) for name in reversed(METRICS) if name in found), (None, None))
 
 
-def combine_intervals(models: pl.DataFrame) -> list[float]:
-    """Returns the 95 % interval of the speed-up over several steps, if the steps' intervals are independent."""
-    baseline, low, high = pl.col("baseline_cycles"), pl.col("speed_up_low"), pl.col("speed_up_high")
-    half = ((baseline / low - baseline / high) / 2).pow(2).sum().sqrt()
-    cycles = pl.col("mercury_cycles").sum()
-    return list(models.select(low=baseline.sum() / (cycles + half), high=baseline.sum() / (cycles - half)).row(0))
+def list_stages(folder: Path) -> list[dict]:
+    """Lists the complete stages of a model with their seconds."""
+    stages = []
+    for path in sorted(folder.glob("*.json")):
+        record = json.loads(path.read_text())
+        if record.get("commit"):
+            stages.append({"stage": path.with_suffix("").name, "seconds": record["seconds"]})
+    return stages
 
 
-def summarise_setting(results: Results | None) -> dict:
-    """Returns hit rates, errors and speed-ups after the trial; `None` stands for a run without reuse."""
-    if results is None:
-        zeros = ["hit_rate", "output_error", "worst_layer_error", "gradient_error", "saved"]
-        ones = [*PASSES, "step_low", "step_high", "with_trial"]
-        return dict.fromkeys(zeros, 0.0) | dict.fromkeys(ones, 1.0) | {"layers_off": None}
-    by_pass = {name: results.layers.filter(pl.col("pass").is_in(passes)) for name, passes in PASSES.items()}
-    forward = by_pass["forward"]
-    low, high = combine_intervals(results.models)
-    last = results.layers.filter(pl.col("step") == pl.col("step").max())
-    return {
-        "hit_rate": forward["hit"].sum() / forward["vectors"].sum(),
-        "output_error": forward.select(ERROR).item(),
-        "worst_layer_error": forward.group_by("layer").agg(error=ERROR)["error"].max(),
-        "gradient_error": results.layers.filter(pl.col("pass") == "weight-grad").select(ERROR).item(),
-        "saved": results.layers["macs_saved_net"].sum() / results.layers["macs"].sum(),
-        **{name: rows.select(SPEED_UP).item() for name, rows in by_pass.items()},
-        "step_low": low,
-        "step_high": high,
-        "with_trial": results.all_steps.select(SPEED_UP).item(),
-        "layers_off": last.filter("switched_off")["layer"].n_unique(),
-    }
-
-
-def tabulate_model(folder: Path) -> dict[str, list[dict]]:
+def tabulate_model(folder: Path, own: dict, has_hardware: bool) -> dict[str, list[dict]]:
     """Returns the rows of a model in each table."""
-    found = read_settings(folder)
-    _, every = found[ALL_ON]
-    layers = every.layers["layer"].n_unique()
-    models, cycles = [], []
-    for name in SETTINGS if (folder / "sweep").exists() else found:
-        keys, results = found.get(name, ({}, None))
-        models.append({"setting": name, "keys": describe_keys(keys), "layers": layers, **summarise_setting(results)})
-        if results:
-            cycles += [{"setting": name, **row} for row in split_cycles(results).to_dicts()]
-    return {
-        "training": [summarise_training(folder)],
-        "models": models,
-        "cycles": cycles,
-        "readings": read_readings(folder).to_dicts(),
-        "chain": read_ladder(folder).to_dicts(),
-        "bounds": bound_speed_ups(every).to_dicts(),
+    found = {
+        "speed_ups": read_speed_ups(folder),
+        "frontier": read_frontier(folder),
+        "chain": read_ladder(folder),
     }
+    if has_hardware:
+        found["hardware"] = read_hardware(folder)
+    rows = {name: [own | row for row in frame.to_dicts()] for name, frame in found.items()}
+    return {"training": [summarise_training(folder, own)], **rows}
 
 
-def write(out: Path) -> None:
+def write(out: Path, form: Form) -> None:
     """Writes the tables of all complete models."""
     tables: dict[str, list[dict]] = {}
-    for model in MODELS:
-        if (out / model / "done").exists():
-            for name, rows in tabulate_model(out / model).items():
-                tables.setdefault(name, []).extend({"model": model, **row} for row in rows)
+    for task in list_tasks([*MODELS.values(), *MODERN.values()], form):
+        folder, model = out / task.folder, task.model
+        if not (folder / "done").exists():
+            continue
+        own = {"model": model.name, "group": "modern" if model.name in MODERN else "paper", "kind": model.kind}
+        rows = tabulate_model(folder, own, model.name in form.hardware) if task.is_own else {}
+        if task.size in form.sizes.get(model.name, ()):
+            rows["sizes"] = [
+                {"model": model.name, "size": task.size, **row} for row in read_readings(folder).to_dicts()
+            ]
+        rows["stages"] = [{"model": task.title, **stage} for stage in list_stages(folder)]
+        for name, listed in rows.items():
+            tables.setdefault(name, []).extend(listed)
+    tables.get("sizes", []).sort(key=lambda row: (list(form.sizes).index(row["model"]), row["size"]))
     for name, rows in tables.items():
         pl.DataFrame(rows, infer_schema_length=None).write_parquet(out / f"{name}.parquet")
+    write_accepted(out)
+
+
+def write_accepted(out: Path) -> None:
+    """Writes the step error to which the calibration limits the designs of the accuracy bound."""
+    for path in sorted(out.glob("*/search/accepted.json")):
+        curve = json.loads(path.read_text())["search"]["accuracy_curve"]
+        text = {"bound": ACCURACY_BOUND, "step_error": curve["allowed_step_error"], "networks": curve["networks"]}
+        (out / "accepted.json").write_text(json.dumps(text) + "\n")
+        return

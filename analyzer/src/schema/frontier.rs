@@ -37,6 +37,8 @@ table! {
     ENERGY = configurations::ENERGY;
     /// Hit rate of all forward passes; those without reuse have no hits.
     HIT_RATE = layers::HIT_RATE;
+    /// Share of the multiply-accumulates of all passes that reuse saves, net.
+    COMPUTATIONS_SAVED = configurations::COMPUTATIONS_SAVED;
     /// Relative output error of the forward passes with reuse together.
     OUTPUT_ERROR = layers::OUTPUT_ERROR;
     /// Relative error of the weight gradients with reuse together.

@@ -23,6 +23,10 @@ pub struct Figures {
     pub loss_limit: f64,
     /// Captured vectors, and HITs among them.
     pub vectors: [u64; 2],
+    /// Multiply-accumulates of the exact result.
+    pub macs: u64,
+    /// Those of them that reuse saves, net of what HITs and variants compute.
+    pub macs_saved: i64,
     /// Whether the cycles are a bound.
     pub is_bound: bool,
 }
@@ -40,6 +44,8 @@ impl Figures {
             squares,
             loss_limit: if result.pass == Pass::Forward { limit_loss(result.reuse, estimate) } else { 0.0 },
             vectors: [result.vectors, result.counts.hit],
+            macs: result.macs,
+            macs_saved: result.macs_saved_net,
             is_bound: result.demand.is_bound,
         }
     }
@@ -53,6 +59,11 @@ impl Figures {
     /// Cycles divided by those with reuse.
     pub fn speed_up(&self) -> f64 {
         self.cycles[0] as f64 / self.cycles[1] as f64
+    }
+
+    /// Share of the multiply-accumulates that reuse saves, net; `None` without any.
+    pub fn computations_saved(&self) -> Option<f64> {
+        (self.macs > 0).then(|| self.macs_saved as f64 / self.macs as f64)
     }
 
     /// Share of the vectors that hit; `None` without vectors.
@@ -81,6 +92,8 @@ impl AddAssign for Figures {
             self.vectors[side] += more.vectors[side];
         }
         self.equal_macs += more.equal_macs;
+        self.macs += more.macs;
+        self.macs_saved += more.macs_saved;
         self.loss_limit += more.loss_limit;
         self.is_bound |= more.is_bound;
     }

@@ -49,6 +49,7 @@ pub fn build_frontier(outcomes: &[ReadingOutcome], question: &Question) -> Resul
             (before > 0.0).then(|| after / before)
         }),
         columns::HIT_RATE.build_f64s(&rows, |row| row.1.figures().hit_rate()),
+        columns::COMPUTATIONS_SAVED.build_f64s(&rows, |row| row.1.figures().total.computations_saved()),
         figures(columns::OUTPUT_ERROR, |found| found.forward.error()),
         figures(columns::GRADIENT_ERROR, |found| found.gradients.error()),
         figures(columns::LARGEST_ERROR, |found| found.largest_error),
