@@ -38,3 +38,18 @@ fn a_frozen_layer_has_no_weight_gradient() {
     let has = |pass: &str| found.lines().any(|line| line.split_whitespace().take(2).eq([FROZEN, pass]));
     assert!(has("forward") && has("input-grad") && !has("weight-grad"), "{found}");
 }
+
+#[test]
+fn a_layer_behind_frozen_layers_has_only_a_forward_pass() {
+    let place = Place::new();
+    let mut frozen = layers();
+    for layer in &mut frozen[..2] {
+        (layer.input_grad, layer.weight_grad) = (false, false);
+    }
+    table::write(&place.path("trace"), &frozen).unwrap();
+    let rows = read_rows(&place.stdout("replay trace --out results --format csv --stop.window 0"));
+    let passes: Vec<&str> = rows.iter().filter(|row| row[1] == FROZEN).map(|row| row[2].as_str()).collect();
+    assert_eq!(passes, ["forward"; 2]);
+    let error = place.error(&format!("vectors trace --layer {FROZEN} --pass input-grad --out v.parquet"));
+    assert!(error.contains("no gradient of its input, which is the data, or comes from frozen layers"), "{error}");
+}

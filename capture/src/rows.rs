@@ -9,6 +9,15 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Size of a tensor file's schema, metadata and page headers, in bytes.
 const FILE_BYTES: u64 = 4096;
 
+/// Lists the tensors of a layer that are kept, in the order of writing.
+///
+/// dY is left out if training computes no gradient of the layer.
+pub fn layer_kinds(layer: &Layer, sampling: &Sampling) -> Vec<TensorKind> {
+    let mut kinds = kinds(sampling);
+    kinds.retain(|kind| *kind != TensorKind::GradOutput || layer.has_gradient());
+    kinds
+}
+
 /// Lists the tensors that the kept passes multiply, in the order of writing.
 pub fn kinds(sampling: &Sampling) -> Vec<TensorKind> {
     let wanted: BTreeSet<TensorKind> = sampling.passes.iter().flat_map(|pass| pass.operands()).collect();
@@ -23,7 +32,7 @@ pub fn step_bytes(layers: &[&Layer], sampling: &Sampling, batch: u32) -> u64 {
     let samples = sampling.samples.unwrap_or(batch).min(batch);
     let mut bytes = 0;
     for layer in layers {
-        for kind in kinds(sampling) {
+        for kind in layer_kinds(layer, sampling) {
             bytes += file_bytes(layer, kind, samples, sampling);
         }
     }
@@ -64,4 +73,24 @@ pub fn list_keys(layer: &Layer, kind: TensorKind, samples: &[u32], sampling: &Sa
         rows = longer_rows;
     }
     rows.concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mercury_trace::geometry::{Linear, Pass};
+
+    #[test]
+    fn a_layer_without_gradients_needs_no_room_for_them() {
+        let geometry = Geometry::Linear(Linear { rows: 3, in_features: 5, out_features: 7 });
+        let layer = |input_grad, weight_grad| Layer { name: "fc".to_owned(), geometry, input_grad, weight_grad };
+        let sampling = Sampling { passes: Pass::ALL.to_vec(), ..Sampling::default() };
+        let bytes = |layer: &Layer| step_bytes(&[layer], &sampling, 2);
+        let all = bytes(&layer(true, true));
+        assert_eq!([bytes(&layer(false, true)), bytes(&layer(true, false))], [all; 2]);
+        // A row of dY has 7 values and 2 keys.
+        assert_eq!(bytes(&layer(false, false)), all - FILE_BYTES - 2 * 3 * 4 * (7 + 2));
+        let forward = Sampling { passes: vec![Pass::Forward], ..Sampling::default() };
+        assert_eq!(layer_kinds(&layer(true, true), &forward), [TensorKind::Weight, TensorKind::Input]);
+    }
 }

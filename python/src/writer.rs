@@ -264,7 +264,11 @@ pub fn parse_bytes(text: &str) -> PyResult<u64> {
 /// The maximum size of a captured step's files, bytes before compression.
 #[pyfunction]
 pub fn step_bytes(layers: &str, sampling: &str, batch: u32) -> PyResult<u64> {
-    let layers = parse_layers(layers)?;
+    let mut layers = parse_layers(layers)?;
+    for layer in &mut layers {
+        // A layer may train only its bias, or be thawed in a later step, and then has dY.
+        layer.input_grad = true;
+    }
     let layers: Vec<&Layer> = layers.iter().collect();
     Ok(rows::step_bytes(&layers, &parse("sampling", sampling)?, batch))
 }

@@ -21,7 +21,8 @@ pub struct Layer {
     pub name: String,
     /// The layer's operation and sizes.
     pub geometry: Geometry,
-    /// Whether training computes the input gradient; not if the input is the data.
+    /// Whether training computes the input gradient; not if nothing before the layer is trained, such as the first
+    /// layer's.
     pub input_grad: bool,
     /// Whether training computes the weight gradient; not if the weights are frozen.
     pub weight_grad: bool,
@@ -35,6 +36,11 @@ impl Layer {
             Pass::InputGrad => self.input_grad,
             Pass::WeightGrad => self.weight_grad,
         }
+    }
+
+    /// Whether training computes one of the gradients.
+    pub fn has_gradient(&self) -> bool {
+        self.input_grad || self.weight_grad
     }
 }
 

@@ -106,7 +106,7 @@ pub struct Training {
     pub steps: u64,
     /// Samples per step.
     pub batch_size: u32,
-    /// Learning rate.
+    /// Maximum learning rate; groups of parameters may have others.
     pub learning_rate: f64,
     /// Momentum of SGD.
     pub momentum: f64,

@@ -21,7 +21,7 @@ pub struct Step {
     pub loss: f64,
     /// Share of correct labels in the batch, from 0 to 1; NaN if it is unknown.
     pub accuracy: f64,
-    /// Learning rate of the step.
+    /// Learning rate of the step; groups of parameters may have others.
     pub learning_rate: f64,
     /// Duration of the step in wall-clock seconds, including capture.
     pub seconds: f64,

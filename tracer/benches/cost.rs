@@ -22,6 +22,7 @@ use mercury_tracer::datasets::{Batch, Task};
 use mercury_tracer::models::{Model, ModelSpec};
 use mercury_tracer::optimizer::{Method, Optimizer};
 use mercury_tracer::reuse::{NamedConfig, ReuseTap, Session};
+use mercury_tracer::schedule::Schedule;
 use mercury_tracer::tap::{Plain, Recorder, backward};
 use mercury_tracer::weights::{WeightEntry, Weights};
 use std::collections::{BTreeMap, BTreeSet};
@@ -77,7 +78,7 @@ impl TrainedModel {
         let loss = output.scores.cross_entropy_for_logits(labels);
         let _ = loss.double_value(&[]);
         let gradients = backward(&loss, &self.optimizer.parameters(), recorder).expect("a gradient");
-        self.optimizer.step(gradients, LEARNING_RATE);
+        self.optimizer.step(gradients, &Schedule::constant(LEARNING_RATE), 0);
     }
 }
 
@@ -114,7 +115,7 @@ fn compare_plain_tap(batch: i64, size: i64) {
             let loss = compute_vgg13(&weights, &images).cross_entropy_for_logits(&labels);
             let _ = loss.double_value(&[]);
             let gradients = backward(&loss, &trained.optimizer.parameters(), None).expect("a gradient");
-            trained.optimizer.step(gradients, LEARNING_RATE);
+            trained.optimizer.step(gradients, &Schedule::constant(LEARNING_RATE), 0);
         }));
     }
     let mut ratios: Vec<f64> = with.iter().zip(&without).map(|(with, without)| with / without).collect();

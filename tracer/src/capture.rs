@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::tap::Record;
-use mercury_capture::rows::{kinds, list_keys};
+use mercury_capture::rows::{layer_kinds, list_keys};
 use mercury_capture::sampling::{self, Purpose};
 use mercury_capture::sink::{Job, Sink};
 use mercury_trace::geometry::Geometry;
@@ -23,10 +23,9 @@ pub fn submit(
 ) -> Result<()> {
     let order = sampling::permutation(seed, Purpose::Samples(step), indices.len());
     let samples = sampling::keep_first(&order, sampling.samples).unwrap_or_else(|| (0..indices.len() as u32).collect());
-    let kinds = kinds(sampling);
     let mut files = 0;
     for record in records {
-        for &kind in &kinds {
+        for kind in layer_kinds(&record.layer, sampling) {
             let Some(kept) = select_kept(record, kind, &samples, sampling)? else { continue };
             let kept = kept.to_device(Device::Cpu).to_kind(Kind::Float).contiguous();
             let mut values = vec![0.0f32; kept.numel()];

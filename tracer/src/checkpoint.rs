@@ -88,6 +88,7 @@ fn write<'a>(path: &Path, tensors: impl Iterator<Item = (String, &'a Tensor)>) -
 mod tests {
     use super::*;
     use crate::optimizer::Method;
+    use crate::schedule::Schedule;
     use crate::tap::backward;
     use tch::Kind;
 
@@ -107,7 +108,7 @@ mod tests {
         let mut optimizer = Optimizer::new(Method::Sgd { momentum: 0.9 }, 0.0, &weights);
         let loss = weights.entries()[0].tensor.sum(Kind::Float);
         let gradients = backward(&loss, &optimizer.parameters(), None).unwrap();
-        optimizer.step(gradients, 0.5);
+        optimizer.step(gradients, &Schedule::constant(0.5), 0);
         save(&path, &weights, &optimizer, 7).unwrap();
 
         let other = model(&[("a", 3), ("b", 2)]);

@@ -1,7 +1,9 @@
 //! Optimisers as in `torch.optim`, with a state that can be saved and loaded (tch's have none).
 
 use crate::error::Result;
-use crate::weights::Weights;
+use crate::groups::ParameterGroups;
+use crate::schedule::Schedule;
+use crate::weights::{Role, Weights};
 use tch::{Tensor, no_grad};
 
 /// The update rule of the parameters.
@@ -41,6 +43,8 @@ impl Method {
 struct ParameterState {
     name: String,
     parameter: Tensor,
+    /// Maximum learning rate, if it is not the schedule's.
+    peak: Option<f64>,
     state: Vec<Tensor>,
 }
 
@@ -54,18 +58,28 @@ pub struct Optimizer {
 }
 
 impl Optimizer {
-    /// Creates an optimiser of all trainable parameters of a model.
+    /// Creates an optimiser of all parameters of a model that are not frozen.
     pub fn new(method: Method, weight_decay: f64, weights: &Weights) -> Self {
         let mut parameters = Vec::new();
-        for entry in weights.entries().iter().filter(|entry| entry.trainable) {
+        for entry in weights.entries().iter().filter(|entry| entry.role == Role::Trained) {
             let zeros = method.state_names().iter().map(|_| no_grad(|| entry.tensor.zeros_like()));
             parameters.push(ParameterState {
                 name: entry.name.clone(),
                 parameter: entry.tensor.shallow_clone(),
+                peak: None,
                 state: zeros.collect(),
             });
         }
         Self { method, weight_decay, parameters, steps: 0 }
+    }
+
+    /// Sets the learning rates of the groups that have their own.
+    #[must_use]
+    pub fn with_groups(mut self, groups: &ParameterGroups) -> Self {
+        for entry in &mut self.parameters {
+            entry.peak = groups.rate(&entry.name);
+        }
+        self
     }
 
     /// The parameters, in the order of the gradients for [`Optimizer::step`].
@@ -73,11 +87,12 @@ impl Optimizer {
         self.parameters.iter().map(|entry| &entry.parameter).collect()
     }
 
-    /// Updates all parameters whose gradient is defined; may reuse the gradients' memory.
+    /// Updates all parameters whose gradient is defined, at the rates of a step of the schedule; may
+    /// reuse the gradients' memory.
     ///
     /// # Panics
     /// If there are more or fewer gradients than parameters.
-    pub fn step(&mut self, gradients: Vec<Tensor>, learning_rate: f64) {
+    pub fn step(&mut self, gradients: Vec<Tensor>, schedule: &Schedule, step: u64) {
         assert_eq!(gradients.len(), self.parameters.len(), "a gradient for each parameter");
         self.steps += 1;
         let (method, decay) = (self.method, self.weight_decay);
@@ -85,6 +100,8 @@ impl Optimizer {
         no_grad(|| {
             for (entry, gradient) in self.parameters.iter_mut().zip(gradients) {
                 if gradient.defined() {
+                    let peak = entry.peak.unwrap_or(schedule.peak);
+                    let learning_rate = schedule.rate_with_peak(peak, step);
                     update(method, decay, learning_rate, steps, entry, gradient);
                 }
             }
@@ -168,6 +185,7 @@ fn update(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schedule::Decay;
     use crate::tap::backward;
     use tch::nn::{self, OptimizerConfig};
     use tch::{Device, Kind};
@@ -186,7 +204,7 @@ mod tests {
         for _ in 0..20 {
             let loss = |w: &Tensor| ((w - &target).square() * &target.exp()).sum(Kind::Float);
             let gradients = backward(&loss(&ours), &optimizer.parameters(), None).unwrap();
-            optimizer.step(gradients, 0.01);
+            optimizer.step(gradients, &Schedule::constant(0.01), 0);
             peer_optimizer.backward_step(&loss(&peer));
         }
         assert!(ours.allclose(&peer, 1e-5, 1e-6, false), "{method:?}: {}", (&ours - &peer).abs().max());
@@ -200,6 +218,45 @@ mod tests {
         let betas = [0.9, 0.98];
         compare(Method::Adam { betas }, 0.1, |store| nn::adam(0.9, 0.98, 0.1).build(store, 0.01).unwrap());
         compare(Method::AdamW { betas }, 0.1, |store| nn::adamw(0.9, 0.98, 0.1).build(store, 0.01).unwrap());
+    }
+
+    /// Compares twenty steps of two groups with libtorch's, whose rates are set before each step.
+    fn compare_groups(method: Method, decay: f64, build_peer: impl FnOnce(&nn::VarStore) -> nn::Optimizer) {
+        tch::manual_seed(6);
+        let weights = Weights::new(Device::Cpu);
+        let store = nn::VarStore::new(Device::Cpu);
+        let starts = [0, 1].map(|_| Tensor::randn([7, 5], (Kind::Float, Device::Cpu)));
+        let names = ["features", "fc"];
+        let ours = [0, 1].map(|i: usize| weights.root().at(names[i]).parameter("weight", &[7, 5], || starts[i].copy()));
+        let peers = [0, 1].map(|i: usize| store.root().set_group(i).var_copy(&format!("w{i}"), &starts[i]));
+        let groups = ParameterGroups::new(&[], &["fc.*=0.03".parse().unwrap()]).unwrap();
+        let mut optimizer = Optimizer::new(method, decay, &weights).with_groups(&groups);
+        let mut peer_optimizer = build_peer(&store);
+        let target = Tensor::randn([7, 5], (Kind::Float, Device::Cpu));
+        let loss = |w: &[Tensor; 2]| ((&w[0] * &w[1] - &target).square() * &target.exp()).sum(Kind::Float);
+        let schedule = Schedule { warmup: 4, decay: Decay::Cosine, steps: 20, ..Schedule::constant(0.01) };
+        for step in 0..20 {
+            let gradients = backward(&loss(&ours), &optimizer.parameters(), None).unwrap();
+            optimizer.step(gradients, &schedule, step);
+            for (group, peak) in [0.01, 0.03].into_iter().enumerate() {
+                peer_optimizer.set_lr_group(group, Schedule { peak, ..schedule }.rate(step));
+            }
+            peer_optimizer.backward_step(&loss(&peers));
+        }
+        for (i, (ours, peer)) in ours.iter().zip(&peers).enumerate() {
+            assert!(ours.allclose(peer, 1e-5, 1e-6, false), "{method:?} {i}: {}", (ours - peer).abs().max());
+            assert!(!ours.allclose(&starts[i], 1e-3, 1e-3, false));
+        }
+    }
+
+    #[test]
+    fn groups_step_as_those_of_libtorch() {
+        compare_groups(Method::Sgd { momentum: 0.9 }, 0.1, |store| {
+            nn::sgd(0.9, 0.0, 0.1, false).build(store, 0.01).unwrap()
+        });
+        let betas = [0.9, 0.98];
+        compare_groups(Method::Adam { betas }, 0.1, |store| nn::adam(0.9, 0.98, 0.1).build(store, 0.01).unwrap());
+        compare_groups(Method::AdamW { betas }, 0.1, |store| nn::adamw(0.9, 0.98, 0.1).build(store, 0.01).unwrap());
     }
 
     #[test]

@@ -33,10 +33,20 @@ pub struct Schedule {
 }
 
 impl Schedule {
+    /// A rate that stays the same.
+    pub fn constant(rate: f64) -> Self {
+        Self { peak: rate, warmup: 0, decay: Decay::Constant, every: 1, factor: 1.0, steps: 0 }
+    }
+
     /// The rate of a step, counted from 0.
     pub fn rate(&self, step: u64) -> f64 {
+        self.rate_with_peak(self.peak, step)
+    }
+
+    /// The rate of a step, counted from 0, with another maximum rate.
+    pub fn rate_with_peak(&self, peak: f64, step: u64) -> f64 {
         if step < self.warmup {
-            return self.peak * (step + 1) as f64 / self.warmup as f64;
+            return peak * (step + 1) as f64 / self.warmup as f64;
         }
         let after = step - self.warmup;
         let scale = match self.decay {
@@ -48,7 +58,7 @@ impl Schedule {
             }
             Decay::InverseSqrt => (self.warmup.max(1) as f64 / (step + 1) as f64).sqrt().min(1.0),
         };
-        self.peak * scale
+        peak * scale
     }
 }
 

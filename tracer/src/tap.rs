@@ -148,7 +148,7 @@ pub struct Record {
     pub input: Tensor,
     /// W, detached from the graph.
     pub weight: Tensor,
-    /// dY, after [`backward`], if the recorder watches gradients.
+    /// dY, after [`backward`], if the recorder watches gradients and the layer has one.
     pub grad_output: Option<Tensor>,
     probe: Option<Tensor>,
 }
@@ -193,11 +193,13 @@ impl<'t> Recorder<'t> {
         if self.wanted.as_ref().is_some_and(|wanted| !wanted.contains(name)) {
             return y;
         }
+        let (input_grad, weight_grad) = (x.requires_grad(), weight.requires_grad());
+        let layer = Layer { name: name.to_owned(), geometry, input_grad, weight_grad };
         // tch has no tensor hooks. A zero that is added to the output receives the output's
-        // gradient.
-        let probe = self.gradients.then(|| y.zeros_like().set_requires_grad(true));
+        // gradient. Among frozen layers it would make libtorch compute gradients that training does
+        // without.
+        let probe = (self.gradients && layer.has_gradient()).then(|| y.zeros_like().set_requires_grad(true));
         let watched = probe.as_ref().map_or_else(|| y.shallow_clone(), |probe| &y + probe);
-        let layer = Layer { name: name.to_owned(), geometry, input_grad: x.requires_grad(), weight_grad: true };
         let (input, weight) = (x.detach(), weight.detach());
         self.records.push(Record { layer, input, weight, grad_output: None, probe });
         watched

@@ -277,9 +277,9 @@ impl TrainingRun<'_> {
         if let Some(limit) = settings.clip {
             clip(&mut gradients, limit);
         }
-        let learning_rate = settings.schedule.rate(step);
-        optimizer.step(gradients, learning_rate);
+        optimizer.step(gradients, &settings.schedule, step);
         let accuracy = measure_accuracy(&output.scores, batch);
+        let learning_rate = settings.schedule.rate(step);
         let row = Step { step, epoch: 0, loss, accuracy, learning_rate, seconds: 0.0, captured };
         Ok((row, notice))
     }

@@ -11,8 +11,19 @@ pub struct WeightEntry {
     pub name: String,
     /// Its value; the model's layers share this tensor.
     pub tensor: Tensor,
-    /// Whether the optimiser changes it.
-    pub trainable: bool,
+    /// How training treats it.
+    pub role: Role,
+}
+
+/// How training treats a tensor of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// A parameter that the optimiser changes.
+    Trained,
+    /// A parameter that training leaves as it is and computes no gradient of.
+    Frozen,
+    /// A buffer, which training updates but does not learn.
+    Buffer,
 }
 
 /// Distribution of a parameter's initial values.
@@ -101,12 +112,41 @@ impl Weights {
 
     /// The buffers, which training updates but does not learn.
     pub fn buffers(&self) -> Vec<Tensor> {
-        self.entries().iter().filter(|entry| !entry.trainable).map(|entry| entry.tensor.shallow_clone()).collect()
+        let entries = self.entries();
+        let buffers = entries.iter().filter(|entry| entry.role == Role::Buffer);
+        buffers.map(|entry| entry.tensor.shallow_clone()).collect()
+    }
+
+    /// The names of the parameters.
+    pub fn parameter_names(&self) -> Vec<String> {
+        let entries = self.entries();
+        entries.iter().filter(|entry| entry.role != Role::Buffer).map(|entry| entry.name.clone()).collect()
+    }
+
+    /// Freezes the parameters of these names.
+    pub fn freeze(&self, is_frozen: impl Fn(&str) -> bool) {
+        for entry in self.entries.borrow_mut().iter_mut() {
+            if entry.role == Role::Trained && is_frozen(&entry.name) {
+                entry.role = Role::Frozen;
+                // The model's layers share the tensor, so they see this too.
+                let _ = entry.tensor.set_requires_grad(false);
+            }
+        }
     }
 
     /// Counts the values in the parameters.
     pub fn count_parameters(&self) -> u64 {
-        self.entries().iter().filter(|entry| entry.trainable).map(|entry| entry.tensor.numel() as u64).sum()
+        self.count_values(|role| role != Role::Buffer)
+    }
+
+    /// Counts the values in the parameters that are trained.
+    pub fn count_trained(&self) -> u64 {
+        self.count_values(|role| role == Role::Trained)
+    }
+
+    fn count_values(&self, is_counted: impl Fn(Role) -> bool) -> u64 {
+        let entries = self.entries();
+        entries.iter().filter(|entry| is_counted(entry.role)).map(|entry| entry.tensor.numel() as u64).sum()
     }
 }
 
@@ -132,7 +172,7 @@ impl ModulePath<'_> {
 
     /// Creates a parameter; `value` draws it unless the weights are zeros.
     pub fn parameter(&self, name: &str, shape: &[i64], value: impl FnOnce() -> Tensor) -> Tensor {
-        self.add(name, shape, self.weights.kind, true, value)
+        self.add(name, shape, self.weights.kind, Role::Trained, value)
     }
 
     /// Creates a weight and, if wanted, a bias.
@@ -144,19 +184,19 @@ impl ModulePath<'_> {
 
     /// Creates a buffer of the parameters' kind.
     pub fn buffer(&self, name: &str, shape: &[i64], value: impl FnOnce() -> Tensor) -> Tensor {
-        self.add(name, shape, self.weights.kind, false, value)
+        self.add(name, shape, self.weights.kind, Role::Buffer, value)
     }
 
     /// Creates a counter.
     pub fn counter(&self, name: &str) -> Tensor {
-        self.add(name, &[], Kind::Int64, false, || Tensor::from(0i64))
+        self.add(name, &[], Kind::Int64, Role::Buffer, || Tensor::from(0i64))
     }
 
-    fn add(&self, name: &str, shape: &[i64], kind: Kind, trainable: bool, value: impl FnOnce() -> Tensor) -> Tensor {
+    fn add(&self, name: &str, shape: &[i64], kind: Kind, role: Role, value: impl FnOnce() -> Tensor) -> Tensor {
         let zeros = self.weights.zeros;
         let value = if zeros { Tensor::zeros(shape, (kind, Device::Cpu)) } else { tch::no_grad(value) };
-        let tensor = value.to_kind(kind).to_device(self.weights.device).set_requires_grad(trainable);
-        let entry = WeightEntry { name: self.at(name).name, tensor: tensor.shallow_clone(), trainable };
+        let tensor = value.to_kind(kind).to_device(self.weights.device).set_requires_grad(role == Role::Trained);
+        let entry = WeightEntry { name: self.at(name).name, tensor: tensor.shallow_clone(), role };
         self.weights.entries.borrow_mut().push(entry);
         tensor
     }

@@ -98,44 +98,80 @@ fn collect_measured(rows: &[Measurement]) -> PassResults {
     rows.iter().map(row).collect()
 }
 
+/// Trains with a configuration, replays the captured step, and compares each pass with what the loop measured.
+/// Returns the trace and the measured passes.
+fn compare_with_replay(data: &Path, dir: &Path, (name, text): (&str, &str), more: &[&str]) -> (Trace, PassResults) {
+    let (config, trace_dir) = (dir.join(format!("{name}.toml")), dir.join("trace"));
+    std::fs::write(&config, text).unwrap();
+    // The trace of a run with reuse has the operands of its layers.
+    let reuse = ["--reuse", config.to_str().unwrap(), "--capture", "steps=1", "--measure", "steps=1"];
+    succeed(train(data, &trace_dir, &[&reuse[..], more].concat()));
+    let mut replay = analyzer();
+    replay.arg("replay").arg(&trace_dir).arg("--config").arg(&config).arg("--out").arg(dir.join("results"));
+    replay.args(["--errors", "all"]);
+    succeed(replay);
+
+    let trace = Trace::open(&trace_dir).unwrap();
+    let measured = collect_measured(&trace.measurements().unwrap().layers);
+    let replayed = read_replayed(&dir.join("results"));
+    assert_eq!(measured.keys().collect::<Vec<_>>(), replayed.keys().collect::<Vec<_>>(), "{name}");
+    let mut hits = 0;
+    for (key, (counts, errors)) in &measured {
+        let (predicted, predictions) = &replayed[key];
+        // The weight gradient has the forward pass's counts.
+        assert_eq!(counts, predicted, "{name}: {key:?}");
+        hits += counts[0];
+        for (measured, predicted) in errors.iter().zip(predictions) {
+            let close = (measured - predicted).abs() <= 1e-4 * predicted.abs().max(1e-2);
+            assert!(close || (measured.is_nan() && predicted.is_nan()), "{name}: {key:?}: {errors:?} {predictions:?}");
+        }
+    }
+    assert!(hits > 1000, "{name}: {hits}");
+    (trace, measured)
+}
+
 #[test]
 fn replays_predict_what_the_loop_measures() {
     let Some(data) = data_dir() else { return };
-    for (name, text) in CONFIGURATIONS {
+    for configuration in CONFIGURATIONS {
         let dir = tempfile::tempdir().unwrap();
-        let (config, trace_dir) = (dir.path().join(format!("{name}.toml")), dir.path().join("trace"));
-        std::fs::write(&config, text).unwrap();
-        // The trace of a run with reuse has the operands of its layers.
-        let path = config.to_str().unwrap();
-        succeed(train(&data, &trace_dir, &["--reuse", path, "--capture", "steps=1", "--measure", "steps=1"]));
-        let mut replay = analyzer();
-        replay.arg("replay").arg(&trace_dir).arg("--config").arg(&config).arg("--out").arg(dir.path().join("results"));
-        replay.args(["--errors", "all"]);
-        succeed(replay);
-
-        let trace = Trace::open(&trace_dir).unwrap();
-        let measured = collect_measured(&trace.measurements().unwrap().layers);
-        let replayed = read_replayed(&dir.path().join("results"));
+        let (trace, measured) = compare_with_replay(&data, dir.path(), configuration, &[]);
         // The first layer has no input gradient; of "own", one block is off and another has no weight gradients.
-        let off = if name == "own" { 3 * 3 + 3 } else { 0 };
-        assert_eq!(measured.len(), 3 * trace.layers().len() - 1 - off, "{name}");
-        assert_eq!(measured.keys().collect::<Vec<_>>(), replayed.keys().collect::<Vec<_>>(), "{name}");
-        let mut hits = 0;
-        for (key, (counts, errors)) in &measured {
-            let (predicted, predictions) = &replayed[key];
-            // The weight gradient has the forward pass's counts.
-            assert_eq!(counts, predicted, "{name}: {key:?}");
-            hits += counts[0];
-            for (measured, predicted) in errors.iter().zip(predictions) {
-                let close = (measured - predicted).abs() <= 1e-4 * predicted.abs().max(1e-2);
-                assert!(
-                    close || (measured.is_nan() && predicted.is_nan()),
-                    "{name}: {key:?}: {errors:?} {predictions:?}"
-                );
-            }
-        }
-        assert!(hits > 1000, "{name}: {hits}");
+        let off = if configuration.0 == "own" { 3 * 3 + 3 } else { 0 };
+        assert_eq!(measured.len(), 3 * trace.layers().len() - 1 - off, "{}", configuration.0);
     }
+}
+
+/// Flags that freeze the first two blocks, and a weight behind layers that are trained.
+const FROZEN: [&str; 6] =
+    ["--freeze", "features.0.*", "--freeze", "features.1.*", "--freeze", "features.5.conv.0.0.weight"];
+
+#[test]
+fn a_replay_leaves_out_the_passes_of_frozen_layers_that_the_loop_leaves_out() {
+    let Some(data) = data_dir() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (trace, measured) = compare_with_replay(&data, dir.path(), CONFIGURATIONS[0], &FROZEN);
+    let names = ["features.0.0", "features.1.conv.0.0", "features.1.conv.1"];
+    let mut expected = BTreeSet::new();
+    for (place, layer) in trace.layers().iter().map(|layer| layer.name.as_str()).enumerate() {
+        assert_eq!(names.contains(&layer), place < names.len(), "{layer}");
+        let passes = match layer {
+            _ if place < names.len() => &["forward"][..],
+            // The first layer that is trained.
+            "features.2.conv.0.0" => &["forward", "weight-grad"],
+            "features.5.conv.0.0" => &["forward", "input-grad"],
+            _ => &["forward", "input-grad", "weight-grad"],
+        };
+        expected.extend(passes.iter().map(|pass| (layer.to_owned(), (*pass).to_owned())));
+    }
+    assert_eq!(measured.into_keys().collect::<BTreeSet<_>>(), expected);
+
+    // A probe leaves out the same passes.
+    let config = dir.path().join("mercury.toml");
+    let probe = ["--probe", config.to_str().unwrap(), "--measure", "steps=1"];
+    succeed(train(&data, &dir.path().join("probed"), &[&probe[..], &FROZEN].concat()));
+    let probed = Trace::open(&dir.path().join("probed")).unwrap().measurements().unwrap().layers;
+    assert_eq!(collect_measured(&probed).into_keys().collect::<BTreeSet<_>>(), expected);
 }
 
 #[test]

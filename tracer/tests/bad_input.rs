@@ -52,6 +52,12 @@ fn wrong_flags_are_named_before_any_training() {
     assert!(with(&["--passes", "backward"]).contains("not one of forward, input-grad, weight-grad"));
     assert!(with(&["--dtype", "bf16"]).contains("not one of f32, f16"));
     assert!(with(&["--max-bytes", "1XB"]).contains("not a size such as 500MB"));
+    assert!(with(&["--freeze", "["]).contains("--freeze: error parsing glob '['"));
+    assert!(with(&["--group-lr", "fc.*"]).contains("\"fc.*\" is not GLOB=X, such as \"fc.*=0.01\""));
+    assert!(with(&["--group-lr", "fc.*=x"]).contains("the rate \"x\" is not a number"));
+    assert!(with(&["--group-lr", "fc.*=-1"]).contains("the rate is -1, but must be a number above 0"));
+    assert!(with(&["--group-lr", "fc.*=inf"]).contains("the rate is inf, but must be a number above 0"));
+    assert!(with(&["--group-lr", "fc.*=0"]).contains("nothing is learnt; give --freeze \"fc.*\" instead"));
     assert!(with(&["--resume"]).contains("not a trace"));
 }
 
@@ -70,6 +76,12 @@ fn flags_that_do_not_go_with_the_data_are_named() {
     assert!(with("vgg13", &["--layers", "nonesuch*"]).contains("matches none of features.0"));
     assert!(with("vgg13", &["--batch-size", "70000"]).contains("the data set has 60000 samples"));
     assert!(with("vgg13", &["--input-size", "31"]).contains("--input-size: is 31, but the model needs at least 32"));
+    assert!(with("vgg13", &["--freeze", "feature.*"]).contains("--freeze: \"feature.*\" matches no parameter"));
+    assert!(with("vgg13", &["--freeze", "feature.*"]).contains("which has features.0.weight, features.0.bias"));
+    assert!(with("vgg13", &["--freeze", "*"]).contains("--freeze: matches all parameters, so none is trained"));
+    assert!(with("vgg13", &["--group-lr", "fc.*=1"]).contains("--group-lr: \"fc.*\" matches no parameter"));
+    let both = ["--freeze", "features.*", "--group-lr", "features.0.*=1"];
+    assert!(with("vgg13", &both).contains("\"features.0.*\" matches only parameters that --freeze excludes"));
     assert!(with("transformer", &[]).contains("transformer translates, but the data set has images"));
     assert!(with("vgg13", &["--epochs", "18446744073709551615"]).contains("--epochs: is more than any run can do"));
 }

@@ -12,7 +12,7 @@ use mercury_tracer::datasets::{Batch, Task};
 use mercury_tracer::loss::compute_loss;
 use mercury_tracer::models::{Model, ModelSpec};
 use mercury_tracer::tap::{Plain, backward};
-use mercury_tracer::weights::{WeightEntry, Weights};
+use mercury_tracer::weights::{Role, WeightEntry, Weights};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -165,7 +165,7 @@ fn check_parameters(name: &str, weights: &Weights) {
         .iter()
         .map(|entry| {
             let shape: Vec<String> = entry.tensor.size().iter().map(i64::to_string).collect();
-            (entry.name.clone(), shape.join("x"), entry.trainable)
+            (entry.name.clone(), shape.join("x"), entry.role == Role::Trained)
         })
         .collect();
     let stored = table(&format!("{name}.parameters.csv"));
@@ -209,7 +209,8 @@ fn check_training_step(name: &str, model: &dyn Model, weights: &Weights, batch: 
     let loss = compute_loss(&output, batch, 0.0);
     assert_close(name, "loss", &loss, 1e-7);
     let entries = weights.entries();
-    let (learnt, kept): (Vec<&WeightEntry>, Vec<&WeightEntry>) = entries.iter().partition(|entry| entry.trainable);
+    let (learnt, kept): (Vec<&WeightEntry>, Vec<&WeightEntry>) =
+        entries.iter().partition(|entry| entry.role == Role::Trained);
     let gradients = backward(&loss, &learnt.iter().map(|entry| &entry.tensor).collect::<Vec<_>>(), None).unwrap();
     let stored: BTreeMap<String, Vec<f64>> = table(&format!("{name}.parameters.csv"))
         .into_iter()

@@ -9,12 +9,16 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+/// Flags of fine-tuning.
+const FINE_TUNING: [&str; 6] =
+    ["--freeze", "features.1?.*", "--group-lr", "features.*=0.0001", "--group-lr", "features.0.*=0.002"];
+
 /// Prepares a run with everything that resumption could change: running statistics, dropout,
 /// momentum, augmentation and evaluation during the run.
-fn run(data: &Path, out: &Path, save: &Path, optimizer: &str) -> Command {
+fn run(data: &Path, out: &Path, save: &Path, more: &[&str]) -> Command {
     let mut command = tracer(data, out);
     command.args(["--model", "mobilenet_v2", "--dataset", "fashion-mnist", "--augment"]);
-    command.arg("--save").arg(save).args(["--optimizer", optimizer]);
+    command.arg("--save").arg(save).args(more);
     command.args(["--steps", "40", "--batch-size", "4", "--capture", "every=7", "--samples", "1", "--filters", "2"]);
     command.args(["--checkpoint-every", "6", "--evaluate-every", "9", "--validation-samples", "8"]);
     command.args(["--schedule", "cosine", "--warmup", "5", "--label-smoothing", "0.1", "--clip", "1"]);
@@ -24,12 +28,13 @@ fn run(data: &Path, out: &Path, save: &Path, optimizer: &str) -> Command {
 #[test]
 fn a_resumed_run_equals_an_uninterrupted_one() {
     let Some(data) = data_dir() else { return };
-    for optimizer in ["sgd", "adamw"] {
+    let fine_tuning = [&["--optimizer", "adamw"], &FINE_TUNING[..]].concat();
+    for more in [&["--optimizer", "sgd"], &fine_tuning[..]] {
         let dir = tempfile::tempdir().unwrap();
         let place = |name: &str| dir.path().join(name);
-        succeed(run(&data, &place("whole"), &place("whole.safetensors"), optimizer));
+        succeed(run(&data, &place("whole"), &place("whole.safetensors"), more));
 
-        let mut child = run(&data, &place("trace"), &place("resumed.safetensors"), optimizer).spawn().unwrap();
+        let mut child = run(&data, &place("trace"), &place("resumed.safetensors"), more).spawn().unwrap();
         let checkpoint = place("trace/checkpoint.safetensors");
         // With three captured steps, some are probably after the checkpoint.
         while !checkpoint.exists() || Trace::open(&place("trace")).unwrap().manifest().captured.len() < 3 {
@@ -42,13 +47,20 @@ fn a_resumed_run_equals_an_uninterrupted_one() {
         assert!(!killed.manifest().complete);
         assert!(!place("resumed.safetensors").exists());
 
-        let mut other = run(&data, &place("trace"), &place("resumed.safetensors"), optimizer);
-        let refused = other.args(["--resume", "--lr", "0.5"]).output().unwrap();
-        let stderr = String::from_utf8(refused.stderr).unwrap();
-        assert_eq!(refused.status.code(), Some(2), "{stderr}");
-        assert!(stderr.contains("--lr: is 0.5, but the run to resume has not given"), "{stderr}");
+        let refusals = [
+            (["--lr", "0.5"], "--lr: is 0.5, but the run to resume has not given"),
+            (["--freeze", "classifier.*"], "\"classifier.*\"], but the run to resume has "),
+            (["--group-lr", "classifier.*=0.5"], "\"classifier.*=0.5\"], but the run to resume has "),
+        ];
+        for (changed, expected) in refusals {
+            let mut other = run(&data, &place("trace"), &place("resumed.safetensors"), more);
+            let refused = other.arg("--resume").args(changed).output().unwrap();
+            let stderr = String::from_utf8(refused.stderr).unwrap();
+            assert_eq!(refused.status.code(), Some(2), "{stderr}");
+            assert!(stderr.contains(&format!("{}: is ", changed[0])) && stderr.contains(expected), "{stderr}");
+        }
 
-        let mut resumed = run(&data, &place("trace"), &place("resumed.safetensors"), optimizer);
+        let mut resumed = run(&data, &place("trace"), &place("resumed.safetensors"), more);
         resumed.arg("--resume");
         let stderr = String::from_utf8(succeed(resumed).stderr).unwrap();
         assert!(stderr.contains("resuming at step "), "{stderr}");

@@ -67,15 +67,16 @@ impl Vectors {
         let losses: Vec<(u64, f64)> = trace.steps()?.iter().map(|step| (step.step, step.loss)).collect();
         let grown_bits = count_growth(&config.bits, &losses, &[step.step])[0];
         let configs = config.layer_configs(&layer.name, grown_bits);
+        if self.pass == Pass::InputGrad && !layer.input_grad {
+            let reason = "training computes no gradient of its input, which is the data, or comes from frozen layers; \
+                          use --pass forward"
+                .to_owned();
+            return Err(AnalyzerError::Layer { layer: layer.name, reason }.into());
+        }
         let needs = Needs { grad_output: self.pass == Pass::InputGrad, weight: false };
         let data = LayerData::read(&trace, step, &layer, needs)?;
         if data.streamed(self.pass).is_none() {
             let reason = format!("pass {} needs the output gradient, which was not captured", self.pass);
-            return Err(AnalyzerError::Layer { layer: layer.name, reason }.into());
-        }
-        if self.pass == Pass::InputGrad && !layer.input_grad {
-            let reason =
-                "its input is the data, for which training computes no gradient; use --pass forward".to_owned();
             return Err(AnalyzerError::Layer { layer: layer.name, reason }.into());
         }
         let similarity = Similarity::find(&data, self.pass, configs.pass(self.pass))?;

@@ -8,7 +8,8 @@ use crate::datasets::DatasetSpec;
 use crate::error::TracerError;
 use crate::evaluate::Evaluator;
 use crate::models::ModelSpec;
-use crate::pretrained::{self, FreshPatterns};
+use crate::patterns::NamePatterns;
+use crate::pretrained;
 use crate::reuse::{ConfigOverride, LayersOff, NamedConfig, ReuseTap, Session};
 use crate::tap::{Plain, Tap};
 use crate::weights::Weights;
@@ -107,7 +108,7 @@ impl Evaluate {
         check_names(&configurations)?;
         let weights = Weights::new(device);
         let built = model.build(&weights, &data.task);
-        messages.note(pretrained::load(&weights, &self.weights, &FreshPatterns::default())?);
+        messages.note(pretrained::load(&weights, &self.weights, &NamePatterns::default())?);
         let evaluator = Evaluator {
             model: built.as_ref(),
             dataset: &data,

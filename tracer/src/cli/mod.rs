@@ -4,7 +4,7 @@ mod arguments;
 mod capture;
 mod device;
 mod evaluate;
-mod globs;
+mod groups;
 mod lists;
 mod model;
 mod resumed;

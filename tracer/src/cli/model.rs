@@ -1,9 +1,9 @@
 //! Flags of the model.
 
-use super::globs::build_globs;
 use crate::error::Result;
 use crate::models::{MODELS, ModelSpec};
-use crate::pretrained::{self, FreshPatterns};
+use crate::patterns::NamePatterns;
+use crate::pretrained;
 use crate::weights::Weights;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
@@ -39,7 +39,7 @@ impl ModelFlags {
     /// Loads `--weights`, if given, and prints a summary.
     pub fn load_weights(&self, weights: &Weights, messages: Messages) -> Result<()> {
         if let Some(path) = &self.weights {
-            let fresh = FreshPatterns::new(self.fresh.clone(), build_globs("--fresh", &self.fresh)?);
+            let fresh = NamePatterns::new("--fresh", &self.fresh)?;
             messages.note(pretrained::load(weights, path, &fresh)?);
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use super::arguments::{CaptureFlags, DataFlags, OnError, OptimizerName, TrainingFlags};
 use super::device;
-use super::globs::build_globs;
+use super::groups::GroupFlags;
 use super::model::ModelFlags;
 use super::resumed::{THREADS, check_same_data, check_same_flags};
 use super::reuse::ReuseFlags;
@@ -11,8 +11,10 @@ use crate::checkpoint::{self, Checkpoint};
 use crate::datasets::{Dataset, DatasetSpec, Task};
 use crate::error::TracerError;
 use crate::evaluate::Evaluator;
+use crate::groups::ParameterGroups;
 use crate::models::{ModelSpec, Outline};
 use crate::optimizer::Optimizer;
+use crate::patterns::NamePatterns;
 use crate::plan::steps_per_epoch;
 use crate::policy::Policy;
 use crate::reuse::InLoop;
@@ -60,6 +62,9 @@ pub struct RunFlags {
     training: TrainingFlags,
     #[command(flatten)]
     #[serde(flatten)]
+    groups: GroupFlags,
+    #[command(flatten)]
+    #[serde(flatten)]
     capture_flags: CaptureFlags,
     /// The level of messages.
     #[arg(skip)]
@@ -86,6 +91,7 @@ impl RunFlags {
     pub fn run(self) -> Result<()> {
         self.training.check()?;
         self.capture_flags.check()?;
+        let groups = self.groups.compile()?;
         let mut reuse = self.reuse.read_configurations()?;
         let model = self.model.size.resize(ModelSpec::find(&self.model.model)?)?;
         let dataset = DatasetSpec::find(&self.data.dataset)?;
@@ -98,7 +104,7 @@ impl RunFlags {
         self.check_save()?;
         let data = dataset.open(&self.data.options(self.training.seed), model.least_size)?;
         data.warnings.iter().for_each(|warning| self.messages.warn(warning));
-        let outline = self.outline(&model, &data)?;
+        let outline = self.outline(&model, &data, &groups)?;
         let layers = &outline.layers;
         self.reuse.check(&reuse, model.name, layers, self.training.batch_size)?;
         let wanted = self.match_layers(layers)?;
@@ -107,13 +113,16 @@ impl RunFlags {
         let steps = self.training.total_steps(per_epoch)?;
         let manifest = self.manifest(&data, &outline, steps, &reuse)?;
         self.messages.note(data.summary(&format!("{} training samples", data.train.len())));
+        self.groups.announce(&outline, self.messages);
         let step_bytes = self.announce(layers, &wanted, &manifest, per_epoch)?;
 
         tch::manual_seed(self.training.seed as i64);
         let weights = Weights::new(device);
         let built = model.build(&weights, &data.task);
         self.model.load_weights(&weights, self.messages)?;
-        let mut optimizer = Optimizer::new(self.training.method(), self.training.decay(), &weights);
+        groups.freeze(&weights)?;
+        let mut optimizer =
+            Optimizer::new(self.training.method(), self.training.decay(), &weights).with_groups(&groups);
         let StartedTrace { writer, log } = self.start_trace(manifest, layers, &weights, &mut optimizer)?;
         let sampling = writer.manifest().sampling.clone();
         let start = log.steps.len() as u64;
@@ -166,13 +175,13 @@ impl RunFlags {
     }
 
     /// Outlines the model for the data; refuses a batch that does not fit either.
-    fn outline(&self, model: &ModelSpec, data: &Dataset) -> Result<Outline, TracerError> {
+    fn outline(&self, model: &ModelSpec, data: &Dataset, groups: &ParameterGroups) -> Result<Outline, TracerError> {
         let (batch_size, samples) = (self.training.batch_size as usize, data.train.len());
         if batch_size > samples {
             let reason = format!("is {batch_size}, but the data set has {samples} samples");
             return Err(TracerError::Flag { flag: "--batch-size", reason });
         }
-        let outline = model.outline(&data.task)?;
+        let outline = model.outline_with(&data.task, groups)?;
         outline.check_batch(batch_size)?;
         Ok(outline)
     }
@@ -269,6 +278,7 @@ impl RunFlags {
             step as f64 / 1e6,
             total / 1e6
         ));
+        self.groups.warn_of_missing_passes(&layers, &manifest.sampling.passes, self.messages);
         if let Some(most) = self.capture_flags.max_bytes.filter(|&most| total > most as f64) {
             self.messages.note(format_args!(
                 "--max-bytes: capturing will stop at {:.1} MB, before compression",
@@ -286,11 +296,11 @@ impl RunFlags {
         }
         let mut wanted = BTreeSet::new();
         for pattern in &self.capture_flags.layers {
-            let set = build_globs("--layers", std::slice::from_ref(pattern))?;
-            let matches: Vec<&str> = names.iter().copied().filter(|name| set.is_match(name)).collect();
+            let patterns = NamePatterns::new("--layers", [pattern])?;
+            let matches: Vec<&str> = names.iter().copied().filter(|name| patterns.is_match(name)).collect();
             if matches.is_empty() {
                 let reason = format!("{pattern:?} matches none of {}", names.join(", "));
-                return Err(TracerError::Flag { flag: "--layers", reason });
+                return Err(patterns.refuse(reason));
             }
             wanted.extend(matches.into_iter().map(str::to_owned));
         }

@@ -15,6 +15,7 @@ mod vgg;
 
 use crate::datasets::{Batch, Task};
 use crate::error::TracerError;
+use crate::groups::ParameterGroups;
 use crate::tap::{Recorder, Tap};
 use crate::weights::{ModulePath, Weights};
 use mercury_trace::geometry::Geometry;
@@ -62,6 +63,8 @@ pub struct Outline {
     pub layers: Vec<Layer>,
     /// Number of parameters.
     pub parameters: u64,
+    /// Number of parameters that are trained.
+    pub trained: u64,
     /// Whether it has batch normalisation.
     normalised: bool,
 }
@@ -215,17 +218,24 @@ impl ModelSpec {
         }
     }
 
-    /// Outlines the model for a task by running it with zeros.
+    /// Outlines the model for a task by running it with zeros; all parameters are trained.
     pub fn outline(&self, task: &Task) -> Result<Outline, TracerError> {
+        self.outline_with(task, &ParameterGroups::default())
+    }
+
+    /// Outlines the model for a task by running it with zeros; refuses groups that do not fit it.
+    pub fn outline_with(&self, task: &Task, groups: &ParameterGroups) -> Result<Outline, TracerError> {
         self.check(task)?;
         let weights = Weights::with_zeros();
         let model = self.build(&weights, task);
-        // Gradients are on, so that the recorder sees which inputs need one.
+        groups.freeze(&weights)?;
+        // Gradients are on, so that the recorder sees which operands need one.
         let mut recorder = Recorder::with_all_layers(false);
         model.forward(&blank_batch(task), true, &mut recorder);
         Ok(Outline {
             layers: recorder.into_records().into_iter().map(|record| record.layer).collect(),
             parameters: weights.count_parameters(),
+            trained: weights.count_trained(),
             normalised: weights.entries().iter().any(|entry| entry.name.ends_with("running_mean")),
         })
     }

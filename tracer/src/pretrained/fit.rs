@@ -1,7 +1,8 @@
 //! Compares a file's tensors with the model's by name, shape and value.
 
+use crate::error::TracerError;
+use crate::patterns::{NamePatterns, list_names};
 use crate::weights::{WeightEntry, Weights};
-use globset::GlobSet;
 use std::collections::{BTreeMap, BTreeSet};
 use tch::{Kind, Tensor, no_grad};
 
@@ -12,25 +13,6 @@ const PREFIXES: [&str; 3] = ["module.", "_orig_mod.", "model."];
 const MAX_PREFIXES: usize = 3;
 /// Suffix of batch normalisation's counters, which are not used: a file may lack them or have more.
 const COUNTER: &str = "num_batches_tracked";
-/// Maximum number of names that an error lists.
-const LISTED: usize = 10;
-
-/// Minimum number of characters that a suggested name shares with a pattern.
-const MIN_SHARED: usize = 3;
-
-/// Patterns of the parameters that keep their initial values.
-#[derive(Debug, Default)]
-pub struct FreshPatterns {
-    patterns: Vec<String>,
-    pub(super) set: GlobSet,
-}
-
-impl FreshPatterns {
-    /// Combines patterns with the set that was compiled from them, in the same order.
-    pub fn new(patterns: Vec<String>, set: GlobSet) -> Self {
-        Self { patterns, set }
-    }
-}
 
 /// Tensors under the model's names.
 pub(super) struct FittedWeights {
@@ -43,38 +25,17 @@ pub(super) struct FittedWeights {
 pub(super) fn check_fresh(
     weights: &Weights,
     found: &BTreeMap<String, Tensor>,
-    fresh: &FreshPatterns,
-) -> Result<(), String> {
+    fresh: &NamePatterns,
+) -> Result<(), TracerError> {
     let names: Vec<String> = weights.entries().iter().map(|entry| entry.name.clone()).collect();
-    let mut is_used = vec![false; fresh.patterns.len()];
-    for prefix in list_prefixes() {
-        for name in names.iter().chain(found.keys()) {
-            for index in fresh.set.matches(without_prefix(name, &prefix)) {
-                is_used[index] = true;
-            }
-        }
-    }
-    match fresh.patterns.iter().zip(is_used).find(|(_, is_used)| !is_used) {
+    let prefixes = list_prefixes();
+    let candidates = prefixes
+        .iter()
+        .flat_map(|prefix| names.iter().chain(found.keys()).map(move |name| without_prefix(name, prefix)));
+    match fresh.find_unused(candidates) {
         None => Ok(()),
-        Some((pattern, _)) => Err(format!(
-            "{pattern:?} matches no parameter of the model, which has {}",
-            join(&find_similar_names(pattern, &names))
-        )),
+        Some(pattern) => Err(fresh.refuse_unused(pattern, &names)),
     }
-}
-
-/// Finds the names with the longest prefix in common with a pattern; all names if none is similar.
-fn find_similar_names(pattern: &str, names: &[String]) -> Vec<String> {
-    let literal: Vec<char> = pattern.chars().take_while(|c| !"*?[{".contains(*c)).collect();
-    for length in (MIN_SHARED..=literal.len()).rev() {
-        let beginning: String = literal[..length].iter().collect();
-        let similar: Vec<String> = names.iter().filter(|name| name.starts_with(&beginning)).cloned().collect();
-        if !similar.is_empty() {
-            return similar;
-        }
-    }
-    // The last layer, which decides the classes, is the most likely target.
-    names.iter().rev().cloned().collect()
 }
 
 /// Compares a file's tensors with the model's; an error lists the differences.
@@ -83,7 +44,7 @@ fn find_similar_names(pattern: &str, names: &[String]) -> Vec<String> {
 pub(super) fn compare(
     weights: &Weights,
     found: BTreeMap<String, Tensor>,
-    fresh: &GlobSet,
+    fresh: &NamePatterns,
 ) -> Result<FittedWeights, String> {
     let entries = weights.entries();
     let in_order: Vec<&WeightEntry> = entries.iter().filter(|entry| is_compared(&entry.name, fresh)).collect();
@@ -132,7 +93,11 @@ pub(super) fn compare(
 }
 
 /// Finds a prefix of no known wrapper without which all names of the file are the model's.
-fn find_foreign_prefix(wanted: &BTreeSet<&str>, found: &BTreeMap<String, Tensor>, fresh: &GlobSet) -> Option<String> {
+fn find_foreign_prefix(
+    wanted: &BTreeSet<&str>,
+    found: &BTreeMap<String, Tensor>,
+    fresh: &NamePatterns,
+) -> Option<String> {
     let known = list_prefixes();
     let first = found.keys().next()?;
     for (dot, _) in first.match_indices('.') {
@@ -179,7 +144,7 @@ impl FittedWeights {
         let verb = if names.len() == 1 { "holds" } else { "hold" };
         Err(format!(
             "{} {verb} {}, which are not floating-point weights; dequantise to float32 and save again",
-            join(&names),
+            list_names(&names),
             kind_name(kind)
         ))
     }
@@ -198,18 +163,23 @@ impl FittedWeights {
 }
 
 /// Whether a name must be in both the file and the model.
-fn is_compared(name: &str, fresh: &GlobSet) -> bool {
+fn is_compared(name: &str, fresh: &NamePatterns) -> bool {
     !name.ends_with(COUNTER) && !fresh.is_match(name)
 }
 
 /// Finds the wrappers' prefix whose removal leaves the fewest differing names; prefers no prefix.
-fn find_best_prefix(wanted: &BTreeSet<&str>, found: &BTreeMap<String, Tensor>, fresh: &GlobSet) -> String {
+fn find_best_prefix(wanted: &BTreeSet<&str>, found: &BTreeMap<String, Tensor>, fresh: &NamePatterns) -> String {
     let prefixes = list_prefixes().into_iter();
     prefixes.min_by_key(|prefix| count_differing(prefix, wanted, found, fresh)).unwrap_or_default()
 }
 
 /// Counts the names that differ between model and file if a prefix is removed from the file's.
-fn count_differing(prefix: &str, wanted: &BTreeSet<&str>, found: &BTreeMap<String, Tensor>, fresh: &GlobSet) -> usize {
+fn count_differing(
+    prefix: &str,
+    wanted: &BTreeSet<&str>,
+    found: &BTreeMap<String, Tensor>,
+    fresh: &NamePatterns,
+) -> usize {
     let names: BTreeSet<&str> = found.keys().map(|name| without_prefix(name, prefix)).collect();
     if names.len() < found.len() {
         // Without the prefix, two names are equal.
@@ -264,12 +234,5 @@ fn kind_name(kind: Kind) -> String {
 }
 
 fn list(label: &str, names: &[String]) -> String {
-    format!("{label}: {}", join(names))
-}
-
-/// Joins the first names and the number of the others.
-fn join(names: &[String]) -> String {
-    let more = names.len().saturating_sub(LISTED);
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    format!("{}{more}", names[..names.len().min(LISTED)].join(", "))
+    format!("{label}: {}", list_names(names))
 }

@@ -9,9 +9,8 @@ mod rebuild;
 mod storage;
 
 use crate::error::{Result, TracerError};
+use crate::patterns::NamePatterns;
 use crate::weights::Weights;
-pub use fit::FreshPatterns;
-use globset::GlobSet;
 use pytorch::LEGACY_MAGIC;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -28,11 +27,11 @@ const QUOTED_CHARACTERS: usize = 40;
 ///
 /// The file must have exactly the model's names, possibly after a prefix. Parameters that match
 /// `fresh` keep their initial values, whatever the file has; a pattern without a match is an error.
-pub fn load(weights: &Weights, path: &Path, fresh: &FreshPatterns) -> Result<String> {
+pub fn load(weights: &Weights, path: &Path, fresh: &NamePatterns) -> Result<String> {
     let refuse = |reason: String| TracerError::Weights { path: path.to_owned(), reason };
     let (format, found) = read_file(path).map_err(refuse)?;
-    fit::check_fresh(weights, &found, fresh).map_err(|reason| TracerError::Flag { flag: "--fresh", reason })?;
-    let fitted = fit::compare(weights, found, &fresh.set).map_err(refuse)?;
+    fit::check_fresh(weights, &found, fresh)?;
+    let fitted = fit::compare(weights, found, fresh).map_err(refuse)?;
     fitted.check_kinds(weights).map_err(refuse)?;
     fitted.check_finite().map_err(refuse)?;
     let count = fitted.copy_to(weights)?;
@@ -46,7 +45,7 @@ pub fn load(weights: &Weights, path: &Path, fresh: &FreshPatterns) -> Result<Str
 /// Restores a model from a checkpoint's tensors, whatever their values.
 pub(crate) fn restore(weights: &Weights, path: &Path, found: BTreeMap<String, Tensor>) -> Result<()> {
     let refuse = |reason: String| TracerError::Weights { path: path.to_owned(), reason };
-    fit::compare(weights, found, &GlobSet::empty()).map_err(refuse)?.copy_to(weights)?;
+    fit::compare(weights, found, &NamePatterns::default()).map_err(refuse)?.copy_to(weights)?;
     Ok(())
 }
 

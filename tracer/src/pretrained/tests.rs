@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::checkpoint::save_weights;
-use globset::{Glob, GlobSetBuilder};
 use std::path::PathBuf;
 use tch::{Device, Kind};
 
@@ -43,16 +42,12 @@ fn expected(place: usize) -> Tensor {
     Tensor::from_slice(&values).reshape(size)
 }
 
-fn none() -> FreshPatterns {
-    FreshPatterns::default()
+fn none() -> NamePatterns {
+    NamePatterns::default()
 }
 
-fn fresh(patterns: &[&str]) -> FreshPatterns {
-    let mut set = GlobSetBuilder::new();
-    for pattern in patterns {
-        set.add(Glob::new(pattern).unwrap());
-    }
-    FreshPatterns::new(patterns.iter().map(|pattern| (*pattern).to_owned()).collect(), set.build().unwrap())
+fn fresh(patterns: &[&str]) -> NamePatterns {
+    NamePatterns::new("--fresh", patterns.iter().copied()).unwrap()
 }
 
 /// Returns the error of a file with this name and content.
