@@ -17,10 +17,10 @@
 # # Does reuse speed up twelve models by 1.97x, and at what error?
 #
 # The paper's abstract reports a mean training speed-up of 1.97x over twelve models, at an accuracy similar to the
-# baseline. `make paper` trains twelve models and replays their traces under three readings of the hardware (presets
-# `mercury`, `mercury-skip` and `mercury-ahead`) and a bound. It also sweeps for the fastest setting with an output error of
-# at most 1 %. `make paper QUICK=1` is a smaller form, in `paper/quick`. For another run, set `MERCURY_PAPER` to its folder,
-# and `MERCURY_ACCURACY` to a table of `make accuracy`.
+# baseline. `make paper` trains twelve models at the input size that they were made for. It replays their traces under three
+# readings of the hardware (presets `mercury`, `mercury-skip` and `mercury-ahead`) and a bound, and searches for the best
+# design within an error. `make paper QUICK=1` runs one model of each class of networks, in `paper/quick`. For another run,
+# set `MERCURY_PAPER` to its folder, and `MERCURY_ACCURACY` to a table of `make accuracy`.
 
 # %%
 import json
@@ -29,7 +29,16 @@ from pathlib import Path
 
 import altair as alt
 import polars as pl
-from charts import PAPER, paper_chain, paper_cycles, paper_readings, paper_speed_ups
+from charts import (
+    PAPER,
+    average_by,
+    paper_chain,
+    paper_frontier,
+    paper_hardware,
+    paper_sizes,
+    paper_speed_ups,
+    place_accepted,
+)
 from IPython.display import display
 
 # Static images show without a network and in every viewer.
@@ -43,52 +52,63 @@ RUN = Path(os.environ.get("MERCURY_PAPER") or next((run for run in RUNS if (run 
 ACCURACY = Path(os.environ.get("MERCURY_ACCURACY", "../docs/accuracy.csv"))
 
 # %%
-TABLES = ("training", "models", "readings", "cycles", "chain", "bounds")
-training, models, readings, cycles, chain, bounds = (pl.read_parquet(RUN / f"{table}.parquet") for table in TABLES)
-MERCURY, ALL_ON, BY_MODEL, BY_LAYER = models["setting"].unique(maintain_order=True)
+# A small run lacks some tables.
+NAMES = ("training", "speed_ups", "frontier", "chain", "sizes", "hardware", "stages")
+tables = {name: pl.read_parquet(RUN / f"{name}.parquet") for name in NAMES if (RUN / f"{name}.parquet").exists()}
+speed_ups, paper = tables["speed_ups"], pl.col("group") == "paper"
 print(json.loads((RUN / "run.json").read_text())["command"])
-training.drop("commits")
+tables["training"].drop("commits")
 
 # %% [markdown]
-# ## Speed-up and error
-# Speed-up of a training step for each reading, over the captured steps after the trial. The trial is the first two captured
-# steps; a layer that costs cycles in it is switched off. The solid line is no reuse, the dashed line the paper's mean. In
-# the first chart a tick is a model, and the geometric mean is red, hollow for a bound, which no hardware reaches.
+# ## Speed-up and accepted error
+# Speed-up of a training step by the bound on each layer's error, a panel for each reading. Designs are chosen on some
+# captured steps and judged on others. The diamond is the design within the step error that small networks accept
+# (`make accuracy`), at the bound whose mean step error equals it. The band covers the choice of models.
 
 # %%
-paper_readings(readings)
+accepted = RUN / "accepted.json"
+if "frontier" in tables:
+    frontier, marks = tables["frontier"].filter(paper), None
+    if accepted.exists():
+        step_error = json.loads(accepted.read_text())["step_error"]
+        marks = place_accepted(frontier, speed_ups.filter(paper), step_error)
+    display(paper_frontier(frontier, marks))
 
 # %% [markdown]
-# Each model. Bars are 95 % intervals over the captured samples; the draw of the projection is not covered
-# (`mercury-analyzer ladder --seeds 6` covers both).
+# Each model with the preset's settings. Bars are 95 % intervals over training steps and projections. The solid line is no
+# reuse, the dashed line the paper's mean.
 
 # %%
-paper_speed_ups(readings)
+paper_speed_ups(speed_ups.filter(design="preset"))
+
+# %% [markdown]
+# Each model within 10 %.
+
+# %%
+within = speed_ups.filter(design="within 10 %")
+display(paper_speed_ups(within) if within.height else "This run has no searches.")
 
 # %% [markdown]
 # Each speed-up has an output error. Each reading needs an MCACHE of some KB that delivers some results per cycle.
 
 # %%
 figures = ["speed_up", "output_error", "computations_saved", "mcache_kb", "mcache_results_mean", "mcache_results_peak"]
-readings.select("model", "setting", *figures)
+speed_ups.filter(design="preset").select("model", "reading", *figures)
 
 # %% [markdown]
-# ## Best settings
-# The best settings, if one is faster than no reuse. The model's error sums the squares of all layers, so layers with large
-# outputs dominate it. The second bound applies to each layer separately.
+# ## Means
+# Geometric means over the paper's models with 95 % bootstrap intervals over models, for each design and reading.
 
 # %%
-models.filter(pl.col("setting").is_in([BY_MODEL, BY_LAYER])).select(
-    "model", "setting", "keys", "output_error", "worst_layer_error", "gradient_error", "step"
-)
+means = average_by(speed_ups.filter(paper), "design", "reading")
+means.with_columns(contains_the_papers_mean=pl.lit(PAPER).is_between("low", "high"))
 
 # %% [markdown]
 # ## Hits and errors
-# Preset `mercury` with reuse in every layer: hit rate and output error of the forward pass.
+# Preset `mercury-ahead`: hit rate and output error of the forward pass.
 
 # %%
-every = models.filter(setting=ALL_ON)
-points = alt.Chart(every).encode(
+points = alt.Chart(speed_ups.filter(design="preset", reading="mercury-ahead")).encode(
     alt.X("hit_rate", title="hit rate (% of vectors)", axis=alt.Axis(format="%")),
     alt.Y("output_error", title="output error (% of the exact result's norm)", axis=alt.Axis(format="%")),
 )
@@ -96,36 +116,27 @@ names = points.mark_text(align="left", dx=7, fontSize=9).encode(text="model")
 (points.mark_point(filled=True, opacity=1, size=60) + names).properties(width=480, height=260)
 
 # %% [markdown]
-# ## Cycles by part
-# The preset `mercury`. Computing includes HITs and waiting PE sets. The first chart has reuse in every layer. In the second,
-# layers that cost cycles in the trial are switched off. The dashed line marks the paper's mean.
-
-# %%
-display(paper_cycles(cycles.filter(setting=ALL_ON)).properties(title="every layer on"))
-display(paper_cycles(cycles.filter(setting=MERCURY)).properties(title="as the preset is"))
-
-# %% [markdown]
 # ## From the preset to the bound
 # The ladder of `mercury-analyzer ladder`: each rung makes one assumption more than the rung above it. Some rungs equal a
-# preset. Hollow points are bounds.
+# preset. A tick is a model. The geometric mean is red, hollow for a bound, which no hardware reaches.
 
 # %%
-paper_chain(chain)
+paper_chain(tables["chain"])
 
 # %% [markdown]
 # ## Larger inputs
-# The same for models on photos of ImageNet's size, after a few training steps.
+# The preset's settings by the side of the images.
 
 # %%
-photos = RUN / "larger" / "chain.parquet"
-display(paper_chain(pl.read_parquet(photos)) if photos.exists() else "This run has no photos.")
+display(paper_sizes(tables["sizes"]) if "sizes" in tables else "This run has one size.")
 
 # %% [markdown]
-# ## Bounds
-# Speed-up of a step if its cycles were proportional to the computations that each bound leaves. No hardware reaches these.
+# ## Hardware
+# The best design within 10 % for each value of one property of the hardware, for a model of each class of networks.
+# Dashed: at equal MACs.
 
 # %%
-bounds.pivot("bound", index="model", values="speed_up").with_columns(pl.selectors.numeric().round(2))
+display(paper_hardware(tables["hardware"]) if "hardware" in tables else "This run has one hardware.")
 
 # %% [markdown]
 # ## Accuracy
@@ -151,17 +162,6 @@ exact = runs.filter(design="exact").select("task", "seed", exact="value")
 # ## Conclusion
 
 # %%
-means = models.group_by("setting", maintain_order=True).agg(pl.col("step").log().mean().exp())
-mean = dict(zip(means["setting"], means["step"], strict=True))
-speed_ups = readings.group_by("setting", maintain_order=True).agg(
-    pl.col("speed_up").log().mean().exp(), low=pl.col("output_error").min(), high=pl.col("output_error").max()
-)
-texts = [
-    f"{name} {speed_up:.2f}x at output errors of {low:.0%} to {high:.0%}"
-    for name, speed_up, low, high in speed_ups.iter_rows()
-]
-print(
-    f"Over {training.height} models (geometric means): {'; '.join(texts)}. The paper reports {PAPER}x. On the array of the "
-    f"preset mercury the best settings give {mean[BY_MODEL]:.2f}x if the model's error is at most 1 %, and "
-    f"{mean[BY_LAYER]:.2f}x if each layer's error is."
-)
+for design, reading, speed_up, low, high in means.iter_rows():
+    side = "contains" if low <= PAPER <= high else "excludes"
+    print(f"{design}, {reading}: {speed_up:.2f}x ({low:.2f} to {high:.2f}), {side} the paper's {PAPER}x")

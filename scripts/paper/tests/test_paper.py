@@ -1,11 +1,9 @@
-"""Tests the choices, sums and pages of `make paper`.
+"""Tests the choices and sums of `make paper`; test_report.py tests its page.
 
 MERCURY_PAPER is the folder of a small run, which `make test-trace` creates; without it some tests are skipped.
 """
 
 import os
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -16,7 +14,6 @@ SCRIPTS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(SCRIPTS))
 from commits import read_commits  # noqa: E402
 from folders import ALL_ON, BY_LAYER, BY_MODEL, EQUAL_MACS, NO_HARDWARE, READINGS, choose_settings  # noqa: E402
-from report import check_commits  # noqa: E402
 from run import Run  # noqa: E402
 
 
@@ -146,47 +143,3 @@ def test_readings_lead_from_the_preset_to_the_bound(out):
         of = {row["setting"]: row for row in model.to_dicts()}
         assert of[EQUAL_MACS]["speed_up"] < of["mercury-ahead"]["speed_up"]
         assert of[EQUAL_MACS]["output_error"] == of["mercury-ahead"]["output_error"]
-
-
-def write_pages(out: Path, tmp_path: Path, *flags: str) -> tuple[subprocess.CompletedProcess, list[Path]]:
-    """Runs the report on pages with marks, and a page without marks."""
-    page, readme, plain = tmp_path / "page.md", tmp_path / "readme.md", tmp_path / "plain.md"
-    page.write_text("before\n<!-- paper: begin -->\nold\n<!-- paper: end -->\nafter\n")
-    readme.write_text("before\n<!-- paper -->\nold\n<!-- /paper -->\nafter\n")
-    plain.write_text("old\n")
-    for name in (readme, plain):
-        line = [sys.executable, SCRIPTS / "report.py", "--out", out, "--docs", page, "--readme", name, *flags]
-        done = subprocess.run(line, capture_output=True, text=True)
-    return done, [page, readme, plain]
-
-
-def test_the_report_changes_only_the_text_between_marks(out, tmp_path):
-    done, (page, readme, plain) = write_pages(out, tmp_path, "--allow-dirty")
-    assert done.returncode == 0, done.stderr
-    for text in (page.read_text(), readme.read_text()):
-        assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text and "1.97x" in text
-    assert plain.read_text() == "old\n" and page.with_suffix(".svg").exists()
-    assert "(page-readings.svg)" in readme.read_text() and (tmp_path / "page-readings.svg").exists()
-
-
-@pytest.mark.parametrize("commits", [{"abc-dirty"}, {"abc", "def"}, {"unknown"}])
-def test_figures_of_no_clean_commit_are_refused(commits):
-    with pytest.raises(SystemExit, match="not of one clean commit.*--allow-dirty"):
-        check_commits(commits)
-
-
-def test_one_clean_commit_is_accepted():
-    check_commits({"abc"})
-
-
-def test_no_page_is_written_from_changed_files(out, tmp_path):
-    copy = tmp_path / "run"
-    copy.mkdir()
-    for path in out.glob("*.*"):
-        shutil.copy(path, copy)
-    training = read_table(out, "training")
-    training = training.with_columns(pl.Series("commits", [["abc-dirty"]] * training.height))
-    training.write_parquet(copy / "training.parquet")
-    done, (page, readme, _) = write_pages(copy, tmp_path)
-    assert done.returncode == 1 and "abc-dirty" in done.stderr
-    assert "old" in page.read_text() and "old" in readme.read_text() and not page.with_suffix(".svg").exists()
