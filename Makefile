@@ -66,8 +66,9 @@ accuracy: wheel $(TORCH_VENV)/ready install-notebooks ## the error that training
 	$(TORCH_VENV)/bin/python scripts/accuracy/run.py $(if $(QUICK),--quick)
 	$(if $(QUICK),,$(VENV)/bin/python scripts/accuracy/write_page.py --docs docs/accuracy.md)
 
-paper: build install-notebooks ## the twelve models compared with the paper's 1.97x: docs/paper.md, the README's answer, notebook 06 (QUICK=1: one model of each class of networks, the others from the last full run; ALLOW_DIRTY=1: also with changed files)
-	$(VENV)/bin/python scripts/paper/run.py $(if $(QUICK),--quick) $(if $(ALLOW_DIRTY),--allow-dirty)
+paper: build install-notebooks $(if $(QUICK),,$(TORCH_VENV)/ready) ## the twelve models compared with the paper's 1.97x: docs/paper.md, the README's answer, notebook 06 (QUICK=1: one model of each class of networks, the others from the last full run; ALLOW_DIRTY=1: also with changed files)
+	$(if $(QUICK),,$(TORCH_VENV)/bin/python $(INSTALL_WHEEL))
+	$(VENV)/bin/python scripts/paper/run.py $(if $(QUICK),--quick,--torch $(TORCH_VENV)/bin/python) $(if $(ALLOW_DIRTY),--allow-dirty)
 	$(VENV)/bin/python scripts/paper/report.py $(if $(QUICK),--out paper/quick) --readme README.md --docs docs/paper.md $(if $(ALLOW_DIRTY),--allow-dirty)
 
 bench: setup ## cost of capturing; our speed compared with peers, in bench.json next to release/ (BENCH=--large: also memory)

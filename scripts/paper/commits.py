@@ -17,5 +17,5 @@ def read_model_commits(folder: Path) -> set[str]:
 
 def read_commits(out: Path) -> set[str]:
     """Returns the commits of all complete stages of a run."""
-    folders = [folder for place in (out, out / "larger") for folder in place.glob("*") if folder.is_dir()]
+    folders = [folder for place in (out, out / "sizes") for folder in place.glob("*") if folder.is_dir()]
     return set().union(*map(read_model_commits, folders))

@@ -78,14 +78,15 @@ def tabulate_design(speed_ups: pl.DataFrame, design: str) -> str:
     rows = speed_ups.filter(design=design)
     readings = [name for name in READINGS if name in set(rows["reading"])]
     figures = FIGURES | (SEARCHED if design != PRESET else {})
-    header = ["model", *readings, *figures, *(["errors over the bound"] if design != PRESET else [])]
+    counts = {PRESET: [], ACCEPTED: ["passes with reuse"]}.get(design, ["errors over the bound"])
+    header = ["model", *readings, *figures, *counts]
     header += ["accuracy lost (limit), points"] if design == ACCEPTED else []
     lines = []
     for by_reading in list_rows(rows, "model"):
         first = next(iter(by_reading.values()))
         line = [mark_model(first), *(show_cell(by_reading, name) for name in readings)]
         line += [join_figures(by_reading, column) for column in figures.values()]
-        line += [join_counts(by_reading)] if design != PRESET else []
+        line += [join_counts(by_reading)] if counts else []
         line += [join_losses(by_reading)] if design == ACCEPTED else []
         lines.append(line)
     return format_table(header, lines)
@@ -96,9 +97,9 @@ def show_cell(by_reading: dict[str, dict], reading: str) -> str:
 
 
 def join_counts(by_reading: dict[str, dict]) -> str:
-    """Formats how many errors exceed the bound on the steps that judge the design."""
+    """Formats how many passes reuse and, of a bound on their errors, in how many the judged error exceeds it."""
     rows = [by_reading[name] for name in DIFFERENT if name in by_reading]
-    texts = ["-" if row["passes"] is None else f"{row['exceeding']} of {row['passes']}" for row in rows]
+    texts = [f"{row['passes']}" if row["exceeding"] is None else f"{row['exceeding']} of {row['passes']}" for row in rows]
     return texts[0] if len(set(texts)) == 1 else " / ".join(texts)
 
 

@@ -1,4 +1,4 @@
-"""Tests the choices and sums of `make paper`; test_report.py tests its page.
+"""Tests the stages and tables of `make paper`; test_report.py tests its page.
 
 MERCURY_PAPER is the folder of a small run, which `make test-trace` creates; without it some tests are skipped.
 """
@@ -13,8 +13,9 @@ import pytest
 SCRIPTS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(SCRIPTS))
 from commits import read_commits  # noqa: E402
-from folders import ALL_ON, BY_LAYER, BY_MODEL, EQUAL_MACS, NO_HARDWARE, READINGS, choose_settings  # noqa: E402
-from run import Run  # noqa: E402
+from folders import EQUAL_MACS, LIMITS, PRESET, READINGS, WITHIN, name_value  # noqa: E402
+from settings import FORMS, HARDWARE, MODELS, MODERN, TRIAL  # noqa: E402
+from stages import Run, Task, list_captured, list_tasks, read_record  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -24,36 +25,39 @@ def out() -> Path:
     return Path(os.environ["MERCURY_PAPER"])
 
 
-def write_sweep(folder: Path, configurations: list[tuple[int, list[float]]]) -> Path:
-    """Writes a sweep whose configurations have these cycles (100 is the baseline) and errors by layer.
-
-    In the trial's steps, every configuration takes one cycle, which must not count.
-    """
-    rows = [
-        {"configuration": number, "step": step, "layer": str(layer), "pass": "forward", "baseline_cycles": 100}
-        | {"mercury_cycles": cycles if step == 3 else 1, "error_square": error**2, "exact_square": 1.0}
-        for number, (cycles, errors) in enumerate(configurations)
-        for step in (0, 1, 3)
-        for layer, error in enumerate(errors)
-    ]
-    pl.DataFrame(rows).write_parquet(folder / "layers.parquet")
-    numbers = range(len(configurations))
-    pl.DataFrame({"configuration": numbers, "rpq.bits": numbers}).write_parquet(folder / "configurations.parquet")
-    return folder
-
-
-def test_the_fastest_within_the_bound_is_chosen(tmp_path):
-    configurations = [(50, [0.5, 0.5]), (60, [0.012, 0.0]), (70, [0.009, 0.001]), (80, [0.0, 0.0])]
-    found = choose_settings(write_sweep(tmp_path, configurations))
-    assert found == {BY_MODEL: {"configuration": 1, "rpq.bits": 1}, BY_LAYER: {"configuration": 2, "rpq.bits": 2}}
-
-
-def test_configurations_that_are_no_faster_are_not_chosen(tmp_path):
-    assert choose_settings(write_sweep(tmp_path, [(50, [0.5]), (100, [0.0]), (120, [0.001])])) == {}
-
-
 def start(out: Path, commit: str = "abc", any_commit: bool = False) -> Run:
-    return Run(out, commit, any_commit)
+    return Run(out, FORMS["full"], commit, any_commit)
+
+
+def test_a_run_has_all_models_and_sizes_once():
+    tasks = list_tasks([*MODELS.values(), *MODERN.values()], FORMS["full"])
+    assert len({task.folder for task in tasks}) == len(tasks)
+    assert {task.model.name for task in tasks if task.is_own} == {*MODELS, *MODERN}
+    assert {(task.model.name, task.size) for task in tasks if not task.is_own} == {
+        (name, size) for name in ("vgg16", "resnet50", "mobilenet_v2") for size in (32, 64, 128)
+    }
+    # In the quick form ResNet-50 has no task of its own, so its own size is among the others.
+    quick = list_tasks([MODELS[name] for name in FORMS["quick"].models], FORMS["quick"])
+    assert sum(task.is_own for task in quick) == 3
+    assert [task.size for task in quick if task.model.name == "resnet50"] == [32, 64, 128, 224]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", [*MODELS, *MODERN])
+def test_captured_steps_are_distinct_and_end_with_the_training(name, form):
+    model = (MODELS | MODERN)[name]
+    captured = list_captured(Task(model, model.size, is_own=True), FORMS[form])
+    assert len(set(captured)) == len(captured) == TRIAL + FORMS[form].captured
+    assert captured == sorted(captured) and captured[-1] == (FORMS[form].steps or model.steps) - 1
+    # A search divides the steps after the trial into two folds of at least four samples.
+    assert FORMS[form].captured // 2 * FORMS[form].samples >= 4
+
+
+def test_only_models_with_weights_start_from_them(tmp_path):
+    flags = start(tmp_path).list_flags(Task(MODELS["resnet50"], 224, is_own=True))
+    assert flags[flags.index("--input-size") + 1] == "224" and "--weights" not in flags
+    flags = start(tmp_path).list_flags(Task(MODELS["transformer"], 32, is_own=True))
+    assert "--samples" not in flags and flags[flags.index("--max-length") + 1] == "32"
 
 
 def test_a_stage_is_done_once(tmp_path):
@@ -61,6 +65,7 @@ def test_a_stage_is_done_once(tmp_path):
     for what in (["a"], ["a"], ["b"]):
         start(tmp_path).run_stage(tmp_path / "place", what, lambda what=what: made.append(what))
     assert made == [["a"], ["b"]]
+    assert read_record(tmp_path / "place")["seconds"] >= 0
 
 
 def test_a_failed_stage_continues(tmp_path):
@@ -76,12 +81,6 @@ def test_a_failed_stage_continues(tmp_path):
     assert (place / "done").exists()
     run_stage(place, ["b"], lambda: None)
     assert not place.exists()
-
-
-def test_parts_sum_to_all_cycles(out):
-    cycles, models = pl.read_parquet(out / "cycles.parquet"), pl.read_parquet(out / "models.parquet")
-    sums = cycles.group_by("model", "setting").agg(pl.col("share").sum()).join(models, on=["model", "setting"])
-    assert sums.height and (sums["share"] * sums["step"]).to_list() == pytest.approx([1.0] * sums.height)
 
 
 def make_stage(out: Path, model: str, commit: str) -> None:
@@ -100,46 +99,64 @@ def test_a_run_is_of_one_clean_commit(tmp_path):
 
 def test_a_run_continues_at_its_commit_only(tmp_path):
     make_stage(tmp_path, "vgg13", "abc")
-    make_stage(tmp_path, "larger/vgg13", "abc")
+    make_stage(tmp_path, "sizes/vgg16-32", "abc")
     start(tmp_path).check_commit()
     with pytest.raises(SystemExit, match="has stages of abc, and the checkout is def"):
         start(tmp_path, "def").check_commit()
     start(tmp_path, "def", any_commit=True).check_commit()
-    make_stage(tmp_path, "larger/vgg16", "def")
+    make_stage(tmp_path, "sizes/vgg16-64", "def")
     assert read_commits(tmp_path) == {"abc", "def"}
+
+
+def test_values_are_found_in_the_names_of_readings():
+    assert name_value("mercury-skip and flags, mcache.entries=64", [64, 1024, 0]) == 64
+    assert name_value("mercury-skip and flags, array.hit_cycles=0 (a bound)", ["1", "0"]) == "0"
 
 
 def read_table(out: Path, name: str) -> pl.DataFrame:
     return pl.read_parquet(out / f"{name}.parquet")
 
 
-def test_the_ladder_starts_with_the_preset(out):
-    chain = read_table(out, "chain")
-    for rung, setting in enumerate(["mercury", ALL_ON]):
-        rungs = chain.group_by("model", maintain_order=True).agg(pl.all().get(rung))
-        models = read_table(out, "models").filter(setting=setting).join(rungs, on="model", suffix="_of_rung")
-        assert models.height
-        for name, of_rung in (
-            ("step", "speed_up"),
-            ("hit_rate", "hit_rate_of_rung"),
-            ("output_error", "output_error_of_rung"),
-            ("gradient_error", "gradient_error_of_rung"),
-            ("saved", "computations_saved"),
-        ):
-            assert models[name].to_list() == pytest.approx(models[of_rung].to_list()), (setting, name)
+def test_each_design_has_all_readings_within_their_intervals(out):
+    found = read_table(out, "speed_ups")
+    for _, design in found.group_by("model", "design"):
+        assert design["reading"].to_list() == READINGS
+        rows = {row["reading"]: row for row in design.to_dicts()}
+        assert rows[EQUAL_MACS]["speed_up"] < rows["mercury-ahead"]["speed_up"]
+        assert rows[EQUAL_MACS]["output_error"] == rows["mercury-ahead"]["output_error"]
+        assert [row["is_bound"] for row in rows.values()] == [False] * 4 + [True]
+    assert found.filter((pl.col("speed_up_low") > pl.col("speed_up")) | (pl.col("speed_up_high") < pl.col("speed_up"))).is_empty()
+    assert found["speed_up_low"].null_count() == 0
 
 
-def test_readings_lead_from_the_preset_to_the_bound(out):
-    readings = read_table(out, "readings")
-    ladder = read_table(out, "chain").group_by("model", maintain_order=True)
-    for setting, rungs in (("mercury", ladder.first()), (NO_HARDWARE, ladder.last())):
-        found = readings.filter(setting=setting)
-        assert found["model"].to_list() == rungs["model"].to_list()
-        for name in ("speed_up", "hit_rate", "output_error"):
-            assert found[name].to_list() == pytest.approx(rungs[name].to_list()), (setting, name)
-    assert readings["is_bound"].to_list() == [name == NO_HARDWARE for name in readings["setting"]]
-    for _, model in readings.group_by("model"):
-        assert model["setting"].to_list() == READINGS
-        of = {row["setting"]: row for row in model.to_dicts()}
-        assert of[EQUAL_MACS]["speed_up"] < of["mercury-ahead"]["speed_up"]
-        assert of[EQUAL_MACS]["output_error"] == of["mercury-ahead"]["output_error"]
+def test_the_frontier_holds_the_design_within_ten_percent(out):
+    frontier = read_table(out, "frontier").filter(limit=LIMITS[WITHIN])
+    designs = read_table(out, "speed_ups").filter(pl.col("reading") != EQUAL_MACS, design=WITHIN)
+    columns = ["model", "reading", "speed_up", "output_error", "step_error"]
+    assert frontier.select(columns).equals(designs.select(columns))
+
+
+def test_the_own_size_is_the_preset_of_the_model(out):
+    form = FORMS["tiny"]
+    (name, sizes), sized = next(iter(form.sizes.items())), read_table(out, "sizes")
+    assert sized["size"].unique(maintain_order=True).to_list() == list(sizes)
+    own = read_table(out, "speed_ups").filter(model=name, design=PRESET)
+    columns = ["reading", "hit_rate", "speed_up", "speed_up_low", "speed_up_high"]
+    assert sized.filter(size=sizes[-1]).select(columns).equals(own.select(columns))
+
+
+def test_axes_of_the_hardware_meet_where_it_is_the_same(out):
+    hardware = read_table(out, "hardware")
+    assert hardware["axis"].unique(maintain_order=True).to_list() == list(HARDWARE)
+    for axis, (_, values, _) in HARDWARE.items():
+        assert hardware.filter(axis=axis)["place"].to_list() == list(range(len(values)))
+    # The base has 1,024 entries, HITs of a PE's operation and patches of one channel.
+    same = [("MCACHE entries", "1024"), ("cycles of a HIT", "column"), ("channels of a vector", "channel-patch")]
+    speed_ups = {hardware.filter(axis=axis, value=value)["speed_up"].item() for axis, value in same}
+    assert len(speed_ups) == 1
+
+
+def test_traces_keep_all_but_their_tensors(out):
+    for name in FORMS["tiny"].models:
+        kept = {path.name for path in (out / name / "trace").iterdir()}
+        assert "manifest.json" in kept and "tensors" not in kept
