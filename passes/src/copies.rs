@@ -69,15 +69,20 @@ struct ThreadBuffers {
     product: Vec<f32>,
 }
 
+/// With fewer vectors of a stream, rearranging its weights takes longer than copying saves (`python/benches/reuse.py`).
+/// Tests copy the results of few vectors, too.
+const LEAST_VECTORS: usize = if cfg!(test) { 0 } else { 4096 };
+
 /// Whether results are copied in a layer's pass whose vectors meet this number of kernels.
 fn suits(view: &VectorView, config: &Config, scope: Scope, kernels: usize) -> bool {
     let is_long = view.streams().iter().all(|stream| stream.length >= LEAST_LENGTH);
+    let is_large = view.layout().samples * view.layout().positions >= LEAST_VECTORS;
     let variant = match config.rpq.variant {
         Variant::Sign | Variant::SignMagnitude(_) => true,
         Variant::SignRescale => scope != Scope::Batch && config.mcache.representative == Representative::First,
         Variant::Centred => false,
     };
-    is_long && variant && kernels >= LEAST_KERNELS
+    is_long && is_large && variant && kernels >= LEAST_KERNELS
 }
 
 /// Elements of all streams at a position.

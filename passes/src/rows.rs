@@ -12,7 +12,7 @@ impl Reuse<'_> {
         let [rows, inputs, outputs] = sizes(linear);
         assert_eq!(y.len(), self.streamed.samples() * rows * outputs, "values of Y");
         let weights = Matrix::new(w, outputs, inputs).transposed();
-        self.for_rows(Pass::Forward, room, |samples, values| {
+        self.for_rows(Pass::Forward, w.len(), room, |samples, values| {
             let y = &mut y[samples.start * rows * outputs..];
             multiply(Matrix::new(values, samples.len() * rows, inputs), weights, false, y);
         });
@@ -23,7 +23,7 @@ impl Reuse<'_> {
         let [rows, inputs, outputs] = sizes(linear);
         assert_eq!(dx.len(), self.streamed.samples() * rows * inputs, "values of dX");
         let weights = Matrix::new(w, outputs, inputs);
-        self.for_rows(Pass::InputGrad, room, |samples, values| {
+        self.for_rows(Pass::InputGrad, w.len(), room, |samples, values| {
             let dx = &mut dx[samples.start * rows * inputs..];
             multiply(Matrix::new(values, samples.len() * rows, outputs), weights, false, dx);
         });
@@ -35,7 +35,7 @@ impl Reuse<'_> {
         assert_eq!(dy.len(), self.streamed.samples() * rows * outputs, "values of dY");
         assert_eq!(dw.len(), outputs * inputs, "values of dW");
         let mut adds = false;
-        self.for_rows(Pass::WeightGrad, room, |samples, values| {
+        self.for_rows(Pass::WeightGrad, inputs * outputs, room, |samples, values| {
             let count = samples.len() * rows;
             let gradient = Matrix::new(&dy[samples.start * rows * outputs..], count, outputs);
             multiply(gradient.transposed(), Matrix::new(values, count, inputs), adds, dw);
@@ -47,7 +47,7 @@ impl Reuse<'_> {
     pub(crate) fn multiply_activations(&self, matmul: &Matmul, w: &[f32], y: &mut [f32], room: &mut Room) {
         let Sizes { heads, rows, inner, columns } = Sizes::new(matmul);
         assert_eq!(y.len(), self.streamed.samples() * heads * rows * columns, "values of Y");
-        self.for_rows(Pass::Forward, room, |samples, values| {
+        self.for_rows(Pass::Forward, 0, room, |samples, values| {
             for (number, left) in values.chunks_exact(rows * inner).enumerate() {
                 let product = samples.start * heads + number;
                 let right = Matrix::new(&w[product * columns * inner..], columns, inner).transposed();
@@ -60,7 +60,7 @@ impl Reuse<'_> {
     pub(crate) fn multiply_activations_back(&self, matmul: &Matmul, w: &[f32], dx: &mut [f32], room: &mut Room) {
         let Sizes { heads, rows, inner, columns } = Sizes::new(matmul);
         assert_eq!(dx.len(), self.streamed.samples() * heads * rows * inner, "values of dX");
-        self.for_rows(Pass::InputGrad, room, |samples, values| {
+        self.for_rows(Pass::InputGrad, 0, room, |samples, values| {
             for (number, gradient) in values.chunks_exact(rows * columns).enumerate() {
                 let product = samples.start * heads + number;
                 let right = Matrix::new(&w[product * columns * inner..], columns, inner);
@@ -73,7 +73,7 @@ impl Reuse<'_> {
     pub(crate) fn multiply_gradients(&self, matmul: &Matmul, dy: &[f32], dw: &mut [f32], room: &mut Room) {
         let Sizes { heads, rows, inner, columns } = Sizes::new(matmul);
         assert_eq!(dw.len(), self.streamed.samples() * heads * columns * inner, "values of dW");
-        self.for_rows(Pass::WeightGrad, room, |samples, values| {
+        self.for_rows(Pass::WeightGrad, 0, room, |samples, values| {
             for (number, left) in values.chunks_exact(rows * inner).enumerate() {
                 let product = samples.start * heads + number;
                 let gradient = Matrix::new(&dy[product * rows * columns..], rows, columns).transposed();
@@ -83,12 +83,15 @@ impl Reuse<'_> {
     }
 
     /// Writes the substituted rows of a few samples at a time, `[samples]([heads])[rows][elements]`.
-    fn for_rows(&self, pass: Pass, room: &mut Room, mut work: impl FnMut(Range<usize>, &[f32])) {
+    ///
+    /// `weights` are the values of an operand that every part meets. Parts have at least as many, because with small
+    /// parts most of the time would go into reading a large operand again.
+    fn for_rows(&self, pass: Pass, weights: usize, room: &mut Room, mut work: impl FnMut(Range<usize>, &[f32])) {
         let (view, outcomes) = self.substituted(pass).next().expect("a matrix product is one product");
         let substitutes = self.substitutes(&view, outcomes);
         let samples = self.streamed.samples();
         let sample_length = self.streamed.length() / samples.max(1);
-        let at_a_time = (VALUES_AT_A_TIME / sample_length.max(1)).max(1);
+        let at_a_time = (VALUES_AT_A_TIME.max(weights) / sample_length.max(1)).max(1);
         for first in (0..samples).step_by(at_a_time) {
             let part = first..samples.min(first + at_a_time);
             room.operand.resize(part.len() * sample_length, 0.0);

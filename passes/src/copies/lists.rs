@@ -39,15 +39,17 @@ impl RunLists {
         };
         self.computed.resize(holders.len(), 0);
         self.hits.resize(holders.len(), (0, 0));
-        let mut counts = [0, 0];
+        let (computed, hits) = (&mut self.computed[..holders.len()], &mut self.hits[..holders.len()]);
+        let (mut first_computed, mut first_hit) = (0, 0);
         for (position, &holder) in (0..).zip(holders) {
             let is_computed = holder == Outcomes::NONE || holder == run.first + position;
             // Without a branch: whether a vector is a HIT cannot be predicted.
-            self.computed[counts[0]] = position;
-            self.hits[counts[1]] = (position, place(holder));
-            counts[usize::from(!is_computed)] += 1;
+            computed[first_computed] = position;
+            hits[first_hit] = (position, place(holder));
+            first_computed += usize::from(is_computed);
+            first_hit += usize::from(!is_computed);
         }
-        self.computed.truncate(counts[0]);
-        self.hits.truncate(counts[1]);
+        self.computed.truncate(first_computed);
+        self.hits.truncate(first_hit);
     }
 }

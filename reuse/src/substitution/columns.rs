@@ -4,6 +4,7 @@ use crate::caching::outcomes::Outcomes;
 use crate::config::{Representative, Variant};
 use crate::substitution::substitute::{Buffers, Substitutes};
 use crate::vectors::{Piece, VectorView};
+use mercury_trace::windows::Axis;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -28,11 +29,12 @@ impl Substitutes<'_, '_> {
             rest = others;
             streams.push((number, own));
         }
+        let seen = Seen::new(self.view());
         let room = || (RunBuffers::default(), self.buffers());
         streams.into_par_iter().for_each_init(room, |(room, buffers), (stream, out)| {
             for (number, sample) in samples.clone().enumerate() {
                 let place = Place { sample, stream, first: number * layout.positions, width };
-                self.run(place, out, room, buffers);
+                self.run(place, &seen, out, room, buffers);
             }
         });
     }
@@ -85,10 +87,10 @@ impl Substitutes<'_, '_> {
     }
 
     /// One run (a sample, a stream).
-    fn run(&self, place: Place, out: &mut [f32], room: &mut RunBuffers, buffers: &mut Buffers) {
+    fn run(&self, place: Place, seen: &Seen, out: &mut [f32], room: &mut RunBuffers, buffers: &mut Buffers) {
         let layout = self.view().layout();
         let Place { sample, stream, .. } = place;
-        elements(self.view(), place, out);
+        elements(self.view(), place, seen, out);
         let first = (sample * layout.streams + stream) * layout.positions;
         self.find_replaced(first, room);
         // Those that hold an entry stand for themselves here, so none is read after it was replaced.
@@ -143,7 +145,7 @@ struct RunBuffers {
 }
 
 /// The elements of a run's vectors as they are.
-fn elements(view: &VectorView, place: Place, out: &mut [f32]) {
+fn elements(view: &VectorView, place: Place, seen: &Seen, out: &mut [f32]) {
     let (y, x) = (&view.windows().y, &view.windows().x);
     let planes = view.planes();
     let (height, width) = (planes.height, planes.width as usize);
@@ -151,35 +153,71 @@ fn elements(view: &VectorView, place: Place, out: &mut [f32]) {
         let plane = &planes.values[(place.sample * planes.channels + channel) * height as usize * width..];
         for offset in 0..run {
             let row = &mut out[(element + offset) * place.width + place.first..][..view.layout().positions];
-            let tap = (tx + offset) as u32;
+            let by_x = &seen.x[tx + offset];
+            if by_x.is_whole && seen.y[ty as usize].is_whole {
+                row.copy_from_slice(&plane[..row.len()]);
+                continue;
+            }
             for (position, out) in (0..).zip(row.chunks_exact_mut(x.positions as usize)) {
                 match y.coordinate(position, ty, height) {
                     None => out.fill(0.0),
-                    Some(at) => line(&plane[at * width..][..width], x, tap, out),
+                    Some(at) => by_x.copy(&plane[at * width..][..width], out),
                 }
             }
         }
     }
 }
 
-/// What a tap sees of a line at each position.
-fn line(line: &[f32], axis: &mercury_trace::windows::Axis, tap: u32, out: &mut [f32]) {
-    let origin = axis.origin + i64::from(tap) * i64::from(axis.step);
-    let stride = i64::from(axis.stride);
-    // The first position at or after coordinate 0, and the first at or after the line's end.
-    let position = |coordinate: i64| ((coordinate - origin).max(0) as u64).div_ceil(stride as u64) as usize;
-    let (start, end) = (position(0).min(out.len()), position(line.len() as i64).min(out.len()));
-    out[..start].fill(0.0);
-    out[end.max(start)..].fill(0.0);
-    if start >= end {
-        return;
+/// What each tap sees of a plane, along both axes.
+struct Seen {
+    y: Vec<Span>,
+    x: Vec<Span>,
+}
+
+impl Seen {
+    fn new(view: &VectorView) -> Self {
+        let (windows, planes) = (view.windows(), view.planes());
+        let spans = |axis: &Axis, size: u32| (0..axis.taps).map(|tap| Span::new(axis, tap, size)).collect();
+        Self { y: spans(&windows.y, planes.height), x: spans(&windows.x, planes.width) }
     }
-    let from = &line[(origin + start as i64 * stride) as usize..];
-    if stride == 1 {
-        out[start..end].copy_from_slice(&from[..end - start]);
-    } else {
-        for (out, &value) in out[start..end].iter_mut().zip(from.iter().step_by(stride as usize)) {
-            *out = value;
+}
+
+/// What a tap sees along an axis of a plane: the positions from `start` to `end` see the values from `from` on,
+/// `stride` apart; the others see padding.
+struct Span {
+    start: usize,
+    end: usize,
+    from: usize,
+    stride: usize,
+    /// Whether each position sees the value of its own place, and there are no others.
+    is_whole: bool,
+}
+
+impl Span {
+    fn new(axis: &Axis, tap: u32, size: u32) -> Self {
+        let origin = axis.origin + i64::from(tap) * i64::from(axis.step);
+        let (stride, positions) = (i64::from(axis.stride), axis.positions as usize);
+        // The first position at or after a coordinate.
+        let position = |coordinate: i64| ((coordinate - origin).max(0) as u64).div_ceil(stride as u64) as usize;
+        let start = position(0).min(positions);
+        let end = position(i64::from(size)).min(positions).max(start);
+        let from = (origin + start as i64 * stride).max(0) as usize;
+        let is_whole = stride == 1 && origin == 0 && axis.positions == size;
+        Self { start, end, from, stride: stride as usize, is_whole }
+    }
+
+    /// Writes what the positions see of a line.
+    fn copy(&self, line: &[f32], out: &mut [f32]) {
+        out[..self.start].fill(0.0);
+        out[self.end..].fill(0.0);
+        let own = &mut out[self.start..self.end];
+        if own.is_empty() {
+            return;
+        }
+        if self.stride == 1 {
+            own.copy_from_slice(&line[self.from..][..own.len()]);
+        } else {
+            own.iter_mut().zip(line[self.from..].iter().step_by(self.stride)).for_each(|(out, &value)| *out = value);
         }
     }
 }
