@@ -2,9 +2,10 @@
 """Measures what reuse in the loop costs a training step, as a ratio to a plain step.
 
 Both alternate on one model, at signatures of 20 bits in every layer. Images are the first ones of CIFAR-10, if
-`data/fetch.py cifar10` got them, else random ones, whose HIT rates are lower. Run it on idle cores:
+`data/fetch.py cifar10` got them, else random ones, whose HIT rates are lower. Run it on idle cores. By default
+OpenMP's threads spin after each operator, on cores that reuse needs:
 
-    python python/benches/reuse.py
+    OMP_WAIT_POLICY=passive python python/benches/reuse.py
 """
 
 import argparse
