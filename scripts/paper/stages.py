@@ -14,8 +14,6 @@ from commits import is_clean, read_commits
 from settings import (
     ACCURACY_BOUND,
     HARDWARE,
-    HARDWARE_BASE,
-    HARDWARE_PER_LAYER,
     LAYER_BOUND,
     MODELS,
     MODERN,
@@ -53,10 +51,15 @@ class Task:
         return self.model.name if self.is_own else f"sizes/{self.model.name}-{self.size}"
 
 
-def list_tasks(models: list[Model], form: Form) -> list[Task]:
-    """Lists the tasks of a run: the models, and those of `form.sizes` at the sizes that are not the model's own task."""
+def list_tasks(models: list[Model], form: Form, sized: list[str]) -> list[Task]:
+    """Lists the tasks of a run: the models, and the sizes of the models `sized` that no model's own task has."""
     own = [Task(model, form.size or model.size, is_own=True) for model in models]
-    sizes = [Task(MODELS[name], size, is_own=False) for name, sizes in form.sizes.items() for size in sizes]
+    sizes = [
+        Task(MODELS[name], size, is_own=False)
+        for name, sizes in form.sizes.items()
+        if name in sized
+        for size in sizes
+    ]  # fmt: skip
     done = {(task.model.name, task.size) for task in own}
     tasks = own + [task for task in sizes if (task.model.name, task.size) not in done]
     order = {name: place for place, name in enumerate(LONGEST)}
@@ -91,26 +94,43 @@ class Run:
 
     def run_task(self, task: Task, places: dict[str, Path]) -> None:
         """Runs the stages of a task that are not complete."""
-        folder = self.out / task.folder
-        folder.mkdir(parents=True, exist_ok=True)
-        done, plan = folder / "done", json.dumps([self.list_flags(task), asdict(self.form)])
-        if done.exists() and done.read_text() == plan:
+        folder, done, plan = self.out / task.folder, self.find_done(task), self.describe_plan(task)
+        if self.is_done(task):
             return
+        folder.mkdir(parents=True, exist_ok=True)
+        done.unlink(missing_ok=True)
         if not (folder / "trace" / "tensors").exists():
             find_record(folder / "trace").unlink(missing_ok=True)
         self.capture(folder / "trace", task, places[self.find_dataset(task.model)])
-        steady = list_captured(task, self.form)[TRIAL:]
-        self.analyse(write_ladder, folder / "readings.csv", readings=True, seeds=self.form.seeds)
+        self.analyse(write_ladder, folder / "readings.csv", readings=True, seeds=self.form.seeds, errors="rough")
         if task.is_own:
-            self.analyse(write_ladder, folder / "ladder.csv", preset="mercury", errors="rough")
-            search = {"steps": ",".join(map(str, steady)), "folds": 2, "seeds": self.form.seeds_of_search}
-            self.analyse(write_search, folder / "search", per_layer=PER_LAYER, **search)
-            if task.model.name in self.form.hardware:
-                for number, axis in enumerate(HARDWARE):
-                    self.analyse(write_hardware, folder / f"hardware-{number}", axis=axis, steps=search["steps"])
+            self.search(folder, task)
+        done.write_text(plan)
         if not self.keeps_traces:
             shutil.rmtree(folder / "trace" / "tensors")
-        done.write_text(plan)
+
+    def search(self, folder: Path, task: Task) -> None:
+        """Runs the stages that only a model at its own size has."""
+        self.analyse(write_ladder, folder / "ladder.csv", preset="mercury", errors="rough")
+        judged = {"steps": ",".join(map(str, list_captured(task, self.form)[TRIAL:])), "folds": 2}
+        bounds = [ACCURACY_BOUND, LAYER_BOUND]
+        seeds = self.form.seeds_of_search
+        self.analyse(write_search, folder / "search", bounds=bounds, per_layer=PER_LAYER, seeds=seeds, **judged)
+        if task.model.name in self.form.hardware:
+            for number, axis in enumerate(HARDWARE.values()):
+                place = folder / f"hardware-{number}"
+                self.analyse(write_search, place, bounds=[LAYER_BOUND], **axis.options, **judged)
+
+    def find_done(self, task: Task) -> Path:
+        """The file that is written when all stages of a task are complete."""
+        return self.out / task.folder / "done"
+
+    def describe_plan(self, task: Task) -> str:
+        return json.dumps([self.list_flags(task), asdict(self.form)])
+
+    def is_done(self, task: Task) -> bool:
+        done = self.find_done(task)
+        return done.exists() and done.read_text() == self.describe_plan(task)
 
     def find_dataset(self, model: Model) -> str:
         return self.form.data if model.is_image_model else "multi30k"
@@ -125,44 +145,51 @@ class Run:
         flags += own if model.is_image_model else ["--max-length", task.size, *SENTENCES]
         captured = list_captured(task, form)
         flags += ["--steps", captured[-1] + 1, "--capture", f"steps={','.join(map(str, captured))}"]
-        flags += ["--filters", form.filters, "--validation-samples", form.validation, "--checkpoint-every", 0]
+        flags += ["--filters", form.filters, "--validation-samples", 0 if photos else form.validation]
+        flags += ["--checkpoint-every", 0]
         return list(map(str, flags))
 
     def is_complete(self, place: Path, what: list[str]) -> bool:
         known = read_record(place)
-        return known.get("what") == what and bool(known["commit"])
+        return place.exists() and known.get("what") == what and bool(known["commit"])
 
     def run_stage(self, place: Path, what: list[str], make: Callable[[], None]) -> None:
         """Calls `make` to create a file or folder, unless it is complete with the same flags.
 
-        A folder that was begun with the same flags is kept for `make` to continue; one with other flags is removed.
+        A folder that was begun with the same flags is kept for `make` to continue; what has other flags is removed. The
+        recorded seconds include those of interrupted attempts.
         """
         if self.is_complete(place, what):
             return
-        if read_record(place).get("what") != what:
-            shutil.rmtree(place, ignore_errors=True)
-        record = find_record(place)
-        record.write_text(json.dumps({"what": what, "commit": None}) + "\n")
-        began = time.monotonic()
-        make()
-        took = round(time.monotonic() - began, 1)
-        record.write_text(json.dumps({"what": what, "commit": self.commit, "seconds": took}) + "\n")
-        print(f"{place.relative_to(self.out)}: {took:.0f} s", flush=True)
+        known = read_record(place)
+        if known.get("what") != what:
+            remove(place)
+            known = {}
+        began, before = time.monotonic(), known.get("seconds", 0.0)
+        record = {"what": what, "commit": None, "seconds": before}
+        write_record(place, record)
+        try:
+            make()
+            record["commit"] = self.commit
+        finally:
+            record["seconds"] = round(before + time.monotonic() - began, 1)
+            write_record(place, record)
+        print(f"{place.relative_to(self.out)}: {record['seconds']:.0f} s", flush=True)
 
     def capture(self, trace: Path, task: Task, data: Path) -> None:
-        flags = self.list_flags(task)
+        flags, place = self.list_flags(task), ["--data-dir", data]
+        if self.find_dataset(task.model) == "imagenet-20":
+            place = ["--train-dir", data / "imagenet-20", *find_weight_flags(task.model)]
 
         def make() -> None:
-            shutil.rmtree(trace, ignore_errors=True)
+            remove(trace)
             if task.model.name in MODERN:
                 self.capture_modern(trace, task, data)
-                return
-            place = ["--data-dir", data]
-            if self.find_dataset(task.model) == "imagenet-20":
-                place = ["--train-dir", data / "imagenet-20", *find_weight_flags(task.model)]
-            run("mercury-tracer", "capture", *place, "--out", trace, *flags, threads=1)
+            else:
+                run("mercury-tracer", "capture", *place, "--out", trace, *flags, threads=1)
 
-        self.run_stage(trace, flags, make)
+        # The weights' file may be another one where torchvision's can be reached.
+        self.run_stage(trace, [*flags, *(Path(flag).name for flag in place[2:])], make)
 
     def capture_modern(self, trace: Path, task: Task, data: Path) -> None:
         """Captures a model of torchvision by the Python package."""
@@ -193,6 +220,21 @@ def read_record(place: Path) -> dict:
     return json.loads(path.read_text()) if path.exists() else {}
 
 
+def write_record(place: Path, record: dict) -> None:
+    path = find_record(place)
+    new = path.with_name(f".{path.name}")
+    new.write_text(json.dumps(record) + "\n")
+    new.replace(path)
+
+
+def remove(place: Path) -> None:
+    """Removes a file or folder, if it exists."""
+    if place.is_dir():
+        shutil.rmtree(place)
+    else:
+        place.unlink(missing_ok=True)
+
+
 def list_captured(task: Task, form: Form) -> list[int]:
     """The captured steps: the trial at a quarter of the training, the others evenly over its second half."""
     steps = form.steps or task.model.steps
@@ -213,18 +255,11 @@ def write_ladder(trace: Path, place: Path, **options: object) -> None:
     place.write_text(mercury.ladder(trace, **options).rungs.to_csv())
 
 
-def write_search(trace: Path, place: Path, **options: object) -> None:
-    """Searches within both bounds. `frontier.parquet` is of the errors of layers, `accepted.parquet` of the accuracy."""
-    mercury.search(trace, place, bound=ACCURACY_BOUND, **options)
-    shutil.copy(place / "frontier.parquet", place / "accepted.parquet")
-    shutil.copy(place / "run.json", place / "accepted.json")
-    mercury.search(trace, place, bound=LAYER_BOUND, **options)
-
-
-def write_hardware(trace: Path, place: Path, axis: str, **options: object) -> None:
-    """Searches the best design for each value of an axis of the hardware."""
-    key, values, more = HARDWARE[axis]
-    design = {"per_layer": {name: values for name, values in HARDWARE_PER_LAYER.items() if name != key}}
-    keys = {**HARDWARE_BASE, **more}
-    search = {"bound": LAYER_BOUND, "shared": {key: values}, "preset": "mercury-skip", "folds": 2}
-    mercury.search(trace, place, **search, **design, **keys, **options)
+def write_search(trace: Path, place: Path, bounds: list[str], **options: object) -> None:
+    """Searches within each bound; of the first of two, `accepted.parquet` and `accepted.json` are kept."""
+    *first, last = bounds
+    for bound in first:
+        mercury.search(trace, place, bound=bound, **options)
+        shutil.copy(place / "frontier.parquet", place / "accepted.parquet")
+        shutil.copy(place / "run.json", place / "accepted.json")
+    mercury.search(trace, place, bound=last, **options)

@@ -16,8 +16,8 @@ from pathlib import Path
 import polars as pl
 from commits import read_model_commits
 from folders import read_frontier, read_hardware, read_ladder, read_readings, read_speed_ups
-from settings import ACCURACY_BOUND, MODELS, MODERN, Form
-from stages import list_tasks
+from settings import ACCURACY_BOUND, MODERN, TRIAL
+from stages import Run, Task
 
 METRICS = {"top1": "top-1", "bleu": "BLEU"}
 
@@ -36,6 +36,8 @@ def summarise_training(folder: Path, own: dict) -> dict:
         "steps": steps.height,
         "captured": [captured["step"] for captured in manifest["captured"]],
         "samples": len(manifest["captured"][-1]["samples"]),
+        # Different images or sentences among those of the steps after the trial.
+        "different": len({index for step in manifest["captured"][TRIAL:] for index in step["dataset_indices"]}),
         "weights": Path(training["settings"].get("weights") or "none").name,
         "first_loss": steps.head(5)["loss"].mean(),
         "last_loss": steps.tail(5)["loss"].mean(),
@@ -77,13 +79,12 @@ def tabulate_model(folder: Path, own: dict, has_hardware: bool) -> dict[str, lis
     return {"training": [summarise_training(folder, own)], **rows}
 
 
-def write(out: Path, form: Form) -> None:
+def write(run: Run, tasks: list[Task]) -> None:
     """Writes the tables of all complete models."""
     tables: dict[str, list[dict]] = {}
-    for task in list_tasks([*MODELS.values(), *MODERN.values()], form):
+    out, form = run.out, run.form
+    for task in filter(run.is_done, tasks):
         folder, model = out / task.folder, task.model
-        if not (folder / "done").exists():
-            continue
         own = {"model": model.name, "group": "modern" if model.name in MODERN else "paper", "kind": model.kind}
         rows = tabulate_model(folder, own, model.name in form.hardware) if task.is_own else {}
         if task.size in form.sizes.get(model.name, ()):
