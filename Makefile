@@ -37,24 +37,27 @@ wheel: $(MATURIN) ## the Python package, for all Python versions from 3.11 on: t
 install-notebooks: wheel $(VENV)/ready ## the Python package in the environment of notebooks and scripts
 	$(VENV)/bin/python $(INSTALL_WHEEL)
 
-demo: build ## the main use on real data: train VGG-13, capture, replay, report
-	$(PYTHON) data/fetch.py fashion-mnist
+# Weights: torchvision's file or a converted one. No validation, because two photos would tell nothing. The search takes the
+# steps that the replays describe, those after the trial.
+demo: build ## the main use on real data: fine-tune AlexNet on photos, capture, replay, search, report
+	$(PYTHON) data/fetch.py imagenet-20 weights-alexnet
 	rm -rf demo
-	$(BIN)/mercury-tracer capture --model vgg13 --dataset fashion-mnist --out demo/trace \
-	  --steps 61 --capture every=30 --lr 0.03 --clip 1 --samples 8 --filters 32 --validation-samples 1000
+	$(BIN)/mercury-tracer capture --model alexnet --dataset images --train-dir data/imagenet-20 --out demo/trace \
+	  --weights "$$(ls data/weights/alexnet* | head -n 1)" --fresh "classifier.*" --lr 0.001 --batch-size 8 --steps 13 \
+	  --capture every=3 --samples 4 --filters 32 --validation-samples 0
 	$(BIN)/mercury-analyzer inspect demo/trace
 	@echo; echo "== whole patches on an output-stationary array"
-	$(BIN)/mercury-analyzer replay demo/trace --preset patch-os --out demo/results-patch-os
+	$(BIN)/mercury-analyzer replay demo/trace --preset patch-os --out demo/results-patch-os --label 'whole patches, output stationary'
 	@echo; echo "== patches of one channel on a weight-stationary array"
-	$(BIN)/mercury-analyzer replay demo/trace --array.dataflow ws --out demo/results-ws
+	$(BIN)/mercury-analyzer replay demo/trace --array.dataflow ws --out demo/results-ws --label 'weight stationary'
 	@echo; echo "== MERCURY: patches of one channel, row stationary"
-	$(BIN)/mercury-analyzer replay demo/trace --preset mercury --with bounds --out demo/results
+	$(BIN)/mercury-analyzer replay demo/trace --preset mercury --with bounds --out demo/results --label mercury
 	@echo; echo "== signature lengths, caches and schedules; the report is demo/report.html"
 	$(BIN)/mercury-analyzer sweep demo/trace --set rpq.bits=8..=32:8 --set mcache.entries=0,64,1024 \
 	  --set mcache.ways=4,16 --set mcache.scope=channel,sample --set array.schedule=synchronous,asynchronous \
-	  --out demo/sweep --format csv > demo/sweep.csv
+	  --out demo/sweep --label sweep --format csv > demo/sweep.csv
 	@echo; echo "== the best settings of each layer within an error of 10 %, by reading of the hardware"
-	$(BIN)/mercury-analyzer search demo/trace --out demo/search --bound 'layer-error<=0.1'
+	$(BIN)/mercury-analyzer search demo/trace --steps 6..=12 --bound 'layer-error<=0.1' --out demo/search --label search
 	$(BIN)/mercury-analyzer report demo/search demo/results demo/results-ws demo/results-patch-os demo/sweep \
 	  --trace demo/trace --out demo/report.html
 

@@ -80,7 +80,9 @@ def planes(kind: str, width: int, count: int = 5) -> pl.DataFrame:
 
 
 def pictures(elements: pl.DataFrame, title: str, color: alt.Color) -> alt.Chart:
-    axis = alt.Axis(labelExpr="datum.value % 8 == 0 ? datum.label : ''", labelAngle=0, ticks=False)
+    # Few labels, so that they do not overlap.
+    every = 8 * (1 + elements["column"].max() // 64)
+    axis = alt.Axis(labelExpr=f"datum.value % {every} == 0 ? datum.label : ''", labelAngle=0, ticks=False)
     # A whole number of pixels per element; otherwise seams appear.
     size = alt.Step(max(1, 128 // elements["column"].n_unique()))
     order = elements["plane"].unique(maintain_order=True).to_list()

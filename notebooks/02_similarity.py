@@ -71,7 +71,8 @@ pixels = pl.DataFrame(vectors).select(
 
 
 def picture(field: str, title: str, scale: alt.Scale) -> alt.Chart:
-    axis = alt.Axis(labelExpr="datum.value % 8 == 0 ? datum.label : ''", labelAngle=0, ticks=False)
+    every = 8 * (1 + columns // 64)  # Few labels, so that they do not overlap.
+    axis = alt.Axis(labelExpr=f"datum.value % {every} == 0 ? datum.label : ''", labelAngle=0, ticks=False)
     return (
         alt.Chart(pixels, title=title)
         .mark_rect()

@@ -285,7 +285,7 @@ def format_measured() -> str:
         [
             "replaying tensor files with all errors and bounds, per thread",
             f"{replays[0]['bytes_per_s'] / 1e6:.1f} MB/s",
-            "the demo's trace",
+            "a trace of VGG-13 on Fashion-MNIST",
         ],
         ["the same with `--errors none`", f"{replays[1]['bytes_per_s'] / 1e6:.1f} MB/s", "the same"],
     ]
