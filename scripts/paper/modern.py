@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Trains a model of torchvision on photos for some steps, from random weights, and captures it by the Python package."""
+"""Trains a model of torchvision on photos, from random weights, and captures it by the Python package."""
 
 import argparse
 import sys
@@ -17,9 +17,8 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 def read_photos(folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
     """Reads photos that are named by class as 224 x 224 pixels, normalised; returns them with their classes."""
-    shape = transforms.Compose(
-        [transforms.Resize(224), transforms.CenterCrop(224), transforms.ToTensor(), transforms.Normalize(MEAN, DEVIATION)]
-    )
+    cut = [transforms.Resize(224), transforms.CenterCrop(224)]
+    shape = transforms.Compose([*cut, transforms.ToTensor(), transforms.Normalize(MEAN, DEVIATION)])
     paths = sorted(folder.glob("*.jpg"))
     names = [path.name.split("_")[0] for path in paths]
     classes = {name: number for number, name in enumerate(sorted(set(names)))}

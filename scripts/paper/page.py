@@ -99,7 +99,7 @@ def show_cell(by_reading: dict[str, dict], reading: str) -> str:
 def join_counts(by_reading: dict[str, dict]) -> str:
     """Formats how many passes reuse and, of a bound on their errors, in how many the judged error exceeds it."""
     rows = [by_reading[name] for name in DIFFERENT if name in by_reading]
-    texts = [f"{row['passes']}" if row["exceeding"] is None else f"{row['exceeding']} of {row['passes']}" for row in rows]
+    texts = [str(row["passes"]) if row["exceeding"] is None else f"{row['exceeding']} of {row['passes']}" for row in rows]
     return texts[0] if len(set(texts)) == 1 else " / ".join(texts)
 
 
@@ -182,11 +182,15 @@ def tabulate_sizes(sizes: pl.DataFrame) -> str:
 def tabulate_hardware(hardware: pl.DataFrame) -> str:
     """Tabulates the best designs within 10 % by the hardware."""
     lines = [
-        [f"{row['kind']} ({mark_model(row)})", row["axis"], row["value"], show_speed_up(row)]
+        [f"{row['kind']} ({mark_model(row)})", row["axis"], show_value(row), show_speed_up(row)]
         + [times(row["speed_up_equal_macs"])]
         for row in hardware.to_dicts()
     ]
     return format_table(["class", "axis", "value", "speed-up", "at equal MACs"], lines)
+
+
+def show_value(row: dict) -> str:
+    return f"{row['value']} (a bound)" if row["is_bound"] else row["value"]
 
 
 def tabulate_modern(speed_ups: pl.DataFrame) -> str:
@@ -202,12 +206,12 @@ def tabulate_modern(speed_ups: pl.DataFrame) -> str:
 
 
 def tabulate_training(training: pl.DataFrame) -> str:
-    header = ["model", "class", "data", "input", "weights at the start", "batch", "steps", "captured", "samples"]
+    header = ["model", "class", "data", "input", "weights at the start", "batch", "steps", "captured", "samples", "different"]
     header += ["loss, first and last five steps", "validation"]
     rows = []
     for row in training.to_dicts():
         cells = [mark_model(row), *(str(row[name]) for name in ("kind", "data", "input", "weights", "batch", "steps"))]
-        cells += [", ".join(map(str, row["captured"])), str(row["samples"])]
+        cells += [", ".join(map(str, row["captured"])), str(row["samples"]), str(row["different"])]
         cells.append(f"{show_loss(row['first_loss'])}, {show_loss(row['last_loss'])}")
         rows.append([*cells, f"{row['metric']} {percent(row['value'])}" if row["metric"] else "-"])
     return format_table(header, rows)

@@ -21,12 +21,14 @@ from charts import paper_chain, paper_frontier, paper_hardware, paper_sizes, pla
 from kept import add_kept, list_commits, read_kept, read_tables, write_kept  # noqa: E402
 from page import write_page, write_summary  # noqa: E402
 from runs import put_between  # noqa: E402
+from settings import MODELS  # noqa: E402
 from words import select_paper, summarise_answer  # noqa: E402
 
 PAGE_MARKS = ("<!-- paper: begin -->", "<!-- paper: end -->")
 README_MARKS = ("<!-- paper -->", "<!-- /paper -->")
 # Commands of the runs whose tables are kept, and which take kept ones.
 FULL, QUICK = "make paper", "make paper QUICK=1"
+ACCEPTED = "accepted.json"
 # Without these a run has nothing to report.
 NEEDED = ["training", "speed_ups", "chain"]
 
@@ -37,7 +39,7 @@ def read_run(out: Path, kept: Path) -> tuple[dict, dict[str, pl.DataFrame], dict
     missing = [name for name in NEEDED if name not in tables]
     if missing or not (out / "run.json").exists():
         sys.exit(f"{out} has no {', '.join(missing) or 'run.json'}: let scripts/paper/run.py write a run there first")
-    run, accepted = json.loads((out / "run.json").read_text()), out / "accepted.json"
+    run, accepted = json.loads((out / "run.json").read_text()), out / ACCEPTED
     tables = add_kept(tables, read_kept(kept)) if run["command"] == QUICK else tables
     return run, tables, json.loads(accepted.read_text()) if accepted.exists() else None
 
@@ -78,6 +80,21 @@ def check_commits(commits: list[str]) -> None:
         )
 
 
+def check_kept(tables: dict[str, pl.DataFrame], accepted: dict | None, kept: Path) -> None:
+    """Ends the script if rows of the last full run are of several commits, or judged by another calibration."""
+    commits = list_commits(tables, kept=True)
+    if not commits:
+        return
+    check_commits(commits)
+    place = kept / ACCEPTED
+    known = json.loads(place.read_text()) if place.exists() else None
+    if accepted and known and known["step_error"] != accepted["step_error"]:
+        sys.exit(
+            f"{kept} was judged by a step error of {known['step_error']:.4f}, and this run by "
+            f"{accepted['step_error']:.4f}: the calibration has changed; run `make paper`, or give --allow-dirty"
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=ROOT / "paper", help="folder of the run")
@@ -91,11 +108,15 @@ def main() -> None:
     print(write_summary(run, tables, accepted))
     if (page or readme) and not arguments.allow_dirty:
         check_commits(list_commits(tables))
+        check_kept(tables, accepted, kept)
     if page:
         draw_charts(tables, accepted, page)
         put_between(page, *PAGE_MARKS, write_page(run, tables, accepted, page.stem))
-    if page and run["command"] == FULL:
+    # A run of some models, or one in which some failed, leaves the tables of the last full one.
+    if page and run["command"] == FULL and set(MODELS) <= set(tables["training"]["model"]):
         write_kept(tables, kept)
+        if accepted:
+            (kept / ACCEPTED).write_text(json.dumps(accepted) + "\n")
     if readme and README_MARKS[0] in readme.read_text():
         write_readme(readme, page, tables, accepted)
 

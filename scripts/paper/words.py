@@ -322,20 +322,22 @@ def describe_hardware(hardware: pl.DataFrame) -> str:
 
 
 def describe_class(rows: pl.DataFrame) -> str:
-    """Says which value of each axis is best at equal MACs, and which axes make no clear difference."""
+    """Says which value of each axis is best at equal MACs, of hardware that can be built."""
     wanted, equal, factors = [], [], {}
     for axis in in_order(rows, "axis"):
-        found = rows.filter(axis=axis).drop_nulls("worth")
+        found = rows.filter(~pl.col("is_bound"), axis=axis).drop_nulls("worth")
         values = found.sort("worth", descending=True, maintain_order=True).to_dicts()
         if len(values) < 2:
             continue
         best, worst = values[0], values[-1]
-        if (best["low"] or best["worth"]) <= (worst["high"] or worst["worth"]):
+        if best["worth"] <= GAIN or (best["low"] or best["worth"]) <= (worst["high"] or worst["worth"]):
             equal.append(axis)
             continue
-        factors[axis] = best["worth"] / worst["worth"]
+        # The first of the values that are as good, in the order of the axis: the least hardware.
+        least = next(row for row in found.to_dicts() if row["worth"] >= (best["low"] or best["worth"]))
+        factors[axis] = least["worth"] / worst["worth"]
         wanted.append(
-            f"{axis}: {best['value']} ({times(best['worth'])}; {times(worst['worth'])} with {worst['value']})"
+            f"{axis}: {least['value']} ({times(least['worth'])}; {times(worst['worth'])} with {worst['value']})"
         )
     sentences = [f"- **{rows['kind'][0]}** (`{rows['model'][0]}`)."]
     if wanted:
@@ -343,7 +345,7 @@ def describe_class(rows: pl.DataFrame) -> str:
         sentences.append(f"The best design within 10 % wants {'; '.join(wanted)}.")
         sentences.append(f"The largest factor, {factors[most]:.2f}, is that of {most}.")
     if equal:
-        sentences.append(f"Differences by {join_words(equal)} are within the intervals.")
+        sentences.append(f"No gain, or no difference beyond the intervals, by {join_words(equal)}.")
     return " ".join(sentences)
 
 
@@ -351,7 +353,9 @@ def describe_training(training: pl.DataFrame) -> str:
     """Says which models start from trained weights."""
     trained = training.filter(pl.col("weights") != "none")["model"].to_list()
     rest = training.filter(pl.col("weights") == "none")["model"].to_list()
-    if not trained:
-        return "All models start from random weights."
-    text = f"These start from trained weights: {join_words([f'`{name}`' for name in trained])}."
-    return text + (f" The other {len(rest)} start from random weights." if rest else "")
+    text = "All models start from random weights."
+    if trained:
+        text = f"These start from trained weights: {join_words([f'`{name}`' for name in trained])}."
+        text += f" The other {len(rest)} start from random weights." if rest else ""
+    fewest = training["different"].min()
+    return f"{text} The captured steps after the trial have at least {fewest} different images or sentences."

@@ -85,6 +85,7 @@ def make_training(models: list[str], commit: str) -> list[dict]:
             "steps": 12,
             "captured": [3, 7, 11],
             "samples": 4,
+            "different": 6,
             "weights": "ImageNet, convolutions" if model in ("vgg16", "mobilenet_v2") else "none",
             "first_loss": 3.0,
             "last_loss": 2.0,
@@ -157,7 +158,8 @@ def make_hardware(models: list[str]) -> list[dict]:
                 row = {"model": model, "kind": KINDS[model], "axis": axis, "value": value, "place": place}
                 row |= make_speed_up(model, "mercury-skip", 0.5 if axis == "MCACHE entries" else 0.3 + 0.3 * place)
                 factor = 1 - 0.15 * place if axis == "MACs of the signature unit" else 1
-                rows.append(row | {"speed_up_equal_macs": row["speed_up"] * factor})
+                is_bound = value in ("0", "unlimited")
+                rows.append(row | {"speed_up_equal_macs": row["speed_up"] * factor, "is_bound": is_bound})
     return rows
 
 

@@ -14,7 +14,7 @@ SCRIPTS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(SCRIPTS))
 from commits import read_commits  # noqa: E402
 from folders import EQUAL_MACS, LIMITS, PRESET, READINGS, WITHIN, name_value  # noqa: E402
-from settings import FORMS, HARDWARE, MODELS, MODERN, TRIAL  # noqa: E402
+from settings import CHANNELS, ENTRIES, FORMS, HARDWARE, HIT, MODELS, MODERN, TRIAL, UNIT  # noqa: E402
 from stages import Run, Task, list_captured, list_tasks, read_record  # noqa: E402
 
 
@@ -30,16 +30,18 @@ def start(out: Path, commit: str = "abc", any_commit: bool = False) -> Run:
 
 
 def test_a_run_has_all_models_and_sizes_once():
-    tasks = list_tasks([*MODELS.values(), *MODERN.values()], FORMS["full"])
+    sized = list(FORMS["full"].sizes)
+    tasks = list_tasks([*MODELS.values(), *MODERN.values()], FORMS["full"], sized)
     assert len({task.folder for task in tasks}) == len(tasks)
     assert {task.model.name for task in tasks if task.is_own} == {*MODELS, *MODERN}
     assert {(task.model.name, task.size) for task in tasks if not task.is_own} == {
         (name, size) for name in ("vgg16", "resnet50", "mobilenet_v2") for size in (32, 64, 128)
     }
     # In the quick form ResNet-50 has no task of its own, so its own size is among the others.
-    quick = list_tasks([MODELS[name] for name in FORMS["quick"].models], FORMS["quick"])
+    quick = list_tasks([MODELS[name] for name in FORMS["quick"].models], FORMS["quick"], sized)
     assert sum(task.is_own for task in quick) == 3
     assert [task.size for task in quick if task.model.name == "resnet50"] == [32, 64, 128, 224]
+    assert len(list_tasks([MODELS["alexnet"]], FORMS["full"], ["alexnet"])) == 1
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -61,11 +63,19 @@ def test_only_models_with_weights_start_from_them(tmp_path):
 
 
 def test_a_stage_is_done_once(tmp_path):
-    made = []
+    made, place = [], tmp_path / "place"
     for what in (["a"], ["a"], ["b"]):
-        start(tmp_path).run_stage(tmp_path / "place", what, lambda what=what: made.append(what))
+        start(tmp_path).run_stage(place, what, lambda what=what: (made.append(what), place.touch()))
     assert made == [["a"], ["b"]]
     assert read_record(tmp_path / "place")["seconds"] >= 0
+
+
+def test_a_stage_whose_result_is_gone_is_done_again(tmp_path):
+    place, made = tmp_path / "place", []
+    for _ in range(2):
+        start(tmp_path).run_stage(place, ["a"], lambda: (made.append(1), place.touch()))
+        place.unlink()
+    assert len(made) == 2
 
 
 def test_a_failed_stage_continues(tmp_path):
@@ -80,7 +90,7 @@ def test_a_failed_stage_continues(tmp_path):
     run_stage(place, ["a"], lambda: (place / "done").touch())
     assert (place / "done").exists()
     run_stage(place, ["b"], lambda: None)
-    assert not place.exists()
+    assert not (place / "done").exists()
 
 
 def make_stage(out: Path, model: str, commit: str) -> None:
@@ -109,8 +119,8 @@ def test_a_run_continues_at_its_commit_only(tmp_path):
 
 
 def test_values_are_found_in_the_names_of_readings():
-    assert name_value("mercury-skip and flags, mcache.entries=64", [64, 1024, 0]) == 64
-    assert name_value("mercury-skip and flags, array.hit_cycles=0 (a bound)", ["1", "0"]) == "0"
+    assert name_value("mercury-skip and flags, mcache.entries=64", (64, 1024, 0)) == 64
+    assert name_value("mercury-skip and flags, array.hit_cycles=0 (a bound)", ("1", "0")) == "0"
 
 
 def read_table(out: Path, name: str) -> pl.DataFrame:
@@ -125,7 +135,8 @@ def test_each_design_has_all_readings_within_their_intervals(out):
         assert rows[EQUAL_MACS]["speed_up"] < rows["mercury-ahead"]["speed_up"]
         assert rows[EQUAL_MACS]["output_error"] == rows["mercury-ahead"]["output_error"]
         assert [row["is_bound"] for row in rows.values()] == [False] * 4 + [True]
-    assert found.filter((pl.col("speed_up_low") > pl.col("speed_up")) | (pl.col("speed_up_high") < pl.col("speed_up"))).is_empty()
+    outside = (pl.col("speed_up_low") > pl.col("speed_up")) | (pl.col("speed_up_high") < pl.col("speed_up"))
+    assert found.filter(outside).is_empty()
     assert found["speed_up_low"].null_count() == 0
 
 
@@ -148,10 +159,13 @@ def test_the_own_size_is_the_preset_of_the_model(out):
 def test_axes_of_the_hardware_meet_where_it_is_the_same(out):
     hardware = read_table(out, "hardware")
     assert hardware["axis"].unique(maintain_order=True).to_list() == list(HARDWARE)
-    for axis, (_, values, _) in HARDWARE.items():
-        assert hardware.filter(axis=axis)["place"].to_list() == list(range(len(values)))
-    # The base has 1,024 entries, HITs of a PE's operation and patches of one channel.
-    same = [("MCACHE entries", "1024"), ("cycles of a HIT", "column"), ("channels of a vector", "channel-patch")]
+    for axis, found in hardware.group_by("axis"):
+        values = len(HARDWARE[axis[0]].values) + (axis[0] == UNIT)
+        assert found["place"].to_list() == list(range(values))
+    # The base has 1,024 entries, HITs of a PE's operation, signatures on the array, and patches of one channel.
+    same = [(ENTRIES, "1024"), (HIT, "column"), (UNIT, "on the array"), (CHANNELS, "channel-patch")]
+    bounds = set(hardware.filter("is_bound").select("axis", "value").iter_rows())
+    assert {(ENTRIES, "unlimited"), (HIT, "0")} <= bounds and not bounds & set(same)
     speed_ups = {hardware.filter(axis=axis, value=value)["speed_up"].item() for axis, value in same}
     assert len(speed_ups) == 1
 

@@ -217,17 +217,21 @@ def test_wide_intervals_are_named(tables):
 
 def test_hardware_is_judged_at_equal_macs():
     rows = [("unit", "none", 1.1, 1.1), ("unit", "168", 1.5, 0.9)]
-    rows += [("entries", "256", 1.2, 1.2), ("entries", "1024", 1.21, None)]
+    rows += [("entries", "256", 1.2, 1.2), ("entries", "1024", 1.21, None), ("entries", "unlimited", 2.0, 2.0)]
+    # The least of the values that are as good as the best.
+    rows += [("ports", "1", 1.1, 1.1), ("ports", "4", 1.49, 1.49), ("ports", "16", 1.5, 1.5)]
     frame = pl.DataFrame(
         [
             {"model": "vgg16", "kind": "3 x 3", "axis": axis, "value": value, "speed_up": speed_up}
             | {"speed_up_low": speed_up - 0.02, "speed_up_high": speed_up + 0.02, "speed_up_equal_macs": equal}
+            | {"is_bound": value == "unlimited"}
             for axis, value, speed_up, equal in rows
         ]
     )
     assert describe_hardware(frame) == (
-        "- **3 x 3** (`vgg16`). The best design within 10 % wants unit: none (1.10x; 0.90x with 168). "
-        "The largest factor, 1.22, is that of unit. Differences by entries are within the intervals."
+        "- **3 x 3** (`vgg16`). The best design within 10 % wants unit: none (1.10x; 0.90x with 168); "
+        "ports: 4 (1.49x; 1.10x with 1). The largest factor, 1.35, is that of ports. "
+        "No gain, or no difference beyond the intervals, by entries."
     )
 
 
