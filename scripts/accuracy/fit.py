@@ -202,7 +202,8 @@ def main() -> None:
     if not points and not single:
         raise SystemExit(f"{arguments.rows}: there are no rows but those of design {EXACT}; train with reuse as well")
     knots = fit_curve(points)
-    commits = {row["commit"] for row in rows if row.get("commit")}
+    used = {(point.task, point.design) for point in points} | {(point.task, EXACT) for point in points}
+    commits = {row["commit"] for row in rows if row.get("commit") and (row["task"], row["design"]) in used}
     arguments.out.write_text(format_curve(knots, points, commits), encoding="utf-8")
     print(f"{arguments.out}: {len(knots)} knots from {len(points)} points, resolving {knots[0].upper:.2f} points")
 

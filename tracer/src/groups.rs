@@ -62,11 +62,6 @@ impl ParameterGroups {
         })
     }
 
-    /// Whether parameters are frozen.
-    pub fn has_frozen(&self) -> bool {
-        !self.frozen.is_empty()
-    }
-
     /// The maximum learning rate of a parameter, if it has its own. The last match counts.
     pub fn rate(&self, name: &str) -> Option<f64> {
         self.rated.find_last(name).map(|place| self.rates[place])
