@@ -71,7 +71,7 @@ struct ThreadBuffers {
 
 /// With fewer vectors of a stream, rearranging its weights takes longer than copying saves (`python/benches/reuse.py`).
 /// Tests copy the results of few vectors, too.
-const LEAST_VECTORS: usize = if cfg!(test) { 0 } else { 4096 };
+const LEAST_VECTORS: usize = if cfg!(test) { 1 } else { 4096 };
 
 /// Whether results are copied in a layer's pass whose vectors meet this number of kernels.
 fn suits(view: &VectorView, config: &Config, scope: Scope, kernels: usize) -> bool {
