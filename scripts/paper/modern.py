@@ -32,7 +32,8 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True, help="folder of the trace")
     parser.add_argument("--captured", required=True, help="steps, separated by commas; training ends after the last")
-    parser.add_argument("--filters", type=int, default=16)
+    parser.add_argument("--samples", type=int, default=1, help="samples to keep of a captured step")
+    parser.add_argument("--filters", type=int, default=16, help="filters to keep of a layer")
     arguments = parser.parse_args()
     captured = list(map(int, arguments.captured.split(",")))
     torch.manual_seed(1)
@@ -41,8 +42,8 @@ def main() -> None:
     model = torchvision.models.get_model(arguments.model, num_classes=int(labels.max()) + 1)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
     order = torch.Generator().manual_seed(1)
-    options = {"steps": captured, "filters": arguments.filters, "name": arguments.model}
-    with mt.capture(model, arguments.out, optimizer=optimizer, **options) as capture:
+    kept = {"steps": captured, "samples": arguments.samples, "filters": arguments.filters}
+    with mt.capture(model, arguments.out, optimizer=optimizer, name=arguments.model, **kept) as capture:
         for _ in range(captured[-1] + 1):
             chosen = torch.randperm(len(photos), generator=order)[:BATCH]
             loss = torch.nn.functional.cross_entropy(model(photos[chosen]), labels[chosen])

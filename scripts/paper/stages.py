@@ -195,7 +195,8 @@ class Run:
         """Captures a model of torchvision by the Python package."""
         captured = ",".join(map(str, list_captured(task, self.form)))
         place = ["--photos", data / "imagenet-20", "--out", trace, "--captured", captured]
-        line = [self.torch, HERE / "modern.py", task.model.name, *place, "--filters", self.form.filters]
+        kept = ["--samples", self.form.samples, "--filters", self.form.filters]
+        line = [self.torch, HERE / "modern.py", task.model.name, *place, *kept]
         done = subprocess.run(list(map(str, line)), capture_output=True, text=True)
         if done.returncode != 0:
             raise Failed(f"{' '.join(map(str, line))}\n{done.stderr}")
