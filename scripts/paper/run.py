@@ -116,7 +116,11 @@ def run_tasks(run: Run, tasks: list[Task], places: dict[str, Path | None], jobs:
             failures.append(f"{task.title}: {failure}")
 
     with ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(work, tasks))
+        try:
+            list(pool.map(work, tasks))
+        except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)
+            raise
     return failures
 
 
