@@ -99,7 +99,9 @@ def show_cell(by_reading: dict[str, dict], reading: str) -> str:
 def join_counts(by_reading: dict[str, dict]) -> str:
     """Formats how many passes reuse and, of a bound on their errors, in how many the judged error exceeds it."""
     rows = [by_reading[name] for name in DIFFERENT if name in by_reading]
-    texts = [str(row["passes"]) if row["exceeding"] is None else f"{row['exceeding']} of {row['passes']}" for row in rows]
+    texts = [
+        str(row["passes"]) if row["exceeding"] is None else f"{row['exceeding']} of {row['passes']}" for row in rows
+    ]
     return texts[0] if len(set(texts)) == 1 else " / ".join(texts)
 
 
@@ -206,8 +208,8 @@ def tabulate_modern(speed_ups: pl.DataFrame) -> str:
 
 
 def tabulate_training(training: pl.DataFrame) -> str:
-    header = ["model", "class", "data", "input", "weights at the start", "batch", "steps", "captured", "samples", "different"]
-    header += ["loss, first and last five steps", "validation"]
+    header = ["model", "class", "data", "input", "weights at the start", "batch", "steps", "captured", "samples"]
+    header += ["different", "loss, first and last five steps", "validation"]
     rows = []
     for row in training.to_dicts():
         cells = [mark_model(row), *(str(row[name]) for name in ("kind", "data", "input", "weights", "batch", "steps"))]
