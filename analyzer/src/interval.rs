@@ -96,13 +96,8 @@ pub fn over_steps(cycles: &[Vec<[u64; 2]>]) -> Option<[f64; 2]> {
         return None;
     }
     let projections = cycles.len() as f64;
-    let without = |left_out: usize| {
-        let ratios =
-            cycles.iter().map(|steps| divide_sums(steps.iter().enumerate().filter(|(step, _)| *step != left_out)));
-        ratios.sum::<f64>() / projections
-    };
-    let by_projection: Vec<f64> = cycles.iter().map(|steps| divide_sums(steps.iter().enumerate())).collect();
-    let by_step: Vec<f64> = (0..steps).map(without).collect();
+    let by_projection: Vec<f64> = cycles.iter().map(|steps| divide_sums(steps, None)).collect();
+    let by_step: Vec<f64> = (0..steps).map(|step| average_without(cycles, step)).collect();
     let between_steps = sum_squares(&by_step) * (steps - 1) as f64 / steps as f64;
     let between_projections = sum_squares(&by_projection) / (projections - 1.0).max(1.0) / projections;
     let terms = [(between_steps, steps as f64 - 1.0), (between_projections, projections - 1.0)];
@@ -110,10 +105,18 @@ pub fn over_steps(cycles: &[Vec<[u64; 2]>]) -> Option<[f64; 2]> {
     Some(bounds(mean, between_steps + between_projections, join_freedom(&terms)))
 }
 
-/// Sum of baseline cycles divided by that of cycles with reuse.
-fn divide_sums<'a>(steps: impl Iterator<Item = (usize, &'a [u64; 2])>) -> f64 {
-    let [baseline, mercury] = steps.fold([0; 2], |sum: [u64; 2], (_, step)| [sum[0] + step[0], sum[1] + step[1]]);
-    baseline as f64 / mercury as f64
+/// The mean speed-up over projections without a step.
+fn average_without(cycles: &[Vec<[u64; 2]>], step: usize) -> f64 {
+    cycles.iter().map(|steps| divide_sums(steps, Some(step))).sum::<f64>() / cycles.len() as f64
+}
+
+/// The sum of baseline cycles divided by that of cycles with reuse, over all steps but one.
+fn divide_sums(steps: &[[u64; 2]], left_out: Option<usize>) -> f64 {
+    let mut sums = [0; 2];
+    for (_, cycles) in steps.iter().enumerate().filter(|(number, _)| Some(*number) != left_out) {
+        sums = [sums[0] + cycles[0], sums[1] + cycles[1]];
+    }
+    sums[0] as f64 / sums[1] as f64
 }
 
 /// Sum of squared differences from the mean.

@@ -17,12 +17,12 @@ from words import (
     describe_training,
     describe_widths,
     explain_chain,
-    percent,
-    percent_range,
+    show_percent,
+    show_range,
     select_paper,
     show_speed_up,
-    times,
-    with_interval,
+    show_times,
+    show_interval,
 )
 
 # Columns of a model's table that differ between readings, apart from the speed-up.
@@ -54,7 +54,7 @@ def list_rows(frame: pl.DataFrame, *columns: str) -> list[dict[str, dict]]:
     return [{row["reading"]: row for row in group.to_dicts()} for _, group in groups]
 
 
-def join_figures(rows: dict[str, dict], column: str, form=percent) -> str:
+def join_figures(rows: dict[str, dict], column: str, form=show_percent) -> str:
     """Formats a figure of each reading, or once if all are equal."""
     texts = [form(rows[name][column]) for name in DIFFERENT if name in rows]
     return texts[0] if len(set(texts)) == 1 else " / ".join(text.removesuffix(" %") for text in texts) + " %"
@@ -63,13 +63,13 @@ def join_figures(rows: dict[str, dict], column: str, form=percent) -> str:
 def tabulate_means(speed_ups: pl.DataFrame) -> str:
     """Tabulates means over the paper's models, by design and reading."""
     header = ["settings", "reading", "geometric mean (95 % interval over models)", "contains 1.97x", "arithmetic mean"]
-    rows = [["the paper", "", times(PAPER), "", "", "", ""]]
+    rows = [["the paper", "", show_times(PAPER), "", "", "", ""]]
     for (design, reading), frame in select_paper(speed_ups).group_by("design", "reading", maintain_order=True):
         mean, low, high = average_models(frame["speed_up"])
         gaining = f"{(frame['speed_up_low'].fill_null(frame['speed_up']) > GAIN).sum()} of {frame.height}"
         side = "yes" if low <= PAPER <= high else "no, below" if high < PAPER else "no, above"
-        cells = [design, reading, with_interval(mean, low, high), side, times(frame["speed_up"].mean()), gaining]
-        rows.append([*cells, percent_range(frame["output_error"])])
+        cells = [design, reading, show_interval(mean, low, high), side, show_times(frame["speed_up"].mean()), gaining]
+        rows.append([*cells, show_range(frame["output_error"])])
     return format_table([*header, "models that gain", "output error"], rows)
 
 
@@ -122,10 +122,11 @@ def tabulate_frontier(frontier: pl.DataFrame) -> str:
     for (limit, reading), group in frame.group_by("limit", "reading", maintain_order=True):
         equal = group["speed_up_equal_macs"].drop_nulls()
         differs = reading == "mercury-ahead" and len(equal)
-        cells = [f"{100 * limit:g} %", reading, with_interval(*average_models(group["speed_up"]))]
-        cells += [with_interval(*average_models(equal)) if differs else ""]
+        cells = [f"{100 * limit:g} %", reading, show_interval(*average_models(group["speed_up"]))]
+        cells += [show_interval(*average_models(equal)) if differs else ""]
         share = f"{group['exceeding'].sum()} of {group['passes'].sum()}"
-        rows.append((limit, [*cells, percent_range(group["output_error"]), percent(group["step_error"].mean()), share]))
+        errors = [show_range(group["output_error"]), show_percent(group["step_error"].mean())]
+        rows.append((limit, [*cells, *errors, share]))
     rows = [cells for _, cells in sorted(rows, key=lambda row: row[0])]
     return format_table([*header, "output error", "step error, mean", "errors over the bound"], rows)
 
@@ -145,9 +146,9 @@ def tabulate_chain(chain: pl.DataFrame) -> str:
         rung = chain.filter(assumption=name)
         speed_up = average_models(rung["speed_up"])[0]
         factor = "" if before is None else f"{speed_up / before:.2f}"
-        shares = [percent(rung["hit_rate"].mean()), percent_range(rung["output_error"])]
-        shares.append(percent(rung["computations_saved"].mean()))
-        rows.append([name_rung(rung), times(speed_up), factor, *shares, *show_memory(rung)])
+        shares = [show_percent(rung["hit_rate"].mean()), show_range(rung["output_error"])]
+        shares.append(show_percent(rung["computations_saved"].mean()))
+        rows.append([name_rung(rung), show_times(speed_up), factor, *shares, *show_memory(rung)])
         before = speed_up
     return format_table(header, rows)
 
@@ -165,7 +166,7 @@ def tabulate_rungs(chain: pl.DataFrame) -> str:
     rows = []
     for name in in_order(chain, "assumption"):
         found = {row["model"]: row["speed_up"] for row in chain.filter(assumption=name).to_dicts()}
-        rows.append([name, *(times(found.get(model)) for model in in_order(chain, "model"))])
+        rows.append([name, *(show_times(found.get(model)) for model in in_order(chain, "model"))])
     return format_table(["assumption", *models], rows)
 
 
@@ -185,7 +186,7 @@ def tabulate_hardware(hardware: pl.DataFrame) -> str:
     """Tabulates the best designs within 10 % by the hardware."""
     lines = [
         [f"{row['kind']} ({mark_model(row)})", row["axis"], show_value(row), show_speed_up(row)]
-        + [times(row["speed_up_equal_macs"])]
+        + [show_times(row["speed_up_equal_macs"])]
         for row in hardware.to_dicts()
     ]
     return format_table(["class", "axis", "value", "speed-up", "at equal MACs"], lines)
@@ -215,7 +216,7 @@ def tabulate_training(training: pl.DataFrame) -> str:
         cells = [mark_model(row), *(str(row[name]) for name in ("kind", "data", "input", "weights", "batch", "steps"))]
         cells += [", ".join(map(str, row["captured"])), str(row["samples"]), str(row["different"])]
         cells.append(f"{show_loss(row['first_loss'])}, {show_loss(row['last_loss'])}")
-        rows.append([*cells, f"{row['metric']} {percent(row['value'])}" if row["metric"] else "-"])
+        rows.append([*cells, f"{row['metric']} {show_percent(row['value'])}" if row["metric"] else "-"])
     return format_table(header, rows)
 
 

@@ -19,27 +19,27 @@ GAIN = 1.005
 WIDE = 0.05
 
 
-def percent(share: float | None) -> str:
+def show_percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f} %"
 
 
-def percent_range(shares: pl.Series) -> str:
+def show_range(shares: pl.Series) -> str:
     """Formats the smallest and the largest share."""
-    low, high = percent(shares.min()), percent(shares.max())
+    low, high = show_percent(shares.min()), show_percent(shares.max())
     return low if low == high else f"{low} to {high}"
 
 
-def times(speed_up: float | None) -> str:
+def show_times(speed_up: float | None) -> str:
     return "-" if speed_up is None else f"{speed_up:.2f}x"
 
 
-def with_interval(speed_up: float | None, low: float | None, high: float | None) -> str:
-    return times(speed_up) if low is None or high is None else f"{times(speed_up)} ({low:.2f} to {high:.2f})"
+def show_interval(speed_up: float | None, low: float | None, high: float | None) -> str:
+    return show_times(speed_up) if low is None or high is None else f"{show_times(speed_up)} ({low:.2f} to {high:.2f})"
 
 
 def show_speed_up(row: dict) -> str:
     """Formats a row's speed-up with its interval over steps and projections."""
-    return with_interval(row["speed_up"], row["speed_up_low"], row["speed_up_high"])
+    return show_interval(row["speed_up"], row["speed_up_low"], row["speed_up_high"])
 
 
 def join_words(words: list[str]) -> str:
@@ -89,7 +89,7 @@ def judge_readings(means: dict, design: str) -> str:
 def list_means(means: dict, design: str) -> str:
     """Lists a design's means and intervals by reading of hardware."""
     found = [(reading, means[design, reading]) for reading in BUILDABLE if (design, reading) in means]
-    return join_words([f"{with_interval(*mean)} {place_readings([reading])}" for reading, mean in found])
+    return join_words([f"{show_interval(*mean)} {place_readings([reading])}" for reading, mean in found])
 
 
 def compare_with_paper(means: dict) -> str:
@@ -114,14 +114,14 @@ def locate_paper(means: dict) -> str:
     """Says in short which readings of hardware have an interval that contains the paper's mean."""
     inside = [name for (_, name), (_, low, high) in means.items() if low <= PAPER <= high and name != BOUND]
     if not inside:
-        return f"No reading's interval contains the paper's {times(PAPER)}."
+        return f"No reading's interval contains the paper's {show_times(PAPER)}."
     readings = [name for name in BUILDABLE if name in inside]
-    return f"Intervals contain the paper's {times(PAPER)} only {place_readings(readings)}."
+    return f"Intervals contain the paper's {show_times(PAPER)} only {place_readings(readings)}."
 
 
 def describe_side(side: str, designs: tuple[str, ...], readings: list[str], means: dict) -> str:
     """Says on which side of the paper's mean the intervals of some readings are."""
-    every = designs == tuple(in_first_order(means))
+    every = designs == tuple(order_readings(means))
     where = "with all settings" if every else join_words([DESIGNS[name] for name in designs])
     whose = join_words([name_reading(name) for name in readings])
     subject = f"The interval of {whose}" if len(readings) == 1 else f"The intervals of {whose}"
@@ -131,7 +131,7 @@ def describe_side(side: str, designs: tuple[str, ...], readings: list[str], mean
     return f"{subject} {'excludes' if one else 'exclude'} it {where}: {'it is' if one else 'they are'} {side} it."
 
 
-def in_first_order(means: dict) -> list[str]:
+def order_readings(means: dict) -> list[str]:
     return list(dict.fromkeys(design for design, _ in means))
 
 
@@ -158,7 +158,7 @@ def describe_accepted(accepted: dict | None) -> str | None:
         return None
     points = accepted["bound"].split("<=")[1]
     unit = "point" if points == "1" else "points"
-    return f"the step error of {percent(accepted['step_error'])}, up to which they lose at most {points} {unit}"
+    return f"the step error of {show_percent(accepted['step_error'])}, up to which they lose at most {points} {unit}"
 
 
 def answer_question(tables: dict[str, pl.DataFrame], accepted: dict | None) -> str:
@@ -183,7 +183,7 @@ def answer_question(tables: dict[str, pl.DataFrame], accepted: dict | None) -> s
     errors = select_paper(speed_ups).filter(design=PRESET)["output_error"]
     if len(errors):
         sentences.append(
-            f"The preset's settings, at output errors of {percent_range(errors)}, give {list_means(means, PRESET)}."
+            f"The preset's settings, at output errors of {show_range(errors)}, give {list_means(means, PRESET)}."
         )
     return " ".join([*sentences, locate_paper(means), *describe_certainty(tables, models)])
 
@@ -213,9 +213,10 @@ def summarise_answer(tables: dict[str, pl.DataFrame], accepted: dict | None) -> 
         sentences.append(f"With every layer's error at most 10 %: {list_means(means, WITHIN)}.")
     if accepted and (ACCEPTED, BUILDABLE[0]) in means:
         judged = judge_readings(means, ACCEPTED)
-        shown = join_words([times(means[ACCEPTED, name][0]) for name in BUILDABLE if (ACCEPTED, name) in means])
+        shown = join_words([show_times(means[ACCEPTED, name][0]) for name in BUILDABLE if (ACCEPTED, name) in means])
         sentences.append(
-            f"At the step error of {percent(accepted['step_error'])} that [small networks accepted](docs/accuracy.md): "
+            f"At the step error of {show_percent(accepted['step_error'])} "
+            "that [small networks accepted](docs/accuracy.md): "
             f"{shown}; there reuse {judged}."
         )
     sentences.append(locate_paper(means))
@@ -231,7 +232,7 @@ def compare_sides(sizes: pl.DataFrame, reading: str = "mercury-skip") -> str:
         return ""
     (small, first, *_), (large, last, *_) = means[0], means[-1]
     return (
-        f"Preset `{reading}` gives {times(first)} at {small} pixels, {times(last)} at {large} "
+        f"Preset `{reading}` gives {show_times(first)} at {small} pixels, {show_times(last)} at {large} "
         f"({count(found['model'].n_unique(), 'model')})."
     )
 
@@ -289,11 +290,12 @@ def explain_chain(chain: pl.DataFrame) -> str:
     last = chain.filter(assumption=names[-1])
     below = last.filter(pl.col("speed_up") < PAPER)
     sentences = [
-        f"The ladder leads from {times(means[0])} with the preset to {times(means[-1])} at the bound; each rung makes "
+        f"The ladder leads from {show_times(means[0])} with the preset to {show_times(means[-1])} "
+        "at the bound; each rung makes "
         "one assumption more than the rung before.",
         "The assumptions that change most, with their factors (of units for signatures the widest): "
         + "; ".join(f"{name} ({factors[name]:.2f})" for name in most) + ".",
-        f"At the bound, {below.height} of {count(last.height, 'model')} stay below {times(PAPER)}.",
+        f"At the bound, {below.height} of {count(last.height, 'model')} stay below {show_times(PAPER)}.",
     ]  # fmt: skip
     return " ".join(sentences)
 
@@ -304,7 +306,8 @@ def describe_sizes(sizes: pl.DataFrame) -> str:
     for model in in_order(sizes, "model"):
         rows = sizes.filter(model=model, reading="mercury-skip").sort("size").to_dicts()
         if len(rows) > 1:
-            changes.append(f"from {times(rows[0]['speed_up'])} to {times(rows[-1]['speed_up'])} for `{model}`")
+            first, last = rows[0]["speed_up"], rows[-1]["speed_up"]
+            changes.append(f"from {show_times(first)} to {show_times(last)} for `{model}`")
     if not changes:
         return ""
     small, large = sizes["size"].min(), sizes["size"].max()
@@ -336,9 +339,8 @@ def describe_class(rows: pl.DataFrame) -> str:
         # The first of the values that are as good, in the order of the axis: the least hardware.
         least = next(row for row in found.to_dicts() if row["worth"] >= (best["low"] or best["worth"]))
         factors[axis] = least["worth"] / worst["worth"]
-        wanted.append(
-            f"{axis}: {least['value']} ({times(least['worth'])}; {times(worst['worth'])} with {worst['value']})"
-        )
+        other = f"{show_times(worst['worth'])} with {worst['value']}"
+        wanted.append(f"{axis}: {least['value']} ({show_times(least['worth'])}; {other})")
     sentences = [f"- **{rows['kind'][0]}** (`{rows['model'][0]}`)."]
     if wanted:
         most = max(factors, key=factors.get)
