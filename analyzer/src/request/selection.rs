@@ -70,13 +70,16 @@ impl Selection {
         self.steps.is_empty() && self.passes.is_empty()
     }
 
-    /// Refuses a selection of nothing.
+    /// Refuses a step, range, layer or pattern that chooses nothing of a trace.
     pub fn check(&self, trace: &Trace) -> Result<()> {
         let captured = &trace.manifest().captured;
-        if !captured.iter().any(|step| self.step(step.step)) {
-            let steps: Vec<String> = captured.iter().map(|step| step.step.to_string()).collect();
-            let reason = format!("chooses none of the captured steps; these are {}", steps.join(", "));
-            return Err(AnalyzerError::Flag { flag: "--steps", reason });
+        for range in &self.steps {
+            if !captured.iter().any(|step| range.contains(&step.step)) {
+                let steps: Vec<String> = captured.iter().map(|step| step.step.to_string()).collect();
+                let reason =
+                    format!("{} chooses none of the captured steps; these are {}", name_range(range), steps.join(", "));
+                return Err(AnalyzerError::Flag { flag: "--steps", reason });
+            }
         }
         for pattern in &self.layers {
             let glob = Glob::new(pattern).expect("checked when it was made").compile_matcher();
@@ -100,6 +103,11 @@ fn parse_range(text: &str) -> Option<RangeInclusive<u64>> {
     let (first, last) = text.split_once("..=")?;
     let range = first.parse().ok()?..=last.parse().ok()?;
     (!range.is_empty()).then_some(range)
+}
+
+fn name_range(range: &RangeInclusive<u64>) -> String {
+    let (first, last) = (range.start(), range.end());
+    if first == last { first.to_string() } else { format!("{first}..={last}") }
 }
 
 #[cfg(test)]
