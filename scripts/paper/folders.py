@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import polars as pl
-from settings import ENTRIES, HARDWARE, HIT, UNIT
+from settings import ENTRIES, HARDWARE, HIT, UNIT, Axis
 
 PRESET, WITHIN, ACCEPTED = "preset", "within 10 %", "accepted error"
 EQUAL_MACS, NO_HARDWARE = "mercury-ahead, equal MACs", "the bound"
@@ -74,13 +74,19 @@ def read_ladder(folder: Path) -> pl.DataFrame:
     return ladder.select("assumption", "flags", "preset", *FIGURES, *DEMAND, "speed_up")
 
 
-def read_hardware(folder: Path) -> pl.DataFrame:
+def list_axes(folder: Path, kind: str) -> dict[str, tuple[Path, Axis]]:
+    """Lists the axes of the hardware that a kind of network has, with the folders of their searches."""
+    axes = enumerate(HARDWARE.items())
+    return {name: (folder / f"hardware-{number}", axis) for number, (name, axis) in axes if kind in axis.kinds}
+
+
+def read_hardware(folder: Path, kind: str) -> pl.DataFrame:
     """Reads the best design within 10 % for each value of each axis of the hardware."""
     frames = {}
-    for number, (name, axis) in enumerate(HARDWARE.items()):
-        found = read_designs(folder / f"hardware-{number}" / "frontier.parquet").filter(limit=LIMITS[WITHIN])
+    for name, (place, axis) in list_axes(folder, kind).items():
+        found = read_designs(place / "frontier.parquet").filter(limit=LIMITS[WITHIN])
         if found.height != len(axis.values):
-            raise ValueError(f"{folder}/hardware-{number} has {found.height} designs for {len(axis.values)} values")
+            raise ValueError(f"{place} has {found.height} designs for {len(axis.values)} values")
         places = [axis.values.index(name_value(reading, axis.values)) for reading in found["reading"]]
         texts = [show_value(name, axis.values[place]) for place in places]
         columns = found.select(*SPEED_UP, "speed_up_equal_macs", "hit_rate", "output_error", "is_bound")

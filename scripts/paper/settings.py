@@ -77,11 +77,15 @@ HARDWARE_PER_LAYER = {"rpq.variant": ["sign+rescale"], "rpq.bits": [20, 28, 36]}
 
 @dataclass(frozen=True)
 class Axis:
-    """A property of the hardware: the key that is varied, its values, and further keys that differ from the base."""
+    """A property of the hardware: the key that is varied, its values, and further keys that differ from the base.
+
+    `kinds` are the networks that have it.
+    """
 
     key: str
     values: tuple
     more: dict = field(default_factory=dict)
+    kinds: tuple[str, ...] = (LARGE_KERNELS, SMALL_KERNELS, ATTENTION)
 
     @property
     def options(self) -> dict:
@@ -96,7 +100,12 @@ HARDWARE = {
     ENTRIES: Axis("mcache.entries", (64, 1024, 0)),
     HIT: Axis("array.hit_cycles", ("1", "1/2", "column", "0")),
     UNIT: Axis("rpq.macs_per_cycle", (14, 42, 84, 168), {"rpq": {"unit": "dedicated"}}),
-    CHANNELS: Axis("rpq.granularity", ("channel-patch", "channel-patch(4)", "channel-patch(auto)")),
+    # The Transformer has no convolution.
+    CHANNELS: Axis(
+        "rpq.granularity",
+        ("channel-patch", "channel-patch(4)", "channel-patch(auto)"),
+        kinds=(LARGE_KERNELS, SMALL_KERNELS),
+    ),
 }
 
 

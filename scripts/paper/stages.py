@@ -11,9 +11,9 @@ from pathlib import Path
 
 import mercury_lab as mercury
 from commits import is_clean, read_commits
+from folders import list_axes
 from settings import (
     ACCURACY_BOUND,
-    HARDWARE,
     LAYER_BOUND,
     MODELS,
     MODERN,
@@ -117,8 +117,7 @@ class Run:
         seeds = self.form.seeds_of_search
         self.analyse(write_search, folder / "search", bounds=bounds, per_layer=PER_LAYER, seeds=seeds, **judged)
         if task.model.name in self.form.hardware:
-            for number, axis in enumerate(HARDWARE.values()):
-                place = folder / f"hardware-{number}"
+            for place, axis in list_axes(folder, task.model.kind).values():
                 self.analyse(write_search, place, bounds=[LAYER_BOUND], **axis.options, **judged)
 
     def find_done(self, task: Task) -> Path:

@@ -74,7 +74,7 @@ def tabulate_model(folder: Path, own: dict, has_hardware: bool) -> dict[str, lis
         "chain": read_ladder(folder),
     }
     if has_hardware:
-        found["hardware"] = read_hardware(folder)
+        found["hardware"] = read_hardware(folder, own["kind"])
     rows = {name: [own | row for row in frame.to_dicts()] for name, frame in found.items()}
     return {"training": [summarise_training(folder, own)], **rows}
 

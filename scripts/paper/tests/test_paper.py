@@ -13,7 +13,7 @@ import pytest
 SCRIPTS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(SCRIPTS))
 from commits import read_commits  # noqa: E402
-from folders import EQUAL_MACS, LIMITS, PRESET, READINGS, WITHIN, name_value  # noqa: E402
+from folders import EQUAL_MACS, LIMITS, PRESET, READINGS, WITHIN, list_axes, name_value  # noqa: E402
 from settings import CHANNELS, ENTRIES, FORMS, HARDWARE, HIT, MODELS, MODERN, TRIAL, UNIT  # noqa: E402
 from stages import Run, Task, list_captured, list_tasks, read_record  # noqa: E402
 
@@ -154,6 +154,11 @@ def test_the_own_size_is_the_preset_of_the_model(out):
     own = read_table(out, "speed_ups").filter(model=name, design=PRESET)
     columns = ["reading", "hit_rate", "speed_up", "speed_up_low", "speed_up_high"]
     assert sized.filter(size=sizes[-1]).select(columns).equals(own.select(columns))
+
+
+def test_networks_without_convolutions_have_no_axis_of_channels(tmp_path):
+    assert CHANNELS in list_axes(tmp_path, MODELS["vgg16"].kind)
+    assert CHANNELS not in list_axes(tmp_path, MODELS["transformer"].kind)
 
 
 def test_axes_of_the_hardware_meet_where_it_is_the_same(out):
