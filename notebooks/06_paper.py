@@ -121,7 +121,7 @@ names = points.mark_text(align="left", dx=7, fontSize=9).encode(text="model")
 # preset. A tick is a model. The geometric mean is red, hollow for a bound, which no hardware reaches.
 
 # %%
-paper_chain(tables["chain"])
+paper_chain(tables["chain"].filter(group="paper"))
 
 # %% [markdown]
 # ## Larger inputs

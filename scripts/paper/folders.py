@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import polars as pl
-from settings import ENTRIES, HARDWARE, HIT, UNIT, Axis
+from settings import CHANNELS, ENTRIES, HARDWARE, HIT, UNIT, Axis
 
 PRESET, WITHIN, ACCEPTED = "preset", "within 10 %", "accepted error"
 EQUAL_MACS, NO_HARDWARE = "mercury-ahead, equal MACs", "the bound"
@@ -102,6 +102,9 @@ def read_hardware(folder: Path, kind: str) -> pl.DataFrame:
 
 
 def show_value(axis: str, value: object) -> str:
+    if axis == CHANNELS:
+        # `channel-patch(4)` has vectors over 4 channels, `channel-patch` over one.
+        return str(value).removeprefix("channel-patch").strip("()") or "1"
     return UNLIMITED if axis == ENTRIES and value == 0 else str(value)
 
 

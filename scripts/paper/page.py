@@ -246,7 +246,7 @@ def describe_origin(run: dict, tables: dict[str, pl.DataFrame]) -> str:
 
 def write_page(run: dict, tables: dict[str, pl.DataFrame], accepted: dict | None, stem: str) -> str:
     """Writes the generated part; pictures are `STEM-NAME.svg`."""
-    speed_ups, chain, training = tables["speed_ups"], tables["chain"], tables["training"]
+    speed_ups, chain, training = tables["speed_ups"], select_paper(tables["chain"]), tables["training"]
     parts = [answer_question(tables, accepted)]
     if "frontier" in tables:
         picture = f"{stem}-frontier.svg"

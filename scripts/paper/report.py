@@ -46,7 +46,7 @@ def read_run(out: Path, kept: Path) -> tuple[dict, dict[str, pl.DataFrame], dict
 
 def draw_charts(tables: dict[str, pl.DataFrame], accepted: dict | None, page: Path) -> None:
     """Draws the charts next to the page."""
-    charts = {"chain": paper_chain(tables["chain"])}
+    charts = {"chain": paper_chain(select_paper(tables["chain"]))}
     if "frontier" in tables:
         frontier, marks = select_paper(tables["frontier"]), None
         if accepted:

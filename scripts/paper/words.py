@@ -238,44 +238,33 @@ def compare_sides(sizes: pl.DataFrame, reading: str = "mercury-skip") -> str:
 
 
 def list_intervals(tables: dict[str, pl.DataFrame]) -> pl.DataFrame:
-    """Lists all speed-ups with intervals over steps and projections: table, name, and half of the width as a share."""
-    names = {
-        "speed_ups": ["model", "design", "reading"],
-        "frontier": ["model", "limit", "reading"],
-        "sizes": ["model", "size", "reading"],
-        "hardware": ["model", "axis", "value"],
-    }
+    """Lists all speed-ups with intervals over steps and projections: table, model, and half of the width as a share."""
     half = (pl.col("speed_up_high") - pl.col("speed_up_low")) / 2 / pl.col("speed_up")
     frames = [
-        tables[table].select(
-            table=pl.lit(table),
-            name=pl.concat_str(pl.col(columns).cast(pl.String), separator=", "),
-            half=half.cast(pl.Float64),
-        )
-        for table, columns in names.items()
+        tables[table].select("model", table=pl.lit(table), half=half.cast(pl.Float64))
+        for table in ("speed_ups", "frontier", "sizes", "hardware")
         if table in tables
     ]
     return pl.concat(frames)
 
 
 def find_wide(intervals: pl.DataFrame) -> pl.DataFrame:
-    """Selects the intervals wider than `WIDE`, the widest first."""
-    return intervals.filter(pl.col("half") > WIDE).sort("half", descending=True, maintain_order=True)
+    """Selects the intervals wider than `WIDE`."""
+    return intervals.filter(pl.col("half") > WIDE)
 
 
 def describe_widths(tables: dict[str, pl.DataFrame]) -> str:
-    """Counts the wide intervals, and lists those of designs, at most twelve."""
+    """Counts the wide intervals, and names the widest of each model at its own size."""
     intervals = list_intervals(tables)
     wide, known = find_wide(intervals), intervals["half"].count()
     sentences = [f"{wide.height} of {known} intervals are wider than ±{100 * WIDE:g} % of their speed-up."]
     if known < intervals.height:
         sentences.append(f"{intervals.height - known} speed-ups have no interval.")
-    designs = wide.filter(table="speed_ups")
-    if designs.height:
-        rows = designs.select("name", "half").head(12).rows()
-        listed = "; ".join(f"{name} (±{100 * half:.0f} %)" for name, half in rows)
-        which = f"The {designs.height}" if designs.height <= 12 else f"The widest 12 of {designs.height}"
-        sentences.append(f"{which} of the [models' table](#model-by-model): {listed}.")
+    widest = wide.filter(table="speed_ups").group_by("model", maintain_order=True).agg(pl.col("half").max())
+    if widest.height:
+        rows = widest.sort("half", descending=True, maintain_order=True).rows()
+        listed = "; ".join(f"`{model}` ±{100 * half:.0f} %" for model, half in rows)
+        sentences.append(f"The widest of each model, over its settings and readings: {listed}.")
     return " ".join(sentences)
 
 

@@ -132,7 +132,8 @@ def make_frontier(models: list[str]) -> list[dict]:
 
 def make_chain(models: list[str]) -> list[dict]:
     return [
-        {"model": model, "assumption": name, "flags": "--x", "preset": preset, **make_errors(0.4)}
+        name_model(model)
+        | {"assumption": name, "flags": "--x", "preset": preset, **make_errors(0.4)}
         | {"speed_up": raise_gain(model, gain), "is_bound": is_bound}
         | {"mcache_results_mean": 20.0, "mcache_results_peak": None if is_bound else 168.0, "mcache_kb": 10.5}
         for model in models
@@ -165,13 +166,12 @@ def make_hardware(models: list[str]) -> list[dict]:
 
 def make_tables(models: list[str], commit: str = "abc1234") -> dict[str, pl.DataFrame]:
     """Makes the tables of a run of these models."""
-    paper = [model for model in models if model not in MODERN]
     stages = [{"model": model, "stage": stage, "seconds": 60.0} for model in models for stage in ("capture", "search")]
     rows = {
         "training": make_training(models, commit),
         "speed_ups": make_speed_ups(models),
         "frontier": make_frontier(models),
-        "chain": make_chain(paper),
+        "chain": make_chain(models),
         "sizes": make_sizes([model for model in ("vgg16", "resnet50", "mobilenet_v2") if model in models]),
         "hardware": make_hardware([model for model in QUICK if model in models]),
         "stages": stages,

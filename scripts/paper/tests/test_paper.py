@@ -168,7 +168,7 @@ def test_axes_of_the_hardware_meet_where_it_is_the_same(out):
         values = len(HARDWARE[axis[0]].values) + (axis[0] == UNIT)
         assert found["place"].to_list() == list(range(values))
     # The base has 1,024 entries, HITs of a PE's operation, signatures on the array, and patches of one channel.
-    same = [(ENTRIES, "1024"), (HIT, "column"), (UNIT, "on the array"), (CHANNELS, "channel-patch")]
+    same = [(ENTRIES, "1024"), (HIT, "column"), (UNIT, "on the array"), (CHANNELS, "1")]
     bounds = set(hardware.filter("is_bound").select("axis", "value").iter_rows())
     assert {(ENTRIES, "unlimited"), (HIT, "0")} <= bounds and not bounds & set(same)
     speed_ups = {hardware.filter(axis=axis, value=value)["speed_up"].item() for axis, value in same}
