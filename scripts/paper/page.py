@@ -216,8 +216,15 @@ def tabulate_training(training: pl.DataFrame) -> str:
         cells = [mark_model(row), *(str(row[name]) for name in ("kind", "data", "input", "weights", "batch", "steps"))]
         cells += [", ".join(map(str, row["captured"])), str(row["samples"]), str(row["different"])]
         cells.append(f"{show_loss(row['first_loss'])}, {show_loss(row['last_loss'])}")
-        rows.append([*cells, f"{row['metric']} {show_percent(row['value'])}" if row["metric"] else "-"])
+        rows.append([*cells, show_validation(row)])
     return format_table(header, rows)
+
+
+def show_validation(row: dict) -> str:
+    """Formats BLEU, which is no share, or an accuracy."""
+    if row["metric"] is None:
+        return "-"
+    return f"BLEU {row['value']:.1f}" if row["metric"] == "BLEU" else f"{row['metric']} {show_percent(row['value'])}"
 
 
 def show_loss(loss: float | None) -> str:

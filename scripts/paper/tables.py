@@ -16,7 +16,7 @@ from pathlib import Path
 import polars as pl
 from commits import read_model_commits
 from folders import read_frontier, read_hardware, read_ladder, read_readings, read_speed_ups
-from settings import ACCURACY_BOUND, MODERN, TRIAL
+from settings import ACCURACY_BOUND, MODELS, MODERN, TRIAL
 from stages import Run, Task
 
 METRICS = {"top1": "top-1", "bleu": "BLEU"}
@@ -30,7 +30,8 @@ def summarise_training(folder: Path, own: dict) -> dict:
     shape = manifest["model"]["input"]
     metric, value = read_metric(folder / "trace" / "evaluations.parquet")
     return own | {
-        "data": "20 photos" if dataset == "images" else dataset or "20 photos",
+        # The package does not know the data set.
+        "data": "20 photos" if dataset == "images" or own["group"] == "modern" else dataset,
         "input": f"{shape[0]} tokens" if own["model"] == "transformer" else " x ".join(map(str, shape)),
         "batch": training["batch_size"],
         "steps": steps.height,
@@ -80,10 +81,11 @@ def tabulate_model(folder: Path, own: dict, has_hardware: bool) -> dict[str, lis
 
 
 def write(run: Run, tasks: list[Task]) -> None:
-    """Writes the tables of all complete models."""
+    """Writes the tables of all complete models, in the order of the settings."""
     tables: dict[str, list[dict]] = {}
     out, form = run.out, run.form
-    for task in filter(run.is_done, tasks):
+    order = [*MODELS, *MODERN]
+    for task in sorted(filter(run.is_done, tasks), key=lambda task: order.index(task.model.name)):
         folder, model = out / task.folder, task.model
         own = {"model": model.name, "group": "modern" if model.name in MODERN else "paper", "kind": model.kind}
         rows = tabulate_model(folder, own, model.name in form.hardware) if task.is_own else {}

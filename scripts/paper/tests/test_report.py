@@ -74,6 +74,11 @@ def test_the_report_changes_only_the_text_between_marks(tmp_path):
     assert subprocess.run(line, capture_output=True).returncode == 0 and plain.read_text() == "old\n"
 
 
+def test_validations_are_shown_in_their_unit(tables):
+    page = write_page(RUN, tables, ACCEPTED, "page")
+    assert "| BLEU 19.9 |" in page and "| top-1 40.0 % |" in page
+
+
 def test_the_reasons_are_those_of_the_papers_models(tmp_path):
     _, page, _ = run_report(write_run(tmp_path / "run"), tmp_path)
     reasons = page.read_text().split("## Why")[1].split("\n## ")[0]
