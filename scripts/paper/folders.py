@@ -13,7 +13,7 @@ FRONTIER = [0.05, 0.1, 0.2, 0.4]
 # The limits of the designs, in the units of their bounds.
 LIMITS = {WITHIN: 0.1, ACCEPTED: 1.0}
 
-UNLIMITED = "unlimited"
+UNLIMITED, PE_OPERATION = "unlimited", "PE operation"
 INTERVAL = {"speed_up_low": "speed_up_steps_low", "speed_up_high": "speed_up_steps_high"}
 FIGURES = ["hit_rate", "output_error", "gradient_error", "computations_saved", "is_bound"]
 DEMAND = ["mcache_results_mean", "mcache_results_peak", "mcache_kb"]
@@ -96,7 +96,7 @@ def read_hardware(folder: Path, kind: str) -> pl.DataFrame:
     unlimited = pl.col("is_bound") | (pl.col("value") == UNLIMITED)
     frames[ENTRIES] = frames[ENTRIES].with_columns(is_bound=unlimited)
     # The base signs on the array. It is the same hardware as that of HITs that take one operation of a PE.
-    array = frames[HIT].filter(value="column").with_columns(axis=pl.lit(UNIT), value=pl.lit("on the array"), place=-1)
+    array = frames[HIT].filter(value=PE_OPERATION).with_columns(axis=pl.lit(UNIT), value=pl.lit("on the array"), place=-1)
     frames[UNIT] = pl.concat([array.cast({"place": frames[UNIT].schema["place"]}), frames[UNIT]])
     return pl.concat([frame.with_columns(pl.col("place") - pl.col("place").min()) for frame in frames.values()])
 
@@ -105,6 +105,8 @@ def show_value(axis: str, value: object) -> str:
     if axis == CHANNELS:
         # `channel-patch(4)` has vectors over 4 channels, `channel-patch` over one.
         return str(value).removeprefix("channel-patch").strip("()") or "1"
+    if axis == HIT and value == "column":
+        return PE_OPERATION
     return UNLIMITED if axis == ENTRIES and value == 0 else str(value)
 
 

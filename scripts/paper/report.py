@@ -22,7 +22,7 @@ from kept import add_kept, list_commits, read_kept, read_tables, write_kept  # n
 from page import write_page, write_summary  # noqa: E402
 from runs import put_between  # noqa: E402
 from settings import MODELS  # noqa: E402
-from words import select_paper, summarise_answer  # noqa: E402
+from words import select_paper, summarise_answer, summarise_hardware  # noqa: E402
 
 PAGE_MARKS = ("<!-- paper: begin -->", "<!-- paper: end -->")
 README_MARKS = ("<!-- paper -->", "<!-- /paper -->")
@@ -63,11 +63,13 @@ def name_picture(page: Path, name: str) -> Path:
 
 
 def write_readme(readme: Path, page: Path | None, tables: dict[str, pl.DataFrame], accepted: dict | None) -> None:
-    """Writes the answer and the first picture between the README's marks."""
+    """Writes the answer, the first picture and the wanted hardware between the README's marks."""
     text = summarise_answer(tables, accepted)
     if page and "frontier" in tables:
         place = Path(os.path.relpath(name_picture(page, "frontier"), readme.parent)).as_posix()
         text += f"\n\n![Speed-up against the bound on each layer's error, by reading of the hardware]({place})"
+    if "hardware" in tables:
+        text += f"\n\n{summarise_hardware(tables['hardware'])}"
     put_between(readme, *README_MARKS, text)
 
 

@@ -303,19 +303,24 @@ def describe_sizes(sizes: pl.DataFrame) -> str:
     return f"From {small} to {large} pixels, the speed-up under `mercury-skip` changes {join_words(changes)}."
 
 
-def describe_hardware(hardware: pl.DataFrame) -> str:
-    """Says for each class of networks what hardware the best design wants."""
+def judge_at_equal_macs(hardware: pl.DataFrame) -> pl.DataFrame:
+    """Adds the speed-up at equal MACs and its interval, where the hardware has more MACs."""
     worth = pl.coalesce("speed_up_equal_macs", "speed_up")
     shares = worth / pl.col("speed_up")
-    frame = hardware.with_columns(
+    return hardware.with_columns(
         worth=worth, low=pl.col("speed_up_low") * shares, high=pl.col("speed_up_high") * shares
     )
+
+
+def describe_hardware(hardware: pl.DataFrame) -> str:
+    """Says for each class of networks what hardware the best design wants."""
+    frame = judge_at_equal_macs(hardware)
     return "\n".join(describe_class(frame.filter(kind=kind)) for kind in in_order(frame, "kind"))
 
 
-def describe_class(rows: pl.DataFrame) -> str:
-    """Says which value of each axis is best at equal MACs, of hardware that can be built."""
-    wanted, equal, factors = [], [], {}
+def find_wanted(rows: pl.DataFrame) -> tuple[dict[str, tuple[dict, dict]], list[str]]:
+    """Finds the least hardware that is as good as the best, beside the worst, by axis; and axes without difference."""
+    wanted, equal = {}, []
     for axis in in_order(rows, "axis"):
         found = rows.filter(~pl.col("is_bound"), axis=axis).drop_nulls("worth")
         values = found.sort("worth", descending=True, maintain_order=True).to_dicts()
@@ -327,17 +332,42 @@ def describe_class(rows: pl.DataFrame) -> str:
             continue
         # The first of the values that are as good, in the order of the axis: the least hardware.
         least = next(row for row in found.to_dicts() if row["worth"] >= (best["low"] or best["worth"]))
-        factors[axis] = least["worth"] / worst["worth"]
-        other = f"{show_times(worst['worth'])} with {worst['value']}"
-        wanted.append(f"{axis}: {least['value']} ({show_times(least['worth'])}; {other})")
+        wanted[axis] = least, worst
+    return wanted, equal
+
+
+def describe_class(rows: pl.DataFrame) -> str:
+    """Says which value of each axis is best at equal MACs, of hardware that can be built."""
+    wanted, equal = find_wanted(rows)
     sentences = [f"- **{rows['kind'][0]}** (`{rows['model'][0]}`)."]
     if wanted:
+        listed = "; ".join(
+            f"{axis}: {least['value']} ({show_times(least['worth'])}; {show_times(worst['worth'])} with {worst['value']})"
+            for axis, (least, worst) in wanted.items()
+        )
+        factors = {axis: least["worth"] / worst["worth"] for axis, (least, worst) in wanted.items()}
         most = max(factors, key=factors.get)
-        sentences.append(f"The best design within 10 % wants {'; '.join(wanted)}.")
+        sentences.append(f"The best design within 10 % wants {listed}.")
         sentences.append(f"The largest factor, {factors[most]:.2f}, is that of {most}.")
     if equal:
         sentences.append(f"No gain, or no difference beyond the intervals, by {join_words(equal)}.")
     return " ".join(sentences)
+
+
+def summarise_hardware(hardware: pl.DataFrame) -> str:
+    """Says in a sentence what hardware the best design wants, for the README."""
+    frame, parts = judge_at_equal_macs(hardware), []
+    for kind in in_order(frame, "kind"):
+        rows = frame.filter(kind=kind)
+        wanted, _ = find_wanted(rows)
+        best = max((least["worth"] for least, _ in wanted.values()), default=1)
+        listed = ", ".join(f"{axis} {least['value']}" for axis, (least, _) in wanted.items())
+        gain = f"{show_times(best)} with {listed}" if wanted else "no gain"
+        parts.append(f"{kind} (`{rows['model'][0]}`): {gain}")
+    return (
+        "The hardware that the best design within 10 % wants, [by class of networks]"
+        f"(docs/paper.md#hardware-by-class-of-networks). {'. '.join(parts)}."
+    )
 
 
 def describe_training(training: pl.DataFrame) -> str:

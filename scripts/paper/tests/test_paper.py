@@ -13,7 +13,7 @@ import pytest
 SCRIPTS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(SCRIPTS))
 from commits import read_commits  # noqa: E402
-from folders import EQUAL_MACS, LIMITS, PRESET, READINGS, WITHIN, list_axes, name_value  # noqa: E402
+from folders import EQUAL_MACS, LIMITS, PE_OPERATION, PRESET, READINGS, WITHIN, list_axes, name_value  # noqa: E402
 from settings import CHANNELS, ENTRIES, FORMS, HARDWARE, HIT, MODELS, MODERN, TRIAL, UNIT  # noqa: E402
 from stages import Run, Task, list_captured, list_tasks, read_record  # noqa: E402
 
@@ -168,7 +168,7 @@ def test_axes_of_the_hardware_meet_where_it_is_the_same(out):
         values = len(HARDWARE[axis[0]].values) + (axis[0] == UNIT)
         assert found["place"].to_list() == list(range(values))
     # The base has 1,024 entries, HITs of a PE's operation, signatures on the array, and patches of one channel.
-    same = [(ENTRIES, "1024"), (HIT, "column"), (UNIT, "on the array"), (CHANNELS, "1")]
+    same = [(ENTRIES, "1024"), (HIT, PE_OPERATION), (UNIT, "on the array"), (CHANNELS, "1")]
     bounds = set(hardware.filter("is_bound").select("axis", "value").iter_rows())
     assert {(ENTRIES, "unlimited"), (HIT, "0")} <= bounds and not bounds & set(same)
     speed_ups = {hardware.filter(axis=axis, value=value)["speed_up"].item() for axis, value in same}

@@ -28,6 +28,7 @@ from words import (  # noqa: E402
     judge_readings,
     locate_paper,
     summarise_answer,
+    summarise_hardware,
 )
 
 ALL = [name for name in KINDS if name not in MODERN]
@@ -244,6 +245,9 @@ def test_hardware_is_judged_at_equal_macs():
         "ports: 4 (1.49x; 1.10x with 1). The largest factor, 1.35, is that of ports. "
         "No gain, or no difference beyond the intervals, by entries."
     )
+    text = summarise_hardware(frame)
+    assert text.endswith("3 x 3 (`vgg16`): 1.49x with unit none, ports 4.")
+    assert summarise_hardware(frame.filter(axis="entries")).endswith("3 x 3 (`vgg16`): no gain.")
 
 
 def test_the_accepted_error_lies_between_bounds(tables):
