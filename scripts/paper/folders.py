@@ -96,7 +96,8 @@ def read_hardware(folder: Path, kind: str) -> pl.DataFrame:
     unlimited = pl.col("is_bound") | (pl.col("value") == UNLIMITED)
     frames[ENTRIES] = frames[ENTRIES].with_columns(is_bound=unlimited)
     # The base signs on the array. It is the same hardware as that of HITs that take one operation of a PE.
-    array = frames[HIT].filter(value=PE_OPERATION).with_columns(axis=pl.lit(UNIT), value=pl.lit("on the array"), place=-1)
+    base = frames[HIT].filter(value=PE_OPERATION)
+    array = base.with_columns(axis=pl.lit(UNIT), value=pl.lit("on the array"), place=-1)
     frames[UNIT] = pl.concat([array.cast({"place": frames[UNIT].schema["place"]}), frames[UNIT]])
     return pl.concat([frame.with_columns(pl.col("place") - pl.col("place").min()) for frame in frames.values()])
 

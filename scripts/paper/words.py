@@ -342,7 +342,8 @@ def describe_class(rows: pl.DataFrame) -> str:
     sentences = [f"- **{rows['kind'][0]}** (`{rows['model'][0]}`)."]
     if wanted:
         listed = "; ".join(
-            f"{axis}: {least['value']} ({show_times(least['worth'])}; {show_times(worst['worth'])} with {worst['value']})"
+            f"{axis}: {least['value']} "
+            f"({show_times(least['worth'])}; {show_times(worst['worth'])} with {worst['value']})"
             for axis, (least, worst) in wanted.items()
         )
         factors = {axis: least["worth"] / worst["worth"] for axis, (least, worst) in wanted.items()}
@@ -355,19 +356,17 @@ def describe_class(rows: pl.DataFrame) -> str:
 
 
 def summarise_hardware(hardware: pl.DataFrame) -> str:
-    """Says in a sentence what hardware the best design wants, for the README."""
+    """Says in a line per class what hardware the best design wants, for the README."""
     frame, parts = judge_at_equal_macs(hardware), []
     for kind in in_order(frame, "kind"):
         rows = frame.filter(kind=kind)
         wanted, _ = find_wanted(rows)
         best = max((least["worth"] for least, _ in wanted.values()), default=1)
-        listed = ", ".join(f"{axis} {least['value']}" for axis, (least, _) in wanted.items())
+        listed = "; ".join(f"{axis}: {least['value']}" for axis, (least, _) in wanted.items())
         gain = f"{show_times(best)} with {listed}" if wanted else "no gain"
-        parts.append(f"{kind} (`{rows['model'][0]}`): {gain}")
-    return (
-        "The hardware that the best design within 10 % wants, [by class of networks]"
-        f"(docs/paper.md#hardware-by-class-of-networks). {'. '.join(parts)}."
-    )
+        parts.append(f"- **{kind}** (`{rows['model'][0]}`): {gain}.")
+    place = "docs/paper.md#hardware-by-class-of-networks"
+    return "\n".join([f"The hardware that the best design within 10 % wants, [by class of networks]({place}):\n", *parts])
 
 
 def describe_training(training: pl.DataFrame) -> str:

@@ -246,8 +246,8 @@ def test_hardware_is_judged_at_equal_macs():
         "No gain, or no difference beyond the intervals, by entries."
     )
     text = summarise_hardware(frame)
-    assert text.endswith("3 x 3 (`vgg16`): 1.49x with unit none, ports 4.")
-    assert summarise_hardware(frame.filter(axis="entries")).endswith("3 x 3 (`vgg16`): no gain.")
+    assert text.endswith("- **3 x 3** (`vgg16`): 1.49x with unit: none; ports: 4.")
+    assert summarise_hardware(frame.filter(axis="entries")).endswith("- **3 x 3** (`vgg16`): no gain.")
 
 
 def test_the_accepted_error_lies_between_bounds(tables):
