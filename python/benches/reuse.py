@@ -2,10 +2,9 @@
 """Measures what reuse in the loop costs a training step, as a ratio to a plain step.
 
 Both alternate on one model, at signatures of 20 bits in every layer. Images are the first ones of CIFAR-10, if
-`data/fetch.py cifar10` got them, else random ones, whose HIT rates are lower. Run it on idle cores. By default
-OpenMP's threads spin after each operator, on cores that reuse needs:
+`data/fetch.py cifar10` got them, else random ones, whose HIT rates are lower. Run it on idle cores:
 
-    OMP_WAIT_POLICY=passive python python/benches/reuse.py
+    python python/benches/reuse.py --threads 2
 """
 
 import argparse
@@ -77,7 +76,7 @@ def compare(name, batch, passes, rounds):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", type=int, help="of PyTorch; set RAYON_NUM_THREADS to the same number")
+    parser.add_argument("--threads", type=int, help="of PyTorch, which reuse shares")
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)

@@ -21,6 +21,7 @@ __all__ = [
     "read_table",
     "run_analyzer",
     "run_command",
+    "share_openmp",
     "step_bytes",
     "step_seed",
     "write_measurements",
@@ -252,3 +253,9 @@ class Reservoir:
     def __new__(cls, seed: int, step: int, limit: int | None) -> Reservoir: ...
     def offer(self, count: int) -> list[int]:
         """Adds the samples that come next; returns the positions in the batch that are kept now, ascending."""
+
+def share_openmp(parallel: int, max_threads: int) -> None:
+    """Lets reuse run on the threads of an OpenMP runtime.
+
+    The arguments are the addresses of its functions `GOMP_parallel` and `omp_get_max_threads`.
+    """

@@ -9,6 +9,7 @@ mod command;
 mod dlpack;
 mod reuse;
 mod table;
+mod team;
 mod writer;
 
 use pyo3::create_exception;
@@ -48,6 +49,8 @@ mod _native {
     use super::run_analyzer;
     #[pymodule_export]
     use super::table::{ParquetTable, Table, read_table};
+    #[pymodule_export]
+    use super::team::share_openmp;
     #[pymodule_export]
     use super::writer::{CaptureWriter, Reservoir, choose_kept, count_macs, parse_bytes, step_bytes, step_seed};
 }

@@ -1,7 +1,7 @@
 //! Reuse in a training loop: the passes of `mercury-passes` on the memory of Python's tensors.
 
 use crate::dlpack::SharedValues;
-use crate::raise;
+use crate::{raise, team};
 use mercury_hardware::config::{Config, LayerConfigs};
 use mercury_passes::{LoopState, PassOutcomes, Reuse, Room, Streamed};
 use mercury_reuse::config::{GivenProjection, Matrix, Scope};
@@ -14,7 +14,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -176,7 +176,7 @@ impl ReuseCall {
         y: &Bound<'_, PyAny>,
     ) -> PyResult<Counted> {
         let (x, w, mut y) = (SharedValues::new(x)?, SharedValues::new(w)?, SharedValues::new(y)?);
-        Ok(py.detach(|| {
+        Ok(team::run(py, || {
             let streamed = Streamed::new(&self.geometry, Pass::Forward, x.as_slice(), samples);
             let outcomes = PassOutcomes::new(self.config(Pass::Forward), &self.geometry, Pass::Forward, &streamed);
             self.reuse(Pass::Forward, streamed, &outcomes).forward(
@@ -203,7 +203,7 @@ impl ReuseCall {
     ) -> PyResult<(Counted, Option<[u64; 2]>)> {
         let (dy, w, mut dx) = (SharedValues::new(dy)?, SharedValues::new(w)?, SharedValues::new(dx)?);
         let pass = Pass::InputGrad;
-        Ok(py.detach(|| {
+        Ok(team::run(py, || {
             let streamed = Streamed::new(&self.geometry, pass, dy.as_slice(), samples);
             let outcomes = PassOutcomes::new(self.config(pass), &self.geometry, pass, &streamed);
             let reuse = self.reuse(pass, streamed, &outcomes);
@@ -223,7 +223,7 @@ impl ReuseCall {
     ) -> PyResult<Counted> {
         let (x, dy, mut dw) = (SharedValues::new(x)?, SharedValues::new(dy)?, SharedValues::new(dw)?);
         let outcomes = self.forward_outcomes()?;
-        Ok(py.detach(|| {
+        Ok(team::run(py, || {
             let streamed = Streamed::new(&self.geometry, Pass::Forward, x.as_slice(), samples);
             let reuse = self.reuse(Pass::WeightGrad, streamed, &outcomes);
             reuse.weight_grad(dy.as_slice(), dw.as_mut_slice(), &mut lock(&self.room));
@@ -234,7 +234,7 @@ impl ReuseCall {
     /// Cycles of the forward pass or weight gradient, without and with reuse; `x` is the forward pass's.
     fn cycles(&self, py: Python<'_>, pass_: &str, samples: usize, x: &Bound<'_, PyAny>) -> PyResult<[u64; 2]> {
         let (x, pass, outcomes) = (SharedValues::new(x)?, parse_pass(pass_)?, self.forward_outcomes()?);
-        Ok(py.detach(|| {
+        Ok(team::run(py, || {
             let streamed = Streamed::new(&self.geometry, Pass::Forward, x.as_slice(), samples);
             self.reuse(pass, streamed, &outcomes).cycles(pass)
         }))

@@ -21,6 +21,7 @@ from .interceptor import Interceptor, LoopForward
 from .learned import LearnedProjections
 from .measurement import MeasuredSteps
 from .product import LayerCall, to_native
+from .threads import share_threads
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Reuse:
     """Running reuse. Use it in `with`, or call `close` at the end."""
 
     def __init__(self, model: nn.Module, config: Config, options: ReuseOptions) -> None:
+        share_threads()
         self.model = model
         self.config = config
         self.options = options
