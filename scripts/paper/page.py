@@ -1,18 +1,18 @@
 """Writes the generated part of docs/paper.md: its tables and the order of its sections."""
 
 import polars as pl
+from answer import answer_question
 from charts import ACCEPTED, EQUAL_MACS, PAPER, average_models, in_order
 from kept import list_commits
+from wanted import describe_hardware
 from words import (
     DESIGNS,
     GAIN,
     PRESET,
     READINGS,
-    answer_question,
     average_designs,
     capitalise,
     compare_with_paper,
-    describe_hardware,
     describe_sizes,
     describe_training,
     describe_widths,

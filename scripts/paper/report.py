@@ -17,12 +17,14 @@ from commits import is_clean
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "notebooks")]
+from answer import summarise_answer  # noqa: E402
 from charts import paper_chain, paper_frontier, paper_hardware, paper_sizes, place_accepted  # noqa: E402
 from kept import add_kept, list_commits, read_kept, read_tables, write_kept  # noqa: E402
 from page import write_page, write_summary  # noqa: E402
 from runs import put_between  # noqa: E402
 from settings import MODELS  # noqa: E402
-from words import select_paper, summarise_answer, summarise_hardware  # noqa: E402
+from wanted import summarise_hardware  # noqa: E402
+from words import select_paper  # noqa: E402
 
 PAGE_MARKS = ("<!-- paper: begin -->", "<!-- paper: end -->")
 README_MARKS = ("<!-- paper -->", "<!-- /paper -->")

@@ -16,19 +16,18 @@ from polars.testing import assert_frame_equal
 SCRIPTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(SCRIPTS), str(SCRIPTS.parents[1] / "notebooks")]
 import charts  # noqa: E402
+from answer import summarise_answer  # noqa: E402
 from kept import add_kept, list_commits, read_kept, read_tables, write_kept  # noqa: E402
 from page import tabulate_design, write_page  # noqa: E402
 from report import check_commits  # noqa: E402
+from wanted import describe_hardware, summarise_hardware  # noqa: E402
 from words import (  # noqa: E402
     BUILDABLE,
     average_designs,
     compare_with_paper,
-    describe_hardware,
     describe_widths,
     judge_readings,
     locate_paper,
-    summarise_answer,
-    summarise_hardware,
 )
 
 ALL = [name for name in KINDS if name not in MODERN]
@@ -213,15 +212,15 @@ def test_the_readmes_answer_is_short(tables, monkeypatch, values, mixed):
         for design in ("preset", "within 10 %", "accepted error")
         for place, name in enumerate(BUILDABLE)
     }
-    monkeypatch.setattr("words.average_designs", lambda _: means)
+    monkeypatch.setattr("answer.average_designs", lambda _: means)
     text = summarise_answer(tables, ACCEPTED)
-    assert len(text.split()) <= 120, text
+    assert len(text.split()) <= 220, text
     assert "images of 224 or 299 pixels" in text and "4.3 %" in text and "mercury-analyzer search" in text
 
 
 def test_wide_intervals_are_named(tables):
     text = describe_widths(tables)
-    assert text.startswith("5 of ") and text.endswith("over its settings and readings: `squeezenet1_0` ±9 %.")
+    assert text.startswith("5 of ") and text.endswith("over its settings, bounds and readings: `squeezenet1_0` ±9 %.")
     unknown = tables["speed_ups"].with_columns(speed_up_low=None, speed_up_high=None)
     found = describe_widths(tables | {"speed_ups": unknown})
     assert f"{unknown.height} speed-ups have no interval" in found and found.startswith("0 of ")
@@ -247,7 +246,10 @@ def test_hardware_is_judged_at_equal_macs():
     )
     text = summarise_hardware(frame)
     assert text.endswith("- **3 x 3** (`vgg16`): 1.49x with unit: none; ports: 4.")
-    assert summarise_hardware(frame.filter(axis="entries")).endswith("- **3 x 3** (`vgg16`): no gain.")
+    entries = frame.filter(axis="entries")
+    assert summarise_hardware(entries).endswith("1.21x, with no difference beyond the intervals.")
+    slow = entries.with_columns(pl.col("speed_up", "speed_up_equal_macs") / 1.2)
+    assert summarise_hardware(slow).endswith("at most 1.01x, whatever the hardware.")
 
 
 def test_the_accepted_error_lies_between_bounds(tables):
