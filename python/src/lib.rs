@@ -17,6 +17,7 @@ use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use std::ffi::OsString;
 use std::fmt::Display;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 create_exception!(
     mercury_lab,
@@ -29,6 +30,10 @@ create_exception!(
 fn raise(error: impl Display) -> PyErr {
     // anyhow's and clap's messages in full, on as few lines as the command line has.
     MercuryError::new_err(format!("{error:#}"))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs the program `mercury-analyzer` with these arguments, the first of which is its name; returns its exit code.

@@ -1,7 +1,7 @@
 //! Reuse in a training loop: the passes of `mercury-passes` on the memory of Python's tensors.
 
 use crate::dlpack::SharedValues;
-use crate::{raise, team};
+use crate::{lock, raise, team};
 use mercury_hardware::config::{Config, LayerConfigs};
 use mercury_passes::{LoopState, PassOutcomes, Reuse, Room, Streamed};
 use mercury_reuse::config::{GivenProjection, Matrix, Scope};
@@ -12,11 +12,7 @@ use mercury_trace::measurements::{Measurement, Measurements};
 use pyo3::prelude::*;
 use safetensors::tensor::{Dtype, TensorView};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
+use std::sync::{Arc, Mutex};
 
 fn parse_pass(name: &str) -> PyResult<Pass> {
     serde_json::from_value(name.into()).map_err(|error| raise(format!("pass: {error}")))

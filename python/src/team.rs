@@ -3,7 +3,7 @@
 //! These threads spin for a while after each of PyTorch's operators, on the cores that threads of our own would need.
 //! So a pass of reuse is an OpenMP region, whose threads are the workers of a rayon pool.
 
-use crate::reuse::lock;
+use crate::lock;
 use pyo3::prelude::*;
 use rayon::{ThreadBuilder, ThreadPoolBuilder};
 use std::ffi::{c_int, c_uint, c_void};
