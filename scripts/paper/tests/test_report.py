@@ -16,7 +16,7 @@ from polars.testing import assert_frame_equal
 SCRIPTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(SCRIPTS), str(SCRIPTS.parents[1] / "notebooks")]
 import charts  # noqa: E402
-from answer import summarise_answer  # noqa: E402
+from answer import compare_classes, count_gains, describe_exceeding, describe_start, summarise_answer  # noqa: E402
 from kept import add_kept, list_commits, read_kept, read_tables, write_kept  # noqa: E402
 from page import tabulate_design, write_page  # noqa: E402
 from report import check_commits  # noqa: E402
@@ -216,6 +216,28 @@ def test_the_readmes_answer_is_short(tables, monkeypatch, values, mixed):
     text = summarise_answer(tables, ACCEPTED)
     assert len(text.split()) <= 220, text
     assert "images of 224 or 299 pixels" in text and "4.3 %" in text and "mercury-analyzer search" in text
+
+
+def test_the_answer_tells_classes_weights_and_exceeded_bounds_apart():
+    speed_ups = pl.DataFrame(
+        [
+            {"model": model, "group": "paper", "kind": kind, "design": "within 10 %", "reading": reading}
+            | {"speed_up": speed_up, "exceeding": exceeding, "passes": 50, "largest_error": 0.1 + exceeding / 100}
+            for model, kind, speed_up, exceeding in [
+                ("vgg16", "3 x 3", 1.44, 8), ("vgg19", "3 x 3", 1.0, 2), ("resnet50", "1 x 1", 1.0, 0),
+            ]
+            for reading in ("mercury", "mercury-skip", "mercury-ahead, equal MACs")
+        ]
+    )  # fmt: skip
+    assert compare_classes(speed_ups).endswith("under `mercury-skip`: 1.20x for 3 x 3 and 1.00x for 1 x 1.")
+    assert count_gains(speed_ups).startswith("1 and 1 of the models gain")
+    assert "6.7 % of the errors exceed 10 %; the largest is 18.0 %" in describe_exceeding(speed_ups)
+    training = pl.DataFrame(
+        {"model": ["vgg16", "vgg19", "resnet50"], "group": "paper", "weights": ["w", "none", "none"]}
+    ).with_columns(steps=pl.Series([40, 40, 100]))
+    text = describe_start({"training": training, "speed_ups": speed_ups})
+    assert "40 to 100 steps on 18 photos, 2 of 3 from random weights" in text
+    assert "those with trained weights average 1.44x, the others 1.00x" in text
 
 
 def test_wide_intervals_are_named(tables):
