@@ -216,4 +216,5 @@ def describe_training(training: pl.DataFrame) -> str:
         text += f" The other {len(rest)}, modern models included, start from random weights." if rest else ""
     groups = {"the paper's": select_paper(training), "modern": training.filter(group="modern")}
     fewest = [f"{group['different'].min()} ({name} models)" for name, group in groups.items() if group.height]
-    return f"{text} The captured steps after the trial have at least {join_words(fewest)} different images or sentences."
+    listed = join_words(fewest)
+    return f"{text} The captured steps after the trial have at least {listed} different images or sentences."
