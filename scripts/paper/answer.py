@@ -4,12 +4,12 @@ import polars as pl
 from charts import ACCEPTED, BOUND, EQUAL_MACS, average_models, in_order
 from words import (
     BUILDABLE,
-    GAIN,
     PRESET,
     WIDE,
     WITHIN,
     average_designs,
     count,
+    count_gaining,
     find_wide,
     join_words,
     judge_readings,
@@ -55,7 +55,7 @@ def compare_classes(speed_ups: pl.DataFrame) -> str:
 def count_gains(speed_ups: pl.DataFrame) -> str:
     """Counts the models that gain within 10 %, by reading of hardware."""
     found = select_hardware(speed_ups, WITHIN)
-    gains = [found.filter(pl.col("speed_up") > GAIN, reading=name).height for name in in_order(found, "reading")]
+    gains = [count_gaining(found.filter(reading=name)) for name in in_order(found, "reading")]
     return f"{join_words([str(gain) for gain in gains])} of the models gain under these readings of hardware."
 
 

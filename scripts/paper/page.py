@@ -7,12 +7,12 @@ from kept import list_commits
 from wanted import describe_hardware
 from words import (
     DESIGNS,
-    GAIN,
     PRESET,
     READINGS,
     average_designs,
     capitalise,
     compare_with_paper,
+    count_gaining,
     describe_sizes,
     describe_training,
     describe_widths,
@@ -66,7 +66,7 @@ def tabulate_means(speed_ups: pl.DataFrame) -> str:
     rows = [["the paper", "", show_times(PAPER), "", "", "", ""]]
     for (design, reading), frame in select_paper(speed_ups).group_by("design", "reading", maintain_order=True):
         mean, low, high = average_models(frame["speed_up"])
-        gaining = f"{(frame['speed_up_low'].fill_null(frame['speed_up']) > GAIN).sum()} of {frame.height}"
+        gaining = f"{count_gaining(frame)} of {frame.height}"
         side = "yes" if low <= PAPER <= high else "no, below" if high < PAPER else "no, above"
         cells = [design, reading, show_interval(mean, low, high), side, show_times(frame["speed_up"].mean()), gaining]
         rows.append([*cells, show_range(frame["output_error"])])

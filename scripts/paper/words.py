@@ -131,6 +131,11 @@ def describe_side(side: str, designs: tuple[str, ...], readings: list[str], mean
     return f"{subject} {'excludes' if one else 'exclude'} it {where}: {'it is' if one else 'they are'} {side} it."
 
 
+def count_gaining(speed_ups: pl.DataFrame) -> int:
+    """Counts the rows whose interval is above 1x."""
+    return (speed_ups["speed_up_low"].fill_null(speed_ups["speed_up"]) > GAIN).sum()
+
+
 def order_readings(means: dict) -> list[str]:
     return list(dict.fromkeys(design for design, _ in means))
 
