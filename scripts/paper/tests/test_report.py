@@ -222,7 +222,8 @@ def test_the_answer_tells_classes_weights_and_exceeded_bounds_apart():
     speed_ups = pl.DataFrame(
         [
             {"model": model, "group": "paper", "kind": kind, "design": "within 10 %", "reading": reading}
-            | {"speed_up": speed_up, "speed_up_low": speed_up - 0.02, "exceeding": exceeding, "passes": 50, "largest_error": 0.1 + exceeding / 100}
+            | {"speed_up": speed_up, "speed_up_low": speed_up - 0.02}
+            | {"exceeding": exceeding, "passes": 50, "largest_error": 0.1 + exceeding / 100}
             for model, kind, speed_up, exceeding in [
                 ("vgg16", "3 x 3", 1.44, 8), ("vgg19", "3 x 3", 1.0, 2), ("resnet50", "1 x 1", 1.0, 0),
             ]
