@@ -1,7 +1,7 @@
 """Answers the question of docs/paper.md, there and in the README: does reuse pay, where, and how sure is it?"""
 
 import polars as pl
-from charts import ACCEPTED, BOUND, EQUAL_MACS, average_models, in_order
+from charts import ACCEPTED, EQUAL_MACS, average_models, in_order
 from words import (
     BUILDABLE,
     PRESET,
@@ -80,7 +80,7 @@ def describe_predicted(accepted: dict, page: str) -> str:
 
 
 def describe_start(tables: dict[str, pl.DataFrame]) -> str:
-    """Says what trained, and how much trained weights matter."""
+    """Says how the models trained, and how much trained weights matter."""
     training = select_paper(tables["training"])
     images = training.filter(pl.col("model") != "transformer")
     trained = images.filter(pl.col("weights") != "none")["model"]
@@ -158,7 +158,7 @@ def summarise_answer(tables: dict[str, pl.DataFrame], accepted: dict | None) -> 
     points = []
     if (WITHIN, BUILDABLE[0]) in means:
         gains = f"{list_means(means, WITHIN)}. {compare_classes(speed_ups)}"
-        points.append(f"**Every layer's error at most 10 %**: {gains}")
+        points.append(f"**Every layer's error at most 10 %**: {gains} {describe_exceeding(speed_ups)}")
     if accepted and (ACCEPTED, BUILDABLE[0]) in means:
         shown = [show_times(means[ACCEPTED, name][0]) for name in BUILDABLE if (ACCEPTED, name) in means]
         predicted = describe_predicted(accepted, "docs/accuracy.md")
