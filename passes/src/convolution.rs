@@ -42,7 +42,7 @@ impl Reuse<'_> {
         for (view, outcomes) in self.substituted(Pass::Forward) {
             let substitutes = self.substitutes(&view, outcomes);
             if let Some(copied) = CopiedProduct::new(self, &view, outcomes, &substitutes, (groups, share)) {
-                copied.multiply(w, y, filters * positions, |product, y| y.copy_from_slice(product));
+                copied.multiply(w, y, filters * positions, room, |product, y| y.copy_from_slice(product));
                 continue;
             }
             self.for_columns(conv, &substitutes, room, |columns, product| {
@@ -75,7 +75,7 @@ impl Reuse<'_> {
             let kernels = rotate(w, conv, walk);
             let substitutes = self.substitutes(&view, outcomes);
             if let Some(copied) = CopiedProduct::new(self, &view, outcomes, &substitutes, (groups, share)) {
-                copied.multiply(&kernels, dx, size, |product, dx| scatter(conv, walk, product, dx));
+                copied.multiply(&kernels, dx, size, room, |product, dx| scatter(conv, walk, product, dx));
                 continue;
             }
             self.for_columns(conv, &substitutes, room, |columns, product| {
@@ -107,7 +107,7 @@ impl Reuse<'_> {
         for (view, outcomes) in self.substituted(Pass::WeightGrad) {
             let substitutes = self.substitutes(&view, outcomes);
             if let Some(copied) = CopiedProduct::new(self, &view, outcomes, &substitutes, (groups, share)) {
-                copied.correlate(dy, dw);
+                copied.correlate(dy, dw, room);
                 continue;
             }
             let mut adds = false;

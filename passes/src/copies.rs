@@ -1,23 +1,28 @@
-//! Products of representatives alone, whose results are copied: what MERCURY's hardware does.
+//! Products of the vectors that stand for others, without a substituted operand in memory.
 //!
-//! The result of a vector that holds an entry is computed once, and each HIT adds that result instead of multiplying.
-//! In the weight gradient, the rows of dY that meet one entry are added first, and their sum is multiplied once. Both
-//! equal the product of the substituted operand, in another order of additions, and take less time where vectors are
-//! long and kernels are many, because a HIT costs one addition per kernel instead of one multiplication per element.
+//! Where there are many HITs, the result of a vector that holds an entry is computed once, and each HIT adds that result
+//! instead of multiplying: what MERCURY's hardware does. In the weight gradient, the rows of dY that meet one entry are
+//! added first, and their sum is multiplied once. A HIT then costs one addition per kernel instead of one multiplication
+//! per element. With few HITs or short vectors, every result is computed, each from the elements of the vector that stands
+//! for its own. Both equal the product of the substituted operand, in another order of additions.
 
+mod gradient;
 mod kernels;
 mod lists;
 #[cfg(test)]
 mod tests;
+mod transposed;
 
 use crate::pass::Reuse;
-use kernels::{AddHits, Correlate, LANES, Multiply, SumHits, Vectors};
+use crate::{Room, take};
+use kernels::{AddResults, LANES, Multiply, Vectors, WholeRows};
 use lists::{Run, RunLists};
 use mercury_hardware::config::Config;
 use mercury_reuse::config::{Representative, Scope, Variant};
 use mercury_reuse::{Outcomes, PaddedPlanes, Substitutes, VectorView, list_scales};
 use pulp::Arch;
 use rayon::prelude::*;
+use transposed::write_planes;
 
 /// Shorter vectors are multiplied as fast as results are copied.
 const LEAST_LENGTH: usize = 4;
@@ -25,7 +30,10 @@ const LEAST_LENGTH: usize = 4;
 /// With fewer kernels, most lanes of a vector register would be empty.
 const LEAST_KERNELS: usize = 8;
 
-/// A product of vectors with kernels, with copied results.
+/// The elements of vectors that HITs must save per vector: what copying a result takes, by `python/benches/reuse.py`.
+const LEAST_SAVED: usize = 7;
+
+/// A product of vectors with kernels, in which a vector may stand for others.
 pub struct CopiedProduct<'p> {
     view: &'p VectorView<'p>,
     outcomes: &'p Outcomes,
@@ -132,6 +140,11 @@ impl<'p> CopiedProduct<'p> {
         self.kernels.next_multiple_of(LANES)
     }
 
+    /// Values of a stream's results for a sample, `[positions][width]`.
+    fn size(&self) -> usize {
+        self.positions() * self.width()
+    }
+
     fn positions(&self) -> usize {
         self.view.layout().positions
     }
@@ -163,15 +176,16 @@ impl<'p> CopiedProduct<'p> {
         weights: &[f32],
         out: &mut [f32],
         sample_size: usize,
+        room: &mut Room,
         write: impl Fn(&[f32], &mut [f32]) + Sync,
     ) {
         let weights = self.arrange(weights);
         if self.crosses_samples {
-            self.multiply_by_stream(&weights, out, sample_size, write);
+            self.multiply_by_stream(&weights, out, sample_size, room, write);
             return;
         }
         out.par_chunks_mut(sample_size).enumerate().for_each_init(ThreadBuffers::default, |buffers, (sample, out)| {
-            let size = self.positions() * self.width();
+            let size = self.size();
             buffers.sums.clear();
             buffers.sums.resize(self.groups * size, 0.0);
             buffers.results.resize(size, 0.0);
@@ -181,9 +195,13 @@ impl<'p> CopiedProduct<'p> {
                 let (group, _) = self.places[stream];
                 let ThreadBuffers { lists, vectors, padded, results, sums, .. } = buffers;
                 self.prepare((sample, stream), padded, lists, vectors);
-                let sums = &mut sums[group * size..][..size];
-                self.compute(lists, &self.read(stream, vectors, padded), weights, results, sums);
-                self.add_hits(lists, results, sums);
+                let (vectors, sums) = (self.read(stream, vectors, padded), &mut sums[group * size..][..size]);
+                if lists.copies {
+                    self.compute(lists, &vectors, weights, results, false);
+                    self.add_results(lists, results, sums);
+                } else {
+                    self.compute(lists, &vectors, weights, sums, true);
+                }
             }
             let ThreadBuffers { sums, product, .. } = buffers;
             self.transpose(sums, product);
@@ -197,26 +215,28 @@ impl<'p> CopiedProduct<'p> {
         weights: &[Vec<f32>],
         out: &mut [f32],
         sample_size: usize,
+        room: &mut Room,
         write: impl Fn(&[f32], &mut [f32]) + Sync,
     ) {
-        let (size, samples) = (self.positions() * self.width(), self.view.layout().samples);
-        let padded = self.pad_all();
+        let (size, samples) = (self.size(), self.view.layout().samples);
+        let padded = take(&mut room.operand, samples * self.planes.size());
+        self.pad_all(padded);
+        let padded = &*padded;
         let mut results = vec![0.0; samples * size];
         let mut sums = vec![0.0; samples * self.groups * size];
         for (stream, weights) in weights.iter().enumerate() {
             let own = self.places[stream].0 * size..;
-            let by_sample = results.par_chunks_mut(size).zip(sums.par_chunks_mut(self.groups * size)).enumerate();
-            by_sample.for_each_init(ThreadBuffers::default, |buffers, (sample, (results, sums))| {
+            let by_sample = results.par_chunks_mut(size).enumerate();
+            by_sample.for_each_init(ThreadBuffers::default, |buffers, (sample, results)| {
                 let ThreadBuffers { lists, vectors, .. } = buffers;
-                let padded = self.sample_planes(&padded, sample);
+                let padded = self.sample_planes(padded, sample);
                 self.prepare((sample, stream), padded, lists, vectors);
-                let sums = &mut sums[own.clone()][..size];
-                self.compute(lists, &self.read(stream, vectors, padded), weights, results, sums);
+                self.compute(lists, &self.read(stream, vectors, padded), weights, results, false);
             });
             let by_sample = sums.par_chunks_mut(self.groups * size).enumerate();
             by_sample.for_each_init(RunLists::default, |lists, (sample, sums)| {
                 self.list(sample, stream, lists);
-                self.add_hits(lists, &results, &mut sums[own.clone()][..size]);
+                self.add_results(lists, &results, &mut sums[own.clone()][..size]);
             });
         }
         let by_sample = out.par_chunks_mut(sample_size).zip(sums.par_chunks(self.groups * size));
@@ -226,69 +246,10 @@ impl<'p> CopiedProduct<'p> {
         });
     }
 
-    /// Computes dW, `[groups x kernels][elements of a group]`, from dY, `[samples][groups x kernels][positions]`.
-    pub fn correlate(&self, dy: &[f32], dw: &mut [f32]) {
-        let (size, samples) = (self.positions() * self.width(), self.view.layout().samples);
-        let mut rows = vec![0.0; samples * self.groups * size];
-        let planes = self.groups * self.kernels * self.positions();
-        rows.par_chunks_mut(self.groups * size).zip(dy.par_chunks(planes)).for_each(|(rows, dy)| {
-            for (kernel, plane) in dy.chunks_exact(self.positions()).enumerate() {
-                let rows = &mut rows[kernel / self.kernels * size + kernel % self.kernels..];
-                rows.iter_mut().step_by(self.width()).zip(plane).for_each(|(row, &value)| *row = value);
-            }
-        });
-        let (streams, padded) = (self.view.streams(), self.pad_all());
-        let gradients: Vec<Vec<f32>> = (0..streams.len())
-            .into_par_iter()
-            .map_init(ThreadBuffers::default, |buffers, stream| self.correlate_stream(stream, &rows, &padded, buffers))
-            .collect();
-        for ((stream, &(group, first)), gradient) in streams.iter().zip(&self.places).zip(&gradients) {
-            for kernel in 0..self.kernels {
-                let row = &mut dw[(group * self.kernels + kernel) * self.row_length() + first..];
-                for (element, place) in row[..stream.length].iter_mut().enumerate() {
-                    *place = gradient[element * self.width() + kernel];
-                }
-            }
-        }
-    }
-
-    /// The gradient of a stream's weights, `[elements][width]`; `rows` is dY, `[samples][groups][positions][width]`.
-    fn correlate_stream(&self, stream: usize, rows: &[f32], padded: &[f32], buffers: &mut ThreadBuffers) -> Vec<f32> {
-        let (size, samples) = (self.positions() * self.width(), self.view.layout().samples);
-        let (group, _) = self.places[stream];
-        let mut gradient = vec![0.0; self.view.streams()[stream].length * self.width()];
-        let sample_rows = |sample: usize| &rows[(sample * self.groups + group) * size..][..size];
-        let ThreadBuffers { lists, vectors, results: sums, .. } = buffers;
-        if !self.crosses_samples {
-            sums.resize(size, 0.0);
-            for sample in 0..samples {
-                let padded = self.sample_planes(padded, sample);
-                self.prepare((sample, stream), padded, lists, vectors);
-                self.sum_hits(lists, 0, sample_rows(sample), sums);
-                self.add_products(lists, &self.read(stream, vectors, padded), sums, &mut gradient);
-            }
-            return gradient;
-        }
-        sums.resize(samples * size, 0.0);
-        for sample in 0..samples {
-            self.list(sample, stream, lists);
-            self.sum_hits(lists, sample * self.positions(), sample_rows(sample), sums);
-        }
-        for sample in 0..samples {
-            let padded = self.sample_planes(padded, sample);
-            self.prepare((sample, stream), padded, lists, vectors);
-            let sums = &sums[sample * size..][..size];
-            self.add_products(lists, &self.read(stream, vectors, padded), sums, &mut gradient);
-        }
-        gradient
-    }
-
-    /// The padded planes of all samples.
-    fn pad_all(&self) -> Vec<f32> {
-        let mut padded = vec![0.0; self.view.layout().samples * self.planes.size()];
+    /// Writes the padded planes of all samples.
+    fn pad_all(&self, padded: &mut [f32]) {
         let by_sample = padded.par_chunks_mut(self.planes.size()).enumerate();
         by_sample.for_each(|(sample, out)| self.planes.pad(self.view, sample, out));
-        padded
     }
 
     fn sample_planes<'v>(&self, padded: &'v [f32], sample: usize) -> &'v [f32] {
@@ -309,11 +270,12 @@ impl<'p> CopiedProduct<'p> {
             let offsets = &self.planes.offsets[stream];
             let squares: Vec<f64> =
                 starts.iter().map(|&start| sum_squares(&padded[start as usize..], offsets)).collect();
-            list_scales(&squares, &lists.hits, &mut lists.scales);
+            list_scales(&squares, (0..).zip(lists.places.iter().copied()), &mut lists.scales);
         }
         vectors.starts.clear();
         if !self.has_centroids {
-            vectors.starts.extend(lists.computed.iter().map(|&position| starts[position as usize]));
+            let read = if lists.copies { &lists.computed } else { &lists.places };
+            vectors.starts.extend(read.iter().map(|&place| starts[place as usize]));
             return;
         }
         let length = self.view.streams()[stream].length as u32;
@@ -338,6 +300,13 @@ impl<'p> CopiedProduct<'p> {
         }
     }
 
+    /// Counts the HITs of a run from which on copying results is faster than computing them.
+    fn count_least_hits(&self, stream: usize) -> usize {
+        let length = self.view.streams()[stream].length;
+        let always_copies = self.crosses_samples || self.has_centroids || self.rescales;
+        if always_copies { 0 } else { (LEAST_SAVED * self.positions()).div_ceil(length) }
+    }
+
     /// Lists the vectors of a run.
     fn list(&self, sample: usize, stream: usize, lists: &mut RunLists) {
         let (positions, streams) = (self.positions(), self.view.layout().streams);
@@ -345,36 +314,24 @@ impl<'p> CopiedProduct<'p> {
         let holders = self.outcomes.holders(first..first + positions);
         let run =
             Run { first: first as u32, stream: stream as u32, positions: positions as u32, streams: streams as u32 };
-        lists.fill(&holders, run, self.crosses_samples);
+        lists.fill(&holders, run, self.crosses_samples, self.count_least_hits(stream));
     }
 
-    fn compute(&self, lists: &RunLists, vectors: &Vectors, weights: &[f32], results: &mut [f32], sums: &mut [f32]) {
-        let (computed, width) = (&lists.computed, self.width());
-        Arch::new().dispatch(Multiply { vectors, computed, weights, width, results, sums });
+    fn compute(&self, lists: &RunLists, vectors: &Vectors, weights: &[f32], results: &mut [f32], adds: bool) {
+        let rows = Multiply { vectors, computed: &lists.computed, weights, results, adds };
+        Arch::new().dispatch(WholeRows { width: self.width(), rows });
     }
 
-    fn add_hits(&self, lists: &RunLists, results: &[f32], sums: &mut [f32]) {
-        Arch::new().dispatch(AddHits { lists, results, width: self.width(), sums });
-    }
-
-    fn sum_hits(&self, lists: &RunLists, first: usize, rows: &[f32], sums: &mut [f32]) {
-        Arch::new().dispatch(SumHits { lists, first, rows, width: self.width(), sums });
-    }
-
-    fn add_products(&self, lists: &RunLists, vectors: &Vectors, sums: &[f32], gradient: &mut [f32]) {
-        let (computed, width) = (&lists.computed, self.width());
-        Arch::new().dispatch(Correlate { vectors, computed, sums, width, gradient });
+    fn add_results(&self, lists: &RunLists, results: &[f32], sums: &mut [f32]) {
+        Arch::new().dispatch(WholeRows { width: self.width(), rows: AddResults { lists, results, sums } });
     }
 
     /// Turns `[groups][positions][width]` into `[groups x kernels][positions]`.
     fn transpose(&self, sums: &[f32], product: &mut Vec<f32>) {
         let (positions, width) = (self.positions(), self.width());
         product.resize(self.groups * self.kernels * positions, 0.0);
-        let size = positions * width;
-        for (kernel, plane) in product.chunks_exact_mut(positions).enumerate() {
-            let rows = &sums[kernel / self.kernels * size + kernel % self.kernels..];
-            plane.iter_mut().zip(rows.iter().step_by(width)).for_each(|(value, &row)| *value = row);
-        }
+        let groups = product.chunks_exact_mut(self.kernels * positions).zip(sums.chunks_exact(self.size()));
+        groups.for_each(|(planes, rows)| write_planes(rows, width, planes, positions));
     }
 }
 

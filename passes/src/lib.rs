@@ -32,3 +32,11 @@ pub struct Room {
     /// A product, or a gradient in the order of a product.
     product: Vec<f32>,
 }
+
+/// Takes memory for some values, whatever it holds.
+fn take(memory: &mut Vec<f32>, length: usize) -> &mut [f32] {
+    if memory.len() < length {
+        memory.resize(length, 0.0);
+    }
+    &mut memory[..length]
+}

@@ -26,6 +26,39 @@ fn add<S: Simd>(simd: S, values: &[S::f32s], sums: &mut [S::f32s]) {
     }
 }
 
+/// A loop over rows that works on a constant number of registers of each.
+pub trait RowLoop {
+    /// Works on `BLOCKS` registers of each row, from register `first` on; a row has `stride`.
+    fn work<S: Simd, const BLOCKS: usize>(&mut self, simd: S, first: usize, stride: usize);
+}
+
+/// Runs a loop for all registers of rows of `width` values, at most four at a time.
+pub struct WholeRows<L> {
+    pub width: usize,
+    pub rows: L,
+}
+
+impl<L: RowLoop> WithSimd for WholeRows<L> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        let stride = self.width / S::F32_LANES;
+        let mut first = 0;
+        while stride - first >= 4 {
+            self.rows.work::<S, 4>(simd, first, stride);
+            first += 4;
+        }
+        while stride - first >= 2 {
+            self.rows.work::<S, 2>(simd, first, stride);
+            first += 2;
+        }
+        if stride > first {
+            self.rows.work::<S, 1>(simd, first, stride);
+        }
+    }
+}
+
 /// Vectors in memory: element `e` of vector `v` is the value at `starts[v] + offsets[e]`.
 pub struct Vectors<'a> {
     pub values: &'a [f32],
@@ -33,83 +66,84 @@ pub struct Vectors<'a> {
     pub offsets: &'a [u32],
 }
 
-/// Computes the results of vectors, stores them and adds them to `sums`.
+/// Computes results, each from the vector that stands for its own.
 pub struct Multiply<'a> {
     pub vectors: &'a Vectors<'a>,
-    /// Positions of the vectors.
+    /// Positions of the results.
     pub computed: &'a [u32],
     /// `[elements][width]`.
     pub weights: &'a [f32],
-    pub width: usize,
     /// `[positions][width]`.
     pub results: &'a mut [f32],
-    /// `[positions][width]`.
-    pub sums: &'a mut [f32],
+    /// Whether a result is added to what is there.
+    pub adds: bool,
 }
 
 impl Multiply<'_> {
-    /// Computes `BLOCKS` registers of each row, from register `first` on.
+    /// Computes as many results as there are wholly `VECTORS` at a time, from a vector on; returns the next one.
     #[inline(always)]
-    fn compute<S: Simd, const BLOCKS: usize>(&mut self, simd: S, first: usize) {
-        let stride = self.width / S::F32_LANES;
+    fn multiply<S: Simd, const VECTORS: usize, const BLOCKS: usize>(
+        &mut self,
+        simd: S,
+        (first, stride): (usize, usize),
+        from: usize,
+    ) -> usize {
         let weights = S::as_simd_f32s(self.weights).0;
-        let (results, sums) = (S::as_mut_simd_f32s(self.results).0, S::as_mut_simd_f32s(self.sums).0);
-        for (&position, &start) in self.computed.iter().zip(self.vectors.starts) {
-            let (position, elements) = (position as usize, &self.vectors.values[start as usize..]);
-            let mut row = [simd.splat_f32s(0.0); BLOCKS];
+        let results = S::as_mut_simd_f32s(self.results).0;
+        let (computed, _) = self.computed[from..].as_chunks::<VECTORS>();
+        let (starts, _) = self.vectors.starts[from..].as_chunks::<VECTORS>();
+        for (computed, starts) in computed.iter().zip(starts) {
+            let elements = starts.map(|start| &self.vectors.values[start as usize..]);
+            let mut rows = [[simd.splat_f32s(0.0); BLOCKS]; VECTORS];
             for (&offset, weights) in self.vectors.offsets.iter().zip(weights.chunks_exact(stride)) {
-                add_scaled(simd, elements[offset as usize], &weights[first..][..BLOCKS], &mut row);
+                for (elements, row) in elements.iter().zip(&mut rows) {
+                    add_scaled(simd, elements[offset as usize], &weights[first..][..BLOCKS], row);
+                }
             }
-            for (result, &value) in results[position * stride + first..][..BLOCKS].iter_mut().zip(&row) {
-                *result = value;
+            for (&position, row) in computed.iter().zip(&rows) {
+                let result = &mut results[position as usize * stride + first..][..BLOCKS];
+                if self.adds {
+                    add(simd, row, result);
+                } else {
+                    result.iter_mut().zip(row).for_each(|(result, &value)| *result = value);
+                }
             }
-            add(simd, &row, &mut sums[position * stride + first..][..BLOCKS]);
         }
+        from + computed.len() * VECTORS
     }
 }
 
-impl WithSimd for Multiply<'_> {
-    type Output = ();
-
+impl RowLoop for Multiply<'_> {
     #[inline(always)]
-    fn with_simd<S: Simd>(mut self, simd: S) {
-        let registers = self.width / S::F32_LANES;
-        let mut first = 0;
-        while registers - first >= 4 {
-            self.compute::<S, 4>(simd, first);
-            first += 4;
-        }
-        while registers - first >= 2 {
-            self.compute::<S, 2>(simd, first);
-            first += 2;
-        }
-        if registers > first {
-            self.compute::<S, 1>(simd, first);
-        }
+    fn work<S: Simd, const BLOCKS: usize>(&mut self, simd: S, first: usize, stride: usize) {
+        // As many sums as registers hold on every CPU.
+        let next = if BLOCKS < 4 {
+            self.multiply::<S, 4, BLOCKS>(simd, (first, stride), 0)
+        } else {
+            self.multiply::<S, 2, BLOCKS>(simd, (first, stride), 0)
+        };
+        self.multiply::<S, 1, BLOCKS>(simd, (first, stride), next);
     }
 }
 
-/// Adds to `sums` the results that HITs take.
-pub struct AddHits<'a> {
+/// Adds to the sum of each position the result that its vector takes.
+pub struct AddResults<'a> {
     pub lists: &'a RunLists,
     /// `[places][width]`.
     pub results: &'a [f32],
-    pub width: usize,
     /// `[positions][width]`.
     pub sums: &'a mut [f32],
 }
 
-impl WithSimd for AddHits<'_> {
-    type Output = ();
-
+impl RowLoop for AddResults<'_> {
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let stride = self.width / S::F32_LANES;
+    fn work<S: Simd, const BLOCKS: usize>(&mut self, simd: S, first: usize, stride: usize) {
         let (results, sums) = (S::as_simd_f32s(self.results).0, S::as_mut_simd_f32s(self.sums).0);
-        for (number, &(position, place)) in self.lists.hits.iter().enumerate() {
-            let result = &results[place as usize * stride..][..stride];
-            let sum = &mut sums[position as usize * stride..][..stride];
-            match self.lists.scales.get(number) {
+        let RunLists { places, scales, .. } = self.lists;
+        for (position, (sum, &place)) in sums.chunks_exact_mut(stride).zip(places).enumerate() {
+            let result = &results[place as usize * stride + first..][..BLOCKS];
+            let sum = &mut sum[first..][..BLOCKS];
+            match scales.get(position) {
                 Some(&scale) => add_scaled(simd, scale, result, sum),
                 None => add(simd, result, sum),
             }
@@ -117,35 +151,24 @@ impl WithSimd for AddHits<'_> {
     }
 }
 
-/// Sums the rows that meet one entry.
-pub struct SumHits<'a> {
+/// Adds the row of each position to the sum of those that meet the same result.
+pub struct SumRows<'a> {
     pub lists: &'a RunLists,
-    /// The place of the run's first vector in `sums`.
-    pub first: usize,
     /// `[positions][width]`.
     pub rows: &'a [f32],
-    pub width: usize,
-    /// `[places][width]`; those of computed vectors are overwritten.
+    /// `[places][width]`.
     pub sums: &'a mut [f32],
 }
 
-impl WithSimd for SumHits<'_> {
-    type Output = ();
-
+impl RowLoop for SumRows<'_> {
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let stride = self.width / S::F32_LANES;
+    fn work<S: Simd, const BLOCKS: usize>(&mut self, simd: S, first: usize, stride: usize) {
         let (rows, sums) = (S::as_simd_f32s(self.rows).0, S::as_mut_simd_f32s(self.sums).0);
-        for &position in &self.lists.computed {
-            let place = self.first + position as usize;
-            let row = &rows[position as usize * stride..][..stride];
-            // A call to copy a few registers would take longer.
-            sums[place * stride..][..stride].iter_mut().zip(row).for_each(|(sum, &value)| *sum = value);
-        }
-        for (number, &(position, place)) in self.lists.hits.iter().enumerate() {
-            let row = &rows[position as usize * stride..][..stride];
-            let sum = &mut sums[place as usize * stride..][..stride];
-            match self.lists.scales.get(number) {
+        let RunLists { places, scales, .. } = self.lists;
+        for (position, (row, &place)) in rows.chunks_exact(stride).zip(places).enumerate() {
+            let row = &row[first..][..BLOCKS];
+            let sum = &mut sums[place as usize * stride + first..][..BLOCKS];
+            match scales.get(position) {
                 Some(&scale) => add_scaled(simd, scale, row, sum),
                 None => add(simd, row, sum),
             }

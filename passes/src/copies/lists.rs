@@ -13,43 +13,85 @@ pub struct Run {
     pub streams: u32,
 }
 
-/// The vectors of a run: those whose results are computed, and those that take them.
+impl Run {
+    /// Finds the position of a vector of the stream among those of all samples.
+    fn find_place(self, vector: u32) -> u32 {
+        let of_sample = self.streams * self.positions;
+        vector / of_sample * self.positions + vector % of_sample - self.stream * self.positions
+    }
+}
+
+/// Which results of a run are computed, and which result each vector takes.
 #[derive(Default)]
 pub struct RunLists {
-    /// Positions of vectors that hold an entry, or find none.
-    pub computed: Vec<u32>,
-    /// Positions of HITs, with the place of the result that each takes.
-    pub hits: Vec<(u32, u32)>,
-    /// The factor of each of these results; empty if all are 1.
+    /// Of each position, the place of the vector that stands for its own: itself, unless it is a HIT.
+    pub places: Vec<u32>,
+    /// What the results of these vectors are multiplied by; empty if all factors are 1.
     pub scales: Vec<f32>,
+    /// Whether HITs take the results of these vectors. If not, each result is computed.
+    pub copies: bool,
+    /// Positions of computed results.
+    pub computed: Vec<u32>,
 }
 
 impl RunLists {
-    /// Sorts the vectors of a run by their holders. The place of a result is its vector's position in the run, or, if
-    /// results cross samples, its position among those of all samples.
-    pub fn fill(&mut self, holders: &[u32], run: Run, crosses_samples: bool) {
-        let stride = run.streams * run.positions;
-        let place = |holder: u32| {
-            if crosses_samples {
-                let position = (holder % stride).wrapping_sub(run.stream * run.positions);
-                position.wrapping_add(holder / stride * run.positions)
-            } else {
-                holder.wrapping_sub(run.first)
-            }
-        };
-        self.computed.resize(holders.len(), 0);
-        self.hits.resize(holders.len(), (0, 0));
-        let (computed, hits) = (&mut self.computed[..holders.len()], &mut self.hits[..holders.len()]);
-        let (mut first_computed, mut first_hit) = (0, 0);
-        for (position, &holder) in (0..).zip(holders) {
-            let is_computed = holder == Outcomes::NONE || holder == run.first + position;
-            // Without a branch: whether a vector is a HIT cannot be predicted.
-            computed[first_computed] = position;
-            hits[first_hit] = (position, place(holder));
-            first_computed += usize::from(is_computed);
-            first_hit += usize::from(!is_computed);
+    /// Sorts the vectors of a run by their holders; results are copied if there are `least_hits`. A place is a position
+    /// in the run, or, if results cross samples, a position among those of all samples.
+    pub fn fill(&mut self, holders: &[u32], run: Run, crosses_samples: bool, least_hits: usize) {
+        self.places.resize(holders.len(), 0);
+        for (position, (place, &holder)) in self.places.iter_mut().zip(holders).enumerate() {
+            let own = run.first + position as u32;
+            *place = (if holder == Outcomes::NONE { own } else { holder }) - run.first;
         }
-        self.computed.truncate(first_computed);
-        self.hits.truncate(first_hit);
+        let mut own = 0;
+        if crosses_samples {
+            self.places.iter_mut().for_each(|place| *place = run.find_place(run.first + *place));
+            own = run.find_place(run.first);
+        }
+        self.computed.clear();
+        self.computed.extend(0..run.positions);
+        let places = (own..).zip(&self.places);
+        self.copies = places.clone().filter(|(own, place)| own != *place).count() >= least_hits;
+        if self.copies {
+            let mut count = 0;
+            for (position, (own, &place)) in places.enumerate() {
+                // Without a branch: whether a vector is a HIT cannot be predicted.
+                self.computed[count] = position as u32;
+                count += usize::from(place == own);
+            }
+            self.computed.truncate(count);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NONE: u32 = Outcomes::NONE;
+
+    fn fill(holders: &[u32], run: Run, crosses_samples: bool, least_hits: usize) -> RunLists {
+        let mut lists = RunLists::default();
+        lists.fill(holders, run, crosses_samples, least_hits);
+        lists
+    }
+
+    #[test]
+    fn results_are_copied_from_enough_hits_on() {
+        let (run, holders) = (Run { first: 8, stream: 0, positions: 4, streams: 2 }, [8, NONE, 8, 11]);
+        let copied = fill(&holders, run, false, 1);
+        assert!(copied.copies);
+        assert_eq!((copied.places, copied.computed), (vec![0, 1, 0, 3], vec![0, 1, 3]));
+        let computed = fill(&holders, run, false, 2);
+        assert!(!computed.copies);
+        assert_eq!((computed.places, computed.computed), (vec![0, 1, 0, 3], vec![0, 1, 2, 3]));
+    }
+
+    #[test]
+    fn places_across_samples_are_positions_of_the_stream() {
+        // Two streams of three positions: the second stream's vectors are 3 to 5 and 9 to 11.
+        let run = Run { first: 9, stream: 1, positions: 3, streams: 2 };
+        let lists = fill(&[4, 10, NONE], run, true, 0);
+        assert_eq!((lists.places, lists.computed), (vec![1, 4, 5], vec![1, 2]));
     }
 }

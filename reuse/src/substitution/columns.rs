@@ -229,11 +229,11 @@ fn add_squares(row: &[f32], squares: &mut [f64]) {
     }
 }
 
-/// Lists what `sign+rescale` multiplies the results of a run's HITs by: |x| / |r|. A HIT is given as its position and
-/// that of the vector r that inserted its entry, norms as their squares by position.
-pub fn list_scales(squares: &[f64], hits: &[(u32, u32)], scales: &mut Vec<f32>) {
+/// Lists what `sign+rescale` multiplies the results of a run's vectors by: |x| / |r|. A vector is given as its position
+/// and that of the vector r that inserted its entry, norms as their squares by position.
+pub fn list_scales(squares: &[f64], vectors: impl Iterator<Item = (u32, u32)>, scales: &mut Vec<f32>) {
     scales.clear();
-    scales.extend(hits.iter().map(|&(position, from)| {
+    scales.extend(vectors.map(|(position, from)| {
         let scale = (squares[position as usize].sqrt() / squares[from as usize].sqrt()) as f32;
         if scale.is_finite() { scale } else { 1.0 }
     }));
@@ -260,7 +260,7 @@ fn replace(variant: Variant, positions: usize, place: Place, out: &mut [f32], ro
             squares.clear();
             squares.resize(positions, 0.0);
             rows(out, &mut |row| add_squares(row, squares));
-            list_scales(squares, near, scales);
+            list_scales(squares, near.iter().copied(), scales);
             rows(out, &mut |row| {
                 for (&(position, from), scale) in near.iter().zip(&*scales) {
                     row[position as usize] = row[from as usize] * scale;
