@@ -67,7 +67,7 @@ models: build install-notebooks ## train every model for ten steps on real data,
 accuracy: wheel $(TORCH_VENV)/ready install-notebooks ## the error that training accepts: docs/accuracy.md (about 20 core hours, resumable; QUICK=1: a few steps of each run, which are only printed)
 	$(TORCH_VENV)/bin/python $(INSTALL_WHEEL)
 	$(TORCH_VENV)/bin/python scripts/accuracy/run.py $(if $(QUICK),--quick)
-	$(if $(QUICK),,$(VENV)/bin/python scripts/accuracy/write_page.py --docs docs/accuracy.md)
+	$(if $(QUICK),,$(VENV)/bin/python scripts/accuracy/write_page.py --docs docs/accuracy.md --readme README.md)
 
 paper: build install-notebooks $(if $(QUICK),,$(TORCH_VENV)/ready) ## the twelve models compared with the paper's 1.97x: docs/paper.md, the README's answer, notebook 06 (QUICK=1: one model of each class of networks, the others from the last full run; ALLOW_DIRTY=1: also with changed files)
 	$(if $(QUICK),,$(TORCH_VENV)/bin/python $(INSTALL_WHEEL))

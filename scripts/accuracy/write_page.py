@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Writes tables and charts of the calibration from docs/accuracy.csv: `write_page.py --docs docs/accuracy.md`.
+"""Writes tables and charts of the calibration from docs/accuracy.csv to docs/accuracy.md and README.md.
 
 Prints the tables. With --docs it replaces the text between the marks of the page and writes accuracy.svg and
-accuracy-trained.svg next to it, if there are runs to draw.
+accuracy-trained.svg next to it, if there are runs to draw. With --readme it replaces the summary in the README.
 """
 
 import argparse
@@ -11,165 +11,29 @@ from pathlib import Path
 
 import altair as alt
 import polars as pl
-from designs import BOUNDS, CIFARNET, PRESETS
-from rows import COLUMNS, KEY, read_rows
+from calibration import (
+    BRANCHED,
+    format_branches,
+    format_summary,
+    format_trained,
+    format_verdicts,
+    pair_with_exact,
+    read_frame,
+    summarise_designs,
+)
+from designs import BOUNDS, CIFARNET, EXACT, PRESETS
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from places import REPOSITORY  # noqa: E402
 from runs import put_between  # noqa: E402
 
-# Student's t, two-sided 95 %, by degrees of freedom.
-QUANTILES = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776}
-TEXTS = {"task", "design", "metric", "schedule", "commit"}
-WHOLE = {"seed", "epochs"}
-# Names of the metrics, and the factor from a row's value to its unit.
-UNITS = {"top1": ("top-1 accuracy, %", "points", 100.0), "bleu": ("BLEU", "BLEU", 1.0)}
-SPEED_UPS = {
-    "speed_up_mercury": "`mercury`",
-    "speed_up_skip": "`mercury-skip`",
-    "speed_up_ahead": "`mercury-ahead`",
-    "speed_up_ahead_equal_macs": "the same at equal MACs",
-}
-BRANCHED = ["resnet20", "transformer"]
+README_MARKS = ("<!-- calibration -->", "<!-- /calibration -->")
 COLOUR = alt.Color("design:N", title="design", sort=[*BOUNDS, *PRESETS, *CIFARNET])
-# Losses below this are what the verdict calls accepted.
-ACCEPTED = 1.0
-
-
-def read_frame(path: Path) -> pl.DataFrame:
-    """Reads the table of runs; empty cells are null."""
-    types = {name: pl.String if name in TEXTS else pl.Int64 if name in WHOLE else pl.Float64 for name in COLUMNS}
-    rows = [{name: row[name] or None for name in COLUMNS} for row in read_rows(path)]
-    return pl.DataFrame(rows, schema=dict.fromkeys(COLUMNS, pl.String)).cast(types)
-
-
-def pair_with_exact(frame: pl.DataFrame) -> pl.DataFrame:
-    """Adds the accuracy that each run loses against the exact one of its seed and settings, in points or BLEU."""
-    same = [name for name in KEY if name != "design"]
-    exact = frame.filter(pl.col("design") == "exact").select(*same, exact="value")
-    scale = pl.col("metric").replace_strict({name: unit[2] for name, unit in UNITS.items()}, return_dtype=pl.Float64)
-    paired = frame.join(exact, on=same, how="left", maintain_order="left")
-    return paired.with_columns(
-        lost=(pl.col("exact") - pl.col("value")) * scale,
-        percent=pl.col("value") * scale,
-        exact_percent=pl.col("value_exact_evaluation") * scale,
-    )
-
-
-def find_half_width(values: pl.Series) -> float | None:
-    """Returns half the width of the 95 % interval of a mean over seeds; None for less than two."""
-    count = len(values)
-    return None if count < 2 else QUANTILES[count - 1] * values.std() / count**0.5
-
-
-def summarise_designs(frame: pl.DataFrame) -> pl.DataFrame:
-    """Returns a row per task and design: means over seeds, and intervals of the accuracy lost."""
-    rows = []
-    means = [
-        "percent",
-        "exact_percent",
-        "loss",
-        "step_error",
-        "step_error_search",
-        "hit_rate",
-        "remaining_vectors",
-        *SPEED_UPS,
-    ]
-    for (task, design), group in pair_with_exact(frame).group_by("task", "design", maintain_order=True):
-        lost = group["lost"].drop_nulls()
-        half = find_half_width(lost)
-        row = {"task": task, "design": design, "metric": group["metric"][0], "seeds": group.height}
-        row |= {name: group[name].mean() for name in means}
-        row |= {"diverged": group["value"].null_count(), "lost": lost.mean(), "half": half}
-        low, high = (None, None) if half is None else (lost.mean() - half, lost.mean() + half)
-        rows.append(row | {"low": low, "high": high})
-    return pl.DataFrame(rows, infer_schema_length=None)
-
-
-def format_number(value: float | None, digits: int, scale: float = 1.0) -> str:
-    # Adding 0 avoids a negative zero.
-    return "-" if value is None else f"{round(value * scale, digits) + 0.0:.{digits}f}"
-
-
-def format_lost(row: dict) -> str:
-    if row["design"] == "exact" or row["lost"] is None:
-        return "-"
-    mean = format_number(row["lost"], 2)
-    return mean if row["half"] is None else f"{mean} ± {format_number(row['half'], 2)}"
-
-
-def format_seeds(row: dict) -> str:
-    return f"{row['seeds']}" + (f", {row['diverged']} diverged" if row["diverged"] else "")
-
-
-def format_lines(header: list[str], lines: list[list[str]]) -> str:
-    texts = [header, ["---"] * len(header), *lines]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in texts)
-
-
-def format_branches(designs: pl.DataFrame, task: str) -> str:
-    """Returns the table of a task whose runs branch at half of the exact one."""
-    rows = designs.filter(pl.col("task") == task).sort("step_error", nulls_last=False).rows(named=True)
-    if not rows:
-        return "No run is finished."
-    name, unit, _ = UNITS[rows[0]["metric"]]
-    header = [
-        "design",
-        "seeds",
-        name,
-        f"{unit} lost",
-        "evaluated exactly",
-        "realised step error, %",
-        "search's, %",
-        "hit rate, %",
-    ]
-    header += [f"speed-up under {reading}" for reading in SPEED_UPS.values()]
-    lines = []
-    for row in rows:
-        cells = [f"`{row['design']}`", format_seeds(row), format_number(row["percent"], 2), format_lost(row)]
-        cells += [format_number(row["exact_percent"], 2), format_number(row["step_error"], 1, 100)]
-        cells += [format_number(row["step_error_search"], 1, 100), format_number(row["hit_rate"], 1, 100)]
-        cells += [format_number(row[column], 2) + ("x" if row[column] is not None else "") for column in SPEED_UPS]
-        lines.append(cells)
-    return format_lines(header, lines)
-
-
-def format_trained(designs: pl.DataFrame) -> str:
-    """Returns the table of CifarNet, whose runs train with reuse from the start."""
-    rows = designs.filter(pl.col("task") == "cifarnet").sort("remaining_vectors", nulls_last=False).rows(named=True)
-    if not rows:
-        return "No run is finished."
-    header = ["design", "seeds", "top-1 accuracy, %", "points lost", "evaluated exactly", "remaining vectors, %"]
-    lines = []
-    for row in rows:
-        cells = [f"`{row['design']}`", format_seeds(row), format_number(row["percent"], 2), format_lost(row)]
-        lines.append([*cells, format_number(row["exact_percent"], 2), format_number(row["remaining_vectors"], 2, 100)])
-    return format_lines(header, lines)
-
-
-def format_verdict(designs: pl.DataFrame, task: str) -> str:
-    """Says which realised error a task accepts, as far as the intervals show."""
-    rows = designs.filter((pl.col("task") == task) & (pl.col("design") != "exact") & pl.col("high").is_not_null())
-    if rows.is_empty():
-        return f"{task}: no design has two seeds yet."
-    unit = UNITS[rows["metric"][0]][1]
-    shown = rows.filter(pl.col("high") <= ACCEPTED).sort("step_error")
-    if shown.is_empty():
-        return (
-            f"{task}: no design is shown to lose at most {ACCEPTED:g} {unit}: losses are larger, or intervals too wide."
-        )
-    best = shown.row(-1, named=True)
-    speed = format_number(best["speed_up_skip"], 2)
-    return (
-        f"{task}: the largest realised step error that is shown to lose at most {ACCEPTED:g} {unit} is "
-        f"{format_number(best['step_error'], 1, 100)} % "
-        f"(`{best['design']}`: {format_lost(best)} {unit} lost, {speed}x under `mercury-skip`)."
-    )
 
 
 def draw_lost(frame: pl.DataFrame, designs: pl.DataFrame) -> alt.FacetChart:
     """Draws the accuracy lost by realised error: a point per seed, mean and interval per design."""
-    tasks = pl.col("task").is_in(BRANCHED) & (pl.col("design") != "exact")
+    tasks = pl.col("task").is_in(BRANCHED) & (pl.col("design") != EXACT)
     means = designs.filter(tasks & pl.col("lost").is_not_null()).select(
         "task", "design", "step_error", "lost", "low", "high"
     )
@@ -208,8 +72,8 @@ def draw_lost(frame: pl.DataFrame, designs: pl.DataFrame) -> alt.FacetChart:
 def draw_trained(designs: pl.DataFrame) -> alt.LayerChart:
     """Draws CifarNet's accuracy by remaining vectors; the rule is exact training."""
     rows = designs.filter((pl.col("task") == "cifarnet") & pl.col("percent").is_not_null())
-    exact = rows.filter(pl.col("design") == "exact").select("percent")
-    reuse = rows.filter(pl.col("design") != "exact").select(
+    exact = rows.filter(pl.col("design") == EXACT).select("percent")
+    reuse = rows.filter(pl.col("design") != EXACT).select(
         "design", "percent", remaining=pl.col("remaining_vectors"),
         low=pl.col("percent") - pl.col("half"), high=pl.col("percent") + pl.col("half"),
     )  # fmt: skip
@@ -225,7 +89,8 @@ def draw_trained(designs: pl.DataFrame) -> alt.LayerChart:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--table", type=Path, default=REPOSITORY / "docs" / "accuracy.csv")
-    parser.add_argument("--docs", type=Path, help="a Markdown file with marks")
+    parser.add_argument("--docs", type=Path, help="a Markdown file with marks for tables and charts")
+    parser.add_argument("--readme", type=Path, help="a Markdown file with marks for the summary")
     arguments = parser.parse_args()
     frame = read_frame(arguments.table)
     if frame.is_empty():
@@ -234,7 +99,7 @@ def main() -> None:
     designs = summarise_designs(frame)
     commits = ", ".join(frame["commit"].unique().sort())
     tables = {
-        "verdict": "\n".join(f"- {format_verdict(designs, task)}" for task in BRANCHED),
+        "verdict": format_verdicts(designs),
         **{task: format_branches(designs, task) for task in BRANCHED},
         "cifarnet": format_trained(designs),
         "commits": f"Trained at commits {commits}; {frame['hours'].sum():.1f} core hours.",
@@ -242,11 +107,13 @@ def main() -> None:
     print("\n\n".join(tables.values()))
     if arguments.docs:
         write_page(arguments.docs, frame, designs, tables)
+    if arguments.readme:
+        put_between(arguments.readme, *README_MARKS, format_summary(designs))
 
 
 def write_page(docs: Path, frame: pl.DataFrame, designs: pl.DataFrame, tables: dict[str, str]) -> None:
     """Writes the charts for which there are runs, and the text between the page's marks."""
-    reuse = designs.filter((pl.col("design") != "exact") & pl.col("lost").is_not_null())
+    reuse = designs.filter((pl.col("design") != EXACT) & pl.col("lost").is_not_null())
     if not reuse.filter(pl.col("task").is_in(BRANCHED)).is_empty():
         draw_lost(frame, designs).save(docs.with_suffix(".svg"))
         tables["transformer"] += f"\n\n![Accuracy lost by realised step error, with 95 % intervals]({docs.stem}.svg)"

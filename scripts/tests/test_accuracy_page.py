@@ -11,6 +11,7 @@ pytest.importorskip("altair")
 pytest.importorskip("mercury_lab")
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "accuracy"))
+import calibration  # noqa: E402
 import write_page  # noqa: E402
 from bleu import compute_bleu  # noqa: E402
 from rows import COLUMNS, append_row, read_rows  # noqa: E402
@@ -64,7 +65,7 @@ def test_a_table_of_other_columns_is_refused(tmp_path):
 
 
 def test_losses_are_paired_by_seed(table):
-    designs = {row["design"]: row for row in write_page.summarise_designs(write_page.read_frame(table)).rows(named=True)}
+    designs = {row["design"]: row for row in calibration.summarise_designs(calibration.read_frame(table)).rows(named=True)}
     small = designs["bound-5"]
     # Differences of 0.2, 0.1 and 0.3 points have a standard deviation of 0.1.
     assert small["lost"] == pytest.approx(0.2) and small["half"] == pytest.approx(4.303 * 0.1 / 3**0.5)
@@ -73,44 +74,63 @@ def test_losses_are_paired_by_seed(table):
 
 
 def test_the_verdict_takes_the_upper_limit(table):
-    designs = write_page.summarise_designs(write_page.read_frame(table))
-    verdict = write_page.format_verdict(designs, "resnet20")
-    assert "2.2 % (`bound-5`: 0.20 ± 0.25 points lost, 1.20x under `mercury-skip`)" in verdict
-    assert "no design has two seeds" in write_page.format_verdict(designs, "transformer")
+    designs = calibration.summarise_designs(calibration.read_frame(table))
+    verdict = calibration.format_verdict(designs, "resnet20")
+    assert "2.2 % (`bound-5`: 0.20 ± 0.25 points lost). It allows - under `mercury`, 1.20x under" in verdict
+    assert "no design has two seeds" in calibration.format_verdict(designs, "transformer")
+
+
+def test_the_summary_has_designs_and_verdicts(table):
+    row = {"task": "cifarnet", "schedule": "other"}
+    for design, value, left in [("exact", 0.77, None), ("random-6", 0.7, 0.01), ("sample-10", 0.76, 0.4)]:
+        append_row(table, make_row(design, 1, value, remaining_vectors=left, **row))
+    summary = calibration.format_summary(calibration.summarise_designs(calibration.read_frame(table)))
+    assert "| ResNet-20 (85.0 %) | 5 % bound | 3 | 2 % | 0.2 ± 0.2 points | - | 1.20x | - (-) |" in summary
+    assert "loses 7.00 points with 1.0 % of that layer's vectors (`random-6`), and 1.00 points with 40.0 %" in summary
+    assert summary.index("5 % bound") < summary.index("40 % bound") and "exact" not in summary
 
 
 def test_runs_of_other_settings_are_not_paired(table):
     append_row(table, make_row("bound-10", 1, 0.5, epochs=10))
-    paired = write_page.pair_with_exact(write_page.read_frame(table)).filter(pl.col("design") == "bound-10")
+    paired = calibration.pair_with_exact(calibration.read_frame(table)).filter(pl.col("design") == "bound-10")
     assert paired["lost"].to_list() == [None]
 
 
 def test_a_diverged_run_is_counted(table):
     append_row(table, make_row("mercury", 1, None, loss=float("nan")))
-    designs = write_page.summarise_designs(write_page.read_frame(table))
-    assert "| `mercury` | 1, 1 diverged | - | - |" in write_page.format_branches(designs, "resnet20")
+    designs = calibration.summarise_designs(calibration.read_frame(table))
+    assert "| `mercury` | 1, 1 diverged | - | - |" in calibration.format_branches(designs, "resnet20")
 
 
 def test_the_page_gets_tables_and_charts(table, tmp_path, monkeypatch, capsys):
     page = tmp_path / "page.md"
     names = ["verdict", "resnet20", "transformer", "cifarnet", "commits"]
     page.write_text("".join(f"<!-- {name}: begin -->\nold\n<!-- {name}: end -->\n" for name in names))
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- calibration -->\nold\n<!-- /calibration -->\nafter\n")
     row = {"task": "cifarnet", "schedule": "other"}
     for seed in (1, 2):
         append_row(table, make_row("exact", seed, 0.77, **row))
         append_row(table, make_row("random-10", seed, 0.75 + seed / 1000, remaining_vectors=0.02, **row))
-    monkeypatch.setattr(sys, "argv", ["write_page.py", "--table", str(table), "--docs", str(page)])
+    command = ["write_page.py", "--table", str(table), "--docs", str(page), "--readme", str(readme)]
+    monkeypatch.setattr(sys, "argv", command)
     write_page.main()
     text = page.read_text()
     assert "old" not in text and "| `random-10` | 2 | 75.15 |" in text
+    assert readme.read_text().startswith("before\n<!-- calibration -->\n| network |")
+    assert readme.read_text().endswith("<!-- /calibration -->\nafter\n") and "old" not in readme.read_text()
     for name in ("page.svg", "page-trained.svg"):
         assert f"]({name})" in text
         assert (tmp_path / name).read_text().startswith("<svg")
-    assert all(name in COLUMNS for name in write_page.SPEED_UPS)
+    assert all(name in COLUMNS for name in calibration.SPEED_UPS)
     assert "Trained at commits abc" in capsys.readouterr().out
 
 
-def test_the_shipped_page_has_the_marks_of_the_report():
-    text = (Path(__file__).resolve().parents[2] / "docs" / "accuracy.md").read_text()
+def test_the_shipped_pages_have_the_marks_of_the_report():
+    repository = Path(__file__).resolve().parents[2]
+    begin, end = write_page.README_MARKS
+    readme = (repository / "README.md").read_text()
+    assert readme.index(begin) < readme.index(end)
+    text = (repository / "docs" / "accuracy.md").read_text()
     for name in ("verdict", "resnet20", "transformer", "cifarnet", "commits"):
         assert text.index(f"<!-- {name}: begin -->") < text.index(f"<!-- {name}: end -->")
