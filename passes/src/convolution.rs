@@ -41,7 +41,9 @@ impl Reuse<'_> {
         let share = filters / groups;
         for (view, outcomes) in self.substituted(Pass::Forward) {
             let substitutes = self.substitutes(&view, outcomes);
-            if let Some(copied) = CopiedProduct::new(self, &view, outcomes, &substitutes, (groups, share)) {
+            if let Some(copied) =
+                CopiedProduct::new(self, Pass::Forward, &view, outcomes, &substitutes, (groups, share))
+            {
                 copied.multiply(w, y, filters * positions, room, |product, y| y.copy_from_slice(product));
                 continue;
             }
@@ -74,7 +76,9 @@ impl Reuse<'_> {
         for (walk, (view, outcomes)) in conv.windows(Pass::InputGrad).iter().zip(self.substituted(Pass::InputGrad)) {
             let kernels = rotate(w, conv, walk);
             let substitutes = self.substitutes(&view, outcomes);
-            if let Some(copied) = CopiedProduct::new(self, &view, outcomes, &substitutes, (groups, share)) {
+            if let Some(copied) =
+                CopiedProduct::new(self, Pass::InputGrad, &view, outcomes, &substitutes, (groups, share))
+            {
                 copied.multiply(&kernels, dx, size, room, |product, dx| scatter(conv, walk, product, dx));
                 continue;
             }
@@ -106,7 +110,9 @@ impl Reuse<'_> {
         assert_eq!(dw.len(), filters * (conv.in_channels as usize / groups) * area(conv.kernel), "values of dW");
         for (view, outcomes) in self.substituted(Pass::WeightGrad) {
             let substitutes = self.substitutes(&view, outcomes);
-            if let Some(copied) = CopiedProduct::new(self, &view, outcomes, &substitutes, (groups, share)) {
+            if let Some(copied) =
+                CopiedProduct::new(self, Pass::WeightGrad, &view, outcomes, &substitutes, (groups, share))
+            {
                 copied.correlate(dy, dw, room);
                 continue;
             }

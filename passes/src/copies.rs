@@ -20,6 +20,7 @@ use lists::{Run, RunLists};
 use mercury_hardware::config::Config;
 use mercury_reuse::config::{Representative, Scope, Variant};
 use mercury_reuse::{Outcomes, PaddedPlanes, Substitutes, VectorView, list_scales};
+use mercury_trace::geometry::Pass;
 use pulp::Arch;
 use rayon::prelude::*;
 use transposed::write_planes;
@@ -30,8 +31,15 @@ const LEAST_LENGTH: usize = 4;
 /// With fewer kernels, most lanes of a vector register would be empty.
 const LEAST_KERNELS: usize = 8;
 
-/// The elements of vectors that HITs must save per vector: what copying a result takes, by `python/benches/reuse.py`.
-const LEAST_SAVED: usize = 7;
+/// Multiplications per kernel that HITs must save for each vector of a run, so that copying results takes less time than
+/// computing them (`python/benches/reuse.py`).
+fn find_least_saved(pass: Pass) -> usize {
+    match pass {
+        // HITs are many additions to few sums, which wait for each other.
+        Pass::WeightGrad => 9,
+        Pass::Forward | Pass::InputGrad => 5,
+    }
+}
 
 /// A product of vectors with kernels, in which a vector may stand for others.
 pub struct CopiedProduct<'p> {
@@ -48,6 +56,8 @@ pub struct CopiedProduct<'p> {
     crosses_samples: bool,
     rescales: bool,
     has_centroids: bool,
+    /// Multiplications that HITs must save per vector.
+    least_saved: usize,
     planes: PaddedPlanes,
 }
 
@@ -114,6 +124,7 @@ impl<'p> CopiedProduct<'p> {
     /// Prepares a product; `None` where the product of the substituted operand is faster.
     pub fn new(
         reuse: &Reuse,
+        pass: Pass,
         view: &'p VectorView<'p>,
         outcomes: &'p Outcomes,
         substitutes: &'p Substitutes<'p, 'p>,
@@ -131,6 +142,7 @@ impl<'p> CopiedProduct<'p> {
             crosses_samples: scope == Scope::Batch,
             rescales,
             has_centroids: reuse.config.mcache.representative == Representative::Centroid,
+            least_saved: find_least_saved(pass),
             planes: PaddedPlanes::new(view),
         })
     }
@@ -304,7 +316,7 @@ impl<'p> CopiedProduct<'p> {
     fn count_least_hits(&self, stream: usize) -> usize {
         let length = self.view.streams()[stream].length;
         let always_copies = self.crosses_samples || self.has_centroids || self.rescales;
-        if always_copies { 0 } else { (LEAST_SAVED * self.positions()).div_ceil(length) }
+        if always_copies { 0 } else { (self.least_saved * self.positions()).div_ceil(length) }
     }
 
     /// Lists the vectors of a run.

@@ -9,14 +9,14 @@ is a share, `bleu` has points).
 Each design of a task is a point: the mean loss and the mean step error of its seeds.
 
 - Loss: isotonic regression over the points of all tasks, weighted by seeds (pool adjacent violators), from 0 at no error.
-- Upper limit of a point: one-sided 95 %, mean + t s / sqrt(seeds). The variance s^2 of paired differences is pooled over all
-  points, because three seeds tell little about their own. It is assumed to be the same for all tasks and designs. Student's
-  t has the pooled degrees of freedom, somewhat too many: designs of a task share their exact trainings.
+- Upper limit of a point: one-sided 95 %, mean + t s / sqrt(seeds), by Student's t with seeds - 1 degrees of freedom. The
+  deviation s of the paired differences is the point's own, because it grows with the loss: a pooled one would be too large
+  where little is lost, which is where the limit is asked for.
 - Upper limit of the curve: the highest limit of any point up to a step error. So no trained network has a higher limit
   below it. A mean over tasks would hide the network that loses most.
 - Designs with one seed are left out.
-- First knot: at no error a loss of 0, with the limit t s / sqrt(seeds) of the task with fewest seeds. The calibration does
-  not resolve smaller losses.
+- First knot: at no error a loss of 0, with t s / sqrt(seeds) of the design with the least error. The calibration does not
+  resolve smaller losses.
 """
 
 import argparse
@@ -113,13 +113,10 @@ def split_by_seeds(points: list[Point]) -> tuple[list[Point], list[Point]]:
     return [point for point in points if len(point.losses) > 1], [point for point in points if len(point.losses) == 1]
 
 
-def pool_variance(points: list[Point]) -> tuple[float, int]:
-    """Returns the variance of losses within points, and its degrees of freedom."""
-    freedom = sum(len(point.losses) - 1 for point in points)
-    if freedom == 0:
-        raise SystemExit("no design was trained with two seeds, so the variance of losses is unknown; train more seeds")
-    squares = sum(np.var(point.losses) * len(point.losses) for point in points)
-    return float(squares / freedom), freedom
+def find_margin(point: Point) -> float:
+    """Returns by how much the upper limit of a point's loss exceeds its mean."""
+    count = len(point.losses)
+    return find_t_quantile(CONFIDENCE, count - 1) * float(np.std(point.losses, ddof=1)) / math.sqrt(count)
 
 
 def find_t_quantile(share: float, freedom: int) -> float:
@@ -150,16 +147,14 @@ def fit_isotonic(values: list[float], weights: list[float]) -> list[float]:
 
 
 def fit_curve(points: list[Point]) -> list[Knot]:
-    """Fits losses and upper limits, and returns a knot for each step error."""
-    variance, freedom = pool_variance(points)
-    deviation = find_t_quantile(CONFIDENCE, freedom) * math.sqrt(variance)
-    limits = [deviation / math.sqrt(len(point.losses)) for point in points]
+    """Fits losses and upper limits to points by step error, and returns a knot for each step error."""
+    margins = [find_margin(point) for point in points]
     means = [sum(point.losses) / len(point.losses) for point in points]
     losses = fit_isotonic(means, [float(len(point.losses)) for point in points])
-    knots = [Knot(0.0, 0.0, max(limits))]
-    for point, loss, mean, limit in zip(points, losses, means, limits, strict=True):
+    knots = [Knot(0.0, 0.0, margins[0])]
+    for point, loss, mean, margin in zip(points, losses, means, margins, strict=True):
         step_error = round(point.step_error, DIGITS)
-        knot = Knot(step_error, max(loss, 0.0), max(mean + limit, knots[-1].upper))
+        knot = Knot(step_error, max(loss, 0.0), max(mean + margin, knots[-1].upper))
         if step_error == knots[-1].step_error:
             # Without an error there is no loss, whatever the seeds say.
             knot = replace(knot, loss=knot.loss if step_error > 0 else 0.0)
@@ -201,6 +196,8 @@ def main() -> None:
         print(f"{point.task}, {point.design}: left out, because one seed has no interval")
     if not points and not single:
         raise SystemExit(f"{arguments.rows}: there are no rows but those of design {EXACT}; train with reuse as well")
+    if not points:
+        raise SystemExit(f"{arguments.rows}: no design was trained with two seeds, so limits are unknown; train more seeds")
     knots = fit_curve(points)
     used = {(point.task, point.design) for point in points} | {(point.task, EXACT) for point in points}
     commits = {row["commit"] for row in rows if row.get("commit") and (row["task"], row["design"]) in used}

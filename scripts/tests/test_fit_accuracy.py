@@ -1,6 +1,5 @@
 """Tests the fit of the accuracy loss over the step error with rows whose curve is known."""
 
-import math
 import sys
 from pathlib import Path
 
@@ -59,15 +58,14 @@ def test_a_curve_by_hand(tmp_path):
         ("a", "large", 0.2),
     ]
     assert sorted(points[2].losses) == pytest.approx([2.0, 2.4])
-    # Squares about the means: 2 x 0.1^2, 2 x 0.1^2, 2 x 0.2^2, with 3 degrees of freedom.
-    variance, freedom = fit.pool_variance(points)
-    assert (variance, freedom) == (pytest.approx(0.12 / 3), 3)
-    limit = 2.3534 * math.sqrt(0.04 / 2)
+    # Deviations of 0.1, 0.1 and 0.2 times the square root of 2, and t of one degree of freedom.
+    near, far = 6.3138 * 0.1, 6.3138 * 0.2
+    assert [fit.find_margin(point) for point in points] == pytest.approx([near, near, far], abs=1e-4)
     knots = fit.fit_curve(points)
     # Means 0.5, 0 and 2.2: the first two are pooled. Limits never fall, so that of task a holds for task b's error.
     assert [knot.step_error for knot in knots] == [0, 0.05, 0.1, 0.2]
     assert [knot.loss for knot in knots] == pytest.approx([0, 0.25, 0.25, 2.2])
-    assert [knot.upper for knot in knots] == pytest.approx([limit, 0.5 + limit, 0.5 + limit, 2.2 + limit], abs=1e-4)
+    assert [knot.upper for knot in knots] == pytest.approx([near, 0.5 + near, 0.5 + near, 2.2 + far], abs=1e-4)
 
 
 def test_the_written_curve_never_falls_and_covers_a_true_one(tmp_path, monkeypatch, capsys):
@@ -110,10 +108,12 @@ def test_wrong_rows_are_refused(tmp_path, rows, part):
         fit.pair_rows(fit.read_rows(write_rows(tmp_path / "rows.csv", rows)))
 
 
-def test_too_few_rows_are_refused(tmp_path):
-    single = ["a,exact,1,top1,0.9,,c", "a,x,1,top1,0.8,0.1,c"]
+def test_too_few_rows_are_refused(tmp_path, monkeypatch):
+    single = write_rows(tmp_path / "rows.csv", ["a,exact,1,top1,0.9,,c", "a,x,1,top1,0.8,0.1,c"])
+    monkeypatch.setattr(sys, "argv", ["fit.py", "--rows", str(single), "--out", str(tmp_path / "curve.csv")])
     with pytest.raises(SystemExit, match="train more seeds"):
-        fit.fit_curve(fit.pair_rows(fit.read_rows(write_rows(tmp_path / "rows.csv", single))))
+        fit.main()
+    assert not (tmp_path / "curve.csv").exists()
     with pytest.raises(SystemExit, match="columns value, step_error_search are missing"):
         path = tmp_path / "short.csv"
         path.write_text("task,design,seed,metric\na,exact,1,top1\n")

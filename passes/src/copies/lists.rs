@@ -38,23 +38,25 @@ impl RunLists {
     /// Sorts the vectors of a run by their holders; results are copied if there are `least_hits`. A place is a position
     /// in the run, or, if results cross samples, a position among those of all samples.
     pub fn fill(&mut self, holders: &[u32], run: Run, crosses_samples: bool, least_hits: usize) {
+        let mut hits = 0;
         self.places.resize(holders.len(), 0);
         for (position, (place, &holder)) in self.places.iter_mut().zip(holders).enumerate() {
             let own = run.first + position as u32;
-            *place = (if holder == Outcomes::NONE { own } else { holder }) - run.first;
+            let taken = if holder == Outcomes::NONE { own } else { holder };
+            hits += u32::from(taken != own);
+            *place = taken.wrapping_sub(run.first);
         }
         let mut own = 0;
         if crosses_samples {
-            self.places.iter_mut().for_each(|place| *place = run.find_place(run.first + *place));
+            self.places.iter_mut().for_each(|place| *place = run.find_place(run.first.wrapping_add(*place)));
             own = run.find_place(run.first);
         }
         self.computed.clear();
         self.computed.extend(0..run.positions);
-        let places = (own..).zip(&self.places);
-        self.copies = places.clone().filter(|(own, place)| own != *place).count() >= least_hits;
+        self.copies = hits as usize >= least_hits;
         if self.copies {
             let mut count = 0;
-            for (position, (own, &place)) in places.enumerate() {
+            for (position, (own, &place)) in (own..).zip(&self.places).enumerate() {
                 // Without a branch: whether a vector is a HIT cannot be predicted.
                 self.computed[count] = position as u32;
                 count += usize::from(place == own);
