@@ -44,7 +44,7 @@ impl Reuse<'_> {
             if let Some(copied) =
                 CopiedProduct::new(self, Pass::Forward, &view, outcomes, &substitutes, (groups, share))
             {
-                copied.multiply(w, y, filters * positions, room, |product, y| y.copy_from_slice(product));
+                copied.multiply(w, y, filters * positions, room, |sums, y| copied.write_product(sums, y));
                 continue;
             }
             self.for_columns(conv, &substitutes, room, |columns, product| {
@@ -79,7 +79,12 @@ impl Reuse<'_> {
             if let Some(copied) =
                 CopiedProduct::new(self, Pass::InputGrad, &view, outcomes, &substitutes, (groups, share))
             {
-                copied.multiply(&kernels, dx, size, room, |product, dx| scatter(conv, walk, product, dx));
+                let positions = view.layout().positions;
+                copied.multiply(&kernels, dx, size, room, |sums, dx| {
+                    let mut product = vec![0.0; channels * positions];
+                    copied.write_product(sums, &mut product);
+                    scatter(conv, walk, &product, dx);
+                });
                 continue;
             }
             self.for_columns(conv, &substitutes, room, |columns, product| {

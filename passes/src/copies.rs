@@ -83,8 +83,6 @@ struct ThreadBuffers {
     results: Vec<f32>,
     /// Sums over streams, `[groups][positions][kernels]`.
     sums: Vec<f32>,
-    /// A sample's product, `[groups x kernels][positions]`.
-    product: Vec<f32>,
 }
 
 /// With fewer vectors of a stream, rearranging its weights takes longer than copying saves (`python/benches/reuse.py`).
@@ -181,8 +179,7 @@ impl<'p> CopiedProduct<'p> {
         arranged.collect()
     }
 
-    /// Computes each sample's product, `[groups x kernels][positions]`; `write` puts it into its part of `out`, which
-    /// has `sample_size` values.
+    /// Computes each sample's sums; `write` puts them into its part of `out`, which has `sample_size` values.
     pub fn multiply(
         &self,
         weights: &[f32],
@@ -215,9 +212,7 @@ impl<'p> CopiedProduct<'p> {
                     self.compute(lists, &vectors, weights, sums, true);
                 }
             }
-            let ThreadBuffers { sums, product, .. } = buffers;
-            self.transpose(sums, product);
-            write(product, out);
+            write(&buffers.sums, out);
         });
     }
 
@@ -252,10 +247,7 @@ impl<'p> CopiedProduct<'p> {
             });
         }
         let by_sample = out.par_chunks_mut(sample_size).zip(sums.par_chunks(self.groups * size));
-        by_sample.for_each_init(Vec::new, |product, (out, sums)| {
-            self.transpose(sums, product);
-            write(product, out);
-        });
+        by_sample.for_each(|(out, sums)| write(sums, out));
     }
 
     /// Writes the padded planes of all samples.
@@ -338,12 +330,10 @@ impl<'p> CopiedProduct<'p> {
         Arch::new().dispatch(WholeRows { width: self.width(), rows: AddResults { lists, results, sums } });
     }
 
-    /// Turns `[groups][positions][width]` into `[groups x kernels][positions]`.
-    fn transpose(&self, sums: &[f32], product: &mut Vec<f32>) {
-        let (positions, width) = (self.positions(), self.width());
-        product.resize(self.groups * self.kernels * positions, 0.0);
-        let groups = product.chunks_exact_mut(self.kernels * positions).zip(sums.chunks_exact(self.size()));
-        groups.for_each(|(planes, rows)| write_planes(rows, width, planes, positions));
+    /// Writes a sample's sums, `[groups][positions][width]`, as its product, `[groups x kernels][positions]`.
+    pub fn write_product(&self, sums: &[f32], product: &mut [f32]) {
+        let groups = product.chunks_exact_mut(self.kernels * self.positions()).zip(sums.chunks_exact(self.size()));
+        groups.for_each(|(planes, rows)| write_planes(rows, self.width(), planes, self.positions()));
     }
 }
 

@@ -27,9 +27,11 @@ impl CopiedProduct<'_> {
         let rows = take(&mut room.product, samples * self.groups * self.size());
         let planes = dy.par_chunks(self.kernels * self.positions());
         let by_group = rows.par_chunks_mut(self.size()).zip(planes);
-        by_group.for_each(|(rows, planes)| write_rows(planes, self.positions(), rows, self.width()));
         let padded = take(&mut room.operand, samples * self.planes.size());
-        self.pad_all(padded);
+        rayon::join(
+            || by_group.for_each(|(rows, planes)| write_rows(planes, self.positions(), rows, self.width())),
+            || self.pad_all(padded),
+        );
         let operands = Operands { rows, padded };
         let mut gradients: Vec<Vec<f32>> =
             streams.iter().map(|stream| vec![0.0; stream.length * self.width()]).collect();
