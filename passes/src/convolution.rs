@@ -44,7 +44,7 @@ impl Reuse<'_> {
             if let Some(copied) =
                 CopiedProduct::new(self, Pass::Forward, &view, outcomes, &substitutes, (groups, share))
             {
-                copied.multiply(w, y, filters * positions, room, |sums, y| copied.write_product(sums, y));
+                copied.multiply(w, y, filters * positions, room, |sums, y, _| copied.write_product(sums, y));
                 continue;
             }
             self.for_columns(conv, &substitutes, room, |columns, product| {
@@ -80,10 +80,10 @@ impl Reuse<'_> {
                 CopiedProduct::new(self, Pass::InputGrad, &view, outcomes, &substitutes, (groups, share))
             {
                 let positions = view.layout().positions;
-                copied.multiply(&kernels, dx, size, room, |sums, dx| {
-                    let mut product = vec![0.0; channels * positions];
-                    copied.write_product(sums, &mut product);
-                    scatter(conv, walk, &product, dx);
+                copied.multiply(&kernels, dx, size, room, |sums, dx, product| {
+                    product.resize(channels * positions, 0.0);
+                    copied.write_product(sums, product);
+                    scatter(conv, walk, product, dx);
                 });
                 continue;
             }

@@ -1,10 +1,11 @@
-//! Products of the vectors that stand for others, without a substituted operand in memory.
+//! Products in which HITs copy results or elements, without a substituted operand in memory.
 //!
-//! Where there are many HITs, the result of a vector that holds an entry is computed once, and each HIT adds that result
-//! instead of multiplying: what MERCURY's hardware does. In the weight gradient, the rows of dY that meet one entry are
-//! added first, and their sum is multiplied once. A HIT then costs one addition per kernel instead of one multiplication
-//! per element. With few HITs or short vectors, every result is computed, each from the elements of the vector that stands
-//! for its own. Both equal the product of the substituted operand, in another order of additions.
+//! The representative of a HIT is the vector that inserted its entry; any other vector represents itself. Where there are
+//! many HITs, only the results of representatives are computed, and each HIT adds its representative's: what MERCURY's
+//! hardware does. In the weight gradient, the rows of dY that meet one entry are added first, and their sum is multiplied
+//! once. A HIT then costs an addition per kernel instead of a multiplication per element and kernel. Where HITs are few or
+//! vectors short, each result is computed from the elements of its vector's representative. Both equal the product of the
+//! substituted operand, in another order of additions.
 
 mod gradient;
 mod kernels;
@@ -25,23 +26,23 @@ use pulp::Arch;
 use rayon::prelude::*;
 use transposed::write_planes;
 
-/// Shorter vectors are multiplied as fast as results are copied.
+/// With shorter vectors, the product of the substituted operand is as fast.
 const LEAST_LENGTH: usize = 4;
 
 /// With fewer kernels, most lanes of a vector register would be empty.
 const LEAST_KERNELS: usize = 8;
 
-/// Multiplications per kernel that HITs must save for each vector of a run, so that copying results takes less time than
-/// computing them (`python/benches/reuse.py`).
+/// Multiplications per kernel that HITs must save per vector, so that copying results is faster than computing all.
+///
+/// Vectors of 9 elements never save 9, because no run has HITs alone: their weight gradients copy no results.
 fn find_least_saved(pass: Pass) -> usize {
     match pass {
-        // HITs are many additions to few sums, which wait for each other.
         Pass::WeightGrad => 9,
         Pass::Forward | Pass::InputGrad => 5,
     }
 }
 
-/// A product of vectors with kernels, in which a vector may stand for others.
+/// A product of vectors with kernels, in which HITs copy results, or elements of their representatives.
 pub struct CopiedProduct<'p> {
     view: &'p VectorView<'p>,
     outcomes: &'p Outcomes,
@@ -56,12 +57,12 @@ pub struct CopiedProduct<'p> {
     crosses_samples: bool,
     rescales: bool,
     has_centroids: bool,
-    /// Multiplications that HITs must save per vector.
+    /// Multiplications per kernel that HITs must save per vector, if results are to be copied.
     least_saved: usize,
     planes: PaddedPlanes,
 }
 
-/// The computed vectors of a run.
+/// The vectors from which the results of a run are computed.
 #[derive(Default)]
 struct RunVectors {
     /// Where each begins in `centroids`, or else in the sample's padded planes.
@@ -83,13 +84,15 @@ struct ThreadBuffers {
     results: Vec<f32>,
     /// Sums over streams, `[groups][positions][kernels]`.
     sums: Vec<f32>,
+    /// A sample's product, `[groups x kernels][positions]`.
+    product: Vec<f32>,
 }
 
-/// With fewer vectors of a stream, rearranging its weights takes longer than copying saves (`python/benches/reuse.py`).
-/// Tests copy the results of few vectors, too.
+/// With fewer vectors of a stream, rearranging its weights takes longer than it saves (`python/benches/reuse.py`). Tests
+/// have few vectors.
 const LEAST_VECTORS: usize = if cfg!(test) { 1 } else { 4096 };
 
-/// Whether results are copied in a layer's pass whose vectors meet this number of kernels.
+/// Whether this is how a layer's pass is computed whose vectors meet this number of kernels.
 fn suits(view: &VectorView, config: &Config, scope: Scope, kernels: usize) -> bool {
     let is_long = view.streams().iter().all(|stream| stream.length >= LEAST_LENGTH);
     let is_large = view.layout().samples * view.layout().positions >= LEAST_VECTORS;
@@ -179,14 +182,15 @@ impl<'p> CopiedProduct<'p> {
         arranged.collect()
     }
 
-    /// Computes each sample's sums; `write` puts them into its part of `out`, which has `sample_size` values.
+    /// Computes each sample's sums; `write` puts them into its part of `out`, which has `sample_size` values, and may use
+    /// a thread's memory.
     pub fn multiply(
         &self,
         weights: &[f32],
         out: &mut [f32],
         sample_size: usize,
         room: &mut Room,
-        write: impl Fn(&[f32], &mut [f32]) + Sync,
+        write: impl Fn(&[f32], &mut [f32], &mut Vec<f32>) + Sync,
     ) {
         let weights = self.arrange(weights);
         if self.crosses_samples {
@@ -212,7 +216,7 @@ impl<'p> CopiedProduct<'p> {
                     self.compute(lists, &vectors, weights, sums, true);
                 }
             }
-            write(&buffers.sums, out);
+            write(&buffers.sums, out, &mut buffers.product);
         });
     }
 
@@ -223,7 +227,7 @@ impl<'p> CopiedProduct<'p> {
         out: &mut [f32],
         sample_size: usize,
         room: &mut Room,
-        write: impl Fn(&[f32], &mut [f32]) + Sync,
+        write: impl Fn(&[f32], &mut [f32], &mut Vec<f32>) + Sync,
     ) {
         let (size, samples) = (self.size(), self.view.layout().samples);
         let padded = take(&mut room.operand, samples * self.planes.size());
@@ -247,7 +251,7 @@ impl<'p> CopiedProduct<'p> {
             });
         }
         let by_sample = out.par_chunks_mut(sample_size).zip(sums.par_chunks(self.groups * size));
-        by_sample.for_each(|(out, sums)| write(sums, out));
+        by_sample.for_each_init(Vec::new, |product, (out, sums)| write(sums, out, product));
     }
 
     /// Writes the padded planes of all samples.
@@ -260,7 +264,7 @@ impl<'p> CopiedProduct<'p> {
         &padded[sample * self.planes.size()..][..self.planes.size()]
     }
 
-    /// Lists the vectors of a run, and finds those whose results are computed.
+    /// Lists the vectors of a run, and finds those from which results are computed.
     fn prepare(
         &self,
         (sample, stream): (usize, usize),
@@ -294,7 +298,7 @@ impl<'p> CopiedProduct<'p> {
         }
     }
 
-    /// Where the kernels read the computed vectors of a run.
+    /// Where the kernels read these vectors.
     fn read<'v>(&'v self, stream: usize, vectors: &'v RunVectors, padded: &'v [f32]) -> Vectors<'v> {
         let starts = &vectors.starts;
         if self.has_centroids {

@@ -24,16 +24,16 @@ pub use state::LoopState;
 /// a CPU's last-level cache.
 const VALUES_AT_A_TIME: usize = 1 << 17;
 
-/// Memory that successive passes use again, so that it stays in the processor's caches.
+/// Memory that successive passes use again. It keeps the size of the largest layer.
 #[derive(Debug, Default)]
 pub struct Room {
-    /// The substituted operand of a few samples.
+    /// The substituted operand of a few samples, or the padded operand of all.
     operand: Vec<f32>,
     /// A product, or a gradient in the order of a product.
     product: Vec<f32>,
 }
 
-/// Takes memory for some values, whatever it holds.
+/// Takes memory for some values, which may hold any.
 fn take(memory: &mut Vec<f32>, length: usize) -> &mut [f32] {
     if memory.len() < length {
         memory.resize(length, 0.0);

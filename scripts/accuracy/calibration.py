@@ -16,7 +16,7 @@ SPEED_UPS = {
     "speed_up_mercury": "`mercury`",
     "speed_up_skip": "`mercury-skip`",
     "speed_up_ahead": "`mercury-ahead`",
-    "speed_up_ahead_equal_macs": "the same at equal MACs",
+    "speed_up_ahead_equal_macs": "`mercury-ahead` at equal MACs",
 }
 NETWORKS = {"resnet20": "ResNet-20", "transformer": "Transformer", "cifarnet": "CifarNet"}
 # Tasks whose designs branch from exact training.
@@ -162,9 +162,19 @@ def format_verdict(designs: pl.DataFrame, task: str) -> str:
     speed_ups = [f"{format_speed_up(best[column])} under {reading}" for column, reading in SPEED_UPS.items()]
     return (
         f"{name}: the largest realised step error that is shown to lose at most {limit} is "
-        f"{format_number(best['step_error'], 1, 100)} % (`{best['design']}`: {format_lost(best)} {unit} lost). "
-        f"It allows {', '.join(speed_ups[:-1])} and {speed_ups[-1]}."
+        f"{format_number(best['step_error'], 1, 100)} % (`{best['design']}`: {format_lost(best)} {unit} lost). While reuse "
+        f"is on, this design trains at {', '.join(speed_ups[:-1])}, and at {speed_ups[-1]}.{format_rejected(rows, limit)}"
     )
+
+
+def format_rejected(rows: pl.DataFrame, limit: str) -> str:
+    """Says from which realised error on each design is shown to lose more than the limit."""
+    undecided = rows.filter(pl.col("low") <= ACCEPTED)["step_error"].max() or 0.0
+    rejected = rows.filter((pl.col("low") > ACCEPTED) & (pl.col("step_error") > undecided)).sort("step_error")
+    if rejected.is_empty():
+        return ""
+    first = rejected.row(0, named=True)
+    return f" From {format_number(first['step_error'], 0, 100)} % on (`{first['design']}`), all lose more than {limit}."
 
 
 def format_trained_verdict(designs: pl.DataFrame) -> str:
@@ -176,7 +186,7 @@ def format_trained_verdict(designs: pl.DataFrame) -> str:
     best = {row["design"]: row for row in (few.row(0, named=True), rows.row(0, named=True))}
     texts = [
         f"{format_lost(row)} points with {format_number(row['remaining_vectors'], 1, 100)} % of that layer's vectors "
-        f"(`{design}`)"
+        f"(`{design}`, seeds: {format_seeds(row)})"
         for design, row in best.items()
     ]
     return f"CifarNet, trained with reuse in one layer from the start, loses {', and '.join(texts)}."

@@ -76,7 +76,14 @@ def test_losses_are_paired_by_seed(table):
 def test_the_verdict_takes_the_upper_limit(table):
     designs = calibration.summarise_designs(calibration.read_frame(table))
     verdict = calibration.format_verdict(designs, "resnet20")
-    assert "2.2 % (`bound-5`: 0.20 ± 0.25 points lost). It allows - under `mercury`, 1.20x under" in verdict
+    assert "2.2 % (`bound-5`: 0.20 ± 0.25 points lost). " in verdict
+    assert "trains at - under `mercury`, 1.20x under `mercury-skip`" in verdict
+    # Losses of 5, 2 and 5 points: the interval begins below 1 point.
+    assert "all lose more" not in verdict
+    rejected = designs.with_columns(low=pl.when(pl.col("design") == "bound-40").then(2.0).otherwise(pl.col("low")))
+    assert "From 30 % on (`bound-40`), all lose more than 1 point." in calibration.format_verdict(rejected, "resnet20")
+    wide = designs.with_columns(high=pl.col("high") + 1)
+    assert "no design is shown to lose at most 1 point" in calibration.format_verdict(wide, "resnet20")
     assert "no design has two seeds" in calibration.format_verdict(designs, "transformer")
 
 
@@ -86,7 +93,7 @@ def test_the_summary_has_designs_and_verdicts(table):
         append_row(table, make_row(design, 1, value, remaining_vectors=left, **row))
     summary = calibration.format_summary(calibration.summarise_designs(calibration.read_frame(table)))
     assert "| ResNet-20 (85.0 %) | 5 % bound | 3 | 2 % | 0.2 ± 0.2 points | - | 1.20x | - (-) |" in summary
-    assert "loses 7.00 points with 1.0 % of that layer's vectors (`random-6`), and 1.00 points with 40.0 %" in summary
+    assert "loses 7.00 points with 1.0 % of that layer's vectors (`random-6`, seeds: 1), and 1.00 points with 40.0 %" in summary
     assert summary.index("5 % bound") < summary.index("40 % bound") and "exact" not in summary
 
 
@@ -134,3 +141,12 @@ def test_the_shipped_pages_have_the_marks_of_the_report():
     text = (repository / "docs" / "accuracy.md").read_text()
     for name in ("verdict", "resnet20", "transformer", "cifarnet", "commits"):
         assert text.index(f"<!-- {name}: begin -->") < text.index(f"<!-- {name}: end -->")
+
+
+def test_the_shipped_pages_show_the_shipped_rows():
+    repository = Path(__file__).resolve().parents[2]
+    designs = calibration.summarise_designs(calibration.read_frame(repository / "docs" / "accuracy.csv"))
+    assert calibration.format_summary(designs) in (repository / "README.md").read_text()
+    text = (repository / "docs" / "accuracy.md").read_text()
+    assert calibration.format_verdicts(designs) in text and calibration.format_trained(designs) in text
+    assert all(calibration.format_branches(designs, task) in text for task in calibration.BRANCHED)

@@ -118,3 +118,9 @@ def test_too_few_rows_are_refused(tmp_path, monkeypatch):
         path = tmp_path / "short.csv"
         path.write_text("task,design,seed,metric\na,exact,1,top1\n")
         fit.read_rows(path)
+
+
+def test_the_shipped_curve_is_that_of_the_shipped_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["fit.py", "--out", str(tmp_path / "curve.csv")])
+    fit.main()
+    assert (tmp_path / "curve.csv").read_text() == fit.CURVE.read_text()

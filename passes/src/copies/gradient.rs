@@ -117,8 +117,8 @@ impl CopiedProduct<'_> {
         Arch::new().dispatch(WholeRows { width: self.width(), rows: SumRows { lists, rows, sums } });
     }
 
-    fn add_products(&self, lists: &RunLists, vectors: &Vectors, sums: &[f32], gradient: &mut [f32]) {
+    fn add_products(&self, lists: &RunLists, vectors: &Vectors, rows: &[f32], gradient: &mut [f32]) {
         let (computed, width) = (&lists.computed, self.width());
-        Arch::new().dispatch(Correlate { vectors, computed, sums, width, gradient });
+        Arch::new().dispatch(Correlate { vectors, computed, rows, width, gradient });
     }
 }

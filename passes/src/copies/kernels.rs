@@ -66,7 +66,7 @@ pub struct Vectors<'a> {
     pub offsets: &'a [u32],
 }
 
-/// Computes results, each from the vector that stands for its own.
+/// Computes results, each from the elements of its vector's representative.
 pub struct Multiply<'a> {
     pub vectors: &'a Vectors<'a>,
     /// Positions of the results.
@@ -116,7 +116,7 @@ impl Multiply<'_> {
 impl RowLoop for Multiply<'_> {
     #[inline(always)]
     fn work<S: Simd, const BLOCKS: usize>(&mut self, simd: S, first: usize, stride: usize) {
-        // As many sums as registers hold on every CPU.
+        // At most eight registers of results, so that they stay in registers on every CPU.
         let next = if BLOCKS < 4 {
             self.multiply::<S, 4, BLOCKS>(simd, (first, stride), 0)
         } else {
@@ -176,13 +176,13 @@ impl RowLoop for SumRows<'_> {
     }
 }
 
-/// Adds the products of vectors with the summed rows that they meet to a gradient.
+/// Adds the products of vectors and rows to a gradient.
 pub struct Correlate<'a> {
     pub vectors: &'a Vectors<'a>,
-    /// Positions of the vectors.
+    /// Of each vector, the position of its row.
     pub computed: &'a [u32],
-    /// `[positions][width]`.
-    pub sums: &'a [f32],
+    /// Rows of dY, or their sums, `[positions][width]`.
+    pub rows: &'a [f32],
     pub width: usize,
     /// `[elements][width]`.
     pub gradient: &'a mut [f32],
@@ -198,11 +198,11 @@ impl Correlate<'_> {
         first: usize,
     ) {
         let stride = self.width / S::F32_LANES;
-        let sums = S::as_simd_f32s(self.sums).0;
+        let rows = S::as_simd_f32s(self.rows).0;
         let offsets: [usize; ELEMENTS] = std::array::from_fn(|number| self.vectors.offsets[element + number] as usize);
         let mut products = [[simd.splat_f32s(0.0); BLOCKS]; ELEMENTS];
         for (&position, &start) in self.computed.iter().zip(self.vectors.starts) {
-            let row = &sums[position as usize * stride + first..][..BLOCKS];
+            let row = &rows[position as usize * stride + first..][..BLOCKS];
             let elements = &self.vectors.values[start as usize..];
             for (products, &offset) in products.iter_mut().zip(&offsets) {
                 add_scaled(simd, elements[offset], row, products);

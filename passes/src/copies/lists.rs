@@ -24,11 +24,11 @@ impl Run {
 /// Which results of a run are computed, and which result each vector takes.
 #[derive(Default)]
 pub struct RunLists {
-    /// Of each position, the place of the vector that stands for its own: itself, unless it is a HIT.
+    /// Of each position, the place of its vector's representative.
     pub places: Vec<u32>,
-    /// What the results of these vectors are multiplied by; empty if all factors are 1.
+    /// What the representatives' results are multiplied by; empty if all factors are 1.
     pub scales: Vec<f32>,
-    /// Whether HITs take the results of these vectors. If not, each result is computed.
+    /// Whether HITs take the results of their representatives. If not, each result is computed.
     pub copies: bool,
     /// Positions of computed results.
     pub computed: Vec<u32>,
@@ -44,13 +44,9 @@ impl RunLists {
             let own = run.first + position as u32;
             let taken = if holder == Outcomes::NONE { own } else { holder };
             hits += u32::from(taken != own);
-            *place = taken.wrapping_sub(run.first);
+            *place = if crosses_samples { run.find_place(taken) } else { taken - run.first };
         }
-        let mut own = 0;
-        if crosses_samples {
-            self.places.iter_mut().for_each(|place| *place = run.find_place(run.first.wrapping_add(*place)));
-            own = run.find_place(run.first);
-        }
+        let own = if crosses_samples { run.find_place(run.first) } else { 0 };
         self.computed.clear();
         self.computed.extend(0..run.positions);
         self.copies = hits as usize >= least_hits;

@@ -49,7 +49,7 @@ impl Outcomes {
     /// Signs and looks up a block of runs at a time; all streams have plans.
     fn sign_and_look_up_blocks(signing: &Signatures, layout: Layout, config: &McacheConfig, isa: Isa) -> Self {
         assert!(u32::try_from(layout.vectors()).is_ok(), "fewer than 2^32 vectors");
-        // On all threads, because these are megabytes.
+        // By all threads, because it is megabytes of fresh memory.
         let mut codes: Vec<u32> = rayon::iter::repeat_n(0, layout.vectors()).collect();
         let mut counts = vec![Counts::default(); layout.runs()];
         let threads = Pool::new(|| Thread::new(config, layout.positions, isa));
