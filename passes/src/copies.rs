@@ -71,6 +71,8 @@ struct RunVectors {
     centroids: Vec<f32>,
     /// The distances of elements in `centroids`.
     offsets: Vec<u32>,
+    /// By position, for `sign+rescale`.
+    norms: Vec<f64>,
 }
 
 /// A thread's memory.
@@ -275,10 +277,8 @@ impl<'p> CopiedProduct<'p> {
         self.list(sample, stream, lists);
         let starts = &self.planes.starts;
         if self.rescales {
-            let offsets = &self.planes.offsets[stream];
-            let squares: Vec<f64> =
-                starts.iter().map(|&start| sum_squares(&padded[start as usize..], offsets)).collect();
-            list_scales(&squares, (0..).zip(lists.places.iter().copied()), &mut lists.scales);
+            self.planes.list_norms(stream, padded, &mut vectors.norms);
+            list_scales(&vectors.norms, (0..).zip(lists.places.iter().copied()), &mut lists.scales);
         }
         vectors.starts.clear();
         if !self.has_centroids {
@@ -339,9 +339,4 @@ impl<'p> CopiedProduct<'p> {
         let groups = product.chunks_exact_mut(self.kernels * self.positions()).zip(sums.chunks_exact(self.size()));
         groups.for_each(|(planes, rows)| write_planes(rows, self.width(), planes, self.positions()));
     }
-}
-
-/// The square of a vector's norm, in f64, in the order of its elements.
-fn sum_squares(values: &[f32], offsets: &[u32]) -> f64 {
-    offsets.iter().map(|&offset| f64::from(values[offset as usize])).map(|x| x * x).sum()
 }

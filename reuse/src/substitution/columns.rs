@@ -139,7 +139,7 @@ struct RunBuffers {
     near: Vec<(u32, u32)>,
     /// Vectors that are replaced by what is not in their run as it is.
     far: Vec<usize>,
-    squares: Vec<f64>,
+    norms: Vec<f64>,
     scales: Vec<f32>,
     sums: Vec<f32>,
 }
@@ -230,18 +230,18 @@ fn add_squares(row: &[f32], squares: &mut [f64]) {
 }
 
 /// Lists what `sign+rescale` multiplies the results of a run's vectors by: |x| / |r|. A vector is given as its position
-/// and that of the vector r that inserted its entry, norms as their squares by position.
-pub fn list_scales(squares: &[f64], vectors: impl Iterator<Item = (u32, u32)>, scales: &mut Vec<f32>) {
+/// and that of the vector r that inserted its entry.
+pub fn list_scales(norms: &[f64], vectors: impl Iterator<Item = (u32, u32)>, scales: &mut Vec<f32>) {
     scales.clear();
     scales.extend(vectors.map(|(position, from)| {
-        let scale = (squares[position as usize].sqrt() / squares[from as usize].sqrt()) as f32;
+        let scale = (norms[position as usize] / norms[from as usize]) as f32;
         if scale.is_finite() { scale } else { 1.0 }
     }));
 }
 
 /// Replaces the HITs of a run by what is in it, as [`Substitutes::vary`] does one by one.
 fn replace(variant: Variant, positions: usize, place: Place, out: &mut [f32], room: &mut RunBuffers) {
-    let RunBuffers { near, squares, scales, sums, .. } = room;
+    let RunBuffers { near, norms, scales, sums, .. } = room;
     if near.is_empty() {
         return;
     }
@@ -257,10 +257,11 @@ fn replace(variant: Variant, positions: usize, place: Place, out: &mut [f32], ro
             }
         }),
         Variant::SignRescale => {
-            squares.clear();
-            squares.resize(positions, 0.0);
-            rows(out, &mut |row| add_squares(row, squares));
-            list_scales(squares, near.iter().copied(), scales);
+            norms.clear();
+            norms.resize(positions, 0.0);
+            rows(out, &mut |row| add_squares(row, norms));
+            norms.iter_mut().for_each(|square| *square = square.sqrt());
+            list_scales(norms, near.iter().copied(), scales);
             rows(out, &mut |row| {
                 for (&(position, from), scale) in near.iter().zip(&*scales) {
                     row[position as usize] = row[from as usize] * scale;

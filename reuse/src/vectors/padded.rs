@@ -1,5 +1,6 @@
 //! Planes with their padding, in which each element of a vector has a fixed distance from its first.
 
+use crate::simd::simd_dispatch;
 use crate::vectors::VectorView;
 use std::iter;
 
@@ -12,6 +13,9 @@ pub struct PaddedPlanes {
     pub starts: Vec<u32>,
     /// By stream and element.
     pub offsets: Vec<Vec<u32>>,
+    /// Positions of a line, and the distance of their starts.
+    line: usize,
+    stride: usize,
     rows: usize,
     columns: usize,
     channels: usize,
@@ -41,12 +45,32 @@ impl PaddedPlanes {
             offsets.collect()
         });
         let offsets = offsets.collect();
-        Self { starts, offsets, rows, columns, channels: view.planes().channels }
+        let (line, stride) = (x.positions as usize, x.stride as usize);
+        Self { starts, offsets, line, stride, rows, columns, channels: view.planes().channels }
     }
 
     /// Values of a sample's padded planes.
     pub fn size(&self) -> usize {
         self.channels * self.rows * self.columns
+    }
+
+    /// Lists the norms of a stream's vectors by position, with squares added in the order of elements.
+    pub fn list_norms(&self, stream: usize, padded: &[f32], norms: &mut Vec<f64>) {
+        norms.clear();
+        norms.resize(self.starts.len(), 0.0);
+        simd_dispatch(|| {
+            for (line, starts) in norms.chunks_mut(self.line).zip(self.starts.chunks(self.line)) {
+                for &offset in &self.offsets[stream] {
+                    let values = &padded[(starts[0] + offset) as usize..];
+                    if self.stride == 1 {
+                        add_squares(line, values.iter());
+                    } else {
+                        add_squares(line, values.iter().step_by(self.stride));
+                    }
+                }
+            }
+            norms.iter_mut().for_each(|norm| *norm = norm.sqrt());
+        });
     }
 
     /// Writes a sample's padded planes.
@@ -72,6 +96,14 @@ impl PaddedPlanes {
                 }
             }
         }
+    }
+}
+
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
+fn add_squares<'v>(sums: &mut [f64], values: impl Iterator<Item = &'v f32>) {
+    for (sum, &value) in sums.iter_mut().zip(values) {
+        *sum += f64::from(value) * f64::from(value);
     }
 }
 
@@ -112,14 +144,17 @@ mod tests {
     fn check(view: &VectorView) {
         let planes = PaddedPlanes::new(view);
         let mut padded = vec![f32::NAN; planes.size()];
-        let mut vector = vec![0.0; view.max_length()];
+        let (mut vector, mut norms) = (vec![0.0; view.max_length()], Vec::new());
         for sample in 0..2 {
             planes.pad(view, sample, &mut padded);
             for (stream, offsets) in planes.offsets.iter().enumerate() {
+                planes.list_norms(stream, &padded, &mut norms);
                 for (position, &start) in planes.starts.iter().enumerate() {
                     let expected = view.gather(sample, stream, position, &mut vector);
                     let found: Vec<f32> = offsets.iter().map(|offset| padded[(start + offset) as usize]).collect();
                     assert_eq!(found, expected, "sample {sample}, stream {stream}, position {position}");
+                    let square: f64 = found.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
+                    assert_eq!(norms[position], square.sqrt(), "norm");
                 }
             }
         }
