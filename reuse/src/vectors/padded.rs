@@ -1,6 +1,6 @@
 //! Planes with their padding, in which each element of a vector has a fixed distance from its first.
 
-use crate::simd::simd_dispatch;
+use crate::simd::{Loops, simd_dispatch};
 use crate::vectors::VectorView;
 use std::iter;
 
@@ -58,19 +58,7 @@ impl PaddedPlanes {
     pub fn list_norms(&self, stream: usize, padded: &[f32], norms: &mut Vec<f64>) {
         norms.clear();
         norms.resize(self.starts.len(), 0.0);
-        simd_dispatch(|| {
-            for (line, starts) in norms.chunks_mut(self.line).zip(self.starts.chunks(self.line)) {
-                for &offset in &self.offsets[stream] {
-                    let values = &padded[(starts[0] + offset) as usize..];
-                    if self.stride == 1 {
-                        add_squares(line, values.iter());
-                    } else {
-                        add_squares(line, values.iter().step_by(self.stride));
-                    }
-                }
-            }
-            norms.iter_mut().for_each(|norm| *norm = norm.sqrt());
-        });
+        simd_dispatch(Norms { planes: self, offsets: &self.offsets[stream], padded, norms });
     }
 
     /// Writes a sample's padded planes.
@@ -96,6 +84,36 @@ impl PaddedPlanes {
                 }
             }
         }
+    }
+}
+
+/// The norms of a stream's vectors.
+struct Norms<'a> {
+    planes: &'a PaddedPlanes,
+    offsets: &'a [u32],
+    padded: &'a [f32],
+    /// By position, zeros.
+    norms: &'a mut [f64],
+}
+
+impl Loops for Norms<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
+    fn run<const FUSED: bool>(self) {
+        let PaddedPlanes { line, stride, starts, .. } = self.planes;
+        for (squares, starts) in self.norms.chunks_mut(*line).zip(starts.chunks(*line)) {
+            for &offset in self.offsets {
+                let values = &self.padded[(starts[0] + offset) as usize..];
+                if *stride == 1 {
+                    add_squares(squares, values.iter());
+                } else {
+                    add_squares(squares, values.iter().step_by(*stride));
+                }
+            }
+        }
+        self.norms.iter_mut().for_each(|norm| *norm = norm.sqrt());
     }
 }
 
