@@ -33,11 +33,11 @@ mod tests {
             let planes: Vec<f32> = (1..=kernels * positions).map(|value| value as f32).collect();
             let mut rows = vec![-1.0; positions * width];
             write_rows(&planes, positions, &mut rows, width);
-            for (place, &value) in rows.iter().enumerate() {
+            let expected = (0..positions * width).map(|place| {
                 let (position, kernel) = (place / width, place % width);
-                let expected = if kernel < kernels { planes[kernel * positions + position] } else { -1.0 };
-                assert_eq!(value, expected, "position {position}, kernel {kernel} of {kernels}");
-            }
+                if kernel < kernels { planes[kernel * positions + position] } else { -1.0 }
+            });
+            assert_eq!(rows, expected.collect::<Vec<f32>>(), "{kernels} kernels");
             let mut back = vec![0.0; planes.len()];
             write_planes(&rows, width, &mut back, positions);
             assert_eq!(back, planes, "{kernels} kernels");

@@ -260,7 +260,9 @@ fn replace(variant: Variant, positions: usize, place: Place, out: &mut [f32], ro
             norms.clear();
             norms.resize(positions, 0.0);
             rows(out, &mut |row| add_squares(row, norms));
-            norms.iter_mut().for_each(|square| *square = square.sqrt());
+            for square in norms.iter_mut() {
+                *square = square.sqrt();
+            }
             list_scales(norms, near.iter().copied(), scales);
             rows(out, &mut |row| {
                 for (&(position, from), scale) in near.iter().zip(&*scales) {

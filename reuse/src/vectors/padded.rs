@@ -58,7 +58,7 @@ impl PaddedPlanes {
     pub fn list_norms(&self, stream: usize, padded: &[f32], norms: &mut Vec<f64>) {
         norms.clear();
         norms.resize(self.starts.len(), 0.0);
-        simd_dispatch(Norms { planes: self, offsets: &self.offsets[stream], padded, norms });
+        simd_dispatch(Norms { planes: self, offsets: &self.offsets[stream], padded, out: norms });
     }
 
     /// Writes a sample's padded planes.
@@ -93,7 +93,7 @@ struct Norms<'a> {
     offsets: &'a [u32],
     padded: &'a [f32],
     /// By position, zeros.
-    norms: &'a mut [f64],
+    out: &'a mut [f64],
 }
 
 impl Loops for Norms<'_> {
@@ -103,7 +103,7 @@ impl Loops for Norms<'_> {
     #[expect(clippy::inline_always, reason = "the caller's target features apply only to what is inlined into it")]
     fn run<const FUSED: bool>(self) {
         let PaddedPlanes { line, stride, starts, .. } = self.planes;
-        for (squares, starts) in self.norms.chunks_mut(*line).zip(starts.chunks(*line)) {
+        for (squares, starts) in self.out.chunks_mut(*line).zip(starts.chunks(*line)) {
             for &offset in self.offsets {
                 let values = &self.padded[(starts[0] + offset) as usize..];
                 if *stride == 1 {
@@ -113,7 +113,9 @@ impl Loops for Norms<'_> {
                 }
             }
         }
-        self.norms.iter_mut().for_each(|norm| *norm = norm.sqrt());
+        for square in self.out {
+            *square = square.sqrt();
+        }
     }
 }
 
