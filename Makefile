@@ -68,6 +68,7 @@ accuracy: wheel $(TORCH_VENV)/ready install-notebooks ## the error that training
 	$(TORCH_VENV)/bin/python $(INSTALL_WHEEL)
 	$(TORCH_VENV)/bin/python scripts/accuracy/run.py $(if $(QUICK),--quick)
 	$(if $(QUICK),,$(VENV)/bin/python scripts/accuracy/write_page.py --docs docs/accuracy.md --readme README.md)
+	$(if $(QUICK),,$(VENV)/bin/python scripts/accuracy/fit.py)
 
 paper: build install-notebooks $(if $(QUICK),,$(TORCH_VENV)/ready) ## the twelve models compared with the paper's 1.97x: docs/paper.md, the README's answer, notebook 06 (QUICK=1: one model of each class of networks, the others from the last full run; ALLOW_DIRTY=1: also with changed files)
 	$(if $(QUICK),,$(TORCH_VENV)/bin/python $(INSTALL_WHEEL))
