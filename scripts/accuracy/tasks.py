@@ -39,7 +39,7 @@ class Settings:
 SETTINGS = {
     "resnet20": Settings(epochs=7, batch=128, peak=0.3, decay=5e-4),
     "transformer": Settings(epochs=4, batch=64, peak=2e-3, decay=0.0),
-    "cifarnet": Settings(epochs=15, batch=100, peak=0.05, decay=5e-4),
+    "cifarnet": Settings(epochs=4, batch=100, peak=0.05, decay=5e-4),
 }
 
 
