@@ -64,7 +64,7 @@ demo: build ## the main use on real data: fine-tune AlexNet on photos, capture, 
 models: build install-notebooks ## train every model for ten steps on real data, and replay the trace
 	$(VENV)/bin/python scripts/models.py
 
-accuracy: wheel $(TORCH_VENV)/ready install-notebooks ## the error that training accepts: docs/accuracy.md (about 20 core hours, resumable; QUICK=1: a few steps of each run, which are only printed)
+accuracy: wheel $(TORCH_VENV)/ready install-notebooks ## the error that training accepts: docs/accuracy.md (about 15 core hours, resumable; QUICK=1: a few steps of each run, which are only printed)
 	$(TORCH_VENV)/bin/python $(INSTALL_WHEEL)
 	$(TORCH_VENV)/bin/python scripts/accuracy/run.py $(if $(QUICK),--quick)
 	$(if $(QUICK),,$(VENV)/bin/python scripts/accuracy/write_page.py --docs docs/accuracy.md --readme README.md)
